@@ -1,0 +1,33 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: .venv/.ready ## everything into .venv; the command is .venv/bin/panguard
+
+demo: setup ## broker, manager and three guards on this machine, live
+	$(BIN)/panguard demo
+
+test: setup ## all tests; services that are not installed are skipped, in CI they must be there
+	$(BIN)/pytest -n 2 --dist worksteal
+
+check: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## what is measured, beside its own limit
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what setup made
+	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

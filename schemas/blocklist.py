@@ -1,0 +1,38 @@
+"""An organization's emergency blocklist: the retained snapshot, and the changes that keep guards up to date."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.identifiers import OrganizationId
+from schemas.model import Timestamp, WireModel
+from schemas.policy import ShortText
+from schemas.presence import Count
+
+
+class BlocklistEntry(WireModel):
+    """One live emergency entry."""
+
+    kind: Literal["ip", "file_hash"]
+    value: ShortText
+    reason: ShortText | None = None
+    expires_at: Timestamp | None = None
+    incident_id: ShortText | None = None
+
+
+class BlocklistSnapshot(WireModel):
+    """All entries of an organization at `sequence`, the fleet's revision at the list's last change. Signed."""
+
+    organization_id: OrganizationId
+    sequence: Count
+    entries: list[BlocklistEntry] = Field(default_factory=list)
+
+
+class BlocklistChange(WireModel):
+    """What leads from one sequence to the next. Signed; a guard that misses one takes the snapshot."""
+
+    organization_id: OrganizationId
+    from_sequence: Count
+    sequence: Count
+    added: list[BlocklistEntry] = Field(default_factory=list)
+    removed: list[BlocklistEntry] = Field(default_factory=list)

@@ -1,0 +1,98 @@
+"""The codes at the end of messages: what makes them worth believing, whatever broker they crossed.
+
+A coded message is a JSON object whose last member is its code: ``,"mac":"…"}``, ``,"proof":"…"}`` or
+``,"signature":"…"}``. The code covers the topic below the root, a zero byte, and every byte of the payload before that
+member. Codes are unpadded base64url and compared as text, so that a message has one valid form.
+"""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+_CODE_LENGTH = 43
+_SIGNATURE_LENGTH = 86
+_MAC = b',"mac":"'
+_PROOF = b',"proof":"'
+_SIGNATURE = b',"signature":"'
+_END = b'"}'
+_MAC_TAIL = len(_MAC) + _CODE_LENGTH + len(_END)
+_PROOF_TAIL = len(_PROOF) + _CODE_LENGTH + len(_END)
+_SIGNATURE_TAIL = len(_SIGNATURE) + _SIGNATURE_LENGTH + len(_END)
+
+
+def encode(raw: bytes) -> str:
+    """Return bytes as unpadded base64url."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decode(text: str) -> bytes:
+    """Return the bytes of unpadded base64url; only the one form that `encode` gives is read.
+
+    Raises:
+        ValueError: the text is not base64url, or not in its canonical form.
+    """
+    raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if encode(raw) != text:
+        raise ValueError("not canonical base64url")
+    return raw
+
+
+def _hmac(key: bytes, topic: str, covered: bytes) -> bytes:
+    code = hmac.digest(key, b"%b\0%b" % (topic.encode(), covered), "sha256")
+    return urlsafe_b64encode(code)[:_CODE_LENGTH]
+
+
+def with_mac(key: bytes, topic: str, body: bytes) -> bytes:
+    """Return the JSON object `body` with its message code; `topic` is the one below the root."""
+    return b"%b%b%b%b" % (body[:-1], _MAC, _hmac(key, topic, body[:-1]), _END)
+
+
+def has_mac(key: bytes, topic: str, payload: bytes) -> bool:
+    """Return whether `payload` ends in the right code of `key` for this topic; constant time in the code."""
+    covered = payload[:-_MAC_TAIL]
+    expected = b"%b%b%b" % (_MAC, _hmac(key, topic, covered), _END)
+    return hmac.compare_digest(payload[-_MAC_TAIL:], expected)
+
+
+def without_mac(payload: bytes) -> bytes:
+    """Return the JSON object that `with_mac` coded; the payload must have passed `has_mac`."""
+    return payload[:-_MAC_TAIL] + b"}"
+
+
+def with_proof(token_key: bytes, topic: str, body: bytes) -> bytes:
+    """Return a registration with its proof; `token_key` is SHA-256 of the token's secret."""
+    return b"%b%b%b%b" % (body[:-1], _PROOF, _hmac(token_key, topic, body[:-1]), _END)
+
+
+def has_proof(token_key: bytes, topic: str, payload: bytes) -> bool:
+    """Return whether a registration was made by someone who holds the token; constant time in the code."""
+    covered = payload[:-_PROOF_TAIL]
+    expected = b"%b%b%b" % (_PROOF, _hmac(token_key, topic, covered), _END)
+    return hmac.compare_digest(payload[-_PROOF_TAIL:], expected)
+
+
+def with_signature(key: Ed25519PrivateKey, topic: str, body: bytes) -> bytes:
+    """Return the JSON object `body` with the manager's signature."""
+    covered = body[:-1]
+    signature = encode(key.sign(b"%b\0%b" % (topic.encode(), covered))).encode()
+    return b"%b%b%b%b" % (covered, _SIGNATURE, signature, _END)
+
+
+def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
+    """Return whether `payload` ends in the right signature for this topic."""
+    covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
+    if not (tail.startswith(_SIGNATURE) and tail.endswith(_END)):
+        return False
+    try:
+        key.verify(decode(tail[len(_SIGNATURE) : -len(_END)].decode("ascii")), b"%b\0%b" % (topic.encode(), covered))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def content_digest(payload: bytes) -> bytes:
+    """Return 16 bytes that name a report's content: the same report again has the same, any other has another."""
+    return hashlib.blake2b(payload, digest_size=16).digest()

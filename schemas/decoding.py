@@ -1,0 +1,91 @@
+"""From bytes to a message: the one place where a payload is read, and where it is said what is wrong with it."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Never, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import SchemaError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+_LONGEST = 512
+_NAME = re.compile(r"\w+")  # what pydantic calls the branches of a union is no name of ours
+
+
+class DecodeError(SchemaError):
+    """A payload is not the message it should be; the text names the field and never repeats a value."""
+
+
+def _not_a_number(_: str) -> Never:
+    raise DecodeError("NaN and infinities are no JSON")
+
+
+_OVERFLOW = re.compile(rb"[:\[,\s]-?[0-9][0-9.]*[eE]\+?[0-9]{3}|[0-9]{200}")
+"""What a number beyond the range of a float must have: an exponent of three digits, or 200 digits in a row."""
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_a_number(text)
+
+
+def _well_formed(payload: bytes) -> None:
+    """Refuse the numbers that pydantic lets through inside free-form members; costs nothing where none can stand."""
+    if b"NaN" in payload or b"Infinity" in payload or _OVERFLOW.search(payload):
+        try:
+            json.loads(payload, parse_constant=_not_a_number, parse_float=_finite)
+        except DecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
+            raise DecodeError("the payload is no JSON") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return the first complaint of a validation as one sentence: the field's path and what is wrong with it."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = ".".join(str(step) for step in first["loc"] if _NAME.fullmatch(str(step)))
+    return (f"{path}: {first['msg']}" if path else str(first["msg"]))[:_LONGEST]
+
+
+def _read(validate: Callable[[bytes], Model], payload: bytes) -> Model:
+    try:
+        return validate(payload)
+    except ValidationError as error:
+        raise DecodeError(explain(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise DecodeError("the payload is no JSON") from error
+
+
+def decode(model: type[Model], payload: bytes, limit: int) -> Model:
+    """Return the message in `payload`.
+
+    Args:
+        model: which message it should be.
+        payload: JSON, UTF-8.
+        limit: the most bytes that it may have.
+
+    Raises:
+        DecodeError: it is too large, no JSON, or not that message.
+    """
+    if len(payload) > limit:
+        raise DecodeError(f"{len(payload)} bytes; at most {limit} are taken")
+    _well_formed(payload)
+    return _read(model.model_validate_json, payload)
+
+
+def validate(model: type[Model], document: Any) -> Model:
+    """Return the message in JSON values that were read already.
+
+    Raises:
+        DecodeError: they are not that message.
+    """
+    try:
+        payload = json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DecodeError("these values are no JSON") from error
+    return _read(model.model_validate_json, payload)

@@ -1,0 +1,17 @@
+"""What the contract refuses."""
+
+
+class SchemaError(ValueError):
+    """Root of everything that `schemas` refuses; its text is one sentence that says why."""
+
+
+class TopicError(SchemaError):
+    """A topic name or an id in it is outside the topic table's grammar."""
+
+
+class TokenError(SchemaError):
+    """An enrollment token is not of the form ``pg1.{tokenId}.{secret}.{signKey}``."""
+
+
+class KeyMaterialError(SchemaError):
+    """A key or a sealed secret cannot be read."""

@@ -1,0 +1,19 @@
+"""What the fleet tells people and tools that watch."""
+
+from typing import Annotated
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from schemas.identifiers import AgentId, OrganizationId
+from schemas.model import Timestamp, WireModel
+
+
+class FleetEvent(WireModel):
+    """One thing that happened in the fleet; the same over MQTT (`fleet/{event}`) and in the event stream."""
+
+    event: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
+    at: Timestamp
+    agent_id: AgentId | None = None
+    hostname: str | None = None
+    organization_id: OrganizationId | None = None
+    data: dict[str, JsonValue] = Field(default_factory=dict)

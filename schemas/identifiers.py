@@ -1,0 +1,55 @@
+"""The ids that stand in topics, paths and tables, and the only characters they may have.
+
+Every id is a plain ASCII word: no `+`, `#`, `/`, NUL or white space can reach a topic, a path or a query.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+AGENT_ID = r"ag-[0-9a-f]{16}"
+CLIENT_ID = r"[0-9a-f]{32}"
+ORGANIZATION_ID = r"[A-Za-z0-9._-]{1,64}"
+TOKEN_ID = r"[A-Za-z0-9_-]{1,64}"  # noqa: S105 -- the grammar of an id, no token
+THREAT_ID = r"[A-Za-z0-9._:-]{1,64}"
+LABEL = r"[A-Za-z0-9._:@-]{1,64}"
+EVENT_NAME = r"[a-z_]{1,64}"
+
+DEFAULT_ORGANIZATION = "default"
+"""The organization of the agents that name none."""
+
+
+def _whole(pattern: str) -> str:
+    return f"^{pattern}$"
+
+
+AgentId = Annotated[str, StringConstraints(pattern=_whole(AGENT_ID))]
+"""What the manager gives an agent: ``ag-`` and 16 hexadecimal digits."""
+
+ClientId = Annotated[str, StringConstraints(pattern=_whole(CLIENT_ID))]
+"""128 random bits in hexadecimal, made anew for each registration."""
+
+OrganizationId = Annotated[str, StringConstraints(pattern=_whole(ORGANIZATION_ID))]
+TokenId = Annotated[str, StringConstraints(pattern=_whole(TOKEN_ID))]
+
+ThreatId = Annotated[str, StringConstraints(pattern=_whole(THREAT_ID))]
+"""Unique within its agent; guards make UUIDv7, legacy agents keep their own."""
+
+Label = Annotated[str, StringConstraints(pattern=_whole(LABEL))]
+"""A site or a tag."""
+
+Hostname = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^\s\x00-\x1f\x7f/+#]+$")]
+"""A host's own name; free of white space, control characters and the separators of topics."""
+
+_FULL = {
+    "agentId": re.compile(AGENT_ID),
+    "clientId": re.compile(CLIENT_ID),
+    "organizationId": re.compile(ORGANIZATION_ID),
+    "event": re.compile(EVENT_NAME),
+}
+
+
+def is_identifier(kind: str, text: str) -> bool:
+    """Return whether `text` is a whole id of `kind`, the placeholder's name in the topic table."""
+    return _FULL[kind].fullmatch(text) is not None

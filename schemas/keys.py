@@ -1,0 +1,182 @@
+"""Secrets and keys: the agent's one secret and what is derived of it, the manager's keys, the enrollment token."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from schemas import codes
+from schemas.errors import KeyMaterialError, TokenError
+from schemas.identifiers import TOKEN_ID
+
+SECRET_LENGTH = 32
+_TOKEN_SECRET_LENGTH = 16
+_NONCE = bytes(12)
+_PUBLIC_LENGTH = 32
+_TOKEN = re.compile(rf"pg1\.({TOKEN_ID})\.([A-Za-z0-9_-]{{22}})\.([A-Za-z0-9_-]{{43}})")
+
+
+def _derive(secret: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose).derive(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentKeys:
+    """The three keys that come from an agent's 256-bit secret by HKDF-SHA256; none tells of another."""
+
+    mqtt_password: str
+    http_token: str
+    mac_key: bytes
+
+    def __repr__(self) -> str:
+        """Never show a key."""
+        return "AgentKeys(…)"
+
+    @classmethod
+    def derive(cls, secret: bytes) -> Self:
+        """Return the keys of `secret`, 32 random bytes."""
+        return cls(
+            mqtt_password=codes.encode(_derive(secret, b"mqtt")),
+            http_token=codes.encode(_derive(secret, b"http")),
+            mac_key=_derive(secret, b"mac"),
+        )
+
+
+def new_secret() -> bytes:
+    """Return a new agent's secret: 256 random bits."""
+    return secrets.token_bytes(SECRET_LENGTH)
+
+
+class ManagerKeyring:
+    """The manager's private keys: one that signs (Ed25519), one that opens what is sealed to it (X25519).
+
+    Args:
+        seed: 32 random bytes, all that has to be kept.
+    """
+
+    def __init__(self, seed: bytes) -> None:
+        self.sign_key = Ed25519PrivateKey.from_private_bytes(_derive(seed, b"sign"))
+        self._seal_key = X25519PrivateKey.from_private_bytes(_derive(seed, b"seal"))
+        self.store_key = _derive(seed, b"store")
+
+    @property
+    def sign_public(self) -> str:
+        """The public half of the signing key, base64url."""
+        return codes.encode(self.sign_key.public_key().public_bytes_raw())
+
+    @property
+    def seal_public(self) -> str:
+        """The public half of the sealing key, base64url."""
+        return codes.encode(self._seal_key.public_key().public_bytes_raw())
+
+    def unseal(self, sealed: str, context: str) -> bytes:
+        """Return what `seal` closed for this manager in the same context.
+
+        Raises:
+            KeyMaterialError: it was sealed to another key, for another context, or was changed on its way.
+        """
+        try:
+            raw = codes.decode(sealed)
+            ephemeral, box = raw[:_PUBLIC_LENGTH], raw[_PUBLIC_LENGTH:]
+            shared = self._seal_key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+            key = _derive(shared + ephemeral + self._seal_key.public_key().public_bytes_raw(), b"seal")
+            return ChaCha20Poly1305(key).decrypt(_NONCE, box, context.encode())
+        except (ValueError, InvalidTag) as error:
+            raise KeyMaterialError("the secret is not sealed to this manager's key") from error
+
+
+def seal(seal_public: str, secret: bytes, context: str) -> str:
+    """Close `secret` so that only the holder of the private half of `seal_public` can open it.
+
+    Each call makes a key of its own, so the nonce may stay zero. `context` (the client id) binds the box to one
+    registration.
+
+    Raises:
+        KeyMaterialError: `seal_public` is no X25519 key.
+    """
+    try:
+        recipient = X25519PublicKey.from_public_bytes(codes.decode(seal_public))
+        ephemeral = X25519PrivateKey.generate()
+        public = ephemeral.public_key().public_bytes_raw()
+        key = _derive(ephemeral.exchange(recipient) + public + recipient.public_bytes_raw(), b"seal")
+    except ValueError as error:
+        raise KeyMaterialError("the manager's seal key is no X25519 key") from error
+    return codes.encode(public + ChaCha20Poly1305(key).encrypt(_NONCE, secret, context.encode()))
+
+
+def public_sign_key(text: str) -> Ed25519PublicKey:
+    """Return the signing key that stands in a token or in ManagerKeys.
+
+    Raises:
+        KeyMaterialError: the text is no Ed25519 key in base64url.
+    """
+    try:
+        return Ed25519PublicKey.from_public_bytes(codes.decode(text))
+    except ValueError as error:
+        raise KeyMaterialError("the manager's sign key is no Ed25519 key") from error
+
+
+def version_statement(agent_id: str, version: int, digest: str) -> bytes:
+    """Return what a policy's `versionProof` signs."""
+    return f"version\0{agent_id}\0{version}\0{digest}".encode()
+
+
+def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest: str, proof: str) -> bool:
+    """Return whether the manager once gave this agent this version of this policy."""
+    try:
+        key.verify(codes.decode(proof), version_statement(agent_id, version, digest))
+    except Exception:  # noqa: BLE001 -- whatever is wrong with a proof from the network, it is no proof
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentToken:
+    """What lets a client register: who issued it (`sign_key`), which one it is, and the secret that proves it."""
+
+    token_id: str
+    secret: bytes
+    sign_key: str
+
+    def __repr__(self) -> str:
+        """Never show the secret."""
+        return f"EnrollmentToken({self.token_id})"
+
+    def __str__(self) -> str:
+        """Return the text that an operator hands on."""
+        return f"pg1.{self.token_id}.{codes.encode(self.secret)}.{self.sign_key}"
+
+    @property
+    def proof_key(self) -> bytes:
+        """SHA-256 of the secret: what proofs are keyed with, and all that the manager keeps."""
+        return hashlib.sha256(self.secret).digest()
+
+    @classmethod
+    def new(cls, sign_key: str) -> Self:
+        """Return a fresh token of the manager whose public signing key is given."""
+        return cls(f"tok-{secrets.token_hex(8)}", secrets.token_bytes(_TOKEN_SECRET_LENGTH), sign_key)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a token.
+
+        Raises:
+            TokenError: the text is no token; it says what one looks like and never repeats the text.
+        """
+        found = _TOKEN.fullmatch(text.strip())
+        if found is None:
+            raise TokenError("this is no enrollment token: one reads pg1.<id>.<secret>.<key>; copy it whole")
+        try:
+            token = cls(found[1], codes.decode(found[2]), found[3])
+            public_sign_key(token.sign_key)
+        except ValueError as error:
+            raise TokenError("the enrollment token is damaged; copy it whole, or make a new one") from error
+        return token

@@ -1,0 +1,239 @@
+"""The policy document: what an admin may set, what an agent gets, and the digest that names it."""
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+
+from schemas.identifiers import AgentId
+from schemas.model import Timestamp, WireModel
+from schemas.presence import Count, Digest, PolicyState
+from schemas.threats import Severity
+
+SECTIONS = ("thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules")
+"""The sections of the document, in its order; they, and nothing else, make the digest."""
+
+
+def _address(text: str) -> str:
+    if "%" in text:
+        raise ValueError("an address with a zone is no address of the fleet")
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ValueError("this is no IP address or CIDR") from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:  # noqa: PLR2004 -- IPv4 in IPv6: 96 bits before the address
+        network = ipaddress.ip_network((mapped, network.prefixlen - 96), strict=False)
+    whole = network.prefixlen == network.max_prefixlen
+    return str(network.network_address) if whole else str(network)
+
+
+Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(_address)]
+"""An IP address or a CIDR, in its one normal form."""
+
+Domain = Annotated[
+    str,
+    StringConstraints(
+        to_lower=True,
+        max_length=253,
+        pattern=r"^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*$",
+    ),
+]
+FileHash = Annotated[
+    str, StringConstraints(to_lower=True, pattern=r"^([0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64})$")
+]
+"""MD5, SHA-1 or SHA-256, in lower-case hexadecimal."""
+
+ShortText = Annotated[str, StringConstraints(max_length=512)]
+Percentage = Annotated[float, Field(ge=0, le=100)]
+
+
+class BlockedAddress(WireModel):
+    """An address or CIDR that the guard blocks until `expires_at`, or for good without one."""
+
+    value: Address
+    reason: ShortText | None = None
+    expires_at: Timestamp | None = None
+    incident_id: ShortText | None = None
+
+
+class BlockedDomain(WireModel):
+    """A domain that the guard blocks until `expires_at`, or for good without one."""
+
+    value: Domain
+    reason: ShortText | None = None
+    expires_at: Timestamp | None = None
+    incident_id: ShortText | None = None
+
+
+class BlockedHash(WireModel):
+    """A file hash that the guard blocks until `expires_at`, or for good without one."""
+
+    value: FileHash
+    reason: ShortText | None = None
+    expires_at: Timestamp | None = None
+    incident_id: ShortText | None = None
+
+
+class Thresholds(WireModel):
+    """Confidence in percent from which the guard acts by itself, or notifies and waits."""
+
+    auto_respond: Percentage = 85
+    notify_and_wait: Percentage = 50
+
+
+class Blocklist(WireModel):
+    """What is blocked; an entry is a bare value or one with reason, expiry and incident."""
+
+    ips: list[Address | BlockedAddress] = Field(default_factory=list)
+    domains: list[Domain | BlockedDomain] = Field(default_factory=list)
+    file_hashes: list[FileHash | BlockedHash] = Field(default_factory=list)
+
+
+class Allowlist(WireModel):
+    """What is never acted upon; it always beats the blocklist."""
+
+    ips: list[Address] = Field(default_factory=list)
+    processes: list[ShortText] = Field(default_factory=list)
+    file_hashes: list[FileHash] = Field(default_factory=list)
+
+
+Monitor = Literal["log", "network", "process", "file"]
+
+
+def _all_monitors() -> list[Monitor]:
+    return ["log", "network", "process", "file"]
+
+
+class Monitors(WireModel):
+    """Which monitors run, and settings of theirs by name."""
+
+    enabled: list[Monitor] = Field(default_factory=_all_monitors)
+    advanced: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Alerting(WireModel):
+    """From which severity on a guard alerts, and where."""
+
+    minimum_severity: Annotated[Severity, Field(strict=False)] = Severity.MEDIUM
+    channels: list[ShortText] = Field(default_factory=list)
+
+
+class Escalation(WireModel):
+    """How a repeated offender is met: after how many blocks, and for how many seconds."""
+
+    repeat_threshold: int = Field(default=3, ge=1, le=1_000_000)
+    repeat_block_duration: int = Field(default=86_400, ge=1, le=31_536_000)
+
+
+class ResponsePolicy(WireModel):
+    """Which actions a guard may take by itself."""
+
+    actions: list[ShortText] = Field(default_factory=lambda: ["block_ip", "kill_process", "quarantine_file", "notify"])
+    escalation: Escalation = Field(default_factory=Escalation)
+
+
+class Detection(WireModel):
+    """Rule packs, as text."""
+
+    sigma: list[str] = Field(default_factory=list)
+    yara: list[str] = Field(default_factory=list)
+
+
+class Rule(WireModel):
+    """One typed rule; which of the optional members it needs depends on its type."""
+
+    type: Literal["block_ip", "alert_threshold", "auto_respond", "custom"]
+    enabled: bool = True
+    rule_id: ShortText | None = None
+    value: JsonValue = None
+    duration: ShortText | None = None
+    reason: ShortText | None = None
+    config: dict[str, JsonValue] | None = None
+    condition: JsonValue = None
+    action: ShortText | None = None
+    severity: Annotated[Severity, Field(strict=False)] | None = None
+    description: ShortText | None = None
+
+
+class PolicyDocument(WireModel):
+    """What an admin sets for one scope: only the sections, and in them only the members, that it wants to change."""
+
+    thresholds: Thresholds | None = None
+    blocklist: Blocklist | None = None
+    allowlist: Allowlist | None = None
+    monitors: Monitors | None = None
+    alerting: Alerting | None = None
+    response: ResponsePolicy | None = None
+    detection: Detection | None = None
+    rules: list[Rule] | None = None
+
+    def sections(self) -> dict[str, Any]:
+        """Return what was really set, as JSON values in wire names; defaults are not written down."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class PolicySections(WireModel):
+    """All sections with a value in each: an effective policy without its head."""
+
+    thresholds: Thresholds = Field(default_factory=Thresholds)
+    blocklist: Blocklist = Field(default_factory=Blocklist)
+    allowlist: Allowlist = Field(default_factory=Allowlist)
+    monitors: Monitors = Field(default_factory=Monitors)
+    alerting: Alerting = Field(default_factory=Alerting)
+    response: ResponsePolicy = Field(default_factory=ResponsePolicy)
+    detection: Detection = Field(default_factory=Detection)
+    rules: list[Rule] = Field(default_factory=list)
+
+
+class Policy(PolicySections):
+    """An agent's effective policy. Signed; `version_proof` signs agent, version and digest once more for heartbeats."""
+
+    version: Count
+    digest: Digest
+    updated_at: Timestamp
+    scope: Literal["global", "organization", "agent"]
+    agent_id: AgentId
+    expires_at: Timestamp | None = None
+    version_proof: Annotated[str, StringConstraints(max_length=128)]
+
+
+class PolicyApplied(WireModel):
+    """What an agent did with a policy: verified, stored and handed to its responder, in part, or not at all."""
+
+    version: Count
+    digest: Digest
+    state: PolicyState
+    error: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    sent_at: Timestamp
+
+
+def default_sections() -> dict[str, Any]:
+    """Return every section at its documented default, as JSON values in wire names."""
+    return PolicySections().model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """Return JSON values in their one canonical form: keys sorted, no white space, UTF-8."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(document: Mapping[str, Any]) -> str:
+    """Return SHA-256, in hexadecimal, of the canonical JSON of the sections that stand in `document`."""
+    sections = {name: document[name] for name in SECTIONS if name in document}
+    return hashlib.sha256(canonical(sections)).hexdigest()
+
+
+def unknown_fields(document: Mapping[str, Any]) -> list[str]:
+    """Return the paths in an admin's document that no section knows: they are ignored, and worth a warning."""
+    known = default_sections()
+    unknown = []
+    for name, section in document.items():
+        if name not in known:
+            unknown.append(name)
+        elif isinstance(section, dict) and isinstance(known[name], dict):
+            unknown += [f"{name}.{member}" for member in section if member not in known[name]]
+    return sorted(unknown)

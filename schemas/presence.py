@@ -1,0 +1,85 @@
+"""Signs of life: presence (birth, sign-off, last will) and heartbeats, and the manager's own presence and keys."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas.model import Timestamp, WireModel
+
+Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
+"""An agent's count of its connects; it only rises."""
+
+Uptime = Annotated[float, Field(ge=0, le=1e10)]
+"""Seconds on the guard's monotonic clock."""
+
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 in hexadecimal."""
+
+
+class Mode(StrEnum):
+    """What a guard does with a verdict: only learn, or protect."""
+
+    LEARNING = "learning"
+    PROTECTION = "protection"
+
+
+class PolicyState(StrEnum):
+    """What a guard has of its policy in force."""
+
+    APPLIED = "applied"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class Presence(WireModel):
+    """An agent's state as it stands retained: `online` at birth, `offline` at a clean stop, `lost` as the last will.
+
+    `sent_at` and `uptime` of a will are those of the connect that left it.
+    """
+
+    state: Literal["online", "offline", "lost"]
+    session: Session
+    sent_at: Timestamp
+    uptime: Uptime
+
+
+class Heartbeat(WireModel):
+    """What an agent says of itself every 30 s.
+
+    `sequence` rises within a session, so that an old heartbeat replayed keeps nobody alive; `events_total` makes up
+    for the counts of heartbeats that were lost.
+    """
+
+    cpu: float = Field(ge=0, le=100, description="percent of all cores")
+    memory: float = Field(ge=0, le=100, description="percent")
+    events_processed: Count = Field(description="since the last heartbeat")
+    events_total: Count | None = Field(default=None, description="since the guard was first started")
+    mode: Mode
+    uptime: Uptime
+    sent_at: Timestamp
+    session: Session
+    sequence: Count
+    policy_version: Count | None = None
+    policy_digest: Digest | None = None
+    policy_state: PolicyState | None = None
+    version_proof: Annotated[str, StringConstraints(max_length=128)] | None = None
+    blocklist_sequence: Count | None = None
+    outbox_size: Count | None = None
+    outbox_dropped: Count | None = None
+
+
+class ManagerPresence(WireModel):
+    """Whether a manager listens. For people and tools: nothing is decided by it."""
+
+    state: Literal["online", "offline"]
+    version: str
+    sent_at: Timestamp
+
+
+class ManagerKeys(WireModel):
+    """The manager's public keys, base64url: a guard trusts them if its token names the same `sign_key`."""
+
+    sign_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
+    seal_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]

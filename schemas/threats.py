@@ -1,0 +1,80 @@
+"""Threat reports, and the receipts that tell an agent which of them are stored."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from schemas.identifiers import AgentId, ThreatId
+from schemas.model import Timestamp, WireModel
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Severity(StrEnum):
+    """How bad a threat is, least first."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Threat(WireModel):
+    """A verdict.
+
+    Keys of `evidence` with a meaning: `sourceIp`, `fileHash` (sha256, sha1 or md5, hex), `filePath`, `process`, `pid`,
+    `user`, `targetService`, and `lastLogin`, when that source last logged in successfully on this host. Others are
+    kept as they came.
+    """
+
+    type: Word
+    confidence: float = Field(ge=0, le=100)
+    evidence: dict[str, JsonValue] = Field(default_factory=dict)
+    severity: Severity = Severity.MEDIUM
+    technique: Annotated[str, StringConstraints(pattern=r"^T[0-9]{4}(\.[0-9]{3})?$")] | None = None
+    rule_id: Word | None = None
+    count: int = Field(default=1, ge=1, le=2**53 - 1)
+    first_seen: Timestamp | None = None
+    last_seen: Timestamp | None = None
+
+
+class ResponseTaken(WireModel):
+    """What the agent did about a threat."""
+
+    action: Word
+    target: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    outcome: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    expires_at: Timestamp | None = None
+
+
+class ThreatReport(WireModel):
+    """One detected threat; `id` is unique within the agent, and stored once however often it arrives."""
+
+    id: ThreatId
+    agent_id: AgentId
+    threat: Threat
+    response: Word | ResponseTaken | None = None
+    timestamp: Timestamp = Field(description="detection time, on the agent's clock")
+
+
+class Refusal(WireModel):
+    """A report that can never be stored, and why."""
+
+    id: ThreatId
+    reason: Annotated[str, StringConstraints(max_length=512)]
+
+
+class Deferral(WireModel):
+    """Reports over the agent's budget: to be sent again after `retry_after` seconds."""
+
+    ids: list[ThreatId]
+    retry_after: float = Field(ge=0)
+
+
+class Receipt(WireModel):
+    """The manager's word on reports: what is stored for good, what is refused for good, what must wait."""
+
+    stored: list[ThreatId] = Field(default_factory=list)
+    refused: list[Refusal] = Field(default_factory=list)
+    deferred: list[Deferral] = Field(default_factory=list)
