@@ -1,0 +1,131 @@
+"""An agent as the manager knows it: identity, credential, state, and what it last said of itself."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from manager.domain.event_time import ClockOffset
+
+
+class State(StrEnum):
+    """What an agent is to the fleet; a removed one is in no state, it is gone."""
+
+    ONLINE = "online"
+    STALE = "stale"
+    OFFLINE = "offline"
+
+
+class Reason(StrEnum):
+    """Why an agent is in its state."""
+
+    REGISTERED = "registered"
+    BIRTH = "birth"
+    HEARTBEAT = "heartbeat"
+    SILENCE = "silence"
+    CONNECTION_LOST = "connection_lost"
+    SIGNED_OFF = "signed_off"
+
+
+class Door(StrEnum):
+    """The way by which an agent speaks to the manager."""
+
+    MQTT = "mqtt"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What an agent said of its host when it registered."""
+
+    hostname: str
+    os: str
+    arch: str
+    version: str
+    site: str | None = None
+    tags: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    ip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What proves that a message or a request is the agent's; all of it comes from the agent's one secret."""
+
+    secret: bytes
+    mac_key: bytes
+    mqtt_digest: bytes
+    http_digest: bytes
+
+    def __repr__(self) -> str:
+        """Never show a key."""
+        return "Credential(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationStamp:
+    """The newest registration: repeated byte for byte it gets the same reply; an older one is refused.
+
+    `sent_at` is the agent's own time, in seconds since 1970.
+    """
+
+    sent_at: float
+    digest: bytes
+    reply: bytes
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What the newest heartbeat said."""
+
+    cpu: float | None = None
+    memory: float | None = None
+    uptime: float | None = None
+    mode: str | None = None
+    events_processed: int = 0
+    events_total: int = 0
+    threats_detected: int = 0
+    actions_executed: int = 0
+    outbox_size: int | None = None
+    outbox_dropped: int | None = None
+
+
+@dataclass(slots=True)
+class InForce:
+    """What the agent itself says of its policy: the only word that counts on what is in force."""
+
+    version: int = 0
+    digest: str | None = None
+    state: str | None = None
+    error: str | None = None
+    blocklist_sequence: int = 0
+    applied_at: float | None = None
+
+
+@dataclass(slots=True)
+class Agent:
+    """One agent. `number` is its key in the store; times are seconds since 1970 unless named monotonic."""
+
+    number: int
+    agent_id: str
+    organization_id: str
+    host: Host
+    credential: Credential
+    token_id: str | None
+    door: Door
+    registered_at: float
+    state: State = State.ONLINE
+    state_since: float = 0.0
+    reason: Reason = Reason.REGISTERED
+    session: int = 0
+    heartbeat_sequence: int = -1
+    last_heartbeat: float | None = None
+    heard_monotonic: float = 0.0
+    clock: ClockOffset = field(default_factory=ClockOffset)
+    stamp: RegistrationStamp | None = None
+    vitals: Vitals = field(default_factory=Vitals)
+    in_force: InForce = field(default_factory=InForce)
+
+    @property
+    def hostname(self) -> str:
+        """The host's own name."""
+        return self.host.hostname

@@ -1,0 +1,32 @@
+"""Enrollment tokens as the manager keeps them: only what verifies a proof, never the secret itself."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Token:
+    """One enrollment token. Times are seconds since 1970; `proof_key` is SHA-256 of the token's secret.
+
+    `max_uses` counts agents, not registrations: an agent that comes again uses nothing up.
+    """
+
+    token_id: str
+    proof_key: bytes = field(repr=False)
+    created_at: float
+    organization_id: str | None = None
+    site: str | None = None
+    tags: tuple[str, ...] = ()
+    expires_at: float | None = None
+    max_uses: int | None = None
+    uses: int = 0
+    revoked_at: float | None = None
+
+    def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
+        """Return the error code of a rejection by this token, or None if it lets the client in."""
+        if self.revoked_at is not None:
+            return "unknown_token"
+        if self.expires_at is not None and now >= self.expires_at:
+            return "expired_token"
+        if is_new_agent and self.max_uses is not None and self.uses >= self.max_uses:
+            return "used_token"
+        return None

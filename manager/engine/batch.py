@@ -1,0 +1,147 @@
+"""What one batch of messages comes to: the changes to commit, and what follows once they are committed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from manager.domain.agent import Agent
+from manager.domain.instant import Instant
+from manager.domain.liveness import Transition
+from manager.domain.policies import EffectivePolicy, Revision
+from manager.domain.tokens import Token
+from schemas.fleet import FleetEvent
+from schemas.model import utc
+
+
+class ThreatRow(NamedTuple):
+    """A report as it is stored; times are seconds since 1970, `document` is the report's JSON."""
+
+    agent_number: int
+    threat_id: str
+    digest: bytes
+    event_time: float
+    received_at: float
+    time_known: bool
+    type: str
+    severity: str
+    confidence: float
+    technique: str | None
+    source_ip: str | None
+    file_hash: str | None
+    document: str
+
+
+class DeadLetter(NamedTuple):
+    """A message that changed nothing, and why; only the payload's first bytes are kept."""
+
+    received_at: float
+    topic: str
+    reason: str
+    size: int
+    payload: bytes
+
+
+class HistoryLine(NamedTuple):
+    """One line of an agent's history."""
+
+    agent_id: str
+    at: float
+    event: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction writes."""
+
+    agents: dict[str, Agent] = field(default_factory=dict)
+    removed: list[Agent] = field(default_factory=list)
+    threats: list[ThreatRow] = field(default_factory=list)
+    policies: dict[str, EffectivePolicy] = field(default_factory=dict)
+    revisions: list[Revision] = field(default_factory=list)
+    fleet_revision: int | None = None
+    tokens: dict[str, Token] = field(default_factory=dict)
+    history: list[HistoryLine] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to write."""
+        return bool(
+            self.threats
+            or self.agents
+            or self.history
+            or self.dead_letters
+            or self.policies
+            or self.revisions
+            or self.tokens
+            or self.removed
+            or self.fleet_revision is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message to be published once the batch is committed; `confirm` is called when the broker has it."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retained: bool = False
+    confirm: Callable[[], None] | None = None
+
+
+class Outcome(NamedTuple):
+    """The answer to a command: a value, or the error to be raised where the command came from."""
+
+    reply: Callable[[Any, Exception | None], None]
+    value: Any
+    error: Exception | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """The work of one transaction, as it is being decided."""
+
+    now: Instant
+    changes: Changes = field(default_factory=Changes)
+    publications: list[Publication] = field(default_factory=list)
+    events: list[FleetEvent] = field(default_factory=list)
+    handles: list[Any] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    cut_off: list[str] = field(default_factory=list)
+
+    def save(self, agent: Agent) -> None:
+        """Write an agent's record with this batch."""
+        self.changes.agents[agent.agent_id] = agent
+
+    def save_policy(self, policy: EffectivePolicy) -> None:
+        """Write an agent's effective policy with this batch."""
+        self.changes.policies[policy.agent_id] = policy
+
+    def clear_retained(self, topic: str) -> None:
+        """Take away what is retained on a topic."""
+        self.publications.append(Publication(topic, b"", retained=True))
+
+    def event(self, name: str, agent: Agent | None = None, data: Mapping[str, Any] | None = None) -> None:
+        """Tell those who watch, after the commit."""
+        self.events.append(
+            FleetEvent(
+                event=name,
+                at=utc(self.now.wall),
+                agent_id=agent.agent_id if agent else None,
+                hostname=agent.hostname if agent else None,
+                organization_id=agent.organization_id if agent else None,
+                data=dict(data or {}),
+            )
+        )
+
+    def transition(self, transition: Transition | None) -> None:
+        """Write a change of state: the record, one line of history, one fleet event."""
+        if transition is None:
+            return
+        agent = transition.agent
+        self.save(agent)
+        self.changes.history.append(
+            HistoryLine(agent.agent_id, transition.at, f"agent_{transition.after}", transition.reason)
+        )
+        self.event(f"agent_{transition.after}", agent, {"before": transition.before, "reason": transition.reason})

@@ -1,0 +1,45 @@
+"""What a handler works with: the fleet, the batch that is being decided, and what waits beyond it."""
+
+from dataclasses import dataclass, field
+
+from manager.domain.agent import Agent
+from manager.engine.batch import Batch, DeadLetter
+from manager.engine.fleet import Fleet
+from manager.engine.policy_message import PolicyPress
+from manager.engine.policy_queue import PolicyQueue
+from schemas.threats import ThreatReport
+
+_PAYLOAD_KEPT = 512
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A report that was verified and decoded; whether it is new, the store knows."""
+
+    agent: Agent
+    report: ThreatReport
+    digest: bytes
+    document: str
+
+
+@dataclass(slots=True)
+class Desk:
+    """One batch's work place. `behind` outlives it: agents whose records are written later."""
+
+    fleet: Fleet
+    batch: Batch
+    press: PolicyPress
+    queue: PolicyQueue
+    behind: set[str]
+    arrivals: list[Arrival] = field(default_factory=list)
+    stored: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def dead_letter(self, topic: str, reason: str, payload: bytes) -> None:
+        """Count a message that changes nothing, and keep its first bytes while the batch has room for such."""
+        counters = self.fleet.counters
+        counters["dead_letters"] += 1
+        if len(self.batch.changes.dead_letters) < self.fleet.settings.dead_letters_in_batch:
+            self.batch.changes.dead_letters.append(
+                DeadLetter(self.batch.now.wall, topic, reason[:512], len(payload), payload[:_PAYLOAD_KEPT])
+            )

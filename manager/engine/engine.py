@@ -1,0 +1,316 @@
+"""The one writer: takes what lies in the inbox, decides, commits one transaction, and only then acknowledges."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+
+from manager.domain.agent import Door
+from manager.domain.instant import Instant
+from manager.domain.policies import EffectivePolicy
+from manager.engine import reports
+from manager.engine.announcements import Announcements
+from manager.engine.batch import Batch, Outcome, Publication
+from manager.engine.desk import Desk
+from manager.engine.executor import execute
+from manager.engine.fleet import Fleet
+from manager.engine.inbox import Budget, Command, Inbound, Inbox
+from manager.engine.intake import take_in
+from manager.engine.policy_message import PolicyPress
+from manager.engine.policy_queue import PolicyQueue
+from manager.engine.ports import Courier, Store
+from manager.engine.receipts import Receipts
+from manager.errors import ManagerError, StoreRejected, StoreUnavailable
+from schemas import codes
+from schemas.fleet import FleetEvent
+from schemas.presence import ManagerKeys
+from schemas.topics import FLEET, MANAGER_KEYS, POLICY, RECEIPTS
+
+log = structlog.get_logger(__name__)
+
+_STALL = 10.0
+"""Seconds between two steps from which the manager itself counts as having been deaf."""
+
+_HOUSEKEEPING = 60.0
+_PRUNED_AT_ONCE = 2000
+
+
+class Engine:
+    """One inbox, one thread, one transaction for each batch. No method blocks but for the commit.
+
+    Args:
+        fleet: the state, restored from the store.
+        store: where batches are committed.
+        courier: who publishes what follows from them.
+        acknowledge: is given the handles of committed messages, in the order in which they came.
+        cut_off: is given the ids of agents whose connections must end.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        store: Store,
+        courier: Courier,
+        acknowledge: Callable[[list[Any]], None],
+        cut_off: Callable[[str], None],
+    ) -> None:
+        settings = fleet.settings
+        self.fleet = fleet
+        self.inbox = Inbox(
+            Budget(settings.agent_messages, settings.agent_bytes, settings.burst), settings.registrations_in_batch
+        )
+        self.policies_waiting = PolicyQueue()
+        self.listeners: list[Callable[[FleetEvent], None]] = []
+        self._store = store
+        self._courier = courier
+        self._acknowledge = acknowledge
+        self._cut_off = cut_off
+        self._press = PolicyPress(fleet.keyring)
+        self._receipts = Receipts(settings.receipt_interval, settings.retry_after)
+        self._announcements = Announcements(settings.receipt_interval)
+        self._behind: set[str] = set()
+        self._confirmed: dict[str, EffectivePolicy] = {}
+        self._raised = False
+        self._stuck: Desk | None = None
+        self._last_step: float | None = None
+        self._next_sweep = self._next_flush = self._next_housekeeping = 0.0
+        self.policies_waiting.add(
+            policy.agent_id for policy in fleet.policies.effective.values() if not policy.published
+        )
+
+    def adopt(self, policies: list[EffectivePolicy]) -> None:
+        """Write effective policies that this release resolves in another way than the one before."""
+        for policy in policies:
+            self._confirmed[policy.agent_id] = policy
+        self._raised = bool(policies)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something can be done at once."""
+        waiting = len(self.policies_waiting) > 0 and self._courier.ready and not self._courier.backlog
+        return len(self.inbox) > 0 or waiting
+
+    @property
+    def can_commit(self) -> bool:
+        """Whether the last commit went through."""
+        return self._stuck is None
+
+    def connected(self, now: Instant, *, fresh: bool) -> None:
+        """The broker is there; `fresh` if it kept nothing of this manager, so that all is published again."""
+        if self.can_commit:
+            self.fleet.liveness.open_door(Door.MQTT, now)
+        self._courier.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
+        effective = self.fleet.policies.effective.values()
+        if fresh:
+            for policy in effective:
+                policy.published = False
+        self.policies_waiting.add(policy.agent_id for policy in effective if not policy.published)
+
+    def disconnected(self) -> None:
+        """The broker is gone: MQTT agents do not age until it is back."""
+        self.fleet.liveness.close_door(Door.MQTT)
+
+    def opened_http(self, now: Instant) -> None:
+        """The HTTP door is open: its agents age from now."""
+        self.fleet.liveness.open_door(Door.HTTP, now)
+
+    def step(self, now: Instant) -> bool:
+        """Take one batch through to its acknowledgements; return whether it could commit.
+
+        A batch that cannot commit is kept, whole, and tried again by the next step; nothing of it is acknowledged
+        before, and nothing new is taken meanwhile.
+        """
+        self._mind_the_gap(now)
+        desk = self._stuck
+        if desk is None:
+            desk = self._desk(now)
+            for item in self.inbox.take(self.fleet.settings.batch_limit):
+                self._handle(desk, item)
+            self._follow_time(desk, now)
+        return self._commit(desk, now)
+
+    def stop(self, now: Instant) -> bool:
+        """Write what is written behind; return whether that could be committed."""
+        self._next_flush = 0.0
+        return self.step(now)
+
+    def _desk(self, now: Instant) -> Desk:
+        return Desk(self.fleet, Batch(now), self._press, self.policies_waiting, self._behind)
+
+    def _handle(self, desk: Desk, item: Inbound | Command) -> None:
+        """Handle one item; whatever goes wrong in it, the batch goes on."""
+        if isinstance(item, Inbound):
+            if item.handle is not None:
+                desk.batch.handles.append(item.handle)
+            try:
+                take_in(desk, item)
+            except Exception:
+                log.exception("message_failed", topic=item.topic)
+                desk.dead_letter(item.topic, "the manager failed on it", item.payload)
+            return
+        value: Any = None
+        error: Exception | None = None
+        try:
+            value = execute(desk, item.request)
+        except ManagerError as refused:
+            error = refused
+        except Exception as failure:  # the caller gets it, the batch goes on
+            log.exception("command_failed", command=type(item.request).__name__)
+            error = failure
+        desk.batch.outcomes.append(Outcome(item.reply, value, error))
+
+    def _follow_time(self, desk: Desk, now: Instant) -> None:
+        """Do what is due by time alone: wills that settled, the sweep, what is written behind."""
+        fleet = self.fleet
+        for transition in fleet.liveness.settle(fleet.registry.agents, now):
+            desk.batch.transition(transition)
+        if now.monotonic >= self._next_sweep:
+            self._next_sweep = now.monotonic + fleet.settings.sweep_interval
+            for transition in fleet.liveness.sweep(fleet.registry.agents.values(), now):
+                desk.batch.transition(transition)
+        if now.monotonic >= self._next_flush:
+            self._next_flush = now.monotonic + fleet.settings.write_behind
+            self._write_behind(desk)
+        if now.monotonic >= self._next_housekeeping:
+            self._next_housekeeping = now.monotonic + (_HOUSEKEEPING if self._prune(now) < _PRUNED_AT_ONCE else 1.0)
+            self.inbox.forget_idle(now.monotonic)
+            self._receipts.forget_idle(now.monotonic)
+
+    def _prune(self, now: Instant) -> int:
+        settings = self.fleet.settings
+        try:
+            return self._store.prune(
+                now.wall - settings.threat_retention, now.wall - settings.id_retention, _PRUNED_AT_ONCE
+            )
+        except StoreUnavailable as error:
+            log.warning("prune_failed", reason=str(error))
+            return 0
+
+    def _write_behind(self, desk: Desk) -> None:
+        for agent_id in self._behind:
+            agent = self.fleet.registry.find(agent_id)
+            if agent is not None:
+                desk.batch.save(agent)
+        self._behind.clear()
+        for policy in self._confirmed.values():
+            if policy.agent_id in self.fleet.policies.effective:
+                desk.batch.save_policy(policy)
+        self._confirmed.clear()
+        if self._raised:
+            self._raised = False
+            desk.batch.changes.fleet_revision = self.fleet.policies.revision
+
+    def _commit(self, desk: Desk, now: Instant) -> bool:
+        try:
+            reports.settle(desk, self._store)
+            if desk.batch.changes:
+                self._store.commit(desk.batch.changes)
+        except StoreRejected as error:
+            log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason says it all
+            reports.salvage(desk, self._store)
+        except StoreUnavailable as error:
+            if self._stuck is None:
+                log.error("store_unavailable", reason=str(error))  # noqa: TRY400 -- the reason says it all
+                self._stuck = desk
+                self.fleet.counters["commits_failed"] += 1
+                for door in Door:
+                    self.fleet.liveness.close_door(door)
+            return False
+        if self._stuck is not None:
+            log.info("store_available")
+            self._stuck = None
+            self._hear_again(now)
+        self._follow_up(desk, now)
+        return True
+
+    def _follow_up(self, desk: Desk, now: Instant) -> None:
+        """Tell the world what is committed: acknowledgements, answers, receipts, policies, events."""
+        batch = desk.batch
+        if batch.handles:
+            self._acknowledge(batch.handles)
+        for outcome in batch.outcomes:
+            outcome.reply(outcome.value, outcome.error)
+        for agent_id in batch.cut_off:
+            self._cut_off(agent_id)
+        for publication in batch.publications:
+            self._courier.publish(publication)
+        self._send_receipts(desk, now)
+        self._publish_policies()
+        if batch.changes.threats:
+            self._note_threats(desk)
+        announcement = self._announcements.due(now)
+        if announcement is not None:
+            batch.events.append(announcement)
+        for event in batch.events:
+            self._announce(event)
+
+    def _send_receipts(self, desk: Desk, now: Instant) -> None:
+        receipts = self._receipts
+        for agent_id, threat_id in desk.stored:
+            receipts.stored(agent_id, threat_id)
+        for agent_id, threat_id, reason in desk.refused:
+            receipts.refused(agent_id, threat_id, reason)
+        deferred = self.inbox.take_deferred()
+        if deferred:
+            self.fleet.counters["messages_deferred"] += len(deferred)
+            self._acknowledge([entry.handle for entry in deferred if entry.handle is not None])
+            for entry in deferred:
+                if entry.threat_id is not None:
+                    receipts.deferred(entry.agent_id, entry.threat_id)
+        for agent_id, receipt in receipts.due(now.monotonic):
+            agent = self.fleet.registry.find(agent_id)
+            if agent is not None:
+                topic = RECEIPTS.below_root(agent_id)
+                payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
+                self._courier.publish(Publication(RECEIPTS.address(agent_id), payload))
+
+    def _publish_policies(self) -> None:
+        if not self._courier.ready:
+            return
+        slice_ = self.fleet.settings.policies_in_step
+        for agent_id in self.policies_waiting.take(max(0, slice_ - self._courier.backlog)):
+            policy = self.fleet.policies.effective.get(agent_id)
+            if policy is not None:
+                confirm = partial(self._published, agent_id, policy.version)
+                payload = self._press.message(policy)
+                self._courier.publish(Publication(POLICY.address(agent_id), payload, retained=True, confirm=confirm))
+
+    def _published(self, agent_id: str, version: int) -> None:
+        """The broker has an agent's policy: it need not be published again, unless it has changed since."""
+        policy = self.fleet.policies.effective.get(agent_id)
+        if policy is not None and policy.version == version and not policy.published:
+            policy.published = True
+            self._confirmed[agent_id] = policy
+
+    def _note_threats(self, desk: Desk) -> None:
+        rows = desk.batch.changes.threats
+        self.fleet.counters["threats_stored"] += len(rows)
+        self._announcements.stored(rows, self.fleet.registry.names_by_number)
+
+    def _announce(self, event: FleetEvent) -> None:
+        if self._courier.ready:
+            self._courier.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
+        for listener in self.listeners:
+            listener(event)
+
+    def _keys(self) -> bytes:
+        keyring = self.fleet.keyring
+        keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public)
+        return codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
+
+    def _mind_the_gap(self, now: Instant) -> None:
+        """A manager that was suspended was deaf, too."""
+        last, self._last_step = self._last_step, now.monotonic
+        if last is not None and now.monotonic - last > _STALL:
+            log.warning("manager_stalled", seconds=round(now.monotonic - last, 1))
+            liveness = self.fleet.liveness
+            for door in Door:
+                if liveness.is_open(door):
+                    liveness.close_door(door)
+                    liveness.open_door(door, now)
+
+    def _hear_again(self, now: Instant) -> None:
+        self.fleet.liveness.open_door(Door.HTTP, now)
+        if self._courier.ready:
+            self.fleet.liveness.open_door(Door.MQTT, now)

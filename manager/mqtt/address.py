@@ -1,0 +1,39 @@
+"""Where a broker is, from its URL."""
+
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from manager.errors import SetupError
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Host, port and whether TLS is spoken; `username` where the URL names one."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read ``mqtt://[user@]host[:port]`` or ``mqtts://…``.
+
+        Raises:
+            SetupError: the URL is none of these, or has a password in it.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise SetupError("a broker is named as mqtt://host:port or mqtts://host:port")
+        if parts.password is not None:
+            raise SetupError("a broker's password comes from PANGUARD_BROKER_PASSWORD, never from its URL")
+        username = unquote(parts.username) if parts.username else None
+        return cls(parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts", username)
+
+    def __str__(self) -> str:
+        """Return the URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"

@@ -1,0 +1,65 @@
+"""Every setting of the manager: what it means, its default, and the environment variable that sets it."""
+
+import os
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from manager.domain.registry import Takeover
+
+
+def default_data_directory() -> Path:
+    """Return where data lives if nothing else is said: the system's place for root, the user's own for others."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/panguard/manager")
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "panguard" / "manager"
+
+
+class Settings(BaseSettings):
+    """Read from the environment (`PANGUARD_…`) and from flags, which win. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="PANGUARD_", extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(default_factory=default_data_directory, description="where keys and the store live")
+    host: str = Field("127.0.0.1", description="the address that both doors listen on")
+    port: int = Field(8443, ge=0, le=65535, description="the HTTP port; 0 takes a free one")
+    mqtt_port: int = Field(1883, ge=0, le=65535, description="the embedded broker's port; 0 takes a free one")
+    broker: str = Field("embedded", description="`embedded`, or the URL of a broker: mqtt://[user@]host:port")
+    broker_password: SecretStr | None = Field(None, description="the manager's password at a broker of its own")
+    auth_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("auth_token", "MANAGER_AUTH_TOKEN"),
+        description="the admin token; made and kept in the data directory if none is given",
+    )
+    insecure: bool = Field(False, description="serve beyond loopback without TLS")
+
+    heartbeat_interval: float = Field(30, gt=0, description="how often agents are asked to send a heartbeat")
+    stale_after: float = Field(90, gt=0, description="silence from which an agent is stale")
+    sweep_interval: float = Field(30, gt=0, description="how often silence is looked for")
+    settling_time: float = Field(5, ge=0, description="how long a last will waits for a newer sign of life")
+    policy_poll_interval: float = Field(300, gt=0, description="how often HTTP agents are asked to poll")
+    takeover: Takeover | None = Field(
+        None,
+        description="when a registration without the old credential replaces it: allow, when-offline or proof; "
+        "by default allow on loopback, when-offline beyond",
+    )
+    threat_retention: float = Field(86_400, gt=0, description="how long threats are kept")
+    id_retention: float = Field(7 * 86_400, gt=0, description="how long the ids of stored threats are known")
+    agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")
+    agent_bytes: float = Field(2 * 1024 * 1024, gt=0, description="bytes a second that one agent may send")
+    agent_burst: float = Field(10, gt=0, description="seconds for which an unused budget adds up")
+    batch_limit: int = Field(500, ge=1, le=10_000, description="messages in one transaction at most")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether both doors are closed to other machines."""
+        return self.host in {"127.0.0.1", "::1", "localhost"}
+
+    @property
+    def takeover_rule(self) -> Takeover:
+        """The takeover rule in force."""
+        if self.takeover is not None:
+            return self.takeover
+        return Takeover.ALLOW if self.on_loopback else Takeover.WHEN_OFFLINE

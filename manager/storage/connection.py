@@ -1,0 +1,45 @@
+"""Opens the database that a URL or a path names, with the settings that keep what was acknowledged."""
+
+from pathlib import Path
+
+from peewee import Database, DatabaseError, SqliteDatabase
+
+from manager.errors import SetupError
+
+_DURABLE = {
+    "journal_mode": "wal",
+    "synchronous": "full",
+    "foreign_keys": 1,
+    "busy_timeout": 5000,
+    "cache_size": -65536,
+    "temp_store": "memory",
+}
+_READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}
+
+
+def open_store(path: Path) -> Database:
+    """Return the writer's database; the file is made with access for its owner alone.
+
+    Raises:
+        SetupError: the file cannot be opened or is no database.
+    """
+    path.touch(mode=0o600, exist_ok=True)
+    return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
+
+
+def open_reader(path: Path) -> Database:
+    """Return a database for queries: one connection for each thread, none of which can write.
+
+    Raises:
+        SetupError: the file cannot be opened or is no database.
+    """
+    return _connected(SqliteDatabase(str(path), pragmas=_READING, autoconnect=True), path)
+
+
+def _connected(database: Database, path: Path) -> Database:
+    try:
+        database.connect(reuse_if_open=True)
+        database.execute_sql("SELECT 1 FROM sqlite_master").fetchone()
+    except DatabaseError as error:
+        raise SetupError(f"{path} cannot be opened as a store: {error}; restore it from a backup") from error
+    return database

@@ -1,0 +1,129 @@
+"""Agents as the API shows them: identity, state, vitals, and what is in force beside what should be."""
+
+import json
+from typing import Any, NamedTuple
+
+from peewee import JOIN, Expression, fn
+
+from manager.domain.agent import State
+from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.tables import AgentPolicyTable, AgentTable
+
+_LIVING = AgentTable.removed_at.is_null()
+
+
+class AgentFilter(NamedTuple):
+    """Which agents are wanted; None and empty are everybody. An agent must carry all of `tags`."""
+
+    status: str | None = None
+    organization_id: str | None = None
+    tags: tuple[str, ...] = ()
+    hostname: str | None = None
+
+    def conditions(self) -> list[Expression]:
+        """Return what the rows must meet."""
+        wanted = [_LIVING]
+        if self.status is not None:
+            wanted.append(AgentTable.state == self.status)
+        if self.organization_id is not None:
+            wanted.append(AgentTable.organization_id == self.organization_id)
+        if self.hostname is not None:
+            wanted.append(AgentTable.hostname == self.hostname)
+        # Tags stand in one JSON text; taking the tag out of it is the same, case-sensitive test in every database.
+        wanted += [fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags for tag in self.tags]
+        return wanted
+
+
+def page(reader: Reader, wanted: AgentFilter, limit: int, cursor: str | None) -> Page:
+    """Return agents in the order in which they first registered."""
+    query = selection().where(*wanted.conditions())
+    return reader.page(query, AgentTable.number, record_of, limit, cursor, descending=False)
+
+
+def one(reader: Reader, agent_id: str) -> Record | None:
+    """Return one agent, or None if none such is registered."""
+    row = reader.row(selection().where(_LIVING, AgentTable.agent_id == agent_id))
+    return None if row is None else record_of(row)
+
+
+def counts(reader: Reader) -> dict[str, int]:
+    """Return the number of agents in each state, and of all as `total`."""
+    query = AgentTable.select(AgentTable.state, fn.COUNT(AgentTable.number).alias("agents")).where(_LIVING)
+    found = {row["state"]: row["agents"] for row in reader.rows(query.group_by(AgentTable.state))}
+    by_state = {state.value: found.get(state.value, 0) for state in State}
+    return {"total": sum(by_state.values()), **by_state}
+
+
+def selection() -> Query:
+    """Return the query that `record_of` reads the rows of; credentials are no part of it."""
+    agent, policy = AgentTable, AgentPolicyTable
+    return agent.select(
+        agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
+        agent.site, agent.tags, agent.addresses, agent.ip, agent.door, agent.token_id, agent.registered_at, agent.state,
+        agent.state_since, agent.reason, agent.session, agent.last_heartbeat, agent.cpu, agent.memory, agent.uptime,
+        agent.mode, agent.events_processed, agent.events_total, agent.threats_detected, agent.actions_executed,
+        agent.outbox_size, agent.outbox_dropped, agent.policy_version, agent.policy_digest, agent.policy_state,
+        agent.policy_error, agent.policy_applied_at, policy.version.alias("active_version"),
+        policy.digest.alias("active_digest"), policy.published.alias("active_published"),
+    ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number))  # fmt: skip
+
+
+def record_of(row: Record) -> Record:
+    """Return an agent's record; `policyVersion` is what the agent says, `activePolicyVersion` what it should have."""
+    return {**_identity(row), **_condition(row), **_policy(row)}
+
+
+def _identity(row: Record) -> Record:
+    platform = {"os": row["os"], "arch": row["arch"], "ip": row["ip"]}
+    return {
+        "agentId": row["agent_id"],
+        "id": row["agent_id"],
+        "hostname": row["hostname"],
+        "organizationId": row["organization_id"],
+        "site": row["site"],
+        "tags": _texts(row["tags"]),
+        **platform,
+        "platform": platform,
+        "version": row["version"],
+        "addresses": _texts(row["addresses"]),
+        "tokenId": row["token_id"],
+        "registeredAt": moment(row["registered_at"]),
+    }
+
+
+def _condition(row: Record) -> Record:
+    return {
+        "status": row["state"],
+        "reason": row["reason"],
+        "statusSince": moment(row["state_since"]),
+        "door": row["door"],
+        "session": row["session"],
+        "lastHeartbeat": moment(row["last_heartbeat"]),
+        "cpu": row["cpu"],
+        "memory": row["memory"],
+        "uptime": row["uptime"],
+        "mode": row["mode"],
+        "eventsProcessed": row["events_processed"],
+        "eventsTotal": row["events_total"],
+        "threatsDetected": row["threats_detected"],
+        "actionsExecuted": row["actions_executed"],
+        "outboxSize": row["outbox_size"],
+        "outboxDropped": row["outbox_dropped"],
+    }
+
+
+def _policy(row: Record) -> Record:
+    return {
+        "policyVersion": row["policy_version"],
+        "policyDigest": row["policy_digest"],
+        "policyState": row["policy_state"],
+        "policyError": row["policy_error"],
+        "policyAppliedAt": moment(row["policy_applied_at"]),
+        "activePolicyVersion": row["active_version"],
+        "policyCurrent": row["active_digest"] is not None
+        and (row["policy_version"], row["policy_digest"]) == (row["active_version"], row["active_digest"]),
+    }
+
+
+def _texts(column: str) -> list[Any]:
+    return list(json.loads(column))

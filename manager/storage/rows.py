@@ -1,0 +1,121 @@
+"""Agents as rows and back again; secrets leave memory only encrypted with the manager's store key."""
+
+import json
+import os
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from manager.domain.agent import (
+    Agent,
+    Credential,
+    Door,
+    Host,
+    InForce,
+    Reason,
+    RegistrationStamp,
+    State,
+    Vitals,
+)
+from manager.domain.event_time import ClockOffset
+
+_NONCE = 12
+_SECRET = 32
+
+COLUMNS = (
+    "number", "agent_id", "organization_id", "hostname", "os", "arch", "version", "site", "tags", "addresses",
+    "gateways", "ip", "door", "token_id", "keys", "mqtt_digest", "http_digest", "registered_at", "state",
+    "state_since", "reason", "session", "heartbeat_sequence", "last_heartbeat", "clock_offset", "clock_origin",
+    "clock_session", "stamp_sent_at", "stamp_digest", "stamp_reply", "cpu", "memory", "uptime", "mode",
+    "events_processed", "events_total", "threats_detected", "actions_executed", "outbox_size", "outbox_dropped",
+    "policy_version", "policy_digest", "policy_state", "policy_error", "policy_applied_at", "blocklist_sequence",
+)  # fmt: skip
+"""The columns that `AgentRows` writes and reads, in the order of its rows."""
+
+
+class AgentRows:
+    """Turns agents into rows and back.
+
+    Args:
+        store_key: 32 bytes that encrypt the agents' keys (AES-GCM, bound to the agent's id).
+    """
+
+    def __init__(self, store_key: bytes) -> None:
+        self._cipher = AESGCM(store_key)
+        self._sealed: dict[str, tuple[Credential, bytes]] = {}
+
+    def row(self, agent: Agent) -> tuple[Any, ...]:
+        """Return the agent's record, in the order of `COLUMNS`."""
+        host, credential, clock, vitals, force = (
+            agent.host, agent.credential, agent.clock, agent.vitals, agent.in_force,
+        )  # fmt: skip
+        stamp = agent.stamp
+        return (
+            agent.number, agent.agent_id, agent.organization_id, host.hostname, host.os, host.arch, host.version,
+            host.site, json.dumps(host.tags), json.dumps(host.addresses), json.dumps(host.gateways), host.ip,
+            agent.door, agent.token_id, self._seal(agent), credential.mqtt_digest, credential.http_digest,
+            agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
+            agent.heartbeat_sequence, agent.last_heartbeat, clock.seconds, clock.origin, clock.session,
+            stamp.sent_at if stamp else None, stamp.digest if stamp else None, stamp.reply if stamp else None,
+            vitals.cpu, vitals.memory, vitals.uptime, vitals.mode, vitals.events_processed, vitals.events_total,
+            vitals.threats_detected, vitals.actions_executed, vitals.outbox_size, vitals.outbox_dropped,
+            force.version, force.digest, force.state, force.error, force.applied_at, force.blocklist_sequence,
+        )  # fmt: skip
+
+    def agent(self, row: tuple[Any, ...]) -> Agent:
+        """Return the agent whose record `row` is; it has not been heard since the start."""
+        (
+            number, agent_id, organization_id, hostname, os_, arch, version, site, tags, addresses, gateways, ip,
+            door, token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
+            heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at,
+            stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
+            actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
+            policy_applied_at, blocklist_sequence,
+        ) = row  # fmt: skip
+        opened = self._cipher.decrypt(keys[:_NONCE], keys[_NONCE:], agent_id.encode())
+        return Agent(
+            number=number,
+            agent_id=agent_id,
+            organization_id=organization_id,
+            host=Host(
+                hostname, os_, arch, version, site, _texts(tags), _texts(addresses), _texts(gateways), ip
+            ),
+            credential=Credential(opened[:_SECRET], opened[_SECRET:], mqtt_digest, http_digest),
+            token_id=token_id,
+            door=Door(door),
+            registered_at=registered_at,
+            state=State(state),
+            state_since=state_since,
+            reason=Reason(reason),
+            session=session,
+            heartbeat_sequence=heartbeat_sequence,
+            last_heartbeat=last_heartbeat,
+            clock=ClockOffset(clock_offset, clock_origin, clock_session),
+            stamp=None if stamp_digest is None else RegistrationStamp(stamp_sent_at, stamp_digest, stamp_reply),
+            vitals=Vitals(
+                cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
+                outbox_size, outbox_dropped,
+            ),
+            in_force=InForce(
+                policy_version, policy_digest, policy_state, policy_error, blocklist_sequence, policy_applied_at
+            ),
+        )  # fmt: skip
+
+    def _seal(self, agent: Agent) -> bytes:
+        """Encrypt an agent's keys, once for each credential."""
+        kept = self._sealed.get(agent.agent_id)
+        if kept is not None and kept[0] is agent.credential:
+            return kept[1]
+        nonce = os.urandom(_NONCE)
+        plain = agent.credential.secret + agent.credential.mac_key
+        sealed = nonce + self._cipher.encrypt(nonce, plain, agent.agent_id.encode())
+        self._sealed[agent.agent_id] = (agent.credential, sealed)
+        return sealed
+
+    def forget(self, agent_id: str) -> None:
+        """Drop what is kept of a removed agent."""
+        self._sealed.pop(agent_id, None)
+
+
+def _texts(column: str) -> tuple[str, ...]:
+    return tuple(json.loads(column)) if column != "[]" else ()

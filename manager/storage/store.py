@@ -1,0 +1,268 @@
+"""The writer: loads what the engine keeps in memory, and commits each batch in one transaction."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out that playhouse uses
+    Database,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    __exception_wrapper__,
+)
+
+from manager.domain.policies import Revision, Scope, Sections
+from manager.domain.tokens import Token
+from manager.engine.batch import Changes
+from manager.engine.ports import Snapshot, StoredPolicy
+from manager.errors import StoreRejected, StoreUnavailable
+from manager.storage.rows import COLUMNS, AgentRows
+
+DEAD_LETTERS_KEPT = 1000
+
+_ONCE = " ON CONFLICT DO NOTHING"
+"""A batch that was written in part may be committed again."""
+
+_THREAT = (
+    "agent_number", "threat_id", "digest", "event_time", "received_at", "time_known", "type", "severity", "confidence",
+    "technique", "source_ip", "file_hash", "document",
+)  # fmt: skip
+_POLICY = ("agent_number", "version", "digest", "updated_at", "published")
+_TOKEN = (
+    "token_id", "proof_key", "created_at", "organization_id", "site", "tags", "expires_at", "max_uses", "uses",
+    "revoked_at",
+)  # fmt: skip
+
+
+class PeeweeStore:
+    """The store over peewee. Rows go in by `executemany` on its connection: building queries row by row costs most.
+
+    Args:
+        database: an open, migrated database that no one else writes to.
+        store_key: what the agents' keys are encrypted with.
+    """
+
+    def __init__(self, database: Database, store_key: bytes) -> None:
+        self._database = database
+        self._rows = AgentRows(store_key)
+        self._agent_sql = self._upsert("agent", COLUMNS, "number")
+        self._policy_sql = self._upsert("agent_policy", _POLICY, "agent_number")
+        self._token_sql = self._upsert("enrollment_token", _TOKEN, "token_id")
+        self._threat_sql = self._insert("threat", _THREAT) + _ONCE
+        self._meta_sql = self._upsert("meta", ("key", "value"), "key")
+
+    def load(self) -> Snapshot:
+        """Return all that is kept in memory."""
+        agents = self._all(f"SELECT {', '.join(COLUMNS)} FROM agent WHERE removed_at IS NULL ORDER BY number")
+        ids = {row[0]: row[1] for row in agents}
+        policies = self._all(f"SELECT {', '.join(_POLICY)} FROM agent_policy")
+        tokens = self._all(f"SELECT {', '.join(_TOKEN)} FROM enrollment_token")
+        revision = self.meta("fleet_revision")
+        return Snapshot(
+            agents=[self._rows.agent(row) for row in agents],
+            highest_agent_number=self._all("SELECT coalesce(max(number), 0) FROM agent")[0][0],
+            tokens=[_token(row) for row in tokens],
+            revision=int(revision) if revision else 0,
+            documents=self._documents(),
+            policies=[
+                StoredPolicy(ids[number], version, digest, updated_at, bool(published))
+                for number, version, digest, updated_at, published in policies
+                if number in ids
+            ],
+        )
+
+    def meta(self, key: str) -> str | None:
+        """Return a single value that outlives a restart."""
+        found = self._all(f"SELECT value FROM meta WHERE key = {self._database.param}", (key,))
+        return cast("str", found[0][0]) if found else None
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a single value; committed when this returns."""
+        with self._database.atomic():
+            self._database.execute_sql(self._meta_sql, (key, value))
+
+    def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
+        """Return the content digests of those (agent number, threat id) that were ever stored.
+
+        Raises:
+            StoreUnavailable: the database cannot be read just now.
+        """
+        if not keys:
+            return {}
+        pair = f"({self._database.param},{self._database.param})"
+        wanted = ",".join([pair] * len(keys))
+        params = [value for key in keys for value in key]
+        found: dict[tuple[int, str], bytes] = {}
+        try:
+            for table in ("threat", "stored_id"):
+                rows = self._all(
+                    f"SELECT agent_number, threat_id, digest FROM {table} "
+                    f"WHERE (agent_number, threat_id) IN (VALUES {wanted})",
+                    params,
+                )
+                found.update({(row[0], row[1]): bytes(row[2]) for row in rows})
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from error
+        return found
+
+    def commit(self, changes: Changes) -> None:
+        """Write all changes in one transaction, on disk when this returns.
+
+        Raises:
+            StoreUnavailable: nothing was written.
+        """
+        try:
+            with self._database.atomic():
+                self._write(changes)
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable(f"the store cannot commit: {error}") from error
+        except (DatabaseError, ValueError, OverflowError) as error:
+            raise StoreRejected(f"the store does not take it: {error}") from error
+
+    def prune(self, threats_before: float, ids_before: float, limit: int) -> int:
+        """Delete at most `limit` threats received before a time, keeping their ids, and as many older ids.
+
+        Raises:
+            StoreUnavailable: nothing was deleted.
+        """
+        param = self._database.param
+        try:
+            with self._database.atomic():
+                gone = self._prune_threats(threats_before, limit)
+                gone += self._database.execute_sql(
+                    f"DELETE FROM stored_id WHERE received_at < {param}", (ids_before,)
+                ).rowcount
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(f"the store cannot prune: {error}") from error
+        return int(gone)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def _prune_threats(self, before: float, limit: int) -> int:
+        """Threats are stored in the order of their receipt: the oldest come first."""
+        param = self._database.param
+        oldest = self._all(f"SELECT sequence, received_at FROM threat ORDER BY sequence LIMIT {param}", (limit,))
+        last = max((sequence for sequence, received_at in oldest if received_at < before), default=None)
+        if last is None:
+            return 0
+        self._database.execute_sql(
+            "INSERT INTO stored_id (agent_number, threat_id, digest, received_at) "
+            f"SELECT agent_number, threat_id, digest, received_at FROM threat WHERE sequence <= {param}",
+            (last,),
+        )
+        return int(self._database.execute_sql(f"DELETE FROM threat WHERE sequence <= {param}", (last,)).rowcount)
+
+    def _write(self, changes: Changes) -> None:
+        if changes.agents:
+            self._many(self._agent_sql, [self._rows.row(agent) for agent in changes.agents.values()])
+        if changes.threats:
+            self._many(self._threat_sql, changes.threats)
+        if changes.policies:
+            self._write_policies(changes)
+        for revision in changes.revisions:
+            self._write_revision(revision)
+        if changes.fleet_revision is not None:
+            self._database.execute_sql(self._meta_sql, ("fleet_revision", str(changes.fleet_revision)))
+        if changes.tokens:
+            self._many(self._token_sql, [_token_row(token) for token in changes.tokens.values()])
+        if changes.history:
+            self._many(self._insert("agent_history", ("agent_id", "at", "event", "detail")), changes.history)
+        if changes.removed:
+            self._write_removed(changes)
+        if changes.dead_letters:
+            self._write_dead_letters(changes)
+
+    def _write_policies(self, changes: Changes) -> None:
+        numbers = {agent.agent_id: agent.number for agent in changes.agents.values()}
+        missing = [agent_id for agent_id in changes.policies if agent_id not in numbers]
+        for start in range(0, len(missing), 500):
+            chunk = missing[start : start + 500]
+            marks = ",".join([self._database.param] * len(chunk))
+            rows = self._all(f"SELECT agent_id, number FROM agent WHERE agent_id IN ({marks})", chunk)
+            numbers.update(rows)
+        self._many(
+            self._policy_sql,
+            [
+                (numbers[policy.agent_id], policy.version, policy.resolved.digest, policy.updated_at, policy.published)
+                for policy in changes.policies.values()
+                if policy.agent_id in numbers
+            ],
+        )
+
+    def _write_revision(self, revision: Revision) -> None:
+        document = None if revision.document is None else json.dumps(revision.document, ensure_ascii=False)
+        self._database.execute_sql(
+            self._insert("policy_revision", ("revision", "scope", "document", "at", "author")) + _ONCE,
+            (revision.revision, str(revision.scope), document, revision.at, revision.author),
+        )
+
+    def _write_removed(self, changes: Changes) -> None:
+        param = self._database.param
+        for agent in changes.removed:
+            self._rows.forget(agent.agent_id)
+            self._database.execute_sql(
+                "UPDATE agent SET removed_at = "
+                f"{param}, keys = NULL, mqtt_digest = NULL, http_digest = NULL, stamp_reply = NULL, "
+                f"state = 'removed' WHERE number = {param}",
+                (agent.state_since, agent.number),
+            )
+            self._database.execute_sql(
+                f"DELETE FROM agent_policy WHERE agent_number = {param}",
+                (agent.number,),
+            )
+
+    def _write_dead_letters(self, changes: Changes) -> None:
+        columns = ("received_at", "topic", "reason", "size", "payload")
+        self._many(self._insert("dead_letter", columns), changes.dead_letters)
+        self._database.execute_sql(
+            f"DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - {self._database.param}",
+            (DEAD_LETTERS_KEPT,),
+        )
+
+    def _documents(self) -> dict[Scope, Sections]:
+        rows = self._all(
+            "SELECT scope, document FROM policy_revision AS newest WHERE revision = "
+            "(SELECT max(revision) FROM policy_revision WHERE scope = newest.scope) AND document IS NOT NULL"
+        )
+        return {Scope.parse(scope): json.loads(document) for scope, document in rows}
+
+    def _all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return cast("list[tuple[Any, ...]]", self._database.execute_sql(sql, params).fetchall())
+
+    def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with __exception_wrapper__:
+            self._database.connection().executemany(sql, rows)
+
+    def _insert(self, table: str, columns: Sequence[str]) -> str:
+        marks = ", ".join([self._database.param] * len(columns))
+        return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+
+    def _upsert(self, table: str, columns: Sequence[str], key: str) -> str:
+        updates = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
+        return f"{self._insert(table, columns)} ON CONFLICT ({key}) DO UPDATE SET {updates}"
+
+
+def _token_row(token: Token) -> tuple[Any, ...]:
+    return (
+        token.token_id, token.proof_key, token.created_at, token.organization_id, token.site, json.dumps(token.tags),
+        token.expires_at, token.max_uses, token.uses, token.revoked_at,
+    )  # fmt: skip
+
+
+def _token(row: tuple[Any, ...]) -> Token:
+    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at = row
+    return Token(
+        token_id=token_id,
+        proof_key=bytes(proof_key),
+        created_at=created_at,
+        organization_id=organization_id,
+        site=site,
+        tags=tuple(json.loads(tags)),
+        expires_at=expires_at,
+        max_uses=max_uses,
+        uses=uses,
+        revoked_at=revoked_at,
+    )

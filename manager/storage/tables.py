@@ -1,0 +1,240 @@
+"""The tables, as peewee models. Times are seconds since 1970 (UTC); JSON stands in text columns."""
+
+from peewee import (
+    AutoField,
+    BigAutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    DatabaseProxy,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+database = DatabaseProxy()
+
+
+class Table(Model):
+    """Binds every table to the database that is opened at the start."""
+
+    class Meta:
+        """One database for all."""
+
+        database = database
+        legacy_table_names = False
+
+
+class AgentTable(Table):
+    """An agent's record. A removed one stays as a name for its threats, without credentials and out of the registry."""
+
+    number = IntegerField(primary_key=True)
+    agent_id = TextField(unique=True)
+    organization_id = TextField()
+    hostname = TextField()
+    os = TextField()
+    arch = TextField()
+    version = TextField()
+    site = TextField(null=True)
+    tags = TextField(default="[]")
+    addresses = TextField(default="[]")
+    gateways = TextField(default="[]")
+    ip = TextField(null=True)
+    door = TextField()
+    token_id = TextField(null=True)
+    keys = BlobField(null=True)
+    mqtt_digest = BlobField(null=True)
+    http_digest = BlobField(null=True)
+    registered_at = DoubleField()
+    removed_at = DoubleField(null=True)
+    state = TextField(index=True)
+    state_since = DoubleField()
+    reason = TextField()
+    session = BigIntegerField()
+    heartbeat_sequence = BigIntegerField()
+    last_heartbeat = DoubleField(null=True)
+    clock_offset = DoubleField(null=True)
+    clock_origin = DoubleField(null=True)
+    clock_session = BigIntegerField()
+    stamp_sent_at = DoubleField(null=True)
+    stamp_digest = BlobField(null=True)
+    stamp_reply = BlobField(null=True)
+    cpu = DoubleField(null=True)
+    memory = DoubleField(null=True)
+    uptime = DoubleField(null=True)
+    mode = TextField(null=True)
+    events_processed = BigIntegerField(default=0)
+    events_total = BigIntegerField(default=0)
+    threats_detected = BigIntegerField(default=0)
+    actions_executed = BigIntegerField(default=0)
+    outbox_size = BigIntegerField(null=True)
+    outbox_dropped = BigIntegerField(null=True)
+    policy_version = BigIntegerField(default=0)
+    policy_digest = TextField(null=True)
+    policy_state = TextField(null=True)
+    policy_error = TextField(null=True)
+    policy_applied_at = DoubleField(null=True)
+    blocklist_sequence = BigIntegerField(default=0)
+
+    class Meta:
+        """One living agent for each hostname and organization."""
+
+        table_name = "agent"
+
+
+_living = AgentTable.removed_at.is_null()
+AgentTable.add_index(
+    AgentTable.index(
+        AgentTable.organization_id, AgentTable.hostname, unique=True, where=_living, name="agent_of_organization"
+    )
+)
+AgentTable.add_index(AgentTable.index(AgentTable.http_digest, where=_living, name="agent_http_digest"))
+
+
+class AgentHistoryTable(Table):
+    """One line for each change of an agent's state."""
+
+    id = BigAutoField()
+    agent_id = TextField(index=True)
+    at = DoubleField()
+    event = TextField()
+    detail = TextField()
+
+    class Meta:
+        """Grows by one row for each transition."""
+
+        table_name = "agent_history"
+
+
+class ThreatTable(Table):
+    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its code."""
+
+    sequence = BigAutoField()
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
+    threat_id = TextField()
+    digest = BlobField()
+    event_time = DoubleField()
+    received_at = DoubleField()
+    time_known = BooleanField()
+    type = TextField()
+    severity = TextField()
+    confidence = DoubleField()
+    technique = TextField(null=True)
+    source_ip = TextField(null=True)
+    file_hash = TextField(null=True)
+    document = TextField()
+
+    class Meta:
+        """A report is stored once for its agent and id."""
+
+        table_name = "threat"
+        indexes = ((("agent", "threat_id"), True),)
+
+
+class StoredIdTable(Table):
+    """The ids of reports whose threats were pruned: they outlive them as long as an outbox may hold one."""
+
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
+    threat_id = TextField()
+    digest = BlobField()
+    received_at = DoubleField(index=True)
+
+    class Meta:
+        """Looked up by agent and id."""
+
+        table_name = "stored_id"
+        indexes = ((("agent", "threat_id"), True),)
+        primary_key = False
+
+
+class AgentPolicyTable(Table):
+    """An agent's effective policy by version and digest; its sections follow from the documents."""
+
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
+    version = BigIntegerField()
+    digest = TextField()
+    updated_at = DoubleField()
+    published = BooleanField()
+
+    class Meta:
+        """One row for each agent."""
+
+        table_name = "agent_policy"
+
+
+class PolicyRevisionTable(Table):
+    """Every change of the fleet's policies; `document` is NULL where a scope lost its own."""
+
+    revision = BigIntegerField(primary_key=True)
+    scope = TextField(index=True)
+    document = TextField(null=True)
+    at = DoubleField()
+    author = TextField()
+
+    class Meta:
+        """Only appended to."""
+
+        table_name = "policy_revision"
+
+
+class TokenTable(Table):
+    """Enrollment tokens, without their secrets."""
+
+    token_id = TextField(primary_key=True)
+    proof_key = BlobField()
+    created_at = DoubleField()
+    organization_id = TextField(null=True)
+    site = TextField(null=True)
+    tags = TextField(default="[]")
+    expires_at = DoubleField(null=True)
+    max_uses = IntegerField(null=True)
+    uses = IntegerField(default=0)
+    revoked_at = DoubleField(null=True)
+
+    class Meta:
+        """One row for each token ever made."""
+
+        table_name = "enrollment_token"
+
+
+class DeadLetterTable(Table):
+    """Messages that changed nothing, with the reason; bounded, oldest out."""
+
+    id = AutoField()
+    received_at = DoubleField()
+    topic = TextField()
+    reason = TextField()
+    size = IntegerField()
+    payload = BlobField()
+
+    class Meta:
+        """Pruned at each insert beyond its bound."""
+
+        table_name = "dead_letter"
+
+
+class MetaTable(Table):
+    """Single values that outlive a restart."""
+
+    key = TextField(primary_key=True)
+    value = TextField()
+
+    class Meta:
+        """A name and its value."""
+
+        table_name = "meta"
+
+
+ALL = (
+    AgentTable,
+    AgentHistoryTable,
+    ThreatTable,
+    StoredIdTable,
+    AgentPolicyTable,
+    PolicyRevisionTable,
+    TokenTable,
+    DeadLetterTable,
+    MetaTable,
+)

@@ -1,0 +1,13 @@
+"""The release that runs, as installed."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def _installed() -> str:
+    try:
+        return version("panguard")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+VERSION = _installed()

@@ -1,0 +1,159 @@
+"""An engine on a real SQLite store and a virtual clock, with a courier that keeps what it is given."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from manager.domain.instant import Instant
+from manager.domain.registry import Takeover
+from manager.engine.batch import Publication
+from manager.engine.commands import CreateToken
+from manager.engine.engine import Engine
+from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.inbox import Command, Inbound
+from manager.storage import tables
+from manager.storage.connection import open_store
+from manager.storage.migrate import migrate
+from manager.storage.store import PeeweeStore
+from schemas import topics
+from schemas.keys import EnrollmentToken, ManagerKeyring
+from schemas.topics import Topic
+from tests.support.simulated import SimulatedAgent
+
+START = 1_800_000_000.0
+
+
+class KeptCourier:
+    """Keeps publications; confirms each at once, as a broker would, unless told not to."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.backlog = 0
+        self.published: list[Publication] = []
+
+    def publish(self, publication: Publication) -> None:
+        self.published.append(publication)
+        if publication.confirm is not None:
+            publication.confirm()
+
+    def take(self, topic: str) -> list[bytes]:
+        """Return, once, what was published on a topic."""
+        found = [publication.payload for publication in self.published if publication.topic == topic]
+        self.published = [publication for publication in self.published if publication.topic != topic]
+        return found
+
+
+class Bench:
+    """One manager's core: built on a directory, stopped and built again at will."""
+
+    def __init__(self, directory: Path, settings: EngineSettings | None = None, at: float = START) -> None:
+        self.directory = directory
+        self.settings = settings or EngineSettings(takeover=Takeover.ALLOW)
+        self.keyring = ManagerKeyring(bytes(32))
+        self.elapsed = 0.0
+        self.began = at
+        self.acknowledged: list[Any] = []
+        self.cut_off: list[str] = []
+        self.courier = KeptCourier()
+        self._handles = 0
+        self.build()
+
+    def build(self) -> None:
+        """Build the core from what the store has, as a restart does."""
+        path = self.directory / "panguard.db"
+        self.database = open_store(path)
+        tables.database.initialize(self.database)
+        migrate(self.database, path)
+        self.store = PeeweeStore(self.database, self.keyring.store_key)
+        self.fleet = Fleet(self.keyring, self.settings)
+        self.fleet.restore(self.store.load())
+        self.engine = Engine(self.fleet, self.store, self.courier, self.acknowledged.extend, self.cut_off.append)
+        self.engine.opened_http(self.now)
+        self.engine.connected(self.now, fresh=False)
+
+    def crash(self) -> None:
+        """End the core as SIGKILL would, and build it again."""
+        self.database.close()
+        self.build()
+
+    @property
+    def now(self) -> Instant:
+        """The virtual moment."""
+        return Instant(self.began + self.elapsed, 1000.0 + self.elapsed)
+
+    @property
+    def wall(self) -> float:
+        """The virtual time, in seconds since 1970."""
+        return self.now.wall
+
+    def pass_time(self, seconds: float, step: float = 1.0) -> None:
+        """Let time pass, with a step of the engine each second."""
+        end = self.elapsed + seconds
+        while self.elapsed < end:
+            self.elapsed = min(end, self.elapsed + step)
+            self.engine.step(self.now)
+
+    def receive(self, row: Topic, identifier: str, payload: bytes) -> int:
+        """Put one message in the inbox and let the engine step; return the handle."""
+        handle = self.put(row, identifier, payload)
+        self.engine.step(self.now)
+        return handle
+
+    def put(self, row: Topic, identifier: str, payload: bytes) -> int:
+        """Put one message in the inbox."""
+        self._handles += 1
+        inbound = Inbound(row, identifier, row.below_root(identifier), payload, self._handles)
+        self.engine.inbox.put(inbound, self.now.monotonic)
+        return self._handles
+
+    def ask(self, request: Any) -> Any:
+        """Submit a command, let the engine step, and return its answer or raise its error."""
+        answers: list[tuple[Any, Exception | None]] = []
+        self.engine.inbox.submit(Command(request, lambda value, error: answers.append((value, error))))
+        self.engine.step(self.now)
+        value, error = answers[0]
+        if error is not None:
+            raise error
+        return value
+
+    def token(self, **members: Any) -> EnrollmentToken:
+        """Return a new enrollment token."""
+        token: EnrollmentToken = self.ask(CreateToken(author="test", **members))
+        return token
+
+    def enroll(self, hostname: str, token: EnrollmentToken | None = None, **members: Any) -> SimulatedAgent:
+        """Return an agent that registered and sent its birth."""
+        agent = SimulatedAgent(hostname, token or self.token(), self.keyring.seal_public, uptime_from=self.wall)
+        reply = self.register(agent, **members)
+        agent.agent_id, agent.session = reply["agentId"], reply["session"] + 1
+        self.receive(topics.PRESENCE, agent.agent_id, agent.presence("online", self.wall))
+        return agent
+
+    def register(self, agent: SimulatedAgent, **members: Any) -> dict[str, Any]:
+        """Send a registration and return the answer."""
+        client_id, payload = agent.registration(members.pop("sent_at", self.wall), **members)
+        self.receive(topics.REGISTRATION, client_id, payload)
+        return self.answer(client_id)
+
+    def answer(self, client_id: str) -> dict[str, Any]:
+        """Return the one answer to a registration."""
+        (payload,) = self.courier.take(topics.REGISTRATION_REPLY.address(client_id))
+        return dict(json.loads(payload))
+
+    def receipts(self, agent: SimulatedAgent) -> dict[str, list[Any]]:
+        """Return what the agent was told of its reports, all receipts together."""
+        told: dict[str, list[Any]] = {"stored": [], "refused": [], "deferred": []}
+        for payload in self.courier.take(topics.RECEIPTS.address(agent.agent_id)):
+            receipt = agent.reads(topics.RECEIPTS, payload, self.keyring)
+            for kind, entries in told.items():
+                entries.extend(receipt.get(kind, []))
+        return told
+
+    def state(self, agent: SimulatedAgent) -> str:
+        """Return the agent's state, with the reason where it is stale."""
+        record = self.fleet.registry.agents[agent.agent_id]
+        return f"stale {record.reason}" if record.state == "stale" else str(record.state)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return what the store holds."""
+        return list(self.database.execute_sql(sql).fetchall())

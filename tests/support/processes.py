@@ -1,0 +1,226 @@
+"""Manager and guards as real processes on free loopback ports, to be killed at will."""
+
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from tests.support.waiting import eventually
+
+PACE = {
+    "PANGUARD_HEARTBEAT_INTERVAL": "0.5",
+    "PANGUARD_STALE_AFTER": "30",
+    "PANGUARD_SWEEP_INTERVAL": "1",
+    "PANGUARD_SETTLING_TIME": "1",
+    "PANGUARD_RECONNECT_BASE": "0.2",
+    "PANGUARD_RECONNECT_CAP": "1",
+    "PANGUARD_RECEIPT_TIMEOUT": "3",
+}
+
+
+def free_port() -> int:
+    """Return a loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Panguard:
+    """One `panguard` process; its standard output is kept, its standard error goes to a file."""
+
+    def __init__(self, log: Path, *words: str, environment: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        self.lines: list[str] = []
+        self._error = log.open("ab")
+        self.process = subprocess.Popen(  # noqa: S603 -- our own command, no shell
+            [sys.executable, "-m", "panguard", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._error,
+            env={**os.environ, **PACE, **(environment or {})},
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self.process.stdout as output:  # type: ignore[union-attr]
+            for line in output:
+                self.lines.append(line.decode(errors="replace").strip())
+
+    def line(self, start: str, within: float = 25.0) -> str:
+        """Return the first printed line that starts so."""
+
+        def look() -> str | None:
+            if self.process.poll() is not None and not any(line.startswith(start) for line in self.lines):
+                raise AssertionError(f"ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
+            return next((line for line in self.lines if line.startswith(start)), None)
+
+        return str(eventually(look, within, f"a line {start!r}; {self.log.read_text()[-2000:]}"))
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self._ended()
+
+    def terminate(self) -> int:
+        """Ask it to stop and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def _ended(self) -> int:
+        try:
+            code = self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait(15)
+        self._reader.join(5)
+        self._error.close()
+        return code
+
+
+class ManagerProcess:
+    """A manager on fixed ports, so that it can be killed and started again; a context manager."""
+
+    def __init__(self, home: Path, broker: str = "embedded", environment: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.data = home / "manager"
+        self._broker = broker
+        self._environment = environment or {}
+        self._ports = (free_port(), free_port())
+        self.http = f"http://127.0.0.1:{self._ports[0]}"
+        self.mqtt = f"mqtt://127.0.0.1:{self._ports[1]}" if broker == "embedded" else broker
+        self.running: Panguard | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running is not None:
+            self.running.terminate()
+
+    def start(self) -> None:
+        """Start it, and wait until both doors are open."""
+        http, mqtt = self._ports
+        words = ["manager", "start", "--data-dir", str(self.data), "--port", str(http)]
+        words += ["--mqtt-port", str(mqtt), "--broker", self._broker]
+        self.running = Panguard(self.home / "manager.log", *words, environment=self._environment)
+        self.running.line("ready ")
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self.running is not None
+        self.running.kill()
+
+    def stop(self) -> int:
+        """End it with SIGTERM; return its exit code."""
+        assert self.running is not None
+        return self.running.terminate()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the data of an answer of the HTTP API; follows nextCursor."""
+        token = (self.data / "admin.token").read_text().strip()
+        records: list[Any] = []
+        with httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=10) as client:
+            while True:
+                answer = client.get(path, params=query)
+                answer.raise_for_status()
+                body = answer.json()
+                if not isinstance(body["data"], list):
+                    return body["data"]
+                records += body["data"]
+                if not body.get("nextCursor"):
+                    return records
+                query["cursor"] = body["nextCursor"]
+
+    def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        """Return the data of an answer to a changing request."""
+        token = (self.data / "admin.token").read_text().strip()
+        with httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=10) as client:
+            answer = client.request(method, path, params=query, **({} if body is None else {"json": body}))
+            answer.raise_for_status()
+            return answer.json()["data"]
+
+    def agent(self, hostname: str) -> dict[str, Any]:
+        """Return the one agent with this hostname, or an empty record."""
+        found = [agent for agent in self.get("/api/agents") if agent["hostname"] == hostname]
+        assert len(found) <= 1
+        return found[0] if found else {}
+
+
+class GuardProcess:
+    """A guard with its own data directory and its own sshd log, on a host whose clock is `skew` seconds off."""
+
+    def __init__(
+        self,
+        manager: ManagerProcess,
+        hostname: str,
+        environment: Mapping[str, str] | None = None,
+        skew: float = 0.0,
+    ) -> None:
+        self.skew = skew
+        self.manager = manager
+        self.hostname = hostname
+        self.data = manager.home / f"guard-{hostname}"
+        self.auth_log = manager.home / f"{hostname}.auth.log"
+        self.auth_log.touch()
+        self._environment = environment or {}
+        self._port = 40_000
+        self.running: Panguard | None = None
+
+    def start(self, *words: str, wait: bool = True) -> str:
+        """Start it; return its agent id."""
+        start = ["guard", "start", "--manager", self.manager.mqtt, "--data-dir", str(self.data)]
+        start += ["--watch-log", str(self.auth_log), "--hostname", self.hostname, "--mode", "protection"]
+        start += ["--enroll-token-file", str(self.manager.data / "enroll.token"), *words]
+        log = self.manager.home / f"{self.hostname}.log"
+        self.running = Panguard(log, *start, environment=self._environment)
+        return self.agent_id() if wait else ""
+
+    def agent_id(self) -> str:
+        """Return the id that it printed."""
+        assert self.running is not None
+        line = self.running.line("guard ready ")
+        return dict(word.partition("=")[::2] for word in line.split()[2:])["agentId"]
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self.running is not None
+        self.running.kill()
+
+    def stop(self) -> int:
+        """End it with SIGTERM; return its exit code."""
+        return 0 if self.running is None else self.running.terminate()
+
+    def attacked_by(self, *addresses: str, failures: int = 5) -> None:
+        """Write failed logins into its log: one threat for each address."""
+        with self.auth_log.open("a") as log:
+            for address in addresses:
+                for _ in range(failures):
+                    self._port += 1
+                    stamp = (datetime.now(UTC) + timedelta(seconds=self.skew)).isoformat()
+                    log.write(
+                        f"{stamp} {self.hostname} sshd[{self._port}]: "
+                        f"Failed password for root from {address} port {self._port} ssh2\n"
+                    )
+
+
+def spooled(guard: GuardProcess) -> int:
+    """Return how many reports wait in the guard's outbox."""
+    with contextlib.closing(sqlite3.connect(guard.data / "guard.db")) as database:
+        return int(database.execute("SELECT count(*) FROM outbox").fetchone()[0])
