@@ -1,0 +1,34 @@
+"""How long to wait before the next attempt: exponential, with full jitter, so that a fleet does not return at once."""
+
+import random
+from collections.abc import Callable
+
+_RANDOM = random.SystemRandom()
+
+
+class Backoff:
+    """Counts failures and gives each its delay.
+
+    The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
+
+    Args:
+        base: Seconds; the longest delay after the first failure.
+        cap: Seconds; the longest delay of all.
+        uniform: Draws between two bounds.
+    """
+
+    def __init__(self, base: float, cap: float, uniform: Callable[[float, float], float] = _RANDOM.uniform) -> None:
+        self._base = base
+        self._cap = cap
+        self._uniform = uniform
+        self._failures = 0
+
+    def next(self) -> float:
+        """Count one failure and return the seconds to wait."""
+        ceiling = min(self._cap, self._base * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        """Forget the failures, after a success that lasted."""
+        self._failures = 0

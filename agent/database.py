@@ -1,0 +1,109 @@
+"""The guard's one SQLite file: what must survive a kill is committed here, and a commit is on the disk."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from agent.errors import StorageError
+
+_MIGRATIONS = (
+    """
+    CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
+    CREATE TABLE dead_letters (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, body BLOB NOT NULL,
+        reason TEXT NOT NULL, at REAL NOT NULL);
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE log_positions (path TEXT PRIMARY KEY, position TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE failed_logins (sequence INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT NOT NULL, at REAL NOT NULL,
+        event TEXT NOT NULL);
+    CREATE INDEX failed_logins_by_address ON failed_logins (address, at);
+    CREATE TABLE last_logins (address TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE policy (only INTEGER PRIMARY KEY CHECK (only = 1), agent_id TEXT NOT NULL, sign_key TEXT NOT NULL,
+        document BLOB NOT NULL, sections TEXT NOT NULL, state TEXT NOT NULL, error TEXT);
+    CREATE TABLE measures (kind TEXT NOT NULL, value TEXT NOT NULL, reason TEXT, expires_at REAL, incident_id TEXT,
+        PRIMARY KEY (kind, value)) WITHOUT ROWID;
+    CREATE TABLE own_blocks (value TEXT PRIMARY KEY, reason TEXT NOT NULL, expires_at REAL NOT NULL,
+        times INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE blocklist (kind TEXT NOT NULL, value TEXT NOT NULL, reason TEXT, expires_at REAL, incident_id TEXT,
+        PRIMARY KEY (kind, value)) WITHOUT ROWID;
+    CREATE TABLE blocklist_head (only INTEGER PRIMARY KEY CHECK (only = 1), organization_id TEXT NOT NULL,
+        sign_key TEXT NOT NULL, sequence INTEGER NOT NULL);
+    """,
+)
+
+
+class Database:
+    """One connection, for the one thread that decides.
+
+    Write-ahead log with ``synchronous=FULL``: what `transaction` committed survives the kill of the process and of
+    the machine.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the file, made with mode 0600 if it is missing, and bring its tables up to date.
+
+        Raises:
+            StorageError: it cannot be opened, is damaged, or was written by a newer guard.
+        """
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            connection = sqlite3.connect(path, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA busy_timeout = 5000")
+            database = cls(connection)
+            database._migrate(path)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(path, str(error)) from error
+        return database
+
+    def _migrate(self, path: Path) -> None:
+        done: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if done > len(_MIGRATIONS):
+            raise StorageError(path, "a newer version of the guard has written it")
+        for number, script in enumerate(_MIGRATIONS[done:], start=done + 1):
+            with self.transaction():
+                for statement in filter(str.strip, script.split(";")):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit all that happens inside, or nothing of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for reading."""
+        return self._connection
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def add_to_counter(connection: sqlite3.Connection, name: str, amount: int) -> None:
+    """Raise a lasting counter, within the caller's transaction."""
+    connection.execute(
+        "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        (name, amount),
+    )
+
+
+def counter(connection: sqlite3.Connection, name: str) -> int:
+    """Return a lasting counter; 0 for one that never rose."""
+    row = connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
+    return 0 if row is None else int(row[0])

@@ -1,0 +1,1 @@
+"""Pure rules that turn a host's events into detections: no I/O, no clock."""

@@ -1,0 +1,191 @@
+"""The guard itself: what it does in a session and between sessions, part by part."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agent.blocklist import OrganizationBlocklist
+from agent.clock import Clock
+from agent.delivery import Delivery
+from agent.host import HostFacts
+from agent.identity import IdentityFile
+from agent.link.interface import Link
+from agent.liveness import Liveness, Vitals
+from agent.outbox import Outbox
+from agent.policy import PolicyKeeper
+from agent.respond.enforcement import Enforcement
+from agent.settings import GuardSettings
+from agent.watch import Watch
+from schemas import codes
+from schemas.decoding import DecodeError, decode
+from schemas.threats import Receipt
+from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
+
+_log = structlog.get_logger("agent.guard")
+
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a guard is made of; built in `agent.runtime`, or by a test."""
+
+    started: float
+    facts: HostFacts
+    identity: IdentityFile
+    liveness: Liveness
+    outbox: Outbox
+    delivery: Delivery
+    watch: Watch
+    policy: PolicyKeeper
+    blocklist: OrganizationBlocklist
+    enforcement: Enforcement
+    ignored: Counter[str]
+
+
+class Guard:
+    """Detects all the time; beats, reports and obeys while a session is open.
+
+    Args:
+        parts: What it is made of.
+        settings: Its intervals.
+        clock: The host's clocks.
+        announce: Called with agentId and session when the broker has taken a birth.
+    """
+
+    def __init__(
+        self, parts: Parts, settings: GuardSettings, clock: Clock, announce: Callable[[str, int], None]
+    ) -> None:
+        self._parts = parts
+        self._settings = settings
+        self._clock = clock
+        self._announce = announce
+        self._link: Link | None = None
+        self._agent_id = ""
+        self._mac_key = parts.identity.identity.keys.mac_key
+        self._heartbeat_due = _NEVER
+        self._poll_due = _NEVER
+        self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
+            RECEIPTS.name: self._receipt,
+            POLICY.name: self._policy,
+            BLOCKLIST.name: self._blocklist,
+            BLOCKLIST_CHANGES.name: self._blocklist,
+        }
+        self._pin()
+        self._heed_monitors()
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do, on the monotonic clock."""
+        parts = self._parts
+        return min(
+            self._heartbeat_due,
+            self._poll_due,
+            parts.watch.due,
+            parts.delivery.due,
+            parts.enforcement.due,
+            parts.blocklist.due,
+        )
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        parts = self._parts
+        reported = parts.watch.tick(now)
+        parts.enforcement.tick(now)
+        if now >= self._heartbeat_due:
+            self._heartbeat(now)
+        if reported or now >= parts.delivery.due:
+            parts.delivery.tick(now)
+        parts.blocklist.tick(now)
+        if now >= self._poll_due and self._link is not None:
+            self._poll_due = now + self._settings.policy_poll_interval
+            self._link.subscribe(POLICY)  # what is retained comes again
+            parts.blocklist.ask(now)
+
+    def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
+        """A session began: beat, then report, so that the manager knows this clock before it reads event times."""
+        self._link = link
+        self._pin()
+        if peer is not None:
+            self._parts.enforcement.protect(peer)
+        _log.info("session_open", agent_id=self._agent_id, session=session)
+        self._heartbeat(now)
+        self._poll_due = now + self._settings.policy_poll_interval
+        self._parts.delivery.opened(link, self._agent_id, self._mac_key, now)
+        self._parts.blocklist.opened(link, now)
+
+    def ready(self, session: int) -> None:
+        """The broker has taken the birth."""
+        self._announce(self._agent_id, session)
+
+    def offline(self) -> None:
+        """The session is over: go on detecting."""
+        self._link = None
+        self._heartbeat_due = self._poll_due = _NEVER
+        self._parts.delivery.closed()
+        self._parts.blocklist.closed()
+
+    def message(self, row: Topic, payload: bytes, now: float) -> None:
+        """Take a message; whatever has no right code is counted and changes nothing."""
+        handler = self._handlers.get(row.name)
+        if handler is not None:
+            handler(row, payload, now)
+
+    def _pin(self) -> None:
+        enrolled = self._parts.identity.identity.enrolled
+        if enrolled is not None:
+            self._agent_id = enrolled.agent_id
+            self._parts.policy.pin(enrolled)
+            self._parts.blocklist.pin(enrolled)
+
+    def _heartbeat(self, now: float) -> None:
+        parts = self._parts
+        self._heartbeat_due = now + self._settings.heartbeat_interval
+        if self._link is None:
+            return
+        vitals = Vitals(
+            events_total=parts.watch.events_total,
+            outbox_size=len(parts.outbox),
+            outbox_dropped=parts.outbox.dropped,
+            policy=parts.policy.in_force,
+            blocklist_sequence=parts.blocklist.sequence,
+        )
+        self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, vitals))
+
+    def _receipt(self, row: Topic, payload: bytes, now: float) -> None:
+        if not codes.has_mac(self._mac_key, row.below_root(self._agent_id), payload):
+            self._parts.ignored["receipt_forged"] += 1
+            return
+        try:
+            receipt = decode(Receipt, payload, row.limit)
+        except DecodeError:
+            self._parts.ignored["receipt_unreadable"] += 1
+            return
+        self._parts.delivery.receipt(receipt, now, self._clock.wall())
+
+    def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
+        answer = self._parts.policy.receive(payload)
+        self._heed_monitors()
+        if answer is not None and self._link is not None:
+            topic = POLICY_APPLIED.below_root(self._agent_id)
+            self._link.publish(POLICY_APPLIED, codes.with_mac(self._mac_key, topic, answer.body()))
+
+    def _heed_monitors(self) -> None:
+        self._parts.watch.enabled = "log" in self._parts.enforcement.sections.monitors.enabled
+
+    def _blocklist(self, row: Topic, payload: bytes, now: float) -> None:
+        if self._parts.blocklist.receive(row, payload, now):
+            self._parts.enforcement.refresh()
+
+    def status(self) -> dict[str, Any]:
+        """Return what the status file says of sessions and messages."""
+        enrolled = self._parts.identity.identity.enrolled
+        return {
+            "agentId": None if enrolled is None else enrolled.agent_id,
+            "organizationId": None if enrolled is None else enrolled.organization_id,
+            "session": self._parts.identity.identity.session,
+            "ignored": dict(self._parts.ignored),
+        }

@@ -1,0 +1,157 @@
+"""What a guard tells of its host: its name, system, addresses and gateways, and how busy it is."""
+
+import ipaddress
+import os
+import platform
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from importlib import metadata
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import psutil
+
+_ARCHITECTURES = {
+    "x86_64": "x64",
+    "amd64": "x64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "i386": "x86",
+    "i686": "x86",
+    "armv7l": "arm",
+}
+_IPV4_ROUTES = Path("/proc/net/route")
+_IPV6_ROUTES = Path("/proc/net/ipv6_route")
+_LOCAL_ZONE = Path("/etc/localtime")
+_RTF_GATEWAY = 0x2
+_MAX_ADDRESSES = 256
+_MAX_GATEWAYS = 64
+_NOT_A_LABEL = re.compile(r"[\s\x00-\x1f\x7f/+#]+")
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a registration says of the host; the page's names."""
+
+    hostname: str
+    os: str
+    arch: str
+    version: str
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the host is, in percent of all cores and of all memory."""
+
+    cpu: float
+    memory: float
+
+
+def package_version() -> str:
+    """Return the version of the installed guard."""
+    try:
+        return metadata.version("panguard")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+def host_facts(hostname: str | None = None) -> HostFacts:
+    """Return the facts of this host, under another name if one is given."""
+    return HostFacts(
+        hostname=hostname or own_hostname(),
+        os=operating_system(),
+        arch=architecture(platform.machine()),
+        version=package_version(),
+        addresses=own_addresses(),
+        gateways=gateways(),
+    )
+
+
+def own_hostname() -> str:
+    """Return the host's name, without the characters that a name on the wire cannot have."""
+    return _NOT_A_LABEL.sub("-", socket.gethostname())[:253] or "unnamed"
+
+
+def operating_system() -> str:
+    """Return type and version, such as ``Debian GNU/Linux 12 (bookworm)``."""
+    try:
+        name = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        name = ""
+    return (name or f"{platform.system()} {platform.release()}")[:256]
+
+
+def architecture(machine: str) -> str:
+    """Return the wire's word (x64, arm64, …) for the kernel's."""
+    return _ARCHITECTURES.get(machine.lower(), machine.lower() or "unknown")
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Return the host's addresses, without loopback and link-local ones, each once and in order."""
+    found = (
+        address.address.partition("%")[0]
+        for interface in psutil.net_if_addrs().values()
+        for address in interface
+        if address.family in (socket.AF_INET, socket.AF_INET6)
+    )
+    return _usable(found)[:_MAX_ADDRESSES]
+
+
+def gateways(ipv4: Path = _IPV4_ROUTES, ipv6: Path = _IPV6_ROUTES) -> tuple[str, ...]:
+    """Return the gateways in the kernel's routing tables; empty on a host that has no such tables."""
+    return _usable([*_ipv4_gateways(_lines(ipv4)), *_ipv6_gateways(_lines(ipv6))])[:_MAX_GATEWAYS]
+
+
+def load() -> Load:
+    """Return how busy the host was since the last call."""
+    cpu = psutil.cpu_percent(interval=None)
+    return Load(cpu=min(100.0, max(0.0, cpu)), memory=min(100.0, max(0.0, psutil.virtual_memory().percent)))
+
+
+def local_zone() -> tzinfo:
+    """Return the host's time zone, in which its logs are written: ``TZ``, else the system's, else UTC."""
+    name = os.environ.get("TZ", "").lstrip(":")
+    try:
+        if name:
+            return ZoneInfo(name)
+        with _LOCAL_ZONE.open("rb") as file:
+            return ZoneInfo.from_file(file)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return UTC
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
+    """Columns: interface, destination, gateway (little-endian hexadecimal), flags, …; one line of headings."""
+    for line in lines[1:]:
+        columns = line.split()
+        if len(columns) > 3 and int(columns[3], 16) & _RTF_GATEWAY:  # noqa: PLR2004 -- flags are the fourth column
+            yield str(ipaddress.IPv4Address(bytes.fromhex(columns[2])[::-1]))
+
+
+def _ipv6_gateways(lines: list[str]) -> Iterable[str]:
+    """Columns: destination, its length, source, its length, next hop, metric, …, flags, interface."""
+    for line in lines:
+        columns = line.split()
+        if len(columns) > 8 and int(columns[8], 16) & _RTF_GATEWAY:  # noqa: PLR2004 -- flags are the ninth column
+            yield str(ipaddress.IPv6Address(bytes.fromhex(columns[4])))
+
+
+def _usable(addresses: Iterable[str]) -> tuple[str, ...]:
+    usable = []
+    for text in addresses:
+        address = ipaddress.ip_address(text)
+        if not (address.is_loopback or address.is_link_local or address.is_unspecified):
+            usable.append(str(address))
+    return tuple(dict.fromkeys(usable))

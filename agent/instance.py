@@ -1,0 +1,115 @@
+"""Who owns a data directory: one guard at a time, found and stopped through the lock that it holds."""
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+
+from agent.errors import AlreadyRunningError, NotRunningError, StillRunningError, StorageError
+
+_LOCK = "guard.pid"
+_POLL = 0.05
+# Whoever asks for the status holds the lock for a moment; a guard that starts just then waits for this many seconds.
+_PROBES_END = 0.3
+
+
+def default_data_directory() -> Path:
+    """Return where a guard keeps its data if nobody says otherwise: the system's place for root, else the user's."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/panguard/guard")
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "panguard" / "guard"
+
+
+class Instance:
+    """The claim of one guard on its data directory, held until `release` or the end of the process."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self.directory = directory
+        self._descriptor = descriptor
+
+    @classmethod
+    def claim(cls, directory: Path) -> "Instance":
+        """Make the directory (0700) if it is missing, and lock it.
+
+        Raises:
+            AlreadyRunningError: another guard holds it.
+            StorageError: the directory cannot be made or used.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(directory, error.strerror or str(error)) from error
+        deadline = time.monotonic() + _PROBES_END
+        while not _lock(descriptor):
+            if time.monotonic() > deadline:
+                pid = _read_pid(descriptor)
+                os.close(descriptor)
+                raise AlreadyRunningError(directory, pid)
+            time.sleep(_POLL)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return cls(directory, descriptor)
+
+    def release(self) -> None:
+        """Let another guard have the directory."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def running_pid(directory: Path) -> int | None:
+    """Return the process id of the guard that owns a directory; None if there is none."""
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(directory, error.strerror or str(error)) from error
+    try:
+        return None if _lock(descriptor) else _read_pid(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def stop(directory: Path, patience: float) -> int:
+    """End the guard that owns a directory and wait for it; return the process id that it had.
+
+    Args:
+        directory: Its data directory.
+        patience: Seconds that it may take to sign off.
+
+    Raises:
+        NotRunningError: there is none.
+        StillRunningError: it is still there after `patience`.
+    """
+    pid = running_pid(directory)
+    if pid is None:
+        raise NotRunningError(directory)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError as error:
+        raise StorageError(directory, "its guard belongs to another user") from error
+    except ProcessLookupError:
+        return pid  # it ended by itself just now
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if running_pid(directory) != pid:
+            return pid
+        time.sleep(_POLL)
+    raise StillRunningError(pid, patience)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read_pid(descriptor: int) -> int | None:
+    text = os.pread(descriptor, 32, 0).strip()
+    return int(text) if text.isdigit() else None

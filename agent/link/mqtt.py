@@ -1,0 +1,199 @@
+"""A link over MQTT 3.1.1: one paho client for one connection.
+
+paho sends what was not acknowledged again by itself after it reconnects, with the old payload. So a client here never
+reconnects: it ends with its connection, and what must not be lost waits in the outbox.
+"""
+
+import queue
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+import structlog
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.errors import ConfigurationError
+from agent.link.address import BrokerAddress
+from agent.link.interface import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
+from schemas import topics
+from schemas.errors import TopicError
+from schemas.topics import Topic
+
+_log = structlog.get_logger("agent.link")
+
+_TO_EVERYBODY = topics.PREFIX + "manager/+"
+_REFUSED = 128
+_UNAUTHORIZED = ("Bad user name or password", "Not authorized")
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return how brokers are verified: by the system's certification authorities, or by those in a file.
+
+    Raises:
+        ConfigurationError: the file holds no certificates.
+    """
+    try:
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{ca_file} is no file of PEM certificates: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+class MqttDial:
+    """Dials one broker.
+
+    Args:
+        address: Where it listens.
+        keep_alive: Seconds of silence after which either side takes the other for dead, by half more.
+        ca_file: Whom to trust for its certificate; None: whom the system trusts.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be used.
+    """
+
+    def __init__(self, address: BrokerAddress, keep_alive: int, ca_file: Path | None = None) -> None:
+        self._address = address
+        self._keep_alive = keep_alive
+        self._tls = tls_context(ca_file) if address.tls else None
+
+    def __call__(self, account: Account, will: Will | None, post: Post) -> "MqttLink":
+        """Begin a connection; see `agent.link.interface.Dial`."""
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=account.client_id,
+            clean_session=True,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.username_pw_set(account.username, account.password)
+        client.max_inflight_messages_set(0)  # no bound: the outbox has its own window
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        link = MqttLink(client, account, post)
+        if will is not None:
+            client.will_set(link.topic(will.row), will.payload, will.row.qos, will.row.retained)
+        link.dial(self._address.host, self._address.port, self._keep_alive)
+        return link
+
+
+class MqttLink:
+    """One connection; see `agent.link.interface.Link`."""
+
+    def __init__(self, client: Client, account: Account, post: Post) -> None:
+        self._client = client
+        self._identifiers = account.identifiers
+        self._post = post
+        self._over = threading.Event()
+        self._gone = threading.Event()
+        self._subscribing: dict[int, tuple[Topic, ...]] = {}
+        self._numbering = threading.Lock()  # the answer to a subscribe may come before its number is noted
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+
+    def topic(self, row: Topic) -> str:
+        """Return the topic of a row under this link's own ids."""
+        return row.address(self._identifiers.get(row.placeholder or ""))
+
+    def dial(self, host: str, port: int, keep_alive: int) -> None:
+        """Connect in a thread of its own, for that may take long; what becomes of it is told."""
+
+        def connect() -> None:
+            try:
+                self._client.connect(host, port, keep_alive)
+                self._client.loop_start()  # in a thread of paho's own
+            except (OSError, ValueError) as error:
+                self._tell(Closed(str(error) or type(error).__name__))
+
+        threading.Thread(target=connect, name="link-dial", daemon=True).start()
+
+    def subscribe(self, *rows: Topic) -> None:
+        """Subscribe in one packet."""
+        # What everybody may read is opened as one filter (wire.md); the rest under this link's own ids alone.
+        filters = [(self.topic(row) if row.placeholder else _TO_EVERYBODY, int(row.qos)) for row in rows]
+        with self._numbering:
+            code, number = self._client.subscribe(filters)
+            if code is MQTTErrorCode.MQTT_ERR_SUCCESS and number is not None:
+                self._subscribing[number] = rows
+
+    def unsubscribe(self, row: Topic) -> None:
+        """Unsubscribe from one row."""
+        self._client.unsubscribe(self.topic(row))
+
+    def publish(self, row: Topic, payload: bytes) -> int | None:
+        """Send one message."""
+        sent = self._client.publish(self.topic(row), payload, row.qos, row.retained)
+        return sent.mid if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def close(self, patience: float = 0.0) -> None:
+        """Send DISCONNECT; paho's thread ends by itself."""
+        self._over.set()
+        if self._client.disconnect() is MQTTErrorCode.MQTT_ERR_SUCCESS and patience > 0:
+            self._gone.wait(patience)
+
+    def _tell(self, event: Event) -> None:
+        """Hand an event on; wait while the guard is busy, which slows the broker down instead of filling memory."""
+        while not self._over.is_set():
+            try:
+                self._post(self, event)
+            except queue.Full:
+                continue
+            break
+
+    def _on_connect(
+        self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if self._over.is_set():
+            self._client.disconnect()  # it was closed while it was being dialled
+        elif code.is_failure:
+            self._tell(Closed(f"the broker said: {code}", unauthorized=str(code) in _UNAUTHORIZED))
+        else:
+            self._tell(Opened(_peer(self._client)))
+
+    def _on_disconnect(
+        self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        self._gone.set()
+        self._tell(Closed(str(code)))
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, number: int, codes: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        with self._numbering:
+            rows = self._subscribing.pop(number, ())
+        refused = tuple(row for row, code in zip(rows, codes, strict=False) if code.value >= _REFUSED)
+        self._tell(Subscribed(rows, refused))
+
+    def _on_publish(
+        self, _client: Client, _data: Any, number: int, _code: ReasonCode, _properties: Properties | None
+    ) -> None:
+        self._tell(Delivered(number))
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        try:
+            row, identifier = topics.resolve(message.topic)
+        except TopicError:
+            return
+        if row.placeholder and self._identifiers.get(row.placeholder) != identifier:
+            return
+        if len(message.payload) > row.limit:
+            _log.warning("message_too_large", row=row.name, bytes=len(message.payload), limit=row.limit)
+            return
+        self._tell(Received(row, bytes(message.payload)))
+
+
+def _peer(client: Client) -> str | None:
+    connection = client.socket()
+    try:
+        # paho's own type of a socket has none of a socket's names; TLS sockets are sockets too.
+        return str(connection.getpeername()[0]) if isinstance(connection, socket.socket) else None
+    except OSError:
+        return None

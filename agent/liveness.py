@@ -1,0 +1,96 @@
+"""Signs of life: what a guard says of itself at birth, every 30 s, at a clean stop, and through its last will."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from agent.clock import Clock
+from agent.host import Load
+from schemas import codes
+from schemas.model import utc
+from schemas.presence import Heartbeat, Mode, PolicyState, Presence
+from schemas.topics import HEARTBEAT, PRESENCE
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Which policy a guard obeys, as its heartbeats say it."""
+
+    version: int
+    digest: str
+    state: PolicyState
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the other parts of the guard add to a heartbeat."""
+
+    events_total: int
+    outbox_size: int
+    outbox_dropped: int
+    policy: InForce | None = None
+    blocklist_sequence: int | None = None
+
+
+class Liveness:
+    """Makes the presence and the heartbeats of one session after another.
+
+    Args:
+        mode: What the guard does with a verdict.
+        clock: The host's clocks.
+        started: When the guard was started, on the monotonic clock.
+        events_total: What was processed before the guard was started.
+        load: Tells how busy the host is.
+    """
+
+    def __init__(self, mode: Mode, clock: Clock, started: float, events_total: int, load: Callable[[], Load]) -> None:
+        self._mode = mode
+        self._clock = clock
+        self._started = started
+        self._load = load
+        self._session = 0
+        self._sequence = 0
+        self._reported = events_total
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the guard was started."""
+        return max(0.0, self._clock.monotonic() - self._started)
+
+    def begin(self, session: int) -> None:
+        """Speak for another session."""
+        self._session = session
+        self._sequence = 0
+
+    def presence(self, agent_id: str, mac_key: bytes, state: Literal["online", "offline", "lost"]) -> bytes:
+        """Return the coded presence of the current session."""
+        presence = Presence(
+            state=state, session=self._session, sent_at=utc(self._clock.wall()), uptime=round(self.uptime, 3)
+        )
+        return codes.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
+
+    def heartbeat(self, agent_id: str, mac_key: bytes, vitals: Vitals) -> bytes:
+        """Return the next coded heartbeat of the current session."""
+        load, policy = self._load(), vitals.policy
+        self._sequence += 1
+        heartbeat = Heartbeat(
+            cpu=load.cpu,
+            memory=load.memory,
+            events_processed=max(0, vitals.events_total - self._reported),
+            events_total=vitals.events_total,
+            mode=self._mode,
+            uptime=round(self.uptime, 3),
+            sent_at=utc(self._clock.wall()),
+            session=self._session,
+            sequence=self._sequence,
+            policy_version=None if policy is None else policy.version,
+            policy_digest=None if policy is None else policy.digest,
+            policy_state=None if policy is None else policy.state,
+            version_proof=None if policy is None else policy.proof,
+            blocklist_sequence=vitals.blocklist_sequence,
+            outbox_size=vitals.outbox_size,
+            outbox_dropped=vitals.outbox_dropped,
+        )
+        self._reported = vitals.events_total
+        return codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

@@ -1,0 +1,100 @@
+"""The guard's one loop: events of its link, deadlines of its parts, a stop that is asked for from anywhere."""
+
+import queue
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from agent.clock import Clock
+from agent.connection import Connection
+from agent.guard import Guard
+from agent.link.interface import Delivered, Event, Link
+
+_log = structlog.get_logger("agent.loop")
+
+# Seconds: a stop that is asked for in a signal handler is noticed within this.
+_LONGEST_SLEEP = 0.25
+_FAREWELL = 2.0
+_AFTER_A_FAILURE = 1.0
+_CAPACITY = 256
+_AT_ONCE = 100
+_POST_PATIENCE = 0.5
+
+
+class Mailbox:
+    """Where links put what they tell, from threads of theirs; bounded, so that a flood waits in the broker."""
+
+    def __init__(self) -> None:
+        self._events: queue.Queue[tuple[Link, Event]] = queue.Queue(_CAPACITY)
+
+    def post(self, link: Link, event: Event) -> None:
+        """Put an event; wait a moment for room.
+
+        Raises:
+            queue.Full: there was none; try again.
+        """
+        self._events.put((link, event), timeout=_POST_PATIENCE)
+
+    def take(self, patience: float) -> Iterator[tuple[Link, Event]]:
+        """Yield what has come, after waiting `patience` seconds for the first event at most."""
+        try:
+            yield self._events.get(timeout=patience) if patience > 0 else self._events.get_nowait()
+            for _ in range(_AT_ONCE):
+                yield self._events.get_nowait()
+        except queue.Empty:
+            return
+
+
+class Loop:
+    """Runs a guard in the calling thread.
+
+    Args:
+        guard: What to run.
+        connection: What connects it.
+        mailbox: Where its links tell what happens.
+        clock: The host's clocks.
+        report: Called in every round, to keep the status file true.
+    """
+
+    def __init__(
+        self, guard: Guard, connection: Connection, mailbox: Mailbox, clock: Clock, report: Callable[[], None]
+    ) -> None:
+        self._guard = guard
+        self._connection = connection
+        self._mailbox = mailbox
+        self._clock = clock
+        self._report = report
+        self._not_before = 0.0
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Run until `stopping` says so.
+
+        Raises:
+            EnrollmentError: the manager turned the guard away for good.
+        """
+        while not stopping():
+            now = self._clock.monotonic()
+            try:
+                self._connection.tick(now)
+                if now >= self._not_before:
+                    self._guard.tick(now)
+                self._report()
+                due = min(max(self._guard.due, self._not_before), self._connection.due)
+                wait = min(max(due - self._clock.monotonic(), 0.0), _LONGEST_SLEEP)
+                for link, event in self._mailbox.take(wait):
+                    self._connection.handle(link, event, self._clock.monotonic())
+            except sqlite3.Error:
+                _log.exception("storage_failed", advice="see that the disk of the data directory is not full")
+                self._not_before = now + _AFTER_A_FAILURE
+
+    def sign_off(self) -> None:
+        """Say `offline`, wait 2 s at most until the broker has it, and leave the broker without a last will."""
+        said = self._connection.sign_off()
+        deadline = self._clock.monotonic() + _FAREWELL
+        while said is not None and self._clock.monotonic() < deadline:
+            for link, event in self._mailbox.take(_LONGEST_SLEEP):
+                if link is said[0] and event == Delivered(said[1]):
+                    said = None
+                    break
+        self._connection.close()

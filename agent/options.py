@@ -1,0 +1,126 @@
+"""What an operator says when a guard is started, checked before anything is touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agent.errors import ConfigurationError
+from agent.link.address import BrokerAddress
+from schemas.identifiers import Hostname, Label, OrganizationId
+from schemas.keys import EnrollmentToken
+from schemas.presence import Mode
+
+_MAX_TOKEN = 4096
+
+
+class _Names(BaseModel):
+    """The names in a registration, by the contract's grammar."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hostname: Hostname | None
+    organization: OrganizationId | None
+    site: Label | None
+    tag: list[Label]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an operator says when a guard is started.
+
+    Attributes:
+        manager: The address of the manager's broker.
+        directory: The data directory.
+        mode: What to do with a verdict.
+        log: The log to watch; None to watch none.
+        hostname: The host's name in the fleet; None for its own.
+        organization: The organization to register in.
+        site: Where the host stands.
+        tags: Words for it.
+        token: What to register with; None once it is registered.
+        ca_file: Whom to trust for the broker's certificate.
+    """
+
+    manager: BrokerAddress
+    directory: Path
+    mode: Mode
+    log: Path | None = None
+    hostname: str | None = None
+    organization: str | None = None
+    site: str | None = None
+    tags: tuple[str, ...] = ()
+    token: EnrollmentToken | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        manager: str,
+        directory: Path,
+        mode: Mode,
+        log: Path | None = None,
+        hostname: str | None = None,
+        organization: str | None = None,
+        site: str | None = None,
+        tags: Sequence[str] = (),
+        token: str | None = None,
+        ca_file: Path | None = None,
+    ) -> Self:
+        """Return the options, every one of them read and found good.
+
+        Raises:
+            ConfigurationError: one is not; the text names it.
+            TokenError: the token is none.
+        """
+        try:
+            names = _Names(hostname=hostname, organization=organization, site=site, tag=list(tags))
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            raise ConfigurationError(
+                f"--{name} has a character that names in the fleet cannot have, or is too long:"
+                " use letters, digits, dots, dashes and underscores"
+            ) from error
+        return cls(
+            manager=BrokerAddress.parse(manager),
+            directory=directory.absolute(),
+            mode=mode,
+            log=None if log is None else log.absolute(),
+            hostname=names.hostname,
+            organization=names.organization,
+            site=names.site,
+            tags=tuple(names.tag),
+            token=EnrollmentToken.parse(token) if token else None,
+            ca_file=ca_file,
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the flags of ``guard start`` that mean the same; the token is not among them."""
+        flags = {
+            "--manager": str(self.manager),
+            "--data-dir": str(self.directory),
+            "--mode": str(self.mode),
+            "--watch-log": self.log,
+            "--hostname": self.hostname,
+            "--organization": self.organization,
+            "--site": self.site,
+            "--ca-file": self.ca_file and self.ca_file.absolute(),
+        }
+        given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+        return given + [word for tag in self.tags for word in ("--tag", tag)]
+
+
+def read_token_file(path: Path) -> str:
+    """Return the token in a file.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_TOKEN).decode("ascii", errors="replace").strip()
+    except OSError as error:
+        raise ConfigurationError(f"the token file {path} cannot be read: {error.strerror}") from error

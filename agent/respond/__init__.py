@@ -1,0 +1,1 @@
+"""What a guard does about threats and policies: decide, enforce, and the responders that carry it out."""

@@ -1,0 +1,160 @@
+"""Keeps in force what should be: brings the responder from what it does to what is wanted, and lifts what expires."""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from agent.clock import Clock
+from agent.detect.threat import DetectedThreat
+from agent.policy import Effective
+from agent.respond.decide import decide
+from agent.respond.own_blocks import OwnBlocks
+from agent.respond.responder import Kind, Measure, Responder, ResponderError
+from agent.respond.wanted import Wanted, from_policy, network, next_expiry, protected_networks, wanted
+from schemas.policy import PolicySections
+from schemas.presence import Mode
+from schemas.threats import ResponseTaken
+
+_log = structlog.get_logger("agent.enforcement")
+
+_AT_LEAST_EVERY = 60.0
+_NEVER = float("inf")
+
+
+class Enforcement:
+    """Policy, organization blocklist and own decisions, in force.
+
+    Expiry is a wall-clock time from elsewhere, so it is looked at again at least every minute: a clock that steps ends
+    a measure late by no more than that.
+
+    Args:
+        responder: Carries measures out.
+        own: The guard's own decisions.
+        organization: Returns the entries of the organization's blocklist.
+        mode: What the guard does with a verdict.
+        protected: Addresses that are never blocked: the host's own, its gateways.
+        duration: Seconds of an ordinary block of its own.
+        clock: The host's clocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        responder: Responder,
+        own: OwnBlocks,
+        organization: Callable[[], Iterable[Measure]],
+        mode: Mode,
+        protected: Iterable[str],
+        duration: float,
+        clock: Clock,
+    ) -> None:
+        self._own = own
+        self._organization = organization
+        self._mode = mode
+        self._protected = protected_networks(protected)
+        self._duration = duration
+        self._clock = clock
+        self._policy = Effective(PolicySections())
+        self._in_force = {(measure.kind, measure.value): measure for measure in responder.in_force()}
+        self._set: dict[Kind, Callable[[Measure], None]] = {
+            "ip": responder.block_address,
+            "domain": responder.block_domain,
+            "file_hash": responder.quarantine_hash,
+        }
+        self._lift: dict[Kind, Callable[[str], None]] = {
+            "ip": responder.unblock_address,
+            "domain": responder.unblock_domain,
+            "file_hash": responder.release_hash,
+        }
+        self.due = _NEVER
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What is in force now."""
+        return list(self._in_force.values())
+
+    @property
+    def sections(self) -> PolicySections:
+        """The policy that counts now: the defaults once it has expired."""
+        end = self._policy.expires_at
+        return self._policy.sections if end is None or self._clock.wall() < end else PolicySections()
+
+    def protect(self, address: str) -> None:
+        """Never block this address either, for the manager's broker is reached there."""
+        if network(address) not in self._protected:
+            self._protected = (*self._protected, network(address))
+
+    def obey(self, policy: Effective) -> list[str]:
+        """Put a policy in force; return a sentence for each part of it that could not be."""
+        self._policy = policy
+        errors = self.refresh()
+        if policy.sections.detection.sigma or policy.sections.detection.yara:
+            errors.append("detection: this guard has no engine for rule packs yet")
+        return errors
+
+    def refresh(self) -> list[str]:
+        """Bring what is in force to what should be; return a sentence for each thing that could not be done."""
+        goal = self._goal()
+        errors = list(goal.refused)
+        for kind, value in self._in_force.keys() - goal.measures.keys():
+            errors += self._try_to_lift(kind, value)
+        for key, measure in goal.measures.items():
+            if self._in_force.get(key) != measure:
+                errors += self._try_to_set(measure)
+        wait = next_expiry([*self._in_force.values(), *goal.measures.values()]) - self._clock.wall()
+        self.due = self._clock.monotonic() + min(max(wait, 0.0), _AT_LEAST_EVERY)
+        return errors
+
+    def respond(self, threat: DetectedThreat) -> ResponseTaken | None:
+        """Act on a threat that this guard detected, as policy and mode have it; return what to report."""
+        now, source = self._clock.wall(), threat.evidence.get("sourceIp", "")
+        times = self._own.times(source)
+        decision = decide(
+            threat,
+            sections=self.sections,
+            mode=self._mode,
+            protected=self._protected,
+            now=now,
+            duration=self._duration,
+            times=times,
+        )
+        if decision.block is None:
+            return decision.response
+        self._own.add(decision.block, f"{threat.type}, {threat.count} times", now, decision.until)
+        self.refresh()
+        if ("ip", decision.block) in self._in_force or decision.response is None:
+            return decision.response
+        return decision.response.model_copy(update={"outcome": "failed: the address could not be blocked"})
+
+    def tick(self, now: float) -> None:
+        """Lift what has expired."""
+        if now >= self.due:
+            self.refresh()
+
+    def _goal(self) -> Wanted:
+        sections, now = self.sections, self._clock.wall()
+        measures = [*from_policy(sections.blocklist), *self._organization(), *self._own.measures(now)]
+        return wanted(measures, sections.allowlist, self._protected, now)
+
+    def _try_to_set(self, measure: Measure) -> list[str]:
+        try:
+            self._set[measure.kind](measure)
+        except ResponderError as error:
+            return [self._failed(measure.value, error)]
+        self._in_force[measure.kind, measure.value] = measure
+        _log.info("measure_set", kind=measure.kind, value=measure.value, reason=measure.reason, mode=str(self._mode))
+        return []
+
+    def _try_to_lift(self, kind: Kind, value: str) -> list[str]:
+        try:
+            self._lift[kind](value)
+        except ResponderError as error:
+            return [self._failed(value, error)]
+        del self._in_force[kind, value]
+        _log.info("measure_lifted", kind=kind, value=value)
+        return []
+
+    @staticmethod
+    def _failed(value: str, error: ResponderError) -> str:
+        _log.error("measure_failed", value=value, reason=str(error))
+        return f"blocklist: {value}: {error}"

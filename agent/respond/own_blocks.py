@@ -1,0 +1,51 @@
+"""The guard's own decisions to block an address, and how often each was met, kept over restarts."""
+
+import sqlite3
+
+from agent.database import Database
+from agent.respond.responder import Measure
+
+_KEPT = 10_000
+_MEMORY = 30 * 86_400.0
+
+
+class OwnBlocks:
+    """A bounded table: what was not blocked for 30 days is forgotten, and so is the first to expire beyond 10,000.
+
+    Args:
+        database: The guard's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def times(self, value: str) -> int:
+        """Return how often an address was blocked already."""
+        row = self._database.connection.execute("SELECT times FROM own_blocks WHERE value = ?", (value,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def add(self, value: str, reason: str, now: float, until: float) -> None:
+        """Block an address from `now` to `until`; another time only if its last block is over."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO own_blocks VALUES (:value, :reason, :until, 1) ON CONFLICT (value) DO UPDATE SET"
+                " times = times + (expires_at <= :now), reason = :reason, expires_at = MAX(expires_at, :until)",
+                {"value": value, "reason": reason, "until": until, "now": now},
+            )
+            _forget(connection, now)
+
+    def measures(self, now: float) -> list[Measure]:
+        """Return the blocks that are not over."""
+        rows = self._database.connection.execute(
+            "SELECT value, reason, expires_at FROM own_blocks WHERE expires_at > ?", (now,)
+        )
+        return [Measure("ip", value, reason, expires_at) for value, reason, expires_at in rows]
+
+
+def _forget(connection: sqlite3.Connection, now: float) -> None:
+    connection.execute("DELETE FROM own_blocks WHERE expires_at < ?", (now - _MEMORY,))
+    connection.execute(
+        "DELETE FROM own_blocks WHERE value IN"
+        " (SELECT value FROM own_blocks ORDER BY expires_at DESC LIMIT -1 OFFSET ?)",
+        (_KEPT,),
+    )

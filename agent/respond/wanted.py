@@ -1,0 +1,112 @@
+"""Which measures should be in force: policy, organization and own decisions in one set, without what must never be."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agent.respond.responder import Kind, Measure
+from schemas.policy import Allowlist, BlockedAddress, BlockedDomain, BlockedHash, Blocklist
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SHA256_LENGTH = 64
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The outcome: what to enforce, and for what is refused one sentence each."""
+
+    measures: dict[tuple[Kind, str], Measure] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+def network(text: str) -> Network:
+    """Return an address or CIDR as a network; IPv4-mapped IPv6 as IPv4.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = ipaddress.ip_network(text, strict=False)
+    mapped = found.network_address.ipv4_mapped if isinstance(found, ipaddress.IPv6Network) else None
+    if mapped is None or found.prefixlen < 96:  # noqa: PLR2004 -- IPv4 in IPv6: 96 bits before the address
+        return found
+    return ipaddress.ip_network((mapped, found.prefixlen - 96), strict=False)
+
+
+def overlapping(one: Network, others: Iterable[Network]) -> Network | None:
+    """Return the first of `others` that shares an address with `one`."""
+    return next((other for other in others if other.version == one.version and one.overlaps(other)), None)
+
+
+def protected_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
+    """Return what a guard never blocks, or it would cut its own host off: loopback, and the addresses given."""
+    return (*_LOOPBACK, *(network(address) for address in addresses))
+
+
+def from_policy(blocklist: Blocklist) -> list[Measure]:
+    """Return the measures of a policy's blocklist."""
+    measures: list[Measure] = []
+    kinds: tuple[tuple[Kind, Iterable[str | BlockedAddress | BlockedDomain | BlockedHash]], ...] = (
+        ("ip", blocklist.ips),
+        ("domain", blocklist.domains),
+        ("file_hash", blocklist.file_hashes),
+    )
+    for kind, entries in kinds:
+        for entry in entries:
+            if isinstance(entry, str):
+                measures.append(Measure(kind, entry))
+                continue
+            expires_at = None if entry.expires_at is None else entry.expires_at.timestamp()
+            measures.append(Measure(kind, entry.value, entry.reason, expires_at, entry.incident_id))
+    return measures
+
+
+def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Network], now: float) -> Wanted:
+    """Return what should be in force at `now`.
+
+    What has expired is left out. Of two measures for one value the one that lasts longer counts. The allowlist beats
+    all of them: whatever shares an address with an allowed one is not blocked. So does the guard's own host.
+
+    Args:
+        measures: From everywhere.
+        allowlist: The policy's.
+        protected: What is never blocked.
+        now: Epoch seconds.
+    """
+    allowed = [network(address) for address in allowlist.ips]
+    allowed_hashes = frozenset(allowlist.file_hashes)
+    guarded = list(protected)
+    found = Wanted()
+    for measure in measures:
+        key = (measure.kind, measure.value)
+        if _expired(measure, now) or _outlasts(found.measures.get(key), measure):
+            continue
+        if measure.kind == "ip":
+            block = network(measure.value)
+            if overlapping(block, allowed) is not None:
+                continue
+            own = overlapping(block, guarded)
+            if own is not None:
+                found.refused.append(f"blocklist: {measure.value} is not blocked, it would cut this host off ({own})")
+                continue
+        elif measure.kind == "file_hash" and (measure.value in allowed_hashes or len(measure.value) != _SHA256_LENGTH):
+            continue  # shorter hashes can be forged to match a file that is needed: they alert, they never quarantine
+        found.measures[key] = measure
+    return found
+
+
+def next_expiry(measures: Iterable[Measure]) -> float:
+    """Return when the first of them expires, in epoch seconds; infinity if none does."""
+    return min((measure.expires_at for measure in measures if measure.expires_at is not None), default=float("inf"))
+
+
+def _expired(measure: Measure, now: float) -> bool:
+    return measure.expires_at is not None and measure.expires_at <= now
+
+
+def _outlasts(one: Measure | None, other: Measure) -> bool:
+    """Return whether `one` lasts at least as long as `other`."""
+    if one is None:
+        return False
+    return one.expires_at is None or (other.expires_at is not None and other.expires_at <= one.expires_at)

@@ -1,0 +1,195 @@
+"""The only place that builds the guard's parts, wires them, and runs them."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import structlog
+
+from agent import status
+from agent.backoff import Backoff
+from agent.blocklist import OrganizationBlocklist
+from agent.clock import Clock
+from agent.connection import Connection
+from agent.database import Database
+from agent.delivery import Delivery
+from agent.enroll import Applicant, Enrollment
+from agent.errors import ConfigurationError, StorageError
+from agent.guard import Guard, Parts
+from agent.host import host_facts, load
+from agent.identity import IdentityFile
+from agent.instance import Instance
+from agent.link.mqtt import MqttDial
+from agent.liveness import Liveness
+from agent.loop import Loop, Mailbox
+from agent.options import Options
+from agent.outbox import Outbox
+from agent.policy import PolicyKeeper
+from agent.respond.enforcement import Enforcement
+from agent.respond.own_blocks import OwnBlocks
+from agent.respond.recorder import Recorder
+from agent.settings import GuardSettings
+from agent.watch import Watch
+from schemas.keys import EnrollmentToken
+
+_log = structlog.get_logger("agent.runtime")
+
+DATABASE = "guard.db"
+"""The guard's database within its data directory."""
+
+Announce = Callable[[str, int], None]
+
+
+class Runtime:
+    """One guard, from its start to its stop; `run` may be called once.
+
+    Args:
+        options: What the operator said.
+        settings: What is tuned.
+        announce: Called with agentId and session when the broker has taken the first birth.
+        clock: The host's clocks.
+    """
+
+    def __init__(
+        self, options: Options, settings: GuardSettings, announce: Announce, clock: Clock | None = None
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._announce: Announce | None = announce
+        self._clock = Clock() if clock is None else clock
+        self._mailbox = Mailbox()
+        self._stopping = False
+        self._written: dict[str, Any] = {}
+
+    def stop(self) -> None:
+        """Ask the guard to sign off and end; safe in a signal handler and from any thread."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            GuardError: it cannot start, or the manager turned it away for good.
+            SourceError: the log cannot be followed.
+        """
+        with ExitStack() as stack:
+            instance = Instance.claim(self._options.directory)
+            stack.callback(instance.release)
+            database = Database.open(self._options.directory / DATABASE)
+            stack.callback(database.close)
+            parts = self._parts(database)
+            stack.callback(parts.watch.close)
+            guard = Guard(parts, self._settings, self._clock, self._ready)
+            connection = self._connection(guard, parts)
+            stack.callback(connection.close)
+            report = self._reporter(guard, connection)
+            stack.callback(report, stopped=True)
+            loop = Loop(guard, connection, self._mailbox, self._clock, report)
+            loop.run(lambda: self._stopping)
+            loop.sign_off()
+            _log.info("guard_stopped")
+
+    def _parts(self, database: Database) -> Parts:
+        options, settings, clock = self._options, self._settings, self._clock
+        started = clock.monotonic()
+        identity = IdentityFile(options.directory)
+        if identity.identity.enrolled is None and options.token is None:
+            raise ConfigurationError(
+                "this guard is not registered yet: give it an enrollment token in PANGUARD_ENROLL_TOKEN"
+                " or with --enroll-token-file (panguard manager tokens create makes one)"
+            )
+        ignored: Counter[str] = Counter()
+        facts = host_facts(options.hostname)
+        outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
+        blocklist = OrganizationBlocklist(database, ignored)
+        enforcement = Enforcement(
+            responder=Recorder(database),
+            own=OwnBlocks(database),
+            organization=blocklist.measures,
+            mode=options.mode,
+            protected=(*facts.addresses, *facts.gateways),
+            duration=settings.block_duration,
+            clock=clock,
+        )
+        policy = PolicyKeeper(database, clock, enforcement.obey, ignored)
+        watch = Watch(
+            path=options.log,
+            database=database,
+            outbox=outbox,
+            respond=enforcement.respond,
+            clock=clock,
+            interval=settings.log_poll_interval,
+        )
+        return Parts(
+            started=started,
+            facts=facts,
+            identity=identity,
+            liveness=Liveness(options.mode, clock, started, watch.events_total, load),
+            outbox=outbox,
+            delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
+            watch=watch,
+            policy=policy,
+            blocklist=blocklist,
+            enforcement=enforcement,
+            ignored=ignored,
+        )
+
+    def _connection(self, guard: Guard, parts: Parts) -> Connection:
+        options, settings = self._options, self._settings
+        return Connection(
+            dial=MqttDial(options.manager, settings.keep_alive, options.ca_file),
+            identity=parts.identity,
+            apply=None if options.token is None else self._applications(options.token, parts),
+            liveness=parts.liveness,
+            connect_timeout=settings.connect_timeout,
+            post=self._mailbox.post,
+            listener=guard,
+            ignored=parts.ignored,
+            backoff=Backoff(settings.reconnect_base, settings.reconnect_cap),
+        )
+
+    def _applications(self, token: EnrollmentToken, parts: Parts) -> Callable[[], Enrollment]:
+        options, identity = self._options, parts.identity
+
+        def apply() -> Enrollment:
+            known = identity.identity
+            applicant = Applicant(token, known.secret, parts.facts, options.organization, options.site, options.tags)
+            # An agent registers anew with what is true now; only who has no name yet depends on an unanswered one.
+            pending = known.pending if known.enrolled is None else None
+            return Enrollment(
+                applicant=applicant,
+                settings=self._settings,
+                clock=self._clock,
+                started=parts.started,
+                keep=identity.await_answer,
+                pending=pending,
+            )
+
+        return apply
+
+    def _ready(self, agent_id: str, session: int) -> None:
+        announce, self._announce = self._announce, None
+        if announce is not None:
+            announce(agent_id, session)
+
+    def _reporter(self, guard: Guard, connection: Connection) -> Callable[..., None]:
+        """Return what keeps the status file true; it writes only what changed."""
+
+        def report(*, stopped: bool = False) -> None:
+            fields = {
+                "state": "stopped" if stopped else str(connection.phase),
+                "manager": str(self._options.manager),
+                "mode": str(self._options.mode),
+                "watchedLog": None if self._options.log is None else str(self._options.log),
+                **guard.status(),
+            }
+            if fields == self._written:
+                return
+            self._written = fields
+            try:
+                status.write_status(self._options.directory, fields)
+            except StorageError as error:
+                _log.warning("status_not_written", reason=str(error))
+
+        return report

@@ -1,0 +1,1 @@
+"""Where the guard's events come from: the host's own logs."""

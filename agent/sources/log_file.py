@@ -1,0 +1,224 @@
+"""One open log file: from its bytes to complete lines, in bounded memory and without waiting."""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+MAX_LINES = 1_000
+"""Lines returned by one `Tail.read`."""
+
+MAX_BYTES = 1024 * 1024
+"""Bytes read by one `Tail.read`."""
+
+MAX_LINE = 16 * 1024
+"""Bytes kept of one line; what is longer is cut."""
+
+_CHUNK = 64 * 1024
+_HEAD = 256
+
+
+class SourceError(Exception):
+    """A log file cannot be followed; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its newline; bytes that are not UTF-8 are replacement characters.
+
+    Attributes:
+        text: The line, or what there is of it.
+        cut: The line's end is missing: it was longer than `MAX_LINE`, or its file was rotated away or truncated before
+            the newline came. Whatever trusts the end of a line must not trust this one.
+    """
+
+    text: str
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the next unread line begins; all that a guard keeps of a file over its own restart.
+
+    The device is not part of it: device numbers may change at a reboot. The head tells a file from another one that
+    got its inode.
+
+    Attributes:
+        inode: The file's inode; 0 if there was no file yet.
+        offset: Bytes before the next unread line.
+        head_size: How many of the file's first bytes `head` covers, at most `offset`.
+        head: SHA-256 of these bytes, hex.
+    """
+
+    inode: int
+    offset: int
+    head_size: int
+    head: str
+
+    def to_json(self) -> str:
+        """The position as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: The text is not a position.
+        """
+        try:
+            fields = json.loads(text)
+            position = cls(**fields)
+            numbers = (position.inode, position.offset, position.head_size)
+            whole = all(type(number) is int and number >= 0 for number in numbers)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a position in a log file: {text[:200]!r}") from error
+        if not whole or position.head_size > min(_HEAD, position.offset) or not isinstance(position.head, str):
+            raise ValueError(f"not a position in a log file: {text[:200]!r}")
+        return position
+
+
+class Batch:
+    """The lines of one `read`, and how much of it is left."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.budget = MAX_BYTES
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to return."""
+        return len(self.lines) >= MAX_LINES or self.budget <= 0
+
+
+class LogFile:
+    """One open log file: from its bytes to lines."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._offset = 0  # where the next unread line begins
+        self._scanned = 0  # up to where bytes have been read: beyond the offset by the pending line
+        self._pending = bytearray()  # the beginning of that line, at most MAX_LINE of it
+        self._cut = False
+        self._head = b""
+
+    @classmethod
+    def open(cls, path: Path) -> Self | None:
+        """Opens a regular file, at its beginning; None if there is none."""
+        try:
+            # Not blocking: to open a named pipe would wait for its writer. Not following: whoever may write to a log's
+            # folder must not choose which file a guard reads as root.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise SourceError(f"{path} is a symbolic link: name the file it points to") from error
+            raise SourceError(f"{path} cannot be opened: {error.strerror}") from error
+        file = cls(descriptor)
+        if not stat.S_ISREG(file.stat().st_mode):
+            file.close()
+            raise SourceError(f"{path} is not a regular file: name a log file")
+        return file
+
+    def close(self) -> None:
+        """Closes it; it must not be used any more."""
+        os.close(self._descriptor)
+
+    def stat(self) -> os.stat_result:
+        """The open file's own status, whatever its name is now."""
+        return os.fstat(self._descriptor)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file now."""
+        return self.stat().st_size
+
+    @property
+    def position(self) -> Position:
+        """Where the next unread line begins."""
+        return Position(self.stat().st_ino, self._offset, len(self._head), _digest(self._head))
+
+    def resume(self, position: Position) -> bool:
+        """Goes to a position, if it is one of this file; else stays at the beginning and says False."""
+        head = os.pread(self._descriptor, position.head_size, 0)
+        state = self.stat()
+        if state.st_ino != position.inode or state.st_size < position.offset or _digest(head) != position.head:
+            return False
+        self._go_to(position.offset)
+        return True
+
+    def skip_to_last_line(self) -> None:
+        """Goes to the end, or to where an unfinished last line begins: it will be new when it is finished."""
+        size = self.size
+        tail = os.pread(self._descriptor, min(size, MAX_LINE), max(0, size - MAX_LINE))
+        newline = tail.rfind(b"\n")
+        unfinished = len(tail) - newline - 1
+        self._go_to(size if newline < 0 and size > MAX_LINE else size - unfinished)
+
+    def was_truncated(self) -> bool:
+        """Whether the file is no longer the one read so far: shorter, or with another beginning."""
+        return self.size < self._scanned or os.pread(self._descriptor, len(self._head), 0) != self._head
+
+    def restart(self, batch: Batch) -> None:
+        """Goes back to the beginning of a truncated file."""
+        self.give_up_pending(batch)
+        self._head = b""
+        self._go_to(0)
+
+    def give_up_pending(self, batch: Batch) -> None:
+        """Hands out, marked as cut, the line whose newline will never come."""
+        if self._pending:
+            self._cut = True
+            batch.lines.append(self._take_pending())
+
+    def drain(self, batch: Batch) -> None:
+        """Reads complete lines up to the end of the file or the batch."""
+        while not batch.full:
+            chunk = os.pread(self._descriptor, min(_CHUNK, batch.budget), self._scanned)
+            if not chunk:
+                break
+            batch.budget -= len(chunk)
+            self._split(chunk, batch)
+        if len(self._head) < min(_HEAD, self._offset):
+            self._head = os.pread(self._descriptor, min(_HEAD, self._offset), 0)
+
+    def _split(self, chunk: bytes, batch: Batch) -> None:
+        begin = 0
+        while (end := chunk.find(b"\n", begin)) >= 0:
+            self._keep(chunk[begin:end])
+            batch.lines.append(self._take_pending())
+            begin = end + 1
+            self._offset = self._scanned + begin
+            if len(batch.lines) >= MAX_LINES:  # the rest of the chunk is read again by the next call
+                self._scanned = self._offset
+                return
+        self._keep(chunk[begin:])
+        self._scanned += len(chunk)
+
+    def _keep(self, piece: bytes) -> None:
+        room = MAX_LINE - len(self._pending)
+        self._pending += piece[:room]
+        self._cut = self._cut or len(piece) > room
+
+    def _take_pending(self) -> Line:
+        line = Line(self._pending.decode(errors="replace"), self._cut)
+        self._pending.clear()
+        self._cut = False
+        return line
+
+    def _go_to(self, offset: int) -> None:
+        self._offset = self._scanned = offset
+        self._head = os.pread(self._descriptor, min(_HEAD, offset), 0)
+
+
+def _digest(head: bytes) -> str:
+    return hashlib.sha256(head).hexdigest()
+
+
+NOWHERE = Position(inode=0, offset=0, head_size=0, head=_digest(b""))
+"""The position in a file that is not there yet: when it is, all of it is new."""

@@ -1,0 +1,72 @@
+"""The command `panguard demo`."""
+
+import json
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from demo.fleet import Fleet
+    from demo.screen import Screen
+
+HOSTS = ["web-1", "web-2", "db-1"]
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave manager and guards running until Ctrl-C.")] = False,
+) -> None:
+    """Start a broker, a manager and three guards on this machine, attack them, and watch.
+
+    Exits 0 only if every step was really observed; the last line is JSON of what was seen.
+    """
+    from rich.console import Console  # noqa: PLC0415 -- `panguard --help` needs none of this
+
+    from demo.fleet import DemoError, Fleet  # noqa: PLC0415
+    from demo.screen import Screen  # noqa: PLC0415
+    from demo.story import Story  # noqa: PLC0415
+
+    began = time.monotonic()
+    home = Path(tempfile.mkdtemp(prefix="panguard-demo-"))
+    console = Console()
+    facts: dict[str, object] = {}
+    problem = None
+    try:
+        with Fleet(home, HOSTS) as fleet, Screen(console) as screen:
+            screen.report(f"manager ready: http {fleet.http}, mqtt {fleet.mqtt}")
+            story = Story(fleet, screen.report, screen.show)
+            facts = story.facts
+            story.tell()
+            if keep:
+                _hold(fleet, screen)
+            story.farewell()
+    except DemoError as error:
+        problem = str(error)
+    except KeyboardInterrupt:
+        problem = "interrupted"
+    if problem is not None:
+        typer.echo(f"demo failed: {problem}", err=True)
+    else:
+        shutil.rmtree(home)
+    typer.echo(json.dumps({"ok": problem is None, **facts, "seconds": round(time.monotonic() - began, 1)}))
+    raise typer.Exit(0 if problem is None else 1)
+
+
+def _hold(fleet: "Fleet", screen: "Screen") -> None:
+    """Keep the fleet running and shown until Ctrl-C."""
+    data = fleet.home / "manager"
+    screen.report(f"running until Ctrl-C; try in another terminal: panguard manager status --data-dir {data}")
+    ended = False
+
+    def end(_number: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+
+    signal.signal(signal.SIGINT, end)
+    while not ended:
+        screen.show(fleet.agents(), fleet.threats())
+        time.sleep(0.5)

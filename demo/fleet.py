@@ -1,0 +1,200 @@
+"""Manager and guards as real processes on free loopback ports, and what the manager says of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import httpx2
+
+from demo.sshd_log import SshdLog
+
+READY_WITHIN = 20.0
+STOP_WITHIN = 8.0
+
+PACE = {
+    "PANGUARD_HEARTBEAT_INTERVAL": "1",
+    "PANGUARD_STALE_AFTER": "6",
+    "PANGUARD_SWEEP_INTERVAL": "1",
+    "PANGUARD_SETTLING_TIME": "2",
+}
+"""Seconds: the lifecycle at a pace that fits a demo."""
+
+
+class DemoError(Exception):
+    """Something that the demo needs did not happen; the text says what."""
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "panguard", *words]
+
+
+class Process:
+    """One of the demo's own processes, in a log file of its own."""
+
+    def __init__(self, name: str, words: list[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        self._output: IO[bytes] = log.open("ab")
+        self._lines: list[str] = []
+        self._ready = threading.Event()
+        self._process = subprocess.Popen(  # noqa: S603 -- our own command, no shell
+            _command(*words),
+            stdout=subprocess.PIPE,
+            stderr=self._output,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **PACE, **environment},
+            start_new_session=True,
+        )
+        threading.Thread(target=self._read, name=f"{name} output", daemon=True).start()
+
+    def _read(self) -> None:
+        with self._process.stdout as output:  # type: ignore[union-attr]
+            for line in output:
+                self._lines.append(line.decode(errors="replace").strip())
+                self._ready.set()
+        self._ready.set()
+
+    def first_line(self) -> str:
+        """Return the first line that the process printed.
+
+        Raises:
+            DemoError: it printed none in time.
+        """
+        self._ready.wait(READY_WITHIN)
+        if not self._lines:
+            raise DemoError(f"{self.name} did not come up; its log is {self.log}:\n{self._tail()}")
+        return self._lines[0]
+
+    @property
+    def running(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        self._process.kill()
+        self._process.wait(STOP_WITHIN)
+
+    def terminate(self) -> int:
+        """Ask the process to stop, and return its exit code."""
+        if self.running:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+        finally:
+            self._output.close()
+
+    def _tail(self) -> str:
+        return self.log.read_text(errors="replace")[-2000:]
+
+
+class Guard:
+    """One guard: its host's name, its directory, and the log that it watches."""
+
+    def __init__(self, hostname: str, home: Path, manager: str, token: Path) -> None:
+        self.hostname = hostname
+        self.log = SshdLog(home / f"{hostname}.auth.log", hostname)
+        self._home = home
+        self._data = home / hostname
+        self._manager = manager
+        self._token = token
+        self.process: Process | None = None
+
+    def start(self) -> None:
+        """Start the guard, or start it again on what it kept."""
+        words = ["guard", "start", "--manager", self._manager, "--data-dir", str(self._data)]
+        words += ["--watch-log", str(self.log.path), "--hostname", self.hostname, "--mode", "protection"]
+        words += ["--enroll-token-file", str(self._token)]
+        self.process = Process(self.hostname, words, self._home / f"{self.hostname}.log", {})
+
+    def kill(self) -> None:
+        """End the guard as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+
+    def stop(self) -> int:
+        """Stop the guard cleanly."""
+        return 0 if self.process is None else self.process.terminate()
+
+
+class Fleet:
+    """A manager and its guards; a context manager that ends what it started.
+
+    Args:
+        home: the directory that holds all of the demo's data.
+        hostnames: one guard for each.
+    """
+
+    def __init__(self, home: Path, hostnames: list[str]) -> None:
+        self.home = home
+        self._hostnames = hostnames
+        self.guards: list[Guard] = []
+        self._manager: Process | None = None
+        self.http = self.mqtt = ""
+
+    def __enter__(self) -> Self:
+        """Start the manager and wait until both of its doors are open."""
+        data = self.home / "manager"
+        words = ["manager", "start", "--data-dir", str(data), "--port", "0", "--mqtt-port", "0"]
+        self._manager = Process("manager", words, self.home / "manager.log", {})
+        try:
+            line = self._manager.first_line()
+            fields = dict(word.partition("=")[::2] for word in line.split()[1:])
+            self.http, self.mqtt = fields["http"], fields["mqtt"]
+            token = (data / "admin.token").read_text().strip()
+        except (DemoError, KeyError, OSError):
+            self._manager.terminate()
+            raise
+        self.client = httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=5.0)
+        self.guards = [Guard(name, self.home, self.mqtt, data / "enroll.token") for name in self._hostnames]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End everything, guards first."""
+        self.stop()
+
+    def stop(self) -> dict[str, int]:
+        """Stop guards and manager cleanly; return the exit codes by name."""
+        codes = {guard.hostname: guard.stop() for guard in self.guards}
+        if self._manager is not None:
+            self.client.close()
+            codes["manager"] = self._manager.terminate()
+            self._manager = None
+        self.guards = []
+        return codes
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Return the agents as the HTTP API has them."""
+        return list(self._get("/api/agents"))
+
+    def threats(self) -> list[dict[str, Any]]:
+        """Return the newest threats as the HTTP API has them."""
+        return list(self._get("/api/threats"))
+
+    def set_global_policy(self, document: Mapping[str, Any]) -> int:
+        """Set the global policy document; return the fleet's revision since."""
+        answer = self.client.put("/api/policies/global", content=json.dumps(document), headers=_JSON)
+        answer.raise_for_status()
+        return int(answer.json()["data"]["revision"])
+
+    def _get(self, path: str) -> Any:
+        answer = self.client.get(path)
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+
+_JSON = {"Content-Type": "application/json"}
+Report = Callable[[str], None]
+"""Is told, in one line, what was just seen."""

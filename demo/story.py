@@ -1,0 +1,128 @@
+"""What the demo shows, step by step; a step is over when the manager really says so, not when it should."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from demo.fleet import DemoError, Fleet, Report
+
+ATTACKER = "203.0.113.66"
+_STEP_WITHIN = 12.0
+_LOOK_AGAIN = 0.1
+
+
+class Story:
+    """The steps, in order.
+
+    Args:
+        fleet: the running manager and its guards, not started yet.
+        report: is told what was seen.
+        show: is called again and again with agents and threats while the story waits.
+    """
+
+    def __init__(
+        self, fleet: Fleet, report: Report, show: Callable[[list[dict[str, Any]], list[dict[str, Any]]], None]
+    ) -> None:
+        self._fleet = fleet
+        self._report = report
+        self._show = show
+        self.facts: dict[str, Any] = {}
+
+    def tell(self) -> None:
+        """Go through all steps.
+
+        Raises:
+            DemoError: a step was not observed in time.
+        """
+        self._registration()
+        self._threats()
+        self._crash()
+        self._policy()
+
+    def farewell(self) -> None:
+        """Stop everything cleanly, and see that it is seen.
+
+        Raises:
+            DemoError: a guard or the manager did not stop cleanly.
+        """
+        guards = list(self._fleet.guards)
+        for guard in guards:
+            guard.stop()
+        self._until("all guards signed off", lambda agents, _: _all(agents, len(guards), status="offline"))
+        codes = self._fleet.stop()
+        self.facts["cleanStop"] = not any(codes.values())
+        if any(codes.values()):
+            raise DemoError(f"exit codes {codes}; all should be 0")
+        self._report("all guards signed off, the manager stopped")
+
+    def _registration(self) -> None:
+        for guard in self._fleet.guards:
+            guard.start()
+        count = len(self._fleet.guards)
+        agents, _ = self._until("guards online", lambda agents, _: _all(agents, count, status="online"))
+        self._ids = {agent["hostname"]: agent["agentId"] for agent in agents}
+        self.facts["registered"] = len(self._ids)
+        self._report(f"{count} guards registered and online: {', '.join(sorted(self._ids))}")
+
+    def _threats(self) -> None:
+        first, second, _ = self._fleet.guards
+        first.log.failed_logins(ATTACKER, 6)
+        second.log.failed_logins("198.51.100.23", 5, user="admin")
+        _, threats = self._until("threats reported", lambda _, threats: len({t["agentId"] for t in threats}) > 1)
+        self.facts["threats"] = len(threats)
+        for threat in reversed(threats):
+            source = threat["threat"]["evidence"].get("sourceIp")
+            self._report(f"threat on {threat['hostname']}: {threat['threat']['type']} from {source}")
+
+    def _crash(self) -> None:
+        victim = self._fleet.guards[-1]
+        began = time.monotonic()
+        victim.kill()
+        self._report(f"{victim.hostname} killed with SIGKILL")
+        self._until(
+            "the killed guard flagged",
+            lambda agents, _: _one(agents, victim.hostname, status="stale", reason="connection_lost"),
+        )
+        self.facts["flaggedAfterSeconds"] = round(time.monotonic() - began, 1)
+        self._report(f"{victim.hostname} flagged through its last will after {self.facts['flaggedAfterSeconds']} s")
+        victim.start()
+        agents, _ = self._until("the guard back", lambda agents, _: _one(agents, victim.hostname, status="online"))
+        same = next(agent["agentId"] for agent in agents if agent["hostname"] == victim.hostname)
+        if same != self._ids[victim.hostname]:
+            raise DemoError(f"{victim.hostname} came back as {same}, it was {self._ids[victim.hostname]}")
+        self.facts["resumedIdentity"] = True
+        self._report(f"{victim.hostname} is back as {same}, the same agent")
+
+    def _policy(self) -> None:
+        began = time.monotonic()
+        revision = self._fleet.set_global_policy({"thresholds": {"autoRespond": 75}})
+        count = len(self._fleet.guards)
+        self._until(
+            "the policy in force on all guards",
+            lambda agents, _: _all(agents, count, policyVersion=revision, policyState="applied"),
+        )
+        self.facts["policyVersion"] = revision
+        self.facts["policyAppliedAfterSeconds"] = round(time.monotonic() - began, 2)
+        self._report(f"policy version {revision} in force on all {count} guards, acknowledged by each")
+
+    def _until(
+        self, what: str, seen: Callable[[list[dict[str, Any]], list[dict[str, Any]]], bool]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        deadline = time.monotonic() + _STEP_WITHIN
+        while True:
+            agents, threats = self._fleet.agents(), self._fleet.threats()
+            self._show(agents, threats)
+            if seen(agents, threats):
+                return agents, threats
+            if time.monotonic() > deadline:
+                raise DemoError(f"not seen within {_STEP_WITHIN:g} s: {what}; the logs are in {self._fleet.home}")
+            time.sleep(_LOOK_AGAIN)
+
+
+def _all(agents: list[dict[str, Any]], count: int, **members: Any) -> bool:
+    return len(agents) == count and all(agent[key] == value for agent in agents for key, value in members.items())
+
+
+def _one(agents: list[dict[str, Any]], hostname: str, **members: Any) -> bool:
+    found = [agent for agent in agents if agent["hostname"] == hostname]
+    return len(found) == 1 and all(found[0][key] == value for key, value in members.items())

@@ -1,0 +1,52 @@
+"""What a route demands of its caller: the admin's token, or the token of the very agent that its path names."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from manager.api.credentials import Caller
+from manager.api.errors import Forbidden, Unauthorized
+from manager.api.services import WithServices
+
+_scheme = HTTPBearer(auto_error=False, description="The admin's token, or an agent's own.")
+
+
+async def identified(
+    services: WithServices, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+) -> Caller:
+    """Return the caller of a request.
+
+    Raises:
+        Unauthorized: no token was given, or one that is nobody's; the answer does not tell which.
+    """
+    caller = services.credentials.identify(given.credentials) if given else None
+    if caller is None:
+        raise Unauthorized
+    return caller
+
+
+async def admin(caller: Annotated[Caller, Depends(identified)]) -> Caller:
+    """Return the caller if it is the admin.
+
+    Raises:
+        Forbidden: it is an agent.
+    """
+    if not caller.is_admin:
+        raise Forbidden
+    return caller
+
+
+async def admin_or_own(agent_id: str, caller: Annotated[Caller, Depends(identified)]) -> Caller:
+    """Return the caller if it is the admin, or the agent in the path; whether another one exists, it is not told.
+
+    Raises:
+        Forbidden: it is another agent.
+    """
+    if not caller.is_admin and caller.agent_id != agent_id:
+        raise Forbidden
+    return caller
+
+
+Admin = Annotated[Caller, Depends(admin)]
+AdminOrOwn = Annotated[Caller, Depends(admin_or_own)]

@@ -1,0 +1,14 @@
+"""The query parameters that lists share, in the wire's words."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from schemas.identifiers import OrganizationId
+
+MOST = 200
+"""Records that a page has at most, but for the agents'."""
+
+Limit = Annotated[int, Query(ge=1, le=MOST, description="records in a page")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`nextCursor` of the page before")]
+Organization = Annotated[OrganizationId | None, Query(alias="org_id", description="only this organization's")]

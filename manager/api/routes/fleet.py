@@ -1,0 +1,26 @@
+"""The fleet at a glance, and what it sent in vain."""
+
+from fastapi import APIRouter, Response
+
+from manager.api.auth import Admin
+from manager.api.described import answer, page_of
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit
+from manager.api.services import WithServices
+
+router = APIRouter(tags=["fleet"])
+
+
+@router.get("/api/overview", responses=answer("Counts, the agents that are unwell first, threats, policy revision."))
+async def overview(services: WithServices, _caller: Admin) -> Response:
+    """The fleet at a glance."""
+    found = await services.read(services.queries.overview, services.clock())
+    return ok({**found, "uptimeMs": round(services.uptime * 1000)})
+
+
+@router.get("/api/dead-letters", responses=page_of("Messages that changed nothing, newest first."))
+async def list_dead_letters(
+    services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Messages that changed nothing, and why."""
+    return page(*await services.read(services.queries.dead_letters, limit=limit, cursor=cursor))

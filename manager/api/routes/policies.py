@@ -1,0 +1,118 @@
+"""The policy documents that admins set, for everybody, an organization or an agent, and their history."""
+
+from fastapi import APIRouter, Request, Response
+
+from manager.api.auth import Admin
+from manager.api.bodies import read_document
+from manager.api.credentials import Caller
+from manager.api.described import answer, body_of, page_of, record
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit
+from manager.api.services import Services, WithServices
+from manager.domain.policies import GLOBAL, Scope
+from manager.engine.commands import PolicySet, SetPolicy
+from manager.errors import NotFound
+from schemas.identifiers import OrganizationId
+from schemas.limits import POLICY_LIMIT
+from schemas.policy import PolicyDocument, unknown_fields
+
+router = APIRouter(tags=["policies"])
+
+_BODY = body_of("PolicyDocument")
+_DOCUMENT = answer(
+    "What was set, as it can be set again; empty if nothing was.",
+    {"$ref": "#/components/schemas/PolicyDocument"},
+    revision={"type": ["integer", "null"]},
+    updatedAt={"type": ["string", "null"]},
+    author={"type": ["string", "null"]},
+)
+_SET = answer(
+    "The fleet's revision since, and how many agents got a new effective policy.",
+    record(scope="string", target="string?", revision="integer", changed="boolean", agents="integer"),
+    warnings={"type": "array", "items": {"type": "string"}},
+)
+
+
+@router.get("/api/policies/global", responses=_DOCUMENT)
+async def show_global(services: WithServices, _caller: Admin) -> Response:
+    """What is set for the whole fleet."""
+    return await _show(services, GLOBAL)
+
+
+@router.get("/api/policies/organizations/{organization_id}", responses=_DOCUMENT)
+async def show_organization(organization_id: OrganizationId, services: WithServices, _caller: Admin) -> Response:
+    """What is set for an organization."""
+    return await _show(services, Scope("organization", organization_id))
+
+
+@router.get("/api/policies/agents/{agent_id}", responses=_DOCUMENT)
+async def show_agent(agent_id: str, services: WithServices, _caller: Admin) -> Response:
+    """What is set for one agent."""
+    if await services.read(services.queries.agent, agent_id) is None:
+        raise NotFound(f"Agent {agent_id} not found")
+    return await _show(services, Scope("agent", agent_id))
+
+
+@router.put("/api/policies/global", responses=_SET, openapi_extra=_BODY)
+async def set_global(request: Request, services: WithServices, caller: Admin) -> Response:
+    """Set the document of the whole fleet."""
+    return await _set(request, services, caller, GLOBAL)
+
+
+@router.put("/api/policies/organizations/{organization_id}", responses=_SET, openapi_extra=_BODY)
+async def set_organization(
+    request: Request, organization_id: OrganizationId, services: WithServices, caller: Admin
+) -> Response:
+    """Set an organization's document."""
+    return await _set(request, services, caller, Scope("organization", organization_id))
+
+
+@router.put("/api/policies/agents/{agent_id}", responses=_SET, openapi_extra=_BODY)
+async def set_agent(request: Request, agent_id: str, services: WithServices, caller: Admin) -> Response:
+    """Set the document of one agent."""
+    return await _set(request, services, caller, Scope("agent", agent_id))
+
+
+@router.delete("/api/policies/global", responses=_SET)
+async def clear_global(services: WithServices, caller: Admin) -> Response:
+    """Take the fleet's document away: the defaults count again."""
+    return await _submit(services, SetPolicy(GLOBAL, None, caller.name))
+
+
+@router.delete("/api/policies/organizations/{organization_id}", responses=_SET)
+async def clear_organization(organization_id: OrganizationId, services: WithServices, caller: Admin) -> Response:
+    """Take an organization's document away."""
+    return await _submit(services, SetPolicy(Scope("organization", organization_id), None, caller.name))
+
+
+@router.delete("/api/policies/agents/{agent_id}", responses=_SET)
+async def clear_agent(agent_id: str, services: WithServices, caller: Admin) -> Response:
+    """Take an agent's own document away."""
+    return await _submit(services, SetPolicy(Scope("agent", agent_id), None, caller.name))
+
+
+@router.get("/api/policies/history", responses=page_of("Changes, newest first."))
+async def history(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """Every change of the fleet's policies: which scope got which document, when, by whom."""
+    return page(*await services.read(services.queries.policy_history, limit=limit, cursor=cursor))
+
+
+async def _show(services: Services, scope: Scope) -> Response:
+    newest = await services.read(services.queries.policy_document, scope)
+    if newest is None:
+        return ok({})
+    document = newest["document"] or {}
+    return ok(document, revision=newest["revision"], updatedAt=newest["updatedAt"], author=newest["author"])
+
+
+async def _set(request: Request, services: Services, caller: Caller, scope: Scope) -> Response:
+    document, written = await read_document(request, PolicyDocument, POLICY_LIMIT)
+    warnings = [f"{path}: no such field; it is ignored" for path in unknown_fields(written)]
+    return await _submit(services, SetPolicy(scope, document.sections(), caller.name), warnings)
+
+
+async def _submit(services: Services, request: SetPolicy, warnings: list[str] | None = None) -> Response:
+    done: PolicySet = await services.door.submit(request)
+    scope = request.scope
+    data = {"scope": scope.kind, "target": scope.target or None, "revision": done.revision, "changed": done.changed}
+    return ok({**data, "agents": done.agents}, warnings=warnings or [])

@@ -1,0 +1,67 @@
+"""Enrollment tokens: made, listed without their secrets, revoked."""
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from manager.api.auth import Admin
+from manager.api.bodies import read_body
+from manager.api.described import answer, body_of, page_of, record
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit
+from manager.api.services import WithServices
+from manager.engine.commands import CreateToken, RevokeToken
+from manager.errors import Invalid
+from schemas.identifiers import Label, OrganizationId
+from schemas.keys import EnrollmentToken
+from schemas.model import Timestamp, WireModel
+
+router = APIRouter(tags=["tokens"])
+
+
+class NewToken(WireModel):
+    """What a new token shall be good for; without a member there is no such limit."""
+
+    organization_id: OrganizationId | None = None
+    site: Label | None = None
+    tags: list[Label] = Field(default_factory=list, max_length=32)
+    expires_at: Timestamp | None = None
+    max_uses: int | None = Field(default=None, ge=1, le=2**31 - 1, description="agents that it lets in")
+
+
+@router.get("/api/tokens", responses=page_of("Tokens, newest first."))
+async def list_tokens(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """All tokens ever made; never their secrets."""
+    return page(*await services.read(services.queries.tokens, limit=limit, cursor=cursor))
+
+
+_CREATED = answer("The token, the only time that it is shown.", record(tokenId="string", token="string"), 201)  # noqa: S106 -- a type
+
+
+@router.post("/api/tokens", responses=_CREATED, status_code=201, openapi_extra=body_of("NewToken"))
+async def create_token(request: Request, services: WithServices, caller: Admin) -> Response:
+    """Make a token. Its text is in this answer and nowhere else."""
+    wanted = await read_body(request, NewToken)
+    expires_at = None if wanted.expires_at is None else wanted.expires_at.timestamp()
+    if expires_at is not None and expires_at <= services.clock():
+        raise Invalid("expiresAt: it lies in the past")
+    token: EnrollmentToken = await services.door.submit(
+        CreateToken(
+            author=caller.name,
+            organization_id=wanted.organization_id,
+            site=wanted.site,
+            tags=tuple(wanted.tags),
+            expires_at=expires_at,
+            max_uses=wanted.max_uses,
+        )
+    )
+    members = wanted.model_dump(mode="json", by_alias=True)
+    return ok({"tokenId": token.token_id, "token": str(token), **members}, 201)
+
+
+_REVOKED = answer("Nobody registers with it any more.", record(tokenId="string", revoked="boolean"))
+
+
+@router.delete("/api/tokens/{token_id}", responses=_REVOKED)
+async def revoke_token(token_id: str, services: WithServices, caller: Admin) -> Response:
+    """Revoke a token; agents that registered with it stay."""
+    return ok({"tokenId": await services.door.submit(RevokeToken(token_id, caller.name)), "revoked": True})

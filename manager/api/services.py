@@ -1,0 +1,65 @@
+"""What the routes work with, handed to each request."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, ParamSpec, TypeVar, cast
+
+from fastapi import Depends, Request
+
+from manager.api.credentials import Credentials
+from manager.api.ports import Door, Queries
+
+_READING_THREADS = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="api-read")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts behind the routes.
+
+    Args:
+        door: the way to the engine.
+        queries: what reads the store.
+        credentials: who a bearer is.
+        clock: seconds since 1970.
+        version: the manager's release.
+        started_at: when the manager started, by `clock`.
+        not_ready: says in one sentence why the manager is not ready; None if it is.
+        readers: the threads in which the store is read, so that no query holds up another request.
+    """
+
+    door: Door
+    queries: Queries
+    credentials: Credentials
+    clock: Callable[[], float]
+    version: str
+    started_at: float
+    not_ready: Callable[[], str | None]
+    readers: ThreadPoolExecutor = field(default_factory=_readers)
+
+    async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a query in one of the reading threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.readers, partial(query, *args, **kwargs))
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the manager started."""
+        return max(0.0, self.clock() - self.started_at)
+
+
+async def services_of(request: Request) -> Services:
+    """Return the parts that the application was created with."""
+    return cast("Services", request.app.state.services)
+
+
+WithServices = Annotated[Services, Depends(services_of)]
+"""What a route asks for to get at the manager's parts."""

@@ -1,0 +1,41 @@
+"""What can go wrong with the embedded broker; every text is one sentence that says what to do."""
+
+from manager.errors import ManagerError
+
+
+class EmbeddedBrokerError(ManagerError):
+    """Root of the embedded broker's errors."""
+
+
+class WrongAmqttVersionError(EmbeddedBrokerError):
+    """The amqtt that is installed is not the one whose private methods the hardened broker overrides."""
+
+    def __init__(self, installed: str, required: str) -> None:
+        self.installed = installed
+        super().__init__(
+            f"amqtt {installed} is installed, but the embedded broker is made for amqtt {required} only:"
+            f" run pip install amqtt=={required}, or name another broker with --broker",
+        )
+
+
+class BrokerStartError(EmbeddedBrokerError):
+    """The embedded broker did not come up; the text says why and what to do."""
+
+
+class PortBusyError(BrokerStartError):
+    """Another program holds the broker's port."""
+
+    def __init__(self, host: str, port: int, waited: float) -> None:
+        super().__init__(
+            f"port {port} on {host} was still taken after {waited:g} s:"
+            " stop the program that listens there, or give the broker another port",
+        )
+
+
+class BrokerGoneError(EmbeddedBrokerError):
+    """The embedded broker's process is not running, so that it takes no command."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        how = "was not started" if exit_code is None else f"has ended with exit code {exit_code}"
+        super().__init__(f"the embedded broker {how}: start it again")

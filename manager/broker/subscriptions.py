@@ -1,0 +1,103 @@
+"""Who is subscribed to a topic, found without looking at the subscriptions that do not match."""
+
+from collections.abc import Mapping
+
+from manager.broker.filters import is_wildcard
+
+_Grants = dict[str, int]
+
+
+class _Node:
+    """One level of the wildcard filters; `+` and `#` are children like any other word."""
+
+    __slots__ = ("children", "grants")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.grants: _Grants = {}
+
+    def collect(self, levels: list[str], depth: int, found: _Grants) -> None:
+        """Add the grants of every filter below this node that matches the levels from `depth` on."""
+        rest = self.children.get("#")
+        if rest is not None:
+            _merge(found, rest.grants)
+        if depth == len(levels):
+            _merge(found, self.grants)
+            return
+        for word in (levels[depth], "+"):
+            child = self.children.get(word)
+            if child is not None:
+                child.collect(levels, depth + 1, found)
+
+
+def _merge(found: _Grants, grants: _Grants) -> None:
+    for client_id, qos in grants.items():
+        if found.get(client_id, -1) < qos:
+            found[client_id] = qos
+
+
+class SubscriptionIndex:
+    """Granted QoS by filter and client: exact filters in a dictionary, wildcard filters in a tree beside it."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, _Grants] = {}
+        self._wildcards = _Node()
+        self._filters: dict[str, set[str]] = {}
+
+    def add(self, client_id: str, topic_filter: str, qos: int) -> None:
+        """Grant a valid filter to a client; a filter that it has is granted anew."""
+        self._filters.setdefault(client_id, set()).add(topic_filter)
+        if is_wildcard(topic_filter):
+            node = self._wildcards
+            for level in topic_filter.split("/"):
+                node = node.children.setdefault(level, _Node())
+            node.grants[client_id] = qos
+        else:
+            self._exact.setdefault(topic_filter, {})[client_id] = qos
+
+    def remove(self, client_id: str, topic_filter: str) -> None:
+        """Take one filter from a client; one that it has not is nothing."""
+        filters = self._filters.get(client_id, set())
+        if topic_filter not in filters:
+            return
+        filters.remove(topic_filter)
+        if not filters:
+            del self._filters[client_id]
+        if is_wildcard(topic_filter):
+            self._remove_wildcard(client_id, topic_filter)
+        else:
+            grants = self._exact[topic_filter]
+            del grants[client_id]
+            if not grants:
+                del self._exact[topic_filter]
+
+    def _remove_wildcard(self, client_id: str, topic_filter: str) -> None:
+        path: list[tuple[_Node, str]] = []
+        node = self._wildcards
+        for level in topic_filter.split("/"):
+            path.append((node, level))
+            node = node.children[level]
+        del node.grants[client_id]
+        for parent, level in reversed(path):
+            child = parent.children[level]
+            if child.grants or child.children:
+                break
+            del parent.children[level]
+
+    def remove_client(self, client_id: str) -> None:
+        """Take all its filters from a client."""
+        for topic_filter in list(self._filters.get(client_id, ())):
+            self.remove(client_id, topic_filter)
+
+    def match(self, topic: str) -> Mapping[str, int]:
+        """Return the clients whose filters match a topic, each once, with the highest QoS granted to it.
+
+        The answer may be the index's own dictionary: look at it before anything is added or removed.
+        """
+        exact = self._exact.get(topic, {})
+        found: _Grants = {}
+        self._wildcards.collect(topic.split("/"), 0, found)
+        if not found:
+            return exact
+        _merge(found, exact)
+        return found

@@ -1,0 +1,89 @@
+"""Finds the manager and the admin token, and gives a command an open client."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from manager.cli.failures import CommandFailed, ExitCode
+from manager.cli.options import AuthToken, AuthTokenFile, DataDir, ManagerUrl
+
+if TYPE_CHECKING:
+    from manager.cli.client import ManagerClient
+
+DEFAULT_URL = "http://127.0.0.1:8443"
+
+P = ParamSpec("P")
+
+
+def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -> Callable[..., None]:
+    """Give a command the options that find its manager; its first argument becomes an open client."""
+
+    @functools.wraps(command)
+    def run(
+        manager: str | None,
+        auth_token: str | None,
+        auth_token_file: Path | None,
+        data_dir: Path | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        from manager.cli.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
+
+        directory = data_directory(data_dir)
+        url = manager or announced(directory, "http") or DEFAULT_URL
+        with ManagerClient(url, auth_token or _token(auth_token_file, directory)) as client:
+            command(client, *args, **kwargs)
+
+    options = {
+        "manager": ManagerUrl,
+        "auth_token": AuthToken,
+        "auth_token_file": AuthTokenFile,
+        "data_dir": DataDir,
+    }
+    signature = inspect.signature(command)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in list(signature.parameters.values())[1:]
+    ]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in options.items()
+    ]
+    del run.__wrapped__  # its annotations are not the ones of the whole command line
+    run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    return run
+
+
+def data_directory(given: Path | None) -> Path:
+    """Return the data directory: the one named, or where a manager keeps its data by default."""
+    if given is not None:
+        return given
+    from manager.settings import default_data_directory  # noqa: PLC0415 -- settings take a while to load
+
+    return default_data_directory()
+
+
+def announced(directory: Path, door: str) -> str | None:
+    """Return where the manager that runs on a data directory has a door (`http` or `mqtt`); None if none runs."""
+    try:
+        found: Any = json.loads((directory / "manager.ready").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(found[door]) if isinstance(found, dict) and door in found else None
+
+
+def _token(file: Path | None, directory: Path) -> str:
+    path = file or directory / "admin.token"
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        if file is not None:
+            raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read") from error
+        raise CommandFailed(
+            ExitCode.UNAUTHORIZED,
+            "there is no admin token: set MANAGER_AUTH_TOKEN, or name a file by --auth-token-file",
+        ) from error
+    return token

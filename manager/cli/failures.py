@@ -1,0 +1,55 @@
+"""How a command ends that could not do its work: an exit code for scripts, one sentence for people."""
+
+import sys
+from enum import IntEnum
+from typing import Any
+
+from typer import Exit
+from typer.core import TyperGroup
+
+from manager.cli.escaping import printable
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from how a command ended."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    UNAUTHORIZED = 4
+    NOT_FOUND = 5
+    CONFLICT = 6
+
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the manager cannot be reached, 4 it refuses the token, "
+    "5 not found, 6 ambiguous or in conflict with how things stand."
+)
+
+
+class CommandFailed(Exception):  # noqa: N818 -- it is what happened to the command
+    """A command cannot do its work.
+
+    Args:
+        code: how the process ends.
+        sentence: what is wrong and what to do about it; may quote text from outside.
+    """
+
+    def __init__(self, code: ExitCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class FailingGroup(TyperGroup):
+    """A group of commands whose failures end as one line on standard error and their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except CommandFailed as failure:
+            sys.stderr.write(f"error: {printable(str(failure))}\n")
+            raise Exit(failure.code) from failure
+        except KeyboardInterrupt:
+            raise Exit(ExitCode.OK) from None

@@ -1,0 +1,36 @@
+"""The options that commands share, each defined once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Output(StrEnum):
+    """How records are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="a table for people, or the records as the HTTP API has them")
+]
+ManagerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--manager",
+        envvar="MANAGER_URL",
+        help="the manager's HTTP door; by default the one that runs on the data directory, or http://127.0.0.1:8443",
+    ),
+]
+AuthToken = Annotated[
+    str | None,
+    typer.Option("--auth-token", envvar="MANAGER_AUTH_TOKEN", help="the admin token; a file shows it to fewer eyes"),
+]
+AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file that holds the admin token")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="a manager's data directory, which holds its token"),
+]

@@ -1,0 +1,47 @@
+"""`panguard manager status`: the fleet as the documentation shows it."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manager.cli.connection import talks_to_manager
+from manager.cli.durations import ago
+from manager.cli.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.client import ManagerClient, Record
+
+
+@talks_to_manager
+def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """Show how many agents are well, which are not and since when, the threats of today, and who has the policy."""
+    from manager.cli.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    overview = client.get("/api/overview")
+    if output is Output.JSON:
+        print_json(overview)
+    else:
+        print_lines(*_lines(client.url, overview, datetime.now(UTC)))
+
+
+def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
+    today = overview["threatSummary"]["last24h"]
+    severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
+    lines = [
+        f"Manager         {url}, up {overview['uptimeMs'] // 1000} s",
+        f"Total agents    {overview['totalAgents']}",
+        f"Online          {overview['onlineAgents']}",
+        f"Stale           {overview['staleAgents']}",
+    ]
+    lines += [
+        f"                {agent['hostname']} ({agent['agentId']}) since {agent['statusSince']}, "
+        f"{ago(agent['statusSince'], now)}: {agent['reason']}"
+        for agent in overview["agents"]
+        if agent["status"] == "stale"
+    ]
+    lines += [
+        f"Offline         {overview['offlineAgents']}",
+        f"Active threats  {today['total']} in 24 h" + (f" ({severities})" if severities else ""),
+        f"Policy version  {overview['activePolicyVersion']}",
+        f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
+    ]
+    return lines

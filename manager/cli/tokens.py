@@ -1,0 +1,76 @@
+"""`panguard manager tokens`: what lets a guard register."""
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.connection import talks_to_manager
+from manager.cli.durations import duration
+from manager.cli.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.client import ManagerClient
+
+app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
+
+_COLUMNS = ("token id", "organization", "site", "tags", "uses", "at most", "created", "expires", "revoked")
+
+
+@app.command("create")
+@talks_to_manager
+def create_token(
+    client: "ManagerClient",
+    *,
+    organization: Annotated[str | None, typer.Option(help="whom its agents belong to")] = None,
+    site: Annotated[str | None, typer.Option(help="where its agents stand")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="what its agents are tagged with")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d")] = None,
+    max_uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a token, and print it: this is the only time that it is shown."""
+    wanted = {
+        "organizationId": organization,
+        "site": site,
+        "tags": tag or [],
+        "expiresAt": None if expires_in is None else (datetime.now(UTC) + duration(expires_in)).isoformat(),
+        "maxUses": max_uses,
+    }
+    body = {name: value for name, value in wanted.items() if value is not None}
+    made = client.answer("POST", "/api/tokens", body=body)["data"]
+    if output is Output.JSON:
+        from manager.cli.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+
+        print_json(made)
+    else:
+        sys.stdout.write(f"{made['token']}\n")
+
+
+@app.command("list")
+@talks_to_manager
+def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the tokens, without their secrets."""
+    from manager.cli.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/tokens")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    members = ("tokenId", "organizationId", "site", "tags", "uses", "maxUses", "createdAt", "expiresAt", "revokedAt")
+    print_table(_COLUMNS, [[token[member] for member in members] for token in found])
+
+
+@app.command("revoke")
+@talks_to_manager
+def revoke_token(
+    client: "ManagerClient", token_id: Annotated[str, typer.Argument(help="the token's id, tok-…")]
+) -> None:
+    """Let nobody register with a token any more; agents that did stay."""
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    from manager.cli.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    done = client.answer("DELETE", f"/api/tokens/{quote(token_id, safe='')}")["data"]
+    print_lines(f"revoked {done['tokenId']}")

@@ -1,0 +1,265 @@
+"""The only place that builds the manager's parts, wires them, and runs them."""
+
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import FrameType
+
+import structlog
+from peewee import Database
+
+from manager import clock
+from manager.api.app import create_app
+from manager.api.credentials import Credentials
+from manager.api.door import EngineDoor
+from manager.api.server import ApiServer
+from manager.api.services import Services
+from manager.broker.embedded import EmbeddedBroker
+from manager.broker.errors import EmbeddedBrokerError
+from manager.data_directory import DataDirectory
+from manager.domain.liveness import LivenessTimes
+from manager.engine.batch import Publication
+from manager.engine.commands import CreateToken
+from manager.engine.credentials import digest
+from manager.engine.engine import Engine
+from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.inbox import Command
+from manager.errors import SetupError
+from manager.mqtt.address import BrokerAddress
+from manager.mqtt.door import MqttDoor
+from manager.settings import Settings
+from manager.storage import tables
+from manager.storage.connection import open_reader, open_store
+from manager.storage.migrate import migrate
+from manager.storage.queries import StoreQueries
+from manager.storage.store import PeeweeStore
+from manager.version import VERSION
+from schemas.keys import EnrollmentToken, ManagerKeyring
+from schemas.model import utc
+from schemas.presence import ManagerPresence
+from schemas.topics import MANAGER_PRESENCE
+
+log = structlog.get_logger(__name__)
+
+_MANAGER = "manager"
+_REGISTRATION = "registration"
+_IDLE = 0.25
+"""Seconds that the engine waits at most for something to do: what is due by time alone is due within this."""
+
+_STUCK = 0.5
+_CLIENT_ID = "mqtt_client_id"
+_BROKER_PORT = "embedded_broker_port"
+
+
+def run(settings: Settings) -> int:
+    """Run a manager until SIGTERM or SIGINT; return its exit code.
+
+    Raises:
+        SetupError: it cannot start with these settings.
+    """
+    if not settings.on_loopback and not settings.insecure:
+        raise SetupError(
+            f"{settings.host} can be reached by other machines, and nothing is encrypted yet: "
+            "listen on 127.0.0.1, or say --insecure"
+        )
+    with ExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(settings.data_dir))
+        manager = Manager(settings, directory, stack)
+        manager.serve(_ready)
+    return 0
+
+
+def _ready(http: str, mqtt: str) -> None:
+    sys.stdout.write(f"ready http={http} mqtt={mqtt}\n")
+    sys.stdout.flush()
+
+
+class Manager:
+    """Store, engine, broker and both doors of one data directory.
+
+    Args:
+        settings: how to run.
+        directory: the data directory, locked.
+        stack: closes what is opened here, last first.
+    """
+
+    def __init__(self, settings: Settings, directory: DataDirectory, stack: ExitStack) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._stack = stack
+        self._stopping = False
+        keyring = ManagerKeyring(directory.seed())
+        database = self._open_store()
+        self._store = PeeweeStore(database, keyring.store_key)
+        self._fleet = Fleet(keyring, engine_settings(settings))
+        changed = self._fleet.restore(self._store.load())
+        self._embedded: EmbeddedBroker | None = None
+        self._broker_password = ""
+        self.mqtt = self._mqtt_door()
+        self.engine = Engine(self._fleet, self._store, self.mqtt, self.mqtt.acknowledge, self._cut_off)
+        self.engine.adopt(changed)
+        self.mqtt.attach(self.engine.inbox, self.engine)
+        self.http = self._http_server()
+
+    def serve(self, ready: Callable[[str, str], None]) -> None:
+        """Open the doors, say so once both are open, and work until a signal comes."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self.http.start()
+        self._stack.callback(self.http.stop)
+        self.engine.opened_http(clock.read())
+        announced = False
+        while not self._stopping:
+            self._mind_the_broker()
+            self._work()
+            if not announced and self.mqtt.ready:
+                announced = True
+                self._keep_enrollment_token()
+                http = f"http://{_bracketed(self._settings.host)}:{self.http.port}"
+                self._directory.announce(http, str(self.mqtt.address))
+                ready(http, str(self.mqtt.address))
+        self._close()
+
+    def _work(self) -> None:
+        """Take in what is there, and one batch through to its acknowledgements."""
+        stuck = not self.engine.can_commit
+        self.mqtt.poll(_STUCK if stuck else 0.0 if self.engine.has_work else _IDLE)
+        self.engine.step(clock.read())
+
+    def _close(self) -> None:
+        log.info("manager_stopping")
+        self.engine.stop(clock.read())
+        self.mqtt.close(self._presence("offline"))
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        self.mqtt.wake()
+
+    def _open_store(self) -> Database:
+        database = open_store(self._directory.store)
+        self._stack.callback(database.close)
+        tables.database.initialize(database)
+        for name in migrate(database, self._directory.store):
+            log.info("store_migrated", migration=name)
+        return database
+
+    def _mqtt_door(self) -> MqttDoor:
+        settings = self._settings
+        client_id = self._store.meta(_CLIENT_ID)
+        if client_id is None:
+            client_id = f"manager-{secrets.token_hex(16)}"
+            self._store.set_meta(_CLIENT_ID, client_id)
+        password: str | None
+        if settings.broker == "embedded":
+            self._broker_password = secrets.token_urlsafe(32)
+            address, username, password = self._start_embedded(), _MANAGER, self._broker_password
+        else:
+            address = BrokerAddress.parse(settings.broker)
+            username = address.username or _MANAGER
+            password = settings.broker_password.get_secret_value() if settings.broker_password else None
+        return MqttDoor(
+            address,
+            client_id,
+            username,
+            password,
+            will=self._presence("offline"),
+            presence=lambda: self._presence("online"),
+            clock=clock.read,
+        )
+
+    def _start_embedded(self) -> BrokerAddress:
+        """Start the embedded broker; it is told who the manager and the observer are, and where the store is."""
+        observer, observer_password = self._directory.observer_credential()
+        users = {
+            _MANAGER: {"sha256": digest(self._broker_password).hex(), "role": "manager"},
+            _REGISTRATION: {"sha256": digest(_REGISTRATION).hex(), "role": "registration"},
+            observer: {"sha256": digest(observer_password).hex(), "role": "observer"},
+        }
+        port = self._embedded.port if self._embedded is not None else self._settings.mqtt_port
+        self._embedded = EmbeddedBroker(
+            {
+                "host": self._settings.host,
+                "port": port,
+                "access": {"store": str(self._directory.store), "users": users},
+            },
+            module="manager.broker_runtime",
+        )
+        try:
+            port = self._embedded.start()
+        except EmbeddedBrokerError as error:
+            raise SetupError(str(error)) from error
+        self._stack.callback(self._embedded.stop)
+        return BrokerAddress(self._settings.host, port)
+
+    def _mind_the_broker(self) -> None:
+        """Start an embedded broker again that ended by itself; what it retained is published again."""
+        if self._embedded is not None and not self._embedded.alive:
+            log.error("embedded_broker_ended", exit_code=self._embedded.exit_code)
+            self._start_embedded()
+
+    def _cut_off(self, agent_id: str) -> None:
+        if self._embedded is not None and self._embedded.alive:
+            self._embedded.disconnect(agent_id)
+
+    def _http_server(self) -> ApiServer:
+        settings = self._settings
+        given = settings.auth_token.get_secret_value() if settings.auth_token else None
+        services = Services(
+            door=EngineDoor(self.engine.inbox.submit, self.mqtt.wake),
+            queries=StoreQueries(open_reader(self._directory.store)),
+            credentials=Credentials(given or self._directory.admin_token(), self._fleet.registry.bearer),
+            clock=lambda: clock.read().wall,
+            version=VERSION,
+            started_at=clock.read().wall,
+            not_ready=self._not_ready,
+        )
+        return ApiServer(create_app(services), settings.host, settings.port)
+
+    def _not_ready(self) -> str | None:
+        if not self.engine.can_commit:
+            return "the store cannot commit just now"
+        if not self.mqtt.ready:
+            return f"the broker {self.mqtt.address} is not connected: {self.mqtt.last_error or 'connecting'}"
+        return None
+
+    def _keep_enrollment_token(self) -> None:
+        """Make the enrollment token without limits at the first start."""
+
+        def make() -> str:
+            answers: list[EnrollmentToken] = []
+            self.engine.inbox.submit(
+                Command(CreateToken(author="first start"), lambda value, _error: answers.append(value))
+            )
+            while not answers:
+                self._work()
+            return str(answers[0])
+
+        self._directory.enrollment_token(make)
+
+    @staticmethod
+    def _presence(state: str) -> Publication:
+        message = ManagerPresence.model_validate(
+            {"state": state, "version": VERSION, "sent_at": utc(clock.read().wall)}
+        )
+        return Publication(MANAGER_PRESENCE.address(), message.body(), retained=True)
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """Return what of the settings concerns the engine."""
+    return EngineSettings(
+        sweep_interval=settings.sweep_interval,
+        batch_limit=settings.batch_limit,
+        agent_messages=settings.agent_messages,
+        agent_bytes=settings.agent_bytes,
+        burst=settings.agent_burst,
+        threat_retention=settings.threat_retention,
+        id_retention=settings.id_retention,
+        takeover=settings.takeover_rule,
+        times=LivenessTimes(settings.stale_after, settings.settling_time),
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

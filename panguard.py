@@ -1,0 +1,26 @@
+"""The command `panguard`: mounts the command lines of manager, guard and demo; nothing else."""
+
+import typer
+
+app = typer.Typer(
+    name="panguard",
+    help="A fleet manager for security agents that runs on a message broker.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+def main() -> None:
+    """Run the command."""
+    from agent.cli import app as guard  # noqa: PLC0415 -- a help text needs no database driver
+    from demo.cli import demo  # noqa: PLC0415
+    from manager.cli import app as manager  # noqa: PLC0415
+
+    app.add_typer(manager, name="manager")
+    app.add_typer(guard, name="guard")
+    app.command("demo")(demo)
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Whatever dies, every threat is stored, once."""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import GuardProcess, ManagerProcess, spooled
+from tests.support.waiting import eventually
+
+ADDRESSES = [f"203.0.113.{n}" for n in range(1, 201)]
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ManagerProcess]:
+    with ManagerProcess(tmp_path) as manager:
+        yield manager
+
+
+def sources(manager: ManagerProcess) -> list[str]:
+    return sorted(threat["threat"]["evidence"]["sourceIp"] for threat in manager.get("/api/threats", limit=200))
+
+
+@pytest.mark.timeout(120)
+def test_two_hundred_threats_outlive_the_death_of_everything(manager: ManagerProcess) -> None:
+    """Manager (and with it the embedded broker) and guard are killed while 200 threats are reported: 200 rows."""
+    guard = GuardProcess(manager, "web-1")
+    first_id = guard.start()
+    try:
+        guard.attacked_by(*ADDRESSES[:60])
+        eventually(lambda: len(sources(manager)) >= 10, what="the first threats stored")
+        manager.kill()
+        guard.attacked_by(*ADDRESSES[60:120])
+        guard.kill()
+        guard.attacked_by(*ADDRESSES[120:160])
+        assert guard.start(wait=False) == ""
+        manager.start()
+        guard.attacked_by(*ADDRESSES[160:])
+        assert guard.agent_id() == first_id
+        eventually(lambda: len(sources(manager)) >= 200, 60, "all threats stored")
+        assert sources(manager) == sorted(ADDRESSES)
+    finally:
+        guard.stop()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_event_times_are_right_on_a_clock_that_is_an_hour_off(
+    manager: ManagerProcess, skew: int, tmp_path: Path
+) -> None:
+    """Threats that were spooled while the manager was down have their true time, to a second."""
+    wrong_clock = tmp_path / "wrong_clock"
+    wrong_clock.mkdir()
+    (wrong_clock / "sitecustomize.py").write_text(
+        f"import time\n_right = time.time\ntime.time = lambda: _right() + {skew}\n"
+    )
+    guard = GuardProcess(manager, "web-1", {"PYTHONPATH": f"{wrong_clock}{os.pathsep}{Path.cwd()}"}, skew)
+    guard.start()
+    try:
+        eventually(lambda: manager.agent("web-1").get("lastHeartbeat"), what="a heartbeat")
+        manager.kill()
+        guard.attacked_by(*ADDRESSES[:5])
+        happened = datetime.now().astimezone()
+        eventually(lambda: spooled(guard) >= 5, what="threats in the outbox")
+        manager.start()
+        threats = eventually(lambda: manager.get("/api/threats") if len(sources(manager)) == 5 else None, 40)
+        for threat in threats:
+            off = (datetime.fromisoformat(threat["eventTime"]) - happened).total_seconds()
+            assert abs(off) <= 2
+    finally:
+        guard.stop()

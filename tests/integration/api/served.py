@@ -1,0 +1,84 @@
+"""A real HTTP server in front of a real engine and store; only the broker and the clock are not there."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+from manager.api.app import create_app
+from manager.api.credentials import Credentials
+from manager.api.door import ANSWER_WITHIN, EngineDoor
+from manager.api.server import ApiServer
+from manager.api.services import Services
+from manager.storage.connection import open_reader
+from manager.storage.queries import StoreQueries
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+ADMIN_TOKEN = "the-admins-own-token"
+
+
+class Served:
+    """A bench whose engine runs in a thread of its own, and the HTTP door in front of it."""
+
+    def __init__(self, directory: Path, answer_within: float = ANSWER_WITHIN, queries: Any = None) -> None:
+        self._bench = Bench(directory)
+        self._turn = threading.Lock()
+        self._woken = threading.Event()
+        self._ended = False
+        self._reader = open_reader(directory / "panguard.db")
+        self.not_ready: str | None = None
+        services = Services(
+            door=EngineDoor(self._bench.engine.inbox.submit, self._woken.set, answer_within),
+            queries=queries or StoreQueries(self._reader),
+            credentials=Credentials(ADMIN_TOKEN, self._bench.fleet.registry.bearer),
+            clock=lambda: self._bench.wall,
+            version="1.2.3",
+            started_at=self._bench.wall,
+            not_ready=lambda: self.not_ready,
+        )
+        self.server = ApiServer(create_app(services), "127.0.0.1", 0)
+        self._thread = threading.Thread(target=self._work, name="engine")
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def __enter__(self) -> Self:
+        self.server.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.stop()
+        self._ended = True
+        self._woken.set()
+        self._thread.join()
+        self._reader.close()
+        self._bench.database.close()
+
+    @contextmanager
+    def bench(self) -> Iterator[Bench]:
+        """The engine's turn: while the test has it, no command is carried out."""
+        with self._turn:
+            yield self._bench
+
+    def enroll(self, hostname: str, **members: Any) -> SimulatedAgent:
+        """Return an agent that registered over MQTT."""
+        with self.bench() as bench:
+            return bench.enroll(hostname, **members)
+
+    def client(self, token: str | None = ADMIN_TOKEN) -> httpx2.Client:
+        """Return a client with a token, the admin's unless another is named."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False)
+
+    def _work(self) -> None:
+        while not self._ended:
+            self._woken.wait()
+            self._woken.clear()
+            with self._turn:
+                self._bench.engine.step(self._bench.now)

@@ -1,0 +1,125 @@
+"""Policies over HTTP: documents set by admins, their history, and agents that poll."""
+
+import httpx2
+import pytest
+
+from tests.integration.api.served import Served
+
+
+def test_a_document_can_be_read_as_it_was_set(served: Served, admin: httpx2.Client) -> None:
+    """GET gives back exactly what PUT took, for each scope, and never what the manager fills in."""
+    agent = served.enroll("srv-01")
+    document = {"thresholds": {"autoRespond": 70}, "blocklist": {"ips": ["198.51.100.7"]}}
+    for path in ("global", "organizations/acme", f"agents/{agent.agent_id}"):
+        assert admin.get(f"/api/policies/{path}").json()["data"] == {}
+        done = admin.put(f"/api/policies/{path}", json=document)
+        assert done.status_code == 200, done.text
+        read = admin.get(f"/api/policies/{path}").json()
+        assert (read["data"], read["author"]) == (document, "admin")
+        assert read["revision"] == done.json()["data"]["revision"]
+
+
+def test_a_change_reaches_the_agents_that_it_touches(served: Served, admin: httpx2.Client) -> None:
+    """PUT tells how many agents got a new effective policy, and their poll shows it."""
+    inside = served.enroll("a", organization_id="acme")
+    served.enroll("b")
+    done = admin.put("/api/policies/organizations/acme", json={"thresholds": {"autoRespond": 70}}).json()["data"]
+    assert done == {"scope": "organization", "target": "acme", "revision": 2, "changed": True, "agents": 1}
+    policy = admin.get(f"/api/policy/agent/{inside.agent_id}").json()["data"]
+    assert (policy["version"], policy["thresholds"]["autoRespond"]) == (2, 70)
+
+
+def test_the_same_document_again_changes_nothing(admin: httpx2.Client) -> None:
+    """A PUT of what stands already is no revision."""
+    first = admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}}).json()["data"]
+    again = admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}}).json()["data"]
+    assert first["changed"] is True
+    assert again == {**first, "changed": False, "agents": 0}
+
+
+def test_unknown_fields_come_back_as_warnings(admin: httpx2.Client) -> None:
+    """What no section knows is ignored, and said so."""
+    answer = admin.put("/api/policies/global", json={"thresholds": {"autoRespnd": 1}, "colour": "red"}).json()
+    assert answer["ok"] is True
+    assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["colour", "thresholds.autoRespnd"]
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"thresholds":{"autoRespond":500}}', "thresholds.autoRespond"),
+        (b'{"thresholds":{"autoRespond":"70"}}', "thresholds.autoRespond"),
+        (b'{"blocklist":{"ips":["not an address"]}}', "blocklist.ips.0"),
+        (b'{"thresholds":', "JSON"),
+        (b"[]", "object"),
+        (b'{"monitors":{"advanced":{"x":NaN}}}', "NaN"),
+        (b'{"monitors":{"advanced":{"x":1e999}}}', "infinities"),
+        (b'{"monitors":{"advanced":{"x":' + b"9" * 5000 + b"}}}", "JSON"),
+        (b'{"monitors":{"advanced":{"x":"\\ud800"}}}', "JSON"),
+        (b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", "JSON"),
+    ],
+)
+def test_a_wrong_document_is_400_and_names_what_is_wrong(admin: httpx2.Client, body: bytes, named: str) -> None:
+    """A refused document changes nothing; the sentence names the field."""
+    answer = admin.put("/api/policies/global", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]
+    assert admin.get("/api/policies/history").json()["data"] == []
+
+
+def test_the_document_of_an_unknown_agent_is_404(admin: httpx2.Client) -> None:
+    """Neither read, set nor cleared: there is no such agent."""
+    path = "/api/policies/agents/ag-0000000000000000"
+    assert admin.get(path).status_code == 404
+    assert admin.put(path, json={}).status_code == 404
+
+
+def test_an_organization_of_another_grammar_is_400(admin: httpx2.Client) -> None:
+    """An id that could never be an organization's is refused by name."""
+    answer = admin.put("/api/policies/organizations/a%20b", json={})
+    assert answer.status_code == 400
+    assert "organization_id" in answer.json()["error"]
+
+
+def test_history_keeps_every_change_newest_first(admin: httpx2.Client) -> None:
+    """A document that was taken away stands in the history as null."""
+    admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}})
+    admin.delete("/api/policies/global")
+    changes = admin.get("/api/policies/history").json()["data"]
+    assert [(change["revision"], change["scope"], change["document"]) for change in changes] == [
+        (3, "global", None),
+        (2, "global", {"thresholds": {"autoRespond": 70}}),
+    ]
+    assert admin.get("/api/policies/global").json()["data"] == {}
+
+
+def test_an_agent_that_has_the_version_gets_304(served: Served, admin: httpx2.Client) -> None:
+    """The version counts as query, as If-None-Match and as X-Policy-Version; a 304 has no body."""
+    agent = served.enroll("srv-01")
+    admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}})
+    path = f"/api/policy/agent/{agent.agent_id}"
+    with served.client(agent.keys.http_token) as own:
+        fresh = own.get(path)
+        assert (fresh.status_code, fresh.headers["ETag"]) == (200, '"2"')
+        for ask in (
+            {"params": {"version": "2"}},
+            {"headers": {"If-None-Match": '"2"'}},
+            {"headers": {"If-None-Match": 'W/"7", "2"'}},
+            {"headers": {"X-Policy-Version": "2"}},
+        ):
+            answer = own.get(path, **ask)
+            assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", '"2"')
+        for ask in ({"params": {"version": "1"}}, {"headers": {"If-None-Match": '"1"'}}, {"params": {"version": "9"}}):
+            assert own.get(path, **ask).status_code == 200
+        assert own.get(path, params={"version": "two"}).status_code == 400
+
+
+def test_a_policy_has_the_names_of_both_generations(served: Served, admin: httpx2.Client) -> None:
+    """The effective policy has its own members and those that earlier guards read."""
+    agent = served.enroll("srv-01")
+    policy = admin.get(f"/api/policy/agent/{agent.agent_id}").json()["data"]
+    assert policy["policyVersion"] == policy["version"] == 1
+    assert policy["policyId"].startswith("pol-")
+    assert policy["appliedAt"] == policy["updatedAt"]
+    assert policy["agentId"] == agent.agent_id
+    assert {"rules", "thresholds", "blocklist", "digest"} <= policy.keys()

@@ -1,0 +1,88 @@
+"""The server's port and its end."""
+
+import socket
+import threading
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from manager.api.server import ApiServer
+from manager.errors import SetupError
+
+
+async def _application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers nothing to `/never`; everything else gets 204."""
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    if scope["path"] == "/never":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def _taken() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.listen()
+    return listener
+
+
+def test_the_port_is_open_when_start_returns() -> None:
+    """Port 0 takes a free one, and the server's url names it."""
+    server = ApiServer(_application, "127.0.0.1", 0)
+    server.start()
+    try:
+        assert server.port != 0
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        socket.create_connection(("127.0.0.1", server.port)).close()
+    finally:
+        server.stop()
+
+
+def test_a_port_that_stays_taken_is_a_sentence() -> None:
+    """The error names the port and what to do."""
+    with _taken() as other:
+        port = other.getsockname()[1]
+        with pytest.raises(SetupError, match=f"127.0.0.1:{port} is taken"):
+            ApiServer(_application, "127.0.0.1", port, port_wait=0.0).start()
+
+
+def test_an_address_that_is_not_this_machines_is_a_sentence() -> None:
+    """No waiting for an address that will never be here."""
+    with pytest.raises(SetupError, match=r"cannot listen on 192\.0\.2\.1"):
+        ApiServer(_application, "192.0.2.1", 8443).start()
+
+
+def test_a_port_that_comes_free_is_taken() -> None:
+    """A restart waits for the manager before it to leave."""
+    other = _taken()
+    server = ApiServer(_application, "127.0.0.1", other.getsockname()[1], port_wait=30.0)
+    release = threading.Timer(0.2, other.close)
+    release.start()
+    server.start()
+    server.stop()
+    release.join()
+    assert server.port != 0
+
+
+def test_stop_ends_idle_connections_and_requests_that_hang() -> None:
+    """Neither a silent connection nor a request without end keeps the server, and its port is free after it."""
+    server = ApiServer(_application, "127.0.0.1", 0)
+    server.start()
+    idle = socket.create_connection(("127.0.0.1", server.port))
+    hanging = socket.create_connection(("127.0.0.1", server.port))
+    hanging.sendall(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n")
+    served = socket.create_connection(("127.0.0.1", server.port))
+    served.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert served.recv(100).startswith(b"HTTP/1.1 204")
+    server.stop()
+    assert [thread.name for thread in threading.enumerate() if thread.name == "api"] == []
+    again = ApiServer(_application, "127.0.0.1", server.port, port_wait=0.0)
+    again.start()
+    again.stop()
+    for connection in (idle, hanging, served):
+        connection.close()
