@@ -1,9 +1,28 @@
-"""How hypothesis runs in every test: without deadlines, and in CI with the same examples each time."""
+"""What holds for every test: how hypothesis runs, and what a missing service means."""
 
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+_SERVICES = {"mosquitto": ("mosquitto", "mosquitto_sub")}
+"""The programs that a marked test needs."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose service is not installed, with the reason; in CI that is a failure."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+    for marker, programs in _SERVICES.items():
+        missing = [name for name in programs if shutil.which(name, path=path) is None]
+        if item.get_closest_marker(marker) is None or not missing:
+            continue
+        reason = f"{', '.join(missing)} not installed: apt-get install mosquitto mosquitto-clients"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)

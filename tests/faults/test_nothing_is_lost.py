@@ -1,6 +1,8 @@
 """Whatever dies, every threat is stored, once."""
 
+import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -69,5 +71,28 @@ def test_event_times_are_right_on_a_clock_that_is_an_hour_off(
         for threat in threats:
             off = (datetime.fromisoformat(threat["eventTime"]) - happened).total_seconds()
             assert abs(off) <= 2
+    finally:
+        guard.stop()
+
+
+@pytest.mark.timeout(120)
+def test_a_manager_killed_between_receive_and_commit_loses_nothing(manager: ManagerProcess) -> None:
+    """What was received and not committed is sent again by the guard, and stored once."""
+    guard = GuardProcess(manager, "web-1")
+    guard.start()
+    try:
+        guard.attacked_by(*ADDRESSES[:10])
+        eventually(lambda: len(sources(manager)) == 10, what="the first threats stored")
+        with contextlib.closing(sqlite3.connect(manager.data / "panguard.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # from here on the manager receives and cannot commit
+            guard.attacked_by(*ADDRESSES[10:20])
+            eventually(lambda: "store_unavailable" in (manager.home / "manager.log").read_text(), 30)
+            assert spooled(guard) >= 10
+            manager.kill()
+            other.execute("ROLLBACK")
+        manager.start()
+        eventually(lambda: len(sources(manager)) >= 20, 40, "all threats stored")
+        eventually(lambda: spooled(guard) == 0, 20, "the outbox empty")
+        assert sources(manager) == sorted(ADDRESSES[:20])
     finally:
         guard.stop()
