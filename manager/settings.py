@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from manager.domain.registry import Takeover
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     broker_password: SecretStr | None = Field(None, description="the manager's password at a broker of its own")
     auth_token: SecretStr | None = Field(
         None,
-        validation_alias=AliasChoices("auth_token", "MANAGER_AUTH_TOKEN"),
+        validation_alias="MANAGER_AUTH_TOKEN",
         description="the admin token; made and kept in the data directory if none is given",
     )
     insecure: bool = Field(False, description="serve beyond loopback without TLS")

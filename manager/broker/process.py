@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import ssl
 import sys
 from collections.abc import Callable, Mapping
@@ -31,7 +32,6 @@ from schemas.topics import may_retain
 
 _LINE_LIMIT = 16 * 1024 * 1024
 _PORT_WAIT_SECONDS = 10.0
-_SHUTDOWN_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -76,12 +76,11 @@ async def _run(build: Build) -> None:
     commands = await _stdin()
     broker = await _start(await commands.readline(), build, abandoned=commands.at_eof)
     _say({"ready": True, "port": broker.port})
-    try:
-        while line := await commands.readline():
-            _obey(broker, line)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(broker.shutdown(), _SHUTDOWN_SECONDS)
+    while line := await commands.readline():
+        _obey(broker, line)
+    # Nothing of the broker outlives its process, and the kernel closes thousands of connections faster than we do.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _stdin() -> asyncio.StreamReader:

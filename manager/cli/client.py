@@ -34,6 +34,7 @@ class ManagerClient:
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_TIMEOUT,
+                verify=not url.startswith("http://"),  # reading the system's certificates takes a while
                 trust_env=False,
             )
         except (httpx2.InvalidURL, ValueError) as error:

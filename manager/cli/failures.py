@@ -51,5 +51,3 @@ class FailingGroup(TyperGroup):
         except CommandFailed as failure:
             sys.stderr.write(f"error: {printable(str(failure))}\n")
             raise Exit(failure.code) from failure
-        except KeyboardInterrupt:
-            raise Exit(ExitCode.OK) from None

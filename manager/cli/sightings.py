@@ -105,7 +105,7 @@ def summary(sighting: Sighting) -> str:
     tell = _TELLERS.get(sighting.name)
     try:
         return tell(members) if tell else _compact(members)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):  # nothing vouches for what stands on a broker
         return _compact(members)
 
 
@@ -121,7 +121,9 @@ def _read(payload: bytes) -> tuple[Mapping[str, Any] | None, str]:
 
 
 def _compact(members: Mapping[str, Any]) -> str:
-    return json.dumps(members, separators=(", ", "="), ensure_ascii=False)
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in members.items()
+    )
 
 
 def _heartbeat(beat: Mapping[str, Any]) -> str:

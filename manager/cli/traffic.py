@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,7 +15,7 @@ from manager.cli.failures import CommandFailed, ExitCode
 from manager.cli.options import DataDir, Output, OutputOption
 
 if TYPE_CHECKING:
-    from manager.cli.sightings import Sighting
+    from manager.cli.sightings import Sighting, Watcher
 
 _DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -48,16 +50,8 @@ def traffic(
     directory = data_directory(data_dir)
     username, password = _credential(credential_file or directory / "observer.credential")
     observer = Observer(broker or announced(directory, "mqtt") or _DEFAULT_BROKER, username, password)
-    watcher = Watcher(_sign_key(directory))
-    shown = 0
-    for name, payload in observer.messages():
-        sighting = watcher.see(name, payload)
-        if sighting is None or not _wanted(sighting, agent, topic):
-            continue
-        show(sighting, datetime.now(UTC), output)
-        shown += 1
-        if shown == count:
-            return
+    with suppress(KeyboardInterrupt):  # that is how a watch ends
+        _follow(observer.messages(), Watcher(_sign_key(directory)), output, count, _Wanted(agent, topic))
 
 
 def show(sighting: "Sighting", at: datetime, output: Output) -> None:
@@ -88,8 +82,29 @@ def show(sighting: "Sighting", at: datetime, output: Output) -> None:
 _COLOURS = {"threats": "red", "policy": "magenta", "policy_applied": "magenta", "fleet": "blue", "heartbeat": "dim"}
 
 
-def _wanted(sighting: "Sighting", agent: str | None, topics: list[str] | None) -> bool:
-    return (agent is None or sighting.agent_id == agent) and (not topics or sighting.name in topics)
+class _Wanted(NamedTuple):
+    """Which messages are asked for; None and empty are all."""
+
+    agent: str | None
+    topics: list[str] | None
+
+    def has(self, sighting: "Sighting") -> bool:
+        of_agent = self.agent is None or sighting.agent_id == self.agent
+        return of_agent and (not self.topics or sighting.name in self.topics)
+
+
+def _follow(
+    messages: Iterable[tuple[str, bytes]], watcher: "Watcher", output: Output, count: int | None, wanted: _Wanted
+) -> None:
+    shown = 0
+    for topic, payload in messages:
+        sighting = watcher.see(topic, payload)
+        if sighting is None or not wanted.has(sighting):
+            continue
+        show(sighting, datetime.now(UTC), output)
+        shown += 1
+        if shown == count:
+            return
 
 
 def _credential(path: Path) -> tuple[str, str]:

@@ -74,7 +74,7 @@ class Served:
     def client(self, token: str | None = ADMIN_TOKEN) -> httpx2.Client:
         """Return a client with a token, the admin's unless another is named."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=self.url, headers=headers, trust_env=False)
+        return httpx2.Client(base_url=self.url, headers=headers, verify=False, trust_env=False)
 
     def _work(self) -> None:
         while not self._ended:

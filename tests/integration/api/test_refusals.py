@@ -16,7 +16,14 @@ from tests.integration.api.served import Served
 _JSON = {"Content-Type": "application/json"}
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer ", "Basic YWRtaW46YWRtaW4=", "wrong", "Bearer \xff"])
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One manager for all refusals: what is refused leaves nothing behind."""
+    with Served(tmp_path_factory.mktemp("manager")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer", "Basic YWRtaW46YWRtaW4=", "wrong", "Bearer \xff"])
 def test_a_missing_and_a_wrong_token_get_the_same_answer(served: Served, header: str | None) -> None:
     """401 with the same words, whatever was wrong."""
     with served.client(token=None) as anybody:
@@ -57,6 +64,30 @@ def test_json_with_a_charset_is_json(admin: httpx2.Client) -> None:
     """A parameter of the media type changes nothing."""
     headers = {"Content-Type": "Application/JSON; charset=utf-8"}
     assert admin.put("/api/policies/global", content=b"{}", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b'{"thresholds":{"autoRespond":500}}', "thresholds.autoRespond"),
+        (b'{"thresholds":{"autoRespond":"70"}}', "thresholds.autoRespond"),
+        (b'{"blocklist":{"ips":["not an address"]}}', "blocklist.ips.0"),
+        (b'{"thresholds":', "JSON"),
+        (b"[]", "object"),
+        (b'{"monitors":{"advanced":{"x":NaN}}}', "NaN"),
+        (b'{"monitors":{"advanced":{"x":1e999}}}', "infinities"),
+        (b'{"monitors":{"advanced":{"x":' + b"9" * 5000 + b"}}}", "JSON"),
+        (b'{"monitors":{"advanced":{"x":"\\ud800"}}}', "JSON"),
+        (b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", "JSON"),
+    ],
+)
+def test_a_wrong_document_is_400_and_names_what_is_wrong(admin: httpx2.Client, body: bytes, named: str) -> None:
+    """A refused document changes nothing; the sentence names the field."""
+    before = admin.get("/api/policies/history").json()["data"]
+    answer = admin.put("/api/policies/global", content=body, headers=_JSON)
+    assert answer.status_code == 400
+    assert named in answer.json()["error"]
+    assert admin.get("/api/policies/history").json()["data"] == before
 
 
 def _chunks() -> Iterator[bytes]:

@@ -1,0 +1,195 @@
+"""The admin commands against a real manager: what they print, and how they end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner, Result
+
+from manager.cli import app
+from manager.cli.failures import ExitCode
+from schemas import topics
+from schemas.keys import EnrollmentToken
+from tests.integration.api.served import ADMIN_TOKEN, Served
+
+
+class Terminal:
+    """Runs commands against one manager."""
+
+    def __init__(self, served: Served, token: str = ADMIN_TOKEN) -> None:
+        self._environment = {"MANAGER_URL": served.url, "MANAGER_AUTH_TOKEN": token}
+
+    def run(self, *arguments: str, **options: Any) -> Result:
+        result = CliRunner().invoke(app, list(arguments), env=self._environment, **options)
+        assert ADMIN_TOKEN not in result.output
+        return result
+
+    def ok(self, *arguments: str, **options: Any) -> str:
+        result = self.run(*arguments, **options)
+        assert result.exit_code == ExitCode.OK, result.output
+        return result.stdout
+
+    def records(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "-o", "json"))
+
+
+@pytest.fixture
+def terminal(served: Served) -> Terminal:
+    return Terminal(served)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["agents", "list"], "/api/agents"),
+        (["threats", "list"], "/api/threats"),
+        (["tokens", "list"], "/api/tokens"),
+        (["policies", "history"], "/api/policies/history"),
+    ],
+)
+def test_a_listing_in_json_is_the_array_of_the_http_api(
+    served: Served, admin: httpx2.Client, terminal: Terminal, arguments: list[str], path: str
+) -> None:
+    """`-o json` prints the records exactly as they are served."""
+    agent = served.enroll("srv-01")
+    with served.bench() as bench:
+        bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="198.51.100.7"))
+    admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}})
+    served_records = admin.get(path).json()["data"]
+    assert served_records
+    assert terminal.records(*arguments) == served_records
+
+
+def test_a_listing_goes_past_one_page(admin: httpx2.Client, terminal: Terminal) -> None:
+    """All records come, whatever the size of a page; a limit is kept."""
+    for threshold in range(1, 6):
+        admin.put("/api/policies/global", json={"thresholds": {"autoRespond": threshold}})
+    assert [change["revision"] for change in terminal.records("policies", "history", "--limit", "3")] == [6, 5, 4]
+    assert len(terminal.records("policies", "history")) == 5
+
+
+def test_a_table_shows_hostile_names_escaped(served: Served, terminal: Terminal) -> None:
+    """What an attacker wrote into a report reaches no terminal as it was, in a table or in JSON."""
+    agent = served.enroll("[red]srv")
+    with served.bench() as bench:
+        evil = agent.threat(bench.wall, "t-1", sourceIp="\x1b]0;owned\x07", user="\u202e[link=http://x]y")
+        bench.receive(topics.THREATS, agent.agent_id, evil)
+    for arguments in (["threats", "list"], ["agents", "list"], ["agents", "show", agent.agent_id]):
+        for output in ("table", "json"):
+            text = terminal.ok(*arguments, "-o", output)
+            assert not {"\x1b", "\x07", "\u202e"} & set(text)
+            assert "[red]srv" in text
+    assert r"\x1b]0;owned\x07" in terminal.ok("threats", "list")
+
+
+def test_an_agent_is_shown_by_its_hostname(served: Served, terminal: Terminal) -> None:
+    """Id and hostname name the same agent."""
+    agent = served.enroll("srv-01")
+    assert terminal.records("agents", "show", "srv-01") == terminal.records("agents", "show", agent.agent_id)
+    assert "srv-01" in terminal.ok("agents", "show", agent.agent_id)
+    assert terminal.run("agents", "show", "srv-02").exit_code == ExitCode.NOT_FOUND
+
+
+def test_an_agent_is_removed_by_hostname_or_id(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:
+    """Removed for good; a second time it is not found."""
+    agent = served.enroll("srv-01")
+    other = served.enroll("srv-02")
+    assert agent.agent_id in terminal.ok("agents", "remove", "--machine-id", "srv-01")
+    assert terminal.records("agents", "remove", "--machine-id", other.agent_id)["removed"] is True
+    assert admin.get("/api/agents").json()["data"] == []
+    gone = terminal.run("agents", "remove", "--machine-id", "srv-01")
+    assert (gone.exit_code, "srv-01" in gone.stderr) == (ExitCode.NOT_FOUND, True)
+
+
+def test_an_ambiguous_hostname_is_refused_with_the_candidates(
+    served: Served, admin: httpx2.Client, terminal: Terminal
+) -> None:
+    """Nothing is removed, and the sentence names each agent that was meant."""
+    agents = [served.enroll("srv-01", organization_id=organization) for organization in ("acme", "other")]
+    result = terminal.run("agents", "remove", "--machine-id", "srv-01")
+    assert result.exit_code == ExitCode.CONFLICT
+    assert all(agent.agent_id in result.stderr for agent in agents)
+    assert len(admin.get("/api/agents").json()["data"]) == 2
+
+
+def test_a_policy_is_set_from_a_file_and_read_back(served: Served, terminal: Terminal, tmp_path: Path) -> None:
+    """For each scope; what `get` prints can be set again, and then changes nothing."""
+    served.enroll("srv-01")
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"thresholds": {"autoRespond": 70}}))
+    for scope in (["--global"], ["--organization", "acme"], ["--agent", "srv-01"]):
+        terminal.ok("policies", "set", *scope, "--file", str(file))
+        printed = terminal.ok("policies", "get", *scope)
+        assert json.loads(printed) == {"thresholds": {"autoRespond": 70}}
+        again = terminal.ok("policies", "set", *scope, "--file", "-", input=printed)
+        assert again.startswith("nothing changed")
+    effective = json.loads(terminal.ok("policies", "get", "--agent", "srv-01", "--effective"))
+    assert effective["thresholds"] == {"autoRespond": 70, "notifyAndWait": 50}
+
+
+def test_a_policy_with_a_wrong_field_is_refused_and_an_unknown_one_warned_of(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """Both name the field, on standard error."""
+    file = tmp_path / "policy.json"
+    file.write_text('{"thresholds":{"autoRespond":500}}')
+    wrong = terminal.run("policies", "set", "--global", "--file", str(file))
+    assert (wrong.exit_code, "thresholds.autoRespond" in wrong.stderr) == (ExitCode.FAILURE, True)
+    file.write_text('{"colour":"red"}')
+    warned = terminal.run("policies", "set", "--global", "--file", str(file))
+    assert (warned.exit_code, "colour" in warned.stderr) == (ExitCode.OK, True)
+
+
+def test_a_token_is_printed_alone_and_can_be_revoked(terminal: Terminal) -> None:
+    """What `create` prints is the token and nothing else, so that a script can take it."""
+    made = ("--organization", "acme", "--tag", "web", "--expires-in", "520w", "--max-uses", "2")
+    assert terminal.run("tokens", "create", *made).exit_code == ExitCode.USAGE
+    token = EnrollmentToken.parse(terminal.ok("tokens", "create", "--organization", "acme", "--max-uses", "2"))
+    (kept,) = terminal.records("tokens", "list")
+    assert (kept["tokenId"], kept["organizationId"], kept["maxUses"]) == (token.token_id, "acme", 2)
+    assert token.token_id in terminal.ok("tokens", "revoke", token.token_id)
+    assert terminal.records("tokens", "list")[0]["revokedAt"] is not None
+    assert terminal.run("tokens", "revoke", "../agents/x").exit_code == ExitCode.NOT_FOUND
+
+
+def test_status_shows_who_is_stale_and_since_when(served: Served, terminal: Terminal) -> None:
+    """The counts, the stale one by name with its reason, and who has the policy."""
+    served.enroll("srv-01")
+    lost = served.enroll("srv-02")
+    with served.bench() as bench:
+        bench.receive(topics.PRESENCE, lost.agent_id, lost.presence("lost", bench.wall))
+        bench.pass_time(10)
+    lines = terminal.ok("status").splitlines()
+    assert "Total agents    2" in lines
+    assert "Online          1" in lines
+    assert "Stale           1" in lines
+    (stale,) = [line for line in lines if "srv-02" in line]
+    assert "since 2027-01-15T08:00:05" in stale
+    assert "connection_lost" in stale
+    assert "In force on     0 of 2 agents" in lines
+    assert terminal.records("status")["staleAgents"] == 1
+
+
+def test_a_refused_token_is_exit_code_4(served: Served) -> None:
+    """A wrong token and an agent's own are both refused, in words that say which one is needed."""
+    agent = served.enroll("srv-01")
+    for token in ("wrong", agent.keys.http_token):
+        result = Terminal(served, token).run("agents", "list")
+        assert result.exit_code == ExitCode.UNAUTHORIZED
+        assert "the admin token is needed" in result.stderr
+        assert token not in result.stderr.split()
+
+
+def test_the_token_may_come_from_a_file_or_a_flag(served: Served, tmp_path: Path) -> None:
+    """`--auth-token-file`, the data directory's own and `--auth-token` open the same door."""
+    (tmp_path / "admin.token").write_text(f"{ADMIN_TOKEN}\n")
+    for way in (
+        ["--auth-token-file", str(tmp_path / "admin.token")],
+        ["--data-dir", str(tmp_path)],
+        ["--auth-token", ADMIN_TOKEN],
+    ):
+        arguments = ["agents", "list", "-o", "json", "--manager", served.url, *way]
+        result = CliRunner().invoke(app, arguments, env={"MANAGER_AUTH_TOKEN": None, "MANAGER_URL": None})
+        assert (result.exit_code, json.loads(result.stdout)) == (ExitCode.OK, [])

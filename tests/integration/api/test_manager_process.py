@@ -1,0 +1,78 @@
+"""`panguard manager` from start to stop, as a person runs it: real processes, the embedded broker, a data directory."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manager.cli.failures import ExitCode
+
+_COMMAND = [sys.executable, "-c", "from manager.cli import app; app(prog_name='manager')"]
+
+
+def _environment() -> dict[str, str]:
+    mine = ("PANGUARD_", "MANAGER_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- our own words
+        [*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A manager on its own data directory, and the line that it printed."""
+    directory = tmp_path / "data"
+    arguments = ["start", "--data-dir", str(directory), "--port", "0", "--mqtt-port", "0"]
+    with subprocess.Popen(  # noqa: S603 -- our own words
+        [*_COMMAND, *arguments], env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield directory, process.stdout.readline()
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
+
+def test_a_manager_is_found_watched_and_stopped_by_its_data_directory(running: tuple[Path, str]) -> None:
+    """One ready line; status, live traffic with verified keys, and stop, all with nothing but the directory."""
+    directory, line = running
+    ready = json.loads((directory / "manager.ready").read_text())
+    assert line == f"ready http={ready['http']} mqtt={ready['mqtt']}\n"
+    here = ("--data-dir", str(directory))
+    assert "Total agents    0" in _run("status", *here).stdout
+    (token,) = json.loads(_run("tokens", "list", "-o", "json", *here).stdout)
+    assert token["tokenId"] == (directory / "enroll.token").read_text().split(".")[1]
+    seen = json.loads(_run("traffic", "--topic", "manager_keys", "--count", "1", "-o", "json", *here).stdout)
+    assert (seen["name"], seen["verified"]) == ("manager_keys", True)
+    secrets = [path for path in directory.iterdir() if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert secrets == []
+    stopped = _run("stop", *here)
+    assert (stopped.returncode, stopped.stdout) == (ExitCode.OK, "stopped\n")
+    assert _run("stop", *here).returncode == ExitCode.NOT_FOUND
+    assert _run("status", *here).returncode == ExitCode.UNREACHABLE
+
+
+def test_the_observers_password_is_checked(running: tuple[Path, str], tmp_path: Path) -> None:
+    """A wrong one is exit code 4."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("observer:wrong")
+    result = _run("traffic", "--data-dir", str(running[0]), "--credential-file", str(wrong))
+    assert result.returncode == ExitCode.UNAUTHORIZED
+    assert "refuses the credential" in result.stderr
+
+
+def test_a_manager_beyond_loopback_wants_to_be_told_so(tmp_path: Path) -> None:
+    """Without --insecure it does not start, and says what to do."""
+    result = _run("start", "--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0")  # noqa: S104 -- it is refused
+    assert result.returncode == ExitCode.FAILURE
+    assert "--insecure" in result.stderr
+    assert result.stderr.count("\n") == 1

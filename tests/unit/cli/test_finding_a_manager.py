@@ -1,0 +1,143 @@
+"""How a command finds its manager, its token and its settings, and how it says that it cannot."""
+
+import json
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from manager.cli import app
+from manager.cli.connection import announced
+from manager.cli.failures import ExitCode
+from manager.settings import Settings
+
+TOKEN = "the-admins-own-token"
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    settled = {"MANAGER_AUTH_TOKEN": "", "MANAGER_URL": "", "PANGUARD_DATA_DIR": "", "NO_COLOR": "1", **environment}
+    return CliRunner().invoke(app, list(arguments), env={name: value or None for name, value in settled.items()})
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_an_unreachable_manager_is_exit_code_3(closed_port: int) -> None:
+    """One sentence with its address and what to do, and no trace."""
+    result = run("agents", "list", "--manager", f"http://127.0.0.1:{closed_port}", MANAGER_AUTH_TOKEN=TOKEN)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert result.stderr.startswith(f"error: no manager answers at http://127.0.0.1:{closed_port}:")
+    assert result.stderr.count("\n") == 1
+    assert TOKEN not in result.output
+
+
+def test_without_a_token_nothing_is_asked(tmp_path: Path, closed_port: int) -> None:
+    """The sentence names the ways to give one."""
+    result = run("status", "--data-dir", str(tmp_path), "--manager", f"http://127.0.0.1:{closed_port}")
+    assert result.exit_code == ExitCode.UNAUTHORIZED
+    assert "MANAGER_AUTH_TOKEN" in result.stderr
+
+
+def test_a_url_that_is_none_is_wrong_usage() -> None:
+    """Neither a crash nor a request to somewhere."""
+    assert run("status", "--manager", "ftp://x", "--auth-token", TOKEN).exit_code == ExitCode.USAGE
+
+
+def test_what_is_no_manager_is_said_so() -> None:
+    """Something else answers on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        import threading  # noqa: PLC0415 -- only this test needs another side
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            connection.close()
+
+        other = threading.Thread(target=answer)
+        other.start()
+        result = run("status", "--manager", f"http://127.0.0.1:{listener.getsockname()[1]}", "--auth-token", TOKEN)
+        other.join()
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert "is no manager" in result.stderr
+
+
+def test_a_running_manager_is_found_by_its_data_directory(tmp_path: Path, closed_port: int) -> None:
+    """Where the directory says that its doors are, there the command goes."""
+    (tmp_path / "admin.token").write_text(TOKEN)
+    (tmp_path / "manager.ready").write_text(json.dumps({"http": f"http://127.0.0.1:{closed_port}", "pid": 1}))
+    assert f"127.0.0.1:{closed_port}" in run("status", "--data-dir", str(tmp_path)).stderr
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
+def test_a_damaged_ready_file_is_none(tmp_path: Path, text: str) -> None:
+    """It says nothing, as if it were not there."""
+    (tmp_path / "manager.ready").write_text(text)
+    assert announced(tmp_path, "http") is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--global", "--organization", "acme"], ["--organization", "a", "--agent", "b"]]
+)
+def test_a_policy_is_set_for_one_scope(tmp_path: Path, arguments: list[str]) -> None:
+    """None and two are wrong usage, before anything is asked."""
+    (tmp_path / "policy.json").write_text("{}")
+    result = run("policies", "set", *arguments, "--file", str(tmp_path / "policy.json"), "--auth-token", TOKEN)
+    assert result.exit_code == ExitCode.USAGE
+    assert "--global" in result.stderr
+
+
+def test_a_policy_file_that_is_no_json_is_said_so(tmp_path: Path) -> None:
+    """The sentence names the file."""
+    (tmp_path / "policy.json").write_text("{")
+    result = run("policies", "set", "--global", "--file", str(tmp_path / "policy.json"), "--auth-token", TOKEN)
+    assert result.exit_code == ExitCode.FAILURE
+    assert "policy.json is no JSON" in result.stderr
+
+
+def test_config_prints_every_setting_and_masks_secrets() -> None:
+    """Value, environment variable and meaning of each; a secret is only said to be there."""
+    result = run("config", "-o", "json", MANAGER_AUTH_TOKEN=TOKEN, PANGUARD_STALE_AFTER="45", PANGUARD_DATA_DIR="/data")
+    found = {setting["setting"]: setting for setting in json.loads(result.stdout)}
+    assert set(found) == set(Settings.model_fields)
+    assert all(setting["meaning"] for setting in found.values())
+    assert found["stale_after"]["value"] == 45
+    assert found["stale_after"]["environment"] == "PANGUARD_STALE_AFTER"
+    assert (found["auth_token"]["value"], found["auth_token"]["environment"]) == ("********", "MANAGER_AUTH_TOKEN")
+    assert found["data_dir"]["value"] == "/data"
+    assert TOKEN not in result.output
+
+
+def test_a_setting_that_cannot_be_is_wrong_usage() -> None:
+    """The sentence names the setting and never repeats its value."""
+    result = run("config", PANGUARD_STALE_AFTER="swordfish")
+    assert result.exit_code == ExitCode.USAGE
+    assert "stale_after" in result.stderr
+    assert "swordfish" not in result.output
+
+
+def test_traffic_refuses_a_topic_that_is_none(tmp_path: Path) -> None:
+    """The sentence lists those that there are."""
+    result = run("traffic", "--topic", "registration", "--data-dir", str(tmp_path))
+    assert result.exit_code == ExitCode.USAGE
+    assert "heartbeat" in result.stderr
+
+
+def test_traffic_says_that_no_broker_answers(tmp_path: Path, closed_port: int) -> None:
+    """Exit code 3, as for the manager."""
+    (tmp_path / "observer.credential").write_text("observer:secret")
+    result = run("traffic", "--broker", f"mqtt://127.0.0.1:{closed_port}", "--data-dir", str(tmp_path))
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert run("traffic", "--data-dir", str(tmp_path / "none")).exit_code == ExitCode.UNAUTHORIZED
+
+
+def test_help_names_the_exit_codes() -> None:
+    """What a script may rely on is documented where it looks."""
+    text = " ".join(re.sub(r"[^\w ]", " ", run("--help").stdout).split())
+    assert "3 the manager cannot be reached" in text
+    assert "5 not found" in text
