@@ -6,7 +6,7 @@ app = typer.Typer(
     name="panguard",
     help="A fleet manager for security agents that runs on a message broker.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
 )
 
 

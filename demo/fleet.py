@@ -1,6 +1,5 @@
 """Manager and guards as real processes on free loopback ports, and what the manager says of them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -183,18 +182,25 @@ class Fleet:
         """Return the newest threats as the HTTP API has them."""
         return list(self._get("/api/threats"))
 
+    def incidents(self) -> list[dict[str, Any]]:
+        """Return the newest incidents as the HTTP API has them."""
+        return list(self._get("/api/incidents"))
+
     def set_global_policy(self, document: Mapping[str, Any]) -> int:
         """Set the global policy document; return the fleet's revision since."""
-        answer = self.client.put("/api/policies/global", content=json.dumps(document), headers=_JSON)
-        answer.raise_for_status()
-        return int(answer.json()["data"]["revision"])
+        return int(self._ask("PUT", "/api/policies/global", document)["data"]["revision"])
 
     def _get(self, path: str) -> Any:
-        answer = self.client.get(path)
-        answer.raise_for_status()
-        return answer.json()["data"]
+        return self._ask("GET", path)["data"]
+
+    def _ask(self, method: str, path: str, document: Mapping[str, Any] | None = None) -> Any:
+        try:
+            answer = self.client.request(method, path, json=document)
+            answer.raise_for_status()
+        except httpx2.HTTPError as error:
+            raise DemoError(f"the manager did not answer {method} {path}: {error}") from error
+        return answer.json()
 
 
-_JSON = {"Content-Type": "application/json"}
 Report = Callable[[str], None]
 """Is told, in one line, what was just seen."""

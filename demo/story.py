@@ -35,7 +35,7 @@ class Story:
             DemoError: a step was not observed in time.
         """
         self._registration()
-        self._threats()
+        self._incident()
         self._crash()
         self._policy()
 
@@ -64,15 +64,45 @@ class Story:
         self.facts["registered"] = len(self._ids)
         self._report(f"{count} guards registered and online: {', '.join(sorted(self._ids))}")
 
-    def _threats(self) -> None:
-        first, second, _ = self._fleet.guards
-        first.log.failed_logins(ATTACKER, 6)
-        second.log.failed_logins("198.51.100.23", 5, user="admin")
+    def _incident(self) -> None:
+        """One attacker on two guards, blocked on both; on the third guard too, and the whole fleet blocks it."""
+        first, second, third = self._fleet.guards
+        for guard in (first, second):
+            guard.log.failed_logins(ATTACKER, 6)
         _, threats = self._until("threats reported", lambda _, threats: len({t["agentId"] for t in threats}) > 1)
-        self.facts["threats"] = len(threats)
         for threat in reversed(threats):
             source = threat["threat"]["evidence"].get("sourceIp")
             self._report(f"threat on {threat['hostname']}: {threat['threat']['type']} from {source}")
+        incident = self._immune(organization_wide=False)
+        self.facts["timeToImmunitySeconds"] = incident["timeToImmunity"]["100"]
+        self._report(
+            f"incident {incident['id']}: {incident['value']} on {len(incident['agentIds'])} guards, "
+            f"blocked on both after {self.facts['timeToImmunitySeconds']:.2f} s"
+        )
+        third.log.failed_logins(ATTACKER, 6)
+        self._immune(organization_wide=True)
+        self.facts["fleetWideBlock"] = True
+        self._report(f"{ATTACKER} attacked a third guard: blocked on the whole fleet, by one publish")
+        self.facts["threats"] = len(self._fleet.threats())
+
+    def _immune(self, *, organization_wide: bool) -> dict[str, Any]:
+        """Return the attacker's incident once its block is in force on every target, by the guards' own words."""
+        found: list[dict[str, Any]] = []
+
+        def seen(agents: list[dict[str, Any]], _threats: list[dict[str, Any]]) -> bool:
+            found[:] = [
+                incident
+                for incident in self._fleet.incidents()
+                if incident["value"] == ATTACKER
+                and incident["response"] == "applied"
+                and incident["organizationWide"] is organization_wide
+                and incident["timeToImmunity"].get("100") is not None
+            ]
+            on_all = not organization_wide or all(agent["blocklistSequence"] > 0 for agent in agents)
+            return bool(found) and on_all
+
+        self._until(f"the block in force{' everywhere' if organization_wide else ' on both guards'}", seen)
+        return found[0]
 
     def _crash(self) -> None:
         victim = self._fleet.guards[-1]

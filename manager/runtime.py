@@ -1,25 +1,33 @@
 """The only place that builds the manager's parts, wires them, and runs them."""
 
+import gc
+import resource
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
 
+import psutil
 import structlog
 from peewee import Database
 
 from manager import clock
 from manager.api.app import create_app
+from manager.api.cors import Cors
 from manager.api.credentials import Credentials
 from manager.api.door import EngineDoor
+from manager.api.peers import Peers
 from manager.api.server import ApiServer
 from manager.api.services import Services
 from manager.broker.embedded import EmbeddedBroker
 from manager.broker.errors import EmbeddedBrokerError
 from manager.data_directory import DataDirectory
+from manager.domain.correlation import CorrelatorSettings
 from manager.domain.liveness import LivenessTimes
+from manager.domain.response import ResponderSettings
 from manager.engine.batch import Publication
 from manager.engine.commands import CreateToken
 from manager.engine.credentials import digest
@@ -27,6 +35,7 @@ from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command
 from manager.errors import SetupError
+from manager.measured import Histograms, Measured, MeasuredCourier, MeasuredStore
 from manager.mqtt.address import BrokerAddress
 from manager.mqtt.door import MqttDoor
 from manager.settings import Settings
@@ -34,7 +43,6 @@ from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
-from manager.storage.store import PeeweeStore
 from manager.version import VERSION
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import utc
@@ -64,11 +72,20 @@ def run(settings: Settings) -> int:
             f"{settings.host} can be reached by other machines, and nothing is encrypted yet: "
             "listen on 127.0.0.1, or say --insecure"
         )
+    _allow_many_connections()
     with ExitStack() as stack:
         directory = stack.enter_context(DataDirectory(settings.data_dir))
         manager = Manager(settings, directory, stack)
         manager.serve(_ready)
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Have as many open files as the system lets this process have: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _ready(http: str, mqtt: str) -> None:
@@ -92,16 +109,21 @@ class Manager:
         self._stopping = False
         keyring = ManagerKeyring(directory.seed())
         database = self._open_store()
-        self._store = PeeweeStore(database, keyring.store_key)
+        histograms = Histograms()
+        self._store = MeasuredStore(database, keyring.store_key, histograms)
         self._fleet = Fleet(keyring, engine_settings(settings))
-        changed = self._fleet.restore(self._store.load())
+        now = clock.read()
+        changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
         self._broker_password = ""
         self.mqtt = self._mqtt_door()
-        self.engine = Engine(self._fleet, self._store, self.mqtt, self.mqtt.acknowledge, self._cut_off)
+        courier = MeasuredCourier(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
+        self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._cut_off)
+        self.engine.recall(clock.read())
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
-        self.http = self._http_server()
+        self._batches = histograms.batches
+        self.http = self._http_server(Measured(self.engine, histograms))
 
     def serve(self, ready: Callable[[str, str], None]) -> None:
         """Open the doors, say so once both are open, and work until a signal comes."""
@@ -110,6 +132,7 @@ class Manager:
         self.http.start()
         self._stack.callback(self.http.stop)
         self.engine.opened_http(clock.read())
+        _spare_the_collector()
         announced = False
         while not self._stopping:
             self._mind_the_broker()
@@ -126,6 +149,9 @@ class Manager:
         """Take in what is there, and one batch through to its acknowledgements."""
         stuck = not self.engine.can_commit
         self.mqtt.poll(_STUCK if stuck else 0.0 if self.engine.has_work else _IDLE)
+        waiting = len(self.engine.inbox)
+        if waiting and not stuck:
+            self._batches.observe(min(waiting, self._settings.batch_limit))
         self.engine.step(clock.read())
 
     def _close(self) -> None:
@@ -203,19 +229,26 @@ class Manager:
         if self._embedded is not None and self._embedded.alive:
             self._embedded.disconnect(agent_id)
 
-    def _http_server(self) -> ApiServer:
+    def _http_server(self, measurements: Measured) -> ApiServer:
         settings = self._settings
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         services = Services(
             door=EngineDoor(self.engine.inbox.submit, self.mqtt.wake),
             queries=StoreQueries(open_reader(self._directory.store)),
-            credentials=Credentials(given or self._directory.admin_token(), self._fleet.registry.bearer),
+            credentials=Credentials(
+                given or self._directory.admin_token(), self._fleet.registry.bearer, self._fleet.tokens.get
+            ),
             clock=lambda: clock.read().wall,
             version=VERSION,
             started_at=clock.read().wall,
             not_ready=self._not_ready,
+            peers=Peers(settings.trusted_networks, settings.trusted_proxies),
+            cors=Cors(settings.cors_allowed_origins),
+            rate_limit=settings.rate_limit,
+            measurements=measurements,
         )
-        return ApiServer(create_app(services), settings.host, settings.port)
+        self.engine.listeners.append(services.stream.publish)
+        return ApiServer(create_app(services), settings.host, settings.port, stopping=services.stream.close)
 
     def _not_ready(self) -> str | None:
         if not self.engine.can_commit:
@@ -258,7 +291,42 @@ def engine_settings(settings: Settings) -> EngineSettings:
         id_retention=settings.id_retention,
         takeover=settings.takeover_rule,
         times=LivenessTimes(settings.stale_after, settings.settling_time),
+        correlator=CorrelatorSettings(settings.source_ip_agents, settings.file_hash_agents, settings.technique_agents),
+        responder=ResponderSettings(
+            duration=settings.block_duration,
+            longest=max(settings.block_duration, ResponderSettings().longest),
+            organization_agents=settings.organization_agents,
+            blocks=settings.block_limit,
+            simulation=settings.simulation,
+        ),
+        own_addresses=own_addresses(settings.broker),
+        admin_networks=settings.admin_networks,
     )
+
+
+def _spare_the_collector() -> None:
+    """Let the garbage collector pass over the fleet, which lives as long as the process, and come less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def own_addresses(broker: str) -> tuple[str, ...]:
+    """Return the addresses of this host and of the broker: never blocked on any guard."""
+    own = {
+        entry.address.partition("%")[0]
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in {socket.AF_INET, socket.AF_INET6}
+    }
+    if broker != "embedded":
+        try:
+            own |= {str(found[4][0]) for found in socket.getaddrinfo(BrokerAddress.parse(broker).host, None)}
+        except OSError as error:
+            log.warning(
+                "broker_not_resolved", reason=str(error), hint="its address is not protected from being blocked"
+            )
+    return tuple(sorted(own))
 
 
 def _bracketed(host: str) -> str:

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from manager.domain.networks import network_of
 from manager.domain.registry import Takeover
 
 
@@ -15,6 +17,21 @@ def default_data_directory() -> Path:
         return Path("/var/lib/panguard/manager")
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "panguard" / "manager"
+
+
+def _listed(value: object) -> object:
+    """Read a list as an environment variable has it: words between commas."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if network_of(text) is None:
+            raise ValueError("say addresses and CIDRs, such as 10.0.0.0/8, with commas between them")
+    return texts
+
+
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_networks)]
 
 
 class Settings(BaseSettings):
@@ -34,6 +51,20 @@ class Settings(BaseSettings):
         description="the admin token; made and kept in the data directory if none is given",
     )
     insecure: bool = Field(False, description="serve beyond loopback without TLS")
+    trusted_networks: Networks = Field(
+        (), description="addresses and CIDRs whose hosts may register over HTTP without a token"
+    )
+    trusted_proxies: Networks = Field(
+        (), description="addresses and CIDRs of the proxies whose X-Forwarded-For is believed"
+    )
+    rate_limit: int = Field(
+        60, ge=0, description="HTTP requests a minute of one agent, or of one address without a token; 0 for no limit"
+    )
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (),
+        validation_alias="CORS_ALLOWED_ORIGINS",
+        description="web pages that may read answers, such as https://dashboard.example; * is every page",
+    )
 
     heartbeat_interval: float = Field(30, gt=0, description="how often agents are asked to send a heartbeat")
     stale_after: float = Field(90, gt=0, description="silence from which an agent is stale")
@@ -45,6 +76,18 @@ class Settings(BaseSettings):
         description="when a registration without the old credential replaces it: allow, when-offline or proof; "
         "by default allow on loopback, when-offline beyond",
     )
+    source_ip_agents: int = Field(2, ge=2, description="agents that must share a source address to make an incident")
+    file_hash_agents: int = Field(2, ge=2, description="agents that must share a file hash to make an incident")
+    technique_agents: int = Field(2, ge=2, description="agents that must share a technique to make an incident")
+    organization_agents: int = Field(
+        3, ge=2, description="agents from which on an address or hash is blocked in the whole organization"
+    )
+    block_duration: float = Field(4 * 3600, gt=0, description="how long an emergency block lasts at first")
+    block_limit: int = Field(
+        100, ge=1, description="new emergency blocks in 5 minutes; what is over waits for approval"
+    )
+    simulation: bool = Field(False, description="only record what incidents would have done")
+    admin_networks: Networks = Field((), description="addresses and CIDRs that are never blocked: where you sit")
     threat_retention: float = Field(86_400, gt=0, description="how long threats are kept")
     id_retention: float = Field(7 * 86_400, gt=0, description="how long the ids of stored threats are known")
     agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")

@@ -6,12 +6,36 @@ from typing import Any
 
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from manager.api.boundary import Boundary
 from manager.api.described import REFUSAL
 from manager.api.errors import add_error_map
-from manager.api.routes import agent_policy, agents, documentation, fleet, health, policies, threats, tokens
+from manager.api.gate import Gate
+from manager.api.hot_routes import EventsRoute, HeartbeatRoute
+from manager.api.routes import (
+    agent_policy,
+    agents,
+    allowlist,
+    blocks,
+    documentation,
+    events,
+    fleet,
+    health,
+    incidents,
+    legacy_policies,
+    metrics,
+    policies,
+    policy_revisions,
+    registration,
+    reporting,
+    responses,
+    threats,
+    tokens,
+)
 from manager.api.services import Services
+from schemas.legacy import LegacyEvents, LegacyHeartbeat, LegacyRegistration
 from schemas.limits import BODY_LIMIT
 from schemas.policy import PolicyDocument
 
@@ -19,28 +43,44 @@ _ABOUT = (
     'Every answer is {"ok": true, "data": …} or {"ok": false, "error": "one clear sentence"}. '
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
-_ROUTERS = (health, fleet, agents, agent_policy, policies, threats, tokens, documentation)
+_ROUTERS = (
+    health, registration, reporting, agents, agent_policy, legacy_policies, fleet, threats, events, policies,
+    policy_revisions, incidents, blocks, allowlist, responses, tokens,
+    metrics, documentation,
+)  # fmt: skip
+_BODIES = (
+    PolicyDocument, allowlist.NewAllowance, policy_revisions.Comparison, policy_revisions.GoBack, tokens.NewToken,
+    legacy_policies.NewPolicy, LegacyRegistration, LegacyHeartbeat, LegacyEvents,
+)  # fmt: skip
 
 
 class _Application(FastAPI):
     """Adds to the document the models of the bodies that routes read by themselves."""
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Leave out the framework's last catch, which answers failures in words of its own: the boundary catches."""
+        stack = super().build_middleware_stack()
+        if not isinstance(stack, ServerErrorMiddleware):
+            raise TypeError("the framework's outermost layer is another one than the boundary replaces")
+        return stack.app
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = super().openapi()
             models = models_json_schema(
-                [(PolicyDocument, "validation"), (tokens.NewToken, "validation")],
+                [(model, "validation") for model in _BODIES],
                 ref_template="#/components/schemas/{model}",
             )[1]
             document.setdefault("components", {}).setdefault("schemas", {}).update(models["$defs"])
         return self.openapi_schema or document
 
 
-def create_app(services: Services) -> FastAPI:
-    """Return the application that serves these parts; its reading threads end with it."""
+def create_app(services: Services) -> ASGIApp:
+    """Return the application that serves these parts, boundary and all; its reading threads end with it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        services.stream.open()
         yield
         services.readers.shutdown(wait=False, cancel_futures=True)
 
@@ -58,5 +98,11 @@ def create_app(services: Services) -> FastAPI:
     for module in _ROUTERS:
         app.include_router(module.router)
     add_error_map(app)
-    app.add_middleware(Boundary, body_limit=BODY_LIMIT)
-    return app
+    return Boundary(
+        app,
+        hot={"heartbeat": HeartbeatRoute(services.door), "events": EventsRoute(services.door, services.clock)},
+        gate=Gate(services.credentials, services.peers, services.rate_limit),
+        cors=services.cors,
+        traffic=services.traffic,
+        body_limit=BODY_LIMIT,
+    )

@@ -2,25 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from manager.api.credentials import Caller
 from manager.api.errors import Forbidden, Unauthorized
-from manager.api.services import WithServices
 
 _scheme = HTTPBearer(auto_error=False, description="The admin's token, or an agent's own.")
 
 
 async def identified(
-    services: WithServices, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
+    request: Request, _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
 ) -> Caller:
-    """Return the caller of a request.
+    """Return the caller of a request, as the gate knows it.
 
     Raises:
         Unauthorized: no token was given, or one that is nobody's; the answer does not tell which.
     """
-    caller = services.credentials.identify(given.credentials) if given else None
+    caller: Caller | None = request.scope.get("caller")
     if caller is None:
         raise Unauthorized
     return caller
@@ -43,10 +42,23 @@ async def admin_or_own(agent_id: str, caller: Annotated[Caller, Depends(identifi
     Raises:
         Forbidden: it is another agent.
     """
+    return own_or_admin(caller, agent_id)
+
+
+def own_or_admin(caller: Caller | None, agent_id: str) -> Caller:
+    """Return the caller if it is the admin, or this agent.
+
+    Raises:
+        Unauthorized: nobody knows who it is.
+        Forbidden: it is another agent.
+    """
+    if caller is None:
+        raise Unauthorized
     if not caller.is_admin and caller.agent_id != agent_id:
         raise Forbidden
     return caller
 
 
+Identified = Annotated[Caller, Depends(identified)]
 Admin = Annotated[Caller, Depends(admin)]
 AdminOrOwn = Annotated[Caller, Depends(admin_or_own)]

@@ -1,4 +1,4 @@
-"""Who a bearer is: tokens are compared by their SHA-256, the admin's in constant time."""
+"""Who a bearer is: tokens are compared by their SHA-256, the admin's and the enrollment tokens' in constant time."""
 
 import hashlib
 import hmac
@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from manager.domain.agent import Agent
+from manager.domain.tokens import Token
+from schemas.errors import TokenError
+from schemas.keys import EnrollmentToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +28,43 @@ class Caller:
         return self.agent_id or "admin"
 
 
+ADMIN = Caller()
+
+
 class Credentials:
-    """Knows the admin's token by its digest, and asks the registry for the agents'.
+    """Knows the admin's token by its digest, and asks the fleet for the agents' and for enrollment tokens.
 
     Args:
         admin_token: opens every route.
         bearer: returns the agent whose HTTP token has a SHA-256, or None.
+        enrollment: returns an enrollment token by its id, or None.
     """
 
-    def __init__(self, admin_token: str, bearer: Callable[[bytes], Agent | None]) -> None:
+    def __init__(
+        self,
+        admin_token: str,
+        bearer: Callable[[bytes], Agent | None],
+        enrollment: Callable[[str], Token | None] = lambda _token_id: None,
+    ) -> None:
         self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
         self._bearer = bearer
+        self._enrollment = enrollment
 
     def identify(self, token: str) -> Caller | None:
         """Return who holds a token; None if nobody does."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         agent = self._bearer(digest)
         if hmac.compare_digest(digest, self._admin_digest):
-            return Caller()
+            return ADMIN
         return None if agent is None else Caller(agent.agent_id)
+
+    def enrollment(self, token: str) -> EnrollmentToken | None:
+        """Return the enrollment token that a text is, if this manager made it, whether or not it is still good."""
+        try:
+            given = EnrollmentToken.parse(token)
+        except TokenError:
+            return None
+        known = self._enrollment(given.token_id)
+        if known is None or not hmac.compare_digest(known.proof_key, given.proof_key):
+            return None
+        return given

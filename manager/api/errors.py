@@ -23,15 +23,46 @@ class Forbidden(ManagerError):  # noqa: N818 -- the word that HTTP has for it
     """The token is good, and does not open this path."""
 
 
+class TokenRefusedError(ManagerError):
+    """An enrollment token is this manager's, and lets nobody in any more; the text says why."""
+
+
+class TooManyRequests(ManagerError):  # noqa: N818 -- the words that HTTP has for it
+    """An agent, or an address without a credential, asked too often.
+
+    Args:
+        limit: requests a minute that it may make.
+        retry_after: seconds until it may ask again.
+    """
+
+    def __init__(self, limit: int, retry_after: int) -> None:
+        super().__init__(f"at most {limit} requests a minute are taken; try again in {retry_after} s")
+        self.headers = {
+            "Retry-After": str(retry_after),
+            "X-RateLimit-Limit": str(limit),
+            "X-RateLimit-Remaining": "0",
+        }
+
+
 class BodyTooLarge(ManagerError):  # noqa: N818 -- a fact about the request
     """The body has more bytes than any request may have."""
+
+
+class Unserved(RuntimeError):  # noqa: N818 -- what it says
+    """A request reached the description of a route that is served before the framework: a mistake in the wiring."""
 
 
 class NoJsonBody(ManagerError):  # noqa: N818 -- a fact about the request
     """The body is not declared as application/json."""
 
 
-_OWN_WORDS: dict[type[Exception], int] = {NotFound: 404, Conflict: 409, Invalid: 400, SchemaError: 400}
+_OWN_WORDS: dict[type[Exception], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    Invalid: 400,
+    SchemaError: 400,
+    TokenRefusedError: 403,
+}
 """Errors whose text was written for the caller."""
 
 _SAID_HERE: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
@@ -49,6 +80,8 @@ _OF_THE_FRAMEWORK = {404: "Not found", 405: "this path does not know that method
 
 def answer_to(error: Exception) -> Response | None:
     """Return what a caller is told of an error; None if it is no error of the caller's, nor one that passes."""
+    if isinstance(error, TooManyRequests):
+        return fail(429, str(error), error.headers)
     for kind, status in _OWN_WORDS.items():
         if isinstance(error, kind):
             return fail(status, str(error))

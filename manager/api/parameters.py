@@ -1,5 +1,6 @@
 """The query parameters that lists share, in the wire's words."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Query
@@ -12,3 +13,8 @@ MOST = 200
 Limit = Annotated[int, Query(ge=1, le=MOST, description="records in a page")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`nextCursor` of the page before")]
 Organization = Annotated[OrganizationId | None, Query(alias="org_id", description="only this organization's")]
+
+
+def epoch(moment: datetime | None) -> float | None:
+    """Return seconds since 1970; subtraction, because the platform's own conversion ends at the year 9999."""
+    return None if moment is None else (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()

@@ -1,14 +1,17 @@
 """Serves the application on a port of its own, in a thread of its own."""
 
+import asyncio
 import errno
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from manager.api.connections import Connection, mind
 from manager.errors import SetupError
 
 log = structlog.get_logger(__name__)
@@ -26,10 +29,20 @@ class ApiServer:
         app: what it serves.
         host: the address or name to listen on.
         port: the port; 0 for any free one.
+        stopping: is called when the server is told to stop, before requests under way are waited for.
         port_wait: seconds to wait for a port that is taken: the manager before this one may still be leaving.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, port_wait: float = 10.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        *,
+        stopping: Callable[[], None] = lambda: None,
+        port_wait: float = 10.0,
+    ) -> None:
+        self._stopping = stopping
         self._host = host
         self._wanted_port = port
         self._port_wait = port_wait
@@ -37,7 +50,7 @@ class ApiServer:
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -75,6 +88,7 @@ class ApiServer:
 
     def stop(self) -> None:
         """Take no more requests, let those under way end within a second, and close the port."""
+        self._stopping()
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(_THREAD_ENDS_WITHIN)
@@ -121,7 +135,14 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.settled = threading.Event()
+        self._minding: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._minding = asyncio.create_task(mind(self.server_state.connections), name="connections")
         self.settled.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self._minding is not None:
+            self._minding.cancel()

@@ -9,8 +9,13 @@ from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
 
+from manager.api.cors import Cors
 from manager.api.credentials import Credentials
-from manager.api.ports import Door, Queries
+from manager.api.event_stream import EventStream
+from manager.api.peers import Peers
+from manager.api.ports import Door, Measurements, Queries
+from manager.api.tickets import Tickets
+from manager.api.traffic import Traffic
 
 _READING_THREADS = 4
 
@@ -34,6 +39,13 @@ class Services:
         version: the manager's release.
         started_at: when the manager started, by `clock`.
         not_ready: says in one sentence why the manager is not ready; None if it is.
+        peers: where requests come from, and which addresses may register without a token.
+        cors: which pages may read answers.
+        rate_limit: requests a minute of one agent, or of one address without a credential; 0 for no limit.
+        measurements: what `/metrics` shows beyond the HTTP door itself.
+        traffic: what the door has served.
+        stream: the fleet's events.
+        tickets: who may watch them from a browser.
         readers: the threads in which the store is read, so that no query holds up another request.
     """
 
@@ -44,6 +56,13 @@ class Services:
     version: str
     started_at: float
     not_ready: Callable[[], str | None]
+    peers: Peers = field(default_factory=Peers)
+    cors: Cors = field(default_factory=Cors)
+    rate_limit: int = 60
+    measurements: Measurements | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+    stream: EventStream = field(default_factory=EventStream)
+    tickets: Tickets = field(default_factory=Tickets)
     readers: ThreadPoolExecutor = field(default_factory=_readers)
 
     async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

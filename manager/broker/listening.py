@@ -31,7 +31,7 @@ async def listen(host: str, port: int, *, patience: float, abandoned: Callable[[
         try:
             infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = infos[0]
-            return socket.create_server(address[:2], family=family)
+            return _at_once(socket.create_server(address[:2], family=family))
         except (OSError, OverflowError) as error:
             if getattr(error, "errno", None) != errno.EADDRINUSE:
                 raise BrokerStartError(
@@ -40,6 +40,12 @@ async def listen(host: str, port: int, *, patience: float, abandoned: Callable[[
             if abandoned() or loop.time() >= deadline:
                 raise PortBusyError(host, port, patience) from error
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _at_once(listening: socket.socket) -> socket.socket:
+    """Let accepted connections send small packets without waiting for the one before to be acknowledged: 40 ms each."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def make_room_for(connections: int) -> int:

@@ -2,7 +2,22 @@
 
 import typer
 
-from manager.cli import agents, configuration, lifecycle, policies, status, threats, tokens, traffic
+from manager.cli import (
+    agents,
+    allowlist,
+    blocks,
+    configuration,
+    incidents,
+    lifecycle,
+    now,
+    policies,
+    replay,
+    responses,
+    status,
+    threats,
+    tokens,
+    traffic,
+)
 from manager.cli.failures import EPILOG, FailingGroup
 
 app = typer.Typer(
@@ -15,9 +30,15 @@ app = typer.Typer(
 app.command("start")(lifecycle.start)
 app.command("stop")(lifecycle.stop)
 app.command("status")(status.status)
+app.command("now")(now.now)
+app.command("replay")(replay.replay)
 app.command("config")(configuration.config)
 app.command("traffic")(traffic.traffic)
 app.add_typer(agents.app, name="agents")
+app.add_typer(allowlist.app, name="allowlist")
+app.add_typer(blocks.app, name="blocks")
+app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
+app.add_typer(responses.app, name="responses")
 app.add_typer(threats.app, name="threats")
 app.add_typer(tokens.app, name="tokens")

@@ -24,7 +24,7 @@ def settings_in_force(given: dict[str, Any]) -> list[dict[str, Any]]:
     Raises:
         CommandFailed: the environment holds a value that no setting can have.
     """
-    from pydantic import AliasChoices, SecretStr  # noqa: PLC0415 -- settings take a while to load
+    from pydantic import SecretStr  # noqa: PLC0415 -- pydantic takes a while to load
 
     from manager.settings import Settings  # noqa: PLC0415 -- the same
 
@@ -33,7 +33,7 @@ def settings_in_force(given: dict[str, Any]) -> list[dict[str, Any]]:
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         alias = field.validation_alias
-        named = alias.choices[-1] if isinstance(alias, AliasChoices) else f"PANGUARD_{name.upper()}"
+        named = alias if isinstance(alias, str) else f"PANGUARD_{name.upper()}"
         secret = isinstance(value, SecretStr)
         shown = (
             "********" if secret else value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -26,6 +26,10 @@ Broker = Annotated[str | None, typer.Option(help="embedded, or mqtt://[user@]hos
 AuthToken = Annotated[
     str | None, typer.Option("--auth-token", help="the admin token; MANAGER_AUTH_TOKEN shows it to fewer eyes")
 ]
+TrustNetwork = Annotated[
+    list[str] | None,
+    typer.Option("--trust-network", metavar="CIDR", help="hosts of this network register without a token; repeatable"),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="serve beyond loopback without TLS")]
 
 
@@ -37,6 +41,7 @@ def start(
     mqtt_port: MqttPort = None,
     broker: Broker = None,
     auth_token: AuthToken = None,
+    trust_network: TrustNetwork = None,
     insecure: Insecure = False,
 ) -> None:
     """Run a manager until SIGTERM. It prints `ready http=… mqtt=…` once both doors are open."""
@@ -47,6 +52,7 @@ def start(
         "mqtt_port": mqtt_port,
         "broker": broker,
         "auth_token": auth_token,
+        "trusted_networks": tuple(trust_network) if trust_network else None,
         "insecure": insecure or None,
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None})

@@ -1,25 +1,35 @@
 """`panguard manager policies`: what admins set for the fleet, an organization or an agent."""
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manager.cli import policy_revisions
 from manager.cli.connection import talks_to_manager
 from manager.cli.failures import CommandFailed, ExitCode
 from manager.cli.machines import find_machine
 from manager.cli.options import Output, OutputOption
+from manager.cli.policy_scopes import Agent, Global, Organization, named_scope, path_of, read_document, warn
 
 if TYPE_CHECKING:
-    from manager.cli.client import ManagerClient
+    from manager.cli.client import ManagerClient, Record
 
 app = typer.Typer(help="The fleet's policies.", no_args_is_help=True)
 
-Global = Annotated[bool, typer.Option("--global", help="the document of the whole fleet")]
-Organization = Annotated[str | None, typer.Option("--organization", help="an organization's document")]
-Agent = Annotated[str | None, typer.Option("--agent", help="one agent's document, by its id or hostname")]
+
+@app.command("list")
+@talks_to_manager
+def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the scopes that have a document of their own."""
+    from manager.cli.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/policies")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    columns = ("scope", "of", "revision", "when", "by", "sections")
+    print_table(columns, [(each["scope"], each["target"], *_change(each)) for each in found])
 
 
 @app.command("get")
@@ -41,7 +51,8 @@ def get_policy(
         print_json(client.get(f"/api/policy/agent/{find_machine(client, agent)['agentId']}"))
         return
     named = everybody or organization or agent
-    print_json(client.get(_path(client, everybody=everybody or not named, organization=organization, agent=agent)))
+    scope = named_scope(client, everybody=everybody or not named, organization=organization, agent=agent)
+    print_json(client.get(path_of(*scope)))
 
 
 @app.command("set")
@@ -56,20 +67,26 @@ def set_policy(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; it reaches every agent that it changes at once."""
-    from manager.cli.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
-
-    document = _document(file)
-    path = _path(client, everybody=everybody, organization=organization, agent=agent)
+    document = read_document(file)
+    path = path_of(*named_scope(client, everybody=everybody, organization=organization, agent=agent))
     answer = client.answer("PUT", path, body=document)
-    for warning in answer.get("warnings", ()):
-        sys.stderr.write(f"warning: {json.dumps(warning)[1:-1]}\n")
-    done = answer["data"]
-    if output is Output.JSON:
-        print_json(done)
-    elif done["changed"]:
-        print_lines(f"revision {done['revision']}: {done['agents']} agents get a new policy")
-    else:
-        print_lines(f"nothing changed; the fleet stays at revision {done['revision']}")
+    warn(answer)
+    policy_revisions.print_done(answer["data"], output)
+
+
+@app.command("remove")
+@talks_to_manager
+def remove_policy(
+    client: "ManagerClient",
+    *,
+    everybody: Global = False,
+    organization: Organization = None,
+    agent: Agent = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take a document away: what is set for wider scopes, or by default, counts again."""
+    path = path_of(*named_scope(client, everybody=everybody, organization=organization, agent=agent))
+    policy_revisions.print_done(client.answer("DELETE", path)["data"], output)
 
 
 @app.command("history")
@@ -86,40 +103,18 @@ def history(
     if output is Output.JSON:
         print_json(found)
         return
+    columns = ("revision", "scope", "of", "when", "by", "sections")
     print_table(
-        ("revision", "scope", "of", "when", "by", "sections"),
-        [
-            (
-                change["revision"],
-                change["scope"],
-                change["target"],
-                change["updatedAt"],
-                change["author"],
-                "taken away" if change["document"] is None else sorted(change["document"]),
-            )
-            for change in found
-        ],
+        columns, [(number, each["scope"], each["target"], *rest) for each in found for number, *rest in [_change(each)]]
     )
 
 
-def _path(client: "ManagerClient", *, everybody: bool, organization: str | None, agent: str | None) -> str:
-    if [everybody, organization is not None, agent is not None].count(True) != 1:
-        raise CommandFailed(ExitCode.USAGE, "name one of --global, --organization and --agent")
-    if organization is not None:
-        return f"/api/policies/organizations/{_segment(organization)}"
-    return "/api/policies/global" if agent is None else f"/api/policies/agents/{find_machine(client, agent)['agentId']}"
+app.command("diff")(policy_revisions.diff)
+app.command("rollback")(policy_revisions.rollback)
+app.command("broadcast")(policy_revisions.broadcast)
+app.command("drift")(policy_revisions.drift)
 
 
-def _segment(text: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415 -- only here
-
-    return quote(text, safe="")
-
-
-def _document(file: Path) -> Any:
-    try:
-        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
-    except OSError as error:
-        raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise CommandFailed(ExitCode.FAILURE, f"{file} is no JSON: {error}") from error
+def _change(change: "Record") -> tuple[object, ...]:
+    sections = "taken away" if change["document"] is None else sorted(change["document"])
+    return change["revision"], change["updatedAt"], change["author"], sections

@@ -18,6 +18,7 @@ STYLES = {
     "online": "green", "stale": "bold yellow", "offline": "dim",
     "critical": "bold red", "high": "red", "medium": "yellow", "low": "dim",
     "applied": "green", "partial": "yellow", "failed": "bold red",
+    "pending_approval": "bold yellow", "refused": "yellow", "simulated": "dim", "undone": "dim",
 }  # fmt: skip
 """The colours of words that stand for how well something is."""
 
@@ -40,7 +41,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(cell(value) for value in row))
-    console().print(table)
+    console().print(table if table.row_count else "none")
 
 
 def print_lines(*lines: Any) -> None:

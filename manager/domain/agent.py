@@ -120,6 +120,8 @@ class Agent:
     heartbeat_sequence: int = -1
     last_heartbeat: float | None = None
     heard_monotonic: float = 0.0
+    handed_version: int = 0
+    """The newest policy version that an HTTP answer carried; in memory alone."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)

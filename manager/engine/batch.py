@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from manager.domain.agent import Agent
+from manager.domain.correlation import Incident
 from manager.domain.instant import Instant
 from manager.domain.liveness import Transition
 from manager.domain.policies import EffectivePolicy, Revision
+from manager.domain.response.entries import EmergencyEntry
+from manager.domain.response.reaction import Response
 from manager.domain.tokens import Token
 from schemas.fleet import FleetEvent
 from schemas.model import utc
@@ -61,6 +64,13 @@ class Changes:
     revisions: list[Revision] = field(default_factory=list)
     fleet_revision: int | None = None
     tokens: dict[str, Token] = field(default_factory=dict)
+    incidents: dict[str, Incident] = field(default_factory=dict)
+    members: list[tuple[str, str, bool]] = field(default_factory=list)
+    responses: dict[str, Response] = field(default_factory=dict)
+    entries_added: list[EmergencyEntry] = field(default_factory=list)
+    entries_removed: list[EmergencyEntry] = field(default_factory=list)
+    immunity: dict[str, dict[str, float]] = field(default_factory=dict)
+    meta: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
@@ -74,6 +84,12 @@ class Changes:
             or self.policies
             or self.revisions
             or self.tokens
+            or self.incidents
+            or self.responses
+            or self.entries_added
+            or self.entries_removed
+            or self.immunity
+            or self.meta
             or self.removed
             or self.fleet_revision is not None
         )

@@ -1,12 +1,16 @@
 """What a handler works with: the fleet, the batch that is being decided, and what waits beyond it."""
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from manager.domain.agent import Agent
-from manager.engine.batch import Batch, DeadLetter
+from manager.domain.event_time import ClockOffset
+from manager.engine.batch import Batch, DeadLetter, ThreatRow
+from manager.engine.blocklist_messages import BlocklistMessages
 from manager.engine.fleet import Fleet
 from manager.engine.policy_message import PolicyPress
 from manager.engine.policy_queue import PolicyQueue
+from manager.engine.ports import Archive
 from schemas.threats import ThreatReport
 
 _PAYLOAD_KEPT = 512
@@ -14,12 +18,27 @@ _PAYLOAD_KEPT = 512
 
 @dataclass(slots=True)
 class Arrival:
-    """A report that was verified and decoded; whether it is new, the store knows."""
+    """A report that was verified and decoded; whether it is new, the store knows.
+
+    `clock` tells event time where the agent's own clock offset does not.
+    """
 
     agent: Agent
     report: ThreatReport
     digest: bytes
     document: str
+    clock: ClockOffset | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """Reports that came together over HTTP: all of them are stored, or none.
+
+    `refused` is the index of the one that spoils it: the store has its id with other content, or cannot hold it.
+    """
+
+    arrivals: list[Arrival]
+    refused: int | None = None
 
 
 @dataclass(slots=True)
@@ -30,8 +49,13 @@ class Desk:
     batch: Batch
     press: PolicyPress
     queue: PolicyQueue
+    messages: BlocklistMessages
+    archive: Archive
     behind: set[str]
     arrivals: list[Arrival] = field(default_factory=list)
+    submissions: list[Submission] = field(default_factory=list)
+    settled: list[Submission] = field(default_factory=list)
+    fresh: deque[tuple[Arrival, ThreatRow]] = field(default_factory=deque)
     stored: list[tuple[str, str]] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
 

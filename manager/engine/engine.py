@@ -9,10 +9,12 @@ import structlog
 from manager.domain.agent import Door
 from manager.domain.instant import Instant
 from manager.domain.policies import EffectivePolicy
-from manager.engine import reports
+from manager.engine import reports, responding
 from manager.engine.announcements import Announcements
-from manager.engine.batch import Batch, Outcome, Publication
-from manager.engine.desk import Desk
+from manager.engine.batch import Batch, Outcome, Publication, ThreatRow
+from manager.engine.blocklist_messages import BlocklistMessages
+from manager.engine.correlating import Correlating
+from manager.engine.desk import Arrival, Desk
 from manager.engine.executor import execute
 from manager.engine.fleet import Fleet
 from manager.engine.inbox import Budget, Command, Inbound, Inbox
@@ -33,6 +35,9 @@ _STALL = 10.0
 """Seconds between two steps from which the manager itself counts as having been deaf."""
 
 _HOUSEKEEPING = 60.0
+_SAID = 86_400.0
+"""Seconds for which what a report said of logins and paths is remembered over a restart."""
+
 _PRUNED_AT_ONCE = 2000
 
 
@@ -63,6 +68,8 @@ class Engine:
         self.policies_waiting = PolicyQueue()
         self.listeners: list[Callable[[FleetEvent], None]] = []
         self._store = store
+        self._messages = BlocklistMessages(fleet.keyring, fleet.blocklists)
+        self._correlating = Correlating(settings.correlator, store.archive, responding.react, fleet.allowlist)
         self._courier = courier
         self._acknowledge = acknowledge
         self._cut_off = cut_off
@@ -78,6 +85,13 @@ class Engine:
         self.policies_waiting.add(
             policy.agent_id for policy in fleet.policies.effective.values() if not policy.published
         )
+
+    def recall(self, now: Instant) -> None:
+        """Remember incidents and recent reports, so that correlation goes on as if it had never stopped."""
+        self._correlating.recall(self._store.archive, now)
+        evidence = self.fleet.responder.never_block.evidence
+        for organization_id, site, agent_id, received, said in self._store.archive.telling(now.wall - _SAID):
+            evidence.note(organization_id, site, agent_id, said, received)
 
     def adopt(self, policies: list[EffectivePolicy]) -> None:
         """Write effective policies that this release resolves in another way than the one before."""
@@ -103,6 +117,7 @@ class Engine:
         self._courier.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
         effective = self.fleet.policies.effective.values()
         if fresh:
+            self._messages.publish_all()
             for policy in effective:
                 policy.published = False
         self.policies_waiting.add(policy.agent_id for policy in effective if not policy.published)
@@ -136,7 +151,15 @@ class Engine:
         return self.step(now)
 
     def _desk(self, now: Instant) -> Desk:
-        return Desk(self.fleet, Batch(now), self._press, self.policies_waiting, self._behind)
+        return Desk(
+            self.fleet,
+            Batch(now),
+            self._press,
+            self.policies_waiting,
+            self._messages,
+            self._store.archive,
+            self._behind,
+        )
 
     def _handle(self, desk: Desk, item: Inbound | Command) -> None:
         """Handle one item; whatever goes wrong in it, the batch goes on."""
@@ -160,9 +183,15 @@ class Engine:
             error = failure
         desk.batch.outcomes.append(Outcome(item.reply, value, error))
 
+    def _observe(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:
+        responding.note(desk, arrival)
+        self._correlating.observe(desk, arrival, row)
+
     def _follow_time(self, desk: Desk, now: Instant) -> None:
         """Do what is due by time alone: wills that settled, the sweep, what is written behind."""
         fleet = self.fleet
+        self._correlating.follow_time(desk, now)
+        responding.follow_time(desk, now)
         for transition in fleet.liveness.settle(fleet.registry.agents, now):
             desk.batch.transition(transition)
         if now.monotonic >= self._next_sweep:
@@ -203,7 +232,7 @@ class Engine:
 
     def _commit(self, desk: Desk, now: Instant) -> bool:
         try:
-            reports.settle(desk, self._store)
+            reports.settle(desk, self._store, self._observe)
             if desk.batch.changes:
                 self._store.commit(desk.batch.changes)
         except StoreRejected as error:
@@ -237,6 +266,9 @@ class Engine:
             self._courier.publish(publication)
         self._send_receipts(desk, now)
         self._publish_policies()
+        if self._courier.ready:
+            for snapshot in self._messages.due(now.monotonic):
+                self._courier.publish(snapshot)
         if batch.changes.threats:
             self._note_threats(desk)
         announcement = self._announcements.due(now)

@@ -1,11 +1,14 @@
 """What each command does: plain functions in one table, in the same transaction as the messages beside them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from manager.domain.agent import Agent
 from manager.domain.policies import Scope
 from manager.domain.tokens import Token
+from manager.engine import legacy, legacy_commands, responding
+from manager.engine.allowlist_actions import ChangeAllowlist, change_allowlist
 from manager.engine.batch import HistoryLine
 from manager.engine.commands import (
     AgentPolicy,
@@ -18,6 +21,7 @@ from manager.engine.commands import (
     SetPolicy,
 )
 from manager.engine.desk import Desk
+from manager.engine.incident_actions import INCIDENT_ACTIONS, documents_changed
 from manager.engine.policy_message import SECTIONS_LIMIT, sections_size
 from manager.errors import Invalid, NotFound
 from schemas.keys import EnrollmentToken
@@ -52,15 +56,10 @@ def set_policy(desk: Desk, request: SetPolicy) -> PolicySet:
     revision = policies.set(scope, request.document, now, request.author)
     if revision is None:
         return PolicySet(policies.revision, changed=False, agents=0)
-    changed = policies.touch(policies.touched_by(scope), now)
-    desk.batch.changes.revisions.append(revision)
-    desk.batch.changes.fleet_revision = policies.revision
-    for policy in changed:
-        desk.batch.save_policy(policy)
-    desk.queue.add(policy.agent_id for policy in changed)
-    data = {"scope": str(scope), "revision": policies.revision, "agents": len(changed)}
+    agents = documents_changed(desk, [revision])
+    data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
     desk.batch.event("policy_created", data=data)
-    return PolicySet(policies.revision, changed=True, agents=len(changed))
+    return PolicySet(policies.revision, changed=True, agents=agents)
 
 
 def remove_agent(desk: Desk, request: RemoveAgent) -> str:
@@ -76,6 +75,8 @@ def remove_agent(desk: Desk, request: RemoveAgent) -> str:
         batch.changes.revisions.append(document)
         batch.changes.fleet_revision = fleet.policies.revision
     fleet.policies.forget(agent.agent_id)
+    fleet.immunity.forget_agent(agent.agent_id)
+    responding.carry_out(desk, fleet.responder.forget_agent(agent.agent_id))
     agent.state_since = batch.now.wall
     batch.changes.agents.pop(agent.agent_id, None)
     batch.changes.policies.pop(agent.agent_id, None)
@@ -140,5 +141,12 @@ _COMMANDS: dict[type, Callable[[Desk, Any], Any]] = {
     CreateToken: create_token,
     RevokeToken: revoke_token,
     ReadPolicy: read_policy,
+    legacy_commands.RegisterAgent: legacy.register_agent,
+    legacy_commands.TakeHeartbeat: legacy.take_heartbeat,
+    legacy_commands.TakeReports: legacy.take_reports,
+    legacy_commands.PollPolicy: legacy.poll_policy,
+    legacy_commands.CreatePolicy: partial(legacy.create_policy, set_policy),
+    ChangeAllowlist: partial(change_allowlist, set_policy),
+    **INCIDENT_ACTIONS,
 }
 """Every command, and what it does."""

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from manager.domain.agent import Agent
+from manager.engine import responding
 from manager.engine.desk import Arrival, Desk
 from schemas import codes
 from schemas.keys import has_version_proof
 from schemas.policy import PolicyApplied
-from schemas.presence import Heartbeat, Presence
+from schemas.presence import Heartbeat, PolicyState, Presence
 from schemas.threats import ThreatReport
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, THREATS, Topic
 
@@ -51,7 +52,7 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
         vitals.events_total + message.events_processed if message.events_total is None else message.events_total
     )
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
-    agent.in_force.blocklist_sequence = message.blocklist_sequence or 0
+    _compare_blocklist(desk, agent, message.blocklist_sequence or 0)
     desk.behind.add(agent.agent_id)
     if message.policy_version is not None:
         _compare(desk, agent, message)
@@ -64,6 +65,7 @@ def on_policy_applied(desk: Desk, agent: Agent, message: PolicyApplied, _payload
     force = agent.in_force
     force.version, force.digest, force.state = message.version, message.digest, message.state
     force.error, force.applied_at = message.error, desk.batch.now.wall
+    _in_force(desk, agent)
     desk.batch.save(agent)
     desk.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
 
@@ -78,6 +80,14 @@ def on_threat(desk: Desk, agent: Agent, message: ThreatReport, payload: bytes) -
     desk.arrivals.append(Arrival(agent, message, codes.content_digest(body), body.decode()))
 
 
+def _compare_blocklist(desk: Desk, agent: Agent, sequence: int) -> None:
+    """Take an agent's word on its organization's blocklist; one that is behind gets the snapshot again."""
+    if sequence != agent.in_force.blocklist_sequence:
+        agent.in_force.blocklist_sequence = sequence
+        responding.applied(desk, agent.agent_id, "blocklist", sequence)
+    desk.messages.behind(agent.organization_id, sequence)
+
+
 def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
     """Hold what a heartbeat says is in force against the effective policy, and mend what differs."""
     version, digest = message.policy_version or 0, message.policy_digest
@@ -85,6 +95,7 @@ def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
     force = agent.in_force
     if (version, digest) != (force.version, force.digest) or message.policy_state != force.state:
         force.version, force.digest, force.state = version, digest, message.policy_state
+        _in_force(desk, agent)
     now = desk.batch.now.wall
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         if _proved(desk, agent, version, digest, message.version_proof):
@@ -95,6 +106,11 @@ def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
     elif version < policy.version and policy.published and now - policy.updated_at > _REPUBLISH_AFTER:
         desk.fleet.counters["policies_republished"] += 1
         desk.queue.add([agent.agent_id])
+
+
+def _in_force(desk: Desk, agent: Agent) -> None:
+    if agent.in_force.state == PolicyState.APPLIED:
+        responding.applied(desk, agent.agent_id, "policy", agent.in_force.version)
 
 
 def _proved(desk: Desk, agent: Agent, version: int, digest: str | None, proof: str | None) -> bool:

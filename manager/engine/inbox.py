@@ -105,9 +105,13 @@ class Inbox:
         self._commands.append(command)
 
     def take(self, limit: int) -> list[Inbound | Command]:
-        """Return the next batch: commands, a few registrations, then one message of each agent in turn."""
+        """Return the next batch: commands, a few registrations, then one message of each agent in turn.
+
+        Where both doors have something, neither gets more than it leaves to the other.
+        """
         taken: list[Inbound | Command] = []
-        while self._commands and len(taken) < limit:
+        commands = max(1, limit // 2) if self._waiting else limit
+        while self._commands and len(taken) < commands:
             taken.append(self._commands.popleft())
         registrations = min(len(self._registrations), self.registrations_in_batch, limit - len(taken))
         taken += [self._leave(self._registrations.popleft()) for _ in range(registrations)]

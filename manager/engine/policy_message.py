@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from manager.domain.policies import EffectivePolicy
+from manager.domain.policy_layers import EMERGENCY_ROOM
 from schemas import codes
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.limits import POLICY_LIMIT
@@ -13,7 +14,8 @@ from schemas.topics import POLICY
 HEAD_ROOM = 1024
 """Bytes that the head and the signature take at most."""
 
-SECTIONS_LIMIT = POLICY_LIMIT - HEAD_ROOM
+SECTIONS_LIMIT = POLICY_LIMIT - HEAD_ROOM - EMERGENCY_ROOM
+"""What people may fill: an emergency must always find room."""
 
 
 def sections_size(sections: Any) -> int:

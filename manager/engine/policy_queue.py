@@ -19,6 +19,12 @@ class PolicyQueue:
         for agent_id in agent_ids:
             self._waiting.setdefault(agent_id)
 
+    def add_urgent(self, agent_ids: Iterable[str]) -> None:
+        """Let these agents' policies go out before all others."""
+        for agent_id in agent_ids:
+            self._waiting[agent_id] = None
+            self._waiting.move_to_end(agent_id, last=False)
+
     def take(self, limit: int) -> list[str]:
         """Return the next ones."""
         return [self._waiting.popitem(last=False)[0] for _ in range(min(limit, len(self._waiting)))]

@@ -1,11 +1,13 @@
 """What the engine needs of the world: a store that commits, and a courier that publishes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from manager.domain.agent import Agent
-from manager.domain.policies import Scope, Sections
+from manager.domain.correlation import History, Incident, Report
+from manager.domain.policies import Revision, Scope, Sections
+from manager.domain.response import EmergencyEntry, Response
 from manager.domain.tokens import Token
 from manager.engine.batch import Changes, Publication
 
@@ -31,10 +33,46 @@ class Snapshot:
     revision: int = 0
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
     policies: list[StoredPolicy] = field(default_factory=list)
+    entries: list[EmergencyEntry] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+
+class Archive(History, Protocol):
+    """What the store knows of incidents and of the reports behind them."""
+
+    def live(self, since: float) -> Iterable[Incident]:
+        """Return the unmerged incidents that are open or were last seen since a time."""
+        ...
+
+    def find(self, incident_id: str) -> Incident | None:
+        """Return an incident by its id.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
+    def revisions(self) -> Iterable[Revision]:
+        """Return every change of the fleet's policies, oldest first."""
+        ...
+
+    def recent(self, since: float) -> Iterable[Report]:
+        """Return the reports with event times since a time."""
+        ...
+
+    def telling(self, since: float) -> Iterable[tuple[str, str | None, str, float, dict[str, Any]]]:
+        """Return what reports since a time said of logins and paths: organization, site, agent, receipt, evidence."""
+        ...
 
 
 class Store(Protocol):
     """Where everything is kept. Only the engine's thread calls it."""
+
+    @property
+    def archive(self) -> Archive:
+        """Incidents and the reports behind them, for what memory does not hold."""
+        ...
 
     def load(self) -> Snapshot:
         """Return what was kept."""

@@ -63,6 +63,7 @@ def enrolled(desk: Desk, agent: Agent, *, is_new: bool) -> None:
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, event, agent.host.version))
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
     batch.transition(desk.fleet.liveness.registered(agent, batch.now))
+    desk.fleet.note_addresses(agent)
     policy = desk.fleet.policies.enter(agent.agent_id, agent.organization_id, batch.now.wall)
     batch.save_policy(policy)
     if not policy.published:

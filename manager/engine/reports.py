@@ -1,9 +1,10 @@
 """Which of a batch's reports are new: each is stored once for its agent and id, however often it arrives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from manager.domain.correlation.indicators import normal_address, normal_hash
 from manager.engine.batch import Changes, DeadLetter, ThreatRow
-from manager.engine.desk import Arrival, Desk
+from manager.engine.desk import Arrival, Desk, Submission
 from manager.engine.ports import Store
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas.threats import Severity
@@ -12,22 +13,30 @@ _TEXT = 256
 _SEVERITIES = {severity: severity.value for severity in Severity}
 
 
-def settle(desk: Desk, store: Store) -> None:
-    """Look the batch's reports up and decide on each: new, known, or the id of another report.
+def settle(desk: Desk, store: Store, observe: Callable[[Desk, Arrival, ThreatRow], None]) -> None:
+    """Look the batch's reports up, decide on each (new, known, or the id of another report), and observe the new ones.
 
     Raises:
-        StoreUnavailable: nothing was decided; it may be called again.
+        StoreUnavailable: it is not done; called again, it goes on where it was.
     """
-    if not desk.arrivals:
-        return
-    keys = list({(arrival.agent.number, arrival.report.id) for arrival in desk.arrivals})
+    if desk.arrivals or desk.submissions:
+        _decide(desk, store)
+    while desk.fresh:
+        arrival, row = desk.fresh[0]
+        observe(desk, arrival, row)
+        desk.fresh.popleft()
+
+
+def _decide(desk: Desk, store: Store) -> None:
+    together = (arrival for submission in desk.submissions for arrival in submission.arrivals)
+    keys = list({_key(arrival) for arrivals in (desk.arrivals, together) for arrival in arrivals})
     known = store.known_reports(keys)
     for arrival in desk.arrivals:
-        key = (arrival.agent.number, arrival.report.id)
+        key = _key(arrival)
         before = known.get(key)
         if before is None:
             known[key] = arrival.digest
-            desk.batch.changes.threats.append(_row(arrival, desk.batch.now.wall))
+            _take(desk, arrival)
             desk.stored.append((arrival.agent.agent_id, arrival.report.id))
         elif before == arrival.digest:
             desk.fleet.counters["reports_repeated"] += 1
@@ -36,7 +45,38 @@ def settle(desk: Desk, store: Store) -> None:
             desk.fleet.counters["reports_refused"] += 1
             reason = "another report of this agent has this id"
             desk.refused.append((arrival.agent.agent_id, arrival.report.id, reason))
-    desk.arrivals = []
+    for submission in desk.submissions:
+        _decide_together(desk, submission, known)
+    desk.settled += desk.submissions
+    desk.arrivals, desk.submissions = [], []
+
+
+def _decide_together(desk: Desk, submission: Submission, known: dict[tuple[int, str], bytes]) -> None:
+    """Take all reports of a submission, or none: one whose id is known with other content refuses it."""
+    seen: dict[tuple[int, str], bytes] = {}
+    for index, arrival in enumerate(submission.arrivals):
+        key = _key(arrival)
+        if known.get(key, arrival.digest) != arrival.digest or seen.setdefault(key, arrival.digest) != arrival.digest:
+            desk.fleet.counters["reports_refused"] += 1
+            submission.refused = index
+            return
+    for arrival in submission.arrivals:
+        key = _key(arrival)
+        if key in known:
+            desk.fleet.counters["reports_repeated"] += 1
+        else:
+            known[key] = arrival.digest
+            _take(desk, arrival)
+
+
+def _key(arrival: Arrival) -> tuple[int, str]:
+    return arrival.agent.number, arrival.report.id
+
+
+def _take(desk: Desk, arrival: Arrival) -> None:
+    row = _row(arrival, desk.batch.now.wall)
+    desk.batch.changes.threats.append(row)
+    desk.fresh.append((arrival, row))
 
 
 def salvage(desk: Desk, store: Store) -> None:
@@ -64,16 +104,26 @@ def _one_by_one(desk: Desk, store: Store, rows: list[ThreatRow]) -> list[ThreatR
             kept.append(row)
         except StoreRejected as error:
             agent_id, _ = desk.fleet.registry.names_by_number[row.agent_number]
-            desk.stored.remove((agent_id, row.threat_id))
-            desk.refused.append((agent_id, row.threat_id, "the store cannot hold this report"))
+            _refuse(desk, agent_id, row)
             letter = DeadLetter(row.received_at, f"agents/{agent_id}/threats", str(error), len(row.document), b"")
             store.commit(Changes(dead_letters=[letter]))
     return kept
 
 
+def _refuse(desk: Desk, agent_id: str, row: ThreatRow) -> None:
+    """Take back that a report is stored, wherever that would be said."""
+    if (agent_id, row.threat_id) in desk.stored:
+        desk.stored.remove((agent_id, row.threat_id))
+        desk.refused.append((agent_id, row.threat_id, "the store cannot hold this report"))
+    for submission in desk.settled:
+        for index, arrival in enumerate(submission.arrivals):
+            if _key(arrival) == (row.agent_number, row.threat_id):
+                submission.refused = index
+
+
 def _row(arrival: Arrival, received: float) -> ThreatRow:
     agent, report, threat = arrival.agent, arrival.report, arrival.report.threat
-    event_time, known = agent.clock.event_time(report.timestamp.timestamp(), received)
+    event_time, known = (arrival.clock or agent.clock).event_time(report.timestamp.timestamp(), received)
     evidence = threat.evidence
     return ThreatRow(
         agent.number,
@@ -86,10 +136,20 @@ def _row(arrival: Arrival, received: float) -> ThreatRow:
         _SEVERITIES[threat.severity],
         threat.confidence,
         threat.technique,
-        _text(evidence, "sourceIp"),
-        _text(evidence, "fileHash"),
+        _address(_text(evidence, "sourceIp")),
+        _hash(_text(evidence, "fileHash")),
         arrival.document,
     )
+
+
+def _address(text: str | None) -> str | None:
+    """Return an address in normal form, so that the store finds it by index; what is none stays in the document."""
+    address = normal_address(text) if text else None
+    return address.value if address is not None else None
+
+
+def _hash(text: str | None) -> str | None:
+    return normal_hash(text) if text else None
 
 
 def _text(evidence: Mapping[str, object], key: str) -> str | None:

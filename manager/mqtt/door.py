@@ -1,17 +1,16 @@
 """The MQTT door: hears what agents publish, and publishes for the engine, all in the engine's own thread."""
 
+import contextlib
 import random
 import select
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import structlog
-from paho.mqtt.client import ConnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.client import ConnectFlags
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -19,15 +18,16 @@ from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
 from manager.mqtt.address import BrokerAddress
+from manager.mqtt.attempt import Attempt
 from manager.mqtt.buffered import BufferedClient
 from schemas.errors import TopicError
-from schemas.topics import PREFIX, TABLE, Role, resolve
+from schemas.topics import PREFIX, TABLE, Role, Topic, resolve
 
 log = structlog.get_logger(__name__)
 
-_INFLIGHT = 2000
 _FAILURE = 128
 _MAX_MID = 0x10000
+_TOPICS_KNOWN = 65_536
 FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
 """What the manager subscribes to: every topic that others publish for it."""
 
@@ -91,14 +91,15 @@ class MqttDoor:
         self._settings = settings or DoorSettings()
         self._tls = tls
         self._client: BufferedClient | None = None
-        self._connecting: threading.Thread | None = None
+        self._attempt: Attempt | None = None
         self._generation = 0
         self._heard = False
         self._fresh = True
         self._failures = 0
         self._next_attempt = 0.0
         self._next_misc = 0.0
-        self._confirmations: dict[int, Callable[[], None]] = {}
+        self._now = clock()
+        self._topics: dict[bytes, tuple[Topic, str, str]] = {}
         self._inbox: Inbox | None = None
         self._listener: Listener | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -118,124 +119,96 @@ class MqttDoor:
 
     @property
     def backlog(self) -> int:
-        """How many publications the broker has not confirmed yet."""
-        return len(self._confirmations)
+        """How many publications that ask for it the broker has not confirmed yet."""
+        return self._client.unconfirmed if self._client is not None else 0
 
     def wake(self) -> None:
         """End the wait of `poll`; from any thread."""
-        try:
+        with contextlib.suppress(OSError):  # it is awake already, or closed
             self._wake_writer.send(b"\0")
-        except BlockingIOError:
-            return  # it is awake already
 
     def poll(self, timeout: float) -> None:
         """Wait at most `timeout` seconds for something, and take in what is there, as far as the inbox has room."""
-        now = self._clock()
-        client = self._client if self._connecting is None else None
+        if self._client is None:
+            self._reach_out()
+        client = self._client
         if client is None:
-            self._attempt(now)
-        sock = cast("socket.socket | None", client.socket()) if client is not None else None
-        self._wait(client, sock, timeout)
-        if client is None:
-            return
-        if sock is None:
-            self._lost(client, "the connection was closed")
+            self._wait(timeout)
             return
         try:
-            self._read(client)
-            if now.monotonic >= self._next_misc:
-                self._next_misc = now.monotonic + 1.0
-                client.loop_misc()
             client.flush()
+            self._wait(timeout, client)
+            self._now = self._clock()
+            self._read(client)
+            if self._now.monotonic >= self._next_misc:
+                self._next_misc = self._now.monotonic + 1.0
+                client.loop_misc()
         except OSError as error:
             self._lost(client, str(error))
 
     def publish(self, publication: Publication) -> None:
         """Hand a message to the broker; while it is not connected, it is lost."""
-        client = self._client
-        if client is None or self._connecting is not None:
-            return
-        info = client.publish(publication.topic, publication.payload, publication.qos, publication.retained)
-        if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS and publication.confirm is not None:
-            self._confirmations[info.mid] = publication.confirm
+        if self._client is not None:
+            self._client.send(
+                publication.topic,
+                publication.payload,
+                publication.qos,
+                retained=publication.retained,
+                confirm=publication.confirm,
+            )
 
     def acknowledge(self, handles: list[int]) -> None:
         """Let the broker forget messages; those of an earlier connection it will send again."""
-        client, generation = self._client, self._generation
-        if client is None or self._connecting is not None:
-            return
-        for handle in handles:
-            if handle // _MAX_MID == generation:
-                client.ack(handle % _MAX_MID, 1)
+        if self._client is not None:
+            first = self._generation * _MAX_MID
+            self._client.acknowledge([handle - first for handle in handles if handle >= first])
 
     def close(self, farewell: Publication) -> None:
         """Say goodbye and disconnect; nothing is heard after."""
-        client = self._client
-        if client is not None and self._connecting is None and client.socket() is not None:
+        if self._attempt is not None:
+            self._attempt.abandon()
+        if self._client is not None:
             try:
                 self.publish(farewell)
-                client.flush()
-                client.disconnect()
-                client.flush()
+                self._client.flush()
+                self._client.disconnect()
             except OSError as error:
                 log.debug("farewell_failed", reason=str(error))
-        self._heard = False
+            self._client.hang_up()
+        self._client, self._heard = None, False
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def _attempt(self, now: Instant) -> None:
-        if self._connecting is not None:
-            if self._connecting.is_alive():
-                return
-            self._connecting = None
-            if self._client is not None:
-                return
-        if now.monotonic < self._next_attempt:
-            return
-        client = self._new_client()
-        self._connecting = threading.Thread(target=self._connect, args=(client,), name="mqtt-connect", daemon=True)
-        self._connecting.start()
+    def _reach_out(self) -> None:
+        """Take over the connection that an attempt has opened, or begin an attempt when its time has come."""
+        attempt, self._now = self._attempt, self._clock()
+        if attempt is None:
+            if self._now.monotonic >= self._next_attempt:
+                self._attempt = Attempt(self._new_client(), self.address, self._settings.keepalive, self.wake)
+        elif attempt.finished:
+            self._attempt = None
+            if attempt.error is None:
+                self._generation += 1
+                self._client = attempt.client
+            else:
+                self._failed(attempt.error)
 
     def _new_client(self) -> BufferedClient:
         client_id, username, password = self._identity
-        self._generation += 1
-        self._confirmations.clear()
-        client = BufferedClient(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=False,
-            protocol=MQTTProtocolVersion.MQTTv311,
-            manual_ack=True,
-        )
+        client = BufferedClient(client_id)
         client.username_pw_set(username, password)
         client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
-        client.max_inflight_messages_set(_INFLIGHT)
         client.connect_timeout = self._settings.connect_timeout
         if self._tls is not None:
             client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
         return client
 
-    def _connect(self, client: BufferedClient) -> None:
-        """Open the connection; in a thread of its own, because looking a host up and reaching it may take long."""
-        try:
-            client.connect(self.address.host, self.address.port, self._settings.keepalive)
-            sock = cast("socket.socket | None", client.socket())
-            if sock is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._client = client
-        except (OSError, ValueError) as error:
-            self._fail(str(error))
-        self.wake()
-
-    def _fail(self, reason: str) -> None:
+    def _failed(self, reason: str) -> None:
         settings = self._settings
-        self._client = None
         cap = min(settings.backoff_cap, settings.backoff * 2 ** min(self._failures, 16))
-        self._next_attempt = self._clock().monotonic + random.uniform(0, cap)  # noqa: S311 -- jitter, no secret
+        self._next_attempt = self._now.monotonic + random.uniform(0, cap)  # noqa: S311 -- jitter, no secret
         self._failures += 1
         if reason != self.last_error:
             log.warning("broker_unreachable", broker=str(self.address), reason=reason)
@@ -244,19 +217,22 @@ class MqttDoor:
     def _lost(self, client: BufferedClient, reason: str) -> None:
         if client is not self._client:
             return
+        self._client = None
+        client.hang_up()
         was_heard, self._heard = self._heard, False
-        self._fail(reason)
+        self._failed(reason)
         if was_heard and self._listener is not None:
             self._listener.disconnected()
 
-    def _wait(self, client: BufferedClient | None, sock: socket.socket | None, timeout: float) -> None:
+    def _wait(self, timeout: float, client: BufferedClient | None = None) -> None:
         poller = select.poll()
         poller.register(self._wake_reader, select.POLLIN)
+        sock = cast("socket.socket | None", client.socket()) if client is not None else None
         if client is not None and sock is not None:
-            if client.buffered:
+            has_room = self._has_room()
+            if client.pending and has_room:
                 timeout = 0.0
-            interest = (select.POLLIN if self._has_room() else 0) | (select.POLLOUT if client.wants_flush else 0)
-            poller.register(sock, interest)
+            poller.register(sock, (select.POLLIN if has_room else 0) | (select.POLLOUT if client.wants_flush else 0))
         for descriptor, _ in poller.poll(timeout * 1000):
             if descriptor == self._wake_reader.fileno():
                 self._wake_reader.recv(4096)
@@ -266,13 +242,37 @@ class MqttDoor:
         return inbox is not None and len(inbox) < settings.inbox_messages and inbox.bytes < settings.inbox_bytes
 
     def _read(self, client: BufferedClient) -> None:
-        while self._has_room():
-            code = client.loop_read()
-            if code != MQTTErrorCode.MQTT_ERR_SUCCESS or client.socket() is None:
-                self._lost(client, str(code.name))
-                return
-            if not client.buffered:
-                return
+        if self._has_room():
+            if not client.pending:
+                client.receive()
+            client.take(self._deliver)
+
+    def _deliver(self, topic: bytes, payload: bytes, mid: int) -> bool:
+        """Put a message into the inbox; return whether there is room for another."""
+        known = self._topics.get(topic) or self._resolve(topic)
+        if known is None:
+            self.unknown_topics += 1
+            if mid and self._client is not None:
+                self._client.acknowledge([mid])
+        elif self._inbox is not None:
+            row, identifier, below_root = known
+            handle = self._generation * _MAX_MID + mid if mid else None
+            self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
+        return self._has_room()
+
+    def _resolve(self, topic: bytes) -> tuple[Topic, str, str] | None:
+        """Look a topic up in the table, and remember it: agents publish to the same few again and again."""
+        try:
+            text = topic.decode()
+            row, identifier = resolve(text)
+        except (TopicError, UnicodeDecodeError):
+            return None
+        if identifier is None:
+            return None
+        if len(self._topics) >= _TOPICS_KNOWN:
+            self._topics.clear()
+        known = self._topics[topic] = (row, identifier, text[len(PREFIX) :])
+        return known
 
     def _on_connect(
         self, client: Any, _data: Any, flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
@@ -293,22 +293,3 @@ class MqttDoor:
         self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
-
-    def _on_message(self, client: Any, _data: Any, message: MQTTMessage) -> None:
-        handle = self._generation * _MAX_MID + message.mid if message.qos else None
-        try:
-            topic = message.topic
-            row, identifier = resolve(topic)
-        except (TopicError, UnicodeDecodeError):
-            self.unknown_topics += 1
-            if handle is not None:
-                client.ack(message.mid, 1)
-            return
-        if self._inbox is not None and identifier is not None:
-            inbound = Inbound(row, identifier, topic[len(PREFIX) :], bytes(message.payload), handle)
-            self._inbox.put(inbound, self._clock().monotonic)
-
-    def _on_publish(self, _client: Any, _data: Any, mid: int, _code: Any, _properties: Any) -> None:
-        confirm = self._confirmations.pop(mid, None)
-        if confirm is not None:
-            confirm()

@@ -17,12 +17,22 @@ from manager.domain.tokens import Token
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.errors import StoreRejected, StoreUnavailable
+from manager.storage.archive import StoredArchive
+from manager.storage.responses import Responses
 from manager.storage.rows import COLUMNS, AgentRows
+from manager.storage.threat_counts import ThreatCounts
 
 DEAD_LETTERS_KEPT = 1000
 
 _ONCE = " ON CONFLICT DO NOTHING"
 """A batch that was written in part may be committed again."""
+
+_KNOWN = " UNION ALL ".join(
+    "SELECT agent_number, threat_id, digest "
+    f"FROM json_each({{0}}) AS wanted CROSS JOIN {table} WHERE threat_id = wanted.value"
+    for table in ("threat", "stored_id")
+)
+"""One parameter, so that the statement is compiled once; CROSS JOIN, so that the index is used."""
 
 _THREAT = (
     "agent_number", "threat_id", "digest", "event_time", "received_at", "time_known", "type", "severity", "confidence",
@@ -50,7 +60,15 @@ class PeeweeStore:
         self._policy_sql = self._upsert("agent_policy", _POLICY, "agent_number")
         self._token_sql = self._upsert("enrollment_token", _TOKEN, "token_id")
         self._threat_sql = self._insert("threat", _THREAT) + _ONCE
+        self._counts = ThreatCounts(database, self._many)
+        self._archive = StoredArchive(database, self._many)
+        self.responses = Responses(database, self._many)
         self._meta_sql = self._upsert("meta", ("key", "value"), "key")
+
+    @property
+    def archive(self) -> StoredArchive:
+        """Incidents and the reports behind them."""
+        return self._archive
 
     def load(self) -> Snapshot:
         """Return all that is kept in memory."""
@@ -58,13 +76,17 @@ class PeeweeStore:
         ids = {row[0]: row[1] for row in agents}
         policies = self._all(f"SELECT {', '.join(_POLICY)} FROM agent_policy")
         tokens = self._all(f"SELECT {', '.join(_TOKEN)} FROM enrollment_token")
-        revision = self.meta("fleet_revision")
+        meta = dict(self._all("SELECT key, value FROM meta"))
+        revision = meta.get("fleet_revision")
         return Snapshot(
             agents=[self._rows.agent(row) for row in agents],
             highest_agent_number=self._all("SELECT coalesce(max(number), 0) FROM agent")[0][0],
             tokens=[_token(row) for row in tokens],
             revision=int(revision) if revision else 0,
             documents=self._documents(),
+            entries=self.responses.entries(),
+            responses=self.responses.responses(),
+            meta=meta,
             policies=[
                 StoredPolicy(ids[number], version, digest, updated_at, bool(published))
                 for number, version, digest, updated_at, published in policies
@@ -90,21 +112,13 @@ class PeeweeStore:
         """
         if not keys:
             return {}
-        pair = f"({self._database.param},{self._database.param})"
-        wanted = ",".join([pair] * len(keys))
-        params = [value for key in keys for value in key]
-        found: dict[tuple[int, str], bytes] = {}
+        wanted = set(keys)
+        ids = json.dumps([threat_id for _, threat_id in keys])
         try:
-            for table in ("threat", "stored_id"):
-                rows = self._all(
-                    f"SELECT agent_number, threat_id, digest FROM {table} "
-                    f"WHERE (agent_number, threat_id) IN (VALUES {wanted})",
-                    params,
-                )
-                found.update({(row[0], row[1]): bytes(row[2]) for row in rows})
+            rows = self._all(_KNOWN.format(self._database.param), (ids, ids))
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
-        return found
+        return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
     def commit(self, changes: Changes) -> None:
         """Write all changes in one transaction, on disk when this returns.
@@ -130,6 +144,8 @@ class PeeweeStore:
         try:
             with self._database.atomic():
                 gone = self._prune_threats(threats_before, limit)
+                self._archive.prune(threats_before)
+                self.responses.prune()
                 gone += self._database.execute_sql(
                     f"DELETE FROM stored_id WHERE received_at < {param}", (ids_before,)
                 ).rowcount
@@ -156,10 +172,24 @@ class PeeweeStore:
         return int(self._database.execute_sql(f"DELETE FROM threat WHERE sequence <= {param}", (last,)).rowcount)
 
     def _write(self, changes: Changes) -> None:
+        """Write in an order in which every row finds what it refers to."""
         if changes.agents:
             self._many(self._agent_sql, [self._rows.row(agent) for agent in changes.agents.values()])
         if changes.threats:
             self._many(self._threat_sql, changes.threats)
+            self._counts.write(changes.threats)
+        self._archive.write(changes)
+        self.responses.write(changes)
+        self._write_settings(changes)
+        if changes.history:
+            self._many(self._insert("agent_history", ("agent_id", "at", "event", "detail")), changes.history)
+        if changes.removed:
+            self._write_removed(changes)
+        if changes.dead_letters:
+            self._write_dead_letters(changes)
+
+    def _write_settings(self, changes: Changes) -> None:
+        """Write what people set: policies, tokens, single values."""
         if changes.policies:
             self._write_policies(changes)
         for revision in changes.revisions:
@@ -168,12 +198,8 @@ class PeeweeStore:
             self._database.execute_sql(self._meta_sql, ("fleet_revision", str(changes.fleet_revision)))
         if changes.tokens:
             self._many(self._token_sql, [_token_row(token) for token in changes.tokens.values()])
-        if changes.history:
-            self._many(self._insert("agent_history", ("agent_id", "at", "event", "detail")), changes.history)
-        if changes.removed:
-            self._write_removed(changes)
-        if changes.dead_letters:
-            self._write_dead_letters(changes)
+        if changes.meta:
+            self._many(self._meta_sql, changes.meta.items())
 
     def _write_policies(self, changes: Changes) -> None:
         numbers = {agent.agent_id: agent.number for agent in changes.agents.values()}

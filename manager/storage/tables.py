@@ -6,6 +6,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    CompositeKey,
     DatabaseProxy,
     DoubleField,
     ForeignKeyField,
@@ -127,10 +128,53 @@ class ThreatTable(Table):
     document = TextField()
 
     class Meta:
-        """A report is stored once for its agent and id."""
+        """A report is stored once for its agent and id.
+
+        The id stands first in the index: ids rise with time, so that a batch of many agents' reports goes to the end
+        of it, not to as many pages as there are agents (docs/performance.md).
+        """
 
         table_name = "threat"
-        indexes = ((("agent", "threat_id"), True),)
+        indexes = (
+            (("threat_id", "agent"), True),
+            (("event_time",), False),
+            (("technique", "event_time"), False),
+        )
+
+
+class ThreatCountTable(Table):
+    """How many threats there were, as `manager.storage.threat_counts` counts them; `bucket` is when it begins."""
+
+    dimension = TextField()
+    bucket = BigIntegerField()
+    organization_id = TextField()
+    value = TextField()
+    count = BigIntegerField()
+    last_seen = DoubleField()
+
+    class Meta:
+        """Outlives the threats."""
+
+        table_name = "threat_count"
+        primary_key = CompositeKey("dimension", "bucket", "organization_id", "value")
+
+
+ThreatTable.add_index(
+    ThreatTable.index(
+        ThreatTable.source_ip,
+        ThreatTable.event_time,
+        where=ThreatTable.source_ip.is_null(False),
+        name="threat_source_ip",
+    )
+)
+ThreatTable.add_index(
+    ThreatTable.index(
+        ThreatTable.file_hash,
+        ThreatTable.event_time,
+        where=ThreatTable.file_hash.is_null(False),
+        name="threat_file_hash",
+    )
+)
 
 
 class StoredIdTable(Table):
@@ -142,10 +186,10 @@ class StoredIdTable(Table):
     received_at = DoubleField(index=True)
 
     class Meta:
-        """Looked up by agent and id."""
+        """Looked up as reports are."""
 
         table_name = "stored_id"
-        indexes = ((("agent", "threat_id"), True),)
+        indexes = ((("threat_id", "agent"), True),)
         primary_key = False
 
 
@@ -162,6 +206,87 @@ class AgentPolicyTable(Table):
         """One row for each agent."""
 
         table_name = "agent_policy"
+
+
+class IncidentTable(Table):
+    """An indicator that several agents share, as `manager.domain.correlation.incidents` has it."""
+
+    id = TextField(primary_key=True)
+    organization_id = TextField()
+    site = TextField(null=True)
+    kind = TextField()
+    value = TextField()
+    opened_at = DoubleField(index=True)
+    first_seen_at = DoubleField()
+    last_seen_at = DoubleField(index=True)
+    closed_at = DoubleField(null=True)
+    late = BooleanField()
+    chronic = BooleanField()
+    merged_into = TextField(null=True)
+    report_count = BigIntegerField()
+    return_count = IntegerField()
+    announced_members = IntegerField()
+
+    class Meta:
+        """Found by what the agents share."""
+
+        table_name = "incident"
+        indexes = ((("organization_id", "kind", "value", "last_seen_at"), False),)
+
+
+class IncidentMemberTable(Table):
+    """An agent of an incident; `actionable` if the responder may act for it."""
+
+    incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
+    agent_id = TextField()
+    actionable = BooleanField()
+
+    class Meta:
+        """Each agent once in each incident."""
+
+        table_name = "incident_member"
+        primary_key = CompositeKey("incident", "agent_id")
+
+
+class IncidentResponseTable(Table):
+    """What became of an incident's response, and how fast it was in force (seconds since the first report)."""
+
+    incident_id = TextField(primary_key=True)
+    state = TextField(index=True)
+    reason = TextField()
+    at = DoubleField()
+    organization_wide = BooleanField()
+    granted_at = DoubleField(null=True)
+    made_by = TextField(default="[]")
+    approval_expires_at = DoubleField(null=True)
+    approved_by = TextField(null=True)
+    immunity = TextField(null=True)
+
+    class Meta:
+        """One row for each incident that was responded to."""
+
+        table_name = "incident_response"
+
+
+class EmergencyEntryTable(Table):
+    """A live emergency entry: a block in an agent's own policy, or in an organization's blocklist."""
+
+    id = TextField(primary_key=True)
+    scope = TextField()
+    target = TextField()
+    kind = TextField()
+    value = TextField()
+    organization_id = TextField()
+    site = TextField(null=True)
+    reason = TextField()
+    incident_id = TextField(index=True)
+    created_at = DoubleField()
+    expires_at = DoubleField()
+
+    class Meta:
+        """A row goes when its entry does."""
+
+        table_name = "emergency_entry"
 
 
 class PolicyRevisionTable(Table):
@@ -231,8 +356,13 @@ ALL = (
     AgentTable,
     AgentHistoryTable,
     ThreatTable,
+    ThreatCountTable,
     StoredIdTable,
     AgentPolicyTable,
+    IncidentTable,
+    IncidentMemberTable,
+    IncidentResponseTable,
+    EmergencyEntryTable,
     PolicyRevisionTable,
     TokenTable,
     DeadLetterTable,

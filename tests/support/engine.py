@@ -66,8 +66,9 @@ class Bench:
         migrate(self.database, path)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
-        self.fleet.restore(self.store.load())
+        self.changed = self.fleet.restore(self.store.load(), self.store.archive.live(self.wall), self.wall)
         self.engine = Engine(self.fleet, self.store, self.courier, self.acknowledged.extend, self.cut_off.append)
+        self.engine.recall(self.now)
         self.engine.opened_http(self.now)
         self.engine.connected(self.now, fresh=False)
 

@@ -39,18 +39,25 @@ def free_port() -> int:
 class Panguard:
     """One `panguard` process; its standard output is kept, its standard error goes to a file."""
 
-    def __init__(self, log: Path, *words: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
         self.log = log
         self.lines: list[str] = []
-        self._error = log.open("ab")
-        self.process = subprocess.Popen(  # noqa: S603 -- our own command, no shell
-            [sys.executable, "-m", "panguard", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._error,
-            env={**os.environ, **PACE, **(environment or {})},
-            start_new_session=True,
-        )
+        with log.open("ab") as error:
+            self.process = subprocess.Popen(  # noqa: S603 -- our own command, no shell
+                [sys.executable, "-m", "panguard", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=error,
+                env={**os.environ, **PACE, **(environment or {})},
+                cwd=directory,
+                start_new_session=True,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -87,7 +94,6 @@ class Panguard:
             self.process.kill()
             code = self.process.wait(15)
         self._reader.join(5)
-        self._error.close()
         return code
 
 

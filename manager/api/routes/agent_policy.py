@@ -1,14 +1,19 @@
 """An agent's effective policy, as agents poll it (lifecycle page, phase 4): the new one, or 304."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from manager.api.auth import AdminOrOwn
+from manager.api.auth import AdminOrOwn, Identified
 from manager.api.described import answer
 from manager.api.envelope import ok
+from manager.api.legacy_policy import legacy_superset
 from manager.api.services import WithServices
+from manager.domain.policies import GLOBAL
 from manager.engine.commands import AgentPolicy, ReadPolicy
+from manager.engine.legacy_commands import PollPolicy
+from schemas.presence import Count
 
 router = APIRouter(tags=["policies"])
 
@@ -16,43 +21,54 @@ _ANSWERS = {
     **answer("The effective policy; its version is the ETag, too."),
     304: {"description": "The agent has the newest version."},
 }
-_Version = Annotated[int | None, Query(ge=0, description="the version that the agent has")]
-_VersionHeader = Annotated[int | None, Header(alias="X-Policy-Version", ge=0)]
+_RULES = answer("The Sigma rules in force, at the top level too.", rules={"type": "array", "items": {"type": "string"}})
+_Version = Annotated[Count | None, Query(description="the version that the agent has")]
+_VersionHeader = Annotated[Count | None, Header(alias="X-Policy-Version")]
 _Match = Annotated[str | None, Header(alias="If-None-Match", max_length=1024)]
+_TAG = re.compile(r'(?:W/)?"?([0-9]{1,16})"?')
 
 
 @router.get("/api/policy/agent/{agent_id}", responses=_ANSWERS)
 async def poll_policy(
+    *,
     agent_id: str,
     services: WithServices,
-    _caller: AdminOrOwn,
+    caller: AdminOrOwn,
     version: _Version = None,
     x_policy_version: _VersionHeader = None,
     if_none_match: _Match = None,
 ) -> Response:
-    """The agent's policy, unless it has it: the query counts before `If-None-Match`, and that before the header."""
-    policy: AgentPolicy = await services.door.submit(ReadPolicy(agent_id))
+    """The agent's policy, unless it has it: the query counts before `If-None-Match`, and that before the header.
+
+    That an agent asks is a sign of life, and the version that it names is what it has in force.
+    """
+    versions = _versions(version, if_none_match, x_policy_version)
+    request = ReadPolicy(agent_id) if caller.is_admin else PollPolicy(agent_id, versions)
+    policy: AgentPolicy = await services.door.submit(request)
     headers = {"ETag": f'"{policy.version}"', "Cache-Control": "no-cache"}
-    if _is_current(policy.version, version, if_none_match, x_policy_version):
+    if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
         return Response(status_code=304, headers=headers)
-    return ok(_legacy_superset(policy), headers=headers)
+    return ok(legacy_superset(policy), headers=headers)
 
 
-def _is_current(version: int, asked: int | None, match: str | None, header: int | None) -> bool:
+def _versions(asked: int | None, match: str | None, header: int | None) -> tuple[int, ...]:
+    """Return the versions that a caller says it has."""
     if asked is not None:
-        return asked == version
+        return (asked,)
     if match is not None:
-        tags = {tag.strip().removeprefix("W/").strip('"') for tag in match.split(",")}
-        return "*" in tags or str(version) in tags
-    return header == version
+        found = (_TAG.fullmatch(tag.strip()) for tag in match.split(","))
+        return tuple(int(tag[1]) for tag in found if tag)
+    return () if header is None else (header,)
 
 
-def _legacy_superset(policy: AgentPolicy) -> dict[str, object]:
-    """Return the document with the names that earlier guards read beside its own."""
-    return {
-        **policy.document,
-        "policyId": f"pol-{policy.digest[:16]}",
-        "policyVersion": policy.version,
-        "version": policy.version,
-        "appliedAt": policy.document["updatedAt"],
-    }
+@router.get("/api/rules/latest", responses=_RULES)
+async def latest_rules(services: WithServices, caller: Identified) -> Response:
+    """The detection rules that older guards pull: those of the agent's own policy, or the whole fleet's."""
+    if caller.agent_id is None:
+        found = await services.read(services.queries.policy_document, GLOBAL)
+        document = (found or {}).get("document") or {}
+    else:
+        policy: AgentPolicy = await services.door.submit(ReadPolicy(caller.agent_id))
+        document = dict(policy.document)
+    rules = document.get("detection", {}).get("sigma", [])
+    return ok({"rules": rules}, rules=rules)

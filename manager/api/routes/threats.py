@@ -1,15 +1,14 @@
 """Threats that the fleet reported."""
 
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import AwareDatetime
 
 from manager.api.auth import Admin
-from manager.api.described import page_of
-from manager.api.envelope import page
-from manager.api.parameters import Cursor, Limit, Organization
+from manager.api.described import answer, page_of, record
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit, Organization, epoch
 from manager.api.services import WithServices
 from schemas.identifiers import AgentId
 from schemas.threats import Severity
@@ -37,7 +36,7 @@ async def list_threats(
     """Threats, the last stored first; those of removed agents too."""
     found = await services.read(
         services.queries.threats,
-        since=None if since is None else _epoch(since),
+        since=epoch(since),
         severity=severity,
         type_=type_,
         organization_id=organization_id,
@@ -48,6 +47,22 @@ async def list_threats(
     return page(*found)
 
 
-def _epoch(moment: datetime) -> float:
-    """Return seconds since 1970; subtraction, because the platform's own conversion ends at the year 9999."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+Period = Literal["1h", "6h", "24h", "7d", "30d"]
+
+_SUMMARY = answer(
+    "Counts, and what stood out.",
+    record(
+        total="integer", bySeverity="object", byType="object", topAgents="array", topSourceIps="array",
+        totalThreats="integer", criticalCount="integer", highCount="integer", suspiciousCount="integer",
+        uniqueAttackers="integer", affectedAgents="integer", correlatedGroups="integer",
+    ),
+)  # fmt: skip
+
+
+@router.get("/api/threats/summary", responses=_SUMMARY)
+async def threat_summary(
+    services: WithServices, _caller: Admin, period: Period = "24h", organization_id: Organization = None
+) -> Response:
+    """What threatened the fleet, or one organization, within a period that ends now."""
+    query = services.queries.threat_summary
+    return ok(await services.read(query, now=services.clock(), period=period, organization_id=organization_id))

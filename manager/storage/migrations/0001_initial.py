@@ -141,7 +141,7 @@ def up(_migrator: SchemaMigrator, db: Database) -> None:
     db.create_tables([PolicyRevisionTable])
 
     class StoredIdTable(Model):
-        agent = ForeignKeyField(AgentTable, column_name="agent_number")
+        agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
         threat_id = TextField()
         digest = BlobField()
         received_at = DoubleField(index=True)
@@ -150,13 +150,13 @@ def up(_migrator: SchemaMigrator, db: Database) -> None:
             database = db
             table_name = "stored_id"
             primary_key = False
-            indexes = ((("agent", "threat_id"), True),)
+            indexes = ((("threat_id", "agent"), True),)
 
     db.create_tables([StoredIdTable])
 
     class ThreatTable(Model):
         sequence = BigAutoField()
-        agent = ForeignKeyField(AgentTable, column_name="agent_number")
+        agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
         threat_id = TextField()
         digest = BlobField()
         event_time = DoubleField()
@@ -173,7 +173,7 @@ def up(_migrator: SchemaMigrator, db: Database) -> None:
         class Meta:
             database = db
             table_name = "threat"
-            indexes = ((("agent", "threat_id"), True),)
+            indexes = ((("threat_id", "agent"), True),)
 
     db.create_tables([ThreatTable])
 

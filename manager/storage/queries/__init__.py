@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from peewee import Database
 
 from manager.domain.policies import Scope
-from manager.storage.queries import agents, dead_letters, overview, policies, threats, tokens
+from manager.storage.queries import (
+    agents,
+    blocks,
+    dead_letters,
+    incidents,
+    overview,
+    policies,
+    summary,
+    threats,
+    tokens,
+)
 from manager.storage.queries.reader import Page, Reader, Record
 
 
@@ -73,6 +83,14 @@ class StoreQueries:
         wanted = threats.ThreatFilter(since, severity, type_, organization_id, agent_id)
         return threats.page(self._reader, wanted, limit, cursor)
 
+    def threat_summary(self, *, now: float, period: str, organization_id: str | None = None) -> Record:
+        """Return what threatened the fleet, or one organization, within one of `summary.PERIODS` that ends now."""
+        return summary.threat_summary(self._reader, now, period, organization_id)
+
+    def active_policy(self) -> Record | None:
+        """Return the fleet's policy as earlier admin tools know it, or None if there is none."""
+        return policies.active(self._reader)
+
     def policy_document(self, scope: Scope) -> Record | None:
         """Return what was last set for a scope, with its revision; None if nothing ever was."""
         return policies.newest(self._reader, scope)
@@ -80,6 +98,54 @@ class StoreQueries:
     def policy_history(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return every change of the fleet's policies, newest first."""
         return policies.history(self._reader, limit, cursor)
+
+    def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
+        """Return the documents that scopes have now, the last set first."""
+        return policies.current(self._reader, limit, cursor)
+
+    def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
+        """Return what differs between the documents of two revisions; NotFound if there is no such one yet."""
+        return policies.compared(self._reader, before, after)
+
+    def hostnames(self, agent_ids: Sequence[str]) -> dict[str, str]:
+        """Return the hostnames of agents."""
+        return agents.hostnames(self._reader, agent_ids)
+
+    def incidents(
+        self,
+        *,
+        is_open: bool | None = None,
+        kind: str | None = None,
+        organization_id: str | None = None,
+        response: str | None = None,
+        chronic: bool | None = None,
+        merged: bool | None = None,
+        since: float | None = None,
+        limit: int,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return incidents, the last opened first; `since` is when they opened."""
+        wanted = incidents.IncidentFilter(is_open, kind, organization_id, response, chronic, merged, since)
+        return incidents.page(self._reader, wanted, limit, cursor)
+
+    def incident(self, incident_id: str) -> Record | None:
+        """Return one incident with its members and entries, or None if none such is kept."""
+        return incidents.one(self._reader, incident_id)
+
+    def blocks(
+        self,
+        *,
+        after: float,
+        kind: str | None = None,
+        organization_id: str | None = None,
+        target: str | None = None,
+        incident_id: str | None = None,
+        limit: int,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return what incidents have put in force beyond a time, newest first."""
+        wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id)
+        return blocks.page(self._reader, wanted, limit, cursor)
 
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return the enrollment tokens without what proves them, newest first."""

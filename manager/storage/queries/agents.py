@@ -1,6 +1,7 @@
 """Agents as the API shows them: identity, state, vitals, and what is in force beside what should be."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from peewee import JOIN, Expression, fn
@@ -46,6 +47,12 @@ def one(reader: Reader, agent_id: str) -> Record | None:
     return None if row is None else record_of(row)
 
 
+def hostnames(reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:
+    """Return the hostnames of agents, removed ones too."""
+    query = AgentTable.select(AgentTable.agent_id, AgentTable.hostname).where(AgentTable.agent_id.in_(list(agent_ids)))
+    return {row["agent_id"]: row["hostname"] for row in reader.rows(query)}
+
+
 def counts(reader: Reader) -> dict[str, int]:
     """Return the number of agents in each state, and of all as `total`."""
     query = AgentTable.select(AgentTable.state, fn.COUNT(AgentTable.number).alias("agents")).where(_LIVING)
@@ -63,7 +70,7 @@ def selection() -> Query:
         agent.state_since, agent.reason, agent.session, agent.last_heartbeat, agent.cpu, agent.memory, agent.uptime,
         agent.mode, agent.events_processed, agent.events_total, agent.threats_detected, agent.actions_executed,
         agent.outbox_size, agent.outbox_dropped, agent.policy_version, agent.policy_digest, agent.policy_state,
-        agent.policy_error, agent.policy_applied_at, policy.version.alias("active_version"),
+        agent.policy_error, agent.policy_applied_at, agent.blocklist_sequence, policy.version.alias("active_version"),
         policy.digest.alias("active_digest"), policy.published.alias("active_published"),
     ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number))  # fmt: skip
 
@@ -119,6 +126,7 @@ def _policy(row: Record) -> Record:
         "policyState": row["policy_state"],
         "policyError": row["policy_error"],
         "policyAppliedAt": moment(row["policy_applied_at"]),
+        "blocklistSequence": row["blocklist_sequence"],
         "activePolicyVersion": row["active_version"],
         "policyCurrent": row["active_digest"] is not None
         and (row["policy_version"], row["policy_digest"]) == (row["active_version"], row["active_digest"]),

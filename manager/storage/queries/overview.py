@@ -3,16 +3,14 @@
 from peewee import JOIN, Case, fn
 
 from manager.domain.agent import State
-from manager.storage.queries import agents, policies
-from manager.storage.queries.reader import Query, Reader, Record, moment
-from manager.storage.tables import AgentPolicyTable, AgentTable, ThreatTable
+from manager.storage.queries import agents, policies, summary
+from manager.storage.queries.reader import Reader, Record, moment
+from manager.storage.tables import AgentPolicyTable, AgentTable
 
 AGENTS_SHOWN = 200
 TYPES_SHOWN = 10
 DAY = 86_400.0
 WEEK = 7 * DAY
-
-_SEVERITIES = ("critical", "high", "medium", "low")
 
 
 def overview(reader: Reader, now: float) -> Record:
@@ -23,9 +21,9 @@ def overview(reader: Reader, now: float) -> Record:
         "onlineAgents": by_state[State.ONLINE],
         "staleAgents": by_state[State.STALE],
         "offlineAgents": by_state[State.OFFLINE],
-        "agents": [agents.record_of(row) for row in reader.rows(_unwell_first())],
+        "agents": _unwell_first(reader),
         "threatSummary": _threat_summary(reader, now),
-        "topThreats": _top_types(reader, now - DAY),
+        "topThreats": summary.by_type(reader, now - DAY, None)[:TYPES_SHOWN],
         "activePolicyVersion": policies.revision(reader),
         "policyCurrentAgents": _with_current_policy(reader),
         "agentsByOs": _by_system(reader),
@@ -33,44 +31,24 @@ def overview(reader: Reader, now: float) -> Record:
     }
 
 
-def _unwell_first() -> Query:
+def _unwell_first(reader: Reader) -> list[Record]:
+    """Return the agents shown: numbers first, so that no record is read of those that are not."""
     order = Case(AgentTable.state, ((State.STALE.value, 0), (State.OFFLINE.value, 1)), 2)
-    living = agents.selection().where(AgentTable.removed_at.is_null())
-    return living.order_by(order, AgentTable.state_since.desc(), AgentTable.number).limit(AGENTS_SHOWN)
+    query = AgentTable.select(AgentTable.number).where(AgentTable.removed_at.is_null())
+    query = query.order_by(order, AgentTable.state_since.desc(), AgentTable.number).limit(AGENTS_SHOWN)
+    numbers = [row["number"] for row in reader.rows(query)]
+    shown = {row["number"]: row for row in reader.rows(agents.selection().where(AgentTable.number.in_(numbers)))}
+    return [agents.record_of(shown[number]) for number in numbers if number in shown]
 
 
 def _threat_summary(reader: Reader, now: float) -> Record:
     """Count threats by event time: the last day and week by severity, and the last day's flat counts."""
-    today = _by_severity(reader, now - DAY)
-    sources = ThreatTable.select(
-        fn.COUNT(fn.DISTINCT(ThreatTable.source_ip)).alias("attackers"),
-        fn.COUNT(fn.DISTINCT(ThreatTable.agent)).alias("affected"),
-    ).where(ThreatTable.event_time >= now - DAY)
-    distinct = reader.rows(sources)[0]
+    day = summary.by_severity(reader, now - DAY, None)
     return {
-        "last24h": today,
-        "last7d": _by_severity(reader, now - WEEK),
-        "totalThreats": today["total"],
-        "criticalCount": today["critical"],
-        "highCount": today["high"],
-        "suspiciousCount": today["medium"] + today["low"],
-        "uniqueAttackers": distinct["attackers"],
-        "affectedAgents": distinct["affected"],
+        "last24h": day,
+        "last7d": summary.by_severity(reader, now - WEEK, None),
+        **summary.flat_counts(reader, now - DAY, day, None),
     }
-
-
-def _by_severity(reader: Reader, since: float) -> dict[str, int]:
-    query = ThreatTable.select(ThreatTable.severity, fn.COUNT(ThreatTable.sequence).alias("threats"))
-    query = query.where(ThreatTable.event_time >= since).group_by(ThreatTable.severity)
-    found = {row["severity"]: row["threats"] for row in reader.rows(query)}
-    counted = {severity: found.get(severity, 0) for severity in _SEVERITIES}
-    return {"total": sum(counted.values()), **counted}
-
-
-def _top_types(reader: Reader, since: float) -> list[Record]:
-    count = fn.COUNT(ThreatTable.sequence)
-    query = ThreatTable.select(ThreatTable.type, count.alias("count")).where(ThreatTable.event_time >= since)
-    return reader.rows(query.group_by(ThreatTable.type).order_by(count.desc(), ThreatTable.type).limit(TYPES_SHOWN))
 
 
 def _with_current_policy(reader: Reader) -> int:

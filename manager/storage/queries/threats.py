@@ -76,6 +76,11 @@ def record_of(row: Record) -> Record:
     }
 
 
+def evidence_of(document: str) -> Record:
+    """Return the evidence of a stored report."""
+    return dict(_report(document)["threat"].get("evidence") or {})
+
+
 def _report(document: str) -> Record:
     """Read a stored report. Evidence is free-form: a number that JSON cannot carry on becomes null."""
     report: Any = json.loads(document, parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)

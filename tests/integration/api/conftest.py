@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from tests.integration.api.served import Served
+from tests.integration.api.terminal import Terminal
 
 
 @pytest.fixture
@@ -19,3 +20,8 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def admin(served: Served) -> Iterator[httpx2.Client]:
     with served.client() as client:
         yield client
+
+
+@pytest.fixture
+def terminal(served: Served) -> Terminal:
+    return Terminal(served)

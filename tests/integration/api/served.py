@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import httpx2
 from manager.api.app import create_app
 from manager.api.credentials import Credentials
 from manager.api.door import ANSWER_WITHIN, EngineDoor
+from manager.api.peers import Peers
 from manager.api.server import ApiServer
 from manager.api.services import Services
 from manager.storage.connection import open_reader
@@ -21,10 +23,37 @@ from tests.support.simulated import SimulatedAgent
 ADMIN_TOKEN = "the-admins-own-token"
 
 
+HOST = {"os": "Debian 12", "arch": "x64", "version": "1.4.2"}
+LOOPBACK = Peers(trusted=["127.0.0.0/8"])
+
+
+@dataclass
+class LegacyAgent:
+    """An agent that speaks HTTP, as the earlier clients do."""
+
+    agent_id: str
+    client: httpx2.Client
+    told: dict[str, Any]
+
+    def heartbeat(self, **members: Any) -> httpx2.Response:
+        """Send a heartbeat."""
+        return self.client.post(f"/api/agents/{self.agent_id}/heartbeat", json=members)
+
+    def events(self, body: Any) -> httpx2.Response:
+        """Report threats."""
+        return self.client.post(f"/api/agents/{self.agent_id}/events", json=body)
+
+    def poll(self, **params: Any) -> httpx2.Response:
+        """Ask for the policy."""
+        return self.client.get(f"/api/policy/agent/{self.agent_id}", params=params)
+
+
 class Served:
     """A bench whose engine runs in a thread of its own, and the HTTP door in front of it."""
 
-    def __init__(self, directory: Path, answer_within: float = ANSWER_WITHIN, queries: Any = None) -> None:
+    def __init__(
+        self, directory: Path, answer_within: float = ANSWER_WITHIN, queries: Any = None, **options: Any
+    ) -> None:
         self._bench = Bench(directory)
         self._turn = threading.Lock()
         self._woken = threading.Event()
@@ -34,13 +63,16 @@ class Served:
         services = Services(
             door=EngineDoor(self._bench.engine.inbox.submit, self._woken.set, answer_within),
             queries=queries or StoreQueries(self._reader),
-            credentials=Credentials(ADMIN_TOKEN, self._bench.fleet.registry.bearer),
+            credentials=Credentials(ADMIN_TOKEN, self._bench.fleet.registry.bearer, self._bench.fleet.tokens.get),
             clock=lambda: self._bench.wall,
             version="1.2.3",
             started_at=self._bench.wall,
             not_ready=lambda: self.not_ready,
+            **options,
         )
-        self.server = ApiServer(create_app(services), "127.0.0.1", 0)
+        self.services = services
+        self._bench.engine.listeners.append(services.stream.publish)
+        self.server = ApiServer(create_app(services), "127.0.0.1", 0, stopping=services.stream.close)
         self._thread = threading.Thread(target=self._work, name="engine")
 
     @property
@@ -70,6 +102,14 @@ class Served:
         """Return an agent that registered over MQTT."""
         with self.bench() as bench:
             return bench.enroll(hostname, **members)
+
+    def join(self, hostname: str = "srv-01", token: str | None = ADMIN_TOKEN, **members: Any) -> "LegacyAgent":
+        """Return an agent that registered over HTTP."""
+        with self.client(token) as client:
+            answer = client.post("/api/agents/register", json={**HOST, "hostname": hostname, **members})
+        assert answer.status_code == 201, answer.text
+        told = answer.json()
+        return LegacyAgent(told["agentId"], self.client(told["token"]), told)
 
     def client(self, token: str | None = ADMIN_TOKEN) -> httpx2.Client:
         """Return a client with a token, the admin's unless another is named."""

@@ -72,7 +72,7 @@ def test_the_observers_password_is_checked(running: tuple[Path, str], tmp_path: 
 
 def test_a_manager_beyond_loopback_wants_to_be_told_so(tmp_path: Path) -> None:
     """Without --insecure it does not start, and says what to do."""
-    result = _run("start", "--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0")  # noqa: S104 -- it is refused
+    result = _run("start", "--data-dir", str(tmp_path / "data"), "--host", "0.0.0.0")
     assert result.returncode == ExitCode.FAILURE
     assert "--insecure" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import count
+from math import inf, nextafter
 
 import pytest
 
@@ -68,6 +69,38 @@ def test_two_agents_within_300_seconds_are_an_incident(kind: str) -> None:
     assert far.observe(report("b", 300.001, **{kind: KINDS[kind]})) == []
 
 
+def test_the_bounds_forgive_what_floats_do() -> None:
+    """An event time that a sum of floats put a step beyond 300 s is 300 s after all, and such a receipt is on time."""
+    step = nextafter(NOW + 300, inf)
+    exact = correlator()
+    exact.observe(Report("a", "acme", None, "1", NOW, NOW, source_ip=ATTACKER))
+    (opened,) = exact.observe(Report("b", "acme", None, "2", step, step, source_ip=ATTACKER))
+    assert opened.incident.report_count == 2
+    (grew,) = exact.observe(Report("c", "acme", None, "3", NOW, step, source_ip=ATTACKER))
+    assert (grew.incident.late, grew.actionable) == (False, ("c",))
+
+
+def test_members_are_all_agents_of_the_run_also_those_of_long_ago() -> None:
+    """With three agents needed, one whose reports lie far outside the window is a member, without asking the store."""
+    lasting = correlator(CorrelatorSettings(source_ip_agents=3))
+    lasting.observe(report("a", 0))
+    for at in range(250, 2_001, 250):
+        assert lasting.observe(report("b", at)) == []
+    assert lasting.observe(report("c", 2_000)) == []
+    (opened,) = lasting.observe(report("d", 2_001))
+    assert opened.actionable == ("a", "b", "c", "d")
+    assert opened.incident.report_count == 11
+
+
+def test_a_backlog_costs_one_look_into_the_store() -> None:
+    """The first of many late reports is matched by a query; those after it find what it found, for 600 s."""
+    patient = correlator(history=NoHistory())
+    for number in range(500):
+        patient.observe(report("a", number * 7.0, after=7_200 - number * 6.0))
+        patient.expire(NOW + 7_200 + number)
+    assert patient.recalls == 1
+
+
 def test_one_agent_is_no_incident() -> None:
     """However often one agent reports, it is alone."""
     alone = correlator()
@@ -98,8 +131,8 @@ def test_an_incident_closes_600_seconds_after_its_last_report() -> None:
     closing = correlator()
     closing.observe(report("a", 0))
     incident = closing.observe(report("b", 10))[0].incident
-    assert closing.expire(round(NOW + 610, 3)) == []
-    assert kinds(closing.expire(round(NOW + 610.002, 3))) == [ChangeKind.CLOSED]
+    assert closing.expire(nextafter(NOW + 610, inf)) == []
+    assert kinds(closing.expire(round(NOW + 610.001, 3))) == [ChangeKind.CLOSED]
     assert incident.closed_at == pytest.approx(NOW + 610)
     assert list(closing.open_incidents()) == []
 
@@ -127,6 +160,17 @@ def test_a_bridge_merges_into_the_older_incident() -> None:
     assert (merged.incident.id, merged.absorbed.id, merged.absorbed.merged_into) == ("i-1", "i-2", "i-1")
     assert set(merged.incident.agent_ids) == {"a", "b", "c", "d", "e"}
     assert [incident.id for incident in bridging.open_incidents()] == ["i-1"]
+
+
+def test_a_merged_incident_has_been_open_since_the_first_of_both_opened() -> None:
+    """The run that began earlier may have been opened later, by late reports."""
+    bridging = correlator(history=NoHistory())
+    for agent, at, after in (("c", 400, 0), ("d", 400, 0), ("a", 0, 410), ("b", 0, 410)):
+        bridging.observe(report(agent, at, after=after))
+    (merged,) = bridging.observe(report("e", 200, after=220))
+    assert merged.absorbed is not None
+    assert (merged.incident.id, merged.absorbed.id) == ("i-2", "i-1")
+    assert merged.incident.opened_at == NOW + 400
 
 
 def test_a_late_report_joins_and_nobody_may_act_for_it() -> None:
@@ -160,6 +204,17 @@ def test_reports_by_unknown_clocks_show_and_do_not_count() -> None:
     assert [each.actionable for each in doubtful.observe(report("a", 2))] == [()]
     (joined,) = doubtful.observe(report("b", 3))
     assert (joined.kind, joined.actionable) == (ChangeKind.JOINED, ("a", "b"))
+
+
+def test_an_agent_known_long_since_can_make_another_actionable() -> None:
+    """A run of reports that count, begun beyond a doubtful one, is completed by a member: both ends are acted for."""
+    known = correlator()
+    known.observe(report("a", 0))
+    known.observe(report("b", 0))
+    known.observe(report("a", 250, trusted=False))
+    assert [each.actionable for each in known.observe(report("c", 400))] == [()]
+    (joined,) = known.observe(report("a", 500))
+    assert (joined.kind, joined.actionable) == (ChangeKind.JOINED, ("c",))
 
 
 def test_400_hosts_with_one_technique_each_hour_are_one_chronic_incident() -> None:

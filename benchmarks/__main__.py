@@ -1,0 +1,25 @@
+"""`make bench`: everything that is measured, one table after the other, each beside its own limit."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+PARTS = ("ingest", "correlator", "immunity", "http", "queries")
+"""The modules of this folder that measure something, in the order in which they run."""
+
+
+def main() -> int:
+    """Run every part in a process of its own; return how many failed."""
+    words = sys.argv[1:]
+    failed = 0
+    for part in PARTS:
+        if find_spec(f"benchmarks.{part}") is None:
+            continue
+        print(f"\n== {part} ==", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{part}", *words]
+        failed += subprocess.run(command, check=False).returncode != 0  # noqa: S603 -- our own modules, no shell
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""The manager under test: the product's own, in a process of its own, with a fleet enrolled before it starts."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import structlog
+
+from benchmarks.load import Counter, Sender
+from manager.data_directory import DataDirectory
+from manager.domain.agent import Agent, Door, Host
+from manager.domain.event_time import ClockOffset
+from manager.domain.policies import Policies
+from manager.engine.batch import Changes
+from manager.engine.credentials import credential_of
+from manager.runtime import Manager
+from manager.settings import Settings
+from manager.storage import tables
+from manager.storage.connection import open_store
+from manager.storage.migrate import migrate
+from manager.storage.store import PeeweeStore
+from schemas.keys import AgentKeys, ManagerKeyring, new_secret
+
+_LOOK = 0.005
+"""Seconds between two looks at the manager's counters."""
+
+_PATIENCE = 60.0
+
+
+def enroll(path: Path, count: int) -> list[Sender]:
+    """Write a fleet into the store of a data directory, as its registrations would have; return its agents."""
+    now, senders, policies = time.time(), [], Policies()
+    with DataDirectory(path) as directory:
+        database = open_store(directory.store)
+        tables.database.initialize(database)
+        migrate(database, directory.store)
+        agents = {}
+        for number in range(1, count + 1):
+            secret = new_secret()
+            agent = _agent(number, secret, now)
+            agents[agent.agent_id] = agent
+            keys, policy = AgentKeys.derive(secret), policies.enter(agent.agent_id, agent.organization_id, now)
+            senders.append(
+                Sender(agent.agent_id, keys.mqtt_password, keys.mac_key, 1, policy.version, policy.resolved.digest)
+            )
+        PeeweeStore(database, ManagerKeyring(directory.seed()).store_key).commit(Changes(agents=agents))
+        database.close()
+    return senders
+
+
+def _agent(number: int, secret: bytes, now: float) -> Agent:
+    return Agent(
+        number=number,
+        agent_id=f"ag-{number:016x}",
+        organization_id="default",
+        host=Host(f"host-{number}", "Debian 12", "x64", "1.0"),
+        credential=credential_of(secret),
+        token_id=None,
+        door=Door.MQTT,
+        registered_at=now,
+        session=1,
+        clock=ClockOffset(0.0, now, 1),
+    )
+
+
+class RunningManager:
+    """What a benchmark sees of the manager's process.
+
+    Args:
+        port: where the broker is that it is connected to.
+        process: the manager, for its CPU time.
+        ask: has the manager's process report a counter from zero in a shared number.
+    """
+
+    def __init__(self, port: int, process: psutil.Process, ask: Callable[[str], None]) -> None:
+        self.port = port
+        self.watch = ask
+        self._process = process
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the manager has taken."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+
+@contextmanager
+def running(path: Path, broker: str, handled: Counter) -> Iterator[RunningManager]:
+    """Run a manager on a data directory and a broker (`embedded`, or a URL); it counts in `handled`.
+
+    Raises:
+        RuntimeError: it did not come up.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(path, broker, handled, there))
+    process.start()
+    there.close()
+    try:
+        if not here.poll(_PATIENCE) or process.pid is None:
+            raise RuntimeError("the manager did not come up")
+        mqtt = here.recv()
+
+        def ask(counter: str) -> None:
+            here.send(counter)
+            here.recv()
+
+        yield RunningManager(int(urlsplit(mqtt).port or 0), psutil.Process(process.pid), ask)
+    finally:
+        process.terminate()
+        process.join(_PATIENCE)
+        process.kill()
+        here.close()
+
+
+def _serve(path: Path, broker: str, handled: Counter, pipe: Connection) -> None:
+    """Run the manager in this process's main thread, and look at its counters from another."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    settings = Settings(
+        data_dir=path, broker=broker, port=0, mqtt_port=0, agent_messages=1e9, agent_bytes=1e12, stale_after=3600
+    )
+    with ExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(path))
+        manager = Manager(settings, directory, stack)
+        threading.Thread(target=_count, args=(manager.engine.fleet.counters, handled, pipe), daemon=True).start()
+        manager.serve(lambda _http, mqtt: pipe.send(mqtt))
+
+
+def _count(counters: dict[str, int], handled: Counter, pipe: Connection) -> None:
+    name, base = "", 0
+    try:
+        while True:
+            if pipe.poll(_LOOK):
+                name = pipe.recv()
+                base = counters.get(name, 0)
+                handled.value = 0
+                pipe.send(name)
+            elif name:
+                handled.value = counters.get(name, 0) - base
+    except EOFError:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def shared_counter() -> Any:
+    """Return a number that processes share."""
+    return multiprocessing.get_context("spawn").Value("Q", 0, lock=False)

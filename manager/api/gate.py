@@ -1,0 +1,69 @@
+"""The gate that every request passes: who asks, and whether it has asked too often (the contract, section 3)."""
+
+import math
+import time
+
+from starlette.types import Scope
+
+from manager.api.credentials import Caller, Credentials
+from manager.api.errors import TooManyRequests
+from manager.api.peers import Headers, Peers
+from manager.domain.rate_limit import RateLimit
+
+_BEARER = b"bearer "
+_UNLIMITED = ("/health", "/health/live", "/health/ready")
+_REGISTER = "/api/agents/register"
+
+
+class Gate:
+    """Identifies callers and counts their requests.
+
+    Args:
+        credentials: who a bearer is.
+        peers: where requests come from.
+        limit: requests a minute for each agent, and for each address without a valid credential; 0 for no limit.
+    """
+
+    def __init__(self, credentials: Credentials, peers: Peers, limit: int) -> None:
+        self._credentials = credentials
+        self._peers = peers
+        self._limit = RateLimit(limit) if limit else None
+
+    def admit(self, scope: Scope, headers: Headers) -> Caller | None:
+        """Return who asks, None if that is not known.
+
+        Raises:
+            TooManyRequests: this agent, or this address, has asked too often.
+        """
+        token = bearer(headers)
+        caller = self._credentials.identify(token) if token is not None else None
+        limit = self._limit
+        if limit is None or (caller is not None and caller.is_admin):
+            return caller
+        if caller is not None and caller.agent_id is not None:
+            identity = caller.agent_id
+        elif self._is_free(scope, headers, token):
+            return caller
+        else:
+            identity = self._peers.identity(self._peers.address(scope["client"], headers))
+        wait = limit.wait(identity, time.monotonic())
+        if wait:
+            raise TooManyRequests(limit.limit, max(1, math.ceil(wait)))
+        return caller
+
+    def _is_free(self, scope: Scope, headers: Headers, token: str | None) -> bool:
+        """Return whether a request without an identity of its own is free: health, and registrations let in by more."""
+        path = scope["path"]
+        if path != _REGISTER:
+            return path in _UNLIMITED
+        if token is None:
+            return self._peers.is_trusted(self._peers.address(scope["client"], headers))
+        return self._credentials.enrollment(token) is not None
+
+
+def bearer(headers: Headers) -> str | None:
+    """Return the token of a request's Authorization header; None if there is none, or none of that scheme."""
+    given = headers.get(b"authorization")
+    if given is None or given[:7].lower() != _BEARER:
+        return None
+    return given[7:].strip().decode("latin-1") or None

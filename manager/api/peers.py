@@ -1,0 +1,55 @@
+"""Where a request comes from: the peer's own address, or what a named proxy says of it."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Network
+
+from manager.domain.networks import NetworkSet, network_of
+
+Headers = Mapping[bytes, bytes]
+"""A request's headers by their names in lower case; of a repeated one the last."""
+
+_IPV6_SITE = 64
+
+
+class Peers:
+    """Tells addresses, and which of them are trusted.
+
+    Args:
+        trusted: the networks whose hosts may register without a token.
+        proxies: the networks of the proxies whose `X-Forwarded-For` is believed.
+    """
+
+    def __init__(self, trusted: Iterable[str] = (), proxies: Iterable[str] = ()) -> None:
+        self._trusted = NetworkSet(trusted)
+        self._proxies = NetworkSet(proxies)
+
+    def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
+        """Return the address that a request comes from, in its normal form."""
+        peer = client[0] if client else ""
+        if not self._proxies or not self._is_in(self._proxies, peer):
+            return peer
+        forwarded = headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        for hop in reversed([hop.strip() for hop in forwarded.split(",") if hop.strip()]):
+            if network_of(hop) is None:
+                return peer
+            if not self._is_in(self._proxies, hop):
+                return hop
+            peer = hop
+        return peer
+
+    def is_trusted(self, address: str) -> bool:
+        """Return whether hosts at this address may register without a token."""
+        return self._is_in(self._trusted, address)
+
+    @staticmethod
+    def identity(address: str) -> str:
+        """Return what requests from an address are counted under: an IPv6 host has its whole /64 to choose from."""
+        network = network_of(address)
+        if isinstance(network, IPv6Network):
+            return str(network.supernet(new_prefix=_IPV6_SITE))
+        return address if network is None else str(network.network_address)
+
+    @staticmethod
+    def _is_in(networks: NetworkSet, address: str) -> bool:
+        network = network_of(address)
+        return network is not None and networks.covers(network)

@@ -1,0 +1,98 @@
+"""The allowlist: what is never blocked and makes no incident, for everybody or for one organization."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AliasChoices, Field
+
+from manager.api.auth import Admin
+from manager.api.bodies import read_body
+from manager.api.described import answer, body_of, page_of, record
+from manager.api.envelope import ok, page
+from manager.api.parameters import Organization
+from manager.api.services import WithServices
+from manager.domain.allowances import MEMBERS, AllowanceKind
+from manager.domain.policies import GLOBAL, Scope
+from manager.engine.allowlist_actions import AllowlistChanged, ChangeAllowlist
+from schemas.identifiers import OrganizationId
+from schemas.model import WireModel
+from schemas.policy import ShortText
+
+router = APIRouter(tags=["policies"])
+
+
+class NewAllowance(WireModel):
+    """What shall stand on an allowlist; `kind` may be left out where the value says it by its looks."""
+
+    value: ShortText = Field(description="an address, a CIDR, a file hash, or with its kind a process")
+    kind: AllowanceKind | None = None
+    organization_id: OrganizationId | None = Field(
+        default=None,
+        validation_alias=AliasChoices("organizationId", "org_id"),
+        description="only for this organization",
+    )
+
+
+_CHANGED = record(
+    kind="string", value="string", scope="string", target="string?", revision="integer", changed="boolean",
+    agents="integer",
+)  # fmt: skip
+_Value = Annotated[str, Query(min_length=1, max_length=512, description="as it was put there")]
+_Kind = Annotated[AllowanceKind | None, Query(description="where the value does not say it by its looks")]
+
+
+@router.get("/api/allowlist", responses=page_of("Entries; with org_id those that count there, the global ones too."))
+async def list_allowances(services: WithServices, _caller: Admin, organization_id: Organization = None) -> Response:
+    """What stands on the allowlist of the fleet, or counts in an organization."""
+    entries = []
+    for scope in dict.fromkeys((GLOBAL, _scope(organization_id))):
+        newest = await services.read(services.queries.policy_document, scope)
+        section = ((newest or {}).get("document") or {}).get("allowlist") or {}
+        entries += [
+            {"kind": kind, "value": value, "scope": scope.kind, "target": scope.target or None}
+            for kind, member in MEMBERS.items()
+            for value in section.get(member, ())
+        ]
+    return page(entries, None)
+
+
+_ADDED = {**answer("It stands there now.", _CHANGED, 201), **answer("It stood there already.", _CHANGED)}
+
+
+@router.post("/api/allowlist", responses=_ADDED, status_code=201, openapi_extra=body_of("NewAllowance"))
+async def add_allowance(
+    request: Request, services: WithServices, caller: Admin, organization_id: Organization = None
+) -> Response:
+    """Put an entry on an allowlist. What is blocked and now allowed is withdrawn at once."""
+    wanted = await read_body(request, NewAllowance)
+    scope = _scope(wanted.organization_id or organization_id)
+    change = ChangeAllowlist(scope, wanted.kind, wanted.value, listed=True, author=caller.name)
+    done: AllowlistChanged = await services.door.submit(change)
+    return ok(_record(scope, done), 201 if done.policy.changed else 200)
+
+
+@router.delete("/api/allowlist", responses=answer("It stands there no more.", _CHANGED))
+async def remove_allowance(
+    services: WithServices, caller: Admin, value: _Value, kind: _Kind = None, organization_id: Organization = None
+) -> Response:
+    """Take an entry from an allowlist; 404 if it does not stand there."""
+    scope = _scope(organization_id)
+    change = ChangeAllowlist(scope, kind, value, listed=False, author=caller.name)
+    return ok(_record(scope, await services.door.submit(change)))
+
+
+def _scope(organization_id: str | None) -> Scope:
+    return GLOBAL if organization_id is None else Scope("organization", organization_id)
+
+
+def _record(scope: Scope, done: AllowlistChanged) -> dict[str, object]:
+    policy = done.policy
+    return {
+        "kind": done.kind,
+        "value": done.value,
+        "scope": scope.kind,
+        "target": scope.target or None,
+        "revision": policy.revision,
+        "changed": policy.changed,
+        "agents": policy.agents,
+    }

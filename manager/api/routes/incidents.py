@@ -1,0 +1,119 @@
+"""Incidents: what several agents share, what was done about it, and what people decide on it."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime
+
+from manager.api.auth import Admin
+from manager.api.described import Schema, answer, page_of
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit, Organization, epoch
+from manager.api.services import Services, WithServices
+from manager.domain.correlation import Kind
+from manager.domain.response import ResponseState
+from manager.engine.incident_commands import ApproveIncident, UndoIncident
+from manager.errors import NotFound
+
+router = APIRouter(tags=["incidents"])
+
+_Open = Annotated[bool | None, Query(alias="open", description="only open ones, or only closed ones")]
+_Response = Annotated[ResponseState | None, Query(description="only what was answered in this way")]
+_Chronic = Annotated[bool | None, Query(description="only chronic ones, or only others")]
+_Merged = Annotated[bool | None, Query(description="only those merged into others, or only others")]
+_Since = Annotated[AwareDatetime | None, Query(description="only what opened at this time or later")]
+
+_TEXT: Schema = {"type": "string"}
+_MAYBE: Schema = {"type": ["string", "null"]}
+_SECONDS: Schema = {"type": ["number", "null"]}
+_MEMBERS: dict[str, Schema] = {
+    "id": _TEXT,
+    "kind": {"enum": ["source_ip", "file_hash", "technique"]},
+    "value": _TEXT,
+    "organizationId": _TEXT,
+    "site": _MAYBE,
+    "agentIds": {"type": "array", "items": _TEXT},
+    "agentCount": {"type": "integer"},
+    "openedAt": _TEXT,
+    "firstSeenAt": _TEXT,
+    "lastSeenAt": _TEXT,
+    "closedAt": _MAYBE,
+    "late": {"type": "boolean"},
+    "chronic": {"type": "boolean"},
+    "mergedInto": _MAYBE,
+    "reportCount": {"type": "integer"},
+    "returnCount": {"type": "integer"},
+    "response": {"enum": [*(state.value for state in ResponseState), None]},
+    "responseReason": _MAYBE,
+    "respondedAt": _MAYBE,
+    "organizationWide": {"type": "boolean"},
+    "approvalExpiresAt": _MAYBE,
+    "approvedBy": _MAYBE,
+    "timeToImmunity": {
+        "type": "object",
+        "description": "seconds until this part of the targets, in percent, had the response in force",
+        "properties": {"50": _SECONDS, "95": _SECONDS, "100": _SECONDS},
+    },
+}
+_INCIDENT: Schema = {"type": "object", "required": list(_MEMBERS), "properties": _MEMBERS}
+_LISTED = "Incidents, the last opened first; one names at most 200 of its agents."
+
+
+@router.get("/api/incidents", responses=page_of(_LISTED))
+async def list_incidents(
+    *,
+    services: WithServices,
+    _caller: Admin,
+    is_open: _Open = None,
+    kind: Kind | None = None,
+    organization_id: Organization = None,
+    response: _Response = None,
+    chronic: _Chronic = None,
+    merged: _Merged = None,
+    since: _Since = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Incidents, the last opened first."""
+    found = await services.read(
+        services.queries.incidents,
+        is_open=is_open,
+        kind=kind,
+        organization_id=organization_id,
+        response=response,
+        chronic=chronic,
+        merged=merged,
+        since=epoch(since),
+        limit=limit,
+        cursor=cursor,
+    )
+    return page(*found)
+
+
+@router.get("/api/incidents/{incident_id}", responses=answer("The incident, its members and live entries.", _INCIDENT))
+async def show_incident(incident_id: str, services: WithServices, _caller: Admin) -> Response:
+    """One incident; of members and entries it shows at most 1,000."""
+    return ok(await _found(services, incident_id))
+
+
+@router.post("/api/incidents/{incident_id}/undo", responses=answer("The incident as it is now.", _INCIDENT))
+async def undo_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
+    """Take an incident's response away everywhere, and keep the incident from firing again."""
+    return await _decided(services, UndoIncident(incident_id, caller.name))
+
+
+@router.post("/api/incidents/{incident_id}/approve", responses=answer("The incident as it is now.", _INCIDENT))
+async def approve_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
+    """Let an incident respond that waits for approval; 409 if it does not wait."""
+    return await _decided(services, ApproveIncident(incident_id, caller.name))
+
+
+async def _decided(services: Services, request: UndoIncident | ApproveIncident) -> Response:
+    return ok(await _found(services, await services.door.submit(request)))
+
+
+async def _found(services: Services, incident_id: str) -> dict[str, Any]:
+    found = await services.read(services.queries.incident, incident_id)
+    if found is None:
+        raise NotFound(f"Incident {incident_id} not found")
+    return found

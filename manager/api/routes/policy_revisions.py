@@ -1,0 +1,130 @@
+"""The fleet's policies as a whole: which documents there are, what differs, going back, drift, publishing again."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from manager.api.auth import Admin
+from manager.api.bodies import read_body, read_document
+from manager.api.described import ANY_LIST, answer, body_of, page_of, record
+from manager.api.envelope import ok, page
+from manager.api.parameters import Cursor, Limit
+from manager.api.services import Services, WithServices
+from manager.domain.policies import GLOBAL, Scope
+from manager.engine.commands import PolicySet
+from manager.engine.incident_commands import Broadcast, Difference, Drift, Preview, ReadDrift, RollBack
+from manager.errors import Invalid, NotFound
+from schemas.identifiers import AgentId, OrganizationId
+from schemas.limits import BODY_LIMIT
+from schemas.model import WireModel, iso
+from schemas.policy import PolicyDocument, unknown_fields
+
+router = APIRouter(tags=["policies"])
+
+
+class GoBack(WireModel):
+    """Which revision's documents shall count again."""
+
+    revision: int = Field(ge=1, le=2**53)
+
+
+class Comparison(WireModel):
+    """Either two revisions (`from`, and `to` or the newest), or a scope and the document that it might get.
+
+    A document that is null or missing stands for taking the scope's own away.
+    """
+
+    from_: int | None = Field(default=None, alias="from", ge=1, le=2**53)
+    to: int | None = Field(default=None, ge=1, le=2**53)
+    scope: Literal["global", "organization", "agent"] | None = None
+    target: OrganizationId | None = None
+    document: PolicyDocument | None = None
+
+
+@router.get("/api/policies", responses=page_of("The documents that scopes have, the last set first."))
+async def list_documents(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """Which scopes have a document of their own, and what stands in it."""
+    return page(*await services.read(services.queries.policy_documents, limit=limit, cursor=cursor))
+
+
+_ROLLED_BACK = answer(
+    "The fleet's revision since, and how many agents got a new effective policy.",
+    record(revision="integer", changed="boolean", agents="integer"),
+)
+
+
+@router.post("/api/policies/rollback", responses=_ROLLED_BACK, openapi_extra=body_of("GoBack"))
+async def roll_back(request: Request, services: WithServices, caller: Admin) -> Response:
+    """Set every document back to what it was at a revision, as new revisions."""
+    wanted = await read_body(request, GoBack)
+    done: PolicySet = await services.door.submit(RollBack(wanted.revision, caller.name))
+    return ok({"revision": done.revision, "changed": done.changed, "agents": done.agents})
+
+
+@router.post("/api/policies/broadcast", responses=answer("How many policies go out.", record(agents="integer")))
+async def broadcast(services: WithServices, caller: Admin) -> Response:
+    """Publish every agent's policy and every blocklist again."""
+    return ok({"agents": await services.door.submit(Broadcast(caller.name))})
+
+
+_COMPARED = answer(
+    "What differs, each by its path, such as blocklist.ips[203.0.113.7].",
+    ANY_LIST,
+    warnings={"type": "array", "items": {"type": "string"}},
+)
+
+
+@router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("Comparison"))
+async def compare(request: Request, services: WithServices, _caller: Admin) -> Response:
+    """What differs between two revisions' documents, or what a document would change in what agents get."""
+    wanted, written = await read_document(request, Comparison, BODY_LIMIT)
+    if wanted.from_ is not None:
+        return ok(await services.read(services.queries.policy_differences, wanted.from_, wanted.to), warnings=[])
+    scope = await _scope(services, wanted)
+    document = None if wanted.document is None else wanted.document.sections()
+    found: list[Difference] = await services.door.submit(Preview(scope, document))
+    unknown = unknown_fields(written.get("document") or {})
+    warnings = [f"document.{path}: no such field; it is ignored" for path in unknown]
+    where = {"scope": scope.kind, "target": scope.target or None}
+    return ok([{**where, **difference._asdict()} for difference in found], warnings=warnings)
+
+
+async def _scope(services: Services, wanted: Comparison) -> Scope:
+    if wanted.scope is None:
+        raise Invalid("scope: name a scope, or the revision `from` which to compare")
+    if wanted.scope == "global":
+        return GLOBAL
+    if wanted.target is None:
+        raise Invalid(f"target: which {wanted.scope} is meant")
+    if wanted.scope == "agent" and await services.read(services.queries.agent, wanted.target) is None:
+        raise NotFound(f"Agent {wanted.target} not found")
+    return Scope(wanted.scope, wanted.target)
+
+
+_After = Annotated[AgentId | None, Query(description="`nextCursor` of the page before")]
+
+
+@router.get("/api/policies/drift", responses=page_of("Agents that differ, in the order of their ids."))
+async def list_drift(services: WithServices, _caller: Admin, limit: Limit = 200, cursor: _After = None) -> Response:
+    """Which agents say that something else is in force than what is meant for them."""
+    drifts: list[Drift] = await services.door.submit(ReadDrift())
+    rest = sorted((drift for drift in drifts if drift.agent_id > (cursor or "")), key=lambda each: each.agent_id)
+    shown = rest[:limit]
+    hostnames = await services.read(services.queries.hostnames, [drift.agent_id for drift in shown])
+    records = [_drift(drift, hostnames.get(drift.agent_id)) for drift in shown]
+    return page(records, shown[-1].agent_id if len(rest) > limit else None)
+
+
+def _drift(drift: Drift, hostname: str | None) -> dict[str, Any]:
+    return {
+        "agentId": drift.agent_id,
+        "hostname": hostname,
+        "version": drift.version,
+        "digest": drift.digest,
+        "since": iso(drift.since),
+        "versionInForce": drift.version_in_force,
+        "digestInForce": drift.digest_in_force,
+        "state": drift.state,
+        "error": drift.error,
+    }

@@ -1,0 +1,105 @@
+"""How an agent enters the fleet over HTTP (lifecycle page, phase 1)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from manager.api.bodies import read_document_or
+from manager.api.credentials import Caller
+from manager.api.described import answer, body_of
+from manager.api.envelope import ok
+from manager.api.errors import TokenRefusedError, Unauthorized
+from manager.api.gate import bearer
+from manager.api.services import Services, WithServices
+from manager.domain.agent import Host
+from manager.domain.networks import network_of
+from manager.engine.legacy_commands import RegisterAgent, Registered, TokenRefused
+from manager.errors import Invalid
+from schemas.keys import EnrollmentToken
+from schemas.legacy import LegacyRegistration
+from schemas.limits import MESSAGE_LIMIT
+
+router = APIRouter(tags=["agents"])
+
+_REQUIRED = ("hostname", "os", "arch", "version")
+_TEXT = {"type": "string"}
+_REGISTERED = answer(
+    "The agent's record, and its token, the only time that it is told.", None, 201, agentId=_TEXT, token=_TEXT
+)
+
+
+@router.post(
+    "/api/agents/register", responses=_REGISTERED, status_code=201, openapi_extra=body_of("LegacyRegistration")
+)
+async def register(request: Request, services: WithServices) -> Response:
+    """Register an agent; the same hostname and organization again is a reconnection, with the same `agentId`.
+
+    It takes an enrollment token or the admin's as bearer, or nothing from a trusted network. An agent that still has
+    its own token gives that: so it may take its place again while it counts as online.
+    """
+    address = services.peers.address(request.scope["client"], dict(request.scope["headers"]))
+    token, caller = _authority(request, services, address)
+    wanted = await _read(request)
+    registered = await services.door.submit(
+        RegisterAgent(
+            host=_host(wanted, address),
+            organization_id=wanted.organization_id,
+            token=token,
+            own_agent_id=caller.agent_id if caller else None,
+            by_admin=caller is not None and caller.is_admin,
+        )
+    )
+    if isinstance(registered, TokenRefused):
+        if registered.reason is None:
+            raise Unauthorized
+        raise TokenRefusedError(registered.reason)
+    return _answer(registered)
+
+
+def _authority(request: Request, services: Services, address: str) -> tuple[EnrollmentToken | None, Caller | None]:
+    """Return what lets a registration in: an enrollment token, an agent or the admin, or neither of a trusted network.
+
+    Raises:
+        Unauthorized: nothing does.
+    """
+    given = bearer(dict(request.scope["headers"]))
+    caller: Caller | None = request.scope.get("caller")
+    if caller is not None:
+        return None, caller
+    if given is not None:
+        token = services.credentials.enrollment(given)
+        if token is None:
+            raise Unauthorized
+        return token, None
+    if "authorization" in request.headers or not services.peers.is_trusted(address):
+        raise Unauthorized
+    return None, None
+
+
+async def _read(request: Request) -> LegacyRegistration:
+    def complete(document: Any) -> None:
+        missing = [name for name in _REQUIRED if isinstance(document, dict) and document.get(name) in (None, "")]
+        if missing:
+            raise Invalid(f"Missing required fields: {', '.join(missing)}")
+
+    return await read_document_or(request, LegacyRegistration, complete, MESSAGE_LIMIT)
+
+
+def _host(wanted: LegacyRegistration, address: str) -> Host:
+    """Return what is known of the host; all its addresses count, so that no response ever blocks one of them."""
+    known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
+    return Host(
+        hostname=wanted.hostname,
+        os=wanted.os,
+        arch=wanted.arch,
+        version=wanted.version,
+        site=wanted.site,
+        tags=tuple(dict.fromkeys(wanted.tags)),
+        addresses=tuple(dict.fromkeys(known)),
+        ip=wanted.ip or address or None,
+    )
+
+
+def _answer(registered: Registered) -> Response:
+    record = {**registered.record, "token": registered.token}
+    return ok(record, 201, agentId=record["agentId"], token=registered.token)

@@ -1,0 +1,24 @@
+"""Correlation: the same attacker, malware or technique on several agents at once, as rules without I/O or clock."""
+
+from manager.domain.correlation.allowlist import Allowed, Allowlist
+from manager.domain.correlation.correlator import Correlator
+from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
+from manager.domain.correlation.indicators import Indicator, Kind
+from manager.domain.correlation.reports import History, NoHistory, PastReport, Report
+from manager.domain.correlation.settings import CorrelatorSettings
+
+__all__ = [
+    "Allowed",
+    "Allowlist",
+    "ChangeKind",
+    "Correlator",
+    "CorrelatorSettings",
+    "History",
+    "Incident",
+    "IncidentChange",
+    "Indicator",
+    "Kind",
+    "NoHistory",
+    "PastReport",
+    "Report",
+]

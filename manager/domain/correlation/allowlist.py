@@ -1,0 +1,75 @@
+"""Which indicators an organization has declared harmless: they make no incident."""
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Protocol
+
+from manager.domain.correlation.indicators import (
+    Indicator,
+    normal_hash,
+    normal_network,
+    normal_techniques,
+    parsed_address,
+)
+
+
+class Allowed(Protocol):
+    """Says whether an indicator makes no incident in its organization."""
+
+    def __call__(self, indicator: Indicator, /) -> bool:
+        """Return whether the indicator is allowlisted."""
+        ...
+
+
+def nothing_allowed(_: Indicator, /) -> bool:
+    """Allowlist nothing."""
+    return False
+
+
+class Allowlist:
+    """The allowlists of all organizations, ready to be asked for every report.
+
+    Args:
+        entries: by organization its addresses, CIDRs, file hashes and techniques. A technique covers its
+            sub-techniques.
+
+    Raises:
+        ValueError: an entry is none of these; the message names it.
+    """
+
+    def __init__(self, entries: Mapping[str, Iterable[str]]) -> None:
+        self._values: dict[str, frozenset[str]] = {}
+        self._networks: dict[str, tuple[IPv4Network | IPv6Network, ...]] = {}
+        for organization_id, texts in entries.items():
+            values, networks = set(), []
+            for text in texts:
+                value = normal_hash(text) or next(iter(normal_techniques(text)), None)
+                if value is not None:
+                    values.add(value)
+                    continue
+                network = _network(text)
+                if network.num_addresses == 1:
+                    values.add(str(network.network_address))
+                else:
+                    networks.append(network)
+            self._values[organization_id] = frozenset(values)
+            self._networks[organization_id] = tuple(networks)
+
+    def __call__(self, indicator: Indicator, /) -> bool:
+        """Return whether the indicator's own organization has allowlisted it."""
+        values = self._values.get(indicator.organization_id)
+        if values is None:
+            return False
+        if indicator.value in values:
+            return True
+        if indicator.kind == "source_ip":
+            networks = self._networks[indicator.organization_id]
+            return bool(networks) and any(parsed_address(indicator.value) in network for network in networks)
+        return indicator.kind == "technique" and indicator.value.partition(".")[0] in values
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(normal_network(text))
+    except ValueError as error:
+        raise ValueError(f"not an address, CIDR, file hash or technique: {text!r}") from error

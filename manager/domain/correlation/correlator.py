@@ -1,0 +1,280 @@
+"""The correlator: which indicators are reported by several agents at once, as a function of the reports.
+
+The rule (lifecycle page, "Cross-Agent Correlation"; made exact in the design): the reports of one indicator in order
+of event time form runs, cut at pauses of more than 300 s. A run in which enough distinct agents report within 300 s of
+each other is one incident, whatever the order in which the reports come.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from heapq import heappop, heappush
+
+from manager.domain.correlation.allowlist import Allowed, nothing_allowed
+from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
+from manager.domain.correlation.indicators import Indicator, indicators_of
+from manager.domain.correlation.memory import Memory
+from manager.domain.correlation.recall import Recall
+from manager.domain.correlation.reports import MEMORY, SLACK, History, Report, is_late
+from manager.domain.correlation.settings import CorrelatorSettings
+from manager.domain.correlation.timeline import Placement, Timeline
+
+CLOSE_AFTER = 600.0
+"""Seconds after its last report at which an incident closes: nothing that comes on time can join it any more."""
+
+CHRONIC_AFTER = 3600.0
+"""Seconds open after which a technique incident is chronic."""
+
+
+class Correlator:
+    """Takes reports one by one and says what became of the incidents.
+
+    Args:
+        settings: thresholds and bounds.
+        new_id: gives each incident its id.
+        history: the store, asked only for what memory does not hold.
+        allowed: which indicators make no incident.
+    """
+
+    def __init__(
+        self,
+        settings: CorrelatorSettings,
+        new_id: Callable[[], str],
+        history: History,
+        allowed: Allowed = nothing_allowed,
+    ) -> None:
+        self.allowed = allowed
+        self._thresholds = settings.thresholds
+        self._new_id = new_id
+        self._history = history
+        self._memory = Memory(settings.max_watched, settings.max_open)
+        self._recall = Recall(history, self._schedule)
+        self._clock = 0.0  # the latest time it was told: a clock that steps back must not widen what is known
+        self._due: list[tuple[float, int, Incident]] = []
+        self._scheduled = 0
+
+    @property
+    def indicator_count(self) -> int:
+        """How many indicators memory holds."""
+        return len(self._memory)
+
+    @property
+    def evicted(self) -> int:
+        """How many indicators were forgotten early because memory was full; they are matched by queries since."""
+        return self._memory.evicted
+
+    @property
+    def recalls(self) -> int:
+        """How often the store was asked for older reports."""
+        return self._recall.count
+
+    def open_incidents(self) -> Iterator[Incident]:
+        """Yield the incidents that a report on time may still join."""
+        for timeline in self._memory.open():
+            yield from timeline.open()
+
+    def observe(self, report: Report) -> list[IncidentChange]:
+        """Take a report at the time it was received; return what changed, at most a few values per indicator."""
+        self._clock = max(self._clock, report.received)
+        changes: list[IncidentChange] = []
+        for indicator in _indicators(report):
+            if not self.allowed(indicator):
+                changes += self._observe(indicator, report)
+        return changes
+
+    def expire(self, now: float) -> list[IncidentChange]:
+        """Close and age incidents, and forget what is out of reach. Call it about once a second, after a commit."""
+        self._clock = max(self._clock, now)
+        changes: list[IncidentChange] = []
+        again: list[Incident] = []
+        while self._due and self._due[0][0] <= now:
+            incident = heappop(self._due)[2]
+            if not incident.is_open:
+                continue
+            if now - incident.last_seen_at > CLOSE_AFTER + SLACK:
+                self._close(incident, incident.last_seen_at + CLOSE_AFTER)
+                changes.append(IncidentChange(ChangeKind.CLOSED, incident))
+                continue
+            if incident.ages and now - incident.opened_at >= CHRONIC_AFTER:
+                incident.chronic, incident.announced_members = True, len(incident.members)
+                changes.append(IncidentChange(ChangeKind.CHRONIC, incident))
+            again.append(incident)
+        for incident in again:
+            self._schedule_check(incident)
+            timeline = self._memory.get(incident.indicator)
+            if timeline is not None:
+                self._forget(timeline)
+        self._memory.drop_idle(now)
+        self._memory.evict_watched()
+        for timeline in self._memory.evict_open():
+            for incident in timeline.open():
+                # Closed before its time, for want of room; a report that still belongs to it opens it again.
+                incident.closed_at = max(now, incident.opened_at)
+                changes.append(IncidentChange(ChangeKind.CLOSED, incident))
+        return changes
+
+    def rebuild(self, incidents: Iterable[Incident], recent: Iterable[Report], now: float) -> None:
+        """Remember what a correlator would that had never stopped. Opens, changes and closes nothing.
+
+        Args:
+            incidents: the unmerged incidents that are open or were last seen since now - 600.001 s.
+            recent: the reports with event times since then, in any order.
+            now: the time; what is due by it is done by the next `expire`.
+        """
+        self._clock = max(self._clock, now)
+        for incident in incidents:
+            timeline = self._memory.touch(incident.indicator, self._thresholds[incident.kind], now, now)
+            timeline.fork()
+            timeline.adopt(incident)
+            if incident.is_open:
+                self._schedule(incident, timeline)
+        for report in sorted(recent, key=lambda each: each.received):
+            late, counts = _punctuality(report)
+            for indicator in _indicators(report):
+                if report.event_time < now - MEMORY or self.allowed(indicator):
+                    continue
+                timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, now)
+                ontime = timeline.ontime if counts else timeline.fork()
+                known = timeline.is_complete_at(report.event_time)
+                if counts and ontime is not None:
+                    ontime.place(report.event_time, report.agent_id, decide=known)
+                if not known:
+                    timeline.place(report.event_time, report.agent_id, late=late, decide=False)
+
+    def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
+        time, agent_id = report.event_time, report.agent_id
+        late, counts = _punctuality(report)
+        timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, self._clock)
+        if not counts:
+            timeline.fork()
+        if not timeline.judges(time):
+            self._recall.around(timeline, time)
+        if late:
+            timeline.hold = self._clock + MEMORY
+        placement = timeline.place(time, agent_id, late=late)
+        if placement.gathered is None:
+            if counts and timeline.ontime is not None:
+                timeline.ontime.place(time, agent_id)
+            self._forget(timeline)
+            return []
+        actionable: Collection[str] = ()
+        if timeline.ontime is None:
+            actionable = placement.gathered
+        elif counts:
+            actionable = self._count(timeline.ontime, report)
+        if not placement.run.whole:
+            placement, actionable = self._widen(timeline, placement, actionable, time)
+        if placement.run.incident is None:
+            return [self._open(timeline, placement, actionable, report)]
+        return self._grow(timeline, placement, actionable, report)
+
+    def _widen(
+        self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
+    ) -> tuple[Placement, Collection[str]]:
+        """Make a run whole that is complete now: its agents from before what memory holds are members too."""
+        run, gathered, absorbed = placement
+        if not timeline.whole(run):
+            if timeline.ontime is None:  # not all that is read back may count
+                actionable = {*actionable, *self._recall.until_whole(timeline.fork(), time)}
+            gathered = {*(gathered or ()), *self._recall.until_whole(timeline, time)}
+            run = timeline.at(time) or run
+        run.whole = True
+        return Placement(run, gathered, absorbed), actionable
+
+    def _count(self, ontime: Timeline, report: Report) -> Collection[str]:
+        """Apply the rule to the reports that count for the responder alone; return whom this one makes actionable."""
+        time, agent_id = report.event_time, report.agent_id
+        if not ontime.judges(time):
+            self._recall.around(ontime, time)
+        self._recall.until_complete(ontime, time)
+        return ontime.place(time, agent_id).gathered or ()
+
+    def _open(
+        self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
+    ) -> IncidentChange:
+        run = placement.run
+        members = dict.fromkeys(sorted(placement.gathered or ()), False)
+        returns = self._history.incident_count(timeline.indicator, timeline.since) + timeline.incidents_before(run)
+        run.incident = incident = Incident(
+            id=self._new_id(),
+            indicator=timeline.indicator,
+            members=members,
+            opened_at=report.received,
+            first_seen_at=run.first,
+            last_seen_at=run.last,
+            late=run.late,
+            report_count=run.count,
+            return_count=returns,
+            announced_members=len(members),
+        )
+        self._schedule(incident, timeline)
+        kind = ChangeKind.RETURNED if returns else ChangeKind.OPENED
+        return IncidentChange(kind, incident, report.agent_id, incident.act_for(actionable))
+
+    def _grow(
+        self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
+    ) -> list[IncidentChange]:
+        run, gathered, absorbed = placement
+        incident = run.incident
+        if incident is None or gathered is None:
+            return []
+        if absorbed is not None:
+            incident.take_over(absorbed)
+            if absorbed.is_open:
+                self._close(absorbed, report.received)
+        members, agent_id = incident.members, report.agent_id
+        incident.first_seen_at, incident.last_seen_at = run.first, run.last
+        incident.report_count, incident.late = run.count, run.late
+        if not incident.is_open:
+            self._reconsider(incident, timeline)
+        one = len(gathered) == 1 and len(actionable) <= 1 and absorbed is None
+        if one and agent_id in members and (members[agent_id] or not actionable):
+            # By far the most frequent case, and the one that a flood consists of.
+            return [IncidentChange(ChangeKind.JOINED, incident, agent_id, (), None, incident.chronic)]
+        added = incident.admit(gathered)
+        newly, silent = incident.act_for(actionable), incident.keeps_silent()
+        if absorbed is not None:
+            return [IncidentChange(ChangeKind.MERGED, incident, agent_id, newly, absorbed, silent)]
+        if not added:
+            return [IncidentChange(ChangeKind.JOINED, incident, agent_id, newly, None, silent)]
+        first, *others = added
+        return [
+            IncidentChange(ChangeKind.GREW, incident, first, newly, None, silent),
+            *(IncidentChange(ChangeKind.GREW, incident, agent_id, (), None, silent) for agent_id in others),
+        ]
+
+    def _reconsider(self, incident: Incident, timeline: Timeline) -> None:
+        """Open a closed incident again if its last report is now so recent, else set when it closed."""
+        if self._clock - incident.last_seen_at <= CLOSE_AFTER + SLACK:
+            incident.closed_at = None
+            self._schedule(incident, timeline)
+        else:
+            incident.closed_at = max(incident.last_seen_at + CLOSE_AFTER, incident.opened_at)
+
+    def _close(self, incident: Incident, at: float) -> None:
+        incident.closed_at = max(at, incident.opened_at)
+        self._memory.closed(incident.indicator)
+
+    def _schedule(self, incident: Incident, timeline: Timeline) -> None:
+        """Count an incident as open, and look at it when it may close or become chronic."""
+        self._memory.opened(incident.indicator, timeline)
+        self._schedule_check(incident)
+
+    def _schedule_check(self, incident: Incident) -> None:
+        due = incident.last_seen_at + CLOSE_AFTER + SLACK
+        if incident.ages:
+            due = min(due, incident.opened_at + CHRONIC_AFTER)
+        self._scheduled += 1
+        heappush(self._due, (due, self._scheduled, incident))
+
+    def _forget(self, timeline: Timeline) -> None:
+        if self._clock > timeline.hold:
+            timeline.forget(self._clock - MEMORY)
+
+
+def _indicators(report: Report) -> tuple[Indicator, ...]:
+    return indicators_of(report.organization_id, report.site, report.source_ip, report.file_hash, report.technique)
+
+
+def _punctuality(report: Report) -> tuple[bool, bool]:
+    """Return whether a report is late, and whether it counts for the responder."""
+    late = is_late(report.event_time, report.received)
+    return late, report.event_time_trusted and not late

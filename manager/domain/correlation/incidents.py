@@ -1,0 +1,160 @@
+"""One indicator on several agents: an incident, and the small values that say how it changed."""
+
+from collections.abc import Collection, Iterator, KeysView
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from manager.domain.correlation.indicators import Indicator, Kind
+
+CHRONIC_GROWTH = 3
+"""By what factor a chronic incident's membership must grow before it has something to say again."""
+
+
+@dataclass(slots=True, eq=False)
+class Incident:
+    """A run of reports in which enough distinct agents share an indicator. Times are seconds since 1970.
+
+    The correlator keeps it up to date; others read it between two calls and never change it.
+
+    Args:
+        id: its identity.
+        indicator: what the agents share, and within which scope.
+        members: every agent of the run; True for those that the responder may act for (see `actionable_agent_ids`).
+        opened_at: when the manager opened it (the receipt of the report that completed the rule).
+        first_seen_at: event time of the run's first report; of two incidents that merge, the earlier one stays.
+        last_seen_at: event time of its last report.
+        closed_at: when it closed (`last_seen_at` + 600 s, but never before it opened); None while it is open.
+        late: whether a late report takes part in it.
+        chronic: whether it is a technique's and has been open for an hour.
+        merged_into: the incident that took it over; such an incident is closed for good.
+        report_count: reports of the run.
+        return_count: earlier incidents of the same indicator that were retained when it opened.
+        announced_members: how many members it had when it last had something to say; a chronic incident is silent
+            until there are three times as many.
+    """
+
+    id: str
+    indicator: Indicator
+    members: dict[str, bool]
+    opened_at: float
+    first_seen_at: float
+    last_seen_at: float
+    closed_at: float | None = None
+    late: bool = False
+    chronic: bool = False
+    merged_into: str | None = None
+    report_count: int = 0
+    return_count: int = 0
+    announced_members: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """What the agents share: a source address, a file hash or a technique."""
+        return self.indicator.kind
+
+    @property
+    def value(self) -> str:
+        """The indicator's normal form."""
+        return self.indicator.value
+
+    @property
+    def organization_id(self) -> str:
+        """The organization of all its agents."""
+        return self.indicator.organization_id
+
+    @property
+    def site(self) -> str | None:
+        """For a private address the site of all its agents ("" for those without one), else None."""
+        return self.indicator.site
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a report that comes on time may still join it."""
+        return self.closed_at is None
+
+    @property
+    def agent_ids(self) -> KeysView[str]:
+        """Its members, in the order they joined: a view, not a copy."""
+        return self.members.keys()
+
+    @property
+    def actionable_agent_ids(self) -> Iterator[str]:
+        """The members the responder may act for.
+
+        They are the members of the incidents that the same rule finds when it is given only the reports that came on
+        time and from a known clock. A late report can so join two runs to one incident, and adds nobody here.
+        """
+        return (agent_id for agent_id, actionable in self.members.items() if actionable)
+
+    @property
+    def ages(self) -> bool:
+        """Whether it becomes chronic if it stays open."""
+        return self.indicator.kind == "technique" and not self.chronic
+
+    def admit(self, agent_ids: Collection[str]) -> list[str]:
+        """Add distinct agents to the members; return those that were none, in order."""
+        added = sorted(agent_id for agent_id in agent_ids if agent_id not in self.members)
+        self.members.update(dict.fromkeys(added, False))
+        return added
+
+    def act_for(self, agent_ids: Collection[str]) -> tuple[str, ...]:
+        """Mark members as actionable; return those that were not, in order."""
+        newly = tuple(sorted(agent_id for agent_id in agent_ids if not self.members[agent_id]))
+        self.members.update(dict.fromkeys(newly, True))
+        return newly
+
+    def take_over(self, later: "Incident") -> None:
+        """Take over the members and marks of a later incident, which a report has joined to this one."""
+        for agent_id, actionable in later.members.items():
+            self.members[agent_id] = self.members.get(agent_id, False) or actionable
+        self.opened_at = min(self.opened_at, later.opened_at)
+        self.chronic |= later.chronic
+        self.announced_members = max(self.announced_members, later.announced_members)
+        later.merged_into = self.id
+
+    def keeps_silent(self) -> bool:
+        """Return whether it is chronic and has nothing to say; if it has, it is silent again from this size on."""
+        if not self.chronic:
+            return False
+        if len(self.members) < CHRONIC_GROWTH * self.announced_members:
+            return True
+        self.announced_members = len(self.members)
+        return False
+
+
+class ChangeKind(StrEnum):
+    """How an incident changed."""
+
+    OPENED = "opened"
+    RETURNED = "returned"
+    """Opened, for an indicator that had an incident before."""
+    GREW = "grew"
+    """An agent became a member."""
+    JOINED = "joined"
+    """A further report of a member."""
+    MERGED = "merged"
+    """It took over `absorbed`, with its members."""
+    CHRONIC = "chronic"
+    CLOSED = "closed"
+
+
+class IncidentChange(NamedTuple):
+    """One change of one incident, as small as it is: it refers to the incident and copies nothing of it.
+
+    Args:
+        kind: what happened. Whatever it is, the incident's times, counts and flags may have changed too, and a report
+            that joins a closed incident may have opened it again.
+        incident: the incident as it is now; of a merge, the one that stays.
+        agent_id: the agent added (`grew`), or whose report did it; None when time did.
+        actionable: the agents that the responder may act for from now on. Each is named once in an incident's life.
+        absorbed: the incident that was merged away.
+        silent: a chronic incident that has nothing to say: kept, shown to nobody.
+    """
+
+    kind: ChangeKind
+    incident: Incident
+    agent_id: str | None = None
+    actionable: tuple[str, ...] = ()
+    absorbed: Incident | None = None
+    silent: bool = False

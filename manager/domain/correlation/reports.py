@@ -1,0 +1,99 @@
+"""What the correlator is told, and what it may ask of the store when a report is older than its memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from manager.domain.correlation.incidents import Incident
+from manager.domain.correlation.indicators import Indicator
+
+SLACK = 0.0005
+"""Seconds. Times are exact to the millisecond, and a float of this age to 0.2 µs: half a millisecond more than each
+bound makes `300 s apart` true for every two such times, and `300.001 s` false."""
+
+WINDOW = 300 + SLACK
+"""Seconds of the sliding window (lifecycle page, "Cross-Agent Correlation"), and by which a report may be late."""
+
+MEMORY = 2 * WINDOW
+"""Seconds that must be remembered: a report that comes on time is at most a window old, so nothing on time can reach a
+run that ended more than two windows ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A threat as the correlator sees it. Times are seconds since 1970.
+
+    Args:
+        agent_id: who reports.
+        organization_id: its organization.
+        site: its site, if it has one.
+        report_id: the threat's id, unique within the agent.
+        event_time: when it happened, on the manager's clock, never later than `received`.
+        received: when the manager received it.
+        source_ip: the attacker's address, as reported.
+        file_hash: the malware's hash, as reported.
+        technique: the MITRE ATT&CK id, as reported.
+        event_time_trusted: False where the agent's clock is unknown and `event_time` is only `received`: such a report
+            makes incidents, but never counts for the responder.
+    """
+
+    agent_id: str
+    organization_id: str
+    site: str | None
+    report_id: str
+    event_time: float
+    received: float
+    source_ip: str | None = None
+    file_hash: str | None = None
+    technique: str | None = None
+    event_time_trusted: bool = True
+
+
+class PastReport(NamedTuple):
+    """A stored report of one indicator."""
+
+    event_time: float
+    agent_id: str
+    received: float
+    trusted: bool
+
+
+class History(Protocol):
+    """What the store knows of one indicator; asked only for what memory does not hold.
+
+    It answers from all that was committed. What was observed since then is still in memory, as long as a commit comes
+    at least every 600 s and before each `Correlator.expire`.
+    """
+
+    def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
+        """Return the reports with start ≤ event time < end, in any order, each once."""
+        ...
+
+    def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
+        """Return the unmerged incidents whose first to last event time touches start ≤ time < end, built anew."""
+        ...
+
+    def incident_count(self, indicator: Indicator, before: float, /) -> int:
+        """Return how many unmerged incidents were last seen before a time."""
+        ...
+
+
+class NoHistory:
+    """A store that has kept nothing: for rules tried out on reports in memory."""
+
+    def reports(self, _indicator: Indicator, _start: float, _end: float, /) -> Iterable[PastReport]:
+        """Return nothing."""
+        return ()
+
+    def incidents(self, _indicator: Indicator, _start: float, _end: float, /) -> Iterable[Incident]:
+        """Return nothing."""
+        return ()
+
+    def incident_count(self, _indicator: Indicator, _before: float, /) -> int:
+        """Return zero."""
+        return 0
+
+
+def is_late(event_time: float, received: float) -> bool:
+    """Return whether a report came more than a window after its threat."""
+    return received - event_time > WINDOW

@@ -1,0 +1,143 @@
+"""A run: reports of one indicator without a pause of more than a window, in memory that does not grow with them."""
+
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
+
+from manager.domain.correlation.incidents import Incident
+from manager.domain.correlation.reports import WINDOW
+
+_time = itemgetter(0)
+
+
+class Run:
+    """What must be kept of a run so that the next report, at whatever event time, is judged as by all its reports.
+
+    Once enough agents have been within a window of each other, only the ends matter (the members are the incident's).
+    Before that, `points` holds (event time, agent) in order, without those that decide nothing: a point is left out
+    when the same agent has one before and one after it, p ≤ t ≤ q, with q - p within a window. For any stretch of a
+    window's length that holds t but neither p nor q would lie strictly between p and q, and they are no further apart
+    than that length. So every window has the same agents with the point as without it, and no gap opens: whatever is
+    within a window of t is within a window of p or q. Leaving out p or q later for the same reason keeps this true,
+    since their own neighbours then stand in for them. At most two points of an agent are left in any window, and a
+    window of a run that is not complete has fewer agents than the threshold, so `points` is bounded by the threshold,
+    whatever the number of reports. (With a threshold of two, such a run has a single agent.)
+    """
+
+    __slots__ = ("count", "earlier", "first", "incident", "last", "late", "points", "whole")
+
+    def __init__(self, time: float, agent_id: str) -> None:
+        self.first = time
+        self.last = time
+        self.count = 0
+        self.late = False
+        self.points: list[tuple[float, str]] | None = [(time, agent_id)]
+        self.earlier: set[str] | None = None  # agents whose points were trimmed
+        self.incident: Incident | None = None
+        self.whole = False  # True once it is certain that no report of the run lies before `first`
+
+    @classmethod
+    def of(cls, incident: Incident) -> "Run":
+        """Return the run of an incident that is known already."""
+        run = cls(incident.first_seen_at, "")
+        run.last, run.points, run.incident = incident.last_seen_at, None, incident
+        run.count, run.late, run.whole = incident.report_count, incident.late, True
+        return run
+
+    def fork(self) -> "Run":
+        """Return the same run, to be continued with other reports, without the incident."""
+        run = Run(self.first, "")
+        run.last, run.count, run.late, run.whole = self.last, self.count, self.late, self.whole
+        run.points = None if self.points is None else self.points.copy()
+        run.earlier = None if self.earlier is None else self.earlier.copy()
+        return run
+
+    @property
+    def complete(self) -> bool:
+        """Whether enough distinct agents have reported within a window of each other."""
+        return self.points is None
+
+    def finish(self) -> set[str]:
+        """Turn the run into a complete one and return its agents, who are members now."""
+        agents = {agent_id for _, agent_id in self.points or ()} | (self.earlier or set())
+        self.points = self.earlier = None
+        return agents
+
+    def note(self, time: float, agent_id: str, threshold: int) -> bool:
+        """Keep a report of a run that is not complete; return whether it completes the rule."""
+        points = self.points
+        if points is None:
+            return False
+        position = bisect_right(points, time, key=_time)
+        before = _own(points, range(position - 1, -1, -1), agent_id)
+        after = _own(points, range(position, len(points)), agent_id)
+        if before and after and points[after[0]][0] - points[before[0]][0] <= WINDOW:
+            return False  # decides nothing: see the class
+        points.insert(position, (time, agent_id))
+        # The next point after this one first: deleting it moves nothing before it.
+        if len(after) > 1 and points[after[1] + 1][0] - time <= WINDOW:
+            del points[after[0] + 1]
+        if len(before) > 1 and time - points[before[1]][0] <= WINDOW:
+            del points[before[0]]
+        return self._completed_at(time, threshold)
+
+    def _completed_at(self, time: float, threshold: int) -> bool:
+        """Return whether some window that holds `time` holds enough distinct agents."""
+        points = self.points or []
+        low = bisect_left(points, True, key=lambda point: time - point[0] <= WINDOW)
+        seen: dict[str, int] = {}
+        for high in range(low, len(points)):
+            end, agent_id = points[high]
+            if end - time > WINDOW:
+                return False
+            seen[agent_id] = seen.get(agent_id, 0) + 1
+            while end - points[low][0] > WINDOW:
+                gone = points[low][1]
+                seen[gone] -= 1
+                if not seen[gone]:
+                    del seen[gone]
+                low += 1
+            # A window that ends before `time` was judged when its own last report came.
+            if len(seen) >= threshold and end >= time:
+                return True
+        return False
+
+    def trim(self, horizon: float) -> bool:
+        """Drop points before `horizon`, keeping their agents; return whether there were any."""
+        points = self.points
+        if points is None or points[0][0] >= horizon:
+            return False
+        keep = min(bisect_left(points, horizon, key=_time), len(points) - 1)
+        gone = {agent_id for _, agent_id in points[:keep]}
+        del points[:keep]
+        gone.difference_update(agent_id for _, agent_id in points)
+        if gone:
+            self.earlier = gone | (self.earlier or set())
+        return True
+
+    def absorb(self, later: "Run") -> set[str]:
+        """Continue with a later run; return the agents that become members because only one of both was complete."""
+        gathered: set[str] = set()
+        if self.points is not None and later.points is not None:
+            self.points += later.points
+            if later.earlier:
+                self.earlier = later.earlier | (self.earlier or set())
+        elif self.points is not None:
+            gathered = self.finish()
+        elif later.points is not None:
+            gathered = later.finish()
+        self.incident = self.incident or later.incident
+        self.last = later.last
+        self.count += later.count
+        self.late |= later.late
+        return gathered
+
+
+def _own(points: list[tuple[float, str]], positions: range, agent_id: str) -> list[int]:
+    """Return the first two of these positions at which the agent stands."""
+    found: list[int] = []
+    for position in positions:
+        if points[position][1] == agent_id:
+            found.append(position)
+            if len(found) == 2:  # noqa: PLR2004 -- the neighbour, and the neighbour's neighbour
+                break
+    return found

@@ -1,0 +1,171 @@
+"""All that is remembered of one indicator: its runs in order, and from when on they are known."""
+
+from collections.abc import Collection, Iterator
+from math import inf, nextafter
+from typing import NamedTuple
+
+from manager.domain.correlation.incidents import Incident
+from manager.domain.correlation.indicators import Indicator
+from manager.domain.correlation.reports import WINDOW
+from manager.domain.correlation.runs import Run
+
+
+class Placement(NamedTuple):
+    """Where a report came to stand.
+
+    Args:
+        run: its run.
+        gathered: None while the run is not complete; else the agents that are in a complete run by this report: its
+            own, and those of an incomplete run that it completed or joined to a complete one.
+        absorbed: the later incident, where the report joined two.
+    """
+
+    run: Run
+    gathered: Collection[str] | None
+    absorbed: Incident | None
+
+
+class Timeline:
+    """The runs of one indicator.
+
+    Args:
+        indicator: what all its reports share.
+        threshold: how many distinct agents within a window of each other complete a run.
+        known_from: all reports at and after this event time are, or will be, placed here.
+        counts_only: whether only reports that count for the responder stand here.
+    """
+
+    __slots__ = (
+        "counts_only",
+        "floor",
+        "hold",
+        "indicator",
+        "ontime",
+        "open_incidents",
+        "runs",
+        "since",
+        "threshold",
+        "touched",
+    )
+
+    def __init__(self, indicator: Indicator, threshold: int, known_from: float, *, counts_only: bool = False) -> None:
+        self.indicator = indicator
+        self.threshold = threshold
+        self.counts_only = counts_only
+        self.runs: list[Run] = []
+        self.since = known_from
+        """From this event time on, every report is in its run's ends, count and agents."""
+        self.floor = known_from
+        """From this event time on, every report is in its run's points too."""
+        self.hold = -inf
+        """Until this time nothing is forgotten: late reports are coming in."""
+        self.touched = -inf
+        self.open_incidents = 0
+        self.ontime: Timeline | None = None
+        """The same rule over the reports that count for the responder; None while all of them do."""
+
+    def fork(self) -> "Timeline":
+        """Return the timeline of the reports that count for the responder, kept apart from now on."""
+        if self.ontime is None:
+            self.ontime = Timeline(self.indicator, self.threshold, self.since, counts_only=True)
+            self.ontime.floor = self.floor
+            self.ontime.runs = [run.fork() for run in self.runs]
+        return self.ontime
+
+    def place(
+        self, time: float, agent_id: str, *, count: int = 1, late: bool = False, decide: bool = True
+    ) -> Placement:
+        """Put a report into the run it belongs to, which it may begin, extend, complete or join to another.
+
+        With `decide` false it completes nothing: what it could complete was decided when it was first observed.
+        """
+        runs = self.runs
+        position = len(runs)
+        while position and runs[position - 1].first > time:  # from the newest: there nearly every report belongs
+            position -= 1
+        left = runs[position - 1] if position and time - runs[position - 1].last <= WINDOW else None
+        right = runs[position] if position < len(runs) and runs[position].first - time <= WINDOW else None
+        run = left or right
+        if run is None:
+            run = Run(time, agent_id)
+            run.count, run.late = count, late
+            runs.insert(position, run)
+            return Placement(run, None, None)
+        gathered: set[str] | None = None
+        absorbed: Incident | None = None
+        if left is not None and right is not None:
+            absorbed = right.incident if left.incident is not None else None
+            gathered = left.absorb(right)
+            del runs[position]
+        run.count += count
+        run.late |= late
+        run.first = min(run.first, time)
+        run.last = max(run.last, time)
+        if run.complete:
+            return Placement(run, gathered | {agent_id} if gathered else (agent_id,), absorbed)
+        completed = run.note(time, agent_id, self.threshold) and decide
+        return Placement(run, run.finish() if completed else None, None)
+
+    def adopt(self, incident: Incident) -> Run:
+        """Put in an incident that is known already, with all its reports."""
+        run = Run.of(incident)
+        self.runs.append(run)
+        self.runs.sort(key=lambda each: each.first)
+        return run
+
+    def at(self, time: float) -> Run | None:
+        """Return the earliest run that a report at this time belongs to."""
+        near = (run for run in self.runs if run.first - time <= WINDOW and time - run.last <= WINDOW)
+        return next(near, None)
+
+    def judges(self, time: float) -> bool:
+        """Return whether what is remembered suffices to place a report at this time.
+
+        It does where everything within a window of it is known, and inside a complete run, which it cannot change.
+        """
+        return time - WINDOW >= self.floor or self.is_complete_at(time)
+
+    def is_complete_at(self, time: float) -> bool:
+        """Return whether a time lies inside a complete run."""
+        return any(run.complete and run.first <= time <= run.last for run in self.runs)
+
+    def whole(self, run: Run) -> bool:
+        """Return whether nothing of the run lies before its known first report."""
+        return run.whole or run.first - WINDOW >= self.since
+
+    def open(self) -> Iterator[Incident]:
+        """Yield the open incidents."""
+        return (run.incident for run in self.runs if run.incident is not None and run.incident.is_open)
+
+    def incidents_before(self, run: Run) -> int:
+        """Return how many incidents are remembered from before a run."""
+        return sum(earlier.incident is not None and earlier.first < run.first for earlier in self.runs)
+
+    def gaps(self, start: float, end: float) -> Iterator[tuple[float, float]]:
+        """Yield the parts of start ≤ time < end that lie in no complete run: only reports there can decide anything."""
+        for run in self.runs:
+            if run.complete and run.last >= start and run.first < end:
+                if start < run.first:
+                    yield start, run.first
+                start = nextafter(run.last, inf)
+        if start < end:
+            yield start, end
+
+    def forget(self, horizon: float) -> None:
+        """Drop closed runs and the points of live ones from before `horizon`, out of reach of reports on time."""
+        runs = self.runs
+        gone = 0
+        while gone < len(runs) and runs[gone].last < horizon and not _is_open(runs[gone]):
+            gone += 1
+        if gone:
+            self.since = max(self.since, nextafter(runs[gone - 1].last, inf))
+            self.floor = max(self.floor, self.since)
+            del runs[:gone]
+        if runs and runs[0].trim(horizon):
+            self.floor = max(self.floor, horizon)
+        if self.ontime is not None:
+            self.ontime.forget(horizon)
+
+
+def _is_open(run: Run) -> bool:
+    return run.incident is not None and run.incident.is_open

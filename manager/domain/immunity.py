@@ -1,0 +1,145 @@
+"""Time to immunity: how long it takes from an attack's first report until its targets have the response in force."""
+
+from array import array
+from bisect import insort
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Literal
+
+PERCENTS = (50, 95, 100)
+"""The parts of the targets, in percent, at which it is measured."""
+
+_MOST = 50
+
+Medium = Literal["policy", "blocklist"]
+"""What carries a response to an agent: its own policy, told by version, or the blocklist, told by sequence."""
+
+_MEDIA: tuple[Medium, ...] = ("policy", "blocklist")
+
+
+@dataclass(slots=True)
+class Immunity:
+    """One incident's response on its way into force. Times are seconds since 1970.
+
+    Args:
+        incident_id: the incident.
+        reported_at: when the manager received the incident's first report.
+        published_at: when the response was first handed to the broker.
+        targets: how many agents are to have it.
+    """
+
+    incident_id: str
+    reported_at: float
+    published_at: float | None = None
+    targets: int = 0
+    _delays: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def applied(self, at: float) -> None:
+        """Note that one more target has it in force."""
+        insort(self._delays, max(0.0, at - self.reported_at))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every target has it in force."""
+        return len(self._delays) >= self.targets
+
+    def after(self, percent: int) -> float | None:
+        """Return the seconds after which this part of the targets had it in force; None as long as it has not."""
+        needed = ceil(self.targets * percent / 100)
+        if not needed or needed > len(self._delays):
+            return None
+        return self._delays[needed - 1]
+
+    def summary(self) -> dict[int, float | None]:
+        """Return the time to immunity by percent of the targets."""
+        return {percent: self.after(percent) for percent in PERCENTS}
+
+
+class ImmunityWatch:
+    """Follows the responses that are on their way, by what the agents themselves say is in force.
+
+    Args:
+        most: how many incidents are followed at once; the oldest one is given up for a new one, as it stands.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
+        self._followed: OrderedDict[str, Immunity] = OrderedDict()
+        self._targets: dict[str, set[str]] = {}
+        self._awaited: dict[tuple[str, Medium], dict[str, int]] = {}
+
+    def __len__(self) -> int:
+        """Return how many incidents are followed."""
+        return len(self._followed)
+
+    def get(self, incident_id: str) -> Immunity | None:
+        """Return what is known of an incident that is followed."""
+        return self._followed.get(incident_id)
+
+    def expect(
+        self,
+        incident_id: str,
+        agent_ids: Iterable[str],
+        *,
+        medium: Medium,
+        number: int,
+        reported_at: float,
+        published_at: float,
+    ) -> list[Immunity]:
+        """Follow a response: these agents have it once they have this version or sequence in force.
+
+        An agent that is a target already stays what it is: it has the response, or waits for it, by another way.
+
+        Returns:
+            The incidents that are followed no more, for want of room.
+        """
+        immunity = self._followed.get(incident_id)
+        if immunity is None:
+            immunity = self._followed[incident_id] = Immunity(incident_id, reported_at, published_at)
+        targets = self._targets.setdefault(incident_id, set())
+        for agent_id in agent_ids:
+            if agent_id not in targets:
+                targets.add(agent_id)
+                self._awaited.setdefault((agent_id, medium), {})[incident_id] = number
+        immunity.targets = len(targets)
+        return [self._give_up(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
+
+    def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Immunity]:
+        """Take an agent's word on what it has in force; return the incidents whose figures changed by it."""
+        awaited = self._awaited.get((agent_id, medium), {})
+        changed = []
+        for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
+            immunity = self._followed[incident_id]
+            before = immunity.summary()
+            immunity.applied(at)
+            self._drop(incident_id, (agent_id, medium))
+            if immunity.summary() != before:
+                changed.append(immunity)
+        return changed
+
+    def end(self, incident_id: str) -> Immunity | None:
+        """Follow an incident no more: its response ended, or was undone. Return what came of it."""
+        return self._give_up(incident_id) if incident_id in self._followed else None
+
+    def forget_agent(self, agent_id: str) -> None:
+        """Wait no more for a removed agent; what it had applied before counts."""
+        for medium in _MEDIA:
+            for incident_id in list(self._awaited.get((agent_id, medium), ())):
+                self._drop(incident_id, (agent_id, medium))
+                self._targets[incident_id].discard(agent_id)
+                self._followed[incident_id].targets -= 1
+
+    def _give_up(self, incident_id: str) -> Immunity:
+        for agent_id in self._targets.pop(incident_id):
+            for medium in _MEDIA:
+                if incident_id in self._awaited.get((agent_id, medium), ()):
+                    self._drop(incident_id, (agent_id, medium))
+        return self._followed.pop(incident_id)
+
+    def _drop(self, incident_id: str, key: tuple[str, Medium]) -> None:
+        awaited = self._awaited[key]
+        del awaited[incident_id]
+        if not awaited:
+            del self._awaited[key]

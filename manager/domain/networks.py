@@ -1,0 +1,58 @@
+"""Addresses and CIDRs compared as networks, whatever form they are written in."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+Network = IPv4Network | IPv6Network
+
+_MAPPED_PREFIX = 96
+
+
+@lru_cache(maxsize=16_384)
+def network_of(text: str) -> Network | None:
+    """Return an address or CIDR as a network, an IPv4-mapped one as IPv4; None for what is neither."""
+    try:
+        network = ip_network(text.strip().partition("%")[0], strict=False)
+    except ValueError:
+        return None
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_PREFIX:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
+    return network
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Return whether two networks have an address in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+class NetworkSet:
+    """Networks that can be asked whether one of them covers another: a look-up for each prefix length, no scan.
+
+    Args:
+        texts: addresses and CIDRs; what is neither is left out.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._starts: dict[tuple[int, int], set[int]] = {}
+        for text in texts:
+            network = network_of(text)
+            if network is not None:
+                key = (network.version, network.prefixlen)
+                self._starts.setdefault(key, set()).add(int(network.network_address))
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
+    def covers(self, network: Network) -> bool:
+        """Return whether every address of `network` lies in one of these."""
+        start, bits = int(network.network_address), network.max_prefixlen
+        return any(
+            start >> (bits - prefix) << (bits - prefix) in starts
+            for (version, prefix), starts in self._starts.items()
+            if version == network.version and prefix <= network.prefixlen
+        )

@@ -1,0 +1,76 @@
+"""The organizations' blocklists as they are published: changes in sequence, and the snapshot of all entries."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+from manager.domain.response.emergency import EmergencyEntries
+from manager.domain.response.entries import EmergencyEntry
+from manager.domain.response.reaction import Reaction
+from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
+from schemas.model import utc
+
+ENTRIES_IN_CHANGE = 400
+"""Entries of one change: with the longest reason and ids they stay below the limit of a message."""
+
+
+class Blocklists:
+    """The sequence of each organization's blocklist: the fleet's revision at its last change.
+
+    Args:
+        entries: what is in force.
+        sequences: the sequences as the store kept them.
+    """
+
+    def __init__(self, entries: EmergencyEntries, sequences: Mapping[str, int] | None = None) -> None:
+        self._entries = entries
+        self.sequences = dict(sequences or {})
+
+    def changes(self, reaction: Reaction, advance: Callable[[], int]) -> Iterator[BlocklistChange]:
+        """Yield the changes to publish for what a reaction did, one for each organization unless it is very large.
+
+        Args:
+            reaction: what was added and removed; its transaction must store `sequences`, too.
+            advance: raises the fleet's revision by one and returns it.
+        """
+        for organization_id in sorted(reaction.organization_ids):
+            touched = {
+                _key(each): each for each in (*reaction.removed, *reaction.added) if _is_of(each, organization_id)
+            }
+            live = {
+                key: self._entries.find("organization", organization_id, entry.subject)
+                for key, entry in touched.items()
+            }
+            steps = sorted(live.items(), key=lambda step: (step[1] is not None, step[0]))
+            for start in range(0, len(steps), ENTRIES_IN_CHANGE):
+                part = steps[start : start + ENTRIES_IN_CHANGE]
+                before = self.sequences.get(organization_id, 0)
+                self.sequences[organization_id] = advance()
+                yield BlocklistChange(
+                    organization_id=organization_id,
+                    from_sequence=before,
+                    sequence=self.sequences[organization_id],
+                    added=[_published(entry) for _, entry in part if entry is not None],
+                    removed=[BlocklistEntry(kind=key[0], value=key[1]) for key, entry in part if entry is None],
+                )
+
+    def snapshot(self, organization_id: str) -> BlocklistSnapshot:
+        """Return all entries of an organization at its sequence."""
+        return BlocklistSnapshot(
+            organization_id=organization_id,
+            sequence=self.sequences.get(organization_id, 0),
+            entries=[_published(entry) for entry in self._entries.held("organization", organization_id)],
+        )
+
+
+def _is_of(entry: EmergencyEntry, organization_id: str) -> bool:
+    return entry.scope == "organization" and entry.target == organization_id
+
+
+def _key(entry: EmergencyEntry) -> tuple[Literal["ip", "file_hash"], str]:
+    return "file_hash" if entry.kind == "file_hash" else "ip", entry.value
+
+
+def _published(entry: EmergencyEntry) -> BlocklistEntry:
+    """Return an entry as guards get it, without the reason: its incident has that, and 10,000 entries must fit."""
+    kind, value = _key(entry)
+    return BlocklistEntry(kind=kind, value=value, expires_at=utc(entry.expires_at), incident_id=entry.incident_id)

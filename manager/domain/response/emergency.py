@@ -1,0 +1,148 @@
+"""The live emergency entries of all agents and organizations: bounded, each with its end."""
+
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+from manager.domain.policy_layers import Emergency, EmergencyBlock, Heightened
+from manager.domain.response.entries import EmergencyEntry, Holder, Subject
+from manager.domain.response.settings import ResponderSettings
+
+_Place = tuple[Holder, str]
+
+
+class Put(NamedTuple):
+    """What became of an entry that was put in: whether it counts, and which ones it replaced or pushed out."""
+
+    added: bool
+    removed: list[EmergencyEntry]
+
+
+class EmergencyEntries:
+    """Entries by id, by holder and by subject. Of one subject a holder has one entry, the one that lasts longest.
+
+    Args:
+        settings: how many entries a holder may have, and what more attention means.
+    """
+
+    def __init__(self, settings: ResponderSettings) -> None:
+        self._settings = settings
+        self._by_id: dict[str, EmergencyEntry] = {}
+        self._held: dict[_Place, dict[Subject, EmergencyEntry]] = {}
+        self._holders: dict[Subject, set[_Place]] = {}
+        self._ends: list[tuple[float, str]] = []
+        self.evicted = 0
+        """How many entries were pushed out because their holder had no more room."""
+
+    def __len__(self) -> int:
+        """Return how many entries are live."""
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[EmergencyEntry]:
+        """Yield the live entries."""
+        return iter(self._by_id.values())
+
+    def load(self, entries: Iterable[EmergencyEntry]) -> None:
+        """Take what the store kept; what has expired goes with the next `expire`."""
+        for entry in entries:
+            self._keep(entry)
+
+    def get(self, entry_id: str) -> EmergencyEntry | None:
+        """Return the live entry with this id."""
+        return self._by_id.get(entry_id)
+
+    def held(self, scope: Holder, target: str) -> list[EmergencyEntry]:
+        """Return the live entries of one agent or organization, by subject."""
+        entries = self._held.get((scope, target), {})
+        return [entries[subject] for subject in sorted(entries, key=lambda each: (each.kind, each.value))]
+
+    def find(self, scope: Holder, target: str, subject: Subject) -> EmergencyEntry | None:
+        """Return a holder's live entry about a subject."""
+        return self._held.get((scope, target), {}).get(subject)
+
+    def about(self, subject: Subject) -> list[EmergencyEntry]:
+        """Return everybody's live entries about a subject."""
+        return [self._held[place][subject] for place in sorted(self._holders.get(subject, ()))]
+
+    def subjects(self) -> list[Subject]:
+        """Return what the live entries are about."""
+        return list(self._holders)
+
+    def put(self, entry: EmergencyEntry) -> Put:
+        """Put an entry in force, unless the holder's entry about the same subject lasts at least as long.
+
+        Where a holder has no more room, its first entry to expire makes room (the contract, section 4).
+        """
+        known = self.find(entry.scope, entry.target, entry.subject)
+        if known is not None:
+            if known.expires_at >= entry.expires_at:
+                return Put(added=False, removed=[])
+            self.remove(known)
+            self._keep(entry)
+            return Put(added=True, removed=[known])
+        removed = []
+        held = self._held.get((entry.scope, entry.target), {})
+        if len(held) >= self._room(entry.scope):
+            first = min(held.values(), key=lambda each: (each.expires_at, each.created_at, each.id))
+            self.remove(first)
+            self.evicted += 1
+            removed.append(first)
+        self._keep(entry)
+        return Put(added=True, removed=removed)
+
+    def remove(self, entry: EmergencyEntry) -> None:
+        """Take a live entry out of force."""
+        place = (entry.scope, entry.target)
+        del self._by_id[entry.id]
+        del self._held[place][entry.subject]
+        if not self._held[place]:
+            del self._held[place]
+        self._holders[entry.subject].discard(place)
+        if not self._holders[entry.subject]:
+            del self._holders[entry.subject]
+        if len(self._ends) > 2 * len(self._by_id) + 64:
+            self._ends = [(each.expires_at, each.id) for each in self._by_id.values()]
+            heapify(self._ends)
+
+    def next_expiry(self) -> float | None:
+        """Return when the next entry ends, in seconds since 1970."""
+        while self._ends and self._ends[0][1] not in self._by_id:
+            heappop(self._ends)
+        return self._ends[0][0] if self._ends else None
+
+    def expire(self, now: float) -> list[EmergencyEntry]:
+        """Remove and return the entries that have ended by now."""
+        gone = []
+        while (due := self.next_expiry()) is not None and due <= now:
+            entry = self._by_id[heappop(self._ends)[1]]
+            self.remove(entry)
+            gone.append(entry)
+        return gone
+
+    def of_agent(self, agent_id: str) -> Emergency:
+        """Return an agent's own entries as the layer that is laid over its policy."""
+        entries = self.held("agent", agent_id)
+        attention = [entry.expires_at for entry in entries if entry.kind == "sensitivity"]
+        heightened = Heightened(max(attention), *self._sensitivity()) if attention else None
+        return Emergency(
+            addresses=tuple(_block(entry) for entry in entries if entry.kind == "ip"),
+            file_hashes=tuple(_block(entry) for entry in entries if entry.kind == "file_hash"),
+            heightened=heightened,
+        )
+
+    def _sensitivity(self) -> tuple[float, float]:
+        return self._settings.auto_respond_step, self._settings.auto_respond_floor
+
+    def _room(self, scope: Holder) -> int:
+        return self._settings.agent_entries if scope == "agent" else self._settings.organization_entries
+
+    def _keep(self, entry: EmergencyEntry) -> None:
+        place = (entry.scope, entry.target)
+        self._by_id[entry.id] = entry
+        self._held.setdefault(place, {})[entry.subject] = entry
+        self._holders.setdefault(entry.subject, set()).add(place)
+        heappush(self._ends, (entry.expires_at, entry.id))
+
+
+def _block(entry: EmergencyEntry) -> EmergencyBlock:
+    return EmergencyBlock(entry.value, entry.reason, entry.incident_id, entry.expires_at)

@@ -1,0 +1,105 @@
+"""What is never blocked automatically, whoever reports it, each with the reason that people are shown."""
+
+from collections.abc import Iterable
+from hashlib import md5, sha1, sha256
+from ipaddress import IPv4Network, ip_network
+
+from manager.domain.correlation import Allowed, Indicator
+from manager.domain.correlation.indicators import normal_network
+from manager.domain.networks import Network, network_of, overlap
+from manager.domain.response.evidence import Evidence
+from manager.domain.response.fleet_addresses import FleetAddresses
+
+_RANGES: tuple[tuple[Network, str], ...] = tuple(
+    (ip_network(text), reason)
+    for text, reason in (
+        ("0.0.0.0/8", "it is the unspecified address"),
+        ("::/128", "it is the unspecified address"),
+        ("127.0.0.0/8", "it is a loopback address"),
+        ("::1/128", "it is a loopback address"),
+        ("169.254.0.0/16", "it is a link-local address"),
+        ("fe80::/10", "it is a link-local address"),
+        ("224.0.0.0/4", "it is a multicast address"),
+        ("ff00::/8", "it is a multicast address"),
+        ("255.255.255.255/32", "it is the broadcast address"),
+    )
+)
+_WIDEST = {4: 24, 6: 48}
+
+_EMPTY_FILE = frozenset(
+    algorithm(b"", usedforsecurity=False).hexdigest() for algorithm in (md5, sha1, sha256)
+)  # fmt: skip
+
+
+def unblockable(network: Network) -> str | None:
+    """Return why a network is never blocked, whatever the fleet looks like; None if it may be."""
+    if network.prefixlen < _WIDEST[network.version]:
+        return f"it is wider than /{_WIDEST[network.version]}"
+    for range_, reason in _RANGES:
+        if overlap(network, range_):
+            return reason
+    embedded = _embedded(network)
+    return unblockable(embedded) if embedded is not None else None
+
+
+class NeverBlock:
+    """The never-block core. The engine keeps its parts up to date; all of them are asked for every block.
+
+    Args:
+        allowed: the allowlists of the organizations.
+        fleet: the fleet's own addresses and gateways.
+        evidence: what reports said of logins and paths.
+        own_addresses: the manager's and the broker's addresses.
+        admin_networks: addresses and CIDRs that people administer the fleet from.
+
+    Raises:
+        ValueError: one of the last two is neither an address nor a CIDR.
+    """
+
+    def __init__(
+        self,
+        allowed: Allowed,
+        fleet: FleetAddresses,
+        evidence: Evidence,
+        own_addresses: Iterable[str] = (),
+        admin_networks: Iterable[str] = (),
+    ) -> None:
+        self.allowed = allowed
+        self.fleet = fleet
+        self.evidence = evidence
+        self._own = tuple(ip_network(normal_network(text)) for text in own_addresses)
+        self._admin = tuple(ip_network(normal_network(text)) for text in admin_networks)
+
+    def reason(self, indicator: Indicator, now: float) -> str | None:
+        """Return why an address, CIDR or file hash is never blocked; None if it may be."""
+        if self.allowed(indicator):
+            return "it is on the allowlist"
+        if indicator.kind == "file_hash":
+            return "it is the hash of an empty file" if indicator.value in _EMPTY_FILE else None
+        return self._address(indicator, now) if indicator.kind == "source_ip" else None
+
+    def _address(self, indicator: Indicator, now: float) -> str | None:
+        network = network_of(indicator.value)
+        if network is None:
+            return "it is no address"
+        reason = unblockable(network)
+        if reason is not None:
+            return reason
+        if any(overlap(network, own) for own in self._own):
+            return "it is the manager's or the broker's own address"
+        if any(overlap(network, admin) for admin in self._admin):
+            return "it is in an admin network"
+        if self.fleet.holds(indicator.value, indicator.organization_id, indicator.site):
+            return "it is an address or a gateway of the fleet itself"
+        login = self.evidence.login(indicator, now)
+        return f"it logged in successfully on {login[0]} within 7 days" if login is not None else None
+
+
+def _embedded(network: Network) -> IPv4Network | None:
+    """Return the IPv4 address that an IPv6 address only wraps (NAT64, 6to4), which is where its packets end."""
+    if isinstance(network, IPv4Network) or network.prefixlen != network.max_prefixlen:
+        return None
+    address = network.network_address
+    nat64 = int(address) >> 32 == 0x64FF9B << 64
+    inner = int(address) & 0xFFFFFFFF if nat64 else address.sixtofour
+    return None if inner is None else IPv4Network((inner, 32))

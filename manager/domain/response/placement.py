@@ -1,0 +1,54 @@
+"""Where and for how long an incident's entries stand, and the sentences that say so."""
+
+from manager.domain.correlation import Incident, Kind
+from manager.domain.correlation.indicators import hash_algorithm
+from manager.domain.response.evidence import Evidence
+from manager.domain.response.facts import Repeat
+from manager.domain.response.settings import ResponderSettings
+
+_REASONS: dict[Kind, str] = {
+    "source_ip": "several agents were attacked from this address",
+    "file_hash": "several agents found this file",
+    "technique": "several agents were attacked with this technique",
+}
+
+_MOST_DOUBLINGS = 32
+
+
+def lasts(incident: Incident, settings: ResponderSettings, repeat: Repeat) -> float:
+    """Return for how many seconds an incident's entries stay in force.
+
+    Twice as long at each return of the indicator, up to a day; a repeated offender, as the policy counts it, at least
+    as long as `response.escalation` says, also where that is more than a day.
+    """
+    doubled = settings.duration * 2.0 ** min(incident.return_count, _MOST_DOUBLINGS)
+    duration = min(doubled, settings.longest)
+    if incident.kind != "technique" and incident.return_count >= repeat.threshold:
+        duration = max(duration, repeat.duration)
+    return duration
+
+
+def stays_local(incident: Incident, evidence: Evidence) -> str | None:
+    """Return why an incident's entries stand in its agents' own policies only, however many these are; None if not."""
+    if incident.kind == "technique":
+        return "a technique concerns the agents that see it"
+    if incident.site is not None:
+        return "a private address is another host on another network"
+    path = evidence.system_path(incident.indicator) if incident.kind == "file_hash" else None
+    return f"a system keeps this file at {path[:200]}" if path is not None else None
+
+
+def entry_reason(incident: Incident) -> str:
+    """Return the reason that a guard's status shows for an entry."""
+    return _REASONS[incident.kind]
+
+
+def outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
+    """Return what an incident's response came to, as people are told."""
+    if incident.kind == "technique":
+        return "the agents that see it are more attentive"
+    does = "alerted on" if hash_algorithm(incident.value) in {"md5", "sha1"} else "blocked"
+    if wide:
+        return f"{does} in the whole organization"
+    told = f"{does} on the agents that report it"
+    return f"{told} only: {obstacle}" if obstacle is not None else told

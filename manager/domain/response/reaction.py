@@ -1,0 +1,87 @@
+"""What the responder wants done: responses to be recorded with their incidents, and entries that come and go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from manager.domain.response.entries import EmergencyEntry
+
+
+class ResponseState(StrEnum):
+    """What became of an incident's response."""
+
+    APPLIED = "applied"
+    PENDING_APPROVAL = "pending_approval"
+    REFUSED = "refused"
+    SIMULATED = "simulated"
+    UNDONE = "undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The response to one incident, as it is stored with it; a later one replaces it. Times are seconds since 1970.
+
+    Args:
+        incident_id: the incident.
+        state: what became of it.
+        reason: one sentence that says why.
+        at: when that was decided.
+        organization_wide: whether it stands in the organization's blocklist.
+        granted_at: when it took its place in the rate cap; None where it took none.
+        made_by: the agents whose reports made it, and whose shares it took.
+        approval_expires_at: until when it can be approved, while it waits.
+        approved_by: who approved it, if it had to wait.
+    """
+
+    incident_id: str
+    state: ResponseState
+    reason: str
+    at: float
+    organization_wide: bool = False
+    granted_at: float | None = None
+    made_by: tuple[str, ...] = ()
+    approval_expires_at: float | None = None
+    approved_by: str | None = None
+
+
+@dataclass(slots=True)
+class Reaction:
+    """What is to be stored and published, in one transaction; nothing of it when it is false.
+
+    Args:
+        responses: the newest response of each incident concerned.
+        added: new entries. One that replaces an entry of the same subject and target stands here, the replaced one in
+            `removed`.
+        removed: entries that are gone: expired, undone, withdrawn, replaced, or pushed out by newer ones.
+        simulated: entries that would have been added.
+    """
+
+    responses: list[Response] = field(default_factory=list)
+    added: list[EmergencyEntry] = field(default_factory=list)
+    removed: list[EmergencyEntry] = field(default_factory=list)
+    simulated: list[EmergencyEntry] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to do."""
+        return bool(self.responses or self.added or self.removed)
+
+    @property
+    def agent_ids(self) -> set[str]:
+        """The agents whose own entries changed."""
+        return {entry.target for entry in self._changed() if entry.scope == "agent"}
+
+    @property
+    def organization_ids(self) -> set[str]:
+        """The organizations whose blocklists changed."""
+        return {entry.target for entry in self._changed() if entry.scope == "organization"}
+
+    def merge(self, later: "Reaction") -> None:
+        """Add what is to be done after this."""
+        self.responses += later.responses
+        self.added += later.added
+        self.removed += later.removed
+        self.simulated += later.simulated
+
+    def _changed(self) -> Iterator[EmergencyEntry]:
+        yield from self.added
+        yield from self.removed

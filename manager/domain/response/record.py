@@ -1,0 +1,118 @@
+"""The responses of incidents that can still change, those that wait for approval, and what was undone."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from manager.domain.correlation import Incident, Indicator
+from manager.domain.response.reaction import Response, ResponseState
+
+_AFTER_CLOSE = 900.0
+"""Seconds for which a closed incident's response is remembered: a report on time may open it again for 600."""
+
+
+class ResponseRecord:
+    """Responses by incident. What waits for approval and what was undone stays as long as it matters; the rest goes.
+
+    Args:
+        max_pending: how many incidents wait at once.
+    """
+
+    def __init__(self, max_pending: int) -> None:
+        self._max_pending = max_pending
+        self._responses: dict[str, Response] = {}
+        self._pending: OrderedDict[str, Response] = OrderedDict()
+        self._suppressed: dict[Indicator, dict[str, None]] = {}
+        self._closed: OrderedDict[str, float] = OrderedDict()
+        self.dropped = 0
+        """How many incidents stopped waiting because too many waited."""
+
+    def load(self, responses: Iterable[Response], incidents: Iterable[Incident], now: float) -> None:
+        """Take what the store kept: responses, and the incidents that are open."""
+        open_incidents = {incident.id: incident for incident in incidents if incident.is_open}
+        for response in sorted(responses, key=lambda each: each.approval_expires_at or 0.0):
+            self._responses[response.incident_id] = response
+            if response.state is ResponseState.PENDING_APPROVAL:
+                self._pending[response.incident_id] = response
+            incident = open_incidents.get(response.incident_id)
+            if incident is None:
+                self._closed[response.incident_id] = now
+            elif response.state is ResponseState.UNDONE:
+                self.suppress(incident)
+
+    def get(self, incident_id: str) -> Response | None:
+        """Return what is remembered of an incident's response."""
+        return self._responses.get(incident_id)
+
+    def pending(self) -> Iterator[Response]:
+        """Yield what waits for approval, the first to expire first."""
+        return iter(self._pending.values())
+
+    def pending_count(self) -> int:
+        """Return how many incidents wait for approval."""
+        return len(self._pending)
+
+    def suppressor(self, indicator: Indicator) -> str | None:
+        """Return the open incident that was undone and keeps this indicator from firing."""
+        return next(iter(self._suppressed.get(indicator, ())), None)
+
+    def put(self, response: Response) -> list[Response]:
+        """Remember a response; return the others that had to change: those that no longer wait, for want of room."""
+        self._responses[response.incident_id] = response
+        self._pending.pop(response.incident_id, None)
+        if response.state is not ResponseState.PENDING_APPROVAL:
+            return []
+        self._pending[response.incident_id] = response
+        if len(self._pending) <= self._max_pending:
+            return []
+        self.dropped += 1
+        _, oldest = self._pending.popitem(last=False)
+        return [self._give_up(oldest, "too many incidents wait for approval", response.at)]
+
+    def suppress(self, incident: Incident) -> None:
+        """Keep an undone incident's indicator from firing while the incident is open."""
+        if incident.is_open:
+            self._suppressed.setdefault(incident.indicator, {})[incident.id] = None
+
+    def closed(self, incident: Incident, now: float) -> None:
+        """Note that an incident closed."""
+        undone = self._suppressed.get(incident.indicator, {})
+        undone.pop(incident.id, None)
+        if not undone:
+            self._suppressed.pop(incident.indicator, None)
+        if incident.id in self._responses:
+            self._closed[incident.id] = now
+
+    def seen(self, incident: Incident) -> None:
+        """Note that a report joined an incident: one that was closed may be open again, and is then as it was."""
+        if incident.is_open and self._closed.pop(incident.id, None) is not None:
+            response = self._responses[incident.id]
+            if response.state is ResponseState.UNDONE:
+                self.suppress(incident)
+
+    def next_expiry(self) -> float | None:
+        """Return when the next approval expires."""
+        first = next(iter(self._pending.values()), None)
+        return first.approval_expires_at if first is not None else None
+
+    def expire(self, now: float) -> list[Response]:
+        """Return the responses whose approval did not come in time, and forget those of incidents long closed."""
+        given_up = []
+        while (due := self.next_expiry()) is not None and due <= now:
+            _, oldest = self._pending.popitem(last=False)
+            given_up.append(self._give_up(oldest, "nobody approved it in time", now))
+        while self._closed:
+            incident_id, closed_at = next(iter(self._closed.items()))
+            if now - closed_at <= _AFTER_CLOSE:
+                break
+            del self._closed[incident_id]
+            if incident_id in self._pending:
+                self._closed[incident_id] = now
+            else:
+                del self._responses[incident_id]
+        return given_up
+
+    def _give_up(self, response: Response, reason: str, now: float) -> Response:
+        refused = replace(response, state=ResponseState.REFUSED, reason=reason, at=now, approval_expires_at=None)
+        self._responses[response.incident_id] = refused
+        return refused

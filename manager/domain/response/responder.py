@@ -1,0 +1,314 @@
+"""The responder: what an incident does to the fleet by itself, and everything that keeps it from doing harm.
+
+The rules are the design's (section 3, "Responder"). Two or more agents that report one source address or file hash
+block it themselves; from three agents on the whole organization does, where the indicator means the same everywhere. A
+shared technique makes the agents concerned more attentive. An agent gets an incident's entry once; when the indicator
+returns, the entry lasts longer.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from manager.domain.correlation import ChangeKind, Incident, IncidentChange
+from manager.domain.response.emergency import EmergencyEntries
+from manager.domain.response.entries import EmergencyEntry, Holder, Subject
+from manager.domain.response.facts import Facts
+from manager.domain.response.never_block import NeverBlock
+from manager.domain.response.placement import entry_reason, lasts, outcome, stays_local
+from manager.domain.response.rate_cap import Grant, RateCap
+from manager.domain.response.reaction import Reaction, Response, ResponseState
+from manager.domain.response.record import ResponseRecord
+from manager.domain.response.settings import ResponderSettings
+from manager.errors import Conflict
+
+_ACTING = frozenset({ResponseState.APPLIED, ResponseState.SIMULATED})
+
+
+class Responder:
+    """Decides what incidents do. Times are seconds since 1970.
+
+    Args:
+        settings: how long, how much, from how many agents on.
+        never_block: what is never blocked.
+        new_id: gives each entry its id.
+    """
+
+    def __init__(self, settings: ResponderSettings, never_block: NeverBlock, new_id: Callable[[], str]) -> None:
+        self.frozen = False
+        """Whether all automatic response is stopped; what is in force stays until it is undone or expires."""
+        self.entries = EmergencyEntries(settings)
+        self.record = ResponseRecord(settings.max_pending)
+        self.never_block = never_block
+        self._settings = settings
+        self._new_id = new_id
+        self._cap = RateCap(settings)
+        self._owed: set[str] = set()  # incidents that agents joined while automatic response was frozen
+
+    def load(
+        self,
+        entries: Iterable[EmergencyEntry],
+        responses: Iterable[Response],
+        incidents: Iterable[Incident],
+        facts: Facts,
+        now: float,
+    ) -> None:
+        """Take what the store kept: all entries, the newest responses of retained incidents, the open incidents."""
+        kept = list(responses)
+        self.entries.load(entries)
+        self.record.load(kept, incidents, now)
+        self._cap.load(
+            Grant(each.granted_at, each.made_by, tuple(dict.fromkeys(facts.token_of(by) for by in each.made_by)))
+            for each in kept
+            if each.granted_at is not None and now - each.granted_at < self._settings.window
+        )
+
+    def react(self, change: IncidentChange, facts: Facts, now: float) -> Reaction:
+        """Decide on a change of an incident."""
+        incident = change.incident
+        if change.kind is ChangeKind.CLOSED:
+            self.record.closed(incident, now)
+            self._owed.discard(incident.id)
+            return Reaction()
+        self.record.seen(incident)
+        reaction, everybody = Reaction(), False
+        if change.absorbed is not None:
+            reaction, everybody = self._merge(incident, change.absorbed, now)
+        known = self.record.get(incident.id)
+        if known is None and not change.actionable and change.kind in {ChangeKind.OPENED, ChangeKind.RETURNED}:
+            return self._answer(incident, ResponseState.REFUSED, "no two agents reported it in time", now)
+        if change.actionable or everybody:
+            reaction.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
+        return reaction
+
+    def approve(self, incident: Incident, facts: Facts, now: float, author: str) -> Reaction:
+        """Let an incident that waits for approval respond, outside the rate cap.
+
+        Raises:
+            Conflict: it does not wait for approval.
+        """
+        known = self.record.get(incident.id)
+        if known is None or known.state is not ResponseState.PENDING_APPROVAL:
+            raise Conflict(f"incident {incident.id} does not wait for approval")
+        reason = self.never_block.reason(incident.indicator, now)
+        if reason is not None:
+            return self._refuse(incident, reason, now)
+        acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
+        approved = Response(incident.id, acting, "", now, approved_by=author)
+        return self._apply(incident, approved, incident.actionable_agent_ids, facts, now)
+
+    def undo(self, incident: Incident, now: float, author: str) -> Reaction:
+        """Take everything that is in force about an incident's indicator away, and keep the incident from firing again.
+
+        While the incident is open, no other one of the same indicator fires either.
+        """
+        reaction = self._withdraw(Subject.of(incident.indicator))
+        self.record.suppress(incident)
+        reaction.merge(self._answer(incident, ResponseState.UNDONE, f"undone by {author}", now))
+        return reaction
+
+    def remove(self, entry_id: str, now: float, author: str) -> Reaction:
+        """Take one entry out of force; its incident, if it is still known, does not fire again.
+
+        An id that is not live changes nothing.
+        """
+        entry = self.entries.get(entry_id)
+        if entry is None:
+            return Reaction()
+        self.entries.remove(entry)
+        reaction = Reaction(removed=[entry])
+        known = self.record.get(entry.incident_id)
+        if known is not None:
+            reason = f"an entry of it was removed by {author}"
+            reaction.merge(self._put(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
+        return reaction
+
+    def freeze(self) -> None:
+        """Stop all automatic response."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Let incidents respond again, from their next report by a further agent on."""
+        self.frozen = False
+
+    def note(
+        self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], now: float
+    ) -> Reaction:
+        """Take what a report's evidence says of logins and paths, before its incidents are reacted to.
+
+        An address in force that turns out to have logged in is withdrawn.
+        """
+        address = self.never_block.evidence.note(organization_id, site, agent_id, evidence, now)
+        return self.reconsider(now, [Subject.of(address)]) if address is not None else Reaction()
+
+    def reconsider(self, now: float, subjects: Iterable[Subject] | None = None) -> Reaction:
+        """Withdraw what may not be blocked any more: after the allowlist or the fleet's addresses changed.
+
+        Args:
+            now: the time.
+            subjects: what to look at; None for everything in force.
+        """
+        reaction = Reaction()
+        for subject in self.entries.subjects() if subjects is None else subjects:
+            entries = self.entries.about(subject)
+            reason = self.never_block.reason(subject.indicator(), now) if entries else None
+            if reason is None:
+                continue
+            reaction.merge(self._withdraw(subject))
+            for incident_id in {entry.incident_id for entry in entries}:
+                known = self.record.get(incident_id)
+                if known is not None:
+                    refused = replace(known, state=ResponseState.REFUSED, reason=f"never blocked: {reason}", at=now)
+                    reaction.merge(self._put(refused))
+        return reaction
+
+    def forget_agent(self, agent_id: str) -> Reaction:
+        """Drop a removed agent's own entries."""
+        reaction = Reaction(removed=self.entries.held("agent", agent_id))
+        for entry in reaction.removed:
+            self.entries.remove(entry)
+        self.never_block.fleet.discard(agent_id)
+        return reaction
+
+    def next_expiry(self) -> float | None:
+        """Return when `expire` has something to do next."""
+        dues = (self.entries.next_expiry(), self.record.next_expiry())
+        return min((due for due in dues if due is not None), default=None)
+
+    def expire(self, now: float) -> Reaction:
+        """Take away what has ended by now: entries, and approvals that did not come."""
+        self.never_block.evidence.expire(now)
+        return Reaction(responses=self.record.expire(now), removed=self.entries.expire(now))
+
+    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: Facts, now: float) -> Reaction:
+        """Respond to an incident, for the agents that are new in it, or for all of them (None)."""
+        objection = self._objection(incident, now)
+        if objection is not None:
+            return objection
+        known = self.record.get(incident.id)
+        acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
+        goes_on = known if known is not None and known.state is acting else None
+        if self.frozen and goes_on is None:
+            return self._answer(incident, ResponseState.REFUSED, "automatic response is frozen", now)
+        if self.frozen:
+            self._owed.add(incident.id)
+            return Reaction()
+        if goes_on is not None:
+            everybody = newly is None or incident.id in self._owed
+            self._owed.discard(incident.id)
+            return self._apply(
+                incident, goes_on, incident.actionable_agent_ids if everybody else newly or (), facts, now
+            )
+        response = Response(incident.id, acting, "", now)
+        if incident.kind != "technique":
+            members = incident.actionable_agent_ids
+            granted = self._cap.ask(members, facts.token_of, now, several_tokens=facts.several_tokens)
+            if isinstance(granted, str):
+                return self._wait(incident, granted, now)
+            response = replace(response, granted_at=now, made_by=granted.agent_ids)
+        return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
+
+    def _objection(self, incident: Incident, now: float) -> Reaction | None:
+        """Return what to do about an incident that must not respond, whatever else is so; None if it may."""
+        known = self.record.get(incident.id)
+        if known is not None and known.state is ResponseState.UNDONE:
+            return Reaction()
+        suppressor = self.record.suppressor(incident.indicator)
+        if suppressor is not None:
+            return self._answer(incident, ResponseState.UNDONE, f"incident {suppressor} of it was undone", now)
+        reason = self.never_block.reason(incident.indicator, now)
+        return self._refuse(incident, reason, now) if reason is not None else None
+
+    def _apply(
+        self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: Facts, now: float
+    ) -> Reaction:
+        """Put an incident's entries in force where they are not yet."""
+        reaction, subject = Reaction(), Subject.of(incident.indicator)
+        obstacle = stays_local(incident, self.never_block.evidence)
+        wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))
+        if response.organization_wide and not wide:  # the fact that forbids it came after the entry
+            known = self.entries.find("organization", incident.organization_id, subject)
+            if known is not None:
+                self.entries.remove(known)
+                reaction.removed.append(known)
+            agent_ids = incident.actionable_agent_ids
+        holders: list[tuple[Holder, str]] = [("organization", incident.organization_id)]
+        if not wide:
+            holders = [("agent", agent_id) for agent_id in agent_ids if facts.knows(agent_id)]
+        elif response.state is ResponseState.SIMULATED and response.organization_wide:
+            holders = []
+        expires_at = now + lasts(incident, self._settings, facts.repeat(incident.organization_id))
+        for scope, target in holders:
+            known = self.entries.find(scope, target, subject)
+            if known is not None and known.incident_id == incident.id:
+                continue
+            entry = EmergencyEntry(
+                self._new_id(), scope, target, subject, entry_reason(incident), incident.id, now, expires_at
+            )
+            if response.state is ResponseState.SIMULATED:
+                reaction.simulated.append(entry)
+                continue
+            put = self.entries.put(entry)
+            reaction.removed += put.removed
+            if put.added:
+                reaction.added.append(entry)
+        said = replace(response, reason=outcome(incident, wide=wide, obstacle=obstacle), organization_wide=wide)
+        reaction.merge(self._put(said))
+        return reaction
+
+    def _is_widespread(self, incident: Incident) -> bool:
+        enough = self._settings.organization_agents
+        return sum(1 for _ in islice(incident.actionable_agent_ids, enough)) >= enough
+
+    def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[Reaction, bool]:
+        """Go on with the response of an incident that was merged away; return whether all members must be served."""
+        mine, theirs = self.record.get(incident.id), self.record.get(absorbed.id)
+        self.record.closed(absorbed, now)
+        self._owed.discard(absorbed.id)
+        if theirs is None or (mine is not None and mine.state is ResponseState.UNDONE):
+            return Reaction(), False
+        if theirs.state is ResponseState.UNDONE:
+            self.record.suppress(incident)
+            return self._answer(incident, ResponseState.UNDONE, theirs.reason, now), False
+        reaction = Reaction()
+        if theirs.state is ResponseState.PENDING_APPROVAL:
+            reason = f"merged into {incident.id}"
+            reaction = self._put(replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None))
+        acts = mine is not None and mine.state in _ACTING
+        if theirs.state in _ACTING and not acts:
+            reaction.merge(self._put(replace(theirs, incident_id=incident.id, at=now)))
+        return reaction, not acts
+
+    def _refuse(self, incident: Incident, reason: str, now: float) -> Reaction:
+        reaction = self._withdraw(Subject.of(incident.indicator))
+        reaction.merge(self._answer(incident, ResponseState.REFUSED, f"never blocked: {reason}", now))
+        return reaction
+
+    def _wait(self, incident: Incident, reason: str, now: float) -> Reaction:
+        known = self.record.get(incident.id)
+        if known is not None and known.state is ResponseState.PENDING_APPROVAL:
+            return Reaction()
+        expires_at = now + self._settings.approval_time
+        return self._put(
+            Response(incident.id, ResponseState.PENDING_APPROVAL, reason, now, approval_expires_at=expires_at)
+        )
+
+    def _answer(self, incident: Incident, state: ResponseState, reason: str, now: float) -> Reaction:
+        """Record a response that puts nothing in force; what it took of the rate cap stays taken."""
+        known = self.record.get(incident.id)
+        granted_at, made_by = (known.granted_at, known.made_by) if known is not None else (None, ())
+        return self._put(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))
+
+    def _put(self, response: Response) -> Reaction:
+        """Record a response, unless the same is recorded already."""
+        known = self.record.get(response.incident_id)
+        if known is not None and replace(known, at=response.at) == response:
+            return Reaction()
+        return Reaction(responses=[response, *self.record.put(response)])
+
+    def _withdraw(self, subject: Subject) -> Reaction:
+        reaction = Reaction(removed=self.entries.about(subject))
+        for entry in reaction.removed:
+            self.entries.remove(entry)
+        return reaction

@@ -1,0 +1,247 @@
+"""Typed rules of a policy document: what each of the documented shapes means, and what it does to the sections.
+
+A rule acts in the layer in which it stands, as if its effect were written in that layer's sections beside it:
+
+- ``block_ip`` puts an address or CIDR on ``blocklist.ips``, until `duration` after it was set;
+- ``alert_threshold`` sets ``alerting.minimumSeverity`` by a severity, or ``thresholds.notifyAndWait`` by a confidence;
+- ``auto_respond`` sets ``thresholds.autoRespond`` by a confidence, or leaves only ``notify`` in ``response.actions``
+  by `false` or ``off``;
+- ``custom`` does nothing to the sections: guards get it as it is.
+
+A rule whose own `enabled` is false is checked all the same, and does nothing. The shapes (the contract, section 3,
+``POST /api/policy``) differ in where they carry what they say: in the rule itself, in `config`, or in `condition`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from typing import Any
+
+from manager.domain.networks import network_of
+from manager.errors import Invalid
+from schemas.model import iso
+from schemas.threats import Severity
+
+PASSIVE_ACTIONS = ("notify",)
+"""What a guard may still do by itself when auto-respond is off."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhdw])")
+_LONGEST = 10 * 366 * 86_400
+_ADDRESS_MEMBERS = ("value", "ip", "address", "cidr", "sourceIp", "source_ip")
+_SEVERITY_MEMBERS = ("value", "minimumSeverity", "severity", "threshold", "minSeverity")
+_CONFIDENCE_MEMBERS = ("value", "autoRespond", "threshold", "confidence", "minConfidence")
+
+
+@dataclass(frozen=True, slots=True)
+class BlockIp:
+    """Block an address or CIDR, for `duration` seconds from when the rule was set, or for good with None."""
+
+    value: str
+    duration: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertThreshold:
+    """Alert from a severity on, or notify and wait from a confidence (in percent) on; one of both is None."""
+
+    minimum_severity: Severity | None
+    notify_and_wait: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AutoRespond:
+    """Act by itself from a confidence (in percent) on; None switches it off."""
+
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """Something that only guards understand."""
+
+
+TypedRule = BlockIp | AlertThreshold | AutoRespond | Custom
+
+
+def parse_rule(rule: Mapping[str, Any], path: str) -> TypedRule:
+    """Return what a rule means.
+
+    Args:
+        rule: a rule as JSON values in wire names, with one of the four types.
+        path: how the rule is named in errors, such as ``rules.0``.
+
+    Raises:
+        Invalid: it does not say what its type needs; the text names the field.
+    """
+    match rule.get("type"):
+        case "block_ip":
+            return _block_ip(rule, path)
+        case "alert_threshold":
+            return _alert_threshold(rule, path)
+        case "auto_respond":
+            return _auto_respond(rule, path)
+        case "custom":
+            return Custom()
+    raise Invalid(f"{path}.type: say block_ip, alert_threshold, auto_respond or custom")
+
+
+def parse_duration(text: Any, path: str) -> float | None:
+    """Return a duration such as ``30m``, ``24h`` or ``7d`` in seconds; None for ``permanent``.
+
+    Raises:
+        Invalid: it is none of these, or longer than ten years.
+    """
+    if text == "permanent":
+        return None
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    seconds = int(match[1]) * _UNITS[match[2]] if match else inf
+    if seconds > _LONGEST:
+        raise Invalid(f"{path}: say 30s, 15m, 1h, 7d, 2w (at most ten years) or permanent")
+    return float(seconds)
+
+
+def check_rules(document: Mapping[str, Any]) -> None:
+    """Check every rule of a document.
+
+    Raises:
+        Invalid: one does not say what its type needs; the text names the field.
+    """
+    for index, rule in enumerate(document.get("rules", ())):
+        parse_rule(rule, f"rules.{index}")
+
+
+def date_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, at: float) -> Mapping[str, Any]:
+    """Return a document whose block rules say when they were set, in `config.setAt`: from then their time counts.
+
+    A rule that stood in the document before, and has not expired, keeps its time: setting the same document again
+    prolongs nothing. One that brings a `config.setAt` (a document that was read and is written back) keeps that.
+    """
+    if not any(_needs_date(rule) for rule in document.get("rules", ())):
+        return document
+    known = [rule for rule in (before or {}).get("rules", ()) if at < rule_expiry(rule) < inf]
+    rules = []
+    for rule in document["rules"]:
+        dated = rule
+        if _needs_date(rule):
+            same = (old for old in known if _undated(old) == _undated(rule))
+            dated = next(same, None) or {**rule, "config": {**(rule.get("config") or {}), "setAt": iso(at)}}
+        rules.append(dated)
+    return {**document, "rules": rules}
+
+
+def rule_expiry(rule: Mapping[str, Any]) -> float:
+    """Return when a rule that was checked and dated ends, in seconds since 1970; infinity for one that stays."""
+    if rule.get("type") != "block_ip":
+        return inf
+    duration, set_at = _block_ip(rule, "rule").duration, _set_at(rule)
+    return inf if duration is None or set_at is None else set_at + duration
+
+
+def effects(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the enabled rules of a checked document do: for each the sections that it sets, to be laid over it."""
+    for index, rule in enumerate(document.get("rules", ())):
+        if not rule.get("enabled", True):
+            continue
+        match parse_rule(rule, f"rules.{index}"):
+            case BlockIp(value, _, reason):
+                entry: dict[str, Any] = {"value": value}
+                if reason is not None:
+                    entry["reason"] = reason
+                expires = rule_expiry(rule)
+                if expires < inf:
+                    entry["expiresAt"] = iso(expires)
+                yield {"blocklist": {"ips": [entry]}}
+            case AlertThreshold(None, confidence):
+                yield {"thresholds": {"notifyAndWait": confidence}}
+            case AlertThreshold(Severity() as severity, _):
+                yield {"alerting": {"minimumSeverity": severity.value}}
+            case AutoRespond(None):
+                yield {"response": {"actions": list(PASSIVE_ACTIONS)}}
+            case AutoRespond(confidence):
+                yield {"thresholds": {"autoRespond": confidence}}
+
+
+def _block_ip(rule: Mapping[str, Any], path: str) -> BlockIp:
+    member, value = _said(rule, _ADDRESS_MEMBERS)
+    network = network_of(value) if isinstance(value, str) else None
+    if network is None:
+        raise Invalid(f"{path}.{member}: say an IP address or a CIDR")
+    if not network.prefixlen:
+        raise Invalid(f"{path}.{member}: this is every address there is")
+    whole = network.prefixlen == network.max_prefixlen
+    where, duration = _said(rule, ("duration",), default="permanent")
+    _, reason = _said(rule, ("reason",), default=None)
+    if "setAt" in (rule.get("config") or {}) and _set_at(rule) is None:
+        raise Invalid(f"{path}.config.setAt: say a time with its zone, or leave it out")
+    return BlockIp(
+        value=str(network.network_address) if whole else str(network),
+        duration=parse_duration(duration, f"{path}.{where}"),
+        reason=reason if isinstance(reason, str) else None,
+    )
+
+
+def _alert_threshold(rule: Mapping[str, Any], path: str) -> AlertThreshold:
+    member, value = _said(rule, _SEVERITY_MEMBERS)
+    if isinstance(value, str) and value in {severity.value for severity in Severity}:
+        return AlertThreshold(Severity(value), None)
+    confidence = _confidence(value)
+    if confidence is None:
+        raise Invalid(f"{path}.{member}: say low, medium, high or critical, or a confidence from 0 to 100")
+    return AlertThreshold(None, confidence)
+
+
+def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond:
+    member, value = _said(rule, _CONFIDENCE_MEMBERS)
+    switched_off = any(isinstance(place, Mapping) and place.get("enabled") is False for place in _places(rule)[:2])
+    if value is False or value == "off" or switched_off:
+        return AutoRespond(None)
+    confidence = _confidence(value)
+    if confidence is None:
+        raise Invalid(f"{path}.{member}: say a confidence from 0 to 100, or false")
+    return AutoRespond(confidence)
+
+
+def _said(rule: Mapping[str, Any], members: tuple[str, ...], default: Any = None) -> tuple[str, Any]:
+    """Return where a rule says something, under one of these names, and what; the default if it does not."""
+    for prefix, place in zip(("config.", "condition.", ""), _places(rule), strict=True):
+        if isinstance(place, Mapping):
+            for member in members:
+                if place.get(member) is not None:
+                    return prefix + member, place[member]
+        elif place is not None and "value" in members:
+            return "condition", place
+    return members[0], default
+
+
+def _places(rule: Mapping[str, Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    return rule.get("config"), rule.get("condition"), rule
+
+
+def _confidence(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and 0 <= value <= 100 else None  # noqa: PLR2004 -- percent
+
+
+def _needs_date(rule: Mapping[str, Any]) -> bool:
+    return rule.get("type") == "block_ip" and "setAt" not in (rule.get("config") or {})
+
+
+def _undated(rule: Mapping[str, Any]) -> dict[str, Any]:
+    config = {name: value for name, value in (rule.get("config") or {}).items() if name != "setAt"}
+    return {
+        **{name: value for name, value in rule.items() if name != "config"},
+        **({"config": config} if config else {}),
+    }
+
+
+def _set_at(rule: Mapping[str, Any]) -> float | None:
+    text = (rule.get("config") or {}).get("setAt")
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return moment.timestamp() if moment is not None and moment.tzinfo is not None else None

@@ -1,0 +1,55 @@
+"""An agent's record in the wire's words, from memory: the same that the store's queries give."""
+
+from functools import lru_cache
+from typing import Any
+
+from manager.domain.agent import Agent
+from manager.domain.policies import EffectivePolicy
+from schemas.model import iso
+
+_iso = lru_cache(maxsize=65_536)(iso)
+"""Most of an agent's times stay as they are from heartbeat to heartbeat."""
+
+
+def agent_record(agent: Agent, policy: EffectivePolicy) -> dict[str, Any]:
+    """Return what the API shows of an agent; no credential is part of it."""
+    host, vitals, force = agent.host, agent.vitals, agent.in_force
+    platform = {"os": host.os, "arch": host.arch, "ip": host.ip}
+    return {
+        "agentId": agent.agent_id,
+        "id": agent.agent_id,
+        "hostname": host.hostname,
+        "organizationId": agent.organization_id,
+        "site": host.site,
+        "tags": host.tags,
+        **platform,
+        "platform": platform,
+        "version": host.version,
+        "addresses": host.addresses,
+        "tokenId": agent.token_id,
+        "registeredAt": _iso(agent.registered_at),
+        "status": agent.state,
+        "reason": agent.reason,
+        "statusSince": _iso(agent.state_since),
+        "door": agent.door,
+        "session": agent.session,
+        "lastHeartbeat": None if agent.last_heartbeat is None else _iso(agent.last_heartbeat),
+        "cpu": vitals.cpu,
+        "memory": vitals.memory,
+        "uptime": vitals.uptime,
+        "mode": vitals.mode,
+        "eventsProcessed": vitals.events_processed,
+        "eventsTotal": vitals.events_total,
+        "threatsDetected": vitals.threats_detected,
+        "actionsExecuted": vitals.actions_executed,
+        "outboxSize": vitals.outbox_size,
+        "outboxDropped": vitals.outbox_dropped,
+        "policyVersion": force.version,
+        "policyDigest": force.digest,
+        "policyState": force.state,
+        "policyError": force.error,
+        "policyAppliedAt": None if force.applied_at is None else _iso(force.applied_at),
+        "blocklistSequence": force.blocklist_sequence,
+        "activePolicyVersion": policy.version,
+        "policyCurrent": (force.version, force.digest) == (policy.version, policy.resolved.digest),
+    }

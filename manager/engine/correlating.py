@@ -1,0 +1,131 @@
+"""Correlation at work: stored reports go in, incidents and their events come out, in the same batch."""
+
+import secrets
+from collections.abc import Callable
+
+from manager.domain.correlation import (
+    Allowed,
+    ChangeKind,
+    Correlator,
+    CorrelatorSettings,
+    History,
+    Incident,
+    IncidentChange,
+    Report,
+)
+from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.correlation.reports import MEMORY
+from manager.domain.instant import Instant
+from manager.engine.batch import ThreatRow
+from manager.engine.desk import Arrival, Desk
+from manager.engine.ports import Archive
+
+_EVERY = 1.0
+_NEWS = {
+    ChangeKind.OPENED: "incident_opened",
+    ChangeKind.RETURNED: "incident_opened",
+    ChangeKind.GREW: "incident_grew",
+    ChangeKind.MERGED: "incident_merged",
+    ChangeKind.CHRONIC: "incident_chronic",
+    ChangeKind.CLOSED: "incident_closed",
+}
+"""The fleet events of the changes that have one; a further report of a member is no news."""
+
+
+class Correlating:
+    """Feeds the correlator and writes down what it says.
+
+    Args:
+        settings: thresholds and bounds.
+        history: the store, for reports older than memory.
+        react: is told of every change, after it was written down; the responder's way in.
+        allowed: which indicators make no incident.
+    """
+
+    def __init__(
+        self,
+        settings: CorrelatorSettings,
+        history: History,
+        react: Callable[[Desk, IncidentChange], None],
+        allowed: Allowed = nothing_allowed,
+    ) -> None:
+        self.correlator = Correlator(settings, new_incident_id, history, allowed)
+        self._react = react
+        self._next = 0.0
+
+    def recall(self, archive: Archive, now: Instant) -> None:
+        """Remember what a correlator would that had never stopped."""
+        since = now.wall - MEMORY
+        self.correlator.rebuild(archive.live(since), archive.recent(since), now.wall)
+
+    def observe(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:
+        """Take one stored report.
+
+        Raises:
+            StoreUnavailable: the store was asked about older reports and could not answer; observing it again is
+                harmless.
+        """
+        agent = arrival.agent
+        report = Report(
+            agent.agent_id,
+            agent.organization_id,
+            agent.host.site,
+            row.threat_id,
+            row.event_time,
+            row.received_at,
+            row.source_ip,
+            row.file_hash,
+            row.technique,
+            row.time_known,
+        )
+        for change in self.correlator.observe(report):
+            self._write(desk, change)
+
+    def follow_time(self, desk: Desk, now: Instant) -> None:
+        """Close and age incidents, about once a second."""
+        if now.monotonic < self._next:
+            return
+        self._next = now.monotonic + _EVERY
+        for change in self.correlator.expire(now.wall):
+            self._write(desk, change)
+
+    def _write(self, desk: Desk, change: IncidentChange) -> None:
+        incident, changes = change.incident, desk.batch.changes
+        changes.incidents[incident.id] = incident
+        match change.kind:
+            case ChangeKind.OPENED | ChangeKind.RETURNED:
+                changes.members += [(incident.id, agent_id, acts) for agent_id, acts in incident.members.items()]
+            case ChangeKind.MERGED if change.absorbed is not None:
+                changes.incidents[change.absorbed.id] = change.absorbed
+                changes.members += [(incident.id, agent_id, acts) for agent_id, acts in incident.members.items()]
+            case ChangeKind.GREW if change.agent_id is not None:
+                changes.members.append((incident.id, change.agent_id, incident.members[change.agent_id]))
+        changes.members += [(incident.id, agent_id, True) for agent_id in change.actionable]
+        news = _NEWS.get(change.kind)
+        if news is not None:
+            desk.fleet.counters[news] += 1
+            if not change.silent:
+                desk.batch.event(news, data=_summary(incident, change))
+        self._react(desk, change)
+
+
+def new_incident_id() -> str:
+    """Return the id of a new incident."""
+    return f"inc-{secrets.token_hex(8)}"
+
+
+def _summary(incident: Incident, change: IncidentChange) -> dict[str, object]:
+    summary: dict[str, object] = {
+        "incidentId": incident.id,
+        "kind": incident.kind,
+        "value": incident.value,
+        "organizationId": incident.organization_id,
+        "agents": len(incident.members),
+        "late": incident.late,
+        "chronic": incident.chronic,
+    }
+    if change.agent_id is not None:
+        summary["agentId"] = change.agent_id
+    if change.absorbed is not None:
+        summary["absorbed"] = change.absorbed.id
+    return summary

@@ -1,0 +1,218 @@
+"""What HTTP agents do: they register, give signs of life, report and poll, in the same batch as all messages."""
+
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from manager.domain.agent import Agent, Credential, Door
+from manager.domain.event_time import ClockOffset
+from manager.domain.policies import GLOBAL, Scope
+from manager.domain.registry import Application, Enrolled, Refused, Repeated, Takeover
+from manager.domain.tokens import Token
+from manager.engine.agent_record import agent_record
+from manager.engine.commands import AgentPolicy, PolicySet, SetPolicy
+from manager.engine.credentials import credential_of
+from manager.engine.desk import Arrival, Desk, Submission
+from manager.engine.legacy_commands import (
+    CreatePolicy,
+    HeartbeatTaken,
+    PolicyCreated,
+    PollPolicy,
+    RegisterAgent,
+    Registered,
+    TakeHeartbeat,
+    TakeReports,
+    TokenRefused,
+)
+from manager.engine.registration import enrolled, new_agent_id
+from manager.errors import Conflict, NotFound
+from schemas.identifiers import DEFAULT_ORGANIZATION
+from schemas.keys import AgentKeys, new_secret
+from schemas.legacy import LegacyHeartbeat
+from schemas.presence import PolicyState
+
+_VITALS = (
+    "cpu", "memory", "uptime", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
+    "outbox_size", "outbox_dropped",
+)  # fmt: skip
+"""What a heartbeat and an agent's vitals call alike."""
+
+_TOKEN_REASONS = {
+    "unknown_token": None,
+    "expired_token": "the enrollment token has expired; ask for a new one",
+    "used_token": "the enrollment token's uses are used up; ask for a new one",
+}
+
+
+def register_agent(desk: Desk, request: RegisterAgent) -> Registered | TokenRefused:
+    """Take an agent into the fleet, or take one back (lifecycle page, phase 1).
+
+    Raises:
+        Conflict: an instance of this host lives, and nothing shows that it is the same one.
+    """
+    fleet, now = desk.fleet, desk.batch.now
+    token = None
+    if request.token is not None:
+        token = fleet.tokens.get(request.token.token_id)
+        if token is None or not hmac.compare_digest(token.proof_key, request.token.proof_key):
+            return TokenRefused(None)
+    organization_id = (token.organization_id if token else None) or request.organization_id or DEFAULT_ORGANIZATION
+    known = fleet.registry.registered(organization_id, request.host.hostname)
+    refusal = token.refuses(now.wall, is_new_agent=known is None) if token else None
+    if refusal is not None:
+        return TokenRefused(_TOKEN_REASONS[refusal])
+    credential = _credential(request, known)
+    application = _application(request, token, organization_id, credential)
+    takeover = Takeover.ALLOW if request.by_admin else fleet.settings.takeover
+    decision = fleet.registry.apply(application, takeover, new_agent_id(), now)
+    if isinstance(decision, Refused):
+        raise Conflict(decision.reason)
+    if isinstance(decision, Enrolled) and decision.is_new and token is not None:
+        token.uses += 1
+        desk.batch.changes.tokens[token.token_id] = token
+    is_new = not isinstance(decision, Repeated) and decision.is_new
+    agent = decision.agent
+    enrolled(desk, agent, is_new=is_new)
+    record = agent_record(agent, fleet.policies.effective[agent.agent_id])
+    return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
+
+
+def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
+    """Return the credential that an agent has proved to hold, or a new one."""
+    if request.own_agent_id is None:
+        return credential_of(new_secret())
+    if known is None or known.agent_id != request.own_agent_id:
+        raise Conflict("this token is another agent's; register with the enrollment token")
+    return known.credential
+
+
+def _application(
+    request: RegisterAgent, token: Token | None, organization_id: str, credential: Credential
+) -> Application:
+    host = request.host
+    if token is not None:
+        tags = tuple(dict.fromkeys((*token.tags, *host.tags)))
+        host = replace(host, site=token.site or host.site, tags=tags)
+    return Application(
+        host=host,
+        organization_id=organization_id,
+        credential=credential,
+        token_id=token.token_id if token else None,
+        door=Door.HTTP,
+    )
+
+
+def take_heartbeat(desk: Desk, request: TakeHeartbeat) -> HeartbeatTaken:
+    """Hear an agent, and tell it what policy it should have (lifecycle page, phase 2)."""
+    agent, heartbeat = _contacted(desk, request.agent_id), request.heartbeat
+    desk.fleet.counters["heartbeat_http"] += 1
+    now = desk.batch.now
+    agent.last_heartbeat = now.wall
+    if heartbeat.sent_at is not None and heartbeat.uptime is not None:
+        agent.clock.observe(now.wall, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
+    _keep_vitals(agent, heartbeat)
+    if heartbeat.policy_version is not None:
+        _in_force(desk, agent, heartbeat.policy_version, heartbeat)
+    desk.behind.add(agent.agent_id)
+    policy = desk.fleet.policies.effective[agent.agent_id]
+    known = agent.in_force.version
+    if heartbeat.policy_version is None:
+        known = max(known, agent.handed_version)
+    pending = known < policy.version and (known > 0 or policy.urgent)
+    return HeartbeatTaken(agent_record(agent, policy), (_hand_over(desk, agent),) if pending else ())
+
+
+def take_reports(desk: Desk, request: TakeReports) -> Submission:
+    """Hand in threats: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
+    agent = _contacted(desk, request.agent_id)
+    desk.fleet.counters["threats_http"] += len(request.reports)
+    offset = None if request.sent_at is None else desk.batch.now.wall - request.sent_at
+    clock = ClockOffset(offset)
+    submission = Submission([Arrival(agent, *prepared, clock) for prepared in request.reports])
+    desk.submissions.append(submission)
+    return submission
+
+
+def poll_policy(desk: Desk, request: PollPolicy) -> AgentPolicy:
+    """Give an agent its policy; that it asks is a sign of life, and tells what it has (lifecycle page, phase 4)."""
+    agent = _contacted(desk, request.agent_id)
+    policy = desk.fleet.policies.effective[agent.agent_id]
+    if len(request.versions) == 1:
+        _in_force(desk, agent, request.versions[0], None)
+        desk.behind.add(agent.agent_id)
+    if policy.version in request.versions:
+        return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, {})
+    return _hand_over(desk, agent)
+
+
+def _contacted(desk: Desk, agent_id: str) -> Agent:
+    agent = desk.fleet.registry.find(agent_id)
+    if agent is None:
+        raise NotFound(f"Agent {agent_id} not found")
+    agent.door = Door.HTTP
+    transition = desk.fleet.liveness.contact(agent, desk.batch.now)
+    if transition is not None:
+        desk.batch.transition(transition)
+    return agent
+
+
+def _keep_vitals(agent: Agent, heartbeat: LegacyHeartbeat) -> None:
+    """Keep what a heartbeat says; what it leaves out stays as it was said last."""
+    vitals = agent.vitals
+    for name in _VITALS:
+        value = getattr(heartbeat, name)
+        if value is not None:
+            setattr(vitals, name, value)
+    if heartbeat.events_total is None and heartbeat.events_processed is not None:
+        vitals.events_total = min(vitals.events_total + heartbeat.events_processed, 2**53 - 1)
+    if heartbeat.blocklist_sequence is not None:
+        agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
+    if heartbeat.version is not None and heartbeat.version != agent.host.version:
+        agent.host = replace(agent.host, version=heartbeat.version)
+
+
+def _in_force(desk: Desk, agent: Agent, version: int, heartbeat: LegacyHeartbeat | None) -> None:
+    """Keep what an agent says of its policy; one that names only a version has what this manager gave out under it."""
+    force, policy = agent.in_force, desk.fleet.policies.effective[agent.agent_id]
+    digest = heartbeat.policy_digest if heartbeat is not None else None
+    state = heartbeat.policy_state if heartbeat is not None else None
+    if digest is None and version == policy.version:
+        digest = policy.resolved.digest
+    if (version, digest) != (force.version, force.digest):
+        force.version, force.digest = version, digest
+        force.state, force.applied_at = PolicyState.APPLIED, desk.batch.now.wall
+        desk.batch.event("policy_applied", agent, {"version": version, "state": state or PolicyState.APPLIED})
+    if heartbeat is not None and state is not None:
+        force.state, force.error = state, heartbeat.policy_error
+
+
+def _hand_over(desk: Desk, agent: Agent) -> AgentPolicy:
+    policy = desk.fleet.policies.effective[agent.agent_id]
+    agent.handed_version = policy.version
+    return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, desk.press.document(policy))
+
+
+def create_policy(
+    set_policy: Callable[[Desk, SetPolicy], PolicySet], desk: Desk, request: CreatePolicy
+) -> PolicyCreated:
+    """Replace a scope's rules and keep its other sections; name and description stand beside the document.
+
+    Raises:
+        Invalid: a rule does not say what its type needs.
+        NotFound: there is no such agent.
+    """
+    policies, now = desk.fleet.policies, desk.batch.now.wall
+    scope = scope_of(request.organization_id, request.agent_id)
+    document = {**(policies.document(scope) or {}), "rules": list(request.rules)}
+    done = set_policy(desk, SetPolicy(scope, document, request.author))
+    about = {"revision": done.revision, "name": request.name, "description": request.description, "at": now}
+    desk.batch.changes.meta[f"policy:{scope}"] = json.dumps(about)
+    return PolicyCreated(done.revision, now, tuple(policies.touched_by(scope)), done.agents)
+
+
+def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:
+    """Return the scope that a policy of earlier admin tools is for."""
+    if agent_id is not None:
+        return Scope("agent", agent_id)
+    return GLOBAL if organization_id is None else Scope("organization", organization_id)

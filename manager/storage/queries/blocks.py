@@ -1,0 +1,72 @@
+"""What incidents have put in force, entry by entry, for whom and until when."""
+
+from typing import NamedTuple
+
+from peewee import JOIN, Expression
+
+from manager.storage.queries.newest import newest_first
+from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.tables import EmergencyEntryTable, IncidentTable
+
+
+class BlockFilter(NamedTuple):
+    """Which entries are wanted; None is any. `after` leaves out those that end by then (seconds since 1970)."""
+
+    after: float | None = None
+    kind: str | None = None
+    organization_id: str | None = None
+    target: str | None = None
+    incident_id: str | None = None
+
+    def conditions(self) -> list[Expression]:
+        """Return what the rows must meet."""
+        entry = EmergencyEntryTable
+        wanted = []
+        if self.after is not None:
+            wanted.append(entry.expires_at > self.after)
+        if self.kind is not None:
+            wanted.append(entry.kind == self.kind)
+        if self.organization_id is not None:
+            wanted.append(entry.organization_id == self.organization_id)
+        if self.target is not None:
+            wanted.append(entry.target == self.target)
+        if self.incident_id is not None:
+            wanted.append(entry.incident_id == self.incident_id)
+        return wanted
+
+
+def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) -> Page:
+    """Return live entries, newest first."""
+    query, conditions = _selection(), wanted.conditions()
+    if conditions:
+        query = query.where(*conditions)
+    rows, following = newest_first(
+        reader, query, at=EmergencyEntryTable.created_at, key=EmergencyEntryTable.id, limit=limit, cursor=cursor
+    )
+    return [record_of(row) for row in rows], following
+
+
+def record_of(row: Record) -> Record:
+    """Return one entry; `incidentKept` says whether its incident can still be looked at and undone as a whole."""
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "value": row["value"],
+        "scope": row["scope"],
+        "target": row["target"],
+        "organizationId": row["organization_id"],
+        "site": row["site"] or None,
+        "reason": row["reason"],
+        "incidentId": row["incident_id"],
+        "incidentKept": row["kept"] is not None,
+        "createdAt": moment(row["created_at"]),
+        "expiresAt": moment(row["expires_at"]),
+    }
+
+
+def _selection() -> Query:
+    entry, incident = EmergencyEntryTable, IncidentTable
+    return entry.select(
+        entry.id, entry.kind, entry.value, entry.scope, entry.target, entry.organization_id, entry.site, entry.reason,
+        entry.incident_id, entry.created_at, entry.expires_at, incident.id.alias("kept"),
+    ).join(incident, JOIN.LEFT_OUTER, on=(incident.id == entry.incident_id))  # fmt: skip

@@ -1,0 +1,162 @@
+"""Incidents as the API shows them: what agents share, which agents, and what became of the response."""
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from peewee import JOIN, Expression, fn
+
+from manager.domain.immunity import PERCENTS
+from manager.storage.queries import blocks
+from manager.storage.queries.newest import newest_first
+from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
+
+AGENTS_SHOWN = 200
+"""Agents named in an incident of a list; `agentCount` says how many there are."""
+
+MEMBERS_SHOWN = 1000
+"""Members and entries that an incident's own record shows."""
+
+
+class IncidentFilter(NamedTuple):
+    """Which incidents are wanted; None is any. `since` is when they opened, in seconds since 1970."""
+
+    is_open: bool | None = None
+    kind: str | None = None
+    organization_id: str | None = None
+    response: str | None = None
+    chronic: bool | None = None
+    merged: bool | None = None
+    since: float | None = None
+
+    def conditions(self) -> list[Expression]:
+        """Return what the rows must meet."""
+        incident = IncidentTable
+        wanted = []
+        if self.is_open is not None:
+            wanted.append(incident.closed_at.is_null(self.is_open))
+        if self.kind is not None:
+            wanted.append(incident.kind == self.kind)
+        if self.organization_id is not None:
+            wanted.append(incident.organization_id == self.organization_id)
+        if self.response is not None:
+            wanted.append(IncidentResponseTable.state == self.response)
+        if self.chronic is not None:
+            wanted.append(incident.chronic == self.chronic)
+        if self.merged is not None:
+            wanted.append(incident.merged_into.is_null(not self.merged))
+        if self.since is not None:
+            wanted.append(incident.opened_at >= self.since)
+        return wanted
+
+
+def page(reader: Reader, wanted: IncidentFilter, limit: int, cursor: str | None) -> Page:
+    """Return incidents, the last opened first."""
+    query, conditions = _selection(), wanted.conditions()
+    if conditions:
+        query = query.where(*conditions)
+    rows, following = newest_first(
+        reader, query, at=IncidentTable.opened_at, key=IncidentTable.id, limit=limit, cursor=cursor
+    )
+    agents = _agents(reader, [row["id"] for row in rows])
+    return [record_of(row, *agents[row["id"]]) for row in rows], following
+
+
+def one(reader: Reader, incident_id: str) -> Record | None:
+    """Return one incident with its members and its live entries, or None if none such is kept."""
+    row = reader.row(_selection().where(IncidentTable.id == incident_id))
+    if row is None:
+        return None
+    member, agent = IncidentMemberTable, AgentTable
+    query = member.select(member.agent_id, member.actionable, agent.hostname).where(member.incident == incident_id)
+    query = query.join(agent, JOIN.LEFT_OUTER, on=(agent.agent_id == member.agent_id)).order_by(member.agent_id)
+    members = reader.rows(query.limit(MEMBERS_SHOWN))
+    count = _counts(reader, [incident_id]).get(incident_id, 0)
+    entries, more = blocks.page(reader, blocks.BlockFilter(incident_id=incident_id), MEMBERS_SHOWN, None)
+    return {
+        **record_of(row, [each["agent_id"] for each in members], count),
+        "members": [
+            {"agentId": each["agent_id"], "hostname": each["hostname"], "actionable": bool(each["actionable"])}
+            for each in members
+        ],
+        "entries": entries,
+        "entriesComplete": more is None,
+    }
+
+
+def open_count(reader: Reader) -> int:
+    """Return how many incidents are open."""
+    query = IncidentTable.select(fn.COUNT(IncidentTable.id).alias("incidents")).where(IncidentTable.closed_at.is_null())
+    return int(reader.rows(query)[0]["incidents"])
+
+
+def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
+    """Return an incident's record; `agent_ids` may be the first of `agent_count`."""
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "value": row["value"],
+        "organizationId": row["organization_id"],
+        "site": row["site"] or None,
+        "agentIds": agent_ids,
+        "agentCount": agent_count,
+        "openedAt": moment(row["opened_at"]),
+        "firstSeenAt": moment(row["first_seen_at"]),
+        "lastSeenAt": moment(row["last_seen_at"]),
+        "closedAt": moment(row["closed_at"]),
+        "late": bool(row["late"]),
+        "chronic": bool(row["chronic"]),
+        "mergedInto": row["merged_into"],
+        "reportCount": row["report_count"],
+        "returnCount": row["return_count"],
+        "response": row["state"],
+        "responseReason": row["reason"],
+        "respondedAt": moment(row["at"]),
+        "organizationWide": bool(row["organization_wide"]),
+        "approvalExpiresAt": moment(row["approval_expires_at"]),
+        "approvedBy": row["approved_by"],
+        "timeToImmunity": _time_to_immunity(row["immunity"]),
+    }
+
+
+def _selection() -> Query:
+    incident, response = IncidentTable, IncidentResponseTable
+    return incident.select(
+        incident.id, incident.kind, incident.value, incident.organization_id, incident.site, incident.opened_at,
+        incident.first_seen_at, incident.last_seen_at, incident.closed_at, incident.late, incident.chronic,
+        incident.merged_into, incident.report_count, incident.return_count, response.state, response.reason,
+        response.at, response.organization_wide, response.approval_expires_at, response.approved_by, response.immunity,
+    ).join(response, JOIN.LEFT_OUTER, on=(response.incident_id == incident.id))  # fmt: skip
+
+
+def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], int]]:
+    """Return the first agents of each incident and how many it has, without reading all of the large ones."""
+    counts = _counts(reader, incident_ids)
+    found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
+    small = [incident_id for incident_id in incident_ids if counts.get(incident_id, 0) <= AGENTS_SHOWN]
+    queries = [_members(small)] if small else []
+    queries += [_members([each]).limit(AGENTS_SHOWN) for each in incident_ids if counts.get(each, 0) > AGENTS_SHOWN]
+    for query in queries:
+        for row in reader.rows(query):
+            found[row["incident"]].append(row["agent_id"])
+    return {incident_id: (agent_ids, counts.get(incident_id, 0)) for incident_id, agent_ids in found.items()}
+
+
+def _members(incident_ids: Iterable[str]) -> Query:
+    member = IncidentMemberTable
+    query = member.select(member.incident, member.agent_id).where(member.incident.in_(list(incident_ids)))
+    return query.order_by(member.incident, member.agent_id)
+
+
+def _counts(reader: Reader, incident_ids: list[str]) -> dict[str, int]:
+    member = IncidentMemberTable
+    query = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents"))
+    query = query.where(member.incident.in_(incident_ids)).group_by(member.incident)
+    return {row["incident"]: row["agents"] for row in reader.rows(query)} if incident_ids else {}
+
+
+def _time_to_immunity(column: str | None) -> dict[str, float | None]:
+    """Return the seconds from the first report until each part of the targets had the response in force."""
+    known = json.loads(column) if column else {}
+    return {str(percent): known.get(str(percent)) for percent in PERCENTS}

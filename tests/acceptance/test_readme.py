@@ -1,0 +1,102 @@
+"""The README's commands, run as they stand: only ports and the watched log are put in place."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PACE, Panguard, free_port
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [
+    line.replace("\\\n", " ").strip()
+    for block in BLOCKS
+    for line in re.split(r"(?<!\\)\n", block)
+    if line.startswith("panguard")
+]
+
+
+def test_the_readme_has_commands() -> None:
+    """A manager is started first and stopped last, and the two commands of a fresh machine stand there."""
+    assert COMMANDS[0].startswith("panguard manager start")
+    assert COMMANDS[-1].startswith("panguard manager stop")
+    assert {"make demo", "make test"} <= {line.split("#")[0].strip() for block in BLOCKS for line in block.split("\n")}
+
+
+@pytest.mark.timeout(120)
+def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
+    """Each command exits 0, in the README's order, and the listings show the guard."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "auth.log").touch()
+    http, mqtt = free_port(), free_port()
+    environment = {
+        **os.environ,
+        **PACE,
+        "PANGUARD_PORT": str(http),
+        "PANGUARD_MQTT_PORT": str(mqtt),
+        "MANAGER_URL": f"http://127.0.0.1:{http}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "200",
+    }
+    outputs: dict[str, str] = {}
+    manager = None
+    try:
+        for command in COMMANDS:
+            placed = command.replace("127.0.0.1:1883", f"127.0.0.1:{mqtt}").replace("/var/log/auth.log", "auth.log")
+            words = shlex.split(placed)[1:]
+            if words[:2] == ["manager", "start"]:
+                manager = _start(tmp_path, words, environment)
+                continue
+            ended = subprocess.run(  # noqa: S603 -- the README's own words
+                [sys.executable, "-m", "panguard", *words],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=40,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+            assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+            outputs[" ".join(words[:3])] = ended.stdout
+        assert "online" in outputs["manager agents list"]
+        assert manager is not None
+        eventually(lambda: manager.process.poll() == 0, 10, "the manager ended by `manager stop`")
+    finally:
+        if manager is not None:
+            manager.terminate()
+
+
+def _start(home: Path, words: list[str], environment: dict[str, str]) -> Panguard:
+    manager = Panguard(home / "manager.log", *words, environment={**environment}, directory=home)
+    manager.line("ready ")
+    return manager
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_sees_everything_it_promises(tmp_path: Path) -> None:
+    """Without a terminal the demo prints plain lines, ends by itself, exits 0 and sums up in one line of JSON."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "panguard", "demo"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    seen = json.loads(ended.stdout.splitlines()[-1])
+    assert seen["ok"]
+    assert seen["registered"] == 3
+    assert seen["resumedIdentity"]
+    assert seen["cleanStop"]
+    assert "\x1b" not in ended.stdout

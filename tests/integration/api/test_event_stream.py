@@ -1,0 +1,213 @@
+"""The event stream as its readers see it: names, resumption, tickets, and readers that are too slow."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from manager.api.event_stream import EventStream
+from schemas import topics
+from schemas.fleet import FleetEvent
+from schemas.model import utc
+from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path, peers=LOOPBACK, rate_limit=0, stream=EventStream(kept=5, behind=5)) as running:
+        yield running
+
+
+class Events:
+    """Reads a stream as a browser's EventSource does: lines, fields, a blank line after each event."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self._lines = answer.iter_lines()
+        self.last_id = ""
+
+    def next(self) -> tuple[str, Any]:
+        """Return name and data of the next event."""
+        name, data = "message", []
+        for line in self._lines:
+            if not line:
+                if data:
+                    return name, json.loads("\n".join(data))
+                continue
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
+            elif field == "id":
+                self.last_id = value
+        raise AssertionError("the stream ended")
+
+
+@contextmanager
+def _watching(client: httpx2.Client, last_id: str | None = None, **params: str) -> Iterator[Events]:
+    headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+    with client.stream("GET", "/api/events/stream", headers=headers, params=params, timeout=10) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        yield Events(answer)
+
+
+def _say(served: Served, *names: str) -> None:
+    for name in names:
+        served.services.stream.publish(FleetEvent(event=name, at=utc(1_800_000_000), data={"big": "x" * 10_000}))
+
+
+def test_each_event_comes_under_its_own_name(served: Served, admin: httpx2.Client) -> None:
+    """`connected` first; then what happens to agents, threats, incidents and policies, from both doors."""
+    agent = served.enroll("srv-01")
+    with _watching(admin) as events:
+        assert events.next()[0] == "connected"
+        legacy = served.join("srv-02")
+        with legacy.client:
+            names = [events.next()[0]]
+            legacy.events({"threat": {"type": "x", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}}})
+            with served.bench() as bench:
+                bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="198.51.100.7"))
+                bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
+                for _ in range(12):
+                    bench.pass_time(10)
+            legacy.heartbeat()
+            admin.post("/api/policy", json={"rules": []})
+        wanted = {
+            "agent_registered", "threats_reported", "incident_opened", "agent_offline", "agent_stale", "agent_online",
+            "policy_created",
+        }  # fmt: skip
+        while not wanted <= set(names):
+            names.append(events.next()[0])
+
+
+def test_an_events_data_is_the_fleets_own(served: Served, admin: httpx2.Client) -> None:
+    """The same object that watchers of the broker get."""
+    with _watching(admin) as events:
+        events.next()
+        agent = served.join("srv-01")
+        agent.client.close()
+        name, data = events.next()
+    assert (name, data["event"], data["agentId"]) == ("agent_registered", "agent_registered", agent.agent_id)
+    assert data["hostname"] == "srv-01"
+
+
+def test_who_comes_back_misses_nothing_that_is_still_kept(served: Served, admin: httpx2.Client) -> None:
+    """Last-Event-ID resumes after that event; from before the ring, or another run, it begins with the oldest kept."""
+    with _watching(admin) as events:
+        events.next()
+        _say(served, "a", "b")
+        assert [events.next()[0] for _ in range(2)] == ["a", "b"]
+        last = events.last_id
+    _say(served, "c", "d", "e")
+    with _watching(admin, last) as events:
+        name, data = events.next()
+        assert (name, data["resumed"], data["missed"]) == ("connected", True, 3)
+        assert events.last_id == last
+        assert [events.next()[0] for _ in range(3)] == ["c", "d", "e"]
+    _say(served, "f", "g", "h")
+    for stale in (last, "0000-1", "nonsense", "0000-" + "9" * 30):
+        with _watching(admin, stale) as events:
+            assert [events.next()[0] for _ in range(6)] == ["connected", "d", "e", "f", "g", "h"]
+    with _watching(admin) as events:
+        assert events.next()[1]["missed"] == 0
+        _say(served, "i")
+        assert events.next()[0] == "i"
+
+
+def test_a_ticket_opens_the_stream_once(served: Served, admin: httpx2.Client) -> None:
+    """A browser gets one with the admin's token; it is good for one connection, and for nothing else."""
+    answer = admin.post("/api/events/ticket")
+    assert (answer.status_code, answer.json()["data"]["expiresIn"]) == (201, 30)
+    ticket = answer.json()["data"]["ticket"]
+    with served.client(None) as browser:
+        assert browser.get("/api/agents", params={"ticket": ticket}).status_code == 401
+        with _watching(browser, ticket=ticket) as events:
+            assert events.next()[0] == "connected"
+        assert browser.get("/api/events/stream", params={"ticket": ticket}).status_code == 401
+        late = admin.post("/api/events/ticket").json()["data"]["ticket"]
+        with served.bench() as bench:
+            bench.elapsed += 30
+        assert browser.get("/api/events/stream", params={"ticket": late}).status_code == 401
+
+
+def test_the_stream_is_the_admins(served: Served) -> None:
+    """Nobody else hears of other agents: 401 without a token, 403 with an agent's; nor do they get tickets."""
+    agent = served.join()
+    with agent.client, served.client(None) as anybody:
+        assert anybody.get("/api/events/stream").status_code == 401
+        assert agent.client.get("/api/events/stream").status_code == 403
+        assert anybody.post("/api/events/ticket").status_code == 401
+        assert agent.client.post("/api/events/ticket").status_code == 403
+
+
+def test_silence_is_broken_by_a_comment(tmp_path: Path) -> None:
+    """So that nothing on the way takes the connection for dead; readers ignore it."""
+    with (
+        Served(tmp_path, stream=EventStream(keepalive=0.05)) as served,
+        served.client() as admin,
+        admin.stream("GET", "/api/events/stream", timeout=10) as answer,
+    ):
+        assert next(line for line in answer.iter_lines() if line.startswith(":")) == ": keepalive"
+
+
+def test_slow_readers_are_dropped_and_hold_up_nobody(served: Served, admin: httpx2.Client) -> None:
+    """200 readers that do not read: others hear everything, the engine goes on, and the slow ones are let go."""
+    stream = served.services.stream
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(_silent_reader(served))
+        eventually(lambda: len(stream) == 200, what="all of them watch")
+        with _watching(admin) as events:
+            events.next()
+            for number in range(2000):
+                _say(served, "loud")
+                if number % 4 == 3:  # the others must be slow, and this one not
+                    for _ in range(4):
+                        events.next()
+                if stream.dropped == 200:
+                    break
+            assert (stream.dropped, len(stream)) == (200, 1)
+            assert served.join().agent_id
+
+
+@contextmanager
+def _silent_reader(served: Served) -> Iterator[None]:
+    """A client with a small receive buffer that asks for the stream and never reads."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", served.server.port))
+        request = f"GET /api/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+        connection.sendall(request.encode())
+        yield
+
+
+def test_the_server_stops_while_readers_watch(tmp_path: Path) -> None:
+    """Their streams end, and nothing waits for them."""
+    with Served(tmp_path) as served, served.client() as admin, _watching(admin) as events:
+        events.next()
+        served.server.stop()
+        with pytest.raises(AssertionError, match="ended"):
+            events.next()
+
+
+def test_curl_shows_names_as_they_come(served: Served) -> None:
+    """`curl -N` prints each event with its `event:` line."""
+    command = ["curl", "-sN", "-H", f"Authorization: Bearer {ADMIN_TOKEN}", f"{served.url}/api/events/stream"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:  # noqa: S603 -- our own words
+        assert curl.stdout is not None
+        try:
+            lines = iter(curl.stdout.readline, "")
+            assert next(line for line in lines if line.startswith("event:")) == "event: connected\n"
+            _say(served, "policy_created")
+            assert next(line for line in lines if line.startswith("event:")) == "event: policy_created\n"
+        finally:
+            curl.terminate()

@@ -1,0 +1,183 @@
+"""Clients that send too much, too slowly, or nothing at all: each is refused or let go, and the others are served."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from manager.api import connections
+from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
+from tests.support.waiting import eventually
+
+_JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+        yield running
+
+
+@pytest.fixture
+def agent(served: Served) -> Iterator[LegacyAgent]:
+    agent = served.join()
+    with agent.client:
+        yield agent
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's patience, shortened."""
+    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.3)
+    monkeypatch.setattr(connections, "BODY_WITHIN", 0.3)
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.05)
+
+
+def _connect(served: Served) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=10)
+    connection.settimeout(10)
+    return connection
+
+
+def _all(connection: socket.socket) -> bytes:
+    said = b""
+    try:
+        while chunk := connection.recv(65_536):
+            said += chunk
+    except ConnectionError:
+        pass
+    return said
+
+
+@pytest.mark.parametrize("path", ["heartbeat", "events"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"cpu":NaN,"evidence":NaN,"threat":{"type":"x","confidence":NaN}}',
+        b'{"cpu":1e999,"threat":{"type":"x","confidence":1,"evidence":{"x":1e999}}}',
+        b"[" * 5000,
+        b'{"threat":{"type":"x","confidence":1,"evidence":' + b'{"x":' * 3000 + b"1" + b"}" * 3000 + b'},"cpu":1,"x":'
+        + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"cpu":1,"threat":{"type":"\xff"}}',
+        b'{"mode":"\\ud800","threat":{"type":"\\ud800","confidence":1}}',
+        b"{",
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_400(agent: LegacyAgent, admin: httpx2.Client, path: str, body: bytes) -> None:
+    """NaN, numbers without end, deep nesting, broken text: one sentence, and nothing is stored."""
+    answer = agent.client.post(f"/api/agents/{agent.agent_id}/{path}", content=body, headers=_JSON)
+    assert (answer.status_code, answer.json()["ok"]) == (400, False)
+    assert admin.get("/api/threats").json()["data"] == []
+
+
+def test_of_a_repeated_key_the_last_counts(agent: LegacyAgent) -> None:
+    """As everywhere in JSON; what came before it is not looked at."""
+    body = b'{"cpu":500,"cpu":5}'
+    answer = agent.client.post(f"/api/agents/{agent.agent_id}/heartbeat", content=body, headers=_JSON)
+    assert answer.json()["data"]["cpu"] == 5
+
+
+@pytest.mark.parametrize("path", ["heartbeat", "events"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_2_mb_is_413(agent: LegacyAgent, path: str, *, chunked: bool) -> None:
+    """An answer, not a reset, and the connection serves on."""
+    content = iter([b" " * 65_536] * 32) if chunked else b" " * 2 * 1024 * 1024
+    answer = agent.client.post(f"/api/agents/{agent.agent_id}/{path}", content=content, headers=_JSON)
+    assert (answer.status_code, answer.json()["ok"]) == (413, False)
+    assert agent.heartbeat().status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"])
+def test_a_report_that_is_not_declared_as_json_is_415(agent: LegacyAgent, kind: str) -> None:
+    """So no web page's form can report for an agent."""
+    for path in ("heartbeat", "events"):
+        headers = {"Content-Type": kind}
+        answer = agent.client.post(f"/api/agents/{agent.agent_id}/{path}", content=b"{}", headers=headers)
+        assert answer.status_code == 415
+
+
+def test_a_head_of_10_mb_is_refused(served: Served) -> None:
+    """431 long before all of it is read."""
+    with _connect(served) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        sent = 0
+        try:
+            while sent < 10_000_000:
+                connection.sendall(b"X-Long: " + b"a" * 100_000)
+                sent += 100_000
+        except ConnectionError:
+            pass
+        assert sent < 10_000_000
+        said = _all(connection)
+    assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_http_is_400(served: Served) -> None:
+    """In the envelope; nothing of the framework's words."""
+    with _connect(served) as connection:
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+        said = _all(connection)
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.endswith(b'{"ok":false,"error":"the request is no HTTP"}')
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [(b"GET /heal", b"l"), (b"POST /api/agents/register HTTP/1.1\r\nHost: x\r\nX-A: ", b"a")],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_head_that_comes_byte_by_byte_is_ended(served: Served, first: bytes, drop: bytes) -> None:
+    """However diligently a client sends a byte now and then: 408, and the connection is closed."""
+    with _connect(served) as connection:
+        connection.sendall(first)
+        _drip(connection, drop)
+        assert _all(connection).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("path", ["/api/agents/{id}/heartbeat", "/api/agents/{id}/events", "/api/agents/register"])
+@pytest.mark.usefixtures("impatient")
+def test_a_body_that_comes_byte_by_byte_is_ended(served: Served, agent: LegacyAgent, path: str) -> None:
+    """The same with bodies, on fast routes and others."""
+    with _connect(served) as connection:
+        head = f"POST {path.format(id=agent.agent_id)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(
+            f"{head}Authorization: Bearer {agent.told['token']}\r\nContent-Length: 1000\r\n\r\n".encode()
+        )
+        _drip(connection, b" ")
+        assert _all(connection).startswith(b"HTTP/1.1 408 ")
+    assert agent.heartbeat().status_code == 200
+
+
+def _drip(connection: socket.socket, byte: bytes) -> None:
+    """Send a byte now and then until the other side has had enough."""
+    pause = threading.Event()
+    try:
+        for _ in range(200):
+            connection.sendall(byte)
+            if pause.wait(0.02):
+                break
+    except ConnectionError:
+        pass
+
+
+def test_a_half_closed_socket_gets_its_answer(served: Served) -> None:
+    """A client that says all and closes its half is answered."""
+    with _connect(served) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert _all(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_idle_connections_are_let_go_and_disturb_nobody(served: Served, agent: LegacyAgent) -> None:
+    """Hundreds of connections that say nothing: others are served meanwhile, and all of them end."""
+    with ExitStack() as stack:
+        idle = [stack.enter_context(_connect(served)) for _ in range(400)]
+        assert agent.heartbeat().status_code == 200
+        assert all(_all(connection) == b"" for connection in idle)
+    connected = served.server._server.server_state.connections
+    eventually(lambda: len(connected) <= 1, what="only the agent's connection is left")

@@ -1,0 +1,86 @@
+"""How often one may ask, and which web pages may read the answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from manager.api.cors import Cors
+from tests.integration.api.served import HOST, LOOPBACK, Served
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path, peers=LOOPBACK, cors=Cors(["https://dashboard.example"])) as running:
+        yield running
+
+
+def _statuses(client: httpx2.Client, path: str, number: int) -> list[int]:
+    return [client.get(path).status_code for _ in range(number)]
+
+
+def test_a_caller_without_a_credential_is_limited_to_60_a_minute(served: Served) -> None:
+    """The 61st request is 429 with the three headers, whatever its path; health is answered all the same."""
+    with served.client("wrong") as wrong, served.client(None) as anybody:
+        assert _statuses(wrong, "/api/agents", 30) == [401] * 30
+        assert _statuses(anybody, "/api/agents", 30) == [401] * 30
+        answer = anybody.get("/api/nothing")
+        assert (answer.status_code, answer.json()["ok"]) == (429, False)
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+        assert (answer.headers["X-RateLimit-Limit"], answer.headers["X-RateLimit-Remaining"]) == ("60", "0")
+        assert anybody.get("/health").status_code == 200
+
+
+def test_each_agent_has_its_own_limit(served: Served) -> None:
+    """One agent that asks too often is refused; its neighbour behind the same address is not."""
+    loud, quiet = served.join("loud"), served.join("quiet")
+    with loud.client, quiet.client:
+        statuses = [loud.heartbeat().status_code for _ in range(61)]
+        assert (set(statuses[:60]), statuses[60]) == ({200}, 429)
+        assert loud.heartbeat().headers["X-RateLimit-Remaining"] == "0"
+        assert quiet.heartbeat().status_code == 200
+
+
+def test_the_admin_is_not_limited(admin: httpx2.Client) -> None:
+    """Neither by its token nor by its address."""
+    assert set(_statuses(admin, "/api/agents/ag-0000000000000000", 100)) == {404}
+
+
+def test_a_whole_fleet_behind_one_address_is_let_in(served: Served) -> None:
+    """Registrations and heartbeats of many agents from one address: none is refused, with a token or without."""
+    with served.bench() as bench:
+        token = bench.token()
+    with served.client(None) as anybody, served.client(str(token)) as enrolling:
+        for number in range(80):
+            client = anybody if number % 2 else enrolling
+            answer = client.post("/api/agents/register", json={**HOST, "hostname": f"srv-{number}"})
+            assert answer.status_code == 201, answer.text
+            told = answer.json()
+            own = {"Authorization": f"Bearer {told['token']}"}
+            path = f"/api/agents/{told['agentId']}/heartbeat"
+            assert anybody.post(path, json={}, headers=own).status_code == 200
+
+
+def test_a_page_of_a_named_origin_may_read(served: Served) -> None:
+    """Preflight is 204 with what is allowed; answers, and refusals too, name the origin."""
+    origin = {"Origin": "https://dashboard.example"}
+    ask = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    with served.client(None) as page:
+        preflight = page.options("/api/policy", headers=ask)
+        assert (preflight.status_code, preflight.content) == (204, b"")
+        assert preflight.headers["Access-Control-Allow-Origin"] == "https://dashboard.example"
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+        assert "Authorization" in preflight.headers["Access-Control-Allow-Headers"]
+        for path in ("/health", "/api/agents"):
+            answer = page.get(path, headers=origin)
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://dashboard.example"
+            assert answer.headers["Vary"] == "Origin"
+
+
+def test_no_other_page_may_read(served: Served) -> None:
+    """The answer to another origin, or to none, names none."""
+    with served.client(None) as page:
+        evil = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        for answer in (page.get("/health", headers=evil), page.options("/health", headers=evil), page.get("/health")):
+            assert "Access-Control-Allow-Origin" not in answer.headers

@@ -1,0 +1,68 @@
+"""Runs, whose points are left out where they decide nothing, against runs that keep every report."""
+
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manager.domain.correlation.indicators import Indicator
+from manager.domain.correlation.timeline import Timeline
+from tests.property.correlation_oracle import Seen, complete_runs
+
+# Pauses that chain reports to long runs, and an agent that reports more than others: such runs stay incomplete long.
+_PAUSES = st.sampled_from([0.0, 50.0, 100.0, 150.0, 250.0, 250.0, 300.0, 300.001])
+_AGENTS = st.sampled_from("aaabbcd")
+_REPORTS = st.lists(st.tuples(_PAUSES, _AGENTS, st.booleans()), min_size=3, max_size=12).map(
+    lambda reports: [
+        (round(sum(pause for pause, _, _ in reports[:position]), 3), agent_id, late)
+        for position, (_, agent_id, late) in enumerate(reports)
+    ]
+)
+
+
+@given(_REPORTS.flatmap(st.permutations), st.sampled_from([2, 3, 3, 4]))
+@settings(max_examples=300)
+def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], threshold: int) -> None:
+    """After each report, in any order, the same runs are complete, with the same ends, counts and lateness."""
+    timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
+    seen: list[Seen] = []
+    for time, agent_id, late in reports:
+        gathered = timeline.place(time, agent_id, late=late).gathered
+        received = round(time * 1000) + (300_001 if late else 0)
+        seen.append(Seen(round(time * 1000), received, agent_id, trusted=True))
+        complete = complete_runs(seen, threshold)
+        assert [
+            (round(run.first * 1000), round(run.last * 1000), run.count, run.late)
+            for run in timeline.runs
+            if run.complete
+        ] == [(run[0].event, run[-1].event, len(run), any(each.late for each in run)) for run in complete]
+        here = [run for run in complete if run[0].event <= round(time * 1000) <= run[-1].event]
+        assert bool(gathered) == bool(here)
+
+
+@given(_REPORTS, st.sampled_from([2, 3, 3, 4]))
+@settings(max_examples=300)
+def test_every_agent_of_a_complete_run_is_gathered_once_it_is(
+    reports: list[tuple[float, str, bool]], threshold: int
+) -> None:
+    """What a run gathers, report by report, are its agents, also those whose points were left out or trimmed."""
+    timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
+    gathered: set[str] = set()
+    for time, agent_id, _ in reports:
+        gathered |= set(timeline.place(time, agent_id).gathered or ())
+        timeline.forget(time - 600.001)
+    seen = [Seen(round(time * 1000), round(time * 1000), agent_id, trusted=True) for time, agent_id, _ in reports]
+    assert gathered == {each.agent_id for run in complete_runs(seen, threshold) for each in run}
+
+
+def test_the_points_kept_of_one_agent_suffice_in_every_order() -> None:
+    """All ways in which one agent reports thrice and two others once, on a grid of 60 s: three within 300 s or not."""
+    for *own, second, third in product(range(9), repeat=5):
+        if second > third:
+            continue  # the same as the other way round
+        timeline = Timeline(Indicator("technique", "T1110", "acme", None), 3, -10_000.0)
+        for step in own:
+            timeline.place(step * 60.0, "a")
+        timeline.place(second * 60.0, "b")
+        complete = timeline.place(third * 60.0, "c").gathered is not None
+        assert complete == any(max(step, third) - min(step, second) <= 5 for step in own), (own, second, third)

@@ -1,0 +1,150 @@
+"""A correlator and a responder on a virtual clock, with the policies that follow from them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import count
+
+from manager.domain.correlation import Allowed, Correlator, CorrelatorSettings, Incident, NoHistory, Report
+from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.policies import Policies
+from manager.domain.response import (
+    Blocklists,
+    Evidence,
+    FleetAddresses,
+    NeverBlock,
+    Reaction,
+    Repeat,
+    Responder,
+    ResponderSettings,
+    Response,
+)
+
+START = 1_800_000_000.0
+
+
+@dataclass
+class FleetFacts:
+    """What the responder asks of the fleet; an agent that no token is given for came without one."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    escalation: Repeat = field(default_factory=lambda: Repeat(3, 86_400.0))
+
+    @property
+    def several_tokens(self) -> bool:
+        return len(set(self.tokens.values())) > 1
+
+    def knows(self, agent_id: str) -> bool:
+        return agent_id not in self.gone
+
+    def token_of(self, agent_id: str) -> str | None:
+        return self.tokens.get(agent_id)
+
+    def repeat(self, _organization_id: str) -> Repeat:
+        return self.escalation
+
+
+class Scene:
+    """Reports go in; what is in force comes out. Everything that a store would keep is kept, for a restart."""
+
+    def __init__(
+        self,
+        settings: ResponderSettings | None = None,
+        *,
+        allowed: Allowed = nothing_allowed,
+        own_addresses: Iterable[str] = (),
+        admin_networks: Iterable[str] = (),
+    ) -> None:
+        self.now = START
+        self.facts = FleetFacts()
+        self.settings = settings or ResponderSettings()
+        self.guarded = tuple(own_addresses), tuple(admin_networks)
+        self._ids = count(1)
+        self.correlator = Correlator(CorrelatorSettings(), lambda: f"inc-{next(self._ids)}", NoHistory(), allowed)
+        self.allowed = allowed
+        self.responder = self._responder()
+        self.policies = Policies()
+        self.blocklists = Blocklists(self.responder.entries)
+        self.incidents: dict[str, Incident] = {}
+        self.responses: dict[str, Response] = {}
+        self.pushes: dict[str, int] = {}
+        self._reports = count(1)
+
+    def _responder(self) -> Responder:
+        own, admin = self.guarded
+        never = NeverBlock(self.allowed, FleetAddresses(), Evidence(), own, admin)
+        return Responder(self.settings, never, lambda: f"ent-{next(self._ids)}")
+
+    def restart(self) -> None:
+        """Build the responder again from what was kept."""
+        entries, frozen = list(self.responder.entries), self.responder.frozen
+        self.responder = self._responder()
+        self.responder.frozen = frozen
+        self.responder.load(entries, self.responses.values(), self.incidents.values(), self.facts, self.now)
+        self.blocklists = Blocklists(self.responder.entries, self.blocklists.sequences)
+
+    def report(
+        self,
+        agent_id: str,
+        *,
+        ip: str | None = None,
+        file_hash: str | None = None,
+        technique: str | None = None,
+        site: str | None = None,
+        organization_id: str = "acme",
+        late: float = 0.0,
+        **evidence: object,
+    ) -> Reaction:
+        """Take one report, and everything that follows from it."""
+        self.policies.enter(agent_id, organization_id, self.now)
+        said = {"sourceIp": ip, "fileHash": file_hash, **evidence}
+        reaction = self.responder.note(organization_id, site, agent_id, said, self.now)
+        name = f"t-{next(self._reports)}"
+        report = Report(
+            agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique
+        )  # fmt: skip
+        for change in self.correlator.observe(report):
+            self.incidents[change.incident.id] = change.incident
+            reaction.merge(self.responder.react(change, self.facts, self.now))
+        return self.follow(reaction)
+
+    def attack(self, ip: str, agent_ids: Iterable[str]) -> Reaction:
+        """Let agents report one address, one after the other; return all that followed."""
+        reaction = Reaction()
+        for agent_id in agent_ids:
+            reaction.merge(self.report(agent_id, ip=ip))
+        return reaction
+
+    def follow(self, reaction: Reaction) -> Reaction:
+        """Do what an engine does with a reaction."""
+        self.responses.update((response.incident_id, response) for response in reaction.responses)
+        entries = {agent_id: self.responder.entries.of_agent(agent_id) for agent_id in reaction.agent_ids}
+        for policy in self.policies.set_emergency(entries, self.now):
+            self.pushes[policy.agent_id] = self.pushes.get(policy.agent_id, 0) + 1
+        return reaction
+
+    def pass_time(self, seconds: float) -> Reaction:
+        """Let time pass at once, and do what is due at its end."""
+        self.now += seconds
+        reaction = Reaction()
+        for change in self.correlator.expire(self.now):
+            reaction.merge(self.responder.react(change, self.facts, self.now))
+        reaction.merge(self.responder.expire(self.now))
+        return self.follow(reaction)
+
+    def incident(self, value: str) -> Incident:
+        """Return the newest incident of an indicator."""
+        return [incident for incident in self.incidents.values() if incident.value == value][-1]
+
+    def response(self, value: str) -> Response:
+        """Return the response to the newest incident of an indicator."""
+        return self.responses[self.incident(value).id]
+
+    def blocked_on(self, agent_id: str) -> list[str]:
+        """Return what an agent blocks by its own policy."""
+        blocklist = self.policies.effective[agent_id].resolved.sections["blocklist"]
+        return [entry["value"] for name in ("ips", "fileHashes") for entry in blocklist[name]]
+
+    def blocked_in(self, organization_id: str = "acme") -> list[str]:
+        """Return what an organization blocks."""
+        return [entry.value for entry in self.blocklists.snapshot(organization_id).entries]

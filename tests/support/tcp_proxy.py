@@ -1,0 +1,88 @@
+"""A TCP proxy on loopback that can cut connections and deliver in pieces of any size."""
+
+import contextlib
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+
+class TcpProxy:
+    """Forwards every connection to a port of this machine.
+
+    Args:
+        target: the port.
+        piece: how many bytes towards the client go in one segment; None forwards them as they come.
+    """
+
+    def __init__(self, target: int, piece: int | None = None) -> None:
+        self._target = target
+        self._piece = piece
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def port(self) -> int:
+        """Where the proxy listens."""
+        return int(self._listener.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        """Start accepting."""
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cut everything and wait for the threads."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def cut(self) -> None:
+        """End every connection without a word, on both sides."""
+        with self._lock:
+            ends, self._open = self._open, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _start(self, work: object, *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, name="tcp-proxy", daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._join(client)
+
+    def _join(self, client: socket.socket) -> None:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
+        except OSError:
+            client.close()
+            return
+        server.settimeout(None)
+        with self._lock:
+            self._open += [client, server]
+        self._start(self._pump, client, server, None)
+        self._start(self._pump, server, client, self._piece)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, piece: int | None) -> None:
+        """Carry one direction until it ends; the source is closed by the thread that reads it."""
+        with source, contextlib.suppress(OSError):
+            while chunk := source.recv(65536):
+                step = piece or len(chunk)
+                for start in range(0, len(chunk), step):
+                    sink.sendall(chunk[start : start + step])
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,21 @@
+"""Tickets for the event stream."""
+
+from manager.api.tickets import VALID_FOR, Tickets
+
+
+def test_a_ticket_is_good_once_and_for_a_while() -> None:
+    """Used up by its first use; worth nothing after half a minute; unknown ones never good."""
+    tickets = Tickets()
+    first, second = tickets.issue(100.0), tickets.issue(100.0)
+    assert tickets.redeem(first, 100.0 + VALID_FOR - 1) is True
+    assert tickets.redeem(first, 100.0 + VALID_FOR - 1) is False
+    assert tickets.redeem(second, 100.0 + VALID_FOR) is False
+    assert tickets.redeem("", 100.0) is False
+
+
+def test_unused_tickets_do_not_pile_up() -> None:
+    """Beyond a thousand the oldest goes."""
+    tickets = Tickets()
+    issued = [tickets.issue(0.0) for _ in range(1001)]
+    assert tickets.redeem(issued[0], 1.0) is False
+    assert tickets.redeem(issued[1], 1.0) is True

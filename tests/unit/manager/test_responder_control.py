@@ -1,0 +1,202 @@
+"""What people do about responses: undo, freeze, approve, simulate; and what survives a restart."""
+
+import pytest
+
+from manager.domain.correlation import Allowlist
+from manager.domain.response import ResponderSettings, ResponseState
+from manager.errors import Conflict
+from tests.support.responding import Scene
+
+IP = "203.0.113.9"
+HASH = "ab" * 32
+HOUR = 3600.0
+
+
+def test_undo_removes_the_block_everywhere_and_the_incident_blocks_no_more() -> None:
+    """After an undo the block is in no policy; further agents, and another incident of it, bring nothing back."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
+    scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
+    assert scene.blocked_on("ag-1") == scene.blocked_in() == []
+    assert scene.response(IP).state is ResponseState.UNDONE
+    assert not scene.attack(IP, ["ag-4", "ag-5", "ag-6"]).added
+    scene.restart()
+    assert not scene.attack(IP, ["ag-7", "ag-8"]).added
+    assert scene.response(IP).reason == "undone by ann"
+
+
+def test_an_undone_indicator_may_fire_again_once_its_incident_is_closed() -> None:
+    """What was undone is the incident: when the address attacks again after it closed, it is blocked again."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
+    scene.pass_time(601)
+    scene.attack(IP, ["ag-1", "ag-2"])
+    assert scene.blocked_on("ag-1") == [IP]
+
+
+def test_an_undone_incident_that_merges_suppresses_the_one_that_stays() -> None:
+    """When a report joins an undone incident to an older one, that one blocks no more either."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.pass_time(400)
+    scene.attack(IP, ["ag-3", "ag-4"])
+    assert len(scene.incidents) == 2
+    scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
+    scene.report("ag-5", ip=IP, late=200)
+    older = scene.incidents["inc-1"]
+    assert older.is_open
+    assert scene.incident(IP).merged_into == older.id
+    assert scene.responses[older.id].state is ResponseState.UNDONE
+    assert not scene.attack(IP, ["ag-6", "ag-7"]).added
+
+
+def test_merged_incidents_respond_as_one() -> None:
+    """Two incidents of two agents that a report joins have four agents: the organization blocks the address."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.pass_time(400)
+    scene.attack(IP, ["ag-3", "ag-4"])
+    assert scene.blocked_in() == []
+    scene.report("ag-1", ip=IP, late=200)
+    scene.report("ag-5", ip=IP)
+    assert scene.blocked_in() == [IP]
+
+
+def test_a_removed_entry_does_not_come_back_with_its_incident() -> None:
+    """An organization's entry that a person removed is not put there again by the next agent."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
+    (entry,) = scene.responder.entries.held("organization", "acme")
+    scene.follow(scene.responder.remove(entry.id, scene.now, "ann"))
+    assert scene.blocked_in() == []
+    scene.report("ag-4", ip=IP)
+    assert scene.blocked_in() == []
+    assert not scene.responder.remove("no-such-entry", scene.now, "ann")
+
+
+def test_freeze_stops_all_automatic_response_and_thaw_lets_it_go_on() -> None:
+    """While frozen nothing new is blocked, and that is said; afterwards the next agent brings everybody their entry."""
+    scene = Scene()
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    scene.responder.freeze()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.report("ag-3", ip="203.0.113.1")
+    for agent_id in ("ag-1", "ag-2"):
+        scene.report(agent_id, technique="T1059")
+    assert scene.response(IP).reason == "automatic response is frozen"
+    assert scene.blocked_on("ag-1") == ["203.0.113.1"]
+    assert scene.blocked_in() == []
+    scene.restart()
+    scene.responder.thaw()
+    scene.report("ag-3", ip=IP)
+    scene.report("ag-4", ip="203.0.113.1")
+    assert scene.blocked_in() == ["203.0.113.1", IP]
+
+
+def test_simulation_records_what_it_would_do_and_does_nothing() -> None:
+    """In simulation the entries are named, the response says so, and no policy and no blocklist changes."""
+    scene = Scene(ResponderSettings(simulation=True))
+    reaction = scene.attack(IP, ["ag-1", "ag-2", "ag-3", "ag-4"])
+    assert [(entry.scope, entry.target) for entry in reaction.simulated] == [
+        ("agent", "ag-1"),
+        ("agent", "ag-2"),
+        ("organization", "acme"),
+    ]
+    assert scene.response(IP).state is ResponseState.SIMULATED
+    assert not reaction.added
+    assert scene.blocked_on("ag-1") == scene.blocked_in() == []
+
+
+def test_a_removed_agent_takes_its_entries_along() -> None:
+    """What was for one agent alone goes with it, and nothing is put there for it any more."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    assert [entry.target for entry in scene.responder.forget_agent("ag-1").removed] == ["ag-1"]
+    scene.facts.gone.add("ag-1")
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    assert scene.responder.entries.held("agent", "ag-1") == []
+
+
+def test_an_allowlisted_address_is_withdrawn() -> None:
+    """When what is in force gets onto the allowlist, one look takes it off everywhere and says why."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
+    scene.responder.never_block.allowed = Allowlist({"acme": ["203.0.113.0/24"]})
+    scene.follow(scene.responder.reconsider(scene.now))
+    assert scene.blocked_on("ag-1") == scene.blocked_in() == []
+    assert scene.response(IP).reason == "never blocked: it is on the allowlist"
+
+
+def test_a_restarted_responder_goes_on_as_it_was() -> None:
+    """After a restart an incident that responded is not applied again, and grows into the organization's list."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    before = list(scene.responder.entries)
+    scene.restart()
+    assert list(scene.responder.entries) == before
+    assert not scene.attack(IP, ["ag-1", "ag-2"])
+    scene.report("ag-3", ip=IP)
+    assert scene.blocked_in() == [IP]
+
+
+def test_approval_lets_an_incident_respond_and_only_one_that_waits() -> None:
+    """An approved incident blocks beyond the cap and says who approved it; one that does not wait is a conflict."""
+    scene = Scene(ResponderSettings(blocks=1))
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    scene.attack(IP, ["ag-3", "ag-4"])
+    waiting = scene.incident(IP)
+    assert scene.response(IP).state is ResponseState.PENDING_APPROVAL
+    scene.restart()
+    scene.follow(scene.responder.approve(waiting, scene.facts, scene.now, "ann"))
+    assert scene.blocked_on("ag-3") == [IP]
+    assert scene.response(IP).approved_by == "ann"
+    with pytest.raises(Conflict):
+        scene.responder.approve(waiting, scene.facts, scene.now, "ann")
+
+
+def test_an_approval_expires() -> None:
+    """After 24 hours without approval an incident is refused, and its time was told before."""
+    scene = Scene(ResponderSettings(blocks=1, duration=60.0))
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    scene.attack(IP, ["ag-3", "ag-4"])
+    assert scene.response(IP).approval_expires_at == scene.now + 24 * HOUR
+    scene.pass_time(24 * HOUR - 1)
+    assert [response.incident_id for response in scene.responder.record.pending()] == [scene.incident(IP).id]
+    scene.pass_time(2)
+    assert scene.responder.record.pending_count() == 0
+    assert scene.response(IP).reason == "nobody approved it in time"
+
+
+def test_approval_does_not_lift_the_never_block_core() -> None:
+    """An address that turned out to have logged in while it waited is refused even when approved."""
+    scene = Scene(ResponderSettings(blocks=1))
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    scene.attack(IP, ["ag-3", "ag-4"])
+    scene.report("ag-3", ip=IP, lastLogin=scene.now - 60)
+    scene.follow(scene.responder.approve(scene.incident(IP), scene.facts, scene.now, "ann"))
+    assert scene.blocked_on("ag-3") == []
+    assert "logged in" in scene.response(IP).reason
+
+
+def test_the_queue_of_approvals_is_bounded() -> None:
+    """The first to expire stops waiting when too many do; it is counted, and said."""
+    scene = Scene(ResponderSettings(blocks=1, max_pending=3))
+    scene.attack("203.0.113.250", ["ag-1", "ag-2"])
+    for number in range(5):
+        scene.attack(f"203.0.113.{number}", ["ag-3", "ag-4"])
+    assert [scene.responses[each.incident_id].state for each in scene.responder.record.pending()] == [
+        ResponseState.PENDING_APPROVAL
+    ] * 3
+    assert scene.responder.record.dropped == 2
+    assert scene.response("203.0.113.0").reason == "too many incidents wait for approval"
+
+
+def test_what_is_remembered_of_closed_incidents_is_bounded() -> None:
+    """Responses of closed incidents are forgotten once no report on time can open them again."""
+    scene = Scene(ResponderSettings(duration=60.0))
+    for number in range(50):
+        scene.attack(f"203.0.113.{number}", [f"ag-{2 * number}", f"ag-{2 * number + 1}"])
+    scene.pass_time(700)
+    scene.pass_time(1000)
+    assert all(scene.responder.record.get(incident_id) is None for incident_id in scene.incidents)
