@@ -5,21 +5,21 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.database import Database
 from agent.identity import Enrolled
 from agent.link.interface import Link
+from agent.logs import EventLog
 from agent.respond.responder import Measure
-from agent.respond.wanted import network
+from agent.respond.wanted import span
 from schemas import codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.decoding import DecodeError, decode
 from schemas.keys import public_sign_key
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, Topic
 
-_log = structlog.get_logger("agent.blocklist")
+_log = EventLog("blocklist")
 
 _HASH = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _MAX_WAITING = 1_000
@@ -53,8 +53,11 @@ class OrganizationBlocklist:
         self.sequence: int = 0 if row is None else row[2]
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Follow this organization's list, signed with this key; the list of another one is forgotten."""
-        self._key = public_sign_key(enrolled.sign_key)
+        """Follow this organization's list, signed with this key; the list of another one is forgotten.
+
+        Over HTTP there is no key and no list: its entries stand in the policy.
+        """
+        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
         owner = (enrolled.organization_id, enrolled.sign_key)
         if owner != self._owner:
             self._owner = owner
@@ -161,11 +164,9 @@ def _normal(entry: BlocklistEntry) -> Measure | None:
         value = entry.value.lower() if _HASH.fullmatch(entry.value) else ""
     else:
         try:
-            block = network(entry.value)
+            value = span(entry.value).text
         except ValueError:
             value = ""
-        else:
-            value = str(block.network_address) if block.prefixlen == block.max_prefixlen else str(block)
     if not value:
         _log.warning("blocklist_entry_unreadable", kind=entry.kind)
         return None

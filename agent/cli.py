@@ -1,6 +1,7 @@
 """`panguard guard`: start, stop and look at the guard on this host."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 _STOP_PATIENCE = 10.0
@@ -49,7 +51,13 @@ def _one_sentence() -> Iterator[None]:
 @app.command()
 def start(
     *,
-    manager: Annotated[str, typer.Option(help="The manager's broker: mqtt://host:port or mqtts://host:port.")],
+    manager: Annotated[
+        str,
+        typer.Option(
+            help="The manager's broker, mqtt://host:port or mqtts://host:port,"
+            " or the manager itself, http://host:8443 or https://host:8443."
+        ),
+    ],
     data_dir: DataDir = None,
     watch_log: Annotated[Path | None, typer.Option(help="The sshd log to watch, such as /var/log/auth.log.")] = None,
     hostname: Annotated[str | None, typer.Option(help="The host's name in the fleet [default: its own].")] = None,
@@ -68,7 +76,7 @@ def start(
     ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust, PEM [default: the system's].")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
 ) -> None:
-    """Start the guard; it registers if it has a token, and runs until SIGTERM."""
+    """Start the guard; it registers with its manager, and runs until SIGTERM."""
     from agent.options import Options, read_token_file  # noqa: PLC0415 -- stop and status need none of it
 
     directory = data_dir or instance.default_data_directory()
@@ -114,12 +122,10 @@ def status(
 
 
 def _run(options: Any) -> None:
-    from agent.logs import configure_logs  # noqa: PLC0415 -- stop and status need none of it
-    from agent.runtime import Runtime  # noqa: PLC0415
+    from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
     from agent.settings import read_settings  # noqa: PLC0415
 
-    configure_logs()
-    runtime = Runtime(options, read_settings(), _announce)
+    runtime = Runtime(options, read_settings(os.environ), _announce)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: runtime.stop())
     runtime.run()

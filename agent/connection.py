@@ -4,26 +4,25 @@ from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
-import structlog
-
 from agent.backoff import Backoff
-from agent.enroll import Accepted, Enrollment, Outcome, Refused, Unanswered
 from agent.errors import EnrollmentError, StorageError
 from agent.identity import IdentityFile
 from agent.link.interface import Closed, Dial, Event, Link, Post
 from agent.liveness import Liveness
+from agent.logs import EventLog
+from agent.registering import Accepted, Again, Outcome, Refused, Registering, Unanswered
 from agent.session import Listener, Session
 
-_log = structlog.get_logger("agent.connection")
+_log = EventLog("connection")
 
 # A session that lasted this many seconds was a success: the next failure is a first one again.
 _LASTING = 10.0
 _NEVER = float("inf")
-# Seconds that the sign-off from the broker may take; without it the broker would publish the last will.
+# Seconds that leaving may take; without it a broker would publish the last will.
 _FAREWELL = 1.0
-# No retry with the same token helps against these. A conflict ends when the other instance is gone, and what is
-# outdated or malformed is made anew.
-_FINAL = frozenset({"bad_proof", "unknown_token", "expired_token", "used_token"})
+# No retry with the same token helps against these; the last two are HTTP's. A conflict ends when the other instance is
+# gone, and what is outdated or malformed is made anew.
+_FINAL = frozenset({"bad_proof", "unknown_token", "expired_token", "used_token", "unauthorized", "forbidden"})
 
 
 class Phase(StrEnum):
@@ -41,9 +40,9 @@ class Connection:
     Args:
         dial: Opens links.
         identity: Who the guard is.
-        apply: Begins a registration; None without a token.
+        apply: Begins a registration; None for a guard that cannot register, for want of a token.
         liveness: Makes presence.
-        connect_timeout: Seconds that a broker may take until a session is open.
+        connect_timeout: Seconds that may pass until a session is open.
         post: Where links tell what happens.
         listener: Who is told of sessions.
         ignored: Counts messages that are not believed, by reason.
@@ -55,7 +54,7 @@ class Connection:
         *,
         dial: Dial,
         identity: IdentityFile,
-        apply: Callable[[], Enrollment] | None,
+        apply: Callable[[], Registering] | None,
         liveness: Liveness,
         connect_timeout: float,
         post: Post,
@@ -73,7 +72,7 @@ class Connection:
         self._ignored = ignored
         self._backoff = backoff
         self._link: Link | None = None
-        self._stage: Enrollment | Session | None = None
+        self._stage: Registering | Session | None = None
         self._deadline = 0.0
         self._must_register = apply is not None
         self._closed = False
@@ -83,7 +82,7 @@ class Connection:
         """How far the guard is."""
         if self._stage is None:
             return Phase.WAITING
-        if isinstance(self._stage, Enrollment):
+        if not isinstance(self._stage, Session):
             return Phase.REGISTERING
         return Phase.CONNECTING if self._stage.online_since is None else Phase.ONLINE
 
@@ -92,7 +91,9 @@ class Connection:
         """When `tick` has something to do, on the monotonic clock."""
         if self._closed:
             return _NEVER
-        return min(self._deadline, self._stage.due) if isinstance(self._stage, Enrollment) else self._deadline
+        if self._stage is None or isinstance(self._stage, Session):
+            return self._deadline
+        return min(self._deadline, self._stage.due)
 
     def tick(self, now: float) -> None:
         """Do what is due.
@@ -111,9 +112,9 @@ class Connection:
         if self._stage is None:
             self._begin(now)
         elif now >= self._deadline:
-            self._retry("the broker has not answered in time", now)
-        elif isinstance(self._stage, Enrollment) and self._link is not None:
-            self._registered(self._stage.tick(self._link, now), now)
+            self._retry("nobody has answered in time", now)
+        elif not isinstance(self._stage, Session) and self._link is not None:
+            self._registered(self._stage, self._stage.tick(self._link, now), now)
 
     def handle(self, link: Link, event: Event, now: float) -> None:
         """Take what a link tells; what an earlier one still tells is ignored.
@@ -131,20 +132,20 @@ class Connection:
     def _take(self, link: Link, event: Event, now: float) -> None:
         if isinstance(event, Closed):
             self._lost(event, now)
-        elif isinstance(self._stage, Enrollment):
-            self._registered(self._stage.handle(link, event, now), now)
-        elif self._stage is not None:
+        elif isinstance(self._stage, Session):
             self._in_session(self._stage, self._stage.handle(link, event, now), now)
+        elif self._stage is not None:
+            self._registered(self._stage, self._stage.handle(link, event, now), now)
 
     def sign_off(self) -> tuple[Link, int] | None:
-        """Publish `offline`; return the link and the message's number, or None if no session is open."""
+        """Say `offline`; return the link and the message's number, or None if no session is open."""
         if not isinstance(self._stage, Session) or self._stage.online_since is None or self._link is None:
             return None
         number = self._stage.sign_off(self._link)
         return None if number is None else (self._link, number)
 
     def close(self) -> None:
-        """Leave the broker, for good."""
+        """Leave the manager, for good."""
         self._closed = True
         self._drop(patience=_FAREWELL)
 
@@ -170,7 +171,7 @@ class Connection:
                     "the broker refuses this agent: it was removed, or its credential replaced;"
                     " start the guard with an enrollment token to register it again"
                 )
-        self._retry(reason, now)
+        self._retry(reason, now, at_least=event.retry_after)
 
     def _in_session(self, session: Session, surpass: int | None, now: float) -> None:
         if session.online_since is not None:
@@ -179,13 +180,10 @@ class Connection:
             self._identity.raise_session(above=surpass)
             self._retry(f"the fleet has heard of session {surpass} of this agent", now)
 
-    def _registered(self, outcome: Outcome | None, now: float) -> None:
-        stage = self._stage
-        if outcome is None or not isinstance(stage, Enrollment):
-            if isinstance(stage, Enrollment):
-                self._deadline = max(self._deadline, stage.due + 1.0)
-            return
+    def _registered(self, stage: Registering, outcome: Outcome | None, now: float) -> None:
         match outcome:
+            case None:
+                self._deadline = max(self._deadline, stage.due + 1.0)
             case Accepted(enrolled, session):
                 self._identity.enroll(enrolled, session)
                 self._must_register = False
@@ -197,6 +195,10 @@ class Connection:
                 self._turned_away(error, reason, fresh=not stage.resumed, now=now)
             case Unanswered(reason):
                 self._go_on_or_retry(reason, now)
+            case Again(reason):
+                _log.info("registering_again", reason=reason)
+                self._drop()
+                self._begin(now)
 
     def _turned_away(self, error: str, reason: str, *, fresh: bool, now: float) -> None:
         if self._identity.identity.enrolled is None and fresh and error in _FINAL:
@@ -210,14 +212,14 @@ class Connection:
         self._must_register = self._identity.identity.enrolled is None
         self._retry(reason, now)
 
-    def _retry(self, reason: str, now: float) -> None:
+    def _retry(self, reason: str, now: float, at_least: float = 0.0) -> None:
         stage, session = self._stage, None
         if isinstance(stage, Session):
             session = stage.number
             if stage.online_since is not None and now - stage.online_since >= _LASTING:
                 self._backoff.reset()
         self._drop()
-        delay = self._backoff.next()
+        delay = at_least + self._backoff.next()
         self._deadline = now + delay
         _log.warning("not_connected", reason=reason, session=session, retry_in=round(delay, 2))
 

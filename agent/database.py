@@ -57,6 +57,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute("PRAGMA cache_size = -512")  # KiB: the rows are read once and in order
             database = cls(connection)
             database._migrate(path)
         except (sqlite3.Error, OSError) as error:

@@ -3,14 +3,13 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import structlog
-
 from agent.link.interface import Link
+from agent.logs import EventLog
 from agent.outbox import Entry, Outbox, coded
 from schemas.threats import Receipt
 from schemas.topics import THREATS
 
-_log = structlog.get_logger("agent.delivery")
+_log = EventLog("delivery")
 
 WINDOW_BYTES = 2 * 1024 * 1024
 """Bytes on their way at most, unless one report alone is more."""

@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from agent.clock import Clock
 from agent.host import HostFacts
 from agent.identity import Enrolled, PendingRegistration
 from agent.link.interface import Account, Event, Link, Opened, Received
+from agent.logs import EventLog
+from agent.registering import Accepted, Outcome, Refused, Unanswered
 from agent.settings import GuardSettings
 from schemas import codes, limits
 from schemas.decoding import DecodeError, decode
@@ -20,7 +20,7 @@ from schemas.presence import ManagerKeys
 from schemas.registration import Registration, RegistrationReply, Rejection
 from schemas.topics import MANAGER_KEYS, REGISTRATION, REGISTRATION_REPLY
 
-_log = structlog.get_logger("agent.enroll")
+_log = EventLog("enroll")
 
 _EVERYBODY = "registration"
 
@@ -48,32 +48,6 @@ class Applicant:
     def __repr__(self) -> str:
         """Never show the secret."""
         return f"Applicant({self.facts.hostname}, {self.token!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The manager took the guard; `session` is the last that it knows of it."""
-
-    enrolled: Enrolled
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The manager turned this registration away."""
-
-    error: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Nothing that counts was heard; `reason` says what to look at."""
-
-    reason: str
-
-
-Outcome = Accepted | Refused | Unanswered
 
 
 class Enrollment:

@@ -1,19 +1,18 @@
 """The guard itself: what it does in a session and between sessions, part by part."""
 
+import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import structlog
 
 from agent.blocklist import OrganizationBlocklist
 from agent.clock import Clock
 from agent.delivery import Delivery
-from agent.host import HostFacts
 from agent.identity import IdentityFile
 from agent.link.interface import Link
 from agent.liveness import Liveness, Vitals
+from agent.logs import EventLog
 from agent.outbox import Outbox
 from agent.policy import PolicyKeeper
 from agent.respond.enforcement import Enforcement
@@ -21,12 +20,16 @@ from agent.settings import GuardSettings
 from agent.watch import Watch
 from schemas import codes
 from schemas.decoding import DecodeError, decode
+from schemas.policy import PolicyApplied
 from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
 
-_log = structlog.get_logger("agent.guard")
+_log = EventLog("guard")
 
 _NEVER = float("inf")
+
+_WORD_WITHIN = 0.3
+"""Seconds within which a heartbeat tells the manager that a change of the blocklist is in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,6 @@ class Parts:
     """What a guard is made of; built in `agent.runtime`, or by a test."""
 
     started: float
-    facts: HostFacts
     identity: IdentityFile
     liveness: Liveness
     outbox: Outbox
@@ -53,7 +55,7 @@ class Guard:
         parts: What it is made of.
         settings: Its intervals.
         clock: The host's clocks.
-        announce: Called with agentId and session when the broker has taken a birth.
+        announce: Called with agentId and session when a birth is taken.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class Guard:
         parts.blocklist.tick(now)
         if now >= self._poll_due and self._link is not None:
             self._poll_due = now + self._settings.policy_poll_interval
-            self._link.subscribe(POLICY)  # what is retained comes again
+            self._link.subscribe(POLICY)  # what is retained comes again; over HTTP this is the poll
             parts.blocklist.ask(now)
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
@@ -118,7 +120,7 @@ class Guard:
         self._parts.blocklist.opened(link, now)
 
     def ready(self, session: int) -> None:
-        """The broker has taken the birth."""
+        """The birth is taken."""
         self._announce(self._agent_id, session)
 
     def offline(self) -> None:
@@ -133,6 +135,17 @@ class Guard:
         handler = self._handlers.get(row.name)
         if handler is not None:
             handler(row, payload, now)
+
+    def settled(self, receipt: Receipt, now: float) -> None:
+        """Take the manager's own word on reports."""
+        self._parts.delivery.receipt(receipt, now, self._clock.wall())
+
+    def offered(self, document: Mapping[str, Any], now: float) -> None:
+        """Take a policy from the manager's own answer; once it is in force the next heartbeat says so at once."""
+        before = self._parts.policy.in_force
+        self._acknowledge(self._parts.policy.take(document))
+        if self._parts.policy.in_force != before:
+            self._heartbeat(now)
 
     def _pin(self) -> None:
         enrolled = self._parts.identity.identity.enrolled
@@ -167,7 +180,9 @@ class Guard:
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
 
     def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
-        answer = self._parts.policy.receive(payload)
+        self._acknowledge(self._parts.policy.receive(payload))
+
+    def _acknowledge(self, answer: PolicyApplied | None) -> None:
         self._heed_monitors()
         if answer is not None and self._link is not None:
             topic = POLICY_APPLIED.below_root(self._agent_id)
@@ -179,6 +194,8 @@ class Guard:
     def _blocklist(self, row: Topic, payload: bytes, now: float) -> None:
         if self._parts.blocklist.receive(row, payload, now):
             self._parts.enforcement.refresh()
+            word = now + random.uniform(0, _WORD_WITHIN)  # noqa: S311 -- spreads a fleet's answers, no secret
+            self._heartbeat_due = min(self._heartbeat_due, word)
 
     def status(self) -> dict[str, Any]:
         """Return what the status file says of sessions and messages."""

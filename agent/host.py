@@ -83,7 +83,8 @@ def operating_system() -> str:
         name = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
         name = ""
-    return (name or f"{platform.system()} {platform.release()}")[:256]
+    text = name or f"{platform.system()} {platform.release()}"
+    return "".join(char if char.isprintable() else " " for char in text)[:256].strip() or "unknown"
 
 
 def architecture(machine: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,16 @@ class PendingRegistration(BaseModel):
     payload: str
 
 
+class _StoredToken(BaseModel):
+    """What a registration over HTTP gave."""
+
+    model_config = ConfigDict(frozen=True)
+
+    agent_id: AgentId
+    organization_id: OrganizationId
+    token: str
+
+
 class _Stored(BaseModel):
     """The file's content."""
 
@@ -38,26 +48,30 @@ class _Stored(BaseModel):
     organization_id: OrganizationId | None = None
     sign_key: str | None = None
     pending: PendingRegistration | None = None
+    http: _StoredToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """What a manager made of this guard.
+    """What a manager made of this guard: over MQTT it has a `sign_key`, over HTTP a `token`.
 
     Attributes:
         agent_id: The name that it gave.
         organization_id: The organization that the guard belongs to.
-        sign_key: The manager's public signing key, base64url: pinned, nobody else's word counts.
+        sign_key: The manager's public signing key, base64url: pinned, nobody else's word counts. Empty over HTTP, where
+            the connection itself proves who speaks.
+        token: The bearer token that the manager gave; empty over MQTT.
     """
 
     agent_id: str
     organization_id: str
-    sign_key: str
+    sign_key: str = ""
+    token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The guard's identity as it stands in the file. `IdentityFile` changes it."""
+    """The guard's identity as it stands in the file, with what it is `enrolled` as. `IdentityFile` changes it."""
 
     secret: bytes
     connection: str
@@ -89,19 +103,28 @@ class Identity:
 class IdentityFile:
     """The identity in a data directory; each change is on the disk before it is used.
 
+    What a guard became over MQTT and what it became over HTTP are kept side by side: neither is taken for the other.
+
     Args:
         directory: The data directory, which the caller owns.
+        over_http: Which of the two counts as `enrolled`.
 
     Raises:
         StorageError: the file is damaged or cannot be written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, over_http: bool = False) -> None:
         self._path = directory / _FILE
+        self._over_http = over_http
+        self._other: Enrolled | None = None
+        self._identity = Identity(new_secret(), secrets.token_hex(16))
         found = self._read()
-        self._identity = Identity(new_secret(), secrets.token_hex(16)) if found is None else found
         if found is None:
             self._save(self._identity)
+        else:
+            by_mqtt, by_http = _enrolled(found), _enrolled_over_http(found)
+            mine, self._other = (by_http, by_mqtt) if over_http else (by_mqtt, by_http)
+            self._identity = Identity(_secret(found), found.connection, found.session, mine, found.pending)
 
     @property
     def identity(self) -> Identity:
@@ -124,40 +147,53 @@ class IdentityFile:
         self._save(replace(self._identity, session=session))
         return session
 
-    def _read(self) -> Identity | None:
+    def _read(self) -> _Stored | None:
         try:
-            return _from_stored(_Stored.model_validate_json(self._path.read_bytes()))
+            stored = _Stored.model_validate_json(self._path.read_bytes())
+            _secret(stored)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StorageError(self._path, error.strerror or str(error)) from error
         except (ValidationError, ValueError) as error:
             raise StorageError(self._path, "it is damaged; restore it, or remove it and register again") from error
+        return stored
 
     def _save(self, identity: Identity) -> None:
-        write_private(self._path, _to_stored(identity), durable=True)
+        mine, other = identity.enrolled, self._other
+        by_mqtt, by_http = (other, mine) if self._over_http else (mine, other)
+        write_private(self._path, _to_stored(identity, by_mqtt, by_http), durable=True)
         self._identity = identity
 
 
-def _to_stored(identity: Identity) -> bytes:
-    enrolled = identity.enrolled
+def _to_stored(identity: Identity, by_mqtt: Enrolled | None, by_http: Enrolled | None) -> bytes:
     fields = {
         "secret": codes.encode(identity.secret),
         "connection": identity.connection,
         "session": identity.session,
-        "agent_id": enrolled and enrolled.agent_id,
-        "organization_id": enrolled and enrolled.organization_id,
-        "sign_key": enrolled and enrolled.sign_key,
+        "agent_id": by_mqtt and by_mqtt.agent_id,
+        "organization_id": by_mqtt and by_mqtt.organization_id,
+        "sign_key": by_mqtt and by_mqtt.sign_key,
         "pending": identity.pending and identity.pending.model_dump(),
+        "http": by_http
+        and {"agent_id": by_http.agent_id, "organization_id": by_http.organization_id, "token": by_http.token},
     }
     return json.dumps(fields, indent=2).encode() + b"\n"
 
 
-def _from_stored(stored: _Stored) -> Identity:
+def _secret(stored: _Stored) -> bytes:
     secret = codes.decode(stored.secret)
     if len(secret) != SECRET_LENGTH:
         raise ValueError("the secret has another length")
-    enrolled = None
+    return secret
+
+
+def _enrolled(stored: _Stored) -> Enrolled | None:
     if stored.agent_id and stored.organization_id and stored.sign_key:
-        enrolled = Enrolled(stored.agent_id, stored.organization_id, stored.sign_key)
-    return Identity(secret, stored.connection, stored.session, enrolled, stored.pending)
+        return Enrolled(stored.agent_id, stored.organization_id, stored.sign_key)
+    return None
+
+
+def _enrolled_over_http(stored: _Stored) -> Enrolled | None:
+    http = stored.http
+    return None if http is None else Enrolled(http.agent_id, http.organization_id, token=http.token)

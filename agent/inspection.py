@@ -14,6 +14,7 @@ from agent.runtime import DATABASE
 from agent.status import read_status
 from schemas.decoding import DecodeError, decode
 from schemas.model import iso
+from schemas.presence import Mode
 from schemas.topics import POLICY
 
 
@@ -29,15 +30,15 @@ def inspect_guard(directory: Path) -> dict[str, Any]:
         raise StorageError(directory, "no guard was ever started in it")
     fields["state"] = "stopped" if pid is None else fields.get("state", "starting")
     fields["pid"] = pid
-    return fields | _stored(directory / DATABASE)
+    return fields | _stored(directory / DATABASE, learning=fields.get("mode") == Mode.LEARNING)
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def _stored(path: Path, *, learning: bool) -> dict[str, Any]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             connection.execute("PRAGMA busy_timeout = 2000")
-            return _counts(connection) | _policy(connection) | _in_force(connection)
+            return _counts(connection) | _policy(connection) | _in_force(connection, learning=learning)
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -67,9 +68,11 @@ def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
     return fields | {"policyState": row[2], "policyError": row[3], "policy": json.loads(row[1])}
 
 
-def _in_force(connection: sqlite3.Connection) -> dict[str, Any]:
+def _in_force(connection: sqlite3.Connection, *, learning: bool) -> dict[str, Any]:
+    """In mode `learning` nothing is set: what would be is listed as recorded."""
     rows = connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures ORDER BY kind, value")
-    return {"inForce": [_wire(Measure(*row)) for row in rows]}
+    measures = [_wire(Measure(*row)) for row in rows]
+    return {"inForce": [], "recorded": measures} if learning else {"inForce": measures, "recorded": []}
 
 
 def _wire(measure: Measure) -> dict[str, Any]:

@@ -4,14 +4,13 @@ import queue
 import sqlite3
 from collections.abc import Callable, Iterator
 
-import structlog
-
 from agent.clock import Clock
 from agent.connection import Connection
 from agent.guard import Guard
 from agent.link.interface import Delivered, Event, Link
+from agent.logs import EventLog
 
-_log = structlog.get_logger("agent.loop")
+_log = EventLog("loop")
 
 # Seconds: a stop that is asked for in a signal handler is noticed within this.
 _LONGEST_SLEEP = 0.25
@@ -23,7 +22,7 @@ _POST_PATIENCE = 0.5
 
 
 class Mailbox:
-    """Where links put what they tell, from threads of theirs; bounded, so that a flood waits in the broker."""
+    """Where links put what they tell, from threads of theirs; bounded, so that a flood waits where it comes from."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[tuple[Link, Event]] = queue.Queue(_CAPACITY)
@@ -89,7 +88,7 @@ class Loop:
                 self._not_before = now + _AFTER_A_FAILURE
 
     def sign_off(self) -> None:
-        """Say `offline`, wait 2 s at most until the broker has it, and leave the broker without a last will."""
+        """Say `offline`, wait 2 s at most until it is taken, and leave without a last will."""
         said = self._connection.sign_off()
         deadline = self._clock.monotonic() + _FAREWELL
         while said is not None and self._clock.monotonic() < deadline:

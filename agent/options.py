@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent.errors import ConfigurationError
-from agent.link.address import BrokerAddress
+from agent.link.address import ManagerAddress
 from schemas.identifiers import Hostname, Label, OrganizationId
 from schemas.keys import EnrollmentToken
 from schemas.presence import Mode
@@ -32,7 +32,7 @@ class Options:
     """What an operator says when a guard is started.
 
     Attributes:
-        manager: The address of the manager's broker.
+        manager: The address of the manager, or of its broker.
         directory: The data directory.
         mode: What to do with a verdict.
         log: The log to watch; None to watch none.
@@ -41,10 +41,10 @@ class Options:
         site: Where the host stands.
         tags: Words for it.
         token: What to register with; None once it is registered.
-        ca_file: Whom to trust for the broker's certificate.
+        ca_file: Whom to trust for the certificate at that address.
     """
 
-    manager: BrokerAddress
+    manager: ManagerAddress
     directory: Path
     mode: Mode
     log: Path | None = None
@@ -85,7 +85,7 @@ class Options:
                 " use letters, digits, dots, dashes and underscores"
             ) from error
         return cls(
-            manager=BrokerAddress.parse(manager),
+            manager=ManagerAddress.parse(manager),
             directory=directory.absolute(),
             mode=mode,
             log=None if log is None else log.absolute(),

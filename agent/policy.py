@@ -3,11 +3,10 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import StringConstraints
 
@@ -15,6 +14,7 @@ from agent.clock import Clock
 from agent.database import Database
 from agent.identity import Enrolled
 from agent.liveness import InForce
+from agent.logs import EventLog
 from schemas import codes
 from schemas.decoding import DecodeError, decode, validate
 from schemas.identifiers import AgentId
@@ -24,7 +24,7 @@ from schemas.policy import SECTIONS, PolicyApplied, PolicySections, digest_of
 from schemas.presence import Count, Digest, PolicyState
 from schemas.topics import POLICY
 
-_log = structlog.get_logger("agent.policy")
+_log = EventLog("policy")
 
 _MAX_ERROR = 1024
 
@@ -92,22 +92,42 @@ class PolicyKeeper:
         self._load()
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Obey policies for this agentId, signed with this key, and no others.
+        """Obey policies for this agentId, signed with this key, and no others; without a key, see `take`.
 
         If either is new, what is in force stays so until the first policy for the new identity, whatever its version.
         """
         self._agent_id, self._sign_key = enrolled.agent_id, enrolled.sign_key
-        self._key = public_sign_key(enrolled.sign_key)
+        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
         if self._owner != (self._agent_id, self._sign_key):
             self.in_force = None
 
+    @property
+    def version(self) -> int | None:
+        """The version in force, None without one."""
+        return None if self.in_force is None else self.in_force.version
+
     def receive(self, payload: bytes) -> PolicyApplied | None:
-        """Take a policy; return what to answer, None for one that changes nothing."""
-        if not payload or self._key is None:
+        """Take a signed policy; return what to answer, None for one that changes nothing."""
+        key = self._key
+        if not payload or key is None:
             return None  # an empty payload clears what was retained: the agent was removed
+        return self._consider(lambda: self._verified(payload, key))
+
+    def take(self, document: Mapping[str, Any]) -> PolicyApplied | None:
+        """Take a policy that the manager itself has answered with; return what to answer, as `receive` does.
+
+        Its connection vouches for it: the guard asked for it with its own token. A guard that has pinned a signing key
+        takes nothing unsigned, whoever offers it.
+        """
+        if self._key is not None or not self._agent_id:
+            self._ignored["policy_unsigned"] += 1
+            return None
+        return self._consider(lambda: self._answered(document))
+
+    def _consider(self, read: Callable[[], tuple[PolicyHead, dict[str, Any]]]) -> PolicyApplied | None:
         current = self.in_force
         try:
-            head, document = self._verified(payload, self._key)
+            head, document = read()
             if current is not None and (head.version, head.digest) == (current.version, current.digest):
                 return self._answer(current, current.state, self.error)
             _must_be_newer(head, current)
@@ -115,7 +135,7 @@ class PolicyKeeper:
             self._ignored[error.reason] += 1
             _log.warning("policy_ignored", reason=error.reason)
             return None
-        return self._obey(head, document, payload)
+        return self._obey(head, document)
 
     def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
         if not codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
@@ -125,14 +145,26 @@ class PolicyKeeper:
             document: dict[str, Any] = json.loads(payload)
         except (DecodeError, RecursionError) as error:
             raise _DisobeyedError("policy_unreadable") from error
-        if head.agent_id != self._agent_id:
-            raise _DisobeyedError("policy_of_another_agent")
-        proven = has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof)
-        if not proven or digest_of(document) != head.digest:
+        self._must_be_whole(head, document)
+        if not has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof):
             raise _DisobeyedError("policy_digest_wrong")
         return head, document
 
-    def _obey(self, head: PolicyHead, document: dict[str, Any], payload: bytes) -> PolicyApplied:
+    def _answered(self, document: Mapping[str, Any]) -> tuple[PolicyHead, dict[str, Any]]:
+        try:
+            head = validate(PolicyHead, document)
+        except DecodeError as error:
+            raise _DisobeyedError("policy_unreadable") from error
+        self._must_be_whole(head, document)
+        return head, dict(document)
+
+    def _must_be_whole(self, head: PolicyHead, document: Mapping[str, Any]) -> None:
+        if head.agent_id != self._agent_id:
+            raise _DisobeyedError("policy_of_another_agent")
+        if digest_of(document) != head.digest:
+            raise _DisobeyedError("policy_digest_wrong")
+
+    def _obey(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
         good, refused = _good_sections(document)
         kept = {name: self._good[name] for name in refused if name in self._good} | good
         effective = Effective(validate(PolicySections, kept), _expiry(head))
@@ -140,7 +172,7 @@ class PolicyKeeper:
         state = PolicyState.PARTIAL if errors else PolicyState.APPLIED
         in_force = InForce(head.version, head.digest, state, head.version_proof)
         try:
-            self._store(payload, kept, state, "; ".join(errors)[:_MAX_ERROR] or None)
+            self._store(head, kept, state, "; ".join(errors)[:_MAX_ERROR] or None)
         except sqlite3.Error as error:
             _log.exception("policy_not_stored", version=head.version)
             self._enforce(self.effective)
@@ -149,8 +181,8 @@ class PolicyKeeper:
         _log.info("policy_in_force", version=head.version, state=str(state), error=self.error)
         return self._answer(in_force, state, self.error)
 
-    def _store(self, payload: bytes, kept: dict[str, Any], state: PolicyState, error: str | None) -> None:
-        row = (self._agent_id, self._sign_key, payload, json.dumps(kept), str(state), error)
+    def _store(self, head: PolicyHead, kept: dict[str, Any], state: PolicyState, error: str | None) -> None:
+        row = (self._agent_id, self._sign_key, head.body(), json.dumps(kept), str(state), error)
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO policy VALUES (1, ?, ?, ?, ?, ?, ?)", row)
         self._owner, self.error = (self._agent_id, self._sign_key), error

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-import structlog
-
 from agent import status
 from agent.backoff import Backoff
 from agent.blocklist import OrganizationBlocklist
@@ -14,14 +12,14 @@ from agent.clock import Clock
 from agent.connection import Connection
 from agent.database import Database
 from agent.delivery import Delivery
-from agent.enroll import Applicant, Enrollment
-from agent.errors import ConfigurationError, StorageError
+from agent.doors import dial_for, registrations_for
+from agent.errors import StorageError
 from agent.guard import Guard, Parts
 from agent.host import host_facts, load
 from agent.identity import IdentityFile
 from agent.instance import Instance
-from agent.link.mqtt import MqttDial
 from agent.liveness import Liveness
+from agent.logs import EventLog
 from agent.loop import Loop, Mailbox
 from agent.options import Options
 from agent.outbox import Outbox
@@ -31,9 +29,8 @@ from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recorder import Recorder
 from agent.settings import GuardSettings
 from agent.watch import Watch
-from schemas.keys import EnrollmentToken
 
-_log = structlog.get_logger("agent.runtime")
+_log = EventLog("runtime")
 
 DATABASE = "guard.db"
 """The guard's database within its data directory."""
@@ -47,7 +44,7 @@ class Runtime:
     Args:
         options: What the operator said.
         settings: What is tuned.
-        announce: Called with agentId and session when the broker has taken the first birth.
+        announce: Called with agentId and session when the first birth is taken.
         clock: The host's clocks.
     """
 
@@ -93,12 +90,7 @@ class Runtime:
     def _parts(self, database: Database) -> Parts:
         options, settings, clock = self._options, self._settings, self._clock
         started = clock.monotonic()
-        identity = IdentityFile(options.directory)
-        if identity.identity.enrolled is None and options.token is None:
-            raise ConfigurationError(
-                "this guard is not registered yet: give it an enrollment token in PANGUARD_ENROLL_TOKEN"
-                " or with --enroll-token-file (panguard manager tokens create makes one)"
-            )
+        identity = IdentityFile(options.directory, over_http=options.manager.over_http)
         ignored: Counter[str] = Counter()
         facts = host_facts(options.hostname)
         outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
@@ -123,7 +115,6 @@ class Runtime:
         )
         return Parts(
             started=started,
-            facts=facts,
             identity=identity,
             liveness=Liveness(options.mode, clock, started, watch.events_total, load),
             outbox=outbox,
@@ -136,11 +127,11 @@ class Runtime:
         )
 
     def _connection(self, guard: Guard, parts: Parts) -> Connection:
-        options, settings = self._options, self._settings
+        options, settings, clock = self._options, self._settings, self._clock
         return Connection(
-            dial=MqttDial(options.manager, settings.keep_alive, options.ca_file),
+            dial=dial_for(options, settings, clock, lambda: parts.policy.version),
             identity=parts.identity,
-            apply=None if options.token is None else self._applications(options.token, parts),
+            apply=registrations_for(options, settings, clock, parts.identity, parts.started),
             liveness=parts.liveness,
             connect_timeout=settings.connect_timeout,
             post=self._mailbox.post,
@@ -148,25 +139,6 @@ class Runtime:
             ignored=parts.ignored,
             backoff=Backoff(settings.reconnect_base, settings.reconnect_cap),
         )
-
-    def _applications(self, token: EnrollmentToken, parts: Parts) -> Callable[[], Enrollment]:
-        options, identity = self._options, parts.identity
-
-        def apply() -> Enrollment:
-            known = identity.identity
-            applicant = Applicant(token, known.secret, parts.facts, options.organization, options.site, options.tags)
-            # An agent registers anew with what is true now; only who has no name yet depends on an unanswered one.
-            pending = known.pending if known.enrolled is None else None
-            return Enrollment(
-                applicant=applicant,
-                settings=self._settings,
-                clock=self._clock,
-                started=parts.started,
-                keep=identity.await_answer,
-                pending=pending,
-            )
-
-        return apply
 
     def _ready(self, agent_id: str, session: int) -> None:
         announce, self._announce = self._announce, None

@@ -1,19 +1,20 @@
 """One session of an enrolled guard: last will, subscriptions, birth, and what it reads of its own retained presence."""
 
 from collections import Counter, deque
-from typing import Protocol
-
-import structlog
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from agent.identity import Enrolled, Identity
-from agent.link.interface import Account, Delivered, Event, Link, Opened, Received, Subscribed, Will
+from agent.link.interface import Account, Delivered, Event, Link, Offered, Opened, Received, Settled, Subscribed, Will
 from agent.liveness import Liveness
+from agent.logs import EventLog
 from schemas import codes
 from schemas.decoding import DecodeError, decode
 from schemas.presence import Presence
+from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST_CHANGES, POLICY, PRESENCE, RECEIPTS, Topic
 
-_log = structlog.get_logger("agent.session")
+_log = EventLog("session")
 
 # A broker may send what is retained before it answers the subscription.
 _MOST_EARLY = 16
@@ -24,11 +25,11 @@ class Listener(Protocol):
     """Who is told of sessions and their messages."""
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
-        """A session began: its birth is on its way, nothing else yet; `peer` is the broker's address, if known."""
+        """A session began: its birth is on its way, nothing else yet; `peer` is the other side's address, if known."""
         ...
 
     def ready(self, session: int) -> None:
-        """The broker has taken the birth."""
+        """The birth is taken."""
         ...
 
     def offline(self) -> None:
@@ -37,6 +38,14 @@ class Listener(Protocol):
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
         """A message came, of any row but the guard's own presence; its code is not checked yet."""
+        ...
+
+    def settled(self, receipt: Receipt, now: float) -> None:
+        """The manager itself has said what became of reports."""
+        ...
+
+    def offered(self, document: Mapping[str, Any], now: float) -> None:
+        """The manager itself has answered with the agent's policy."""
         ...
 
 
@@ -67,14 +76,14 @@ class Session:
         self._birth: int | None = None
         self._echoed = False
         self._peer: str | None = None
-        self._early: deque[Received] = deque(maxlen=_MOST_EARLY)
+        self._early: deque[Received | Offered] = deque(maxlen=_MOST_EARLY)
         self.online_since: float | None = None
         liveness.begin(self.number)
         self.will = Will(PRESENCE, liveness.presence(self._agent_id, self._mac_key, "lost"))
         self.account = Account(
             identity.mqtt_client_id,
             enrolled.agent_id,
-            keys.mqtt_password,
+            enrolled.token or keys.mqtt_password,
             {"agentId": enrolled.agent_id, "organizationId": enrolled.organization_id},
         )
 
@@ -95,10 +104,12 @@ class Session:
                 self._listener.ready(self.number)
             case Received(row, payload) if row is PRESENCE:
                 return self._own_presence(link, payload)
-            case Received() if self.online_since is None:
+            case Received() | Offered() if self.online_since is None:
                 self._early.append(event)
-            case Received(row, payload):
-                self._listener.message(row, payload, now)
+            case Received() | Offered():
+                self._pass_on(event, now)
+            case Settled(receipt):
+                self._listener.settled(receipt, now)
         return None
 
     def sign_off(self, link: Link) -> int | None:
@@ -119,8 +130,13 @@ class Session:
             self._birth = self._publish_birth(link)
             self._listener.online(link, self.number, self._peer, now)
             while self._early:
-                early = self._early.popleft()
-                self._listener.message(early.row, early.payload, now)
+                self._pass_on(self._early.popleft(), now)
+
+    def _pass_on(self, event: Received | Offered, now: float) -> None:
+        if isinstance(event, Received):
+            self._listener.message(event.row, event.payload, now)
+        else:
+            self._listener.offered(event.document, now)
 
     def _publish_birth(self, link: Link) -> int | None:
         return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "online"))

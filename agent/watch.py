@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
 from uuid_utils.compat import uuid7
 
 from agent import journal
@@ -15,12 +14,13 @@ from agent.detect.brute_force import BruteForceDetector
 from agent.detect.sshd import FailedLogin, SuccessfulLogin, parse
 from agent.detect.threat import DetectedThreat, brute_force_threat
 from agent.host import local_zone
+from agent.logs import EventLog
 from agent.outbox import Outbox
 from agent.reporting import report_body
 from agent.sources.tail import Line, SourceError, Tail
 from schemas.threats import ResponseTaken
 
-_log = structlog.get_logger("agent.watch")
+_log = EventLog("watch")
 
 _EVENTS = "events_total"
 _AFTER_AN_ERROR = 5.0

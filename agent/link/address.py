@@ -6,44 +6,55 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigurationError
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "http": 8443, "https": 8443}
+_GRAMMAR = "mqtt://host:port or mqtts://host:port, or http://host:port or https://host:port"
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerAddress:
-    """Where the manager's broker listens.
+class ManagerAddress:
+    """Where a guard reaches its manager: at the manager's broker over MQTT, or at the manager itself over HTTP.
 
     Attributes:
+        scheme: ``mqtt``, ``mqtts``, ``http`` or ``https``.
         host: Its name or address.
         port: Its port.
-        tls: Whether the connection is encrypted and the broker's certificate checked.
     """
 
+    scheme: str
     host: str
     port: int
-    tls: bool
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted and the other side's certificate checked."""
+        return self.scheme in ("mqtts", "https")
+
+    @property
+    def over_http(self) -> bool:
+        """Whether the manager itself is addressed, over HTTP."""
+        return self.scheme.startswith("http")
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read ``mqtt://host[:port]`` or ``mqtts://host[:port]``.
+        """Read a scheme, a host and, unless it is the scheme's usual one, a port.
 
         Raises:
-            ConfigurationError: it is neither.
+            ConfigurationError: it is no address of a manager.
         """
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"{url!r} is no address: write mqtt://host:port or mqtts://host:port") from error
+            raise ConfigurationError(f"{url!r} is no address: write {_GRAMMAR}") from error
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise ConfigurationError(f"{url!r} is no broker's address: write mqtt://host:port or mqtts://host:port")
+            raise ConfigurationError(f"{url!r} is no manager's address: write {_GRAMMAR}")
         if parts.username or parts.password:
             raise ConfigurationError("an address holds no password: a guard registers with its enrollment token")
         if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ConfigurationError(f"{url!r} has more than a host and a port: write mqtt://host:port")
-        return cls(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+            raise ConfigurationError(f"{url!r} has more than a host and a port: write {_GRAMMAR}")
+        return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:
         """Return it as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"

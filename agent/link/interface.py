@@ -3,12 +3,17 @@
 A link is one connection. It never comes back: after `Closed` the guard dials a new one, so that nothing of an old
 connection is ever sent again by itself. All that a link tells goes through the `Post` that it was dialled with, from
 any thread.
+
+The rows of the topic table are the words of both kinds of link: what is published or subscribed to over MQTT has its
+request over HTTP (`agent.link.agenda`). A message that came through a broker is `Received`, and counts for what its
+code is worth; `Replied`, `Settled` and `Offered` are a manager's own answers, which no link over a broker ever tells.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from schemas.threats import Receipt
 from schemas.topics import Topic
 
 
@@ -17,9 +22,9 @@ class Account:
     """Whom a link speaks for, and how that is proved.
 
     Attributes:
-        client_id: The connection's name; the broker keeps one connection for each.
+        client_id: The connection's name; a broker keeps one connection for each.
         username: Who connects.
-        password: What proves it.
+        password: What proves it; over HTTP the bearer token, empty for none.
         identifiers: The ids that stand in the topics of this link, by the placeholder's name.
     """
 
@@ -31,7 +36,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker publishes for a guard that is gone without a word."""
+    """What a broker publishes for a guard that is gone without a word; over HTTP nobody does."""
 
     row: Topic
     payload: bytes
@@ -39,10 +44,10 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The broker has accepted the connection.
+    """The connection is accepted.
 
     Attributes:
-        peer: The address at which it is reached, if the link knows.
+        peer: The address at which the broker or manager is reached, if the link knows.
     """
 
     peer: str | None = None
@@ -54,16 +59,18 @@ class Closed:
 
     Attributes:
         reason: One short phrase.
-        unauthorized: The broker refused the account itself; to try again with the same one is in vain.
+        unauthorized: The account itself was refused; to try again with the same one is in vain.
+        retry_after: Seconds for which the other side asks to be left alone.
     """
 
     reason: str
     unauthorized: bool = False
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The broker has answered a `subscribe`; `refused` are the rows that it will not deliver."""
+    """A `subscribe` is answered; `refused` are the rows that will not be delivered."""
 
     rows: tuple[Topic, ...]
     refused: tuple[Topic, ...] = ()
@@ -71,7 +78,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The broker has taken the message of this number."""
+    """The message of this number is taken."""
 
     number: int
 
@@ -84,7 +91,29 @@ class Received:
     payload: bytes
 
 
-Event = Opened | Closed | Subscribed | Delivered | Received
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The manager has answered a registration over HTTP: the answer's status and body."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The manager has said over HTTP what became of reports."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The manager has answered with the agent's policy: JSON without a signature, for which the connection vouches."""
+
+    document: Mapping[str, Any]
+
+
+Event = Opened | Closed | Subscribed | Delivered | Received | Replied | Settled | Offered
 
 
 class Link(Protocol):
@@ -109,7 +138,7 @@ class Link(Protocol):
         """Sign off: no will, and nothing is told any more.
 
         Args:
-            patience: Seconds to wait until the broker has been told.
+            patience: Seconds to wait until the other side has been told.
         """
         ...
 

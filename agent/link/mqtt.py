@@ -6,43 +6,28 @@ reconnects: it ends with its connection, and what must not be lost waits in the 
 
 import queue
 import socket
-import ssl
 import threading
 from pathlib import Path
 from typing import Any
 
-import structlog
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.errors import ConfigurationError
-from agent.link.address import BrokerAddress
+from agent.link.address import ManagerAddress
 from agent.link.interface import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
+from agent.link.tls import tls_context
+from agent.logs import EventLog
 from schemas import topics
 from schemas.errors import TopicError
 from schemas.topics import Topic
 
-_log = structlog.get_logger("agent.link")
+_log = EventLog("link")
 
 _TO_EVERYBODY = topics.PREFIX + "manager/+"
 _REFUSED = 128
 _UNAUTHORIZED = ("Bad user name or password", "Not authorized")
-
-
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return how brokers are verified: by the system's certification authorities, or by those in a file.
-
-    Raises:
-        ConfigurationError: the file holds no certificates.
-    """
-    try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{ca_file} is no file of PEM certificates: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 class MqttDial:
@@ -57,7 +42,7 @@ class MqttDial:
         ConfigurationError: `ca_file` cannot be used.
     """
 
-    def __init__(self, address: BrokerAddress, keep_alive: int, ca_file: Path | None = None) -> None:
+    def __init__(self, address: ManagerAddress, keep_alive: int, ca_file: Path | None = None) -> None:
         self._address = address
         self._keep_alive = keep_alive
         self._tls = tls_context(ca_file) if address.tls else None
@@ -112,6 +97,7 @@ class MqttLink:
                 self._client.loop_start()  # in a thread of paho's own
             except (OSError, ValueError) as error:
                 self._tell(Closed(str(error) or type(error).__name__))
+                self._let_go()
 
         threading.Thread(target=connect, name="link-dial", daemon=True).start()
 
@@ -148,6 +134,11 @@ class MqttLink:
                 continue
             break
 
+    def _let_go(self) -> None:
+        """Break the circle of client and link, so that the client closes its sockets as soon as nobody needs it."""
+        self._client.on_connect = self._client.on_disconnect = self._client.on_subscribe = None
+        self._client.on_publish = self._client.on_message = None
+
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
@@ -163,6 +154,7 @@ class MqttLink:
     ) -> None:
         self._gone.set()
         self._tell(Closed(str(code)))
+        self._let_go()
 
     def _on_subscribe(
         self, _client: Client, _data: Any, number: int, codes: list[ReasonCode], _properties: Properties | None

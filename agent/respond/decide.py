@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.detect.threat import DetectedThreat
-from agent.respond.wanted import Network, network, overlapping
+from agent.respond.wanted import Span, overlapping, span
 from schemas.model import utc
 from schemas.policy import Allowlist, PolicySections
 from schemas.presence import Mode
@@ -27,7 +27,7 @@ def decide(
     *,
     sections: PolicySections,
     mode: Mode,
-    protected: Iterable[Network],
+    protected: Iterable[Span],
     now: float,
     duration: float,
     times: int,
@@ -67,10 +67,10 @@ def decide(
     return Decision(None)
 
 
-def _spared(source: str, allowlist: Allowlist, protected: Iterable[Network]) -> str | None:
+def _spared(source: str, allowlist: Allowlist, protected: Iterable[Span]) -> str | None:
     """Return why an address is never blocked, if it is not."""
-    address = network(source)
-    if overlapping(address, (network(allowed) for allowed in allowlist.ips)) is not None:
+    address = span(source)
+    if overlapping(address, (span(allowed) for allowed in allowlist.ips)) is not None:
         return "it is on the allowlist"
     return None if overlapping(address, protected) is None else "it would cut this host off"
 

@@ -1,23 +1,26 @@
 """Keeps in force what should be: brings the responder from what it does to what is wanted, and lifts what expires."""
 
-from collections.abc import Callable, Iterable
-
-import structlog
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from agent.clock import Clock
 from agent.detect.threat import DetectedThreat
+from agent.logs import EventLog
 from agent.policy import Effective
 from agent.respond.decide import decide
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import Kind, Measure, Responder, ResponderError
-from agent.respond.wanted import Wanted, from_policy, network, next_expiry, protected_networks, wanted
+from agent.respond.wanted import Wanted, from_policy, next_expiry, protected_spans, span, wanted
 from schemas.policy import PolicySections
 from schemas.presence import Mode
 from schemas.threats import ResponseTaken
 
-_log = structlog.get_logger("agent.enforcement")
+_log = EventLog("enforcement")
 
 _AT_LEAST_EVERY = 60.0
+_AFTER_A_FAILURE = 5.0
+_NAMED = 20
 _NEVER = float("inf")
 
 
@@ -48,10 +51,11 @@ class Enforcement:
         duration: float,
         clock: Clock,
     ) -> None:
+        self._responder = responder
         self._own = own
         self._organization = organization
         self._mode = mode
-        self._protected = protected_networks(protected)
+        self._protected = protected_spans(protected)
         self._duration = duration
         self._clock = clock
         self._policy = Effective(PolicySections())
@@ -81,8 +85,8 @@ class Enforcement:
 
     def protect(self, address: str) -> None:
         """Never block this address either, for the manager's broker is reached there."""
-        if network(address) not in self._protected:
-            self._protected = (*self._protected, network(address))
+        if span(address) not in self._protected:
+            self._protected = (*self._protected, span(address))
 
     def obey(self, policy: Effective) -> list[str]:
         """Put a policy in force; return a sentence for each part of it that could not be."""
@@ -95,18 +99,49 @@ class Enforcement:
     def refresh(self) -> list[str]:
         """Bring what is in force to what should be; return a sentence for each thing that could not be done."""
         goal = self._goal()
-        errors = list(goal.refused)
-        for kind, value in self._in_force.keys() - goal.measures.keys():
-            errors += self._try_to_lift(kind, value)
-        for key, measure in goal.measures.items():
-            if self._in_force.get(key) != measure:
-                errors += self._try_to_set(measure)
-        wait = next_expiry([*self._in_force.values(), *goal.measures.values()]) - self._clock.wall()
-        self.due = self._clock.monotonic() + min(max(wait, 0.0), _AT_LEAST_EVERY)
-        return errors
+        gone = self._in_force.keys() - goal.measures.keys()
+        new = [measure for key, measure in goal.measures.items() if self._in_force.get(key) != measure]
+        failures = self._change(gone, new) if gone or new else []
+        self._look_again(goal, _AFTER_A_FAILURE if failures else _AT_LEAST_EVERY)
+        return goal.refused + failures
+
+    def _change(self, gone: AbstractSet[tuple[Kind, str]], new: Sequence[Measure]) -> list[str]:
+        failures: list[str] = []
+        self._log_change(gone, new)
+        try:
+            with self._responder.together():
+                for kind, value in gone:
+                    failures += self._try_to_lift(kind, value)
+                for measure in new:
+                    failures += self._try_to_set(measure)
+        except ResponderError as error:
+            self._in_force = {(measure.kind, measure.value): measure for measure in self._responder.in_force()}
+            failures.append(self._failed("all entries", error))
+        return failures
+
+    def _log_change(self, gone: AbstractSet[tuple[Kind, str]], new: Sequence[Measure]) -> None:
+        """Name each measure, unless a whole list changes: then their number is worth more."""
+        if len(gone) + len(new) > _NAMED:
+            _log.info("measures_changing", to_set=len(new), to_lift=len(gone), mode=self._mode)
+            return
+        for kind, value in gone:
+            _log.info("measure_lifting", kind=kind, value=value)
+        for measure in new:
+            _log.info("measure_setting", kind=measure.kind, value=measure.value, reason=measure.reason, mode=self._mode)
+
+    def _look_again(self, goal: Wanted, longest: float) -> None:
+        """Wake when the first measure or the policy expires, at the latest after `longest` seconds."""
+        now, end = self._clock.wall(), self._policy.expires_at
+        wait = min(next_expiry(goal.measures.values()) - now, longest)
+        if end is not None and end > now:
+            wait = min(wait, end - now)
+        self.due = self._clock.monotonic() + max(wait, 0.0)
 
     def respond(self, threat: DetectedThreat) -> ResponseTaken | None:
-        """Act on a threat that this guard detected, as policy and mode have it; return what to report."""
+        """Act on a threat that this guard detected, as policy and mode have it; return what to report.
+
+        Never raises for a block that fails: the report says so.
+        """
         now, source = self._clock.wall(), threat.evidence.get("sourceIp", "")
         times = self._own.times(source)
         decision = decide(
@@ -120,8 +155,11 @@ class Enforcement:
         )
         if decision.block is None:
             return decision.response
-        self._own.add(decision.block, f"{threat.type}, {threat.count} times", now, decision.until)
-        self.refresh()
+        try:
+            self._own.add(decision.block, f"{threat.type}, {threat.count} times", now, decision.until)
+            self.refresh()
+        except sqlite3.Error:
+            _log.exception("block_not_kept", value=decision.block)
         if ("ip", decision.block) in self._in_force or decision.response is None:
             return decision.response
         return decision.response.model_copy(update={"outcome": "failed: the address could not be blocked"})
@@ -142,7 +180,6 @@ class Enforcement:
         except ResponderError as error:
             return [self._failed(measure.value, error)]
         self._in_force[measure.kind, measure.value] = measure
-        _log.info("measure_set", kind=measure.kind, value=measure.value, reason=measure.reason, mode=str(self._mode))
         return []
 
     def _try_to_lift(self, kind: Kind, value: str) -> list[str]:
@@ -151,7 +188,6 @@ class Enforcement:
         except ResponderError as error:
             return [self._failed(value, error)]
         del self._in_force[kind, value]
-        _log.info("measure_lifted", kind=kind, value=value)
         return []
 
     @staticmethod

@@ -1,7 +1,8 @@
 """The responder that only records, durably: what learning guards use, and all of them until a firewall comes."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from agent.database import Database
 from agent.respond.responder import Measure, ResponderError
@@ -40,6 +41,15 @@ class Recorder:
     def release_hash(self, value: str) -> None:
         """Forget it."""
         self._lift("file_hash", value)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Record in one transaction."""
+        try:
+            with self._database.transaction():
+                yield
+        except sqlite3.Error as error:
+            raise ResponderError(f"nothing could be recorded: {error}") from error
 
     def in_force(self) -> Iterable[Measure]:
         """Return what is recorded."""

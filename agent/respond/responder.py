@@ -1,6 +1,7 @@
 """The interface of whatever carries a measure out: a firewall, a quarantine, or a record of what they would do."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -61,6 +62,14 @@ class Responder(Protocol):
 
     def release_hash(self, value: str) -> None:
         """Leave files of this content alone again."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Carry out what is called inside at once: ten thousand entries are one change, not ten thousand.
+
+        Raises:
+            ResponderError: at the end; then nothing of it was done.
+        """
         ...
 
     def in_force(self) -> Iterable[Measure]:

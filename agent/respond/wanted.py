@@ -3,14 +3,28 @@
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from agent.respond.responder import Kind, Measure
 from schemas.policy import Allowlist, BlockedAddress, BlockedDomain, BlockedHash, Blocklist
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 _SHA256_LENGTH = 64
-_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+_LOOPBACK = ("127.0.0.0/8", "::1")
+_CACHED = 16_384
+
+
+class Span(NamedTuple):
+    """An address or CIDR as the numbers of its first and last address: cheap to compare with ten thousand others."""
+
+    version: int
+    first: int
+    last: int
+    text: str
+
+    def overlaps(self, other: "Span") -> bool:
+        """Return whether both have an address in common."""
+        return self.version == other.version and self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,27 +35,29 @@ class Wanted:
     refused: list[str] = field(default_factory=list)
 
 
-def network(text: str) -> Network:
-    """Return an address or CIDR as a network; IPv4-mapped IPv6 as IPv4.
+@lru_cache(maxsize=_CACHED)
+def span(text: str) -> Span:
+    """Return an address or CIDR as a span, its text in the one normal form; IPv4-mapped IPv6 as IPv4.
 
     Raises:
         ValueError: it is neither.
     """
-    found = ipaddress.ip_network(text, strict=False)
-    mapped = found.network_address.ipv4_mapped if isinstance(found, ipaddress.IPv6Network) else None
-    if mapped is None or found.prefixlen < 96:  # noqa: PLR2004 -- IPv4 in IPv6: 96 bits before the address
-        return found
-    return ipaddress.ip_network((mapped, found.prefixlen - 96), strict=False)
+    network = ipaddress.ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:  # noqa: PLR2004 -- IPv4 in IPv6: 96 bits before the address
+        network = ipaddress.ip_network((mapped, network.prefixlen - 96), strict=False)
+    first, last = network.network_address, network.broadcast_address
+    return Span(network.version, int(first), int(last), str(first) if first == last else str(network))
 
 
-def overlapping(one: Network, others: Iterable[Network]) -> Network | None:
+def overlapping(one: Span, others: Iterable[Span]) -> Span | None:
     """Return the first of `others` that shares an address with `one`."""
-    return next((other for other in others if other.version == one.version and one.overlaps(other)), None)
+    return next((other for other in others if one.overlaps(other)), None)
 
 
-def protected_networks(addresses: Iterable[str]) -> tuple[Network, ...]:
+def protected_spans(addresses: Iterable[str]) -> tuple[Span, ...]:
     """Return what a guard never blocks, or it would cut its own host off: loopback, and the addresses given."""
-    return (*_LOOPBACK, *(network(address) for address in addresses))
+    return tuple(span(address) for address in (*_LOOPBACK, *addresses))
 
 
 def from_policy(blocklist: Blocklist) -> list[Measure]:
@@ -62,7 +78,7 @@ def from_policy(blocklist: Blocklist) -> list[Measure]:
     return measures
 
 
-def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Network], now: float) -> Wanted:
+def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Span], now: float) -> Wanted:
     """Return what should be in force at `now`.
 
     What has expired is left out. Of two measures for one value the one that lasts longer counts. The allowlist beats
@@ -74,7 +90,7 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
         protected: What is never blocked.
         now: Epoch seconds.
     """
-    allowed = [network(address) for address in allowlist.ips]
+    allowed = [span(address) for address in allowlist.ips]
     allowed_hashes = frozenset(allowlist.file_hashes)
     guarded = list(protected)
     found = Wanted()
@@ -83,12 +99,14 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
         if _expired(measure, now) or _outlasts(found.measures.get(key), measure):
             continue
         if measure.kind == "ip":
-            block = network(measure.value)
+            block = span(measure.value)
             if overlapping(block, allowed) is not None:
                 continue
             own = overlapping(block, guarded)
             if own is not None:
-                found.refused.append(f"blocklist: {measure.value} is not blocked, it would cut this host off ({own})")
+                found.refused.append(
+                    f"blocklist: {measure.value} is not blocked, it would cut this host off ({own.text})"
+                )
                 continue
         elif measure.kind == "file_hash" and (measure.value in allowed_hashes or len(measure.value) != _SHA256_LENGTH):
             continue  # shorter hashes can be forged to match a file that is needed: they alert, they never quarantine

@@ -25,6 +25,7 @@ from manager.engine.legacy_commands import (
     TakeReports,
     TokenRefused,
 )
+from manager.engine.merged_policy import merged_policy, merged_version, sequence_of
 from manager.engine.registration import enrolled, new_agent_id
 from manager.errors import Conflict, NotFound
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -112,15 +113,12 @@ def take_heartbeat(desk: Desk, request: TakeHeartbeat) -> HeartbeatTaken:
     if heartbeat.sent_at is not None and heartbeat.uptime is not None:
         agent.clock.observe(now.wall, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
     _keep_vitals(agent, heartbeat)
-    if heartbeat.policy_version is not None:
-        _in_force(desk, agent, heartbeat.policy_version, heartbeat)
+    said = heartbeat.policy_version
+    if said is not None:
+        _in_force(desk, agent, said, heartbeat)
     desk.behind.add(agent.agent_id)
     policy = desk.fleet.policies.effective[agent.agent_id]
-    known = agent.in_force.version
-    if heartbeat.policy_version is None:
-        known = max(known, agent.handed_version)
-    pending = known < policy.version and (known > 0 or policy.urgent)
-    return HeartbeatTaken(agent_record(agent, policy), (_hand_over(desk, agent),) if pending else ())
+    return HeartbeatTaken(agent_record(agent, policy), _pending(desk, agent, said))
 
 
 def take_reports(desk: Desk, request: TakeReports) -> Submission:
@@ -137,12 +135,13 @@ def take_reports(desk: Desk, request: TakeReports) -> Submission:
 def poll_policy(desk: Desk, request: PollPolicy) -> AgentPolicy:
     """Give an agent its policy; that it asks is a sign of life, and tells what it has (lifecycle page, phase 4)."""
     agent = _contacted(desk, request.agent_id)
-    policy = desk.fleet.policies.effective[agent.agent_id]
     if len(request.versions) == 1:
         _in_force(desk, agent, request.versions[0], None)
         desk.behind.add(agent.agent_id)
-    if policy.version in request.versions:
-        return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, {})
+    version = merged_version(desk, agent)
+    if version in request.versions:
+        digest = desk.fleet.policies.effective[agent.agent_id].resolved.digest
+        return AgentPolicy(agent.agent_id, version, digest, {})
     return _hand_over(desk, agent)
 
 
@@ -172,13 +171,14 @@ def _keep_vitals(agent: Agent, heartbeat: LegacyHeartbeat) -> None:
         agent.host = replace(agent.host, version=heartbeat.version)
 
 
-def _in_force(desk: Desk, agent: Agent, version: int, heartbeat: LegacyHeartbeat | None) -> None:
+def _in_force(desk: Desk, agent: Agent, said: int, heartbeat: LegacyHeartbeat | None) -> None:
     """Keep what an agent says of its policy; one that names only a version has what this manager gave out under it."""
     force, policy = agent.in_force, desk.fleet.policies.effective[agent.agent_id]
-    digest = heartbeat.policy_digest if heartbeat is not None else None
+    version, digest = said, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None
-    if digest is None and version == policy.version:
-        digest = policy.resolved.digest
+    if said == merged_version(desk, agent):
+        version, digest = policy.version, digest or policy.resolved.digest
+        force.blocklist_sequence = sequence_of(desk, agent)
     if (version, digest) != (force.version, force.digest):
         force.version, force.digest = version, digest
         force.state, force.applied_at = PolicyState.APPLIED, desk.batch.now.wall
@@ -187,10 +187,24 @@ def _in_force(desk: Desk, agent: Agent, version: int, heartbeat: LegacyHeartbeat
         force.state, force.error = state, heartbeat.policy_error
 
 
+def _pending(desk: Desk, agent: Agent, said: int | None) -> tuple[AgentPolicy, ...]:
+    """Return the policy that an agent lacks, if it cannot wait for its next poll or followed policies before."""
+    policy, force = desk.fleet.policies.effective[agent.agent_id], agent.in_force
+    newest, sequence = merged_version(desk, agent), sequence_of(desk, agent)
+    known = said
+    if known is None:
+        current = force.version == policy.version and force.blocklist_sequence >= sequence
+        known = max(newest if current else force.version, agent.handed_version)
+    urgent = policy.urgent or sequence > policy.version
+    if known >= newest or (known == 0 and not urgent):
+        return ()
+    return (_hand_over(desk, agent),)
+
+
 def _hand_over(desk: Desk, agent: Agent) -> AgentPolicy:
-    policy = desk.fleet.policies.effective[agent.agent_id]
+    policy = merged_policy(desk, agent)
     agent.handed_version = policy.version
-    return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, desk.press.document(policy))
+    return policy
 
 
 def create_policy(

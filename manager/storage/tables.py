@@ -92,6 +92,9 @@ AgentTable.add_index(
     )
 )
 AgentTable.add_index(AgentTable.index(AgentTable.http_digest, where=_living, name="agent_http_digest"))
+AgentTable.add_index(
+    AgentTable.index(AgentTable.state, AgentTable.state_since, AgentTable.os, where=_living, name="agent_at_a_glance")
+)
 
 
 class AgentHistoryTable(Table):
@@ -153,7 +156,7 @@ class ThreatCountTable(Table):
     last_seen = DoubleField()
 
     class Meta:
-        """Outlives the threats."""
+        """Outlives the threats; in SQLite the rows stand in the key's own order, where they are read."""
 
         table_name = "threat_count"
         primary_key = CompositeKey("dimension", "bucket", "organization_id", "value")

@@ -170,7 +170,10 @@ class ManagerProcess:
 
 
 class GuardProcess:
-    """A guard with its own data directory and its own sshd log, on a host whose clock is `skew` seconds off."""
+    """A guard with its own data directory and its own sshd log, on a host whose clock is `skew` seconds off.
+
+    It is given the broker's URL, or another one of the manager's.
+    """
 
     def __init__(
         self,
@@ -178,8 +181,10 @@ class GuardProcess:
         hostname: str,
         environment: Mapping[str, str] | None = None,
         skew: float = 0.0,
+        url: str | None = None,
     ) -> None:
         self.skew = skew
+        self.url = url or manager.mqtt
         self.manager = manager
         self.hostname = hostname
         self.data = manager.home / f"guard-{hostname}"
@@ -191,7 +196,7 @@ class GuardProcess:
 
     def start(self, *words: str, wait: bool = True) -> str:
         """Start it; return its agent id."""
-        start = ["guard", "start", "--manager", self.manager.mqtt, "--data-dir", str(self.data)]
+        start = ["guard", "start", "--manager", self.url, "--data-dir", str(self.data)]
         start += ["--watch-log", str(self.auth_log), "--hostname", self.hostname, "--mode", "protection"]
         start += ["--enroll-token-file", str(self.manager.data / "enroll.token"), *words]
         log = self.manager.home / f"{self.hostname}.log"

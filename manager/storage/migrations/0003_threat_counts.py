@@ -1,6 +1,6 @@
-"""Counts of threats that outlive the threats, begun with those that the store holds."""
+"""Counts of threats that outlive the threats, begun with those that the store holds; what the overview reads."""
 
-from peewee import BigIntegerField, CompositeKey, Database, DoubleField, Model, TextField
+from peewee import BigIntegerField, CompositeKey, Database, DoubleField, Model, SqliteDatabase, TextField
 from playhouse.migrate import SchemaMigrator
 
 
@@ -17,8 +17,10 @@ def up(_migrator: SchemaMigrator, db: Database) -> None:
             database = db
             table_name = "threat_count"
             primary_key = CompositeKey("dimension", "bucket", "organization_id", "value")
+            without_rowid = isinstance(db, SqliteDatabase)
 
     db.create_tables([ThreatCountTable])
+    db.execute_sql("CREATE INDEX agent_at_a_glance ON agent (state, state_since, os) WHERE removed_at IS NULL")
     for dimension, seconds, value, condition in (
         ("kind", 3600, "severity || ' ' || type", "1 = 1"),
         ("agent", 86400, "CAST(agent_number AS TEXT)", "1 = 1"),

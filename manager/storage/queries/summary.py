@@ -1,7 +1,7 @@
 """What threatened the fleet within a period that ends now; weeks that are long pruned still count.
 
-Severities and types are counted by whole hours of event time: a period of a day or more begins with the hour in which
-it began. Shorter ones are counted threat by threat.
+A period of a day or more is counted by whole hours of event time, its foremost agents and sources by whole days (UTC):
+it begins with the hour, or the day, in which it began. Shorter ones are counted threat by threat.
 """
 
 from peewee import Expression, Function, fn
@@ -24,7 +24,6 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
     exact = since > now - DAY
     severities = by_severity(reader, since, organization_id, exact=exact)
     types = by_type(reader, since, organization_id, exact=exact)
-    still_stored = since >= now - DAY
     return {
         "period": period,
         "since": moment(since),
@@ -32,8 +31,8 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
         "total": severities["total"],
         "bySeverity": {severity: severities[severity] for severity in _SEVERITIES},
         "byType": {line["type"]: line["count"] for line in types},
-        "topAgents": _top_agents(reader, since, organization_id, exact=still_stored),
-        "topSourceIps": _top_sources(reader, since, organization_id, exact=still_stored),
+        "topAgents": _top_agents(reader, since, organization_id, exact=exact),
+        "topSourceIps": _top_sources(reader, since, organization_id, exact=exact),
         **flat_counts(reader, since, severities, organization_id),
     }
 

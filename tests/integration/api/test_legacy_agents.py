@@ -11,6 +11,7 @@ from manager.domain.registry import Takeover
 from manager.engine.fleet import EngineSettings
 from schemas import topics
 from tests.integration.api.served import HOST, LOOPBACK, LegacyAgent, Served
+from tests.support.attacks import attack, trusted
 
 PAGE = {
     "threat": {"type": "brute_force", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}},
@@ -260,3 +261,20 @@ def test_what_is_acknowledged_outlives_a_crash(served: Served, agent: LegacyAgen
         known = bench.fleet.registry.agents[agent.agent_id]
     assert stored == set(ids)
     assert known.door == "http"
+
+
+def test_an_organizations_blocks_reach_its_http_agents(served: Served, agent: LegacyAgent) -> None:
+    """What is in the organization's blocklist is in the one document that they poll, under the higher number."""
+    assert agent.poll().json()["data"]["version"] == 1
+    with served.bench() as bench:
+        others = trusted(bench, "a", "b", "c")
+        attack(bench, *others)
+        sequence = bench.fleet.blocklists.sequences["default"]
+    (pending,) = agent.heartbeat(policyVersion=1).json()["data"]["pendingPolicies"]
+    assert pending["version"] == sequence
+    assert pending["blocklist"]["ips"][0]["incidentId"].startswith("inc-")
+    assert pending["blocklist"] == agent.poll(version=1).json()["data"]["blocklist"]
+    assert agent.poll(version=sequence).status_code == 304
+    done = agent.heartbeat(policyVersion=sequence).json()["data"]
+    assert (done["pendingPolicies"], done["policyCurrent"], done["blocklistSequence"]) == ([], True, sequence)
+    assert agent.heartbeat().json()["data"]["pendingPolicies"] == []

@@ -1,0 +1,173 @@
+"""A link over HTTP: the agenda's requests, made one after another in a thread of the link's own."""
+
+import queue
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+
+from agent.clock import Clock
+from agent.host import package_version
+from agent.link.address import ManagerAddress
+from agent.link.agenda import Agenda
+from agent.link.exchange import Answer, Request
+from agent.link.interface import Account, Closed, Event, Post, Will
+from agent.link.tls import tls_context
+from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
+from schemas.topics import Topic
+
+ANSWER_WITHIN = 10.0
+"""Seconds; a manager that cannot commit says so after 5."""
+
+LARGEST_ANSWER = POLICY_LIMIT + BLOCKLIST_LIMIT
+"""Bytes; an agent's policy and its organization's blocklist come as one over HTTP."""
+
+# Seconds for which an idle connection is kept: less than servers do, so that none is used just as its server ends it.
+_KEPT_FOR = 3.0
+
+
+class HttpDial:
+    """Dials one manager.
+
+    Args:
+        address: Where it listens.
+        version: Tells the version of the policy in force, None without one.
+        clock: The host's clocks.
+        ca_file: Whom to trust for its certificate; None: whom the system trusts.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be used.
+    """
+
+    def __init__(
+        self, address: ManagerAddress, version: Callable[[], int | None], clock: Clock, ca_file: Path | None = None
+    ) -> None:
+        self._address = address
+        self._version = version
+        self._clock = clock
+        # Without TLS a context that trusts nobody: it is never asked, and costs no certificates in memory.
+        self._tls = tls_context(ca_file) if address.tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def __call__(self, account: Account, will: Will | None, post: Post) -> "HttpLink":
+        """Begin a connection; see `agent.link.interface.Dial`. Nobody can say a will over HTTP."""
+        del will
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"panguard-guard/{package_version()}"}
+        if account.password:
+            headers["Authorization"] = f"Bearer {account.password}"
+        client = httpx2.Client(
+            base_url=str(self._address),
+            headers=headers,
+            verify=self._tls,
+            timeout=ANSWER_WITHIN,
+            limits=httpx2.Limits(max_connections=1, keepalive_expiry=_KEPT_FOR),
+            trust_env=False,  # neither a proxy nor a .netrc of whoever started the guard gets the token
+        )
+        link = HttpLink(client, Agenda(account.identifiers.get("agentId", ""), self._version), self._clock, post)
+        link.begin()
+        return link
+
+
+class HttpLink:
+    """One link; see `agent.link.interface.Link`."""
+
+    def __init__(self, client: httpx2.Client, agenda: Agenda, clock: Clock, post: Post) -> None:
+        self._client = client
+        self._agenda = agenda
+        self._clock = clock
+        self._post = post
+        self._turn = threading.Condition()
+        self._over = False
+        self._thread = threading.Thread(target=self._work, name="link-http", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def subscribe(self, *rows: Topic) -> None:
+        """Poll for the policy, if it is among them."""
+        with self._turn:
+            self._agenda.subscribe(rows)
+            self._turn.notify()
+
+    def unsubscribe(self, row: Topic) -> None:
+        """Do nothing: over HTTP nothing comes that was not asked for."""
+
+    def publish(self, row: Topic, payload: bytes) -> int | None:
+        """Ask for what the row stands for, as soon as it is its turn."""
+        with self._turn:
+            if self._over:
+                return None
+            number = self._agenda.publish(row, payload)
+            self._turn.notify()
+            return number
+
+    def close(self, patience: float = 0.0) -> None:
+        """End the thread after the request that is under way."""
+        with self._turn:
+            self._over = True
+            self._turn.notify()
+        self._thread.join(patience)
+
+    def _work(self) -> None:
+        with self._client:
+            try:
+                while self._step():
+                    pass
+            except (httpx2.HTTPError, OSError) as error:
+                self._tell([Closed(str(error) or type(error).__name__)])
+            finally:
+                self._over = True
+
+    def _step(self) -> bool:
+        """Tell what is to be told, or make the next request, or wait for one; return whether to go on."""
+        with self._turn:
+            if self._over:
+                return False
+            events, request, now = self._agenda.events(), None, self._clock.monotonic()
+            if not events:
+                request = self._agenda.next(now, self._clock.wall())
+                if request is None:
+                    self._turn.wait(self._agenda.wait(now))
+                    return True
+        if request is not None:
+            answer = self._ask(request)
+            with self._turn:
+                events = self._agenda.answered(request, answer, self._clock.monotonic())
+        self._tell(events)
+        return not any(isinstance(event, Closed) for event in events)
+
+    def _ask(self, request: Request) -> Answer:
+        deadline = self._clock.monotonic() + ANSWER_WITHIN
+        declared = {"Content-Type": "application/json"} if request.body is not None else {}
+        with self._client.stream(request.method, request.path, content=request.body, headers=declared) as response:
+            body = bytearray()
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise httpx2.ReadError(f"the answer to a {request.task} is larger than {LARGEST_ANSWER} bytes")
+                if self._clock.monotonic() > deadline:
+                    raise httpx2.ReadTimeout(f"the answer to a {request.task} takes more than {ANSWER_WITHIN:.0f} s")
+            return Answer(response.status_code, bytes(body), _retry_after(response), _peer(response))
+
+    def _tell(self, events: list[Event]) -> None:
+        """Hand events on; wait while the guard is busy."""
+        for event in events:
+            while not self._over:
+                with suppress(queue.Full):
+                    self._post(self, event)
+                    break
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    """Return the header's seconds; 0 for none, and for a date, which is rare and not worth a second clock."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _peer(response: httpx2.Response) -> str | None:
+    stream = response.extensions.get("network_stream")
+    address = None if stream is None else stream.get_extra_info("server_addr")
+    return str(address[0]) if address else None

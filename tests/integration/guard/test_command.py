@@ -1,0 +1,86 @@
+"""`panguard guard` as a command: start, stop, status, and what it says to who errs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.instance import running_pid
+from tests.integration.guard.guard_process import QUICK, GuardProcess
+from tests.integration.guard.scripted_manager import ScriptedManager, eventually
+from tests.support.mosquitto import Mosquitto
+
+
+def guard(*arguments: str, token: str | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PANGUARD_")} | QUICK
+    if token:
+        environment["PANGUARD_ENROLL_TOKEN"] = token
+    return subprocess.run(  # noqa: S603 -- the guard itself
+        [sys.executable, "-m", "agent", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=30,
+    )
+
+
+def test_a_guard_in_the_background_is_stopped_by_its_directory(
+    tmp_path: Path, broker: Mosquitto, manager: ScriptedManager
+) -> None:
+    """`--detach` returns once the guard owns its directory; `stop` ends it with a sign-off; a second one is refused."""
+    directory = str(tmp_path / "data")
+    started = guard("start", "--manager", broker.url, "--data-dir", directory, "--detach", token=str(manager.token))
+    try:
+        assert (started.returncode, started.stderr) == (0, "")
+        assert started.stdout == f"guard started pid={running_pid(tmp_path / 'data')} data-dir={directory}\n"
+        eventually(manager.presences, "a birth")
+        again = guard("start", "--manager", broker.url, "--data-dir", directory, token=str(manager.token))
+        assert again.returncode == 1
+        assert again.stderr.startswith("error: the guard with process id ")
+    finally:
+        stopped = guard("stop", "--data-dir", directory)
+    assert stopped.returncode == 0
+    eventually(lambda: manager.presences()[-1].state == "offline", "the sign-off")
+    assert str(manager.token).split(".")[2] not in (tmp_path / "data" / "guard.log").read_text()
+    assert guard("stop", "--data-dir", directory).returncode == 1
+
+
+def test_the_ready_line_names_agent_and_session(guard_process: GuardProcess, manager: ScriptedManager) -> None:
+    """Standard output has one line, once the first birth was taken; SIGTERM ends with exit code 0."""
+    assert guard_process.start().ready() == f"guard ready agentId={manager.agent_id} session=1"
+    assert guard_process.stop() == 0
+
+
+def test_status_is_readable_by_people_and_programs(guard_process: GuardProcess, manager: ScriptedManager) -> None:
+    """`-o json` prints one object; the text has the same fields, one a line."""
+    guard_process.start().ready()
+    directory = str(guard_process.directory)
+    fields = json.loads(guard("status", "--data-dir", directory, "-o", "json").stdout)
+    assert (fields["state"], fields["agentId"], fields["session"]) == ("online", manager.agent_id, 1)
+    text = guard("status", "--data-dir", directory).stdout
+    assert f"agentId: {manager.agent_id}\n" in text
+    assert [line.partition(":")[0] for line in text.splitlines()] == list(fields)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("start",), 2, "Missing option '--manager'"),
+        (("start", "--manager", "mqtt://h", "--mode", "maybe"), 2, "'maybe' is not one of"),
+        (("start", "--manager", "ftp://h"), 1, "error: 'ftp://h' is no manager's address: write mqtt://host:port"),
+        (("start", "--manager", "mqtt://h", "--enroll-token", "x"), 1, "error: this is no enrollment token"),
+        (("start", "--manager", "mqtts://h", "--ca-file", "none.pem"), 1, "error: "),
+        (("status",), 1, "no guard was ever started in it"),
+        (("stop",), 1, "error: no guard runs in"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    """Exit code 2 for a wrong call, 1 for what cannot be done; never a traceback."""
+    done = guard(*arguments, "--data-dir", str(tmp_path / "data"))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
