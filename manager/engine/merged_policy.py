@@ -8,7 +8,10 @@ from typing import Any
 from manager.domain.agent import Agent
 from manager.engine.commands import AgentPolicy
 from manager.engine.desk import Desk
+from schemas import codes
 from schemas.blocklist import BlocklistEntry
+from schemas.keys import version_statement
+from schemas.policy import digest_of
 
 _SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
@@ -30,8 +33,12 @@ def merged_policy(desk: Desk, agent: Agent) -> AgentPolicy:
     entries = desk.fleet.blocklists.snapshot(agent.organization_id).entries
     if entries:
         document["blocklist"] = _with_entries(document["blocklist"], entries)
-    version = merged_version(desk, agent)
-    return AgentPolicy(agent.agent_id, version, policy.resolved.digest, {**document, "version": version})
+    version, digest = merged_version(desk, agent), digest_of(document)
+    statement = version_statement(agent.agent_id, version, digest)
+    proof = codes.encode(desk.fleet.keyring.sign_key.sign(statement))
+    return AgentPolicy(
+        agent.agent_id, version, digest, {**document, "version": version, "digest": digest, "versionProof": proof}
+    )
 
 
 def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> dict[str, Any]:

@@ -89,6 +89,28 @@ def test_two_guards_under_attack_are_told_to_block(manager: ManagerProcess, guar
         other.stop()
 
 
+def test_an_organization_wide_block_reaches_a_guard_that_was_not_attacked(
+    manager: ManagerProcess, guard: GuardProcess
+) -> None:
+    """Over HTTP the organization's blocklist stands in the polled policy, under a digest that the guard checks."""
+    attacked = [GuardProcess(manager, f"attacked-{n}", QUICK, url=manager.http) for n in range(3)]
+    try:
+        for other in attacked:
+            other.start()
+        for other in attacked:
+            other.attacked_by("203.0.113.99")
+        eventually(lambda: "203.0.113.99" in _in_force(guard), what="the block in force on the guard left alone")
+        assert inspect_guard(guard.data)["policyState"] == "applied"
+        assert inspect_guard(guard.data)["ignored"] == {}
+    finally:
+        for other in attacked:
+            other.stop()
+
+
+def _in_force(guard: GuardProcess) -> list[str]:
+    return [entry["value"] for entry in inspect_guard(guard.data).get("inForce", [])]
+
+
 def _blocks(guard: GuardProcess, address: str) -> bool:
     answer = guard.manager.get(f"/api/policy/agent/{guard.agent_id()}")
     listed = [entry if isinstance(entry, str) else entry["value"] for entry in answer["blocklist"]["ips"]]
