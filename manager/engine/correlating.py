@@ -11,6 +11,7 @@ from manager.domain.correlation import (
     History,
     Incident,
     IncidentChange,
+    Indicator,
     Report,
 )
 from manager.domain.correlation.allowlist import nothing_allowed
@@ -21,6 +22,7 @@ from manager.engine.desk import Arrival, Desk
 from manager.engine.ports import Archive
 
 _EVERY = 1.0
+_LONGEST_OFFER = 64
 _NEWS = {
     ChangeKind.OPENED: "incident_opened",
     ChangeKind.RETURNED: "incident_opened",
@@ -49,7 +51,9 @@ class Correlating:
         react: Callable[[Desk, IncidentChange], None],
         allowed: Allowed = nothing_allowed,
     ) -> None:
-        self.correlator = Correlator(settings, new_incident_id, history, allowed)
+        self.correlator = Correlator(settings, new_incident_id, history, self._is_allowed)
+        self._allowed = allowed
+        self._passed_over: list[Indicator] = []
         self._react = react
         self._next = 0.0
 
@@ -80,6 +84,7 @@ class Correlating:
         )
         for change in self.correlator.observe(report):
             self._write(desk, change)
+        self._tell_refusals(desk, arrival, row)
 
     def follow_time(self, desk: Desk, now: Instant) -> None:
         """Close and age incidents, about once a second."""
@@ -88,6 +93,23 @@ class Correlating:
         self._next = now.monotonic + _EVERY
         for change in self.correlator.expire(now.wall):
             self._write(desk, change)
+
+    def _is_allowed(self, indicator: Indicator) -> bool:
+        if not self._allowed(indicator):
+            return False
+        self._passed_over.append(indicator)
+        return True
+
+    def _tell_refusals(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:
+        """Say which indicators of a report count for nothing, and why: a refusal must not be silent."""
+        refused = [(indicator.kind, indicator.value, "it is on the allowlist") for indicator in self._passed_over]
+        self._passed_over.clear()
+        offered = arrival.report.threat.evidence.get("sourceIp")
+        if row.source_ip is None and offered:
+            refused.append(("source_ip", str(offered)[:_LONGEST_OFFER], "it is no single address"))
+        for kind, value, reason in refused:
+            desk.fleet.counters["indicators_refused"] += 1
+            desk.batch.event("indicator_refused", arrival.agent, {"kind": kind, "value": value, "reason": reason})
 
     def _write(self, desk: Desk, change: IncidentChange) -> None:
         incident, changes = change.incident, desk.batch.changes

@@ -153,6 +153,20 @@ def test_what_three_compromised_agents_offer_is_not_blocked_if_it_must_not_be(be
     assert all(state == "refused" for _, state in incidents(bench))
 
 
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [("0.0.0.0/0", "it is no single address"), ("203.0.113.9", "it is on the allowlist"), ("localhost", "it is no")],
+)
+def test_what_makes_no_incident_at_all_is_told_with_its_reason(bench: Bench, offered: str, reason: str) -> None:
+    """A network, an allowlisted address and a name, offered by three agents: no incident, and an event says why."""
+    bench.ask(SetPolicy(GLOBAL, {"allowlist": {"ips": ["203.0.113.0/24"]}}, "test"))
+    agents = trusted(bench, *"abc")
+    attack(bench, *agents, sourceIp=offered)
+    assert incidents(bench) == []
+    told = [json.loads(payload)["data"] for payload in bench.courier.take(topics.FLEET.address("indicator_refused"))]
+    assert [(each["value"], each["reason"].startswith(reason)) for each in told] == [(offered, True)] * 3
+
+
 def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) -> None:
     """After an undo no agent has the block, and the same incident does not block again; a freeze stops all."""
     agents = trusted(bench, *"abc")
