@@ -121,6 +121,7 @@ class Agent:
     last_heartbeat: float | None = None
     heard_monotonic: float = 0.0
     handed_version: int = 0
+    handed_digest: str | None = None
     """The newest policy version that an HTTP answer carried; in memory alone."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     stamp: RegistrationStamp | None = None

@@ -177,7 +177,9 @@ def _in_force(desk: Desk, agent: Agent, said: int, heartbeat: LegacyHeartbeat | 
     version, digest = said, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None
     if said == merged_version(desk, agent):
-        version, digest = policy.version, digest or policy.resolved.digest
+        version = policy.version
+        if digest is None or digest == _handed_digest(desk, agent):
+            digest = policy.resolved.digest
         force.blocklist_sequence = sequence_of(desk, agent)
     if (version, digest) != (force.version, force.digest):
         force.version, force.digest = version, digest
@@ -203,8 +205,15 @@ def _pending(desk: Desk, agent: Agent, said: int | None) -> tuple[AgentPolicy, .
 
 def _hand_over(desk: Desk, agent: Agent) -> AgentPolicy:
     policy = merged_policy(desk, agent)
-    agent.handed_version = policy.version
+    agent.handed_version, agent.handed_digest = policy.version, policy.digest
     return policy
+
+
+def _handed_digest(desk: Desk, agent: Agent) -> str | None:
+    """Return the digest of what the agent gets over HTTP today: its own policy with the organization's blocklist."""
+    if agent.handed_version != merged_version(desk, agent):
+        _hand_over(desk, agent)  # handed out before a restart
+    return agent.handed_digest
 
 
 def create_policy(
