@@ -145,6 +145,7 @@ class Mosquitto:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
+            # the pause between two looks; the deadline above ends it
             time.sleep(0.01)
         self.kill()
         raise RuntimeError(f"mosquitto does not listen on port {self.port}: {self.log()}")

@@ -66,6 +66,7 @@ class Served:
     async def settle(self) -> None:
         """Let everything run that can run."""
         for _ in range(20):
+            # waits for no time: it lets the other tasks of the loop run once
             await asyncio.sleep(0)
 
     async def end(self) -> None:

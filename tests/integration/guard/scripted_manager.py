@@ -31,6 +31,7 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
         found = condition()
         if found:
             return found
+        # the pause between two looks; the deadline above ends it
         time.sleep(0.01)
     raise AssertionError(f"not within {patience} s: {what}")
 

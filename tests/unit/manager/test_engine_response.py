@@ -167,6 +167,19 @@ def test_what_makes_no_incident_at_all_is_told_with_its_reason(bench: Bench, off
     assert [(each["value"], each["reason"].startswith(reason)) for each in told] == [(offered, True)] * 3
 
 
+def test_a_backlog_that_waited_in_the_broker_blocks_nobody(bench: Bench) -> None:
+    """Reports that two guards sent while the manager was down for ten minutes make a late incident and no block."""
+    first, second = trusted(bench, "a", "b")
+    waiting = [(agent, agent.threat(bench.wall, sourceIp=ATTACKER)) for agent in (first, second)]
+    bench.elapsed += 600
+    bench.crash()
+    for agent, payload in waiting:  # before any fresh heartbeat: the clock offset is the one that was kept
+        bench.receive(topics.THREATS, agent.agent_id, payload)
+    assert [state for _, state in incidents(bench)] == ["refused"]
+    assert bench.rows("SELECT late FROM incident WHERE kind = 'source_ip'") == [(1,)]
+    assert blocked(bench, first) == blocked(bench, second) == []
+
+
 def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) -> None:
     """After an undo no agent has the block, and the same incident does not block again; a freeze stops all."""
     agents = trusted(bench, *"abc")
