@@ -38,6 +38,7 @@ from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command
 from manager.engine.legacy_commands import RegisterAgent, Registered
+from manager.provisioning.doorkeeper import NoDoorkeeper
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -137,7 +138,7 @@ class HttpCore:
         self._fleet = Fleet(keyring, EngineSettings(takeover=Takeover.ALLOW))
         now = clock.read()
         self._fleet.restore(store.load(), store.archive.live(now.wall), now.wall)
-        self._engine = Engine(self._fleet, store, _NoBroker(), lambda _handles: None, lambda _agent_id: None)
+        self._engine = Engine(self._fleet, store, _NoBroker(), lambda _handles: None, NoDoorkeeper())
         self._engine.recall(now)
         self._engine.opened_http(now)
         self._woken = threading.Event()

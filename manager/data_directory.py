@@ -12,6 +12,7 @@ from typing import Self
 from manager.errors import SetupError
 
 _SEED = 32
+BROKER_PASSWORD = "broker.password"  # noqa: S105 -- the name of a file
 
 
 class DataDirectory:
@@ -95,6 +96,17 @@ class DataDirectory:
         text = self._kept("observer.credential", lambda: f"observer:{secrets.token_urlsafe(24)}")
         username, _, password = text.partition(":")
         return username, password
+
+    def broker_password(self) -> str | None:
+        """Return the manager's password at a broker that `panguard manager broker init` prepared; None without one."""
+        try:
+            return (self.path / BROKER_PASSWORD).read_text("utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def new_broker_password(self) -> str:
+        """Return the manager's password at its own broker, made when it is first asked for."""
+        return self._kept(BROKER_PASSWORD, lambda: secrets.token_urlsafe(32))
 
     def enrollment_token(self, make: Callable[[], str]) -> str:
         """Return the enrollment token without limits; `make` gives it at the first start."""

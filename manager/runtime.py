@@ -22,6 +22,7 @@ from manager.api.door import EngineDoor
 from manager.api.peers import Peers
 from manager.api.server import ApiServer
 from manager.api.services import Services
+from manager.broker.doorkeeper import EmbeddedDoorkeeper
 from manager.broker.embedded import EmbeddedBroker
 from manager.broker.errors import EmbeddedBrokerError
 from manager.data_directory import DataDirectory
@@ -34,10 +35,14 @@ from manager.engine.credentials import digest
 from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command
+from manager.engine.ports import Doorkeeper
 from manager.errors import SetupError
 from manager.measured import Histograms, Measured, MeasuredCourier, MeasuredStore
 from manager.mqtt.address import BrokerAddress
 from manager.mqtt.door import MqttDoor
+from manager.provisioning.doorkeeper import DynamicSecurity, NoDoorkeeper
+from manager.provisioning.logins import FleetLogins, observer_login
+from manager.provisioning.roles import RESPONSES
 from manager.settings import Settings
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
@@ -116,9 +121,10 @@ class Manager:
         changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
         self._broker_password = ""
+        self._doorkeeper: Doorkeeper = NoDoorkeeper()
         self.mqtt = self._mqtt_door()
         courier = MeasuredCourier(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
-        self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._cut_off)
+        self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._doorkeeper)
         self.engine.recall(clock.read())
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
@@ -178,13 +184,19 @@ class Manager:
             client_id = f"manager-{secrets.token_hex(16)}"
             self._store.set_meta(_CLIENT_ID, client_id)
         password: str | None
+        aside: dict[str, Callable[[bytes], None]] = {}
         if settings.broker == "embedded":
             self._broker_password = secrets.token_urlsafe(32)
             address, username, password = self._start_embedded(), _MANAGER, self._broker_password
+            self._doorkeeper = EmbeddedDoorkeeper(lambda: self._embedded)
         else:
             address = BrokerAddress.parse(settings.broker)
             username = address.username or _MANAGER
-            password = settings.broker_password.get_secret_value() if settings.broker_password else None
+            given = settings.broker_password
+            password = given.get_secret_value() if given else self._directory.broker_password()
+            if password is not None:
+                self._doorkeeper = keeper = self._dynamic_security()
+                aside[RESPONSES] = keeper.heard
         return MqttDoor(
             address,
             client_id,
@@ -193,7 +205,17 @@ class Manager:
             will=self._presence("offline"),
             presence=lambda: self._presence("online"),
             clock=clock.read,
+            aside=aside,
         )
+
+    def _dynamic_security(self) -> DynamicSecurity:
+        """Return the doorkeeper of a broker that knows the manager by a password."""
+        observer = observer_login(*self._directory.observer_credential())
+        logins = FleetLogins(self._fleet.registry.agents, {observer.username: observer})
+        return DynamicSecurity(self._publish, logins, self._fleet.counters)
+
+    def _publish(self, publication: Publication) -> None:
+        self.mqtt.publish(publication)
 
     def _start_embedded(self) -> BrokerAddress:
         """Start the embedded broker; it is told who the manager and the observer are, and where the store is."""
@@ -224,10 +246,6 @@ class Manager:
         if self._embedded is not None and not self._embedded.alive:
             log.error("embedded_broker_ended", exit_code=self._embedded.exit_code)
             self._start_embedded()
-
-    def _cut_off(self, agent_id: str) -> None:
-        if self._embedded is not None and self._embedded.alive:
-            self._embedded.disconnect(agent_id)
 
     def _http_server(self, measurements: Measured) -> ApiServer:
         settings = self._settings

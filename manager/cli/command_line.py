@@ -6,6 +6,7 @@ from manager.cli import (
     agents,
     allowlist,
     blocks,
+    broker,
     configuration,
     incidents,
     lifecycle,
@@ -37,6 +38,7 @@ app.command("traffic")(traffic.traffic)
 app.add_typer(agents.app, name="agents")
 app.add_typer(allowlist.app, name="allowlist")
 app.add_typer(blocks.app, name="blocks")
+app.add_typer(broker.app, name="broker")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
 app.add_typer(responses.app, name="responses")

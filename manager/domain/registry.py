@@ -39,10 +39,14 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """The application was taken: a new agent, or a reconnection of one that is known."""
+    """The application was taken: a new agent, or a reconnection of one that is known.
+
+    `replaced` says that its credential or its door is another than before: what the old one opened must end.
+    """
 
     agent: Agent
     is_new: bool
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +129,14 @@ class Registry:
         verdict = self._judge(known, application, takeover)
         if verdict is not None:
             return verdict
+        replaced = known.credential.secret != application.credential.secret or known.door is not application.door
         del self._by_http_digest[known.credential.http_digest]
         known.host = application.host
         known.credential = application.credential
         known.token_id = application.token_id
         known.door = application.door
         self._by_http_digest[known.credential.http_digest] = known
-        return Enrolled(known, is_new=False)
+        return Enrolled(known, is_new=False, replaced=replaced)
 
     def stamp(self, agent: Agent, application: Application, reply: bytes) -> None:
         """Remember the newest registration and its reply."""

@@ -124,6 +124,8 @@ class Batch:
     events: list[FleetEvent] = field(default_factory=list)
     handles: list[Any] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    admitted: list[tuple[Agent, bool]] = field(default_factory=list)
+    """The agents with a new credential, and whether it replaced another."""
     cut_off: list[str] = field(default_factory=list)
 
     def save(self, agent: Agent) -> None:

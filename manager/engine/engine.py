@@ -21,7 +21,7 @@ from manager.engine.inbox import Budget, Command, Inbound, Inbox
 from manager.engine.intake import take_in
 from manager.engine.policy_message import PolicyPress
 from manager.engine.policy_queue import PolicyQueue
-from manager.engine.ports import Courier, Store
+from manager.engine.ports import Courier, Doorkeeper, Store
 from manager.engine.receipts import Receipts
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import codes
@@ -49,7 +49,7 @@ class Engine:
         store: where batches are committed.
         courier: who publishes what follows from them.
         acknowledge: is given the handles of committed messages, in the order in which they came.
-        cut_off: is given the ids of agents whose connections must end.
+        doorkeeper: tells the broker whom it lets in.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Engine:
         store: Store,
         courier: Courier,
         acknowledge: Callable[[list[Any]], None],
-        cut_off: Callable[[str], None],
+        doorkeeper: Doorkeeper,
     ) -> None:
         settings = fleet.settings
         self.fleet = fleet
@@ -72,7 +72,7 @@ class Engine:
         self._correlating = Correlating(settings.correlator, store.archive, responding.react, fleet.allowlist)
         self._courier = courier
         self._acknowledge = acknowledge
-        self._cut_off = cut_off
+        self._doorkeeper = doorkeeper
         self._press = PolicyPress(fleet.keyring)
         self._receipts = Receipts(settings.receipt_interval, settings.retry_after)
         self._announcements = Announcements(settings.receipt_interval)
@@ -114,6 +114,7 @@ class Engine:
         """The broker is there; `fresh` if it kept nothing of this manager, so that all is published again."""
         if self.can_commit:
             self.fleet.liveness.open_door(Door.MQTT, now)
+        self._doorkeeper.connected()
         self._courier.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
         effective = self.fleet.policies.effective.values()
         if fresh:
@@ -260,8 +261,7 @@ class Engine:
             self._acknowledge(batch.handles)
         for outcome in batch.outcomes:
             outcome.reply(outcome.value, outcome.error)
-        for agent_id in batch.cut_off:
-            self._cut_off(agent_id)
+        self._mind_the_door(batch)
         for publication in batch.publications:
             self._courier.publish(publication)
         self._send_receipts(desk, now)
@@ -276,6 +276,13 @@ class Engine:
             batch.events.append(announcement)
         for event in batch.events:
             self._announce(event)
+
+    def _mind_the_door(self, batch: Batch) -> None:
+        """Have agents let in before the replies to their registrations are published, and removed ones cut off."""
+        for agent, replaced in batch.admitted:
+            self._doorkeeper.admit(agent, replaced=replaced)
+        for agent_id in batch.cut_off:
+            self._doorkeeper.expel(agent_id)
 
     def _send_receipts(self, desk: Desk, now: Instant) -> None:
         receipts = self._receipts

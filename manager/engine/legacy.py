@@ -73,8 +73,9 @@ def register_agent(desk: Desk, request: RegisterAgent) -> Registered | TokenRefu
         token.uses += 1
         desk.batch.changes.tokens[token.token_id] = token
     is_new = not isinstance(decision, Repeated) and decision.is_new
+    replaced = not isinstance(decision, Repeated) and decision.replaced
     agent = decision.agent
-    enrolled(desk, agent, is_new=is_new)
+    enrolled(desk, agent, is_new=is_new, replaced=replaced)
     record = agent_record(agent, fleet.policies.effective[agent.agent_id])
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
 

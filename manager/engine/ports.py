@@ -107,6 +107,22 @@ class Store(Protocol):
         ...
 
 
+class Doorkeeper(Protocol):
+    """Who tells the broker which agents it lets in. What it cannot tell just now it makes good at `connected`."""
+
+    def admit(self, agent: Agent, *, replaced: bool) -> None:
+        """Let an agent in under its new credential; where it `replaced` another, that one's connections end."""
+        ...
+
+    def expel(self, agent_id: str) -> None:
+        """Let an agent in no more, and end its connections at once."""
+        ...
+
+    def connected(self) -> None:
+        """The broker is there: it is made to agree with the fleet."""
+        ...
+
+
 class Courier(Protocol):
     """Who carries publications to the broker."""
 

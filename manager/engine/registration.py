@@ -55,10 +55,19 @@ def new_agent_id() -> str:
     return f"ag-{secrets.token_hex(8)}"
 
 
-def enrolled(desk: Desk, agent: Agent, *, is_new: bool) -> None:
-    """Write what follows from an agent's enrollment by any door: record, history, effective policy, events."""
+def enrolled(desk: Desk, agent: Agent, *, is_new: bool, replaced: bool) -> None:
+    """Write what follows from an agent's enrollment by any door: record, history, effective policy, events.
+
+    Args:
+        desk: the batch at work.
+        agent: who enrolled.
+        is_new: whether it was unknown before.
+        replaced: whether its credential took the place of another.
+    """
     batch = desk.batch
     batch.save(agent)
+    if is_new or replaced:
+        batch.admitted.append((agent, replaced))
     event = "agent_registered" if is_new else "agent_reconnected"
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, event, agent.host.version))
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
@@ -123,7 +132,7 @@ def _take(desk: Desk, registration: Registration, application: Application, deci
         ),
     )
     desk.fleet.registry.stamp(agent, application, reply)
-    enrolled(desk, agent, is_new=decision.is_new)
+    enrolled(desk, agent, is_new=decision.is_new, replaced=decision.replaced)
     _answer(desk, registration.client_id, reply)
 
 

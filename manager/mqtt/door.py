@@ -5,7 +5,7 @@ import random
 import select
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -68,6 +68,7 @@ class MqttDoor:
         presence: what is published at each connect.
         clock: reads both clocks.
         tls: how to check the broker, where the address says so.
+        aside: topics outside the table, and who is given their messages at once, past the inbox.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class MqttDoor:
         clock: Callable[[], Instant],
         settings: DoorSettings | None = None,
         tls: ssl.SSLContext | None = None,
+        aside: Mapping[str, Callable[[bytes], None]] | None = None,
     ) -> None:
         self.address = address
         self._identity = (client_id, username, password)
@@ -90,6 +92,7 @@ class MqttDoor:
         self._clock = clock
         self._settings = settings or DoorSettings()
         self._tls = tls
+        self._aside = {topic.encode(): heard for topic, heard in (aside or {}).items()}
         self._client: BufferedClient | None = None
         self._attempt: Attempt | None = None
         self._generation = 0
@@ -251,7 +254,11 @@ class MqttDoor:
         """Put a message into the inbox; return whether there is room for another."""
         known = self._topics.get(topic) or self._resolve(topic)
         if known is None:
-            self.unknown_topics += 1
+            heard = self._aside.get(topic)
+            if heard is not None:
+                heard(payload)
+            else:
+                self.unknown_topics += 1
             if mid and self._client is not None:
                 self._client.acknowledge([mid])
         elif self._inbox is not None:
@@ -281,7 +288,7 @@ class MqttDoor:
             self._lost(client, f"the broker refuses the manager: {code}")
             return
         self._fresh = not flags.session_present
-        client.subscribe(FILTERS)
+        client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._aside)])
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from manager.domain.agent import Agent
 from manager.domain.instant import Instant
 from manager.domain.registry import Takeover
 from manager.engine.batch import Publication
@@ -43,6 +44,23 @@ class KeptCourier:
         return found
 
 
+class KeptDoorkeeper:
+    """Keeps what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.admitted: list[tuple[str, bool]] = []
+        self.expelled: list[str] = []
+
+    def admit(self, agent: Agent, *, replaced: bool) -> None:
+        self.admitted.append((agent.agent_id, replaced))
+
+    def expel(self, agent_id: str) -> None:
+        self.expelled.append(agent_id)
+
+    def connected(self) -> None:
+        pass
+
+
 class Bench:
     """One manager's core: built on a directory, stopped and built again at will."""
 
@@ -53,7 +71,7 @@ class Bench:
         self.elapsed = 0.0
         self.began = at
         self.acknowledged: list[Any] = []
-        self.cut_off: list[str] = []
+        self.doorkeeper = KeptDoorkeeper()
         self.courier = KeptCourier()
         self._handles = 0
         self.build()
@@ -67,7 +85,7 @@ class Bench:
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
         self.changed = self.fleet.restore(self.store.load(), self.store.archive.live(self.wall), self.wall)
-        self.engine = Engine(self.fleet, self.store, self.courier, self.acknowledged.extend, self.cut_off.append)
+        self.engine = Engine(self.fleet, self.store, self.courier, self.acknowledged.extend, self.doorkeeper)
         self.engine.recall(self.now)
         self.engine.opened_http(self.now)
         self.engine.connected(self.now, fresh=False)

@@ -39,6 +39,8 @@ class Mosquitto:
         anonymous: whether it lets in everybody.
         persistent: whether sessions and retained messages outlive `stop` and `restart` (`kill` loses the newest).
         path: the broker's program; the installed one by default.
+        configuration: a file to start with instead, in its own directory, where it says how to listen on `port`.
+        port: the port that such a file names.
     """
 
     def __init__(
@@ -48,8 +50,11 @@ class Mosquitto:
         anonymous: bool = True,
         persistent: bool = False,
         path: str | None = None,
+        configuration: Path | None = None,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
+        self._given = configuration
         self._lines = lines
         self._anonymous = anonymous
         self._persistent = persistent
@@ -90,11 +95,16 @@ class Mosquitto:
             raise RuntimeError("mosquitto is not installed")
         if self._process is not None:
             raise RuntimeError("this broker runs already")
-        configuration = self.directory / "mosquitto.conf"
-        configuration.write_text("\n".join(self._configuration()) + "\n")
+        configuration = self._given or self.directory / "mosquitto.conf"
+        if self._given is None:
+            configuration.write_text("\n".join(self._configuration()) + "\n")
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 -- the installed broker, with a file written here
-                [self._path, "-c", str(configuration)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [self._path, "-c", str(configuration)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=configuration.parent,
             )
         self._wait_until_it_listens()
 

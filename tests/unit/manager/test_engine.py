@@ -329,7 +329,7 @@ def test_a_removed_agent_is_gone(bench: Bench) -> None:
     bench.ask(SetPolicy(Scope("agent", agent.agent_id), {"thresholds": {"autoRespond": 1.0}}, "test"))
     bench.courier.published.clear()
     bench.ask(RemoveAgent(agent.agent_id, "test"))
-    assert bench.cut_off == [agent.agent_id]
+    assert bench.doorkeeper.expelled == [agent.agent_id]
     for row in (topics.PRESENCE, topics.POLICY):
         assert bench.courier.take(row.address(agent.agent_id)) == [b""]
     bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall))

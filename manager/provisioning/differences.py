@@ -1,0 +1,88 @@
+"""What the broker lacks, has too much, or has wrong, against what the fleet wants: a rule without I/O."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manager.provisioning import commands
+from manager.provisioning.commands import Command
+from manager.provisioning.logins import FleetLogins, is_ours
+from manager.provisioning.roles import (
+    MANAGER,
+    AccessRole,
+    Acl,
+    agent_of_role,
+    organization_role,
+    own_role,
+    shared_roles,
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the plugin listed: each client's mark and roles, and each role's entries."""
+
+    clients: dict[str, tuple[str | None, frozenset[str]]] = field(default_factory=dict)
+    roles: dict[str, frozenset[Acl]] = field(default_factory=dict)
+
+    def take_clients(self, listed: list[Mapping[str, Any]]) -> None:
+        """Take a page of clients. One that is disabled counts as wrong: nothing of ours ever is."""
+        for client in listed:
+            mark = None if client.get("disabled") else client.get("textdescription")
+            names = frozenset(role["rolename"] for role in client.get("roles", ()))
+            self.clients[client["username"]] = (mark, names)
+
+    def take_roles(self, listed: list[Mapping[str, Any]]) -> None:
+        """Take a page of roles."""
+        for role in listed:
+            self.roles[role["rolename"]] = commands.acls_of(role.get("acls", ()))
+
+
+def differences(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:
+    """Yield what makes the broker agree with the fleet, in steps that belong together.
+
+    `wanted` is asked when a step is taken, not before: the fleet goes on while it is carried out. Roles come before
+    who has them. What is too much goes only where a manager made it; what an operator added is left alone, and so is
+    the manager's own login, by which it is speaking.
+    """
+    for role in (*shared_roles(), *map(organization_role, sorted(wanted.organizations()))):
+        step = _role(found, role)
+        if step:
+            yield step
+    for username in wanted.usernames():
+        step = _login(found, wanted, username)
+        if step:
+            yield step
+    yield from _surplus(found, wanted)
+
+
+def _login(found: Found, wanted: FleetLogins, username: str) -> list[Command]:
+    """Return what gives somebody the login that is wanted now, and an agent its own role before."""
+    login = wanted.find(username)
+    if login is None:
+        return []
+    step = _role(found, own_role(username)) if agent_of_role(login.roles[0]) == username else []
+    known = found.clients.get(username)
+    if known is None:
+        return [*step, commands.create_client(login)]
+    if known != (login.mark, frozenset(login.roles)):
+        return [*step, *commands.replace_client(login)]
+    return step
+
+
+def _surplus(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:
+    for username, (mark, roles) in found.clients.items():
+        ours = is_ours(mark) or any(agent_of_role(name) == username for name in roles)
+        if ours and MANAGER not in roles and wanted.find(username) is None:
+            yield [commands.delete_client(username)]
+    for name in found.roles:
+        agent_id = agent_of_role(name)
+        if agent_id is not None and wanted.find(agent_id) is None:
+            yield [commands.delete_role(name)]
+
+
+def _role(found: Found, role: AccessRole) -> list[Command]:
+    acls = found.roles.get(role.name)
+    if acls is None:
+        return [commands.create_role(role)]
+    return [] if acls == role.acls else [commands.modify_role(role)]

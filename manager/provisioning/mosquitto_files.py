@@ -1,0 +1,156 @@
+"""The files beside `broker.conf` that a fresh Mosquitto starts with; later the manager tells it the rest by MQTT."""
+
+import base64
+import hashlib
+import json
+import os
+import pwd
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manager.errors import SetupError
+from manager.provisioning import commands
+from manager.provisioning.logins import Login
+from manager.provisioning.roles import AccessRole, static_acl_file
+from schemas.topics import Role
+
+PLUGIN = "mosquitto_dynamic_security.so"
+STATE = "dynamic-security.json"
+_ITERATIONS = 101
+"""Mosquitto's own; these passwords are 256 random bits, which nobody finds by trying."""
+
+_SALT = 12
+_PLUGIN_FOLDERS = ("/usr/lib/*-linux-gnu", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
+_REGISTRATION = "registration"
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where Mosquitto listens.
+
+    Attributes:
+        port: For MQTT.
+        websocket_port: For MQTT over WebSocket; None for none.
+        host: The address; None for all of them, with TLS alone.
+        certificate: The PEM file with the broker's certificate and its chain; None for plain text on loopback.
+        key: The PEM file with its key.
+    """
+
+    port: int
+    websocket_port: int | None = None
+    host: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def find_plugin() -> Path | None:
+    """Return where the dynamic-security plugin is installed; None where it is not."""
+    for folder in _PLUGIN_FOLDERS:
+        for found in sorted(Path("/").glob(f"{folder.removeprefix('/')}/{PLUGIN}")):
+            return found
+    return None
+
+
+def write(
+    directory: Path,
+    *,
+    listeners: Listeners,
+    plugin: Path,
+    logins: Iterable[Login],
+    roles: Iterable[AccessRole],
+    user: str | None,
+) -> None:
+    """Write what `broker.conf` names into a directory, for its owner alone.
+
+    Args:
+        directory: made if it is not there.
+        listeners: where Mosquitto listens.
+        plugin: where the dynamic-security plugin is.
+        logins: who may log in from the start.
+        roles: all roles that they have.
+        user: whom the files belong to, and as whom Mosquitto runs; None for whoever runs this.
+
+    Raises:
+        SetupError: the directory cannot be written, or there is no such user.
+    """
+    files = {
+        "passwords": f"{Role.REGISTERING}:{_password_line(_REGISTRATION)}\n",
+        "acl": static_acl_file(),
+        STATE: json.dumps(_state(logins, roles), indent=1),
+        "conf.d/panguard.conf": _configuration(listeners, plugin, user),
+    }
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / "conf.d").mkdir(mode=0o700, exist_ok=True)
+        written = [directory, directory / "conf.d"]
+        for name, text in files.items():
+            _write(directory / name, text)
+            written.append(directory / name)
+        if user is not None and os.geteuid() == 0:
+            owner, group = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
+            for path in written:
+                os.chown(path, owner, group)
+    except OSError as error:
+        raise SetupError(f"{error.filename or directory} cannot be written: {error.strerror}") from error
+    except KeyError as error:
+        raise SetupError(f"there is no user {user} on this machine; name another by --user") from error
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.replace(path)
+
+
+def _configuration(listeners: Listeners, plugin: Path, user: str | None) -> str:
+    lines = ["# Written by `panguard manager broker init`."]
+    if user is not None:
+        lines.append(f"user {user}")
+    lines += [f"plugin {plugin}", f"plugin_opt_config_file {STATE}"]
+    ports = ((listeners.port, "mqtt"), (listeners.websocket_port, "websockets"))
+    for port, protocol in ports:
+        if port is None:
+            continue
+        host = listeners.host or ("" if listeners.certificate is not None else "127.0.0.1")
+        lines += [f"listener {port} {host}".rstrip(), f"protocol {protocol}"]
+        if listeners.certificate is not None:
+            lines += [f"certfile {listeners.certificate}", f"keyfile {listeners.key}", "tls_version tlsv1.2"]
+    return "\n".join(lines) + "\n"
+
+
+def _state(logins: Iterable[Login], roles: Iterable[AccessRole]) -> dict[str, Any]:
+    """Return what the plugin keeps: who is there, with which roles, and that all else is denied."""
+    return {
+        "defaultACLAccess": {**dict.fromkeys(commands.DENIED_BY_DEFAULT, False), "unsubscribe": True},
+        "clients": [_client(login) for login in logins],
+        "groups": [],
+        "roles": [{"rolename": role.name, "acls": commands.acl_list(role)} for role in roles],
+    }
+
+
+def _client(login: Login) -> dict[str, Any]:
+    salt = secrets.token_bytes(_SALT)
+    return {
+        "username": login.username,
+        "textdescription": login.mark,
+        "roles": [{"rolename": name} for name in login.roles],
+        "password": _hashed(login.password, salt),
+        "salt": base64.b64encode(salt).decode(),
+        "iterations": _ITERATIONS,
+    }
+
+
+def _password_line(password: str) -> str:
+    """Return a password as Mosquitto's password file has it: PBKDF2 with SHA-512, its salt and its iterations."""
+    salt = secrets.token_bytes(_SALT)
+    return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${_hashed(password, salt)}"
+
+
+def _hashed(password: str, salt: bytes) -> str:
+    return base64.b64encode(hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)).decode()

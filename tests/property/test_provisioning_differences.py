@@ -1,0 +1,112 @@
+"""The broker agrees with the fleet after its differences were carried out, whatever it had before."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager.domain.agent import Agent, Door, Host
+from manager.engine.credentials import credential_of
+from manager.provisioning import commands
+from manager.provisioning.commands import Command
+from manager.provisioning.differences import Found, differences
+from manager.provisioning.logins import FleetLogins, manager_login, observer_login
+from manager.provisioning.roles import organization_role, own_role, shared_roles
+
+HOST = Host("srv", "Linux", "x64", "1")
+NUMBERS = st.integers(0, 5)
+
+
+class Plugin:
+    """What the dynamic-security plugin does with commands, in the plainest way; it refuses what is out of order."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, dict[str, Any]] = {}
+        self.roles: dict[str, dict[str, Any]] = {}
+
+    def obey(self, steps: Iterable[list[Command]]) -> int:
+        count = 0
+        for command in [json.loads(json.dumps(command)) for step in steps for command in step]:
+            getattr(self, "_" + command.pop("command"))(**command)
+            count += 1
+        return count
+
+    def _createRole(self, rolename: str, acls: list[Any]) -> None:  # noqa: N802 -- the plugin's own word
+        assert rolename not in self.roles
+        self.roles[rolename] = {"rolename": rolename, "acls": acls}
+
+    def _modifyRole(self, rolename: str, acls: list[Any]) -> None:  # noqa: N802 -- the plugin's own word
+        assert rolename in self.roles
+        self.roles[rolename]["acls"] = acls
+
+    def _deleteRole(self, rolename: str) -> None:  # noqa: N802 -- the plugin's own word
+        del self.roles[rolename]
+
+    def _createClient(self, username: str, roles: list[Any], **members: Any) -> None:  # noqa: N802 -- the same
+        assert username not in self.clients
+        assert all(role["rolename"] in self.roles for role in roles)
+        self.clients[username] = {"username": username, "roles": roles, **members}
+
+    def _deleteClient(self, username: str) -> None:  # noqa: N802 -- the plugin's own word
+        del self.clients[username]
+
+    def found(self) -> Found:
+        found = Found()
+        found.take_clients(list(self.clients.values()))
+        found.take_roles(list(self.roles.values()))
+        return found
+
+
+def _agent(number: int, organization: int, secret: int, door: Door) -> Agent:
+    credential = credential_of(bytes([secret]) * 32)
+    return Agent(number, f"ag-{number:016x}", f"org-{organization}", HOST, credential, None, door, 0.0)
+
+
+AGENTS = st.lists(
+    st.builds(_agent, NUMBERS, st.integers(0, 1), st.integers(0, 1), st.sampled_from(Door)),
+    unique_by=lambda agent: agent.agent_id,
+)
+
+
+def _fleet(agents: list[Agent]) -> FleetLogins:
+    return FleetLogins({agent.agent_id: agent for agent in agents}, {"observer": observer_login("observer", "o")})
+
+
+def _prepared() -> Plugin:
+    plugin = Plugin()
+    plugin.obey([[commands.create_role(role) for role in shared_roles()]])
+    plugin.obey([[commands.create_client(manager_login("m"))]])
+    return plugin
+
+
+@given(before=AGENTS, after=AGENTS, lost=st.sets(NUMBERS), widened=st.sets(NUMBERS), disabled=st.sets(NUMBERS))
+def test_the_broker_agrees(
+    before: list[Agent], after: list[Agent], lost: set[int], widened: set[int], disabled: set[int]
+) -> None:
+    """From any earlier fleet, with roles lost or widened and clients disabled, to exactly the fleet as it is."""
+    plugin = _prepared()
+    plugin.obey(differences(plugin.found(), _fleet(before)))
+    plugin.clients["dashboard"] = {"username": "dashboard", "roles": [], "textdescription": "an operator's own"}
+    for agent in before:
+        role = plugin.roles.get(own_role(agent.agent_id).name)
+        if role and agent.number in widened:
+            role["acls"].append({"acltype": "publishClientSend", "topic": "#", "priority": 0, "allow": True})
+        if agent.agent_id in plugin.clients and agent.number in disabled:
+            plugin.clients[agent.agent_id]["disabled"] = True
+        if agent.number in lost:
+            plugin.roles.pop(own_role(agent.agent_id).name, None)
+    wanted = _fleet(after)
+    plugin.obey(differences(plugin.found(), wanted))
+    speakers = [agent for agent in after if agent.door is Door.MQTT]
+    assert set(plugin.clients) == {"manager", "observer", "dashboard", *(agent.agent_id for agent in speakers)}
+    for agent in speakers:
+        client, login = plugin.clients[agent.agent_id], wanted.find(agent.agent_id)
+        assert login is not None
+        assert (client["password"], client.get("disabled")) == (login.password, None)
+        assert commands.acls_of(plugin.roles[own_role(agent.agent_id).name]["acls"]) == own_role(agent.agent_id).acls
+        assert organization_role(agent.organization_id).name in plugin.roles
+    own = {name for name in plugin.roles if name.startswith("panguard-agent-")}
+    assert own == {own_role(agent.agent_id).name for agent in speakers}
+    assert plugin.obey(differences(plugin.found(), wanted)) == 0

@@ -1,0 +1,73 @@
+"""What `panguard manager broker init` writes, and what it refuses with a sentence that says what to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from manager.broker_setup import prepare
+from manager.data_directory import DataDirectory
+from manager.errors import Conflict, SetupError
+from manager.provisioning import mosquitto_files
+from tests.support.engine import Bench
+
+PLUGIN = Path("plugin.so")
+
+
+def test_it_is_prepared_once(tmp_path: Path) -> None:
+    """A second call changes nothing unless it is told to; the manager's password stays what it was."""
+    done = prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN)
+    first = (tmp_path / "broker" / mosquitto_files.STATE).read_text()
+    password = (tmp_path / "data" / "broker.password").read_text()
+    with pytest.raises(Conflict, match="--force"):
+        prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN)
+    assert (tmp_path / "broker" / mosquitto_files.STATE).read_text() == first
+    prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN, force=True)
+    assert (tmp_path / "data" / "broker.password").read_text() == password
+    assert (done.agents, done.tls, done.url) == (0, False, "mqtt://127.0.0.1:1883")
+
+
+def test_nobody_else_reads_what_is_written(tmp_path: Path) -> None:
+    """Every file with a credential in it is its owner's alone, and no password stands there in clear."""
+    prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN)
+    for name in ("passwords", "acl", mosquitto_files.STATE, "conf.d/panguard.conf"):
+        assert (tmp_path / "broker" / name).stat().st_mode & 0o077 == 0
+    password = (tmp_path / "data" / "broker.password").read_text().strip()
+    assert not any(password in path.read_text() for path in (tmp_path / "broker").rglob("*") if path.is_file())
+
+
+def test_plain_text_stays_on_loopback(tmp_path: Path) -> None:
+    """Without a certificate it listens on loopback, and an address beyond is refused; with one it speaks TLS."""
+    with pytest.raises(SetupError, match="certs init"):
+        prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN, host="10.0.0.1")
+    prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN)
+    assert "listener 1883 127.0.0.1\n" in (tmp_path / "broker" / "conf.d" / "panguard.conf").read_text()
+    (tmp_path / "data" / "tls").mkdir()
+    for name in ("broker.crt", "broker.key"):
+        (tmp_path / "data" / "tls" / name).write_text("a certificate")
+    done = prepare(tmp_path / "data", tmp_path / "secure", plugin=PLUGIN)
+    text = (tmp_path / "secure" / "conf.d" / "panguard.conf").read_text()
+    assert ("listener 8883\n" in text, "listener 8884\nprotocol websockets\n" in text) == (True, True)
+    assert text.count("keyfile ") == 2
+    assert (done.tls, done.url) == (True, "mqtts://localhost:8883")
+
+
+def test_a_running_manager_is_not_disturbed(tmp_path: Path) -> None:
+    """Its data directory is locked: the operator is told to stop it first."""
+    with DataDirectory(tmp_path / "data"), pytest.raises(SetupError, match="another manager runs"):
+        prepare(tmp_path / "data", tmp_path / "broker", plugin=PLUGIN)
+
+
+def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
+    """A fleet that moves to Mosquitto needs no registration: each MQTT agent has its login and its own role."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
+    bench = Bench(data)
+    agent = bench.enroll("srv-01")
+    assert bench.doorkeeper.admitted == [(agent.agent_id, False)]
+    bench.database.close()
+    assert prepare(data, tmp_path / "broker", plugin=PLUGIN).agents == 1
+    state = json.loads((tmp_path / "broker" / mosquitto_files.STATE).read_text())
+    assert [client["username"] for client in state["clients"]] == ["manager", "observer", agent.agent_id]
+    assert f"panguard-agent-{agent.agent_id}" in {role["rolename"] for role in state["roles"]}
