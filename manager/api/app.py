@@ -18,6 +18,7 @@ from manager.api.routes import (
     agent_policy,
     agents,
     allowlist,
+    audit,
     blocks,
     documentation,
     events,
@@ -45,7 +46,7 @@ _ABOUT = (
 )
 _ROUTERS = (
     health, registration, reporting, agents, agent_policy, legacy_policies, fleet, threats, events, policies,
-    policy_revisions, incidents, blocks, allowlist, responses, tokens,
+    policy_revisions, incidents, blocks, allowlist, responses, tokens, audit,
     metrics, documentation,
 )  # fmt: skip
 _BODIES = (

@@ -19,6 +19,7 @@ from manager.api.errors import BodyTooLarge, answer_to, internal_error
 from manager.api.gate import Gate
 from manager.api.peers import Headers
 from manager.api.traffic import UNMATCHED, Traffic
+from manager.engine.origin import current_origin
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +98,7 @@ class Boundary:
             hot, agent_id = self._hot_route(scope)
             if hot is None:
                 scope["caller"] = caller
+                current_origin.set(self._gate.origin(scope, headers, caller, request_id))
                 await self._app(scope, _limited(receive, self._body_limit), answer.send)
             else:
                 route = hot.template

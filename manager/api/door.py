@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from manager.engine.inbox import Command
+from manager.engine.origin import current_origin
 from manager.errors import StoreUnavailable
 
 ANSWER_WITHIN = 5.0
@@ -67,7 +68,7 @@ class EngineDoor:
                 raise StoreUnavailable("too many requests wait for the engine")
         answer: Answer = loop.create_future()
         self._waiting.append((loop.time() + self._answer_within, answer))
-        self._submit(Command(request, partial(self._reply, answer)))
+        self._submit(Command(request, partial(self._reply, answer), current_origin.get()))
         if not self._wake_due:
             self._wake_due = True
             loop.call_soon(self._wake_engine)

@@ -9,6 +9,7 @@ from manager.api.credentials import Caller, Credentials
 from manager.api.errors import TooManyRequests
 from manager.api.peers import Headers, Peers
 from manager.domain.rate_limit import RateLimit
+from manager.engine.origin import Origin
 
 _BEARER = b"bearer "
 _UNLIMITED = ("/health", "/health/live", "/health/ready")
@@ -50,6 +51,11 @@ class Gate:
         if wait:
             raise TooManyRequests(limit.limit, max(1, math.ceil(wait)))
         return caller
+
+    def origin(self, scope: Scope, headers: Headers, caller: Caller | None, request_id: bytes) -> Origin:
+        """Return what the audit log says of where a request comes from."""
+        actor = caller.name if caller is not None else "anonymous"
+        return Origin(actor, self._peers.address(scope["client"], headers) or None, request_id.decode())
 
     def _is_free(self, scope: Scope, headers: Headers, token: str | None) -> bool:
         """Return whether a request without an identity of its own is free: health, and registrations let in by more."""

@@ -135,6 +135,19 @@ class Queries(Protocol):
         """Return messages that changed nothing, newest first."""
         ...
 
+    def audit(
+        self,
+        *,
+        since: float | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        target: str | None = None,
+        limit: int,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return who changed what, newest first; `since` is in seconds since 1970."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:

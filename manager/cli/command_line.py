@@ -5,6 +5,7 @@ import typer
 from manager.cli import (
     agents,
     allowlist,
+    audit,
     blocks,
     broker,
     configuration,
@@ -37,6 +38,7 @@ app.command("config")(configuration.config)
 app.command("traffic")(traffic.traffic)
 app.add_typer(agents.app, name="agents")
 app.add_typer(allowlist.app, name="allowlist")
+app.add_typer(audit.app, name="audit")
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(broker.app, name="broker")
 app.add_typer(incidents.app, name="incidents")

@@ -44,6 +44,22 @@ class DeadLetter(NamedTuple):
     payload: bytes
 
 
+class AuditEntry(NamedTuple):
+    """One line of the audit log; `before` and `after` are JSON objects, None where the thing was not there.
+
+    `at` is in seconds since 1970; the others are those of `manager.engine.origin.Origin`.
+    """
+
+    at: float
+    actor: str
+    action: str
+    target: str
+    address: str | None
+    request_id: str | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
 class HistoryLine(NamedTuple):
     """One line of an agent's history."""
 
@@ -72,6 +88,7 @@ class Changes:
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
     meta: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -80,6 +97,7 @@ class Changes:
             self.threats
             or self.agents
             or self.history
+            or self.audit
             or self.dead_letters
             or self.policies
             or self.revisions

@@ -8,6 +8,7 @@ from manager.domain.event_time import ClockOffset
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.blocklist_messages import BlocklistMessages
 from manager.engine.fleet import Fleet
+from manager.engine.origin import MANAGER, Origin
 from manager.engine.policy_message import PolicyPress
 from manager.engine.policy_queue import PolicyQueue
 from manager.engine.ports import Archive
@@ -43,7 +44,10 @@ class Submission:
 
 @dataclass(slots=True)
 class Desk:
-    """One batch's work place. `behind` outlives it: agents whose records are written later."""
+    """One batch's work place. `behind` outlives it: agents whose records are written later.
+
+    `origin` is who asked for what is being handled just now.
+    """
 
     fleet: Fleet
     batch: Batch
@@ -52,6 +56,7 @@ class Desk:
     messages: BlocklistMessages
     archive: Archive
     behind: set[str]
+    origin: Origin = MANAGER
     arrivals: list[Arrival] = field(default_factory=list)
     submissions: list[Submission] = field(default_factory=list)
     settled: list[Submission] = field(default_factory=list)

@@ -19,6 +19,7 @@ from manager.engine.executor import execute
 from manager.engine.fleet import Fleet
 from manager.engine.inbox import Budget, Command, Inbound, Inbox
 from manager.engine.intake import take_in
+from manager.engine.origin import MANAGER
 from manager.engine.policy_message import PolicyPress
 from manager.engine.policy_queue import PolicyQueue
 from manager.engine.ports import Courier, Doorkeeper, Store
@@ -175,6 +176,7 @@ class Engine:
             return
         value: Any = None
         error: Exception | None = None
+        desk.origin = item.origin
         try:
             value = execute(desk, item.request)
         except ManagerError as refused:
@@ -182,6 +184,7 @@ class Engine:
         except Exception as failure:  # the caller gets it, the batch goes on
             log.exception("command_failed", command=type(item.request).__name__)
             error = failure
+        desk.origin = MANAGER
         desk.batch.outcomes.append(Outcome(item.reply, value, error))
 
     def _observe(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:

@@ -9,6 +9,7 @@ from manager.domain.policies import Scope
 from manager.domain.tokens import Token
 from manager.engine import legacy, legacy_commands, responding
 from manager.engine.allowlist_actions import ChangeAllowlist, change_allowlist
+from manager.engine.audit_rules import audited
 from manager.engine.batch import HistoryLine
 from manager.engine.commands import (
     AgentPolicy,
@@ -34,7 +35,7 @@ def execute(desk: Desk, request: Any) -> Any:
     Raises:
         ManagerError: the command cannot be carried out; nothing was changed.
     """
-    return _COMMANDS[type(request)](desk, request)
+    return audited(desk, request, _COMMANDS[type(request)])
 
 
 def _agent(desk: Desk, agent_id: str) -> Agent:

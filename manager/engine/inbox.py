@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from manager.engine.origin import MANAGER, Origin
 from schemas.topics import REGISTRATION, THREATS, Topic
 
 _FIRST_MEMBER_ID = re.compile(rb'\{"id":"([A-Za-z0-9._:-]{1,64})"')
@@ -28,11 +29,12 @@ class Inbound(NamedTuple):
 class Command(NamedTuple):
     """Something that a person or a legacy agent asks of the engine; `reply` gets the value or the error.
 
-    `request` is one of the values of `manager.engine.commands`.
+    `request` is one of the values of `manager.engine.commands`; `origin` is who asks.
     """
 
     request: Any
     reply: Callable[[Any, Exception | None], None]
+    origin: Origin = MANAGER
 
 
 class Deferred(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from manager.domain.agent import Agent, Door, Host
 from manager.domain.registry import Application, Enrolled, Refused, Repeated
 from manager.domain.tokens import Token
+from manager.engine import audit
 from manager.engine.batch import HistoryLine, Publication
 from manager.engine.credentials import credential_of
 from manager.engine.desk import Desk
@@ -68,6 +69,7 @@ def enrolled(desk: Desk, agent: Agent, *, is_new: bool, replaced: bool) -> None:
     batch.save(agent)
     if is_new or replaced:
         batch.admitted.append((agent, replaced))
+        audit.enrolled(desk, agent, is_new=is_new)
     event = "agent_registered" if is_new else "agent_reconnected"
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, event, agent.host.version))
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})

@@ -7,6 +7,7 @@ from manager.domain.immunity import Immunity, Medium
 from manager.domain.instant import Instant
 from manager.domain.policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, Reaction, ResponseState
+from manager.engine import audit
 from manager.engine.blocklist_messages import to_keep
 from manager.engine.desk import Arrival, Desk
 
@@ -68,6 +69,7 @@ def carry_out(desk: Desk, reaction: Reaction, reported_at: float | None = None) 
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             desk.fleet.immunity.end(response.incident_id)
     changes.entries_added += reaction.added
+    audit.responded(desk, reaction.added)
     changes.entries_removed += reaction.removed
     entries = desk.fleet.responder.entries
     emergency = {agent_id: entries.of_agent(agent_id) for agent_id in reaction.agent_ids}

@@ -183,6 +183,8 @@ class PeeweeStore:
         self._write_settings(changes)
         if changes.history:
             self._many(self._insert("agent_history", ("agent_id", "at", "event", "detail")), changes.history)
+        if changes.audit:
+            self._write_audit(changes)
         if changes.removed:
             self._write_removed(changes)
         if changes.dead_letters:
@@ -240,6 +242,11 @@ class PeeweeStore:
                 (agent.number,),
             )
 
+    def _write_audit(self, changes: Changes) -> None:
+        columns = ("at", "actor", "action", "target", "address", "request_id", "before", "after")
+        rows = [(*entry[:-2], _json_or_null(entry.before), _json_or_null(entry.after)) for entry in changes.audit]
+        self._many(self._insert("audit_entry", [f'"{column}"' for column in columns]), rows)
+
     def _write_dead_letters(self, changes: Changes) -> None:
         columns = ("received_at", "topic", "reason", "size", "payload")
         self._many(self._insert("dead_letter", columns), changes.dead_letters)
@@ -269,6 +276,10 @@ class PeeweeStore:
     def _upsert(self, table: str, columns: Sequence[str], key: str) -> str:
         updates = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
         return f"{self._insert(table, columns)} ON CONFLICT ({key}) DO UPDATE SET {updates}"
+
+
+def _json_or_null(state: dict[str, Any] | None) -> str | None:
+    return None if state is None else json.dumps(state, ensure_ascii=False)
 
 
 def _token_row(token: Token) -> tuple[Any, ...]:

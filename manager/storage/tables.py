@@ -327,6 +327,25 @@ class TokenTable(Table):
         table_name = "enrollment_token"
 
 
+class AuditEntryTable(Table):
+    """Who changed what, when, from where, before and after. Triggers refuse to change or delete a row."""
+
+    id = BigAutoField()
+    at = DoubleField(index=True)
+    actor = TextField()
+    action = TextField()
+    target = TextField()
+    address = TextField(null=True)
+    request_id = TextField(null=True)
+    before = TextField(null=True)
+    after = TextField(null=True)
+
+    class Meta:
+        """Only appended to."""
+
+        table_name = "audit_entry"
+
+
 class DeadLetterTable(Table):
     """Messages that changed nothing, with the reason; bounded, oldest out."""
 
@@ -368,6 +387,7 @@ ALL = (
     EmergencyEntryTable,
     PolicyRevisionTable,
     TokenTable,
+    AuditEntryTable,
     DeadLetterTable,
     MetaTable,
 )

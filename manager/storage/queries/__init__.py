@@ -7,6 +7,7 @@ from peewee import Database
 from manager.domain.policies import Scope
 from manager.storage.queries import (
     agents,
+    audit,
     blocks,
     dead_letters,
     incidents,
@@ -154,6 +155,19 @@ class StoreQueries:
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return messages that changed nothing, newest first."""
         return dead_letters.page(self._reader, limit, cursor)
+
+    def audit(
+        self,
+        *,
+        since: float | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        target: str | None = None,
+        limit: int,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return who changed what, newest first; `since` is in seconds since 1970."""
+        return audit.page(self._reader, audit.AuditFilter(since, actor, action, target), limit, cursor)
 
 
 __all__ = ["Page", "Record", "StoreQueries"]

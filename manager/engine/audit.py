@@ -1,0 +1,70 @@
+"""The audit log: who changed what, when, from where, before and after; written with the change, in its transaction."""
+
+from typing import Any
+
+from manager.domain.agent import Agent
+from manager.domain.response import EmergencyEntry
+from manager.engine.batch import AuditEntry
+from manager.engine.desk import Desk
+from manager.engine.origin import MANAGER, RESPONDER, Origin
+from schemas.model import iso
+
+State = dict[str, Any] | None
+"""How something stands, as JSON; None if it is not there."""
+
+_ENTRIES_SHOWN = 20
+
+
+def note(desk: Desk, origin: Origin, action: str, target: str, *, before: State, after: State) -> None:
+    """Add an entry to the batch."""
+    desk.batch.changes.audit.append(
+        AuditEntry(desk.batch.now.wall, origin.actor, action, target, origin.address, origin.request_id, before, after)
+    )
+
+
+def enrolled(desk: Desk, agent: Agent, *, is_new: bool) -> None:
+    """Note that an agent entered the fleet, or that its credential was replaced."""
+    actor = f"token:{agent.token_id}" if agent.token_id is not None else desk.origin.actor
+    origin = desk.origin._replace(actor=actor)
+    action = "agent.register" if is_new else "agent.replace"
+    note(desk, origin, action, agent.agent_id, before=None, after=agent_state(desk, agent.agent_id))
+
+
+def responded(desk: Desk, added: list[EmergencyEntry]) -> None:
+    """Note what the automatic response put in force, an entry for each incident."""
+    if desk.origin is not MANAGER:
+        return  # what somebody approved or undid has its own entry
+    incidents: dict[str, list[EmergencyEntry]] = {}
+    for entry in added:
+        incidents.setdefault(entry.incident_id, []).append(entry)
+    for incident_id, entries in incidents.items():
+        shown = [entry_state(entry) for entry in entries[:_ENTRIES_SHOWN]]
+        after = {"entries": shown, "count": len(entries)}
+        note(desk, RESPONDER, "incident.respond", incident_id, before=None, after=after)
+
+
+def agent_state(desk: Desk, agent_id: str) -> State:
+    """Return how an agent stands in the registry."""
+    agent = desk.fleet.registry.find(agent_id)
+    if agent is None:
+        return None
+    return {
+        "hostname": agent.hostname,
+        "organizationId": agent.organization_id,
+        "site": agent.host.site,
+        "door": str(agent.door),
+        "status": str(agent.state),
+        "tokenId": agent.token_id,
+    }
+
+
+def entry_state(entry: EmergencyEntry) -> dict[str, Any]:
+    """Return an emergency entry: what is in force, for whom, and until when."""
+    return {
+        "scope": entry.scope,
+        "target": entry.target,
+        "kind": entry.subject.kind,
+        "value": entry.subject.value,
+        "incidentId": entry.incident_id,
+        "expiresAt": iso(entry.expires_at),
+    }
