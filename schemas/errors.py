@@ -10,7 +10,7 @@ class TopicError(SchemaError):
 
 
 class TokenError(SchemaError):
-    """An enrollment token is not of the form ``pg1.{tokenId}.{secret}.{signKey}``."""
+    """An enrollment token is not of the form ``pg1.{tokenId}.{secret}.{signKey}[.{fingerprint}]``."""
 
 
 class KeyMaterialError(SchemaError):

@@ -21,7 +21,7 @@ SECRET_LENGTH = 32
 _TOKEN_SECRET_LENGTH = 16
 _NONCE = bytes(12)
 _PUBLIC_LENGTH = 32
-_TOKEN = re.compile(rf"pg1\.({TOKEN_ID})\.([A-Za-z0-9_-]{{22}})\.([A-Za-z0-9_-]{{43}})")
+_TOKEN = re.compile(rf"pg1\.({TOKEN_ID})\.([A-Za-z0-9_-]{{22}})\.([A-Za-z0-9_-]{{43}})(?:\.([A-Za-z0-9_-]{{43}}))?")
 
 
 def _derive(secret: bytes, purpose: bytes) -> bytes:
@@ -140,11 +140,15 @@ def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentToken:
-    """What lets a client register: who issued it (`sign_key`), which one it is, and the secret that proves it."""
+    """What lets a client register: who issued it (`sign_key`), which one it is, and the secret that proves it.
+
+    `ca_fingerprint` names the certification authority of a manager that has one of its own; it is no part of the proof.
+    """
 
     token_id: str
     secret: bytes
     sign_key: str
+    ca_fingerprint: str | None = None
 
     def __repr__(self) -> str:
         """Never show the secret."""
@@ -152,7 +156,8 @@ class EnrollmentToken:
 
     def __str__(self) -> str:
         """Return the text that an operator hands on."""
-        return f"pg1.{self.token_id}.{codes.encode(self.secret)}.{self.sign_key}"
+        text = f"pg1.{self.token_id}.{codes.encode(self.secret)}.{self.sign_key}"
+        return f"{text}.{self.ca_fingerprint}" if self.ca_fingerprint else text
 
     @property
     def proof_key(self) -> bytes:
@@ -160,9 +165,10 @@ class EnrollmentToken:
         return hashlib.sha256(self.secret).digest()
 
     @classmethod
-    def new(cls, sign_key: str) -> Self:
-        """Return a fresh token of the manager whose public signing key is given."""
-        return cls(f"tok-{secrets.token_hex(8)}", secrets.token_bytes(_TOKEN_SECRET_LENGTH), sign_key)
+    def new(cls, sign_key: str, ca_fingerprint: str | None = None) -> Self:
+        """Return a fresh token of the manager whose public signing key, and own authority if any, are given."""
+        secret = secrets.token_bytes(_TOKEN_SECRET_LENGTH)
+        return cls(f"tok-{secrets.token_hex(8)}", secret, sign_key, ca_fingerprint)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -173,10 +179,12 @@ class EnrollmentToken:
         """
         found = _TOKEN.fullmatch(text.strip())
         if found is None:
-            raise TokenError("this is no enrollment token: one reads pg1.<id>.<secret>.<key>; copy it whole")
+            looks = "pg1.<id>.<secret>.<key>[.<fingerprint>]"
+            raise TokenError(f"this is no enrollment token: one reads {looks}; copy it whole")
         try:
-            token = cls(found[1], codes.decode(found[2]), found[3])
+            token = cls(found[1], codes.decode(found[2]), found[3], found[4])
             public_sign_key(token.sign_key)
+            codes.decode(token.ca_fingerprint or "")
         except ValueError as error:
             raise TokenError("the enrollment token is damaged; copy it whole, or make a new one") from error
         return token

@@ -101,7 +101,7 @@ def deregister_agent(desk: Desk, request: DeregisterAgent) -> str:
 def create_token(desk: Desk, request: CreateToken) -> EnrollmentToken:
     """Make an enrollment token; only what verifies it is kept."""
     fleet = desk.fleet
-    token = EnrollmentToken.new(fleet.keyring.sign_public)
+    token = EnrollmentToken.new(fleet.keyring.sign_public, fleet.settings.ca_fingerprint)
     kept = Token(
         token_id=token.token_id,
         proof_key=token.proof_key,

@@ -52,6 +52,7 @@ class EngineSettings:
     responder: ResponderSettings = field(default_factory=ResponderSettings)
     own_addresses: tuple[str, ...] = ()
     admin_networks: tuple[str, ...] = ()
+    ca_fingerprint: str | None = None
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas import codes
+from schemas.certificates import fingerprint
 from schemas.errors import KeyMaterialError, TokenError
 from schemas.keys import (
     AgentKeys,
@@ -33,6 +34,7 @@ tokens = st.builds(
     token_id=wire.token_ids,
     secret=st.binary(min_size=16, max_size=16),
     sign_key=st.sampled_from([KEYRING.sign_public, OTHER.sign_public]),
+    ca_fingerprint=st.none() | st.binary(max_size=64).map(fingerprint),
 )
 
 
@@ -199,7 +201,8 @@ def test_every_changed_character_of_a_version_proof_is_noticed() -> None:
 def test_a_token_survives_as_text(token: EnrollmentToken, padding: str) -> None:
     """What an operator copies, with white space around it, is the token again."""
     text = str(token)
-    assert text == f"pg1.{token.token_id}.{codes.encode(token.secret)}.{token.sign_key}"
+    tail = f".{token.ca_fingerprint}" if token.ca_fingerprint else ""
+    assert text == f"pg1.{token.token_id}.{codes.encode(token.secret)}.{token.sign_key}{tail}"
     assert EnrollmentToken.parse(padding + text + padding) == token
 
 
@@ -243,6 +246,9 @@ def test_a_damaged_token_is_refused_without_a_word_of_it(token: EnrollmentToken,
         "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + "A" * 42 + "B",
         "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public + ".",
         "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public + "\0",
+        "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public + "." + "A" * 42,
+        "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public + "." + "A" * 42 + "B",
+        "pg1.tok-1.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public + "." + "A" * 43 + ".x",
         "pg1." + "t" * 65 + ".AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public,
         "pg1.\u0661.AAAAAAAAAAAAAAAAAAAAAA." + KEYRING.sign_public,
         "x" * 1_000_000,
@@ -250,7 +256,7 @@ def test_a_damaged_token_is_refused_without_a_word_of_it(token: EnrollmentToken,
     ids=lambda text: ascii(text[:20]),
 )
 def test_what_is_no_token_is_refused(text: str) -> None:
-    """Only `pg1.{tokenId}.{secret}.{signKey}`, each part in its one form, is a token."""
+    """Only `pg1.{tokenId}.{secret}.{signKey}[.{fingerprint}]`, each part in its one form, is a token."""
     with pytest.raises(TokenError):
         EnrollmentToken.parse(text)
 

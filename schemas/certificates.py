@@ -1,0 +1,40 @@
+"""Certificates as people and tokens speak of them: the fingerprint that names one, and why one is not believed."""
+
+import hashlib
+
+from schemas import codes
+
+_OTHER_HOST = (62, 64)
+_EXPIRED = 10
+_NOT_YET_VALID = 9
+_UNKNOWN_SIGNER = (7, 18, 19, 20, 21)
+"""X509_V_ERR_… of OpenSSL, as `ssl.SSLCertVerificationError.verify_code` has them."""
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Return the SHA-256 of a certificate's DER, base64url: how a token names whom to trust for TLS (wire.md)."""
+    return codes.encode(hashlib.sha256(certificate).digest())
+
+
+def refusal(peer: str, verify_code: int, message: str, give: str = "the manager's ca.crt as --ca-file") -> str:
+    """Return why the certificate of `peer` is not believed, and what to do.
+
+    Args:
+        peer: Who showed it, as the operator named it.
+        verify_code: OpenSSL's.
+        message: OpenSSL's, for what is too rare to have a sentence of its own.
+        give: What to give, and how, to have the right signer trusted.
+    """
+    head = f"the certificate of {peer} is not believed: "
+    if verify_code in _UNKNOWN_SIGNER:
+        return f"{head}nobody that is trusted here has signed it; give {give}, and if you did, see who stands between"
+    if verify_code == _EXPIRED:
+        return head + "it has expired; on the manager, run panguard manager certs renew"
+    if verify_code == _NOT_YET_VALID:
+        return head + "it is not valid yet; see that the clocks of both hosts are right"
+    if verify_code in _OTHER_HOST:
+        return head + (
+            "it is for other names than this; use one that it has,"
+            " or on the manager run panguard manager certs renew --host with this one"
+        )
+    return f"{head}{message}"
