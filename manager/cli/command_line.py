@@ -8,6 +8,7 @@ from manager.cli import (
     audit,
     blocks,
     broker,
+    certificates,
     configuration,
     incidents,
     lifecycle,
@@ -41,6 +42,7 @@ app.add_typer(allowlist.app, name="allowlist")
 app.add_typer(audit.app, name="audit")
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(broker.app, name="broker")
+app.add_typer(certificates.app, name="certs")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
 app.add_typer(responses.app, name="responses")

@@ -1,0 +1,141 @@
+"""Makes certificates (ECDSA P-256): those of a certification authority, and those of servers that it signs."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from manager.tls.errors import CertificateError
+
+AUTHORITY_DAYS = 3650
+SERVER_DAYS = 397
+"""As long as browsers believe a server's certificate (CA/Browser Forum, baseline requirements)."""
+
+# A host whose clock is a little behind believes a new certificate too.
+_BACKDATED = timedelta(hours=1)
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
+_LONGEST_NAME = 64
+
+PEM = serialization.Encoding.PEM
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate and its private key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate as PEM."""
+        return self.certificate.public_bytes(PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as PEM, not encrypted: the file's mode protects it."""
+        return self.key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
+    """Return a new certification authority, which signs servers' certificates and nothing else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    serial = x509.random_serial_number()
+    # A name of its own: two authorities of one name and different keys are told apart by nobody's error messages.
+    name = _named(f"Panguard CA {serial % 16**8:08x}")
+    builder = (
+        _builder(name, key, name, key, serial=serial)
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+    )
+    return Issued(builder.sign(key, hashes.SHA256()), key)
+
+
+def issue(authority: Issued, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> Issued:
+    """Return a certificate for a server that is reached under these names and addresses, the first one its subject.
+
+    It expires with the authority at the latest.
+
+    Raises:
+        CertificateError: one of them is neither a name nor an address.
+    """
+    names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = authority.certificate
+    builder = (
+        _builder(_named(hosts[0][:_LONGEST_NAME]), key, issuer.subject, authority.key)
+        .not_valid_before(now - _BACKDATED)
+        .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(names, critical=False)
+    )
+    return Issued(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def is_host(text: str) -> bool:
+    """Return whether a certificate can be for this name or address."""
+    try:
+        _alternative(text)
+    except CertificateError:
+        return False
+    return True
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        pass  # then it is a name
+    if _HOST.fullmatch(host) is None:
+        raise CertificateError(
+            f"{host!r} is no host that a certificate can be for: write a name such as manager.example, or an address"
+        )
+    return x509.DNSName(host)
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _builder(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    serial: int | None = None,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(serial or x509.random_serial_number())
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
