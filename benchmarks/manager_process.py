@@ -29,6 +29,7 @@ from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
+from manager.transport import Transport
 from schemas.keys import AgentKeys, ManagerKeyring, new_secret
 
 _LOOK = 0.005
@@ -130,7 +131,7 @@ def _serve(path: Path, broker: str, handled: Counter, pipe: Connection) -> None:
     )
     with ExitStack() as stack:
         directory = stack.enter_context(DataDirectory(path))
-        manager = Manager(settings, directory, stack)
+        manager = Manager(settings, Transport.plan(settings), directory, stack)
         threading.Thread(target=_count, args=(manager.engine.fleet.counters, handled, pipe), daemon=True).start()
         manager.serve(lambda _http, mqtt: pipe.send(mqtt))
 

@@ -13,6 +13,7 @@ from manager.errors import SetupError
 
 _SEED = 32
 BROKER_PASSWORD = "broker.password"  # noqa: S105 -- the name of a file
+_ENROLLMENT_TOKEN = "enroll.token"  # noqa: S105 -- the name of a file
 
 
 class DataDirectory:
@@ -110,7 +111,11 @@ class DataDirectory:
 
     def enrollment_token(self, make: Callable[[], str]) -> str:
         """Return the enrollment token without limits; `make` gives it at the first start."""
-        return self._kept("enroll.token", make)
+        return self._kept(_ENROLLMENT_TOKEN, make)
+
+    def replace_enrollment_token(self, text: str) -> None:
+        """Keep the same token in other words: what it tells guards of the manager has changed."""
+        self._write(self.path / _ENROLLMENT_TOKEN, text)
 
     def announce(self, http: str, mqtt: str) -> None:
         """Write down where the doors are, for commands on the same machine."""

@@ -124,11 +124,15 @@ class Measured:
     Args:
         engine: what is measured.
         histograms: what was observed on the way.
+        expiries: tells when the certificate of each door expires, in seconds since 1970.
     """
 
-    def __init__(self, engine: Engine, histograms: Histograms) -> None:
+    def __init__(
+        self, engine: Engine, histograms: Histograms, expiries: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._engine = engine
         self._histograms = histograms
+        self._expiries = expiries
         engine.listeners.append(self._hear)
 
     def read(self) -> list[Measure | Spread]:
@@ -160,6 +164,12 @@ class Measured:
             _gauge("panguard_policies_waiting", "Policies to be published.", len(self._engine.policies_waiting)),
             _gauge("panguard_policy_current_agents", "Agents with their newest policy in force.", current),
             _gauge("panguard_policy_revision", "The fleet's policy revision.", fleet.policies.revision),
+            Measure(
+                "panguard_certificate_expiry_timestamp_seconds",
+                "When the certificate of a door expires.",
+                "gauge",
+                [({"door": door}, expires_at) for door, expires_at in self._expiries().items()],
+            ),
             *self._histograms.spreads(),
         ]
 

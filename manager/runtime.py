@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from types import FrameType
 
 import psutil
@@ -24,7 +25,7 @@ from manager.api.server import ApiServer
 from manager.api.services import Services
 from manager.broker.doorkeeper import EmbeddedDoorkeeper
 from manager.broker.embedded import EmbeddedBroker
-from manager.broker.errors import EmbeddedBrokerError
+from manager.broker.errors import BrokerGoneError, EmbeddedBrokerError
 from manager.data_directory import DataDirectory
 from manager.domain.correlation import CorrelatorSettings
 from manager.domain.liveness import LivenessTimes
@@ -48,7 +49,9 @@ from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
+from manager.transport import EMBEDDED, Transport, reachable
 from manager.version import VERSION
+from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import utc
 from schemas.presence import ManagerPresence
@@ -72,15 +75,11 @@ def run(settings: Settings) -> int:
     Raises:
         SetupError: it cannot start with these settings.
     """
-    if not settings.on_loopback and not settings.insecure:
-        raise SetupError(
-            f"{settings.host} can be reached by other machines, and nothing is encrypted yet: "
-            "listen on 127.0.0.1, or say --insecure"
-        )
+    transport = Transport.plan(settings)
     _allow_many_connections()
     with ExitStack() as stack:
         directory = stack.enter_context(DataDirectory(settings.data_dir))
-        manager = Manager(settings, directory, stack)
+        manager = Manager(settings, transport, directory, stack)
         manager.serve(_ready)
     return 0
 
@@ -103,12 +102,14 @@ class Manager:
 
     Args:
         settings: how to run.
+        transport: what the doors serve, and whom the manager trusts.
         directory: the data directory, locked.
         stack: closes what is opened here, last first.
     """
 
-    def __init__(self, settings: Settings, directory: DataDirectory, stack: ExitStack) -> None:
+    def __init__(self, settings: Settings, transport: Transport, directory: DataDirectory, stack: ExitStack) -> None:
         self._settings = settings
+        self._transport = transport
         self._directory = directory
         self._stack = stack
         self._stopping = False
@@ -116,7 +117,7 @@ class Manager:
         database = self._open_store()
         histograms = Histograms()
         self._store = MeasuredStore(database, keyring.store_key, histograms)
-        self._fleet = Fleet(keyring, engine_settings(settings))
+        self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
         changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
@@ -129,7 +130,8 @@ class Manager:
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self._batches = histograms.batches
-        self.http = self._http_server(Measured(self.engine, histograms))
+        self._certificates = transport.watch(self._reload_broker, self._met_certificates)
+        self.http = self._http_server(Measured(self.engine, histograms, self._certificates.expiries))
 
     def serve(self, ready: Callable[[str, str], None]) -> None:
         """Open the doors, say so once both are open, and work until a signal comes."""
@@ -146,7 +148,8 @@ class Manager:
             if not announced and self.mqtt.ready:
                 announced = True
                 self._keep_enrollment_token()
-                http = f"http://{_bracketed(self._settings.host)}:{self.http.port}"
+                scheme = "http" if self._transport.http_tls is None else "https"
+                http = f"{scheme}://{_bracketed(reachable(self._settings.host))}:{self.http.port}"
                 self._directory.announce(http, str(self.mqtt.address))
                 ready(http, str(self.mqtt.address))
         self._close()
@@ -158,7 +161,9 @@ class Manager:
         waiting = len(self.engine.inbox)
         if waiting and not stuck:
             self._batches.observe(min(waiting, self._settings.batch_limit))
-        self.engine.step(clock.read())
+        now = clock.read()
+        self.engine.step(now)
+        self._certificates.look(now.wall, now.monotonic)
 
     def _close(self) -> None:
         log.info("manager_stopping")
@@ -185,7 +190,7 @@ class Manager:
             self._store.set_meta(_CLIENT_ID, client_id)
         password: str | None
         aside: dict[str, Callable[[bytes], None]] = {}
-        if settings.broker == "embedded":
+        if settings.broker == EMBEDDED:
             self._broker_password = secrets.token_urlsafe(32)
             address, username, password = self._start_embedded(), _MANAGER, self._broker_password
             self._doorkeeper = EmbeddedDoorkeeper(lambda: self._embedded)
@@ -206,6 +211,7 @@ class Manager:
             presence=lambda: self._presence("online"),
             clock=clock.read,
             aside=aside,
+            tls=self._transport.broker_trust,
         )
 
     def _dynamic_security(self) -> DynamicSecurity:
@@ -226,11 +232,13 @@ class Manager:
             observer: {"sha256": digest(observer_password).hex(), "role": "observer"},
         }
         port = self._embedded.port if self._embedded is not None else self._settings.mqtt_port
+        files = self._transport.broker
         self._embedded = EmbeddedBroker(
             {
                 "host": self._settings.host,
                 "port": port,
                 "access": {"store": str(self._directory.store), "users": users},
+                **({} if files is None else {"certificate": str(files.certificate), "key": str(files.key)}),
             },
             module="manager.broker_runtime",
         )
@@ -239,13 +247,23 @@ class Manager:
         except EmbeddedBrokerError as error:
             raise SetupError(str(error)) from error
         self._stack.callback(self._embedded.stop)
-        return BrokerAddress(self._settings.host, port)
+        return BrokerAddress(reachable(self._settings.host), port, tls=files is not None)
 
     def _mind_the_broker(self) -> None:
         """Start an embedded broker again that ended by itself; what it retained is published again."""
         if self._embedded is not None and not self._embedded.alive:
             log.error("embedded_broker_ended", exit_code=self._embedded.exit_code)
             self._start_embedded()
+
+    def _reload_broker(self) -> None:
+        if self._embedded is not None:
+            with suppress(BrokerGoneError):  # the next one reads the new files at its start
+                self._embedded.reload_certificate()
+
+    def _met_certificates(self) -> dict[str, float]:
+        """Return when the certificate of a broker of its own expires, once it was met."""
+        expires_at = self.mqtt.peer_expires_at if self._embedded is None else None
+        return {} if expires_at is None else {"mqtt": expires_at}
 
     def _http_server(self, measurements: Measured) -> ApiServer:
         settings = self._settings
@@ -264,9 +282,16 @@ class Manager:
             cors=Cors(settings.cors_allowed_origins),
             rate_limit=settings.rate_limit,
             measurements=measurements,
+            certificates=self._certificates.records,
         )
         self.engine.listeners.append(services.stream.publish)
-        return ApiServer(create_app(services), settings.host, settings.port, stopping=services.stream.close)
+        return ApiServer(
+            create_app(services),
+            settings.host,
+            settings.port,
+            stopping=services.stream.close,
+            tls=self._transport.http_tls,
+        )
 
     def _not_ready(self) -> str | None:
         if not self.engine.can_commit:
@@ -276,7 +301,7 @@ class Manager:
         return None
 
     def _keep_enrollment_token(self) -> None:
-        """Make the enrollment token without limits at the first start."""
+        """Make the enrollment token without limits at the first start, and have it name whom to trust today."""
 
         def make() -> str:
             answers: list[EnrollmentToken] = []
@@ -287,7 +312,11 @@ class Manager:
                 self._work()
             return str(answers[0])
 
-        self._directory.enrollment_token(make)
+        kept = self._directory.enrollment_token(make)
+        with suppress(TokenError):  # a damaged one is the operator's to mend
+            token = replace(EnrollmentToken.parse(kept), ca_fingerprint=self._transport.ca_fingerprint)
+            if str(token) != kept:
+                self._directory.replace_enrollment_token(str(token))
 
     @staticmethod
     def _presence(state: str) -> Publication:
@@ -297,9 +326,10 @@ class Manager:
         return Publication(MANAGER_PRESENCE.address(), message.body(), retained=True)
 
 
-def engine_settings(settings: Settings) -> EngineSettings:
-    """Return what of the settings concerns the engine."""
+def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> EngineSettings:
+    """Return what of the settings concerns the engine; `ca_fingerprint` is what new tokens carry."""
     return EngineSettings(
+        ca_fingerprint=ca_fingerprint,
         sweep_interval=settings.sweep_interval,
         batch_limit=settings.batch_limit,
         agent_messages=settings.agent_messages,
@@ -337,7 +367,7 @@ def own_addresses(broker: str) -> tuple[str, ...]:
         for entry in entries
         if entry.family in {socket.AF_INET, socket.AF_INET6}
     }
-    if broker != "embedded":
+    if broker != EMBEDDED:
         try:
             own |= {str(found[4][0]) for found in socket.getaddrinfo(BrokerAddress.parse(broker).host, None)}
         except OSError as error:

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manager.domain.networks import network_of
 from manager.domain.registry import Takeover
+from schemas.loopback import is_loopback
 
 
 def default_data_directory() -> Path:
@@ -43,14 +44,25 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="the address that both doors listen on")
     port: int = Field(8443, ge=0, le=65535, description="the HTTP port; 0 takes a free one")
     mqtt_port: int = Field(1883, ge=0, le=65535, description="the embedded broker's port; 0 takes a free one")
-    broker: str = Field("embedded", description="`embedded`, or the URL of a broker: mqtt://[user@]host:port")
+    broker: str = Field("embedded", description="`embedded`, or the URL of a broker: mqtts://[user@]host:port")
     broker_password: SecretStr | None = Field(None, description="the manager's password at a broker of its own")
     auth_token: SecretStr | None = Field(
         None,
         validation_alias="MANAGER_AUTH_TOKEN",
         description="the admin token; made and kept in the data directory if none is given",
     )
-    insecure: bool = Field(False, description="serve beyond loopback without TLS")
+    insecure: bool = Field(False, description="serve, and reach the broker, beyond loopback without TLS")
+    tls_certificate: Path | None = Field(
+        None, description="the HTTP door's certificate and chain, PEM; by default tls/http.crt in the data directory"
+    )
+    tls_key: Path | None = Field(None, description="its private key, PEM; by default tls/http.key")
+    broker_certificate: Path | None = Field(
+        None, description="the embedded broker's certificate and chain, PEM; by default tls/broker.crt"
+    )
+    broker_key: Path | None = Field(None, description="its private key, PEM; by default tls/broker.key")
+    broker_ca_file: Path | None = Field(
+        None, description="whom to trust for a broker of its own, PEM; by default the system's and tls/ca.crt"
+    )
     trusted_networks: Networks = Field(
         (), description="addresses and CIDRs whose hosts may register over HTTP without a token"
     )
@@ -98,7 +110,7 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         """Whether both doors are closed to other machines."""
-        return self.host in {"127.0.0.1", "::1", "localhost"}
+        return is_loopback(self.host)
 
     @property
     def takeover_rule(self) -> Takeover:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class ApiServer:
         port: the port; 0 for any free one.
         stopping: is called when the server is told to stop, before requests under way are waited for.
         port_wait: seconds to wait for a port that is taken: the manager before this one may still be leaving.
+        tls: what it speaks TLS with; None for plain HTTP. What the context is given later, later connections get.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class ApiServer:
         *,
         stopping: Callable[[], None] = lambda: None,
         port_wait: float = 10.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._scheme = "http" if tls is None else "https"
         self._stopping = stopping
         self._host = host
         self._wanted_port = port
@@ -49,7 +53,7 @@ class ApiServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                loop="uvloop",
+                loop="uvloop" if tls is None else "manager.api.handshakes:HandshakeLoop",
                 http=Connection,
                 ws="none",
                 lifespan="on",
@@ -59,6 +63,7 @@ class ApiServer:
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_REQUESTS_END_WITHIN,
+                ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             )
         )
         self._thread: threading.Thread | None = None
@@ -69,7 +74,7 @@ class ApiServer:
     def url(self) -> str:
         """Where clients find the server."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self.port}"
+        return f"{self._scheme}://{host}:{self.port}"
 
     def start(self) -> None:
         """Open the port and serve; return when requests are taken.

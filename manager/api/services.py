@@ -13,7 +13,7 @@ from manager.api.cors import Cors
 from manager.api.credentials import Credentials
 from manager.api.event_stream import EventStream
 from manager.api.peers import Peers
-from manager.api.ports import Door, Measurements, Queries
+from manager.api.ports import Door, Measurements, Queries, Record
 from manager.api.tickets import Tickets
 from manager.api.traffic import Traffic
 
@@ -43,6 +43,7 @@ class Services:
         cors: which pages may read answers.
         rate_limit: requests a minute of one agent, or of one address without a credential; 0 for no limit.
         measurements: what `/metrics` shows beyond the HTTP door itself.
+        certificates: what the doors serve and until when, at a time in seconds since 1970.
         traffic: what the door has served.
         stream: the fleet's events.
         tickets: who may watch them from a browser.
@@ -60,6 +61,7 @@ class Services:
     cors: Cors = field(default_factory=Cors)
     rate_limit: int = 60
     measurements: Measurements | None = None
+    certificates: Callable[[float], list[Record]] = lambda _now: []
     traffic: Traffic = field(default_factory=Traffic)
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)

@@ -117,6 +117,14 @@ class EmbeddedBroker:
         """
         self._write({"disconnect": username})
 
+    def reload_certificate(self) -> None:
+        """Have new connections meet the certificate that is in the configuration's files now.
+
+        Raises:
+            BrokerGoneError: the process is not running.
+        """
+        self._write({"reload": "certificate"})
+
     def _write(self, line: Mapping[str, Any]) -> None:
         process = self._process
         if process is None or process.poll() is not None:

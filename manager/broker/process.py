@@ -5,7 +5,8 @@ The first line on stdin is the configuration, one JSON object: `host`, `port` (0
 `key`, the paths of PEM files. The answer is one line on stdout: `{"ready": true, "port": N}`, or `{"error": "…"}` and
 exit code 1. So no secret stands in an argument or in the environment.
 
-Every further line is a command: `{"disconnect": "<username>"}` cuts the user's connections and drops its sessions.
+Every further line is a command: `{"disconnect": "<username>"}` cuts the user's connections and drops its sessions,
+`{"reload": "certificate"}` reads the two PEM files again, for the connections to come.
 The end of stdin means that the parent is gone, however it died: the broker ends with it.
 """
 
@@ -18,6 +19,7 @@ import os
 import ssl
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -74,10 +76,13 @@ def _say(line: Mapping[str, Any]) -> None:
 
 async def _run(build: Build) -> None:
     commands = await _stdin()
-    broker = await _start(await commands.readline(), build, abandoned=commands.at_eof)
+    line = await commands.readline()
+    config = _configuration(line)
+    tls = _tls(config)
+    broker = await _start(config, build, tls, abandoned=commands.at_eof)
     _say({"ready": True, "port": broker.port})
     while line := await commands.readline():
-        _obey(broker, line)
+        _obey(broker, line, partial(_reload, tls, config))
     # Nothing of the broker outlives its process, and the kernel closes thousands of connections faster than we do.
     sys.stderr.flush()
     os._exit(0)
@@ -92,21 +97,32 @@ async def _stdin() -> asyncio.StreamReader:
     return reader
 
 
-async def _start(line: bytes, build: Build, abandoned: Callable[[], bool]) -> HardenedBroker:
+def _configuration(line: bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(line)
-        host, port = str(config["host"]), int(config["port"])
+        return {**config, "host": str(config["host"]), "port": int(config["port"]), "access": config["access"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> BrokerStartError:
+    """Return what is said of a bad configuration; neither it nor the error's own text: they may hold secrets."""
+    return BrokerStartError(
+        f"the broker's configuration cannot be read ({type(error).__name__}): let the manager write it"
+    )
+
+
+async def _start(
+    config: Mapping[str, Any], build: Build, tls: ssl.SSLContext | None, abandoned: Callable[[], bool]
+) -> HardenedBroker:
+    try:
         limits = BrokerLimits(**config.get("limits", {}))
         patience = float(config.get("portWaitSeconds", _PORT_WAIT_SECONDS))
         authenticator, access = build(config["access"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        # Neither the line nor the error's own text is repeated: they may hold secrets.
-        raise BrokerStartError(
-            f"the broker's configuration cannot be read ({type(error).__name__}): let the manager write it",
-        ) from error
-    tls = _tls(config)
+        raise _unreadable(error) from error
     broker = HardenedBroker(
-        await listen(host, port, patience=patience, abandoned=abandoned),
+        await listen(config["host"], config["port"], patience=patience, abandoned=abandoned),
         authenticator=authenticator,
         access=access,
         may_retain=may_retain,
@@ -128,9 +144,10 @@ def _within_descriptors(limits: BrokerLimits) -> BrokerLimits:
 def _tls(config: Mapping[str, Any]) -> ssl.SSLContext | None:
     if not config.get("certificate"):
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config["certificate"], config.get("key"))
+        context.load_cert_chain(config["certificate"], config.get("key"), password=lambda: "")
     except OSError as error:
         raise BrokerStartError(
             f"the certificate {config['certificate']} or its key cannot be used: {error}; name a PEM file of each",
@@ -138,11 +155,26 @@ def _tls(config: Mapping[str, Any]) -> ssl.SSLContext | None:
     return context
 
 
-def _obey(broker: HardenedBroker, line: bytes) -> None:
+def _reload(tls: ssl.SSLContext | None, config: Mapping[str, Any]) -> None:
+    """Read the files again; a pair that does not fit is tried on a context that serves nobody."""
+    if tls is None:
+        return
     try:
-        username = json.loads(line)["disconnect"]
-    except (ValueError, TypeError, KeyError):
-        log.warning("command_ignored", reason="it is no JSON object with the member disconnect")
+        _tls(config)
+        tls.load_cert_chain(config["certificate"], config.get("key"), password=lambda: "")
+    except (OSError, BrokerStartError) as error:
+        log.warning("certificate_not_taken", reason=str(error))
+
+
+def _obey(broker: HardenedBroker, line: bytes, reload: Callable[[], None]) -> None:
+    try:
+        command = json.loads(line)
+        if command.get("reload") == "certificate":
+            reload()
+            return
+        username = command["disconnect"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("command_ignored", reason="it is no JSON object with the member disconnect or reload")
         return
     sessions = broker.disconnect(str(username))
     log.info("user_disconnected", username=username, sessions=sessions)

@@ -1,11 +1,13 @@
 """A small client of the manager's HTTP API; every failure becomes one sentence and an exit code."""
 
+import ssl
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
 from manager.cli.failures import CommandFailed, ExitCode
+from manager.cli.trust import untrusted
 
 Record = dict[str, Any]
 
@@ -24,9 +26,10 @@ class ManagerClient:
     Args:
         url: the manager's HTTP door.
         token: the admin token.
+        tls: what the manager's certificate is verified with; None only for plain HTTP.
     """
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None) -> None:
         self.url = url.rstrip("/")
         try:
             # No proxy of the environment may see the token, and none stands before a loopback door.
@@ -34,7 +37,8 @@ class ManagerClient:
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_TIMEOUT,
-                verify=not url.startswith("http://"),  # reading the system's certificates takes a while
+                # Without TLS a context that trusts nobody: reading the system's certificates takes a while.
+                verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 trust_env=False,
             )
         except (httpx2.InvalidURL, ValueError) as error:
@@ -86,6 +90,8 @@ class ManagerClient:
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise CommandFailed(ExitCode.USAGE, f"{self.url} is no URL; write http://host:8443") from error
         except httpx2.TransportError as error:
+            if (failure := untrusted(self.url, error)) is not None:
+                raise failure from error
             raise CommandFailed(
                 ExitCode.UNREACHABLE, f"no manager answers at {self.url}: start one, or name another by --manager"
             ) from error

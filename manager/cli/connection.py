@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from manager.cli.failures import CommandFailed, ExitCode
-from manager.cli.options import AuthToken, AuthTokenFile, DataDir, ManagerUrl
+from manager.cli.options import AuthToken, AuthTokenFile, CaFile, DataDir, Insecure, ManagerUrl
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient
@@ -22,19 +22,23 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
     """Give a command the options that find its manager; its first argument becomes an open client."""
 
     @functools.wraps(command)
-    def run(
+    def run(  # noqa: PLR0917 -- typer gives each by its name
         manager: str | None,
         auth_token: str | None,
         auth_token_file: Path | None,
         data_dir: Path | None,
+        ca_file: Path | None,
+        insecure: bool,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
         from manager.cli.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
+        from manager.cli.trust import trust_for  # noqa: PLC0415 -- the same
 
         directory = data_directory(data_dir)
         url = manager or announced(directory, "http") or DEFAULT_URL
-        with ManagerClient(url, auth_token or _token(auth_token_file, directory)) as client:
+        tls = trust_for(url, directory, ca_file, insecure=insecure)
+        with ManagerClient(url, auth_token or _token(auth_token_file, directory), tls) as client:
             command(client, *args, **kwargs)
 
     options = {
@@ -42,13 +46,17 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
         "auth_token": AuthToken,
         "auth_token_file": AuthTokenFile,
         "data_dir": DataDir,
+        "ca_file": CaFile,
+        "insecure": Insecure,
     }
     signature = inspect.signature(command)
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in list(signature.parameters.values())[1:]
     ]
     shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=False if option is Insecure else None, annotation=option
+        )
         for name, option in options.items()
     ]
     del run.__wrapped__  # its annotations are not the ones of the whole command line

@@ -20,11 +20,13 @@ class ExitCode(IntEnum):
     UNAUTHORIZED = 4
     NOT_FOUND = 5
     CONFLICT = 6
+    UNTRUSTED = 7
 
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the manager cannot be reached, 4 it refuses the token, "
-    "5 not found, 6 ambiguous or in conflict with how things stand."
+    "5 not found, 6 ambiguous or in conflict with how things stand, 7 its certificate is not believed, or plain text "
+    "would leave this machine."
 )
 
 

@@ -22,7 +22,7 @@ _POLL = 0.05
 Host = Annotated[str | None, typer.Option(help="the address that both doors listen on [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 takes a free one [default: 8443]")]
 MqttPort = Annotated[int | None, typer.Option(help="the embedded broker's port; 0 takes a free one [default: 1883]")]
-Broker = Annotated[str | None, typer.Option(help="embedded, or mqtt://[user@]host:port [default: embedded]")]
+Broker = Annotated[str | None, typer.Option(help="embedded, or mqtts://[user@]host:port [default: embedded]")]
 AuthToken = Annotated[
     str | None, typer.Option("--auth-token", help="the admin token; MANAGER_AUTH_TOKEN shows it to fewer eyes")
 ]

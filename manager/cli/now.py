@@ -19,7 +19,7 @@ _NEW = "24h"
 _MOST = 2000
 _SHOWN = 5
 _HOSTS_SHOWN = 5
-_PASSED_ON = ("manager", "auth_token_file", "data_dir")
+_PASSED_ON = ("manager", "auth_token_file", "data_dir", "ca_file")
 
 Limit = Annotated[int, typer.Option(min=1, help="how many lines a part shows")]
 
@@ -46,6 +46,8 @@ def _commands(context: typer.Context) -> Callable[..., str]:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             options += [f"--{name.replace('_', '-')}", str(context.params[name])]
+    if context.params["insecure"]:
+        options.append("--insecure")
 
     def write(*words: str) -> str:
         return shlex.join(["panguard", "manager", *words, *options])

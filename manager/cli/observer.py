@@ -1,6 +1,7 @@
 """Listens to a broker as the observer: everything but registrations, live, until interrupted."""
 
 import secrets
+import ssl
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from manager.cli.failures import CommandFailed, ExitCode
+from manager.cli.trust import untrusted
 from manager.errors import SetupError
 from manager.mqtt.address import BrokerAddress
 from schemas.topics import PREFIX
@@ -25,9 +27,10 @@ class Observer:
         url: the broker's.
         username: the observer's.
         password: the observer's.
+        tls: what the broker's certificate is verified with; None only for plain text.
     """
 
-    def __init__(self, url: str, username: str, password: str) -> None:
+    def __init__(self, url: str, username: str, password: str, tls: ssl.SSLContext | None = None) -> None:
         try:
             self._address = BrokerAddress.parse(url)
         except SetupError as error:
@@ -37,7 +40,7 @@ class Observer:
         self._client = Client(CallbackAPIVersion.VERSION2, f"observer-{secrets.token_hex(8)}")
         self._client.username_pw_set(username, password)
         if self._address.tls:
-            self._client.tls_set()
+            self._client.tls_set_context(tls)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
 
@@ -50,6 +53,8 @@ class Observer:
         try:
             self._client.connect(self._address.host, self._address.port, _KEEP_ALIVE)
         except OSError as error:
+            if (failure := untrusted(str(self._address), error)) is not None:
+                raise failure from error
             raise CommandFailed(
                 ExitCode.UNREACHABLE, f"no broker answers at {self._address}: {error.strerror or error}"
             ) from error

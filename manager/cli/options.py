@@ -30,6 +30,15 @@ AuthToken = Annotated[
     typer.Option("--auth-token", envvar="MANAGER_AUTH_TOKEN", help="the admin token; a file shows it to fewer eyes"),
 ]
 AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file that holds the admin token")]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        envvar="PANGUARD_CA_FILE",
+        help="whom to trust, PEM; by default the system's authorities and the data directory's own",
+    ),
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="let secrets go beyond this machine in plain text")]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="a manager's data directory, which holds its token"),

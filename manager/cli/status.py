@@ -10,6 +10,8 @@ from manager.cli.options import Output, OutputOption
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
 
+_WARN_DAYS = 30
+
 
 @talks_to_manager
 def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
@@ -21,6 +23,11 @@ def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None
         print_json(overview)
     else:
         print_lines(*_lines(client.url, overview, datetime.now(UTC)))
+
+
+def _certificate(record: "Record") -> str:
+    said = f"Certificate     {record['door']}, expires {record['expiresAt']}, {record['daysLeft']} days left"
+    return f"{said}: panguard manager certs renew" if record["daysLeft"] < _WARN_DAYS else said
 
 
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
@@ -44,4 +51,5 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
         f"Policy version  {overview['activePolicyVersion']}",
         f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
     ]
+    lines += [_certificate(record) for record in overview.get("certificates", ())]
     return lines

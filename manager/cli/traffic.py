@@ -12,7 +12,7 @@ import typer
 
 from manager.cli.connection import announced, data_directory
 from manager.cli.failures import CommandFailed, ExitCode
-from manager.cli.options import DataDir, Output, OutputOption
+from manager.cli.options import CaFile, DataDir, Insecure, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.sightings import Sighting, Watcher
@@ -39,17 +39,21 @@ def traffic(
     broker: Broker = None,
     credential_file: CredentialFile = None,
     data_dir: DataDir = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
 ) -> None:
     """Tail the live messages until interrupted; ✓ is rightly signed, ✗ is not, the others only agents can verify."""
     from manager.cli.observer import Observer  # noqa: PLC0415 -- an MQTT client is not needed to show help
     from manager.cli.sightings import Watcher, names  # noqa: PLC0415 -- the same
+    from manager.cli.trust import trust_for  # noqa: PLC0415 -- the same
 
     unknown = sorted(set(topic or ()) - set(names()))
     if unknown:
         raise CommandFailed(ExitCode.USAGE, f"no topic is called {unknown[0]}; there are {', '.join(names())}")
     directory = data_directory(data_dir)
     username, password = _credential(credential_file or directory / "observer.credential")
-    observer = Observer(broker or announced(directory, "mqtt") or _DEFAULT_BROKER, username, password)
+    url = broker or announced(directory, "mqtt") or _DEFAULT_BROKER
+    observer = Observer(url, username, password, trust_for(url, directory, ca_file, insecure=insecure))
     with suppress(KeyboardInterrupt):  # that is how a watch ends
         _follow(observer.messages(), Watcher(_sign_key(directory)), output, count, _Wanted(agent, topic))
 

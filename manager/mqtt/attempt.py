@@ -1,12 +1,14 @@
 """One attempt to reach the broker, in a thread of its own: looking up a host and reaching it may take long."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import cast
 
 from manager.mqtt.address import BrokerAddress
 from manager.mqtt.buffered import BufferedClient
+from schemas.certificates import refusal
 
 
 class Attempt:
@@ -41,6 +43,9 @@ class Attempt:
             sock = cast("socket.socket | None", self.client.socket())
             if sock is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except ssl.SSLCertVerificationError as error:
+            give = "its authority's certificate in PANGUARD_BROKER_CA_FILE"
+            self.error = refusal(str(address), error.verify_code, error.verify_message, give)
         except (OSError, ValueError) as error:
             self.error = str(error)
         if self._abandoned:

@@ -110,6 +110,8 @@ class MqttDoor:
         self._wake_writer.setblocking(False)
         self.unknown_topics = 0
         self.last_error: str | None = None
+        self.peer_expires_at: float | None = None
+        """When the broker's certificate expires, in seconds since 1970; None until one was met."""
 
     def attach(self, inbox: Inbox, listener: Listener) -> None:
         """Say where messages go and who is told of the connection; before the first `poll`."""
@@ -193,6 +195,7 @@ class MqttDoor:
             if attempt.error is None:
                 self._generation += 1
                 self._client = attempt.client
+                self.peer_expires_at = _certificate_end(attempt.client.socket())
             else:
                 self._failed(attempt.error)
 
@@ -300,3 +303,9 @@ class MqttDoor:
         self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
+
+
+def _certificate_end(sock: object) -> float | None:
+    """Return when the certificate at the other end of a connection expires; None without TLS."""
+    met = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return float(ssl.cert_time_to_seconds(str(met["notAfter"]))) if met else None

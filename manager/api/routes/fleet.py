@@ -14,8 +14,9 @@ router = APIRouter(tags=["fleet"])
 @router.get("/api/overview", responses=answer("Counts, the agents that are unwell first, threats, policy revision."))
 async def overview(services: WithServices, _caller: Admin) -> Response:
     """The fleet at a glance."""
-    found = await services.read(services.queries.overview, services.clock())
-    return ok({**found, "uptimeMs": round(services.uptime * 1000)})
+    now = services.clock()
+    found = await services.read(services.queries.overview, now)
+    return ok({**found, "certificates": services.certificates(now), "uptimeMs": round(services.uptime * 1000)})
 
 
 @router.get("/api/dead-letters", responses=page_of("Messages that changed nothing, newest first."))

@@ -2,12 +2,16 @@
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from manager.api import handshakes
 from manager.api.server import ApiServer
 from manager.errors import SetupError
+from manager.tls.served import CertificateFiles
+from tests.support.impostor import Authority
 
 
 async def _application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,3 +90,17 @@ def test_stop_ends_idle_connections_and_requests_that_hang() -> None:
     again.stop()
     for connection in (idle, hanging, served):
         connection.close()
+
+
+def test_a_client_that_shakes_no_hands_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open connection that never says its TLS hello does not stay."""
+    monkeypatch.setattr(handshakes, "HANDSHAKE_WITHIN", 0.2)
+    tls = CertificateFiles(*Authority(tmp_path, "ours").server("http")).context()
+    server = ApiServer(_application, "127.0.0.1", 0, tls=tls)
+    server.start()
+    try:
+        assert server.url == f"https://127.0.0.1:{server.port}"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+            assert silent.recv(1) == b""
+    finally:
+        server.stop()

@@ -1,6 +1,7 @@
 """An MQTT door with an inbox and a listener that takes notes, and plain clients on the other side of the broker."""
 
 import queue
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,11 +42,17 @@ class Notes:
 class DoorBench:
     """A door that is polled by the test's own thread."""
 
-    def __init__(self, port: int, settings: DoorSettings | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        settings: DoorSettings | None = None,
+        address: BrokerAddress | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.inbox = Inbox(Budget(1e9, 1e12, 10))
         self.notes = Notes()
         self.door = MqttDoor(
-            BrokerAddress("127.0.0.1", port),
+            address or BrokerAddress("127.0.0.1", port),
             "manager-under-test",
             "manager",
             None,
@@ -53,6 +60,7 @@ class DoorBench:
             presence=lambda: Publication(PRESENCE, b"online", retained=True),
             clock=clock.read,
             settings=settings or DoorSettings(backoff=0.01, backoff_cap=0.05),
+            tls=tls,
         )
         self.door.attach(self.inbox, self.notes)
 

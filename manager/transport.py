@@ -1,0 +1,124 @@
+"""How what the manager says and hears is protected: which door serves which certificate, and whom it trusts itself."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from manager.errors import SetupError
+from manager.mqtt.address import BrokerAddress
+from manager.settings import Settings
+from manager.tls.certificates import holds
+from manager.tls.directory import AUTHORITY, TlsDirectory
+from manager.tls.served import CertificateFiles, find_files, trusting, trusting_only
+from manager.tls.watch import CertificateWatch, Take
+from schemas.loopback import is_loopback
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What the doors serve, and how the manager verifies its broker; None is plain text.
+
+    Attributes:
+        http: The HTTP door's certificate.
+        http_tls: What the HTTP door speaks TLS with.
+        broker: The embedded broker's certificate.
+        broker_trust: How the manager verifies the broker.
+        ca_fingerprint: The manager's own authority, if guards meet its certificates: stands in new tokens.
+    """
+
+    http: CertificateFiles | None
+    http_tls: ssl.SSLContext | None
+    broker: CertificateFiles | None
+    broker_trust: ssl.SSLContext | None
+    ca_fingerprint: str | None
+
+    @classmethod
+    def plan(cls, settings: Settings) -> Self:
+        """Return what the settings and the files in the data directory come to.
+
+        Raises:
+            SetupError: a file cannot be used, or something would go in plain text beyond loopback.
+        """
+        directory = TlsDirectory(settings.data_dir)
+        embedded = settings.broker == EMBEDDED
+        http = find_files(settings.tls_certificate, settings.tls_key, directory, "http")
+        broker = find_files(settings.broker_certificate, settings.broker_key, directory, "broker") if embedded else None
+        if not settings.insecure:
+            _refuse_plain_text(settings, {"HTTP": http, **({"MQTT": broker} if embedded else {})})
+        trust = _broker_trust(settings, directory, broker)
+        http_tls = None if http is None else http.context()
+        return cls(http, http_tls, broker, trust, _own_authority(settings, directory, http, broker))
+
+    def watch(self, reload_broker: Callable[[], None], met: Callable[[], Mapping[str, float]]) -> CertificateWatch:
+        """Return what looks after the certificates of the doors.
+
+        Args:
+            reload_broker: has the embedded broker read its files again.
+            met: tells when a certificate expires that somebody else serves; see `CertificateWatch`.
+
+        Raises:
+            SetupError: one of the files cannot be read.
+        """
+        doors: dict[str, tuple[CertificateFiles, Take]] = {}
+        http_tls, trust = self.http_tls, self.broker_trust
+        if self.http is not None and http_tls is not None:
+            doors["http"] = (self.http, lambda files: files.refresh(http_tls))
+
+        def renew_broker(files: CertificateFiles) -> None:
+            files.context()  # a pair that does not fit stops here
+            if trust is not None:
+                files.anchor(trust)
+            reload_broker()
+
+        if self.broker is not None:
+            doors["mqtt"] = (self.broker, renew_broker)
+        return CertificateWatch(doors, met)
+
+
+def reachable(host: str) -> str:
+    """Return where this machine reaches a door that listens on `host`: one that listens everywhere, on loopback."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- the names of everywhere, not bound here
+
+
+def _refuse_plain_text(settings: Settings, doors: dict[str, CertificateFiles | None]) -> None:
+    open_doors = [door for door, files in doors.items() if files is None]
+    if open_doors and not settings.on_loopback:
+        raise SetupError(
+            f"{settings.host} can be reached by other machines, and {' and '.join(open_doors)} would go in plain text:"
+            f" make certificates with panguard manager certs init --data-dir {settings.data_dir},"
+            " listen on 127.0.0.1, or say --insecure"
+        )
+    if settings.broker != EMBEDDED:
+        address = BrokerAddress.parse(settings.broker)
+        if not address.tls and not is_loopback(address.host):
+            raise SetupError(
+                f"the broker {address} is on another machine, and the manager's password would go there in plain text:"
+                " give the broker a certificate (panguard manager certs init makes one) and write mqtts://,"
+                " or say --insecure"
+            )
+
+
+def _broker_trust(
+    settings: Settings, directory: TlsDirectory, embedded: CertificateFiles | None
+) -> ssl.SSLContext | None:
+    if settings.broker == EMBEDDED:
+        return None if embedded is None else trusting_only(embedded)
+    if not BrokerAddress.parse(settings.broker).tls:
+        return None
+    return trusting(settings.broker_ca_file, directory.certificate(AUTHORITY))
+
+
+def _own_authority(
+    settings: Settings, directory: TlsDirectory, http: CertificateFiles | None, broker: CertificateFiles | None
+) -> str | None:
+    """Return the own authority's fingerprint if a certificate that guards are shown ends in it."""
+    authority = directory.authority()
+    if authority is None:
+        return None
+    shown = [files.certificate for files in (http, broker) if files is not None]
+    if settings.broker != EMBEDDED and BrokerAddress.parse(settings.broker).tls:
+        shown.append(settings.broker_ca_file or directory.certificate(AUTHORITY))
+    return authority.fingerprint if any(holds(path, authority) for path in shown) else None
