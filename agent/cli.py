@@ -73,7 +73,15 @@ def start(
             help="The enrollment token; give it in the environment or a file, where no list of processes shows it.",
         ),
     ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust, PEM [default: the system's].")] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PANGUARD_CA_FILE",
+            help="Whom to trust, PEM [default: whom the token names, or once named; else the system's].",
+            show_default=False,
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let plain text leave this host.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
 ) -> None:
     """Start the guard; it registers with its manager, and runs until SIGTERM."""
@@ -93,6 +101,7 @@ def start(
             tags=tag or (),
             token=token,
             ca_file=ca_file,
+            insecure=insecure,
         )
         if detach:
             _detach(options, token)

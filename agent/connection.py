@@ -76,6 +76,7 @@ class Connection:
         self._deadline = 0.0
         self._must_register = apply is not None
         self._closed = False
+        self._trouble: str | None = None
 
     @property
     def phase(self) -> Phase:
@@ -85,6 +86,11 @@ class Connection:
         if not isinstance(self._stage, Session):
             return Phase.REGISTERING
         return Phase.CONNECTING if self._stage.online_since is None else Phase.ONLINE
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the guard is not online; None while it is, and before anything went wrong."""
+        return None if self.phase is Phase.ONLINE else self._trouble
 
     @property
     def due(self) -> float:
@@ -175,7 +181,7 @@ class Connection:
 
     def _in_session(self, session: Session, surpass: int | None, now: float) -> None:
         if session.online_since is not None:
-            self._deadline = _NEVER
+            self._deadline, self._trouble = _NEVER, None
         if surpass is not None:
             self._identity.raise_session(above=surpass)
             self._retry(f"the fleet has heard of session {surpass} of this agent", now)
@@ -221,6 +227,7 @@ class Connection:
         self._drop()
         delay = at_least + self._backoff.next()
         self._deadline = now + delay
+        self._trouble = reason
         _log.warning("not_connected", reason=reason, session=session, retry_in=round(delay, 2))
 
     def _drop(self, patience: float = 0.0) -> None:

@@ -10,15 +10,15 @@ from agent.errors import ConfigurationError
 from agent.host import HostFacts, host_facts
 from agent.identity import IdentityFile
 from agent.link.interface import Dial
+from agent.link.tls import trust_for
 from agent.logs import EventLog
 from agent.options import Options
 from agent.registering import Registering
 from agent.settings import GuardSettings
 from schemas.keys import EnrollmentToken
+from schemas.loopback import is_loopback
 
 _log = EventLog("doors")
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def dial_for(options: Options, settings: GuardSettings, clock: Clock, version: Callable[[], int | None]) -> Dial:
@@ -34,16 +34,18 @@ def dial_for(options: Options, settings: GuardSettings, clock: Clock, version: C
         ConfigurationError: the file of certificates cannot be used.
     """
     address = options.manager
+    if not address.tls and not is_loopback(address.host):
+        advice = "anybody on the way can read what is sent, and over http write the policy; use TLS"
+        _log.warning("link_unprotected", manager=str(address), advice=advice)
+    wanted = options.token.ca_fingerprint if options.token is not None else None
+    trust = trust_for(address, options.directory, options.ca_file, wanted)
     if not address.over_http:
         from agent.link.mqtt import MqttDial  # noqa: PLC0415 -- see above
 
-        return MqttDial(address, settings.keep_alive, options.ca_file)
+        return MqttDial(address, settings.keep_alive, trust)
     from agent.link.http import HttpDial  # noqa: PLC0415 -- see above
 
-    if not address.tls and address.host not in _LOOPBACK:
-        advice = "use https: here anybody on the way can read the token and write the policy"
-        _log.warning("link_unprotected", manager=str(address), advice=advice)
-    return HttpDial(address, version, clock, options.ca_file)
+    return HttpDial(address, version, clock, trust)
 
 
 def registrations_for(

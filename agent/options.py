@@ -11,6 +11,7 @@ from agent.errors import ConfigurationError
 from agent.link.address import ManagerAddress
 from schemas.identifiers import Hostname, Label, OrganizationId
 from schemas.keys import EnrollmentToken
+from schemas.loopback import is_loopback
 from schemas.presence import Mode
 
 _MAX_TOKEN = 4096
@@ -42,6 +43,7 @@ class Options:
         tags: Words for it.
         token: What to register with; None once it is registered.
         ca_file: Whom to trust for the certificate at that address.
+        insecure: Whether plain text may leave this host.
     """
 
     manager: ManagerAddress
@@ -54,6 +56,7 @@ class Options:
     tags: tuple[str, ...] = ()
     token: EnrollmentToken | None = field(default=None, repr=False)
     ca_file: Path | None = None
+    insecure: bool = False
 
     @classmethod
     def check(
@@ -69,6 +72,7 @@ class Options:
         tags: Sequence[str] = (),
         token: str | None = None,
         ca_file: Path | None = None,
+        insecure: bool = False,
     ) -> Self:
         """Return the options, every one of them read and found good.
 
@@ -84,8 +88,15 @@ class Options:
                 f"--{name} has a character that names in the fleet cannot have, or is too long:"
                 " use letters, digits, dots, dashes and underscores"
             ) from error
+        address, secret = ManagerAddress.parse(manager), EnrollmentToken.parse(token) if token else None
+        if not (address.tls or insecure or is_loopback(address.host)):
+            raise ConfigurationError(
+                f"{address} is another machine, and what is said to it would go in plain text: write"
+                f" {address.scheme}s:// (on the manager, panguard manager certs init makes certificates),"
+                " or say --insecure"
+            )
         return cls(
-            manager=ManagerAddress.parse(manager),
+            manager=address,
             directory=directory.absolute(),
             mode=mode,
             log=None if log is None else log.absolute(),
@@ -93,8 +104,9 @@ class Options:
             organization=names.organization,
             site=names.site,
             tags=tuple(names.tag),
-            token=EnrollmentToken.parse(token) if token else None,
+            token=secret,
             ca_file=ca_file,
+            insecure=insecure,
         )
 
     def arguments(self) -> list[str]:
@@ -110,6 +122,7 @@ class Options:
             "--ca-file": self.ca_file and self.ca_file.absolute(),
         }
         given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
+        given += ["--insecure"] if self.insecure else []
         return given + [word for tag in self.tags for word in ("--tag", tag)]
 
 

@@ -152,6 +152,7 @@ class Runtime:
             fields = {
                 "state": "stopped" if stopped else str(connection.phase),
                 "manager": str(self._options.manager),
+                "notConnected": None if stopped else connection.trouble,
                 "mode": str(self._options.mode),
                 "watchedLog": None if self._options.log is None else str(self._options.log),
                 **guard.status(),

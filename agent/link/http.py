@@ -5,17 +5,17 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import httpx2
 
 from agent.clock import Clock
+from agent.errors import GuardError
 from agent.host import package_version
 from agent.link.address import ManagerAddress
 from agent.link.agenda import Agenda
 from agent.link.exchange import Answer, Request
 from agent.link.interface import Account, Closed, Event, Post, Will
-from agent.link.tls import tls_context
+from agent.link.tls import Trust
 from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
 from schemas.topics import Topic
 
@@ -36,20 +36,18 @@ class HttpDial:
         address: Where it listens.
         version: Tells the version of the policy in force, None without one.
         clock: The host's clocks.
-        ca_file: Whom to trust for its certificate; None: whom the system trusts.
-
-    Raises:
-        ConfigurationError: `ca_file` cannot be used.
+        trust: Whom to trust for its certificate; None without TLS.
     """
 
     def __init__(
-        self, address: ManagerAddress, version: Callable[[], int | None], clock: Clock, ca_file: Path | None = None
+        self, address: ManagerAddress, version: Callable[[], int | None], clock: Clock, trust: Trust | None = None
     ) -> None:
         self._address = address
         self._version = version
         self._clock = clock
         # Without TLS a context that trusts nobody: it is never asked, and costs no certificates in memory.
-        self._tls = tls_context(ca_file) if address.tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._tls = trust.context if trust else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "HttpLink":
         """Begin a connection; see `agent.link.interface.Dial`. Nobody can say a will over HTTP."""
@@ -65,7 +63,8 @@ class HttpDial:
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=_KEPT_FOR),
             trust_env=False,  # neither a proxy nor a .netrc of whoever started the guard gets the token
         )
-        link = HttpLink(client, Agenda(account.identifiers.get("agentId", ""), self._version), self._clock, post)
+        agenda = Agenda(account.identifiers.get("agentId", ""), self._version)
+        link = HttpLink(client, agenda, self._clock, post, self._trust)
         link.begin()
         return link
 
@@ -73,8 +72,11 @@ class HttpDial:
 class HttpLink:
     """One link; see `agent.link.interface.Link`."""
 
-    def __init__(self, client: httpx2.Client, agenda: Agenda, clock: Clock, post: Post) -> None:
+    def __init__(
+        self, client: httpx2.Client, agenda: Agenda, clock: Clock, post: Post, trust: Trust | None = None
+    ) -> None:
         self._client = client
+        self._trust = trust
         self._agenda = agenda
         self._clock = clock
         self._post = post
@@ -114,10 +116,13 @@ class HttpLink:
     def _work(self) -> None:
         with self._client:
             try:
+                if self._trust is not None:
+                    self._trust.meet()
                 while self._step():
                     pass
-            except (httpx2.HTTPError, OSError) as error:
-                self._tell([Closed(str(error) or type(error).__name__)])
+            except (httpx2.HTTPError, OSError, GuardError) as error:
+                trust = self._trust
+                self._tell([Closed(trust.reason(error) if trust else str(error) or type(error).__name__)])
             finally:
                 self._over = True
 

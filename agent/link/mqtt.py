@@ -7,7 +7,6 @@ reconnects: it ends with its connection, and what must not be lost waits in the 
 import queue
 import socket
 import threading
-from pathlib import Path
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -15,9 +14,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.errors import GuardError
 from agent.link.address import ManagerAddress
 from agent.link.interface import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
-from agent.link.tls import tls_context
+from agent.link.tls import Trust
 from agent.logs import EventLog
 from schemas import topics
 from schemas.errors import TopicError
@@ -36,16 +36,13 @@ class MqttDial:
     Args:
         address: Where it listens.
         keep_alive: Seconds of silence after which either side takes the other for dead, by half more.
-        ca_file: Whom to trust for its certificate; None: whom the system trusts.
-
-    Raises:
-        ConfigurationError: `ca_file` cannot be used.
+        trust: Whom to trust for its certificate; None without TLS.
     """
 
-    def __init__(self, address: ManagerAddress, keep_alive: int, ca_file: Path | None = None) -> None:
+    def __init__(self, address: ManagerAddress, keep_alive: int, trust: Trust | None = None) -> None:
         self._address = address
         self._keep_alive = keep_alive
-        self._tls = tls_context(ca_file) if address.tls else None
+        self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "MqttLink":
         """Begin a connection; see `agent.link.interface.Dial`."""
@@ -58,12 +55,12 @@ class MqttDial:
         )
         client.username_pw_set(account.username, account.password)
         client.max_inflight_messages_set(0)  # no bound: the outbox has its own window
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
+        if self._trust is not None:
+            client.tls_set_context(self._trust.context)
         link = MqttLink(client, account, post)
         if will is not None:
             client.will_set(link.topic(will.row), will.payload, will.row.qos, will.row.retained)
-        link.dial(self._address.host, self._address.port, self._keep_alive)
+        link.dial(self._address, self._keep_alive, self._trust)
         return link
 
 
@@ -88,15 +85,17 @@ class MqttLink:
         """Return the topic of a row under this link's own ids."""
         return row.address(self._identifiers.get(row.placeholder or ""))
 
-    def dial(self, host: str, port: int, keep_alive: int) -> None:
+    def dial(self, address: ManagerAddress, keep_alive: int, trust: Trust | None) -> None:
         """Connect in a thread of its own, for that may take long; what becomes of it is told."""
 
         def connect() -> None:
             try:
-                self._client.connect(host, port, keep_alive)
+                if trust is not None:
+                    trust.meet()
+                self._client.connect(address.host, address.port, keep_alive)
                 self._client.loop_start()  # in a thread of paho's own
-            except (OSError, ValueError) as error:
-                self._tell(Closed(str(error) or type(error).__name__))
+            except (OSError, ValueError, GuardError) as error:
+                self._tell(Closed(trust.reason(error) if trust else str(error) or type(error).__name__))
                 self._let_go()
 
         threading.Thread(target=connect, name="link-dial", daemon=True).start()

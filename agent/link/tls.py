@@ -1,20 +1,128 @@
-"""Whom a guard trusts for the certificate of its manager or broker."""
+"""Whom a guard trusts for the certificate of its manager or broker: a file, a fingerprint, or the system."""
 
 import ssl
 from pathlib import Path
 
-from agent.errors import ConfigurationError
+from agent.errors import ConfigurationError, GuardError
+from agent.files import write_private
+from agent.link.address import ManagerAddress
+from agent.link.sent_chain import sent_chain
+from schemas.certificates import fingerprint, refusal
+
+PINNED = "ca.crt"
+"""The certificate that a guard once knew by its token's fingerprint, within its data directory."""
+
+_PATIENCE = 10.0
 
 
-def tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return how certificates are verified: by the system's certification authorities, or by those in a file.
+class DistrustError(GuardError):
+    """The other side does not show the certificate that the enrollment token names."""
+
+    def __init__(self, address: ManagerAddress) -> None:
+        super().__init__(
+            f"{address} does not show the authority that the enrollment token names: the token is another manager's,"
+            " or somebody stands between; take a new token from this manager"
+        )
+
+
+class Trust:
+    """How certificates are verified, on every connection of one guard.
+
+    Args:
+        address: Where the other side is.
+        context: What verifies; with a `wanted` authority it trusts nobody until that is found.
+        wanted: The fingerprint of the only authority to trust, which the other side is to show itself.
+        keep: Where that is kept, for starts without a token.
+    """
+
+    def __init__(
+        self, address: ManagerAddress, context: ssl.SSLContext, wanted: str | None = None, keep: Path | None = None
+    ) -> None:
+        self.context = context
+        self._address = address
+        self._wanted = wanted
+        self._keep = keep
+
+    def meet(self) -> None:
+        """Find the wanted authority among what the other side sends; once found, do nothing more.
+
+        That it really signed what the other side shows, the handshake of each connection verifies: the fingerprint
+        only tells which certificate is meant.
+
+        Raises:
+            DistrustError: it is not there.
+            StorageError: it cannot be kept.
+            OSError: the other side cannot be reached.
+        """
+        if self._wanted is None:
+            return
+        address = self._address
+        for certificate in sent_chain(address.host, address.port, _PATIENCE):
+            if fingerprint(certificate) == self._wanted:
+                if self._keep is not None:
+                    write_private(self._keep, ssl.DER_cert_to_PEM_cert(certificate).encode(), durable=True)
+                self.context.load_verify_locations(cadata=certificate)
+                self._wanted = None
+                return
+        raise DistrustError(address)
+
+    def reason(self, error: BaseException) -> str:
+        """Return in one sentence why a connection did not come about."""
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(seen, ssl.SSLCertVerificationError):
+                return refusal(str(self._address), seen.verify_code, seen.verify_message)
+            if isinstance(seen, ssl.SSLError) and seen.reason == "WRONG_VERSION_NUMBER":
+                return f"{self._address} does not speak TLS; see that it is the right port, and that TLS is on there"
+            seen = seen.__cause__ or seen.__context__
+        return str(error) or type(error).__name__
+
+
+def trust_for(
+    address: ManagerAddress, directory: Path, ca_file: Path | None = None, wanted: str | None = None
+) -> Trust | None:
+    """Return whom a guard trusts: those in a file, else the authority that its token names, else whom the system does.
+
+    Args:
+        address: Where the other side is.
+        directory: The guard's data directory; what its token named once counts for later starts.
+        ca_file: What the operator gave.
+        wanted: The fingerprint in the token.
+
+    Returns:
+        None for an address without TLS.
 
     Raises:
-        ConfigurationError: the file holds no certificates.
+        ConfigurationError: a file holds no certificates.
     """
+    if not address.tls:
+        return None
+    pinned = directory / PINNED
+    if ca_file is not None:
+        return Trust(address, _trusting(ca_file))
+    if pinned.exists() and (wanted is None or _fingerprint_of(pinned) == wanted):
+        return Trust(address, _trusting(pinned))
+    if wanted is None:
+        return Trust(address, _trusting(None))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return Trust(address, context, wanted, pinned)
+
+
+def _fingerprint_of(path: Path) -> str | None:
+    try:
+        return fingerprint(ssl.PEM_cert_to_DER_cert(path.read_text("ascii")))
+    except (OSError, ValueError):
+        return None  # damaged: the other side shows it again
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"{ca_file} is no file of PEM certificates: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"{ca_file} is no file of PEM certificates ({error}): name one by --ca-file,"
+            " or give the guard an enrollment token of its manager"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -44,5 +44,5 @@ def test_a_guard_trusts_the_authority_that_it_is_given(secured: GuardThread, tmp
 def test_a_broker_of_an_unknown_authority_gets_nothing(secured: GuardThread, manager: ScriptedManager) -> None:
     """Without it the certificate is refused, the guard says why and goes on trying."""
     secured.start()
-    eventually(lambda: "certificate verify failed" in secured.errors(), "a complaint")
+    eventually(lambda: "nobody that is trusted here has signed it" in secured.errors(), "a complaint")
     assert manager.registrations == []

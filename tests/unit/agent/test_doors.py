@@ -25,7 +25,7 @@ def log() -> Iterator[StringIO]:
 
 
 def options(directory: Path, manager: str) -> Options:
-    return Options.check(manager=manager, directory=directory, mode=Mode.LEARNING)
+    return Options.check(manager=manager, directory=directory, mode=Mode.LEARNING, insecure=True)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,14 @@ def options(directory: Path, manager: str) -> Options:
         ("http://127.0.0.1:8443", False),
         ("http://[::1]", False),
         ("https://manager.example", False),
-        ("mqtt://manager.example", False),
+        ("mqtt://manager.example", True),
+        ("mqtts://manager.example", False),
     ],
 )
-def test_http_without_tls_is_worth_a_warning_beyond_loopback(
+def test_plain_text_is_worth_a_warning_beyond_loopback(
     tmp_path: Path, log: StringIO, manager: str, warned: bool
 ) -> None:
-    """There nothing proves who speaks, for a policy over HTTP has no signature."""
+    """Who insists on it is told what it means: over HTTP nothing proves who speaks, for a policy has no signature."""
     dial_for(options(tmp_path, manager), GuardSettings(), Clock(), lambda: None)
     assert ("link_unprotected" in log.getvalue()) is warned
 

@@ -49,24 +49,42 @@ def test_other_addresses_are_refused_with_what_to_write(url: str) -> None:
 def test_names_outside_the_contract_are_refused_by_flag(tmp_path: Path, flag: str, value: object) -> None:
     """No name that could not stand in a registration gets as far as one."""
     with pytest.raises(ConfigurationError, match=rf"^--{flag.removesuffix('s')} "):
-        Options.check(manager="mqtt://h", directory=tmp_path, mode=Mode.LEARNING, **{flag: value})
+        Options.check(manager="mqtts://h", directory=tmp_path, mode=Mode.LEARNING, **{flag: value})
 
 
 def test_a_token_is_read_and_never_shown(tmp_path: Path) -> None:
     """Options hold the token; what they print does not, and neither do the arguments for the background."""
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
-    options = Options.check(manager="mqtt://h", directory=tmp_path, mode=Mode.LEARNING, token=read_token_file(path))
+    options = Options.check(manager="mqtts://h", directory=tmp_path, mode=Mode.LEARNING, token=read_token_file(path))
     assert options.token == TOKEN
     secret = str(TOKEN).split(".")[2]
     assert secret not in repr(options)
     assert secret not in " ".join(options.arguments())
 
 
+@pytest.mark.parametrize("manager", ["http://manager-host:8443", "mqtt://192.0.2.1", "mqtt://[2001:db8::1]:1883"])
+def test_plain_text_leaves_no_host_unless_it_is_asked_for(tmp_path: Path, manager: str) -> None:
+    """The refusal names TLS and the way round it; who insists goes on insisting in the background."""
+    with pytest.raises(ConfigurationError, match=rf"write {manager.partition(':')[0]}s://.*--insecure"):
+        Options.check(manager=manager, directory=tmp_path, mode=Mode.LEARNING)
+    insisting = Options.check(manager=manager, directory=tmp_path, mode=Mode.LEARNING, insecure=True)
+    assert "--insecure" in insisting.arguments()
+
+
+@pytest.mark.parametrize(
+    "manager", ["http://127.0.0.1:8443", "mqtt://localhost", "mqtt://[::1]", "https://manager-host"]
+)
+def test_on_loopback_and_over_tls_nothing_is_asked(tmp_path: Path, manager: str) -> None:
+    """Neither leaves the host readable."""
+    options = Options.check(manager=manager, directory=tmp_path, mode=Mode.LEARNING)
+    assert "--insecure" not in options.arguments()
+
+
 def test_a_damaged_token_is_refused(tmp_path: Path) -> None:
     """The refusal comes at the start, not from the manager."""
     with pytest.raises(TokenError):
-        Options.check(manager="mqtt://h", directory=tmp_path, mode=Mode.LEARNING, token="pg1.x")
+        Options.check(manager="mqtts://h", directory=tmp_path, mode=Mode.LEARNING, token="pg1.x")
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_token_file(tmp_path / "none")
 
