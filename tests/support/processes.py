@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from typing import Any, Self
 
 import httpx2
 
+from manager.tls.directory import AUTHORITY, TlsDirectory
+from manager.tls.served import trusting
 from tests.support.waiting import eventually
 
 PACE = {
@@ -100,14 +103,22 @@ class Panguard:
 class ManagerProcess:
     """A manager on fixed ports, so that it can be killed and started again; a context manager."""
 
-    def __init__(self, home: Path, broker: str = "embedded", environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, broker: str = "embedded", environment: Mapping[str, str] | None = None, *, tls: bool = False
+    ) -> None:
         self.home = home
         self.data = home / "manager"
         self._broker = broker
         self._environment = environment or {}
         self._ports = (free_port(), free_port())
-        self.http = f"http://127.0.0.1:{self._ports[0]}"
-        self.mqtt = f"mqtt://127.0.0.1:{self._ports[1]}" if broker == "embedded" else broker
+        secure = "s" if tls else ""
+        self.http = f"http{secure}://127.0.0.1:{self._ports[0]}"
+        self.mqtt = f"mqtt{secure}://127.0.0.1:{self._ports[1]}" if broker == "embedded" else broker
+        self.trust: ssl.SSLContext | bool = True
+        if tls:
+            own = TlsDirectory(self.data)
+            own.init((), datetime.now(UTC))
+            self.trust = trusting(own.certificate(AUTHORITY))
         self.running: Panguard | None = None
 
     def __enter__(self) -> Self:
@@ -138,11 +149,16 @@ class ManagerProcess:
         assert self.running is not None
         return self.running.terminate()
 
+    def client(self) -> httpx2.Client:
+        """Return the admin's HTTP client."""
+        token = (self.data / "admin.token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx2.Client(base_url=self.http, headers=headers, timeout=10, verify=self.trust)
+
     def get(self, path: str, **query: Any) -> Any:
         """Return the data of an answer of the HTTP API; follows nextCursor."""
-        token = (self.data / "admin.token").read_text().strip()
         records: list[Any] = []
-        with httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=10) as client:
+        with self.client() as client:
             while True:
                 answer = client.get(path, params=query)
                 answer.raise_for_status()
@@ -156,8 +172,7 @@ class ManagerProcess:
 
     def request(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Return the data of an answer to a changing request."""
-        token = (self.data / "admin.token").read_text().strip()
-        with httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=10) as client:
+        with self.client() as client:
             answer = client.request(method, path, params=query, **({} if body is None else {"json": body}))
             answer.raise_for_status()
             return answer.json()["data"]
