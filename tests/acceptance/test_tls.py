@@ -1,5 +1,6 @@
 """The lifecycle over TLS: a real manager with certificates of its own, and guards that have nothing but a token."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -11,9 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.status import read_status
+from manager.broker_setup import prepare
+from manager.tls.authority import SERVER_DAYS
 from manager.tls.directory import TlsDirectory
 from schemas.keys import EnrollmentToken
-from tests.support.processes import GuardProcess, ManagerProcess, Panguard, spooled
+from tests.support.mosquitto import Mosquitto
+from tests.support.processes import GuardProcess, ManagerProcess, Panguard, free_port, spooled
 from tests.support.waiting import eventually
 
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0"}
@@ -160,6 +164,22 @@ def _file(url: str) -> str:
 
 def _shown(url: str) -> str:
     return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5).strip()
+
+
+@pytest.mark.mosquitto
+def test_the_same_through_a_mosquitto_of_ones_own(tmp_path: Path) -> None:
+    """Its certificate is of the manager's authority too: neither the manager nor a guard needs a word about it."""
+    port = free_port()
+    manager = ManagerProcess(tmp_path, f"mqtts://127.0.0.1:{port}", QUICK, tls=True)
+    user = "root" if os.geteuid() == 0 else None  # it would become `mosquitto`, who may not enter this directory
+    prepare(manager.data, tmp_path / "broker", host="127.0.0.1", port=port, websocket_port=free_port(), user=user)
+    with Mosquitto(configuration=tmp_path / "broker" / "broker.conf", port=port), manager:
+        guard = GuardProcess(manager, "behind-mosquitto", QUICK)
+        agent_id = guard.start()
+        guard.attacked_by("203.0.113.36")
+        eventually(lambda: manager.get("/api/threats", agentId=agent_id), what="the threat stored")
+        assert _days_left(manager)["mqtt"] == SERVER_DAYS - 1  # what the manager was shown, a moment old
+        assert guard.stop() == 0
 
 
 def test_a_manager_that_gets_certificates_tells_so_in_its_first_token(tmp_path: Path) -> None:
