@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from manager.provisioning.logins import Login
-from manager.provisioning.roles import AccessRole, Acl
+from manager.provisioning.roles import AccessRole, Acl, priority
 
 Command = dict[str, Any]
 
@@ -42,7 +42,7 @@ def create_client(login: Login) -> Command:
         "username": login.username,
         "password": login.password,
         "textdescription": login.mark,
-        "roles": [{"rolename": name} for name in login.roles],
+        "roles": role_list(login),
     }
 
 
@@ -72,6 +72,11 @@ def is_failure(response: Mapping[str, Any]) -> bool:
     error = str(response.get("error", "")).lower()
     harmless = _HARMLESS.get(str(response.get("command", ""))[:6])
     return bool(error) and (harmless is None or harmless not in error)
+
+
+def role_list(login: Login) -> list[dict[str, Any]]:
+    """Return a login's roles as the plugin has them."""
+    return [{"rolename": name, "priority": priority(name)} for name in login.roles]
 
 
 def acl_list(role: AccessRole) -> list[dict[str, Any]]:

@@ -28,11 +28,11 @@ class Login:
 
     @property
     def mark(self) -> str:
-        """Tells whether the broker has this login and no other: it stands in the client's description.
+        """Tells whether the broker has this login, roles and all, and no other: it stands in the client's description.
 
         It is made of 64 bits of a hash of a password of 256 random bits, and gives nothing of it away.
         """
-        digest = hashlib.sha256(f"provisioned\0{self.username}\0{self.password}".encode()).hexdigest()
+        digest = hashlib.sha256("\0".join((self.username, self.password, *self.roles)).encode()).hexdigest()
         return f"{_OURS} {digest[:_MARK_LENGTH]}"
 
 

@@ -139,7 +139,7 @@ def _client(login: Login) -> dict[str, Any]:
     return {
         "username": login.username,
         "textdescription": login.mark,
-        "roles": [{"rolename": name} for name in login.roles],
+        "roles": commands.role_list(login),
         "password": _hashed(login.password, salt),
         "salt": base64.b64encode(salt).decode(),
         "iterations": _ITERATIONS,

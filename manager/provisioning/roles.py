@@ -23,8 +23,8 @@ AGENT = "panguard-agent"
 
 _OWN = "panguard-agent-"
 _ORGANIZATION = "panguard-organization-"
-_BEFORE = 10
-"""The priority of what is denied: it is asked before what is allowed."""
+_BEFORE, _AFTER = 10, -1
+"""The priorities of what is denied: asked before what is allowed, or after all of it."""
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
 
@@ -79,10 +79,18 @@ def organization_role(organization_id: str) -> AccessRole:
 
 
 def shared_roles() -> Iterator[AccessRole]:
-    """Yield the roles that there is one of: of agents, of the manager, of observers."""
-    yield AccessRole(AGENT, frozenset(_of_all_agents()))
-    yield AccessRole(MANAGER, frozenset(_of_the_manager()))
-    yield AccessRole(OBSERVER, frozenset(_of_observers()))
+    """Yield the roles that there is one of: of agents, of the manager, of observers; each ends with denying all else.
+
+    What no entry names the plugin leaves to the static ACL file, and that grants every subscription.
+    """
+    yield AccessRole(AGENT, frozenset((*_of_all_agents(), *_all_else())))
+    yield AccessRole(MANAGER, frozenset((*_of_the_manager(), *_all_else())))
+    yield AccessRole(OBSERVER, frozenset((*_of_observers(), *_all_else())))
+
+
+def priority(name: str) -> int:
+    """Return a role's place among those of a client: the highest is asked first, so that what is shared denies last."""
+    return 1 if name.startswith((_OWN, _ORGANIZATION)) else 0
 
 
 def _rows(kind: str) -> Iterator[Topic]:
@@ -118,6 +126,13 @@ def _of_observers() -> Iterator[Acl]:
     for kind in kinds:
         yield Acl(kind, f"{PREFIX}#")
         yield Acl(kind, f"{PREFIX}registration/#", allow=False, priority=_BEFORE)
+
+
+def _all_else() -> Iterator[Acl]:
+    kinds: tuple[AclType, ...] = ("publishClientSend", "publishClientReceive", "subscribePattern")
+    for kind in kinds:
+        for topic_filter in ("#", "$SYS/#", "$CONTROL/#"):
+            yield Acl(kind, topic_filter, allow=False, priority=_AFTER)
 
 
 def static_acl_file() -> str:

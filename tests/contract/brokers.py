@@ -1,0 +1,110 @@
+"""The brokers under test, with a small fleet that each of them knows as the product would tell it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+from manager.broker.embedded import EmbeddedBroker
+from manager.data_directory import DataDirectory
+from manager.engine.commands import RemoveAgent
+from manager.engine.credentials import digest
+from manager.provisioning.commands import delete_client
+from manager.provisioning.roles import CONTROL
+from tests.support.engine import Bench
+from tests.support.production_mosquitto import ProductionMosquitto
+from tests.support.simulated import SimulatedAgent
+
+HARDENED, MOSQUITTO = "hardened amqtt", "mosquitto"
+MANAGER_PASSWORD = "the managers own"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How somebody connects."""
+
+    username: str
+    password: str
+
+
+@dataclass
+class Fleet:
+    """A broker, and who is who at it.
+
+    `own` and `mate` are agents of one organization, `foreign` is another's; `removed` was an agent.
+    """
+
+    kind: str
+    port: int
+    logins: dict[str, Login]
+    agent_ids: dict[str, str]
+
+
+ORGANIZATIONS = {"own": "acme", "mate": "acme", "foreign": "other", "removed": "acme"}
+
+
+@contextmanager
+def fleet_at(kind: str, directory: Path) -> Iterator[Fleet]:
+    """Start a broker that knows the fleet; one of the agents has been removed since."""
+    data = directory / "manager"
+    data.mkdir()
+    (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
+    bench = Bench(data)
+    token = bench.token()
+    agents = {name: bench.enroll(name, token, organization_id=org) for name, org in ORGANIZATIONS.items()}
+    try:
+        if kind == HARDENED:
+            with _hardened(bench, agents["removed"]) as (port, observer):
+                yield _fleet(kind, port, agents, observer, MANAGER_PASSWORD)
+        else:
+            with ProductionMosquitto(data, directory / "broker") as broker:
+                _remove_at(broker, agents["removed"])
+                observer = Login(*broker.credential("observer"))
+                yield _fleet(kind, broker.port, agents, observer, broker.credential("manager")[1])
+    finally:
+        bench.database.close()
+
+
+def _fleet(kind: str, port: int, agents: dict[str, SimulatedAgent], observer: Login, manager: str) -> Fleet:
+    logins = {name: Login(agent.agent_id, agent.keys.mqtt_password) for name, agent in agents.items()}
+    logins |= {
+        "registering": Login("registration", "registration"),
+        "observer": observer,
+        "manager": Login("manager", manager),
+    }
+    return Fleet(kind, port, logins, {name: agent.agent_id for name, agent in agents.items()})
+
+
+@contextmanager
+def _hardened(bench: Bench, removed: SimulatedAgent) -> Iterator[tuple[int, Login]]:
+    with DataDirectory(bench.directory) as data:
+        observer = Login(*data.observer_credential())
+    users = {
+        "manager": {"sha256": digest(MANAGER_PASSWORD).hex(), "role": "manager"},
+        "registration": {"sha256": digest("registration").hex(), "role": "registration"},
+        observer.username: {"sha256": digest(observer.password).hex(), "role": "observer"},
+    }
+    access = {"store": str(bench.directory / "panguard.db"), "users": users}
+    broker = EmbeddedBroker({"host": "127.0.0.1", "port": 0, "access": access}, module="manager.broker_runtime")
+    port = broker.start()
+    try:
+        bench.ask(RemoveAgent(removed.agent_id, "test"))
+        broker.disconnect(removed.agent_id)
+        yield port, observer
+    finally:
+        broker.stop()
+
+
+def _remove_at(broker: ProductionMosquitto, removed: SimulatedAgent) -> None:
+    """Say what the manager says of a removed agent, and wait until the broker has it."""
+    client = Client(CallbackAPIVersion.VERSION2, "remover")
+    client.username_pw_set(*broker.credential("manager"))
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    client.publish(CONTROL, json.dumps({"commands": [delete_client(removed.agent_id)]}), 1).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
