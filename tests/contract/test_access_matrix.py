@@ -107,11 +107,9 @@ class Experiment:
             return
         self.seen.connected.add(who)
         self._clients[who] = client
-        for pattern in (*MATRIX, *OUTSIDE):
-            if client.subscribe(self._filter(who, pattern)) < 128:
-                self.seen.granted.add((pattern, who))
-        for wildcard in WILDCARDS:
-            client.subscribe(wildcard)
+        patterns = (*MATRIX, *OUTSIDE)
+        codes = client.subscribe_to_all([*(self._filter(who, pattern) for pattern in patterns), *WILDCARDS])
+        self.seen.granted |= {(pattern, who) for pattern, code in zip(patterns, codes, strict=False) if code < 128}
 
     def _speak(self) -> None:
         for pattern in (*MATRIX, *OUTSIDE):
@@ -130,7 +128,7 @@ class Experiment:
         if client is None:
             return
         sent = client.paho.publish(self.topic(pattern), payload, 1, retain)
-        eventually(lambda: sent.is_published() or not client.paho.is_connected(), what="an answer")
+        eventually(lambda: sent.is_published() or not client.paho.is_connected(), what="an answer", pause=0.002)
         if not client.paho.is_connected():  # Mosquitto ends whoever publishes where it has no business
             assert who not in MATRIX.get(pattern, (set(), set()))[0], (who, pattern)
             client.close()

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _pause = threading.Event()
 
 
-def eventually(look: Callable[[], T], within: float = 20.0, what: str = "") -> T:
+def eventually(look: Callable[[], T], within: float = 20.0, what: str = "", pause: float = 0.05) -> T:
     """Return the first true value of `look`; fail if there is none within so many seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -19,4 +19,4 @@ def eventually(look: Callable[[], T], within: float = 20.0, what: str = "") -> T
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what or look.__name__} (last: {value!r})")
-        _pause.wait(0.05)
+        _pause.wait(pause)

@@ -73,10 +73,10 @@ class PahoClient:
         self.paho.subscribe(topic_filter, qos)
         return self._await_answer()[0]
 
-    def subscribe_to_all(self, filters: list[str]) -> None:
-        """Subscribe to many filters in one packet."""
+    def subscribe_to_all(self, filters: list[str]) -> list[int]:
+        """Subscribe to many filters in one packet and return the broker's codes."""
         self.paho.subscribe([(topic_filter, 1) for topic_filter in filters])
-        self._await_answer()
+        return self._await_answer()
 
     def unsubscribe(self, topic_filter: str) -> None:
         self.paho.unsubscribe(topic_filter)
