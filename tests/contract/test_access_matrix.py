@@ -128,9 +128,11 @@ class Experiment:
         if client is None:
             return
         sent = client.paho.publish(self.topic(pattern), payload, 1, retain)
-        eventually(lambda: sent.is_published() or not client.paho.is_connected(), what="an answer", pause=0.002)
-        if not client.paho.is_connected():  # Mosquitto ends whoever publishes where it has no business
-            assert who not in MATRIX.get(pattern, (set(), set()))[0], (who, pattern)
+        commands = who == "manager" and pattern.startswith("$CONTROL")
+        if self.fleet.kind == HARDENED or commands or who in MATRIX.get(pattern, (set(), set()))[0]:
+            eventually(sent.is_published, what="an answer", pause=0.002)
+        else:  # Mosquitto ends whoever publishes where it has no business
+            eventually(lambda: not client.paho.is_connected(), what="the end", pause=0.002)
             client.close()
             self._kept.setdefault(who, []).extend(client.arrived.queue)
             self._connect(who)
