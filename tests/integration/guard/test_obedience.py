@@ -124,7 +124,7 @@ def test_a_guard_that_missed_changes_is_right_from_the_snapshot(
     change = BlocklistChange(organization_id="default", from_sequence=90, sequence=91, removed=[entries[0]])
     manager.say(topics.BLOCKLIST_CHANGES, "default", change)
     eventually(lambda: protecting.status()["blocklistSequence"] == 91, "the newest sequence")
-    assert _in_force(protecting) == ["198.51.100.1", "198.51.100.2"]
+    eventually(lambda: _in_force(protecting) == ["198.51.100.1", "198.51.100.2"], "what the change left")
 
 
 def test_the_allowlist_beats_the_organization(protecting: GuardThread, manager: ScriptedManager) -> None:
