@@ -39,6 +39,7 @@ from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command
 from manager.engine.legacy_commands import RegisterAgent, Registered
 from manager.provisioning.doorkeeper import NoDoorkeeper
+from manager.runtime import spare_the_collector
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -191,6 +192,7 @@ class HttpCore:
         return [(answer.record["agentId"], answer.token) for answer in answers]
 
     def _work(self) -> None:
+        spare_the_collector()
         while not self._ended:
             if not self._engine.has_work:
                 self._woken.wait(0.25)

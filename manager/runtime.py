@@ -140,7 +140,7 @@ class Manager:
         self.http.start()
         self._stack.callback(self.http.stop)
         self.engine.opened_http(clock.read())
-        _spare_the_collector()
+        spare_the_collector()
         announced = False
         while not self._stopping:
             self._mind_the_broker()
@@ -352,7 +352,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
     )
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Let the garbage collector pass over the fleet, which lives as long as the process, and come less often."""
     gc.collect()
     gc.freeze()

@@ -9,11 +9,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
+from manager.api.answers import RequestIds
 from manager.api.boundary import Boundary
 from manager.api.described import REFUSAL
 from manager.api.errors import add_error_map
+from manager.api.fast_lane import FastLane
 from manager.api.gate import Gate
-from manager.api.hot_routes import EventsRoute, HeartbeatRoute
+from manager.api.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
 from manager.api.routes import (
     agent_policy,
     agents,
@@ -99,11 +101,16 @@ def create_app(services: Services) -> ASGIApp:
     for module in _ROUTERS:
         app.include_router(module.router)
     add_error_map(app)
+    hot: dict[str, HotRoute] = {"heartbeat": HeartbeatRoute(), "events": EventsRoute(services.clock)}
+    gate, ids = Gate(services.credentials, services.peers, services.rate_limit), RequestIds()
     return Boundary(
         app,
-        hot={"heartbeat": HeartbeatRoute(services.door), "events": EventsRoute(services.door, services.clock)},
-        gate=Gate(services.credentials, services.peers, services.rate_limit),
+        hot=hot,
+        door=services.door,
+        gate=gate,
         cors=services.cors,
         traffic=services.traffic,
+        ids=ids,
         body_limit=BODY_LIMIT,
+        fast_lane=FastLane(hot, gate, services.door, services.traffic, ids),
     )

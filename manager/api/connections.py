@@ -6,13 +6,11 @@ connection has a time for its next head, a time for each body, and a time to tak
 
 import asyncio
 import time
-from functools import partial
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-WHOLE_ANSWER = "panguard.whole_answer"
-"""The extension by which an application writes an answer in one piece: takes its bytes, returns whether it did."""
+from manager.api.fast_lane import Exchange, FastLane, Wire
 
 HEAD_LIMIT = 64 * 1024
 """Bytes that a request's line and headers may have."""
@@ -45,21 +43,68 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._lane: FastLane | None = getattr(self.app, "fast_lane", None)
+        self._wire = Wire(None, secure=False, write=self._write, standing=self._standing)
         self._in_head = True
         self._head = 0
         self._since = time.monotonic()
         self._closing_since: float | None = None
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._wire = Wire(self.client, self.scheme == "https", self._write, self._standing)
+
     def on_message_begin(self) -> None:
         """A request begins."""
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._in_head, self._head, self._since = True, 0, time.monotonic()
 
     def on_headers_complete(self) -> None:
-        """A head is whole; the application, which runs later, may write its whole answer at once."""
-        super().on_headers_complete()
-        cast("dict[str, Any]", self.scope)["extensions"] = {WHOLE_ANSWER: partial(self._write_whole, self.cycle)}
+        """A head is whole: a plain request takes the fast lane, any other the application."""
         self._in_head, self._since = False, time.monotonic()
+        exchange = self._plain()
+        if exchange is not None:
+            self.cycle = cast("RequestResponseCycle", exchange)
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def _plain(self) -> Exchange | None:
+        """Return the exchange of a request that may take the fast lane; None where it may not.
+
+        It may not behind another one that is under way, nor while the client does not read its answers.
+        """
+        parser, before = self.parser, cast("RequestResponseCycle | None", self.cycle)
+        if self._lane is None or self.flow.write_paused or (before is not None and not before.response_complete):
+            return None
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1":
+            return None
+        if not parser.should_keep_alive() or parser.should_upgrade():
+            return None
+        return self._lane.exchange(self.url, self.headers, self._wire)
+
+    def on_message_complete(self) -> None:
+        """A request is whole."""
+        super().on_message_complete()
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange) and self._lane is not None and not cycle.done():
+            self._lane.serve(cycle)
+
+    def _standing(self) -> list[tuple[bytes, bytes]]:
+        return self.server_state.default_headers
+
+    def _write(self, answer: bytes, last: bool) -> None:
+        """Send an answer of the fast lane; after the last one the connection ends."""
+        if self.transport.is_closing():
+            return
+        self.transport.write(answer)
+        if last:
+            self.transport.close()
+        self.on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; what came in vain is counted while a head goes on."""
@@ -68,20 +113,6 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
             if self._head > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse(431)
-
-    def _write_whole(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
-        """Write an answer from its status line to its end, as the server's own steps would; False if they must do it.
-
-        They look at each header with two regular expressions: for a small answer that is most of its cost.
-        """
-        if cycle.response_started or cycle.disconnected or not cycle.keep_alive or self.flow.write_paused:
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        cycle.message_event.set()
-        self.transport.write(answer)
-        cycle.on_response()
-        return True
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the words are the framework's
         """Answer what is no HTTP, in the shape of all answers."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from manager.api.ports import Answer
 from manager.engine.inbox import Command
 from manager.engine.origin import current_origin
 from manager.errors import StoreUnavailable
@@ -19,8 +20,6 @@ ANSWER_WITHIN = 5.0
 """Seconds that a request waits for its commit."""
 
 _LOOK_EVERY = 0.25
-
-Answer = asyncio.Future[Any]
 
 
 class EngineDoor:
@@ -59,6 +58,16 @@ class EngineDoor:
             ManagerError: what the engine refused it with.
             StoreUnavailable: there was no answer in time, or too many wait for one.
         """
+        answer = asyncio.get_running_loop().create_future()
+        self.ask(request, answer)
+        return await answer
+
+    def ask(self, request: Any, answer: Answer) -> None:
+        """Have the engine carry out a command, and tell its answer to `answer`, once it is committed.
+
+        Raises:
+            StoreUnavailable: too many wait for an answer.
+        """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
@@ -66,7 +75,6 @@ class EngineDoor:
             self._look()
             if len(self._waiting) >= self._most_waiting:
                 raise StoreUnavailable("too many requests wait for the engine")
-        answer: Answer = loop.create_future()
         self._waiting.append((loop.time() + self._answer_within, answer))
         self._submit(Command(request, partial(self._reply, answer), current_origin.get()))
         if not self._wake_due:
@@ -75,7 +83,6 @@ class EngineDoor:
         if not self._looking:
             self._looking = True
             loop.call_later(min(self._answer_within, _LOOK_EVERY), self._look)
-        return await answer
 
     def _wake_engine(self) -> None:
         self._wake_due = False

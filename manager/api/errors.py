@@ -96,6 +96,15 @@ def internal_error(request_id: str) -> Response:
     return fail(500, f"the manager failed on this request; its log names the reason under {request_id}")
 
 
+def refusal(error: Exception, *, method: str, path: str, request_id: str) -> Response:
+    """Return the answer to any error; what should not have happened is logged under the request's id."""
+    response = answer_to(error)
+    if response is None:
+        log.error("request_failed", exc_info=error, method=method, path=path, request_id=request_id)
+        response = internal_error(request_id)
+    return response
+
+
 async def on_own_error(request: Request, error: Exception) -> Response:
     """Answer what the manager raised."""
     answer = answer_to(error)

@@ -30,8 +30,8 @@ class Gate:
         self._peers = peers
         self._limit = RateLimit(limit) if limit else None
 
-    def admit(self, scope: Scope, headers: Headers) -> Caller | None:
-        """Return who asks, None if that is not known.
+    def admit(self, path: str, client: tuple[str, int] | None, headers: Headers) -> Caller | None:
+        """Return who asks, None if that is not known; `client` is the peer's address and port.
 
         Raises:
             TooManyRequests: this agent, or this address, has asked too often.
@@ -43,10 +43,10 @@ class Gate:
             return caller
         if caller is not None and caller.agent_id is not None:
             identity = caller.agent_id
-        elif self._is_free(scope, headers, token):
+        elif self._is_free(path, client, headers, token):
             return caller
         else:
-            identity = self._peers.identity(self._peers.address(scope["client"], headers))
+            identity = self._peers.identity(self._peers.address(client, headers))
         wait = limit.wait(identity, time.monotonic())
         if wait:
             raise TooManyRequests(limit.limit, max(1, math.ceil(wait)))
@@ -57,13 +57,12 @@ class Gate:
         actor = caller.name if caller is not None else "anonymous"
         return Origin(actor, self._peers.address(scope["client"], headers) or None, request_id.decode())
 
-    def _is_free(self, scope: Scope, headers: Headers, token: str | None) -> bool:
+    def _is_free(self, path: str, client: tuple[str, int] | None, headers: Headers, token: str | None) -> bool:
         """Return whether a request without an identity of its own is free: health, and registrations let in by more."""
-        path = scope["path"]
         if path != _REGISTER:
             return path in _UNLIMITED
         if token is None:
-            return self._peers.is_trusted(self._peers.address(scope["client"], headers))
+            return self._peers.is_trusted(self._peers.address(client, headers))
         return self._credentials.enrollment(token) is not None
 
 

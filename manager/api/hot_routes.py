@@ -1,11 +1,13 @@
-"""The two routes that agents ask all day, heartbeat and events: plain callables in front of the framework.
+"""The two routes that agents ask all day, heartbeat and events: plain objects in front of the framework.
 
 They are described for OpenAPI in `manager.api.routes.reporting`; what a framework's layers cost is in docs/http.md.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
-from pydantic_core import to_json
+import orjson
 
 from manager.api.auth import own_or_admin
 from manager.api.credentials import Caller
@@ -13,7 +15,6 @@ from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
 from manager.api.legacy_policy import legacy_superset
 from manager.api.peers import Headers
-from manager.api.ports import Door
 from manager.domain.legacy_reports import PreparedReport, prepare
 from manager.engine.desk import Submission
 from manager.engine.legacy_commands import HeartbeatTaken, TakeHeartbeat, TakeReports
@@ -26,55 +27,68 @@ from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
 _JSON = JSON_TYPE.encode()
 
 
-class HeartbeatRoute:
-    """`POST /api/agents/{agent_id}/heartbeat`.
+class Question(NamedTuple):
+    """What a request comes to: a command for the engine, and how its answer reads: status and body."""
 
-    Args:
-        door: the way to the engine.
-    """
+    command: Any
+    answer: Callable[[Any], tuple[int, bytes]]
+
+
+class HotRoute(Protocol):
+    """A route that is served without the framework, because it is asked most."""
+
+    template: str
+
+    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
+        """Return what a request comes to, or raise what the error map knows."""
+        ...
+
+
+class HeartbeatRoute:
+    """`POST /api/agents/{agent_id}/heartbeat`."""
 
     template = "/api/agents/{agent_id}/heartbeat"
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-
-    async def __call__(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> tuple[int, bytes]:
-        """Answer a heartbeat once the engine has heard it."""
+    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
+        """Read a heartbeat; it is answered once the engine has heard it."""
         own_or_admin(caller, agent_id)
         _is_json(headers, body)
         heartbeat = decode(LegacyHeartbeat, body or b"{}", MESSAGE_LIMIT)
-        taken: HeartbeatTaken = await self._door.submit(TakeHeartbeat(_checked(agent_id), heartbeat))
-        pending = [legacy_superset(policy) for policy in taken.pending]
-        return 200, b'{"ok":true,"data":%b}' % to_json({**taken.record, "pendingPolicies": pending})
+        return Question(TakeHeartbeat(_checked(agent_id), heartbeat), _heard)
 
 
 class EventsRoute:
     """`POST /api/agents/{agent_id}/events`.
 
     Args:
-        door: the way to the engine.
         clock: seconds since 1970.
     """
 
     template = "/api/agents/{agent_id}/events"
 
-    def __init__(self, door: Door, clock: Callable[[], float]) -> None:
-        self._door = door
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    async def __call__(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> tuple[int, bytes]:
-        """Answer a report of threats once all of them are committed."""
+    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
+        """Read a report of threats; it is answered once all of them are committed."""
         own_or_admin(caller, agent_id)
         _is_json(headers, body)
         events = decode(LegacyEvents, body, BODY_LIMIT)
         prepared = prepare(_checked(agent_id), events, self._clock())
         sent_at = None if events.sent_at is None else events.sent_at.timestamp()
-        submission: Submission = await self._door.submit(TakeReports(agent_id, tuple(prepared), sent_at))
-        if submission.refused is not None:
-            place = f"{_list_name(events)}.{submission.refused}: " if _list_name(events) else ""
-            raise Conflict(f"{place}another report of this agent has this id; nothing is stored")
-        status = 200 if events.threats is not None else 201
-        return status, _accepted(submission, prepared)
+        return Question(TakeReports(agent_id, tuple(prepared), sent_at), partial(_stored, events, prepared))
+
+
+def _heard(taken: HeartbeatTaken) -> tuple[int, bytes]:
+    pending = [legacy_superset(policy) for policy in taken.pending]
+    return 200, b'{"ok":true,"data":%b}' % orjson.dumps({**taken.record, "pendingPolicies": pending})
+
+
+def _stored(events: LegacyEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
+    if submission.refused is not None:
+        place = f"{_list_name(events)}.{submission.refused}: " if _list_name(events) else ""
+        raise Conflict(f"{place}another report of this agent has this id; nothing is stored")
+    return 200 if events.threats is not None else 201, _accepted(submission, prepared)
 
 
 def _accepted(submission: Submission, prepared: list[PreparedReport]) -> bytes:
@@ -82,9 +96,9 @@ def _accepted(submission: Submission, prepared: list[PreparedReport]) -> bytes:
     threats = b""
     if prepared:
         agent = submission.arrivals[0].agent
-        source = to_json({"sourceAgentId": agent.agent_id, "sourceHostname": agent.hostname})[:-1]
+        source = orjson.dumps({"sourceAgentId": agent.agent_id, "sourceHostname": agent.hostname})[:-1]
         threats = b",".join(b"%b,%b" % (source, report.document[1:].encode()) for report in prepared)
-    ids = to_json([report.report.id for report in prepared])
+    ids = orjson.dumps([report.report.id for report in prepared])
     number = len(prepared)
     answer = b'{"ok":true,"data":{"received":%d,"accepted":%d,"eventIds":%b,"threats":[%b]}}'
     return answer % (number, number, ids, threats)

@@ -11,6 +11,22 @@ Page = tuple[list[Record], str | None]
 """The records of a page, and the cursor of the next one; None at the end."""
 
 
+class Answer(Protocol):
+    """Where the engine's word goes: what a future is, and what stands for one without a task to wait for it."""
+
+    def done(self) -> bool:
+        """Return whether nobody waits any more."""
+        ...
+
+    def set_result(self, value: Any, /) -> None:
+        """Take what the engine answered."""
+        ...
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Take what the engine refused it with."""
+        ...
+
+
 class Door(Protocol):
     """The only way by which a request changes anything."""
 
@@ -19,6 +35,14 @@ class Door(Protocol):
 
         Raises:
             ManagerError: what the engine refused it with, or StoreUnavailable if it cannot commit just now.
+        """
+        ...
+
+    def ask(self, request: Any, answer: Answer) -> None:
+        """Do the same without waiting: `answer` is told, in the thread of the server's loop.
+
+        Raises:
+            StoreUnavailable: too many wait for an answer.
         """
         ...
 

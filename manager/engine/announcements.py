@@ -1,6 +1,6 @@
 """The `threats_reported` events, gathered: one a second under load, at once when it is quiet."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,27 +19,13 @@ class Announcements:
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._last = -1e9
-        self._newest: list[dict[str, Any]] = []
+        self._newest: deque[tuple[ThreatRow, tuple[str | None, str | None]]] = deque(maxlen=_NEWEST)
         self._severities: Counter[str] = Counter()
 
     def stored(self, rows: Sequence[ThreatRow], names: dict[int, tuple[str, str]]) -> None:
         """Take note of stored threats; `names` has agent id and hostname by agent number."""
-        for row in rows:
-            self._severities[row.severity] += 1
-        for row in rows[-_NEWEST:]:
-            agent_id, hostname = names.get(row.agent_number, (None, None))
-            self._newest.append(
-                {
-                    "id": row.threat_id,
-                    "agentId": agent_id,
-                    "hostname": hostname,
-                    "type": row.type,
-                    "severity": row.severity,
-                    "sourceIp": row.source_ip,
-                    "eventTime": iso(row.event_time),
-                }
-            )
-        del self._newest[:-_NEWEST]
+        self._severities.update([row.severity for row in rows])
+        self._newest.extend((row, names.get(row.agent_number, (None, None))) for row in rows[-_NEWEST:])
 
     def due(self, now: Instant) -> FleetEvent | None:
         """Return the event that sums up what was stored, if its time has come."""
@@ -49,8 +35,21 @@ class Announcements:
         data: dict[str, Any] = {
             "count": self._severities.total(),
             "bySeverity": dict(self._severities),
-            "threats": self._newest,
+            "threats": [_named(row, *name) for row, name in self._newest],
         }
         event = FleetEvent(event="threats_reported", at=utc(now.wall), data=data)
-        self._severities, self._newest = Counter(), []
+        self._severities.clear()
+        self._newest.clear()
         return event
+
+
+def _named(row: ThreatRow, agent_id: str | None, hostname: str | None) -> dict[str, Any]:
+    return {
+        "id": row.threat_id,
+        "agentId": agent_id,
+        "hostname": hostname,
+        "type": row.type,
+        "severity": row.severity,
+        "sourceIp": row.source_ip,
+        "eventTime": iso(row.event_time),
+    }
