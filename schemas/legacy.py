@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, JsonValue, StringConstraints
+from pydantic import AliasChoices, BeforeValidator, Field, JsonValue, PlainValidator, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
@@ -65,12 +66,17 @@ class LegacyHeartbeat(WireModel):
     outbox_dropped: Count | None = None
 
 
-def _severity(value: object) -> object:
+_SEVERITIES = {severity.value: severity for severity in Severity}
+_SEVERITIES |= dict.fromkeys(("info", "informational", "none"), Severity.LOW)
+_NO_SEVERITY = "Input should be 'low', 'medium', 'high' or 'critical'"
+
+
+def _severity(value: object) -> Severity:
     """Read the severities of earlier clients: in any case, and with one below low."""
-    if not isinstance(value, str):
-        return value
-    word = value.lower()
-    return "low" if word in {"info", "informational", "none"} else word
+    found = _SEVERITIES.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise PydanticCustomError("enum", _NO_SEVERITY)
+    return found
 
 
 def _moment(value: object) -> object:
@@ -99,7 +105,7 @@ def evidence_of(given: object) -> object:
     return evidence
 
 
-LegacySeverity = Annotated[Severity, Field(strict=False), BeforeValidator(_severity)]
+LegacySeverity = Annotated[Severity, PlainValidator(_severity, json_schema_input_type=Severity)]
 LegacyTime = Annotated[Timestamp, Field(strict=False), BeforeValidator(_moment)]
 GivenId = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from manager.errors import Invalid
 from schemas.codes import content_digest
