@@ -11,18 +11,21 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-_SERVICES = {"mosquitto": ("mosquitto", "mosquitto_sub")}
-"""The programs that a marked test needs."""
+_SERVICES = {
+    "mosquitto": (("mosquitto", "mosquitto_sub"), "mosquitto mosquitto-clients"),
+    "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),
+}
+"""The programs that a marked test needs, and the packages that have them."""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose service is not installed, with the reason; in CI that is a failure."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    for marker, programs in _SERVICES.items():
+    for marker, (programs, packages) in _SERVICES.items():
         missing = [name for name in programs if shutil.which(name, path=path) is None]
         if item.get_closest_marker(marker) is None or not missing:
             continue
-        reason = f"{', '.join(missing)} not installed: apt-get install mosquitto mosquitto-clients"
+        reason = f"{', '.join(missing)} not installed: apt-get install {packages}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)

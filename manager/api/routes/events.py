@@ -34,10 +34,14 @@ async def stream(
     services: WithServices,
     ticket: Annotated[str | None, Query(max_length=64, description="in place of a token, for browsers")] = None,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
+    resume_after: Annotated[
+        str | None, Query(alias="lastEventId", max_length=64, description="in place of the header, for browsers")
+    ] = None,
 ) -> Response:
     """Events under their own names: `connected` first, then `agent_online`, `threats_reported` and all others.
 
-    A reader that comes back with `Last-Event-ID` gets what it missed, as far as the newest events are kept.
+    A reader that comes back with `Last-Event-ID` gets what it missed, as far as newer events are kept. A page needs
+    a new ticket to come back, and so a new EventSource, which has no such header: it names the event in the query.
     """
     caller: Caller | None = request.scope.get("caller")
     if ticket is not None and caller is None:
@@ -49,4 +53,4 @@ async def stream(
         raise Forbidden
     if services.stream.full:
         return fail(503, "too many watch already; try again in a few seconds", {"Retry-After": "5"})
-    return StreamResponse(services.stream, last_event_id)
+    return StreamResponse(services.stream, last_event_id or resume_after)

@@ -1,0 +1,92 @@
+"""A real headless Chromium, driven through its driver by the WebDriver protocol; it reaches this host only."""
+
+import json
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from tests.support.processes import free_port
+from tests.support.waiting import eventually
+
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)  # fmt: skip
+
+
+class Browser:
+    """One Chromium with a profile of its own; a context manager.
+
+    Args:
+        home: an empty directory for its profile and the driver's log.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._port = free_port()
+        self._session = ""
+
+    def __enter__(self) -> Self:
+        """Start driver and browser."""
+        self._driver = subprocess.Popen(  # noqa: S603 -- a test's tool
+            ["chromedriver", f"--port={self._port}", f"--log-path={self._home / 'driver.log'}"],  # noqa: S607 -- the same
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=30, trust_env=False)
+        eventually(self._listens, what="chromedriver listens")
+        options = {"binary": shutil.which("chromium"), "args": [*_FLAGS, f"--user-data-dir={self._home / 'profile'}"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        made = self._http.post("/session", json={"capabilities": {"alwaysMatch": wanted}}).json()["value"]
+        assert "sessionId" in made, made
+        self._session = f"/session/{made['sessionId']}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End both."""
+        if self._session:
+            self._http.delete(self._session)
+        self._http.close()
+        self._driver.terminate()
+        self._driver.wait(20)
+
+    def open(self, url: str) -> None:
+        """Load a page, to its end; of the page before it nothing more is heard."""
+        self._command("url", url="about:blank")
+        self.requests()
+        self.complaints()
+        self._command("url", url=url)
+
+    def run(self, script: str, *values: Any) -> Any:
+        """Return what a function's body returns in the page."""
+        return self._command("execute/sync", script=script, args=list(values))
+
+    def requests(self) -> list[str]:
+        """Return the addresses of all requests that pages made since this was last asked."""
+        told = [json.loads(entry["message"])["message"] for entry in self._command("se/log", type="performance")]
+        sent = [message["params"] for message in told if message["method"] == "Network.requestWillBeSent"]
+        return [params["request"]["url"] for params in sent]
+
+    def complaints(self) -> list[str]:
+        """Return what stands on the console since this was last asked: violations of a page's policy, and errors."""
+        return [entry["message"] for entry in self._command("se/log", type="browser")]
+
+    def _command(self, path: str, **members: Any) -> Any:
+        answer = self._http.post(f"{self._session}/{path}", json=members).json()["value"]
+        assert not (isinstance(answer, dict) and "error" in answer), answer
+        return answer
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self._port), 1).close()
+        except OSError:
+            return False
+        return True
