@@ -7,11 +7,19 @@ from typing import Any
 from fastapi import FastAPI
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
+_UNDESCRIBED = {
+    "/docs": {"GET"},
+    "/openapi.json": {"GET"},
+    "/health": {"HEAD"},
+    "/health/live": {"HEAD"},
+    "/health/ready": {"HEAD"},
+}
+"""What is served beside what the document describes."""
 
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
     """Return the methods of every route that matches `path`."""
-    allowed: set[str] = set()
+    allowed = set(_UNDESCRIBED.get(path, ()))
     for template, operations in app.openapi()["paths"].items():
         if _matches(template, path):
             allowed |= _methods(operations)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from itertools import count
 
-from manager.api.cors import Header
 from manager.api.peers import Headers
+
+Header = tuple[bytes, bytes]
 
 EVERY_ANSWER: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),

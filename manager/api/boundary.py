@@ -7,8 +7,8 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from manager.api.answers import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, RequestIds
-from manager.api.cors import Cors, Header
+from manager.api.answers import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, Header, RequestIds
+from manager.api.cors import Cors
 from manager.api.errors import BodyTooLarge, refusal
 from manager.api.fast_lane import FastLane
 from manager.api.gate import Gate

@@ -5,11 +5,13 @@ connection has a time for its next head, a time for each body, and a time to tak
 """
 
 import asyncio
+import secrets
 import time
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from manager.api.answers import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, head_of
 from manager.api.fast_lane import Exchange, FastLane, Wire
 
 HEAD_LIMIT = 64 * 1024
@@ -26,11 +28,7 @@ CLOSED_WITHIN = 10.0
 
 LOOK_EVERY = 1.0
 
-_SAID = {
-    408: b"Request Timeout",
-    431: b"Request Header Fields Too Large",
-    400: b"Bad Request",
-}
+_CLOSE = (b"connection", b"close")
 _SENTENCES = {
     408: b"the request came too slowly",
     431: b"the request's head is too large: at most 64 KiB are taken",
@@ -142,10 +140,10 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         body = b'{"ok":false,"error":"%b"}' % _SENTENCES[status]
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"x-content-type-options: nosniff\r\nconnection: close\r\n\r\n%b" % (status, _SAID[status], len(body), body)
-        )
+        secure = (OVER_TLS,) if self.scheme == "https" else ()
+        own = ((REQUEST_ID, secrets.token_hex(16).encode()), (b"content-length", b"%d" % len(body)), _CLOSE)
+        head = head_of(status, (JSON, *EVERY_ANSWER, *secure, *own))
+        self.transport.write(b"%b\r\n%b" % (head, body))
         self.transport.close()
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
+from manager.api.answers import Header
 from manager.api.peers import Headers
-
-Header = tuple[bytes, bytes]
 
 _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),

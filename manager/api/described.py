@@ -24,7 +24,7 @@ REFUSAL: Schema = {
 }
 
 
-def answer(description: str, data: Schema | None = None, status: int = 200, **beside: Schema) -> dict[Any, Schema]:
+def answer(description: str, data: Schema | None = None, status: int = 200, /, **beside: Schema) -> dict[Any, Schema]:
     """Return what FastAPI's `responses` takes for an answer with `data` and members beside it."""
     properties = {"ok": {"const": True}, "data": ANY_OBJECT if data is None else data, **beside}
     envelope = {"type": "object", "required": ["ok", "data"], "properties": properties}

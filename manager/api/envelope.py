@@ -9,7 +9,7 @@ from fastapi import Response
 JSON_TYPE = "application/json"
 
 
-def ok(data: Any, status: int = 200, headers: Mapping[str, str] | None = None, **beside: Any) -> Response:
+def ok(data: Any, status: int = 200, headers: Mapping[str, str] | None = None, /, **beside: Any) -> Response:
     """Return an answer with its data; `beside` stands at the top level, and is left out where it is None."""
     extra = {name: value for name, value in beside.items() if value is not None}
     return _json({"ok": True, "data": data, **extra}, status, headers)

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from manager.api.answers import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, RequestIds, head_of, lines_of
-from manager.api.cors import Header
+from manager.api.answers import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, Header, RequestIds, head_of, lines_of
 from manager.api.errors import refusal
 from manager.api.gate import Gate
 from manager.api.hot_routes import HotRoute

@@ -48,7 +48,7 @@ async def poll_policy(
     headers = {"ETag": f'"{policy.version}"', "Cache-Control": "no-cache"}
     if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
         return Response(status_code=304, headers=headers)
-    return ok(legacy_superset(policy), headers=headers)
+    return ok(legacy_superset(policy), 200, headers)
 
 
 def _versions(asked: int | None, match: str | None, header: int | None) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Clients that send too much, too slowly, or nothing at all: each is refused or let go, and the others are served."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import httpx2
 import pytest
 
 from manager.api import connections
+from tests.integration.api.documented import HEADERS
 from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
 from tests.support.waiting import eventually
 
@@ -114,6 +116,18 @@ def test_a_head_of_10_mb_is_refused(served: Served) -> None:
         assert sent < 10_000_000
         said = _all(connection)
     assert said == b"" or said.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_refused_before_it_is_a_request_has_the_headers_of_every_answer(served: Served) -> None:
+    """A head of 100 KB that is not whole: 431 in the envelope, with the security headers and a request id."""
+    with _connect(served) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 70_000)
+        head, _, body = _all(connection).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    told = dict(line.split(": ", 1) for line in lines)
+    assert (status, told["connection"]) == ("HTTP/1.1 431 Request Header Fields Too Large", "close")
+    assert json.loads(body)["ok"] is False
+    assert {name: begin for name, begin in HEADERS.items() if not told.get(name.lower(), "-").startswith(begin)} == {}
 
 
 def test_what_is_no_http_is_400(served: Served) -> None:

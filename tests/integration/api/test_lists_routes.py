@@ -157,6 +157,9 @@ def test_health_needs_no_token_and_counts_agents(served: Served) -> None:
         health = anybody.get("/health").json()["data"]
         assert (health["status"], health["running"], health["version"]) == ("healthy", True, "1.2.3")
         assert (health["agents"], health["agentCounts"]["online"]) == (1, 1)
+        for path in ("/health", "/health/live", "/health/ready"):
+            head = anybody.head(path)
+            assert (head.status_code, head.content) == (200, b""), path
         assert anybody.get("/health/live").status_code == 200
 
 

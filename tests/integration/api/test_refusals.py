@@ -50,6 +50,7 @@ def test_a_wrong_method_is_405_with_all_that_are_right(admin: httpx2.Client) -> 
     answer = admin.post("/api/policies/global", json={})
     assert (answer.status_code, answer.headers["Allow"]) == (405, "DELETE, GET, PUT")
     assert answer.json()["ok"] is False
+    assert [admin.put(path).headers["Allow"] for path in ("/docs", "/health")] == ["GET", "GET, HEAD"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])

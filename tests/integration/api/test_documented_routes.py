@@ -1,0 +1,126 @@
+"""The contract's table of routes, held against the door: every row of it is asked, and every route is a row."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import httpx2
+import pytest
+
+from schemas import topics
+from tests.integration.api.documented import DOCUMENT, HEADERS, REPORT, ROWS, Row
+from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
+from tests.support.attacks import attack, trusted
+
+_FOUND = {
+    "entry_id": "/api/blocks",
+    "incident_id": "/api/incidents?response=applied&kind=source_ip",
+    "waiting_id": "/api/incidents?response=pending_approval",
+}
+"""Where the ids stand that fill a row's braces."""
+
+
+class Fleet:
+    """A manager that has one of everything that a row may ask for."""
+
+    def __init__(self, served: Served, admin: httpx2.Client) -> None:
+        self.served = served
+        self.admin = admin
+        self._joined = 0
+        with served.bench() as bench:
+            liars = trusted(bench, "liar-1", "liar-2")
+            for number in range(11):
+                attack(bench, *liars, sourceIp=f"203.0.113.{number + 1}")
+            bench.receive(topics.HEARTBEAT, liars[0].agent_id, b"no heartbeat")
+        for _ in range(2):
+            admin.put("/api/policies/global", json=DOCUMENT)
+            admin.delete("/api/policies/global")
+
+    def join(self) -> LegacyAgent:
+        self._joined += 1
+        return self.served.join(f"srv-{self._joined}", tags=["web", "eu"])
+
+    def prepare(self, row: Row, agent: LegacyAgent) -> dict[str, str]:
+        """Make what a row asks for; return what fills its braces. What it takes away is there for no other row."""
+        method, _, path = row.operation.partition(" ")
+        known = {"agent_id": agent.agent_id, "organization_id": "acme"}
+        if path.startswith("/api/policies/") and method == "GET":
+            self.admin.put(path.format_map(known), json=DOCUMENT)
+        elif path == "/api/policies":
+            self.admin.put("/api/policies/global", json=DOCUMENT)
+        elif path == "/api/policy/active":
+            self.admin.post("/api/policy", json={"rules": []})
+        elif path == "/api/allowlist" and method != "POST":
+            self.admin.post("/api/allowlist", json={"value": "192.0.2.1"})
+        elif path.startswith("/api/threats"):
+            assert agent.events(REPORT).status_code == 201
+        elif "{token_id}" in path:
+            known["token_id"] = self.admin.post("/api/tokens", json={}).json()["data"]["tokenId"]
+        elif row.status == 304:
+            known["version"] = str(agent.poll().json()["data"]["version"])
+        return known | {name: self._first(there) for name, there in _FOUND.items() if f"{{{name}}}" in path}
+
+    def _first(self, path: str) -> str:
+        return str(self.admin.get(path).json()["data"][0]["id"])
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("manager")
+    with Served(directory, peers=LOOPBACK, rate_limit=0) as served, served.client() as admin:
+        yield Fleet(served, admin)
+
+
+@pytest.fixture
+def thawed(fleet: Fleet) -> Iterator[None]:
+    """Automatic response goes on after each row."""
+    yield
+    fleet.admin.post("/api/responses/thaw")
+
+
+@pytest.mark.usefixtures("thawed")
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_documented_request_has_its_documented_answer(fleet: Fleet, row: Row) -> None:
+    """Status, every documented member, and the headers of every answer."""
+    agent = fleet.join()
+    method, _, path = row.operation.partition(" ")
+    with closing(agent.client):
+        known = fleet.prepare(row, agent)
+        url = path.format_map(known) + (f"?{row.query.format_map(known)}" if row.query else "")
+        headers = {name: value.format_map(known) for name, value in row.headers.items()}
+        content = {} if row.body is None else {"json": row.body}
+        client = agent.client if row.own else fleet.admin
+        with client.stream(method, url, headers=headers, **content) as answer:
+            if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+                answer.read()
+    assert answer.status_code == row.status
+    assert [name for name in row.answered if name not in answer.headers] == []
+    assert {name: begin for name, begin in HEADERS.items() if not answer.headers.get(name, "-").startswith(begin)} == {}
+    if row.status == 304:
+        assert answer.content == b""
+    elif not row.text:
+        told = answer.json()
+        assert told["ok"] is True
+        assert [name for name in row.data if not _has(told["data"], name)] == []
+        assert [name for name in row.top if name not in told] == []
+
+
+def test_every_route_is_a_row_and_every_row_a_route(fleet: Fleet) -> None:
+    """So no route can come without what it is documented to answer."""
+    described = fleet.admin.get("/openapi.json").json()["paths"]
+    served = {f"{method.upper()} {path}" for path, known in described.items() for method in known}
+    rows = {row.operation.replace("{waiting_id}", "{incident_id}") for row in ROWS}
+    assert rows == served | {"GET /docs", "GET /openapi.json"}
+
+
+def _has(data: Any, path: str) -> bool:
+    for name in path.split("."):
+        if isinstance(data, list):
+            if len(data) <= int(name):
+                return False
+            data = data[int(name)]
+        elif not isinstance(data, dict) or name not in data:
+            return False
+        else:
+            data = data[name]
+    return True
