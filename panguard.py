@@ -7,6 +7,7 @@ app = typer.Typer(
     help="A fleet manager for security agents that runs on a message broker.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it takes [default: …] and [user@] for markup
 )
 
 
@@ -17,8 +18,8 @@ def main() -> None:
     from manager.cli import app as manager  # noqa: PLC0415
 
     app.add_typer(manager, name="manager")
-    app.add_typer(guard, name="guard")
-    app.command("demo")(demo)
+    app.add_typer(guard, name="guard", short_help="The guard on this host.")
+    app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
     app()
 
 

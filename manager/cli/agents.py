@@ -9,6 +9,8 @@ from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago
 from manager.cli.machines import find_machine
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import machines
+from manager.cli.words import StateWord
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
@@ -25,7 +27,7 @@ _COLUMNS = (
 @talks_to_manager
 def list_agents(
     client: "ManagerClient",
-    status: Annotated[str | None, typer.Option(help="online, stale or offline")] = None,
+    status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="only agents that carry all of these")] = None,
     output: OutputOption = Output.TABLE,
@@ -45,7 +47,7 @@ def list_agents(
 @talks_to_manager
 def show_agent(
     client: "ManagerClient",
-    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname")],
+    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=machines)],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show all that is known of an agent."""
@@ -67,7 +69,10 @@ def show_agent(
 @talks_to_manager
 def remove_agent(
     client: "ManagerClient",
-    machine_id: Annotated[str, typer.Option("--machine-id", help="an agent's id, or a hostname that only one has")],
+    machine_id: Annotated[
+        str,
+        typer.Option("--machine-id", help="an agent's id, or a hostname that only one has", autocompletion=machines),
+    ],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove an agent from the registry for good: its credential is refused from then on."""

@@ -6,6 +6,8 @@ import typer
 
 from manager.cli.connection import talks_to_manager
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import allowances
+from manager.cli.words import AllowanceWord
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What is never blocked and makes no incident.", no_args_is_help=True)
 
 Value = Annotated[str, typer.Argument(help="an address, a CIDR, a file hash, or with --kind a process")]
-Kind = Annotated[str | None, typer.Option(help="ip, file_hash or process; by default the value says it")]
+Kind = Annotated[AllowanceWord | None, typer.Option(help="what it is; by default the value says it")]
 Organization = Annotated[str | None, typer.Option(help="of this organization; by default of the whole fleet")]
 
 
@@ -53,7 +55,7 @@ def add_allowance(
 @talks_to_manager
 def remove_allowance(
     client: "ManagerClient",
-    value: Value,
+    value: Annotated[str, typer.Argument(help="as it stands there", autocompletion=allowances)],
     *,
     kind: Kind = None,
     organization: Organization = None,

@@ -9,6 +9,8 @@ import typer
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import blocks
+from manager.cli.words import EntryWord
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient
@@ -21,7 +23,7 @@ app = typer.Typer(help="Blocks that incidents have put in force.", no_args_is_he
 def list_blocks(
     client: "ManagerClient",
     *,
-    kind: Annotated[str | None, typer.Option(help="ip, file_hash or sensitivity")] = None,
+    kind: Annotated[EntryWord | None, typer.Option(help="only this kind")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 200,
     output: OutputOption = Output.TABLE,
@@ -57,7 +59,7 @@ def list_blocks(
 @talks_to_manager
 def remove_block(
     client: "ManagerClient",
-    block_id: Annotated[str, typer.Argument(help="the block's id, blk-…")],
+    block_id: Annotated[str, typer.Argument(help="the block's id, blk-…", autocompletion=blocks)],
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Take one entry out of force; its incident does not fire again."""

@@ -11,7 +11,6 @@ from manager.cli.trust import untrusted
 
 Record = dict[str, Any]
 
-_TIMEOUT = 15.0
 _CODES = {
     401: ExitCode.UNAUTHORIZED,
     403: ExitCode.UNAUTHORIZED,
@@ -27,16 +26,17 @@ class ManagerClient:
         url: the manager's HTTP door.
         token: the admin token.
         tls: what the manager's certificate is verified with; None only for plain HTTP.
+        timeout: seconds to wait for an answer.
     """
 
-    def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None, timeout: float = 15.0) -> None:
         self.url = url.rstrip("/")
         try:
             # No proxy of the environment may see the token, and none stands before a loopback door.
             self._http = httpx2.Client(
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=_TIMEOUT,
+                timeout=timeout,
                 # Without TLS a context that trusts nobody: reading the system's certificates takes a while.
                 verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 trust_env=False,

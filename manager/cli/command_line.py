@@ -29,14 +29,15 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,  # it takes [default: …] and [user@] for markup
 )
 app.command("start")(lifecycle.start)
-app.command("stop")(lifecycle.stop)
-app.command("status")(status.status)
-app.command("now")(now.now)
-app.command("replay")(replay.replay)
-app.command("config")(configuration.config)
-app.command("traffic")(traffic.traffic)
+app.command("stop", short_help="Stop the manager that runs on a data directory.")(lifecycle.stop)
+app.command("status", short_help="Show the fleet at a glance.")(status.status)
+app.command("now", short_help="Show what needs a person.")(now.now)
+app.command("replay", short_help="Try settings on the threats that are kept.")(replay.replay)
+app.command("config", short_help="Print every setting with its value and meaning.")(configuration.config)
+app.command("traffic", short_help="Tail the live messages.")(traffic.traffic)
 app.add_typer(agents.app, name="agents")
 app.add_typer(allowlist.app, name="allowlist")
 app.add_typer(audit.app, name="audit")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8443"
 
+ANSWER_WITHIN = 15.0
+"""Seconds that a command waits for an answer."""
+
 P = ParamSpec("P")
 
 
@@ -32,13 +35,7 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        from manager.cli.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
-        from manager.cli.trust import trust_for  # noqa: PLC0415 -- the same
-
-        directory = data_directory(data_dir)
-        url = manager or announced(directory, "http") or DEFAULT_URL
-        tls = trust_for(url, directory, ca_file, insecure=insecure)
-        with ManagerClient(url, auth_token or _token(auth_token_file, directory), tls) as client:
+        with opened(manager, auth_token, auth_token_file, data_dir, ca_file, insecure=bool(insecure)) as client:
             command(client, *args, **kwargs)
 
     options = {
@@ -63,6 +60,30 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
     run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
     return run
+
+
+def opened(
+    manager: str | None,
+    auth_token: str | None,
+    auth_token_file: Path | None,
+    data_dir: Path | None,
+    ca_file: Path | None,
+    *,
+    insecure: bool,
+    timeout: float = ANSWER_WITHIN,
+) -> "ManagerClient":
+    """Return a client of the manager that these options name; each of them may be left open.
+
+    Raises:
+        CommandFailed: there is no token, or the manager's certificate could not be believed.
+    """
+    from manager.cli.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
+    from manager.cli.trust import trust_for  # noqa: PLC0415 -- the same
+
+    directory = data_directory(data_dir)
+    url = manager or announced(directory, "http") or DEFAULT_URL
+    tls = trust_for(url, directory, ca_file, insecure=insecure)
+    return ManagerClient(url, auth_token or _token(auth_token_file, directory), tls, timeout)
 
 
 def data_directory(given: Path | None) -> Path:

@@ -23,11 +23,19 @@ class ExitCode(IntEnum):
     UNTRUSTED = 7
 
 
-EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the manager cannot be reached, 4 it refuses the token, "
-    "5 not found, 6 ambiguous or in conflict with how things stand, 7 its certificate is not believed, or plain text "
-    "would leave this machine."
-)
+MEANINGS = {
+    ExitCode.OK: "done",
+    ExitCode.FAILURE: "failed",
+    ExitCode.USAGE: "wrong usage",
+    ExitCode.UNREACHABLE: "the manager cannot be reached",
+    ExitCode.UNAUTHORIZED: "it refuses the token",
+    ExitCode.NOT_FOUND: "not found",
+    ExitCode.CONFLICT: "ambiguous or in conflict with how things stand",
+    ExitCode.UNTRUSTED: "its certificate is not believed, or plain text would leave this machine",
+}
+"""Each exit code in words; docs/commands.md says the same."""
+
+EPILOG = f"Exit codes: {', '.join(f'{code.value} {meaning}' for code, meaning in MEANINGS.items())}."
 
 
 class CommandFailed(Exception):  # noqa: N818 -- it is what happened to the command

@@ -9,6 +9,8 @@ import typer
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago, moment
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import incidents, waiting_incidents
+from manager.cli.words import IndicatorWord, ResponseWord
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
@@ -18,7 +20,7 @@ app = typer.Typer(help="Incidents: what several agents share.", no_args_is_help=
 COLUMNS = ("incident", "kind", "value", "organization", "agents", "opened", "last seen", "state", "response", "reason")
 _PERCENTS = ("50", "95", "100")
 
-IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…")]
+IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=incidents)]
 
 
 @app.command("list")
@@ -27,11 +29,9 @@ def list_incidents(
     client: "ManagerClient",
     *,
     is_open: Annotated[bool | None, typer.Option("--open/--closed", help="only open ones, or only closed ones")] = None,
-    kind: Annotated[str | None, typer.Option(help="source_ip, file_hash or technique")] = None,
+    kind: Annotated[IndicatorWord | None, typer.Option(help="only by what is shared")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    response: Annotated[
-        str | None, typer.Option(help="applied, pending_approval, refused, simulated or undone")
-    ] = None,
+    response: Annotated[ResponseWord | None, typer.Option(help="only what was answered in this way")] = None,
     since: Annotated[str | None, typer.Option(help="opened since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
     output: OutputOption = Output.TABLE,
@@ -91,7 +91,11 @@ def undo_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
 
 @app.command("approve")
 @talks_to_manager
-def approve_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
+def approve_incident(
+    client: "ManagerClient",
+    incident_id: Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=waiting_incidents)],
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Let an incident respond that waits for approval."""
     _decided(client, incident_id, "approve", output)
 

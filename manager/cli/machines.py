@@ -8,6 +8,17 @@ if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
 
 
+def agent_id(client: "ManagerClient", machine_id: str) -> str:
+    """Return the id that a person means, or the id of the agent with this hostname; of a removed one only the id.
+
+    Raises:
+        CommandFailed: no agent has this hostname, or more than one.
+    """
+    from schemas.identifiers import is_identifier  # noqa: PLC0415 -- pydantic takes a while to load
+
+    return machine_id if is_identifier("agentId", machine_id) else str(find_machine(client, machine_id)["agentId"])
+
+
 def find_machine(client: "ManagerClient", machine_id: str) -> "Record":
     """Return the record of the agent that has this id, or else this hostname.
 

@@ -9,13 +9,16 @@ import typer
 
 from manager.cli.failures import CommandFailed, ExitCode
 from manager.cli.machines import find_machine
+from manager.cli.suggestions import machines
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient
 
 Global = Annotated[bool, typer.Option("--global", help="the document of the whole fleet")]
 Organization = Annotated[str | None, typer.Option("--organization", help="an organization's document")]
-Agent = Annotated[str | None, typer.Option("--agent", help="one agent's document, by its id or hostname")]
+Agent = Annotated[
+    str | None, typer.Option("--agent", help="one agent's document, by its id or hostname", autocompletion=machines)
+]
 
 
 def named_scope(

@@ -33,6 +33,7 @@ def _certificate(record: "Record") -> str:
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     today = overview["threatSummary"]["last24h"]
     severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
+    stale = [agent for agent in overview["agents"] if agent["status"] == "stale"]
     lines = [
         f"Manager         {url}, up {overview['uptimeMs'] // 1000} s",
         f"Total agents    {overview['totalAgents']}",
@@ -42,9 +43,10 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     lines += [
         f"                {agent['hostname']} ({agent['agentId']}) since {agent['statusSince']}, "
         f"{ago(agent['statusSince'], now)}: {agent['reason']}"
-        for agent in overview["agents"]
-        if agent["status"] == "stale"
+        for agent in stale
     ]
+    if overview["staleAgents"] > len(stale):
+        lines.append(f"                … and {overview['staleAgents'] - len(stale)} more: agents list --status stale")
     lines += [
         f"Offline         {overview['offlineAgents']}",
         f"Active threats  {today['total']} in 24 h" + (f" ({severities})" if severities else ""),

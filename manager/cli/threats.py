@@ -9,7 +9,10 @@ import typer
 
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago, moment
+from manager.cli.machines import agent_id
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import machines
+from manager.cli.words import SeverityWord
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient, Record
@@ -26,10 +29,12 @@ def list_threats(
     client: "ManagerClient",
     *,
     since: Annotated[str | None, typer.Option(help="received since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
-    severity: Annotated[str | None, typer.Option(help="low, medium, high or critical")] = None,
+    severity: Annotated[SeverityWord | None, typer.Option(help="only this severity")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    agent: Annotated[str | None, typer.Option(help="only of the agent with this id")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="only of this agent, by its id or hostname", autocompletion=machines)
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -41,7 +46,7 @@ def list_threats(
         severity=severity,
         type=type_,
         org_id=organization,
-        agentId=agent,
+        agentId=None if agent is None else agent_id(client, agent),
     )
     if output is Output.JSON:
         from manager.cli.printing import print_json  # noqa: PLC0415 -- rich takes a while to load

@@ -9,6 +9,7 @@ import typer
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import duration
 from manager.cli.options import Output, OutputOption
+from manager.cli.suggestions import tokens
 
 if TYPE_CHECKING:
     from manager.cli.client import ManagerClient
@@ -65,7 +66,8 @@ def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) ->
 @app.command("revoke")
 @talks_to_manager
 def revoke_token(
-    client: "ManagerClient", token_id: Annotated[str, typer.Argument(help="the token's id, tok-…")]
+    client: "ManagerClient",
+    token_id: Annotated[str, typer.Argument(help="the token's id, tok-…", autocompletion=tokens)],
 ) -> None:
     """Let nobody register with a token any more; agents that did stay."""
     from urllib.parse import quote  # noqa: PLC0415 -- only here

@@ -13,6 +13,7 @@ import typer
 from manager.cli.connection import announced, data_directory
 from manager.cli.failures import CommandFailed, ExitCode
 from manager.cli.options import CaFile, DataDir, Insecure, Output, OutputOption
+from manager.cli.suggestions import agent_ids
 
 if TYPE_CHECKING:
     from manager.cli.sightings import Sighting, Watcher
@@ -25,7 +26,9 @@ Broker = Annotated[
 CredentialFile = Annotated[
     Path | None, typer.Option(help="holds username:password; by default the data directory's observer.credential")
 ]
-Agent = Annotated[str | None, typer.Option(help="only messages from, for or about the agent with this id")]
+Agent = Annotated[
+    str | None, typer.Option(help="only messages from, for or about the agent with this id", autocompletion=agent_ids)
+]
 TopicName = Annotated[list[str] | None, typer.Option("--topic", help="only this topic, such as threats; repeatable")]
 Count = Annotated[int | None, typer.Option(min=1, help="end after so many messages")]
 

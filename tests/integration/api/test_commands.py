@@ -11,6 +11,7 @@ from manager.cli import app
 from manager.cli.failures import ExitCode
 from schemas import topics
 from schemas.keys import EnrollmentToken
+from schemas.presence import PolicyState
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 
@@ -129,22 +130,47 @@ def test_a_token_is_printed_alone_and_can_be_revoked(terminal: Terminal) -> None
     assert terminal.run("tokens", "revoke", "../agents/x").exit_code == ExitCode.NOT_FOUND
 
 
-def test_status_shows_who_is_stale_and_since_when(served: Served, terminal: Terminal) -> None:
-    """The counts, the stale one by name with its reason, and who has the policy."""
-    served.enroll("srv-01")
-    lost = served.enroll("srv-02")
+def test_status_shows_the_fleet_as_the_documentation_does(
+    served: Served, admin: httpx2.Client, terminal: Terminal
+) -> None:
+    """Total, online, stale by name and since when, threats, the policy's version and how many agents have it."""
+    agent, lost = served.enroll("srv-01"), served.enroll("srv-02")
+    admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}})
     with served.bench() as bench:
         bench.receive(topics.PRESENCE, lost.agent_id, lost.presence("lost", bench.wall))
+        policy = bench.fleet.policies.effective[agent.agent_id]
+        force = {"policy_version": policy.version, "policy_digest": policy.resolved.digest}
+        beat = agent.heartbeat(bench.wall, policy_state=PolicyState.APPLIED, **force)
+        bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
+        bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="198.51.100.7"))
         bench.pass_time(10)
     lines = terminal.ok("status").splitlines()
-    assert "Total agents    2" in lines
-    assert "Online          1" in lines
-    assert "Stale           1" in lines
-    (stale,) = [line for line in lines if "srv-02" in line]
-    assert "since 2027-01-15T08:00:05" in stale
-    assert "connection_lost" in stale
-    assert "In force on     0 of 2 agents" in lines
+    assert lines[0].startswith(f"Manager         {served.url}, up ")
+    assert lines[1:4] == ["Total agents    2", "Online          1", "Stale           1"]
+    assert lines[4].strip().startswith(f"srv-02 ({lost.agent_id}) since 2027-01-15T08:00:05")
+    assert lines[4].endswith(": connection_lost")
+    assert lines[5:] == [
+        "Offline         0",
+        "Active threats  1 in 24 h (1 medium)",
+        "Policy version  2",
+        "In force on     1 of 2 agents",
+    ]
     assert terminal.records("status")["staleAgents"] == 1
+
+
+def test_threats_are_listed_by_an_agents_id_or_hostname(
+    served: Served, admin: httpx2.Client, terminal: Terminal
+) -> None:
+    """Of an agent that was removed since, by its id still."""
+    agent, other = served.enroll("srv-01"), served.enroll("srv-02")
+    with served.bench() as bench:
+        for each in (agent, other):
+            bench.receive(topics.THREATS, each.agent_id, each.threat(bench.wall, f"of-{each.hostname}"))
+    for name in ("srv-01", agent.agent_id):
+        assert [each["id"] for each in terminal.records("threats", "list", "--agent", name)] == ["of-srv-01"]
+    admin.delete(f"/api/agents/{agent.agent_id}", params={"purge": "true"})
+    assert len(terminal.records("threats", "list", "--agent", agent.agent_id)) == 1
+    assert terminal.run("threats", "list", "--agent", "srv-01").exit_code == ExitCode.NOT_FOUND
 
 
 def test_a_refused_token_is_exit_code_4(served: Served) -> None:

@@ -1,0 +1,30 @@
+"""What `panguard manager status` prints of a fleet that is too large to be shown whole."""
+
+from datetime import UTC, datetime
+
+from manager.cli.status import _lines
+
+_STALE = {"status": "stale", "hostname": "a", "agentId": "ag-1", "statusSince": "2027-01-15T08:00:00Z", "reason": "x"}
+_OVERVIEW = {
+    "uptimeMs": 0, "totalAgents": 300, "onlineAgents": 1, "offlineAgents": 0, "activePolicyVersion": 1,
+    "policyCurrentAgents": 300, "threatSummary": {"last24h": {"total": 0}},
+}  # fmt: skip
+_COUNTED = dict.fromkeys(("critical", "high", "medium", "low"), 0)
+
+
+def test_the_stale_that_are_not_shown_are_counted() -> None:
+    """The overview names 200 agents; of the others the number is told, and how to see them."""
+    overview = {
+        **_OVERVIEW,
+        "staleAgents": 299,
+        "agents": [_STALE] * 200,
+        "threatSummary": {"last24h": _COUNTED | {"total": 0}},
+    }
+    lines = _lines("http://x", overview, datetime(2027, 1, 15, 9, tzinfo=UTC))
+    assert lines.count(lines[4]) == 200
+    assert lines[204].strip() == "… and 99 more: agents list --status stale"
+    assert not [
+        line
+        for line in _lines("http://x", {**overview, "staleAgents": 200}, datetime(2027, 1, 15, 9, tzinfo=UTC))
+        if "more" in line
+    ]
