@@ -111,6 +111,9 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
             if self._head > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse(431)
+        elif self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
+            # Empty lines between requests begin none; they must not keep a connection either.
+            self._in_head, self._head, self._since = True, 0, time.monotonic()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- the words are the framework's
         """Answer what is no HTTP, in the shape of all answers."""
@@ -130,7 +133,7 @@ class Connection(HttpToolsProtocol):
                 self._refuse(408)
             elif waited >= HEAD_WITHIN:
                 self.transport.close()
-        elif cycle is not None and cycle.more_body and not cycle.response_complete and waited >= BODY_WITHIN:
+        elif cycle is not None and cycle.more_body and waited >= BODY_WITHIN:  # answered already or not
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:

@@ -166,6 +166,28 @@ def test_a_body_that_comes_byte_by_byte_is_ended(served: Served, agent: LegacyAg
     assert agent.heartbeat().status_code == 200
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"POST /api/agents/register HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 1000\r\n\r\n ",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    ids=["a body that nobody wants", "empty lines"],
+)
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_is_not_held_after_its_answer(served: Served, rest: bytes) -> None:
+    """Neither by the body of a request that was refused, nor by bytes that begin no other request."""
+    with _connect(served) as connection:
+        connection.sendall(rest)
+        said = connection.recv(65_536)
+        while not said.endswith(b"}"):
+            said += connection.recv(65_536)
+        connection.sendall(b"\r\n")
+        assert _all(connection) == b""
+    connected = served.server._server.server_state.connections
+    eventually(lambda: not connected, what="no connection is left")
+
+
 def _drip(connection: socket.socket, byte: bytes) -> None:
     """Send a byte now and then until the other side has had enough."""
     pause = threading.Event()

@@ -1,12 +1,19 @@
 """Who a bearer is."""
 
 import hashlib
+import hmac
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from manager.api import credentials
 from manager.api.credentials import Caller, Credentials
 from manager.domain.agent import Agent, Credential, Door, Host
+from manager.domain.tokens import Token
+from schemas.keys import EnrollmentToken, ManagerKeyring
 
 AGENT_TOKEN = "an-agents-token"
 AGENT = Agent(
@@ -34,3 +41,59 @@ def test_the_admin_and_an_agent_are_told_apart() -> None:
 def test_any_other_text_is_nobodys(text: str) -> None:
     """Whatever characters it has."""
     assert CREDENTIALS.identify(text) is None
+
+
+class Steps:
+    """What is looked up and compared on the way to an answer, by its size alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken: list[tuple[str, Any]] = []
+        monkeypatch.setattr(credentials.hmac, "compare_digest", self._compare)
+
+    def bearer(self, digest: bytes) -> Agent | None:
+        self.taken.append(("look up", len(digest)))
+        return AGENT if digest == hashlib.sha256(AGENT_TOKEN.encode()).digest() else None
+
+    def _compare(self, left: bytes, right: bytes) -> bool:
+        self.taken.append(("compare", (len(left), len(right))))
+        return hmac_compare(left, right)
+
+    def take(self) -> list[tuple[str, Any]]:
+        taken, self.taken = self.taken, []
+        return taken
+
+
+hmac_compare = hmac.compare_digest
+
+
+def test_every_token_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look-up by a SHA-256, and one comparison of two of equal length that ends no sooner for a wrong one.
+
+    So neither a good beginning of the admin's token, nor an agent's token, nor none of them takes another path.
+    """
+    steps = Steps(monkeypatch)
+    known = Credentials("the-admins-own-token", steps.bearer)
+    for token in (
+        "the-admins-own-token",
+        "the-admins-own-tokem",
+        "the",
+        "x" * 10_000,
+        AGENT_TOKEN,
+        AGENT_TOKEN[:-1],
+        "",
+    ):
+        known.identify(token)
+        assert steps.take() == [("look up", 32), ("compare", (32, 32))], token
+
+
+def test_every_enrollment_token_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a manager made a token of this id is not told by whether a comparison is made."""
+    steps = Steps(monkeypatch)
+    good = EnrollmentToken.parse(str(EnrollmentToken.new(ManagerKeyring(bytes(32)).sign_public)))
+    kept = Token(token_id=good.token_id, proof_key=good.proof_key, created_at=0.0)
+    known = Credentials("admin", steps.bearer, {good.token_id: kept}.get)
+    wrong = replace(good, secret=bytes(16))
+    unknown = replace(good, token_id="tok-0000000000000000")
+    for token, admitted in ((good, True), (wrong, False), (unknown, False)):
+        assert (known.enrollment(str(token)) is not None) is admitted
+        assert steps.take() == [("compare", (32, 32))]
