@@ -6,6 +6,7 @@ came from outside reach the log escaped.
 
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from schemas.model import iso
@@ -48,7 +49,8 @@ class EventLog:
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         head = {"timestamp": iso(time.time()), "level": level, "event": event, "part": self._part}
         line = " ".join(f"{name}={_value(value)}" for name, value in (head | fields).items() if value is not None)
-        print(line, file=_sink[0] if _sink else sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk must not end what the log tells of
+            print(line, file=_sink[0] if _sink else sys.stderr, flush=True)
 
 
 def _value(value: object) -> str:
