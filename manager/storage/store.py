@@ -130,7 +130,7 @@ class PeeweeStore:
             with self._database.atomic():
                 self._write(changes)
         except (OperationalError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot commit: {error}") from error
+            raise StoreUnavailable(f"the store cannot commit: {_first(error)}") from error
         except (DatabaseError, ValueError, OverflowError) as error:
             raise StoreRejected(f"the store does not take it: {error}") from error
 
@@ -287,6 +287,13 @@ def _token_row(token: Token) -> tuple[Any, ...]:
         token.token_id, token.proof_key, token.created_at, token.organization_id, token.site, json.dumps(token.tags),
         token.expires_at, token.max_uses, token.uses, token.revoked_at,
     )  # fmt: skip
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong first: a full disk ends the transaction, and then there is none to roll back."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _token(row: tuple[Any, ...]) -> Token:
