@@ -40,7 +40,7 @@ class LegacyRegistration(WireModel):
 class LegacyHeartbeat(WireModel):
     """What an agent says of itself every 30 s; nothing in it must be there (lifecycle page, phase 2).
 
-    `memory_usage_mb` is the guard's own, in MiB; it says nothing of the host. The members from `sent_at` on come from
+    `memoryUsageMB` is the guard's own, in MiB; it says nothing of the host. The members from `sentAt` on come from
     guards of this release.
     """
 

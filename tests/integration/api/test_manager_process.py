@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from manager.cli.failures import ExitCode
@@ -59,6 +60,38 @@ def test_a_manager_is_found_watched_and_stopped_by_its_data_directory(running: t
     assert (stopped.returncode, stopped.stdout) == (ExitCode.OK, "stopped\n")
     assert _run("stop", *here).returncode == ExitCode.NOT_FOUND
     assert _run("status", *here).returncode == ExitCode.UNREACHABLE
+
+
+def test_what_the_environment_says_is_in_force(tmp_path: Path) -> None:
+    """The admin's token, which pages may read and how often one may ask come from it; the token is kept nowhere."""
+    directory = tmp_path / "data"
+    told = {
+        "MANAGER_AUTH_TOKEN": "told-by-the-environment",
+        "CORS_ALLOWED_ORIGINS": "https://a.example, https://b.example",
+    }
+    arguments = ["start", "--data-dir", str(directory), "--port", "0", "--mqtt-port", "0"]
+    with subprocess.Popen(  # noqa: S603 -- our own words
+        [*_COMMAND, *arguments],
+        env=_environment() | told | {"PANGUARD_RATE_LIMIT": "3"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().split()[1].removeprefix("http=")
+            with httpx2.Client(base_url=url, trust_env=False, headers={"Origin": "https://b.example"}) as page:
+                own = {"Authorization": f"Bearer {told['MANAGER_AUTH_TOKEN']}"}
+                answers = [page.get("/api/agents", headers=own) for _ in range(5)]
+                refused = [page.get("/api/agents").status_code for _ in range(4)]
+            assert {answer.status_code for answer in answers} == {200}
+            assert answers[0].headers["Access-Control-Allow-Origin"] == "https://b.example"
+            assert refused == [401, 401, 401, 429]
+            kept = [path for path in directory.iterdir() if b"told-by-the-environment" in path.read_bytes()]
+            assert kept == []
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
 
 
 def test_the_observers_password_is_checked(running: tuple[Path, str], tmp_path: Path) -> None:

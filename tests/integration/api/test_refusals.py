@@ -181,8 +181,12 @@ def test_the_document_describes_every_route_and_never_a_422(admin: httpx2.Client
 
 
 def test_the_reference_page_needs_no_other_host(admin: httpx2.Client) -> None:
-    """/docs names every path, has no script, and its policy lets nothing in but its own style."""
+    """/docs names every path and every member of a body, has no script, and lets nothing in but its own style."""
     page = admin.get("/docs")
+    models = admin.get("/openapi.json").json()["components"]["schemas"]
+    members = {member for model in models.values() for member in model.get("properties", ())}
+    assert {"hostname", "memoryUsageMB", "sigmaRuleId"} <= members
+    assert [member for member in sorted(members) if f"{member}</code>" not in page.text] == []
     assert page.headers["Content-Type"].startswith("text/html")
     assert all(path in page.text for path in admin.get("/openapi.json").json()["paths"])
     assert "<script" not in page.text
