@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.integration.api.documented import REPORT
 from tests.integration.api.served import LegacyAgent, Served
 
 OPEN = {"GET /health", "GET /health/live", "GET /health/ready"}
@@ -100,6 +101,24 @@ def test_an_agents_own_paths_are_open_to_it(agent: LegacyAgent) -> None:
     found = {route: _ask(agent.client, route, agent.agent_id).status_code for route in sorted(OWN)}
     assert set(found.values()) == {200, 400}
     assert {route for route, status in found.items() if status == 400} == {route for route in OWN if "POST" in route}
+
+
+def test_only_the_admin_is_told_that_there_is_no_such_agent(served: Served) -> None:
+    """404, by its id: of one that never was, and of one that was removed; deregistered ones are still there."""
+    gone, stopped = served.join("gone"), served.join("stopped")
+    bodies: dict[str, Any] = {"heartbeat": {}, "events": REPORT}
+    with gone.client, stopped.client, served.client() as admin:
+        admin.delete(f"/api/agents/{gone.agent_id}", params={"purge": "true"})
+        assert stopped.client.delete(f"/api/agents/{stopped.agent_id}").status_code == 200
+        for route in sorted(OWN):
+            method, _, path = route.partition(" ")
+            told = {
+                agent_id: admin.request(method, path.format(agent_id=agent_id), json=bodies.get(path.split("/")[-1]))
+                for agent_id in (gone.agent_id, "ag-0000000000000000", stopped.agent_id)
+            }
+            assert told.pop(stopped.agent_id).status_code in {200, 201}, route
+            for agent_id, answer in told.items():
+                assert (answer.status_code, answer.json()["error"]) == (404, f"Agent {agent_id} not found"), route
 
 
 def test_a_removed_agents_token_is_refused_at_once(served: Served, routes: list[str]) -> None:
