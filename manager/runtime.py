@@ -283,6 +283,7 @@ class Manager:
             rate_limit=settings.rate_limit,
             measurements=measurements,
             certificates=self._certificates.records,
+            clones=lambda: self._fleet.clones.known,
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

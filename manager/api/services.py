@@ -1,7 +1,7 @@
 """What the routes work with, handed to each request."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,8 @@ from manager.api.peers import Peers
 from manager.api.ports import Door, Measurements, Queries, Record
 from manager.api.tickets import Tickets
 from manager.api.traffic import Traffic
+from manager.domain.clones import Clone
+from manager.engine.agent_record import clone_record
 
 _READING_THREADS = 4
 
@@ -44,6 +46,7 @@ class Services:
         rate_limit: requests a minute of one agent, or of one address without a credential; 0 for no limit.
         measurements: what `/metrics` shows beyond the HTTP door itself.
         certificates: what the doors serve and until when, at a time in seconds since 1970.
+        clones: who lives more than once just now, by agent id.
         traffic: what the door has served.
         stream: the fleet's events.
         tickets: who may watch them from a browser.
@@ -62,6 +65,7 @@ class Services:
     rate_limit: int = 60
     measurements: Measurements | None = None
     certificates: Callable[[float], list[Record]] = lambda _now: []
+    clones: Callable[[], Mapping[str, Clone]] = dict
     traffic: Traffic = field(default_factory=Traffic)
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
@@ -70,6 +74,11 @@ class Services:
     async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query in one of the reading threads."""
         return await asyncio.get_running_loop().run_in_executor(self.readers, partial(query, *args, **kwargs))
+
+    def with_clone(self, agent: Record) -> Record:
+        """Return an agent's record with whether it lives more than once, which only the engine knows."""
+        clone = self.clones().get(agent["agentId"])
+        return {**agent, "clone": clone and clone_record(clone)}
 
     @property
     def uptime(self) -> float:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manager.cli.clones import clone_text
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago
 from manager.cli.machines import find_machine
@@ -59,6 +60,8 @@ def show_agent(
         print_json(found)
         return
     recent = found.pop("recentThreats")
+    if found["clone"] is not None:
+        found["clone"] = f"since {found['clone']['since']}: {clone_text(found['clone'])}"
     hidden = {"id", "platform"}
     print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
     if recent:

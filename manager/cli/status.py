@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from manager.cli.clones import clone_text
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import ago
 from manager.cli.options import Output, OutputOption
@@ -47,6 +48,12 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     ]
     if overview["staleAgents"] > len(stale):
         lines.append(f"                … and {overview['staleAgents'] - len(stale)} more: agents list --status stale")
+    if overview["clonedAgents"]:
+        lines.append(f"Cloned          {overview['clonedAgents']}")
+        lines += [
+            f"                {clone['hostname']} ({clone['agentId']}) since {clone['since']}: {clone_text(clone)}"
+            for clone in overview["clones"]
+        ]
     lines += [
         f"Offline         {overview['offlineAgents']}",
         f"Active threats  {today['total']} in 24 h" + (f" ({severities})" if severities else ""),

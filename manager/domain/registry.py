@@ -130,7 +130,7 @@ class Registry:
         if verdict is not None:
             return verdict
         replaced = known.credential.secret != application.credential.secret or known.door is not application.door
-        del self._by_http_digest[known.credential.http_digest]
+        self._forget_bearer(known)
         known.host = application.host
         known.credential = application.credential
         known.token_id = application.token_id
@@ -147,8 +147,14 @@ class Registry:
         """Forget an agent for good."""
         del self.agents[agent.agent_id]
         del self._by_name[agent.organization_id, agent.hostname]
-        del self._by_http_digest[agent.credential.http_digest]
+        self._forget_bearer(agent)
         del self.names_by_number[agent.number]
+
+    def _forget_bearer(self, agent: Agent) -> None:
+        """Let an agent's HTTP token open nothing. A renamed copy of its disk may have registered with the same one."""
+        digest = agent.credential.http_digest
+        if self._by_http_digest.get(digest) is agent:
+            del self._by_http_digest[digest]
 
     @staticmethod
     def _judge(known: Agent, application: Application, takeover: Takeover) -> Repeated | Refused | None:

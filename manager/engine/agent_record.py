@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from manager.domain.agent import Agent
+from manager.domain.clones import Clone
 from manager.domain.policies import EffectivePolicy
 from schemas.model import iso
 
@@ -11,7 +12,12 @@ _iso = lru_cache(maxsize=65_536)(iso)
 """Most of an agent's times stay as they are from heartbeat to heartbeat."""
 
 
-def agent_record(agent: Agent, policy: EffectivePolicy) -> dict[str, Any]:
+def clone_record(clone: Clone) -> dict[str, Any]:
+    """Return since when an agent lives more than once, and when its instances were started by their own clocks."""
+    return {"since": iso(clone.since), "instances": [iso(started) for started in clone.instances]}
+
+
+def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = None) -> dict[str, Any]:
     """Return what the API shows of an agent; no credential is part of it."""
     host, vitals, force = agent.host, agent.vitals, agent.in_force
     platform = {"os": host.os, "arch": host.arch, "ip": host.ip}
@@ -51,5 +57,6 @@ def agent_record(agent: Agent, policy: EffectivePolicy) -> dict[str, Any]:
         "policyAppliedAt": None if force.applied_at is None else _iso(force.applied_at),
         "blocklistSequence": force.blocklist_sequence,
         "activePolicyVersion": policy.version,
+        "clone": clone and clone_record(clone),
         "policyCurrent": (force.version, force.digest) == (policy.version, policy.resolved.digest),
     }

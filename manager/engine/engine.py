@@ -9,7 +9,7 @@ import structlog
 from manager.domain.agent import Door
 from manager.domain.instant import Instant
 from manager.domain.policies import EffectivePolicy
-from manager.engine import reports, responding
+from manager.engine import cloning, reports, responding
 from manager.engine.announcements import Announcements
 from manager.engine.batch import Batch, Outcome, Publication, ThreatRow
 from manager.engine.blocklist_messages import BlocklistMessages
@@ -196,6 +196,7 @@ class Engine:
         fleet = self.fleet
         self._correlating.follow_time(desk, now)
         responding.follow_time(desk, now)
+        cloning.follow_time(desk)
         for transition in fleet.liveness.settle(fleet.registry.agents, now):
             desk.batch.transition(transition)
         if now.monotonic >= self._next_sweep:

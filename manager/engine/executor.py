@@ -69,6 +69,7 @@ def remove_agent(desk: Desk, request: RemoveAgent) -> str:
     fleet, batch = desk.fleet, desk.batch
     fleet.registry.remove(agent)
     fleet.liveness.forget(agent)
+    fleet.clones.forget(agent.agent_id)
     document = fleet.policies.set(Scope("agent", agent.agent_id), None, batch.now.wall, request.author) if (
         fleet.policies.document(Scope("agent", agent.agent_id)) is not None
     ) else None  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from manager.domain.agent import Agent
+from manager.domain.clones import Clones
 from manager.domain.correlation import CorrelatorSettings, Incident
 from manager.domain.immunity import ImmunityWatch
 from manager.domain.liveness import Liveness, LivenessTimes
@@ -67,6 +68,7 @@ class Fleet:
     counters: Counter[str] = field(default_factory=Counter)
     immunity: ImmunityWatch = field(default_factory=ImmunityWatch)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
+    clones: Clones = field(default_factory=Clones)
     liveness: Liveness = field(init=False)
     allowlist: PolicyAllowlist = field(init=False)
     responder: Responder = field(init=False)

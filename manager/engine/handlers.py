@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from manager.domain.agent import Agent
-from manager.engine import responding
+from manager.engine import cloning, responding
 from manager.engine.desk import Arrival, Desk
 from schemas import codes
 from schemas.keys import has_version_proof
@@ -26,6 +26,7 @@ def on_presence(desk: Desk, agent: Agent, message: Presence, _payload: bytes) ->
             desk.batch.transition(liveness.birth(agent, message.session, now))
             if agent.session > session_before:
                 agent.clock.observe(now.wall, message.sent_at.timestamp(), message.uptime, message.session, fresh=False)
+                cloning.observe(desk, agent, message)
         case "offline":
             desk.batch.transition(liveness.sign_off(agent, message.session, now))
         case "lost":
@@ -44,6 +45,7 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
     if transition is not None:
         desk.batch.transition(transition)
     agent.clock.observe(now.wall, message.sent_at.timestamp(), message.uptime, message.session, fresh=True)
+    cloning.observe(desk, agent, message)
     agent.last_heartbeat = now.wall
     vitals = agent.vitals
     vitals.cpu, vitals.memory, vitals.uptime, vitals.mode = message.cpu, message.memory, message.uptime, message.mode

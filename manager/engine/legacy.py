@@ -76,7 +76,7 @@ def register_agent(desk: Desk, request: RegisterAgent) -> Registered | TokenRefu
     replaced = not isinstance(decision, Repeated) and decision.replaced
     agent = decision.agent
     enrolled(desk, agent, is_new=is_new, replaced=replaced)
-    record = agent_record(agent, fleet.policies.effective[agent.agent_id])
+    record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
 
 
@@ -119,7 +119,8 @@ def take_heartbeat(desk: Desk, request: TakeHeartbeat) -> HeartbeatTaken:
         _in_force(desk, agent, said, heartbeat)
     desk.behind.add(agent.agent_id)
     policy = desk.fleet.policies.effective[agent.agent_id]
-    return HeartbeatTaken(agent_record(agent, policy), _pending(desk, agent, said))
+    clone = desk.fleet.clones.known.get(agent.agent_id)
+    return HeartbeatTaken(agent_record(agent, policy, clone), _pending(desk, agent, said))
 
 
 def take_reports(desk: Desk, request: TakeReports) -> Submission:

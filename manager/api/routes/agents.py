@@ -34,7 +34,7 @@ async def list_agents(
     cursor: Cursor = None,
 ) -> Response:
     """The registry."""
-    found = await services.read(
+    found, following = await services.read(
         services.queries.agents,
         status=status,
         organization_id=organization_id,
@@ -43,7 +43,7 @@ async def list_agents(
         limit=limit,
         cursor=cursor,
     )
-    return page(*found)
+    return page([services.with_clone(agent) for agent in found], following)
 
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))
@@ -52,7 +52,7 @@ async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrOwn)
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
         raise NotFound(f"Agent {agent_id} not found")
-    return ok(found)
+    return ok(services.with_clone(found))
 
 
 _REMOVED = record(agentId="string", removed="boolean", message="string")

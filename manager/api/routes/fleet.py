@@ -7,8 +7,11 @@ from manager.api.described import answer, page_of
 from manager.api.envelope import ok, page
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import WithServices
+from manager.engine.agent_record import clone_record
 
 router = APIRouter(tags=["fleet"])
+
+_CLONES_SHOWN = 200
 
 
 @router.get("/api/overview", responses=answer("Counts, the agents that are unwell first, threats, policy revision."))
@@ -16,7 +19,18 @@ async def overview(services: WithServices, _caller: Admin) -> Response:
     """The fleet at a glance."""
     now = services.clock()
     found = await services.read(services.queries.overview, now)
-    return ok({**found, "certificates": services.certificates(now), "uptimeMs": round(services.uptime * 1000)})
+    clones = services.clones()
+    names = await services.read(services.queries.hostnames, sorted(clones)[:_CLONES_SHOWN]) if clones else {}
+    return ok(
+        {
+            **found,
+            "agents": [services.with_clone(agent) for agent in found["agents"]],
+            "clonedAgents": len(clones),
+            "clones": [{"agentId": each, "hostname": names[each], **clone_record(clones[each])} for each in names],
+            "certificates": services.certificates(now),
+            "uptimeMs": round(services.uptime * 1000),
+        }
+    )
 
 
 @router.get("/api/dead-letters", responses=page_of("Messages that changed nothing, newest first."))

@@ -1,0 +1,73 @@
+"""Two guards on copies of one data directory, told apart and named where an operator looks."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.mosquitto import mosquitto_path
+from tests.support.processes import GuardProcess, ManagerProcess
+from tests.support.production_mosquitto import ProductionMosquitto
+from tests.support.waiting import eventually
+
+
+@pytest.fixture(params=["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerProcess]:
+    if request.param == "embedded":
+        with ManagerProcess(tmp_path) as manager:
+            yield manager
+        return
+    if mosquitto_path() is None:
+        request.getfixturevalue("mosquitto")  # says what a missing one means
+    with (
+        ProductionMosquitto(tmp_path / "manager", tmp_path / "broker") as broker,
+        ManagerProcess(tmp_path, broker.url) as manager,
+    ):
+        yield manager
+
+
+def _told(manager: ManagerProcess, *words: str) -> str:
+    """Return what a command prints."""
+    command = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603 -- our own
+    return done.stdout
+
+
+def _clones(manager: ManagerProcess) -> list[dict[str, Any]]:
+    return list(manager.get("/api/overview")["clones"])
+
+
+def _copy(guard: GuardProcess) -> GuardProcess:
+    """Return a guard on a copy of another's data directory, as a cloned machine has it."""
+    copy = GuardProcess(guard.manager, guard.hostname)
+    copy.data = guard.manager.home / "copy"
+    shutil.copytree(guard.data, copy.data)
+    return copy
+
+
+def test_two_guards_on_copies_of_one_directory_are_named(manager: ManagerProcess) -> None:
+    """A guard that came back after a crash is none; with its copy beside it both are named, and stay one agent."""
+    guard = GuardProcess(manager, "srv-01")
+    agent_id = guard.start()
+    guard.kill()
+    guard.start()
+    copy = _copy(guard)
+    assert _clones(manager) == []
+    try:
+        copy.start(wait=False)
+        (clone,) = eventually(lambda: _clones(manager), 30, "the clones named")
+        assert (clone["agentId"], clone["hostname"], len(clone["instances"])) == (agent_id, "srv-01", 2)
+        status = _told(manager, "status")
+        assert "Cloned          1" in status.splitlines()
+        assert all(word in status for word in (agent_id, *clone["instances"]))
+        assert json.loads(_told(manager, "agents", "show", "srv-01", "-o", "json"))["clone"]["since"] == clone["since"]
+        assert manager.agent("srv-01")["agentId"] == agent_id  # still one
+        assert manager.agent("srv-01")["clone"]["instances"] == clone["instances"]
+    finally:
+        copy.stop()
+        guard.stop()
