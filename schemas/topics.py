@@ -206,9 +206,18 @@ def may(principal: Principal, action: Action, topic: str) -> bool:
         return False
     if action == "receive":
         return principal.role in row.readers and _speaks_for(principal, row, identifier)
-    clears = principal.role is Role.MANAGER and row.retained  # what a removed agent left behind
+    clears = principal.role is Role.MANAGER and is_cleared(row)
     allowed = row.publisher is principal.role or clears
     return allowed and _speaks_for(principal, row, identifier)
+
+
+def is_cleared(row: Topic) -> bool:
+    """Return whether the manager clears what others left retained on such a topic.
+
+    A removed agent leaves what the contract retains; a client that registers may leave anything at a broker that cannot
+    forbid the flag, and nobody knows who it was.
+    """
+    return row.retained or row.publisher is Role.REGISTERING
 
 
 def _observable(topic: str) -> bool:

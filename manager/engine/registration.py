@@ -47,6 +47,7 @@ def register(desk: Desk, message: Inbound) -> None:
         _admit(desk, message, registration)
     except _RejectedError as rejected:
         desk.dead_letter(message.topic, rejected.reason, message.payload)
+        desk.batch.clear_retained(REGISTRATION.address(message.identifier))  # it may have been left there, too
         rejection = Rejection(client_id=message.identifier, error=rejected.error, reason=rejected.reason)  # type: ignore[arg-type]
         _answer(desk, message.identifier, _signed(desk, message.identifier, rejection))
 

@@ -23,8 +23,9 @@ _INFLIGHT = 2000
 _FIRST_MID, _LAST_MID = 0x100, 0xFFFF
 """Packet ids of messages; paho takes those of subscriptions from below."""
 
-Deliver = Callable[[bytes, bytes, int], bool]
-"""Is given topic, payload and packet id (0 with QoS 0) of a message; returns whether there is room for another."""
+Deliver = Callable[[bytes, bytes, int, bool], bool]
+"""Is given topic, payload and packet id (0 with QoS 0) of a message, and whether it was retained before this client
+subscribed; returns whether there is room for another."""
 
 Confirm = Callable[[], None]
 
@@ -97,7 +98,8 @@ class BufferedClient(Client):
                 first, (body, end) = buffer[at], found
                 start, at = at, end
                 if first & packets.KIND == packets.PUBLISH:
-                    self.pending = not deliver(*packets.read_message(buffer, first, body, end))
+                    retained = bool(first & packets.RETAIN)
+                    self.pending = not deliver(*packets.read_message(buffer, first, body, end), retained)
                 elif first & packets.KIND == packets.PUBACK:
                     self._confirmed(int.from_bytes(buffer[body:end]))
                 else:

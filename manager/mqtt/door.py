@@ -21,13 +21,14 @@ from manager.mqtt.address import BrokerAddress
 from manager.mqtt.attempt import Attempt
 from manager.mqtt.buffered import BufferedClient
 from schemas.errors import TopicError
-from schemas.topics import PREFIX, TABLE, Role, Topic, resolve
+from schemas.topics import PREFIX, REGISTRATION, TABLE, Role, Topic, resolve
 
 log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _MAX_MID = 0x10000
 _TOPICS_KNOWN = 65_536
+_REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
 FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
 """What the manager subscribes to: every topic that others publish for it."""
 
@@ -109,6 +110,8 @@ class MqttDoor:
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self.unknown_topics = 0
+        self.cleared = 0
+        """Messages that were left behind on registration topics."""
         self.last_error: str | None = None
         self.peer_expires_at: float | None = None
         """When the broker's certificate expires, in seconds since 1970; None until one was met."""
@@ -253,15 +256,11 @@ class MqttDoor:
                 client.receive()
             client.take(self._deliver)
 
-    def _deliver(self, topic: bytes, payload: bytes, mid: int) -> bool:
+    def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
         """Put a message into the inbox; return whether there is room for another."""
         known = self._topics.get(topic) or self._resolve(topic)
-        if known is None:
-            heard = self._aside.get(topic)
-            if heard is not None:
-                heard(payload)
-            else:
-                self.unknown_topics += 1
+        if known is None or (known[0] is REGISTRATION and (retained or not payload)):
+            self._put_aside(topic, payload)
             if mid and self._client is not None:
                 self._client.acknowledge([mid])
         elif self._inbox is not None:
@@ -269,6 +268,22 @@ class MqttDoor:
             handle = self._generation * _MAX_MID + mid if mid else None
             self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
         return self._has_room()
+
+    def _put_aside(self, topic: bytes, payload: bytes) -> None:
+        """Take what is no message for the engine.
+
+        Where the broker cannot forbid the retain flag, clients may leave messages on the registration topics. Whoever
+        still waits for an answer sends again, so they are cleared unread; so is what no registration can be.
+        """
+        heard = self._aside.get(topic)
+        if heard is not None:
+            heard(payload)
+        elif not topic.startswith(_REGISTRATIONS):
+            self.unknown_topics += 1
+        elif payload:  # an empty one is the echo of a clearing
+            self.cleared += 1
+            with contextlib.suppress(UnicodeDecodeError):
+                self.publish(Publication(topic.decode(), b"", retained=True))
 
     def _resolve(self, topic: bytes) -> tuple[Topic, str, str] | None:
         """Look a topic up in the table, and remember it: agents publish to the same few again and again."""

@@ -8,7 +8,7 @@ KIND = 0xF0
 
 QOS = 0x06
 QOS_1 = 0x02
-_RETAIN = 0x01
+RETAIN = 0x01
 _DIGIT, _MORE = 0x7F, 0x80
 _LONGEST_LENGTH = 4
 _HEAD = 2
@@ -63,7 +63,7 @@ def read_message(buffer: bytes, first: int, body: int, end: int) -> tuple[bytes,
 def message(topic: str, payload: bytes, mid: int = 0, *, retained: bool = False) -> bytes:
     """Return a PUBLISH: QoS 1 with a packet id, QoS 0 without."""
     raw = topic.encode()
-    first = PUBLISH | (QOS_1 if mid else 0) | (_RETAIN if retained else 0)
+    first = PUBLISH | (QOS_1 if mid else 0) | (RETAIN if retained else 0)
     number = struct.pack(">H", mid) if mid else b""
     length = encoded_length(_HEAD + len(raw) + len(number) + len(payload))
     return b"%c%b%b%b%b%b" % (first, length, struct.pack(">H", len(raw)), raw, number, payload)

@@ -8,7 +8,7 @@ Mosquitto writes all of them to disk at every change.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from schemas.topics import PREFIX, TABLE, Principal, Role, Topic, filters
+from schemas.topics import PREFIX, TABLE, Principal, Role, Topic, filters, is_cleared
 
 CONTROL = "$CONTROL/dynamic-security/v1"
 """Where commands to the plugin are published."""
@@ -107,9 +107,9 @@ def _of_all_agents() -> Iterator[Acl]:
 
 
 def _of_the_manager() -> Iterator[Acl]:
-    """It publishes what is its own, clears what a removed agent left retained, and commands the plugin."""
+    """It publishes what is its own, clears what others left retained, and commands the plugin."""
     for row in TABLE:
-        if row.publisher is Role.MANAGER or row.retained:
+        if row.publisher is Role.MANAGER or is_cleared(row):
             yield Acl("publishClientSend", row.filter)
         if Role.MANAGER in row.readers:
             yield Acl("publishClientReceive", row.filter)

@@ -10,25 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.mosquitto import mosquitto_path
 from tests.support.processes import GuardProcess, ManagerProcess
-from tests.support.production_mosquitto import ProductionMosquitto
+from tests.support.sites import KINDS, site_at
 from tests.support.waiting import eventually
 
 
-@pytest.fixture(params=["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+@pytest.fixture(params=KINDS)
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerProcess]:
-    if request.param == "embedded":
-        with ManagerProcess(tmp_path) as manager:
-            yield manager
-        return
-    if mosquitto_path() is None:
-        request.getfixturevalue("mosquitto")  # says what a missing one means
-    with (
-        ProductionMosquitto(tmp_path / "manager", tmp_path / "broker") as broker,
-        ManagerProcess(tmp_path, broker.url) as manager,
-    ):
-        yield manager
+    with site_at(request.param, tmp_path) as site:
+        yield site.manager
 
 
 def _told(manager: ManagerProcess, *words: str) -> str:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from manager.mqtt import packets
 from manager.mqtt.buffered import BufferedClient
 
-Message = tuple[str, bytes, int]
+Message = tuple[str, bytes, int, bool]
 
 PINGRESP = b"\xd0\x00"
 topics = st.text("abc/ä", min_size=1, max_size=20)
 payloads = st.binary(max_size=40) | st.integers(100, 20_000).map(bytes)
-messages = st.tuples(topics, payloads, st.sampled_from([0, 1, 0xFFFF]))
+messages = st.tuples(topics, payloads, st.sampled_from([0, 1, 0xFFFF]), st.booleans())
 streams = st.lists(messages | st.just(None), max_size=12)
 
 
@@ -28,8 +28,8 @@ def read(stream: bytes, cuts: list[int], room: int) -> list[Message]:
     ours.setblocking(False)
     found: list[Message] = []
 
-    def deliver(topic: bytes, payload: bytes, mid: int) -> bool:
-        found.append((topic.decode(), payload, mid))
+    def deliver(topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
+        found.append((topic.decode(), payload, mid, retained))
         return len(found) % room > 0
 
     with theirs, contextlib.closing(ours):
@@ -47,7 +47,9 @@ def read(stream: bytes, cuts: list[int], room: int) -> list[Message]:
 @given(streams, st.lists(st.integers(0, 200_000), max_size=30), st.integers(1, 5))
 def test_messages_survive_any_split(stream: list[Message | None], cuts: list[int], room: int) -> None:
     """Every message comes out once, in order, with other packets between them, however the bytes are cut."""
-    written = b"".join(PINGRESP if message is None else packets.message(*message) for message in stream)
+    written = b"".join(
+        PINGRESP if message is None else packets.message(*message[:3], retained=message[3]) for message in stream
+    )
     assert read(written, cuts, room) == [message for message in stream if message is not None]
 
 

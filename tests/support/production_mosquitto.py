@@ -61,6 +61,10 @@ class ProductionMosquitto:
         """End it with SIGTERM: it saves what it has."""
         self._broker.stop()
 
+    def kill(self) -> None:
+        """End it with SIGKILL: what it has not saved is lost."""
+        self._broker.kill()
+
     def log(self) -> str:
         """Return what the broker has said since its first start."""
         return self._broker.log()

@@ -108,6 +108,12 @@ class PahoClient:
         self.paho.disconnect()
         self.paho.loop_stop()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def text(value: str | bytes) -> bytes:
     raw = value.encode() if isinstance(value, str) else value

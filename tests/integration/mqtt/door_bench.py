@@ -127,9 +127,9 @@ class Peer:
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
 
-    def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
+    def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> None:
         """Publish, and wait until the broker has it."""
-        self._client.publish(topic, payload, qos).wait_for_publish(_PATIENCE)
+        self._client.publish(topic, payload, qos, retain).wait_for_publish(_PATIENCE)
 
     def subscribe(self, topic: str) -> None:
         self._client.subscribe(topic, 1)

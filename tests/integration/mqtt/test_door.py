@@ -208,6 +208,27 @@ def test_many_publications_are_all_confirmed(mosquitto: Mosquitto) -> None:
     assert confirmed == list(range(5000))
 
 
+def test_what_was_left_on_registration_topics_is_cleared_unread(mosquitto: Mosquitto) -> None:
+    """Retained before the manager came, or on a topic that is no client's: gone, once; a live one is delivered."""
+    client_id, stray = "a" * 32, "panguard/v1/registration/not-an-id"
+    with peer(mosquitto.port) as client:
+        client.publish(topics.REGISTRATION.address(client_id), b"left behind", retain=True)
+        client.publish(stray, b"left behind", retain=True)
+        with door_bench(mosquitto.port) as bench:
+            bench.until(lambda: bench.door.cleared == 2)
+            bench.confirmed(Publication(PRESENCE, b"behind the clearing"))
+            client.publish(topics.REGISTRATION.address(client_id), b"now", retain=True)
+            (live,) = bench.take(1)
+            assert live.payload == b"now"
+            bench.door.acknowledge([live.handle])
+            bench.confirmed(Publication(PRESENCE, b"behind the acknowledgement"))
+        with door_bench(mosquitto.port) as bench:
+            bench.until(lambda: bench.door.cleared == 1)  # the one that was answered, and is retained still
+            client.publish(THREATS, b"behind them")
+            assert bench.payloads(1) == [b"behind them"]
+            assert bench.door.cleared == 1
+
+
 def test_topics_that_nobody_knows_are_passed_over(mosquitto: Mosquitto) -> None:
     """A message on a topic whose id is none is counted and acknowledged; it blocks nothing."""
     with TcpProxy(mosquitto.port) as proxy, door_bench(proxy.port) as bench, peer(mosquitto.port) as agent:
