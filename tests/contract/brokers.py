@@ -1,7 +1,8 @@
 """The brokers under test, with a small fleet that each of them knows as the product would tell it."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,21 +36,29 @@ class Login:
 class Fleet:
     """A broker, and who is who at it.
 
-    `own` and `mate` are agents of one organization, `foreign` is another's; `removed` was an agent.
+    `own` and `mate` are agents of one organization, `foreign` is another's; `removed` was an agent. `restart` ends the
+    broker as an operator does, starts it again, and leaves its port here.
     """
 
     kind: str
     port: int
     logins: dict[str, Login]
     agent_ids: dict[str, str]
+    restart: Callable[[], None]
 
 
 ORGANIZATIONS = {"own": "acme", "mate": "acme", "foreign": "other", "removed": "acme"}
 
 
 @contextmanager
-def fleet_at(kind: str, directory: Path) -> Iterator[Fleet]:
-    """Start a broker that knows the fleet; one of the agents has been removed since."""
+def fleet_at(kind: str, directory: Path, queue_bytes: int | None = None) -> Iterator[Fleet]:
+    """Start a broker that knows the fleet; one of the agents has been removed since.
+
+    Args:
+        kind: which broker.
+        directory: where everything goes.
+        queue_bytes: what may wait for one client, instead of what the product has.
+    """
     data = directory / "manager"
     data.mkdir()
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
@@ -58,29 +67,42 @@ def fleet_at(kind: str, directory: Path) -> Iterator[Fleet]:
     agents = {name: bench.enroll(name, token, organization_id=org) for name, org in ORGANIZATIONS.items()}
     try:
         if kind == HARDENED:
-            with _hardened(bench, agents["removed"]) as (port, observer):
-                yield _fleet(kind, port, agents, observer, MANAGER_PASSWORD)
+            with _hardened(bench, agents["removed"], queue_bytes) as (broker, observer):
+                yield _fleet(kind, agents, observer, MANAGER_PASSWORD, broker)
         else:
-            with ProductionMosquitto(data, directory / "broker") as broker:
+            with _mosquitto(data, directory / "broker", queue_bytes) as broker:
                 _remove_at(broker, agents["removed"])
                 observer = Login(*broker.credential("observer"))
-                yield _fleet(kind, broker.port, agents, observer, broker.credential("manager")[1])
+                yield _fleet(kind, agents, observer, broker.credential("manager")[1], broker)
     finally:
         bench.database.close()
 
 
-def _fleet(kind: str, port: int, agents: dict[str, SimulatedAgent], observer: Login, manager: str) -> Fleet:
+def _fleet(
+    kind: str,
+    agents: dict[str, SimulatedAgent],
+    observer: Login,
+    manager: str,
+    broker: EmbeddedBroker | ProductionMosquitto,
+) -> Fleet:
+    def restart() -> None:
+        broker.stop()
+        broker.start()
+        fleet.port = broker.port
+
     logins = {name: Login(agent.agent_id, agent.keys.mqtt_password) for name, agent in agents.items()}
     logins |= {
         "registering": Login("registration", "registration"),
         "observer": observer,
         "manager": Login("manager", manager),
     }
-    return Fleet(kind, port, logins, {name: agent.agent_id for name, agent in agents.items()})
+    agent_ids = {name: agent.agent_id for name, agent in agents.items()}
+    fleet = Fleet(kind, broker.port, logins, agent_ids, restart)
+    return fleet
 
 
 @contextmanager
-def _hardened(bench: Bench, removed: SimulatedAgent) -> Iterator[tuple[int, Login]]:
+def _hardened(bench: Bench, removed: SimulatedAgent, queue_bytes: int | None) -> Iterator[tuple[EmbeddedBroker, Login]]:
     with DataDirectory(bench.directory) as data:
         observer = Login(*data.observer_credential())
     users = {
@@ -89,14 +111,30 @@ def _hardened(bench: Bench, removed: SimulatedAgent) -> Iterator[tuple[int, Logi
         observer.username: {"sha256": digest(observer.password).hex(), "role": "observer"},
     }
     access = {"store": str(bench.directory / "panguard.db"), "users": users}
-    broker = EmbeddedBroker({"host": "127.0.0.1", "port": 0, "access": access}, module="manager.broker_runtime")
-    port = broker.start()
+    limits = {} if queue_bytes is None else {"limits": {"queue_bytes": queue_bytes}}
+    broker = EmbeddedBroker(
+        {"host": "127.0.0.1", "port": 0, "access": access, **limits}, module="manager.broker_runtime"
+    )
+    broker.start()
     try:
         bench.ask(RemoveAgent(removed.agent_id, "test"))
         broker.disconnect(removed.agent_id)
-        yield port, observer
+        yield broker, observer
     finally:
         broker.stop()
+
+
+@contextmanager
+def _mosquitto(data: Path, directory: Path, queue_bytes: int | None) -> Iterator[ProductionMosquitto]:
+    broker = ProductionMosquitto(data, directory)
+    broker.prepare()
+    if queue_bytes is not None:
+        shipped = (directory / "broker.conf").read_text()
+        narrow, changed = re.subn(r"(?m)^max_queued_bytes \d+$", f"max_queued_bytes {queue_bytes}", shipped)
+        assert changed == 1
+        (directory / "broker.conf").write_text(narrow)
+    with broker:
+        yield broker
 
 
 def _remove_at(broker: ProductionMosquitto, removed: SimulatedAgent) -> None:

@@ -1,9 +1,13 @@
-"""What the contract of brokers needs: a real Mosquitto, which in CI must be there."""
+"""What the contract of brokers needs: both brokers with a fleet, and clients of everybody in it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.contract.brokers import HARDENED, MOSQUITTO, Fleet, fleet_at
+from tests.contract.members import Members
 from tests.support.mosquitto import mosquitto_path
 
 
@@ -14,3 +18,19 @@ def has_mosquitto() -> None:
         if os.environ.get("CI"):
             pytest.fail("mosquitto is not installed")
         pytest.skip("mosquitto is not installed")
+
+
+@pytest.fixture(scope="module", params=[HARDENED, MOSQUITTO])
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Give a fleet at each broker; a test says by indirect parameters where it has no claim."""
+    if request.param == MOSQUITTO:
+        request.getfixturevalue("has_mosquitto")
+    with fleet_at(request.param, tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def members(fleet: Fleet) -> Iterator[Members]:
+    """Give what connects everybody; all are gone at the end, stored sessions too."""
+    with ExitStack() as stack:
+        yield Members(fleet, stack)
