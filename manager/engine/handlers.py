@@ -62,11 +62,10 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
 
 def on_policy_applied(desk: Desk, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
     """The fast word on what a policy came to; heartbeats say the same later."""
-    if message.version < agent.in_force.version:
+    at, _ = agent.clock.event_time(message.sent_at.timestamp(), desk.batch.now.wall)
+    if not agent.in_force.hear(message.version, message.digest, message.state, message.error, at):
+        desk.fleet.counters["policy_words_ignored"] += 1
         return
-    force = agent.in_force
-    force.version, force.digest, force.state = message.version, message.digest, message.state
-    force.error, force.applied_at = message.error, desk.batch.now.wall
     _in_force(desk, agent)
     desk.batch.save(agent)
     desk.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
@@ -94,11 +93,11 @@ def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
     """Hold what a heartbeat says is in force against the effective policy, and mend what differs."""
     version, digest = message.policy_version or 0, message.policy_digest
     policy = desk.fleet.policies.effective[agent.agent_id]
-    force = agent.in_force
-    if (version, digest) != (force.version, force.digest) or message.policy_state != force.state:
-        force.version, force.digest, force.state = version, digest, message.policy_state
+    force, now = agent.in_force, desk.batch.now.wall
+    at, _ = agent.clock.event_time(message.sent_at.timestamp(), now)
+    same = (version, digest, message.policy_state) == (force.version, force.digest, force.state)
+    if force.take(version, digest, message.policy_state, force.error if same else None, at):
         _in_force(desk, agent)
-    now = desk.batch.now.wall
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         if _proved(desk, agent, version, digest, message.version_proof):
             desk.fleet.counters["revisions_raised"] += 1

@@ -97,7 +97,8 @@ class AgentRows:
                 outbox_size, outbox_dropped,
             ),
             in_force=InForce(
-                policy_version, policy_digest, policy_state, policy_error, blocklist_sequence, policy_applied_at
+                policy_version, policy_digest, policy_state, policy_error, blocklist_sequence, policy_applied_at,
+                policy_applied_at or 0.0,
             ),
         )  # fmt: skip
 

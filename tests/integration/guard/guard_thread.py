@@ -33,6 +33,7 @@ class GuardThread:
         self.log = SshdLog(directory / "auth.log")
         self.url = url
         self.token = token
+        self.hostname = "srv-01"
         self.mode = Mode.LEARNING
         self.settings = QUICK
         self.clock = Clock()
@@ -48,12 +49,12 @@ class GuardThread:
             directory=self.directory,
             mode=self.mode,
             log=self.log.path,
-            hostname="srv-01",
+            hostname=self.hostname,
             token=self.token,
             **self.options,
         )
         self._runtime = Runtime(options, self.settings, self._announce, self.clock)
-        self._thread = threading.Thread(target=self._run, args=(self._runtime,), name="guard")
+        self._thread = threading.Thread(target=self._run, args=(self._runtime,), name=f"guard {self.hostname}")
         self._thread.start()
         return self
 
