@@ -167,6 +167,9 @@ class Enrollment:
             _log.warning("registration_reply_ignored", reason="it does not answer this registration")
             return None
         if isinstance(answer, Rejection):
+            if self._payload is None or answer.digest != codes.payload_digest(self._payload):
+                _log.warning("registration_reply_ignored", reason="the registration was changed on its way")
+                return None
             return Refused(answer.error, answer.reason)
         enrolled = Enrolled(answer.agent_id, answer.organization_id, self._applicant.token.sign_key)
         return Accepted(enrolled, answer.session)

@@ -93,6 +93,11 @@ def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
     return True
 
 
+def payload_digest(payload: bytes) -> str:
+    """Return SHA-256 of a payload, in hexadecimal, as messages name each other."""
+    return hashlib.sha256(payload).hexdigest()
+
+
 def content_digest(payload: bytes) -> bytes:
     """Return 16 bytes that name a report's content: the same report again has the same, any other has another."""
     return hashlib.blake2b(payload, digest_size=16).digest()

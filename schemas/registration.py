@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints
 
 from schemas.identifiers import AgentId, ClientId, Hostname, Label, OrganizationId, TokenId
 from schemas.model import Timestamp, WireModel
-from schemas.presence import Session
+from schemas.presence import Digest, Session
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """One short line of text without control characters."""
@@ -44,8 +44,12 @@ class RegistrationReply(WireModel):
 
 
 class Rejection(WireModel):
-    """The manager refused the client. Signed, so that nobody else can turn a client away."""
+    """The manager refused the client. Signed, so that nobody else can turn a client away.
+
+    `digest` names what was refused: a registration that was changed on its way is none of the client's.
+    """
 
     client_id: ClientId
+    digest: Digest = Field(description="SHA-256 of the registration's payload as the manager got it")
     error: Literal["bad_proof", "unknown_token", "expired_token", "used_token", "outdated", "conflict", "malformed"]
     reason: str = Field(max_length=512, description="one sentence that says what to do")

@@ -206,6 +206,7 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
     Rejection: messages(
         Rejection,
         client_id=client_ids,
+        digest=digests,
         error=st.sampled_from(
             ["bad_proof", "unknown_token", "expired_token", "used_token", "outdated", "conflict", "malformed"]
         ),

@@ -26,6 +26,7 @@ class Application:
     """A registration that was proved to come from a holder of a token, as the registry judges it.
 
     `sent_at` (the agent's time) and `digest` (of the payload's bytes) are None where the door has no such thing.
+    `token_created_at` is in seconds since 1970.
     """
 
     host: Host
@@ -35,6 +36,28 @@ class Application:
     door: Door
     sent_at: float | None = None
     digest: bytes | None = None
+    token_created_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What outlives a removed agent: its newest registration, and when it was removed.
+
+    A broker may keep registrations and offer them again: none of them brings a removed agent back.
+    """
+
+    sent_at: float
+    digest: bytes
+    removed_at: float
+
+    def forbids(self, application: Application) -> bool:
+        """Return whether an application is the newest of the removed agent, or older.
+
+        A clock may be set back, so whoever comes with a token that was made after the removal is let in.
+        """
+        if application.sent_at is None or (application.token_created_at or 0.0) > self.removed_at:
+            return False
+        return application.digest == self.digest or application.sent_at < self.sent_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +94,7 @@ class Registry:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self._by_name: dict[tuple[str, str], Agent] = {}
+        self._departures: dict[tuple[str, str], Departure] = {}
         self._by_http_digest: dict[bytes, Agent] = {}
         self.names_by_number: dict[int, tuple[str, str]] = {}
         self._highest_number = 0
@@ -125,6 +149,12 @@ class Registry:
         """
         known = self.registered(application.organization_id, application.host.hostname)
         if known is None:
+            departure = self._departures.get((application.organization_id, application.host.hostname))
+            if departure is not None and departure.forbids(application):
+                return Refused(
+                    "outdated",
+                    "this host was removed since it sent this; if its clock was set back, give it a new token",
+                )
             return Enrolled(self._enter(application, new_id, now), is_new=True)
         verdict = self._judge(known, application, takeover)
         if verdict is not None:
@@ -143,8 +173,15 @@ class Registry:
         if application.sent_at is not None and application.digest is not None:
             agent.stamp = RegistrationStamp(application.sent_at, application.digest, reply)
 
-    def remove(self, agent: Agent) -> None:
-        """Forget an agent for good."""
+    def departed(self, organization_id: str, hostname: str, departure: Departure) -> None:
+        """Remember that an agent of this name was removed; of several, the last one counts."""
+        self._departures[organization_id, hostname] = departure
+
+    def remove(self, agent: Agent, now: float) -> None:
+        """Forget an agent for good, but for what keeps its old registrations out."""
+        if agent.stamp is not None:
+            departure = Departure(agent.stamp.sent_at, agent.stamp.digest, now)
+            self.departed(agent.organization_id, agent.hostname, departure)
         del self.agents[agent.agent_id]
         del self._by_name[agent.organization_id, agent.hostname]
         self._forget_bearer(agent)

@@ -67,7 +67,7 @@ def remove_agent(desk: Desk, request: RemoveAgent) -> str:
     """Remove an agent for good: its record, its credential, its retained topics."""
     agent = _agent(desk, request.agent_id)
     fleet, batch = desk.fleet, desk.batch
-    fleet.registry.remove(agent)
+    fleet.registry.remove(agent, batch.now.wall)
     fleet.liveness.forget(agent)
     fleet.clones.forget(agent.agent_id)
     document = fleet.policies.set(Scope("agent", agent.agent_id), None, batch.now.wall, request.author) if (

@@ -95,6 +95,8 @@ class Fleet:
         """
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.registry.reserve(snapshot.highest_agent_number)
+        for departure in snapshot.departures:
+            self.registry.departed(*departure)
         for agent in snapshot.agents:
             self.registry.load(agent)
             self.note_addresses(agent)

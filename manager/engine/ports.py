@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from manager.domain.agent import Agent
 from manager.domain.correlation import History, Incident, Report
 from manager.domain.policies import Revision, Scope, Sections
+from manager.domain.registry import Departure
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.tokens import Token
 from manager.engine.batch import Changes, Publication
@@ -28,6 +29,8 @@ class Snapshot:
     """All that the engine keeps in memory, as the store has it at the start."""
 
     agents: list[Agent] = field(default_factory=list)
+    departures: list[tuple[str, str, Departure]] = field(default_factory=list)
+    """Organization, hostname and departure of the agents that were removed, oldest first."""
     highest_agent_number: int = 0
     tokens: list[Token] = field(default_factory=list)
     revision: int = 0

@@ -48,7 +48,12 @@ def register(desk: Desk, message: Inbound) -> None:
     except _RejectedError as rejected:
         desk.dead_letter(message.topic, rejected.reason, message.payload)
         desk.batch.clear_retained(REGISTRATION.address(message.identifier))  # it may have been left there, too
-        rejection = Rejection(client_id=message.identifier, error=rejected.error, reason=rejected.reason)  # type: ignore[arg-type]
+        rejection = Rejection(
+            client_id=message.identifier,
+            digest=codes.payload_digest(message.payload),
+            error=rejected.error,  # type: ignore[arg-type]
+            reason=rejected.reason,
+        )
         _answer(desk, message.identifier, _signed(desk, message.identifier, rejection))
 
 
@@ -162,6 +167,7 @@ def _application(desk: Desk, registration: Registration, token: Token, payload: 
         door=Door.MQTT,
         sent_at=registration.sent_at.timestamp(),
         digest=codes.content_digest(payload),
+        token_created_at=token.created_at,
     )
 
 

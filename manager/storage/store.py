@@ -13,6 +13,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
 )
 
 from manager.domain.policies import Revision, Scope, Sections
+from manager.domain.registry import Departure
 from manager.domain.tokens import Token
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
@@ -26,6 +27,11 @@ DEAD_LETTERS_KEPT = 1000
 
 _ONCE = " ON CONFLICT DO NOTHING"
 """A batch that was written in part may be committed again."""
+
+_DEPARTURES = (
+    "SELECT organization_id, hostname, stamp_sent_at, stamp_digest, removed_at FROM agent "
+    "WHERE removed_at IS NOT NULL AND stamp_digest IS NOT NULL ORDER BY removed_at"
+)
 
 _KNOWN = " UNION ALL ".join(
     "SELECT agent_number, threat_id, digest "
@@ -80,6 +86,10 @@ class PeeweeStore:
         revision = meta.get("fleet_revision")
         return Snapshot(
             agents=[self._rows.agent(row) for row in agents],
+            departures=[
+                (organization_id, hostname, Departure(sent_at, bytes(digest), removed_at))
+                for organization_id, hostname, sent_at, digest, removed_at in self._all(_DEPARTURES)
+            ],
             highest_agent_number=self._all("SELECT coalesce(max(number), 0) FROM agent")[0][0],
             tokens=[_token(row) for row in tokens],
             revision=int(revision) if revision else 0,

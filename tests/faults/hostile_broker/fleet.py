@@ -84,8 +84,9 @@ class HostileFleet:
         return guard
 
     def trouble(self, guard: GuardThread) -> str:
-        """Return why a guard is not online, by its own status."""
-        return str(guard.status().get("notConnected") or "")
+        """Return why a guard is not online, by its own status; empty where it has not said so yet."""
+        said = (guard.directory / "status.json").exists()
+        return str(guard.status().get("notConnected") or "") if said else ""
 
     def outbox(self, guard: GuardThread) -> list[str]:
         """Return the ids of the reports that a guard keeps."""

@@ -182,7 +182,8 @@ class ScriptedManager:
         )
 
     def reject(self, registration: Registration, error: Any) -> Rejection:
-        return Rejection(client_id=registration.client_id, error=error, reason="the test said so")
+        digest = codes.payload_digest(self.registrations[-1])
+        return Rejection(client_id=registration.client_id, digest=digest, error=error, reason="the test said so")
 
     def coded_presence(self, session: int, state: Any = "lost") -> bytes:
         assert self.keys is not None

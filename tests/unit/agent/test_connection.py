@@ -147,6 +147,10 @@ class Desk:
         below = topics.REGISTRATION_REPLY.below_root(client_id)
         self.say(Received(topics.REGISTRATION_REPLY, codes.with_signature(KEYRING.sign_key, below, message.body())))
 
+    def refuse(self, client_id: str, error: Any, reason: str, registration: bytes) -> None:
+        digest = codes.payload_digest(registration)
+        self.answer(client_id, Rejection(client_id=client_id, digest=digest, error=error, reason=reason))
+
     def accept(self, session: int = 0) -> None:
         client_id = self.offer_keys()
         reply = RegistrationReply(client_id=client_id, agent_id=AGENT, organization_id="default", session=session)
@@ -288,9 +292,20 @@ def test_a_new_guard_ends_where_no_retry_helps(tmp_path: Path, error: str) -> No
     """The manager's reason is the guard's last word."""
     desk = Desk(tmp_path, token=True, enrolled=False)
     client_id = desk.offer_keys()
-    rejection = Rejection(client_id=client_id, error=error, reason="make a new token")  # type: ignore[arg-type]
+    (registration,) = desk.link.take(topics.REGISTRATION)
     with pytest.raises(EnrollmentError, match=f"{error}.*make a new token"):
-        desk.answer(client_id, rejection)
+        desk.refuse(client_id, error, "make a new token", registration)
+
+
+def test_a_rejection_of_what_the_guard_never_said_is_ignored(tmp_path: Path) -> None:
+    """A registration that was changed on its way is rightly refused, and the guard goes on with its own."""
+    desk = Desk(tmp_path, token=True, enrolled=False)
+    client_id = desk.offer_keys()
+    (registration,) = desk.link.take(topics.REGISTRATION)
+    desk.refuse(client_id, "bad_proof", "copy the token whole", registration[:-1])
+    assert desk.connection.phase is Phase.REGISTERING
+    desk.wait(5)
+    assert desk.link.take(topics.REGISTRATION) == [registration]
 
 
 def test_an_old_registration_that_is_refused_is_made_anew(tmp_path: Path) -> None:
@@ -299,7 +314,7 @@ def test_an_old_registration_that_is_refused_is_made_anew(tmp_path: Path) -> Non
     kept = first.offer_keys()
     second = Desk(tmp_path, token=True, enrolled=False)
     assert second.offer_keys() == kept
-    second.answer(kept, Rejection(client_id=kept, error="unknown_token", reason="no"))
+    second.refuse(kept, "unknown_token", "no", *second.link.take(topics.REGISTRATION))
     second.wait(1)
     assert second.offer_keys() != kept
 

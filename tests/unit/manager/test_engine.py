@@ -343,6 +343,37 @@ def test_a_removed_agent_is_gone(bench: Bench) -> None:
     assert bench.enroll("web-1").agent_id != agent.agent_id
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_old_registration_brings_a_removed_agent_back(bench: Bench, *, restarted: bool) -> None:
+    """What a broker kept of it is refused, over a restart too; the guard itself comes back with a new one."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    kept = []
+    for _ in range(2):
+        kept.append(agent.registration(bench.wall))
+        bench.receive(topics.REGISTRATION, *kept[-1])
+        agent.agent_id = bench.answer(kept[-1][0])["agentId"]
+        bench.pass_time(5)
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    if restarted:
+        bench.crash()
+    for client_id, payload in kept:
+        bench.receive(topics.REGISTRATION, client_id, payload)
+        assert bench.answer(client_id)["error"] == "outdated"
+    assert len(bench.fleet.registry) == 0
+    assert "agentId" in bench.register(agent)
+
+
+def test_a_removed_host_whose_clock_was_set_back_comes_back_with_a_new_token(bench: Bench) -> None:
+    """A token that was made after the removal stands in no registration from before it."""
+    agent = bench.enroll("web-1")
+    bench.pass_time(1)
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    assert bench.register(agent, sent_at=bench.wall - 3600)["error"] == "outdated"
+    bench.pass_time(1)
+    agent.token = bench.token()
+    assert "agentId" in bench.register(agent, sent_at=bench.wall - 3600)
+
+
 def test_what_is_committed_outlives_a_crash_and_what_is_not_is_not_acknowledged(bench: Bench) -> None:
     """Agents, states, policies and reports are there after a crash; unprocessed messages have no acknowledgement."""
     agent = bench.enroll("web-1")

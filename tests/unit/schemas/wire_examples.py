@@ -39,7 +39,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "sealedSecret": "AAAA",
     },
     RegistrationReply: {"clientId": CLIENT, "agentId": AGENT, "organizationId": "default", "session": 7},
-    Rejection: {"clientId": CLIENT, "error": "unknown_token", "reason": "ask for a new token"},
+    Rejection: {"clientId": CLIENT, "digest": DIGEST, "error": "unknown_token", "reason": "ask for a new token"},
     Presence: {"state": "lost", "session": 7, "sentAt": NOW, "uptime": 12.5},
     Heartbeat: {
         "cpu": 12.5,
