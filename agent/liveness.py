@@ -84,7 +84,7 @@ class Liveness:
             sent_at=utc(self._clock.wall()),
             session=self._session,
             sequence=self._sequence,
-            policy_version=None if policy is None else policy.version,
+            policy_version=0 if policy is None else policy.version,  # 0 for none: the manager sends it again
             policy_digest=None if policy is None else policy.digest,
             policy_state=None if policy is None else policy.state,
             version_proof=None if policy is None else policy.proof,

@@ -30,6 +30,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.correlation import CorrelatorSettings
 from manager.domain.liveness import LivenessTimes
 from manager.domain.response import ResponderSettings
+from manager.engine import holding_back
 from manager.engine.batch import Publication
 from manager.engine.commands import CreateToken
 from manager.engine.credentials import digest
@@ -284,6 +285,7 @@ class Manager:
             measurements=measurements,
             certificates=self._certificates.records,
             clones=lambda: self._fleet.clones.known,
+            held_back=lambda: holding_back.records(self._fleet),
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(
@@ -339,6 +341,8 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         threat_retention=settings.threat_retention,
         id_retention=settings.id_retention,
         takeover=settings.takeover_rule,
+        republish_after=settings.republish_after,
+        held_back_after=settings.held_back_after,
         times=LivenessTimes(settings.stale_after, settings.settling_time),
         correlator=CorrelatorSettings(settings.source_ip_agents, settings.file_hash_agents, settings.technique_agents),
         responder=ResponderSettings(

@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     heartbeat_interval: float = Field(30, gt=0, description="how often agents are asked to send a heartbeat")
     stale_after: float = Field(90, gt=0, description="silence from which an agent is stale")
     sweep_interval: float = Field(30, gt=0, description="how often silence is looked for")
+    held_back_after: float = Field(
+        90, gt=0, description="how long reports may wait on a guard with nothing new of it stored, before it is said"
+    )
+    republish_after: float = Field(
+        10, gt=0, description="how long a guard has to take a policy before the policy is published to it again"
+    )
     settling_time: float = Field(5, ge=0, description="how long a last will waits for a newer sign of life")
     policy_poll_interval: float = Field(300, gt=0, description="how often HTTP agents are asked to poll")
     takeover: Takeover | None = Field(

@@ -47,6 +47,7 @@ class Services:
         measurements: what `/metrics` shows beyond the HTTP door itself.
         certificates: what the doors serve and until when, at a time in seconds since 1970.
         clones: who lives more than once just now, by agent id.
+        held_back: whose reports wait, with nothing new of it stored.
         traffic: what the door has served.
         stream: the fleet's events.
         tickets: who may watch them from a browser.
@@ -66,6 +67,7 @@ class Services:
     measurements: Measurements | None = None
     certificates: Callable[[float], list[Record]] = lambda _now: []
     clones: Callable[[], Mapping[str, Clone]] = dict
+    held_back: Callable[[], list[Record]] = list
     traffic: Traffic = field(default_factory=Traffic)
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)

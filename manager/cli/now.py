@@ -28,7 +28,7 @@ Limit = Annotated[int, typer.Option(min=1, help="how many lines a part shows")]
 def now(
     client: "ManagerClient", context: typer.Context, limit: Limit = _SHOWN, output: OutputOption = Output.TABLE
 ) -> None:
-    """Show what needs a person: new incidents, blocks and how to undo them, approvals, silent agents."""
+    """Show what needs a person: new incidents, blocks and how to undo them, approvals, silence, held back reports."""
     from manager.cli.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
     at = datetime.now(UTC)
@@ -69,6 +69,7 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "blocks": _blocks(client, write),
         "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
         "silence": _silence(client.records("/api/agents", most=_MOST, status="stale")),
+        "heldBack": client.get("/api/overview")["heldBack"],
         "chronicIncidents": len(client.records("/api/incidents", most=_MOST, chronic="true", open="true")),
     }
 
@@ -123,6 +124,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_part("Blocks in force", situation["blocks"], _block, limit),
         *_part("Wait for approval", situation["approvals"], _approval, limit),
         *_silent(situation["silence"], at, limit),
+        *_part("Reports held back", situation["heldBack"], _held_back, limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
     )
 
@@ -155,6 +157,11 @@ def _approval(incident: "Record") -> tuple[str, str]:
     what = f"{incident['kind']} {incident['value']} on {incident['agentCount']} agents"
     said = f"  {what}, until {incident['approvalExpiresAt']}: {incident['responseReason']}"
     return said, f"    approve: {incident['approve']}"
+
+
+def _held_back(record: "Record") -> tuple[str]:
+    since = f"none stored since {record['since']}"
+    return (f"  {record['hostname']} ({record['agentId']}): {record['waiting']} wait, {since}",)
 
 
 def _silent(silence: dict[str, list["Record"]], at: datetime, limit: int) -> list[str]:

@@ -90,7 +90,7 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
         print_json(found)
     elif found:
         now = datetime.now(UTC)
-        columns = ("agent id", "hostname", "should have", "has", "state", "error", "since")
+        columns = ("agent id", "hostname", "should have", "has", "state", "error", "since", "blocklist")
         print_table(columns, [_drift(each, now) for each in found])
     else:
         print_lines("every agent has what is meant for it")
@@ -120,6 +120,7 @@ def _shown(value: Any) -> str | None:
 
 def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
     same = record["version"] == record["versionInForce"] and record["digest"] != record["digestInForce"]
+    should, have = record["blocklistSequence"], record["blocklistInForce"]
     has = f"{record['versionInForce']}, other content" if same else record["versionInForce"]
     return (
         record["agentId"],
@@ -129,4 +130,5 @@ def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
         record["state"],
         record["error"],
         ago(record["since"], now),
+        f"{have} → {should}" if have < should else should or None,
     )

@@ -31,6 +31,11 @@ def _certificate(record: "Record") -> str:
     return f"{said}: panguard manager certs renew" if record["daysLeft"] < _WARN_DAYS else said
 
 
+def _held_back(record: "Record", now: datetime) -> str:
+    since = f"nothing new of it stored since {record['since']}, {ago(record['since'], now)}"
+    return f"Held back       {record['hostname']} ({record['agentId']}): {record['waiting']} reports wait, {since}"
+
+
 def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     today = overview["threatSummary"]["last24h"]
     severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
@@ -48,7 +53,7 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     ]
     if overview["staleAgents"] > len(stale):
         lines.append(f"                … and {overview['staleAgents'] - len(stale)} more: agents list --status stale")
-    if overview["clonedAgents"]:
+    if overview.get("clonedAgents"):
         lines.append(f"Cloned          {overview['clonedAgents']}")
         lines += [
             f"                {clone['hostname']} ({clone['agentId']}) since {clone['since']}: {clone_text(clone)}"
@@ -60,5 +65,6 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
         f"Policy version  {overview['activePolicyVersion']}",
         f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
     ]
+    lines += [_held_back(record, now) for record in overview.get("heldBack", ())]
     lines += [_certificate(record) for record in overview.get("certificates", ())]
     return lines

@@ -55,6 +55,10 @@ class Liveness:
         """Return whether the manager hears by this door."""
         return self._open_since[door] is not None
 
+    def hearing_since(self, door: Door) -> float | None:
+        """Return since when the manager hears by this door, monotonic; None while it does not."""
+        return self._open_since[door]
+
     def registered(self, agent: Agent, now: Instant) -> Transition | None:
         """An agent registered, for the first time or again: it is here."""
         self._wills.pop(agent.agent_id, None)

@@ -9,7 +9,7 @@ import structlog
 from manager.domain.agent import Door
 from manager.domain.instant import Instant
 from manager.domain.policies import EffectivePolicy
-from manager.engine import cloning, reports, responding
+from manager.engine import cloning, holding_back, reports, responding
 from manager.engine.announcements import Announcements
 from manager.engine.batch import Batch, Outcome, Publication, ThreatRow
 from manager.engine.blocklist_messages import BlocklistMessages
@@ -203,6 +203,7 @@ class Engine:
             self._next_sweep = now.monotonic + fleet.settings.sweep_interval
             for transition in fleet.liveness.sweep(fleet.registry.agents.values(), now):
                 desk.batch.transition(transition)
+            holding_back.look(desk)
         if now.monotonic >= self._next_flush:
             self._next_flush = now.monotonic + fleet.settings.write_behind
             self._write_behind(desk)
@@ -274,7 +275,7 @@ class Engine:
             for snapshot in self._messages.due(now.monotonic):
                 self._courier.publish(snapshot)
         if batch.changes.threats:
-            self._note_threats(desk)
+            self._note_threats(desk, now)
         announcement = self._announcements.due(now)
         if announcement is not None:
             batch.events.append(announcement)
@@ -326,8 +327,9 @@ class Engine:
             policy.published = True
             self._confirmed[agent_id] = policy
 
-    def _note_threats(self, desk: Desk) -> None:
+    def _note_threats(self, desk: Desk, now: Instant) -> None:
         rows = desk.batch.changes.threats
+        holding_back.stored(self.fleet, rows, now)
         self.fleet.counters["threats_stored"] += len(rows)
         self._announcements.stored(rows, self.fleet.registry.names_by_number)
 

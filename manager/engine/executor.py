@@ -70,6 +70,7 @@ def remove_agent(desk: Desk, request: RemoveAgent) -> str:
     fleet.registry.remove(agent, batch.now.wall)
     fleet.liveness.forget(agent)
     fleet.clones.forget(agent.agent_id)
+    fleet.held_back.forget(agent.agent_id)
     document = fleet.policies.set(Scope("agent", agent.agent_id), None, batch.now.wall, request.author) if (
         fleet.policies.document(Scope("agent", agent.agent_id)) is not None
     ) else None  # fmt: skip

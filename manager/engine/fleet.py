@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from manager.domain.agent import Agent
 from manager.domain.clones import Clones
 from manager.domain.correlation import CorrelatorSettings, Incident
+from manager.domain.held_back import HeldBackReports
 from manager.domain.immunity import ImmunityWatch
 from manager.domain.liveness import Liveness, LivenessTimes
 from manager.domain.policies import EffectivePolicy, Policies
@@ -45,6 +46,8 @@ class EngineSettings:
     receipt_interval: float = 1.0
     retry_after: float = 5.0
     policies_in_step: int = 200
+    republish_after: float = 10.0
+    held_back_after: float = 90.0
     threat_retention: float = 86_400.0
     id_retention: float = 7 * 86_400.0
     takeover: Takeover = Takeover.WHEN_OFFLINE
@@ -70,6 +73,7 @@ class Fleet:
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: Clones = field(default_factory=Clones)
     liveness: Liveness = field(init=False)
+    held_back: HeldBackReports = field(init=False)
     allowlist: PolicyAllowlist = field(init=False)
     responder: Responder = field(init=False)
     blocklists: Blocklists = field(init=False)
@@ -78,6 +82,7 @@ class Fleet:
         """Build what depends on other parts."""
         settings = self.settings
         self.liveness = Liveness(settings.times)
+        self.held_back = HeldBackReports(settings.held_back_after)
         self.allowlist = PolicyAllowlist(self.policies)
         never_block = NeverBlock(
             self.allowlist, self.addresses, Evidence(), settings.own_addresses, settings.admin_networks

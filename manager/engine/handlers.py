@@ -13,9 +13,6 @@ from schemas.presence import Heartbeat, PolicyState, Presence
 from schemas.threats import ThreatReport
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, THREATS, Topic
 
-_REPUBLISH_AFTER = 10.0
-"""Seconds that a guard has to take a policy before a heartbeat that shows an older one has it sent again."""
-
 
 def on_presence(desk: Desk, agent: Agent, message: Presence, _payload: bytes) -> None:
     """A birth, a sign-off or a last will."""
@@ -54,6 +51,7 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
         vitals.events_total + message.events_processed if message.events_total is None else message.events_total
     )
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
+    desk.fleet.held_back.said(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist(desk, agent, message.blocklist_sequence or 0)
     desk.behind.add(agent.agent_id)
     if message.policy_version is not None:
@@ -104,7 +102,9 @@ def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
             desk.batch.save_policy(desk.fleet.policies.continue_above(agent.agent_id, version, now))
             desk.batch.changes.fleet_revision = desk.fleet.policies.revision
             desk.queue.add([agent.agent_id])
-    elif version < policy.version and policy.published and now - policy.updated_at > _REPUBLISH_AFTER:
+    elif (
+        version < policy.version and policy.published and now - policy.updated_at > desk.fleet.settings.republish_after
+    ):
         desk.fleet.counters["policies_republished"] += 1
         desk.queue.add([agent.agent_id])
 

@@ -104,7 +104,8 @@ def broadcast(desk: Desk, _request: Broadcast) -> int:
 
 def read_drift(desk: Desk, _request: ReadDrift) -> list[Drift]:
     """Return the agents that have something else in force than what is meant for them."""
-    return list(drifts(desk.fleet.registry.agents.values(), desk.fleet.policies.effective))
+    fleet = desk.fleet
+    return list(drifts(fleet.registry.agents.values(), fleet.policies.effective, fleet.blocklists.sequences))
 
 
 def preview(desk: Desk, request: Preview) -> list[Difference]:

@@ -27,6 +27,7 @@ async def overview(services: WithServices, _caller: Admin) -> Response:
             "agents": [services.with_clone(agent) for agent in found["agents"]],
             "clonedAgents": len(clones),
             "clones": [{"agentId": each, "hostname": names[each], **clone_record(clones[each])} for each in names],
+            "heldBack": services.held_back(),
             "certificates": services.certificates(now),
             "uptimeMs": round(services.uptime * 1000),
         }

@@ -127,4 +127,6 @@ def _drift(drift: Drift, hostname: str | None) -> dict[str, Any]:
         "digestInForce": drift.digest_in_force,
         "state": drift.state,
         "error": drift.error,
+        "blocklistSequence": drift.blocklist_sequence,
+        "blocklistInForce": drift.blocklist_in_force,
     }

@@ -304,9 +304,19 @@ def test_drift_is_what_guards_say_they_do_not_have() -> None:
         InForce(),
         InForce(2),
     ]
-    found = list(drifts([agent(number, force) for number, force in enumerate(said)], policies.effective))
+    found = list(drifts([agent(number, force) for number, force in enumerate(said)], policies.effective, {}))
     assert [drift.agent_id for drift in found] == ["ag-2", "ag-3", "ag-4"]
     assert (found[1].state, found[1].error, found[1].version) == ("partial", "detection: bad rule", 2)
+
+
+def test_a_blocklist_that_is_behind_is_drift() -> None:
+    """An agent with the right policy and an older sequence of its organization's blocklist differs, but over HTTP."""
+    policies = fleet(3)
+    digest = policies.effective["ag-0"].resolved.digest
+    agents = [agent(n, InForce(2, digest, "applied", blocklist_sequence=4 + n % 2)) for n in range(3)]
+    agents[2].door = Door.HTTP
+    (found,) = drifts(agents, policies.effective, {"acme": 5, "other": 9})
+    assert (found.agent_id, found.blocklist_sequence, found.blocklist_in_force) == ("ag-0", 5, 4)
 
 
 def test_time_to_immunity_is_measured_at_half_nearly_all_and_all() -> None:
