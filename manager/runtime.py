@@ -342,6 +342,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         id_retention=settings.id_retention,
         takeover=settings.takeover_rule,
         republish_after=settings.republish_after,
+        snapshot_every=settings.snapshot_every,
         held_back_after=settings.held_back_after,
         times=LivenessTimes(settings.stale_after, settings.settling_time),
         correlator=CorrelatorSettings(settings.source_ip_agents, settings.file_hash_agents, settings.technique_agents),

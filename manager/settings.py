@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     republish_after: float = Field(
         10, gt=0, description="how long a guard has to take a policy before the policy is published to it again"
     )
+    snapshot_every: float = Field(
+        10, gt=0, description="how much time lies between two snapshots of an organization's blocklist at least"
+    )
     settling_time: float = Field(5, ge=0, description="how long a last will waits for a newer sign of life")
     policy_poll_interval: float = Field(300, gt=0, description="how often HTTP agents are asked to poll")
     takeover: Takeover | None = Field(

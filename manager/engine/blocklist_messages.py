@@ -9,9 +9,6 @@ from schemas.blocklist import BlocklistChange
 from schemas.keys import ManagerKeyring
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
 
-SNAPSHOT_EVERY = 10.0
-"""Seconds between two snapshots of one organization at least."""
-
 _LONG_AGO = -1e9
 _KEY = "blocklist_sequence:"
 """Before the organization's id: the name under which the store keeps a sequence."""
@@ -33,11 +30,13 @@ class BlocklistMessages:
     Args:
         keyring: signs.
         blocklists: what the snapshots say.
+        snapshot_every: seconds between two snapshots of one organization at least.
     """
 
-    def __init__(self, keyring: ManagerKeyring, blocklists: Blocklists) -> None:
+    def __init__(self, keyring: ManagerKeyring, blocklists: Blocklists, snapshot_every: float) -> None:
         self._keyring = keyring
         self._blocklists = blocklists
+        self._snapshot_every = snapshot_every
         self._due: dict[str, float] = {}
         self._published: dict[str, float] = {}
         self.publish_all()
@@ -69,4 +68,4 @@ class BlocklistMessages:
             yield Publication(BLOCKLIST.address(organization_id), payload, retained=True)
 
     def _schedule(self, organization_id: str) -> None:
-        self._due.setdefault(organization_id, self._published.get(organization_id, _LONG_AGO) + SNAPSHOT_EVERY)
+        self._due.setdefault(organization_id, self._published.get(organization_id, _LONG_AGO) + self._snapshot_every)

@@ -69,7 +69,7 @@ class Engine:
         self.policies_waiting = PolicyQueue()
         self.listeners: list[Callable[[FleetEvent], None]] = []
         self._store = store
-        self._messages = BlocklistMessages(fleet.keyring, fleet.blocklists)
+        self._messages = BlocklistMessages(fleet.keyring, fleet.blocklists, settings.snapshot_every)
         self._correlating = Correlating(settings.correlator, store.archive, responding.react, fleet.allowlist)
         self._courier = courier
         self._acknowledge = acknowledge

@@ -47,6 +47,7 @@ class EngineSettings:
     retry_after: float = 5.0
     policies_in_step: int = 200
     republish_after: float = 10.0
+    snapshot_every: float = 10.0
     held_back_after: float = 90.0
     threat_retention: float = 86_400.0
     id_retention: float = 7 * 86_400.0

@@ -34,13 +34,14 @@ def on_presence(desk: Desk, agent: Agent, message: Presence, _payload: bytes) ->
 
 def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) -> None:
     """A sign of life with the host's vitals and what is in force."""
-    now = desk.batch.now
+    now, session_before = desk.batch.now, agent.session
     accepted, transition = desk.fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
     if not accepted:
         desk.fleet.counters["heartbeats_ignored"] += 1
         return
-    if transition is not None:
-        desk.batch.transition(transition)
+    desk.batch.transition(transition)
+    if agent.session != session_before:
+        desk.batch.save(agent)
     agent.clock.observe(now.wall, message.sent_at.timestamp(), message.uptime, message.session, fresh=True)
     cloning.observe(desk, agent, message)
     agent.last_heartbeat = now.wall

@@ -83,6 +83,12 @@ class HostileFleet:
         self.guards[hostname] = guard
         return guard
 
+    def remove(self, hostname: str) -> None:
+        """Remove the agent of a host from the registry, if there is one."""
+        for agent in self.get("/api/agents", limit=200):
+            if agent["hostname"] == hostname:
+                self.manager.request("DELETE", f"/api/agents/{agent['agentId']}", purge="true")
+
     def trouble(self, guard: GuardThread) -> str:
         """Return why a guard is not online, by its own status; empty where it has not said so yet."""
         said = (guard.directory / "status.json").exists()
@@ -90,7 +96,8 @@ class HostileFleet:
 
     def outbox(self, guard: GuardThread) -> list[str]:
         """Return the ids of the reports that a guard keeps."""
-        with contextlib.closing(sqlite3.connect(guard.directory / "guard.db")) as database:
+        path = (guard.directory / "guard.db").absolute().as_uri()
+        with contextlib.closing(sqlite3.connect(f"{path}?mode=ro", uri=True)) as database:
             return [row[0] for row in database.execute("SELECT id FROM outbox ORDER BY sequence")]
 
     # What the broker knows.

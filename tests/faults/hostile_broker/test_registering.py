@@ -25,12 +25,11 @@ KEYS = topics.MANAGER_KEYS.address()
 def newcomer(past: HostileFleet, request: pytest.FixtureRequest) -> Iterator[GuardThread]:
     """A guard that was never started; the agent that it becomes is removed when the test is over."""
     guard = past.guard(request.node.name.replace("[", "-").strip("]").replace("_", "-")[-60:].strip("-"))
+    guard.settings = guard.settings.model_copy(update={"registration_timeout": 0.2})
     yield guard
     guard.stop()
     del past.guards[guard.hostname]
-    for agent in past.get("/api/agents"):
-        if agent["hostname"] == guard.hostname:
-            past.manager.request("DELETE", f"/api/agents/{agent['agentId']}", purge="true")
+    past.remove(guard.hostname)
 
 
 def _waits_and_spools(fleet: HostileFleet, guard: GuardThread, reason: str) -> None:
@@ -103,7 +102,6 @@ def test_withheld_keys_are_noticed(past: HostileFleet, newcomer: GuardThread) ->
     """A guard that hears of no manager says so, detects and spools; once the keys come it reports."""
     true = past.broker.retained(KEYS)
     assert true is not None
-    newcomer.settings = newcomer.settings.model_copy(update={"registration_timeout": 0.3})
     past.broker.forget_retained(KEYS)
     try:
         newcomer.start()
@@ -207,8 +205,8 @@ def test_a_removed_agent_is_not_brought_back(past: HostileFleet, newcomer: Guard
     kept = [message for row in rows for message in past.heard(row, agent_id)]
     kept += past.registrations(newcomer.hostname)
     past.manager.request("DELETE", f"/api/agents/{agent_id}", purge="true")
-    before, counted = past.facts()["agents"], past.counters()
+    before, refused, threats = past.facts()["agents"], past.count("dead_letters"), past.count("threats_stored")
     past.broker.publish(*kept)
-    eventually(lambda: past.count("dead_letters") == counted["dead_letters"] + len(kept), what="all refused")
+    eventually(lambda: past.count("dead_letters") == refused + len(kept), what="all refused")
     assert past.facts()["agents"] == before
-    assert past.count("threats_stored") == counted["threats_stored"]
+    assert past.count("threats_stored") == threats

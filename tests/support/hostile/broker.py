@@ -33,11 +33,13 @@ def honest(message: Message) -> Iterable[Message]:
 class HostileBroker:
     """A context manager around one broker on a free loopback port, in a thread of its own.
 
-    `heard` is all that clients ever published, wills too, in order: what the broker can choose from.
+    `heard` is all that clients ever published, wills too, in order: what the broker can choose from. `wills` are the
+    newest ones, by the client's id, which the broker knows before their time.
     """
 
     def __init__(self) -> None:
         self.heard: list[Message] = []
+        self.wills: dict[str, Message] = {}
         self._tampering: Tampering = honest
         self._retained: dict[str, Message] = {}
         self._sessions: dict[str, Session] = {}
@@ -79,9 +81,14 @@ class HostileBroker:
         finally:
             self._do(self._set_tampering, honest)
 
-    def publish(self, *messages: Message) -> None:
-        """Publish in the broker's own name, in this order; nobody can tell that from a client's."""
-        self._do(lambda: [self._pass_on(message) for message in messages])
+    def publish(self, *messages: Message, to: str = "") -> None:
+        """Publish in this order; nobody can tell that from a client's messages.
+
+        Args:
+            messages: What.
+            to: Whom to tell, by the beginning of the client's id; everybody if it is empty.
+        """
+        self._do(lambda: [self._pass_on(message, to) for message in messages])
 
     def retained(self, topic: str) -> bytes | None:
         """Return what is retained on a topic."""
@@ -106,6 +113,8 @@ class HostileBroker:
         present = known is not None and not known.clean and not hello.clean
         session = known if known is not None and present else Session(hello.clean)
         session.transport = transport
+        if hello.will is not None:
+            self.wills[hello.client_id] = hello.will
         self._sessions[hello.client_id] = session
         transport.write(packets.hello_taken(session_present=present))
         session.resume()
@@ -125,14 +134,14 @@ class HostileBroker:
         for each in self._tampering(message):
             self._pass_on(each)
 
-    def _pass_on(self, message: Message) -> None:
+    def _pass_on(self, message: Message, to: str = "") -> None:
         if message.retained:
             self._retained[message.topic] = message
             if not message.payload:
                 del self._retained[message.topic]
-        for session in list(self._sessions.values()):
+        for client_id, session in list(self._sessions.items()):
             granted = session.granted(message.topic)
-            if granted is not None:
+            if granted is not None and client_id.startswith(to):
                 session.deliver(message._replace(retained=False), granted)
 
     def _set_tampering(self, tampering: Tampering) -> None:
