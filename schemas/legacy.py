@@ -83,10 +83,9 @@ def _moment(value: object) -> object:
     """Read a time that is a number: seconds since 1970, or milliseconds as browsers count."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    seconds = value / 1000 if value >= _MILLISECONDS_FROM else value
-    if not 0 <= seconds <= _LATEST:
+    if not 0 <= value <= _LATEST * 1000:
         raise ValueError("this moment lies outside the calendar")
-    return seconds
+    return value / 1000 if value >= _MILLISECONDS_FROM else value
 
 
 def evidence_of(given: object) -> object:

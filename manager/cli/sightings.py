@@ -105,7 +105,13 @@ def summary(sighting: Sighting) -> str:
     tell = _TELLERS.get(sighting.name)
     try:
         return tell(members) if tell else _compact(members)
-    except (KeyError, TypeError, ValueError, AttributeError):  # nothing vouches for what stands on a broker
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ):  # nothing vouches for what stands on a broker
         return _compact(members)
 
 

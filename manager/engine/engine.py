@@ -172,6 +172,7 @@ class Engine:
                 take_in(desk, item)
             except Exception:
                 log.exception("message_failed", topic=item.topic)
+                self.fleet.counters["messages_failed"] += 1
                 desk.dead_letter(item.topic, "the manager failed on it", item.payload)
             return
         value: Any = None
@@ -188,8 +189,15 @@ class Engine:
         desk.batch.outcomes.append(Outcome(item.reply, value, error))
 
     def _observe(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:
-        responding.note(desk, arrival)
-        self._correlating.observe(desk, arrival, row)
+        """Correlate a report that will be stored; one that the rules fail on is stored without that."""
+        try:
+            responding.note(desk, arrival)
+            self._correlating.observe(desk, arrival, row)
+        except ManagerError:
+            raise
+        except Exception:
+            log.exception("report_not_correlated", agent_id=arrival.agent.agent_id, threat_id=arrival.report.id)
+            self.fleet.counters["reports_not_correlated"] += 1
 
     def _follow_time(self, desk: Desk, now: Instant) -> None:
         """Do what is due by time alone: wills that settled, the sweep, what is written behind."""

@@ -120,11 +120,11 @@ def _text(evidence: Mapping[str, Any], key: str) -> str | None:
 
 def _moment(value: Any) -> float | None:
     """Return a time of the evidence in seconds since 1970; None for what is none. Without a zone it is UTC."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
     try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
         moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment is None:
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,27 @@ def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench)
     (refusal,) = bench.receipts(agent)["refused"]
     assert refusal["id"] == "t-1"
     assert bench.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", "203.0.113.7")]
+
+
+def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in correlating one report, it and all others are stored, receipted and acknowledged."""
+    one, other = bench.enroll("web-1"), bench.enroll("web-2")
+    evidence = bench.fleet.responder.never_block.evidence
+    note = evidence.note
+
+    def failing(*words: Any) -> Any:
+        if "odd" in words[3]:
+            raise ZeroDivisionError
+        return note(*words)
+
+    monkeypatch.setattr(evidence, "note", failing)
+    bench.put(topics.THREATS, one.agent_id, one.threat(bench.wall, "bad", sourceIp="203.0.113.1", lastLogin="-", odd=1))
+    bench.receive(topics.THREATS, other.agent_id, other.threat(bench.wall, "good", sourceIp="203.0.113.1"))
+    assert bench.receipts(one)["stored"] == ["bad"]
+    assert bench.receipts(other)["stored"] == ["good"]
+    assert bench.fleet.counters["reports_not_correlated"] == 1
 
 
 def test_pruned_reports_are_still_known(bench: Bench) -> None:
