@@ -6,6 +6,7 @@ import platform
 import re
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from importlib import metadata
@@ -128,25 +129,33 @@ def local_zone() -> tzinfo:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return path.read_text(errors="replace").splitlines()
     except OSError:
         return []
 
 
 def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
     """Columns: interface, destination, gateway (little-endian hexadecimal), flags, …; one line of headings."""
-    for line in lines[1:]:
-        columns = line.split()
-        if len(columns) > 3 and int(columns[3], 16) & _RTF_GATEWAY:  # noqa: PLR2004 -- flags are the fourth column
-            yield str(ipaddress.IPv4Address(bytes.fromhex(columns[2])[::-1]))
+    for columns in map(str.split, lines[1:]):
+        if len(columns) > 3 and _is_gateway(columns[3]):  # noqa: PLR2004 -- flags are the fourth column
+            with suppress(ValueError):
+                yield str(ipaddress.IPv4Address(bytes.fromhex(columns[2])[::-1]))
 
 
 def _ipv6_gateways(lines: list[str]) -> Iterable[str]:
     """Columns: destination, its length, source, its length, next hop, metric, …, flags, interface."""
-    for line in lines:
-        columns = line.split()
-        if len(columns) > 8 and int(columns[8], 16) & _RTF_GATEWAY:  # noqa: PLR2004 -- flags are the ninth column
-            yield str(ipaddress.IPv6Address(bytes.fromhex(columns[4])))
+    for columns in map(str.split, lines):
+        if len(columns) > 8 and _is_gateway(columns[8]):  # noqa: PLR2004 -- flags are the ninth column
+            with suppress(ValueError):
+                yield str(ipaddress.IPv6Address(bytes.fromhex(columns[4])))
+
+
+def _is_gateway(flags: str) -> bool:
+    """Return whether a route's flags name a gateway; a column that is none of the kernel's says no."""
+    try:
+        return bool(int(flags, 16) & _RTF_GATEWAY)
+    except ValueError:
+        return False
 
 
 def _usable(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -62,10 +62,10 @@ def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
     if row is None:
         return fields
     try:
-        fields["policyVersion"] = decode(PolicyHead, row[0], POLICY.limit).version
-    except DecodeError:
-        return fields
-    return fields | {"policyState": row[2], "policyError": row[3], "policy": json.loads(row[1])}
+        version, sections = decode(PolicyHead, row[0], POLICY.limit).version, json.loads(row[1])
+    except (DecodeError, ValueError, TypeError, RecursionError):
+        return fields | {"policyError": "the policy that is kept cannot be read"}
+    return fields | {"policyVersion": version, "policyState": row[2], "policyError": row[3], "policy": sections}
 
 
 def _in_force(connection: sqlite3.Connection, *, learning: bool) -> dict[str, Any]:

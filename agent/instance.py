@@ -10,6 +10,7 @@ from agent.errors import AlreadyRunningError, NotRunningError, StillRunningError
 
 _LOCK = "guard.pid"
 _POLL = 0.05
+_LONGEST_PID = 9
 # Whoever asks for the status holds the lock for a moment; a guard that starts just then waits for this many seconds.
 _PROBES_END = 0.3
 
@@ -112,4 +113,4 @@ def _lock(descriptor: int) -> bool:
 
 def _read_pid(descriptor: int) -> int | None:
     text = os.pread(descriptor, 32, 0).strip()
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdigit() and len(text) <= _LONGEST_PID else None

@@ -10,10 +10,17 @@ from dataclasses import asdict
 
 from agent.detect.brute_force import LOGIN_MEMORY
 from agent.detect.sshd import FailedLogin, SuccessfulLogin
+from agent.logs import EventLog
 from agent.sources.tail import Position
 
 MAX_FAILURES = 20_000
 """Failed logins kept; the oldest makes room."""
+
+_MOST_AT_ONCE = 1_000_000
+"""More failures than one line of a log can stand for."""
+
+_END_OF_TIME = 253_402_300_800.0
+_log = EventLog("journal")
 
 QUIET = 600.0
 """Seconds, on the events' own clock, after which an address that was quiet is forgotten: twice the detector's window,
@@ -35,9 +42,27 @@ def keep_position(connection: sqlite3.Connection, path: str, position: Position)
 
 
 def load_failures(connection: sqlite3.Connection) -> Iterator[FailedLogin]:
-    """Yield the failed logins that count still, in the order in which they were seen."""
+    """Yield the failed logins that count still, in the order in which they were seen; what cannot be read is none."""
+    unreadable = 0
     for row in connection.execute("SELECT event FROM failed_logins ORDER BY sequence"):
-        yield FailedLogin(**json.loads(row[0]))
+        failure = _failure(row[0])
+        if failure is None:
+            unreadable += 1
+        else:
+            yield failure
+    if unreadable:
+        _log.warning("failed_logins_unreadable", rows=unreadable)
+
+
+def _failure(text: str) -> FailedLogin | None:
+    try:
+        failure = FailedLogin(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    kept = (failure.at, failure.address, failure.port, failure.user, failure.count, failure.judged)
+    if tuple(map(type, kept)) != (float, str, int, str, int, bool) or not 0 < failure.count < _MOST_AT_ONCE:
+        return None
+    return failure if abs(failure.at) < _END_OF_TIME else None
 
 
 def load_logins(connection: sqlite3.Connection) -> dict[str, float]:

@@ -98,7 +98,8 @@ class Outbox:
     def after(self, sequence: int, count: int) -> Iterator[Entry]:
         """Yield the first reports behind `sequence`, at most `count`, in order."""
         found = self._database.connection.execute(
-            "SELECT sequence, id, body FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?", (sequence, count)
+            "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (sequence, count),
         )
         for row in found:
             yield Entry(*row)
@@ -106,7 +107,7 @@ class Outbox:
     def get(self, report_id: str) -> Entry | None:
         """Return a waiting report; None if it does not wait any more."""
         found = self._database.connection.execute(
-            "SELECT sequence, id, body FROM outbox WHERE id = ?", (report_id,)
+            "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE id = ?", (report_id,)
         ).fetchone()
         return None if found is None else Entry(*found)
 

@@ -194,11 +194,15 @@ class PolicyKeeper:
         if row is None:
             self._enforce(self.effective)
             return
-        self._owner, self.error = (row[0], row[1]), row[5]
-        head = decode(PolicyHead, row[2], POLICY.limit)
-        self.in_force = InForce(head.version, head.digest, PolicyState(row[4]), head.version_proof)
-        self._good = json.loads(row[3])
-        self.effective = Effective(validate(PolicySections, self._good), _expiry(head))
+        try:
+            head = decode(PolicyHead, row[2], POLICY.limit)
+            in_force = InForce(head.version, head.digest, PolicyState(row[4]), head.version_proof)
+            good = dict(json.loads(row[3]))
+            self.effective = Effective(validate(PolicySections, good), _expiry(head))
+        except (ValueError, TypeError, RecursionError):
+            _log.exception("policy_kept_unreadable", advice="the manager's own counts again as soon as it is heard")
+        else:
+            self._owner, self.error, self.in_force, self._good = (row[0], row[1]), row[5], in_force, good
         self._enforce(self.effective)
 
     def _answer(self, policy: InForce, state: PolicyState, error: str | None) -> PolicyApplied:

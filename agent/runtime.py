@@ -1,5 +1,6 @@
 """The only place that builds the guard's parts, wires them, and runs them."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -75,7 +76,10 @@ class Runtime:
             stack.callback(instance.release)
             database = Database.open(self._options.directory / DATABASE)
             stack.callback(database.close)
-            parts = self._parts(database)
+            try:
+                parts = self._parts(database)
+            except sqlite3.Error as error:
+                raise StorageError(self._options.directory / DATABASE, str(error)) from error
             stack.callback(parts.watch.close)
             guard = Guard(parts, self._settings, self._clock, self._ready)
             connection = self._connection(guard, parts)

@@ -32,6 +32,6 @@ def read_status(directory: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise StorageError(path, error.strerror or str(error)) from error
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

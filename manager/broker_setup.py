@@ -13,7 +13,7 @@ from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login
 from manager.provisioning.mosquitto_files import Listeners
 from manager.provisioning.roles import AccessRole, organization_role, own_role, shared_roles
-from manager.storage.connection import open_reader
+from manager.storage.connection import open_reader, undamaged
 from manager.storage.store import PeeweeStore
 from schemas.keys import ManagerKeyring
 
@@ -92,7 +92,8 @@ def _agents(data: DataDirectory) -> list[Agent]:
         return []
     database = open_reader(data.store)
     try:
-        return PeeweeStore(database, ManagerKeyring(data.seed()).store_key).load().agents
+        with undamaged(data.store):
+            return PeeweeStore(database, ManagerKeyring(data.seed()).store_key).load().agents
     finally:
         database.close()
 

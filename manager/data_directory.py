@@ -100,10 +100,7 @@ class DataDirectory:
 
     def broker_password(self) -> str | None:
         """Return the manager's password at a broker that `panguard manager broker init` prepared; None without one."""
-        try:
-            return (self.path / BROKER_PASSWORD).read_text("utf-8").strip() or None
-        except FileNotFoundError:
-            return None
+        return self._read(BROKER_PASSWORD) or None
 
     def new_broker_password(self) -> str:
         """Return the manager's password at its own broker, made when it is first asked for."""
@@ -122,15 +119,27 @@ class DataDirectory:
         self._write(self.ready_file, json.dumps({"http": http, "mqtt": mqtt, "pid": os.getpid()}))
 
     def _kept(self, name: str, make: Callable[[], str]) -> str:
-        path = self.path / name
-        try:
-            text = path.read_text("utf-8").strip()
-        except FileNotFoundError:
-            text = ""
+        text = self._read(name)
         if not text:
             text = make()
-            self._write(path, text)
+            self._write(self.path / name, text)
         return text
+
+    def _read(self, name: str) -> str:
+        """Return what a file says, nothing if it is not there.
+
+        Raises:
+            SetupError: it holds no text, or cannot be read.
+        """
+        path = self.path / name
+        try:
+            return path.read_text("utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise SetupError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise SetupError(f"{path} is damaged; restore it, or remove it to have it made anew") from error
 
     def _write(self, path: Path, text: str) -> None:
         """Write a file that is whole or not there, on disk when this returns, and never readable by others."""

@@ -47,7 +47,7 @@ from manager.provisioning.logins import FleetLogins, observer_login
 from manager.provisioning.roles import RESPONSES
 from manager.settings import Settings
 from manager.storage import tables
-from manager.storage.connection import open_reader, open_store
+from manager.storage.connection import open_reader, open_store, undamaged
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
 from manager.transport import EMBEDDED, Transport, reachable
@@ -120,14 +120,16 @@ class Manager:
         self._store = MeasuredStore(database, keyring.store_key, histograms)
         self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
-        changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
+        with undamaged(directory.store):
+            changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
         self._broker_password = ""
         self._doorkeeper: Doorkeeper = NoDoorkeeper()
         self.mqtt = self._mqtt_door()
         courier = MeasuredCourier(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._doorkeeper)
-        self.engine.recall(clock.read())
+        with undamaged(directory.store):
+            self.engine.recall(clock.read())
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self._batches = histograms.batches

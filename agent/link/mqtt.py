@@ -171,7 +171,7 @@ class MqttLink:
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         try:
             row, identifier = topics.resolve(message.topic)
-        except TopicError:
+        except (TopicError, UnicodeDecodeError):
             return
         if row.placeholder and self._identifiers.get(row.placeholder) != identifier:
             return

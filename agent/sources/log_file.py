@@ -75,7 +75,7 @@ class Position:
             position = cls(**fields)
             numbers = (position.inode, position.offset, position.head_size)
             whole = all(type(number) is int and number >= 0 for number in numbers)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a position in a log file: {text[:200]!r}") from error
         if not whole or position.head_size > min(_HEAD, position.offset) or not isinstance(position.head, str):
             raise ValueError(f"not a position in a log file: {text[:200]!r}")

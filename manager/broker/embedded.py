@@ -73,16 +73,17 @@ class EmbeddedBroker:
 
     def _read_port(self, first_line: queue.SimpleQueue[bytes]) -> int:
         try:
-            answer = json.loads(first_line.get(timeout=self._ready_within))
+            answer = dict(json.loads(first_line.get(timeout=self._ready_within)))
+            port = None if "error" in answer else int(answer["port"])
         except queue.Empty as error:
             raise BrokerStartError(
                 f"the embedded broker was not ready within {self._ready_within:g} s: see what it wrote to stderr",
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise BrokerStartError("the embedded broker ended at once: see what it wrote to stderr") from error
-        if "error" in answer:
+        if port is None:
             raise BrokerStartError(str(answer["error"]))
-        return int(answer["port"])
+        return port
 
     def _watch(self, process: subprocess.Popen[bytes], first_line: queue.SimpleQueue[bytes]) -> None:
         with _pipe(process.stdout) as output:

@@ -101,7 +101,7 @@ def _configuration(line: bytes) -> Mapping[str, Any]:
     try:
         config = json.loads(line)
         return {**config, "host": str(config["host"]), "port": int(config["port"]), "access": config["access"]}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _unreadable(error) from error
 
 
@@ -112,15 +112,18 @@ def _unreadable(error: Exception) -> BrokerStartError:
     )
 
 
+def _parts(config: Mapping[str, Any], build: Build) -> tuple[BrokerLimits, float, Authenticator, AccessControl]:
+    try:
+        limits = BrokerLimits(**config.get("limits", {}))
+        return limits, float(config.get("portWaitSeconds", _PORT_WAIT_SECONDS)), *build(config["access"])
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise _unreadable(error) from error
+
+
 async def _start(
     config: Mapping[str, Any], build: Build, tls: ssl.SSLContext | None, abandoned: Callable[[], bool]
 ) -> HardenedBroker:
-    try:
-        limits = BrokerLimits(**config.get("limits", {}))
-        patience = float(config.get("portWaitSeconds", _PORT_WAIT_SECONDS))
-        authenticator, access = build(config["access"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _unreadable(error) from error
+    limits, patience, authenticator, access = _parts(config, build)
     broker = HardenedBroker(
         await listen(config["host"], config["port"], patience=patience, abandoned=abandoned),
         authenticator=authenticator,
@@ -173,7 +176,7 @@ def _obey(broker: HardenedBroker, line: bytes, reload: Callable[[], None]) -> No
             reload()
             return
         username = command["disconnect"]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         log.warning("command_ignored", reason="it is no JSON object with the member disconnect or reload")
         return
     sessions = broker.disconnect(str(username))

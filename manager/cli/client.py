@@ -100,7 +100,7 @@ class ManagerClient:
     def _envelope(self, answer: httpx2.Response) -> Record:
         try:
             envelope = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             envelope = None
         if not isinstance(envelope, dict) or not isinstance(envelope.get("ok"), bool):
             raise CommandFailed(ExitCode.UNREACHABLE, f"what answers at {self.url} is no manager")

@@ -99,7 +99,7 @@ def announced(directory: Path, door: str) -> str | None:
     """Return where the manager that runs on a data directory has a door (`http` or `mqtt`); None if none runs."""
     try:
         found: Any = json.loads((directory / "manager.ready").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return str(found[door]) if isinstance(found, dict) and door in found else None
 

@@ -31,11 +31,10 @@ def moment(text: str, now: datetime) -> str:
     if _DURATION.fullmatch(text):
         return (now - duration(text)).astimezone(UTC).isoformat()
     try:
-        given = datetime.fromisoformat(text)
-    except ValueError as error:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
         sentence = f"{text!r} is no time: write 15m, 24h, 7d or 2026-01-31T12:00:00Z"
         raise CommandFailed(ExitCode.USAGE, sentence) from error
-    return given.astimezone(UTC).isoformat()
 
 
 def ago(iso: str | None, now: datetime) -> str:

@@ -18,6 +18,7 @@ STOPS_WITHIN = 10.0
 """Seconds after which a manager that was told to stop counts as stuck."""
 
 _POLL = 0.05
+_LONGEST_PID = 9
 
 Host = Annotated[str | None, typer.Option(help="the address that both doors listen on [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 takes a free one [default: 8443]")]
@@ -99,7 +100,7 @@ def owner(lock: Path) -> int | None:
         raise CommandFailed(ExitCode.FAILURE, f"{lock} cannot be read: {error.strerror}") from error
     try:
         text = os.read(descriptor, 32).strip()
-        if not text.isdigit() or not _is_locked(descriptor):
+        if not text.isdigit() or len(text) > _LONGEST_PID or not _is_locked(descriptor):
             return None
         return int(text)
     finally:

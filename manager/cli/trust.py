@@ -20,9 +20,12 @@ def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool
     None for plain text, which needs none.
 
     Raises:
-        CommandFailed: plain text would leave this machine, or a file holds no certificates.
+        CommandFailed: it is no URL, plain text would leave this machine, or a file holds no certificates.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise CommandFailed(ExitCode.USAGE, f"{url} is no URL; write http://host:8443") from error
     if parts.scheme in _PLAIN and parts.hostname and not (insecure or is_loopback(parts.hostname)):
         raise CommandFailed(
             ExitCode.UNTRUSTED,

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from manager.errors import SetupError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_GRAMMAR = "a broker is named as mqtt://host:port or mqtts://host:port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,17 @@ class BrokerAddress:
         Raises:
             SetupError: the URL is none of these, or has a password in it.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise SetupError(f"{_GRAMMAR}: {error}") from error
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise SetupError("a broker is named as mqtt://host:port or mqtts://host:port")
+            raise SetupError(_GRAMMAR)
         if parts.password is not None:
             raise SetupError("a broker's password comes from PANGUARD_BROKER_PASSWORD, never from its URL")
         username = unquote(parts.username) if parts.username else None
-        return cls(parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts", username)
+        return cls(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts", username)
 
     def __str__(self) -> str:
         """Return the URL."""

@@ -76,7 +76,7 @@ class DynamicSecurity:
             responses = json.loads(payload)["responses"]
             for response in responses:
                 self._take(response)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             log.warning("access_answer_unreadable", reason=type(error).__name__)
             return
         if self._steps is not None:

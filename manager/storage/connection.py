@@ -1,7 +1,10 @@
 """Opens the database that a URL or a path names, with the settings that keep what was acknowledged."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from peewee import Database, DatabaseError, SqliteDatabase
 
 from manager.errors import SetupError
@@ -14,6 +17,7 @@ _DURABLE = {
     "cache_size": -65536,
     "temp_store": "memory",
 }
+_REASON = 200
 _READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}
 
 
@@ -25,6 +29,31 @@ def open_store(path: Path) -> Database:
     """
     path.touch(mode=0o600, exist_ok=True)
     return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
+
+
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """Take whatever goes wrong with what a store holds, while it is read at a start, for damage.
+
+    Raises:
+        SetupError: something in it is not what a manager writes.
+    """
+    try:
+        yield
+    except (
+        DatabaseError,
+        InvalidTag,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+        AttributeError,
+    ) as error:
+        reason = f"{type(error).__name__}: {error}"[:_REASON]
+        raise SetupError(
+            f"the store {path} holds what no manager wrote ({reason}); restore it from a backup"
+        ) from error
 
 
 def open_reader(path: Path) -> Database:
