@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,9 @@ check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: setup ## every decoder on hostile bytes, 15 minutes; FUZZ="--minutes 60 --only HTTP --seed 7"
+	nice -n 19 $(BIN)/python -m tests.fuzz.long_run $(FUZZ)
 
 bench: setup ## what is measured, beside its own limit
 	$(BIN)/python -m benchmarks

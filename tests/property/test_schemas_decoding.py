@@ -13,6 +13,7 @@ from schemas.policy import PolicyDocument
 from schemas.threats import ThreatReport
 from schemas.topics import TABLE
 from tests import strategies as wire
+from tests.spoiling import leaves, replaced, spoiled
 
 MODELS = [model for row in TABLE for model in row.models]
 BY_MODEL = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -21,14 +22,6 @@ SOME = settings(max_examples=20)
 AMPLE = 1 << 20
 
 MARKER = "hunter2-marker"
-
-SPLICES = [
-    b"NaN", b"-Infinity", b"Infinity", b"1e999", b"-1e999", b"null", b"true", b'""', b"{}", b"[]", b"[" * 300, b"]",
-    b"{", b"}", b'"', b"\\", b"\\ud800", b"\\u0000", b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf",
-    b",", b":", b"9" * 400, b"9" * 5000, b"-0", b"1E400", b"+00:00", b"0001-01-01T00:00:00+23:59",
-    b'{"agentId":"ag-0000000000000000","agentId":"+"}',
-]  # fmt: skip
-"""What breaks readers of JSON, and a few halves of it."""
 
 
 def report(evidence: bytes) -> bytes:
@@ -46,37 +39,6 @@ def answers(model: type[WireModel], payload: bytes) -> None:
     except DecodeError:
         return
     assert decode(model, message.body(), AMPLE) == message
-
-
-@st.composite
-def spoiled(draw: st.DrawFn, body: bytes) -> bytes:
-    """Return `body` with up to three pieces cut out, doubled, overwritten or spliced in."""
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(body)))
-        end = min(len(body), start + draw(st.integers(0, 12)))
-        piece = draw(st.sampled_from(SPLICES) | st.binary(max_size=4) | st.just(body[start:end] * 2))
-        body = body[:start] + piece + body[end:]
-    return body
-
-
-def leaves(document: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Return the paths of all values in a document, the containers too."""
-    members: list[tuple[str | int, Any]] = []
-    if isinstance(document, dict):
-        members = list(document.items())
-    elif isinstance(document, list):
-        members = list(enumerate(document))
-    below = [leaf for name, value in members for leaf in leaves(value, (*path, name))]
-    return [*([path] if path else []), *below]
-
-
-def replaced(document: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    """Return a document with another value at one path."""
-    if not path:
-        return value
-    copy: Any = dict(document) if isinstance(document, dict) else list(document)
-    copy[path[0]] = replaced(document[path[0]], path[1:], value)
-    return copy
 
 
 @BY_MODEL

@@ -1,0 +1,160 @@
+"""What `schemas` reads: messages, codes, ids, tokens, keys."""
+
+import json
+from typing import Any
+
+from hypothesis import strategies as st
+
+from agent.policy import PolicyHead
+from manager.api.routes.allowlist import NewAllowance
+from manager.api.routes.legacy_policies import NewPolicy
+from manager.api.routes.policy_revisions import Comparison, GoBack
+from manager.api.routes.tokens import NewToken
+from manager.cli.replay_settings import ReplaySettings
+from schemas import codes, topics
+from schemas.decoding import DecodeError, decode, validate
+from schemas.errors import KeyMaterialError, TokenError, TopicError
+from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
+from schemas.legacy import LegacyEvents, LegacyHeartbeat, LegacyRegistration
+from schemas.limits import MIB
+from schemas.loopback import is_loopback
+from schemas.policy import PolicyDocument, PolicySections, canonical, digest_of, unknown_fields
+from tests import strategies as wire
+from tests.fuzz.decoder import Decoder
+from tests.fuzz.legacy_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
+from tests.fuzz.place import AGENT, CLIENT, KEYRING, TOKEN, Place
+from tests.spoiling import hostile, hostile_json, hostile_text
+
+_AMPLE = 4 * MIB
+_DOCUMENTS = st.fixed_dictionaries({}, optional=dict(wire.SECTIONS)).map(
+    lambda sections: PolicyDocument(**sections).body()
+)
+_HEADS = wire.MESSAGES[next(model for row in topics.TABLE for model in row.models if model.__name__ == "Policy")].map(
+    lambda policy: policy.body()
+)
+
+
+def _json(*documents: dict[str, Any]) -> st.SearchStrategy[bytes]:
+    return st.sampled_from([json.dumps(document).encode() for document in documents])
+
+
+BODIES = {
+    LegacyRegistration: REGISTRATIONS,
+    LegacyHeartbeat: HEARTBEATS,
+    LegacyEvents: EVENTS,
+    PolicyDocument: _DOCUMENTS,
+    PolicySections: _DOCUMENTS,
+    PolicyHead: _HEADS,
+    NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
+    NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
+    GoBack: _json({"revision": 3}),
+    Comparison: _json({"from": 1, "to": 2}, {"scope": "global", "document": {"thresholds": {"autoRespond": 80}}}),
+    NewPolicy: _json({"rules": [{"type": "block_ip", "config": {"ip": "192.0.2.1"}}], "name": "x", "org_id": "a"}),
+    ReplaySettings: _json(
+        {
+            "correlator": {"sourceIpAgents": 3},
+            "responder": {"duration": 60.0},
+            "organizations": {"acme": {"allowlist": {"ips": ["10.0.0.0/8"]}}},
+        }
+    ),
+}
+"""The models that are decoded beside those of the topic table, and what is valid there."""
+
+_MESSAGES = {model: wire.MESSAGES[model].map(lambda message: message.body()) for model in wire.MESSAGES}
+
+
+def _decoded(model: Any) -> Decoder:
+    def call(_place: Place, payload: bytes) -> None:
+        message = decode(model, payload, _AMPLE)
+        assert len(message.model_dump_json()) >= 2
+        document = json.loads(payload)
+        validate(model, document)
+
+    return Decoder(
+        f"decode {model.__name__}", "network", hostile_json({**_MESSAGES, **BODIES}[model]), call, (DecodeError,)
+    )
+
+
+def _codes(_place: Place, payload: bytes) -> None:
+    key = KEYRING.sign_key.public_key()
+    assert not codes.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
+    assert not codes.has_proof(b"k" * 32, f"registration/{CLIENT}", payload)
+    assert not codes.has_signature(key, f"agents/{AGENT}/policy", payload)
+    has_version_proof(key, AGENT, 1, "0" * 64, payload.decode("latin-1"))
+
+
+def _topic(_place: Place, payload: bytes) -> None:
+    text = payload.decode("latin-1")
+    row, identifier = topics.resolve(text)
+    assert row.address(identifier) == text
+
+
+def _access(_place: Place, payload: bytes) -> None:
+    text = payload.decode("latin-1")
+    principal = topics.Principal(topics.Role.AGENT, {"agentId": AGENT, "organizationId": text})
+    for action in ("publish", "subscribe", "receive"):
+        topics.may(principal, action, text)
+        topics.may(topics.Principal(topics.Role.OBSERVER, {}), action, text)
+    topics.may_retain(text)
+
+
+def _digest(_place: Place, payload: bytes) -> None:
+    """A document that was taken can be named and compared, whatever stands in it."""
+    document = decode(PolicyDocument, payload, _AMPLE).sections()
+    assert digest_of(document) == digest_of(json.loads(canonical(document)))
+    unknown_fields(json.loads(payload))
+
+
+_TOPICS = [
+    row.address({"agentId": AGENT, "clientId": CLIENT}.get(row.placeholder or "", "acme")) for row in topics.TABLE
+]
+_SIGNED = codes.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receipts", b'{"a":1}')
+
+CONTRACT = (
+    *(_decoded(model) for model in (*_MESSAGES, *BODIES)),
+    Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
+    Decoder("codes", "network", hostile(st.just(_SIGNED) | st.just(codes.with_mac(b"x", "t", b'{"a":1}'))), _codes),
+    Decoder(
+        "codes.decode",
+        "network",
+        hostile(st.binary(max_size=80).map(lambda raw: codes.encode(raw).encode())),
+        lambda _, payload: codes.decode(payload.decode("utf-8", "surrogateescape")),
+        (ValueError,),
+    ),
+    Decoder("topics.resolve", "network", hostile_text(*_TOPICS), _topic, (TopicError,)),
+    Decoder("topics.may", "network", hostile_text(*_TOPICS, "panguard/v1/#", "panguard/v1/manager/+"), _access),
+    Decoder(
+        "EnrollmentToken.parse",
+        "disk",
+        hostile_text(str(TOKEN), f"{TOKEN}.{'A' * 43}"),
+        lambda _, payload: EnrollmentToken.parse(payload.decode("utf-8", "surrogateescape")),
+        (TokenError,),
+    ),
+    Decoder(
+        "public_sign_key",
+        "network",
+        hostile_text(KEYRING.sign_public, "A" * 43),
+        lambda _, payload: public_sign_key(payload.decode("utf-8", "surrogateescape")),
+        (KeyMaterialError,),
+    ),
+    Decoder(
+        "seal",
+        "network",
+        hostile_text(KEYRING.seal_public, "A" * 43),
+        lambda _, payload: seal(payload.decode("utf-8", "surrogateescape"), bytes(32), CLIENT),
+        (KeyMaterialError,),
+    ),
+    Decoder(
+        "ManagerKeyring.unseal",
+        "network",
+        hostile(st.just(seal(KEYRING.seal_public, bytes(32), CLIENT).encode())),
+        lambda _, payload: KEYRING.unseal(payload.decode("utf-8", "surrogateescape"), CLIENT),
+        (KeyMaterialError,),
+    ),
+    Decoder(
+        "is_loopback",
+        "operator",
+        hostile_text("localhost", "127.0.0.1", "::1", "::ffff:127.0.0.1"),
+        lambda _, payload: is_loopback(payload.decode("utf-8", "surrogateescape")),
+    ),
+)

@@ -1,0 +1,50 @@
+"""Inputs that once broke a decoder: a crash, a hang, or an error without a sentence."""
+
+_DEEP = b"[" * 60_000
+_HUGE = b"9" * 400
+
+REGRESSIONS: tuple[tuple[str, bytes], ...] = (
+    ("decode LegacyEvents", b'{"threat":{"type":"x","confidence":1},"timestamp":%b}' % _HUGE),
+    (
+        "engine telling report",
+        b'{"id":"r-1","agentId":"ag-0123456789abcdef","threat":{"type":"x","confidence":1,"evidence":'
+        b'{"sourceIp":"192.0.2.1","lastLogin":%b}},"timestamp":"2026-01-01T00:00:00Z"}' % _HUGE,
+    ),
+    ("traffic sightings", b'{"cpu":%b,"memory":1,"mode":"x","eventsProcessed":1}' % _HUGE),
+    ("DynamicSecurity.heard", _DEEP),
+    ("DynamicSecurity.heard", b'{"responses":[{"command":"listRoles","data":{"totalCount":1e999,"roles":[]}}]}'),
+    ("BrokerAddress.parse", b"mqtt://["),
+    ("BrokerAddress.parse", b"mqtt://h:99999"),
+    ("broker process commands", _DEEP),
+    ("broker process configuration", _DEEP),
+    ("EmbeddedBroker first line", b"null"),
+    ("EmbeddedBroker first line", b'{"port":null}'),
+    ("EmbeddedBroker first line", _DEEP),
+    ("command words", b"http://["),
+    ("command words", b"0001-01-01T00:00:00"),
+    ("manager's answers", _DEEP),
+    ("command files", _DEEP),
+    ("data directory", b"\x80"),
+    ("store agent.tags", b""),
+    ("store agent.gateways", b"[null]"),
+    ("store agent.keys", bytes(92)),
+    ("store agent.state", b"gone"),
+    ("store meta.value", b"x"),
+    ("store threat.document", b"{"),
+    ("store incident_response.made_by", b"5"),
+    ("guard MQTT message", b"\x80"),
+    ("guard small files", _DEEP),
+    ("guard small files", b"9" * 30),
+    ("guard policy.document", b"x"),
+    ("guard policy.sections", b"[1]"),
+    ("guard policy.state", b"gone"),
+    ("guard failed_logins.event", b"{}"),
+    (
+        "guard failed_logins.event",
+        b'{"at":1.0,"address":"192.0.2.1","port":22,"user":"x","count":1e999,"judged":true}',
+    ),
+    ("guard log_positions.position", _DEEP),
+    ("guard routes", b"a\nb c d e\n" + b"x " * 12),
+    ("guard routes", b"\x80"),
+)
+"""By the names of the inventory."""

@@ -1,0 +1,150 @@
+"""The inventory of decoders is whole: what reads bytes in the product is entered by the fuzzing, or is named here."""
+
+import ast
+import importlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from schemas.topics import TABLE
+from tests.fuzz.decoder import Decoder
+from tests.fuzz.decoders import DECODERS
+from tests.fuzz.place import Place
+
+ROOTS = ("schemas", "manager", "agent")
+READERS = {
+    "loads", "model_validate_json", "model_validate", "fromisoformat", "urlsafe_b64decode", "fromhex", "urlsplit",
+    "load_pem_x509_certificates", "load_pem_x509_certificate", "load_pem_private_key", "from_stream", "ip_network",
+    "ip_address", "read_bytes", "read_text", "unpack", "PEM_cert_to_DER_cert", "pread", "from_public_bytes", "decrypt",
+}  # fmt: skip
+"""Calls by which bytes or texts become something else."""
+
+DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_or"}
+"""Calls that are given the model to read."""
+
+ELSEWHERE = {
+    "agent/link/sent_chain.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
+    "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
+    "manager/api/bodies.py:read_document_or": "the same",
+    "manager/cli/durations.py:ago": "reads a time that the manager wrote",
+    "manager/runtime.py:_presence": "writes a message",
+    "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
+    "manager/storage/queries/audit.py:record_of": "a damaged row is a 500, with the reason in the log",
+    "manager/storage/queries/incidents.py:_time_to_immunity": "the same",
+    "manager/storage/queries/policies.py:_about": "the same",
+    "manager/storage/queries/policies.py:documents": "the same",
+    "manager/storage/queries/policies.py:record_of": "the same",
+    "manager/storage/queries/tokens.py:record_of": "the same",
+    "manager/storage/retained.py:_agent": "the same, for the command that replays a store",
+}
+"""Functions that read and are not fuzzed by themselves, and why."""
+
+
+def readers() -> dict[str, tuple[str, int]]:
+    """Return the functions of the product that call a reader: file and name, with their file and first line."""
+    found = {}
+    for path in sorted(path for root in ROOTS for path in Path(root).rglob("*.py")):
+        if "migrations" in path.parts:
+            continue
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and _calls(function) & READERS:
+                first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+                found[f"{path}:{function.name}"] = (str(path), first)
+    return found
+
+
+def _calls(function: ast.AST) -> set[str]:
+    names = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    return {name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "") for name in names}
+
+
+class Entered:
+    """Which functions of the product were entered, in any thread, by file and first line."""
+
+    def __init__(self) -> None:
+        self.codes: set[CodeType] = set()
+
+    def note(self, frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call":
+            self.codes.add(frame.f_code)
+
+    def places(self) -> set[tuple[str, int]]:
+        """Return file, below the working directory, and first line of each."""
+        here = Path.cwd()
+        files = ((Path(code.co_filename), code.co_firstlineno) for code in self.codes)
+        return {(str(path.relative_to(here)), line) for path, line in files if path.is_relative_to(here)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with Place(tmp_path) as place:
+        yield place
+
+
+@pytest.mark.timeout(120)
+def test_every_function_that_reads_is_entered_by_the_fuzzing(place: Place) -> None:
+    """A new reader needs a row in the inventory, or a reason why it needs none."""
+    entered = Entered()
+    threading.setprofile(entered.note)
+    try:
+        for decoder in DECODERS:
+            _give(decoder, place, entered)
+    finally:
+        threading.setprofile(None)  # type: ignore[arg-type] -- as the documentation has it
+    places = entered.places()
+    missing = {name for name, where in readers().items() if where not in places}
+    assert sorted(missing - set(ELSEWHERE)) == []
+    assert sorted(set(ELSEWHERE) - set(readers())) == []
+
+
+def _give(decoder: Decoder, place: Place, entered: Entered) -> None:
+    @settings(
+        max_examples=10,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=decoder.inputs)
+    def every(data: bytes) -> None:
+        before = sys.getprofile()
+        sys.setprofile(entered.note)
+        try:
+            decoder.call(place, data)
+        except decoder.raises:
+            pass
+        finally:
+            sys.setprofile(before)
+
+    every()
+
+
+def test_every_model_that_is_read_has_a_row_of_its_own() -> None:
+    """Messages of the topic table, bodies of requests, files: each model that a decoder is asked for."""
+    names = {model.__name__ for row in TABLE for model in row.models}
+    for path in (path for root in ROOTS for path in Path(root).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in DECIDERS:
+                names |= {
+                    argument.id
+                    for argument in node.args
+                    if isinstance(argument, ast.Name) and _is_model(path, argument.id)
+                }
+    rows = {decoder.name.removeprefix("decode ") for decoder in DECODERS if decoder.name.startswith("decode ")}
+    assert names - rows == set()
+
+
+def _is_model(path: Path, name: str) -> bool:
+    module = importlib.import_module(".".join(path.with_suffix("").parts))
+    return hasattr(getattr(module, name, None), "model_validate_json")
+
+
+def test_names_are_unique() -> None:
+    """A name finds its decoder."""
+    assert len({decoder.name for decoder in DECODERS}) == len(DECODERS)
