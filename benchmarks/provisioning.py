@@ -118,7 +118,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--quick", action="store_true")
     quick = words.parse_args().quick
-    print(f"{CONTROL}: a Mosquitto is told of agents, each with a login and a role of its own")
+    print(f"{CONTROL}: a Mosquitto is told of agents, each a login in its organization's role")
     for number in (100,) if quick else (250, 500, 1_000):
         print(f"  by MQTT, {number:6,} agents: {_by_mqtt(number):7.1f} s")
     for number in (1_000,) if quick else (1_000, 10_000):

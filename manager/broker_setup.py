@@ -12,7 +12,7 @@ from manager.errors import Conflict, SetupError
 from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login
 from manager.provisioning.mosquitto_files import Listeners
-from manager.provisioning.roles import AccessRole, organization_role, own_role, shared_roles
+from manager.provisioning.roles import AccessRole, organization_role, shared_roles
 from manager.storage.connection import open_reader, undamaged
 from manager.storage.store import PeeweeStore
 from schemas.keys import ManagerKeyring
@@ -108,7 +108,6 @@ def _logins(agents: list[Agent]) -> Iterator[Login]:
 def _roles(agents: list[Agent]) -> Iterator[AccessRole]:
     yield from shared_roles()
     yield from map(organization_role, sorted({agent.organization_id for agent in agents}))
-    yield from (own_role(agent.agent_id) for agent in agents)
 
 
 def _listeners(data: Path, host: str | None, port: int | None, websocket_port: int | None) -> Listeners:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from manager.provisioning.logins import Login
-from manager.provisioning.roles import AccessRole, Acl, priority
+from manager.provisioning.roles import AccessRole, Acl
 
 Command = dict[str, Any]
 
@@ -75,8 +75,8 @@ def is_failure(response: Mapping[str, Any]) -> bool:
 
 
 def role_list(login: Login) -> list[dict[str, Any]]:
-    """Return a login's roles as the plugin has them."""
-    return [{"rolename": name, "priority": priority(name)} for name in login.roles]
+    """Return a login's role as the plugin has it: a list of one."""
+    return [{"rolename": login.role}]
 
 
 def acl_list(role: AccessRole) -> list[dict[str, Any]]:

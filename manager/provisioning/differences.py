@@ -4,16 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from manager.provisioning import commands
+from manager.provisioning import commands, roles
 from manager.provisioning.commands import Command
 from manager.provisioning.logins import FleetLogins, is_ours
 from manager.provisioning.roles import (
     MANAGER,
     AccessRole,
     Acl,
-    agent_of_role,
+    is_of_agents,
     organization_role,
-    own_role,
     shared_roles,
 )
 
@@ -45,7 +44,7 @@ def differences(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:
     who has them. What is too much goes only where a manager made it; what an operator added is left alone, and so is
     the manager's own login, by which it is speaking.
     """
-    for role in (*shared_roles(), *map(organization_role, sorted(wanted.organizations()))):
+    for role in _wanted_roles(wanted):
         step = _role(found, role)
         if step:
             yield step
@@ -56,28 +55,28 @@ def differences(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:
     yield from _surplus(found, wanted)
 
 
+def _wanted_roles(wanted: FleetLogins) -> list[AccessRole]:
+    return [*shared_roles(), *map(organization_role, sorted(wanted.organizations()))]
+
+
 def _login(found: Found, wanted: FleetLogins, username: str) -> list[Command]:
-    """Return what gives somebody the login that is wanted now, and an agent its own role before."""
+    """Return what gives somebody the login that is wanted now."""
     login = wanted.find(username)
     if login is None:
         return []
-    step = _role(found, own_role(username)) if agent_of_role(login.roles[0]) == username else []
     known = found.clients.get(username)
     if known is None:
-        return [*step, commands.create_client(login)]
-    if known != (login.mark, frozenset(login.roles)):
-        return [*step, *commands.replace_client(login)]
-    return step
+        return [commands.create_client(login)]
+    return [] if known == (login.mark, frozenset({login.role})) else commands.replace_client(login)
 
 
 def _surplus(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:
-    for username, (mark, roles) in found.clients.items():
-        ours = is_ours(mark) or any(agent_of_role(name) == username for name in roles)
-        if ours and MANAGER not in roles and wanted.find(username) is None:
+    for username, (mark, names) in found.clients.items():
+        ours = is_ours(mark) or any(map(is_of_agents, names))
+        if ours and MANAGER not in names and wanted.find(username) is None:
             yield [commands.delete_client(username)]
     for name in found.roles:
-        agent_id = agent_of_role(name)
-        if agent_id is not None and wanted.find(agent_id) is None:
+        if roles.is_ours(name) and name not in {role.name for role in _wanted_roles(wanted)}:
             yield [commands.delete_role(name)]
 
 

@@ -17,13 +17,13 @@ from manager.provisioning import commands
 from manager.provisioning.commands import Command
 from manager.provisioning.differences import Found, differences
 from manager.provisioning.logins import FleetLogins, agent_login
-from manager.provisioning.roles import CONTROL, organization_role, own_role, own_role_name
+from manager.provisioning.roles import CONTROL, organization_role
 
 log = structlog.get_logger(__name__)
 
 _PAGE = 500
-_AT_ONCE = 20
-"""Commands in one message: Mosquitto saves its whole file at each of them and serves nobody meanwhile."""
+_AT_ONCE = 5
+"""Commands in one message: Mosquitto saves its whole file at each of them and serves nobody before the last."""
 
 _MANY = 500
 _LISTS = (("listRoles", "roles"), ("listClients", "clients"))
@@ -57,12 +57,12 @@ class DynamicSecurity:
         if login is None:
             self.expel(agent.agent_id)
             return
-        roles = (organization_role(agent.organization_id), own_role(agent.agent_id))
-        self._send([*map(commands.create_role, roles), *commands.replace_client(login)])
+        role = organization_role(agent.organization_id)
+        self._send([commands.create_role(role), *commands.replace_client(login)])
 
     def expel(self, agent_id: str) -> None:
         """Keep an agent out; its connections end at once."""
-        self._send([commands.delete_client(agent_id), commands.delete_role(own_role_name(agent_id))])
+        self._send([commands.delete_client(agent_id)])
 
     def connected(self) -> None:
         """Compare what the broker has with the fleet, and make it agree, step by step as it answers."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from manager.domain.agent import Agent, Door
-from manager.provisioning.roles import AGENT, MANAGER, OBSERVER, organization_role, own_role_name
+from manager.provisioning.roles import MANAGER, OBSERVER, organization_role
 from schemas.keys import AgentKeys
 
 _MARK_LENGTH = 16
@@ -19,20 +19,20 @@ class Login:
     Attributes:
         username: What it logs in as.
         password: What proves it.
-        roles: The names of its roles.
+        role: The name of its role.
     """
 
     username: str
     password: str = field(repr=False)
-    roles: tuple[str, ...]
+    role: str
 
     @property
     def mark(self) -> str:
-        """Tells whether the broker has this login, roles and all, and no other: it stands in the client's description.
+        """Tells whether the broker has this login, role and all, and no other: it stands in the client's description.
 
         It is made of 64 bits of a hash of a password of 256 random bits, and gives nothing of it away.
         """
-        digest = hashlib.sha256("\0".join((self.username, self.password, *self.roles)).encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.username}\0{self.password}\0{self.role}".encode()).hexdigest()
         return f"{_OURS} {digest[:_MARK_LENGTH]}"
 
 
@@ -45,18 +45,18 @@ def agent_login(agent: Agent) -> Login | None:
     """Return an agent's login; None for one that speaks HTTP and has no business at the broker."""
     if agent.door is not Door.MQTT:
         return None
-    roles = (own_role_name(agent.agent_id), organization_role(agent.organization_id).name, AGENT)
-    return Login(agent.agent_id, AgentKeys.derive(agent.credential.secret).mqtt_password, roles)
+    role = organization_role(agent.organization_id).name
+    return Login(agent.agent_id, AgentKeys.derive(agent.credential.secret).mqtt_password, role)
 
 
 def manager_login(password: str) -> Login:
     """Return the manager's own login."""
-    return Login("manager", password, (MANAGER,))
+    return Login("manager", password, MANAGER)
 
 
 def observer_login(username: str, password: str) -> Login:
     """Return the login of those who only watch."""
-    return Login(username, password, (OBSERVER,))
+    return Login(username, password, OBSERVER)
 
 
 class FleetLogins:
@@ -83,7 +83,3 @@ class FleetLogins:
     def usernames(self) -> list[str]:
         """Return the names of all who are to be there."""
         return [*self._others, *(name for name, agent in self._agents.items() if agent.door is Door.MQTT)]
-
-    def agent_ids(self) -> list[str]:
-        """Return the agents that are to have a role of their own."""
-        return [name for name, agent in self._agents.items() if agent.door is Door.MQTT]

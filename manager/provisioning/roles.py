@@ -1,14 +1,14 @@
-"""What each principal may do at a broker, as roles of the dynamic-security plugin made from the topic table.
+"""What each principal may do at a broker: roles of the dynamic-security plugin and a static ACL file, from the table.
 
-The plugin (before Mosquitto 2.1) has no placeholders, so an agent has a role of its own with its literal topics. What
-all agents share stands in one role, what an organization shares in another: each agent's own role stays small, for
-Mosquitto writes all of them to disk at every change.
+The plugin (before Mosquitto 2.1) has no placeholders, and saves all it knows at every change. So an agent has no role
+of its own, only that of its organization; which of the agents' topics are its own the static file says, where `%u` is
+known, and is asked by the broker where the role neither allows nor denies.
 """
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from schemas.topics import PREFIX, TABLE, Principal, Role, Topic, filters, is_cleared
+from schemas.topics import PREFIX, TABLE, Principal, Role, filters, is_cleared
 
 CONTROL = "$CONTROL/dynamic-security/v1"
 """Where commands to the plugin are published."""
@@ -16,12 +16,13 @@ CONTROL = "$CONTROL/dynamic-security/v1"
 RESPONSES = f"{CONTROL}/response"
 """Where the plugin answers."""
 
+NOT_FOR_AGENTS = f"{PREFIX}registration/#"
+"""What the static file opens to clients that register, by their client ids; agents choose client ids too."""
+
 MANAGER = "panguard-manager"
 OBSERVER = "panguard-observer"
-AGENT = "panguard-agent"
-"""What every agent has beside its own role."""
 
-_OWN = "panguard-agent-"
+_OURS = "panguard-"
 _ORGANIZATION = "panguard-organization-"
 _BEFORE, _AFTER = 10, -1
 """The priorities of what is denied: asked before what is allowed, or after all of it."""
@@ -45,65 +46,48 @@ class AccessRole(NamedTuple):
     acls: frozenset[Acl]
 
 
-def own_role(agent_id: str) -> AccessRole:
-    """Return the role that one agent alone has: it publishes and subscribes under its own id.
-
-    Raises:
-        TopicError: the id is none.
-    """
-    acls = {Acl("publishClientSend", row.address(agent_id)) for row in _rows("agentId") if row.publisher is Role.AGENT}
-    acls |= {Acl("subscribeLiteral", row.address(agent_id)) for row in _rows("agentId") if Role.AGENT in row.readers}
-    return AccessRole(own_role_name(agent_id), frozenset(acls))
-
-
-def own_role_name(agent_id: str) -> str:
-    """Return the name of an agent's own role."""
-    return _OWN + agent_id
-
-
-def agent_of_role(name: str) -> str | None:
-    """Return whose own role a name is; None if it is none's."""
-    return name.removeprefix(_OWN) if name.startswith(_OWN) else None
-
-
 def organization_role(organization_id: str) -> AccessRole:
-    """Return the role of an organization's agents: they read its topics.
+    """Return the role of an organization's agents: what they share, and the topics of the organization.
+
+    It lets an agent subscribe to other agents' topics by name, which no role could tell from its own, and never by
+    wildcard; the static file has the broker deliver what is its own, and nothing else.
 
     Raises:
         TopicError: the id is none.
     """
-    rows = [row for row in _rows("organizationId") if Role.AGENT in row.readers]
-    acls = {Acl("subscribeLiteral", row.address(organization_id)) for row in rows}
-    acls |= {Acl("publishClientReceive", row.address(organization_id)) for row in rows}
+    acls = {Acl("publishClientSend", NOT_FOR_AGENTS, allow=False)}
+    acls |= {Acl("publishClientReceive", NOT_FOR_AGENTS, allow=False)}
+    acls |= {Acl("subscribePattern", kind, allow=False, priority=_AFTER) for kind in ("#", "$SYS/#", "$CONTROL/#")}
+    acls |= {Acl("subscribeLiteral", topic_filter) for topic_filter in filters(Principal(Role.AGENT, {}))}
+    for row in TABLE:
+        if Role.AGENT not in row.readers:
+            continue
+        if row.placeholder == "agentId":
+            acls.add(Acl("subscribePattern", row.filter))
+            acls.add(Acl("subscribeLiteral", row.filter, allow=False))
+            continue
+        topic = row.address(organization_id if row.placeholder == "organizationId" else None)
+        acls |= {Acl("subscribeLiteral", topic), Acl("publishClientReceive", topic)}
     return AccessRole(_ORGANIZATION + organization_id, frozenset(acls))
 
 
+def is_of_agents(name: str) -> bool:
+    """Return whether a role is that of an organization's agents."""
+    return name.startswith(_ORGANIZATION)
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a role's name is one that only a manager gives."""
+    return name.startswith(_OURS)
+
+
 def shared_roles() -> Iterator[AccessRole]:
-    """Yield the roles that there is one of: of agents, of the manager, of observers; each ends with denying all else.
+    """Yield the roles that there is one of: of the manager and of observers; each ends with denying all else.
 
     What no entry names the plugin leaves to the static ACL file, and that grants every subscription.
     """
-    yield AccessRole(AGENT, frozenset((*_of_all_agents(), *_all_else())))
     yield AccessRole(MANAGER, frozenset((*_of_the_manager(), *_all_else())))
     yield AccessRole(OBSERVER, frozenset((*_of_observers(), *_all_else())))
-
-
-def priority(name: str) -> int:
-    """Return a role's place among those of a client: the highest is asked first, so that what is shared denies last."""
-    return 1 if name.startswith((_OWN, _ORGANIZATION)) else 0
-
-
-def _rows(kind: str) -> Iterator[Topic]:
-    return (row for row in TABLE if row.placeholder == kind)
-
-
-def _of_all_agents() -> Iterator[Acl]:
-    """What any agent may receive; that it is its own it owes to its subscriptions, which its own role allows."""
-    for row in TABLE:
-        if Role.AGENT in row.readers and row.placeholder != "organizationId":
-            yield Acl("publishClientReceive", row.filter)
-    for topic_filter in filters(Principal(Role.AGENT, {})):
-        yield Acl("subscribeLiteral", topic_filter)
 
 
 def _of_the_manager() -> Iterator[Acl]:
@@ -136,17 +120,23 @@ def _all_else() -> Iterator[Acl]:
 
 
 def static_acl_file() -> str:
-    """Return the ACL file of the clients that the plugin does not know: those that register, each by its client id."""
+    """Return the ACL file: what clients that register may do, by client id, and what agents may with their own topics.
+
+    Its patterns hold for everybody whom the plugin's roles leave to it; the plugin does not know clients that register.
+    """
     lines = [
-        "# Made from the topic table: what a client that registers may do. All others are the plugin's.",
+        "# Made from the topic table. A client that registers is known by its client id, and is no agent.",
         f"user {Role.REGISTERING}",
+        f"topic deny {PREFIX}agents/#",
+        *(f"topic read {row.address()}" for row in TABLE if Role.REGISTERING in row.readers and not row.placeholder),
+        "",
     ]
-    for row in TABLE:
-        access = "write" if row.publisher is Role.REGISTERING else "read" if Role.REGISTERING in row.readers else None
-        if access is None:
-            continue
-        if row.placeholder is None:
-            lines.append(f"topic {access} {row.address()}")
-        else:
-            lines.append(f"pattern {access} {row.filter.replace('+', '%c')}")
+    for holder, kind, word in ((Role.AGENT, "agentId", "%u"), (Role.REGISTERING, "clientId", "%c")):
+        for row in TABLE:
+            if row.placeholder != kind:
+                continue
+            reads, writes = holder in row.readers, row.publisher is holder
+            if reads or writes:
+                access = "readwrite" if reads and writes else "read" if reads else "write"
+                lines.append(f"pattern {access} {row.filter.replace('+', word)}")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ import pytest
 from paho.mqtt.client import MQTTMessage
 
 from schemas import topics
-from tests.contract.brokers import HARDENED, MOSQUITTO, Fleet, fleet_at
+from tests.contract.brokers import HARDENED, MOSQUITTO, ORGANIZATIONS, Fleet, fleet_at
 from tests.integration.broker.broker_clients import PahoClient, RawClient
 from tests.support.waiting import eventually
 
@@ -45,7 +45,14 @@ OUTSIDE = (
 )  # fmt: skip
 """Topics that are none of the table's: nobody but the manager has any business there, and it only to command."""
 
-WILDCARDS = ("#", "+/+/+/+/+", "panguard/#", "panguard/v1/agents/+/policy", "panguard/v1/registration/#", "$SYS/#")
+WILDCARDS = (
+    "#", "+/+/+/+/+", "panguard/#", "panguard/v1/agents/#", "panguard/v1/agents/+/policy",
+    "panguard/v1/agents/+/receipts", "panguard/v1/+/+/presence", "panguard/v1/registration/#",
+    "$share/group/panguard/v1/agents/+/policy", "$SYS/#",
+)  # fmt: skip
+OF_ITSELF = {"agents/{agentId}/presence", "agents/{agentId}/receipts", "agents/{agentId}/policy"}
+"""What an agent subscribes to under its own id. Mosquitto grants it under any id, and delivers by the login's."""
+
 END = "that was all"
 Cell = tuple[str, str]
 
@@ -107,9 +114,10 @@ class Experiment:
             return
         self.seen.connected.add(who)
         self._clients[who] = client
-        patterns = (*MATRIX, *OUTSIDE)
-        codes = client.subscribe_to_all([*(self._filter(who, pattern) for pattern in patterns), *WILDCARDS])
-        self.seen.granted |= {(pattern, who) for pattern, code in zip(patterns, codes, strict=False) if code < 128}
+        named = [*MATRIX, *OUTSIDE]
+        codes = client.subscribe_to_all([*(self._filter(who, pattern) for pattern in named), *WILDCARDS])
+        granted = zip([*named, *WILDCARDS], codes, strict=True)
+        self.seen.granted |= {(pattern, who) for pattern, code in granted if code < 128}
 
     def _speak(self) -> None:
         for pattern in (*MATRIX, *OUTSIDE):
@@ -185,7 +193,10 @@ def test_a_removed_agent_is_not_let_in(experiment: Experiment) -> None:
 
 
 def test_subscriptions(experiment: Experiment) -> None:
-    """Granted for what one may receive; Mosquitto grants a registering client all, and delivers nothing for it."""
+    """Granted for what one may receive, and to agents for no wildcard.
+
+    Mosquitto grants more and delivers nothing for it: to a registering client all, to an agent others' topics by name.
+    """
     for who in EVERYBODY:
         granted = {pattern for pattern, by in experiment.seen.granted if by == who}
         allowed = {pattern for pattern, (_, readers) in MATRIX.items() if who in readers}
@@ -193,6 +204,8 @@ def test_subscriptions(experiment: Experiment) -> None:
             assert allowed <= granted
         elif who == "observer":
             assert {pattern for pattern in granted if pattern in MATRIX} == allowed
+        elif experiment.fleet.kind == MOSQUITTO and who in ORGANIZATIONS and who in experiment.seen.connected:
+            assert granted == allowed | OF_ITSELF, who
         else:
             assert granted == allowed, who
 

@@ -13,7 +13,7 @@ from manager.provisioning import commands
 from manager.provisioning.commands import Command
 from manager.provisioning.differences import Found, differences
 from manager.provisioning.logins import FleetLogins, manager_login, observer_login
-from manager.provisioning.roles import organization_role, own_role, shared_roles
+from manager.provisioning.roles import is_ours, organization_role, shared_roles
 
 HOST = Host("srv", "Linux", "x64", "1")
 NUMBERS = st.integers(0, 5)
@@ -81,7 +81,13 @@ def _prepared() -> Plugin:
     return plugin
 
 
-@given(before=AGENTS, after=AGENTS, lost=st.sets(NUMBERS), widened=st.sets(NUMBERS), disabled=st.sets(NUMBERS))
+@given(
+    before=AGENTS,
+    after=AGENTS,
+    lost=st.sets(st.integers(0, 1)),
+    widened=st.sets(st.integers(0, 1)),
+    disabled=st.sets(NUMBERS),
+)
 def test_the_broker_agrees(
     before: list[Agent], after: list[Agent], lost: set[int], widened: set[int], disabled: set[int]
 ) -> None:
@@ -89,14 +95,16 @@ def test_the_broker_agrees(
     plugin = _prepared()
     plugin.obey(differences(plugin.found(), _fleet(before)))
     plugin.clients["dashboard"] = {"username": "dashboard", "roles": [], "textdescription": "an operator's own"}
+    plugin.roles["readers"] = {"rolename": "readers", "acls": []}
+    plugin.roles["panguard-agent-ag-0"] = {"rolename": "panguard-agent-ag-0", "acls": []}
+    for number in widened:
+        role = plugin.roles.get(f"panguard-organization-org-{number}", {"acls": []})
+        role["acls"].append({"acltype": "publishClientSend", "topic": "#", "priority": 0, "allow": True})
+    for number in lost:
+        plugin.roles.pop(f"panguard-organization-org-{number}", None)
     for agent in before:
-        role = plugin.roles.get(own_role(agent.agent_id).name)
-        if role and agent.number in widened:
-            role["acls"].append({"acltype": "publishClientSend", "topic": "#", "priority": 0, "allow": True})
         if agent.agent_id in plugin.clients and agent.number in disabled:
             plugin.clients[agent.agent_id]["disabled"] = True
-        if agent.number in lost:
-            plugin.roles.pop(own_role(agent.agent_id).name, None)
     wanted = _fleet(after)
     plugin.obey(differences(plugin.found(), wanted))
     speakers = [agent for agent in after if agent.door is Door.MQTT]
@@ -105,8 +113,9 @@ def test_the_broker_agrees(
         client, login = plugin.clients[agent.agent_id], wanted.find(agent.agent_id)
         assert login is not None
         assert (client["password"], client.get("disabled")) == (login.password, None)
-        assert commands.acls_of(plugin.roles[own_role(agent.agent_id).name]["acls"]) == own_role(agent.agent_id).acls
-        assert organization_role(agent.organization_id).name in plugin.roles
-    own = {name for name in plugin.roles if name.startswith("panguard-agent-")}
-    assert own == {own_role(agent.agent_id).name for agent in speakers}
+        assert [role["rolename"] for role in client["roles"]] == [f"panguard-organization-{agent.organization_id}"]
+    roles = {role.name: role.acls for role in shared_roles()}
+    roles |= {role.name: role.acls for role in map(organization_role, wanted.organizations())}
+    ours = {name: commands.acls_of(role["acls"]) for name, role in plugin.roles.items() if is_ours(name)}
+    assert (ours, "readers" in plugin.roles) == (roles, True)
     assert plugin.obey(differences(plugin.found(), wanted)) == 0

@@ -89,7 +89,6 @@ def test_a_removed_agent_is_cut_off_at_once(broker: ProductionMosquitto, guard: 
     eventually(
         lambda: "Not authorized" in (guard.manager.home / "srv-01.log").read_text(), what="the credential refused"
     )
-    assert not any(role["rolename"].endswith(agent_id) for role in _state(broker)["roles"])
 
 
 def test_a_replaced_credential_opens_nothing(broker: ProductionMosquitto, guard: GuardProcess) -> None:
@@ -124,15 +123,15 @@ def test_a_manager_makes_the_broker_agree(broker: ProductionMosquitto, guard: Gu
     state["clients"] = [client for client in state["clients"] if client["username"] != agent_id]
     state["clients"] += [gone, {"username": "dashboard", "roles": [], "textdescription": "ours"}]
     for role in state["roles"]:
-        if role["rolename"].endswith(agent_id):
+        if role["rolename"].startswith("panguard-organization-"):
             role["acls"].append({"acltype": "publishClientSend", "topic": "#", "priority": 0, "allow": True})
     path.write_text(json.dumps(state))
     broker.start()
     manager.start()
     _agree(manager, 2)
     eventually(lambda: _clients(broker) == {"manager", "observer", "dashboard", agent_id}, what="the right clients")
-    (own,) = [role for role in _state(broker)["roles"] if role["rolename"].endswith(agent_id)]
-    assert "#" not in {acl["topic"] for acl in own["acls"]}
+    (role,) = [role for role in _state(broker)["roles"] if role["rolename"].startswith("panguard-organization-")]
+    assert "#" not in {acl["topic"] for acl in role["acls"] if acl["allow"]}
     assert guard.start() == agent_id
 
 
@@ -176,3 +175,33 @@ def test_the_registering_client_has_its_own_two_topics(broker: ProductionMosquit
     finally:
         for listener in (client, other, stranger):
             listener.close()
+
+
+def test_an_agent_takes_part_in_no_registration(broker: ProductionMosquitto, guard: GuardProcess) -> None:
+    """It chooses its client id, and under one of a registration it still neither asks nor hears the answer."""
+    agent_id, client_id = guard.agent_id(), "c" * 32
+    secret = codes.decode(json.loads((guard.data / "identity.json").read_text())["secret"])
+    guard.stop()
+    login = {"username": agent_id, "password": AgentKeys.derive(secret).mqtt_password}
+    agent, manager = PahoClient(broker.port, client_id, **login), PahoClient(broker.port, "m", **_login(broker))
+    try:
+        for client in (agent, manager):
+            assert client.connect() == 0
+        reply, policy = topics.REGISTRATION_REPLY.address(client_id), topics.POLICY.address(agent_id)
+        assert agent.subscribe_to_all([reply, policy])[0] >= 128
+        manager.publish(reply, "an answer")
+        manager.publish(policy, "a policy", retain=True)
+        assert agent.until("a policy")[-1].topic == policy
+        assert "an answer" not in {message.payload.decode() for message in agent.arrived.queue}
+        manager.subscribe(topics.REGISTRATION.filter)
+        agent.paho.publish(topics.REGISTRATION.address(client_id), "a registration", 1)
+        eventually(lambda: not agent.paho.is_connected(), what="the end of who publishes what it may not")
+        assert manager.arrived.empty()
+    finally:
+        agent.close()
+        manager.close()
+
+
+def _login(broker: ProductionMosquitto) -> dict[str, str]:
+    username, password = broker.credential("manager")
+    return {"username": username, "password": password}

@@ -59,7 +59,7 @@ def test_a_running_manager_is_not_disturbed(tmp_path: Path) -> None:
 
 
 def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
-    """A fleet that moves to Mosquitto needs no registration: each MQTT agent has its login and its own role."""
+    """A fleet that moves to Mosquitto needs no registration: each MQTT agent has its login and its role."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
@@ -70,4 +70,5 @@ def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
     assert prepare(data, tmp_path / "broker", plugin=PLUGIN).agents == 1
     state = json.loads((tmp_path / "broker" / mosquitto_files.STATE).read_text())
     assert [client["username"] for client in state["clients"]] == ["manager", "observer", agent.agent_id]
-    assert f"panguard-agent-{agent.agent_id}" in {role["rolename"] for role in state["roles"]}
+    assert [role["rolename"] for role in state["clients"][2]["roles"]] == ["panguard-organization-default"]
+    assert "panguard-organization-default" in {role["rolename"] for role in state["roles"]}

@@ -39,10 +39,10 @@ def _lists(kind: str, member: str, total: int) -> dict[str, Any]:
 
 
 def test_an_agent_that_changed_to_http_is_let_in_no_more() -> None:
-    """It has no business at the broker: its login and its role go."""
+    """It has no business at the broker: its login goes."""
     broker = _Broker({})
     broker.keeper.admit(_agent(1, Door.HTTP), replaced=True)
-    assert [command["command"] for command in broker.commands()] == ["deleteClient", "deleteRole"]
+    assert [command["command"] for command in broker.commands()] == ["deleteClient"]
 
 
 def test_a_fleet_is_told_in_small_messages() -> None:
@@ -55,7 +55,7 @@ def test_a_fleet_is_told_in_small_messages() -> None:
     created = 0
     while not broker.keeper.agrees:
         commands = broker.commands()
-        assert len(commands) <= 21
+        assert len(commands) <= 5
         created += sum(command["command"] == "createClient" for command in commands)
         broker.answer(*({"command": command["command"]} for command in commands))
     assert (created, broker.counters["access_failures"]) == (50, 0)
