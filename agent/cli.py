@@ -130,6 +130,21 @@ def status(
     typer.echo(json.dumps(fields, indent=2) if output == "json" else _as_text(fields))
 
 
+@app.command()
+def health(data_dir: DataDir = None) -> None:
+    """Succeed if the guard is connected to its manager; else say why it is not. It detects and spools meanwhile."""
+    from agent.connection import Phase  # noqa: PLC0415 -- start needs none of it
+    from agent.inspection import inspect_guard  # noqa: PLC0415 -- the same
+
+    with _one_sentence():
+        fields = inspect_guard(data_dir or instance.default_data_directory())
+    state, reason = fields["state"], fields.get("notConnected")
+    if state != Phase.ONLINE:
+        typer.echo(f"error: the guard is {state}" + (f": {_printable(str(reason))}" if reason else ""), err=True)
+        raise typer.Exit(1)
+    typer.echo(str(state))
+
+
 def _run(options: Any) -> None:
     from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
     from agent.settings import read_settings  # noqa: PLC0415

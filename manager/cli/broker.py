@@ -7,7 +7,7 @@ import typer
 
 from manager.cli.connection import data_directory
 from manager.cli.failures import CommandFailed, ExitCode
-from manager.cli.options import DataDir, Output, OutputOption
+from manager.cli.options import DataDir, Once, Output, OutputOption
 
 app = typer.Typer(help="A broker of your own.", no_args_is_help=True)
 
@@ -30,6 +30,14 @@ def init(
     ] = None,
     plugin: Annotated[Path | None, typer.Option(help="mosquitto_dynamic_security.so, if it is not found")] = None,
     user: Annotated[str | None, typer.Option(help="as whom Mosquitto runs; the files become this user's")] = None,
+    copy_certificate: Annotated[
+        bool,
+        typer.Option(
+            "--copy-certificate",
+            help="put the broker's certificate and key beside its other files, for one that may not enter --data-dir",
+        ),
+    ] = False,
+    once: Once = False,
     force: Annotated[bool, typer.Option("--force", help="write all of it anew; stop Mosquitto first")] = False,
     data_dir: DataDir = None,
     output: OutputOption = Output.TABLE,
@@ -48,6 +56,8 @@ def init(
             websocket_port=websocket_port,
             plugin=plugin,
             user=user,
+            copy_certificate=copy_certificate,
+            once=once,
             force=force,
         )
     except Conflict as error:
@@ -56,6 +66,9 @@ def init(
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     if output is Output.JSON:
         print_json({"directory": str(done.directory), "agents": done.agents, "tls": done.tls, "url": done.url})
+        return
+    if done.agents is None:
+        print_lines(f"{done.directory} was prepared before")
         return
     print_lines(f"{done.directory} is ready, and lets in {done.agents} agents from the start.")
     if not done.tls:

@@ -8,7 +8,7 @@ import typer
 
 from manager.cli.connection import data_directory
 from manager.cli.failures import CommandFailed, ExitCode
-from manager.cli.options import DataDir, Output, OutputOption
+from manager.cli.options import DataDir, Once, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.tls.directory import TlsDirectory
@@ -27,9 +27,12 @@ Days = Annotated[
 
 
 @app.command("init")
-def init(*, host: Host = None, days: Days = None, data_dir: DataDir = None) -> None:
+def init(*, host: Host = None, days: Days = None, once: Once = False, data_dir: DataDir = None) -> None:
     """Make an authority and certificates in the data directory; a manager that starts on it speaks TLS."""
     directory = _directory(data_dir)
+    if once and _is_made(directory):
+        typer.echo(f"{directory.path} was made before")
+        return
     _make(directory.init, host, days)
     typer.echo(f"made {directory.path}; (re)start the manager, and give guards a new enrollment token or ca.crt")
 
@@ -84,6 +87,15 @@ def _directory(data_dir: Path | None) -> "TlsDirectory":
     from manager.tls.directory import TlsDirectory  # noqa: PLC0415 -- cryptography takes a while to load
 
     return TlsDirectory(data_directory(data_dir))
+
+
+def _is_made(directory: "TlsDirectory") -> bool:
+    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- cryptography takes a while to load
+
+    try:
+        return directory.authority() is not None
+    except CertificateError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error
 
 
 def _make(work: Any, host: list[str] | None, days: int | None) -> None:

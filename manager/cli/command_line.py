@@ -10,6 +10,7 @@ from manager.cli import (
     broker,
     certificates,
     configuration,
+    health,
     incidents,
     lifecycle,
     now,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("start")(lifecycle.start)
 app.command("stop", short_help="Stop the manager that runs on a data directory.")(lifecycle.stop)
 app.command("status", short_help="Show the fleet at a glance.")(status.status)
+app.command("health", short_help="Say whether the manager is well.")(health.health)
 app.command("now", short_help="Show what needs a person.")(now.now)
 app.command("replay", short_help="Try settings on the threats that are kept.")(replay.replay)
 app.command("config", short_help="Print every setting with its value and meaning.")(configuration.config)

@@ -39,6 +39,9 @@ CaFile = Annotated[
     ),
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="let secrets go beyond this machine in plain text")]
+Once = Annotated[
+    bool, typer.Option("--once", help="leave what an earlier call has made, and succeed: for what runs at each start")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="a manager's data directory, which holds its token"),

@@ -1,13 +1,16 @@
 """`panguard manager tokens`: what lets a guard register."""
 
+import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manager.cli.connection import talks_to_manager
 from manager.cli.durations import duration
+from manager.cli.failures import CommandFailed, ExitCode
 from manager.cli.options import Output, OutputOption
 from manager.cli.suggestions import tokens
 
@@ -29,9 +32,15 @@ def create_token(
     tag: Annotated[list[str] | None, typer.Option(help="what its agents are tagged with")] = None,
     expires_in: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d")] = None,
     max_uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in")] = None,
+    keep_in: Annotated[
+        Path | None,
+        typer.Option(help="write it to this file, for its owner alone, and print nothing; one that is there stays"),
+    ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a token, and print it: this is the only time that it is shown."""
+    if keep_in is not None and keep_in.exists():
+        return
     wanted = {
         "organizationId": organization,
         "site": site,
@@ -41,12 +50,26 @@ def create_token(
     }
     body = {name: value for name, value in wanted.items() if value is not None}
     made = client.answer("POST", "/api/tokens", body=body)["data"]
-    if output is Output.JSON:
+    if keep_in is not None:
+        _keep(keep_in, made["token"])
+    elif output is Output.JSON:
         from manager.cli.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
         print_json(made)
     else:
         sys.stdout.write(f"{made['token']}\n")
+
+
+def _keep(path: Path, token: str) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{token}\n")
+        draft.replace(path)
+    except OSError as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{path} cannot be written: {error.strerror}") from error
 
 
 @app.command("list")

@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ _ITERATIONS = 101
 """Mosquitto's own; these passwords are 256 random bits, which nobody finds by trying."""
 
 _SALT = 12
+_CONNECTIONS = 20_000
 _PLUGIN_FOLDERS = ("/usr/lib/*-linux-gnu", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/homebrew/lib")
 _REGISTRATION = "registration"
 
@@ -35,7 +36,8 @@ class Listeners:
         port: For MQTT.
         websocket_port: For MQTT over WebSocket; None for none.
         host: The address; None for all of them, with TLS alone.
-        certificate: The PEM file with the broker's certificate and its chain; None for plain text on loopback.
+        certificate: The PEM file with the broker's certificate and its chain, a relative path for one in the broker's
+            directory; None for plain text on loopback.
         key: The PEM file with its key.
     """
 
@@ -79,19 +81,32 @@ def write(
     files = {
         "passwords": f"{Role.REGISTERING}:{_password_line(_REGISTRATION)}\n",
         "acl": static_acl_file(),
-        STATE: json.dumps(_state(logins, roles), indent=1),
         "conf.d/panguard.conf": _configuration(listeners, plugin, user),
+        STATE: json.dumps(_state(logins, roles), indent=1),  # the last: once it is there, all is
     }
+    copy(directory, {Path(name): text.encode() for name, text in files.items()}, user)
+
+
+def copy(directory: Path, files: Mapping[Path, bytes], user: str | None) -> None:
+    """Put files into the broker's directory, for its owner alone; each is whole at any time.
+
+    Args:
+        directory: made if it is not there.
+        files: their content, by path within the directory.
+        user: whom they belong to.
+
+    Raises:
+        SetupError: they cannot be written, or there is no such user.
+    """
+    folders = [directory, *dict.fromkeys(directory / name.parent for name in files if name.parent != Path())]
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / "conf.d").mkdir(mode=0o700, exist_ok=True)
-        written = [directory, directory / "conf.d"]
-        for name, text in files.items():
-            _write(directory / name, text)
-            written.append(directory / name)
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write(directory / name, content)
         if user is not None and os.geteuid() == 0:
             owner, group = pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid
-            for path in written:
+            for path in (*folders, *(directory / name for name in files)):
                 os.chown(path, owner, group)
     except OSError as error:
         raise SetupError(f"{error.filename or directory} cannot be written: {error.strerror}") from error
@@ -99,12 +114,12 @@ def write(
         raise SetupError(f"there is no user {user} on this machine; name another by --user") from error
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
     draft.replace(path)
 
 
@@ -118,7 +133,7 @@ def _configuration(listeners: Listeners, plugin: Path, user: str | None) -> str:
         if port is None:
             continue
         host = listeners.host or ("" if listeners.certificate is not None else "127.0.0.1")
-        lines += [f"listener {port} {host}".rstrip(), f"protocol {protocol}"]
+        lines += [f"listener {port} {host}".rstrip(), f"protocol {protocol}", f"max_connections {_CONNECTIONS}"]
         if listeners.certificate is not None:
             lines += [f"certfile {listeners.certificate}", f"keyfile {listeners.key}", "tls_version tlsv1.2"]
     return "\n".join(lines) + "\n"

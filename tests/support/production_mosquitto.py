@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from manager.broker_setup import prepare
+from manager.tls.directory import TlsDirectory
 from tests.support.mosquitto import Mosquitto, free_port
 
 
@@ -21,6 +22,7 @@ class ProductionMosquitto:
         self.data = data
         self.directory = directory
         self.port = free_port()
+        self.websocket_port = free_port()
         self._broker = Mosquitto(configuration=directory / "broker.conf", port=self.port)
 
     @property
@@ -38,7 +40,8 @@ class ProductionMosquitto:
     def prepare(self, *, force: bool = False) -> None:
         """Write the broker's files as the operator's command does."""
         user = "root" if os.geteuid() == 0 else None  # it would become `mosquitto`, who may not enter this directory
-        prepare(self.data, self.directory, port=self.port, user=user, force=force)
+        websocket_port = self.websocket_port if TlsDirectory(self.data).certificate("broker").exists() else None
+        prepare(self.data, self.directory, port=self.port, websocket_port=websocket_port, user=user, force=force)
 
     def __enter__(self) -> Self:
         """Prepare it unless that was done before, and start it."""

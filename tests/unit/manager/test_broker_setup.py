@@ -1,6 +1,7 @@
 """What `panguard manager broker init` writes, and what it refuses with a sentence that says what to do."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from manager.broker_setup import prepare
 from manager.data_directory import DataDirectory
 from manager.errors import Conflict, SetupError
 from manager.provisioning import mosquitto_files
+from manager.tls.directory import TlsDirectory
 from tests.support.engine import Bench
 
 PLUGIN = Path("plugin.so")
@@ -50,6 +52,24 @@ def test_plain_text_stays_on_loopback(tmp_path: Path) -> None:
     assert ("listener 8883\n" in text, "listener 8884\nprotocol websockets\n" in text) == (True, True)
     assert text.count("keyfile ") == 2
     assert (done.tls, done.url) == (True, "mqtts://localhost:8883")
+
+
+def test_a_broker_that_may_not_enter_the_managers_directory_gets_copies(tmp_path: Path) -> None:
+    """Certificate, key and authority stand beside its other files; a later call renews these and nothing else."""
+    data, broker = tmp_path / "data", tmp_path / "broker"
+    own = TlsDirectory(data)
+    own.init((), datetime.now(UTC))
+    prepare(data, broker, plugin=PLUGIN, copy_certificate=True)
+    assert "certfile tls/broker.crt\nkeyfile tls/broker.key\n" in (broker / "conf.d" / "panguard.conf").read_text()
+    assert {path.name for path in (broker / "tls").iterdir()} == {"ca.crt", "broker.crt", "broker.key"}
+    state = (broker / mosquitto_files.STATE).read_bytes()
+    own.renew((), datetime.now(UTC))
+    with DataDirectory(data):  # a manager runs
+        again = prepare(data, broker, plugin=PLUGIN, copy_certificate=True, once=True)
+    assert (again.agents, (broker / mosquitto_files.STATE).read_bytes()) == (None, state)
+    for name in ("broker.crt", "broker.key"):
+        assert (broker / "tls" / name).read_bytes() == (data / "tls" / name).read_bytes()
+        assert (broker / "tls" / name).stat().st_mode & 0o077 == 0
 
 
 def test_a_running_manager_is_not_disturbed(tmp_path: Path) -> None:
