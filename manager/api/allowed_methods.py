@@ -18,12 +18,12 @@ _UNDESCRIBED = {
 
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
-    """Return the methods of every route that matches `path`."""
-    allowed = set(_UNDESCRIBED.get(path, ()))
-    for template, operations in app.openapi()["paths"].items():
-        if _matches(template, path):
-            allowed |= _methods(operations)
-    return sorted(allowed)
+    """Return the methods of the route that `path` names, or else of those that it matches."""
+    described = app.openapi()["paths"]
+    found = (
+        [described[path]] if path in described else [each for name, each in described.items() if _matches(name, path)]
+    )
+    return sorted(set(_UNDESCRIBED.get(path, ())).union(*map(_methods, found)))
 
 
 def _matches(template: str, path: str) -> bool:

@@ -3,17 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 
 from manager.api.auth import Admin
 from manager.api.described import page_of
 from manager.api.envelope import page
-from manager.api.parameters import Cursor, Limit, epoch
+from manager.api.parameters import Cursor, Limit, Moment, epoch
 from manager.api.services import WithServices
 
 router = APIRouter(tags=["audit"])
 
-_Since = Annotated[AwareDatetime | None, Query(description="only what was done at this time or later")]
+_Since = Annotated[Moment | None, Query(description="only what was done at this time or later")]
 _Word = Annotated[str | None, Query(max_length=256)]
 _Action = Annotated[str | None, Query(max_length=64, description="such as policy.set, or policy for all of its kind")]
 

@@ -3,12 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 
 from manager.api.auth import Admin
 from manager.api.described import Schema, answer, page_of
 from manager.api.envelope import ok, page
-from manager.api.parameters import Cursor, Limit, Organization, epoch
+from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
 from manager.api.services import Services, WithServices
 from manager.domain.correlation import Kind
 from manager.domain.response import ResponseState
@@ -21,7 +20,7 @@ _Open = Annotated[bool | None, Query(alias="open", description="only open ones, 
 _Response = Annotated[ResponseState | None, Query(description="only what was answered in this way")]
 _Chronic = Annotated[bool | None, Query(description="only chronic ones, or only others")]
 _Merged = Annotated[bool | None, Query(description="only those merged into others, or only others")]
-_Since = Annotated[AwareDatetime | None, Query(description="only what opened at this time or later")]
+_Since = Annotated[Moment | None, Query(description="only what opened at this time or later")]
 
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}

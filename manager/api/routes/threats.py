@@ -3,19 +3,18 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime
 
 from manager.api.auth import Admin
 from manager.api.described import answer, page_of, record
 from manager.api.envelope import ok, page
-from manager.api.parameters import Cursor, Limit, Organization, epoch
+from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
 from manager.api.services import WithServices
 from schemas.identifiers import AgentId
 from schemas.threats import Severity
 
 router = APIRouter(tags=["threats"])
 
-_Since = Annotated[AwareDatetime | None, Query(description="only what the manager received at this time or later")]
+_Since = Annotated[Moment | None, Query(description="only what the manager received at this time or later")]
 _Type = Annotated[str | None, Query(alias="type", max_length=128)]
 _AgentId = Annotated[AgentId | None, Query(alias="agentId")]
 

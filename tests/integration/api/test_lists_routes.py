@@ -65,7 +65,9 @@ def _evidence(answer: httpx2.Response) -> list[dict[str, object]]:
     return [threat["threat"]["evidence"] for threat in answer.json()["data"]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "severity=awful", "since=yesterday", "cursor=!"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=201", "limit=x", "severity=awful", "since=yesterday", "since=1800000000", "cursor=!"]
+)
 def test_a_wrong_parameter_is_400_and_named(admin: httpx2.Client, query: str) -> None:
     """The sentence names the parameter; 422 is never answered."""
     answer = admin.get(f"/api/threats?{query}")
