@@ -53,4 +53,4 @@ async def stream(
         raise Forbidden
     if services.stream.full:
         return fail(503, "too many watch already; try again in a few seconds", {"Retry-After": "5"})
-    return StreamResponse(services.stream, last_event_id or resume_after)
+    return StreamResponse(services.stream, last_event_id or resume_after or None)

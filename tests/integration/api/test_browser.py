@@ -107,6 +107,7 @@ def test_a_page_of_a_named_origin_hears_each_event_under_its_name(
     served: Served, browser: Browser, dashboard: str
 ) -> None:
     """With a ticket it opens the stream by EventSource; cut off, it comes back by a new ticket and misses nothing."""
+    served.join("before").client.close()  # what a page that names no event is not told
     browser.open(dashboard)
     browser.run(_WATCH, served.url, ADMIN_TOKEN, _NAMES)
     eventually(lambda: _heard(browser) == ["connected"], what="connected")
@@ -120,6 +121,7 @@ def test_a_page_of_a_named_origin_hears_each_event_under_its_name(
         bench.pass_time(10)
     wanted = {"agent_registered", "agent_stale", "agent_online", "threats_reported"}
     eventually(lambda: wanted <= set(_heard(browser)), what="events by their names")
+    assert _heard(browser)[0] == "connected"
     assert browser.run("return window.heard[1][1].agentId") == agent.agent_id
     before = _heard(browser)
 
