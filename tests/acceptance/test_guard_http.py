@@ -66,8 +66,19 @@ def test_a_policy_is_polled(manager: ManagerProcess) -> None:
         done = manager.request("PUT", f"/api/policies/agents/{agent_id}", {"alerting": {"minimumSeverity": "high"}})
         eventually(lambda: inspect_guard(guard.data)["policyVersion"] == done["revision"], what="the policy in force")
         assert inspect_guard(guard.data)["policy"]["alerting"]["minimumSeverity"] == "high"
+        before = _answered(manager, 304)
+        eventually(lambda: _answered(manager, 304) > before, what="polls that are answered by 304: it has the newest")
     finally:
         guard.stop()
+
+
+def _answered(manager: ManagerProcess, status: int) -> float:
+    """Return how many polls were answered with a status."""
+    with manager.client() as client:
+        text = client.get("/metrics").text
+    labels = f'{{method="GET",route="/api/policy/agent/{{agent_id}}",status="{status}"}}'
+    found = [line for line in text.splitlines() if line.startswith(f"panguard_http_request_seconds_count{labels}")]
+    return float(found[0].split()[-1]) if found else 0.0
 
 
 def test_an_urgent_policy_does_not_wait_for_the_poll(guard: GuardProcess) -> None:

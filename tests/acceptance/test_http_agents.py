@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sqlite3
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ class HttpManager:
         self.home = home
         self.data = home / "manager"
         self._ports = (free_port(), free_port())
+        self.url = f"http://127.0.0.1:{self._ports[0]}"
         self.running: Panguard | None = None
 
     def start(self) -> None:
@@ -42,7 +44,7 @@ class HttpManager:
         """Send a request as the simplest client would; return status and JSON."""
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
         content = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self._ports[0]}{path}", content, headers, method=method)
+        request = urllib.request.Request(f"{self.url}{path}", content, headers, method=method)  # noqa: S310 -- our own
         try:
             with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310 -- the same
                 return answer.status, json.loads(answer.read() or b"null")
@@ -102,6 +104,38 @@ def test_the_shipped_guard_client_works_unmodified(manager: HttpManager) -> None
     assert [incident["value"] for incident in manager.admin("/api/incidents")] == ["203.0.113.9"]
     assert manager.send("DELETE", f"/api/agents/{agents[0][0]}", None, agents[0][1])[0] == 200
     assert manager.admin(f"/api/agents/{agents[0][0]}")["status"] == "offline"
+
+
+def test_curl_watches_the_fleet(manager: HttpManager) -> None:
+    """`curl -N` on a running manager prints each event under its name as it happens, and resumes after the last."""
+    with _curl(manager) as lines:
+        assert _until(lines, "event: ") == "connected"
+        agent_id, token = _register(manager, "srv-01")
+        assert _until(lines, "event: ") == "agent_registered"
+        assert manager.send("POST", f"/api/agents/{agent_id}/events", _event(1, "203.0.113.9"), token)[0] == 201
+        last = _until(lines, "id: ")
+        assert _until(lines, "event: ") == "threats_reported"
+    _register(manager, "srv-02")
+    with _curl(manager, "-H", f"Last-Event-ID: {last}") as lines:
+        assert [_until(lines, "event: ") for _ in range(2)] == ["connected", "agent_registered"]
+
+
+@contextlib.contextmanager
+def _curl(manager: HttpManager, *words: str) -> Iterator[Iterator[str]]:
+    token = (manager.data / "admin.token").read_text().strip()
+    command = ["curl", "-sN", "--max-time", "20", "-H", f"Authorization: Bearer {token}", *words]
+    command.append(f"{manager.url}/api/events/stream")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:  # noqa: S603 -- our own words
+        assert curl.stdout is not None
+        try:
+            yield iter(curl.stdout.readline, "")
+        finally:
+            curl.terminate()
+
+
+def _until(lines: Iterator[str], begin: str) -> str:
+    """Return the rest of the next line that begins so."""
+    return next(line for line in lines if line.startswith(begin)).removeprefix(begin).strip()
 
 
 def test_what_was_answered_survives_sigkill(manager: HttpManager) -> None:
