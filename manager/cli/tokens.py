@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
 
-_COLUMNS = ("token id", "organization", "site", "tags", "uses", "at most", "created", "expires", "revoked")
+_COLUMNS = ("token id", "organization", "site", "tags", "uses", "left", "created", "expires", "revoked")
 
 
 @app.command("create")
@@ -30,8 +30,8 @@ def create_token(
     organization: Annotated[str | None, typer.Option(help="whom its agents belong to")] = None,
     site: Annotated[str | None, typer.Option(help="where its agents stand")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="what its agents are tagged with")] = None,
-    expires_in: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d")] = None,
-    max_uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in")] = None,
+    expires: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d [default: for ever]")] = None,
+    uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in [default: any number]")] = None,
     keep_in: Annotated[
         Path | None,
         typer.Option(help="write it to this file, for its owner alone, and print nothing; one that is there stays"),
@@ -45,8 +45,8 @@ def create_token(
         "organizationId": organization,
         "site": site,
         "tags": tag or [],
-        "expiresAt": None if expires_in is None else (datetime.now(UTC) + duration(expires_in)).isoformat(),
-        "maxUses": max_uses,
+        "expiresAt": None if expires is None else (datetime.now(UTC) + duration(expires)).isoformat(),
+        "maxUses": uses,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
     made = client.answer("POST", "/api/tokens", body=body)["data"]
@@ -82,7 +82,7 @@ def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) ->
     if output is Output.JSON:
         print_json(found)
         return
-    members = ("tokenId", "organizationId", "site", "tags", "uses", "maxUses", "createdAt", "expiresAt", "revokedAt")
+    members = ("tokenId", "organizationId", "site", "tags", "uses", "usesLeft", "createdAt", "expiresAt", "revokedAt")
     print_table(_COLUMNS, [[token[member] for member in members] for token in found])
 
 

@@ -1,6 +1,8 @@
 """Enrollment tokens as the manager keeps them: only what verifies a proof, never the secret itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from manager.domain.agent import Host
 
 
 @dataclass(slots=True)
@@ -21,12 +23,21 @@ class Token:
     uses: int = 0
     revoked_at: float | None = None
 
+    @property
+    def uses_left(self) -> int | None:
+        """How many more agents it lets in; None for any number."""
+        return None if self.max_uses is None else max(0, self.max_uses - self.uses)
+
+    def placed(self, host: Host) -> Host:
+        """Return a host where the token has it stand: its site and tags, where it names any, and not the caller's."""
+        return replace(host, site=self.site or host.site, tags=self.tags or host.tags)
+
     def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
         """Return the error code of a rejection by this token, or None if it lets the client in."""
         if self.revoked_at is not None:
             return "unknown_token"
         if self.expires_at is not None and now >= self.expires_at:
             return "expired_token"
-        if is_new_agent and self.max_uses is not None and self.uses >= self.max_uses:
+        if is_new_agent and self.uses_left == 0:
             return "used_token"
         return None

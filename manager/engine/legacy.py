@@ -53,14 +53,13 @@ def register_agent(desk: Desk, request: RegisterAgent) -> Registered | TokenRefu
         Conflict: an instance of this host lives, and nothing shows that it is the same one.
     """
     fleet, now = desk.fleet, desk.batch.now
-    token = None
-    if request.token is not None:
-        token = fleet.tokens.get(request.token.token_id)
-        if token is None or not hmac.compare_digest(token.proof_key, request.token.proof_key):
-            return TokenRefused(None)
-    organization_id = (token.organization_id if token else None) or request.organization_id or DEFAULT_ORGANIZATION
+    itself = fleet.registry.find(request.own_agent_id or "")
+    token = _token(desk, request, itself)
+    if isinstance(token, TokenRefused):
+        return token
+    organization_id = _organization(request, token, itself)
     known = fleet.registry.registered(organization_id, request.host.hostname)
-    refusal = token.refuses(now.wall, is_new_agent=known is None) if token else None
+    refusal = token.refuses(now.wall, is_new_agent=known is None) if token and itself is None else None
     if refusal is not None:
         return TokenRefused(_TOKEN_REASONS[refusal])
     credential = _credential(request, known)
@@ -80,6 +79,26 @@ def register_agent(desk: Desk, request: RegisterAgent) -> Registered | TokenRefu
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
 
 
+def _token(desk: Desk, request: RegisterAgent, itself: Agent | None) -> Token | TokenRefused | None:
+    """Return the enrollment token that counts: the one that is shown, or that this agent was once let in by."""
+    tokens = desk.fleet.tokens
+    if itself is not None:
+        return tokens.get(itself.token_id or "")
+    if request.token is None:
+        return None
+    token = tokens.get(request.token.token_id)
+    if token is None or not hmac.compare_digest(token.proof_key, request.token.proof_key):
+        return TokenRefused(None)
+    return token
+
+
+def _organization(request: RegisterAgent, token: Token | None, itself: Agent | None) -> str:
+    """Return whom the agent belongs to: it stays where it is, else the token says it, and only then the caller."""
+    if itself is not None:
+        return itself.organization_id
+    return (token.organization_id if token else None) or request.organization_id or DEFAULT_ORGANIZATION
+
+
 def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
     """Return the credential that an agent has proved to hold, or a new one."""
     if request.own_agent_id is None:
@@ -92,12 +111,8 @@ def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
 def _application(
     request: RegisterAgent, token: Token | None, organization_id: str, credential: Credential
 ) -> Application:
-    host = request.host
-    if token is not None:
-        tags = tuple(dict.fromkeys((*token.tags, *host.tags)))
-        host = replace(host, site=token.site or host.site, tags=tags)
     return Application(
-        host=host,
+        host=token.placed(request.host) if token else request.host,
         organization_id=organization_id,
         credential=credential,
         token_id=token.token_id if token else None,

@@ -154,13 +154,13 @@ def _application(desk: Desk, registration: Registration, token: Token, payload: 
         os=registration.os,
         arch=registration.arch,
         version=registration.version,
-        site=token.site or registration.site,
-        tags=tuple(dict.fromkeys((*token.tags, *registration.tags))),
+        site=registration.site,
+        tags=tuple(dict.fromkeys(registration.tags)),
         addresses=tuple(registration.addresses),
         gateways=tuple(registration.gateways),
     )
     return Application(
-        host=host,
+        host=token.placed(host),
         organization_id=token.organization_id or registration.organization_id or DEFAULT_ORGANIZATION,
         credential=credential_of(secret),
         token_id=registration.token_id,

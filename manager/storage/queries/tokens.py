@@ -34,5 +34,6 @@ def record_of(row: Record) -> Record:
         "expiresAt": moment(row["expires_at"]),
         "maxUses": row["max_uses"],
         "uses": row["uses"],
+        "usesLeft": None if row["max_uses"] is None else max(0, row["max_uses"] - row["uses"]),
         "revokedAt": moment(row["revoked_at"]),
     }

@@ -120,9 +120,9 @@ def test_a_policy_with_a_wrong_field_is_refused_and_an_unknown_one_warned_of(
 
 def test_a_token_is_printed_alone_and_can_be_revoked(terminal: Terminal) -> None:
     """What `create` prints is the token and nothing else, so that a script can take it."""
-    made = ("--organization", "acme", "--tag", "web", "--expires-in", "520w", "--max-uses", "2")
+    made = ("--organization", "acme", "--tag", "web", "--expires", "520w", "--uses", "2")
     assert terminal.run("tokens", "create", *made).exit_code == ExitCode.USAGE
-    token = EnrollmentToken.parse(terminal.ok("tokens", "create", "--organization", "acme", "--max-uses", "2"))
+    token = EnrollmentToken.parse(terminal.ok("tokens", "create", "--organization", "acme", "--uses", "2"))
     (kept,) = terminal.records("tokens", "list")
     assert (kept["tokenId"], kept["organizationId"], kept["maxUses"]) == (token.token_id, "acme", 2)
     assert token.token_id in terminal.ok("tokens", "revoke", token.token_id)

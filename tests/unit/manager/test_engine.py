@@ -107,12 +107,12 @@ def test_tokens_count_agents_and_end(bench: Bench) -> None:
     assert bench.register(SimulatedAgent("web-3", unlimited, bench.keyring.seal_public))["error"] == "unknown_token"
 
 
-def test_the_token_fixes_organization_and_site(bench: Bench) -> None:
-    """What the token says of organization and site beats what the client says."""
+def test_the_token_fixes_organization_site_and_tags(bench: Bench) -> None:
+    """What the token says of organization, site and tags beats what the client says."""
     token = bench.token(organization_id="acme", site="berlin", tags=("prod",))
     agent = bench.enroll("web-1", token, organization_id="evil", site="moon", tags=["own"])
     record = bench.fleet.registry.agents[agent.agent_id]
-    assert (record.organization_id, record.host.site, record.host.tags) == ("acme", "berlin", ("prod", "own"))
+    assert (record.organization_id, record.host.site, record.host.tags) == ("acme", "berlin", ("prod",))
 
 
 def test_silence_of_ninety_seconds_is_stale_at_the_next_sweep(bench: Bench) -> None:

@@ -1,0 +1,182 @@
+"""Enrollment as operators mean it, the same over both doors: whom a token lets in, how often, and as what."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from manager.domain.agent import State
+from manager.domain.registry import Takeover
+from manager.engine.fleet import EngineSettings
+from schemas import topics
+from schemas.keys import EnrollmentToken, new_secret
+from tests.integration.api.served import HOST, Served
+from tests.integration.api.terminal import Terminal
+from tests.support.simulated import SimulatedAgent
+
+Enroll = Callable[..., str]
+"""Registers a hostname with a token by one door; returns the agent's id, or why it was refused."""
+
+
+def _by_mqtt(served: Served, hostname: str, token: EnrollmentToken, secret: bytes | None = None, **said: Any) -> str:
+    with served.bench() as bench:
+        bench.elapsed += 1
+        agent = SimulatedAgent(hostname, token, bench.keyring.seal_public, secret or new_secret())
+        said = {"organization_id" if name == "organizationId" else name: value for name, value in said.items()}
+        answer = bench.register(agent, **said)
+    return str(answer.get("agentId") or answer["error"])
+
+
+def _by_http(served: Served, hostname: str, token: EnrollmentToken | str, **said: Any) -> str:
+    with served.client(str(token)) as client:
+        answer = client.post("/api/agents/register", json={**HOST, "hostname": hostname, **said}).json()
+    return str(answer.get("agentId") or answer["error"])
+
+
+DOORS = pytest.mark.parametrize("enroll", [_by_mqtt, _by_http], ids=["mqtt", "http"])
+
+
+def _create(terminal: Terminal, *terms: str) -> EnrollmentToken:
+    made = terminal.records("tokens", "create", *terms)
+    token = EnrollmentToken.parse(made["token"])
+    assert made["tokenId"] == token.token_id
+    return token
+
+
+def _listed(terminal: Terminal, token: EnrollmentToken) -> dict[str, Any]:
+    (found,) = [each for each in terminal.records("tokens", "list") if each["tokenId"] == token.token_id]
+    return dict(found)
+
+
+@DOORS
+def test_the_token_says_where_an_agent_belongs(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """Organization, site and tags of the token stand in the record, and none of what the caller claims instead."""
+    token = _create(terminal, "--organization", "acme", "--site", "berlin", "--tag", "web", "--tag", "prod")
+    agent_id = enroll(served, "srv-01", token, organizationId="other", site="moon", tags=["mine"])
+    record = terminal.records("agents", "show", agent_id)
+    assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", "berlin", ["web", "prod"]]
+
+
+@DOORS
+def test_what_the_token_leaves_open_the_caller_says(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """A token without terms lets a host name its organization, site and tags."""
+    agent_id = enroll(served, "srv-01", _create(terminal), organizationId="acme", site="bonn", tags=["mine"])
+    record = terminal.records("agents", "show", agent_id)
+    assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", "bonn", ["mine"]]
+
+
+@DOORS
+def test_uses_are_counted_once_for_each_agent(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """However often a host registers; the list says how many came and how many still may, the next one is refused."""
+    token = _create(terminal, "--uses", "2", "--expires", "9999d")
+    first = enroll(served, "srv-01", token)
+    assert [enroll(served, "srv-01", token) for _ in range(3)] == [first] * 3
+    assert [_listed(terminal, token)[name] for name in ("uses", "usesLeft", "maxUses")] == [1, 1, 2]
+    enroll(served, "srv-02", token)
+    assert enroll(served, "srv-03", token) in (
+        "used_token",
+        "the enrollment token's uses are used up; ask for a new one",
+    )
+    assert enroll(served, "srv-01", token) == first  # used up, it still takes its own back
+    assert [_listed(terminal, token)[name] for name in ("uses", "usesLeft", "maxUses")] == [2, 0, 2]
+    assert len(terminal.records("agents", "list")) == 2
+
+
+def test_both_doors_count_together(served: Served, terminal: Terminal) -> None:
+    """One host over MQTT and then HTTP is one use; another one over HTTP is the second and last."""
+    token = _create(terminal, "--uses", "2")
+    first = _by_mqtt(served, "srv-01", token)
+    assert _by_http(served, "srv-01", token) == first
+    assert _listed(terminal, token)["usesLeft"] == 1
+    assert _by_http(served, "srv-02", token).startswith("ag-")
+    assert _by_mqtt(served, "srv-03", token) == "used_token"
+
+
+def test_a_repeat_byte_for_byte_uses_nothing_up(served: Served, terminal: Terminal) -> None:
+    """The last use's registration, sent again a hundred times, gets its one answer each time."""
+    token = _create(terminal, "--uses", "1")
+    with served.bench() as bench:
+        agent = SimulatedAgent("srv-01", token, bench.keyring.seal_public)
+        client_id, payload = agent.registration(bench.wall)
+        answers = []
+        for _ in range(100):
+            bench.put(topics.REGISTRATION, client_id, payload)
+            bench.engine.step(bench.now)
+            answers.append(bench.answer(client_id))
+    assert all(answer == answers[0] and answer["agentId"] for answer in answers)
+    assert _listed(terminal, token)["uses"] == 1
+
+
+@DOORS
+def test_a_revoked_or_expired_token_lets_nobody_in(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """Who came before stays; the list says since when it is revoked."""
+    revoked, expired = _create(terminal), _create(terminal, "--expires", "9999d")
+    with served.bench() as bench:
+        bench.fleet.tokens[expired.token_id].expires_at = bench.wall - 1
+    first = enroll(served, "srv-01", revoked)
+    terminal.ok("tokens", "revoke", revoked.token_id)
+    refusals = [enroll(served, "srv-02", token) for token in (revoked, expired)]
+    assert not [refusal for refusal in refusals if refusal.startswith("ag-")]
+    assert [agent["agentId"] for agent in terminal.records("agents", "list")] == [first]
+    assert _listed(terminal, revoked)["revokedAt"] is not None
+
+
+def test_an_agent_stays_where_its_token_put_it(served: Served, terminal: Terminal) -> None:
+    """Registering again with its own HTTP token, it keeps organization, site, tags and token, and uses nothing up."""
+    token = _create(terminal, "--organization", "acme", "--site", "berlin", "--tag", "web", "--uses", "1")
+    agent = served.join("srv-01", str(token))
+    terminal.ok("tokens", "revoke", token.token_id)
+    assert _by_http(served, "srv-01", agent.told["token"], organizationId="other", tags=["mine"]) == agent.agent_id
+    record = terminal.records("agents", "show", "srv-01")
+    assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", "berlin", ["web"]]
+    assert record["tokenId"] == token.token_id
+    assert _by_http(served, "srv-02", agent.told["token"]).startswith("this token is another agent's")
+
+
+@DOORS
+@pytest.mark.parametrize(
+    ("takeover", "state", "taken"),
+    [
+        (Takeover.ALLOW, State.ONLINE, True),
+        (Takeover.WHEN_OFFLINE, State.ONLINE, False),
+        (Takeover.WHEN_OFFLINE, State.STALE, True),
+        (Takeover.WHEN_OFFLINE, State.OFFLINE, True),
+        (Takeover.PROOF, State.ONLINE, False),
+        (Takeover.PROOF, State.OFFLINE, False),
+    ],
+)
+def test_who_may_take_a_host_over(
+    served: Served, terminal: Terminal, enroll: Enroll, *, takeover: Takeover, state: State, taken: bool
+) -> None:
+    """Another instance of a known host, without its credential: as the setting has it, and never a second record."""
+    token = _create(terminal)
+    first = enroll(served, "srv-01", token)
+    with served.bench() as bench:
+        bench.fleet.settings = EngineSettings(takeover=takeover)
+        bench.fleet.registry.agents[first].state = state
+        before = dataclasses.replace(bench.fleet.registry.agents[first].credential)
+    answer = enroll(served, "srv-01", token)
+    assert (answer == first) is taken
+    with served.bench() as bench:
+        assert (bench.fleet.registry.agents[first].credential == before) is not taken
+    assert len(terminal.records("agents", "list")) == 1
+
+
+def test_its_own_credential_always_takes_a_host_back(served: Served, terminal: Terminal) -> None:
+    """Under `proof`, while it counts as online, over both doors."""
+    token, secret = _create(terminal), new_secret()
+    over_mqtt = _by_mqtt(served, "srv-01", token, secret)
+    over_http = served.join("srv-02", str(token))
+    with served.bench() as bench:
+        bench.fleet.settings = EngineSettings(takeover=Takeover.PROOF)
+    assert _by_mqtt(served, "srv-01", token, secret) == over_mqtt
+    assert _by_http(served, "srv-02", over_http.told["token"]) == over_http.agent_id
+
+
+def test_the_list_shows_uses_and_what_is_left(served: Served, terminal: Terminal) -> None:
+    """In the table too; a token without an end says so by a dash."""
+    token = _create(terminal, "--uses", "10", "--organization", "acme")
+    _by_mqtt(served, "srv-01", token)
+    (row,) = [line for line in terminal.ok("tokens", "list").splitlines() if token.token_id in line]
+    assert row.split()[:5] == [token.token_id, "acme", "-", "1", "9"]
