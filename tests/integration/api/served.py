@@ -68,6 +68,7 @@ class Served:
             version="1.2.3",
             started_at=self._bench.wall,
             not_ready=lambda: self.not_ready,
+            clones=lambda: self._bench.fleet.clones.known,
             **options,
         )
         self.services = services

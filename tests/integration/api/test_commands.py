@@ -173,6 +173,24 @@ def test_threats_are_listed_by_an_agents_id_or_hostname(
     assert terminal.run("threats", "list", "--agent", "srv-01").exit_code == ExitCode.NOT_FOUND
 
 
+def test_clones_are_named_with_what_to_do(served: Served, terminal: Terminal) -> None:
+    """In the status and in the agent's record: since when, both instances by their start, and the way out."""
+    agent = served.enroll("srv-01")
+    assert not [line for line in terminal.ok("status").splitlines() if line.startswith("Cloned")]
+    assert terminal.records("agents", "show", "srv-01")["clone"] is None
+    with served.bench() as bench:
+        for turn in range(1, 5):
+            agent.session, agent.uptime_from = turn + 1, bench.wall - 3600 * (turn % 2)
+            bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("online", bench.wall))
+    lines = terminal.ok("status").splitlines()
+    named = lines[lines.index("Cloned          1") + 1]
+    for text in (named, terminal.ok("agents", "show", "srv-01")):
+        assert "2027-01-15T07:00:00.000Z and 2027-01-15T08:00:00.000Z; keep one" in text
+    assert "srv-01" in named
+    assert terminal.records("status")["clones"][0]["agentId"] == agent.agent_id
+    assert terminal.records("agents", "list")[0]["clone"]["since"] == "2027-01-15T08:00:00.000Z"
+
+
 def test_a_refused_token_is_exit_code_4(served: Served) -> None:
     """A wrong token and an agent's own are both refused, in words that say which one is needed."""
     agent = served.enroll("srv-01")
