@@ -81,8 +81,8 @@ def test_withheld_heartbeats_make_an_agent_stale_and_no_old_one_keeps_it_alive(
     """Silence is noticed though the broker says the last minute's heartbeats again and again; the next ends it."""
     agent_id = guard.status()["agentId"]
     eventually(lambda: is_state(fleet, guard, "online"), what="an agent that is online")
+    old = eventually(lambda: fleet.heard(topics.HEARTBEAT, agent_id)[:-3][-20:], what="heartbeats to say again")
     with withheld(fleet, guard, topics.HEARTBEAT):
-        old = fleet.heard(topics.HEARTBEAT, agent_id)[-30:-3]
         ignored = fleet.count("heartbeats_ignored")
 
         def stale() -> bool:
