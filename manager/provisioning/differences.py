@@ -25,16 +25,17 @@ class Found:
     roles: dict[str, frozenset[Acl]] = field(default_factory=dict)
 
     def take_clients(self, listed: list[Mapping[str, Any]]) -> None:
-        """Take a page of clients. One that is disabled counts as wrong: nothing of ours ever is."""
+        """Take a page of clients. One that is disabled counts as wrong: no suspension outlasts a connection."""
         for client in listed:
-            mark = None if client.get("disabled") else client.get("textdescription")
-            names = frozenset(role["rolename"] for role in client.get("roles", ()))
-            self.clients[client["username"]] = (mark, names)
+            said = client.get("textdescription")
+            mark = said if isinstance(said, str) and not client.get("disabled") else None
+            names = frozenset(str(role["rolename"]) for role in client.get("roles", ()))
+            self.clients[str(client["username"])] = (mark, names)
 
     def take_roles(self, listed: list[Mapping[str, Any]]) -> None:
         """Take a page of roles."""
         for role in listed:
-            self.roles[role["rolename"]] = commands.acls_of(role.get("acls", ()))
+            self.roles[str(role["rolename"])] = commands.acls_of(role.get("acls", ()))
 
 
 def differences(found: Found, wanted: FleetLogins) -> Iterator[list[Command]]:

@@ -13,6 +13,13 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("traffic sightings", b'{"cpu":%b,"memory":1,"mode":"x","eventsProcessed":1}' % _HUGE),
     ("DynamicSecurity.heard", _DEEP),
     ("DynamicSecurity.heard", b'{"responses":[{"command":"listRoles","data":{"totalCount":1e999,"roles":[]}}]}'),
+    (
+        "DynamicSecurity.heard",
+        (
+            b'{"responses":[{"command":"listRoles","data":{"totalCount":0,"roles":[]}},{"command":"listClients","data":'
+            b'{"totalCount":1,"clients":[{"username":"x","textdescription":true,"roles":[]}]}}]}'
+        ),
+    ),
     ("BrokerAddress.parse", b"mqtt://["),
     ("BrokerAddress.parse", b"mqtt://h:99999"),
     ("broker process commands", _DEEP),
