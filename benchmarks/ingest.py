@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import Counter, Plan, Sent, generate
-from benchmarks.manager_process import RunningManager, enroll, running, shared_counter
+from benchmarks.manager_process import RunningManager, running, shared_counter
 from benchmarks.raw_limit import RawSubscriber, in_series, inserted_per_second
 from schemas import topics
+from tests.support.enrolled import enroll
 from tests.support.mosquitto import Mosquitto, mosquitto_path
 
 _ROW = (

@@ -19,6 +19,7 @@ from benchmarks import packets
 from manager.mqtt.packets import acknowledgements, message, read_message
 from schemas import codes, topics
 from schemas.model import iso
+from tests.support.enrolled import Sender
 
 _AT_ONCE = 8
 """Messages that an agent sends in one go, before it is the next one's turn."""
@@ -33,18 +34,6 @@ _STILL = 30.0
 _HANDSHAKES = 100
 _PACE = 25_000
 """Messages a second at which the times within the messages advance, whatever the pace at which they are sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """An enrolled agent, as the generator needs it."""
-
-    agent_id: str
-    password: str
-    mac_key: bytes
-    session: int
-    policy_version: int
-    policy_digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""The manager under test: the product's own, in a process of its own, with a fleet enrolled before it starts."""
+"""The manager under test: the product's own, in a process of its own."""
 
 import logging
 import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
@@ -16,62 +15,16 @@ from urllib.parse import urlsplit
 import psutil
 import structlog
 
-from benchmarks.load import Counter, Sender
+from benchmarks.load import Counter
 from manager.data_directory import DataDirectory
-from manager.domain.agent import Agent, Door, Host
-from manager.domain.event_time import ClockOffset
-from manager.domain.policies import Policies
-from manager.engine.batch import Changes
-from manager.engine.credentials import credential_of
 from manager.runtime import Manager
 from manager.settings import Settings
-from manager.storage import tables
-from manager.storage.connection import open_store
-from manager.storage.migrate import migrate
-from manager.storage.store import PeeweeStore
 from manager.transport import Transport
-from schemas.keys import AgentKeys, ManagerKeyring, new_secret
 
 _LOOK = 0.005
 """Seconds between two looks at the manager's counters."""
 
 _PATIENCE = 60.0
-
-
-def enroll(path: Path, count: int) -> list[Sender]:
-    """Write a fleet into the store of a data directory, as its registrations would have; return its agents."""
-    now, senders, policies = time.time(), [], Policies()
-    with DataDirectory(path) as directory:
-        database = open_store(directory.store)
-        tables.database.initialize(database)
-        migrate(database, directory.store)
-        agents = {}
-        for number in range(1, count + 1):
-            secret = new_secret()
-            agent = _agent(number, secret, now)
-            agents[agent.agent_id] = agent
-            keys, policy = AgentKeys.derive(secret), policies.enter(agent.agent_id, agent.organization_id, now)
-            senders.append(
-                Sender(agent.agent_id, keys.mqtt_password, keys.mac_key, 1, policy.version, policy.resolved.digest)
-            )
-        PeeweeStore(database, ManagerKeyring(directory.seed()).store_key).commit(Changes(agents=agents))
-        database.close()
-    return senders
-
-
-def _agent(number: int, secret: bytes, now: float) -> Agent:
-    return Agent(
-        number=number,
-        agent_id=f"ag-{number:016x}",
-        organization_id="default",
-        host=Host(f"host-{number}", "Debian 12", "x64", "1.0"),
-        credential=credential_of(secret),
-        token_id=None,
-        door=Door.MQTT,
-        registered_at=now,
-        session=1,
-        clock=ClockOffset(0.0, now, 1),
-    )
 
 
 class RunningManager:

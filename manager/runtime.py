@@ -66,6 +66,9 @@ _IDLE = 0.25
 """Seconds that the engine waits at most for something to do: what is due by time alone is due within this."""
 
 _STUCK = 0.5
+_HEADROOM = 2.0
+"""How much faster than the manager's budget the embedded broker lets an agent publish: what is over is told it."""
+
 _CLIENT_ID = "mqtt_client_id"
 _BROKER_PORT = "embedded_broker_port"
 
@@ -165,6 +168,8 @@ class Manager:
         if waiting and not stuck:
             self._batches.observe(min(waiting, self._settings.batch_limit))
         now = clock.read()
+        if self.engine.suspend_flooding(now):
+            self.mqtt.push()
         self.engine.step(now)
         self._certificates.look(now.wall, now.monotonic)
 
@@ -236,10 +241,16 @@ class Manager:
         }
         port = self._embedded.port if self._embedded is not None else self._settings.mqtt_port
         files = self._transport.broker
+        settings = self._settings
         self._embedded = EmbeddedBroker(
             {
-                "host": self._settings.host,
+                "host": settings.host,
                 "port": port,
+                "limits": {
+                    "publish_messages": _HEADROOM * settings.agent_messages,
+                    "publish_bytes": _HEADROOM * settings.agent_bytes,
+                    "publish_burst": settings.agent_burst / _HEADROOM,
+                },
                 "access": {"store": str(self._directory.store), "users": users},
                 **({} if files is None else {"certificate": str(files.certificate), "key": str(files.key)}),
             },
@@ -340,6 +351,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         agent_messages=settings.agent_messages,
         agent_bytes=settings.agent_bytes,
         burst=settings.agent_burst,
+        suspension=settings.suspension,
         threat_retention=settings.threat_retention,
         id_retention=settings.id_retention,
         takeover=settings.takeover_rule,

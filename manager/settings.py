@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")
     agent_bytes: float = Field(2 * 1024 * 1024, gt=0, description="bytes a second that one agent may send")
     agent_burst: float = Field(10, gt=0, description="seconds for which an unused budget adds up")
+    suspension: float = Field(
+        60, gt=0, description="how long an agent that floods is kept out at the broker (Mosquitto)"
+    )
     batch_limit: int = Field(500, ge=1, le=10_000, description="messages in one transaction at most")
 
     @property

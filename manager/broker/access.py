@@ -23,6 +23,10 @@ class AccessControl(Protocol):
         """
         ...
 
+    def payer(self, username: str | None, client_id: str) -> str | None:
+        """Return who pays for what a client publishes, all its connections together; None if nobody has to."""
+        ...
+
 
 class MayRetain(Protocol):
     """Knows the topics on which messages are retained."""

@@ -59,6 +59,14 @@ class Credentials:
             principal = Principal(principal.role, {"clientId": client_id})
         return may(principal, action, topic)
 
+    def payer(self, username: str | None, client_id: str) -> str | None:
+        """Return the agent; one that registers pays for itself, and the manager not at all."""
+        account = self._accounts.get(username or "")
+        if account is None:
+            return username
+        role = account.principal.role
+        return None if role is Role.MANAGER else f"{username}/{client_id}" if role is Role.REGISTERING else username
+
 
 def build(
     config: Mapping[str, Any], agent: AgentLookup = lambda _agent_id: None

@@ -27,5 +27,12 @@ class EmbeddedDoorkeeper:
         if broker is not None and broker.alive:
             broker.disconnect(agent_id)
 
+    def suspend(self, agent_id: str) -> None:
+        """End an agent's connections. That it may come back at once does no harm: the broker itself slows it down."""
+        self.expel(agent_id)
+
+    def resume(self, agent_id: str) -> None:
+        """Do nothing: it was never kept out."""
+
     def connected(self) -> None:
         """Do nothing: the broker asks the store at each login."""

@@ -43,6 +43,10 @@ class Exchange:
         if session.denials == 1:
             log.warning("denied", action=action, client_id=session.client_id, username=session.username, topic=topic)
 
+    def payer(self, session: ClientSession) -> str | None:
+        """Return who pays for what a client publishes; None if nobody has to."""
+        return self._access.payer(session.username, session.client_id)
+
     def publish(self, sender: ClientSession, message: Message, *, retain: bool) -> None:
         """Publish in a client's name, a will too; what it may not publish changes nothing."""
         if not is_topic(message.topic) or not self._may("publish", sender, message.topic):

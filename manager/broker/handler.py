@@ -1,6 +1,7 @@
 """One connection: reads packets, answers them, sends what the session's outbox holds, and watches the keep-alive."""
 
 import asyncio
+import contextlib
 
 import structlog
 from amqtt.adapters import ReaderAdapter, StreamWriterAdapter
@@ -32,6 +33,7 @@ from manager.broker.packets import (
     read_with_amqtt,
 )
 from manager.broker.session import ClientSession
+from manager.domain.budget import Purse
 
 _CHUNK = 64 * 1024
 _ANSWERS = 64 * 1024
@@ -76,6 +78,7 @@ class HardenedHandler(BrokerProtocolHandler):
         reader: ReaderAdapter,
         writer: AbortableWriter,
         limits: BrokerLimits,
+        purse: Purse | None = None,
     ) -> None:
         super().__init__(plugins)
         self.attach(session, reader, writer)
@@ -84,9 +87,11 @@ class HardenedHandler(BrokerProtocolHandler):
         self._source = reader
         self._sink = writer
         self._limits = limits
+        self._purse = purse
         self._answers = bytearray()
         self._to_send = asyncio.Event()
         self._answered = asyncio.Event()
+        self._cut_off = asyncio.Event()
         self._over = False
         self._heard = self._loop.time()
         self._patience = session.keep_alive * _KEEP_ALIVE_FACTOR
@@ -99,6 +104,7 @@ class HardenedHandler(BrokerProtocolHandler):
     def cut(self) -> None:
         """End the connection at once, whatever it is doing."""
         self._over = True
+        self._cut_off.set()
         self._sink.abort()
 
     def answer(self, packet: bytes) -> None:
@@ -134,11 +140,20 @@ class HardenedHandler(BrokerProtocolHandler):
             if packet.kind == DISCONNECT:
                 return True
             await self._handle(packet)
+            if packet.kind == PUBLISH and self._purse is not None:
+                await self._slow_down(self._purse.owes(len(packet.body), self._heard))
             while len(self._answers) > _ANSWERS and not self._over:
                 # A client that does not read its answers is not read either.
                 self._answered.clear()
                 await self._answered.wait()
         return False
+
+    async def _slow_down(self, seconds: float) -> None:
+        """Read nothing for a while from a client that publishes more than it may: it has to wait, nobody else."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._cut_off.wait(), seconds)
+            self._heard = self._loop.time()  # it was not listened to
 
     async def _handle(self, packet: Packet) -> None:
         kind = packet.kind

@@ -13,6 +13,7 @@ What was wrong, and where it is mended:
   subscription: `RetainedMessages`.
 - The whole subscription map was written out at each SUBSCRIBE: `HardenedHandler` serves it without.
 - Connections beyond the limit hung, and those without a CONNECT stayed open: `stream_connected`, `_introduce`.
+- Nobody was slowed down who publishes without end: `HardenedHandler._slow_down`.
 - Nothing was bounded in bytes: `read_packet`, `Outbox`, `HardenedHandler._receive`; nor stored sessions: `_suspend`.
 - A retain flag was obeyed on every topic, and wills were not checked: `Exchange.publish`, for wills too.
 - An MQTT 5 client got no answer: `read_introduction` says "unsupported version" in MQTT 5's words.
@@ -49,6 +50,7 @@ from manager.broker.limits import BrokerLimits
 from manager.broker.message import Message
 from manager.broker.packets import ConnectionLostError, PacketError
 from manager.broker.session import ClientSession
+from manager.domain.budget import Budget, Purse
 
 _BACKLOG = 1024
 _GOODBYE_SECONDS = 5.0
@@ -92,6 +94,9 @@ class HardenedBroker(Broker):
         self._by_user: dict[str | None, dict[str, ClientSession]] = {}
         self._exchange = Exchange(self._clients, access, may_retain)
         self._open: set[AbortableWriter] = set()
+        limits = self._limits
+        self._budget = Budget(limits.publish_messages, limits.publish_bytes, limits.publish_burst)
+        self._purses: dict[str, Purse] = {}
 
     @property
     def port(self) -> int:
@@ -160,6 +165,7 @@ class HardenedBroker(Broker):
             reader=reader,
             writer=writer,
             limits=self._limits,
+            purse=self._purse_of(session),
         )
         session.connection = handler
         session.transitions.connect()
@@ -209,6 +215,13 @@ class HardenedBroker(Broker):
         session.will_retain = introduction.will_retain
         return session, present
 
+    def _purse_of(self, session: ClientSession) -> Purse | None:
+        """Return what pays for a client's publications; it outlives the connection, or a new one would be free."""
+        payer = self._exchange.payer(session)
+        if payer is None:
+            return None
+        return self._purses.setdefault(payer, Purse(self._budget, self._loop.time()))
+
     def _create(self, client_id: str, username: str | None) -> ClientSession:
         session = ClientSession(client_id, username, self._limits)
         self._clients[client_id] = session
@@ -257,10 +270,12 @@ class HardenedBroker(Broker):
         return len(sessions)
 
     async def _session_monitor(self) -> None:
-        """Forget, once a minute, the stored sessions whose clients have stayed away too long."""
+        """Forget, once a minute, the stored sessions whose clients have stayed away too long, and full purses."""
         while True:
             await asyncio.sleep(_EXPIRY_CHECK_SECONDS)
-            before = self._loop.time() - self._limits.session_seconds
+            now = self._loop.time()
+            self._purses = {payer: purse for payer, purse in self._purses.items() if not purse.is_full(now)}
+            before = now - self._limits.session_seconds
             for session in list(self._clients.values()):
                 if session.connection is None and session.offline_since < before:
                     self._forget(session)

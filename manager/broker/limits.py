@@ -33,6 +33,15 @@ class BrokerLimits:
     offline_sessions_per_user: int = 4
     """Stored sessions of one user that are not connected; the oldest makes room."""
 
+    publish_messages: float = 400.0
+    """Messages a second that one who pays may publish; beyond them its connections are read no faster."""
+
+    publish_bytes: float = 4 * MIB
+    """The same, in bytes."""
+
+    publish_burst: float = 5.0
+    """Seconds for which unused ones add up."""
+
     session_seconds: float = 86_400.0
     """How long a stored session waits for its client."""
 
@@ -40,5 +49,7 @@ class BrokerLimits:
         """Refuse limits under which no message could pass."""
         if self.queue_bytes < self.packet_bytes:
             raise ValueError("queue_bytes must hold at least one packet of packet_bytes")
+        if min(self.publish_messages, self.publish_bytes, self.publish_burst) <= 0:
+            raise ValueError("publish_messages, publish_bytes and publish_burst must be above 0")
         if min(self.in_flight, self.queue_messages, self.connections) < 1:
             raise ValueError("in_flight, queue_messages and connections must be at least 1")

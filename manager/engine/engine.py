@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from manager.domain.agent import Door
+from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies import EffectivePolicy
 from manager.engine import cloning, holding_back, reports, responding
@@ -17,7 +18,7 @@ from manager.engine.correlating import Correlating
 from manager.engine.desk import Arrival, Desk
 from manager.engine.executor import execute
 from manager.engine.fleet import Fleet
-from manager.engine.inbox import Budget, Command, Inbound, Inbox
+from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.intake import take_in
 from manager.engine.origin import MANAGER
 from manager.engine.policy_message import PolicyPress
@@ -64,7 +65,9 @@ class Engine:
         settings = fleet.settings
         self.fleet = fleet
         self.inbox = Inbox(
-            Budget(settings.agent_messages, settings.agent_bytes, settings.burst), settings.registrations_in_batch
+            Budget(settings.agent_messages, settings.agent_bytes, settings.burst),
+            settings.registrations_in_batch,
+            batch_bytes=settings.batch_bytes,
         )
         self.policies_waiting = PolicyQueue()
         self.listeners: list[Callable[[FleetEvent], None]] = []
@@ -79,6 +82,8 @@ class Engine:
         self._announcements = Announcements(settings.receipt_interval)
         self._behind: set[str] = set()
         self._confirmed: dict[str, EffectivePolicy] = {}
+        self._suspended: dict[str, float] = {}
+        self._newly_suspended: list[str] = []
         self._raised = False
         self._stuck: Desk | None = None
         self._last_step: float | None = None
@@ -147,6 +152,19 @@ class Engine:
             self._follow_time(desk, now)
         return self._commit(desk, now)
 
+    def suspend_flooding(self, now: Instant) -> bool:
+        """Shut the broker's door to agents that flood, for a while; return whether it was told anything.
+
+        What they send would fill the broker's queue, and hold up the others in it. So this waits for no batch.
+        """
+        before = len(self._suspended)
+        for agent_id in self.inbox.take_flooding():
+            if agent_id not in self._suspended and self.fleet.registry.find(agent_id) is not None:
+                self._suspended[agent_id] = now.monotonic + self.fleet.settings.suspension
+                self._newly_suspended.append(agent_id)
+                self._doorkeeper.suspend(agent_id)
+        return len(self._suspended) > before
+
     def stop(self, now: Instant) -> bool:
         """Write what is written behind; return whether that could be committed."""
         self._next_flush = 0.0
@@ -202,6 +220,7 @@ class Engine:
     def _follow_time(self, desk: Desk, now: Instant) -> None:
         """Do what is due by time alone: wills that settled, the sweep, what is written behind."""
         fleet = self.fleet
+        self._tell_of_suspended(desk, now)
         self._correlating.follow_time(desk, now)
         responding.follow_time(desk, now)
         cloning.follow_time(desk)
@@ -219,6 +238,20 @@ class Engine:
             self._next_housekeeping = now.monotonic + (_HOUSEKEEPING if self._prune(now) < _PRUNED_AT_ONCE else 1.0)
             self.inbox.forget_idle(now.monotonic)
             self._receipts.forget_idle(now.monotonic)
+
+    def _tell_of_suspended(self, desk: Desk, now: Instant) -> None:
+        """Say who was shut out, and let in again those whose time is over."""
+        seconds = self.fleet.settings.suspension
+        self.suspend_flooding(now)
+        for agent_id in self._newly_suspended:
+            log.warning("agent_suspended", agent_id=agent_id, seconds=seconds)
+            self.fleet.counters["agents_suspended"] += 1
+            desk.batch.event("agent_suspended", self.fleet.registry.find(agent_id), {"seconds": seconds})
+        self._newly_suspended.clear()
+        for agent_id in [agent_id for agent_id, until in self._suspended.items() if until <= now.monotonic]:
+            del self._suspended[agent_id]
+            if self.fleet.registry.find(agent_id) is not None:
+                self._doorkeeper.resume(agent_id)
 
     def _prune(self, now: Instant) -> int:
         settings = self.fleet.settings

@@ -26,6 +26,7 @@ from manager.engine.blocklist_messages import kept_sequences
 from manager.engine.facts import FleetFacts, PolicyAllowlist
 from manager.engine.ports import Snapshot, StoredPolicy
 from schemas.keys import ManagerKeyring
+from schemas.limits import KIB, MIB
 
 FROZEN = "responses_frozen"
 """The single value by which the store keeps that automatic response is frozen."""
@@ -38,11 +39,13 @@ class EngineSettings:
     sweep_interval: float = 30.0
     write_behind: float = 5.0
     batch_limit: int = 500
+    batch_bytes: int = 512 * KIB
     registrations_in_batch: int = 50
     dead_letters_in_batch: int = 50
     agent_messages: float = 200.0
-    agent_bytes: float = 2 * 1024 * 1024
+    agent_bytes: float = 2 * MIB
     burst: float = 10.0
+    suspension: float = 60.0
     receipt_interval: float = 1.0
     retry_after: float = 5.0
     policies_in_step: int = 200

@@ -121,6 +121,14 @@ class Doorkeeper(Protocol):
         """Let an agent in no more, and end its connections at once."""
         ...
 
+    def suspend(self, agent_id: str) -> None:
+        """Let an agent in no more until `resume`, and end its connections at once."""
+        ...
+
+    def resume(self, agent_id: str) -> None:
+        """Let an agent in again."""
+        ...
+
     def connected(self) -> None:
         """The broker is there: it is made to agree with the fleet."""
         ...

@@ -64,8 +64,8 @@ class BufferedClient(Client):
         """Whether bytes wait to be sent."""
         return bool(self._outbound) or self.want_write()
 
-    def receive(self) -> None:
-        """Take the bytes that the socket has, as far as one piece goes.
+    def receive(self) -> bool:
+        """Take the bytes that the socket has, as far as one piece goes; return whether there may be more.
 
         Raises:
             OSError: the connection is gone.
@@ -73,7 +73,7 @@ class BufferedClient(Client):
         try:
             chunk = super()._sock_recv(_CHUNK)
         except BlockingIOError:
-            return
+            return False
         if not chunk:
             raise ConnectionResetError("the broker closed the connection")
         self._pieces.append(chunk)
@@ -82,6 +82,7 @@ class BufferedClient(Client):
             self._inbound = b"".join((self._inbound[self._taken :], *self._pieces))
             self._taken = 0
             self._pieces.clear()
+        return len(chunk) == _CHUNK
 
     def take(self, deliver: Deliver) -> None:
         """Deliver the whole messages among the bytes received, until there is no room; `pending` says if some wait.

@@ -21,6 +21,7 @@ from manager.mqtt.address import BrokerAddress
 from manager.mqtt.attempt import Attempt
 from manager.mqtt.buffered import BufferedClient
 from schemas.errors import TopicError
+from schemas.limits import MIB
 from schemas.topics import PREFIX, REGISTRATION, TABLE, Role, Topic, resolve
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,15 @@ _FAILURE = 128
 _MAX_MID = 0x10000
 _TOPICS_KNOWN = 65_536
 _REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
+_PIECES = 256
+"""Pieces of the socket's bytes between two batches at most: 64 MiB."""
+
+_HEAVY = 2 * MIB
+"""What waits in the inbox only where messages are large: five thousand ordinary ones are less."""
+
+_PAUSE = 2
+"""Milliseconds without a byte that count as the end of what comes."""
+
 FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
 """What the manager subscribes to: every topic that others publish for it."""
 
@@ -154,6 +164,14 @@ class MqttDoor:
         except OSError as error:
             self._lost(client, str(error))
 
+    def push(self) -> None:
+        """Send what was published, as far as the socket takes it now."""
+        if self._client is not None:
+            try:
+                self._client.flush()
+            except OSError as error:
+                self._lost(self._client, str(error))
+
     def publish(self, publication: Publication) -> None:
         """Hand a message to the broker; while it is not connected, it is lost."""
         if self._client is not None:
@@ -251,10 +269,19 @@ class MqttDoor:
         return inbox is not None and len(inbox) < settings.inbox_messages and inbox.bytes < settings.inbox_bytes
 
     def _read(self, client: BufferedClient) -> None:
-        if self._has_room():
-            if not client.pending:
-                client.receive()
+        """Take in what the socket has, as far as there is room.
+
+        Where more waits than a batch takes, a commit would only hold up the reading: a flood is to be noticed, and
+        turned away, before the broker's queue is long. So then all is read that comes without a pause.
+        """
+        for _ in range(_PIECES):
+            if not self._has_room():
+                return
+            more = client.receive() if not client.pending else True
             client.take(self._deliver)
+            inbox = self._inbox
+            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _HEAVY and _comes_on(client))):
+                return
 
     def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
         """Put a message into the inbox; return whether there is room for another."""
@@ -318,6 +345,13 @@ class MqttDoor:
         self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
+
+
+def _comes_on(client: BufferedClient) -> bool:
+    """Return whether the socket has more at once."""
+    poller = select.poll()
+    poller.register(cast("socket.socket", client.socket()), select.POLLIN)
+    return bool(poller.poll(_PAUSE))
 
 
 def _certificate_end(sock: object) -> float | None:

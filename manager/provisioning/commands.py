@@ -51,6 +51,16 @@ def delete_client(username: str) -> Command:
     return {"command": "deleteClient", "username": username}
 
 
+def disable_client(username: str) -> Command:
+    """Return what keeps somebody out until it is enabled, and ends the connections of that name at once."""
+    return {"command": "disableClient", "username": username}
+
+
+def enable_client(username: str) -> Command:
+    """Return what lets somebody in again."""
+    return {"command": "enableClient", "username": username}
+
+
 def replace_client(login: Login) -> list[Command]:
     """Return what lets somebody in under a new password and ends the connections that the old one opened."""
     return [delete_client(login.username), create_client(login)]

@@ -64,6 +64,14 @@ class DynamicSecurity:
         """Keep an agent out; its connections end at once."""
         self._send([commands.delete_client(agent_id)])
 
+    def suspend(self, agent_id: str) -> None:
+        """Keep an agent out for a while; its connections end at once."""
+        self._send([commands.disable_client(agent_id)])
+
+    def resume(self, agent_id: str) -> None:
+        """Let an agent in again."""
+        self._send([commands.enable_client(agent_id)])
+
     def connected(self) -> None:
         """Compare what the broker has with the fleet, and make it agree, step by step as it answers."""
         self._found, self._steps, self._changed = Found(), None, 0
@@ -149,6 +157,12 @@ class NoDoorkeeper:
         """Do nothing."""
 
     def expel(self, agent_id: str) -> None:
+        """Do nothing."""
+
+    def suspend(self, agent_id: str) -> None:
+        """Do nothing."""
+
+    def resume(self, agent_id: str) -> None:
         """Do nothing."""
 
     def connected(self) -> None:

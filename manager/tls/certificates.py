@@ -46,7 +46,7 @@ def read_chain(path: Path) -> list[Certificate]:
     content = _content(path)
     try:
         return [_read(found) for found in x509.load_pem_x509_certificates(content)]
-    except ValueError as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise CertificateError(f"{path} is no file of PEM certificates: {error}") from error
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -117,6 +118,7 @@ class TlsDirectory:
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate(AUTHORITY).read_bytes())
             key = load_pem_private_key(self.key(AUTHORITY).read_bytes(), None)
+            public = certificate.public_key()
         except FileNotFoundError as error:
             raise CertificateError(
                 f"{error.filename} is not there: panguard manager certs init makes an authority,"
@@ -124,9 +126,9 @@ class TlsDirectory:
             ) from error
         except OSError as error:
             raise CertificateError(f"{error.filename} cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise CertificateError(f"the authority in {self.path} is damaged; restore ca.crt and ca.key") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
             raise CertificateError(f"{self.key(AUTHORITY)} is not the key of ca.crt; restore the one that is")
         return Issued(certificate, key)
 

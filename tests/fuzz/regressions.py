@@ -1,5 +1,7 @@
 """Inputs that once broke a decoder: a crash, a hang, or an error without a sentence."""
 
+from tests.fuzz.store_decoders import OFF_THE_CURVE
+
 _DEEP = b"[" * 60_000
 _HUGE = b"9" * 400
 
@@ -32,6 +34,7 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("manager's answers", _DEEP),
     ("command files", _DEEP),
     ("data directory", b"\x80"),
+    ("own authority", OFF_THE_CURVE),
     ("store agent.tags", b""),
     ("store agent.gateways", b"[null]"),
     ("store agent.keys", bytes(92)),

@@ -2,10 +2,12 @@
 
 import json
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import ValidationError
@@ -37,6 +39,18 @@ from tests.spoiling import hostile, hostile_json, hostile_text
 _ISSUED = new_authority(utc(NOW))
 _SERVER = issue(_ISSUED, ["127.0.0.1", "manager.example"], utc(NOW), 30)
 _CHAIN = _SERVER.certificate_pem + _ISSUED.certificate_pem
+
+
+def _off_the_curve() -> bytes:
+    """Return the authority's certificate with a public key that is no point of its curve."""
+    der = bytearray(_ISSUED.certificate.public_bytes(Encoding.DER))
+    point = _ISSUED.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    der[der.index(point) + len(point) - 1] ^= 1
+    return ssl.DER_cert_to_PEM_cert(bytes(der)).encode()
+
+
+OFF_THE_CURVE = _off_the_curve()
+_AUTHORITIES = st.sampled_from([_ISSUED.certificate_pem, OFF_THE_CURVE])
 
 _COLUMNS: dict[str, SearchStrategy[bytes]] = {
     "agent.tags": st.just(b'["web"]'),
@@ -246,7 +260,13 @@ STORE = (
         "command files", "disk", hostile_json(_JSON_FILES) | hostile_text(str(TOKEN), "12345", "a:b"), _command_files
     ),
     Decoder("certificates", "disk", hostile(st.sampled_from([_CHAIN, _SERVER.key_pem])), _certificates, slow=True),
-    Decoder("own authority", "disk", hostile(st.just(_ISSUED.certificate_pem)), _authority, slow=True),
+    Decoder(
+        "own authority",
+        "disk",
+        hostile(st.sampled_from([_ISSUED.certificate_pem, OFF_THE_CURVE])),
+        _authority,
+        slow=True,
+    ),
     Decoder(
         "settings",
         "operator",

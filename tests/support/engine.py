@@ -50,12 +50,20 @@ class KeptDoorkeeper:
     def __init__(self) -> None:
         self.admitted: list[tuple[str, bool]] = []
         self.expelled: list[str] = []
+        self.suspended: list[str] = []
+        self.resumed: list[str] = []
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         self.admitted.append((agent.agent_id, replaced))
 
     def expel(self, agent_id: str) -> None:
         self.expelled.append(agent_id)
+
+    def suspend(self, agent_id: str) -> None:
+        self.suspended.append(agent_id)
+
+    def resume(self, agent_id: str) -> None:
+        self.resumed.append(agent_id)
 
     def connected(self) -> None:
         pass

@@ -30,6 +30,12 @@ class ProductionMosquitto:
         """Where the broker is, as the manager's settings name it."""
         return f"mqtt://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that runs."""
+        assert self._broker.pid is not None
+        return self._broker.pid
+
     def credential(self, username: str) -> tuple[str, str]:
         """Return the login of `manager` or `observer`."""
         if username == "manager":

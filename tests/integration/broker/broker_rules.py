@@ -19,6 +19,11 @@ def may(_action: str, username: str | None, _client_id: str, topic: str) -> bool
     return username == "owner" or not topic.startswith("closed/")
 
 
+def payer(username: str | None, _client_id: str) -> str | None:
+    """Have only the user `spender` pay."""
+    return username if username == "spender" else None
+
+
 def may_retain(topic: str) -> bool:
     """Retain on topics that end in ``/kept`` and nowhere else."""
     return topic.endswith("/kept")
@@ -29,6 +34,7 @@ class Rules:
 
     authenticate = staticmethod(authenticate)
     may = staticmethod(may)
+    payer = staticmethod(payer)
 
 
 class StockAuthentication(BaseAuthPlugin):

@@ -1,0 +1,176 @@
+"""One agent that floods, on a virtual clock: it is turned away before the inbox is full, told so, and then kept out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager.domain.budget import Budget, Purse
+from manager.domain.registry import Takeover
+from manager.engine.fleet import EngineSettings
+from manager.mqtt.door import DoorSettings
+from schemas import topics
+from schemas.limits import KIB, MIB
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+LARGE = "x" * (255 * 1024)
+BURST = 80
+"""Reports of 256 KiB that a whole unused budget pays for."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path, EngineSettings(takeover=Takeover.ALLOW))
+    yield bench
+    bench.database.close()
+
+
+def flood(bench: Bench, agent: SimulatedAgent, count: int, line: str = LARGE, first: int = 0) -> list[str]:
+    """Put reports in the inbox without a step of the engine; return their ids."""
+    ids = [f"f-{number}" for number in range(first, first + count)]
+    for threat_id in ids:
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, threat_id, line=line))
+    return ids
+
+
+def test_the_others_are_in_the_next_batch_whatever_one_sends(bench: Bench) -> None:
+    """Reports that came behind five hundred large ones are stored, receipted and acknowledged by the next step."""
+    flooder, *others = [bench.enroll(f"web-{number}") for number in range(11)]
+    flood(bench, flooder, 500)
+    handles = [
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "mine", sourceIp="203.0.113.1"))
+        for agent in others
+    ]
+    bench.engine.step(bench.now)
+    assert [bench.receipts(agent)["stored"] for agent in others] == [["mine"]] * len(others)
+    assert set(handles) <= set(bench.acknowledged)
+
+
+def test_a_batch_ends_with_its_bytes(bench: Bench) -> None:
+    """However much one agent may send, no transaction holds much more than half a MiB of it."""
+    flooder = bench.enroll("web-1")
+    flood(bench, flooder, BURST)
+    sizes = []
+    while len(bench.engine.inbox):
+        before = bench.engine.inbox.bytes
+        bench.engine.step(bench.now)
+        sizes.append(before - bench.engine.inbox.bytes)
+    assert sum(sizes) > 18 * MIB
+    assert max(sizes) <= 512 * KIB + 256 * KIB
+
+
+def test_the_inbox_never_holds_more_of_one_agent_than_its_burst(bench: Bench) -> None:
+    """What is over it is turned away on arrival: the door goes on reading, and the others come through."""
+    flooder = bench.enroll("web-1")
+    flood(bench, flooder, 2_000)
+    assert bench.engine.inbox.bytes <= 20 * MIB < DoorSettings().inbox_bytes
+    bench.pass_time(60)
+    for round_ in range(5):
+        flood(bench, flooder, 1_000, "short", first=10_000 + 1_000 * round_)
+    assert len(bench.engine.inbox) <= 2_000 < DoorSettings().inbox_messages
+
+
+def test_nothing_of_a_flood_vanishes_silently(bench: Bench) -> None:
+    """Every report is stored or deferred by its id, and every one is acknowledged to the broker."""
+    flooder = bench.enroll("web-1")
+    ids = flood(bench, flooder, 300)
+    while len(bench.engine.inbox):
+        bench.engine.step(bench.now)
+    bench.pass_time(2)
+    told = bench.receipts(flooder)
+    deferred = [threat_id for entry in told["deferred"] for threat_id in entry["ids"]]
+    assert sorted([*told["stored"], *deferred]) == sorted(ids)
+    assert 70 <= len(told["stored"]) <= BURST
+    assert len(bench.acknowledged) == len(set(bench.acknowledged))
+    assert len(bench.acknowledged) >= len(ids)
+
+
+def test_one_that_goes_on_is_kept_out_for_a_minute(bench: Bench) -> None:
+    """After a quarter as much again was turned away, the broker's door is shut once, and opened a minute later."""
+    flooder, other = bench.enroll("web-1"), bench.enroll("web-2")
+    flood(bench, flooder, BURST + BURST // 4 - 5)
+    bench.engine.step(bench.now)
+    assert bench.doorkeeper.suspended == []
+    flood(bench, flooder, 30, first=1_000)
+    bench.engine.step(bench.now)
+    flood(bench, flooder, 300, first=2_000)
+    bench.engine.step(bench.now)
+    assert bench.doorkeeper.suspended == [flooder.agent_id]
+    events = bench.courier.take("panguard/v1/fleet/agent_suspended")
+    assert len(events) == 1
+    assert flooder.agent_id.encode() in events[0]
+    bench.pass_time(59)
+    assert bench.doorkeeper.resumed == []
+    bench.pass_time(2)
+    assert bench.doorkeeper.resumed == [flooder.agent_id]
+    bench.receive(topics.THREATS, other.agent_id, other.threat(bench.wall, "mine"))
+    assert bench.receipts(other)["stored"] == ["mine"]
+
+
+def test_one_that_is_removed_meanwhile_is_not_let_in_again(bench: Bench) -> None:
+    """The end of a suspension opens no door to an agent that is gone."""
+    from manager.engine.commands import RemoveAgent  # noqa: PLC0415 -- only here
+
+    flooder = bench.enroll("web-1")
+    flood(bench, flooder, 3 * BURST)
+    bench.engine.step(bench.now)
+    assert bench.doorkeeper.suspended == [flooder.agent_id]
+    bench.ask(RemoveAgent(flooder.agent_id, "test"))
+    bench.pass_time(120)
+    assert bench.doorkeeper.resumed == []
+
+
+def test_a_guard_that_empties_a_full_outbox_is_never_kept_out(bench: Bench) -> None:
+    """A window of two MiB, sent again whenever a receipt says so, is no flood however long it goes on."""
+    guard = bench.enroll("web-1")
+    sent = 0
+    for _ in range(120):
+        sent += len(flood(bench, guard, 8, first=sent))
+        bench.pass_time(0.5, 0.25)
+    assert bench.fleet.counters["messages_deferred"] > 0
+    assert bench.doorkeeper.suspended == []
+
+
+def test_registrations_without_end_fill_no_inbox(bench: Bench) -> None:
+    """Their lane has an end of its own; beyond it they are acknowledged and dropped, for they are sent again."""
+    for number in range(3_000):
+        bench.put(topics.REGISTRATION, f"{number:032x}", b'{"hostname":"x"}')
+    assert len(bench.engine.inbox) == 1_000 < DoorSettings().inbox_messages
+    bench.pass_time(60)
+    assert len(bench.acknowledged) >= 3_000
+
+
+payments = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 400)), max_size=60)
+
+
+@given(payments)
+def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[float, int]]) -> None:
+    """In any stretch of time what was paid for is at most the burst and what came in meanwhile."""
+    budget = Budget(messages=3, bytes=200, burst=2)
+    purse, now, paid = Purse(budget, 0.0), 0.0, list[tuple[float, int]]()
+    for wait, size in steps:
+        now += wait
+        if purse.affords(size, now):
+            paid.append((now, size))
+    for start, (began, _) in enumerate(paid):
+        for end in range(start, len(paid)):
+            stretch = paid[end][0] - began
+            part = paid[start : end + 1]
+            assert len(part) <= budget.messages * (budget.burst + stretch) + 1e-6
+            assert sum(size for _, size in part) <= budget.bytes * (budget.burst + stretch) + 1e-6
+
+
+@given(payments)
+def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]]) -> None:
+    """One that is made to wait as long as it owes has never sent more than one that is turned away could have."""
+    budget = Budget(messages=3, bytes=200, burst=2)
+    purse, now, total = Purse(budget, 0.0), 0.0, 0
+    for number, (wait, size) in enumerate(steps, 1):
+        now += wait
+        now += purse.owes(size, now)
+        total += size
+        assert number <= budget.messages * (budget.burst + now) + 1e-6
+        assert total <= budget.bytes * (budget.burst + now) + 1e-6
