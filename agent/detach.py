@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import GuardError, StorageError
 from agent.instance import running_pid
 
+_TOKEN = "PANGUARD_ENROLL_TOKEN"  # noqa: S105 -- the name of a variable
 LOG = "guard.log"
 """Where a guard in the background writes its log, within its data directory."""
 
@@ -27,15 +29,14 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
     Args:
         directory: Its data directory.
         arguments: What follows ``start``.
-        token: The enrollment token, handed on in the environment, where no list of processes shows it.
+        token: The enrollment token, handed on through a pipe: it stands in no list of processes and no environment.
 
     Raises:
         DetachError: it ended at once.
         StorageError: its log cannot be written.
     """
-    environment = dict(os.environ)
-    if token:
-        environment["PANGUARD_ENROLL_TOKEN"] = token
+    environment = {name: value for name, value in os.environ.items() if name != _TOKEN}
+    handed_on = ["--enroll-token-file", "/dev/stdin"] if token else []
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -44,8 +45,8 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
     try:
         begin = os.fstat(log).st_size
         process = subprocess.Popen(  # noqa: S603 -- this program itself, with arguments that were checked
-            [sys.executable, "-m", "agent", "start", *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "agent", "start", *arguments, *handed_on],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=environment,
@@ -53,6 +54,9 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
         )
     finally:
         os.close(log)
+    if process.stdin is not None:
+        with suppress(BrokenPipeError), process.stdin as pipe:  # one that ended at once is looked for below
+            pipe.write((token or "").encode())
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         if process.poll() is not None:

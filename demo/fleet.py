@@ -80,6 +80,7 @@ class Process:
         """End the process as a crash would."""
         self._process.kill()
         self._process.wait(STOP_WITHIN)
+        self._output.close()
 
     def terminate(self) -> int:
         """Ask the process to stop, and return its exit code."""

@@ -41,17 +41,18 @@ class ManagerAddress:
         Raises:
             ConfigurationError: it is no address of a manager.
         """
+        shown = repr(url.rpartition("@")[2])  # what stands before it may be a password
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ConfigurationError(f"{url!r} is no address: write {_GRAMMAR}") from error
+            raise ConfigurationError(f"{shown} is no address: write {_GRAMMAR}") from error
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise ConfigurationError(f"{url!r} is no manager's address: write {_GRAMMAR}")
+            raise ConfigurationError(f"{shown} is no manager's address: write {_GRAMMAR}")
         if parts.username or parts.password:
             raise ConfigurationError("an address holds no password: a guard registers with its enrollment token")
         if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ConfigurationError(f"{url!r} has more than a host and a port: write {_GRAMMAR}")
+            raise ConfigurationError(f"{shown} has more than a host and a port: write {_GRAMMAR}")
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:

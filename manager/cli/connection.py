@@ -81,7 +81,7 @@ def opened(
     from manager.cli.trust import trust_for  # noqa: PLC0415 -- the same
 
     directory = data_directory(data_dir)
-    url = manager or announced(directory, "http") or DEFAULT_URL
+    url = _without_password(manager) or announced(directory, "http") or DEFAULT_URL
     tls = trust_for(url, directory, ca_file, insecure=insecure)
     return ManagerClient(url, auth_token or _token(auth_token_file, directory), tls, timeout)
 
@@ -102,6 +102,13 @@ def announced(directory: Path, door: str) -> str | None:
     except (OSError, ValueError, RecursionError):
         return None
     return str(found[door]) if isinstance(found, dict) and door in found else None
+
+
+def _without_password(url: str | None) -> str | None:
+    """Return a URL as it was given; one that holds a password is refused without a word of it."""
+    if url is not None and "@" in url:
+        raise CommandFailed(ExitCode.USAGE, "a manager's URL holds no password: write http://host:8443")
+    return url
 
 
 def _token(file: Path | None, directory: Path) -> str:

@@ -30,7 +30,7 @@ class BrokerAddress:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise SetupError(f"{_GRAMMAR}: {error}") from error
+            raise SetupError(_GRAMMAR) from error
         if parts.scheme not in _PORTS or not parts.hostname:
             raise SetupError(_GRAMMAR)
         if parts.password is not None:

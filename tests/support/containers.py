@@ -29,7 +29,9 @@ def missing() -> str | None:
     """Return why services cannot be contained here; None if they can."""
     probe = ["unshare", "--mount", "--net", "sh", "-c", _script([], "10001:10001"), "sh", *_PROGRAM, "--help"]
     try:
-        ended = subprocess.run(probe, env=_inner_environment(), capture_output=True, text=True, check=False)  # noqa: S603
+        ended = subprocess.run(  # noqa: S603 -- our own command
+            probe, env=_inner_environment(), capture_output=True, text=True, check=False
+        )
     except FileNotFoundError as error:
         return f"{error.filename} is not installed"
     if ended.returncode:

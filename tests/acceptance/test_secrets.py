@@ -1,0 +1,309 @@
+"""No secret stands anywhere but where it is kept: searched for after full runs, in all that they left behind."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+from typer.testing import CliRunner
+
+from demo.fleet import Fleet
+from demo.story import Story
+from manager.cli import app
+from schemas import codes
+from schemas.keys import EnrollmentToken
+from tests.support.processes import PACE, GuardProcess, ManagerProcess, Panguard, spooled
+from tests.support.production_mosquitto import ProductionMosquitto
+from tests.support.secrets_kept import MAY_HOLD, Secrets, open_to_others
+from tests.support.waiting import eventually
+
+WIDE = {"COLUMNS": "300"}
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
+
+
+@dataclass
+class Run:
+    """A manager and guards at a production broker, over TLS; what commands print is kept below `home`."""
+
+    home: Path
+    broker: ProductionMosquitto
+    manager: ManagerProcess
+    guards: dict[str, GuardProcess] = field(default_factory=dict)
+    secrets: Secrets = field(default_factory=Secrets)
+    beside: dict[str, set[str]] = field(default_factory=dict)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+
+    def command(self, *words: str, **environment: str) -> int:
+        """Run a command as an operator does, keep what it printed, and return its exit code."""
+        ended = subprocess.run(  # noqa: S603 -- our own command
+            [sys.executable, "-m", "panguard", *words],
+            env={**os.environ, **PACE, **WIDE, **environment},
+            capture_output=True,
+            text=True,
+            timeout=40,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        self._keep(words, ended.stdout + ended.stderr)
+        return ended.returncode
+
+    def manage(self, *words: str, **environment: str) -> int:
+        """Run a command of the manager on its data directory, in this process: that saves most of its time."""
+        ended = CliRunner().invoke(app, [*words, "--data-dir", str(self.manager.data)], env={**WIDE, **environment})
+        self._keep(("manager", *words), ended.output)
+        return ended.exit_code
+
+    def _keep(self, words: Sequence[str], output: str) -> None:
+        name = "-".join(word for word in words[:3] if word.isalpha())
+        (self.home / f"{len(self.outputs):02}-{name}.out").write_text(output)
+        self.outputs.append((name, output))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    home = tmp_path_factory.mktemp("secrets")
+    broker = ProductionMosquitto(home / "manager", home / "broker")
+    manager = ManagerProcess(home, broker.url.replace("mqtt://", "mqtts://"), tls=True)
+    with broker, manager:
+        run = Run(home, broker, manager)
+        try:
+            _enroll(run)
+            _work(run)
+            _fail(run)
+            _look(run)
+            yield run
+        finally:
+            run.command("guard", "stop", "--data-dir", str(home / "in-the-background"))
+            for guard in run.guards.values():
+                guard.stop()
+
+
+def _enroll(run: Run) -> None:
+    """Guards by both doors and in the background, with a token of the first start and one that was made since."""
+    handed_out = run.home / "handed-out.token"
+    run.secrets.add_manager(run.manager.data)
+    assert run.manage("tokens", "create", "--keep-in", str(handed_out), "--max-uses", "5") == 0
+    run.beside["handed-out.token"] = {"enrollment secret"}
+    run.secrets.add_token(handed_out.read_text().strip())
+    for name, url in (("by-mqtt", run.manager.mqtt), ("by-http", run.manager.http)):
+        run.guards[name] = GuardProcess(run.manager, name, url=url)
+        run.guards[name].start()
+    background = ["guard", "start", "--manager", run.manager.mqtt, "--hostname", "in-the-background", "--detach"]
+    background += ["--data-dir", str(run.home / "in-the-background")]
+    assert run.command(*background, PANGUARD_ENROLL_TOKEN=handed_out.read_text().strip()) == 0
+    eventually(lambda: run.manager.agent("in-the-background").get("status") == "online", what="the guard behind")
+    for name in ("guard-by-mqtt", "guard-by-http", "in-the-background"):
+        run.secrets.add_guard(run.home / name / "identity.json")
+        run.beside[f"{name}/identity.json"] = {"agent secret", "given token", "http token"}
+
+
+def _work(run: Run) -> None:
+    """Threats, an incident, a policy; crashes of manager and guard; a broker that goes and comes back."""
+    for guard in run.guards.values():
+        guard.attacked_by("203.0.113.5")
+    eventually(lambda: run.manager.get("/api/incidents"), what="an incident")
+    (run.home / "policy.json").write_text(json.dumps({"thresholds": {"autoRespond": 70}}))
+    assert run.manage("policies", "set", "--global", "--file", str(run.home / "policy.json")) == 0
+    run.guards["by-mqtt"].kill()
+    run.manager.kill()
+    run.manager.start()
+    run.guards["by-mqtt"].start()
+    run.broker.stop()
+    eventually(lambda: run.manage("health") != 0, what="the broker missed")
+    run.broker.start()
+    eventually(lambda: run.manage("health") == 0, what="the broker back")
+    eventually(lambda: all(spooled(guard) == 0 for guard in run.guards.values()), what="all reported")
+
+
+def _fail(run: Run) -> None:
+    """Wrong, damaged and misplaced secrets, each a slip of one who holds the right one."""
+    right, admin = (run.home / "handed-out.token").read_text().strip(), (run.manager.data / "admin.token").read_text()
+    wrong = EnrollmentToken.parse(right)
+    object.__setattr__(wrong, "secret", bytes(reversed(wrong.secret)))
+    run.secrets.add_token(str(wrong))
+    start = ["guard", "start", "--manager", run.manager.mqtt, "--hostname", "turned-away", "--data-dir"]
+    for number, token in enumerate((f"{right}x", right.replace("pg1", "pg2"), right.replace(".", " "))):
+        assert run.command(*start, str(run.home / f"malformed-{number}"), PANGUARD_ENROLL_TOKEN=token) == 1
+    log = run.home / "turned-away.log"
+    refused = Panguard(log, *start, str(run.home / "turned-away"), environment={"PANGUARD_ENROLL_TOKEN": str(wrong)})
+    eventually(lambda: "refused" in log.read_text() or refused.process.poll() is not None, what="a refusal")
+    refused.terminate()
+    run.secrets.add_guard(run.home / "turned-away" / "identity.json")
+    run.beside["turned-away/identity.json"] = {"agent secret"}
+
+    damaged = run.home / "damaged-guard"
+    damaged.mkdir(mode=0o700)
+    identity = damaged / "identity.json"
+    identity.touch(0o600)
+    identity.write_text((run.home / "guard-by-mqtt" / "identity.json").read_text() + "}")
+    run.beside["damaged-guard/identity.json"] = {"agent secret"}
+    assert run.command(*start, str(damaged)) == 1
+    for name, before, after in (("manager.key", b"0x", b""), ("panguard.db", b"", b""), ("admin.token", b"", b"\xff")):
+        said = _start_damaged(run, name, before, after)
+        assert ("Traceback" in said) == (name == "admin.token"), said
+
+    (run.home / "wrong.token").touch(0o600)
+    (run.home / "wrong.token").write_text(f"{admin.strip()}x")
+    run.beside["wrong.token"] = {"admin token"}
+    assert run.manage("status", "--auth-token-file", str(run.home / "wrong.token")) == 4
+    password = (run.manager.data / "broker.password").read_text().strip()
+    for url in (f"mqtts://manager:{password}@127.0.0.1:1", f"mqtt://{password}@127.0.0.1:port"):
+        assert run.command("manager", "start", "--broker", url, "--data-dir", str(run.home / "no-manager")) == 1
+        assert run.command(*start[:3], url, "--data-dir", str(run.home / "malformed-3")) != 0
+    assert run.manage("status", "--manager", f"https://admin:{admin.strip()}@127.0.0.1:1") == 2
+    (run.home / "answers.out").write_text("\n".join(_refused_requests(run, admin.strip())))
+
+
+def _start_damaged(run: Run, name: str, before: bytes, after: bytes) -> str:
+    """Start a manager on a copy of its data directory in which the seed stands in a file that it cannot read.
+
+    Where that is no file that an operator would damage, the manager crashes: so be it, but without a word of the file.
+    """
+    copy = run.home / f"spoilt-{name}"
+    copy.mkdir(mode=0o700)
+    seed = (run.manager.data / "manager.key").read_bytes().strip()
+    for file, content in (("manager.key", seed), (name, before + seed + after)):
+        (copy / file).touch(0o600)
+        (copy / file).write_bytes(content)
+        run.beside[f"{copy.name}/{file}"] = {"manager seed"}
+    words = ["manager", "start", "--data-dir", str(copy), "--port", "0", "--broker", "mqtt://127.0.0.1:1"]
+    assert run.command(*words) == 1
+    return run.outputs[-1][1]
+
+
+def _refused_requests(run: Run, admin: str) -> Iterator[str]:
+    """Yield the answers to requests with a secret where none belongs, or a wrong one."""
+    given = json.loads((run.home / "guard-by-http" / "identity.json").read_text())["http"]
+    requests: list[tuple[str, str, str, Any]] = [
+        ("GET", "/api/agents", f"{admin}x", None),
+        ("GET", f"/api/agents?cursor={admin}", admin, None),
+        ("GET", f"/api/policy/agent/{given['agent_id']}?version={admin}", admin, None),
+        ("GET", f"/api/events/stream?ticket={admin}", "", None),
+        ("GET", f"/{admin}", admin, None),
+        ("POST", "/api/tokens", admin, {"expiresAt": admin}),
+        ("POST", "/api/agents/register", f"{admin}x", {"hostname": "h", "os": "o", "arch": "x64", "version": "1"}),
+        ("POST", "/api/agents/register", admin, {"token": admin}),
+        ("POST", f"/api/agents/{given['agent_id']}/heartbeat", f"{given['token']}x", {}),
+        ("POST", "/api/agents/ag-0000000000000000/heartbeat", given["token"], {}),
+        ("GET", "/api/tokens", given["token"], None),
+        ("POST", f"/api/agents/{given['agent_id']}/events", given["token"], {"threats": [given["token"]]}),
+    ]
+    with httpx2.Client(base_url=run.manager.http, verify=run.manager.trust, timeout=10) as client:
+        for method, path, token, body in requests:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            answer = client.request(method, path, headers=headers, json=body)
+            assert 400 <= answer.status_code < 500, (method, path, answer.text)
+            yield f"{answer.status_code} {answer.headers} {answer.text}"
+
+
+def _look(run: Run) -> None:
+    """Print all that an operator can have printed, with secrets in the environment where the settings take them."""
+    given = {"MANAGER_AUTH_TOKEN": (run.manager.data / "admin.token").read_text().strip()}
+    given["PANGUARD_BROKER_PASSWORD"] = (run.manager.data / "broker.password").read_text().strip()
+    listings = ["agents", "threats", "incidents", "blocks", "tokens", "audit", "allowlist", "certs"]
+    for words in (["status"], ["config"], *([listing, "list"] for listing in listings)):
+        assert run.manage(*words, "-o", "json", **given) == 0, words
+        assert run.manage(*words) == 0, words
+    assert run.manage("audit", "export", "--format", "csv") == 0
+    assert run.manage("agents", "remove", "--machine-id", "by-http") == 0
+    assert run.manage("now") == 0
+    for data in ("guard-by-mqtt", "in-the-background"):
+        assert run.command("guard", "status", "-o", "json", "--data-dir", str(run.home / data)) == 0
+
+
+def test_the_search_finds_what_is_there(run: Run, tmp_path: Path) -> None:
+    """A key in any form is found, in a file and in a process, and each secret really is in the file that keeps it."""
+    assert len(run.secrets) >= 40
+    secret = codes.decode(json.loads((run.home / "guard-by-mqtt" / "identity.json").read_text())["secret"])
+    for form in (secret, secret.hex().encode(), codes.encode(secret).encode(), repr(secret).encode()):
+        (tmp_path / "spilled").write_bytes(b"around " + form + b" it")
+        assert run.secrets.in_files(tmp_path, {}) == {"spilled": {"agent secret"}}
+    shows = subprocess.Popen(  # noqa: S603 -- ours
+        [sys.executable, "-c", "input()", codes.encode(secret)], stdin=subprocess.PIPE
+    )
+    assert set.union(*run.secrets.in_processes([shows.pid]).values()) == {"agent secret"}
+    shows.communicate(b"\n")
+    for name, kept in {**MAY_HOLD, **run.beside}.items():
+        if name not in {"manager/panguard.db", "manager/panguard.db-wal"}:
+            found = run.secrets.found_in((run.home / name).read_bytes())
+            assert found & kept, name
+
+
+def test_files_hold_no_secret_but_the_one_that_they_keep(run: Run) -> None:
+    """Logs, what commands print, answers of the API, the audit log, `config`, stores and status files: none."""
+    searched = {path.name for path in run.home.rglob("*") if path.is_file()}
+    assert {
+        "manager.log",
+        "by-mqtt.log",
+        "guard.log",
+        "answers.out",
+        "status.json",
+        "guard.db",
+        "dynamic-security.json",
+    } <= (searched)
+    assert run.secrets.in_files(run.home, run.beside) == {}
+
+
+def test_config_masks_what_is_secret(run: Run) -> None:
+    """It says that there is one, and of the other settings what they are."""
+    shown = [json.loads(text) for name, text in run.outputs if name == "manager-config" and text.startswith("[")]
+    (settings,) = [{setting["setting"]: setting["value"] for setting in found} for found in shown]
+    assert (settings["auth_token"], settings["broker_password"]) == ("********", "********")
+
+
+def test_processes_show_no_secret(run: Run) -> None:
+    """Neither the list of processes nor the environment of one, that of the guard in the background included."""
+    background = int((run.home / "in-the-background" / "guard.pid").read_text())
+    pids = [background, run.manager.running.process.pid, run.broker.pid]  # type: ignore[union-attr, list-item]
+    pids += [guard.running.process.pid for guard in run.guards.values() if guard.running is not None]
+    assert run.secrets.in_processes(pids) == {}
+
+
+def test_data_is_its_owners_alone(run: Run) -> None:
+    """Every file and directory that manager, guards and broker made for themselves is closed to others."""
+    made = ["manager", "guard-by-mqtt", "guard-by-http", "in-the-background", "turned-away", "broker"]
+    assert open_to_others(run.home / name for name in made) == set()
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_leaves_no_secret(tmp_path: Path) -> None:
+    """Its whole story with the embedded broker: nothing in its files, and nothing in its processes while they run."""
+    secrets, beside = Secrets(), {}
+    with Fleet(tmp_path, ["web-1", "web-2", "db-1"]) as fleet:
+        story = Story(fleet, lambda _line: None, lambda _agents, _threats: None)
+        story.tell()
+        secrets.add_manager(tmp_path / "manager")
+        for guard in fleet.guards:
+            secrets.add_guard(tmp_path / guard.hostname / "identity.json")
+            beside[f"{guard.hostname}/identity.json"] = {"agent secret"}
+        ours = {child.pid for child in psutil.Process().children() if str(tmp_path) in " ".join(child.cmdline())}
+        assert len(ours) == 4
+        assert secrets.in_processes(ours) == {}
+        for process in [child for pid in ours for child in (psutil.Process(pid), *psutil.Process(pid).children())]:
+            assert process.rlimit(resource.RLIMIT_CORE) == (1, 1)
+        story.farewell()
+    assert secrets.in_files(tmp_path, beside) == {}
+    assert open_to_others(tmp_path / name for name in ("manager", "web-1", "web-2", "db-1")) == set()
+
+
+def test_a_crash_leaves_no_core(tmp_path: Path) -> None:
+    """Aborted where the system would write a core, a manager leaves none: its keys stay out of it."""
+    limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    words = ["prlimit", f"--core={'unlimited' if limit == resource.RLIM_INFINITY else limit}", sys.executable, "-m"]
+    words += ["panguard", "manager", "start", "--data-dir", str(tmp_path / "data"), "--port", "0", "--mqtt-port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as manager:  # noqa: S603 -- ours
+        assert manager.stdout is not None
+        assert manager.stdout.readline().startswith(b"ready ")
+        assert psutil.Process(manager.pid).rlimit(resource.RLIMIT_CORE) == (min(1, limit) if limit >= 0 else 1,) * 2
+        manager.send_signal(6)
+        assert manager.wait(20) == -6
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
