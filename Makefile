@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz clean
+.PHONY: help setup demo test check bench fuzz audit clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +31,11 @@ fuzz: setup ## every decoder on hostile bytes, 15 minutes; FUZZ="--minutes 60 --
 
 bench: setup ## what is measured, beside its own limit
 	$(BIN)/python -m benchmarks
+
+audit: setup ## known vulnerabilities of the pinned dependencies; asks PyPI, so it needs the internet
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## remove what setup made
 	rm -rf .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
