@@ -98,7 +98,7 @@ class RetainedThreats:
         """Return what really became of the incidents that were last seen since a time."""
         incident, response, member = IncidentTable, IncidentResponseTable, IncidentMemberTable
         counted = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents")).group_by(member.incident)
-        agents = {row["incident"]: row["agents"] for row in self._reader.rows(counted)}
+        agents = {row["incident_id"]: row["agents"] for row in self._reader.rows(counted)}
         query = (
             incident.select(
                 incident.id, incident.kind, incident.value, incident.organization_id, incident.site,

@@ -18,10 +18,14 @@ from manager.domain.tokens import Token
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.errors import StoreRejected, StoreUnavailable
+from manager.storage import threat_slices
 from manager.storage.archive import StoredArchive
+from manager.storage.followers import Followers
+from manager.storage.marks import SLICE
 from manager.storage.responses import Responses
 from manager.storage.rows import COLUMNS, AgentRows
-from manager.storage.threat_counts import ThreatCounts
+from manager.storage.threat_counts import AGENTS, KINDS, SOURCES, OldSources, ThreatCounts
+from manager.storage.threat_slices import ThreatSlices
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -57,16 +61,26 @@ class PeeweeStore:
     Args:
         database: an open, migrated database that no one else writes to.
         store_key: what the agents' keys are encrypted with.
+        piece: how many threats counts and slices take in at a time, at most `marks.SLICE`.
     """
 
-    def __init__(self, database: Database, store_key: bytes) -> None:
+    def __init__(self, database: Database, store_key: bytes, piece: int = SLICE) -> None:
         self._database = database
         self._rows = AgentRows(store_key)
         self._agent_sql = self._upsert("agent", COLUMNS, "number")
         self._policy_sql = self._upsert("agent_policy", _POLICY, "agent_number")
         self._token_sql = self._upsert("enrollment_token", _TOKEN, "token_id")
         self._threat_sql = self._insert("threat", _THREAT) + _ONCE
-        self._counts = ThreatCounts(database, self._many)
+        counts = {each.name: ThreatCounts(database, each) for each in (KINDS, AGENTS, SOURCES)}
+        self._counts = counts.values()
+        self._old_sources = OldSources(database)
+        self._slices = ThreatSlices(database, self._many)
+        self._followers = Followers(
+            database,
+            {name: each.write for name, each in counts.items()},
+            {threat_slices.NAME: self._slices.write},
+            piece,
+        )
         self._archive = StoredArchive(database, self._many)
         self.responses = Responses(database, self._many)
         self._meta_sql = self._upsert("meta", ("key", "value"), "key")
@@ -139,6 +153,7 @@ class PeeweeStore:
         try:
             with self._database.atomic():
                 self._write(changes)
+                self._followers.follow(len(changes.threats))
         except (OperationalError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot commit: {_first(error)}") from error
         except (DatabaseError, ValueError, OverflowError) as error:
@@ -153,7 +168,7 @@ class PeeweeStore:
         param = self._database.param
         try:
             with self._database.atomic():
-                gone = self._prune_threats(threats_before, limit)
+                gone = self._prune_counts(limit) + self._prune_threats(threats_before, limit)
                 self._archive.prune(threats_before)
                 self.responses.prune()
                 gone += self._database.execute_sql(
@@ -179,7 +194,19 @@ class PeeweeStore:
             f"SELECT agent_number, threat_id, digest, received_at FROM threat WHERE sequence <= {param}",
             (last,),
         )
-        return int(self._database.execute_sql(f"DELETE FROM threat WHERE sequence <= {param}", (last,)).rowcount)
+        self._followers.let_go(last)
+        self._slices.prune(last)
+        gone = self._database.execute_sql(f"DELETE FROM threat WHERE sequence <= {param}", (last,)).rowcount
+        self._followers.start_again()
+        return int(gone)
+
+    def _prune_counts(self, limit: int) -> int:
+        """Counts age by the newest threat: without new ones they stay as they are."""
+        newest = self._all("SELECT received_at FROM threat ORDER BY sequence DESC LIMIT 1")
+        if not newest:
+            return 0
+        self._old_sources.prune(newest[0][0])
+        return sum(each.prune(newest[0][0], limit) for each in self._counts)
 
     def _write(self, changes: Changes) -> None:
         """Write in an order in which every row finds what it refers to."""
@@ -187,7 +214,6 @@ class PeeweeStore:
             self._many(self._agent_sql, [self._rows.row(agent) for agent in changes.agents.values()])
         if changes.threats:
             self._many(self._threat_sql, changes.threats)
-            self._counts.write(changes.threats)
         self._archive.write(changes)
         self.responses.write(changes)
         self._write_settings(changes)

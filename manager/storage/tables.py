@@ -145,23 +145,6 @@ class ThreatTable(Table):
         )
 
 
-class ThreatCountTable(Table):
-    """How many threats there were, as `manager.storage.threat_counts` counts them; `bucket` is when it begins."""
-
-    dimension = TextField()
-    bucket = BigIntegerField()
-    organization_id = TextField()
-    value = TextField()
-    count = BigIntegerField()
-    last_seen = DoubleField()
-
-    class Meta:
-        """Outlives the threats; in SQLite the rows stand in the key's own order, where they are read."""
-
-        table_name = "threat_count"
-        primary_key = CompositeKey("dimension", "bucket", "organization_id", "value")
-
-
 ThreatTable.add_index(
     ThreatTable.index(
         ThreatTable.source_ip,
@@ -178,6 +161,117 @@ ThreatTable.add_index(
         name="threat_file_hash",
     )
 )
+
+
+class ThreatKindCountTable(Table):
+    """How many threats of a severity and type there were in a bucket (`manager.storage.threat_counts`)."""
+
+    seconds = IntegerField()
+    bucket = BigIntegerField()
+    organization_id = TextField()
+    severity = TextField()
+    type = TextField()
+    count = BigIntegerField()
+    last_seen = DoubleField()
+
+    class Meta:
+        """Outlives the threats; in SQLite the rows of counts stand in their key's own order, where they are read."""
+
+        table_name = "threat_kind_count"
+        primary_key = CompositeKey("seconds", "bucket", "organization_id", "severity", "type")
+
+
+class ThreatAgentCountTable(Table):
+    """How many threats an agent reported in a bucket, and when the last of them happened."""
+
+    seconds = IntegerField()
+    bucket = BigIntegerField()
+    agent_number = IntegerField()
+    organization_id = TextField()
+    count = BigIntegerField()
+    last_seen = DoubleField()
+
+    class Meta:
+        """Outlives the threats."""
+
+        table_name = "threat_agent_count"
+        primary_key = CompositeKey("seconds", "bucket", "agent_number")
+
+
+class ThreatSourceTable(Table):
+    """The source addresses that counts name, by number."""
+
+    number = AutoField()
+    address = TextField(unique=True)
+    last_seen = DoubleField()
+
+    class Meta:
+        """A number is grouped and compared much faster than an address."""
+
+        table_name = "threat_source"
+
+
+class ThreatSourceCountTable(Table):
+    """How many threats came from a source address in a bucket, and when the last of them happened."""
+
+    seconds = IntegerField()
+    bucket = BigIntegerField()
+    source_number = IntegerField()
+    organization_id = TextField()
+    count = BigIntegerField()
+    last_seen = DoubleField()
+
+    class Meta:
+        """Outlives the threats."""
+
+        table_name = "threat_source_count"
+        primary_key = CompositeKey("seconds", "bucket", "source_number", "organization_id")
+
+
+class ThreatSliceTable(Table):
+    """Threats stored one after the other, first to last: when they were received, and whose they are.
+
+    `agents` are their agents' numbers in ascending order, `places` where in the slice the threat of each stands.
+    """
+
+    first = BigIntegerField(primary_key=True)
+    last = BigIntegerField()
+    earliest = DoubleField()
+    latest = DoubleField()
+    agents = BlobField()
+    places = BlobField()
+
+    class Meta:
+        """A row goes when all of its threats are gone."""
+
+        table_name = "threat_slice"
+
+
+class ThreatMarkTable(Table):
+    """Which threats of a slice have a value, as `manager.storage.marks` packs it."""
+
+    first = BigIntegerField()
+    dimension = TextField()
+    value = TextField()
+    marks = BlobField()
+
+    class Meta:
+        """Grows at its end."""
+
+        table_name = "threat_mark"
+        primary_key = CompositeKey("first", "dimension", "value")
+
+
+class ThreatFollowerTable(Table):
+    """Up to which threat each follower of the stored threats has come."""
+
+    name = TextField(primary_key=True)
+    last = BigIntegerField()
+
+    class Meta:
+        """One row for each follower."""
+
+        table_name = "threat_follower"
 
 
 class StoredIdTable(Table):
@@ -378,7 +472,13 @@ ALL = (
     AgentTable,
     AgentHistoryTable,
     ThreatTable,
-    ThreatCountTable,
+    ThreatKindCountTable,
+    ThreatAgentCountTable,
+    ThreatSourceTable,
+    ThreatSourceCountTable,
+    ThreatSliceTable,
+    ThreatMarkTable,
+    ThreatFollowerTable,
     StoredIdTable,
     AgentPolicyTable,
     IncidentTable,

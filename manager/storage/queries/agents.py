@@ -134,4 +134,4 @@ def _policy(row: Record) -> Record:
 
 
 def _texts(column: str) -> list[Any]:
-    return list(json.loads(column))
+    return list(json.loads(column)) if column != "[]" else []

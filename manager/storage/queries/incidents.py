@@ -139,7 +139,7 @@ def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str
     queries += [_members([each]).limit(AGENTS_SHOWN) for each in incident_ids if counts.get(each, 0) > AGENTS_SHOWN]
     for query in queries:
         for row in reader.rows(query):
-            found[row["incident"]].append(row["agent_id"])
+            found[row["incident_id"]].append(row["agent_id"])
     return {incident_id: (agent_ids, counts.get(incident_id, 0)) for incident_id, agent_ids in found.items()}
 
 
@@ -153,7 +153,7 @@ def _counts(reader: Reader, incident_ids: list[str]) -> dict[str, int]:
     member = IncidentMemberTable
     query = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents"))
     query = query.where(member.incident.in_(incident_ids)).group_by(member.incident)
-    return {row["incident"]: row["agents"] for row in reader.rows(query)} if incident_ids else {}
+    return {row["incident_id"]: row["agents"] for row in reader.rows(query)} if incident_ids else {}
 
 
 def _time_to_immunity(column: str | None) -> dict[str, float | None]:

@@ -26,5 +26,7 @@ def newest_first(
         last_at, last_key = read_cursor(cursor, float, str)
         query = query.where((at < last_at) | ((at == last_at) & (key < last_key)))
     rows = reader.rows(query.order_by(at.desc(), key.desc()).limit(limit + 1))
-    following = cursor_after(rows[limit - 1][at.name], rows[limit - 1][key.name]) if len(rows) > limit else None
+    following = (
+        cursor_after(rows[limit - 1][at.column_name], rows[limit - 1][key.column_name]) if len(rows) > limit else None
+    )
     return rows[:limit], following

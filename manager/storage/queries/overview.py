@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from peewee import JOIN, Case, fn
+from peewee import Case
 
 from manager.domain.agent import State
-from manager.storage.queries import agents, policies, summary
+from manager.storage.queries import agents, counted, incidents, policies, summary
 from manager.storage.queries.reader import Reader, Record, moment
-from manager.storage.tables import AgentPolicyTable, AgentTable
+from manager.storage.tables import AgentTable
 
 AGENTS_SHOWN = 200
 TYPES_SHOWN = 10
@@ -17,20 +17,41 @@ WEEK = 7 * DAY
 
 def overview(reader: Reader, now: float) -> Record:
     """Return the counts and lists of the overview; `now` is in seconds since 1970."""
-    by_state = agents.counts(reader)
+    states, systems = _by_state_and_system(reader)
+    today = counted.kinds(reader, now - DAY, now, None)
     return {
-        "totalAgents": by_state["total"],
-        "onlineAgents": by_state[State.ONLINE],
-        "staleAgents": by_state[State.STALE],
-        "offlineAgents": by_state[State.OFFLINE],
+        "totalAgents": states.total(),
+        "onlineAgents": states[State.ONLINE],
+        "staleAgents": states[State.STALE],
+        "offlineAgents": states[State.OFFLINE],
         "agents": _unwell_first(reader),
-        "threatSummary": _threat_summary(reader, now),
-        "topThreats": summary.by_type(reader, now - DAY, None)[:TYPES_SHOWN],
+        "threatSummary": _threat_summary(reader, now, today),
+        "topThreats": summary.by_type(today)[:TYPES_SHOWN],
         "activePolicyVersion": policies.revision(reader),
         "policyCurrentAgents": _with_current_policy(reader),
-        "agentsByOs": _by_system(reader),
+        "agentsByOs": dict(sorted(systems.items())),
         "updatedAt": moment(now),
     }
+
+
+def _by_state_and_system(reader: Reader) -> tuple[Counter[str], Counter[str]]:
+    """Return the number of agents by state and by operating system; one index has both."""
+    states, systems = Counter[str](), Counter[str]()
+    for state, system, number in reader.select(
+        "SELECT state, os, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state, os"
+    ):
+        states[state] += number
+        systems[system] += number
+    return states, systems
+
+
+def _with_current_policy(reader: Reader) -> int:
+    """Return how many agents have in force what they should; both tables stand in the order of the agents' numbers."""
+    sql = (
+        "SELECT count(*) FROM agent_policy CROSS JOIN agent WHERE agent.number = agent_policy.agent_number "
+        "AND removed_at IS NULL AND agent_policy.version = policy_version AND digest = policy_digest"
+    )
+    return int(reader.select(sql)[0][0])
 
 
 def _unwell_first(reader: Reader) -> list[Record]:
@@ -43,30 +64,16 @@ def _unwell_first(reader: Reader) -> list[Record]:
     return [agents.record_of(shown[number]) for number in numbers if number in shown]
 
 
-def _threat_summary(reader: Reader, now: float) -> Record:
+def _threat_summary(reader: Reader, now: float, today: list[tuple[str, str, int]]) -> Record:
     """Count threats by event time: the last day and week by severity, and the last day's flat counts."""
-    day = summary.by_severity(reader, now - DAY, None)
+    day = summary.by_severity(today)
     return {
         "last24h": day,
-        "last7d": summary.by_severity(reader, now - WEEK, None),
-        **summary.flat_counts(reader, now - DAY, day, None),
+        "last7d": summary.by_severity(counted.kinds(reader, now - WEEK, now, None)),
+        **summary.flat_counts(
+            day,
+            counted.sources(reader, now - DAY, now, None, 0).number,
+            counted.agents(reader, now - DAY, now, None, 0).number,
+            incidents.open_count(reader),
+        ),
     }
-
-
-def _with_current_policy(reader: Reader) -> int:
-    agent, policy = AgentTable, AgentPolicyTable
-    query = agent.select(fn.COUNT(agent.number).alias("agents")).join(
-        policy, JOIN.INNER, on=(policy.agent == agent.number)
-    )
-    same = (agent.policy_version == policy.version) & (agent.policy_digest == policy.digest)
-    return int(reader.rows(query.where(agent.removed_at.is_null(), same))[0]["agents"])
-
-
-def _by_system(reader: Reader) -> dict[str, int]:
-    """Return agents by operating system; asked by state as well, because one index then answers it by itself."""
-    query = AgentTable.select(AgentTable.state, AgentTable.os, fn.COUNT(AgentTable.number).alias("agents"))
-    rows = reader.rows(query.where(AgentTable.removed_at.is_null()).group_by(AgentTable.state, AgentTable.os))
-    found: Counter[str] = Counter()
-    for row in rows:
-        found[row["os"]] += row["agents"]
-    return dict(sorted(found.items()))

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from peewee import Database, DatabaseError, Field, InterfaceError, ModelSelect
@@ -30,13 +30,34 @@ class Reader:
         self._database = database
 
     def rows(self, query: Query) -> list[Record]:
-        """Return what a query finds, a dict for each row.
+        """Return what a query finds, a dict of columns for each row: as they stand, because to convert them takes long.
 
         Raises:
             StoreUnavailable: the database cannot be read just now.
         """
         try:
-            return list(query.dicts().execute(self._database))
+            cursor = self._database.execute(query)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from error
+
+    def select(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement; each `?` in it stands for a parameter.
+
+        Raises:
+            StoreUnavailable: the database cannot be read just now.
+        """
+        return list(self.each(sql, params))
+
+    def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a statement, none of which is read before it is asked for.
+
+        Raises:
+            StoreUnavailable: the database cannot be read just now.
+        """
+        try:
+            yield from self._database.execute_sql(sql.replace("?", self._database.param), params)
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
@@ -70,7 +91,7 @@ class Reader:
             query = query.where(key < last) if descending else query.where(key > last)
         query = query.order_by(key.desc() if descending else key.asc()).limit(limit + 1)
         rows = self.rows(query)
-        following = cursor_after(rows[limit - 1][key.name]) if len(rows) > limit else None
+        following = cursor_after(rows[limit - 1][key.column_name]) if len(rows) > limit else None
         return [to_record(row) for row in rows[:limit]], following
 
 

@@ -2,17 +2,21 @@
 
 import json
 import math
+from itertools import islice
 from typing import Any, NamedTuple
 
 from peewee import Expression
 
-from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.queries import marked
+from manager.storage.queries.marked import Marked
+from manager.storage.queries.reader import Page, Query, Reader, Record, cursor_after, moment, read_cursor
 from manager.storage.tables import AgentTable, ThreatTable
 
 RECENT = 10
 """How many threats an agent's own record shows."""
 
 _DIGITS = 300
+_HIGHEST = 2**63 - 1
 
 
 class ThreatFilter(NamedTuple):
@@ -24,34 +28,65 @@ class ThreatFilter(NamedTuple):
     organization_id: str | None = None
     agent_id: str | None = None
 
-    def conditions(self) -> list[Expression]:
-        """Return what the rows must meet."""
-        wanted = []
-        if self.since is not None:
-            wanted.append(ThreatTable.received_at >= self.since)
-        if self.severity is not None:
-            wanted.append(ThreatTable.severity == self.severity)
-        if self.type is not None:
-            wanted.append(ThreatTable.type == self.type)
-        if self.organization_id is not None:
-            wanted.append(AgentTable.organization_id == self.organization_id)
-        if self.agent_id is not None:
-            wanted.append(AgentTable.agent_id == self.agent_id)
-        return wanted
-
 
 def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
-    """Return threats, the last stored first, of removed agents too."""
-    query = _selection()
-    conditions = wanted.conditions()
-    if conditions:
-        query = query.where(*conditions)
-    return reader.page(query, ThreatTable.sequence, record_of, limit, cursor)
+    """Return threats, the last stored first, of removed agents too.
+
+    The newest are read one by one; behind them stand slices, whose marks tell which threats are worth reading.
+    """
+    below = _HIGHEST if cursor is None else read_cursor(cursor, int)[0]
+    known = _known(reader, wanted)
+    if known is None:
+        return [], None
+    sliced = marked.sliced(reader)
+    rows = []
+    if below > sliced + 1:
+        rows = _walk(reader, known, limit + 1, sliced, below)
+    if len(rows) <= limit and sliced:
+        rows += _behind(reader, known, limit + 1 - len(rows), min(below, sliced + 1))
+    following = cursor_after(rows[limit - 1]["sequence"]) if len(rows) > limit else None
+    return [record_of(row) for row in rows[:limit]], following
 
 
 def recent(reader: Reader, agent_id: str) -> list[Record]:
     """Return an agent's newest threats."""
     return page(reader, ThreatFilter(agent_id=agent_id), RECENT, None)[0]
+
+
+def _known(reader: Reader, wanted: ThreatFilter) -> Marked | None:
+    """Return what is wanted with the number of its agent; None if no threat can be that."""
+    if wanted.agent_id is None:
+        return Marked(wanted.since, wanted.severity, wanted.type, wanted.organization_id)
+    found = reader.select("SELECT number, organization_id FROM agent WHERE agent_id = ?", (wanted.agent_id,))
+    if not found or wanted.organization_id not in {None, found[0][1]}:
+        return None
+    return Marked(wanted.since, wanted.severity, wanted.type, wanted.organization_id, found[0][0])
+
+
+def _behind(reader: Reader, wanted: Marked, limit: int, below: int) -> list[Record]:
+    """Return sliced threats below a sequence."""
+    if wanted.values() or wanted.agent_number is not None:
+        found = list(islice(marked.newest(reader, wanted, below), limit))
+        return reader.rows(_selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
+    lowest = 0 if wanted.since is None else marked.lowest_since(reader, wanted.since)
+    return [] if lowest is None else _walk(reader, wanted, limit, lowest - 1, below)
+
+
+def _walk(reader: Reader, wanted: Marked, limit: int, after: int, below: int) -> list[Record]:
+    """Return threats between two sequences, looking at each."""
+    threat = ThreatTable
+    conditions: list[Expression] = [threat.sequence > after, threat.sequence < below]
+    if wanted.since is not None:
+        conditions.append(threat.received_at >= wanted.since)
+    if wanted.severity is not None:
+        conditions.append(threat.severity == wanted.severity)
+    if wanted.type is not None:
+        conditions.append(threat.type == wanted.type)
+    if wanted.organization_id is not None:
+        conditions.append(AgentTable.organization_id == wanted.organization_id)
+    if wanted.agent_number is not None:
+        conditions.append(threat.agent == wanted.agent_number)
+    return reader.rows(_selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))
 
 
 def _selection() -> Query:

@@ -1,0 +1,207 @@
+"""What lists and summaries say of the stored threats, against a plain list of them, whatever happened in between."""
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from peewee import Database
+
+from manager.domain.agent import Agent, Door, Host
+from manager.engine.batch import Changes, ThreatRow
+from manager.engine.credentials import credential_of
+from manager.storage import tables
+from manager.storage.connection import open_reader, open_store
+from manager.storage.marks import SLICE, bits_at, bits_of_agent, packed, packed_agents, positions, unpacked
+from manager.storage.migrate import migrate
+from manager.storage.queries import StoreQueries
+from manager.storage.queries.summary import PERIODS
+from manager.storage.store import PeeweeStore
+
+BEGAN = 1_800_000_000.0
+AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "zeta"}
+SEVERITIES, TYPES, SOURCES = ("low", "critical"), ("scan", "x"), ("192.0.2.1", "192.0.2.2", "2001:db8::1", None)
+STEP = st.one_of(
+    st.tuples(
+        st.just("store"),
+        st.lists(
+            st.tuples(
+                st.sampled_from(sorted(AGENTS)),
+                st.sampled_from(SEVERITIES),
+                st.sampled_from(TYPES),
+                st.sampled_from(SOURCES),
+                st.sampled_from([0, 60, 400, 4000, 30_000, 200_000]),
+                st.sampled_from([0, 0, 0, -50]),
+            ),
+            max_size=12,
+        ),
+    ),
+    st.tuples(st.just("pass"), st.sampled_from([1, 30, 600, 5000, 90_000])),
+    st.tuples(st.just("prune"), st.sampled_from([0, 20, 1000, 86_400])),
+    st.tuples(st.just("remove"), st.sampled_from(sorted(AGENTS))),
+    st.tuples(st.just("restart"), st.none()),
+)
+
+
+@dataclass
+class Bench:
+    """A store with pieces of five threats, and beside it all that was ever stored and what must still be there."""
+
+    directory: Path
+    now: float = BEGAN
+    kept: list[ThreatRow] = field(default_factory=list)
+    ever: list[ThreatRow] = field(default_factory=list)
+
+    def open(self) -> None:
+        self.database: Database = open_store(self.directory / "panguard.db")
+        tables.database.initialize(self.database)
+        migrate(self.database, self.directory / "panguard.db")
+        self.store = PeeweeStore(self.database, bytes(32), piece=5)
+
+    def enroll(self) -> None:
+        agents = {f"ag-{number:016x}": agent_of(number) for number in AGENTS}
+        self.store.commit(Changes(agents=agents))
+
+    def do(self, kind: str, value: Any) -> None:
+        if kind == "store":
+            rows = [self._row(number, *each) for number, each in enumerate(value, len(self.ever))]
+            self.store.commit(Changes(threats=rows))
+            self.kept += rows
+            self.ever += rows
+        elif kind == "pass":
+            self.now += value
+            self.store.commit(Changes())
+        elif kind == "prune":
+            self.store.prune(self.now - value, 0, 7)
+            old = [place for place, row in enumerate(self.kept[:7]) if row.received_at < self.now - value]
+            del self.kept[: max(old, default=-1) + 1]
+        elif kind == "remove":
+            self.store.commit(Changes(removed=[agent_of(value)]))
+        else:
+            self.database.close()
+            self.open()
+
+    def _row(self, number: int, *drawn: Any) -> ThreatRow:
+        agent, severity, type_, source, late, back = drawn
+        received = self.now + back
+        return ThreatRow(
+            agent, f"t-{number}", bytes(16), received - late, received, True, type_, severity, 90.0, None, source, None,
+            json.dumps({"threat": {}}),
+        )  # fmt: skip
+
+
+def agent_of(number: int) -> Agent:
+    return Agent(
+        number, f"ag-{number:016x}", AGENTS[number], Host(f"srv-{number}", "Linux", "x64", "1"),
+        credential_of(bytes([number]) * 32), None, Door.MQTT, BEGAN,
+    )  # fmt: skip
+
+
+def run(steps: list[tuple[str, Any]], check: Any) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name))
+        bench.open()
+        bench.enroll()
+        reader = open_reader(bench.directory / "panguard.db")
+        try:
+            for kind, value in steps:
+                bench.do(kind, value)
+            check(bench, StoreQueries(reader))
+        finally:
+            reader.close()
+            bench.database.close()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEP, min_size=1, max_size=20))
+def test_every_filter_finds_what_a_plain_list_has(steps: list[tuple[str, Any]]) -> None:
+    """Each combination of filters, page by page, is what is kept of it, newest first, without gap or repetition."""
+    run(steps, every_filter)
+
+
+def every_filter(bench: Bench, queries: StoreQueries) -> None:
+    for since, severity, type_, organization, agent in product(
+        (None, bench.now - 100, bench.now + 1), (None, "critical"), (None, "x"), (None, "acme"), (None, 1, 3, 9)
+    ):
+        expected = [
+            row.threat_id
+            for row in reversed(bench.kept)
+            if (since is None or row.received_at >= since)
+            and severity in {None, row.severity}
+            and type_ in {None, row.type}
+            and organization in {None, AGENTS[row.agent_number]}
+            and agent in {None, row.agent_number}
+        ]
+        for limit in (1, 4, 200):
+            found: list[str] = []
+            cursor = None
+            while True:
+                records, cursor = queries.threats(
+                    since=since,
+                    severity=severity,
+                    type_=type_,
+                    organization_id=organization,
+                    agent_id=None if agent is None else f"ag-{agent:016x}",
+                    limit=limit,
+                    cursor=cursor,
+                )
+                assert len(records) <= limit
+                found += [record["id"] for record in records]
+                if cursor is None:
+                    break
+            assert found == expected
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEP, min_size=1, max_size=20))
+def test_every_summary_counts_what_ever_was_stored(steps: list[tuple[str, Any]]) -> None:
+    """Agents and sources are told exactly, pruned threats too; numbers by no more than the bucket that began before."""
+    run(steps, every_summary)
+
+
+def every_summary(bench: Bench, queries: StoreQueries) -> None:
+    for period, organization in product(PERIODS, (None, "acme")):
+        since = bench.now - PERIODS[period]
+        own = [row for row in bench.ever if organization in {None, AGENTS[row.agent_number]}]
+        inside = [row for row in own if row.event_time >= since]
+        found = queries.threat_summary(now=bench.now, period=period, organization_id=organization)
+        bucket = 300 if PERIODS[period] <= 6 * 3600 else 3600
+        touched = [row for row in own if row.event_time >= since // bucket * bucket]
+        assert len(inside) <= found["total"] <= len(touched)
+        for severity, number in found["bySeverity"].items():
+            wanted = [row for row in inside if row.severity == severity]
+            assert len(wanted) <= number <= sum(row.severity == severity for row in touched)
+        assert found["uniqueAttackers"] == len({row.source_ip for row in inside if row.source_ip is not None})
+        assert found["affectedAgents"] == len({row.agent_number for row in inside})
+        bucket = {"1h": 3600, "6h": 6 * 3600}.get(period, 86_400)
+        near = [row for row in own if row.event_time >= since // bucket * bucket]
+        agents = {line["agentId"]: line["count"] for line in found["topAgents"]}
+        bounded(agents, *(Counter(f"ag-{row.agent_number:016x}" for row in rows) for rows in (inside, near)))
+        sources = {line["sourceIp"]: line["count"] for line in found["topSourceIps"]}
+        bounded(sources, *(Counter(row.source_ip for row in rows if row.source_ip) for rows in (inside, near)))
+
+
+def bounded(found: dict[str, int], least: Counter[str], most: Counter[str]) -> None:
+    """Hold each number between two others; nobody is missing, for there are fewer than the list shows."""
+    assert found.keys() == least.keys()
+    assert all(least[key] <= number <= most[key] for key, number in found.items())
+
+
+@given(st.sets(st.integers(0, SLICE - 1)))
+def test_a_mark_keeps_its_positions(places: set[int]) -> None:
+    """Few or many, what is packed comes out again, highest first; never in more bytes than one bit each."""
+    mark = packed(bits_at(places))
+    assert list(positions(unpacked(mark))) == sorted(places, reverse=True)
+    assert len(mark) <= SLICE // 8
+
+
+@given(st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), max_size=50), st.integers(0, 3))
+def test_an_agents_threats_are_found_in_its_slice(numbers: list[int], wanted: int) -> None:
+    """The bits of an agent are the places at which its number stands."""
+    bits = bits_of_agent(wanted, *packed_agents(numbers))
+    assert sorted(positions(bits)) == [place for place, number in enumerate(numbers) if number == wanted]
