@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ConfigurationError
+from schemas.decoding import complaint
 from schemas.limits import MIB
 
 _PREFIX = "PANGUARD_"
@@ -62,4 +63,4 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         return GuardSettings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigurationError(f"{names[str(first['loc'][0])]}: {first['msg']}") from error
+        raise ConfigurationError(f"{names[str(first['loc'][0])]}: {complaint(first)}") from error

@@ -3,10 +3,11 @@
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Never, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from schemas.errors import SchemaError
 
@@ -65,7 +66,13 @@ def explain(error: ValidationError) -> str:
     """Return the first complaint of a validation as one sentence: the field's path and what is wrong with it."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(step) for step in first["loc"] if _NAME.fullmatch(str(step)))
-    return (f"{path}: {first['msg']}" if path else str(first["msg"]))[:_LONGEST]
+    said = complaint(first)
+    return (f"{path}: {said}" if path else said)[:_LONGEST]
+
+
+def complaint(detail: Mapping[str, Any] | ErrorDetails) -> str:
+    """Return what one detail of a validation error says, without the library's word for what raised it."""
+    return str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _read(validate: Callable[[bytes], Model], payload: bytes) -> Model:

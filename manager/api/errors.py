@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from manager.api.allowed_methods import allowed_methods
 from manager.api.envelope import fail
 from manager.errors import Conflict, Invalid, ManagerError, NotFound, StoreRejected, StoreUnavailable
+from schemas.decoding import complaint
 from schemas.errors import SchemaError
 
 log = structlog.get_logger(__name__)
@@ -120,7 +121,7 @@ async def on_validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first: dict[str, Any] = error.errors()[0]
-    return fail(400, f"{first['loc'][-1]}: {first['msg']}")
+    return fail(400, f"{first['loc'][-1]}: {complaint(first)}")
 
 
 async def on_framework_error(request: Request, error: Exception) -> Response:

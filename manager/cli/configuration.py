@@ -51,10 +51,11 @@ def read_settings(given: dict[str, Any]) -> Any:
     from pydantic import ValidationError  # noqa: PLC0415 -- settings take a while to load
 
     from manager.settings import Settings  # noqa: PLC0415 -- the same
+    from schemas.decoding import complaint  # noqa: PLC0415 -- the same
 
     try:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         setting = ".".join(str(step) for step in first["loc"])
-        raise CommandFailed(ExitCode.USAGE, f"the setting {setting} is wrong: {first['msg']}") from error
+        raise CommandFailed(ExitCode.USAGE, f"the setting {setting} is wrong: {complaint(first)}") from error

@@ -88,6 +88,7 @@ def test_a_wrong_document_is_400_and_names_what_is_wrong(admin: httpx2.Client, b
     answer = admin.put("/api/policies/global", content=body, headers=_JSON)
     assert answer.status_code == 400
     assert named in answer.json()["error"]
+    assert "Value error" not in answer.json()["error"]
     assert admin.get("/api/policies/history").json()["data"] == before
 
 
