@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager.broker.access import AccessControl, Action, Authenticator
+from schemas.identifiers import is_identifier
 from schemas.topics import Principal, Role, may
 
 
@@ -36,9 +37,8 @@ class Credentials:
         self._agents: dict[str, Principal] = {}
 
     def authenticate(self, username: str | None, password: str | None, client_id: str) -> bool:
-        """Return whether the password is the user's; compared in constant time."""
-        del client_id
-        if username is None or password is None:
+        """Return whether the password is the user's, compared in constant time, and the client id nobody else's."""
+        if username is None or password is None or self._is_anothers(username, client_id):
             return False
         account = self._accounts.get(username)
         if account is None:
@@ -48,6 +48,14 @@ class Credentials:
         expected = account.password_sha256 if account is not None else bytes(32)
         matches = hmac.compare_digest(expected, hashlib.sha256(password.encode("utf-8", "surrogateescape")).digest())
         return matches and account is not None
+
+    def _is_anothers(self, username: str, client_id: str) -> bool:
+        """Return whether a client id has the form of somebody else's: a name, a dash, and what only its owner knows.
+
+        So nobody can be kept out by a client that sits on its id while it is away.
+        """
+        owner = client_id.rpartition("-")[0]
+        return owner != username and (owner in self._accounts or is_identifier("agentId", owner))
 
     def may(self, action: Action, username: str | None, client_id: str, topic: str) -> bool:
         """Return what the topic table says of the user's role."""

@@ -126,6 +126,20 @@ def test_a_takeover_by_another_user_is_refused(members: Members, *, clean: bool)
     assert (code, manager.texts(1), guard.paho.is_connected()) == (2, ["still here"], True)
 
 
+@pytest.mark.parametrize("owner", ["own", "manager"])
+def test_who_sits_on_an_id_while_its_owner_is_away_keeps_nobody_out(members: Members, owner: str) -> None:
+    """Another client, or another agent with a right login, is refused under that id, or makes room for its owner."""
+    login = members.fleet.logins[owner]
+    client_id = f"{login.username}-{'0' * 32}"
+    for other in ("registering", "mate"):
+        with RawClient(members.fleet.port) as squatter:
+            given = members.fleet.logins[other]
+            squatter.connect(client_id, username=given.username, password=given.password, clean=False)
+            with RawClient(members.fleet.port) as back:
+                assert back.connect(client_id, username=login.username, password=login.password) == 0
+                assert squatter.is_closed_by_peer()
+
+
 def test_who_takes_an_id_over_gets_nothing_by_it(members: Members) -> None:
     """Whether it is let in or not: nothing that waited for the id's user, live or stored, is delivered to another."""
     manager, own = members.join("manager", "m", clean=False, manual_ack=True), members.join("own")
