@@ -31,6 +31,8 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def members(fleet: Fleet) -> Iterator[Members]:
-    """Give what connects everybody; all are gone at the end, stored sessions too."""
+    """Give what connects everybody; at the end all are gone, with stored sessions and what was retained."""
     with ExitStack() as stack:
-        yield Members(fleet, stack)
+        members = Members(fleet, stack)
+        yield members
+        members.clear()

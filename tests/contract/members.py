@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.topics import Topic
+from schemas.topics import TABLE, Topic
 from tests.contract.brokers import HARDENED, MOSQUITTO, Fleet
 from tests.integration.broker.broker_clients import PahoClient, RawClient
 
@@ -60,7 +60,15 @@ class Members:
     def topic(self, row: Topic, who: str = "own") -> str:
         """Return a member's own topic, or that of its organization."""
         organizations = {"own": "acme", "mate": "acme", "foreign": "other"}
-        return row.address(organizations[who] if row.placeholder == "organizationId" else self.fleet.agent_ids.get(who))
+        identifiers = {"organizationId": organizations[who], "agentId": self.fleet.agent_ids[who]}
+        return row.address(identifiers.get(row.placeholder or ""))
+
+    def clear(self) -> None:
+        """Take away what is retained on the topics of the first organization and of the manager."""
+        manager = self.join("manager")
+        topics = {self.topic(row, who) for row in TABLE if row.retained for who in ("own", "mate")}
+        for topic in sorted(topics):
+            manager.publish(topic, "", retain=True)
 
     def _forget(self, username: str, password: str, client_id: str) -> None:
         with PahoClient(self.fleet.port, client_id, username=username, password=password) as client:

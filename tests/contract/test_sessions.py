@@ -42,8 +42,6 @@ def test_the_retain_flag_stands_on_what_is_old_alone(members: Members) -> None:
     assert back.session_present
     message = back.next()
     assert (message.payload, bool(message.retain)) == (b"b", False)
-    for topic in (policy, members.topic(BLOCKLIST)):
-        manager.publish(topic, "", retain=True)
 
 
 def test_retained_messages_come_for_ones_own_filters_alone(members: Members) -> None:
@@ -62,8 +60,6 @@ def test_retained_messages_come_for_ones_own_filters_alone(members: Members) -> 
     heard = {message.topic for message in guard.until("end")}
     assert MANAGER_KEYS.address() in heard
     assert {topic for topic in heard if not topic.startswith(PREFIX + "manager/")} == set()
-    for who in ("own", "mate"):
-        manager.publish(members.topic(POLICY, who), "", retain=True)
 
 
 @pytest.mark.parametrize("end", ["cut", "frozen", "polite"])
@@ -88,7 +84,6 @@ def test_a_last_will_is_for_whoever_left_without_a_word(members: Members, end: s
     late.subscribe(PRESENCE.filter)
     message = late.next()
     assert (message.payload, bool(message.retain)) == (b"lost", True)
-    manager.publish(presence, "", retain=True)
 
 
 def test_a_guard_that_takes_its_own_connection_over_is_not_lost(members: Members) -> None:
