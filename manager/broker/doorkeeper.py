@@ -13,6 +13,8 @@ class EmbeddedDoorkeeper:
         broker: returns the broker that runs now; another takes its place when one ends by itself.
     """
 
+    room = None
+
     def __init__(self, broker: Callable[[], EmbeddedBroker | None]) -> None:
         self._broker = broker
 

@@ -37,6 +37,9 @@ _STALL = 10.0
 """Seconds between two steps from which the manager itself counts as having been deaf."""
 
 _HOUSEKEEPING = 60.0
+_UNHURRIED = 1.0
+"""Seconds between two registrations while the broker has not caught up with those before."""
+
 _SAID = 86_400.0
 """Seconds for which what a report said of logins and paths is remembered over a restart."""
 
@@ -87,7 +90,7 @@ class Engine:
         self._raised = False
         self._stuck: Desk | None = None
         self._last_step: float | None = None
-        self._next_sweep = self._next_flush = self._next_housekeeping = 0.0
+        self._next_sweep = self._next_flush = self._next_housekeeping = self._next_registration = 0.0
         self.policies_waiting.add(
             policy.agent_id for policy in fleet.policies.effective.values() if not policy.published
         )
@@ -109,7 +112,8 @@ class Engine:
     def has_work(self) -> bool:
         """Whether something can be done at once."""
         waiting = len(self.policies_waiting) > 0 and self._courier.ready and not self._courier.backlog
-        return len(self.inbox) > 0 or waiting
+        unhurried = self.inbox.registrations if self._doorkeeper.room == 0 else 0
+        return len(self.inbox) > unhurried or waiting
 
     @property
     def can_commit(self) -> bool:
@@ -147,7 +151,7 @@ class Engine:
         desk = self._stuck
         if desk is None:
             desk = self._desk(now)
-            for item in self.inbox.take(self.fleet.settings.batch_limit):
+            for item in self.inbox.take(self.fleet.settings.batch_limit, self._registrations(now)):
                 self._handle(desk, item)
             self._follow_time(desk, now)
         return self._commit(desk, now)
@@ -164,6 +168,16 @@ class Engine:
                 self._newly_suspended.append(agent_id)
                 self._doorkeeper.suspend(agent_id)
         return len(self._suspended) > before
+
+    def _registrations(self, now: Instant) -> int:
+        """Return how many registrations the next batch may have: one now and then while the broker catches up."""
+        room, usual = self._doorkeeper.room, self.fleet.settings.registrations_in_batch
+        if room != 0:
+            return usual if room is None else min(room, usual)
+        if now.monotonic < self._next_registration:
+            return 0
+        self._next_registration = now.monotonic + _UNHURRIED
+        return 1
 
     def stop(self, now: Instant) -> bool:
         """Write what is written behind; return whether that could be committed."""

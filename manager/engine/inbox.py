@@ -115,18 +115,28 @@ class Inbox:
         """Take a command in; safe from any thread."""
         self._commands.append(command)
 
-    def take(self, limit: int) -> list[Inbound | Command]:
+    @property
+    def registrations(self) -> int:
+        """How many registrations wait."""
+        return len(self._registrations)
+
+    def take(self, limit: int, registrations: int | None = None) -> list[Inbound | Command]:
         """Return the next batch: commands, a few registrations, then one message of each agent in turn.
 
         Where both doors have something, neither gets more than it leaves to the other.
+
+        Args:
+            limit: how many at most.
+            registrations: how many of them at most may be registrations, if fewer than usual.
         """
         least = self._bytes - self.batch_bytes
         taken: list[Inbound | Command] = []
         commands = max(1, limit // 2) if self._waiting else limit
         while self._commands and len(taken) < commands:
             taken.append(self._commands.popleft())
-        registrations = min(len(self._registrations), self.registrations_in_batch, limit - len(taken))
-        taken += [self._leave(self._registrations.popleft()) for _ in range(registrations)]
+        few = self.registrations_in_batch if registrations is None else registrations
+        few = min(len(self._registrations), few, limit - len(taken))
+        taken += [self._leave(self._registrations.popleft()) for _ in range(few)]
         while self._lanes and len(taken) < limit and self._bytes > least:
             agent_id, lane = self._lanes.popitem(last=False)
             taken.append(self._leave(lane.popleft()))

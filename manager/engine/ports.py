@@ -113,6 +113,11 @@ class Store(Protocol):
 class Doorkeeper(Protocol):
     """Who tells the broker which agents it lets in. What it cannot tell just now it makes good at `connected`."""
 
+    @property
+    def room(self) -> int | None:
+        """How many more agents the broker can be told of before it has caught up; None for as many as there are."""
+        ...
+
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         """Let an agent in under its new credential; where it `replaced` another, that one's connections end."""
         ...

@@ -25,6 +25,9 @@ _PAGE = 500
 _AT_ONCE = 5
 """Commands in one message: Mosquitto saves its whole file at each of them and serves nobody before the last."""
 
+_AHEAD = 5
+"""Messages that may wait for their answer; then new agents wait: what is for others stands behind these messages."""
+
 _MANY = 500
 _LISTS = (("listRoles", "roles"), ("listClients", "clients"))
 
@@ -45,10 +48,16 @@ class DynamicSecurity:
         self._found = Found()
         self._steps: Iterator[list[Command]] | None = None
         self._changed = 0
+        self._sent = self._carried_out = 0
         self.answered = False
         """Whether the plugin is there: it has answered on this connection."""
         self.agrees = False
         """Whether the broker was brought to agree with the fleet on this connection."""
+
+    @property
+    def room(self) -> int | None:
+        """How many messages may join those that wait for an answer: each is a pause for everybody at the broker."""
+        return max(0, _AHEAD - (self._sent - self._carried_out)) if self.answered else None
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         """Let an agent in under its credential; connections that an earlier one opened end."""
@@ -75,6 +84,7 @@ class DynamicSecurity:
     def connected(self) -> None:
         """Compare what the broker has with the fleet, and make it agree, step by step as it answers."""
         self._found, self._steps, self._changed = Found(), None, 0
+        self._carried_out = self._sent
         self.answered = self.agrees = False
         self._send([commands.default_access(), commands.list_page("listRoles", 0, _PAGE)])
 
@@ -92,6 +102,7 @@ class DynamicSecurity:
 
     def _take(self, response: dict[str, Any]) -> None:
         self.answered = True
+        self._carried_out = max(self._carried_out, min(self._sent, int(response.get("correlationData", 0))))
         if commands.is_failure(response):
             self._counters["access_failures"] += 1
             log.warning(
@@ -147,11 +158,15 @@ class DynamicSecurity:
 
     def _send(self, wanted: list[Command]) -> None:
         self._counters["access_commands"] += len(wanted)
-        self._publish(Publication(CONTROL, json.dumps({"commands": wanted}).encode()))
+        self._sent += 1
+        numbered = [{**command, "correlationData": str(self._sent)} for command in wanted]
+        self._publish(Publication(CONTROL, json.dumps({"commands": numbered}).encode()))
 
 
 class NoDoorkeeper:
     """For a broker that asks nobody: there is nothing to keep."""
+
+    room = None
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         """Do nothing."""

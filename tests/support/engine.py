@@ -52,6 +52,7 @@ class KeptDoorkeeper:
         self.expelled: list[str] = []
         self.suspended: list[str] = []
         self.resumed: list[str] = []
+        self.room: int | None = None
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         self.admitted.append((agent.agent_id, replaced))

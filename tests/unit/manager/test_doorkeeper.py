@@ -61,6 +61,26 @@ def test_a_fleet_is_told_in_small_messages() -> None:
     assert (created, broker.counters["access_failures"]) == (50, 0)
 
 
+def test_it_has_no_room_while_the_plugin_falls_behind() -> None:
+    """Five messages without an answer are enough; one answer to the newest clears them, for they come in order."""
+    broker = _Broker({})
+    broker.keeper.connected()
+    for number in range(9):
+        broker.keeper.admit(_agent(number), replaced=False)
+    assert broker.keeper.room is None, "a plugin that never answers is none, and nobody waits for it"
+    broker.answer({"command": "setDefaultACLAccess", "correlationData": "1"})
+    assert broker.keeper.room == 0
+    numbers = {command["correlationData"] for command in broker.commands()}
+    broker.answer(*({"command": "createClient", "correlationData": number} for number in numbers))
+    assert broker.keeper.room == 5
+    for number in range(5):
+        broker.keeper.admit(_agent(number), replaced=False)
+    assert broker.keeper.room == 0
+    broker.keeper.connected()
+    broker.answer({"command": "setDefaultACLAccess", "correlationData": broker.commands()[0]["correlationData"]})
+    assert broker.keeper.room == 5, "what an earlier connection was told is not waited for"
+
+
 def test_what_is_there_or_gone_already_is_no_failure() -> None:
     """A role that cannot be given because it is missing is one, and so is a command that nobody knows."""
     broker = _Broker({})

@@ -287,6 +287,41 @@ def test_an_agent_over_its_budget_is_deferred_and_others_are_not(bench: Bench) -
     assert bench.receipts(flood)["stored"] == [deferred[0]]
 
 
+def test_a_fleet_that_registers_waits_for_a_broker_that_falls_behind(bench: Bench) -> None:
+    """One goes through now and then; reports and heartbeats do not wait, and then all the others do register."""
+    old, token = bench.enroll("old"), bench.token()
+    for n in range(100):
+        bench.put(topics.REGISTRATION, *SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public).registration(0.0))
+    bench.doorkeeper.room = 0
+    for n in range(5):
+        bench.receive(topics.THREATS, old.agent_id, old.threat(bench.wall, f"t-{n}"))
+    assert bench.rows("SELECT count(*) FROM threat") == [(5,)]
+    assert len(bench.doorkeeper.admitted) == 2
+    assert not bench.engine.has_work
+    bench.pass_time(10)
+    assert 8 <= len(bench.doorkeeper.admitted) <= 13
+    bench.doorkeeper.room = 5
+    before = len(bench.doorkeeper.admitted)
+    assert bench.engine.has_work
+    bench.pass_time(1)
+    assert len(bench.doorkeeper.admitted) == before + 5
+    bench.doorkeeper.room = None
+    bench.pass_time(3)
+    assert len(bench.doorkeeper.admitted) == 101
+
+
+def test_registrations_never_fill_the_inbox(bench: Bench) -> None:
+    """What the lane has no room for is acknowledged and forgotten; the client that gets no answer asks again."""
+    bench.doorkeeper.room = 0
+    token = bench.token()
+    agents = [SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public) for n in range(1003)]
+    handles = [bench.put(topics.REGISTRATION, *agent.registration(bench.wall)) for agent in agents]
+    assert bench.engine.inbox.registrations == 1000
+    bench.engine.step(bench.now)
+    assert set(handles[1000:]) <= set(bench.acknowledged)
+    assert bench.fleet.counters["messages_deferred"] == 3
+
+
 def test_a_policy_reaches_each_agent_once_with_a_version_that_never_falls(bench: Bench) -> None:
     """A change publishes to whom it touches, once; one that alters nothing publishes nothing."""
     acme, other = bench.enroll("a", organization_id="acme"), bench.enroll("b")
