@@ -28,14 +28,17 @@ from tests.fuzz.decoders import DECODERS
 from tests.fuzz.place import Place
 
 PATIENCE = 20.0
-"""Seconds after which one input counts as a hang: a thousand times what the slowest takes."""
+"""Seconds of CPU time after which one input counts as a hang: ten times what the slowest takes."""
+
+LONGEST = 300.0
+"""The same in seconds of any time: the run is the last that a busy machine serves."""
 
 _INPUTS, _SLOW_INPUTS = 1000, 100
 _SHOWN = 300
 
 
 class HangError(BaseException):
-    """One input took longer than `PATIENCE`; no `except Exception` on its way may keep it."""
+    """One input took longer than it may; no `except Exception` on its way may keep it."""
 
 
 def _hangs(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -44,10 +47,12 @@ def _hangs(_number: int, _frame: FrameType | None) -> NoReturn:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -117,6 +122,10 @@ def silence() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+def _again(decoder: Decoder, number: int, inputs: int) -> str:
+    return f"again: make fuzz FUZZ='--rounds 1 --seed {number} --inputs {inputs} --only \"{decoder.name}\"'"
+
+
 def _words() -> argparse.Namespace:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--minutes", type=float, default=15.0, help="how long to go on; a round that began is finished")
@@ -134,6 +143,7 @@ def main() -> int:
     base = random.SystemRandom().randrange(1 << 32) if words.seed is None else words.seed
     _say(f"{len(chosen)} decoders, seed {base}")
     signal.signal(signal.SIGALRM, _hangs)
+    signal.signal(signal.SIGPROF, _hangs)
     silence()
     end = time.monotonic() + 60 * words.minutes
     failed: dict[str, str] = {}
@@ -151,7 +161,7 @@ def main() -> int:
                 line = f"round {number} {decoder.name}: {part.given} inputs, {took:.1f} s, longest {part.longest:.3f} s"
                 _say(line)
                 if found is not None:
-                    failed[decoder.name] = found
+                    failed[decoder.name] = f"{found}\n  {_again(decoder, base + number, words.inputs)}"
                     _say(f"  FAILED {found}")
                 if time.monotonic() > end:
                     break
@@ -159,7 +169,7 @@ def main() -> int:
                 break
     _say(f"{given:,} inputs; {len(failed)} of {len(chosen)} decoders failed; seed {base}")
     for name, found in failed.items():
-        _say(f"{name}: {found}\n  again: make fuzz FUZZ='--seed {base} --only \"{name}\"'")
+        _say(f"{name}: {found}")
     return 1 if failed else 0
 
 
