@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries")
+PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart")
 """The modules of this folder that measure something, in the order in which they run."""
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from manager.domain.registry import Takeover
 from manager.engine.batch import Publication
 from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
-from manager.engine.inbox import Command
+from manager.engine.inbox import Command, Inbox
 from manager.engine.legacy_commands import RegisterAgent, Registered
 from manager.provisioning.doorkeeper import NoDoorkeeper
 from manager.runtime import spare_the_collector
@@ -127,9 +127,11 @@ class HttpCore:
 
     Args:
         directory: where the store is.
+        feed: puts into the inbox what comes from a broker; called by the engine's thread before each step.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, feed: Callable[[Inbox], None] | None = None) -> None:
+        self._feed = feed
         path = directory / "panguard.db"
         self._database = open_store(path)
         tables.database.initialize(self._database)
@@ -139,9 +141,10 @@ class HttpCore:
         self._fleet = Fleet(keyring, EngineSettings(takeover=Takeover.ALLOW))
         now = clock.read()
         self._fleet.restore(store.load(), store.archive.live(now.wall), now.wall)
-        self._engine = Engine(self._fleet, store, _NoBroker(), lambda _handles: None, NoDoorkeeper())
+        self._engine = Engine(self._fleet, store, NoBroker(), lambda _handles: None, NoDoorkeeper())
         self._engine.recall(now)
         self._engine.opened_http(now)
+        self.counters = self._fleet.counters
         self._woken = threading.Event()
         self._ended = False
         self._reader = open_reader(path)
@@ -194,13 +197,15 @@ class HttpCore:
     def _work(self) -> None:
         spare_the_collector()
         while not self._ended:
+            if self._feed is not None:
+                self._feed(self._engine.inbox)
             if not self._engine.has_work:
                 self._woken.wait(0.25)
             self._woken.clear()
             self._engine.step(clock.read())
 
 
-class _NoBroker:
+class NoBroker:
     """A courier without a broker."""
 
     ready = False

@@ -213,7 +213,7 @@ def _chunks(kind: str, sender: Sender, count: int, spacing: float) -> tuple[list
     """Return an agent's messages as packets, `_AT_ONCE` in each piece, and the size of a payload."""
     row = topics.THREATS if kind == "threats" else topics.HEARTBEAT
     below, topic = row.below_root(sender.agent_id), row.address(sender.agent_id)
-    body = _threat if kind == "threats" else _heartbeat
+    body = threat_body if kind == "threats" else _heartbeat
     encoded, size, now = [], 0, time.time()
     for number in range(1, count + 1):
         payload = codes.with_mac(sender.mac_key, below, body(sender, number, now, number * spacing))
@@ -229,7 +229,8 @@ def _uuid7(at: float) -> str:
     return f"{stamp[:8]}-{stamp[8:]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
 
 
-def _threat(sender: Sender, number: int, now: float, elapsed: float) -> bytes:
+def threat_body(sender: Sender, number: int, now: float, elapsed: float) -> bytes:
+    """Return an agent's report without its code; `elapsed` seconds after `now` it happened."""
     known = zlib.crc32(f"{sender.agent_id} {number % _ATTACKERS}".encode())
     source = ".".join(str(byte) for byte in known.to_bytes(4))
     return (

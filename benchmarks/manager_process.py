@@ -46,6 +46,10 @@ class RunningManager:
         times = self._process.cpu_times()
         return float(times.user + times.system)
 
+    def resident_bytes(self) -> int:
+        """Return how much memory the manager has, its broker left out."""
+        return int(self._process.memory_info().rss)
+
 
 @contextmanager
 def running(path: Path, broker: str, handled: Counter) -> Iterator[RunningManager]:

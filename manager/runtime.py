@@ -6,8 +6,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 
@@ -123,7 +123,7 @@ class Manager:
         self._store = MeasuredStore(database, keyring.store_key, histograms)
         self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
-        with undamaged(directory.store):
+        with undamaged(directory.store), _collector_at_rest():
             changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
         self._broker_password = ""
@@ -131,7 +131,7 @@ class Manager:
         self.mqtt = self._mqtt_door()
         courier = MeasuredCourier(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._doorkeeper)
-        with undamaged(directory.store):
+        with undamaged(directory.store), _collector_at_rest():
             self.engine.recall(clock.read())
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
@@ -370,6 +370,16 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         own_addresses=own_addresses(settings.broker),
         admin_networks=settings.admin_networks,
     )
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep the garbage collector from walking over a fleet that is just being read: there is no garbage yet."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def spare_the_collector() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -118,5 +119,6 @@ class AgentRows:
         self._sealed.pop(agent_id, None)
 
 
+@lru_cache(1024)
 def _texts(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column)) if column != "[]" else ()

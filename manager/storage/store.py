@@ -92,14 +92,17 @@ class PeeweeStore:
 
     def load(self) -> Snapshot:
         """Return all that is kept in memory."""
-        agents = self._all(f"SELECT {', '.join(COLUMNS)} FROM agent WHERE removed_at IS NULL ORDER BY number")
-        ids = {row[0]: row[1] for row in agents}
+        rows = self._database.execute_sql(
+            f"SELECT {', '.join(COLUMNS)} FROM agent WHERE removed_at IS NULL ORDER BY number"
+        )
+        agents = [self._rows.agent(row) for row in rows]
+        ids = {agent.number: agent.agent_id for agent in agents}
         policies = self._all(f"SELECT {', '.join(_POLICY)} FROM agent_policy")
         tokens = self._all(f"SELECT {', '.join(_TOKEN)} FROM enrollment_token")
         meta = dict(self._all("SELECT key, value FROM meta"))
         revision = meta.get("fleet_revision")
         return Snapshot(
-            agents=[self._rows.agent(row) for row in agents],
+            agents=agents,
             departures=[
                 (organization_id, hostname, Departure(sent_at, bytes(digest), removed_at))
                 for organization_id, hostname, sent_at, digest, removed_at in self._all(_DEPARTURES)

@@ -1,0 +1,135 @@
+"""A store with a large fleet, a day of its threats, incidents and an audit log, for what is measured over it."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+from benchmarks.load import Sender
+from manager import clock
+from manager.domain.agent import Agent, Door, Host, InForce, State
+from manager.domain.correlation import Incident, Indicator
+from manager.domain.event_time import ClockOffset
+from manager.domain.policies import Policies
+from manager.engine.batch import AuditEntry, Changes, ThreatRow
+from manager.engine.credentials import credential_of
+from manager.storage import tables
+from manager.storage.connection import open_store
+from manager.storage.migrate import migrate
+from manager.storage.store import PeeweeStore
+from schemas.keys import AgentKeys, new_secret
+
+DAY = 86_400
+IN_ONE = 500
+"""Threats in a transaction."""
+
+ORGANIZATIONS = 20
+RARE = "rootkit"
+"""A type of which there is one in 100,000."""
+
+_SOURCES = 20_000
+_INCIDENTS = 20_000
+_CHANGES = 50_000
+_QUIET = 900
+
+
+def organization_of(number: int) -> str:
+    """Return the organization of an agent."""
+    return f"org-{number % ORGANIZATIONS}"
+
+
+class LargeStore:
+    """Makes such a store.
+
+    Args:
+        path: its file.
+        store_key: what the agents' keys are encrypted with.
+        agents: how many agents; three in a hundred are stale, two offline.
+        threats: how many threats of the last day. The last quarter of an hour has none: what the correlator remembers
+            is only ever stored together with its incidents.
+    """
+
+    def __init__(self, path: Path, store_key: bytes, agents: int, threats: int) -> None:
+        database = open_store(path)
+        tables.database.initialize(database)
+        migrate(database, path)
+        self._store = PeeweeStore(database, store_key)
+        self._random = random.Random(1)  # noqa: S311 -- figures, no secrets
+        self._agents = agents
+        self._number = 0
+        self.now = clock.read().wall
+        self.senders: list[Sender] = []
+        self._store.commit(self._fleet())
+        elapsed, used, began_at, span = 0.0, 0.0, self.now - DAY, DAY - _QUIET
+        for start in range(0, threats, IN_ONE):
+            batch = Changes(threats=[self._threat(began_at + span * start / threats) for _ in range(IN_ONE)])
+            began, used_before = time.perf_counter(), time.thread_time()
+            self._store.commit(batch)
+            elapsed += time.perf_counter() - began
+            used += time.thread_time() - used_before
+        self.rate = threats / elapsed if threats else 0.0
+        self.cpu_us = used / threats * 1e6 if threats else 0.0
+        self._store.commit(self._incidents())
+        self._store.commit(self._audit())
+        database.close()
+
+    def _fleet(self) -> Changes:
+        changes, policies = Changes(), Policies()
+        for number in range(1, self._agents + 1):
+            agent_id, organization_id = f"ag-{number:016x}", organization_of(number)
+            secret = new_secret()
+            policy = policies.enter(agent_id, organization_id, self.now)
+            tags = ("web", "berlin") if number % 10 == 0 else ("db",)
+            host = Host(f"srv-{number}", f"Debian {number % 3 + 11}", "x64", "1.4", tags=tags)
+            state = State.STALE if number % 100 < 3 else State.OFFLINE if number % 100 < 5 else State.ONLINE
+            changes.agents[agent_id] = Agent(
+                number, agent_id, organization_id, host, credential_of(secret), None, Door.MQTT, self.now - DAY, state,
+                self.now - number, session=1, clock=ClockOffset(0.0, self.now, 1),
+                in_force=InForce(policy.version, policy.resolved.digest, "applied"),
+            )  # fmt: skip
+            changes.policies[agent_id] = policy
+            policy.published = True
+            self.senders.append(
+                Sender(agent_id, "", AgentKeys.derive(secret).mac_key, 1, policy.version, policy.resolved.digest)
+            )
+        return changes
+
+    def _threat(self, at: float) -> ThreatRow:
+        self._number += 1
+        source = self._random.randrange(_SOURCES)
+        address = f"198.18.{source >> 8}.{source & 255}"
+        severity = self._random.choice(("low", "medium", "high", "critical"))
+        type_ = self._random.choice(("brute_force", "port_scan", "malware", "exfiltration"))
+        if self._number % 100_000 == 50_000:
+            type_ = RARE
+        document = {
+            "id": f"t-{self._number:08x}",
+            "threat": {"type": type_, "confidence": 90, "evidence": {"sourceIp": address}},
+            "response": "block_ip",
+        }  # fmt: skip
+        return ThreatRow(
+            self._random.randint(1, self._agents), f"t-{self._number:08x}", bytes(16), at, at, True, type_, severity,
+            90.0, "T1110", address, None, json.dumps(document),
+        )  # fmt: skip
+
+    def _incidents(self) -> Changes:
+        changes = Changes()
+        for number in range(_INCIDENTS):
+            at = self.now - DAY + DAY * number / _INCIDENTS
+            incident = Incident(
+                f"inc-{number:08x}", Indicator("source_ip", f"203.0.113.{number % 256}", organization_of(number), None),
+                {}, at, at, at, at + 600, report_count=3,
+            )  # fmt: skip
+            changes.incidents[incident.id] = incident
+            changes.members += [(incident.id, f"ag-{number % self._agents + 1:016x}", True)]
+        return changes
+
+    def _audit(self) -> Changes:
+        return Changes(
+            audit=[
+                AuditEntry(
+                    self.now - DAY, "admin", "policy.set", f"policy:{number}", "192.0.2.1", None, None, {"a": number}
+                )
+                for number in range(_CHANGES)
+            ]
+        )
