@@ -13,8 +13,6 @@ from manager.storage.marks import SLICE
 Write = Callable[[int, int], None]
 """Writes what follows from the threats from one sequence to another."""
 
-_PIECES_AT_ONCE = 2
-
 
 class Followers:
     """Has followers come after, in the writer's transaction and on its connection.
@@ -40,10 +38,10 @@ class Followers:
         )
 
     def follow(self, stored: int) -> None:
-        """Write pieces that are whole, at most a few, after so many threats were stored."""
+        """Write pieces that are whole: one, and as many more as keep up with so many threats that were stored."""
         lowest, highest = self._extent()
         last = self._last()
-        for _ in range(_PIECES_AT_ONCE + len(self._write) * (stored // self._piece)):
+        for _ in range(1 + len(self._write) * stored // self._piece):
             name = min(last, key=last.__getitem__)
             first = max(last[name] + 1, lowest)
             if highest - first + 1 < self._piece:

@@ -7,10 +7,13 @@ from peewee import SqliteDatabase
 from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
+from manager.engine.batch import Changes, ThreatRow
 from manager.errors import SetupError
 from manager.storage import tables
-from manager.storage.connection import open_store
+from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import MIGRATIONS, migrate
+from manager.storage.queries import StoreQueries
+from manager.storage.store import PeeweeStore
 
 
 def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
@@ -42,6 +45,41 @@ def test_an_older_store_is_backed_up_and_brought_up(tmp_path: Path, release: str
     copy = SqliteDatabase(str(backup))
     assert copy.execute_sql("SELECT value FROM meta WHERE key = 'kept'").fetchone() == ("yes",)
     copy.close()
+
+
+def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) -> None:
+    """What an earlier schema counted, of pruned threats too, is told as before; new threats are added to it."""
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    Runner(database, str(MIGRATIONS)).up("0004_audit")
+    tables.database.initialize(database)
+    agent = tables.AgentTable.insert(
+        number=1, agent_id="ag-1", organization_id="acme", hostname="a", os="o", arch="x", version="1", door="mqtt",
+        registered_at=0, state="online", state_since=0, reason="birth", session=1, heartbeat_sequence=0,
+        clock_session=1,
+    )  # fmt: skip
+    agent.execute(database)
+    now = 1_800_000_000.0
+    for dimension, bucket, value in (
+        ("kind", now // 3600 * 3600, "high brute force"),
+        ("agent", now // 86_400 * 86_400, "1"),
+        ("source", now // 86_400 * 86_400, "192.0.2.1"),
+    ):
+        database.execute_sql("INSERT INTO threat_count VALUES (?, ?, 'acme', ?, 5, ?)", (dimension, bucket, value, now))
+    row = ThreatRow(1, "t", bytes(16), now, now, True, "brute force", "high", 90.0, None, "192.0.2.1", None, "{}")
+    sql = f"INSERT INTO threat ({', '.join(row._fields)}) VALUES ({', '.join('?' * len(row))})"
+    database.execute_sql(sql, row)
+    migrate(database, path)
+    PeeweeStore(database, bytes(32)).commit(Changes(threats=[row._replace(threat_id="u")]))
+    reader = open_reader(path)
+    for organization_id in (None, "acme"):
+        found = StoreQueries(reader).threat_summary(now=now, period="7d", organization_id=organization_id)
+        assert (found["byType"], found["highCount"]) == ({"brute force": 6}, 6)
+        assert [line["count"] for line in found["topAgents"] + found["topSourceIps"]] == [6, 6]
+        shorter = StoreQueries(reader).threat_summary(now=now, period="1h", organization_id=organization_id)
+        assert (shorter["total"], shorter["topSourceIps"][0]["count"]) == (2, 2)
+    reader.close()
+    database.close()
 
 
 def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:

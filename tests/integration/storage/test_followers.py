@@ -1,0 +1,106 @@
+"""Counts and slices that come after the stored threats: how far, how fast, and once only."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peewee import Database
+
+from manager.domain.agent import Agent, Door, Host
+from manager.engine.batch import Changes, ThreatRow
+from manager.engine.credentials import credential_of
+from manager.errors import StoreRejected
+from manager.storage import tables
+from manager.storage.connection import open_store
+from manager.storage.migrate import migrate
+from manager.storage.store import PeeweeStore
+
+NOW = 1_800_000_000.0
+PIECE = 10
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    tables.database.initialize(database)
+    migrate(database, path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> PeeweeStore:
+    store = PeeweeStore(database, bytes(32), piece=PIECE)
+    agent = Agent(
+        1, "ag-1", "acme", Host("a", "Linux", "x64", "1"), credential_of(bytes(32)), None, Door.MQTT, NOW
+    )  # fmt: skip
+    store.commit(Changes(agents={agent.agent_id: agent}))
+    return store
+
+
+def threats(first: int, number: int, agent: int = 1) -> Changes:
+    return Changes(
+        threats=[
+            ThreatRow(agent, f"t-{each}", bytes(16), NOW, NOW, True, "scan", "low", 1.0, None, None, None, "{}")
+            for each in range(first, first + number)
+        ]
+    )
+
+
+def followed(database: Database) -> dict[str, int]:
+    return dict(database.execute_sql("SELECT name, last FROM threat_follower").fetchall())
+
+
+def counted(database: Database) -> int:
+    sql = "SELECT coalesce(sum(count), 0) FROM threat_agent_count WHERE seconds = 86400"
+    return int(database.execute_sql(sql).fetchone()[0])
+
+
+def test_what_is_behind_comes_after_a_piece_at_a_time(database: Database, store: PeeweeStore) -> None:
+    """However far they are behind, a commit without threats writes one piece; in the end all have all whole pieces."""
+    store.commit(threats(0, 105))
+    for table in ("threat_follower", "threat_agent_count", "threat_kind_count", "threat_slice", "threat_mark"):
+        database.execute_sql(f"DELETE FROM {table}")
+    steps = 0
+    while sum(followed(database).values()) < 4 * 100:
+        before = sum(followed(database).values())
+        store.commit(Changes())
+        assert sum(followed(database).values()) == before + PIECE
+        steps += 1
+    store.commit(Changes())
+    assert set(followed(database).values()) == {100}
+    assert (steps, counted(database)) == (40, 100)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 10, 25, 100])
+def test_they_keep_up_with_batches_of_any_size(database: Database, store: PeeweeStore, batch: int) -> None:
+    """What is not followed yet stays below a few pieces, however long threats come."""
+    for first in range(0, 40 * batch, batch):
+        store.commit(threats(first, batch))
+        stored = first + batch
+        assert min(followed(database).values(), default=0) > stored - batch - 5 * PIECE
+
+
+def test_a_batch_that_is_rejected_leaves_them_as_they_were(database: Database, store: PeeweeStore) -> None:
+    """A piece goes with its transaction; what is committed afterwards is counted once."""
+    store.commit(threats(0, 8))
+    with pytest.raises(StoreRejected):
+        store.commit(threats(8, 40, agent=2))
+    assert (followed(database).get("agents", 0), counted(database)) == (0, 0)
+    for first in range(0, 48, 8):
+        store.commit(threats(first, 8))
+    for _ in range(8):
+        store.commit(Changes())
+    assert (followed(database)["agents"], counted(database)) == (40, 40)
+
+
+def test_threats_that_are_pruned_are_counted_before(database: Database, store: PeeweeStore) -> None:
+    """A quiet fleet's threats are pruned before they make a piece: their counts stay, and the next ones join them."""
+    store.commit(threats(0, 4))
+    store.prune(NOW + 1, 0, 100)
+    assert (counted(database), database.execute_sql("SELECT count(*) FROM threat").fetchone()) == (4, (0,))
+    store.commit(threats(4, 10))
+    for _ in range(4):
+        store.commit(Changes())
+    assert counted(database) == 14
