@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from starlette.types import Receive, Scope, Send
 
-from manager import clock
+from manager import clock, collector
 from manager.api.app import create_app
 from manager.api.credentials import Credentials
 from manager.api.door import EngineDoor
@@ -39,7 +39,6 @@ from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command, Inbox
 from manager.engine.legacy_commands import RegisterAgent, Registered
 from manager.provisioning.doorkeeper import NoDoorkeeper
-from manager.runtime import spare_the_collector
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -195,7 +194,7 @@ class HttpCore:
         return [(answer.record["agentId"], answer.token) for answer in answers]
 
     def _work(self) -> None:
-        spare_the_collector()
+        collector.spare()
         while not self._ended:
             if self._feed is not None:
                 self._feed(self._engine.inbox)

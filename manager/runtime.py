@@ -1,21 +1,18 @@
 """The only place that builds the manager's parts, wires them, and runs them."""
 
-import gc
 import resource
 import secrets
 import signal
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from types import FrameType
 
-import psutil
 import structlog
 from peewee import Database
 
-from manager import clock
+from manager import clock, collector
 from manager.api.app import create_app
 from manager.api.cors import Cors
 from manager.api.credentials import Credentials
@@ -42,6 +39,7 @@ from manager.errors import SetupError
 from manager.measured import Histograms, Measured, MeasuredCourier, MeasuredStore
 from manager.mqtt.address import BrokerAddress
 from manager.mqtt.door import MqttDoor
+from manager.own_addresses import own_addresses
 from manager.provisioning.doorkeeper import DynamicSecurity, NoDoorkeeper
 from manager.provisioning.logins import FleetLogins, observer_login
 from manager.provisioning.roles import RESPONSES
@@ -123,7 +121,7 @@ class Manager:
         self._store = MeasuredStore(database, keyring.store_key, histograms)
         self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
-        with undamaged(directory.store), _collector_at_rest():
+        with undamaged(directory.store), collector.at_rest():
             changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self._embedded: EmbeddedBroker | None = None
         self._broker_password = ""
@@ -131,7 +129,7 @@ class Manager:
         self.mqtt = self._mqtt_door()
         courier = MeasuredCourier(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, courier, self.mqtt.acknowledge, self._doorkeeper)
-        with undamaged(directory.store), _collector_at_rest():
+        with undamaged(directory.store), collector.at_rest():
             self.engine.recall(clock.read())
         self.engine.adopt(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
@@ -146,7 +144,7 @@ class Manager:
         self.http.start()
         self._stack.callback(self.http.stop)
         self.engine.opened_http(clock.read())
-        spare_the_collector()
+        collector.spare()
         announced = False
         while not self._stopping:
             self._mind_the_broker()
@@ -370,41 +368,6 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         own_addresses=own_addresses(settings.broker),
         admin_networks=settings.admin_networks,
     )
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep the garbage collector from walking over a fleet that is just being read: there is no garbage yet."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def spare_the_collector() -> None:
-    """Let the garbage collector pass over the fleet, which lives as long as the process, and come less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
-def own_addresses(broker: str) -> tuple[str, ...]:
-    """Return the addresses of this host and of the broker: never blocked on any guard."""
-    own = {
-        entry.address.partition("%")[0]
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family in {socket.AF_INET, socket.AF_INET6}
-    }
-    if broker != EMBEDDED:
-        try:
-            own |= {str(found[4][0]) for found in socket.getaddrinfo(BrokerAddress.parse(broker).host, None)}
-        except OSError as error:
-            log.warning(
-                "broker_not_resolved", reason=str(error), hint="its address is not protected from being blocked"
-            )
-    return tuple(sorted(own))
 
 
 def _bracketed(host: str) -> str:

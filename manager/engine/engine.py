@@ -25,6 +25,8 @@ from manager.engine.policy_message import PolicyPress
 from manager.engine.policy_queue import PolicyQueue
 from manager.engine.ports import Courier, Doorkeeper, Store
 from manager.engine.receipts import Receipts
+from manager.engine.registration_pace import RegistrationPace
+from manager.engine.suspensions import Suspensions
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import codes
 from schemas.fleet import FleetEvent
@@ -37,9 +39,6 @@ _STALL = 10.0
 """Seconds between two steps from which the manager itself counts as having been deaf."""
 
 _HOUSEKEEPING = 60.0
-_UNHURRIED = 1.0
-"""Seconds between two registrations while the broker has not caught up with those before."""
-
 _SAID = 86_400.0
 """Seconds for which what a report said of logins and paths is remembered over a restart."""
 
@@ -80,17 +79,17 @@ class Engine:
         self._courier = courier
         self._acknowledge = acknowledge
         self._doorkeeper = doorkeeper
+        self._suspensions = Suspensions(fleet, self.inbox, doorkeeper)
+        self._pace = RegistrationPace(doorkeeper, settings.registrations_in_batch)
         self._press = PolicyPress(fleet.keyring)
         self._receipts = Receipts(settings.receipt_interval, settings.retry_after)
         self._announcements = Announcements(settings.receipt_interval)
         self._behind: set[str] = set()
         self._confirmed: dict[str, EffectivePolicy] = {}
-        self._suspended: dict[str, float] = {}
-        self._newly_suspended: list[str] = []
         self._raised = False
         self._stuck: Desk | None = None
         self._last_step: float | None = None
-        self._next_sweep = self._next_flush = self._next_housekeeping = self._next_registration = 0.0
+        self._next_sweep = self._next_flush = self._next_housekeeping = 0.0
         self.policies_waiting.add(
             policy.agent_id for policy in fleet.policies.effective.values() if not policy.published
         )
@@ -112,7 +111,7 @@ class Engine:
     def has_work(self) -> bool:
         """Whether something can be done at once."""
         waiting = len(self.policies_waiting) > 0 and self._courier.ready and not self._courier.backlog
-        unhurried = self.inbox.registrations if self._doorkeeper.room == 0 else 0
+        unhurried = self.inbox.registrations if self._pace.is_held else 0
         return len(self.inbox) > unhurried or waiting
 
     @property
@@ -151,33 +150,14 @@ class Engine:
         desk = self._stuck
         if desk is None:
             desk = self._desk(now)
-            for item in self.inbox.take(self.fleet.settings.batch_limit, self._registrations(now)):
+            for item in self.inbox.take(self.fleet.settings.batch_limit, self._pace.take(now)):
                 self._handle(desk, item)
             self._follow_time(desk, now)
         return self._commit(desk, now)
 
     def suspend_flooding(self, now: Instant) -> bool:
-        """Shut the broker's door to agents that flood, for a while; return whether it was told anything.
-
-        What they send would fill the broker's queue, and hold up the others in it. So this waits for no batch.
-        """
-        before = len(self._suspended)
-        for agent_id in self.inbox.take_flooding():
-            if agent_id not in self._suspended and self.fleet.registry.find(agent_id) is not None:
-                self._suspended[agent_id] = now.monotonic + self.fleet.settings.suspension
-                self._newly_suspended.append(agent_id)
-                self._doorkeeper.suspend(agent_id)
-        return len(self._suspended) > before
-
-    def _registrations(self, now: Instant) -> int:
-        """Return how many registrations the next batch may have: one now and then while the broker catches up."""
-        room, usual = self._doorkeeper.room, self.fleet.settings.registrations_in_batch
-        if room != 0:
-            return usual if room is None else min(room, usual)
-        if now.monotonic < self._next_registration:
-            return 0
-        self._next_registration = now.monotonic + _UNHURRIED
-        return 1
+        """Keep agents that flood out at once, for this waits for no batch; return whether there was any."""
+        return self._suspensions.begin(now)
 
     def stop(self, now: Instant) -> bool:
         """Write what is written behind; return whether that could be committed."""
@@ -234,7 +214,7 @@ class Engine:
     def _follow_time(self, desk: Desk, now: Instant) -> None:
         """Do what is due by time alone: wills that settled, the sweep, what is written behind."""
         fleet = self.fleet
-        self._tell_of_suspended(desk, now)
+        self._suspensions.follow_time(desk, now)
         self._correlating.follow_time(desk, now)
         responding.follow_time(desk, now)
         cloning.follow_time(desk)
@@ -252,20 +232,6 @@ class Engine:
             self._next_housekeeping = now.monotonic + (_HOUSEKEEPING if self._prune(now) < _PRUNED_AT_ONCE else 1.0)
             self.inbox.forget_idle(now.monotonic)
             self._receipts.forget_idle(now.monotonic)
-
-    def _tell_of_suspended(self, desk: Desk, now: Instant) -> None:
-        """Say who was shut out, and let in again those whose time is over."""
-        seconds = self.fleet.settings.suspension
-        self.suspend_flooding(now)
-        for agent_id in self._newly_suspended:
-            log.warning("agent_suspended", agent_id=agent_id, seconds=seconds)
-            self.fleet.counters["agents_suspended"] += 1
-            desk.batch.event("agent_suspended", self.fleet.registry.find(agent_id), {"seconds": seconds})
-        self._newly_suspended.clear()
-        for agent_id in [agent_id for agent_id, until in self._suspended.items() if until <= now.monotonic]:
-            del self._suspended[agent_id]
-            if self.fleet.registry.find(agent_id) is not None:
-                self._doorkeeper.resume(agent_id)
 
     def _prune(self, now: Instant) -> int:
         settings = self.fleet.settings
