@@ -12,7 +12,7 @@ from agent.errors import StorageError
 from agent.files import write_private
 from schemas import codes
 from schemas.identifiers import AgentId, ClientId, OrganizationId
-from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret
+from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret, public_sign_key
 
 _FILE = "identity.json"
 
@@ -151,6 +151,8 @@ class IdentityFile:
         try:
             stored = _Stored.model_validate_json(self._path.read_bytes())
             _secret(stored)
+            if stored.sign_key:
+                public_sign_key(stored.sign_key)
         except FileNotFoundError:
             return None
         except OSError as error:

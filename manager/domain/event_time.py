@@ -53,8 +53,9 @@ class ClockOffset:
     def event_time(self, timestamp: float, received: float) -> tuple[float, bool]:
         """Return when a report's threat happened, on the manager's clock, and whether that is known.
 
-        Never later than `received`; `received` itself, and False, while no offset is known.
+        Never later than `received`; `received` itself, and False, while no offset is known, and where the agent's words
+        come to a time before 1970, of which no clock can be right.
         """
-        if self.seconds is None:
+        if self.seconds is None or timestamp + self.seconds < 0:
             return received, False
         return min(timestamp + self.seconds, received), True

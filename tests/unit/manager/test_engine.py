@@ -9,8 +9,10 @@ import pytest
 from manager.domain.policies import GLOBAL, Scope
 from manager.engine.commands import DeregisterAgent, ReadPolicy, RemoveAgent, RevokeToken, SetPolicy
 from manager.errors import Invalid, NotFound
+from manager.storage.queries import StoreQueries
 from schemas import topics
 from schemas.keys import has_version_proof
+from schemas.model import iso
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
@@ -266,6 +268,16 @@ def test_event_time_is_right_on_a_clock_that_is_an_hour_off(bench: Bench, skew: 
     ((event_time, known),) = bench.rows("SELECT event_time, time_known FROM threat")
     assert abs(event_time - happened) <= 1
     assert known
+
+
+def test_a_clock_that_leads_out_of_the_calendar_is_none(bench: Bench) -> None:
+    """A report whose time would be thousands of years ago counts at its receipt, and can be listed like any other."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(253_402_300_000.0, uptime=1.0))
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "odd", sourceIp="203.0.113.1"))
+    assert bench.rows("SELECT event_time, time_known FROM threat") == [(bench.wall, 0)]
+    (listed,), _ = StoreQueries(bench.database).threats(limit=5)
+    assert listed["eventTime"] == iso(bench.wall)
 
 
 def test_an_agent_over_its_budget_is_deferred_and_others_are_not(bench: Bench) -> None:
