@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from peewee import Database, DatabaseError, InterfaceError
 
@@ -11,20 +11,13 @@ from manager.domain.correlation.indicators import SITELESS
 from manager.domain.policies import Revision, Scope
 from manager.engine.batch import Changes
 from manager.errors import StoreUnavailable
+from manager.storage.many import Many
 
 _COLUMNS = (
     "id", "organization_id", "site", "kind", "value", "opened_at", "first_seen_at", "last_seen_at", "closed_at",
     "late", "chronic", "merged_into", "report_count", "return_count", "announced_members",
 )  # fmt: skip
 _INCIDENT = ", ".join(f"incident.{column}" for column in _COLUMNS)
-
-
-class Many(Protocol):
-    """Writes rows by one statement."""
-
-    def __call__(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute the statement for each row."""
-        ...
 
 
 class StoredArchive:

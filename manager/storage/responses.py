@@ -9,7 +9,7 @@ from peewee import Database
 from manager.domain.response.entries import EmergencyEntry, Holder, Subject
 from manager.domain.response.reaction import Response, ResponseState
 from manager.engine.batch import Changes
-from manager.storage.archive import Many
+from manager.storage.many import Many
 
 _RESPONSE = (
     "incident_id", "state", "reason", "at", "organization_wide", "granted_at", "made_by", "approval_expires_at",

@@ -3,24 +3,14 @@
 A search by any combination of them reads a mark or two of each slice instead of its threats (docs/decisions/0010).
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
-
 from peewee import Database
 
+from manager.storage.many import Many
 from manager.storage.marks import bits_at, packed, packed_agents
 
 NAME = "slices"
 ORGANIZATION, TYPE, SEVERITY = "organization", "type", "severity"
 """What marks tell; a slice knows agents by itself."""
-
-
-class Many(Protocol):
-    """Writes rows by one statement."""
-
-    def __call__(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute the statement for each row."""
-        ...
 
 
 class ThreatSlices:
