@@ -2,7 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, JsonValue, PlainValidator, StringConstraints
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+)
 from pydantic_core import PydanticCustomError
 
 from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
@@ -104,7 +112,9 @@ def evidence_of(given: object) -> object:
     return evidence
 
 
-LegacySeverity = Annotated[Severity, PlainValidator(_severity, json_schema_input_type=Severity)]
+LegacySeverity = Annotated[
+    Severity, PlainValidator(_severity, json_schema_input_type=Severity), PlainSerializer(str, return_type=str)
+]
 LegacyTime = Annotated[Timestamp, Field(strict=False), BeforeValidator(_moment)]
 GivenId = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 

@@ -1,11 +1,8 @@
 """Agents as rows and back again; secrets leave memory only encrypted with the manager's store key."""
 
 import json
-import os
 from functools import lru_cache
 from typing import Any
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.agent import (
     Agent,
@@ -19,8 +16,8 @@ from manager.domain.agent import (
     Vitals,
 )
 from manager.domain.event_time import ClockOffset
+from manager.storage.seal import Seal
 
-_NONCE = 12
 _SECRET = 32
 
 COLUMNS = (
@@ -38,11 +35,11 @@ class AgentRows:
     """Turns agents into rows and back.
 
     Args:
-        store_key: 32 bytes that encrypt the agents' keys (AES-GCM, bound to the agent's id).
+        seal: encrypts the agents' keys, each bound to its agent's id.
     """
 
-    def __init__(self, store_key: bytes) -> None:
-        self._cipher = AESGCM(store_key)
+    def __init__(self, seal: Seal) -> None:
+        self._seal_of_keys = seal
         self._sealed: dict[str, tuple[Credential, bytes]] = {}
 
     def row(self, agent: Agent) -> tuple[Any, ...]:
@@ -73,7 +70,7 @@ class AgentRows:
             actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
             policy_applied_at, blocklist_sequence,
         ) = row  # fmt: skip
-        opened = self._cipher.decrypt(keys[:_NONCE], keys[_NONCE:], agent_id.encode())
+        opened = self._seal_of_keys.open(keys, agent_id)
         return Agent(
             number=number,
             agent_id=agent_id,
@@ -108,9 +105,8 @@ class AgentRows:
         kept = self._sealed.get(agent.agent_id)
         if kept is not None and kept[0] is agent.credential:
             return kept[1]
-        nonce = os.urandom(_NONCE)
         plain = agent.credential.secret + agent.credential.mac_key
-        sealed = nonce + self._cipher.encrypt(nonce, plain, agent.agent_id.encode())
+        sealed = self._seal_of_keys.close(plain, agent.agent_id)
         self._sealed[agent.agent_id] = (agent.credential, sealed)
         return sealed
 

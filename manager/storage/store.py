@@ -14,7 +14,6 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
 
 from manager.domain.policies import Revision, Scope, Sections
 from manager.domain.registry import Departure
-from manager.domain.tokens import Token
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.errors import StoreRejected, StoreUnavailable
@@ -24,8 +23,10 @@ from manager.storage.followers import Followers
 from manager.storage.marks import SLICE
 from manager.storage.responses import Responses
 from manager.storage.rows import COLUMNS, AgentRows
+from manager.storage.seal import Seal
 from manager.storage.threat_counts import AGENTS, KINDS, SOURCES, OldSources, ThreatCounts
 from manager.storage.threat_slices import ThreatSlices
+from manager.storage.token_rows import TOKEN_COLUMNS, TokenRows
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -49,10 +50,6 @@ _THREAT = (
     "technique", "source_ip", "file_hash", "document",
 )  # fmt: skip
 _POLICY = ("agent_number", "version", "digest", "updated_at", "published")
-_TOKEN = (
-    "token_id", "proof_key", "created_at", "organization_id", "site", "tags", "expires_at", "max_uses", "uses",
-    "revoked_at",
-)  # fmt: skip
 
 
 class PeeweeStore:
@@ -60,16 +57,18 @@ class PeeweeStore:
 
     Args:
         database: an open, migrated database that no one else writes to.
-        store_key: what the agents' keys are encrypted with.
+        store_key: what the secrets of agents and tokens are encrypted with.
         piece: how many threats counts and slices take in at a time, at most `marks.SLICE`.
     """
 
     def __init__(self, database: Database, store_key: bytes, piece: int = SLICE) -> None:
         self._database = database
-        self._rows = AgentRows(store_key)
+        seal = Seal(store_key)
+        self._rows = AgentRows(seal)
+        self._tokens = TokenRows(seal)
         self._agent_sql = self._upsert("agent", COLUMNS, "number")
         self._policy_sql = self._upsert("agent_policy", _POLICY, "agent_number")
-        self._token_sql = self._upsert("enrollment_token", _TOKEN, "token_id")
+        self._token_sql = self._upsert("enrollment_token", TOKEN_COLUMNS, "token_id")
         self._threat_sql = self._insert("threat", _THREAT) + _ONCE
         counts = {each.name: ThreatCounts(database, each) for each in (KINDS, AGENTS, SOURCES)}
         self._counts = counts.values()
@@ -98,7 +97,7 @@ class PeeweeStore:
         agents = [self._rows.agent(row) for row in rows]
         ids = {agent.number: agent.agent_id for agent in agents}
         policies = self._all(f"SELECT {', '.join(_POLICY)} FROM agent_policy")
-        tokens = self._all(f"SELECT {', '.join(_TOKEN)} FROM enrollment_token")
+        tokens = self._all(f"SELECT {', '.join(TOKEN_COLUMNS)} FROM enrollment_token")
         meta = dict(self._all("SELECT key, value FROM meta"))
         revision = meta.get("fleet_revision")
         return Snapshot(
@@ -108,7 +107,7 @@ class PeeweeStore:
                 for organization_id, hostname, sent_at, digest, removed_at in self._all(_DEPARTURES)
             ],
             highest_agent_number=self._all("SELECT coalesce(max(number), 0) FROM agent")[0][0],
-            tokens=[_token(row) for row in tokens],
+            tokens=[self._tokens.token(row) for row in tokens],
             revision=int(revision) if revision else 0,
             documents=self._documents(),
             entries=self.responses.entries(),
@@ -238,7 +237,7 @@ class PeeweeStore:
         if changes.fleet_revision is not None:
             self._database.execute_sql(self._meta_sql, ("fleet_revision", str(changes.fleet_revision)))
         if changes.tokens:
-            self._many(self._token_sql, [_token_row(token) for token in changes.tokens.values()])
+            self._many(self._token_sql, [self._tokens.row(token) for token in changes.tokens.values()])
         if changes.meta:
             self._many(self._meta_sql, changes.meta.items())
 
@@ -321,31 +320,8 @@ def _json_or_null(state: dict[str, Any] | None) -> str | None:
     return None if state is None else json.dumps(state, ensure_ascii=False)
 
 
-def _token_row(token: Token) -> tuple[Any, ...]:
-    return (
-        token.token_id, token.proof_key, token.created_at, token.organization_id, token.site, json.dumps(token.tags),
-        token.expires_at, token.max_uses, token.uses, token.revoked_at,
-    )  # fmt: skip
-
-
 def _first(error: BaseException) -> BaseException:
     """Return what went wrong first: a full disk ends the transaction, and then there is none to roll back."""
     while error.__context__ is not None:
         error = error.__context__
     return error
-
-
-def _token(row: tuple[Any, ...]) -> Token:
-    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at = row
-    return Token(
-        token_id=token_id,
-        proof_key=bytes(proof_key),
-        created_at=created_at,
-        organization_id=organization_id,
-        site=site,
-        tags=tuple(json.loads(tags)),
-        expires_at=expires_at,
-        max_uses=max_uses,
-        uses=uses,
-        revoked_at=revoked_at,
-    )

@@ -98,7 +98,7 @@ def _client_stream(place: Place, data: bytes) -> None:
             for piece in (data[:half], data[half:]):
                 theirs.sendall(piece[:150_000])
                 client.receive()
-                client.take(lambda _topic, _payload, _mid: True)
+                client.take(lambda _topic, _payload, _mid, _retained: True)
         finally:
             client._sock = None
 

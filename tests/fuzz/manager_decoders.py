@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from manager.api.boundary import Boundary
+from manager.api.answers import RequestIds
 from manager.api.cors import Cors
 from manager.api.event_stream import EventStream
 from manager.api.gate import bearer
@@ -217,13 +217,9 @@ def _headers(_place: Place, data: bytes) -> None:
         peers.identity(address)
         bearer(headers)
         Cors(["https://x.example"]).headers(headers)
-    Boundary._request_id(_BOUNDARY, {b"x-request-id": data})
+    RequestIds().of({b"x-request-id": data})
     _versions(None, data.decode("latin-1"), None)
     EventStream()._since(data.decode("latin-1"))
-
-
-_BOUNDARY = Boundary.__new__(Boundary)
-_BOUNDARY._id_prefix, _BOUNDARY._numbers = b"0" * 20, iter(range(1 << 60))  # type: ignore[assignment]
 
 
 def _cursor(_place: Place, data: bytes) -> None:

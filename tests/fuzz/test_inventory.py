@@ -32,6 +32,8 @@ ELSEWHERE = {
     "agent/link/sent_chain.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
+    "manager/broker_setup.py:_copies": "hands bytes on, unread",
+    "manager/broker_setup.py:_shipped_configuration": "the same",
     "manager/cli/durations.py:ago": "reads a time that the manager wrote",
     "manager/runtime.py:_presence": "writes a message",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",

@@ -22,8 +22,6 @@ MAY_HOLD = {
     "manager/tls/ca.key": {"ca.key"},
     "manager/tls/http.key": {"http.key"},
     "manager/tls/broker.key": {"broker.key"},
-    "manager/panguard.db": {"enrollment proof key"},
-    "manager/panguard.db-wal": {"enrollment proof key"},
 }
 """Which secret is kept in which file, and nowhere else. The proof key is the SHA-256 of an enrollment secret."""
 

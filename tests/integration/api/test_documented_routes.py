@@ -48,6 +48,9 @@ class Fleet:
             self.admin.put(path.format_map(known), json=DOCUMENT)
         elif path == "/api/policies":
             self.admin.put("/api/policies/global", json=DOCUMENT)
+        elif path == "/api/policies/diff":
+            for threshold in (91, 81):
+                self.admin.put("/api/policies/global", json={"thresholds": {"autoRespond": threshold}})
         elif path == "/api/policy/active":
             self.admin.post("/api/policy", json={"rules": []})
         elif path == "/api/allowlist" and method != "POST":

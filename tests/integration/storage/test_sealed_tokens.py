@@ -1,0 +1,50 @@
+"""Enrollment tokens in the store: nobody registers with what a copy of it says, and earlier releases' stay good."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidTag
+
+from manager.engine.batch import Changes
+from manager.storage.store import PeeweeStore
+from tests.support.engine import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def _kept(bench: Bench) -> bytes:
+    return bytes(bench.database.execute_sql("SELECT proof_key FROM enrollment_token").fetchone()[0])
+
+
+def test_a_copy_of_the_store_lets_nobody_in(bench: Bench) -> None:
+    """What verifies a token's proofs stands nowhere in the file, and comes back as it was."""
+    token = bench.token()
+    bench.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert token.proof_key not in (bench.directory / "panguard.db").read_bytes()
+    (loaded,) = PeeweeStore(bench.database, bench.keyring.store_key).load().tokens
+    assert loaded.proof_key == token.proof_key
+
+
+def test_each_is_bound_to_its_token(bench: Bench) -> None:
+    """Moved to another token, or read with another manager's key, it opens nothing."""
+    bench.token()
+    with pytest.raises(InvalidTag):
+        PeeweeStore(bench.database, bytes(31) + b"x").load()
+    bench.database.execute_sql("UPDATE enrollment_token SET token_id = 'another'")
+    with pytest.raises(InvalidTag):
+        PeeweeStore(bench.database, bench.keyring.store_key).load()
+
+
+def test_one_of_an_earlier_release_is_good_and_sealed_when_it_is_next_written(bench: Bench) -> None:
+    """Such a token stands in the store as it is."""
+    token = bench.token()
+    bench.database.execute_sql("UPDATE enrollment_token SET proof_key = ?", (token.proof_key,))
+    store = PeeweeStore(bench.database, bench.keyring.store_key)
+    (loaded,) = store.load().tokens
+    assert loaded.proof_key == token.proof_key
+    store.commit(Changes(tokens={loaded.token_id: loaded}))
+    assert token.proof_key not in _kept(bench)
+    assert store.load().tokens == [loaded]
