@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def at_rest() -> Iterator[None]:
-    """Keep it from looking while a fleet is just being read: there is no garbage yet."""
+    """Keep it from walking over a fleet while it is read, and afterwards."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

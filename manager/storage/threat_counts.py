@@ -109,12 +109,13 @@ class ThreatCounts:
         return gone
 
     def _name_sources(self, first: int, last: int) -> None:
-        """Give new source addresses a number."""
+        """Give new source addresses a number; when one was last seen is noted to the day, as far as it matters."""
         param = self._database.param
         self._database.execute_sql(
             "INSERT INTO threat_source (address, last_seen) SELECT source_ip, max(event_time) FROM threat "
             f"WHERE source_ip IS NOT NULL AND sequence BETWEEN {param} AND {param} GROUP BY source_ip "
-            "ON CONFLICT (address) DO UPDATE SET last_seen = max(threat_source.last_seen, excluded.last_seen)",
+            "ON CONFLICT (address) DO UPDATE SET last_seen = excluded.last_seen "
+            f"WHERE excluded.last_seen > threat_source.last_seen + {DAY}",
             (first, last),
         )
 

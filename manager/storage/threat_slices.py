@@ -43,9 +43,16 @@ class ThreatSlices:
             return
         agents = [0] * (last - first + 1)
         places: dict[tuple[str, str, str], list[int]] = {}
+        organizations = self._organizations
         for sequence, agent_number, type_, severity, _ in rows:
-            agents[sequence - first] = agent_number
-            places.setdefault((self._organization(agent_number), type_, severity), []).append(sequence - first)
+            place = sequence - first
+            agents[place] = agent_number
+            organization_id = organizations.get(agent_number) or self._organization(agent_number)
+            key = (organization_id, type_, severity)
+            if key in places:
+                places[key].append(place)
+            else:
+                places[key] = [place]
         bits: dict[tuple[str, str], int] = {}
         for values, found in places.items():
             those = bits_at(found)
@@ -63,9 +70,8 @@ class ThreatSlices:
         self._database.execute_sql(f"DELETE FROM threat_slice WHERE first <= {param} AND last <= {param}", (last, last))
 
     def _organization(self, agent_number: int) -> str:
-        """Return an agent's organization, which never changes."""
-        known = self._organizations.get(agent_number)
-        if known is None:
-            sql = f"SELECT organization_id FROM agent WHERE number = {self._database.param}"
-            known = self._organizations[agent_number] = self._database.execute_sql(sql, (agent_number,)).fetchone()[0]
-        return known
+        """Return an agent's organization, which never changes, and remember it."""
+        sql = f"SELECT organization_id FROM agent WHERE number = {self._database.param}"
+        found: str = self._database.execute_sql(sql, (agent_number,)).fetchone()[0]
+        self._organizations[agent_number] = found
+        return found
