@@ -109,10 +109,25 @@ def gateways(ipv4: Path = _IPV4_ROUTES, ipv6: Path = _IPV6_ROUTES) -> tuple[str,
     return _usable([*_ipv4_gateways(_lines(ipv4)), *_ipv6_gateways(_lines(ipv6))])[:_MAX_GATEWAYS]
 
 
-def load() -> Load:
-    """Return how busy the host was since the last call."""
-    cpu = psutil.cpu_percent(interval=None)
-    return Load(cpu=min(100.0, max(0.0, cpu)), memory=min(100.0, max(0.0, psutil.virtual_memory().percent)))
+class LoadMeter:
+    """Tells how busy the host was since the last call; the first call, since the host was started.
+
+    A first look that began with the guard itself would see little but its own start.
+    """
+
+    def __init__(self) -> None:
+        self._busy = self._total = 0.0
+
+    def __call__(self) -> Load:
+        """Return both figures."""
+        times = psutil.cpu_times()
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # they stand in `user`, too
+        total = sum(times) - guests
+        busy = total - times.idle - getattr(times, "iowait", 0.0)
+        elapsed, worked = total - self._total, busy - self._busy
+        self._busy, self._total = busy, total
+        cpu = round(100 * worked / elapsed, 1) if elapsed > 0 else 0.0
+        return Load(cpu=min(100.0, max(0.0, cpu)), memory=min(100.0, max(0.0, psutil.virtual_memory().percent)))
 
 
 def local_zone() -> tzinfo:

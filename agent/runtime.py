@@ -16,7 +16,7 @@ from agent.delivery import Delivery
 from agent.doors import dial_for, registrations_for
 from agent.errors import StorageError
 from agent.guard import Guard, Parts
-from agent.host import host_facts, load
+from agent.host import LoadMeter, host_facts
 from agent.identity import IdentityFile
 from agent.instance import Instance
 from agent.liveness import Liveness
@@ -120,7 +120,7 @@ class Runtime:
         return Parts(
             started=started,
             identity=identity,
-            liveness=Liveness(options.mode, clock, started, watch.events_total, load),
+            liveness=Liveness(options.mode, clock, started, watch.events_total, LoadMeter()),
             outbox=outbox,
             delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
             watch=watch,

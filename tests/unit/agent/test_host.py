@@ -1,11 +1,12 @@
 """What a guard tells of its host."""
 
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from agent.host import architecture, gateways, host_facts, load, local_zone, own_addresses
+from agent.host import LoadMeter, architecture, gateways, host_facts, local_zone, own_addresses
 from schemas.identifiers import Hostname
 
 IPV4 = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -52,8 +53,16 @@ def test_this_host_can_be_described() -> None:
     assert facts.os
     assert facts.version
     assert not {"127.0.0.1", "::1"} & set(own_addresses())
-    assert 0 <= load().cpu <= 100
-    assert 0 < load().memory <= 100
+    assert 0 < LoadMeter()().memory <= 100
+
+
+def test_a_first_look_tells_of_the_time_since_the_host_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later one of the time between the two; time without any is no error, nor is a counter that went back."""
+    times = namedtuple("times", "user system idle iowait guest")  # noqa: PYI024 -- as psutil has it
+    looks = iter([times(30, 10, 50, 10, 5), times(100, 30, 60, 10, 5), times(100, 30, 60, 10, 5), times(0, 0, 1, 0, 0)])
+    monkeypatch.setattr("psutil.cpu_times", lambda: next(looks))
+    load = LoadMeter()
+    assert [load().cpu for _ in range(4)] == [40.0, 90.0, 0.0, 0.0]
 
 
 def test_the_zone_of_logs_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
