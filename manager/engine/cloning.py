@@ -5,13 +5,14 @@ from manager.domain.clones import Clone
 from manager.engine.batch import HistoryLine
 from manager.engine.desk import Desk
 from schemas.model import iso
-from schemas.presence import Heartbeat, Presence
 
 
-def observe(desk: Desk, agent: Agent, message: Presence | Heartbeat) -> None:
-    """Look at a birth or heartbeat that counted for whether its agent lives more than once."""
-    started = max(0.0, message.sent_at.timestamp() - message.uptime)
-    clone = desk.fleet.clones.observe(agent.agent_id, message.session, started, desk.batch.now)
+def observe(desk: Desk, agent: Agent, session: int, started: float) -> None:
+    """Look at a birth or heartbeat that counted for whether its agent lives more than once.
+
+    `started` is when the process that spoke was started, in seconds since 1970 by its own clock.
+    """
+    clone = desk.fleet.clones.observe(agent.agent_id, session, max(0.0, started), desk.batch.now)
     if clone is not None:
         _tell(desk, agent, "agent_cloned", clone)
 

@@ -22,8 +22,9 @@ def on_presence(desk: Desk, agent: Agent, message: Presence, _payload: bytes) ->
         case "online":
             desk.batch.transition(liveness.birth(agent, message.session, now))
             if agent.session > session_before:
-                agent.clock.observe(now.wall, message.sent_at.timestamp(), message.uptime, message.session, fresh=False)
-                cloning.observe(desk, agent, message)
+                sent_at = message.sent_at.timestamp()
+                agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=False)
+                cloning.observe(desk, agent, message.session, sent_at - message.uptime)
         case "offline":
             desk.batch.transition(liveness.sign_off(agent, message.session, now))
         case "lost":
@@ -42,8 +43,9 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
     desk.batch.transition(transition)
     if agent.session != session_before:
         desk.batch.save(agent)
-    agent.clock.observe(now.wall, message.sent_at.timestamp(), message.uptime, message.session, fresh=True)
-    cloning.observe(desk, agent, message)
+    sent_at = message.sent_at.timestamp()
+    agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=True)
+    cloning.observe(desk, agent, message.session, sent_at - message.uptime)
     agent.last_heartbeat = now.wall
     vitals = agent.vitals
     vitals.cpu, vitals.memory, vitals.uptime, vitals.mode = message.cpu, message.memory, message.uptime, message.mode
@@ -56,7 +58,7 @@ def on_heartbeat(desk: Desk, agent: Agent, message: Heartbeat, _payload: bytes) 
     _compare_blocklist(desk, agent, message.blocklist_sequence or 0)
     desk.behind.add(agent.agent_id)
     if message.policy_version is not None:
-        _compare(desk, agent, message)
+        _compare(desk, agent, message, sent_at)
 
 
 def on_policy_applied(desk: Desk, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
@@ -88,12 +90,12 @@ def _compare_blocklist(desk: Desk, agent: Agent, sequence: int) -> None:
     desk.messages.behind(agent.organization_id, sequence)
 
 
-def _compare(desk: Desk, agent: Agent, message: Heartbeat) -> None:
+def _compare(desk: Desk, agent: Agent, message: Heartbeat, sent_at: float) -> None:
     """Hold what a heartbeat says is in force against the effective policy, and mend what differs."""
     version, digest = message.policy_version or 0, message.policy_digest
     policy = desk.fleet.policies.effective[agent.agent_id]
     force, now = agent.in_force, desk.batch.now.wall
-    at, _ = agent.clock.event_time(message.sent_at.timestamp(), now)
+    at, _ = agent.clock.event_time(sent_at, now)
     same = (version, digest, message.policy_state) == (force.version, force.digest, force.state)
     if force.take(version, digest, message.policy_state, force.error if same else None, at):
         _in_force(desk, agent)
