@@ -28,6 +28,8 @@ RARE = "rootkit"
 """A type of which there is one in 100,000."""
 
 _SOURCES = 20_000
+"""Addresses, each of which attacks one organization."""
+
 _INCIDENTS = 20_000
 _CHANGES = 50_000
 _QUIET = 900
@@ -96,7 +98,8 @@ class LargeStore:
 
     def _threat(self, at: float) -> ThreatRow:
         self._number += 1
-        source = self._random.randrange(_SOURCES)
+        agent = self._random.randint(1, self._agents)
+        source = self._random.randrange(_SOURCES // ORGANIZATIONS) * ORGANIZATIONS + agent % ORGANIZATIONS
         address = f"198.18.{source >> 8}.{source & 255}"
         severity = self._random.choice(("low", "medium", "high", "critical"))
         type_ = self._random.choice(("brute_force", "port_scan", "malware", "exfiltration"))
@@ -108,7 +111,7 @@ class LargeStore:
             "response": "block_ip",
         }  # fmt: skip
         return ThreatRow(
-            self._random.randint(1, self._agents), f"t-{self._number:08x}", bytes(16), at, at, True, type_, severity,
+            agent, f"t-{self._number:08x}", bytes(16), at, at, True, type_, severity,
             90.0, "T1110", address, None, json.dumps(document),
         )  # fmt: skip
 
