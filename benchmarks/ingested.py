@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from benchmarks.http import NoBroker
@@ -29,16 +30,23 @@ class Ingest:
     """
 
     def __init__(self, senders: Sequence[Sender]) -> None:
-        self.going = False
         self._senders = itertools.cycle(senders)
         self._number = 0
+        self._rate = 0.0
+        self._fed_at = time.monotonic()
+
+    def go(self, rate: float) -> None:
+        """From now on feed so many threats a second; infinity is as many as the engine takes."""
+        self._rate, self._fed_at = rate, time.monotonic()
 
     def feed(self, inbox: Inbox) -> None:
-        """Fill the inbox with one batch."""
-        if not self.going:
+        """Put into the inbox what has become due, one batch at most."""
+        if not self._rate:
             return
-        now = time.time()
-        for sender in itertools.islice(self._senders, IN_ONE):
+        now, moment = time.time(), time.monotonic()
+        due = IN_ONE if self._rate == inf else min(IN_ONE, int((moment - self._fed_at) * self._rate))
+        self._fed_at += due / self._rate
+        for sender in itertools.islice(self._senders, due):
             self._number += 1
             below = THREATS.below_root(sender.agent_id)
             payload = codes.with_mac(sender.mac_key, below, threat_body(sender, self._number, now, 0.0))
@@ -54,7 +62,7 @@ def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count
     fleet.restore(store.load(), store.archive.live(clock.read().wall), clock.read().wall)
     engine = Engine(fleet, store, NoBroker(), lambda _handles: None, NoDoorkeeper())
     feed = Ingest(senders)
-    feed.going = True
+    feed.go(inf)
     while fleet.counters["threats_stored"] < count:
         feed.feed(engine.inbox)
         engine.step(clock.read())

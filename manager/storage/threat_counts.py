@@ -54,7 +54,7 @@ KINDS = Counting(
     "threat_kind_count",
     ("organization_id", "severity", "type"),
     _grouped("organization_id, severity, type", MOMENT, _AGENT) + " GROUP BY 1, 2, 3, 4",
-    {MOMENT: DAY // 2, HOUR: KEPT},
+    {MOMENT: DAY // 2, HOUR: 2 * DAY, DAY: KEPT},
 )
 AGENTS = Counting(
     "agents",
@@ -112,8 +112,8 @@ class ThreatCounts:
         """Give new source addresses a number; when one was last seen is noted to the day, as far as it matters."""
         param = self._database.param
         self._database.execute_sql(
-            "INSERT INTO threat_source (address, last_seen) SELECT source_ip, max(event_time) FROM threat "
-            f"WHERE source_ip IS NOT NULL AND sequence BETWEEN {param} AND {param} GROUP BY source_ip "
+            "INSERT INTO threat_source (address, last_seen) SELECT source_ip, event_time FROM threat "
+            f"WHERE source_ip IS NOT NULL AND sequence BETWEEN {param} AND {param} "
             "ON CONFLICT (address) DO UPDATE SET last_seen = excluded.last_seen "
             f"WHERE excluded.last_seen > threat_source.last_seen + {DAY}",
             (first, last),

@@ -170,7 +170,7 @@ def every_summary(bench: Bench, queries: StoreQueries) -> None:
         own = [row for row in bench.ever if organization in {None, AGENTS[row.agent_number]}]
         inside = [row for row in own if row.event_time >= since]
         found = queries.threat_summary(now=bench.now, period=period, organization_id=organization)
-        bucket = 300 if PERIODS[period] <= 6 * 3600 else 3600
+        bucket = {"1h": 300, "6h": 300, "24h": 3600}.get(period, 86_400)
         touched = [row for row in own if row.event_time >= since // bucket * bucket]
         assert len(inside) <= found["total"] <= len(touched)
         for severity, number in found["bySeverity"].items():

@@ -128,6 +128,11 @@ def _carry_over(db: Database) -> None:
         "substr(value, instr(value, ' ') + 1), count, last_seen FROM threat_count WHERE dimension = 'kind'"
     )
     db.execute_sql(
+        "INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen) "
+        "SELECT 86400, bucket / 86400 * 86400, organization_id, severity, type, sum(count), max(last_seen) "
+        "FROM threat_kind_count GROUP BY 2, 3, 4, 5"
+    )
+    db.execute_sql(
         "INSERT INTO threat_agent_count (seconds, bucket, agent_number, organization_id, count, last_seen) "
         "SELECT 86400, bucket, CAST(value AS INTEGER), organization_id, count, last_seen FROM threat_count "
         "WHERE dimension = 'agent'"

@@ -1,8 +1,8 @@
 """Threats counted within a period that ends now: what the counts have, and the threats that they do not have yet.
 
-A period begins with the bucket in which it begins: five minutes or an hour for severities and types; an hour, six hours
-or a day for agents and sources, of which those are left out that were not seen since. The newest threats, which are in
-no bucket yet, are counted one by one.
+A period begins with the bucket in which it begins: five minutes, an hour or a day for severities and types; an hour,
+six hours or a day for agents and sources, of which those are left out that were not seen since. The newest threats,
+which are in no bucket yet, are counted one by one.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 from manager.storage.queries.reader import Reader
 from manager.storage.threat_counts import AGENTS, DAY, HOUR, KINDS, MOMENT, SHIFT, SOURCES
 
-_FEW_HOURS = 6 * HOUR
-
 
 def kinds(reader: Reader, since: float, now: float, organization_id: str | None) -> list[tuple[str, str, int]]:
     """Return severity, type and number."""
-    length = MOMENT if now - since <= _FEW_HOURS else HOUR
+    period = now - since
+    length = MOMENT if period <= SHIFT else HOUR if period <= DAY else DAY
     own, param = _of_organization(organization_id)
     sql = (
         "SELECT severity, type, sum(number) FROM ("

@@ -1,7 +1,6 @@
 """Incidents as the API shows them: what agents share, which agents, and what became of the response."""
 
 import json
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from peewee import JOIN, Expression, fn
@@ -135,18 +134,16 @@ def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str
     counts = _counts(reader, incident_ids)
     found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
     small = [incident_id for incident_id in incident_ids if counts.get(incident_id, 0) <= AGENTS_SHOWN]
-    queries = [_members(small)] if small else []
-    queries += [_members([each]).limit(AGENTS_SHOWN) for each in incident_ids if counts.get(each, 0) > AGENTS_SHOWN]
-    for query in queries:
-        for row in reader.rows(query):
-            found[row["incident_id"]].append(row["agent_id"])
+    lists = [small] if small else []
+    lists += [[incident_id] for incident_id in incident_ids if counts.get(incident_id, 0) > AGENTS_SHOWN]
+    for wanted in lists:
+        sql = (
+            "SELECT incident_id, agent_id FROM incident_member "
+            f"WHERE incident_id IN ({', '.join('?' * len(wanted))}) ORDER BY incident_id, agent_id LIMIT ?"
+        )
+        for incident_id, agent_id in reader.select(sql, (*wanted, AGENTS_SHOWN * len(wanted))):
+            found[incident_id].append(agent_id)
     return {incident_id: (agent_ids, counts.get(incident_id, 0)) for incident_id, agent_ids in found.items()}
-
-
-def _members(incident_ids: Iterable[str]) -> Query:
-    member = IncidentMemberTable
-    query = member.select(member.incident, member.agent_id).where(member.incident.in_(list(incident_ids)))
-    return query.order_by(member.incident, member.agent_id)
 
 
 def _counts(reader: Reader, incident_ids: list[str]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The fleet at a glance: how many agents are well, who is not, what threatens them, who has today's policy."""
 
 from collections import Counter
+from typing import Any
 
 from peewee import Case
 
@@ -55,13 +56,18 @@ def _with_current_policy(reader: Reader) -> int:
 
 
 def _unwell_first(reader: Reader) -> list[Record]:
-    """Return the agents shown: numbers first, so that no record is read of those that are not."""
-    order = Case(AgentTable.state, ((State.STALE.value, 0), (State.OFFLINE.value, 1)), 2)
-    query = AgentTable.select(AgentTable.number).where(AgentTable.removed_at.is_null())
-    query = query.order_by(order, AgentTable.state_since.desc(), AgentTable.number).limit(AGENTS_SHOWN)
-    numbers = [row["number"] for row in reader.rows(query)]
-    shown = {row["number"]: row for row in reader.rows(agents.selection().where(AgentTable.number.in_(numbers)))}
-    return [agents.record_of(shown[number]) for number in numbers if number in shown]
+    """Return the agents shown; who they are comes out of an index, so that no record is read of the others."""
+    living = AgentTable.alias()
+    numbers = living.select(living.number).where(living.removed_at.is_null())
+    numbers = numbers.order_by(*_urgency(living)).limit(AGENTS_SHOWN)
+    query = agents.selection().where(AgentTable.number.in_(numbers)).order_by(*_urgency(AgentTable))
+    return [agents.record_of(row) for row in reader.rows(query)]
+
+
+def _urgency(agent: Any) -> tuple[Any, ...]:
+    """Return the order of the agents shown; `agent` is the table or an alias of it."""
+    order = Case(agent.state, ((State.STALE.value, 0), (State.OFFLINE.value, 1)), 2)
+    return order, agent.state_since.desc(), agent.number
 
 
 def _threat_summary(reader: Reader, now: float, today: list[tuple[str, str, int]]) -> Record:
