@@ -1,0 +1,78 @@
+"""The tables, as peewee models. Times are seconds since 1970 (UTC); JSON stands in text columns."""
+
+from manager.storage.tables.agents import AgentHistoryTable, AgentPolicyTable, AgentTable
+from manager.storage.tables.incidents import (
+    EmergencyEntryTable,
+    IncidentMemberTable,
+    IncidentResponseTable,
+    IncidentTable,
+)
+from manager.storage.tables.operators import (
+    AuditEntryTable,
+    DeadLetterTable,
+    MetaTable,
+    PolicyRevisionTable,
+    TokenTable,
+)
+from manager.storage.tables.table import Table, database
+from manager.storage.tables.threat_followers import (
+    ThreatAgentCountTable,
+    ThreatFollowerTable,
+    ThreatKindCountTable,
+    ThreatMarkTable,
+    ThreatSliceTable,
+    ThreatSourceCountTable,
+    ThreatSourceTable,
+)
+from manager.storage.tables.threats import StoredIdTable, ThreatTable
+
+ALL = (
+    AgentTable,
+    AgentHistoryTable,
+    ThreatTable,
+    ThreatKindCountTable,
+    ThreatAgentCountTable,
+    ThreatSourceTable,
+    ThreatSourceCountTable,
+    ThreatSliceTable,
+    ThreatMarkTable,
+    ThreatFollowerTable,
+    StoredIdTable,
+    AgentPolicyTable,
+    IncidentTable,
+    IncidentMemberTable,
+    IncidentResponseTable,
+    EmergencyEntryTable,
+    PolicyRevisionTable,
+    TokenTable,
+    AuditEntryTable,
+    DeadLetterTable,
+    MetaTable,
+)
+
+__all__ = [
+    "ALL",
+    "AgentHistoryTable",
+    "AgentPolicyTable",
+    "AgentTable",
+    "AuditEntryTable",
+    "DeadLetterTable",
+    "EmergencyEntryTable",
+    "IncidentMemberTable",
+    "IncidentResponseTable",
+    "IncidentTable",
+    "MetaTable",
+    "PolicyRevisionTable",
+    "StoredIdTable",
+    "Table",
+    "ThreatAgentCountTable",
+    "ThreatFollowerTable",
+    "ThreatKindCountTable",
+    "ThreatMarkTable",
+    "ThreatSliceTable",
+    "ThreatSourceCountTable",
+    "ThreatSourceTable",
+    "ThreatTable",
+    "TokenTable",
+    "database",
+]

@@ -1,0 +1,113 @@
+"""Agents: their records, their history, the policies that are in force for them."""
+
+from peewee import (
+    BigAutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    TextField,
+)
+
+from manager.storage.tables.table import Table
+
+
+class AgentTable(Table):
+    """An agent's record. A removed one stays as a name for its threats, without credentials and out of the registry."""
+
+    number = IntegerField(primary_key=True)
+    agent_id = TextField(unique=True)
+    organization_id = TextField()
+    hostname = TextField()
+    os = TextField()
+    arch = TextField()
+    version = TextField()
+    site = TextField(null=True)
+    tags = TextField(default="[]")
+    addresses = TextField(default="[]")
+    gateways = TextField(default="[]")
+    ip = TextField(null=True)
+    door = TextField()
+    token_id = TextField(null=True)
+    keys = BlobField(null=True)
+    mqtt_digest = BlobField(null=True)
+    http_digest = BlobField(null=True)
+    registered_at = DoubleField()
+    removed_at = DoubleField(null=True)
+    state = TextField(index=True)
+    state_since = DoubleField()
+    reason = TextField()
+    session = BigIntegerField()
+    heartbeat_sequence = BigIntegerField()
+    last_heartbeat = DoubleField(null=True)
+    clock_offset = DoubleField(null=True)
+    clock_origin = DoubleField(null=True)
+    clock_session = BigIntegerField()
+    stamp_sent_at = DoubleField(null=True)
+    stamp_digest = BlobField(null=True)
+    stamp_reply = BlobField(null=True)
+    cpu = DoubleField(null=True)
+    memory = DoubleField(null=True)
+    uptime = DoubleField(null=True)
+    mode = TextField(null=True)
+    events_processed = BigIntegerField(default=0)
+    events_total = BigIntegerField(default=0)
+    threats_detected = BigIntegerField(default=0)
+    actions_executed = BigIntegerField(default=0)
+    outbox_size = BigIntegerField(null=True)
+    outbox_dropped = BigIntegerField(null=True)
+    policy_version = BigIntegerField(default=0)
+    policy_digest = TextField(null=True)
+    policy_state = TextField(null=True)
+    policy_error = TextField(null=True)
+    policy_applied_at = DoubleField(null=True)
+    blocklist_sequence = BigIntegerField(default=0)
+
+    class Meta:
+        """One living agent for each hostname and organization."""
+
+        table_name = "agent"
+
+
+_living = AgentTable.removed_at.is_null()
+AgentTable.add_index(
+    AgentTable.index(
+        AgentTable.organization_id, AgentTable.hostname, unique=True, where=_living, name="agent_of_organization"
+    )
+)
+AgentTable.add_index(AgentTable.index(AgentTable.http_digest, where=_living, name="agent_http_digest"))
+AgentTable.add_index(
+    AgentTable.index(AgentTable.state, AgentTable.state_since, AgentTable.os, where=_living, name="agent_at_a_glance")
+)
+
+
+class AgentHistoryTable(Table):
+    """One line for each change of an agent's state."""
+
+    id = BigAutoField()
+    agent_id = TextField(index=True)
+    at = DoubleField()
+    event = TextField()
+    detail = TextField()
+
+    class Meta:
+        """Grows by one row for each transition."""
+
+        table_name = "agent_history"
+
+
+class AgentPolicyTable(Table):
+    """An agent's effective policy by version and digest; its sections follow from the documents."""
+
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
+    version = BigIntegerField()
+    digest = TextField()
+    updated_at = DoubleField()
+    published = BooleanField()
+
+    class Meta:
+        """One row for each agent."""
+
+        table_name = "agent_policy"

@@ -1,0 +1,86 @@
+"""Incidents, their members, and what was done about them."""
+
+from peewee import BigIntegerField, BooleanField, CompositeKey, DoubleField, ForeignKeyField, IntegerField, TextField
+
+from manager.storage.tables.table import Table
+
+
+class IncidentTable(Table):
+    """An indicator that several agents share, as `manager.domain.correlation.incidents` has it."""
+
+    id = TextField(primary_key=True)
+    organization_id = TextField()
+    site = TextField(null=True)
+    kind = TextField()
+    value = TextField()
+    opened_at = DoubleField(index=True)
+    first_seen_at = DoubleField()
+    last_seen_at = DoubleField(index=True)
+    closed_at = DoubleField(null=True)
+    late = BooleanField()
+    chronic = BooleanField()
+    merged_into = TextField(null=True)
+    report_count = BigIntegerField()
+    return_count = IntegerField()
+    announced_members = IntegerField()
+
+    class Meta:
+        """Found by what the agents share."""
+
+        table_name = "incident"
+        indexes = ((("organization_id", "kind", "value", "last_seen_at"), False),)
+
+
+class IncidentMemberTable(Table):
+    """An agent of an incident; `actionable` if the responder may act for it."""
+
+    incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
+    agent_id = TextField()
+    actionable = BooleanField()
+
+    class Meta:
+        """Each agent once in each incident."""
+
+        table_name = "incident_member"
+        primary_key = CompositeKey("incident", "agent_id")
+
+
+class IncidentResponseTable(Table):
+    """What became of an incident's response, and how fast it was in force (seconds since the first report)."""
+
+    incident_id = TextField(primary_key=True)
+    state = TextField(index=True)
+    reason = TextField()
+    at = DoubleField()
+    organization_wide = BooleanField()
+    granted_at = DoubleField(null=True)
+    made_by = TextField(default="[]")
+    approval_expires_at = DoubleField(null=True)
+    approved_by = TextField(null=True)
+    immunity = TextField(null=True)
+
+    class Meta:
+        """One row for each incident that was responded to."""
+
+        table_name = "incident_response"
+
+
+class EmergencyEntryTable(Table):
+    """A live emergency entry: a block in an agent's own policy, or in an organization's blocklist."""
+
+    id = TextField(primary_key=True)
+    scope = TextField()
+    target = TextField()
+    kind = TextField()
+    value = TextField()
+    organization_id = TextField()
+    site = TextField(null=True)
+    reason = TextField()
+    incident_id = TextField(index=True)
+    created_at = DoubleField()
+    expires_at = DoubleField()
+
+    class Meta:
+        """A row goes when its entry does."""
+
+        table_name = "emergency_entry"

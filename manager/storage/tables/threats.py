@@ -1,0 +1,73 @@
+"""Threats, and the ids of those that were pruned."""
+
+from peewee import BigAutoField, BlobField, BooleanField, DoubleField, ForeignKeyField, TextField
+
+from manager.storage.tables.agents import AgentTable
+from manager.storage.tables.table import Table
+
+
+class ThreatTable(Table):
+    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its code."""
+
+    sequence = BigAutoField()
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
+    threat_id = TextField()
+    digest = BlobField()
+    event_time = DoubleField()
+    received_at = DoubleField()
+    time_known = BooleanField()
+    type = TextField()
+    severity = TextField()
+    confidence = DoubleField()
+    technique = TextField(null=True)
+    source_ip = TextField(null=True)
+    file_hash = TextField(null=True)
+    document = TextField()
+
+    class Meta:
+        """A report is stored once for its agent and id.
+
+        The id stands first in the index: ids rise with time, so that a batch of many agents' reports goes to the end
+        of it, not to as many pages as there are agents (docs/performance.md).
+        """
+
+        table_name = "threat"
+        indexes = (
+            (("threat_id", "agent"), True),
+            (("event_time",), False),
+            (("technique", "event_time"), False),
+        )
+
+
+ThreatTable.add_index(
+    ThreatTable.index(
+        ThreatTable.source_ip,
+        ThreatTable.event_time,
+        where=ThreatTable.source_ip.is_null(False),
+        name="threat_source_ip",
+    )
+)
+ThreatTable.add_index(
+    ThreatTable.index(
+        ThreatTable.file_hash,
+        ThreatTable.event_time,
+        where=ThreatTable.file_hash.is_null(False),
+        name="threat_file_hash",
+    )
+)
+
+
+class StoredIdTable(Table):
+    """The ids of reports whose threats were pruned: they outlive them as long as an outbox may hold one."""
+
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
+    threat_id = TextField()
+    digest = BlobField()
+    received_at = DoubleField(index=True)
+
+    class Meta:
+        """Looked up as reports are."""
+
+        table_name = "stored_id"
+        indexes = ((("threat_id", "agent"), True),)
+        primary_key = False
