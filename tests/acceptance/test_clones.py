@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manager.domain.clones import SAME
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.sites import KINDS, site_at
 from tests.support.waiting import eventually
@@ -46,7 +48,9 @@ def test_two_guards_on_copies_of_one_directory_are_named(manager: ManagerProcess
     agent_id = guard.start()
     guard.kill()
     guard.start()
+    started = time.monotonic()
     copy = _copy(guard)
+    eventually(lambda: time.monotonic() - started > 2 * SAME, what="starts that are told apart")
     assert _clones(manager) == []
     try:
         copy.start(wait=False)
