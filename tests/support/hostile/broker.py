@@ -174,7 +174,8 @@ class HostileBroker:
         if self._server is not None:
             self._server.close()
         self._hang_up("")
-        await asyncio.sleep(0)  # the connections learn of their end in the loop's next turn
+        # waits for no time: the connections learn of their end in the loop's next turn
+        await asyncio.sleep(0)
 
 
 class _Connection(asyncio.Protocol):
