@@ -17,7 +17,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command."""
     _leave_no_core()
-    from agent.cli import app as guard  # noqa: PLC0415 -- a help text needs no database driver
+    from agent.cli.commands import app as guard  # noqa: PLC0415 -- a help text needs no database driver
     from demo.cli import demo  # noqa: PLC0415
     from manager.cli import app as manager  # noqa: PLC0415
 

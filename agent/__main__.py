@@ -1,5 +1,5 @@
 """`python -m agent`: the guard's command line by itself; a guard in the background is started so."""
 
-from agent.cli import app
+from agent.cli.commands import app
 
 app(prog_name="panguard guard")

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.blocklist import OrganizationBlocklist
 from agent.clock import Clock
-from agent.delivery import Delivery
-from agent.identity import IdentityFile
-from agent.link.interface import Link
-from agent.liveness import Liveness, Vitals
+from agent.connection.identity import IdentityFile
+from agent.connection.liveness import Liveness, Vitals
+from agent.link.link import Link
 from agent.logs import EventLog
-from agent.outbox import Outbox
-from agent.policy import PolicyKeeper
+from agent.pipeline import Watch
+from agent.policy.blocklist import OrganizationBlocklist
+from agent.policy.policy_store import PolicyKeeper
+from agent.report.delivery import Delivery
+from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
-from agent.watch import Watch
 from schemas import codes
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from agent.clock import Clock
-from agent.connection import Connection
+from agent.connection.connector import Connection
 from agent.guard import Guard
-from agent.link.interface import Delivered, Event, Link
+from agent.link.link import Delivered, Event, Link
 from agent.logs import EventLog
 
 _log = EventLog("loop")

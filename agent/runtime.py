@@ -7,29 +7,29 @@ from contextlib import ExitStack
 from typing import Any
 
 from agent import status
-from agent.backoff import Backoff
-from agent.blocklist import OrganizationBlocklist
 from agent.clock import Clock
-from agent.connection import Connection
-from agent.database import Database
-from agent.delivery import Delivery
-from agent.doors import dial_for, registrations_for
+from agent.connection.backoff import Backoff
+from agent.connection.connector import Connection
+from agent.connection.identity import IdentityFile
+from agent.connection.liveness import Liveness
+from agent.connection.transport import dial_for, registrations_for
 from agent.errors import StorageError
 from agent.guard import Guard, Parts
 from agent.host import LoadMeter, host_facts
-from agent.identity import IdentityFile
-from agent.instance import Instance
-from agent.liveness import Liveness
 from agent.logs import EventLog
 from agent.loop import Loop, Mailbox
 from agent.options import Options
-from agent.outbox import Outbox
-from agent.policy import PolicyKeeper
+from agent.pipeline import Watch
+from agent.policy.blocklist import OrganizationBlocklist
+from agent.policy.policy_store import PolicyKeeper
+from agent.report.delivery import Delivery
+from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recorder import Recorder
+from agent.respond.recording import Recorder
 from agent.settings import GuardSettings
-from agent.watch import Watch
+from agent.storage.database import Database
+from agent.storage.instance import Instance
 
 _log = EventLog("runtime")
 

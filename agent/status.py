@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import StorageError
-from agent.files import write_private
+from agent.storage.files import write_private
 
 _FILE = "status.json"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from agent.detect.sshd import FailedLogin, SuccessfulLogin
+from agent.parse.sshd import FailedLogin, SuccessfulLogin
 
 LOGIN_MEMORY = 7 * 86_400.0
 """Seconds for which an address's last successful login is told with its detections (the responder's rule)."""

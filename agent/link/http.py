@@ -12,9 +12,9 @@ from agent.clock import Clock
 from agent.errors import GuardError
 from agent.host import package_version
 from agent.link.address import ManagerAddress
-from agent.link.agenda import Agenda
-from agent.link.exchange import Answer, Request
-from agent.link.interface import Account, Closed, Event, Post, Will
+from agent.link.http_exchange import Answer, Request
+from agent.link.link import Account, Closed, Event, Post, Will
+from agent.link.request_queue import Agenda
 from agent.link.tls import Trust
 from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
 from schemas.topics import Topic
@@ -50,7 +50,7 @@ class HttpDial:
         self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "HttpLink":
-        """Begin a connection; see `agent.link.interface.Dial`. Nobody can say a will over HTTP."""
+        """Begin a connection; see `agent.link.link.Dial`. Nobody can say a will over HTTP."""
         del will
         headers = {"Accept-Encoding": "identity", "User-Agent": f"panguard-guard/{package_version()}"}
         if account.password:
@@ -70,7 +70,7 @@ class HttpDial:
 
 
 class HttpLink:
-    """One link; see `agent.link.interface.Link`."""
+    """One link; see `agent.link.link.Link`."""
 
     def __init__(
         self, client: httpx2.Client, agenda: Agenda, clock: Clock, post: Post, trust: Trust | None = None

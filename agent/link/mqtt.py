@@ -16,7 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import GuardError
 from agent.link.address import ManagerAddress
-from agent.link.interface import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
+from agent.link.link import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
 from agent.link.tls import Trust
 from agent.logs import EventLog
 from schemas import topics
@@ -45,7 +45,7 @@ class MqttDial:
         self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "MqttLink":
-        """Begin a connection; see `agent.link.interface.Dial`."""
+        """Begin a connection; see `agent.link.link.Dial`."""
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=account.client_id,
@@ -65,7 +65,7 @@ class MqttDial:
 
 
 class MqttLink:
-    """One connection; see `agent.link.interface.Link`."""
+    """One connection; see `agent.link.link.Link`."""
 
     def __init__(self, client: Client, account: Account, post: Post) -> None:
         self._client = client

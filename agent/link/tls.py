@@ -4,9 +4,9 @@ import ssl
 from pathlib import Path
 
 from agent.errors import ConfigurationError, GuardError
-from agent.files import write_private
 from agent.link.address import ManagerAddress
 from agent.link.sent_chain import sent_chain
+from agent.storage.files import write_private
 from schemas.certificates import fingerprint, refusal
 
 PINNED = "ca.crt"

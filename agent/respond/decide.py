@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.detect.threat import DetectedThreat
+from agent.analyze.threat import DetectedThreat
 from agent.respond.wanted import Span, overlapping, span
 from schemas.model import utc
 from schemas.policy import Allowlist, PolicySections

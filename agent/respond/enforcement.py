@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
+from agent.analyze.threat import DetectedThreat
 from agent.clock import Clock
-from agent.detect.threat import DetectedThreat
 from agent.logs import EventLog
-from agent.policy import Effective
+from agent.policy.policy_store import Effective
 from agent.respond.decide import decide
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import Kind, Measure, Responder, ResponderError

@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from agent.database import Database
 from agent.respond.responder import Measure
+from agent.storage.database import Database
 
 _KEPT = 10_000
 _MEMORY = 30 * 86_400.0

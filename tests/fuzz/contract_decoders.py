@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from agent.policy import PolicyHead
+from agent.policy.policy_store import PolicyHead
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.legacy_policies import NewPolicy
 from manager.api.routes.policy_revisions import Comparison, GoBack

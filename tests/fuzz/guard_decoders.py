@@ -17,35 +17,35 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from paho.mqtt.client import MQTTMessage
 
-from agent.blocklist import OrganizationBlocklist
 from agent.clock import Clock
-from agent.database import Database
-from agent.delivery import Delivery
-from agent.detect.sshd import parse
-from agent.enroll import Applicant, Enrollment
-from agent.enroll_http import HttpEnrollment
+from agent.connection.http_registration import HttpEnrollment
+from agent.connection.identity import Enrolled, IdentityFile
+from agent.connection.mqtt_registration import Applicant, Enrollment
 from agent.errors import ConfigurationError, GuardError, StorageError
 from agent.host import HostFacts, gateways
-from agent.identity import Enrolled, IdentityFile
-from agent.inspection import inspect_guard
-from agent.instance import running_pid
 from agent.link.address import ManagerAddress
-from agent.link.agenda import Agenda
-from agent.link.exchange import Answer
 from agent.link.http import _retry_after
-from agent.link.interface import Account, Closed, Offered, Received, Replied
+from agent.link.http_exchange import Answer
+from agent.link.link import Account, Closed, Offered, Received, Replied
 from agent.link.mqtt import MqttDial, MqttLink
+from agent.link.request_queue import Agenda
 from agent.link.tls import trust_for
 from agent.options import Options, read_token_file
-from agent.outbox import Outbox, coded
-from agent.policy import PolicyKeeper
+from agent.parse.sshd import parse
+from agent.pipeline import Watch
+from agent.policy.blocklist import OrganizationBlocklist
+from agent.policy.policy_store import PolicyKeeper
+from agent.report.delivery import Delivery
+from agent.report.outbox import Outbox, coded
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recorder import Recorder
+from agent.respond.recording import Recorder
 from agent.settings import GuardSettings, read_settings
 from agent.sources.tail import Position, Tail
 from agent.status import read_status
-from agent.watch import Watch
+from agent.status_command import inspect_guard
+from agent.storage.database import Database
+from agent.storage.instance import running_pid
 from schemas import codes, topics
 from schemas.errors import TokenError
 from schemas.keys import version_statement

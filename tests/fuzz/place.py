@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agent.database import Database
+from agent.storage.database import Database
 from manager.domain.policies import GLOBAL
 from manager.domain.policy_layers import read_document
 from manager.engine.commands import SetPolicy

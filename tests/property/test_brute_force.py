@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.detect.brute_force import BruteForceDetector
-from agent.detect.sshd import FailedLogin
+from agent.parse.sshd import FailedLogin
 
 THRESHOLD = 5
 WINDOW = 300.0

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.detect.sshd import FailedLogin, parse
+from agent.parse.sshd import FailedLogin, parse
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC).timestamp()
 

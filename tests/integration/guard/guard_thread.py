@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import Clock
-from agent.inspection import inspect_guard
 from agent.options import Options
 from agent.runtime import Runtime
 from agent.settings import GuardSettings
+from agent.status_command import inspect_guard
 from schemas.presence import Mode
 from tests.integration.guard.sshd_log import SshdLog
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.database import Database
+from agent.storage.database import Database
 
 
 @pytest.fixture

@@ -1,0 +1,186 @@
+"""`panguard guard`: start, stop and look at the guard on this host."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from agent.errors import GuardError
+from agent.storage import instance
+from schemas.errors import SchemaError
+from schemas.presence import Mode
+
+app = typer.Typer(
+    help="The guard on this host: it detects, reports to its manager, and obeys the fleet's policy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_STOP_PATIENCE = 10.0
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where the guard keeps identity and outbox [default: /var/lib/panguard/guard for root,"
+        " ~/.local/state/panguard/guard for others].",
+        show_default=False,
+    ),
+]
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what went wrong into one sentence on standard error and exit code 1."""
+    from agent.sources.tail import SourceError  # noqa: PLC0415 -- stop and status need none of it
+
+    try:
+        yield
+    except (GuardError, SchemaError, SourceError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def start(
+    *,
+    manager: Annotated[
+        str,
+        typer.Option(
+            help="The manager's broker, mqtt://host:port or mqtts://host:port,"
+            " or the manager itself, http://host:8443 or https://host:8443."
+        ),
+    ],
+    data_dir: DataDir = None,
+    watch_log: Annotated[Path | None, typer.Option(help="The sshd log to watch, such as /var/log/auth.log.")] = None,
+    hostname: Annotated[str | None, typer.Option(help="The host's name in the fleet [default: its own].")] = None,
+    mode: Annotated[Mode, typer.Option(help="learning never acts, it only reports.")] = Mode.LEARNING,
+    organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
+    site: Annotated[str | None, typer.Option(help="Where the host stands.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A word for this host; may be repeated.")] = None,
+    enroll_token_file: Annotated[Path | None, typer.Option(help="A file with the enrollment token.")] = None,
+    enroll_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="PANGUARD_ENROLL_TOKEN",
+            help="The enrollment token; give it in the environment or a file, where no list of processes shows it.",
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PANGUARD_CA_FILE",
+            help="Whom to trust, PEM [default: whom the token names, or once named; else the system's].",
+            show_default=False,
+        ),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let plain text leave this host.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+) -> None:
+    """Start the guard; it registers with its manager, and runs until SIGTERM."""
+    from agent.options import Options, read_token_file  # noqa: PLC0415 -- stop and status need none of it
+
+    directory = data_dir or instance.default_data_directory()
+    with _one_sentence():
+        token = read_token_file(enroll_token_file) if enroll_token_file else enroll_token
+        options = Options.check(
+            manager=manager,
+            directory=directory,
+            mode=mode,
+            log=watch_log,
+            hostname=hostname,
+            organization=organization,
+            site=site,
+            tags=tag or (),
+            token=token,
+            ca_file=ca_file,
+            insecure=insecure,
+        )
+        if detach:
+            _detach(options, token)
+        else:
+            _run(options)
+
+
+@app.command()
+def stop(data_dir: DataDir = None) -> None:
+    """Stop the guard that owns the data directory: it signs off, and its registration is kept."""
+    with _one_sentence():
+        pid = instance.stop(data_dir or instance.default_data_directory(), _STOP_PATIENCE)
+    typer.echo(f"guard stopped pid={pid}")
+
+
+@app.command()
+def status(
+    data_dir: DataDir = None,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+) -> None:
+    """Show what the guard does: its session, its outbox, its policy and what is in force."""
+    from agent.status_command import inspect_guard  # noqa: PLC0415 -- start needs none of it
+
+    with _one_sentence():
+        fields = inspect_guard(data_dir or instance.default_data_directory())
+    typer.echo(json.dumps(fields, indent=2) if output == "json" else _as_text(fields))
+
+
+@app.command()
+def health(data_dir: DataDir = None) -> None:
+    """Succeed if the guard is connected to its manager; else say why it is not. It detects and spools meanwhile."""
+    from agent.connection.connector import Phase  # noqa: PLC0415 -- start needs none of it
+    from agent.status_command import inspect_guard  # noqa: PLC0415 -- the same
+
+    with _one_sentence():
+        fields = inspect_guard(data_dir or instance.default_data_directory())
+    state, reason = fields["state"], fields.get("notConnected")
+    if state != Phase.ONLINE:
+        typer.echo(f"error: the guard is {state}" + (f": {_printable(str(reason))}" if reason else ""), err=True)
+        raise typer.Exit(1)
+    typer.echo(str(state))
+
+
+def _run(options: Any) -> None:
+    from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
+    from agent.settings import read_settings  # noqa: PLC0415
+
+    runtime = Runtime(options, read_settings(os.environ), _announce)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: runtime.stop())
+    runtime.run()
+
+
+def _announce(agent_id: str, session: int) -> None:
+    typer.echo(f"guard ready agentId={agent_id} session={session}")
+
+
+def _detach(options: Any, token: str | None) -> None:
+    from agent.cli.detach import start_in_background  # noqa: PLC0415 -- a guard in the foreground needs none of it
+
+    pid = start_in_background(options.directory, options.arguments(), token)
+    typer.echo(f"guard started pid={pid} data-dir={options.directory}")
+
+
+def _as_text(fields: dict[str, Any]) -> str:
+    lines = []
+    for name, value in fields.items():
+        if isinstance(value, list):
+            lines.append(f"{name}: {len(value)}")
+            lines += [f"  {_printable(json.dumps(entry, ensure_ascii=False))}" for entry in value]
+        else:
+            text = (
+                json.dumps(value, ensure_ascii=False)
+                if isinstance(value, dict)
+                else str("-" if value is None else value)
+            )
+            lines.append(f"{name}: {_printable(text)}")
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

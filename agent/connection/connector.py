@@ -1,0 +1,239 @@
+"""Keeps the guard connected: registers it where needed, opens one session after another, never gives up."""
+
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+
+from agent.connection.backoff import Backoff
+from agent.connection.identity import IdentityFile
+from agent.connection.liveness import Liveness
+from agent.connection.registration import Accepted, Again, Outcome, Refused, Registering, Unanswered
+from agent.connection.session import Listener, Session
+from agent.errors import EnrollmentError, StorageError
+from agent.link.link import Closed, Dial, Event, Link, Post
+from agent.logs import EventLog
+
+_log = EventLog("connection")
+
+# A session that lasted this many seconds was a success: the next failure is a first one again.
+_LASTING = 10.0
+_NEVER = float("inf")
+# Seconds that leaving may take; without it a broker would publish the last will.
+_FAREWELL = 1.0
+# No retry with the same token helps against these; the last two are HTTP's. A conflict ends when the other instance is
+# gone, and what is outdated or malformed is made anew.
+_FINAL = frozenset({"bad_proof", "unknown_token", "expired_token", "used_token", "unauthorized", "forbidden"})
+
+
+class Phase(StrEnum):
+    """How far the guard is on its way to the manager."""
+
+    WAITING = "waiting"
+    REGISTERING = "registering"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+
+
+class Connection:
+    """One link after another: a registration at the start and when the account is refused, and sessions.
+
+    Args:
+        dial: Opens links.
+        identity: Who the guard is.
+        apply: Begins a registration; None for a guard that cannot register, for want of a token.
+        liveness: Makes presence.
+        connect_timeout: Seconds that may pass until a session is open.
+        post: Where links tell what happens.
+        listener: Who is told of sessions.
+        ignored: Counts messages that are not believed, by reason.
+        backoff: How long to wait after failures.
+    """
+
+    def __init__(
+        self,
+        *,
+        dial: Dial,
+        identity: IdentityFile,
+        apply: Callable[[], Registering] | None,
+        liveness: Liveness,
+        connect_timeout: float,
+        post: Post,
+        listener: Listener,
+        ignored: Counter[str],
+        backoff: Backoff,
+    ) -> None:
+        self._dial = dial
+        self._identity = identity
+        self._apply = apply
+        self._liveness = liveness
+        self._connect_timeout = connect_timeout
+        self._post = post
+        self._listener = listener
+        self._ignored = ignored
+        self._backoff = backoff
+        self._link: Link | None = None
+        self._stage: Registering | Session | None = None
+        self._deadline = 0.0
+        self._must_register = apply is not None
+        self._closed = False
+        self._trouble: str | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """How far the guard is."""
+        if self._stage is None:
+            return Phase.WAITING
+        if not isinstance(self._stage, Session):
+            return Phase.REGISTERING
+        return Phase.CONNECTING if self._stage.online_since is None else Phase.ONLINE
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the guard is not online; None while it is, and before anything went wrong."""
+        return None if self.phase is Phase.ONLINE else self._trouble
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do, on the monotonic clock."""
+        if self._closed:
+            return _NEVER
+        if self._stage is None or isinstance(self._stage, Session):
+            return self._deadline
+        return min(self._deadline, self._stage.due)
+
+    def tick(self, now: float) -> None:
+        """Do what is due.
+
+        Raises:
+            EnrollmentError: the manager turned the guard away for good.
+        """
+        if now < self.due:
+            return
+        try:
+            self._act(now)
+        except StorageError as error:
+            self._retry(str(error), now)
+
+    def _act(self, now: float) -> None:
+        if self._stage is None:
+            self._begin(now)
+        elif now >= self._deadline:
+            self._retry("nobody has answered in time", now)
+        elif not isinstance(self._stage, Session) and self._link is not None:
+            self._registered(self._stage, self._stage.tick(self._link, now), now)
+
+    def handle(self, link: Link, event: Event, now: float) -> None:
+        """Take what a link tells; what an earlier one still tells is ignored.
+
+        Raises:
+            EnrollmentError: the manager turned the guard away for good.
+        """
+        if link is not self._link or self._stage is None:
+            return
+        try:
+            self._take(link, event, now)
+        except StorageError as error:
+            self._retry(str(error), now)
+
+    def _take(self, link: Link, event: Event, now: float) -> None:
+        if isinstance(event, Closed):
+            self._lost(event, now)
+        elif isinstance(self._stage, Session):
+            self._in_session(self._stage, self._stage.handle(link, event, now), now)
+        elif self._stage is not None:
+            self._registered(self._stage, self._stage.handle(link, event, now), now)
+
+    def sign_off(self) -> tuple[Link, int] | None:
+        """Say `offline`; return the link and the message's number, or None if no session is open."""
+        if not isinstance(self._stage, Session) or self._stage.online_since is None or self._link is None:
+            return None
+        number = self._stage.sign_off(self._link)
+        return None if number is None else (self._link, number)
+
+    def close(self) -> None:
+        """Leave the manager, for good."""
+        self._closed = True
+        self._drop(patience=_FAREWELL)
+
+    def _begin(self, now: float) -> None:
+        self._deadline = now + self._connect_timeout
+        identity = self._identity.identity
+        if self._must_register and self._apply is not None:
+            self._stage = self._apply()
+            self._link = self._dial(self._stage.account, None, self._post)
+        elif identity.enrolled is not None:
+            self._identity.raise_session()
+            self._stage = Session(
+                self._identity.identity, identity.enrolled, self._liveness, self._listener, self._ignored
+            )
+            self._link = self._dial(self._stage.account, self._stage.will, self._post)
+
+    def _lost(self, event: Closed, now: float) -> None:
+        reason = event.reason
+        if event.unauthorized and isinstance(self._stage, Session):
+            self._must_register = self._apply is not None
+            if self._apply is None:
+                reason = (
+                    "the broker refuses this agent: it was removed, or its credential replaced;"
+                    " start the guard with an enrollment token to register it again"
+                )
+        self._retry(reason, now, at_least=event.retry_after)
+
+    def _in_session(self, session: Session, surpass: int | None, now: float) -> None:
+        if session.online_since is not None:
+            self._deadline, self._trouble = _NEVER, None
+        if surpass is not None:
+            self._identity.raise_session(above=surpass)
+            self._retry(f"the fleet has heard of session {surpass} of this agent", now)
+
+    def _registered(self, stage: Registering, outcome: Outcome | None, now: float) -> None:
+        match outcome:
+            case None:
+                self._deadline = max(self._deadline, stage.due + 1.0)
+            case Accepted(enrolled, session):
+                self._identity.enroll(enrolled, session)
+                self._must_register = False
+                _log.info("registered", agent_id=enrolled.agent_id, organization_id=enrolled.organization_id)
+                self._drop()
+                self._begin(now)
+            case Refused(error, reason):
+                self._identity.await_answer(None)
+                self._turned_away(error, reason, fresh=not stage.resumed, now=now)
+            case Unanswered(reason):
+                self._go_on_or_retry(reason, now)
+            case Again(reason):
+                _log.info("registering_again", reason=reason)
+                self._drop()
+                self._begin(now)
+
+    def _turned_away(self, error: str, reason: str, *, fresh: bool, now: float) -> None:
+        if self._identity.identity.enrolled is None and fresh and error in _FINAL:
+            self._drop()
+            raise EnrollmentError(error, reason)
+        _log.warning("registration_refused", error=error, reason=reason)
+        self._go_on_or_retry(reason, now)
+
+    def _go_on_or_retry(self, reason: str, now: float) -> None:
+        """With an identity a guard needs no registration: it goes on with what it has."""
+        self._must_register = self._identity.identity.enrolled is None
+        self._retry(reason, now)
+
+    def _retry(self, reason: str, now: float, at_least: float = 0.0) -> None:
+        stage, session = self._stage, None
+        if isinstance(stage, Session):
+            session = stage.number
+            if stage.online_since is not None and now - stage.online_since >= _LASTING:
+                self._backoff.reset()
+        self._drop()
+        delay = at_least + self._backoff.next()
+        self._deadline = now + delay
+        self._trouble = reason
+        _log.warning("not_connected", reason=reason, session=session, retry_in=round(delay, 2))
+
+    def _drop(self, patience: float = 0.0) -> None:
+        link, stage = self._link, self._stage
+        self._link = self._stage = None
+        if link is not None:
+            link.close(patience)
+        if isinstance(stage, Session):
+            stage.end()

@@ -1,0 +1,186 @@
+"""Registration over MQTT: how a guard with a token becomes an agent, or is taken back after a restart (wire.md)."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.clock import Clock
+from agent.connection.identity import Enrolled, PendingRegistration
+from agent.connection.registration import Accepted, Outcome, Refused, Unanswered
+from agent.host import HostFacts
+from agent.link.link import Account, Event, Link, Opened, Received
+from agent.logs import EventLog
+from agent.settings import GuardSettings
+from schemas import codes, limits
+from schemas.decoding import DecodeError, decode
+from schemas.errors import KeyMaterialError
+from schemas.keys import EnrollmentToken, public_sign_key, seal
+from schemas.model import utc
+from schemas.presence import ManagerKeys
+from schemas.registration import Registration, RegistrationReply, Rejection
+from schemas.topics import MANAGER_KEYS, REGISTRATION, REGISTRATION_REPLY
+
+_log = EventLog("enroll")
+
+_EVERYBODY = "registration"
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """What a guard says of itself when it registers.
+
+    Attributes:
+        token: What lets it in, and tells it whom to trust.
+        secret: Its own secret.
+        facts: Its host.
+        organization: The organization that it asks for, if it asks.
+        site: Where it stands.
+        tags: The operator's words for it.
+    """
+
+    token: EnrollmentToken
+    secret: bytes
+    facts: HostFacts
+    organization: str | None = None
+    site: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Never show the secret."""
+        return f"Applicant({self.facts.hostname}, {self.token!r})"
+
+
+class Enrollment:
+    """One registration: one client id, one payload, sent again byte for byte until it is answered.
+
+    Args:
+        applicant: Who registers.
+        settings: How long to wait, and how often to send.
+        clock: The host's clocks.
+        started: When the guard was started, on the monotonic clock.
+        keep: Keeps the registration where a restart finds it, before it is sent for the first time.
+        pending: An earlier registration without an answer, to be sent again instead of a new one.
+    """
+
+    def __init__(
+        self,
+        *,
+        applicant: Applicant,
+        settings: GuardSettings,
+        clock: Clock,
+        started: float,
+        keep: Callable[[PendingRegistration], None],
+        pending: PendingRegistration | None = None,
+    ) -> None:
+        self._applicant = applicant
+        self._settings = settings
+        self._clock = clock
+        self._started = started
+        self._key = public_sign_key(applicant.token.sign_key)
+        self._keep = keep
+        self._client_id = pending.client_id if pending else secrets.token_hex(16)
+        self._payload = pending.payload.encode() if pending else None
+        self.resumed = pending is not None
+        self._sent = 0
+        self.due = float("inf")
+
+    @property
+    def account(self) -> Account:
+        """The account that everybody registers with, under this registration's own client id."""
+        return Account(self._client_id, _EVERYBODY, _EVERYBODY, {"clientId": self._client_id})
+
+    def handle(self, link: Link, event: Event, now: float) -> Outcome | None:
+        """Take what the link tells; return what became of the registration, or None while that is open."""
+        match event:
+            case Opened():
+                self._sent = 0
+                self.due = now + self._settings.registration_timeout
+                link.subscribe(REGISTRATION_REPLY, MANAGER_KEYS)  # the reply first, for it may be quick
+            case Received(row, payload) if row is MANAGER_KEYS and self._sent == 0:
+                return self._keys(link, payload, now)
+            case Received(row, payload) if row is REGISTRATION_REPLY:
+                return self._answer(payload)
+        return None
+
+    def tick(self, link: Link, now: float) -> Outcome | None:
+        """Send again, or give up, when it is time."""
+        if now < self.due:
+            return None
+        if self._sent == 0:
+            return Unanswered("no manager has announced its keys at this broker; see that the manager is connected")
+        if self._sent >= self._settings.registration_attempts:
+            return Unanswered("the manager has not answered the registration; see that it is connected to its broker")
+        self._send(link, now)
+        return None
+
+    def _keys(self, link: Link, payload: bytes, now: float) -> Outcome | None:
+        if not codes.has_signature(self._key, MANAGER_KEYS.below_root(), payload):
+            return Unanswered("this broker's manager is not the one that issued the token; take a token from it")
+        try:
+            keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
+            if keys.sign_key != self._applicant.token.sign_key:
+                return Unanswered("the manager announces another key than the token names; take a new token from it")
+            if self._payload is None:
+                self._payload = self._registration(keys.seal_key)
+                self._keep(PendingRegistration(client_id=self._client_id, payload=self._payload.decode()))
+        except (DecodeError, KeyMaterialError) as error:
+            return Unanswered(f"the manager's keys cannot be read: {error}")
+        self._send(link, now)
+        return None
+
+    def _registration(self, seal_key: str) -> bytes:
+        applicant, now = self._applicant, self._clock.monotonic()
+        registration = Registration(
+            hostname=applicant.facts.hostname,
+            os=applicant.facts.os,
+            arch=applicant.facts.arch,
+            version=applicant.facts.version,
+            organization_id=applicant.organization,
+            client_id=self._client_id,
+            site=applicant.site,
+            tags=list(applicant.tags),
+            addresses=list(applicant.facts.addresses),
+            gateways=list(applicant.facts.gateways),
+            sent_at=utc(self._clock.wall()),
+            uptime=max(0.0, now - self._started),
+            token_id=applicant.token.token_id,
+            sealed_secret=seal(seal_key, applicant.secret, self._client_id),
+        )
+        topic = REGISTRATION.below_root(self._client_id)
+        return codes.with_proof(applicant.token.proof_key, topic, registration.body())
+
+    def _send(self, link: Link, now: float) -> None:
+        if self._payload is None:
+            return
+        self._sent += 1
+        self.due = now + self._settings.registration_timeout
+        link.publish(REGISTRATION, self._payload)
+        _log.info("registration_sent", client_id=self._client_id, attempt=self._sent)
+
+    def _answer(self, payload: bytes) -> Outcome | None:
+        topic = REGISTRATION_REPLY.below_root(self._client_id)
+        if not codes.has_signature(self._key, topic, payload):
+            _log.warning("registration_reply_ignored", reason="its signature is not the manager's")
+            return None
+        answer = _read(payload)
+        if answer is None or answer.client_id != self._client_id:
+            _log.warning("registration_reply_ignored", reason="it does not answer this registration")
+            return None
+        if isinstance(answer, Rejection):
+            if self._payload is None or answer.digest != codes.payload_digest(self._payload):
+                _log.warning("registration_reply_ignored", reason="the registration was changed on its way")
+                return None
+            return Refused(answer.error, answer.reason)
+        enrolled = Enrolled(answer.agent_id, answer.organization_id, self._applicant.token.sign_key)
+        return Accepted(enrolled, answer.session)
+
+
+def _read(payload: bytes) -> RegistrationReply | Rejection | None:
+    try:
+        return decode(RegistrationReply, payload, limits.MESSAGE_LIMIT)
+    except DecodeError:
+        pass  # then it is the other answer
+    try:
+        return decode(Rejection, payload, limits.MESSAGE_LIMIT)
+    except DecodeError:
+        return None

@@ -1,0 +1,166 @@
+"""One session of an enrolled guard: last will, subscriptions, birth, and what it reads of its own retained presence."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from agent.connection.identity import Enrolled, Identity
+from agent.connection.liveness import Liveness
+from agent.link.link import Account, Delivered, Event, Link, Offered, Opened, Received, Settled, Subscribed, Will
+from agent.logs import EventLog
+from schemas import codes
+from schemas.decoding import DecodeError, decode
+from schemas.presence import Presence
+from schemas.threats import Receipt
+from schemas.topics import BLOCKLIST_CHANGES, POLICY, PRESENCE, RECEIPTS, Topic
+
+_log = EventLog("session")
+
+# A broker may send what is retained before it answers the subscription.
+_MOST_EARLY = 16
+_SUBSCRIPTIONS = (PRESENCE, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
+
+
+class Listener(Protocol):
+    """Who is told of sessions and their messages."""
+
+    def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
+        """A session began: its birth is on its way, nothing else yet; `peer` is the other side's address, if known."""
+        ...
+
+    def ready(self, session: int) -> None:
+        """The birth is taken."""
+        ...
+
+    def offline(self) -> None:
+        """The session is over."""
+        ...
+
+    def message(self, row: Topic, payload: bytes, now: float) -> None:
+        """A message came, of any row but the guard's own presence; its code is not checked yet."""
+        ...
+
+    def settled(self, receipt: Receipt, now: float) -> None:
+        """The manager itself has said what became of reports."""
+        ...
+
+    def offered(self, document: Mapping[str, Any], now: float) -> None:
+        """The manager itself has answered with the agent's policy."""
+        ...
+
+
+class Session:
+    """From the dial to the end of one connection.
+
+    The birth waits for the answer to the subscriptions: so what is retained of an earlier session is read before this
+    one's birth takes its place.
+
+    Args:
+        identity: Who the guard is, `session` already raised for this session.
+        enrolled: The same, as the manager named it.
+        liveness: Makes presence; told to begin the session.
+        listener: Who is told.
+        ignored: Counts messages that are not believed.
+    """
+
+    def __init__(
+        self, identity: Identity, enrolled: Enrolled, liveness: Liveness, listener: Listener, ignored: Counter[str]
+    ) -> None:
+        keys = identity.keys
+        self.number = identity.session
+        self._agent_id = enrolled.agent_id
+        self._mac_key = keys.mac_key
+        self._liveness = liveness
+        self._listener = listener
+        self._ignored = ignored
+        self._birth: int | None = None
+        self._echoed = False
+        self._peer: str | None = None
+        self._early: deque[Received | Offered] = deque(maxlen=_MOST_EARLY)
+        self.online_since: float | None = None
+        liveness.begin(self.number)
+        self.will = Will(PRESENCE, liveness.presence(self._agent_id, self._mac_key, "lost"))
+        self.account = Account(
+            identity.mqtt_client_id,
+            enrolled.agent_id,
+            enrolled.token or keys.mqtt_password,
+            {"agentId": enrolled.agent_id, "organizationId": enrolled.organization_id},
+        )
+
+    def handle(self, link: Link, event: Event, now: float) -> int | None:
+        """Take what the link tells.
+
+        Returns:
+            None if all is well; a session number if the fleet has heard of it, so that only a higher one counts.
+        """
+        match event:
+            case Opened(peer):
+                self._peer = peer
+                link.subscribe(*_SUBSCRIPTIONS)
+            case Subscribed(_, refused):
+                self._subscribed(link, refused, now)
+            case Delivered(number) if number == self._birth:
+                self._birth = None
+                self._listener.ready(self.number)
+            case Received(row, payload) if row is PRESENCE:
+                return self._own_presence(link, payload)
+            case Received() | Offered() if self.online_since is None:
+                self._early.append(event)
+            case Received() | Offered():
+                self._pass_on(event, now)
+            case Settled(receipt):
+                self._listener.settled(receipt, now)
+        return None
+
+    def sign_off(self, link: Link) -> int | None:
+        """Publish `offline`; return the message's number, None if the link is not open."""
+        return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "offline"))
+
+    def end(self) -> None:
+        """Tell the listener, if it was ever told of the session."""
+        if self.online_since is not None:
+            self._listener.offline()
+
+    def _subscribed(self, link: Link, refused: tuple[Topic, ...], now: float) -> None:
+        if refused:
+            names = [row.name for row in refused]
+            _log.error("subscription_refused", rows=names, advice="see the broker's access rules for this agent")
+        if self.online_since is None:
+            self.online_since = now
+            self._birth = self._publish_birth(link)
+            self._listener.online(link, self.number, self._peer, now)
+            while self._early:
+                self._pass_on(self._early.popleft(), now)
+
+    def _pass_on(self, event: Received | Offered, now: float) -> None:
+        if isinstance(event, Received):
+            self._listener.message(event.row, event.payload, now)
+        else:
+            self._listener.offered(event.document, now)
+
+    def _publish_birth(self, link: Link) -> int | None:
+        return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "online"))
+
+    def _own_presence(self, link: Link, payload: bytes) -> int | None:
+        """React to the own retained presence (wire.md): an older session is overwritten, a newer one is surpassed.
+
+        `lost` or `offline` under the current number is the end of the current session for whoever reads it, so that is
+        surpassed too.
+        """
+        if not payload:
+            return None  # cleared: the agent was removed, and the broker will say so itself
+        if not codes.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
+            self._ignored["presence_forged"] += 1
+            return None
+        try:
+            presence = decode(Presence, payload, PRESENCE.limit)
+        except DecodeError:
+            self._ignored["presence_unreadable"] += 1
+            return None
+        if presence.session > self.number or (presence.session == self.number and presence.state != "online"):
+            return presence.session
+        if presence.session == self.number:
+            self._echoed = True
+        elif self._echoed:  # what comes before the own birth does was overwritten by it
+            self._publish_birth(link)
+        return None

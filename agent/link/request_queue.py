@@ -1,0 +1,228 @@
+"""What one HTTP link asks of the manager, in which order, and what the answers mean: no I/O, no clock.
+
+The page's requests (lifecycle page; wire.md, section 3), by the rows that a guard publishes and subscribes to:
+
+- the policy, subscribed to: ``GET /api/policy/agent/:id`` with the version in force. A session opens with it.
+- a heartbeat: ``POST …/heartbeat``. One that says that a policy is pending is followed by a poll at once.
+- threats: ``POST …/events``, all that wait in one request, under their ids, all of them stored or none.
+- presence: the birth is nothing here, for the opening poll was answered; the sign-off is ``DELETE /api/agents/:id``.
+- a registration: ``POST /api/agents/register``.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from agent.link.http_exchange import LONGEST_PAUSE, NOT_MODIFIED, Answer, Request, Task, closed_by, data_of, sentence_of
+from agent.link.link import Delivered, Event, Offered, Opened, Replied, Settled, Subscribed
+from schemas.limits import BODY_LIMIT
+from schemas.model import iso
+from schemas.threats import Receipt, Refusal
+from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
+
+REPORTS_EVERY = 1.25
+"""Seconds between two requests with reports: 48 of the 60 requests a minute that a manager takes from one agent.
+
+What is detected meanwhile gathers, and goes in one.
+"""
+
+MOST_REPORTS = 500
+"""Reports in one request; a manager takes 1,000 (wire.md)."""
+
+_ROOM = 1024
+_SHORTEST_PAUSE = 1.0
+
+_TOO_MANY = 429
+_FAILING_FROM = 500
+_NOT_OURS = frozenset({401, 403, 404})
+_BAD_CONTENT = frozenset({400, 409, 413, 422})
+_PLACE = re.compile(r"threats\.([0-9]{1,6})\b")
+# Codes and counters of a broker's sessions mean nothing here: the connection proves who speaks, and TCP keeps order.
+_OF_MQTT = ("mac", "session", "sequence", "blocklistSequence")
+
+
+class Agenda:
+    """The requests of one link, one at a time: `next` names one, and `answered` takes what came of it.
+
+    Args:
+        agent_id: For whom a session is opened; empty on a link that registers.
+        version: Tells the version of the policy in force, None without one.
+    """
+
+    def __init__(self, agent_id: str, version: Callable[[], int | None]) -> None:
+        self._path = f"/api/agents/{agent_id}"
+        self._policy_path = f"/api/policy/agent/{agent_id}"
+        self._version = version
+        self._opening = bool(agent_id)
+        self._poll = self._opening
+        self._subscribed = False
+        self._registration: bytes | None = None
+        self._heartbeat: bytes | None = None
+        self._policy_error: str | None = None
+        self._reports: dict[str, bytes] = {}
+        self._most = MOST_REPORTS
+        self._reports_from = 0.0
+        self._hold_until = 0.0
+        self._farewell: int | None = None
+        self._left = False
+        self._number = 0
+        self._events: list[Event] = [] if self._opening else [Opened()]
+
+    def events(self) -> list[Event]:
+        """Return, once, what is to be told before anything is asked."""
+        events, self._events = self._events, []
+        return events
+
+    def subscribe(self, rows: tuple[Topic, ...]) -> None:
+        """Poll if the policy is among them, unless the session has just been opened with that."""
+        self._poll = self._poll or (POLICY in rows and self._subscribed)
+        self._subscribed = True
+        self._events.append(Subscribed(rows))
+
+    def publish(self, row: Topic, payload: bytes) -> int:
+        """Put a message on the agenda; a newer heartbeat takes the place of an older one. Return its number."""
+        self._number += 1
+        if row is REGISTRATION:
+            self._registration = payload
+            return self._number
+        message = {name: value for name, value in json.loads(payload).items() if name not in _OF_MQTT}
+        if row is HEARTBEAT:
+            self._heartbeat = _compact(message | ({"policyError": self._policy_error} if self._policy_error else {}))
+        elif row is THREATS:
+            self._reports[message["id"]] = _compact(message)
+        elif row is POLICY_APPLIED:
+            self._policy_error = message.get("error")  # heartbeats say the rest
+        elif row is PRESENCE and message["state"] == "offline":
+            self._farewell = self._number
+        else:
+            self._events.append(Delivered(self._number))
+        return self._number
+
+    def next(self, now: float, wall: float) -> Request | None:
+        """Return what is to be asked now, if anything; the same again until it is answered.
+
+        Args:
+            now: On the monotonic clock.
+            wall: Epoch seconds.
+        """
+        if self._left:
+            return None
+        if self._farewell is not None:
+            return Request(Task.FAREWELL, "DELETE", self._path)
+        return self._routine(now, wall) if now >= self._hold_until else None
+
+    def _routine(self, now: float, wall: float) -> Request | None:
+        if self._registration is not None:
+            return Request(Task.REGISTRATION, "POST", "/api/agents/register", self._registration)
+        if self._heartbeat is not None:
+            return Request(Task.HEARTBEAT, "POST", f"{self._path}/heartbeat", self._heartbeat)
+        if self._poll:
+            version = self._version()
+            query = "" if version is None else f"?version={version}"
+            return Request(Task.POLICY, "GET", self._policy_path + query)
+        if self._reports and now >= self._reports_from:
+            return self._batch(wall)
+        return None
+
+    def wait(self, now: float) -> float | None:
+        """Return the seconds until `next` has something, if nothing more is published; None for never."""
+        if self._left:
+            return None
+        if self._registration is not None or self._heartbeat is not None or self._poll:
+            return max(0.0, self._hold_until - now)
+        if self._reports:
+            return max(0.0, self._hold_until - now, self._reports_from - now)
+        return None
+
+    def answered(self, request: Request, answer: Answer, now: float) -> list[Event]:
+        """Return what an answer means to the guard; what it was not the end of stays on the agenda."""
+        if request.task is Task.FAREWELL:
+            number, self._farewell, self._left = self._farewell or 0, None, True
+            return [Delivered(number)]
+        in_session = not self._opening and request.task is not Task.REGISTRATION
+        if answer.status == _TOO_MANY and in_session:
+            self._hold_until = now + min(max(answer.retry_after, _SHORTEST_PAUSE), LONGEST_PAUSE)
+            return []
+        if answer.status == _TOO_MANY or answer.status >= _FAILING_FROM:
+            return [closed_by(request, answer)]
+        return self._heeded(request, answer, now)
+
+    def _heeded(self, request: Request, answer: Answer, now: float) -> list[Event]:
+        if request.task is Task.REGISTRATION:
+            self._registration = None
+            return [Replied(answer.status, answer.body)]
+        if answer.status in _NOT_OURS:
+            return [closed_by(request, answer, unauthorized=True)]
+        if request.task is Task.REPORTS:
+            return self._reported(request, answer, now)
+        if request.task is Task.HEARTBEAT:
+            return self._heard(request, answer)
+        return self._polled(request, answer)
+
+    def _heard(self, request: Request, answer: Answer) -> list[Event]:
+        data = data_of(answer)
+        if data is None:
+            return [closed_by(request, answer)]
+        if self._heartbeat is request.body:
+            self._heartbeat = None
+        self._poll = self._poll or bool(data.get("pendingPolicies"))  # a list of them, or their number
+        return []
+
+    def _polled(self, request: Request, answer: Answer) -> list[Event]:
+        offered: list[Event] = []
+        if answer.status != NOT_MODIFIED:
+            data = data_of(answer)
+            if data is None:
+                return [closed_by(request, answer)]
+            offered = [Offered(data)]
+        opened: list[Event] = [Opened(answer.peer)] if self._opening else []
+        self._opening = self._poll = False
+        return opened + offered
+
+    def _batch(self, wall: float) -> Request:
+        """Put as many reports as may go together into one request, the oldest first; one report goes at any size."""
+        ids: list[str] = []
+        size = _ROOM
+        for report_id, body in self._reports.items():
+            size += len(body) + 1
+            if ids and (len(ids) >= self._most or size > BODY_LIMIT):
+                break
+            ids.append(report_id)
+        reports = b",".join(self._reports[report_id] for report_id in ids)
+        body = b'{"threats":[%b],"sentAt":"%b"}' % (reports, iso(wall).encode())
+        return Request(Task.REPORTS, "POST", f"{self._path}/events", body, tuple(ids))
+
+    def _reported(self, request: Request, answer: Answer, now: float) -> list[Event]:
+        """Take the answer to reports: all of them are stored, or one of them can never be, or they go again."""
+        self._reports_from = now + REPORTS_EVERY
+        data = data_of(answer)
+        if data is not None and data.get("accepted") == len(request.ids):
+            self._most = MOST_REPORTS
+            self._forget(request.ids)
+            return [Settled(Receipt(stored=list(request.ids)))]
+        if answer.status not in _BAD_CONTENT:
+            return [closed_by(request, answer)]
+        sentence = sentence_of(answer.body) or f"the manager answered {answer.status}"
+        bad = _named(sentence, request.ids)
+        if bad is None:  # nobody is named: halves of halves find out whom it is about
+            self._most = len(request.ids) // 2
+            return []
+        self._forget((bad,))
+        return [Settled(Receipt(refused=[Refusal(id=bad, reason=sentence)]))]
+
+    def _forget(self, ids: tuple[str, ...]) -> None:
+        for report_id in ids:
+            self._reports.pop(report_id, None)
+
+
+def _named(sentence: str, ids: tuple[str, ...]) -> str | None:
+    """Return the report that a refusal is about: the one whose place it names, or the only one."""
+    if len(ids) == 1:
+        return ids[0]
+    place = _PLACE.match(sentence)
+    return ids[int(place[1])] if place and int(place[1]) < len(ids) else None
+
+
+def _compact(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""The signed policy and the organization's blocklist: verification, storage, acknowledgement."""

@@ -1,0 +1,173 @@
+"""An organization's emergency blocklist as this guard has it: changes first, the snapshot where one is missing."""
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agent.connection.identity import Enrolled
+from agent.link.link import Link
+from agent.logs import EventLog
+from agent.respond.responder import Measure
+from agent.respond.wanted import span
+from agent.storage.database import Database
+from schemas import codes
+from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
+from schemas.decoding import DecodeError, decode
+from schemas.keys import public_sign_key
+from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, Topic
+
+_log = EventLog("blocklist")
+
+_HASH = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
+_MAX_WAITING = 1_000
+_NEVER = float("inf")
+
+PATIENCE = 15.0
+"""Seconds; a snapshot follows its changes within 10 (wire.md)."""
+
+
+class OrganizationBlocklist:
+    """The entries of the guard's organization, durable, at one sequence.
+
+    Each session subscribes to the changes and takes the retained snapshot. A change that does not join on to the own
+    sequence waits. The snapshot stays subscribed to until no sequence is missing, and for `PATIENCE` seconds: the one
+    that is retained may lag behind changes that this guard was not there to hear.
+
+    Args:
+        database: The guard's database.
+        ignored: Counts messages that are not believed, by reason.
+    """
+
+    def __init__(self, database: Database, ignored: Counter[str]) -> None:
+        self._database = database
+        self._ignored = ignored
+        self._link: Link | None = None
+        self._key: Ed25519PublicKey | None = None
+        self._waiting: dict[int, BlocklistChange] = {}
+        self.due = _NEVER
+        row = database.connection.execute("SELECT organization_id, sign_key, sequence FROM blocklist_head").fetchone()
+        self._owner: tuple[str, str] = ("", "") if row is None else (row[0], row[1])
+        self.sequence: int = 0 if row is None else row[2]
+
+    def pin(self, enrolled: Enrolled) -> None:
+        """Follow this organization's list, signed with this key; the list of another one is forgotten.
+
+        Over HTTP there is no key and no list: its entries stand in the policy.
+        """
+        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
+        owner = (enrolled.organization_id, enrolled.sign_key)
+        if owner != self._owner:
+            self._owner = owner
+            self._store(0, [], [], whole=True)
+
+    def opened(self, link: Link, now: float) -> None:
+        """Take the snapshot on a new link; the changes are subscribed to already."""
+        self._link = link
+        self._waiting.clear()
+        self.ask(now)
+
+    def closed(self) -> None:
+        """Wait for the next link."""
+        self._link = None
+        self.due = _NEVER
+
+    def ask(self, now: float) -> None:
+        """Take the snapshot (once more)."""
+        if self._link is not None:
+            self._link.subscribe(BLOCKLIST)
+            self.due = now + PATIENCE
+
+    def tick(self, now: float) -> None:
+        """Leave the snapshot when nothing is missing any more."""
+        if now < self.due or self._link is None:
+            return
+        if self._waiting:
+            self.ask(now)
+        else:
+            self._link.unsubscribe(BLOCKLIST)
+            self.due = _NEVER
+
+    def receive(self, row: Topic, payload: bytes, now: float) -> bool:
+        """Take a snapshot or a change; return whether the entries are others now."""
+        if self._key is None or not payload:
+            return False
+        if not codes.has_signature(self._key, row.below_root(self._owner[0]), payload):
+            self._ignored["blocklist_forged"] += 1
+            return False
+        before = self.sequence
+        try:
+            if row is BLOCKLIST:
+                self._snapshot(decode(BlocklistSnapshot, payload, BLOCKLIST.limit))
+            else:
+                self._change(decode(BlocklistChange, payload, BLOCKLIST_CHANGES.limit))
+        except DecodeError:
+            self._ignored["blocklist_unreadable"] += 1
+        except sqlite3.Error:
+            _log.exception("blocklist_not_stored")
+        if self._waiting and self.due == _NEVER:
+            self.ask(now)
+        return self.sequence != before
+
+    def measures(self) -> Iterable[Measure]:
+        """Return all entries."""
+        rows = self._database.connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM blocklist")
+        return [Measure(*row) for row in rows]
+
+    def _snapshot(self, snapshot: BlocklistSnapshot) -> None:
+        if snapshot.organization_id != self._owner[0]:
+            return
+        if snapshot.sequence > self.sequence:
+            self._store(snapshot.sequence, snapshot.entries, [], whole=True)
+        self._catch_up()
+
+    def _change(self, change: BlocklistChange) -> None:
+        if change.organization_id != self._owner[0] or change.sequence <= self.sequence:
+            return
+        self._waiting[change.sequence] = change
+        while len(self._waiting) > _MAX_WAITING:
+            del self._waiting[max(self._waiting)]
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Take the waiting changes that join on, in order, and forget those that are behind."""
+        for sequence in sorted(self._waiting):
+            change = self._waiting[sequence]
+            if sequence > self.sequence:
+                if change.from_sequence > self.sequence:
+                    return
+                self._store(sequence, change.added, change.removed, whole=False)
+            del self._waiting[sequence]
+
+    def _store(self, sequence: int, added: list[BlocklistEntry], removed: list[BlocklistEntry], *, whole: bool) -> None:
+        with self._database.transaction() as connection:
+            if whole:
+                connection.execute("DELETE FROM blocklist")
+            keys = [(entry.kind, entry.value) for entry in map(_normal, removed) if entry is not None]
+            connection.executemany("DELETE FROM blocklist WHERE kind = ? AND value = ?", keys)
+            rows = [
+                (entry.kind, entry.value, entry.reason, entry.expires_at, entry.incident_id)
+                for entry in map(_normal, added)
+                if entry is not None
+            ]
+            connection.executemany("INSERT OR REPLACE INTO blocklist VALUES (?, ?, ?, ?, ?)", rows)
+            connection.execute("INSERT OR REPLACE INTO blocklist_head VALUES (1, ?, ?, ?)", (*self._owner, sequence))
+        self.sequence = sequence
+
+
+def _normal(entry: BlocklistEntry) -> Measure | None:
+    """Return an entry as a measure with its value in normal form; None for one that no guard can read."""
+    expires_at = None if entry.expires_at is None else entry.expires_at.timestamp()
+    if entry.kind == "file_hash":
+        value = entry.value.lower() if _HASH.fullmatch(entry.value) else ""
+    else:
+        try:
+            value = span(entry.value).text
+        except ValueError:
+            value = ""
+    if not value:
+        _log.warning("blocklist_entry_unreadable", kind=entry.kind)
+        return None
+    return Measure(entry.kind, value, entry.reason, expires_at, entry.incident_id)

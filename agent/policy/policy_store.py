@@ -1,0 +1,240 @@
+"""The policy that this guard obeys: verified, stored, put in force section by section, and acknowledged."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import StringConstraints
+
+from agent.clock import Clock
+from agent.connection.identity import Enrolled
+from agent.connection.liveness import InForce
+from agent.logs import EventLog
+from agent.storage.database import Database
+from schemas import codes
+from schemas.decoding import DecodeError, decode, validate
+from schemas.identifiers import AgentId
+from schemas.keys import has_version_proof, public_sign_key
+from schemas.model import Timestamp, WireModel, utc
+from schemas.policy import SECTIONS, PolicyApplied, PolicySections, digest_of
+from schemas.presence import Count, Digest, PolicyState
+from schemas.topics import POLICY
+
+_log = EventLog("policy")
+
+_MAX_ERROR = 1024
+
+
+class PolicyHead(WireModel):
+    """A policy without its sections: what decides whether they are obeyed at all."""
+
+    version: Count
+    digest: Digest
+    updated_at: Timestamp
+    scope: Literal["global", "organization", "agent"]
+    agent_id: AgentId
+    expires_at: Timestamp | None = None
+    version_proof: Annotated[str, StringConstraints(max_length=128)]
+
+
+class _DisobeyedError(Exception):
+    """A policy that changes nothing; `reason` is what it is counted under."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What the guard goes by: the last good value of each section, and the policy's own end.
+
+    Attributes:
+        sections: A value for every section.
+        expires_at: Epoch seconds after which the defaults count again; None for never.
+    """
+
+    sections: PolicySections
+    expires_at: float | None = None
+
+
+Enforce = Callable[[Effective], list[str]]
+"""Puts a policy in force; returns one sentence for each section that could not be, beginning with its name."""
+
+
+class PolicyKeeper:
+    """Takes policies from the link and keeps the one in force.
+
+    Args:
+        database: The guard's database.
+        clock: The host's clocks.
+        enforce: Puts a policy in force.
+        ignored: Counts policies that are not obeyed, by reason.
+    """
+
+    def __init__(self, database: Database, clock: Clock, enforce: Enforce, ignored: Counter[str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._enforce = enforce
+        self._ignored = ignored
+        self._good: dict[str, Any] = {}
+        self._agent_id = ""
+        self._key: Ed25519PublicKey | None = None
+        self._sign_key = ""
+        self._owner = ("", "")
+        self.error: str | None = None
+        self.in_force: InForce | None = None
+        self.effective = Effective(PolicySections())
+        self._load()
+
+    def pin(self, enrolled: Enrolled) -> None:
+        """Obey policies for this agentId, signed with this key, and no others; without a key, see `take`.
+
+        If either is new, what is in force stays so until the first policy for the new identity, whatever its version.
+        """
+        self._agent_id, self._sign_key = enrolled.agent_id, enrolled.sign_key
+        self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
+        if self._owner != (self._agent_id, self._sign_key):
+            self.in_force = None
+
+    @property
+    def version(self) -> int | None:
+        """The version in force, None without one."""
+        return None if self.in_force is None else self.in_force.version
+
+    def receive(self, payload: bytes) -> PolicyApplied | None:
+        """Take a signed policy; return what to answer, None for one that changes nothing."""
+        key = self._key
+        if not payload or key is None:
+            return None  # an empty payload clears what was retained: the agent was removed
+        return self._consider(lambda: self._verified(payload, key))
+
+    def take(self, document: Mapping[str, Any]) -> PolicyApplied | None:
+        """Take a policy that the manager itself has answered with; return what to answer, as `receive` does.
+
+        Its connection vouches for it: the guard asked for it with its own token. A guard that has pinned a signing key
+        takes nothing unsigned, whoever offers it.
+        """
+        if self._key is not None or not self._agent_id:
+            self._ignored["policy_unsigned"] += 1
+            return None
+        return self._consider(lambda: self._answered(document))
+
+    def _consider(self, read: Callable[[], tuple[PolicyHead, dict[str, Any]]]) -> PolicyApplied | None:
+        current = self.in_force
+        try:
+            head, document = read()
+            if current is not None and (head.version, head.digest) == (current.version, current.digest):
+                return self._answer(current, current.state, self.error)
+            _must_be_newer(head, current)
+        except _DisobeyedError as error:
+            self._ignored[error.reason] += 1
+            _log.warning("policy_ignored", reason=error.reason)
+            return None
+        return self._obey(head, document)
+
+    def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
+        if not codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
+            raise _DisobeyedError("policy_forged")
+        try:
+            head = decode(PolicyHead, payload, POLICY.limit)
+            document: dict[str, Any] = json.loads(payload)
+        except (DecodeError, RecursionError) as error:
+            raise _DisobeyedError("policy_unreadable") from error
+        self._must_be_whole(head, document)
+        if not has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof):
+            raise _DisobeyedError("policy_digest_wrong")
+        return head, document
+
+    def _answered(self, document: Mapping[str, Any]) -> tuple[PolicyHead, dict[str, Any]]:
+        try:
+            head = validate(PolicyHead, document)
+        except DecodeError as error:
+            raise _DisobeyedError("policy_unreadable") from error
+        self._must_be_whole(head, document)
+        return head, dict(document)
+
+    def _must_be_whole(self, head: PolicyHead, document: Mapping[str, Any]) -> None:
+        if head.agent_id != self._agent_id:
+            raise _DisobeyedError("policy_of_another_agent")
+        if digest_of(document) != head.digest:
+            raise _DisobeyedError("policy_digest_wrong")
+
+    def _obey(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
+        good, refused = _good_sections(document)
+        kept = {name: self._good[name] for name in refused if name in self._good} | good
+        effective = Effective(validate(PolicySections, kept), _expiry(head))
+        errors = [*refused.values(), *self._enforce(effective)]
+        state = PolicyState.PARTIAL if errors else PolicyState.APPLIED
+        in_force = InForce(head.version, head.digest, state, head.version_proof)
+        try:
+            self._store(head, kept, state, "; ".join(errors)[:_MAX_ERROR] or None)
+        except sqlite3.Error as error:
+            _log.exception("policy_not_stored", version=head.version)
+            self._enforce(self.effective)
+            return self._answer(in_force, PolicyState.FAILED, f"the policy could not be stored: {error}")
+        self._good, self.effective, self.in_force = kept, effective, in_force
+        _log.info("policy_in_force", version=head.version, state=str(state), error=self.error)
+        return self._answer(in_force, state, self.error)
+
+    def _store(self, head: PolicyHead, kept: dict[str, Any], state: PolicyState, error: str | None) -> None:
+        row = (self._agent_id, self._sign_key, head.body(), json.dumps(kept), str(state), error)
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO policy VALUES (1, ?, ?, ?, ?, ?, ?)", row)
+        self._owner, self.error = (self._agent_id, self._sign_key), error
+
+    def _load(self) -> None:
+        row = self._database.connection.execute(
+            "SELECT agent_id, sign_key, document, sections, state, error FROM policy"
+        ).fetchone()
+        if row is None:
+            self._enforce(self.effective)
+            return
+        try:
+            head = decode(PolicyHead, row[2], POLICY.limit)
+            in_force = InForce(head.version, head.digest, PolicyState(row[4]), head.version_proof)
+            good = dict(json.loads(row[3]))
+            self.effective = Effective(validate(PolicySections, good), _expiry(head))
+        except (ValueError, TypeError, RecursionError):
+            _log.exception("policy_kept_unreadable", advice="the manager's own counts again as soon as it is heard")
+        else:
+            self._owner, self.error, self.in_force, self._good = (row[0], row[1]), row[5], in_force, good
+        self._enforce(self.effective)
+
+    def _answer(self, policy: InForce, state: PolicyState, error: str | None) -> PolicyApplied:
+        return PolicyApplied(
+            version=policy.version,
+            digest=policy.digest,
+            state=state,
+            error=error and error[:_MAX_ERROR],
+            sent_at=utc(self._clock.wall()),
+        )
+
+
+def _must_be_newer(head: PolicyHead, current: InForce | None) -> None:
+    if current is not None and head.version <= current.version:
+        raise _DisobeyedError("policy_outdated")
+
+
+def _good_sections(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the sections that can be read, as they came, and by name what is wrong with the others."""
+    good: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for name in SECTIONS:
+        if name not in document:
+            continue
+        try:
+            validate(PolicySections, {name: document[name]})
+        except DecodeError as error:
+            refused[name] = str(error)
+        else:
+            good[name] = document[name]
+    return good, refused
+
+
+def _expiry(head: PolicyHead) -> float | None:
+    return None if head.expires_at is None else head.expires_at.timestamp()

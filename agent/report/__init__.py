@@ -1,0 +1,1 @@
+"""Threat reports: encoding, the durable outbox, delivery until the manager's receipt."""

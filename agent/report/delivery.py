@@ -1,0 +1,150 @@
+"""Sends the outbox: a window of reports on their way, each again until the manager's receipt."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from agent.link.link import Link
+from agent.logs import EventLog
+from agent.report.outbox import Entry, Outbox, coded
+from schemas.threats import Receipt
+from schemas.topics import THREATS
+
+_log = EventLog("delivery")
+
+WINDOW_BYTES = 2 * 1024 * 1024
+"""Bytes on their way at most, unless one report alone is more."""
+
+_LONGEST_PATIENCE = 900.0
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class _Flight:
+    sent_at: float
+    size: int
+
+
+class Delivery:
+    """Keeps a window of reports on their way to the manager.
+
+    - At each new link everything that waits goes again, in order.
+    - What has no receipt after `receipt_timeout` goes again; the patience doubles each time, up to 15 minutes, and is
+      back at its beginning with the next receipt: a broker whose manager is away is not filled with copies.
+    - What the manager defers leaves the window and goes again when it says.
+
+    Args:
+        outbox: What waits.
+        window: Reports on their way at most.
+        receipt_timeout: Seconds.
+    """
+
+    def __init__(self, outbox: Outbox, window: int, receipt_timeout: float) -> None:
+        self._outbox = outbox
+        self._window = window
+        self._receipt_timeout = receipt_timeout
+        self._patience = receipt_timeout
+        self._link: Link | None = None
+        self._agent_id = ""
+        self._mac_key = b""
+        self._flights: OrderedDict[str, _Flight] = OrderedDict()
+        self._flying = 0
+        self._deferred: dict[str, float] = {}
+        self._cursor = 0
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do again, on the monotonic clock."""
+        if self._link is None:
+            return _NEVER
+        oldest = next(iter(self._flights.values()), None)
+        again = _NEVER if oldest is None else oldest.sent_at + self._patience
+        return min(again, min(self._deferred.values(), default=_NEVER))
+
+    def opened(self, link: Link, agent_id: str, mac_key: bytes, now: float) -> None:
+        """Begin anew on a link."""
+        self._link, self._agent_id, self._mac_key = link, agent_id, mac_key
+        self._flights.clear()
+        self._flying = 0
+        self._cursor = 0
+        self._patience = self._receipt_timeout
+        self.pump(now)
+
+    def closed(self) -> None:
+        """Stop sending until the next link."""
+        self._link = None
+
+    def tick(self, now: float) -> None:
+        """Send again what is due, and what has come new."""
+        if self._link is None:
+            return
+        overdue = [report for report, flight in self._flights.items() if flight.sent_at + self._patience <= now]
+        if overdue:
+            _log.info("reports_sent_again", count=len(overdue), waited=self._patience)
+            self._patience = min(self._patience * 2, _LONGEST_PATIENCE)
+        for report_id in overdue:
+            self._again(report_id, now)
+        for report_id in [report for report, until in self._deferred.items() if until <= now]:
+            if not self._room():
+                break
+            del self._deferred[report_id]
+            self._again(report_id, now)
+        self.pump(now)
+
+    def pump(self, now: float) -> None:
+        """Send what is new, as far as the window goes."""
+        while self._link is not None and self._room():
+            count = self._window - len(self._flights)
+            entries = list(self._outbox.after(self._cursor, min(count, 50)))
+            for entry in entries:
+                if not self._room() or (entry.id not in self._deferred and not self._send(entry, now)):
+                    return
+                self._cursor = entry.sequence
+            if not entries:
+                return
+
+    def receipt(self, receipt: Receipt, now: float, at: float) -> None:
+        """Take the manager's word.
+
+        Args:
+            receipt: It.
+            now: On the monotonic clock.
+            at: Now, in epoch seconds.
+        """
+        refused = [(refusal.id, refusal.reason) for refusal in receipt.refused]
+        stored, buried = self._outbox.settle(receipt.stored, refused, at)
+        for report_id in (*receipt.stored, *(report for report, _ in refused)):
+            self._landed(report_id)
+            self._deferred.pop(report_id, None)
+        for deferral in receipt.deferred:
+            for report_id in deferral.ids:
+                if self._landed(report_id):
+                    self._deferred[report_id] = now + deferral.retry_after
+        if buried:
+            _log.warning("reports_refused", count=buried, reasons=sorted({reason for _, reason in refused})[:3])
+        if stored or buried:
+            self._patience = self._receipt_timeout
+        self.pump(now)
+
+    def _room(self) -> bool:
+        return len(self._flights) < self._window and (self._flying < WINDOW_BYTES or not self._flights)
+
+    def _again(self, report_id: str, now: float) -> None:
+        self._landed(report_id)
+        entry = self._outbox.get(report_id)
+        if entry is not None:
+            self._send(entry, now)
+
+    def _send(self, entry: Entry, now: float) -> bool:
+        payload = coded(entry.body, self._agent_id, self._mac_key)
+        if self._link is None or self._link.publish(THREATS, payload) is None:
+            return False
+        self._flights[entry.id] = _Flight(now, len(payload))
+        self._flying += len(payload)
+        return True
+
+    def _landed(self, report_id: str) -> bool:
+        """Take a report out of the window; say whether it was in it."""
+        flight = self._flights.pop(report_id, None)
+        if flight is not None:
+            self._flying -= flight.size
+        return flight is not None

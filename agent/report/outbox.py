@@ -1,0 +1,152 @@
+"""The durable outbox: every report waits here until the manager's receipt says that it is stored.
+
+A report is kept without its agentId, for a guard detects before it is ever registered, and may get another agentId
+later. `coded` makes of it the bytes that go out: always the same ones for one agentId and secret.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from agent.storage.database import Database, add_to_counter, counter
+from schemas import codes
+from schemas.limits import THREAT_LIMIT
+from schemas.topics import THREATS
+
+_DROPPED = "outbox_dropped"
+_DEAD_LETTERS = 1_000
+_ROOM_FOR_CODE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One waiting report; `body` is its JSON without agentId."""
+
+    sequence: int
+    id: str
+    body: bytes
+
+
+def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
+    """Return a report as it goes out: with its agentId and its message code."""
+    whole = b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:])
+    return codes.with_mac(mac_key, THREATS.below_root(agent_id), whole)
+
+
+class Outbox:
+    """Reports that are not confirmed yet, in order, and the dead letters: those that never will be.
+
+    It is bounded. When it is full new reports are dropped and counted, not old ones: those that began an attack are
+    worth more than its repetitions, and what is on its way must be there to be confirmed.
+
+    Args:
+        database: The guard's database.
+        max_reports: Reports that it holds.
+        max_bytes: Bytes of reports that it holds.
+    """
+
+    def __init__(self, database: Database, max_reports: int, max_bytes: int) -> None:
+        self._database = database
+        self._max_reports = max_reports
+        self._max_bytes = max_bytes
+        self.recount()
+
+    def recount(self) -> None:
+        """Take size and drops from the database, at the start and after a transaction that failed."""
+        connection = self._database.connection
+        row = connection.execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM outbox").fetchone()
+        self._size, self._bytes = int(row[0]), int(row[1])
+        self._dropped = counter(connection, _DROPPED)
+
+    def __len__(self) -> int:
+        """Return how many reports wait."""
+        return self._size
+
+    @property
+    def dropped(self) -> int:
+        """Reports that were dropped because the outbox was full, since the guard was first started."""
+        return self._dropped
+
+    @property
+    def dead_letters(self) -> int:
+        """Reports that the manager refused, and that are kept with its reason: the newest 1,000."""
+        return int(self._database.connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0])
+
+    def add(self, connection: sqlite3.Connection, report_id: str, body: bytes, at: float) -> bool:
+        """Add a report within the caller's transaction; return whether it waits now.
+
+        A report over the contract's size can never be stored: it becomes a dead letter at once.
+
+        Args:
+            connection: The transaction.
+            report_id: The report's id.
+            body: Its JSON without agentId.
+            at: Now, in epoch seconds.
+        """
+        if len(body) + _ROOM_FOR_CODE > THREAT_LIMIT:
+            _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, too many to be sent", at)
+            return False
+        if self._size >= self._max_reports or self._bytes + len(body) > self._max_bytes:
+            add_to_counter(connection, _DROPPED, 1)
+            self._dropped += 1
+            return False
+        connection.execute("INSERT INTO outbox (id, body) VALUES (?, ?)", (report_id, body))
+        self._size += 1
+        self._bytes += len(body)
+        return True
+
+    def after(self, sequence: int, count: int) -> Iterator[Entry]:
+        """Yield the first reports behind `sequence`, at most `count`, in order."""
+        found = self._database.connection.execute(
+            "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (sequence, count),
+        )
+        for row in found:
+            yield Entry(*row)
+
+    def get(self, report_id: str) -> Entry | None:
+        """Return a waiting report; None if it does not wait any more."""
+        found = self._database.connection.execute(
+            "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE id = ?", (report_id,)
+        ).fetchone()
+        return None if found is None else Entry(*found)
+
+    def settle(self, stored: Collection[str], refused: Collection[tuple[str, str]], at: float) -> tuple[int, int]:
+        """Take a receipt's word: forget what is stored, and move what is refused to the dead letters.
+
+        Args:
+            stored: Ids; those that do not wait here are ignored.
+            refused: Ids and reasons.
+            at: Now, in epoch seconds.
+
+        Returns:
+            How many reports were stored, and how many refused.
+        """
+        gone: list[int] = []
+        with self._database.transaction() as connection:
+            for report_id in stored:
+                gone += _remove(connection, report_id)
+            forgotten = len(gone)
+            for report_id, reason in refused:
+                entry = self.get(report_id)
+                if entry is not None:
+                    _bury(connection, report_id, entry.body, reason, at)
+                    gone += _remove(connection, report_id)
+        self._size -= len(gone)
+        self._bytes -= sum(gone)
+        return forgotten, len(gone) - forgotten
+
+
+def _remove(connection: sqlite3.Connection, report_id: str) -> list[int]:
+    """Take a report out; return its size in bytes, or nothing if it was not there."""
+    found = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING LENGTH(body)", (report_id,))
+    return [int(row[0]) for row in found.fetchall()]
+
+
+def _bury(connection: sqlite3.Connection, report_id: str, body: bytes, reason: str, at: float) -> None:
+    connection.execute(
+        "INSERT INTO dead_letters (id, body, reason, at) VALUES (?, ?, ?, ?)", (report_id, body, reason, at)
+    )
+    connection.execute(
+        "DELETE FROM dead_letters WHERE sequence <= (SELECT MAX(sequence) FROM dead_letters) - ?", (_DEAD_LETTERS,)
+    )

@@ -1,0 +1,40 @@
+"""From a detected threat to the report that goes out: its id, its verdict on the wire, what was done about it."""
+
+from agent.analyze.threat import DetectedThreat
+from schemas.model import utc
+from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
+
+_NOBODY = "ag-0000000000000000"
+
+
+def report_body(report_id: str, detected: DetectedThreat, response: ResponseTaken | None) -> bytes:
+    """Return a report's JSON without agentId, which is added when it is sent (see `agent.report.outbox`).
+
+    Args:
+        report_id: UUIDv7, given once.
+        detected: The verdict.
+        response: What was done; None if nothing was to be done.
+    """
+    report = ThreatReport(
+        id=report_id,
+        agent_id=_NOBODY,
+        threat=wire_threat(detected),
+        response=response,
+        timestamp=utc(detected.detected_at),
+    )
+    return report.model_dump_json(by_alias=True, exclude_none=True, exclude={"agent_id"}).encode()
+
+
+def wire_threat(detected: DetectedThreat) -> Threat:
+    """Return the verdict in the contract's words."""
+    return Threat(
+        type=detected.type,
+        confidence=detected.confidence,
+        evidence=dict(detected.evidence),
+        severity=Severity(detected.severity),
+        technique=detected.technique,
+        rule_id=detected.rule_id,
+        count=detected.count,
+        first_seen=utc(detected.first_seen),
+        last_seen=utc(detected.last_seen),
+    )

@@ -1,0 +1,1 @@
+"""The data directory: lock, private files, the SQLite database and its migrations."""

@@ -1,0 +1,83 @@
+"""The durable outbox and its bounds."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from agent.report.outbox import Outbox, coded
+from agent.storage.database import Database
+from schemas import codes, limits
+from schemas.threats import ThreatReport
+from schemas.topics import THREATS
+
+BODY = b'{"id":"t","threat":{"type":"x","confidence":1.0},"timestamp":"2026-01-01T00:00:00Z"}'
+
+
+def _add(outbox: Outbox, database: Database, *ids: str, body: bytes = BODY) -> list[bool]:
+    with database.transaction() as connection:
+        return [outbox.add(connection, report_id, body, 0.0) for report_id in ids]
+
+
+def test_reports_wait_in_order_over_a_restart(database: Database, tmp_path: Path) -> None:
+    """What was committed is there for the next process, in the order in which it came."""
+    _add(Outbox(database, 10, 10_000), database, "b", "a", "c")
+    again = Database.open(tmp_path / "guard.db")
+    outbox = Outbox(again, 10, 10_000)
+    assert [entry.id for entry in outbox.after(0, 10)] == ["b", "a", "c"]
+    assert len(outbox) == 3
+    again.close()
+
+
+def test_a_report_goes_out_with_the_same_valid_bytes_each_time() -> None:
+    """The bytes of a report depend on agentId and secret alone, and are a rightly coded ThreatReport."""
+    first = coded(BODY, "ag-00000000000000aa", bytes(32))
+    assert first == coded(BODY, "ag-00000000000000aa", bytes(32))
+    assert codes.has_mac(bytes(32), THREATS.below_root("ag-00000000000000aa"), first)
+    assert ThreatReport.model_validate_json(first).agent_id == "ag-00000000000000aa"
+
+
+def test_a_full_outbox_drops_what_is_new_and_counts_it(database: Database) -> None:
+    """By number and by bytes, the oldest reports stay; the count of drops is kept."""
+    outbox = Outbox(database, 2, 10_000)
+    assert _add(outbox, database, "a", "b", "c") == [True, True, False]
+    assert Outbox(database, 10, 2 * len(BODY)).add(database.connection, "d", BODY, 0.0) is False
+    assert [entry.id for entry in outbox.after(0, 10)] == ["a", "b"]
+    assert Outbox(database, 2, 10_000).dropped == 2
+
+
+def test_a_receipt_makes_room(database: Database) -> None:
+    """Stored reports are gone, refused ones are dead letters, unknown ids and repeats change nothing."""
+    outbox = Outbox(database, 3, 10_000)
+    _add(outbox, database, "a", "b", "c")
+    assert outbox.settle(["a", "strange"], [("b", "no"), ("strange", "no")], 5.0) == (1, 1)
+    assert outbox.settle(["a"], [("b", "no")], 5.0) == (0, 0)
+    assert [entry.id for entry in outbox.after(0, 10)] == ["c"]
+    assert (len(outbox), outbox.dead_letters) == (1, 1)
+    assert _add(outbox, database, "d", "e", "f") == [True, True, False]
+
+
+def test_a_report_that_can_never_be_sent_blocks_nothing(database: Database) -> None:
+    """One over the contract's size becomes a dead letter at once."""
+    outbox = Outbox(database, 3, limits.MIB)
+    assert _add(outbox, database, "huge", body=b"{" + b" " * limits.THREAT_LIMIT + b"}") == [False]
+    assert (len(outbox), outbox.dead_letters, outbox.dropped) == (0, 1, 0)
+
+
+def test_dead_letters_are_bounded(database: Database) -> None:
+    """Of very many the newest 1,000 stay."""
+    outbox = Outbox(database, 2_000, limits.MIB)
+    ids = [f"t{number}" for number in range(1_200)]
+    _add(outbox, database, *ids)
+    outbox.settle([], [(report_id, "no") for report_id in ids], 0.0)
+    assert outbox.dead_letters == 1_000
+
+
+def test_a_failed_transaction_leaves_no_trace(database: Database) -> None:
+    """Reports of a transaction that was rolled back do not count after `recount`."""
+    outbox = Outbox(database, 3, 10_000)
+    with pytest.raises(sqlite3.IntegrityError):
+        _add(outbox, database, "a", "a")
+    outbox.recount()
+    assert len(outbox) == 0
+    assert list(outbox.after(0, 10)) == []
