@@ -8,12 +8,12 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.connection.identity import IdentityFile
-from agent.connection.liveness import Liveness, Vitals
+from agent.connection.liveness import HeartbeatFields, Liveness
 from agent.link.link import Link
 from agent.logs import EventLog
-from agent.pipeline import Watch
+from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
-from agent.policy.policy_store import PolicyKeeper
+from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
@@ -41,8 +41,8 @@ class Parts:
     liveness: Liveness
     outbox: Outbox
     delivery: Delivery
-    watch: Watch
-    policy: PolicyKeeper
+    watch: Pipeline
+    policy: PolicyStore
     blocklist: OrganizationBlocklist
     enforcement: Enforcement
     ignored: Counter[str]
@@ -159,7 +159,7 @@ class Guard:
         self._heartbeat_due = now + self._settings.heartbeat_interval
         if self._link is None:
             return
-        vitals = Vitals(
+        vitals = HeartbeatFields(
             events_total=parts.watch.events_total,
             outbox_size=len(parts.outbox),
             outbox_dropped=parts.outbox.dropped,

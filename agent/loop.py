@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from agent.clock import Clock
-from agent.connection.connector import Connection
+from agent.connection.connector import Connector
 from agent.guard import Guard
 from agent.link.link import Delivered, Event, Link
 from agent.logs import EventLog
@@ -57,7 +57,7 @@ class Loop:
     """
 
     def __init__(
-        self, guard: Guard, connection: Connection, mailbox: Mailbox, clock: Clock, report: Callable[[], None]
+        self, guard: Guard, connection: Connector, mailbox: Mailbox, clock: Clock, report: Callable[[], None]
     ) -> None:
         self._guard = guard
         self._connection = connection

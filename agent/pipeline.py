@@ -38,7 +38,7 @@ class _Batch:
     reports: list[tuple[str, bytes]] = field(default_factory=list)
 
 
-class Watch:
+class Pipeline:
     """Follows one log file, or none.
 
     What a batch of lines leads to (reports, the detector's memory, the position, the count of events) is committed in

@@ -9,32 +9,29 @@ from typing import Any
 from agent import status
 from agent.clock import Clock
 from agent.connection.backoff import Backoff
-from agent.connection.connector import Connection
+from agent.connection.connector import Connector
 from agent.connection.identity import IdentityFile
 from agent.connection.liveness import Liveness
-from agent.connection.transport import dial_for, registrations_for
+from agent.connection.transport import build_dialer, build_registrations
 from agent.errors import StorageError
 from agent.guard import Guard, Parts
 from agent.host import LoadMeter, host_facts
 from agent.logs import EventLog
 from agent.loop import Loop, Mailbox
 from agent.options import Options
-from agent.pipeline import Watch
+from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
-from agent.policy.policy_store import PolicyKeeper
+from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import Recorder
+from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings
-from agent.storage.database import Database
+from agent.storage.database import DATABASE, Database
 from agent.storage.instance import Instance
 
 _log = EventLog("runtime")
-
-DATABASE = "guard.db"
-"""The guard's database within its data directory."""
 
 Announce = Callable[[str, int], None]
 
@@ -100,7 +97,7 @@ class Runtime:
         outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
         blocklist = OrganizationBlocklist(database, ignored)
         enforcement = Enforcement(
-            responder=Recorder(database),
+            responder=RecordingResponder(database),
             own=OwnBlocks(database),
             organization=blocklist.measures,
             mode=options.mode,
@@ -108,8 +105,8 @@ class Runtime:
             duration=settings.block_duration,
             clock=clock,
         )
-        policy = PolicyKeeper(database, clock, enforcement.obey, ignored)
-        watch = Watch(
+        policy = PolicyStore(database, clock, enforcement.obey, ignored)
+        watch = Pipeline(
             path=options.log,
             database=database,
             outbox=outbox,
@@ -130,12 +127,12 @@ class Runtime:
             ignored=ignored,
         )
 
-    def _connection(self, guard: Guard, parts: Parts) -> Connection:
+    def _connection(self, guard: Guard, parts: Parts) -> Connector:
         options, settings, clock = self._options, self._settings, self._clock
-        return Connection(
-            dial=dial_for(options, settings, clock, lambda: parts.policy.version),
+        return Connector(
+            dial=build_dialer(options, settings, clock, lambda: parts.policy.version),
             identity=parts.identity,
-            apply=registrations_for(options, settings, clock, parts.identity, parts.started),
+            apply=build_registrations(options, settings, clock, parts.identity, parts.started),
             liveness=parts.liveness,
             connect_timeout=settings.connect_timeout,
             post=self._mailbox.post,
@@ -149,8 +146,8 @@ class Runtime:
         if announce is not None:
             announce(agent_id, session)
 
-    def _reporter(self, guard: Guard, connection: Connection) -> Callable[..., None]:
-        """Return what keeps the status file true; it writes only what changed."""
+    def _reporter(self, guard: Guard, connection: Connector) -> Callable[..., None]:
+        """Return the function that updates the status file when the state has changed."""
 
         def report(*, stopped: bool = False) -> None:
             fields = {

@@ -1,11 +1,20 @@
-"""The status file: what a running guard says of itself to `panguard guard status`."""
+"""The guard's status: the file that a running guard writes, and its state read from the data directory."""
 
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from agent.errors import StorageError
+from agent.policy.policy_store import PolicyHead
+from agent.respond.responder import Measure
+from agent.storage.database import DATABASE, counter
 from agent.storage.files import write_private
+from agent.storage.instance import running_pid
+from schemas.decoding import DecodeError, decode
+from schemas.model import iso
+from schemas.presence import Mode
+from schemas.topics import POLICY
 
 _FILE = "status.json"
 
@@ -35,3 +44,71 @@ def read_status(directory: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def inspect_guard(directory: Path) -> dict[str, Any]:
+    """Return a guard's state, in wire names: sessions, outbox, the effective policy, and what is in force.
+
+    Raises:
+        StorageError: the data directory cannot be read.
+    """
+    pid = running_pid(directory)
+    fields = read_status(directory)
+    if not fields and pid is None and not (directory / DATABASE).exists():
+        raise StorageError(directory, "no guard was ever started in it")
+    fields["state"] = "stopped" if pid is None else fields.get("state", "starting")
+    fields["pid"] = pid
+    return fields | _stored(directory / DATABASE, learning=fields.get("mode") == Mode.LEARNING)
+
+
+def _stored(path: Path, *, learning: bool) -> dict[str, Any]:
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            connection.execute("PRAGMA busy_timeout = 2000")
+            return _counts(connection) | _policy(connection) | _in_force(connection, learning=learning)
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StorageError(path, str(error)) from error
+
+
+def _counts(connection: sqlite3.Connection) -> dict[str, Any]:
+    sequence = connection.execute("SELECT sequence FROM blocklist_head").fetchone()
+    return {
+        "outboxSize": connection.execute("SELECT COUNT(*) FROM outbox").fetchone()[0],
+        "outboxDropped": counter(connection, "outbox_dropped"),
+        "deadLetters": connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0],
+        "eventsTotal": counter(connection, "events_total"),
+        "blocklistSequence": 0 if sequence is None else sequence[0],
+    }
+
+
+def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
+    row = connection.execute("SELECT document, sections, state, error FROM policy").fetchone()
+    fields: dict[str, Any] = {"policyVersion": None, "policyState": None, "policyError": None, "policy": None}
+    if row is None:
+        return fields
+    try:
+        version, sections = decode(PolicyHead, row[0], POLICY.limit).version, json.loads(row[1])
+    except (DecodeError, ValueError, TypeError, RecursionError):
+        return fields | {"policyError": "the policy that is kept cannot be read"}
+    return fields | {"policyVersion": version, "policyState": row[2], "policyError": row[3], "policy": sections}
+
+
+def _in_force(connection: sqlite3.Connection, *, learning: bool) -> dict[str, Any]:
+    """In mode `learning` nothing is set: what would be is listed as recorded."""
+    rows = connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures ORDER BY kind, value")
+    measures = [_wire(Measure(*row)) for row in rows]
+    return {"inForce": [], "recorded": measures} if learning else {"inForce": measures, "recorded": []}
+
+
+def _wire(measure: Measure) -> dict[str, Any]:
+    fields = {
+        "kind": measure.kind,
+        "value": measure.value,
+        "reason": measure.reason,
+        "expiresAt": None if measure.expires_at is None else iso(measure.expires_at),
+        "incidentId": measure.incident_id,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

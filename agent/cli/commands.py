@@ -123,7 +123,7 @@ def status(
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
 ) -> None:
     """Show what the guard does: its session, its outbox, its policy and what is in force."""
-    from agent.status_command import inspect_guard  # noqa: PLC0415 -- start needs none of it
+    from agent.status import inspect_guard  # noqa: PLC0415 -- start needs none of it
 
     with _one_sentence():
         fields = inspect_guard(data_dir or instance.default_data_directory())
@@ -134,7 +134,7 @@ def status(
 def health(data_dir: DataDir = None) -> None:
     """Succeed if the guard is connected to its manager; else say why it is not. It detects and spools meanwhile."""
     from agent.connection.connector import Phase  # noqa: PLC0415 -- start needs none of it
-    from agent.status_command import inspect_guard  # noqa: PLC0415 -- the same
+    from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
     with _one_sentence():
         fields = inspect_guard(data_dir or instance.default_data_directory())

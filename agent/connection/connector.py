@@ -7,10 +7,10 @@ from enum import StrEnum
 from agent.connection.backoff import Backoff
 from agent.connection.identity import IdentityFile
 from agent.connection.liveness import Liveness
-from agent.connection.registration import Accepted, Again, Outcome, Refused, Registering, Unanswered
-from agent.connection.session import Listener, Session
+from agent.connection.registration import Accepted, Again, Outcome, Refused, RegistrationAttempt, Unanswered
+from agent.connection.session import Session, SessionListener
 from agent.errors import EnrollmentError, StorageError
-from agent.link.link import Closed, Dial, Event, Link, Post
+from agent.link.link import Closed, Dialer, Event, Link, Post
 from agent.logs import EventLog
 
 _log = EventLog("connection")
@@ -34,7 +34,7 @@ class Phase(StrEnum):
     ONLINE = "online"
 
 
-class Connection:
+class Connector:
     """One link after another: a registration at the start and when the account is refused, and sessions.
 
     Args:
@@ -52,13 +52,13 @@ class Connection:
     def __init__(
         self,
         *,
-        dial: Dial,
+        dial: Dialer,
         identity: IdentityFile,
-        apply: Callable[[], Registering] | None,
+        apply: Callable[[], RegistrationAttempt] | None,
         liveness: Liveness,
         connect_timeout: float,
         post: Post,
-        listener: Listener,
+        listener: SessionListener,
         ignored: Counter[str],
         backoff: Backoff,
     ) -> None:
@@ -72,7 +72,7 @@ class Connection:
         self._ignored = ignored
         self._backoff = backoff
         self._link: Link | None = None
-        self._stage: Registering | Session | None = None
+        self._stage: RegistrationAttempt | Session | None = None
         self._deadline = 0.0
         self._must_register = apply is not None
         self._closed = False
@@ -186,7 +186,7 @@ class Connection:
             self._identity.raise_session(above=surpass)
             self._retry(f"the fleet has heard of session {surpass} of this agent", now)
 
-    def _registered(self, stage: Registering, outcome: Outcome | None, now: float) -> None:
+    def _registered(self, stage: RegistrationAttempt, outcome: Outcome | None, now: float) -> None:
         match outcome:
             case None:
                 self._deadline = max(self._deadline, stage.due + 1.0)

@@ -58,11 +58,11 @@ class HttpRegistrations:
         self._tags = tags
         self._spurned = ""
 
-    def __call__(self) -> "HttpEnrollment":
+    def __call__(self) -> "HttpRegistration":
         """Return the next registration."""
         known = self._identity.identity.enrolled
         own = known.token if known is not None and known.token != self._spurned else ""
-        return HttpEnrollment(self._body(), own or self._token, self._spurn if own else None)
+        return HttpRegistration(self._body(), own or self._token, self._spurn if own else None)
 
     def _spurn(self, token: str) -> None:
         self._spurned = token
@@ -82,7 +82,7 @@ class HttpRegistrations:
         return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
 
 
-class HttpEnrollment:
+class HttpRegistration:
     """One registration over HTTP, sent once: the link repeats a request that was not answered.
 
     See `agent.connection.registration.Registering`.

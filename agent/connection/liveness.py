@@ -13,7 +13,7 @@ from schemas.topics import HEARTBEAT, PRESENCE
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class AppliedPolicy:
     """Which policy a guard obeys, as its heartbeats say it."""
 
     version: int
@@ -23,13 +23,13 @@ class InForce:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class HeartbeatFields:
     """What the other parts of the guard add to a heartbeat."""
 
     events_total: int
     outbox_size: int
     outbox_dropped: int
-    policy: InForce | None = None
+    policy: AppliedPolicy | None = None
     blocklist_sequence: int | None = None
 
 
@@ -70,7 +70,7 @@ class Liveness:
         )
         return codes.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
 
-    def heartbeat(self, agent_id: str, mac_key: bytes, vitals: Vitals) -> bytes:
+    def heartbeat(self, agent_id: str, mac_key: bytes, vitals: HeartbeatFields) -> bytes:
         """Return the next coded heartbeat of the current session."""
         load, policy = self._load(), vitals.policy
         self._sequence += 1

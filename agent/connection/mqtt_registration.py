@@ -50,7 +50,7 @@ class Applicant:
         return f"Applicant({self.facts.hostname}, {self.token!r})"
 
 
-class Enrollment:
+class MqttRegistration:
     """One registration: one client id, one payload, sent again byte for byte until it is answered.
 
     Args:

@@ -40,7 +40,7 @@ class Again:
 Outcome = Accepted | Refused | Unanswered | Again
 
 
-class Registering(Protocol):
+class RegistrationAttempt(Protocol):
     """One registration under way."""
 
     @property

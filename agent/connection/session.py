@@ -21,7 +21,7 @@ _MOST_EARLY = 16
 _SUBSCRIPTIONS = (PRESENCE, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
 
 
-class Listener(Protocol):
+class SessionListener(Protocol):
     """Who is told of sessions and their messages."""
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
@@ -64,7 +64,12 @@ class Session:
     """
 
     def __init__(
-        self, identity: Identity, enrolled: Enrolled, liveness: Liveness, listener: Listener, ignored: Counter[str]
+        self,
+        identity: Identity,
+        enrolled: Enrolled,
+        liveness: Liveness,
+        listener: SessionListener,
+        ignored: Counter[str],
     ) -> None:
         keys = identity.keys
         self.number = identity.session

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from agent.clock import Clock
 from agent.connection.identity import IdentityFile
-from agent.connection.registration import Registering
+from agent.connection.registration import RegistrationAttempt
 from agent.errors import ConfigurationError
 from agent.host import HostFacts, host_facts
-from agent.link.link import Dial
+from agent.link.link import Dialer
 from agent.link.tls import trust_for
 from agent.logs import EventLog
 from agent.options import Options
@@ -21,7 +21,7 @@ from schemas.loopback import is_loopback
 _log = EventLog("doors")
 
 
-def dial_for(options: Options, settings: GuardSettings, clock: Clock, version: Callable[[], int | None]) -> Dial:
+def build_dialer(options: Options, settings: GuardSettings, clock: Clock, version: Callable[[], int | None]) -> Dialer:
     """Return what opens links to the manager's address.
 
     Args:
@@ -40,17 +40,17 @@ def dial_for(options: Options, settings: GuardSettings, clock: Clock, version: C
     wanted = options.token.ca_fingerprint if options.token is not None else None
     trust = trust_for(address, options.directory, options.ca_file, wanted)
     if not address.over_http:
-        from agent.link.mqtt import MqttDial  # noqa: PLC0415 -- see above
+        from agent.link.mqtt import MqttDialer  # noqa: PLC0415 -- see above
 
-        return MqttDial(address, settings.keep_alive, trust)
-    from agent.link.http import HttpDial  # noqa: PLC0415 -- see above
+        return MqttDialer(address, settings.keep_alive, trust)
+    from agent.link.http import HttpDialer  # noqa: PLC0415 -- see above
 
-    return HttpDial(address, version, clock, trust)
+    return HttpDialer(address, version, clock, trust)
 
 
-def registrations_for(
+def build_registrations(
     options: Options, settings: GuardSettings, clock: Clock, identity: IdentityFile, started: float
-) -> Callable[[], Registering] | None:
+) -> Callable[[], RegistrationAttempt] | None:
     """Return what begins registrations; None for a guard that is registered over MQTT already and has no token.
 
     Args:
@@ -99,14 +99,14 @@ def _over_mqtt(
     identity: IdentityFile,
     started: float,
     token: EnrollmentToken,
-) -> Callable[[], Registering]:
-    from agent.connection.mqtt_registration import Applicant, Enrollment  # noqa: PLC0415 -- see above
+) -> Callable[[], RegistrationAttempt]:
+    from agent.connection.mqtt_registration import Applicant, MqttRegistration  # noqa: PLC0415 -- see above
 
-    def apply() -> Enrollment:
+    def apply() -> MqttRegistration:
         known = identity.identity
         # An agent registers anew with what is true now; only who has no name yet depends on an unanswered one.
         pending = known.pending if known.enrolled is None else None
-        return Enrollment(
+        return MqttRegistration(
             applicant=Applicant(token, known.secret, facts(), options.organization, options.site, options.tags),
             settings=settings,
             clock=clock,

@@ -1,4 +1,4 @@
-"""A link over HTTP: the agenda's requests, made one after another in a thread of the link's own."""
+"""A link over HTTP: sends the requests of a `RequestQueue` one after another, in a thread of its own."""
 
 import queue
 import ssl
@@ -14,7 +14,7 @@ from agent.host import package_version
 from agent.link.address import ManagerAddress
 from agent.link.http_exchange import Answer, Request
 from agent.link.link import Account, Closed, Event, Post, Will
-from agent.link.request_queue import Agenda
+from agent.link.request_queue import RequestQueue
 from agent.link.tls import Trust
 from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
 from schemas.topics import Topic
@@ -29,7 +29,7 @@ LARGEST_ANSWER = POLICY_LIMIT + BLOCKLIST_LIMIT
 _KEPT_FOR = 3.0
 
 
-class HttpDial:
+class HttpDialer:
     """Dials one manager.
 
     Args:
@@ -63,8 +63,8 @@ class HttpDial:
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=_KEPT_FOR),
             trust_env=False,  # neither a proxy nor a .netrc of whoever started the guard gets the token
         )
-        agenda = Agenda(account.identifiers.get("agentId", ""), self._version)
-        link = HttpLink(client, agenda, self._clock, post, self._trust)
+        requests = RequestQueue(account.identifiers.get("agentId", ""), self._version)
+        link = HttpLink(client, requests, self._clock, post, self._trust)
         link.begin()
         return link
 
@@ -73,11 +73,11 @@ class HttpLink:
     """One link; see `agent.link.link.Link`."""
 
     def __init__(
-        self, client: httpx2.Client, agenda: Agenda, clock: Clock, post: Post, trust: Trust | None = None
+        self, client: httpx2.Client, requests: RequestQueue, clock: Clock, post: Post, trust: Trust | None = None
     ) -> None:
         self._client = client
         self._trust = trust
-        self._agenda = agenda
+        self._requests = requests
         self._clock = clock
         self._post = post
         self._turn = threading.Condition()
@@ -91,7 +91,7 @@ class HttpLink:
     def subscribe(self, *rows: Topic) -> None:
         """Poll for the policy, if it is among them."""
         with self._turn:
-            self._agenda.subscribe(rows)
+            self._requests.subscribe(rows)
             self._turn.notify()
 
     def unsubscribe(self, row: Topic) -> None:
@@ -102,7 +102,7 @@ class HttpLink:
         with self._turn:
             if self._over:
                 return None
-            number = self._agenda.publish(row, payload)
+            number = self._requests.publish(row, payload)
             self._turn.notify()
             return number
 
@@ -131,16 +131,16 @@ class HttpLink:
         with self._turn:
             if self._over:
                 return False
-            events, request, now = self._agenda.events(), None, self._clock.monotonic()
+            events, request, now = self._requests.events(), None, self._clock.monotonic()
             if not events:
-                request = self._agenda.next(now, self._clock.wall())
+                request = self._requests.next(now, self._clock.wall())
                 if request is None:
-                    self._turn.wait(self._agenda.wait(now))
+                    self._turn.wait(self._requests.wait(now))
                     return True
         if request is not None:
             answer = self._ask(request)
             with self._turn:
-                events = self._agenda.answered(request, answer, self._clock.monotonic())
+                events = self._requests.answered(request, answer, self._clock.monotonic())
         self._tell(events)
         return not any(isinstance(event, Closed) for event in events)
 

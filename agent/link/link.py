@@ -146,7 +146,7 @@ class Link(Protocol):
 Post = Callable[[Link, Event], None]
 
 
-class Dial(Protocol):
+class Dialer(Protocol):
     """Opens links; the address and what it takes to reach it are in the part that implements it."""
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> Link:

@@ -30,7 +30,7 @@ _REFUSED = 128
 _UNAUTHORIZED = ("Bad user name or password", "Not authorized")
 
 
-class MqttDial:
+class MqttDialer:
     """Dials one broker.
 
     Args:

@@ -42,7 +42,7 @@ _PLACE = re.compile(r"threats\.([0-9]{1,6})\b")
 _OF_MQTT = ("mac", "session", "sequence", "blocklistSequence")
 
 
-class Agenda:
+class RequestQueue:
     """The requests of one link, one at a time: `next` names one, and `answered` takes what came of it.
 
     Args:
@@ -81,7 +81,7 @@ class Agenda:
         self._events.append(Subscribed(rows))
 
     def publish(self, row: Topic, payload: bytes) -> int:
-        """Put a message on the agenda; a newer heartbeat takes the place of an older one. Return its number."""
+        """Queue a message's request; a newer heartbeat takes the place of an older one. Return its number."""
         self._number += 1
         if row is REGISTRATION:
             self._registration = payload
@@ -136,7 +136,7 @@ class Agenda:
         return None
 
     def answered(self, request: Request, answer: Answer, now: float) -> list[Event]:
-        """Return what an answer means to the guard; what it was not the end of stays on the agenda."""
+        """Return what an answer means to the guard; an unfinished request stays in the queue."""
         if request.task is Task.FAREWELL:
             number, self._farewell, self._left = self._farewell or 0, None, True
             return [Delivered(number)]

@@ -1,11 +1,12 @@
-"""Whom a guard trusts for the certificate of its manager or broker: a file, a fingerprint, or the system."""
+"""TLS trust: verifies the manager's or broker's certificate by a CA file, a pinned fingerprint, or the system store."""
 
+import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 from agent.errors import ConfigurationError, GuardError
 from agent.link.address import ManagerAddress
-from agent.link.sent_chain import sent_chain
 from agent.storage.files import write_private
 from schemas.certificates import fingerprint, refusal
 
@@ -57,7 +58,7 @@ class Trust:
         if self._wanted is None:
             return
         address = self._address
-        for certificate in sent_chain(address.host, address.port, _PATIENCE):
+        for certificate in fetch_chain(address.host, address.port, _PATIENCE):
             if fingerprint(certificate) == self._wanted:
                 if self._keep is not None:
                     write_private(self._keep, ssl.DER_cert_to_PEM_cert(certificate).encode(), durable=True)
@@ -126,3 +127,35 @@ def _trusting(ca_file: Path | None) -> ssl.SSLContext:
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def fetch_chain(host: str, port: int, timeout: float) -> list[bytes]:
+    """Return the certificate chain that a server sends, as DER, its own certificate first; verify nothing.
+
+    Only a TLS hello is sent. Before Python 3.13 the chain as sent is available only from the private object inside an
+    `SSLSocket`.
+
+    Args:
+        host: The server's name or address.
+        port: Its port.
+        timeout: Seconds for each step.
+
+    Raises:
+        OSError: the server cannot be reached, or does not speak TLS.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with (
+        socket.create_connection((host, port), timeout) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        return _chain(secured)
+
+
+def _chain(secured: Any) -> list[bytes]:
+    if hasattr(secured, "get_unverified_chain"):
+        return list(secured.get_unverified_chain())
+    sent = secured._sslobj.get_unverified_chain() or ()  # noqa: SLF001 -- see fetch_chain
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in sent]

@@ -12,7 +12,7 @@ from pydantic import StringConstraints
 
 from agent.clock import Clock
 from agent.connection.identity import Enrolled
-from agent.connection.liveness import InForce
+from agent.connection.liveness import AppliedPolicy
 from agent.logs import EventLog
 from agent.storage.database import Database
 from schemas import codes
@@ -66,7 +66,7 @@ Enforce = Callable[[Effective], list[str]]
 """Puts a policy in force; returns one sentence for each section that could not be, beginning with its name."""
 
 
-class PolicyKeeper:
+class PolicyStore:
     """Takes policies from the link and keeps the one in force.
 
     Args:
@@ -87,7 +87,7 @@ class PolicyKeeper:
         self._sign_key = ""
         self._owner = ("", "")
         self.error: str | None = None
-        self.in_force: InForce | None = None
+        self.in_force: AppliedPolicy | None = None
         self.effective = Effective(PolicySections())
         self._load()
 
@@ -170,7 +170,7 @@ class PolicyKeeper:
         effective = Effective(validate(PolicySections, kept), _expiry(head))
         errors = [*refused.values(), *self._enforce(effective)]
         state = PolicyState.PARTIAL if errors else PolicyState.APPLIED
-        in_force = InForce(head.version, head.digest, state, head.version_proof)
+        in_force = AppliedPolicy(head.version, head.digest, state, head.version_proof)
         try:
             self._store(head, kept, state, "; ".join(errors)[:_MAX_ERROR] or None)
         except sqlite3.Error as error:
@@ -196,7 +196,7 @@ class PolicyKeeper:
             return
         try:
             head = decode(PolicyHead, row[2], POLICY.limit)
-            in_force = InForce(head.version, head.digest, PolicyState(row[4]), head.version_proof)
+            in_force = AppliedPolicy(head.version, head.digest, PolicyState(row[4]), head.version_proof)
             good = dict(json.loads(row[3]))
             self.effective = Effective(validate(PolicySections, good), _expiry(head))
         except (ValueError, TypeError, RecursionError):
@@ -205,7 +205,7 @@ class PolicyKeeper:
             self._owner, self.error, self.in_force, self._good = (row[0], row[1]), row[5], in_force, good
         self._enforce(self.effective)
 
-    def _answer(self, policy: InForce, state: PolicyState, error: str | None) -> PolicyApplied:
+    def _answer(self, policy: AppliedPolicy, state: PolicyState, error: str | None) -> PolicyApplied:
         return PolicyApplied(
             version=policy.version,
             digest=policy.digest,
@@ -215,7 +215,7 @@ class PolicyKeeper:
         )
 
 
-def _must_be_newer(head: PolicyHead, current: InForce | None) -> None:
+def _must_be_newer(head: PolicyHead, current: AppliedPolicy | None) -> None:
     if current is not None and head.version <= current.version:
         raise _DisobeyedError("policy_outdated")
 

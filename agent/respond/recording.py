@@ -8,7 +8,7 @@ from agent.respond.responder import Measure, ResponderError
 from agent.storage.database import Database
 
 
-class Recorder:
+class RecordingResponder:
     """See `agent.respond.responder.Responder`.
 
     Args:

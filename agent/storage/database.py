@@ -9,6 +9,9 @@ from typing import Self
 
 from agent.errors import StorageError
 
+DATABASE = "guard.db"
+"""The database's file name in the data directory."""
+
 _MIGRATIONS = (
     """
     CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);

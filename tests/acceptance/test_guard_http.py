@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.status_command import inspect_guard
+from agent.status import inspect_guard
 from tests.support.processes import GuardProcess, ManagerProcess, spooled
 from tests.support.waiting import eventually
 

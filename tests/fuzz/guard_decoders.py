@@ -18,32 +18,31 @@ from hypothesis.strategies import SearchStrategy
 from paho.mqtt.client import MQTTMessage
 
 from agent.clock import Clock
-from agent.connection.http_registration import HttpEnrollment
+from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.mqtt_registration import Applicant, Enrollment
+from agent.connection.mqtt_registration import Applicant, MqttRegistration
 from agent.errors import ConfigurationError, GuardError, StorageError
 from agent.host import HostFacts, gateways
 from agent.link.address import ManagerAddress
 from agent.link.http import _retry_after
 from agent.link.http_exchange import Answer
 from agent.link.link import Account, Closed, Offered, Received, Replied
-from agent.link.mqtt import MqttDial, MqttLink
-from agent.link.request_queue import Agenda
+from agent.link.mqtt import MqttDialer, MqttLink
+from agent.link.request_queue import RequestQueue
 from agent.link.tls import trust_for
 from agent.options import Options, read_token_file
 from agent.parse.sshd import parse
-from agent.pipeline import Watch
+from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
-from agent.policy.policy_store import PolicyKeeper
+from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox, coded
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import Recorder
+from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings, read_settings
 from agent.sources.tail import Position, Tail
-from agent.status import read_status
-from agent.status_command import inspect_guard
+from agent.status import inspect_guard, read_status
 from agent.storage.database import Database
 from agent.storage.instance import running_pid
 from schemas import codes, topics
@@ -99,7 +98,7 @@ def _named(body: bytes) -> bytes:
 
 def _enforcement(place: Place, blocklist: OrganizationBlocklist | None = None) -> Enforcement:
     return Enforcement(
-        responder=Recorder(place.guard_database),
+        responder=RecordingResponder(place.guard_database),
         own=OwnBlocks(place.guard_database),
         organization=blocklist.measures if blocklist is not None else list,
         mode=Mode.PROTECTION,
@@ -109,9 +108,9 @@ def _enforcement(place: Place, blocklist: OrganizationBlocklist | None = None) -
     )
 
 
-def _keeper(place: Place) -> PolicyKeeper:
+def _keeper(place: Place) -> PolicyStore:
     place.guard_database.connection.execute("DELETE FROM policy")
-    keeper = PolicyKeeper(place.guard_database, Clock(), _enforcement(place).obey, Counter())
+    keeper = PolicyStore(place.guard_database, Clock(), _enforcement(place).obey, Counter())
     keeper.pin(_ENROLLED)
     return keeper
 
@@ -120,7 +119,7 @@ def _policy(place: Place, body: bytes) -> None:
     """An answer is taken or refused, and what was taken is read back at the next start."""
     applied = _keeper(place).receive(_signed(POLICY.below_root(AGENT), _named(body)))
     if applied is not None:
-        again = PolicyKeeper(place.guard_database, Clock(), _enforcement(place).obey, Counter())
+        again = PolicyStore(place.guard_database, Clock(), _enforcement(place).obey, Counter())
         assert again.in_force is not None
         assert again.in_force.version == applied.version
 
@@ -131,7 +130,7 @@ def _policy_forged(place: Place, body: bytes) -> None:
 
 def _policy_over_http(place: Place, body: bytes) -> None:
     place.guard_database.connection.execute("DELETE FROM policy")
-    keeper = PolicyKeeper(place.guard_database, Clock(), lambda _effective: [], Counter())
+    keeper = PolicyStore(place.guard_database, Clock(), lambda _effective: [], Counter())
     keeper.pin(Enrolled(AGENT, "acme", token="x"))
     for event in _poll(body):
         if isinstance(event, Offered):
@@ -139,10 +138,10 @@ def _policy_over_http(place: Place, body: bytes) -> None:
 
 
 def _poll(body: bytes) -> list[Any]:
-    agenda = Agenda(AGENT, lambda: 3)
-    request = agenda.next(0.0, NOW)
+    requests = RequestQueue(AGENT, lambda: 3)
+    request = requests.next(0.0, NOW)
     assert request is not None
-    return agenda.answered(request, Answer(200, body), 0.0)
+    return requests.answered(request, Answer(200, body), 0.0)
 
 
 def _blocklist(place: Place, body: bytes) -> None:
@@ -172,7 +171,7 @@ def _receipt(place: Place, body: bytes) -> None:
 
 def _enrollment(place: Place, body: bytes) -> None:
     for signed in (False, True):
-        enrollment = Enrollment(
+        enrollment = MqttRegistration(
             applicant=Applicant(TOKEN, bytes(32), _FACTS),
             settings=GuardSettings(),
             clock=Clock(),
@@ -203,7 +202,7 @@ def _mqtt_stream(place: Place, data: bytes) -> None:
     events: queue.SimpleQueue[object] = queue.SimpleQueue()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = ManagerAddress("mqtt", "127.0.0.1", listener.getsockname()[1])
-        link = MqttDial(address, 30)(Account(CLIENT, "u", "p", {}), None, lambda _link, event: events.put(event))
+        link = MqttDialer(address, 30)(Account(CLIENT, "u", "p", {}), None, lambda _link, event: events.put(event))
         broker, _ = listener.accept()
         with broker:
             broker.settimeout(10)
@@ -224,40 +223,40 @@ class _Callbacks:
 def _http_answer(_place: Place, body: bytes) -> None:
     for status in (200, 201, 304, 400, 401, 404, 409, 413, 429, 500):
         for request_of in (_heartbeat, _reports, _registration):
-            agenda = request_of()
-            request = agenda.next(10.0, NOW)
+            requests = request_of()
+            request = requests.next(10.0, NOW)
             assert request is not None
-            agenda.answered(request, Answer(status, body, 5.0), 10.0)
-        HttpEnrollment(b"{}", "own", lambda _token: None).handle(FakeLink(), Replied(status, body), 0.0)
+            requests.answered(request, Answer(status, body, 5.0), 10.0)
+        HttpRegistration(b"{}", "own", lambda _token: None).handle(FakeLink(), Replied(status, body), 0.0)
     response = httpx2.Response(429, headers={"Retry-After": body[:60].replace(b"\n", b"")})
     assert _retry_after(response) >= 0
 
 
-def _opened() -> Agenda:
-    agenda = Agenda(AGENT, lambda: 3)
-    request = agenda.next(0.0, NOW)
+def _opened() -> RequestQueue:
+    requests = RequestQueue(AGENT, lambda: 3)
+    request = requests.next(0.0, NOW)
     assert request is not None
-    agenda.answered(request, Answer(304), 0.0)
-    return agenda
+    requests.answered(request, Answer(304), 0.0)
+    return requests
 
 
-def _heartbeat() -> Agenda:
-    agenda = _opened()
-    agenda.publish(topics.HEARTBEAT, b'{"cpu":1.0}')
-    return agenda
+def _heartbeat() -> RequestQueue:
+    requests = _opened()
+    requests.publish(topics.HEARTBEAT, b'{"cpu":1.0}')
+    return requests
 
 
-def _reports() -> Agenda:
-    agenda = _opened()
+def _reports() -> RequestQueue:
+    requests = _opened()
     for number in range(3):
-        agenda.publish(topics.THREATS, b'{"id":"t-%d"}' % number)
-    return agenda
+        requests.publish(topics.THREATS, b'{"id":"t-%d"}' % number)
+    return requests
 
 
-def _registration() -> Agenda:
-    agenda = Agenda("", lambda: None)
-    agenda.publish(topics.REGISTRATION, b"{}")
-    return agenda
+def _registration() -> RequestQueue:
+    requests = RequestQueue("", lambda: None)
+    requests.publish(topics.REGISTRATION, b"{}")
+    return requests
 
 
 def _identity(place: Place, data: bytes) -> None:
@@ -266,7 +265,7 @@ def _identity(place: Place, data: bytes) -> None:
     for over_http in (False, True):
         identity = IdentityFile(path, over_http=over_http).identity
         if identity.enrolled is not None and not over_http:
-            PolicyKeeper(place.guard_database, Clock(), lambda _effective: [], Counter()).pin(identity.enrolled)
+            PolicyStore(place.guard_database, Clock(), lambda _effective: [], Counter()).pin(identity.enrolled)
 
 
 def _small_files(place: Place, data: bytes) -> None:
@@ -343,8 +342,10 @@ def _start(database: Database, log: Path) -> None:
     clock = Clock()
     outbox = Outbox(database, 100, 1 << 20)
     OrganizationBlocklist(database, Counter())
-    PolicyKeeper(database, clock, lambda _effective: [], Counter()).pin(_ENROLLED)
-    watch = Watch(path=log, database=database, outbox=outbox, respond=lambda _threat: None, clock=clock, interval=1.0)
+    PolicyStore(database, clock, lambda _effective: [], Counter()).pin(_ENROLLED)
+    watch = Pipeline(
+        path=log, database=database, outbox=outbox, respond=lambda _threat: None, clock=clock, interval=1.0
+    )
     watch.close()
     for entry in outbox.after(0, 10):
         coded(entry.body, AGENT, b"k")

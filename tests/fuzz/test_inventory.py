@@ -29,7 +29,7 @@ DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_o
 """Calls that are given the model to read."""
 
 ELSEWHERE = {
-    "agent/link/sent_chain.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
+    "agent/link/tls.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
     "manager/broker_setup.py:_copies": "hands bytes on, unread",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from agent.status_command import inspect_guard
+from agent.status import inspect_guard
 from tests.integration.guard.sshd_log import SshdLog
 
 PATIENCE = 15.0

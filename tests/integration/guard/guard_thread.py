@@ -10,7 +10,7 @@ from agent.clock import Clock
 from agent.options import Options
 from agent.runtime import Runtime
 from agent.settings import GuardSettings
-from agent.status_command import inspect_guard
+from agent.status import inspect_guard
 from schemas.presence import Mode
 from tests.integration.guard.sshd_log import SshdLog
 

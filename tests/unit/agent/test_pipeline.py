@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Clock
-from agent.pipeline import Watch
+from agent.pipeline import Pipeline
 from agent.report.outbox import Outbox
 from agent.storage.database import Database
 from schemas.threats import ResponseTaken, ThreatReport
@@ -45,7 +45,7 @@ class Desk:
     def open(self) -> None:
         self.database = FailingDatabase.open(self._path)
         self.outbox = Outbox(self.database, 1_000, 10_000_000)
-        self.watch = Watch(
+        self.watch = Pipeline(
             path=self.log,
             database=self.database,
             outbox=self.outbox,

@@ -9,10 +9,10 @@ import pytest
 
 from agent.clock import Clock
 from agent.connection.backoff import Backoff
-from agent.connection.connector import Connection, Phase
+from agent.connection.connector import Connector, Phase
 from agent.connection.identity import Enrolled, IdentityFile
 from agent.connection.liveness import Liveness
-from agent.connection.mqtt_registration import Applicant, Enrollment
+from agent.connection.mqtt_registration import Applicant, MqttRegistration
 from agent.errors import EnrollmentError
 from agent.host import HostFacts, Load
 from agent.link.link import (
@@ -46,7 +46,7 @@ TOKEN = EnrollmentToken.new(KEYRING.sign_public)
 ENROLLED = Enrolled(AGENT, "default", KEYRING.sign_public)
 
 
-class Listener:
+class SessionListener:
     def __init__(self) -> None:
         self.told: list[str] = []
 
@@ -79,16 +79,16 @@ class Desk:
     def __init__(self, directory: Path, *, token: bool, enrolled: bool) -> None:
         self.now = 0.0
         self.dialled: list[tuple[Account, Will | None, FakeLink]] = []
-        self.listener = Listener()
+        self.listener = SessionListener()
         self.identity = IdentityFile(directory)
         if enrolled:
             self.identity.enroll(ENROLLED, known_session=0)
         clock = Clock(lambda: 1e9, lambda: self.now)
         settings = GuardSettings(registration_timeout=5, registration_attempts=3)
 
-        def apply() -> Enrollment:
+        def apply() -> MqttRegistration:
             known = self.identity.identity
-            return Enrollment(
+            return MqttRegistration(
                 applicant=Applicant(TOKEN, known.secret, HostFacts("srv-01", "Debian", "x64", "1")),
                 settings=settings,
                 clock=clock,
@@ -97,7 +97,7 @@ class Desk:
                 pending=known.pending,
             )
 
-        self.connection = Connection(
+        self.connection = Connector(
             dial=self._dial,
             identity=self.identity,
             apply=apply if token else None,

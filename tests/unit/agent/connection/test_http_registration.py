@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.connection.http_registration import HttpEnrollment, HttpRegistrations
+from agent.connection.http_registration import HttpRegistration, HttpRegistrations
 from agent.connection.identity import Enrolled, IdentityFile
 from agent.connection.registration import Accepted, Again, Outcome, Refused, Unanswered
 from agent.host import HostFacts
@@ -29,7 +29,7 @@ class Guard:
 
     def register(self, status: int = 500, **answer: Any) -> tuple[str, Outcome | None]:
         """Register once; return the bearer that was shown, and what the answer came to."""
-        registration: HttpEnrollment = self._begin()
+        registration: HttpRegistration = self._begin()
         outcome = registration.handle(FakeLink(), Replied(status, json.dumps(answer).encode()), 0)
         return registration.account.password, outcome
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.clock import Clock
 from agent.connection.identity import IdentityFile
-from agent.connection.transport import dial_for, registrations_for
+from agent.connection.transport import build_dialer, build_registrations
 from agent.errors import ConfigurationError
 from agent.logs import log_to
 from agent.options import Options
@@ -44,7 +44,7 @@ def test_plain_text_is_worth_a_warning_beyond_loopback(
     tmp_path: Path, log: StringIO, manager: str, warned: bool
 ) -> None:
     """Who insists on it is told what it means: over HTTP nothing proves who speaks, for a policy has no signature."""
-    dial_for(options(tmp_path, manager), GuardSettings(), Clock(), lambda: None)
+    build_dialer(options(tmp_path, manager), GuardSettings(), Clock(), lambda: None)
     assert ("link_unprotected" in log.getvalue()) is warned
 
 
@@ -52,8 +52,8 @@ def test_only_over_mqtt_a_first_start_needs_a_token(tmp_path: Path) -> None:
     """A manager reached over HTTP may trust the guard's network, so it is asked."""
     identity = IdentityFile(tmp_path)
     with pytest.raises(ConfigurationError, match="PANGUARD_ENROLL_TOKEN"):
-        registrations_for(options(tmp_path, "mqtt://manager"), GuardSettings(), Clock(), identity, 0)
-    assert registrations_for(options(tmp_path, "http://manager"), GuardSettings(), Clock(), identity, 0) is not None
+        build_registrations(options(tmp_path, "mqtt://manager"), GuardSettings(), Clock(), identity, 0)
+    assert build_registrations(options(tmp_path, "http://manager"), GuardSettings(), Clock(), identity, 0) is not None
 
 
 def test_certificates_that_are_none_are_named(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_certificates_that_are_none_are_named(tmp_path: Path) -> None:
     for manager in ("mqtts://manager", "https://manager"):
         given = Options.check(manager=manager, directory=tmp_path, mode=Mode.LEARNING, ca_file=tmp_path / "ca.pem")
         with pytest.raises(ConfigurationError, match=r"ca\.pem"):
-            dial_for(given, GuardSettings(), Clock(), lambda: None)
+            build_dialer(given, GuardSettings(), Clock(), lambda: None)

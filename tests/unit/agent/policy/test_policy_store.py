@@ -8,7 +8,7 @@ import pytest
 
 from agent.clock import Clock
 from agent.connection.identity import Enrolled
-from agent.policy.policy_store import Effective, PolicyKeeper
+from agent.policy.policy_store import Effective, PolicyStore
 from agent.storage.database import Database
 from schemas import codes
 from schemas.keys import ManagerKeyring, version_statement
@@ -57,13 +57,13 @@ def enforcer() -> Enforcer:
 
 
 @pytest.fixture
-def keeper(database: Database, enforcer: Enforcer, ignored: Counter[str]) -> PolicyKeeper:
-    fresh = PolicyKeeper(database, Clock(), enforcer, ignored)
+def keeper(database: Database, enforcer: Enforcer, ignored: Counter[str]) -> PolicyStore:
+    fresh = PolicyStore(database, Clock(), enforcer, ignored)
     fresh.pin(ENROLLED)
     return fresh
 
 
-def test_versions_only_rise(keeper: PolicyKeeper, ignored: Counter[str]) -> None:
+def test_versions_only_rise(keeper: PolicyStore, ignored: Counter[str]) -> None:
     """An older policy is ignored, an equal one is acknowledged again, an equal version of another digest is not."""
     answers = [keeper.receive(signed(5)), keeper.receive(signed(4)), keeper.receive(signed(5))]
     other = keeper.receive(signed(5, thresholds={"autoRespond": 1}))
@@ -83,7 +83,7 @@ def test_versions_only_rise(keeper: PolicyKeeper, ignored: Counter[str]) -> None
     ],
 )
 def test_what_is_not_rightly_the_managers_changes_nothing(
-    keeper: PolicyKeeper, enforcer: Enforcer, ignored: Counter[str], payload: bytes, reason: str
+    keeper: PolicyStore, enforcer: Enforcer, ignored: Counter[str], payload: bytes, reason: str
 ) -> None:
     """Signature, agentId, digest and proof all have to be right; what is not is counted by its reason."""
     before = len(enforcer.obeyed)
@@ -92,7 +92,7 @@ def test_what_is_not_rightly_the_managers_changes_nothing(
     assert (keeper.in_force, len(enforcer.obeyed)) == (None, before)
 
 
-def test_a_bad_section_leaves_the_others_in_force(keeper: PolicyKeeper, enforcer: Enforcer) -> None:
+def test_a_bad_section_leaves_the_others_in_force(keeper: PolicyStore, enforcer: Enforcer) -> None:
     """A section that cannot be read is reported `partial` by name, keeps its last good value, and delays no other."""
     keeper.receive(signed(1, thresholds={"autoRespond": 70}))
     answer = keeper.receive(
@@ -106,7 +106,7 @@ def test_a_bad_section_leaves_the_others_in_force(keeper: PolicyKeeper, enforcer
     assert (sections.thresholds.auto_respond, sections.blocklist.ips) == (70, ["203.0.113.7"])
 
 
-def test_a_section_that_cannot_be_enforced_is_partial(keeper: PolicyKeeper, enforcer: Enforcer) -> None:
+def test_a_section_that_cannot_be_enforced_is_partial(keeper: PolicyStore, enforcer: Enforcer) -> None:
     """What the responder could not do stands in the acknowledgement."""
     enforcer.errors = ["detection: no engine"]
     answer = keeper.receive(signed(1))
@@ -114,19 +114,19 @@ def test_a_section_that_cannot_be_enforced_is_partial(keeper: PolicyKeeper, enfo
     assert (answer.state, answer.error) == (PolicyState.PARTIAL, "detection: no engine")
 
 
-def test_a_section_that_is_gone_is_at_its_default_again(keeper: PolicyKeeper, enforcer: Enforcer) -> None:
+def test_a_section_that_is_gone_is_at_its_default_again(keeper: PolicyStore, enforcer: Enforcer) -> None:
     """Only a section that cannot be read keeps its old value."""
     keeper.receive(signed(1, thresholds={"autoRespond": 70}))
     keeper.receive(signed(2))
     assert enforcer.obeyed[-1].sections.thresholds.auto_respond == 85
 
 
-def test_a_restart_obeys_what_was_kept(keeper: PolicyKeeper, database: Database, ignored: Counter[str]) -> None:
+def test_a_restart_obeys_what_was_kept(keeper: PolicyStore, database: Database, ignored: Counter[str]) -> None:
     """The last good value of each section and the version survive; an older policy is ignored after it too."""
     keeper.receive(signed(1, thresholds={"autoRespond": 70}))
     keeper.receive(signed(2, thresholds={"autoRespond": "much"}))
     enforcer = Enforcer()
-    again = PolicyKeeper(database, Clock(), enforcer, ignored)
+    again = PolicyStore(database, Clock(), enforcer, ignored)
     again.pin(ENROLLED)
     assert again.in_force == keeper.in_force
     assert enforcer.obeyed[-1].sections.thresholds.auto_respond == 70
@@ -140,7 +140,7 @@ def test_a_restart_obeys_what_was_kept(keeper: PolicyKeeper, database: Database,
         Enrolled(AGENT, "default", ManagerKeyring(bytes(32)).sign_public),
     ],
 )
-def test_a_new_identity_starts_at_any_version(keeper: PolicyKeeper, other: Enrolled) -> None:
+def test_a_new_identity_starts_at_any_version(keeper: PolicyStore, other: Enrolled) -> None:
     """Under another name or manager the old version binds nobody, and what is in force stays until the first policy."""
     keeper.receive(signed(50, thresholds={"autoRespond": 70}))
     keeper.pin(other)
@@ -156,14 +156,14 @@ def answered(version: int, **sections: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def trusting(keeper: PolicyKeeper) -> PolicyKeeper:
+def trusting(keeper: PolicyStore) -> PolicyStore:
     """The keeper of a guard that is enrolled over HTTP."""
     keeper.pin(Enrolled(AGENT, "default", token="t"))
     return keeper
 
 
 def test_an_unsigned_policy_is_obeyed_by_the_same_rules(
-    trusting: PolicyKeeper, enforcer: Enforcer, ignored: Counter[str], database: Database
+    trusting: PolicyStore, enforcer: Enforcer, ignored: Counter[str], database: Database
 ) -> None:
     """Over HTTP versions only rise too, bad sections leave the others in force, and a restart obeys what was kept."""
     answer = trusting.take(answered(5, thresholds={"autoRespond": 70}, blocklist={"ips": 5}))
@@ -172,7 +172,7 @@ def test_an_unsigned_policy_is_obeyed_by_the_same_rules(
     assert enforcer.obeyed[-1].sections.thresholds.auto_respond == 70
     assert trusting.take(answered(4)) is None
     assert ignored == {"policy_outdated": 1}
-    again = PolicyKeeper(database, Clock(), Enforcer(), ignored)
+    again = PolicyStore(database, Clock(), Enforcer(), ignored)
     again.pin(Enrolled(AGENT, "default", token="t"))
     assert again.in_force == trusting.in_force
 
@@ -187,14 +187,14 @@ def test_an_unsigned_policy_is_obeyed_by_the_same_rules(
     ],
 )
 def test_an_unsigned_policy_that_is_not_whole_changes_nothing(
-    trusting: PolicyKeeper, ignored: Counter[str], change: dict[str, Any], reason: str
+    trusting: PolicyStore, ignored: Counter[str], change: dict[str, Any], reason: str
 ) -> None:
     """Its agentId and digest have to be right, as in a signed one."""
     assert trusting.take(answered(5) | change) is None
     assert ignored == {reason: 1}
 
 
-def test_nothing_unsigned_counts_where_a_key_is_pinned(keeper: PolicyKeeper, ignored: Counter[str]) -> None:
+def test_nothing_unsigned_counts_where_a_key_is_pinned(keeper: PolicyStore, ignored: Counter[str]) -> None:
     """A guard that is enrolled over MQTT obeys signatures alone; one over HTTP has no key to believe one by."""
     assert keeper.take(answered(5)) is None
     assert (keeper.in_force, ignored) == (None, {"policy_unsigned": 1})
@@ -205,10 +205,10 @@ def test_nothing_unsigned_counts_where_a_key_is_pinned(keeper: PolicyKeeper, ign
 
 def test_a_guard_that_is_nobody_takes_no_policy(database: Database, ignored: Counter[str]) -> None:
     """Before a manager has named it there is none for it."""
-    assert PolicyKeeper(database, Clock(), Enforcer(), ignored).take(answered(5)) is None
+    assert PolicyStore(database, Clock(), Enforcer(), ignored).take(answered(5)) is None
 
 
-def test_unknown_members_are_ignored(keeper: PolicyKeeper) -> None:
+def test_unknown_members_are_ignored(keeper: PolicyStore) -> None:
     """An older guard obeys a newer manager's policy: what it does not know is no error, and counts in the digest."""
     answer = keeper.receive(signed(3, thresholds={"autoRespond": 70, "novelty": 1}))
     assert answer is not None

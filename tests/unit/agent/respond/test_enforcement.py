@@ -10,7 +10,7 @@ from agent.clock import Clock
 from agent.policy.policy_store import Effective
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import Recorder
+from agent.respond.recording import RecordingResponder
 from agent.respond.responder import Measure, ResponderError
 from agent.storage.database import Database
 from schemas.decoding import validate
@@ -38,7 +38,7 @@ class World:
         self.time = Time()
         self.database = database
         self.organization: list[Measure] = []
-        self.recorder = Recorder(database)
+        self.recorder = RecordingResponder(database)
         self.enforcement = Enforcement(
             responder=self.recorder,
             own=OwnBlocks(database),
@@ -195,7 +195,7 @@ def test_rule_packs_are_reported_partial(world: World) -> None:
     assert world.blocked() == [ATTACKER]
 
 
-class Forgetful(Recorder):
+class Forgetful(RecordingResponder):
     """Loses all that is done together, as on a full disk."""
 
     @contextmanager
@@ -237,7 +237,7 @@ def test_ten_thousand_entries_are_one_change(world: World) -> None:
     assert world.blocked() == []
 
 
-class Stubborn(Recorder):
+class Stubborn(RecordingResponder):
     """Fails for one address."""
 
     def block_address(self, measure: Measure) -> None:
