@@ -24,21 +24,21 @@ from rich.console import Console
 from rich.table import Table
 from starlette.types import Receive, Scope, Send
 
-from manager import clock, collector
 from manager.api.app import create_app
 from manager.api.credentials import Credentials
-from manager.api.door import EngineDoor
-from manager.api.peers import Peers
-from manager.api.server import ApiServer
+from manager.api.engine_client import EngineClient
+from manager.api.middleware.peers import Peers
 from manager.api.services import Services
-from manager.domain.agent import Host
-from manager.domain.registry import Takeover
+from manager.api.serving.server import ApiServer
+from manager.domain.agents.agent import Host
+from manager.domain.agents.registry import Takeover
 from manager.engine.batch import Publication
+from manager.engine.commands.http_agent_requests import RegisterAgent, Registered
 from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command, Inbox
-from manager.engine.legacy_commands import RegisterAgent, Registered
-from manager.provisioning.doorkeeper import NoDoorkeeper
+from manager.provisioning.dynamic_security import NoBrokerAccess
+from manager.runtime.manager import clock, gc_tuning
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -148,7 +148,7 @@ class HttpCore:
         self._fleet = Fleet(keyring, EngineSettings(takeover=Takeover.ALLOW))
         now = clock.read()
         self._fleet.restore(store.load(), store.archive.live(now.wall), now.wall)
-        self._engine = Engine(self._fleet, store, NoBroker(), lambda _handles: None, NoDoorkeeper())
+        self._engine = Engine(self._fleet, store, NoBroker(), lambda _handles: None, NoBrokerAccess())
         self._engine.recall(now)
         self._engine.opened_http(now)
         self.counters = self._fleet.counters
@@ -156,7 +156,7 @@ class HttpCore:
         self._ended = False
         self._reader = open_reader(path)
         services = Services(
-            door=EngineDoor(self._engine.inbox.submit, self._woken.set),
+            door=EngineClient(self._engine.inbox.submit, self._woken.set),
             queries=StoreQueries(self._reader),
             credentials=Credentials("admin", self._fleet.registry.bearer),
             clock=lambda: clock.read().wall,
@@ -202,7 +202,7 @@ class HttpCore:
         return [(answer.record["agentId"], answer.token) for answer in answers]
 
     def _work(self) -> None:
-        collector.spare()
+        gc_tuning.spare()
         while not self._ended:
             if self._feed is not None:
                 self._feed(self._engine.inbox)
@@ -213,7 +213,7 @@ class HttpCore:
 
 
 class NoBroker:
-    """A courier without a broker."""
+    """A publisher without a broker."""
 
     ready = False
     backlog = 0

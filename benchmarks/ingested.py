@@ -9,11 +9,11 @@ from pathlib import Path
 from benchmarks.http import NoBroker
 from benchmarks.large_store import IN_ONE
 from benchmarks.load import Sender, threat_body
-from manager import clock
 from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Inbound, Inbox
-from manager.provisioning.doorkeeper import NoDoorkeeper
+from manager.provisioning.dynamic_security import NoBrokerAccess
+from manager.runtime.manager import clock
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.store import PeeweeStore
@@ -60,7 +60,7 @@ def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count
     store = PeeweeStore(database, keyring.store_key)
     fleet = Fleet(keyring, EngineSettings())
     fleet.restore(store.load(), store.archive.live(clock.read().wall), clock.read().wall)
-    engine = Engine(fleet, store, NoBroker(), lambda _handles: None, NoDoorkeeper())
+    engine = Engine(fleet, store, NoBroker(), lambda _handles: None, NoBrokerAccess())
     feed = Ingest(senders)
     feed.go(inf)
     while fleet.counters["threats_stored"] < count:

@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 
 from benchmarks.load import Sender
-from manager import clock
-from manager.domain.agent import Agent, Door, Host, InForce, State
+from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
+from manager.domain.agents.event_time import ClockOffset
 from manager.domain.correlation import Incident, Indicator
-from manager.domain.event_time import ClockOffset
-from manager.domain.policies import Policies
+from manager.domain.policies.fleet_policies import Policies
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
-from manager.engine.credentials import credential_of
+from manager.runtime.manager import clock
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate

@@ -17,9 +17,9 @@ import structlog
 
 from benchmarks.load import Counter
 from manager.data_directory import DataDirectory
-from manager.runtime import Manager
+from manager.runtime.manager import Manager
+from manager.runtime.transport import Transport
 from manager.settings import Settings
-from manager.transport import Transport
 
 _LOOK = 0.005
 """Seconds between two looks at the manager's counters."""

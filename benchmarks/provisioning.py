@@ -15,11 +15,10 @@ from pathlib import Path
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from manager.domain.agent import Agent, Door, Host
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, Publication
-from manager.engine.credentials import credential_of
 from manager.provisioning.commands import is_failure
-from manager.provisioning.doorkeeper import DynamicSecurity
+from manager.provisioning.dynamic_security import DynamicSecurity
 from manager.provisioning.logins import FleetLogins
 from manager.provisioning.roles import CONTROL, RESPONSES
 from schemas.keys import new_secret

@@ -7,7 +7,7 @@ from typing import Any
 from manager.broker import credentials
 from manager.broker.access import AccessControl, Authenticator
 from manager.broker.process import main
-from manager.storage.accounts import AgentLogins
+from manager.storage.agent_logins import AgentLogins
 from schemas.topics import Principal, Role
 
 

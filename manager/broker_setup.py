@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manager.data_directory import DataDirectory
-from manager.domain.agent import Agent
+from manager.domain.agents.agent import Agent
 from manager.errors import Conflict, SetupError
 from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
-from manager.domain.registry import Takeover
 from schemas.loopback import is_loopback
 
 

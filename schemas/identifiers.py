@@ -34,7 +34,7 @@ OrganizationId = Annotated[str, StringConstraints(pattern=_whole(ORGANIZATION_ID
 TokenId = Annotated[str, StringConstraints(pattern=_whole(TOKEN_ID))]
 
 ThreatId = Annotated[str, StringConstraints(pattern=_whole(THREAT_ID))]
-"""Unique within its agent; guards make UUIDv7, legacy agents keep their own."""
+"""Unique within its agent; guards make UUIDv7, HTTP agents keep their own."""
 
 Label = Annotated[str, StringConstraints(pattern=_whole(LABEL))]
 """A site or a tag."""

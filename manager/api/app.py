@@ -9,13 +9,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
-from manager.api.answers import RequestIds
-from manager.api.boundary import Boundary
-from manager.api.described import REFUSAL
+from manager.api.agents.fast_lane import FastLane
+from manager.api.agents.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
+from manager.api.envelope import REFUSAL
 from manager.api.errors import add_error_map
-from manager.api.fast_lane import FastLane
-from manager.api.gate import Gate
-from manager.api.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
+from manager.api.middleware.boundary import Boundary
+from manager.api.middleware.gate import Gate
+from manager.api.middleware.responses import RequestIds
 from manager.api.routes import (
     agent_policy,
     agents,
@@ -27,18 +27,18 @@ from manager.api.routes import (
     fleet,
     health,
     incidents,
-    legacy_policies,
     metrics,
     policies,
     policy_revisions,
     registration,
     reporting,
     responses,
+    rule_policies,
     threats,
     tokens,
 )
 from manager.api.services import Services
-from schemas.legacy import LegacyEvents, LegacyHeartbeat, LegacyRegistration
+from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.limits import BODY_LIMIT
 from schemas.policy import PolicyDocument
 
@@ -47,13 +47,13 @@ _ABOUT = (
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
 _ROUTERS = (
-    health, registration, reporting, agents, agent_policy, legacy_policies, fleet, threats, events, policies,
+    health, registration, reporting, agents, agent_policy, rule_policies, fleet, threats, events, policies,
     policy_revisions, incidents, blocks, allowlist, responses, tokens, audit,
     metrics, documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, allowlist.NewAllowance, policy_revisions.Comparison, policy_revisions.GoBack, tokens.NewToken,
-    legacy_policies.NewPolicy, LegacyRegistration, LegacyHeartbeat, LegacyEvents,
+    rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 

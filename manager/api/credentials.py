@@ -5,8 +5,8 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from manager.domain.agent import Agent
-from manager.domain.tokens import Token
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.tokens import Token
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 

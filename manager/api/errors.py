@@ -1,5 +1,7 @@
 """The one map from errors to HTTP: which status each has, and which words a caller may see."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -7,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from manager.api.allowed_methods import allowed_methods
 from manager.api.envelope import fail
 from manager.errors import Conflict, Invalid, ManagerError, NotFound, StoreRejected, StoreUnavailable
 from schemas.decoding import complaint
@@ -141,3 +142,32 @@ def add_error_map(app: FastAPI) -> None:
     app.add_exception_handler(SchemaError, on_own_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_framework_error)
+
+
+_METHODS = frozenset({"get", "put", "post", "delete", "patch"})
+_UNDESCRIBED = {
+    "/docs": {"GET"},
+    "/openapi.json": {"GET"},
+    "/health": {"HEAD"},
+    "/health/live": {"HEAD"},
+    "/health/ready": {"HEAD"},
+}
+"""What is served beside what the document describes."""
+
+
+def allowed_methods(app: FastAPI, path: str) -> list[str]:
+    """Return the methods of the route that `path` names, or else of those that it matches."""
+    described = app.openapi()["paths"]
+    found = (
+        [described[path]] if path in described else [each for name, each in described.items() if _matches(name, path)]
+    )
+    return sorted(set(_UNDESCRIBED.get(path, ())).union(*map(_methods, found)))
+
+
+def _matches(template: str, path: str) -> bool:
+    pieces = re.split(r"\{[^}]+\}", template)
+    return re.fullmatch("[^/]+".join(re.escape(piece) for piece in pieces), path) is not None
+
+
+def _methods(operations: Mapping[str, Any]) -> set[str]:
+    return {method.upper() for method in operations if method in _METHODS}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from manager.domain.policies import Scope
+from manager.domain.policies.fleet_policies import Scope
 
 Record = dict[str, Any]
 Page = tuple[list[Record], str | None]
@@ -31,7 +31,7 @@ class Door(Protocol):
     """The only way by which a request changes anything."""
 
     async def submit(self, request: Any) -> Any:
-        """Have the engine carry out one of `manager.engine.commands` and return its answer, once it is committed.
+        """Have the engine carry out a request of `manager.engine.commands`; return its answer after the commit.
 
         Raises:
             ManagerError: what the engine refused it with, or StoreUnavailable if it cannot commit just now.

@@ -9,14 +9,13 @@ from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from manager.api.cors import Cors
 from manager.api.credentials import Credentials
-from manager.api.event_stream import EventStream
-from manager.api.peers import Peers
+from manager.api.events.event_stream import EventStream, Tickets
+from manager.api.metrics import Traffic
+from manager.api.middleware.cors import Cors
+from manager.api.middleware.peers import Peers
 from manager.api.ports import Door, Measurements, Queries, Record
-from manager.api.tickets import Tickets
-from manager.api.traffic import Traffic
-from manager.domain.clones import Clone
+from manager.domain.agents.clones import Clone
 from manager.engine.agent_record import clone_record
 
 _READING_THREADS = 4

@@ -1,5 +1,7 @@
 """What can go wrong with the embedded broker; every text is one sentence that says what to do."""
 
+import amqtt
+
 from manager.errors import ManagerError
 
 
@@ -39,3 +41,16 @@ class BrokerGoneError(EmbeddedBrokerError):
         self.exit_code = exit_code
         how = "was not started" if exit_code is None else f"has ended with exit code {exit_code}"
         super().__init__(f"the embedded broker {how}: start it again")
+
+
+REQUIRED_AMQTT = "0.12.1"
+
+
+def require_pinned_amqtt() -> None:
+    """Check the installed amqtt: overrides of private methods hold for one exact version.
+
+    Raises:
+        WrongAmqttVersionError: another version is installed.
+    """
+    if amqtt.__version__ != REQUIRED_AMQTT:
+        raise WrongAmqttVersionError(amqtt.__version__, REQUIRED_AMQTT)

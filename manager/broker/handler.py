@@ -21,7 +21,6 @@ from amqtt.mqtt.subscribe import SubscribePacket
 from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from amqtt.plugins.manager import PluginManager
 
-from manager.broker.exchange import REFUSED, Exchange
 from manager.broker.limits import BrokerLimits
 from manager.broker.packets import (
     ConnectionLostError,
@@ -32,8 +31,9 @@ from manager.broker.packets import (
     read_publish,
     read_with_amqtt,
 )
+from manager.broker.routing import REFUSED, Exchange
 from manager.broker.session import ClientSession
-from manager.domain.budget import Purse
+from manager.domain.budget import TokenBucket
 
 _CHUNK = 64 * 1024
 _ANSWERS = 64 * 1024
@@ -78,7 +78,7 @@ class HardenedHandler(BrokerProtocolHandler):
         reader: ReaderAdapter,
         writer: AbortableWriter,
         limits: BrokerLimits,
-        purse: Purse | None = None,
+        purse: TokenBucket | None = None,
     ) -> None:
         super().__init__(plugins)
         self.attach(session, reader, writer)

@@ -34,8 +34,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from manager.broker.access import AccessControl, Authenticator, MayRetain
-from manager.broker.amqtt_pin import require_pinned_amqtt
-from manager.broker.exchange import Exchange
+from manager.broker.errors import require_pinned_amqtt
 from manager.broker.handler import AbortableWriter, HardenedHandler
 from manager.broker.handshake import (
     IDENTIFIER_REJECTED,
@@ -49,8 +48,9 @@ from manager.broker.handshake import (
 from manager.broker.limits import BrokerLimits
 from manager.broker.message import Message
 from manager.broker.packets import ConnectionLostError, PacketError
+from manager.broker.routing import Exchange
 from manager.broker.session import ClientSession
-from manager.domain.budget import Budget, Purse
+from manager.domain.budget import Budget, TokenBucket
 
 _BACKLOG = 1024
 _GOODBYE_SECONDS = 5.0
@@ -96,7 +96,7 @@ class HardenedBroker(Broker):
         self._open: set[AbortableWriter] = set()
         limits = self._limits
         self._budget = Budget(limits.publish_messages, limits.publish_bytes, limits.publish_burst)
-        self._purses: dict[str, Purse] = {}
+        self._purses: dict[str, TokenBucket] = {}
 
     @property
     def port(self) -> int:
@@ -215,12 +215,12 @@ class HardenedBroker(Broker):
         session.will_retain = introduction.will_retain
         return session, present
 
-    def _purse_of(self, session: ClientSession) -> Purse | None:
+    def _purse_of(self, session: ClientSession) -> TokenBucket | None:
         """Return what pays for a client's publications; it outlives the connection, or a new one would be free."""
         payer = self._exchange.payer(session)
         if payer is None:
             return None
-        return self._purses.setdefault(payer, Purse(self._budget, self._loop.time()))
+        return self._purses.setdefault(payer, TokenBucket(self._budget, self._loop.time()))
 
     def _create(self, client_id: str, username: str | None) -> ClientSession:
         session = ClientSession(client_id, username, self._limits)

@@ -6,8 +6,8 @@ from amqtt.adapters import BufferReader, ReaderAdapter
 from amqtt.errors import AMQTTError, CodecError, MQTTError, NoDataError
 from amqtt.mqtt.packet import MQTTFixedHeader, MQTTPacket
 
-from manager.broker.filters import MAX_LEVELS
 from manager.broker.message import Message
+from manager.broker.subscriptions import MAX_LEVELS
 
 _LENGTH_BYTES = 4
 _QOS_MASK = 0x06

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from manager.broker.filters import is_wildcard
 from manager.broker.message import Message
+from manager.broker.subscriptions import is_wildcard
 
 
 class _Node:

@@ -4,9 +4,9 @@ from typing import Any, Literal, Protocol, cast
 
 from amqtt.session import Session
 
+from manager.broker.delivery_queue import Outbox
 from manager.broker.limits import BrokerLimits
 from manager.broker.message import Message
-from manager.broker.outbox import Outbox
 
 
 class Connection(Protocol):

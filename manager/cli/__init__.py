@@ -1,5 +1,5 @@
 """The command line `panguard manager …`: runs a manager, and speaks HTTP to one."""
 
-from manager.cli.command_line import app
+from manager.cli.application import app
 
 __all__ = ["app"]

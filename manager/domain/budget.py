@@ -18,7 +18,7 @@ class Budget:
     burst: float
 
 
-class Purse:
+class TokenBucket:
     """What one sender has left of its budget; full at first. Times are monotonic seconds.
 
     Args:

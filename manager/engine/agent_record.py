@@ -3,9 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
-from manager.domain.agent import Agent
-from manager.domain.clones import Clone
-from manager.domain.policies import EffectivePolicy
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.clones import Clone
+from manager.domain.policies.fleet_policies import EffectivePolicy
 from schemas.model import iso
 
 _iso = lru_cache(maxsize=65_536)(iso)

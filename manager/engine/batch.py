@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from manager.domain.agent import Agent
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.liveness import Transition
+from manager.domain.agents.tokens import Token
 from manager.domain.correlation import Incident
 from manager.domain.instant import Instant
-from manager.domain.liveness import Transition
-from manager.domain.policies import EffectivePolicy, Revision
+from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
 from manager.domain.response.entries import EmergencyEntry
 from manager.domain.response.reaction import Response
-from manager.domain.tokens import Token
 from schemas.fleet import FleetEvent
 from schemas.model import utc
 

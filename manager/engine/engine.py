@@ -6,27 +6,27 @@ from typing import Any
 
 import structlog
 
-from manager.domain.agent import Door
+from manager.domain.agents.agent import Door
 from manager.domain.budget import Budget
 from manager.domain.instant import Instant
-from manager.domain.policies import EffectivePolicy
-from manager.engine import cloning, holding_back, reports, responding
-from manager.engine.announcements import Announcements
+from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, Outcome, Publication, ThreatRow
-from manager.engine.blocklist_messages import BlocklistMessages
-from manager.engine.correlating import Correlating
-from manager.engine.desk import Arrival, Desk
-from manager.engine.executor import execute
+from manager.engine.commands.executor import execute
+from manager.engine.context import Context, ReceivedReport
 from manager.engine.fleet import Fleet
+from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
 from manager.engine.inbox import Command, Inbound, Inbox
-from manager.engine.intake import take_in
+from manager.engine.messages import clone_events, held_back_events, reports
+from manager.engine.messages.dispatch import dispatch
 from manager.engine.origin import MANAGER
-from manager.engine.policy_message import PolicyPress
-from manager.engine.policy_queue import PolicyQueue
-from manager.engine.ports import Courier, Doorkeeper, Store
-from manager.engine.receipts import Receipts
-from manager.engine.registration_pace import RegistrationPace
-from manager.engine.suspensions import Suspensions
+from manager.engine.outgoing.receipts import Receipts
+from manager.engine.outgoing.threat_events import ThreatEvents
+from manager.engine.policies.blocklist_messages import BlocklistMessages
+from manager.engine.policies.message import PolicySerializer
+from manager.engine.policies.queue import PolicyQueue
+from manager.engine.ports import BrokerAccess, Publisher, Store
+from manager.engine.response import emergency_response
+from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import codes
 from schemas.fleet import FleetEvent
@@ -51,18 +51,18 @@ class Engine:
     Args:
         fleet: the state, restored from the store.
         store: where batches are committed.
-        courier: who publishes what follows from them.
+        publisher: who publishes what follows from them.
         acknowledge: is given the handles of committed messages, in the order in which they came.
-        doorkeeper: tells the broker whom it lets in.
+        broker_access: tells the broker whom it lets in.
     """
 
     def __init__(
         self,
         fleet: Fleet,
         store: Store,
-        courier: Courier,
+        publisher: Publisher,
         acknowledge: Callable[[list[Any]], None],
-        doorkeeper: Doorkeeper,
+        broker_access: BrokerAccess,
     ) -> None:
         settings = fleet.settings
         self.fleet = fleet
@@ -75,19 +75,21 @@ class Engine:
         self.listeners: list[Callable[[FleetEvent], None]] = []
         self._store = store
         self._messages = BlocklistMessages(fleet.keyring, fleet.blocklists, settings.snapshot_every)
-        self._correlating = Correlating(settings.correlator, store.archive, responding.react, fleet.allowlist)
-        self._courier = courier
+        self._incident_recorder = IncidentRecorder(
+            settings.correlator, store.archive, emergency_response.react, fleet.allowlist
+        )
+        self._publisher = publisher
         self._acknowledge = acknowledge
-        self._doorkeeper = doorkeeper
-        self._suspensions = Suspensions(fleet, self.inbox, doorkeeper)
-        self._pace = RegistrationPace(doorkeeper, settings.registrations_in_batch)
-        self._press = PolicyPress(fleet.keyring)
+        self._broker_access = broker_access
+        self._suspensions = FloodSuspensions(fleet, self.inbox, broker_access)
+        self._pace = RegistrationThrottle(broker_access, settings.registrations_in_batch)
+        self._serializer = PolicySerializer(fleet.keyring)
         self._receipts = Receipts(settings.receipt_interval, settings.retry_after)
-        self._announcements = Announcements(settings.receipt_interval)
+        self._threat_events = ThreatEvents(settings.receipt_interval)
         self._behind: set[str] = set()
         self._confirmed: dict[str, EffectivePolicy] = {}
         self._raised = False
-        self._stuck: Desk | None = None
+        self._stuck: Context | None = None
         self._last_step: float | None = None
         self._next_sweep = self._next_flush = self._next_housekeeping = 0.0
         self.policies_waiting.add(
@@ -96,7 +98,7 @@ class Engine:
 
     def recall(self, now: Instant) -> None:
         """Remember incidents and recent reports, so that correlation goes on as if it had never stopped."""
-        self._correlating.recall(self._store.archive, now)
+        self._incident_recorder.recall(self._store.archive, now)
         evidence = self.fleet.responder.never_block.evidence
         for organization_id, site, agent_id, received, said in self._store.archive.telling(now.wall - _SAID):
             evidence.note(organization_id, site, agent_id, said, received)
@@ -110,7 +112,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether something can be done at once."""
-        waiting = len(self.policies_waiting) > 0 and self._courier.ready and not self._courier.backlog
+        waiting = len(self.policies_waiting) > 0 and self._publisher.ready and not self._publisher.backlog
         unhurried = self.inbox.registrations if self._pace.is_held else 0
         return len(self.inbox) > unhurried or waiting
 
@@ -123,8 +125,8 @@ class Engine:
         """The broker is there; `fresh` if it kept nothing of this manager, so that all is published again."""
         if self.can_commit:
             self.fleet.liveness.open_door(Door.MQTT, now)
-        self._doorkeeper.connected()
-        self._courier.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
+        self._broker_access.connected()
+        self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
         effective = self.fleet.policies.effective.values()
         if fresh:
             self._messages.publish_all()
@@ -147,13 +149,13 @@ class Engine:
         before, and nothing new is taken meanwhile.
         """
         self._mind_the_gap(now)
-        desk = self._stuck
-        if desk is None:
-            desk = self._desk(now)
+        context = self._stuck
+        if context is None:
+            context = self._desk(now)
             for item in self.inbox.take(self.fleet.settings.batch_limit, self._pace.take(now)):
-                self._handle(desk, item)
-            self._follow_time(desk, now)
-        return self._commit(desk, now)
+                self._handle(context, item)
+            self._follow_time(context, now)
+        return self._commit(context, now)
 
     def suspend_flooding(self, now: Instant) -> bool:
         """Keep agents that flood out at once, for this waits for no batch; return whether there was any."""
@@ -164,70 +166,70 @@ class Engine:
         self._next_flush = 0.0
         return self.step(now)
 
-    def _desk(self, now: Instant) -> Desk:
-        return Desk(
+    def _desk(self, now: Instant) -> Context:
+        return Context(
             self.fleet,
             Batch(now),
-            self._press,
+            self._serializer,
             self.policies_waiting,
             self._messages,
             self._store.archive,
             self._behind,
         )
 
-    def _handle(self, desk: Desk, item: Inbound | Command) -> None:
+    def _handle(self, context: Context, item: Inbound | Command) -> None:
         """Handle one item; whatever goes wrong in it, the batch goes on."""
         if isinstance(item, Inbound):
             if item.handle is not None:
-                desk.batch.handles.append(item.handle)
+                context.batch.handles.append(item.handle)
             try:
-                take_in(desk, item)
+                dispatch(context, item)
             except Exception:
                 log.exception("message_failed", topic=item.topic)
                 self.fleet.counters["messages_failed"] += 1
-                desk.dead_letter(item.topic, "the manager failed on it", item.payload)
+                context.dead_letter(item.topic, "the manager failed on it", item.payload)
             return
         value: Any = None
         error: Exception | None = None
-        desk.origin = item.origin
+        context.origin = item.origin
         try:
-            value = execute(desk, item.request)
+            value = execute(context, item.request)
         except ManagerError as refused:
             error = refused
         except Exception as failure:  # the caller gets it, the batch goes on
             log.exception("command_failed", command=type(item.request).__name__)
             error = failure
-        desk.origin = MANAGER
-        desk.batch.outcomes.append(Outcome(item.reply, value, error))
+        context.origin = MANAGER
+        context.batch.outcomes.append(Outcome(item.reply, value, error))
 
-    def _observe(self, desk: Desk, arrival: Arrival, row: ThreatRow) -> None:
+    def _observe(self, context: Context, arrival: ReceivedReport, row: ThreatRow) -> None:
         """Correlate a report that will be stored; one that the rules fail on is stored without that."""
         try:
-            responding.note(desk, arrival)
-            self._correlating.observe(desk, arrival, row)
+            emergency_response.note(context, arrival)
+            self._incident_recorder.observe(context, arrival, row)
         except ManagerError:
             raise
         except Exception:
             log.exception("report_not_correlated", agent_id=arrival.agent.agent_id, threat_id=arrival.report.id)
             self.fleet.counters["reports_not_correlated"] += 1
 
-    def _follow_time(self, desk: Desk, now: Instant) -> None:
+    def _follow_time(self, context: Context, now: Instant) -> None:
         """Do what is due by time alone: wills that settled, the sweep, what is written behind."""
         fleet = self.fleet
-        self._suspensions.follow_time(desk, now)
-        self._correlating.follow_time(desk, now)
-        responding.follow_time(desk, now)
-        cloning.follow_time(desk)
+        self._suspensions.follow_time(context, now)
+        self._incident_recorder.follow_time(context, now)
+        emergency_response.follow_time(context, now)
+        clone_events.follow_time(context)
         for transition in fleet.liveness.settle(fleet.registry.agents, now):
-            desk.batch.transition(transition)
+            context.batch.transition(transition)
         if now.monotonic >= self._next_sweep:
             self._next_sweep = now.monotonic + fleet.settings.sweep_interval
             for transition in fleet.liveness.sweep(fleet.registry.agents.values(), now):
-                desk.batch.transition(transition)
-            holding_back.look(desk)
+                context.batch.transition(transition)
+            held_back_events.look(context)
         if now.monotonic >= self._next_flush:
             self._next_flush = now.monotonic + fleet.settings.write_behind
-            self._write_behind(desk)
+            self._write_behind(context)
         if now.monotonic >= self._next_housekeeping:
             self._next_housekeeping = now.monotonic + (_HOUSEKEEPING if self._prune(now) < _PRUNED_AT_ONCE else 1.0)
             self.inbox.forget_idle(now.monotonic)
@@ -243,32 +245,32 @@ class Engine:
             log.warning("prune_failed", reason=str(error))
             return 0
 
-    def _write_behind(self, desk: Desk) -> None:
+    def _write_behind(self, context: Context) -> None:
         for agent_id in self._behind:
             agent = self.fleet.registry.find(agent_id)
             if agent is not None:
-                desk.batch.save(agent)
+                context.batch.save(agent)
         self._behind.clear()
         for policy in self._confirmed.values():
             if policy.agent_id in self.fleet.policies.effective:
-                desk.batch.save_policy(policy)
+                context.batch.save_policy(policy)
         self._confirmed.clear()
         if self._raised:
             self._raised = False
-            desk.batch.changes.fleet_revision = self.fleet.policies.revision
+            context.batch.changes.fleet_revision = self.fleet.policies.revision
 
-    def _commit(self, desk: Desk, now: Instant) -> bool:
+    def _commit(self, context: Context, now: Instant) -> bool:
         try:
-            reports.settle(desk, self._store, self._observe)
-            if desk.batch.changes:
-                self._store.commit(desk.batch.changes)
+            reports.settle(context, self._store, self._observe)
+            if context.batch.changes:
+                self._store.commit(context.batch.changes)
         except StoreRejected as error:
             log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason says it all
-            reports.salvage(desk, self._store)
+            reports.salvage(context, self._store)
         except StoreUnavailable as error:
             if self._stuck is None:
                 log.error("store_unavailable", reason=str(error))  # noqa: TRY400 -- the reason says it all
-                self._stuck = desk
+                self._stuck = context
                 self.fleet.counters["commits_failed"] += 1
                 for door in Door:
                     self.fleet.liveness.close_door(door)
@@ -277,27 +279,27 @@ class Engine:
             log.info("store_available")
             self._stuck = None
             self._hear_again(now)
-        self._follow_up(desk, now)
+        self._follow_up(context, now)
         return True
 
-    def _follow_up(self, desk: Desk, now: Instant) -> None:
+    def _follow_up(self, context: Context, now: Instant) -> None:
         """Tell the world what is committed: acknowledgements, answers, receipts, policies, events."""
-        batch = desk.batch
+        batch = context.batch
         if batch.handles:
             self._acknowledge(batch.handles)
         for outcome in batch.outcomes:
             outcome.reply(outcome.value, outcome.error)
         self._mind_the_door(batch)
         for publication in batch.publications:
-            self._courier.publish(publication)
-        self._send_receipts(desk, now)
+            self._publisher.publish(publication)
+        self._send_receipts(context, now)
         self._publish_policies()
-        if self._courier.ready:
+        if self._publisher.ready:
             for snapshot in self._messages.due(now.monotonic):
-                self._courier.publish(snapshot)
+                self._publisher.publish(snapshot)
         if batch.changes.threats:
-            self._note_threats(desk, now)
-        announcement = self._announcements.due(now)
+            self._note_threats(context, now)
+        announcement = self._threat_events.due(now)
         if announcement is not None:
             batch.events.append(announcement)
         for event in batch.events:
@@ -306,15 +308,15 @@ class Engine:
     def _mind_the_door(self, batch: Batch) -> None:
         """Have agents let in before the replies to their registrations are published, and removed ones cut off."""
         for agent, replaced in batch.admitted:
-            self._doorkeeper.admit(agent, replaced=replaced)
+            self._broker_access.admit(agent, replaced=replaced)
         for agent_id in batch.cut_off:
-            self._doorkeeper.expel(agent_id)
+            self._broker_access.expel(agent_id)
 
-    def _send_receipts(self, desk: Desk, now: Instant) -> None:
+    def _send_receipts(self, context: Context, now: Instant) -> None:
         receipts = self._receipts
-        for agent_id, threat_id in desk.stored:
+        for agent_id, threat_id in context.stored:
             receipts.stored(agent_id, threat_id)
-        for agent_id, threat_id, reason in desk.refused:
+        for agent_id, threat_id, reason in context.refused:
             receipts.refused(agent_id, threat_id, reason)
         deferred = self.inbox.take_deferred()
         if deferred:
@@ -328,18 +330,18 @@ class Engine:
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
                 payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
-                self._courier.publish(Publication(RECEIPTS.address(agent_id), payload))
+                self._publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
     def _publish_policies(self) -> None:
-        if not self._courier.ready:
+        if not self._publisher.ready:
             return
         slice_ = self.fleet.settings.policies_in_step
-        for agent_id in self.policies_waiting.take(max(0, slice_ - self._courier.backlog)):
+        for agent_id in self.policies_waiting.take(max(0, slice_ - self._publisher.backlog)):
             policy = self.fleet.policies.effective.get(agent_id)
             if policy is not None:
                 confirm = partial(self._published, agent_id, policy.version)
-                payload = self._press.message(policy)
-                self._courier.publish(Publication(POLICY.address(agent_id), payload, retained=True, confirm=confirm))
+                payload = self._serializer.message(policy)
+                self._publisher.publish(Publication(POLICY.address(agent_id), payload, retained=True, confirm=confirm))
 
     def _published(self, agent_id: str, version: int) -> None:
         """The broker has an agent's policy: it need not be published again, unless it has changed since."""
@@ -348,15 +350,15 @@ class Engine:
             policy.published = True
             self._confirmed[agent_id] = policy
 
-    def _note_threats(self, desk: Desk, now: Instant) -> None:
-        rows = desk.batch.changes.threats
-        holding_back.stored(self.fleet, rows, now)
+    def _note_threats(self, context: Context, now: Instant) -> None:
+        rows = context.batch.changes.threats
+        held_back_events.stored(self.fleet, rows, now)
         self.fleet.counters["threats_stored"] += len(rows)
-        self._announcements.stored(rows, self.fleet.registry.names_by_number)
+        self._threat_events.stored(rows, self.fleet.registry.names_by_number)
 
     def _announce(self, event: FleetEvent) -> None:
-        if self._courier.ready:
-            self._courier.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
+        if self._publisher.ready:
+            self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
         for listener in self.listeners:
             listener(event)
 
@@ -378,5 +380,5 @@ class Engine:
 
     def _hear_again(self, now: Instant) -> None:
         self.fleet.liveness.open_door(Door.HTTP, now)
-        if self._courier.ready:
+        if self._publisher.ready:
             self.fleet.liveness.open_door(Door.MQTT, now)

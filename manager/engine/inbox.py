@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from manager.domain.budget import Budget, Purse
+from manager.domain.budget import Budget, TokenBucket
 from manager.engine.origin import MANAGER, Origin
 from schemas.limits import KIB
 from schemas.topics import REGISTRATION, THREATS, Topic
@@ -31,9 +31,9 @@ class Inbound(NamedTuple):
 
 
 class Command(NamedTuple):
-    """Something that a person or a legacy agent asks of the engine; `reply` gets the value or the error.
+    """Something that a person or a HTTP agent asks of the engine; `reply` gets the value or the error.
 
-    `request` is one of the values of `manager.engine.commands`; `origin` is who asks.
+    `request` is one of the values of `manager.engine.commands.requests`; `origin` is who asks.
     """
 
     request: Any
@@ -68,8 +68,8 @@ class Inbox:
     _registrations: deque[Inbound] = field(default_factory=deque)
     _commands: deque[Command] = field(default_factory=deque)
     _deferred: list[Deferred] = field(default_factory=list)
-    _purses: dict[str, Purse] = field(default_factory=dict)
-    _patience: dict[str, Purse] = field(default_factory=dict)
+    _purses: dict[str, TokenBucket] = field(default_factory=dict)
+    _patience: dict[str, TokenBucket] = field(default_factory=dict)
     _flooding: set[str] = field(default_factory=set)
     _waiting: int = 0
     _bytes: int = 0
@@ -170,8 +170,8 @@ class Inbox:
         return message
 
     @staticmethod
-    def _purse(purses: dict[str, Purse], budget: Budget, agent_id: str, now: float) -> Purse:
+    def _purse(purses: dict[str, TokenBucket], budget: Budget, agent_id: str, now: float) -> TokenBucket:
         purse = purses.get(agent_id)
         if purse is None:
-            purse = purses[agent_id] = Purse(budget, now)
+            purse = purses[agent_id] = TokenBucket(budget, now)
         return purse

@@ -1,15 +1,15 @@
-"""What the engine needs of the world: a store that commits, and a courier that publishes."""
+"""What the engine needs of the world: a store that commits, and a publisher that publishes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from manager.domain.agent import Agent
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.registry import Departure
+from manager.domain.agents.tokens import Token
 from manager.domain.correlation import History, Incident, Report
-from manager.domain.policies import Revision, Scope, Sections
-from manager.domain.registry import Departure
+from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
-from manager.domain.tokens import Token
 from manager.engine.batch import Changes, Publication
 
 
@@ -110,7 +110,7 @@ class Store(Protocol):
         ...
 
 
-class Doorkeeper(Protocol):
+class BrokerAccess(Protocol):
     """Who tells the broker which agents it lets in. What it cannot tell just now it makes good at `connected`."""
 
     @property
@@ -139,7 +139,7 @@ class Doorkeeper(Protocol):
         ...
 
 
-class Courier(Protocol):
+class Publisher(Protocol):
     """Who carries publications to the broker."""
 
     @property

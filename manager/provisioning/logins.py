@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from manager.domain.agent import Agent, Door
+from manager.domain.agents.agent import Agent, Door
 from manager.provisioning.roles import MANAGER, OBSERVER, organization_role
 from schemas.keys import AgentKeys
 

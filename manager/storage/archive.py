@@ -8,10 +8,10 @@ from peewee import Database, DatabaseError, InterfaceError
 
 from manager.domain.correlation import Incident, Indicator, PastReport, Report
 from manager.domain.correlation.indicators import SITELESS
-from manager.domain.policies import Revision, Scope
+from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.engine.batch import Changes
 from manager.errors import StoreUnavailable
-from manager.storage.many import Many
+from manager.storage.connection import BulkWriter
 
 _COLUMNS = (
     "id", "organization_id", "site", "kind", "value", "opened_at", "first_seen_at", "last_seen_at", "closed_at",
@@ -28,7 +28,7 @@ class StoredArchive:
         many: executes a statement for many rows.
     """
 
-    def __init__(self, database: Database, many: Many) -> None:
+    def __init__(self, database: Database, many: BulkWriter) -> None:
         self._database = database
         self._many = many
         param = database.param

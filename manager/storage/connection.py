@@ -1,8 +1,9 @@
 """Opens the database that a URL or a path names, with the settings that keep what was acknowledged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from peewee import Database, DatabaseError, SqliteDatabase
@@ -72,3 +73,11 @@ def _connected(database: Database, path: Path) -> Database:
     except DatabaseError as error:
         raise SetupError(f"{path} cannot be opened as a store: {error}; restore it from a backup") from error
     return database
+
+
+class BulkWriter(Protocol):
+    """Writes rows by one statement."""
+
+    def __call__(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute the statement for each row."""
+        ...

@@ -9,7 +9,7 @@ from peewee import Database
 from manager.domain.response.entries import EmergencyEntry, Holder, Subject
 from manager.domain.response.reaction import Response, ResponseState
 from manager.engine.batch import Changes
-from manager.storage.many import Many
+from manager.storage.connection import BulkWriter
 
 _RESPONSE = (
     "incident_id", "state", "reason", "at", "organization_wide", "granted_at", "made_by", "approval_expires_at",
@@ -29,7 +29,7 @@ class Responses:
         many: executes a statement for many rows.
     """
 
-    def __init__(self, database: Database, many: Many) -> None:
+    def __init__(self, database: Database, many: BulkWriter) -> None:
         self._database = database
         self._many = many
         param = database.param

@@ -1,22 +1,40 @@
 """Agents as rows and back again; secrets leave memory only encrypted with the manager's store key."""
 
 import json
+import os
 from functools import lru_cache
 from typing import Any
 
-from manager.domain.agent import (
-    Agent,
-    Credential,
-    Door,
-    Host,
-    InForce,
-    Reason,
-    RegistrationStamp,
-    State,
-    Vitals,
-)
-from manager.domain.event_time import ClockOffset
-from manager.storage.seal import Seal
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, Reason, RegistrationStamp, State, Vitals
+from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.tokens import Token
+
+
+class Seal:
+    """Encrypts small secrets (AES-256-GCM), each bound to the name of what it belongs to.
+
+    Args:
+        store_key: the manager's, 32 bytes.
+    """
+
+    def __init__(self, store_key: bytes) -> None:
+        self._cipher = AESGCM(store_key)
+
+    def close(self, plain: bytes, name: str) -> bytes:
+        """Return a secret as the store may have it."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._cipher.encrypt(nonce, plain, name.encode())
+
+    def open(self, sealed: bytes, name: str) -> bytes:
+        """Return the secret again.
+
+        Raises:
+            InvalidTag: it was sealed by another manager's key, for another name, or is damaged.
+        """
+        return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode())
+
 
 _SECRET = 32
 
@@ -118,3 +136,51 @@ class AgentRows:
 @lru_cache(1024)
 def _texts(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column)) if column != "[]" else ()
+
+
+_PROOF_KEY = 32
+
+TOKEN_COLUMNS = (
+    "token_id", "proof_key", "created_at", "organization_id", "site", "tags", "expires_at", "max_uses", "uses",
+    "revoked_at",
+)  # fmt: skip
+"""The columns that `TokenRows` writes and reads, in the order of its rows."""
+
+
+class TokenRows:
+    """Turns tokens into rows and back.
+
+    Args:
+        seal: encrypts their proof keys, each bound to its token's id.
+    """
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+
+    def row(self, token: Token) -> tuple[Any, ...]:
+        """Return the token's record, in the order of `TOKEN_COLUMNS`."""
+        return (
+            token.token_id, self._seal.close(token.proof_key, token.token_id), token.created_at,
+            token.organization_id, token.site, json.dumps(token.tags), token.expires_at, token.max_uses, token.uses,
+            token.revoked_at,
+        )  # fmt: skip
+
+    def token(self, row: tuple[Any, ...]) -> Token:
+        """Return the token whose record `row` is; one of an earlier release stands there unsealed."""
+        token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at = row
+        kept = bytes(proof_key)
+        return Token(
+            token_id=token_id,
+            proof_key=kept if len(kept) == _PROOF_KEY else self._seal.open(kept, token_id),
+            created_at=created_at,
+            organization_id=organization_id,
+            site=site,
+            tags=tuple(json.loads(tags)),
+            expires_at=expires_at,
+            max_uses=max_uses,
+            uses=uses,
+            revoked_at=revoked_at,
+        )
+
+
+_NONCE = 12

@@ -12,21 +12,19 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
     __exception_wrapper__,
 )
 
-from manager.domain.policies import Revision, Scope, Sections
-from manager.domain.registry import Departure
+from manager.domain.agents.registry import Departure
+from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.errors import StoreRejected, StoreUnavailable
-from manager.storage import threat_slices
 from manager.storage.archive import StoredArchive
-from manager.storage.followers import Followers
-from manager.storage.marks import SLICE
+from manager.storage.projections.projections import Projections
+from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, OldSources, ThreatCounts
 from manager.storage.responses import Responses
-from manager.storage.rows import COLUMNS, AgentRows
-from manager.storage.seal import Seal
-from manager.storage.threat_counts import AGENTS, KINDS, SOURCES, OldSources, ThreatCounts
-from manager.storage.threat_slices import ThreatSlices
-from manager.storage.token_rows import TOKEN_COLUMNS, TokenRows
+from manager.storage.rows import COLUMNS, TOKEN_COLUMNS, AgentRows, Seal, TokenRows
+from manager.storage.threat_index import slices
+from manager.storage.threat_index.bitmaps import SLICE
+from manager.storage.threat_index.slices import ThreatSlices
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -74,10 +72,10 @@ class PeeweeStore:
         self._counts = counts.values()
         self._old_sources = OldSources(database)
         self._slices = ThreatSlices(database, self._many)
-        self._followers = Followers(
+        self._followers = Projections(
             database,
             {name: each.write for name, each in counts.items()},
-            {threat_slices.NAME: self._slices.write},
+            {slices.NAME: self._slices.write},
             piece,
         )
         self._archive = StoredArchive(database, self._many)

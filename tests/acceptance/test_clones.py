@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from manager.domain.clones import SAME
+from manager.domain.agents.clones import SAME
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.sites import KINDS, site_at
 from tests.support.waiting import eventually

@@ -12,8 +12,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.broker.embedded import EmbeddedBroker
 from manager.data_directory import DataDirectory
-from manager.engine.commands import RemoveAgent
-from manager.engine.credentials import digest
+from manager.domain.agents.agent import digest
+from manager.engine.commands.requests import RemoveAgent
 from manager.provisioning.commands import delete_client
 from manager.provisioning.roles import CONTROL
 from tests.support.engine import Bench

@@ -15,18 +15,18 @@ from manager.broker import process
 from manager.broker.credentials import build
 from manager.broker.embedded import EmbeddedBroker
 from manager.broker.errors import BrokerStartError
-from manager.broker.filters import is_filter, is_topic
 from manager.broker.handler import AbortableWriter
 from manager.broker.handshake import RefusedError, read_introduction
 from manager.broker.hardened import HardenedBroker
 from manager.broker.limits import BrokerLimits
 from manager.broker.packets import ConnectionLostError, PacketError, read_packet, read_packet_id, read_publish
+from manager.broker.subscriptions import is_filter, is_topic
 from manager.errors import SetupError
 from manager.mqtt import packets
 from manager.mqtt.address import BrokerAddress
-from manager.mqtt.buffered import BufferedClient
-from manager.mqtt.door import MqttDoor
-from manager.provisioning.doorkeeper import DynamicSecurity
+from manager.mqtt.broker_link import BrokerLink
+from manager.mqtt.paho_client import BufferedClient
+from manager.provisioning.dynamic_security import DynamicSecurity
 from manager.provisioning.logins import FleetLogins
 from schemas import topics
 from schemas.topics import may_retain
@@ -104,7 +104,7 @@ def _client_stream(place: Place, data: bytes) -> None:
 
 
 def _door_topic(_place: Place, data: bytes) -> None:
-    door = MqttDoor.__new__(MqttDoor)  # without a broker: a topic is looked up in the table and nowhere else
+    door = BrokerLink.__new__(BrokerLink)  # without a broker: a topic is looked up in the table and nowhere else
     door._topics = {}
     known = door._resolve(data)
     assert known is None or topics.PREFIX + known[2] == data.decode()
@@ -228,7 +228,10 @@ def _filters(_place: Place, data: bytes) -> None:
 MQTT = (
     Decoder("BufferedClient.take", "network", hostile(BROKERS_WORDS), _client_stream, (OSError,)),
     Decoder(
-        "MqttDoor topics", "network", hostile_text(*(row.filter.replace("+", "x") for row in topics.TABLE)), _door_topic
+        "BrokerLink topics",
+        "network",
+        hostile_text(*(row.filter.replace("+", "x") for row in topics.TABLE)),
+        _door_topic,
     ),
     Decoder("DynamicSecurity.heard", "network", hostile_json(_plugin_answers), _plugin),
     Decoder(

@@ -7,21 +7,21 @@ from hypothesis import strategies as st
 
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.allowlist import NewAllowance
-from manager.api.routes.legacy_policies import NewPolicy
 from manager.api.routes.policy_revisions import Comparison, GoBack
+from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.tokens import NewToken
-from manager.cli.replay_settings import ReplaySettings
+from manager.cli.support.replay_settings import ReplaySettings
 from schemas import codes, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
+from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
-from schemas.legacy import LegacyEvents, LegacyHeartbeat, LegacyRegistration
 from schemas.limits import MIB
 from schemas.loopback import is_loopback
 from schemas.policy import PolicyDocument, PolicySections, canonical, digest_of, unknown_fields
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
-from tests.fuzz.legacy_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
+from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
 from tests.fuzz.place import AGENT, CLIENT, KEYRING, TOKEN, Place
 from tests.spoiling import hostile, hostile_json, hostile_text
 
@@ -39,9 +39,9 @@ def _json(*documents: dict[str, Any]) -> st.SearchStrategy[bytes]:
 
 
 BODIES = {
-    LegacyRegistration: REGISTRATIONS,
-    LegacyHeartbeat: HEARTBEATS,
-    LegacyEvents: EVENTS,
+    HttpRegistration: REGISTRATIONS,
+    HttpHeartbeat: HEARTBEATS,
+    HttpEvents: EVENTS,
     PolicyDocument: _DOCUMENTS,
     PolicySections: _DOCUMENTS,
     PolicyHead: _HEADS,

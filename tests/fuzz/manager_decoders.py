@@ -7,37 +7,37 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from manager.api.answers import RequestIds
-from manager.api.cors import Cors
-from manager.api.event_stream import EventStream
-from manager.api.gate import bearer
-from manager.api.peers import Peers
+from manager.api.events.event_stream import EventStream
+from manager.api.middleware.cors import Cors
+from manager.api.middleware.gate import bearer
+from manager.api.middleware.peers import Peers
+from manager.api.middleware.responses import RequestIds
 from manager.api.routes.agent_policy import _versions
-from manager.cli.client import ManagerClient
-from manager.cli.durations import duration, moment
-from manager.cli.failures import CommandFailed
-from manager.cli.sightings import Watcher, summary
-from manager.cli.trust import trust_for
-from manager.domain.allowances import normal_allowance
+from manager.cli.support.client import ManagerClient
+from manager.cli.support.durations import duration, moment
+from manager.cli.support.failures import CommandFailed
+from manager.cli.support.observer import Watcher, summary
+from manager.cli.support.tls_trust import trust_for
 from manager.domain.correlation.allowlist import Allowlist
 from manager.domain.correlation.indicators import normal_address, normal_hash, normal_techniques
-from manager.domain.legacy_reports import prepare
+from manager.domain.http_reports import prepare
 from manager.domain.networks import network_of
-from manager.domain.policies import Scope
-from manager.domain.policy_layers import Layer, read_document
-from manager.domain.rules import parse_duration, parse_rule
+from manager.domain.policies.allowlist_entries import normal_allowance
+from manager.domain.policies.fleet_policies import Scope
+from manager.domain.policies.layers import Layer, read_document
+from manager.domain.policies.rules import parse_duration, parse_rule
 from manager.errors import Invalid
 from manager.storage.queries.reader import cursor_after, read_cursor
 from manager.storage.queries.threats import evidence_of, record_of
 from schemas import topics
 from schemas.decoding import DecodeError, decode
-from schemas.legacy import LegacyEvents
+from schemas.http_agents import HttpEvents
 from schemas.limits import BODY_LIMIT
 from schemas.model import utc
 from schemas.topics import TABLE, Role, Topic
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
-from tests.fuzz.legacy_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
+from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
 from tests.fuzz.place import AGENT, NOW, Place
 from tests.integration.api.served import ADMIN_TOKEN
 from tests.spoiling import hostile, hostile_json, hostile_text
@@ -80,7 +80,7 @@ def _engine(row: Topic) -> Callable[[Place, bytes], None]:
         assert bench.acknowledged[-1] == handle
         assert bench.engine.can_commit
         _did_not_fail(bench)
-        bench.courier.published.clear()
+        bench.publisher.published.clear()
         bench.acknowledged.clear()
 
     return call
@@ -96,7 +96,7 @@ def _registering(place: Place, body: bytes) -> None:
     place.bench.receive(topics.REGISTRATION, "0" * 32, body)
     assert place.bench.engine.can_commit
     _did_not_fail(place.bench)
-    place.bench.courier.published.clear()
+    place.bench.publisher.published.clear()
 
 
 def _read_back(place: Place, body: bytes) -> None:
@@ -112,15 +112,15 @@ def _read_back(place: Place, body: bytes) -> None:
     bench.database.execute_sql("DELETE FROM threat")
 
 
-def _legacy(_place: Place, body: bytes) -> None:
-    for report in prepare(AGENT, decode(LegacyEvents, body, BODY_LIMIT), NOW):
+def _http_reports(_place: Place, body: bytes) -> None:
+    for report in prepare(AGENT, decode(HttpEvents, body, BODY_LIMIT), NOW):
         assert json.loads(report.document)["agentId"] == AGENT
 
 
 def _request(place: Place, data: bytes) -> None:
     """Any bytes on a connection get answers, none of them a failure of the server's, or an end."""
     host, port = place.served.url.removeprefix("http://").split(":")
-    data = data.replace(AGENT.encode(), place.legacy_agent.encode())
+    data = data.replace(AGENT.encode(), place.http_agent.encode())
     with socket.create_connection((host, int(port)), timeout=20) as sock:
         answer = b""
         try:
@@ -303,7 +303,7 @@ MANAGER = (
     ),
     Decoder("engine registration", "network", hostile_json(_coded[topics.REGISTRATION]), _registering, slow=True),
     Decoder("engine telling report", "network", hostile_json(_reports), _read_back, slow=True),
-    Decoder("legacy reports", "network", hostile_json(EVENTS), _legacy, (DecodeError, Invalid)),
+    Decoder("HTTP reports", "network", hostile_json(EVENTS), _http_reports, (DecodeError, Invalid)),
     Decoder("HTTP requests", "network", hostile(_gets), _request, slow=True),
     Decoder("HTTP bodies", "network", _posts, _request, slow=True),
     Decoder("HTTP headers", "network", hostile_text('"3", W/"4"', "10.0.0.1, ::1", "Bearer x", "0a-12"), _headers),

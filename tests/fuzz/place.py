@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from agent.storage.database import Database
-from manager.domain.policies import GLOBAL
-from manager.domain.policy_layers import read_document
-from manager.engine.commands import SetPolicy
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.domain.policies.layers import read_document
+from manager.engine.commands.requests import SetPolicy
 from manager.engine.fleet import EngineSettings
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.topics import HEARTBEAT
@@ -89,13 +89,13 @@ class Place:
     @cached_property
     def served(self) -> Served:
         """An HTTP door that believes the proxies of loopback."""
-        from manager.api.peers import Peers  # noqa: PLC0415 -- only the HTTP door's decoders need it
+        from manager.api.middleware.peers import Peers  # noqa: PLC0415 -- only the HTTP door's decoders need it
 
         peers = Peers(trusted=["10.0.0.0/8"], proxies=["127.0.0.0/8"])
         return self._stack.enter_context(Served(self.folder("served"), peers=peers, rate_limit=0))
 
     @cached_property
-    def legacy_agent(self) -> str:
+    def http_agent(self) -> str:
         """The id of an agent that registered at that door."""
         agent = self.served.join("srv-01")
         agent.client.close()

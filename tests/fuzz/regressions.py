@@ -6,7 +6,7 @@ _DEEP = b"[" * 60_000
 _HUGE = b"9" * 400
 
 REGRESSIONS: tuple[tuple[str, bytes], ...] = (
-    ("decode LegacyEvents", b'{"threat":{"type":"x","confidence":1},"timestamp":%b}' % _HUGE),
+    ("decode HttpEvents", b'{"threat":{"type":"x","confidence":1},"timestamp":%b}' % _HUGE),
     (
         "engine telling report",
         b'{"id":"r-1","agentId":"ag-0123456789abcdef","threat":{"type":"x","confidence":1,"evidence":'

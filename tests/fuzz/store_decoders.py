@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import ValidationError
 
-from manager.cli.connection import _token, announced
-from manager.cli.failures import CommandFailed
-from manager.cli.lifecycle import owner
-from manager.cli.policy_scopes import read_document
-from manager.cli.replay_settings import read_replay_settings
-from manager.cli.traffic import _credential, _sign_key
+from manager.cli.commands.start_stop import owner
+from manager.cli.commands.traffic import _credential, _sign_key
+from manager.cli.support.connection import _token, announced
+from manager.cli.support.failures import CommandFailed
+from manager.cli.support.policy_scopes import read_document
+from manager.cli.support.replay_settings import read_replay_settings
 from manager.data_directory import DataDirectory
 from manager.domain.response import ResponseState
 from manager.errors import ManagerError, SetupError
@@ -109,7 +109,7 @@ def _restart(place: Place) -> None:
     fleet = Fleet(bench.keyring, bench.settings)
     with undamaged(bench.directory / "panguard.db"):
         fleet.restore(store.load(), store.archive.live(bench.wall), bench.wall)
-        Engine(fleet, store, bench.courier, lambda _: None, bench.doorkeeper).recall(bench.now)
+        Engine(fleet, store, bench.publisher, lambda _: None, bench.broker_access).recall(bench.now)
         list(store.archive.revisions())
 
 

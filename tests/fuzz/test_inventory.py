@@ -34,8 +34,8 @@ ELSEWHERE = {
     "manager/api/bodies.py:read_document_or": "the same",
     "manager/broker_setup.py:_copies": "hands bytes on, unread",
     "manager/broker_setup.py:_shipped_configuration": "the same",
-    "manager/cli/durations.py:ago": "reads a time that the manager wrote",
-    "manager/runtime.py:_presence": "writes a message",
+    "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
+    "manager/runtime/manager.py:_presence": "writes a message",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
     "manager/storage/queries/audit.py:record_of": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/incidents.py:_time_to_immunity": "the same",
@@ -43,7 +43,7 @@ ELSEWHERE = {
     "manager/storage/queries/policies.py:documents": "the same",
     "manager/storage/queries/policies.py:record_of": "the same",
     "manager/storage/queries/tokens.py:record_of": "the same",
-    "manager/storage/retained.py:_agent": "the same, for the command that replays a store",
+    "manager/storage/replay_source.py:_agent": "the same, for the command that replays a store",
 }
 """Functions that read and are not fuzzed by themselves, and why."""
 

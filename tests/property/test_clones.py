@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.clones import WINDOW, Clones
+from manager.domain.agents.clones import WINDOW, Clones
 from manager.domain.instant import Instant
 
 AGENT = "ag-0000000000000001"

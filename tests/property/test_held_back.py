@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.held_back import HeldBackReports
+from manager.domain.agents.held_back import HeldBackReports
 from manager.domain.instant import Instant
 
 AFTER = 90.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.mqtt import packets
-from manager.mqtt.buffered import BufferedClient
+from manager.mqtt.paho_client import BufferedClient
 
 Message = tuple[str, bytes, int, bool]
 

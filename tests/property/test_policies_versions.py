@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from manager.domain.policies import GLOBAL, Emergency, Policies, Scope
-from manager.domain.policy_layers import EmergencyBlock
+from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
+from manager.domain.policies.layers import EmergencyBlock
 from schemas.model import iso
 
 NOW = 1_800_000_000.0

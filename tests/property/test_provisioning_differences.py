@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.agent import Agent, Door, Host
-from manager.engine.credentials import credential_of
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.provisioning import commands
 from manager.provisioning.commands import Command
 from manager.provisioning.differences import Found, differences

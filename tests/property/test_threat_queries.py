@@ -12,16 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import Database
 
-from manager.domain.agent import Agent, Door, Host
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
-from manager.engine.credentials import credential_of
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
-from manager.storage.marks import SLICE, bits_at, bits_of_agent, packed, packed_agents, positions, unpacked
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
 from manager.storage.queries.summary import PERIODS
 from manager.storage.store import PeeweeStore
+from manager.storage.threat_index.bitmaps import (
+    SLICE,
+    bits_at,
+    bits_of_agent,
+    packed,
+    packed_agents,
+    positions,
+    unpacked,
+)
 
 BEGAN = 1_800_000_000.0
 AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "zeta"}

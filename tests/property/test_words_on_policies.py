@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agent import InForce
+from manager.domain.agents.agent import InForce
 
 Word = tuple[int, str, str, str | None, float]
 

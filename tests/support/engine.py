@@ -1,14 +1,14 @@
-"""An engine on a real SQLite store and a virtual clock, with a courier that keeps what it is given."""
+"""An engine on a real SQLite store and a virtual clock, with a publisher that keeps what it is given."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from manager.domain.agent import Agent
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.registry import Takeover
 from manager.domain.instant import Instant
-from manager.domain.registry import Takeover
 from manager.engine.batch import Publication
-from manager.engine.commands import CreateToken
+from manager.engine.commands.requests import CreateToken
 from manager.engine.engine import Engine
 from manager.engine.fleet import EngineSettings, Fleet
 from manager.engine.inbox import Command, Inbound
@@ -80,8 +80,8 @@ class Bench:
         self.elapsed = 0.0
         self.began = at
         self.acknowledged: list[Any] = []
-        self.doorkeeper = KeptDoorkeeper()
-        self.courier = KeptCourier()
+        self.broker_access = KeptDoorkeeper()
+        self.publisher = KeptCourier()
         self._handles = 0
         self.build()
 
@@ -94,7 +94,7 @@ class Bench:
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
         self.changed = self.fleet.restore(self.store.load(), self.store.archive.live(self.wall), self.wall)
-        self.engine = Engine(self.fleet, self.store, self.courier, self.acknowledged.extend, self.doorkeeper)
+        self.engine = Engine(self.fleet, self.store, self.publisher, self.acknowledged.extend, self.broker_access)
         self.engine.recall(self.now)
         self.engine.opened_http(self.now)
         self.engine.connected(self.now, fresh=False)
@@ -165,13 +165,13 @@ class Bench:
 
     def answer(self, client_id: str) -> dict[str, Any]:
         """Return the one answer to a registration."""
-        (payload,) = self.courier.take(topics.REGISTRATION_REPLY.address(client_id))
+        (payload,) = self.publisher.take(topics.REGISTRATION_REPLY.address(client_id))
         return dict(json.loads(payload))
 
     def receipts(self, agent: SimulatedAgent) -> dict[str, list[Any]]:
         """Return what the agent was told of its reports, all receipts together."""
         told: dict[str, list[Any]] = {"stored": [], "refused": [], "deferred": []}
-        for payload in self.courier.take(topics.RECEIPTS.address(agent.agent_id)):
+        for payload in self.publisher.take(topics.RECEIPTS.address(agent.agent_id)):
             receipt = agent.reads(topics.RECEIPTS, payload, self.keyring)
             for kind, entries in told.items():
                 entries.extend(receipt.get(kind, []))

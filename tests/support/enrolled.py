@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manager.data_directory import DataDirectory
-from manager.domain.agent import Agent, Door, Host
-from manager.domain.event_time import ClockOffset
-from manager.domain.policies import Policies
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.event_time import ClockOffset
+from manager.domain.policies.fleet_policies import Policies
 from manager.engine.batch import Changes
-from manager.engine.credentials import credential_of
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate

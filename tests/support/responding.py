@@ -6,7 +6,7 @@ from itertools import count
 
 from manager.domain.correlation import Allowed, Correlator, CorrelatorSettings, Incident, NoHistory, Report
 from manager.domain.correlation.allowlist import nothing_allowed
-from manager.domain.policies import Policies
+from manager.domain.policies.fleet_policies import Policies
 from manager.domain.response import (
     Blocklists,
     Evidence,

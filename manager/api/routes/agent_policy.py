@@ -5,14 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
+from manager.api.agents.policy_record import http_superset
 from manager.api.auth import AdminOrOwn, Identified
-from manager.api.described import answer
-from manager.api.envelope import ok
-from manager.api.legacy_policy import legacy_superset
+from manager.api.envelope import answer, ok
 from manager.api.services import WithServices
-from manager.domain.policies import GLOBAL
-from manager.engine.commands import AgentPolicy, ReadPolicy
-from manager.engine.legacy_commands import PollPolicy
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.commands.http_agent_requests import PollPolicy
+from manager.engine.commands.requests import AgentPolicy, ReadPolicy
 from schemas.presence import Count
 
 router = APIRouter(tags=["policies"])
@@ -48,7 +47,7 @@ async def poll_policy(
     headers = {"ETag": f'"{policy.version}"', "Cache-Control": "no-cache"}
     if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
         return Response(status_code=304, headers=headers)
-    return ok(legacy_superset(policy), 200, headers)
+    return ok(http_superset(policy), 200, headers)
 
 
 def _versions(asked: int | None, match: str | None, header: int | None) -> tuple[int, ...]:

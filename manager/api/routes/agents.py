@@ -5,13 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from manager.api.auth import Admin, AdminOrOwn
-from manager.api.described import answer, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.errors import Forbidden
 from manager.api.parameters import Cursor, Organization
 from manager.api.services import WithServices
-from manager.domain.agent import State
-from manager.engine.commands import DeregisterAgent, RemoveAgent
+from manager.domain.agents.agent import State
+from manager.engine.commands.requests import DeregisterAgent, RemoveAgent
 from manager.errors import NotFound
 from schemas.identifiers import Hostname, Label
 

@@ -7,13 +7,12 @@ from pydantic import AliasChoices, Field
 
 from manager.api.auth import Admin
 from manager.api.bodies import read_body
-from manager.api.described import answer, body_of, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Organization
 from manager.api.services import WithServices
-from manager.domain.allowances import MEMBERS, AllowanceKind
-from manager.domain.policies import GLOBAL, Scope
-from manager.engine.allowlist_actions import AllowlistChanged, ChangeAllowlist
+from manager.domain.policies.allowlist_entries import MEMBERS, AllowanceKind
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.engine.commands.allowlist import AllowlistChanged, ChangeAllowlist
 from schemas.identifiers import OrganizationId
 from schemas.model import WireModel
 from schemas.policy import ShortText

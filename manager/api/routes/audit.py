@@ -5,8 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from manager.api.auth import Admin
-from manager.api.described import page_of
-from manager.api.envelope import page
+from manager.api.envelope import page, page_of
 from manager.api.parameters import Cursor, Limit, Moment, epoch
 from manager.api.services import WithServices
 

@@ -5,12 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from manager.api.auth import Admin
-from manager.api.described import answer, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization
 from manager.api.services import WithServices
 from manager.domain.response.entries import EntryKind
-from manager.engine.incident_commands import RemoveBlock
+from manager.engine.commands.requests import RemoveBlock
 
 router = APIRouter(tags=["incidents"])
 

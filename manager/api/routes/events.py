@@ -6,12 +6,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from manager.api.auth import Admin
 from manager.api.credentials import Caller
-from manager.api.described import REFUSAL, answer, record
-from manager.api.envelope import fail, ok
+from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.errors import Forbidden, Unauthorized
-from manager.api.event_stream import StreamResponse
+from manager.api.events.event_stream import VALID_FOR, StreamResponse
 from manager.api.services import WithServices
-from manager.api.tickets import VALID_FOR
 
 router = APIRouter(tags=["events"])
 

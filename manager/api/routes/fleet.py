@@ -3,8 +3,7 @@
 from fastapi import APIRouter, Response
 
 from manager.api.auth import Admin
-from manager.api.described import answer, page_of
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, ok, page, page_of
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import WithServices
 from manager.engine.agent_record import clone_record

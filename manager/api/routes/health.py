@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from manager.api.described import REFUSAL, answer, record
-from manager.api.envelope import fail, ok
+from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.services import WithServices
 
 router = APIRouter(tags=["health"])

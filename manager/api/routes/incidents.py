@@ -5,13 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from manager.api.auth import Admin
-from manager.api.described import Schema, answer, page_of
-from manager.api.envelope import ok, page
+from manager.api.envelope import Schema, answer, ok, page, page_of
 from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
 from manager.api.services import Services, WithServices
 from manager.domain.correlation import Kind
 from manager.domain.response import ResponseState
-from manager.engine.incident_commands import ApproveIncident, UndoIncident
+from manager.engine.commands.requests import ApproveIncident, UndoIncident
 from manager.errors import NotFound
 
 router = APIRouter(tags=["incidents"])

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from manager.api.auth import Admin
-from manager.api.exposition import CONTENT_TYPE, expose
+from manager.api.metrics import CONTENT_TYPE, expose
 from manager.api.services import WithServices
 
 router = APIRouter(tags=["fleet"])

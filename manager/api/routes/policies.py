@@ -5,12 +5,11 @@ from fastapi import APIRouter, Request, Response
 from manager.api.auth import Admin
 from manager.api.bodies import read_document
 from manager.api.credentials import Caller
-from manager.api.described import answer, body_of, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
-from manager.domain.policies import GLOBAL, Scope
-from manager.engine.commands import PolicySet, SetPolicy
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.engine.commands.requests import PolicySet, SetPolicy
 from manager.errors import NotFound
 from schemas.identifiers import OrganizationId
 from schemas.limits import POLICY_LIMIT

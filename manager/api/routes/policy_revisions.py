@@ -7,13 +7,11 @@ from pydantic import Field
 
 from manager.api.auth import Admin
 from manager.api.bodies import read_body, read_document
-from manager.api.described import ANY_LIST, answer, body_of, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
-from manager.domain.policies import GLOBAL, Scope
-from manager.engine.commands import PolicySet
-from manager.engine.incident_commands import Broadcast, Difference, Drift, Preview, ReadDrift, RollBack
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.engine.commands.requests import Broadcast, Difference, Drift, PolicySet, Preview, ReadDrift, RollBack
 from manager.errors import Invalid, NotFound
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import BODY_LIMIT

@@ -6,17 +6,16 @@ from fastapi import APIRouter, Request, Response
 
 from manager.api.bodies import read_document_or
 from manager.api.credentials import Caller
-from manager.api.described import answer, body_of
-from manager.api.envelope import ok
+from manager.api.envelope import answer, body_of, ok
 from manager.api.errors import TokenRefusedError, Unauthorized
-from manager.api.gate import bearer
+from manager.api.middleware.gate import bearer
 from manager.api.services import Services, WithServices
-from manager.domain.agent import Host
+from manager.domain.agents.agent import Host
 from manager.domain.networks import network_of
-from manager.engine.legacy_commands import RegisterAgent, Registered, TokenRefused
+from manager.engine.commands.http_agent_requests import RegisterAgent, Registered, TokenRefused
 from manager.errors import Invalid
+from schemas.http_agents import HttpRegistration
 from schemas.keys import EnrollmentToken
-from schemas.legacy import LegacyRegistration
 from schemas.limits import MESSAGE_LIMIT
 
 router = APIRouter(tags=["agents"])
@@ -28,9 +27,7 @@ _REGISTERED = answer(
 )
 
 
-@router.post(
-    "/api/agents/register", responses=_REGISTERED, status_code=201, openapi_extra=body_of("LegacyRegistration")
-)
+@router.post("/api/agents/register", responses=_REGISTERED, status_code=201, openapi_extra=body_of("HttpRegistration"))
 async def register(request: Request, services: WithServices) -> Response:
     """Register an agent; the same hostname and organization again is a reconnection, with the same `agentId`.
 
@@ -76,16 +73,16 @@ def _authority(request: Request, services: Services, address: str) -> tuple[Enro
     return None, None
 
 
-async def _read(request: Request) -> LegacyRegistration:
+async def _read(request: Request) -> HttpRegistration:
     def complete(document: Any) -> None:
         missing = [name for name in _REQUIRED if isinstance(document, dict) and document.get(name) in (None, "")]
         if missing:
             raise Invalid(f"Missing required fields: {', '.join(missing)}")
 
-    return await read_document_or(request, LegacyRegistration, complete, MESSAGE_LIMIT)
+    return await read_document_or(request, HttpRegistration, complete, MESSAGE_LIMIT)
 
 
-def _host(wanted: LegacyRegistration, address: str) -> Host:
+def _host(wanted: HttpRegistration, address: str) -> Host:
     """Return what is known of the host; all its addresses count, so that no response ever blocks one of them."""
     known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
     return Host(

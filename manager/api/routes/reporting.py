@@ -1,9 +1,9 @@
-"""What agents send all day, described: `manager.api.hot_routes` serves it before a request reaches the framework."""
+"""Describes heartbeat and events for the API document; `manager.api.agents.hot_routes` serves them."""
 
 from fastapi import APIRouter, Response
 
 from manager.api.auth import AdminOrOwn
-from manager.api.described import ANY_LIST, answer, body_of, record
+from manager.api.envelope import ANY_LIST, answer, body_of, record
 from manager.api.errors import Unserved
 
 router = APIRouter(tags=["agents"])
@@ -19,13 +19,13 @@ _STORED = {
 }
 
 
-@router.post("/api/agents/{agent_id}/heartbeat", responses=_HEARD, openapi_extra=body_of("LegacyHeartbeat"))
+@router.post("/api/agents/{agent_id}/heartbeat", responses=_HEARD, openapi_extra=body_of("HttpHeartbeat"))
 async def heartbeat(agent_id: str, _caller: AdminOrOwn) -> Response:
     """A sign of life, every 30 s (lifecycle page, phase 2). Nothing in the body must be there: `{}` is a heartbeat."""
     raise Unserved(agent_id)
 
 
-@router.post("/api/agents/{agent_id}/events", responses=_STORED, openapi_extra=body_of("LegacyEvents"))
+@router.post("/api/agents/{agent_id}/events", responses=_STORED, openapi_extra=body_of("HttpEvents"))
 async def events(agent_id: str, _caller: AdminOrOwn) -> Response:
     """Threats, as they are detected (lifecycle page, phase 3): all of them are stored, or none.
 

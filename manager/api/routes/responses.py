@@ -3,10 +3,9 @@
 from fastapi import APIRouter, Response
 
 from manager.api.auth import Admin
-from manager.api.described import answer, record
-from manager.api.envelope import ok
+from manager.api.envelope import answer, ok, record
 from manager.api.services import Services, WithServices
-from manager.engine.incident_commands import FreezeResponses, ReadState, ResponseStanding
+from manager.engine.commands.requests import FreezeResponses, ReadState, ResponseStanding
 
 router = APIRouter(tags=["incidents"])
 

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from manager.api.auth import Admin
-from manager.api.described import answer, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
 from manager.api.services import WithServices
 from schemas.identifiers import AgentId

@@ -5,11 +5,10 @@ from pydantic import Field
 
 from manager.api.auth import Admin
 from manager.api.bodies import read_body
-from manager.api.described import answer, body_of, page_of, record
-from manager.api.envelope import ok, page
+from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import WithServices
-from manager.engine.commands import CreateToken, RevokeToken
+from manager.engine.commands.requests import CreateToken, RevokeToken
 from manager.errors import Invalid
 from schemas.identifiers import Label, OrganizationId
 from schemas.keys import EnrollmentToken

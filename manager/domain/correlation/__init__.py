@@ -4,8 +4,7 @@ from manager.domain.correlation.allowlist import Allowed, Allowlist
 from manager.domain.correlation.correlator import Correlator
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, Kind
-from manager.domain.correlation.reports import History, NoHistory, PastReport, Report
-from manager.domain.correlation.settings import CorrelatorSettings
+from manager.domain.correlation.reports import CorrelatorSettings, History, NoHistory, PastReport, Report
 
 __all__ = [
     "Allowed",

@@ -11,11 +11,10 @@ from heapq import heappop, heappush
 from manager.domain.correlation.allowlist import Allowed, nothing_allowed
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, indicators_of
-from manager.domain.correlation.memory import Memory
-from manager.domain.correlation.recall import Recall
-from manager.domain.correlation.reports import MEMORY, SLACK, History, Report, is_late
-from manager.domain.correlation.settings import CorrelatorSettings
+from manager.domain.correlation.older_reports import OlderReports
+from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
+from manager.domain.correlation.timelines import TimelineCache
 
 CLOSE_AFTER = 600.0
 """Seconds after its last report at which an incident closes: nothing that comes on time can join it any more."""
@@ -45,8 +44,8 @@ class Correlator:
         self._thresholds = settings.thresholds
         self._new_id = new_id
         self._history = history
-        self._memory = Memory(settings.max_watched, settings.max_open)
-        self._recall = Recall(history, self._schedule)
+        self._memory = TimelineCache(settings.max_watched, settings.max_open)
+        self._recall = OlderReports(history, self._schedule)
         self._clock = 0.0  # the latest time it was told: a clock that steps back must not widen what is known
         self._due: list[tuple[float, int, Incident]] = []
         self._scheduled = 0

@@ -4,12 +4,11 @@ from manager.domain.response.blocklists import Blocklists
 from manager.domain.response.emergency import EmergencyEntries
 from manager.domain.response.entries import EmergencyEntry, Subject
 from manager.domain.response.evidence import Evidence
-from manager.domain.response.facts import Facts, Repeat
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_block import NeverBlock
+from manager.domain.response.ports import Facts, Repeat, ResponderSettings
 from manager.domain.response.reaction import Reaction, Response, ResponseState
 from manager.domain.response.responder import Responder
-from manager.domain.response.settings import ResponderSettings
 
 __all__ = [
     "Blocklists",

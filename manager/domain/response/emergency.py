@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from manager.domain.policy_layers import Emergency, EmergencyBlock, Heightened
+from manager.domain.policies.layers import Emergency, EmergencyBlock, Heightened
 from manager.domain.response.entries import EmergencyEntry, Holder, Subject
-from manager.domain.response.settings import ResponderSettings
+from manager.domain.response.ports import ResponderSettings
 
 _Place = tuple[Holder, str]
 

@@ -3,8 +3,7 @@
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
 from manager.domain.response.evidence import Evidence
-from manager.domain.response.facts import Repeat
-from manager.domain.response.settings import ResponderSettings
+from manager.domain.response.ports import Repeat, ResponderSettings
 
 _REASONS: dict[Kind, str] = {
     "source_ip": "several agents were attacked from this address",

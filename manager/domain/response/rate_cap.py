@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from manager.domain.response.settings import ResponderSettings
+from manager.domain.response.ports import ResponderSettings
 
 SUPPORTERS = 2
 """How many agents with room in their shares a block needs: one agent's word is no incident."""

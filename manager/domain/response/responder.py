@@ -14,13 +14,12 @@ from typing import Any
 from manager.domain.correlation import ChangeKind, Incident, IncidentChange
 from manager.domain.response.emergency import EmergencyEntries
 from manager.domain.response.entries import EmergencyEntry, Holder, Subject
-from manager.domain.response.facts import Facts
 from manager.domain.response.never_block import NeverBlock
 from manager.domain.response.placement import entry_reason, lasts, outcome, stays_local
+from manager.domain.response.ports import Facts, ResponderSettings
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.reaction import Reaction, Response, ResponseState
 from manager.domain.response.record import ResponseRecord
-from manager.domain.response.settings import ResponderSettings
 from manager.errors import Conflict
 
 _ACTING = frozenset({ResponseState.APPLIED, ResponseState.SIMULATED})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from peewee import Database
 
-from manager.domain.policies import Scope
+from manager.domain.policies.fleet_policies import Scope
 from manager.storage.queries import (
     agents,
     audit,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, Expression, fn
 
-from manager.domain.agent import State
+from manager.domain.agents.agent import State
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import AgentPolicyTable, AgentTable
 

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 from peewee import JOIN, Expression
 
-from manager.storage.queries.newest import newest_first
-from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.queries.reader import Page, Query, Reader, Record, moment, newest_first
 from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
 

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from peewee import JOIN, Expression, fn
 
-from manager.domain.immunity import PERCENTS
+from manager.domain.response.immunity import PERCENTS
 from manager.storage.queries import blocks
-from manager.storage.queries.newest import newest_first
-from manager.storage.queries.reader import Page, Query, Reader, Record, moment
+from manager.storage.queries.reader import Page, Query, Reader, Record, moment, newest_first
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
 
 AGENTS_SHOWN = 200

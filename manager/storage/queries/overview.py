@@ -5,8 +5,9 @@ from typing import Any
 
 from peewee import Case
 
-from manager.domain.agent import State
-from manager.storage.queries import agents, counted, incidents, policies, summary
+from manager.domain.agents.agent import State
+from manager.storage.projections import count_queries
+from manager.storage.queries import agents, incidents, policies, summary
 from manager.storage.queries.reader import Reader, Record, moment
 from manager.storage.tables import AgentTable
 
@@ -19,7 +20,7 @@ WEEK = 7 * DAY
 def overview(reader: Reader, now: float) -> Record:
     """Return the counts and lists of the overview; `now` is in seconds since 1970."""
     states, systems = _by_state_and_system(reader)
-    today = counted.kinds(reader, now - DAY, now, None)
+    today = count_queries.kinds(reader, now - DAY, now, None)
     return {
         "totalAgents": states.total(),
         "onlineAgents": states[State.ONLINE],
@@ -75,11 +76,11 @@ def _threat_summary(reader: Reader, now: float, today: list[tuple[str, str, int]
     day = summary.by_severity(today)
     return {
         "last24h": day,
-        "last7d": summary.by_severity(counted.kinds(reader, now - WEEK, now, None)),
+        "last7d": summary.by_severity(count_queries.kinds(reader, now - WEEK, now, None)),
         **summary.flat_counts(
             day,
-            counted.sources(reader, now - DAY, now, None, 0).number,
-            counted.agents(reader, now - DAY, now, None, 0).number,
+            count_queries.sources(reader, now - DAY, now, None, 0).number,
+            count_queries.agents(reader, now - DAY, now, None, 0).number,
             incidents.open_count(reader),
         ),
     }

@@ -1,9 +1,10 @@
 """What threatened the fleet within a period that ends now; weeks that are long pruned still count."""
 
-from manager.storage.queries import counted, incidents
+from manager.storage.projections import count_queries
+from manager.storage.projections.threat_counts import DAY, HOUR
+from manager.storage.queries import incidents
 from manager.storage.queries.reader import Reader, Record, moment
 from manager.storage.tables import AgentTable
-from manager.storage.threat_counts import DAY, HOUR
 
 PERIODS = {"1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 """The periods that can be asked for, in seconds."""
@@ -15,10 +16,10 @@ _TOP = 10
 def threat_summary(reader: Reader, now: float, period: str, organization_id: str | None) -> Record:
     """Return totals, the most frequent types, agents and sources, and the flat counts of the overview."""
     since = now - PERIODS[period]
-    kinds = counted.kinds(reader, since, now, organization_id)
+    kinds = count_queries.kinds(reader, since, now, organization_id)
     severities = by_severity(kinds)
-    sources = counted.sources(reader, since, now, organization_id, _TOP)
-    agents = counted.agents(reader, since, now, organization_id, _TOP)
+    sources = count_queries.sources(reader, since, now, organization_id, _TOP)
+    agents = count_queries.agents(reader, since, now, organization_id, _TOP)
     return {
         "period": period,
         "since": moment(since),

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from peewee import Expression
 
-from manager.storage.queries import marked
-from manager.storage.queries.marked import Marked
 from manager.storage.queries.reader import Page, Query, Reader, Record, cursor_after, moment, read_cursor
 from manager.storage.tables import AgentTable, ThreatTable
+from manager.storage.threat_index import search
+from manager.storage.threat_index.search import ThreatIndexSearch
 
 RECENT = 10
 """How many threats an agent's own record shows."""
@@ -38,7 +38,7 @@ def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -
     known = _known(reader, wanted)
     if known is None:
         return [], None
-    sliced = marked.sliced(reader)
+    sliced = search.sliced(reader)
     rows = []
     if below > sliced + 1:
         rows = _walk(reader, known, limit + 1, sliced, below)
@@ -53,26 +53,26 @@ def recent(reader: Reader, agent_id: str) -> list[Record]:
     return page(reader, ThreatFilter(agent_id=agent_id), RECENT, None)[0]
 
 
-def _known(reader: Reader, wanted: ThreatFilter) -> Marked | None:
+def _known(reader: Reader, wanted: ThreatFilter) -> ThreatIndexSearch | None:
     """Return what is wanted with the number of its agent; None if no threat can be that."""
     if wanted.agent_id is None:
-        return Marked(wanted.since, wanted.severity, wanted.type, wanted.organization_id)
+        return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id)
     found = reader.select("SELECT number, organization_id FROM agent WHERE agent_id = ?", (wanted.agent_id,))
     if not found or wanted.organization_id not in {None, found[0][1]}:
         return None
-    return Marked(wanted.since, wanted.severity, wanted.type, wanted.organization_id, found[0][0])
+    return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id, found[0][0])
 
 
-def _behind(reader: Reader, wanted: Marked, limit: int, below: int) -> list[Record]:
+def _behind(reader: Reader, wanted: ThreatIndexSearch, limit: int, below: int) -> list[Record]:
     """Return sliced threats below a sequence."""
     if wanted.values() or wanted.agent_number is not None:
-        found = list(islice(marked.newest(reader, wanted, below), limit))
+        found = list(islice(search.newest(reader, wanted, below), limit))
         return reader.rows(_selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
-    lowest = 0 if wanted.since is None else marked.lowest_since(reader, wanted.since)
+    lowest = 0 if wanted.since is None else search.lowest_since(reader, wanted.since)
     return [] if lowest is None else _walk(reader, wanted, limit, lowest - 1, below)
 
 
-def _walk(reader: Reader, wanted: Marked, limit: int, after: int, below: int) -> list[Record]:
+def _walk(reader: Reader, wanted: ThreatIndexSearch, limit: int, after: int, below: int) -> list[Record]:
     """Return threats between two sequences, looking at each."""
     threat = ThreatTable
     conditions: list[Expression] = [threat.sequence > after, threat.sequence < below]

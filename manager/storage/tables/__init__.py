@@ -14,8 +14,7 @@ from manager.storage.tables.operators import (
     PolicyRevisionTable,
     TokenTable,
 )
-from manager.storage.tables.table import Table, database
-from manager.storage.tables.threat_followers import (
+from manager.storage.tables.projections import (
     ThreatAgentCountTable,
     ThreatFollowerTable,
     ThreatKindCountTable,
@@ -24,6 +23,7 @@ from manager.storage.tables.threat_followers import (
     ThreatSourceCountTable,
     ThreatSourceTable,
 )
+from manager.storage.tables.table import Table, database
 from manager.storage.tables.threats import StoredIdTable, ThreatTable
 
 ALL = (

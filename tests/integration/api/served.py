@@ -11,10 +11,10 @@ import httpx2
 
 from manager.api.app import create_app
 from manager.api.credentials import Credentials
-from manager.api.door import ANSWER_WITHIN, EngineDoor
-from manager.api.peers import Peers
-from manager.api.server import ApiServer
+from manager.api.engine_client import ANSWER_WITHIN, EngineClient
+from manager.api.middleware.peers import Peers
 from manager.api.services import Services
+from manager.api.serving.server import ApiServer
 from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.engine import Bench
@@ -28,7 +28,7 @@ LOOPBACK = Peers(trusted=["127.0.0.0/8"])
 
 
 @dataclass
-class LegacyAgent:
+class HttpAgent:
     """An agent that speaks HTTP, as the earlier clients do."""
 
     agent_id: str
@@ -61,7 +61,7 @@ class Served:
         self._reader = open_reader(directory / "panguard.db")
         self.not_ready: str | None = None
         services = Services(
-            door=EngineDoor(self._bench.engine.inbox.submit, self._woken.set, answer_within),
+            door=EngineClient(self._bench.engine.inbox.submit, self._woken.set, answer_within),
             queries=queries or StoreQueries(self._reader),
             credentials=Credentials(ADMIN_TOKEN, self._bench.fleet.registry.bearer, self._bench.fleet.tokens.get),
             clock=lambda: self._bench.wall,
@@ -104,13 +104,13 @@ class Served:
         with self.bench() as bench:
             return bench.enroll(hostname, **members)
 
-    def join(self, hostname: str = "srv-01", token: str | None = ADMIN_TOKEN, **members: Any) -> "LegacyAgent":
+    def join(self, hostname: str = "srv-01", token: str | None = ADMIN_TOKEN, **members: Any) -> "HttpAgent":
         """Return an agent that registered over HTTP."""
         with self.client(token) as client:
             answer = client.post("/api/agents/register", json={**HOST, "hostname": hostname, **members})
         assert answer.status_code == 201, answer.text
         told = answer.json()
-        return LegacyAgent(told["agentId"], self.client(told["token"]), told)
+        return HttpAgent(told["agentId"], self.client(told["token"]), told)
 
     def client(self, token: str | None = ADMIN_TOKEN) -> httpx2.Client:
         """Return a client with a token, the admin's unless another is named."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from manager.api.cors import Cors
+from manager.api.middleware.cors import Cors
 from schemas import topics
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
 from tests.support.browser import Browser

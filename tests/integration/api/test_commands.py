@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from manager.cli import app
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from schemas.presence import PolicyState

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import topics
 from tests.integration.api.documented import DOCUMENT, HEADERS, REPORT, ROWS, Row
-from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
+from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
 
 _FOUND = {
@@ -36,11 +36,11 @@ class Fleet:
             admin.put("/api/policies/global", json=DOCUMENT)
             admin.delete("/api/policies/global")
 
-    def join(self) -> LegacyAgent:
+    def join(self) -> HttpAgent:
         self._joined += 1
         return self.served.join(f"srv-{self._joined}", tags=["web", "eu"])
 
-    def prepare(self, row: Row, agent: LegacyAgent) -> dict[str, str]:
+    def prepare(self, row: Row, agent: HttpAgent) -> dict[str, str]:
         """Make what a row asks for; return what fills its braces. What it takes away is there for no other row."""
         method, _, path = row.operation.partition(" ")
         known = {"agent_id": agent.agent_id, "organization_id": "acme"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agent import State
-from manager.domain.registry import Takeover
+from manager.domain.agents.agent import State
+from manager.domain.agents.registry import Takeover
 from manager.engine.fleet import EngineSettings
 from schemas import topics
 from schemas.keys import EnrollmentToken, new_secret

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from manager.api.event_stream import EventStream
+from manager.api.events.event_stream import EventStream
 from schemas import topics
 from schemas.fleet import FleetEvent
 from schemas.model import utc
@@ -70,16 +70,16 @@ def test_each_event_comes_under_its_own_name(served: Served, admin: httpx2.Clien
     agent = served.enroll("srv-01")
     with _watching(admin) as events:
         assert events.next()[0] == "connected"
-        legacy = served.join("srv-02")
-        with legacy.client:
+        over_http = served.join("srv-02")
+        with over_http.client:
             names = [events.next()[0]]
-            legacy.events({"threat": {"type": "x", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}}})
+            over_http.events({"threat": {"type": "x", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}}})
             with served.bench() as bench:
                 bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="198.51.100.7"))
                 bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
                 for _ in range(12):
                     bench.pass_time(10)
-            legacy.heartbeat()
+            over_http.heartbeat()
             admin.post("/api/policy", json={"rules": []})
         wanted = {
             "agent_registered", "threats_reported", "incident_opened", "agent_offline", "agent_stale", "agent_online",

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from manager.cli import app
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
 from tests.support.processes import free_port

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manager.api.fast_lane import BODY_LIMIT, FastLane
+from manager.api.agents.fast_lane import BODY_LIMIT, FastLane
 from manager.engine.engine import Engine
-from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, LegacyAgent, Served
+from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, HttpAgent, Served
 from tests.support.waiting import eventually
 
 _DETOUR = b"X-Request-Id: by-the-long-way\r\n"
@@ -77,7 +77,7 @@ def served(tmp_path: Any) -> Iterator[Served]:
 
 
 @pytest.fixture
-def agent(served: Served) -> Iterator[LegacyAgent]:
+def agent(served: Served) -> Iterator[HttpAgent]:
     agent = served.join()
     with agent.client:
         yield agent
@@ -130,7 +130,7 @@ _KINDS = st.sampled_from([b"application/json", b"application/json; charset=utf-8
 
 
 @pytest.fixture
-def tokens(served: Served, agent: LegacyAgent) -> Iterator[dict[str, str | None]]:
+def tokens(served: Served, agent: HttpAgent) -> Iterator[dict[str, str | None]]:
     other = served.join("srv-02")
     with other.client:
         own, another = agent.told["token"], other.told["token"]
@@ -153,7 +153,7 @@ _ASKED = st.builds(Asked, who=_TOKENS, word=st.sampled_from(["heartbeat", "event
 @given(asked=_ASKED)
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_both_ways_give_the_same_answer(
-    served: Served, agent: LegacyAgent, fast: list[str], tokens: dict[str, str | None], asked: Asked
+    served: Served, agent: HttpAgent, fast: list[str], tokens: dict[str, str | None], asked: Asked
 ) -> None:
     """Status, headers and body are the same to the byte, whatever is asked by whom."""
     path, token = f"/api/agents/{agent.agent_id}/{asked.word}", tokens[asked.who]
@@ -189,7 +189,7 @@ def test_both_ways_give_the_same_answer(
     ],
 )
 def test_what_is_not_plain_goes_the_long_way(
-    served: Served, agent: LegacyAgent, fast: list[str], line: str, headers: bytes
+    served: Served, agent: HttpAgent, fast: list[str], line: str, headers: bytes
 ) -> None:
     """Anything that asks for more than an answer is the application's."""
     head = f"{line.format(id=agent.agent_id)}\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
@@ -200,14 +200,14 @@ def test_what_is_not_plain_goes_the_long_way(
     assert fast == []
 
 
-def test_a_large_report_goes_the_long_way(agent: LegacyAgent, fast: list[str]) -> None:
+def test_a_large_report_goes_the_long_way(agent: HttpAgent, fast: list[str]) -> None:
     """What does not fit into one piece is waited for by the application, and stored like any other."""
     threat = {"type": "x", "confidence": 1, "evidence": {"note": "n" * BODY_LIMIT}}
     assert agent.events({"id": "large", "threat": threat}).status_code == 201
     assert fast == []
 
 
-def test_answers_come_in_the_order_of_requests(served: Served, agent: LegacyAgent, fast: list[str]) -> None:
+def test_answers_come_in_the_order_of_requests(served: Served, agent: HttpAgent, fast: list[str]) -> None:
     """Requests of both ways that come in one piece are answered one after the other."""
     path, token = f"/api/agents/{agent.agent_id}/heartbeat", agent.told["token"]
     requests = [
@@ -225,7 +225,7 @@ def test_answers_come_in_the_order_of_requests(served: Served, agent: LegacyAgen
     assert fast
 
 
-def test_a_request_in_pieces_is_one_request(served: Served, agent: LegacyAgent, fast: list[str]) -> None:
+def test_a_request_in_pieces_is_one_request(served: Served, agent: HttpAgent, fast: list[str]) -> None:
     """Split at any byte, it is served once."""
     request = _post(f"/api/agents/{agent.agent_id}/events", agent.told["token"], _event(7))
     with connected(served) as connection:
@@ -235,7 +235,7 @@ def test_a_request_in_pieces_is_one_request(served: Served, agent: LegacyAgent, 
     assert fast == [agent.agent_id]
 
 
-def test_a_client_that_left_is_not_answered(served: Served, agent: LegacyAgent, fast: list[str]) -> None:
+def test_a_client_that_left_is_not_answered(served: Served, agent: HttpAgent, fast: list[str]) -> None:
     """What it reported is stored all the same; the next client is served."""
     with served.bench() as bench:  # the engine waits
         with connected(served) as connection:
@@ -266,7 +266,7 @@ def test_what_the_engine_does_not_answer_in_time_is_503(tmp_path: Any, fast: lis
 
 
 def test_a_failure_is_500_and_named_in_the_log(
-    served: Served, agent: LegacyAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    served: Served, agent: HttpAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The answer has nothing of the reason; the log has it under the request's id."""
     monkeypatch.setattr(Engine, "_handle", _answer_with_nonsense)
@@ -284,7 +284,7 @@ def _answer_with_nonsense(_engine: Engine, _desk: Any, item: Any) -> None:
     item.reply("nonsense", None)
 
 
-def test_a_stopping_server_answers_and_hangs_up(served: Served, agent: LegacyAgent, fast: list[str]) -> None:
+def test_a_stopping_server_answers_and_hangs_up(served: Served, agent: HttpAgent, fast: list[str]) -> None:
     """A request under way is answered, and its connection ends."""
     with connected(served) as connection:
         with served.bench() as bench:

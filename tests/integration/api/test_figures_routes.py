@@ -9,9 +9,9 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from manager.measured import Histograms, Measured
+from manager.runtime.metrics import Histograms, Measured
 from schemas import topics
-from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
+from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def _report(served: Served, agent: LegacyAgent, number: int, **threat: Any) -> None:
+def _report(served: Served, agent: HttpAgent, number: int, **threat: Any) -> None:
     body = {"type": "brute_force", "confidence": 90, "severity": "high", **threat}
     assert agent.events({"threats": [{"threat": body}] * number}).status_code == 200
     assert served

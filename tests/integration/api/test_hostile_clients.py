@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.api import connections
+from manager.api.serving import connections
 from tests.integration.api.documented import HEADERS
-from tests.integration.api.served import LOOPBACK, LegacyAgent, Served
+from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.waiting import eventually
 
 _JSON = {"Content-Type": "application/json"}
@@ -25,7 +25,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def agent(served: Served) -> Iterator[LegacyAgent]:
+def agent(served: Served) -> Iterator[HttpAgent]:
     agent = served.join()
     with agent.client:
         yield agent
@@ -69,14 +69,14 @@ def _all(connection: socket.socket) -> bytes:
         b"{",
     ],
 )  # fmt: skip
-def test_what_is_no_json_is_400(agent: LegacyAgent, admin: httpx2.Client, path: str, body: bytes) -> None:
+def test_what_is_no_json_is_400(agent: HttpAgent, admin: httpx2.Client, path: str, body: bytes) -> None:
     """NaN, numbers without end, deep nesting, broken text: one sentence, and nothing is stored."""
     answer = agent.client.post(f"/api/agents/{agent.agent_id}/{path}", content=body, headers=_JSON)
     assert (answer.status_code, answer.json()["ok"]) == (400, False)
     assert admin.get("/api/threats").json()["data"] == []
 
 
-def test_of_a_repeated_key_the_last_counts(agent: LegacyAgent) -> None:
+def test_of_a_repeated_key_the_last_counts(agent: HttpAgent) -> None:
     """As everywhere in JSON; what came before it is not looked at."""
     body = b'{"cpu":500,"cpu":5}'
     answer = agent.client.post(f"/api/agents/{agent.agent_id}/heartbeat", content=body, headers=_JSON)
@@ -85,7 +85,7 @@ def test_of_a_repeated_key_the_last_counts(agent: LegacyAgent) -> None:
 
 @pytest.mark.parametrize("path", ["heartbeat", "events"])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_of_2_mb_is_413(agent: LegacyAgent, path: str, *, chunked: bool) -> None:
+def test_a_body_of_2_mb_is_413(agent: HttpAgent, path: str, *, chunked: bool) -> None:
     """An answer, not a reset, and the connection serves on."""
     content = iter([b" " * 65_536] * 32) if chunked else b" " * 2 * 1024 * 1024
     answer = agent.client.post(f"/api/agents/{agent.agent_id}/{path}", content=content, headers=_JSON)
@@ -94,7 +94,7 @@ def test_a_body_of_2_mb_is_413(agent: LegacyAgent, path: str, *, chunked: bool) 
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/json-patch+json"])
-def test_a_report_that_is_not_declared_as_json_is_415(agent: LegacyAgent, kind: str) -> None:
+def test_a_report_that_is_not_declared_as_json_is_415(agent: HttpAgent, kind: str) -> None:
     """So no web page's form can report for an agent."""
     for path in ("heartbeat", "events"):
         headers = {"Content-Type": kind}
@@ -154,7 +154,7 @@ def test_a_head_that_comes_byte_by_byte_is_ended(served: Served, first: bytes, d
 
 @pytest.mark.parametrize("path", ["/api/agents/{id}/heartbeat", "/api/agents/{id}/events", "/api/agents/register"])
 @pytest.mark.usefixtures("impatient")
-def test_a_body_that_comes_byte_by_byte_is_ended(served: Served, agent: LegacyAgent, path: str) -> None:
+def test_a_body_that_comes_byte_by_byte_is_ended(served: Served, agent: HttpAgent, path: str) -> None:
     """The same with bodies, on fast routes and others."""
     with _connect(served) as connection:
         head = f"POST {path.format(id=agent.agent_id)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -209,7 +209,7 @@ def test_a_half_closed_socket_gets_its_answer(served: Served) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_idle_connections_are_let_go_and_disturb_nobody(served: Served, agent: LegacyAgent) -> None:
+def test_idle_connections_are_let_go_and_disturb_nobody(served: Served, agent: HttpAgent) -> None:
     """Hundreds of connections that say nothing: others are served meanwhile, and all of them end."""
     with ExitStack() as stack:
         idle = [stack.enter_context(_connect(served)) for _ in range(400)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 from schemas import topics
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal

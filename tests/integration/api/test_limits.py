@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.api.cors import Cors
+from manager.api.middleware.cors import Cors
 from tests.integration.api.served import HOST, LOOPBACK, Served
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 
 _COMMAND = [sys.executable, "-c", "from manager.cli import app; app(prog_name='manager')"]
 

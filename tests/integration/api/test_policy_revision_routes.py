@@ -94,7 +94,7 @@ def test_a_broadcast_publishes_every_policy_again(served: Served, admin: httpx2.
     """One message on each agent's policy topic."""
     agents = [served.enroll(name) for name in "ab"]
     with served.bench() as bench:
-        bench.courier.published.clear()
+        bench.publisher.published.clear()
     assert admin.post("/api/policies/broadcast").json()["data"] == {"agents": 2}
     with served.bench() as bench:
-        assert [len(bench.courier.take(topics.POLICY.address(agent.agent_id))) for agent in agents] == [1, 1]
+        assert [len(bench.publisher.take(topics.POLICY.address(agent.agent_id))) for agent in agents] == [1, 1]

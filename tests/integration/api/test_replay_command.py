@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 from tests.integration.api.served import Served
 from tests.support.attacks import ATTACKER, attack, trusted
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.failures import ExitCode
+from manager.cli.support.failures import ExitCode
 from tests.support.impostor import Authority, Impostor
 
 TOKEN = "the-admins-own-token"

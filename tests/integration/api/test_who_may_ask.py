@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.integration.api.documented import REPORT
-from tests.integration.api.served import LegacyAgent, Served
+from tests.integration.api.served import HttpAgent, Served
 
 OPEN = {"GET /health", "GET /health/live", "GET /health/ready"}
 """For everybody."""
@@ -46,7 +46,7 @@ def routes(served: Served) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def agent(served: Served) -> Iterator[LegacyAgent]:
+def agent(served: Served) -> Iterator[HttpAgent]:
     agent = served.join("asking")
     with agent.client:
         yield agent
@@ -85,7 +85,7 @@ def test_nobody_is_told_anything_but_that(served: Served, routes: list[str], oth
         assert _not(200, anybody, sorted(OPEN), other) == {}
 
 
-def test_an_agent_opens_its_own_paths_alone(routes: list[str], agent: LegacyAgent, other: str) -> None:
+def test_an_agent_opens_its_own_paths_alone(routes: list[str], agent: HttpAgent, other: str) -> None:
     """Every admin path, every path of another agent and of one that does not exist is 403 in the same words."""
     closed = [route for route in routes if route not in OPEN | ANY_AGENT]
     assert set(closed) >= OWN
@@ -96,7 +96,7 @@ def test_an_agent_opens_its_own_paths_alone(routes: list[str], agent: LegacyAgen
     assert said == {'{"ok":false,"error":"this token does not open this path"}'}
 
 
-def test_an_agents_own_paths_are_open_to_it(agent: LegacyAgent) -> None:
+def test_an_agents_own_paths_are_open_to_it(agent: HttpAgent) -> None:
     """So the refusals above say something: the same requests for itself pass."""
     found = {route: _ask(agent.client, route, agent.agent_id).status_code for route in sorted(OWN)}
     assert set(found.values()) == {200, 400}

@@ -9,15 +9,14 @@ from amqtt.mqtt.publish import PublishPacket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.broker import amqtt_pin
+from manager.broker import errors
+from manager.broker.delivery_queue import Outbox
 from manager.broker.errors import WrongAmqttVersionError
-from manager.broker.filters import is_filter, is_topic
 from manager.broker.limits import BrokerLimits
 from manager.broker.message import Message, publish_packet, remaining_length
-from manager.broker.outbox import Outbox
 from manager.broker.packets import PacketError, read_packet, read_publish
 from manager.broker.retained import RetainedMessages
-from manager.broker.subscriptions import SubscriptionIndex
+from manager.broker.subscriptions import SubscriptionIndex, is_filter, is_topic
 
 words = st.sampled_from(["a", "b", ""])
 topics = st.lists(words, min_size=1, max_size=4).map("/".join).filter(is_topic)
@@ -210,6 +209,6 @@ def test_a_filter_outside_the_grammar_is_none(topic_filter: str) -> None:
 
 def test_another_amqtt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With any other version than the pinned one the broker says what to install."""
-    monkeypatch.setattr(amqtt_pin.amqtt, "__version__", "0.12.2")
+    monkeypatch.setattr(errors.amqtt, "__version__", "0.12.2")
     with pytest.raises(WrongAmqttVersionError, match=r"pip install amqtt==0\.12\.1"):
-        amqtt_pin.require_pinned_amqtt()
+        errors.require_pinned_amqtt()

@@ -10,12 +10,12 @@ from typing import Any
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from manager import clock
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Budget, Inbound, Inbox
 from manager.mqtt.address import BrokerAddress
-from manager.mqtt.door import DoorSettings, MqttDoor
+from manager.mqtt.broker_link import BrokerLink, LinkSettings
+from manager.runtime.manager import clock
 from schemas import topics
 
 AGENT = "ag-0123456789abcdef"
@@ -45,13 +45,13 @@ class DoorBench:
     def __init__(
         self,
         port: int,
-        settings: DoorSettings | None = None,
+        settings: LinkSettings | None = None,
         address: BrokerAddress | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.inbox = Inbox(Budget(1e9, 1e12, 10))
         self.notes = Notes()
-        self.door = MqttDoor(
+        self.door = BrokerLink(
             address or BrokerAddress("127.0.0.1", port),
             "manager-under-test",
             "manager",
@@ -59,7 +59,7 @@ class DoorBench:
             will=Publication(PRESENCE, b"will", retained=True),
             presence=lambda: Publication(PRESENCE, b"online", retained=True),
             clock=clock.read,
-            settings=settings or DoorSettings(backoff=0.01, backoff_cap=0.05),
+            settings=settings or LinkSettings(backoff=0.01, backoff_cap=0.05),
             tls=tls,
         )
         self.door.attach(self.inbox, self.notes)
@@ -103,7 +103,7 @@ class DoorBench:
 
 
 @contextmanager
-def door_bench(port: int, settings: DoorSettings | None = None) -> Iterator[DoorBench]:
+def door_bench(port: int, settings: LinkSettings | None = None) -> Iterator[DoorBench]:
     """Give a door that is connected; it says goodbye at the end."""
     bench = DoorBench(port, settings)
     try:

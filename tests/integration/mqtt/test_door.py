@@ -1,4 +1,4 @@
-"""MqttDoor at a real Mosquitto: nothing is lost before it is acknowledged, whatever happens to the connection."""
+"""BrokerLink at a real Mosquitto: nothing is lost before it is acknowledged, whatever happens to the connection."""
 
 import threading
 from functools import partial
@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 
 from manager.engine.batch import Publication
-from manager.mqtt.door import DoorSettings
+from manager.mqtt.broker_link import LinkSettings
 from schemas import topics
 from tests.integration.mqtt.door_bench import AGENT, HEARTBEAT, PRESENCE, THREATS, DoorBench, door_bench, peer
 from tests.support.mosquitto import Mosquitto
 from tests.support.tcp_proxy import TcpProxy
 
-SMALL_ROOM = DoorSettings(backoff=0.01, backoff_cap=0.05, inbox_messages=10)
+SMALL_ROOM = LinkSettings(backoff=0.01, backoff_cap=0.05, inbox_messages=10)
 POLICY = topics.POLICY.address(AGENT)
 
 

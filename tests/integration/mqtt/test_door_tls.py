@@ -1,4 +1,4 @@
-"""MqttDoor over TLS at a real Mosquitto: whom it believes, and that nothing is lost in the records of TLS."""
+"""BrokerLink over TLS at a real Mosquitto: whom it believes, and that nothing is lost in the records of TLS."""
 
 import time
 from collections.abc import Iterator

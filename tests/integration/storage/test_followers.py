@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from peewee import Database
 
-from manager.domain.agent import Agent, Door, Host
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
-from manager.engine.credentials import credential_of
 from manager.errors import StoreRejected
 from manager.storage import tables
 from manager.storage.connection import open_store

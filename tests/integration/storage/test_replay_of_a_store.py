@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from manager.domain.correlation import Allowlist, CorrelatorSettings
-from manager.domain.policies import GLOBAL
-from manager.domain.replay import Candidate, Replay
-from manager.domain.replay_outcomes import Comparison, compare
-from manager.engine.commands import RemoveAgent, SetPolicy
-from manager.engine.incident_commands import UndoIncident
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.domain.replay.outcomes import Comparison, compare
+from manager.domain.replay.replay import Candidate, Replay
+from manager.engine.commands.requests import RemoveAgent, SetPolicy, UndoIncident
 from manager.storage.connection import open_reader
-from manager.storage.retained import RetainedThreats
+from manager.storage.replay_source import ReplaySource
 from schemas import topics
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import START, Bench
@@ -33,7 +32,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def replay(bench: Bench, candidate: Candidate | None = None, since: float = START) -> Comparison:
     """Replay the store as it is, and hold it against what happened."""
     database = open_reader(bench.directory / "panguard.db")
-    retained = RetainedThreats(database)
+    retained = ReplaySource(database)
     run = Replay(candidate or Candidate(), retained.fleet(bench.wall))
     extent = retained.extent(since)
     kept = list(retained.threats(extent))
@@ -97,7 +96,7 @@ def test_the_policies_of_today_and_removed_agents_count(bench: Bench) -> None:
     bench.ask(RemoveAgent(agents[0].agent_id, "admin"))
     bench.ask(SetPolicy(GLOBAL, {"response": {"escalation": {"repeatThreshold": 7}}}, "admin"))
     database = open_reader(bench.directory / "panguard.db")
-    retained = RetainedThreats(database)
+    retained = ReplaySource(database)
     assert retained.documents() == {GLOBAL: {"response": {"escalation": {"repeatThreshold": 7}}}}
     assert retained.fleet(bench.wall).repeat("acme").threshold == 7
     assert retained.organizations() == {"acme"}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from manager.api import credentials
 from manager.api.credentials import Caller, Credentials
-from manager.domain.agent import Agent, Credential, Door, Host
-from manager.domain.tokens import Token
+from manager.domain.agents.agent import Agent, Credential, Door, Host
+from manager.domain.agents.tokens import Token
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 AGENT_TOKEN = "an-agents-token"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from manager.api.door import EngineDoor
+from manager.api.engine_client import EngineClient
 from manager.engine.inbox import Command
 from manager.errors import NotFound, StoreUnavailable
 
@@ -33,7 +33,7 @@ class _Engine:
 def _ask(answer: Callable[[Command], None], within: float = 10.0) -> Any:
     engine = _Engine(answer)
     try:
-        return asyncio.run(EngineDoor(engine.submit, engine.wake, within).submit("request"))
+        return asyncio.run(EngineClient(engine.submit, engine.wake, within).submit("request"))
     finally:
         for thread in engine.threads:
             thread.join()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from manager.api.peers import Peers
+from manager.api.middleware.peers import Peers
 
 _PROXIED = Peers(trusted=["10.0.0.0/8", "2001:db8::/32"], proxies=["192.0.2.1"])
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.rate_limit import RateLimit
+from manager.api.middleware.gate import RateLimit
 
 _STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 40)), max_size=60)
 

@@ -1,6 +1,6 @@
 """Tickets for the event stream."""
 
-from manager.api.tickets import VALID_FOR, Tickets
+from manager.api.events.event_stream import VALID_FOR, Tickets
 
 
 def test_a_ticket_is_good_once_and_for_a_while() -> None:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manager.cli.durations import ago, duration, moment
-from manager.cli.failures import CommandFailed, ExitCode
+from manager.cli.support.durations import ago, duration, moment
+from manager.cli.support.failures import CommandFailed, ExitCode
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from manager.cli.escaping import printable
-from manager.cli.printing import cell
+from manager.cli.support.escaping import printable
+from manager.cli.support.printing import cell
 
 
 @given(st.text())

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.connection import announced
-from manager.cli.failures import ExitCode
+from manager.cli.support.connection import announced
+from manager.cli.support.failures import ExitCode
 from manager.settings import Settings
 
 TOKEN = "the-admins-own-token"

@@ -9,7 +9,7 @@ from typing import Never
 import pytest
 import structlog
 
-from manager.cli.logs import configure_logs, in_one_line
+from manager.cli.support.logs import configure_logs, in_one_line
 
 
 @pytest.fixture

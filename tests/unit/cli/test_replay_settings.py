@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from manager.cli.failures import CommandFailed
-from manager.cli.replay_settings import CorrelatorPart, ReplaySettings, ResponderPart, read_replay_settings
+from manager.cli.support.failures import CommandFailed
+from manager.cli.support.replay_settings import CorrelatorPart, ReplaySettings, ResponderPart, read_replay_settings
 from manager.domain.correlation import CorrelatorSettings, Indicator
-from manager.domain.policies import GLOBAL, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response import ResponderSettings
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "replay.json"

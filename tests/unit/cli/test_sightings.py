@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.cli.sightings import Sighting, Watcher, names, summary
+from manager.cli.support.observer import Sighting, Watcher, names, summary
 from schemas import codes, topics
 from schemas.keys import ManagerKeyring
 from schemas.presence import ManagerKeys

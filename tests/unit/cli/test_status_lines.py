@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from manager.cli.status import _lines
+from manager.cli.commands.status import _lines
 
 _STALE = {"status": "stale", "hostname": "a", "agentId": "ag-1", "statusSince": "2027-01-15T08:00:00Z", "reason": "x"}
 _OVERVIEW = {

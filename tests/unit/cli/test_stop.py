@@ -10,8 +10,8 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.failures import ExitCode
-from manager.cli.lifecycle import owner
+from manager.cli.commands.start_stop import owner
+from manager.cli.support.failures import ExitCode
 
 _OWNER = """
 import signal, sys

@@ -5,11 +5,11 @@ from typing import get_args
 
 import pytest
 
-from manager.cli import words
-from manager.cli.failures import EPILOG, MEANINGS, ExitCode
-from manager.domain.agent import State
-from manager.domain.allowances import AllowanceKind
+from manager.cli.support import options
+from manager.cli.support.failures import EPILOG, MEANINGS, ExitCode
+from manager.domain.agents.agent import State
 from manager.domain.correlation import Kind
+from manager.domain.policies.allowlist_entries import AllowanceKind
 from manager.domain.response import ResponseState
 from manager.domain.response.entries import EntryKind
 from schemas.threats import Severity
@@ -18,12 +18,12 @@ from schemas.threats import Severity
 @pytest.mark.parametrize(
     ("offered", "known"),
     [
-        (words.StateWord, tuple(State)),
-        (words.SeverityWord, tuple(Severity)),
-        (words.IndicatorWord, get_args(Kind)),
-        (words.ResponseWord, tuple(ResponseState)),
-        (words.EntryWord, get_args(EntryKind)),
-        (words.AllowanceWord, get_args(AllowanceKind)),
+        (options.StateWord, tuple(State)),
+        (options.SeverityWord, tuple(Severity)),
+        (options.IndicatorWord, get_args(Kind)),
+        (options.ResponseWord, tuple(ResponseState)),
+        (options.EntryWord, get_args(EntryKind)),
+        (options.AllowanceWord, get_args(AllowanceKind)),
     ],
 )
 def test_options_take_the_words_of_the_rules(offered: object, known: tuple[str, ...]) -> None:

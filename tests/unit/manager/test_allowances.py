@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.allowances import (
+from manager.domain.policies.allowlist_entries import (
     MEMBERS,
     AllowanceKind,
     allows,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from manager.domain.policies import GLOBAL
-from manager.engine.commands import SetPolicy
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.commands.requests import SetPolicy
 from manager.engine.inbox import Command
 from manager.errors import StoreUnavailable
 from tests.support.engine import Bench

@@ -85,7 +85,7 @@ def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
     (data / "manager.key").write_text(bytes(32).hex())  # the bench's own
     bench = Bench(data)
     agent = bench.enroll("srv-01")
-    assert bench.doorkeeper.admitted == [(agent.agent_id, False)]
+    assert bench.broker_access.admitted == [(agent.agent_id, False)]
     bench.database.close()
     assert prepare(data, tmp_path / "broker", plugin=PLUGIN).agents == 1
     state = json.loads((tmp_path / "broker" / mosquitto_files.STATE).read_text())

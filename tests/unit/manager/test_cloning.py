@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from manager.domain.clones import WINDOW
-from manager.engine.commands import RemoveAgent
+from manager.domain.agents.clones import WINDOW
+from manager.engine.commands.requests import RemoveAgent
 from schemas import topics
 from schemas.fleet import FleetEvent
 from tests.support.engine import Bench

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from manager.domain.policies import GLOBAL, Scope
-from manager.engine.commands import DeregisterAgent, ReadPolicy, RemoveAgent, RevokeToken, SetPolicy
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.engine.commands.requests import DeregisterAgent, ReadPolicy, RemoveAgent, RevokeToken, SetPolicy
 from manager.errors import Invalid, NotFound
 from manager.storage.queries import StoreQueries
 from schemas import topics
@@ -304,27 +304,27 @@ def test_a_fleet_that_registers_waits_for_a_broker_that_falls_behind(bench: Benc
     old, token = bench.enroll("old"), bench.token()
     for n in range(100):
         bench.put(topics.REGISTRATION, *SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public).registration(0.0))
-    bench.doorkeeper.room = 0
+    bench.broker_access.room = 0
     for n in range(5):
         bench.receive(topics.THREATS, old.agent_id, old.threat(bench.wall, f"t-{n}"))
     assert bench.rows("SELECT count(*) FROM threat") == [(5,)]
-    assert len(bench.doorkeeper.admitted) == 2
+    assert len(bench.broker_access.admitted) == 2
     assert not bench.engine.has_work
     bench.pass_time(10)
-    assert 8 <= len(bench.doorkeeper.admitted) <= 13
-    bench.doorkeeper.room = 5
-    before = len(bench.doorkeeper.admitted)
+    assert 8 <= len(bench.broker_access.admitted) <= 13
+    bench.broker_access.room = 5
+    before = len(bench.broker_access.admitted)
     assert bench.engine.has_work
     bench.pass_time(1)
-    assert len(bench.doorkeeper.admitted) == before + 5
-    bench.doorkeeper.room = None
+    assert len(bench.broker_access.admitted) == before + 5
+    bench.broker_access.room = None
     bench.pass_time(3)
-    assert len(bench.doorkeeper.admitted) == 101
+    assert len(bench.broker_access.admitted) == 101
 
 
 def test_registrations_never_fill_the_inbox(bench: Bench) -> None:
     """What the lane has no room for is acknowledged and forgotten; the client that gets no answer asks again."""
-    bench.doorkeeper.room = 0
+    bench.broker_access.room = 0
     token = bench.token()
     agents = [SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public) for n in range(1003)]
     handles = [bench.put(topics.REGISTRATION, *agent.registration(bench.wall)) for agent in agents]
@@ -338,22 +338,22 @@ def test_a_policy_reaches_each_agent_once_with_a_version_that_never_falls(bench:
     """A change publishes to whom it touches, once; one that alters nothing publishes nothing."""
     acme, other = bench.enroll("a", organization_id="acme"), bench.enroll("b")
     for agent in (acme, other):
-        (first,) = bench.courier.take(topics.POLICY.address(agent.agent_id))
+        (first,) = bench.publisher.take(topics.POLICY.address(agent.agent_id))
         assert agent.reads(topics.POLICY, first, bench.keyring)["version"] == 1
     document = {"thresholds": {"autoRespond": 70.0}}
     result = bench.ask(SetPolicy(Scope("organization", "acme"), document, "test"))
     assert (result.revision, result.agents) == (2, 1)
-    (payload,) = bench.courier.take(topics.POLICY.address(acme.agent_id))
+    (payload,) = bench.publisher.take(topics.POLICY.address(acme.agent_id))
     policy = acme.reads(topics.POLICY, payload, bench.keyring)
     assert policy["thresholds"] == {"autoRespond": 70.0, "notifyAndWait": 50.0}
     assert policy["version"] == 2
     assert has_version_proof(
         bench.keyring.sign_key.public_key(), acme.agent_id, 2, policy["digest"], policy["versionProof"]
     )
-    assert bench.courier.take(topics.POLICY.address(other.agent_id)) == []
+    assert bench.publisher.take(topics.POLICY.address(other.agent_id)) == []
     assert not bench.ask(SetPolicy(Scope("organization", "acme"), document, "test")).changed
     bench.crash()
-    assert bench.courier.take(topics.POLICY.address(acme.agent_id)) in ([], [payload])
+    assert bench.publisher.take(topics.POLICY.address(acme.agent_id)) in ([], [payload])
     assert bench.ask(ReadPolicy(acme.agent_id)).version == 2
 
 
@@ -376,11 +376,11 @@ def test_a_guard_that_is_behind_is_sent_its_policy_again(bench: Bench) -> None:
     """A policy that a broker withheld or lost goes out again once a heartbeat shows an older one in force."""
     agent = bench.enroll("web-1")
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70.0}}, "test"))
-    bench.courier.take(topics.POLICY.address(agent.agent_id))
+    bench.publisher.take(topics.POLICY.address(agent.agent_id))
     bench.pass_time(30)
     bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, policy_version=1))
     bench.engine.step(bench.now)
-    assert len(bench.courier.take(topics.POLICY.address(agent.agent_id))) == 1
+    assert len(bench.publisher.take(topics.POLICY.address(agent.agent_id))) == 1
 
 
 def test_a_policy_that_no_message_can_hold_is_refused(bench: Bench) -> None:
@@ -396,14 +396,14 @@ def test_a_removed_agent_is_gone(bench: Bench) -> None:
     """Removal takes the record, cuts the connection, clears the retained topics, and refuses what still comes."""
     agent = bench.enroll("web-1")
     bench.ask(SetPolicy(Scope("agent", agent.agent_id), {"thresholds": {"autoRespond": 1.0}}, "test"))
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     bench.ask(RemoveAgent(agent.agent_id, "test"))
-    assert bench.doorkeeper.expelled == [agent.agent_id]
+    assert bench.broker_access.expelled == [agent.agent_id]
     for row in (topics.PRESENCE, topics.POLICY):
-        assert bench.courier.take(row.address(agent.agent_id)) == [b""]
+        assert bench.publisher.take(row.address(agent.agent_id)) == [b""]
     bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall))
     bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("online", bench.wall))
-    assert bench.courier.take(topics.PRESENCE.address(agent.agent_id)) == [b""]
+    assert bench.publisher.take(topics.PRESENCE.address(agent.agent_id)) == [b""]
     assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
     with pytest.raises(NotFound):
         bench.ask(ReadPolicy(agent.agent_id))

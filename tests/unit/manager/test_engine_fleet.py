@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from manager.domain.policies import GLOBAL
-from manager.domain.registry import Takeover
+from manager.domain.agents.registry import Takeover
+from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.response import EmergencyEntry, Subject
-from manager.engine.commands import SetPolicy
+from manager.engine.commands.requests import SetPolicy
 from manager.engine.fleet import EngineSettings
 from schemas import topics
 from tests.support.engine import Bench
@@ -38,7 +38,7 @@ def agents(bench: Bench) -> list[SimulatedAgent]:
         asked[client_id] = agent
         bench.put(topics.REGISTRATION, client_id, payload)
     bench.pass_time(5)
-    for publication in bench.courier.published:
+    for publication in bench.publisher.published:
         if publication.topic.endswith("/reply"):
             reply = json.loads(publication.payload)
             agent = asked[reply["clientId"]]
@@ -53,10 +53,10 @@ def agents(bench: Bench) -> list[SimulatedAgent]:
 def policies_published(bench: Bench) -> dict[str, int]:
     """Return, once, how often each agent's policy was published."""
     counts: dict[str, int] = {}
-    for publication in bench.courier.published:
+    for publication in bench.publisher.published:
         if publication.topic.endswith("/policy"):
             counts[publication.topic] = counts.get(publication.topic, 0) + 1
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     return counts
 
 
@@ -84,7 +84,7 @@ def test_an_organization_wide_block_is_one_publish_whatever_the_fleet(
     policies_published(bench)
     for agent in agents[:3]:
         bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="203.0.113.66"))
-    published = [publication.topic for publication in bench.courier.published]
+    published = [publication.topic for publication in bench.publisher.published]
     assert published.count(topics.BLOCKLIST_CHANGES.address("default")) == 1
     touched = {topic for topic in published if topic.endswith("/policy")}
     assert touched <= {topics.POLICY.address(agent.agent_id) for agent in agents[:3]}
@@ -108,18 +108,18 @@ def test_with_ten_thousand_entries_a_further_one_costs_the_entry(bench: Bench, a
             )
         )
     bench.pass_time(20)
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     for n in range(3):
         for agent in agents[3 * n : 3 * n + 3]:
             payload = agent.threat(bench.wall, sourceIp=f"203.0.113.{100 + n}")
             bench.receive(topics.THREATS, agent.agent_id, payload)
         bench.pass_time(1)
-    changes = bench.courier.take(topics.BLOCKLIST_CHANGES.address("default"))
+    changes = bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default"))
     assert len(changes) == 3
     assert max(len(change) for change in changes) < 1000
-    assert len(bench.courier.take(topics.BLOCKLIST.address("default"))) <= 1
+    assert len(bench.publisher.take(topics.BLOCKLIST.address("default"))) <= 1
     bench.pass_time(11)
-    (snapshot,) = bench.courier.take(topics.BLOCKLIST.address("default"))
+    (snapshot,) = bench.publisher.take(topics.BLOCKLIST.address("default"))
     assert len(json.loads(snapshot)["entries"]) >= 9_990
     assert len(snapshot) < topics.BLOCKLIST.limit
 

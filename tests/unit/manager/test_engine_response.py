@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from manager.domain.policies import GLOBAL
-from manager.domain.registry import Takeover
-from manager.engine.commands import ReadPolicy, SetPolicy
-from manager.engine.fleet import EngineSettings
-from manager.engine.incident_commands import (
+from manager.domain.agents.registry import Takeover
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.commands.requests import (
     ApproveIncident,
     FreezeResponses,
     ReadDrift,
+    ReadPolicy,
     ReadState,
     RollBack,
+    SetPolicy,
     UndoIncident,
 )
+from manager.engine.fleet import EngineSettings
 from schemas import topics
 from schemas.presence import PolicyState
 from tests.support.engine import Bench
@@ -68,14 +69,14 @@ def incidents(bench: Bench, kind: str = "source_ip") -> list[tuple[Any, ...]]:
 def test_one_attacker_on_two_agents_is_blocked_on_both_and_on_no_other(bench: Bench) -> None:
     """The entry is in the two agents' own policies, published at once, with reason, incident and expiry."""
     first, second, third = trusted(bench, "a", "b", "c")
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     attack(bench, first)
     assert blocked(bench, first) == []
     attack(bench, second)
     assert blocked(bench, first) == blocked(bench, second) == [ATTACKER]
     assert blocked(bench, third) == []
-    assert bench.courier.take(topics.POLICY.address(third.agent_id)) == []
-    newest = first.reads(topics.POLICY, bench.courier.take(topics.POLICY.address(first.agent_id))[-1], bench.keyring)
+    assert bench.publisher.take(topics.POLICY.address(third.agent_id)) == []
+    newest = first.reads(topics.POLICY, bench.publisher.take(topics.POLICY.address(first.agent_id))[-1], bench.keyring)
     (entry,) = newest["blocklist"]["ips"]
     assert entry["incidentId"].startswith("inc-")
     assert entry["expiresAt"].endswith("Z")
@@ -98,17 +99,17 @@ def test_a_third_agent_makes_it_organization_wide_by_one_publish(bench: Bench) -
     """From three agents on the block is one change of the organization's blocklist, and the snapshot follows."""
     agents = trusted(bench, *"abcde")
     attack(bench, *agents[:2])
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     attack(bench, agents[2])
-    (change,) = bench.courier.take(topics.BLOCKLIST_CHANGES.address("default"))
+    (change,) = bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default"))
     assert [entry["value"] for entry in json.loads(change)["added"]] == [ATTACKER]
-    assert bench.courier.take(topics.POLICY.address(agents[4].agent_id)) == []
+    assert bench.publisher.take(topics.POLICY.address(agents[4].agent_id)) == []
     bench.pass_time(11)
-    snapshots = bench.courier.take(topics.BLOCKLIST.address("default"))
+    snapshots = bench.publisher.take(topics.BLOCKLIST.address("default"))
     assert [entry["value"] for entry in json.loads(snapshots[-1])["entries"]] == [ATTACKER]
     bench.receive(topics.HEARTBEAT, agents[4].agent_id, agents[4].heartbeat(bench.wall, blocklist_sequence=0))
     bench.pass_time(11)
-    assert len(bench.courier.take(topics.BLOCKLIST.address("default"))) == 1
+    assert len(bench.publisher.take(topics.BLOCKLIST.address("default"))) == 1
 
 
 def test_the_same_by_hash_and_by_technique(bench: Bench) -> None:
@@ -163,7 +164,7 @@ def test_what_makes_no_incident_at_all_is_told_with_its_reason(bench: Bench, off
     agents = trusted(bench, *"abc")
     attack(bench, *agents, sourceIp=offered)
     assert incidents(bench) == []
-    told = [json.loads(payload)["data"] for payload in bench.courier.take(topics.FLEET.address("indicator_refused"))]
+    told = [json.loads(payload)["data"] for payload in bench.publisher.take(topics.FLEET.address("indicator_refused"))]
     assert [(each["value"], each["reason"].startswith(reason)) for each in told] == [(offered, True)] * 3
 
 
@@ -202,10 +203,10 @@ def test_a_block_ends_on_time_and_the_policy_is_published_again(bench: Bench) ->
     """Four hours later the entry is gone from store, policy and what is published."""
     first, second = trusted(bench, "a", "b")
     attack(bench, first, second)
-    bench.courier.published.clear()
+    bench.publisher.published.clear()
     bench.pass_time(4 * 3600 + 2, step=9)
     assert blocked(bench, first) == []
-    newest = first.reads(topics.POLICY, bench.courier.take(topics.POLICY.address(first.agent_id))[-1], bench.keyring)
+    newest = first.reads(topics.POLICY, bench.publisher.take(topics.POLICY.address(first.agent_id))[-1], bench.keyring)
     assert newest["blocklist"]["ips"] == []
     assert bench.rows("SELECT count(*) FROM emergency_entry") == [(0,)]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.budget import Budget, Purse
-from manager.domain.registry import Takeover
+from manager.domain.agents.registry import Takeover
+from manager.domain.budget import Budget, TokenBucket
 from manager.engine.fleet import EngineSettings
-from manager.mqtt.door import DoorSettings
+from manager.mqtt.broker_link import LinkSettings
 from schemas import topics
 from schemas.limits import KIB, MIB
 from tests.support.engine import Bench
@@ -66,11 +66,11 @@ def test_the_inbox_never_holds_more_of_one_agent_than_its_burst(bench: Bench) ->
     """What is over it is turned away on arrival: the door goes on reading, and the others come through."""
     flooder = bench.enroll("web-1")
     flood(bench, flooder, 2_000)
-    assert bench.engine.inbox.bytes <= 20 * MIB < DoorSettings().inbox_bytes
+    assert bench.engine.inbox.bytes <= 20 * MIB < LinkSettings().inbox_bytes
     bench.pass_time(60)
     for round_ in range(5):
         flood(bench, flooder, 1_000, "short", first=10_000 + 1_000 * round_)
-    assert len(bench.engine.inbox) <= 2_000 < DoorSettings().inbox_messages
+    assert len(bench.engine.inbox) <= 2_000 < LinkSettings().inbox_messages
 
 
 def test_nothing_of_a_flood_vanishes_silently(bench: Bench) -> None:
@@ -93,34 +93,34 @@ def test_one_that_goes_on_is_kept_out_for_a_minute(bench: Bench) -> None:
     flooder, other = bench.enroll("web-1"), bench.enroll("web-2")
     flood(bench, flooder, BURST + BURST // 4 - 5)
     bench.engine.step(bench.now)
-    assert bench.doorkeeper.suspended == []
+    assert bench.broker_access.suspended == []
     flood(bench, flooder, 30, first=1_000)
     bench.engine.step(bench.now)
     flood(bench, flooder, 300, first=2_000)
     bench.engine.step(bench.now)
-    assert bench.doorkeeper.suspended == [flooder.agent_id]
-    events = bench.courier.take("panguard/v1/fleet/agent_suspended")
+    assert bench.broker_access.suspended == [flooder.agent_id]
+    events = bench.publisher.take("panguard/v1/fleet/agent_suspended")
     assert len(events) == 1
     assert flooder.agent_id.encode() in events[0]
     bench.pass_time(59)
-    assert bench.doorkeeper.resumed == []
+    assert bench.broker_access.resumed == []
     bench.pass_time(2)
-    assert bench.doorkeeper.resumed == [flooder.agent_id]
+    assert bench.broker_access.resumed == [flooder.agent_id]
     bench.receive(topics.THREATS, other.agent_id, other.threat(bench.wall, "mine"))
     assert bench.receipts(other)["stored"] == ["mine"]
 
 
 def test_one_that_is_removed_meanwhile_is_not_let_in_again(bench: Bench) -> None:
     """The end of a suspension opens no door to an agent that is gone."""
-    from manager.engine.commands import RemoveAgent  # noqa: PLC0415 -- only here
+    from manager.engine.commands.requests import RemoveAgent  # noqa: PLC0415 -- only here
 
     flooder = bench.enroll("web-1")
     flood(bench, flooder, 3 * BURST)
     bench.engine.step(bench.now)
-    assert bench.doorkeeper.suspended == [flooder.agent_id]
+    assert bench.broker_access.suspended == [flooder.agent_id]
     bench.ask(RemoveAgent(flooder.agent_id, "test"))
     bench.pass_time(120)
-    assert bench.doorkeeper.resumed == []
+    assert bench.broker_access.resumed == []
 
 
 def test_a_guard_that_empties_a_full_outbox_is_never_kept_out(bench: Bench) -> None:
@@ -131,14 +131,14 @@ def test_a_guard_that_empties_a_full_outbox_is_never_kept_out(bench: Bench) -> N
         sent += len(flood(bench, guard, 8, first=sent))
         bench.pass_time(0.5, 0.25)
     assert bench.fleet.counters["messages_deferred"] > 0
-    assert bench.doorkeeper.suspended == []
+    assert bench.broker_access.suspended == []
 
 
 def test_registrations_without_end_fill_no_inbox(bench: Bench) -> None:
     """Their lane has an end of its own; beyond it they are acknowledged and dropped, for they are sent again."""
     for number in range(3_000):
         bench.put(topics.REGISTRATION, f"{number:032x}", b'{"hostname":"x"}')
-    assert len(bench.engine.inbox) == 1_000 < DoorSettings().inbox_messages
+    assert len(bench.engine.inbox) == 1_000 < LinkSettings().inbox_messages
     bench.pass_time(60)
     assert len(bench.acknowledged) >= 3_000
 
@@ -150,7 +150,7 @@ payments = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 400)), max_size=60
 def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[float, int]]) -> None:
     """In any stretch of time what was paid for is at most the burst and what came in meanwhile."""
     budget = Budget(messages=3, bytes=200, burst=2)
-    purse, now, paid = Purse(budget, 0.0), 0.0, list[tuple[float, int]]()
+    purse, now, paid = TokenBucket(budget, 0.0), 0.0, list[tuple[float, int]]()
     for wait, size in steps:
         now += wait
         if purse.affords(size, now):
@@ -167,7 +167,7 @@ def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[f
 def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]]) -> None:
     """One that is made to wait as long as it owes has never sent more than one that is turned away could have."""
     budget = Budget(messages=3, bytes=200, burst=2)
-    purse, now, total = Purse(budget, 0.0), 0.0, 0
+    purse, now, total = TokenBucket(budget, 0.0), 0.0, 0
     for number, (wait, size) in enumerate(steps, 1):
         now += wait
         now += purse.owes(size, now)

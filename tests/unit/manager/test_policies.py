@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from manager.domain.agent import Agent, Credential, Door, Host, InForce
-from manager.domain.immunity import ImmunityWatch
-from manager.domain.policies import GLOBAL, Emergency, Policies, Scope
-from manager.domain.policy_diff import Difference, diff, is_urgent
-from manager.domain.policy_drift import drifts
-from manager.domain.policy_history import differences, documents_at
-from manager.domain.policy_layers import EmergencyBlock, Heightened, read_document
+from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
+from manager.domain.policies.diff import Difference, diff, is_urgent
+from manager.domain.policies.drift import drifts
+from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
+from manager.domain.policies.history import differences, documents_at
+from manager.domain.policies.layers import EmergencyBlock, Heightened, read_document
+from manager.domain.response.immunity import ImmunityWatch
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.policy import default_sections

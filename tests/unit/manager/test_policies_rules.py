@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from manager.domain.policies import GLOBAL, Policies, Scope
-from manager.domain.policy_layers import read_document
-from manager.domain.rules import AlertThreshold, AutoRespond, BlockIp, Custom, parse_duration, parse_rule
+from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
+from manager.domain.policies.layers import read_document
+from manager.domain.policies.rules import AlertThreshold, AutoRespond, BlockIp, Custom, parse_duration, parse_rule
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.threats import Severity

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.domain.correlation import Allowlist, CorrelatorSettings, Indicator, Report
-from manager.domain.replay import Candidate, Kept, KnownAgent, KnownFleet, Replay
-from manager.domain.replay_outcomes import Outcome, compare
+from manager.domain.replay.outcomes import Outcome, compare
+from manager.domain.replay.replay import Candidate, Kept, KnownAgent, KnownFleet, Replay
 from manager.domain.response import ResponderSettings, ResponseState
 from tests.property.correlation_oracle import Seen, expected, milliseconds
 from tests.support.responding import START

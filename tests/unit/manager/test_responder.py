@@ -3,8 +3,8 @@
 import pytest
 
 from manager.domain.correlation import Indicator
-from manager.domain.policies import GLOBAL
-from manager.domain.policy_layers import EMERGENCY_ROOM
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.domain.policies.layers import EMERGENCY_ROOM
 from manager.domain.response import EmergencyEntry, Repeat, ResponderSettings, ResponseState, Subject
 from schemas.limits import AGENT_EMERGENCY_ENTRIES, BLOCKLIST_LIMIT, ORGANIZATION_EMERGENCY_ENTRIES, POLICY_LIMIT
 from schemas.policy import canonical

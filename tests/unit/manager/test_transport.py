@@ -12,13 +12,13 @@ import structlog
 from structlog.testing import capture_logs
 
 from manager.errors import SetupError
+from manager.runtime.transport import Transport
 from manager.settings import Settings
 from manager.tls.certificates import DAY
 from manager.tls.directory import AUTHORITY, TlsDirectory
 from manager.tls.errors import CertificateError
 from manager.tls.served import CertificateFiles, trusting_only
 from manager.tls.watch import CertificateWatch
-from manager.transport import Transport
 from tests.support.impostor import Authority
 
 NOW = datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Hot routes of HTTP agents, and the fast lane that serves them without the framework."""

@@ -1,0 +1,1 @@
+"""The event stream (Server-Sent Events) and its tickets."""

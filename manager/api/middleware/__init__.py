@@ -1,0 +1,1 @@
+"""Layers that each HTTP request passes: authentication, rate limit, headers, CORS."""

@@ -1,0 +1,81 @@
+"""Policies as earlier admin tools set and read them: a list of typed rules under a name."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AliasChoices, Field, StringConstraints
+
+from manager.api.auth import Admin
+from manager.api.bodies import read_body
+from manager.api.envelope import ANY_LIST, answer, body_of, ok
+from manager.api.services import WithServices
+from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
+from manager.errors import Invalid
+from schemas.identifiers import AgentId, OrganizationId
+from schemas.limits import POLICY_LIMIT
+from schemas.model import WireModel, iso
+from schemas.policy import Rule
+
+router = APIRouter(tags=["policies"])
+
+_Name = Annotated[str, StringConstraints(max_length=256)]
+_POLICY = {
+    "type": "object",
+    "required": ["id", "policyId", "name", "version", "rules", "createdAt", "updatedAt"],
+    "properties": {"version": {"type": "integer"}, "rules": ANY_LIST},
+}
+
+
+class NewPolicy(WireModel):
+    """Rules for the whole fleet, or for the organization or the agent that it names."""
+
+    rules: list[Rule] = Field(max_length=1000)
+    name: _Name | None = None
+    description: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    organization_id: OrganizationId | None = Field(
+        default=None, validation_alias=AliasChoices("org_id", "organizationId", "organization_id")
+    )
+    agent_id: AgentId | None = None
+    broadcast: bool = True
+
+
+@router.post(
+    "/api/policy",
+    responses=answer("The policy; agents that it is for get it at once, or at their next poll.", _POLICY, 201),
+    status_code=201,
+    openapi_extra=body_of("NewPolicy"),
+)
+async def create_policy(request: Request, services: WithServices, caller: Admin) -> Response:
+    """Replace the rules of the fleet's policy, or of an organization's or agent's; its other sections stay."""
+    wanted = await read_body(request, NewPolicy, POLICY_LIMIT)
+    if wanted.agent_id is not None and wanted.organization_id is not None:
+        raise Invalid("agentId: name an agent or an organization, not both")
+    rules = [
+        rule.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True) for rule in wanted.rules
+    ]
+    created: PolicyCreated = await services.door.submit(
+        CreatePolicy(
+            tuple(rules), wanted.name, wanted.description, wanted.organization_id, wanted.agent_id, caller.name
+        )
+    )
+    at = iso(created.created_at)
+    policy_id = f"pol-{created.revision}"
+    data = {
+        "id": policy_id,
+        "policyId": policy_id,
+        "name": wanted.name or policy_id,
+        "description": wanted.description,
+        "version": created.revision,
+        "rules": rules,
+        "broadcastedTo": created.changed if wanted.broadcast else 0,
+        "createdAt": at,
+        "updatedAt": at,
+        "appliedTo": created.agent_ids,
+    }
+    return ok(data, 201)
+
+
+@router.get("/api/policy/active", responses=answer("The policy, or null.", {"oneOf": [_POLICY, {"type": "null"}]}))
+async def active_policy(services: WithServices, _caller: Admin) -> Response:
+    """The policy of the whole fleet."""
+    return ok(await services.read(services.queries.active_policy))

@@ -1,0 +1,53 @@
+"""Puts `panguard manager` together: its commands and groups of commands."""
+
+import typer
+
+from manager.cli.commands import (
+    agents,
+    allowlist,
+    audit,
+    blocks,
+    broker,
+    certs,
+    config,
+    health,
+    incidents,
+    now,
+    policies,
+    replay,
+    responses,
+    start_stop,
+    status,
+    threats,
+    tokens,
+    traffic,
+)
+from manager.cli.support.failures import EPILOG, FailingGroup
+
+app = typer.Typer(
+    cls=FailingGroup,
+    help="Run a manager, or speak to one.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,  # it takes [default: …] and [user@] for markup
+)
+app.command("start")(start_stop.start)
+app.command("stop", short_help="Stop the manager that runs on a data directory.")(start_stop.stop)
+app.command("status", short_help="Show the fleet at a glance.")(status.status)
+app.command("health", short_help="Say whether the manager is well.")(health.health)
+app.command("now", short_help="Show what needs a person.")(now.now)
+app.command("replay", short_help="Try settings on the threats that are kept.")(replay.replay)
+app.command("config", short_help="Print every setting with its value and meaning.")(config.config)
+app.command("traffic", short_help="Tail the live messages.")(traffic.traffic)
+app.add_typer(agents.app, name="agents")
+app.add_typer(allowlist.app, name="allowlist")
+app.add_typer(audit.app, name="audit")
+app.add_typer(blocks.app, name="blocks")
+app.add_typer(broker.app, name="broker")
+app.add_typer(certs.app, name="certs")
+app.add_typer(incidents.app, name="incidents")
+app.add_typer(policies.app, name="policies")
+app.add_typer(responses.app, name="responses")
+app.add_typer(threats.app, name="threats")
+app.add_typer(tokens.app, name="tokens")

@@ -1,0 +1,1 @@
+"""The commands of `panguard manager`, one file for each word."""

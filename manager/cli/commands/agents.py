@@ -1,0 +1,109 @@
+"""`panguard manager agents`: the registry, one agent, forced removal (lifecycle page, "Forced Removal")."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.support.agent_lookup import find_machine
+from manager.cli.support.completion import machines
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import ago
+from manager.cli.support.options import Output, OutputOption, StateWord
+from manager.cli.support.printing import clone_text
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+app = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
+
+_COLUMNS = (
+    "agent id", "hostname", "organization", "status", "since", "reason", "heartbeat", "cpu", "memory", "mode", "policy",
+    "version",
+)  # fmt: skip
+
+
+@app.command("list")
+@talks_to_manager
+def list_agents(
+    client: "ManagerClient",
+    status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="only agents that carry all of these")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the agents."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/agents", status=status, org_id=organization, tag=tag or None)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    now = datetime.now(UTC)
+    print_table(_COLUMNS, [_row(agent, now) for agent in found])
+
+
+@app.command("show")
+@talks_to_manager
+def show_agent(
+    client: "ManagerClient",
+    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=machines)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show all that is known of an agent."""
+    from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.get(f"/api/agents/{find_machine(client, machine_id)['agentId']}")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    recent = found.pop("recentThreats")
+    if found["clone"] is not None:
+        found["clone"] = f"since {found['clone']['since']}: {clone_text(found['clone'])}"
+    hidden = {"id", "platform"}
+    print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
+    if recent:
+        print_threats(recent)
+
+
+@app.command("remove")
+@talks_to_manager
+def remove_agent(
+    client: "ManagerClient",
+    machine_id: Annotated[
+        str,
+        typer.Option("--machine-id", help="an agent's id, or a hostname that only one has", autocompletion=machines),
+    ],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove an agent from the registry for good: its credential is refused from then on."""
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    agent = find_machine(client, machine_id)
+    done = client.answer("DELETE", f"/api/agents/{agent['agentId']}", {"purge": "true"})["data"]
+    if output is Output.JSON:
+        print_json(done)
+    else:
+        print_lines(f"removed {agent['agentId']} ({agent['hostname']}) for good")
+
+
+def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
+    from manager.cli.support.printing import percent  # noqa: PLC0415 -- rich takes a while to load
+
+    active = agent["activePolicyVersion"]
+    policy = str(active) if agent["policyCurrent"] else f"{agent['policyVersion']} → {active}"
+    return (
+        agent["agentId"],
+        agent["hostname"],
+        agent["organizationId"],
+        agent["status"],
+        ago(agent["statusSince"], now),
+        agent["reason"],
+        ago(agent["lastHeartbeat"], now),
+        percent(agent["cpu"]),
+        percent(agent["memory"]),
+        agent["mode"],
+        policy,
+        agent["version"],
+    )

@@ -1,0 +1,71 @@
+"""`panguard manager blocks`: what incidents have put in force."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+
+from manager.cli.support.completion import blocks
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import ago
+from manager.cli.support.options import EntryWord, Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient
+
+app = typer.Typer(help="Blocks that incidents have put in force.", no_args_is_help=True)
+
+
+@app.command("list")
+@talks_to_manager
+def list_blocks(
+    client: "ManagerClient",
+    *,
+    kind: Annotated[EntryWord | None, typer.Option(help="only this kind")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 200,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the entries in force, newest first."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    now = datetime.now(UTC)
+    print_table(
+        ("block", "kind", "value", "scope", "for", "set", "expires", "incident", "reason"),
+        [
+            (
+                each["id"],
+                each["kind"],
+                each["value"],
+                each["scope"],
+                each["target"],
+                ago(each["createdAt"], now),
+                each["expiresAt"],
+                each["incidentId"],
+                each["reason"],
+            )
+            for each in found
+        ],
+    )
+
+
+@app.command("remove")
+@talks_to_manager
+def remove_block(
+    client: "ManagerClient",
+    block_id: Annotated[str, typer.Argument(help="the block's id, blk-…", autocompletion=blocks)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take one entry out of force; its incident does not fire again."""
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    done = client.answer("DELETE", f"/api/blocks/{quote(block_id, safe='')}")["data"]
+    if output is Output.JSON:
+        print_json(done)
+    else:
+        print_lines(f"removed {done['id']}")

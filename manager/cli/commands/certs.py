@@ -1,0 +1,108 @@
+"""`panguard manager certs`: the manager's own certification authority, and what its doors show."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manager.cli.support.connection import data_directory
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.options import DataDir, Once, Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.tls.directory import TlsDirectory
+
+app = typer.Typer(help="Certificates for the HTTP door and the broker.", no_args_is_help=True)
+
+_COLUMNS = ("certificate", "subject", "for", "expires", "days left", "fingerprint")
+
+Host = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="NAME|IP", help="how others reach this machine, beyond its own name; repeatable"),
+]
+Days = Annotated[
+    int | None, typer.Option(min=1, max=3650, help="how long the doors' certificates are good [default: 397]")
+]
+
+
+@app.command("init")
+def init(*, host: Host = None, days: Days = None, once: Once = False, data_dir: DataDir = None) -> None:
+    """Make an authority and certificates in the data directory; a manager that starts on it speaks TLS."""
+    directory = _directory(data_dir)
+    if once and _is_made(directory):
+        typer.echo(f"{directory.path} was made before")
+        return
+    _make(directory.init, host, days)
+    typer.echo(f"made {directory.path}; (re)start the manager, and give guards a new enrollment token or ca.crt")
+
+
+@app.command("renew")
+def renew(*, host: Host = None, days: Days = None, data_dir: DataDir = None) -> None:
+    """Make new certificates under the same authority, for the same names unless others are given."""
+    directory = _directory(data_dir)
+    _make(directory.renew, host, days)
+    typer.echo(
+        f"renewed {directory.path}; a running manager takes them up by itself, a broker of its own at its reload"
+    )
+
+
+@app.command("list")
+def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
+    """List the certificates of the data directory: for whom, until when, and their fingerprints."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.tls.certificates import days_left  # noqa: PLC0415 -- the same
+    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
+    from schemas.model import iso  # noqa: PLC0415 -- the same
+
+    directory = _directory(data_dir)
+    try:
+        found = directory.certificates()
+    except CertificateError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error
+    if not found:
+        sentence = f"there are no certificates in {directory.path}: panguard manager certs init makes them"
+        raise CommandFailed(ExitCode.NOT_FOUND, sentence)
+    now = datetime.now(UTC).timestamp()
+    records: list[dict[str, Any]] = [
+        {
+            "certificate": name,
+            "file": str(path),
+            "subject": certificate.subject,
+            "names": list(certificate.names),
+            "expiresAt": iso(certificate.expires_at),
+            "daysLeft": days_left(certificate.expires_at, now),
+            "fingerprint": certificate.fingerprint,
+        }
+        for name, path, certificate in found
+    ]
+    if output is Output.JSON:
+        print_json(records)
+    else:
+        members = ("certificate", "subject", "names", "expiresAt", "daysLeft", "fingerprint")
+        print_table(_COLUMNS, [[record[member] for member in members] for record in records])
+
+
+def _directory(data_dir: Path | None) -> "TlsDirectory":
+    from manager.tls.directory import TlsDirectory  # noqa: PLC0415 -- cryptography takes a while to load
+
+    return TlsDirectory(data_directory(data_dir))
+
+
+def _is_made(directory: "TlsDirectory") -> bool:
+    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- cryptography takes a while to load
+
+    try:
+        return directory.authority() is not None
+    except CertificateError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error
+
+
+def _make(work: Any, host: list[str] | None, days: int | None) -> None:
+    from manager.tls.authority import SERVER_DAYS  # noqa: PLC0415 -- cryptography takes a while to load
+    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
+
+    try:
+        work(host or (), datetime.now(UTC), SERVER_DAYS if days is None else days)
+    except CertificateError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error

@@ -1,0 +1,175 @@
+"""`panguard manager now`: one screen for three in the morning."""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import ago, moment
+from manager.cli.support.escaping import printable
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+_NEW = "24h"
+_MOST = 2000
+_SHOWN = 5
+_HOSTS_SHOWN = 5
+_PASSED_ON = ("manager", "auth_token_file", "data_dir", "ca_file")
+
+Limit = Annotated[int, typer.Option(min=1, help="how many lines a part shows")]
+
+
+@talks_to_manager
+def now(
+    client: "ManagerClient", context: typer.Context, limit: Limit = _SHOWN, output: OutputOption = Output.TABLE
+) -> None:
+    """Show what needs a person: new incidents, blocks and how to undo them, approvals, silence, held back reports."""
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+
+    at = datetime.now(UTC)
+    situation = _situation(client, at, _commands(context))
+    if output is Output.JSON:
+        print_json(situation)
+    else:
+        _print(situation, at, limit)
+
+
+def _commands(context: typer.Context) -> Callable[..., str]:
+    """Return what writes a command to this manager: with the options that named it here, but for secrets."""
+    options: list[str] = []
+    for name in _PASSED_ON:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            options += [f"--{name.replace('_', '-')}", str(context.params[name])]
+    if context.params["insecure"]:
+        options.append("--insecure")
+
+    def write(*words: str) -> str:
+        return shlex.join(["panguard", "manager", *words, *options])
+
+    return write
+
+
+def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str]) -> "Record":
+    """Return all that the screen shows, with the commands that change it."""
+    waiting = client.records("/api/incidents", most=_MOST, response="pending_approval", merged="false")
+    waiting.sort(key=lambda incident: incident["approvalExpiresAt"] or "")
+    opened = client.records("/api/incidents", most=_MOST, since=moment(_NEW, at), chronic="false", merged="false")
+    return {
+        "at": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "manager": client.url,
+        "responses": client.get("/api/responses"),
+        "thaw": write("responses", "thaw"),
+        "newIncidents": opened,
+        "blocks": _blocks(client, write),
+        "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
+        "silence": _silence(client.records("/api/agents", most=_MOST, status="stale")),
+        "heldBack": client.get("/api/overview")["heldBack"],
+        "chronicIncidents": len(client.records("/api/incidents", most=_MOST, chronic="true", open="true")),
+    }
+
+
+def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"]:
+    """Return what is blocked, the widest first: one record for each incident, with the command that undoes it."""
+    entries = [entry for kind in ("ip", "file_hash") for entry in client.records("/api/blocks", most=_MOST, kind=kind)]
+    together: dict[tuple[str, str], list[Record]] = {}
+    for entry in entries:
+        # An incident that is no longer kept cannot be undone as a whole, only entry by entry.
+        key = entry["incidentId"] if entry["incidentKept"] else entry["id"]
+        together.setdefault((key, entry["value"]), []).append(entry)
+    blocks = []
+    for (key, _), of_one in together.items():
+        first = of_one[0]
+        undo = ("incidents", "undo", key) if first["incidentKept"] else ("blocks", "remove", key)
+        wide = any(entry["scope"] == "organization" for entry in of_one)
+        blocks.append(
+            {
+                **{name: first[name] for name in ("kind", "value", "organizationId", "site", "reason", "incidentId")},
+                "organizationWide": wide,
+                "agents": sum(entry["scope"] == "agent" for entry in of_one),
+                "expiresAt": max(entry["expiresAt"] for entry in of_one),
+                "undo": write(*undo),
+            }
+        )
+    return sorted(blocks, key=lambda block: not block["organizationWide"])
+
+
+def _silence(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
+    """Return the agents that fell silent, by site, the longest silent first."""
+    by_site: dict[str, list[Record]] = {}
+    for agent in sorted(agents, key=lambda each: each["statusSince"]):
+        members = ("agentId", "hostname", "organizationId", "statusSince", "reason")
+        by_site.setdefault(agent["site"] or "", []).append({name: agent[name] for name in members})
+    return dict(sorted(by_site.items(), key=lambda each: -len(each[1])))
+
+
+def _print(situation: "Record", at: datetime, limit: int) -> None:
+    from rich.text import Text  # noqa: PLC0415 -- rich takes a while to load
+
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- the same
+
+    responses = situation["responses"]
+    if responses["frozen"]:
+        shouted = f" AUTOMATIC RESPONSE IS FROZEN. To let it go on: {situation['thaw']} "
+        print_lines(Text(printable(shouted), "bold white on red"))
+    elif responses["simulation"]:
+        print_lines(Text("Automatic response is only simulated.", "bold yellow"))
+    print_lines(
+        *_part(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
+        *_part("Blocks in force", situation["blocks"], _block, limit),
+        *_part("Wait for approval", situation["approvals"], _approval, limit),
+        *_silent(situation["silence"], at, limit),
+        *_part("Reports held back", situation["heldBack"], _held_back, limit),
+        f"Chronic incidents: {situation['chronicIncidents']}",
+    )
+
+
+def _part(
+    title: str, records: list["Record"], lines_of: Callable[["Record"], tuple[str, ...]], limit: int
+) -> Iterator[str]:
+    yield f"{title}: {len(records)}"
+    for record in records[:limit]:
+        yield from lines_of(record)
+    if len(records) > limit:
+        yield f"  … and {len(records) - limit} more: --limit, or -o json, shows them"
+
+
+def _incident(incident: "Record", at: datetime) -> tuple[str]:
+    late = ", late" if incident["late"] else ""
+    who = f"{incident['agentCount']} agents of {incident['organizationId']}"
+    answered = f"{incident['response']}, {incident['responseReason']}"
+    what = f"{incident['kind']} {incident['value']}"
+    return (f"  {incident['id']}  {ago(incident['openedAt'], at)}{late}: {what} on {who}; {answered}",)
+
+
+def _block(block: "Record") -> tuple[str, str]:
+    where = f"all of {block['organizationId']}" if block["organizationWide"] else f"{block['agents']} agents"
+    said = f"  {block['kind']} {block['value']} on {where} until {block['expiresAt']}: {block['reason']}"
+    return said, f"    undo: {block['undo']}"
+
+
+def _approval(incident: "Record") -> tuple[str, str]:
+    what = f"{incident['kind']} {incident['value']} on {incident['agentCount']} agents"
+    said = f"  {what}, until {incident['approvalExpiresAt']}: {incident['responseReason']}"
+    return said, f"    approve: {incident['approve']}"
+
+
+def _held_back(record: "Record") -> tuple[str]:
+    since = f"none stored since {record['since']}"
+    return (f"  {record['hostname']} ({record['agentId']}): {record['waiting']} wait, {since}",)
+
+
+def _silent(silence: dict[str, list["Record"]], at: datetime, limit: int) -> list[str]:
+    lines = [f"Silent agents: {sum(len(agents) for agents in silence.values())}"]
+    for site, agents in list(silence.items())[:limit]:
+        names = ", ".join(f"{agent['hostname']} ({ago(agent['statusSince'], at)})" for agent in agents[:_HOSTS_SHOWN])
+        more = f" and {len(agents) - _HOSTS_SHOWN} more" if len(agents) > _HOSTS_SHOWN else ""
+        lines.append(f"  {f'site {site}' if site else 'without a site'}: {len(agents)}, {names}{more}")
+    if len(silence) > limit:
+        lines.append(f"  … and {len(silence) - limit} further sites")
+    return lines

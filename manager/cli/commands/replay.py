@@ -1,0 +1,180 @@
+"""`panguard manager replay`: what other thresholds and allowlists would have made of the threats that are kept."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manager.cli.support.connection import data_directory
+from manager.cli.support.durations import duration
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.options import DataDir, Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.replay_settings import ReplaySettings
+    from manager.domain.replay.outcomes import Comparison, Outcome
+    from manager.storage.replay_source import ReplaySource
+
+_WARM_UP = 86_400.0
+"""Seconds before the time asked for that are replayed too, so that what was going on then is known."""
+
+_STEP = 1000
+_SHOWN = 50
+_COLUMNS = ("kind", "value", "organization", "site", "agents", "opened", "response", "reason")
+
+Record = dict[str, Any]
+
+Settings = Annotated[Path, typer.Option("--settings", help="the settings to try, JSON (see examples/replay.json)")]
+Since = Annotated[str, typer.Option("--since", help="how far back: 90s, 15m, 24h or 7d, as far as threats are kept")]
+
+
+def replay(
+    *, settings: Settings, since: Since = "24h", data_dir: DataDir = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Try settings on the threats that are kept, and print the difference to what really happened. Nothing is sent."""
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.replay_settings import read_replay_settings  # noqa: PLC0415 -- the rules load with the command
+    from manager.errors import StoreUnavailable  # noqa: PLC0415 -- the same
+
+    wanted = read_replay_settings(settings)
+    span, now = duration(since).total_seconds(), datetime.now(UTC).timestamp()
+    retained, close = _open(data_directory(data_dir))
+    try:
+        result = _run(retained, wanted, now - span, now)
+    except StoreUnavailable as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{error}; start this release's manager on it once") from error
+    finally:
+        close()
+    if output is Output.JSON:
+        print_json(result)
+    else:
+        _print(result)
+
+
+def _open(directory: Path) -> tuple["ReplaySource", Any]:
+    from manager.data_directory import DataDirectory  # noqa: PLC0415 -- the store loads with the command
+    from manager.errors import SetupError  # noqa: PLC0415 -- the same
+    from manager.storage.connection import open_reader  # noqa: PLC0415 -- the same
+    from manager.storage.replay_source import ReplaySource  # noqa: PLC0415 -- the same
+
+    store = DataDirectory(directory).store
+    if not store.is_file():
+        raise CommandFailed(ExitCode.NOT_FOUND, f"there is no store in {directory}: name a manager's --data-dir")
+    try:
+        database = open_reader(store)
+    except SetupError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error
+    return ReplaySource(database), database.close
+
+
+def _run(retained: "ReplaySource", wanted: "ReplaySettings", since: float, now: float) -> Record:
+    from manager.cli.support.progress import progress  # noqa: PLC0415 -- rich takes a while to load
+    from manager.domain.replay.outcomes import compare  # noqa: PLC0415 -- the same
+    from manager.domain.replay.replay import Replay  # noqa: PLC0415 -- the rules load with the command
+
+    extent = retained.extent(since - _WARM_UP)
+    run = Replay(wanted.candidate(retained.documents(), retained.organizations()), retained.fleet(now))
+    with progress("replayed threats:", extent.count) as show:
+        for done, kept in enumerate(retained.threats(extent), 1):
+            run.take(kept)
+            if done % _STEP == 0 or done == extent.count:
+                show(done)
+        run.pass_time(now)
+    real = retained.outcomes(since)
+    replayed = [outcome for outcome in run.outcomes() if outcome.last_seen_at >= since]
+    return _result(extent.count, since, real, replayed, compare(real, replayed))
+
+
+def _result(
+    threats: int, since: float, real: list["Outcome"], replayed: list["Outcome"], found: "Comparison"
+) -> Record:
+    from schemas.model import iso  # noqa: PLC0415 -- pydantic takes a while to load
+
+    return {
+        "since": iso(since),
+        "threats": threats,
+        "wouldOpen": _records(replayed),
+        "wouldBlock": _records(outcome for outcome in replayed if outcome.blocks),
+        "opened": len(real),
+        "blocked": sum(outcome.blocks for outcome in real),
+        "difference": {
+            "same": found.same,
+            "onlyReal": _records(found.only_real),
+            "onlyReplayed": _records(found.only_replayed),
+            "changed": [{"real": _record(was), "replayed": _record(would)} for was, would in found.changed],
+        },
+    }
+
+
+def _records(outcomes: Iterable["Outcome"]) -> list[Record]:
+    return [_record(outcome) for outcome in outcomes]
+
+
+def _record(outcome: "Outcome") -> Record:
+    from schemas.model import iso  # noqa: PLC0415 -- pydantic takes a while to load
+
+    return {
+        "kind": outcome.indicator.kind,
+        "value": outcome.indicator.value,
+        "organizationId": outcome.indicator.organization_id,
+        "site": outcome.indicator.site or None,
+        "agentCount": outcome.agent_count,
+        "openedAt": iso(outcome.opened_at),
+        "lastSeenAt": iso(outcome.last_seen_at),
+        "late": outcome.late,
+        "chronic": outcome.chronic,
+        "response": outcome.response,
+        "responseReason": outcome.reason,
+        "organizationWide": outcome.organization_wide,
+        "entries": len(outcome.entries),
+    }
+
+
+def _print(result: Record) -> None:
+    from manager.cli.support.printing import print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    difference = result["difference"]
+    print_lines(
+        f"Threats replayed  {result['threats']}, judged since {result['since']}",
+        f"Would open        {len(result['wouldOpen'])} incidents; really {result['opened']}",
+        f"Would block       {len(result['wouldBlock'])} addresses and hashes; really {result['blocked']}",
+        f"Alike             {difference['same']}",
+    )
+    for title, records in (
+        ("Would open, and did not", difference["onlyReplayed"]),
+        ("Opened, and would not", difference["onlyReal"]),
+    ):
+        if records:
+            print_lines("", f"{title}: {len(records)}")
+            print_table(_COLUMNS, _rows(records))
+    if difference["changed"]:
+        print_lines("", f"Would go another way: {len(difference['changed'])}")
+        both = [each for pair in difference["changed"][:_SHOWN] for each in _before_and_after(pair)]
+        print_table(("", *_COLUMNS), both)
+
+
+def _rows(records: list[Record]) -> Iterator[tuple[object, ...]]:
+    yield from (_row(record) for record in records[:_SHOWN])
+    if len(records) > _SHOWN:
+        yield ("…", f"and {len(records) - _SHOWN} more: -o json shows all", *[""] * (len(_COLUMNS) - 2))
+
+
+def _before_and_after(pair: Record) -> Iterator[tuple[object, ...]]:
+    yield ("was", *_row(pair["real"]))
+    yield ("would be", *_row(pair["replayed"]))
+
+
+def _row(record: Record) -> tuple[object, ...]:
+    flags = [name for name in ("late", "chronic") if record[name]]
+    return (
+        record["kind"],
+        record["value"],
+        record["organizationId"],
+        record["site"],
+        record["agentCount"],
+        " ".join([record["openedAt"], *flags]),
+        record["response"],
+        record["responseReason"],
+    )

@@ -1,0 +1,70 @@
+"""`panguard manager status`: the fleet as the documentation shows it."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import ago
+from manager.cli.support.options import Output, OutputOption
+from manager.cli.support.printing import clone_text
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+_WARN_DAYS = 30
+
+
+@talks_to_manager
+def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """Show how many agents are well, which are not and since when, the threats of today, and who has the policy."""
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    overview = client.get("/api/overview")
+    if output is Output.JSON:
+        print_json(overview)
+    else:
+        print_lines(*_lines(client.url, overview, datetime.now(UTC)))
+
+
+def _certificate(record: "Record") -> str:
+    said = f"Certificate     {record['door']}, expires {record['expiresAt']}, {record['daysLeft']} days left"
+    return f"{said}: panguard manager certs renew" if record["daysLeft"] < _WARN_DAYS else said
+
+
+def _held_back(record: "Record", now: datetime) -> str:
+    since = f"nothing new of it stored since {record['since']}, {ago(record['since'], now)}"
+    return f"Held back       {record['hostname']} ({record['agentId']}): {record['waiting']} reports wait, {since}"
+
+
+def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
+    today = overview["threatSummary"]["last24h"]
+    severities = ", ".join(f"{today[name]} {name}" for name in ("critical", "high", "medium", "low") if today[name])
+    stale = [agent for agent in overview["agents"] if agent["status"] == "stale"]
+    lines = [
+        f"Manager         {url}, up {overview['uptimeMs'] // 1000} s",
+        f"Total agents    {overview['totalAgents']}",
+        f"Online          {overview['onlineAgents']}",
+        f"Stale           {overview['staleAgents']}",
+    ]
+    lines += [
+        f"                {agent['hostname']} ({agent['agentId']}) since {agent['statusSince']}, "
+        f"{ago(agent['statusSince'], now)}: {agent['reason']}"
+        for agent in stale
+    ]
+    if overview["staleAgents"] > len(stale):
+        lines.append(f"                … and {overview['staleAgents'] - len(stale)} more: agents list --status stale")
+    if overview.get("clonedAgents"):
+        lines.append(f"Cloned          {overview['clonedAgents']}")
+        lines += [
+            f"                {clone['hostname']} ({clone['agentId']}) since {clone['since']}: {clone_text(clone)}"
+            for clone in overview["clones"]
+        ]
+    lines += [
+        f"Offline         {overview['offlineAgents']}",
+        f"Active threats  {today['total']} in 24 h" + (f" ({severities})" if severities else ""),
+        f"Policy version  {overview['activePolicyVersion']}",
+        f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
+    ]
+    lines += [_held_back(record, now) for record in overview.get("heldBack", ())]
+    lines += [_certificate(record) for record in overview.get("certificates", ())]
+    return lines

@@ -1,0 +1,79 @@
+"""`panguard manager threats`: what the fleet reported."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.support.agent_lookup import agent_id
+from manager.cli.support.completion import machines
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import ago, moment
+from manager.cli.support.options import Output, OutputOption, SeverityWord
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+app = typer.Typer(help="The threats that the fleet reported.", no_args_is_help=True)
+
+_COLUMNS = ("when", "severity", "type", "technique", "confidence", "source", "hostname", "response", "evidence")
+_EVIDENCE_SHOWN = 120
+
+
+@app.command("list")
+@talks_to_manager
+def list_threats(
+    client: "ManagerClient",
+    *,
+    since: Annotated[str | None, typer.Option(help="received since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
+    severity: Annotated[SeverityWord | None, typer.Option(help="only this severity")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="only of this agent, by its id or hostname", autocompletion=machines)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List threats, newest first."""
+    found = client.records(
+        "/api/threats",
+        most=limit,
+        since=None if since is None else moment(since, datetime.now(UTC)),
+        severity=severity,
+        type=type_,
+        org_id=organization,
+        agentId=None if agent is None else agent_id(client, agent),
+    )
+    if output is Output.JSON:
+        from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+
+        print_json(found)
+    else:
+        print_threats(found)
+
+
+def print_threats(threats: Sequence["Record"]) -> None:
+    """Print threats as a table."""
+    from manager.cli.support.printing import print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    now = datetime.now(UTC)
+    print_table(_COLUMNS, [_row(report, now) for report in threats])
+
+
+def _row(report: "Record", now: datetime) -> tuple[object, ...]:
+    threat, response = report["threat"], report.get("response")
+    evidence = dict(threat.get("evidence") or {})
+    return (
+        ago(report["eventTime"], now),
+        threat.get("severity", "medium"),
+        threat["type"],
+        threat.get("technique"),
+        f"{threat['confidence']:.0f} %",
+        evidence.pop("sourceIp", None),
+        report["hostname"],
+        response.get("action") if isinstance(response, dict) else response,
+        json.dumps(evidence)[:_EVIDENCE_SHOWN] if evidence else None,
+    )

@@ -1,0 +1,101 @@
+"""`panguard manager tokens`: what lets a guard register."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.support.completion import tokens
+from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.durations import duration
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient
+
+app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
+
+_COLUMNS = ("token id", "organization", "site", "tags", "uses", "left", "created", "expires", "revoked")
+
+
+@app.command("create")
+@talks_to_manager
+def create_token(
+    client: "ManagerClient",
+    *,
+    organization: Annotated[str | None, typer.Option(help="whom its agents belong to")] = None,
+    site: Annotated[str | None, typer.Option(help="where its agents stand")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="what its agents are tagged with")] = None,
+    expires: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d [default: for ever]")] = None,
+    uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in [default: any number]")] = None,
+    keep_in: Annotated[
+        Path | None,
+        typer.Option(help="write it to this file, for its owner alone, and print nothing; one that is there stays"),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Make a token, and print it: this is the only time that it is shown."""
+    if keep_in is not None and keep_in.exists():
+        return
+    wanted = {
+        "organizationId": organization,
+        "site": site,
+        "tags": tag or [],
+        "expiresAt": None if expires is None else (datetime.now(UTC) + duration(expires)).isoformat(),
+        "maxUses": uses,
+    }
+    body = {name: value for name, value in wanted.items() if value is not None}
+    made = client.answer("POST", "/api/tokens", body=body)["data"]
+    if keep_in is not None:
+        _keep(keep_in, made["token"])
+    elif output is Output.JSON:
+        from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+
+        print_json(made)
+    else:
+        sys.stdout.write(f"{made['token']}\n")
+
+
+def _keep(path: Path, token: str) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"{token}\n")
+        draft.replace(path)
+    except OSError as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{path} cannot be written: {error.strerror}") from error
+
+
+@app.command("list")
+@talks_to_manager
+def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the tokens, without their secrets."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/tokens")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    members = ("tokenId", "organizationId", "site", "tags", "uses", "usesLeft", "createdAt", "expiresAt", "revokedAt")
+    print_table(_COLUMNS, [[token[member] for member in members] for token in found])
+
+
+@app.command("revoke")
+@talks_to_manager
+def revoke_token(
+    client: "ManagerClient",
+    token_id: Annotated[str, typer.Argument(help="the token's id, tok-…", autocompletion=tokens)],
+) -> None:
+    """Let nobody register with a token any more; agents that did stay."""
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    done = client.answer("DELETE", f"/api/tokens/{quote(token_id, safe='')}")["data"]
+    print_lines(f"revoked {done['tokenId']}")

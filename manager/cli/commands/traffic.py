@@ -1,0 +1,140 @@
+"""`panguard manager traffic`: the fleet's live messages, decoded, verified and coloured."""
+
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from manager.cli.support.completion import agent_ids
+from manager.cli.support.connection import announced, data_directory
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.options import CaFile, DataDir, Insecure, Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.observer import Sighting, Watcher
+
+_DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
+
+Broker = Annotated[
+    str | None, typer.Option(help="mqtt://host:port; by default that of the manager on the data directory")
+]
+CredentialFile = Annotated[
+    Path | None, typer.Option(help="holds username:password; by default the data directory's observer.credential")
+]
+Agent = Annotated[
+    str | None, typer.Option(help="only messages from, for or about the agent with this id", autocompletion=agent_ids)
+]
+TopicName = Annotated[list[str] | None, typer.Option("--topic", help="only this topic, such as threats; repeatable")]
+Count = Annotated[int | None, typer.Option(min=1, help="end after so many messages")]
+
+
+def traffic(
+    *,
+    agent: Agent = None,
+    topic: TopicName = None,
+    output: OutputOption = Output.TABLE,
+    count: Count = None,
+    broker: Broker = None,
+    credential_file: CredentialFile = None,
+    data_dir: DataDir = None,
+    ca_file: CaFile = None,
+    insecure: Insecure = False,
+) -> None:
+    """Tail the live messages until interrupted; ✓ is rightly signed, ✗ is not, the others only agents can verify."""
+    from manager.cli.support.observer import (  # noqa: PLC0415 -- the same
+        Observer,
+        Watcher,
+        names,
+    )
+    from manager.cli.support.tls_trust import trust_for  # noqa: PLC0415 -- the same
+
+    unknown = sorted(set(topic or ()) - set(names()))
+    if unknown:
+        raise CommandFailed(ExitCode.USAGE, f"no topic is called {unknown[0]}; there are {', '.join(names())}")
+    directory = data_directory(data_dir)
+    username, password = _credential(credential_file or directory / "observer.credential")
+    url = broker or announced(directory, "mqtt") or _DEFAULT_BROKER
+    observer = Observer(url, username, password, trust_for(url, directory, ca_file, insecure=insecure))
+    with suppress(KeyboardInterrupt):  # that is how a watch ends
+        _follow(observer.messages(), Watcher(_sign_key(directory)), output, count, _Wanted(agent, topic))
+
+
+def show(sighting: "Sighting", at: datetime, output: Output) -> None:
+    """Print one message: a line of JSON for programs, a coloured line for people."""
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(sighting.record(at.isoformat().replace("+00:00", "Z"))) + "\n")
+        sys.stdout.flush()
+        return
+    from rich.text import Text  # noqa: PLC0415 -- rich takes a while to load
+
+    from manager.cli.support.escaping import printable  # noqa: PLC0415 -- the same
+    from manager.cli.support.observer import summary  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- the same
+
+    mark, style = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("·", "dim")}[sighting.verified]
+    print_lines(
+        Text.assemble(
+            (at.astimezone().strftime("%H:%M:%S "), "dim"),
+            (f"{mark} ", style),
+            (f"{sighting.name:<16} ", _COLOURS.get(sighting.name, "")),
+            (f"{printable(sighting.identifier or ''):<20} ", "cyan"),
+            printable(summary(sighting)),
+        )
+    )
+    sys.stdout.flush()
+
+
+_COLOURS = {"threats": "red", "policy": "magenta", "policy_applied": "magenta", "fleet": "blue", "heartbeat": "dim"}
+
+
+class _Wanted(NamedTuple):
+    """Which messages are asked for; None and empty are all."""
+
+    agent: str | None
+    topics: list[str] | None
+
+    def has(self, sighting: "Sighting") -> bool:
+        of_agent = self.agent is None or sighting.agent_id == self.agent
+        return of_agent and (not self.topics or sighting.name in self.topics)
+
+
+def _follow(
+    messages: Iterable[tuple[str, bytes]], watcher: "Watcher", output: Output, count: int | None, wanted: _Wanted
+) -> None:
+    shown = 0
+    for topic, payload in messages:
+        sighting = watcher.see(topic, payload)
+        if sighting is None or not wanted.has(sighting):
+            continue
+        show(sighting, datetime.now(UTC), output)
+        shown += 1
+        if shown == count:
+            return
+
+
+def _credential(path: Path) -> tuple[str, str]:
+    try:
+        username, colon, password = path.read_text("utf-8").strip().partition(":")
+    except (OSError, ValueError) as error:
+        raise CommandFailed(
+            ExitCode.UNAUTHORIZED, f"{path} cannot be read: name the manager's --data-dir, or a --credential-file"
+        ) from error
+    if not colon:
+        raise CommandFailed(ExitCode.UNAUTHORIZED, f"{path} is no credential: it must read username:password")
+    return username, password
+
+
+def _sign_key(directory: Path) -> str | None:
+    """Return the signing key that the data directory's own enrollment token names, if it can be read."""
+    from schemas.errors import TokenError  # noqa: PLC0415 -- needed only here
+    from schemas.keys import EnrollmentToken  # noqa: PLC0415 -- the same
+
+    try:
+        return EnrollmentToken.parse((directory / "enroll.token").read_text("utf-8")).sign_key
+    except (OSError, TokenError, ValueError):
+        return None

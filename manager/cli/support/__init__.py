@@ -1,0 +1,1 @@
+"""Connection, output and options that the commands share."""

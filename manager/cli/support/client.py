@@ -1,0 +1,112 @@
+"""A small client of the manager's HTTP API; every failure becomes one sentence and an exit code."""
+
+import ssl
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.tls_trust import untrusted
+
+Record = dict[str, Any]
+
+_CODES = {
+    401: ExitCode.UNAUTHORIZED,
+    403: ExitCode.UNAUTHORIZED,
+    404: ExitCode.NOT_FOUND,
+    409: ExitCode.CONFLICT,
+}
+
+
+class ManagerClient:
+    """Speaks to one manager as its admin. A context manager.
+
+    Args:
+        url: the manager's HTTP door.
+        token: the admin token.
+        tls: what the manager's certificate is verified with; None only for plain HTTP.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None, timeout: float = 15.0) -> None:
+        self.url = url.rstrip("/")
+        try:
+            # No proxy of the environment may see the token, and none stands before a loopback door.
+            self._http = httpx2.Client(
+                base_url=self.url,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=timeout,
+                # Without TLS a context that trusts nobody: reading the system's certificates takes a while.
+                verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                trust_env=False,
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise CommandFailed(ExitCode.USAGE, f"{url} is no URL; write http://host:8443") from error
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the data of an answer; members of `query` that are None are left out.
+
+        Raises:
+            CommandFailed: the manager cannot be reached, or refuses.
+        """
+        return self.answer("GET", path, query)["data"]
+
+    def records(self, path: str, most: int | None = None, **query: Any) -> list[Record]:
+        """Return a list, page after page, to its end or to `most` records.
+
+        Raises:
+            CommandFailed: the manager cannot be reached, or refuses.
+        """
+        found: list[Record] = []
+        cursor: str | None = None
+        while True:
+            limit = 200 if most is None else min(200, most - len(found))
+            page = self.answer("GET", path, {**query, "limit": limit, "cursor": cursor})
+            found += page["data"]
+            cursor = page.get("nextCursor")
+            if cursor is None or (most is not None and len(found) >= most):
+                return found
+
+    def answer(self, method: str, path: str, query: Record | None = None, body: Any = None) -> Record:
+        """Return the whole envelope of a good answer.
+
+        Raises:
+            CommandFailed: the manager cannot be reached, or refuses.
+        """
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        try:
+            answer = self._http.request(method, path, params=params, json=body)
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise CommandFailed(ExitCode.USAGE, f"{self.url} is no URL; write http://host:8443") from error
+        except httpx2.TransportError as error:
+            if (failure := untrusted(self.url, error)) is not None:
+                raise failure from error
+            raise CommandFailed(
+                ExitCode.UNREACHABLE, f"no manager answers at {self.url}: start one, or name another by --manager"
+            ) from error
+        return self._envelope(answer)
+
+    def _envelope(self, answer: httpx2.Response) -> Record:
+        try:
+            envelope = answer.json()
+        except (ValueError, RecursionError):
+            envelope = None
+        if not isinstance(envelope, dict) or not isinstance(envelope.get("ok"), bool):
+            raise CommandFailed(ExitCode.UNREACHABLE, f"what answers at {self.url} is no manager")
+        if envelope["ok"] and "data" in envelope:
+            return envelope
+        code = _CODES.get(answer.status_code, ExitCode.FAILURE)
+        if code is ExitCode.UNAUTHORIZED:
+            raise CommandFailed(code, f"the manager at {self.url} refuses this token; the admin token is needed")
+        raise CommandFailed(code, str(envelope.get("error", f"the manager answered {answer.status_code}")))

@@ -1,0 +1,46 @@
+"""Times as people write and read them on a command line."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from manager.cli.support.failures import CommandFailed, ExitCode
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
+_SHORT = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(text: str) -> timedelta:
+    """Return what ``90s``, ``15m``, ``24h`` or ``7d`` says.
+
+    Raises:
+        CommandFailed: it is none of these.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise CommandFailed(ExitCode.USAGE, f"{text!r} is no duration: write 90s, 15m, 24h or 7d")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def moment(text: str, now: datetime) -> str:
+    """Return a time in ISO 8601 from such a time, or from how long ago it was (``15m``).
+
+    Raises:
+        CommandFailed: it is neither.
+    """
+    if _DURATION.fullmatch(text):
+        return (now - duration(text)).astimezone(UTC).isoformat()
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError) as error:
+        sentence = f"{text!r} is no time: write 15m, 24h, 7d or 2026-01-31T12:00:00Z"
+        raise CommandFailed(ExitCode.USAGE, sentence) from error
+
+
+def ago(iso: str | None, now: datetime) -> str:
+    """Return how long ago a time of the API was, such as ``12 s ago``; ``never`` for none."""
+    if iso is None:
+        return "never"
+    seconds = max(0, int((now - datetime.fromisoformat(iso)).total_seconds()))
+    size, unit = next(((size, unit) for size, unit in _SHORT if seconds >= size), (1, "s"))
+    return f"{seconds // size} {unit} ago"

@@ -1,0 +1,63 @@
+"""Whom a policy document is for, as options of the command line, and documents read from files."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manager.cli.support.agent_lookup import find_machine
+from manager.cli.support.completion import machines
+from manager.cli.support.failures import CommandFailed, ExitCode
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient
+
+Global = Annotated[bool, typer.Option("--global", help="the document of the whole fleet")]
+Organization = Annotated[str | None, typer.Option("--organization", help="an organization's document")]
+Agent = Annotated[
+    str | None, typer.Option("--agent", help="one agent's document, by its id or hostname", autocompletion=machines)
+]
+
+
+def named_scope(
+    client: "ManagerClient", *, everybody: bool, organization: str | None, agent: str | None
+) -> tuple[str, str | None]:
+    """Return the scope that was named, and whom it is for.
+
+    Raises:
+        CommandFailed: none was named, or more than one.
+    """
+    if [everybody, organization is not None, agent is not None].count(True) != 1:
+        raise CommandFailed(ExitCode.USAGE, "name one of --global, --organization and --agent")
+    if organization is not None:
+        return "organization", organization
+    return ("global", None) if agent is None else ("agent", str(find_machine(client, agent)["agentId"]))
+
+
+def path_of(scope: str, target: str | None) -> str:
+    """Return the API's path of a scope's document."""
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    return "/api/policies/global" if target is None else f"/api/policies/{scope}s/{quote(target, safe='')}"
+
+
+def read_document(file: Path) -> Any:
+    """Return the JSON of a file, or of standard input for ``-``.
+
+    Raises:
+        CommandFailed: it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
+    except OSError as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{file} is no JSON: {error}") from error
+
+
+def warn(answer: dict[str, Any]) -> None:
+    """Print what the manager warns of, on standard error."""
+    for warning in answer.get("warnings", ()):
+        sys.stderr.write(f"warning: {json.dumps(warning)[1:-1]}\n")

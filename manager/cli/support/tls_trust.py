@@ -1,0 +1,58 @@
+"""Whom a command believes for the certificate of a manager or broker, and what it says to nobody in plain text."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from manager.cli.support.failures import CommandFailed, ExitCode
+from schemas.loopback import is_loopback
+
+if TYPE_CHECKING:
+    import ssl
+
+_TLS = ("https", "mqtts")
+_PLAIN = ("http", "mqtt")
+
+
+def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool) -> "ssl.SSLContext | None":
+    """Return what a certificate at `url` is verified with: by a CA file, or the system and the data directory's own.
+
+    None for plain text, which needs none.
+
+    Raises:
+        CommandFailed: it is no URL, plain text would leave this machine, or a file holds no certificates.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise CommandFailed(ExitCode.USAGE, f"{url} is no URL; write http://host:8443") from error
+    if parts.scheme in _PLAIN and parts.hostname and not (insecure or is_loopback(parts.hostname)):
+        raise CommandFailed(
+            ExitCode.UNTRUSTED,
+            f"{url} is another machine, and the secret of this command would go there in plain text:"
+            f" write {parts.scheme}s://, or say --insecure",
+        )
+    if parts.scheme not in _TLS:
+        return None
+    from manager.tls.directory import AUTHORITY, TlsDirectory  # noqa: PLC0415 -- certificates take a while to load
+    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
+    from manager.tls.served import trusting  # noqa: PLC0415 -- the same
+
+    try:
+        return trusting(ca_file, TlsDirectory(directory).certificate(AUTHORITY))
+    except CertificateError as error:
+        raise CommandFailed(ExitCode.FAILURE, str(error)) from error
+
+
+def untrusted(url: str, error: BaseException) -> CommandFailed | None:
+    """Return how a command ends whose connection failed by the other side's certificate; None if it did not."""
+    import ssl  # noqa: PLC0415 -- only a failure needs it
+
+    from schemas.certificates import refusal  # noqa: PLC0415 -- the same
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return CommandFailed(ExitCode.UNTRUSTED, refusal(url, seen.verify_code, seen.verify_message))
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -1,0 +1,1 @@
+"""Agents: registry, liveness, clocks, clones, enrollment tokens."""

@@ -1,0 +1,161 @@
+"""Who is alive: births, wills, sign-offs, heartbeats and silence, as rules over time (lifecycle page, phases 2 and 5).
+
+Only the manager's own clock decides, and only while it can hear: time in which a door was closed, or the store could
+not commit, ages nobody.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from manager.domain.agents.agent import Agent, Door, Reason, State
+from manager.domain.instant import Instant
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessTimes:
+    """Seconds: silence from which an agent is stale, and how long a will waits for a sign of life."""
+
+    stale_after: float = 90.0
+    settling: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An agent changed its state."""
+
+    agent: Agent
+    before: State
+    after: State
+    reason: Reason
+    at: float
+
+
+class Liveness:
+    """The states of all agents. Doors start closed: nobody ages before `open_door`."""
+
+    def __init__(self, times: LivenessTimes) -> None:
+        self.times = times
+        self._wills: dict[str, tuple[int, float]] = {}
+        self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
+
+    def open_door(self, door: Door, now: Instant) -> None:
+        """The manager hears again by this door: each of its agents gets its full grace from now."""
+        if self._open_since[door] is None:
+            self._open_since[door] = now.monotonic
+            self._wills = {
+                agent_id: (session, now.monotonic + self.times.settling)
+                for agent_id, (session, _) in self._wills.items()
+            }
+
+    def close_door(self, door: Door) -> None:
+        """The manager is deaf on this door: its agents do not age."""
+        self._open_since[door] = None
+
+    def is_open(self, door: Door) -> bool:
+        """Return whether the manager hears by this door."""
+        return self._open_since[door] is not None
+
+    def hearing_since(self, door: Door) -> float | None:
+        """Return since when the manager hears by this door, monotonic; None while it does not."""
+        return self._open_since[door]
+
+    def registered(self, agent: Agent, now: Instant) -> Transition | None:
+        """An agent registered, for the first time or again: it is here."""
+        self._wills.pop(agent.agent_id, None)
+        agent.heard_monotonic = now.monotonic
+        return self._turn(agent, State.ONLINE, Reason.REGISTERED, now)
+
+    def birth(self, agent: Agent, session: int, now: Instant) -> Transition | None:
+        """An agent connected. Only a session higher than the known one counts: old presence says nothing."""
+        if session <= agent.session:
+            return None
+        return self._begin(agent, session, Reason.BIRTH, now)
+
+    def sign_off(self, agent: Agent, session: int, now: Instant) -> Transition | None:
+        """An agent stopped cleanly; one of an old session changes nothing."""
+        if session < agent.session:
+            return None
+        agent.session = session
+        self._wills.pop(agent.agent_id, None)
+        return self._turn(agent, State.OFFLINE, Reason.SIGNED_OFF, now)
+
+    def will(self, agent: Agent, session: int, now: Instant) -> None:
+        """The broker lost an agent's connection. It counts after the settling time, if nothing newer is heard."""
+        if session < agent.session or agent.state is State.OFFLINE or agent.reason is Reason.CONNECTION_LOST:
+            return
+        agent.session = session
+        self._wills.setdefault(agent.agent_id, (session, now.monotonic + self.times.settling))
+
+    def heartbeat(self, agent: Agent, session: int, sequence: int, now: Instant) -> tuple[bool, Transition | None]:
+        """An agent's heartbeat over MQTT: whether it says anything new, and the change of state that follows.
+
+        One of an old session, or one that does not raise `sequence` within its session, is ignored. Offline and lost
+        end only with a higher session; silence ends with any heartbeat of the current one.
+        """
+        if session > agent.session:
+            transition = self._begin(agent, session, Reason.HEARTBEAT, now)
+            agent.heartbeat_sequence = sequence
+            return True, transition
+        if session < agent.session or sequence <= agent.heartbeat_sequence:
+            return False, None
+        if agent.state is State.OFFLINE or agent.reason is Reason.CONNECTION_LOST:
+            return False, None
+        agent.heartbeat_sequence = sequence
+        agent.heard_monotonic = now.monotonic
+        self._wills.pop(agent.agent_id, None)
+        return True, self._turn(agent, State.ONLINE, Reason.HEARTBEAT, now)
+
+    def contact(self, agent: Agent, now: Instant) -> Transition | None:
+        """An agent without sessions (HTTP) gave a sign of life: whatever it was, it is online."""
+        agent.heard_monotonic = now.monotonic
+        return self._turn(agent, State.ONLINE, Reason.HEARTBEAT, now)
+
+    def leave(self, agent: Agent, now: Instant) -> Transition | None:
+        """An agent was deregistered (HTTP DELETE): offline, its record kept."""
+        return self.sign_off(agent, agent.session, now)
+
+    def forget(self, agent: Agent) -> None:
+        """An agent was removed from the registry."""
+        self._wills.pop(agent.agent_id, None)
+
+    def settle(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
+        """Return the agents whose will has waited its settling time and is now believed."""
+        if not self._wills or not self.is_open(Door.MQTT):
+            return []
+        due = [agent_id for agent_id, (_, at) in self._wills.items() if at <= now.monotonic]
+        changed = []
+        for agent_id in due:
+            session, _ = self._wills.pop(agent_id)
+            agent = agents.get(agent_id)
+            if agent is not None and agent.session == session:
+                changed.append(self._turn(agent, State.STALE, Reason.CONNECTION_LOST, now))
+        return [transition for transition in changed if transition is not None]
+
+    def sweep(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
+        """Return the online agents that have been silent for `stale_after` seconds or more, now flagged stale."""
+        stale_after = self.times.stale_after
+        horizon = {door: since for door, since in self._open_since.items() if since is not None}
+        changed = []
+        for agent in agents:
+            since = horizon.get(agent.door)
+            if agent.state is not State.ONLINE or since is None:
+                continue
+            if now.monotonic - max(agent.heard_monotonic, since) >= stale_after:
+                changed.append(self._turn(agent, State.STALE, Reason.SILENCE, now))
+        return [transition for transition in changed if transition is not None]
+
+    def _begin(self, agent: Agent, session: int, reason: Reason, now: Instant) -> Transition | None:
+        agent.session = session
+        agent.heartbeat_sequence = -1
+        agent.heard_monotonic = now.monotonic
+        agent.door = Door.MQTT
+        self._wills.pop(agent.agent_id, None)
+        return self._turn(agent, State.ONLINE, reason, now)
+
+    @staticmethod
+    def _turn(agent: Agent, state: State, reason: Reason, now: Instant) -> Transition | None:
+        before = agent.state
+        if before is state and (state is not State.STALE or agent.reason is reason):
+            return None
+        agent.state, agent.reason, agent.state_since = state, reason, now.wall
+        return Transition(agent, before, state, reason, now.wall)

@@ -1,0 +1,99 @@
+"""The timelines that are remembered, by how lately they were touched: bounded, and what goes first is known."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from math import inf, nextafter
+
+from manager.domain.correlation.indicators import Indicator
+from manager.domain.correlation.reports import MEMORY
+from manager.domain.correlation.timeline import Timeline
+
+
+class TimelineCache:
+    """Timelines by indicator: those with an open incident, and those that are only watched.
+
+    The two are bounded apart, so that a flood of addresses seen once cannot push out what is going on.
+
+    Args:
+        max_watched: indicators without an open incident.
+        max_open: indicators with one.
+    """
+
+    def __init__(self, max_watched: int, max_open: int) -> None:
+        self._max_watched = max_watched
+        self._max_open = max_open
+        self._watched: OrderedDict[Indicator, Timeline] = OrderedDict()
+        self._open: OrderedDict[Indicator, Timeline] = OrderedDict()
+        self._forgotten = -inf
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._watched) + len(self._open)
+
+    @property
+    def open_count(self) -> int:
+        """How many indicators have an open incident."""
+        return len(self._open)
+
+    def open(self) -> Iterator[Timeline]:
+        """Yield the timelines with an open incident."""
+        yield from self._open.values()
+
+    def get(self, indicator: Indicator) -> Timeline | None:
+        """Return a timeline without touching it."""
+        return self._open.get(indicator) or self._watched.get(indicator)
+
+    def touch(self, indicator: Indicator, threshold: int, received: float, now: float) -> Timeline:
+        """Return an indicator's timeline, a new one if need be, as the one touched last."""
+        timeline = self._open.get(indicator)
+        if timeline is not None:
+            self._open.move_to_end(indicator)
+        else:
+            timeline = self._watched.get(indicator)
+            if timeline is not None:
+                self._watched.move_to_end(indicator)
+            else:
+                # Not remembered: not reported within the last two windows, unless it was evicted since.
+                timeline = self._watched[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
+        timeline.touched = max(timeline.touched, received)
+        return timeline
+
+    def opened(self, indicator: Indicator, timeline: Timeline) -> None:
+        """Note that an incident of the indicator opened."""
+        timeline.open_incidents += 1
+        if self._watched.pop(indicator, None) is not None:
+            self._open[indicator] = timeline
+
+    def closed(self, indicator: Indicator) -> Timeline:
+        """Note that an incident of the indicator closed, and return its timeline."""
+        timeline = self._open[indicator]
+        timeline.open_incidents -= 1
+        if not timeline.open_incidents:
+            self._watched[indicator] = self._open.pop(indicator)
+        return timeline
+
+    def drop_idle(self, now: float) -> None:
+        """Drop what no report on time can meet any more."""
+        while self._watched:
+            indicator, timeline = next(iter(self._watched.items()))
+            if now - timeline.touched <= MEMORY:
+                return
+            del self._watched[indicator]
+
+    def evict_watched(self) -> None:
+        """Drop the watched timelines that are over the bound, the least lately touched first."""
+        while len(self._watched) > self._max_watched:
+            _, timeline = self._watched.popitem(last=False)
+            self._evicted(timeline)
+
+    def evict_open(self) -> Iterator[Timeline]:
+        """Drop and yield the timelines with open incidents that are over the bound, the least lately touched first."""
+        while len(self._open) > self._max_open:
+            _, timeline = self._open.popitem(last=False)
+            self._evicted(timeline)
+            yield timeline
+
+    def _evicted(self, timeline: Timeline) -> None:
+        self.evicted += 1
+        # Whatever was reported up to here may have been of an indicator that is remembered no more.
+        self._forgotten = max(self._forgotten, nextafter(timeline.touched, inf))

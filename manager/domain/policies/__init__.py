@@ -1,0 +1,1 @@
+"""Policy documents: scopes, resolution, revisions, rules."""

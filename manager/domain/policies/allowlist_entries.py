@@ -1,0 +1,75 @@
+"""What stands on an allowlist, one entry at a time: told apart, put in normal form, added and taken away."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from manager.domain.correlation.indicators import normal_hash
+from manager.domain.networks import network_of
+from manager.domain.policies.layers import Sections, read_document
+from manager.errors import Invalid
+
+AllowanceKind = Literal["ip", "file_hash", "process"]
+
+MEMBERS: Mapping[AllowanceKind, str] = {"ip": "ips", "file_hash": "fileHashes", "process": "processes"}
+"""The member of a policy's `allowlist` section that holds each kind."""
+
+
+def kind_of(value: str) -> AllowanceKind | None:
+    """Return what a value is by its looks; None for what is neither an address, a CIDR nor a file hash."""
+    if normal_hash(value) is not None:
+        return "file_hash"
+    return "ip" if network_of(value) is not None else None
+
+
+def normal_allowance(kind: AllowanceKind | None, value: str) -> tuple[AllowanceKind, str]:
+    """Return kind and normal form of what shall stand on an allowlist.
+
+    Args:
+        kind: what it is said to be; None lets its looks decide.
+        value: an address, a CIDR, a file hash or a process.
+
+    Raises:
+        Invalid: it is not what it is said to be, its looks say nothing, or it is every address there is.
+    """
+    found = kind or kind_of(value)
+    if found is None:
+        raise Invalid("value: this is neither an address, a CIDR nor a file hash; for a process say kind process")
+    if found != "process" and kind_of(value) != found:
+        raise Invalid(f"value: this is no {'file hash' if found == 'file_hash' else 'address or CIDR'}")
+    network = network_of(value) if found == "ip" else None
+    if network is not None and not network.prefixlen:
+        raise Invalid("value: this is every address there is; nothing would be blocked any more")
+    if found == "process" and not value.strip():
+        raise Invalid("value: name a process")
+    member = MEMBERS[found]
+    (normal,) = read_document({"allowlist": {member: [value]}})["allowlist"][member]
+    return found, normal
+
+
+def allows(document: Sections | None, kind: AllowanceKind, value: str) -> bool:
+    """Return whether a document's own allowlist has an entry in normal form."""
+    return value in ((document or {}).get("allowlist") or {}).get(MEMBERS[kind], ())
+
+
+def with_allowance(document: Sections | None, kind: AllowanceKind, value: str) -> dict[str, Any]:
+    """Return the document with one entry more on its allowlist, and nothing else changed."""
+    kept = dict(document or {})
+    section = dict(kept.get("allowlist") or {})
+    member = MEMBERS[kind]
+    if value not in section.get(member, ()):
+        section[member] = [*section.get(member, ()), value]
+    return {**kept, "allowlist": section}
+
+
+def without_allowance(document: Sections, kind: AllowanceKind, value: str) -> dict[str, Any] | None:
+    """Return the document with one entry less on its allowlist; None if nothing else stood in it."""
+    kept = dict(document)
+    section = dict(kept.get("allowlist") or {})
+    member = MEMBERS[kind]
+    section[member] = [entry for entry in section.get(member, ()) if entry != value]
+    if not section[member]:
+        del section[member]
+    if section:
+        return {**kept, "allowlist": section}
+    kept.pop("allowlist", None)
+    return kept or None

@@ -1,0 +1,60 @@
+"""Drift: which agents have something else in force than the policy and the blocklist that are meant for them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from manager.domain.agents.agent import Agent, Door, InForce
+from manager.domain.policies.fleet_policies import EffectivePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One agent's difference: what it should have, what it says it has, and since when it should have its policy."""
+
+    agent_id: str
+    version: int
+    digest: str
+    since: float
+    version_in_force: int
+    digest_in_force: str | None
+    state: str | None
+    error: str | None
+    blocklist_sequence: int
+    blocklist_in_force: int
+
+
+def drifts(
+    agents: Iterable[Agent], effective: Mapping[str, EffectivePolicy], sequences: Mapping[str, int]
+) -> Iterator[Drift]:
+    """Yield the agents whose own word on what is in force differs from their effective policy.
+
+    So do those whose organization's blocklist is at a higher sequence (`sequences`, by organization) than theirs; over
+    HTTP it is a part of the policy.
+
+    What counts is the guards' word alone (the design, section 3, "Policies"): the digest, and that all of it is
+    applied. The same digest under an older version is the same policy. An HTTP agent knows only versions, and is
+    believed about these.
+    """
+    for agent in agents:
+        policy, force = effective.get(agent.agent_id), agent.in_force
+        sequence = sequences.get(agent.organization_id, 0) if agent.door is Door.MQTT else 0
+        if policy is None or (_obeys(force, policy) and force.blocklist_sequence >= sequence):
+            continue
+        yield Drift(
+            agent.agent_id,
+            policy.version,
+            policy.resolved.digest,
+            policy.updated_at,
+            force.version,
+            force.digest,
+            force.state,
+            force.error,
+            sequence,
+            force.blocklist_sequence,
+        )
+
+
+def _obeys(force: InForce, policy: EffectivePolicy) -> bool:
+    if force.digest is None:
+        return force.version >= policy.version
+    return force.digest == policy.resolved.digest and force.state == "applied"

@@ -1,0 +1,336 @@
+"""The fleet's policies: scopes, resolution, revisions, and the effective policy of each agent.
+
+An effective policy is defaults → global → organization → agent → live emergency entries. It is computed anew only
+for agents that a change touches, and gets a new version only when its digest changed; a version never falls.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Literal
+from weakref import WeakValueDictionary
+
+from manager.domain.policies.diff import is_urgent
+from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, lay
+from manager.domain.policies.rules import date_rules
+from manager.errors import Invalid
+from schemas.policy import default_sections, digest_of
+
+__all__ = ["GLOBAL", "EffectivePolicy", "Emergency", "Policies", "Resolved", "Revision", "Scope", "Sections"]
+
+ScopeKind = Literal["global", "organization", "agent"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Scope:
+    """Whom a policy document is for: everybody, one organization, or one agent (`target` names it)."""
+
+    kind: ScopeKind
+    target: str = ""
+
+    def __str__(self) -> str:
+        """Return the scope as it is written in tables and logs."""
+        return f"{self.kind}:{self.target}" if self.target else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> "Scope":
+        """Return the scope that `str` wrote."""
+        kind, _, target = text.partition(":")
+        if kind == "organization":
+            return cls("organization", target)
+        return cls("agent", target) if kind == "agent" else cls("global")
+
+
+GLOBAL = Scope("global")
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Resolved:
+    """The sections that some agents share, with their digest and the narrowest scope that had a say.
+
+    `under` is what emergency entries were laid over, where there are any.
+    """
+
+    sections: Sections
+    digest: str
+    scope: ScopeKind
+    under: "Resolved | None" = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class EffectivePolicy:
+    """One agent's policy: `version` is the fleet's revision that last changed the digest; `published` by a PUBACK.
+
+    `urgent` says whether what is not yet published must reach the agent at once, over HTTP too.
+    """
+
+    agent_id: str
+    organization_id: str
+    version: int
+    resolved: Resolved
+    updated_at: float
+    published: bool = False
+    urgent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One change of the fleet's policies: the document that a scope got, or None if it lost its own."""
+
+    revision: int
+    scope: Scope
+    document: Sections | None
+    at: float
+    author: str
+
+
+class Policies:
+    """All documents, the revision counter, and every agent's effective policy. Times are seconds since 1970."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.documents: dict[Scope, Sections] = {}
+        self.effective: dict[str, EffectivePolicy] = {}
+        self._layers: dict[Scope, Layer] = {}
+        self._emergency: dict[str, Emergency] = {}
+        self._defaults = Layer(default_sections(), ())
+        # What agents share is kept as long as one of them has it.
+        self._resolved: WeakValueDictionary[Any, Resolved] = WeakValueDictionary()
+        self._due: list[tuple[float, int, Scope | str, Layer | Emergency]] = []
+        self._order = count()
+        self._loaded_at = 0.0
+        self._loaded_revision = 1
+
+    def load(
+        self,
+        revision: int,
+        documents: Mapping[Scope, Sections],
+        at: float = 0.0,
+        emergency: Mapping[str, Emergency] | None = None,
+    ) -> None:
+        """Take what the store kept, before any agent is taken.
+
+        Args:
+            revision: the fleet's revision.
+            documents: what scopes were given.
+            at: the time as of which `restore` judges: what has expired by then is not in effect any more.
+            emergency: the agents' own emergency entries.
+        """
+        self.revision = self._loaded_revision = max(revision, 1)
+        self._loaded_at = at
+        self.documents = dict(documents)
+        self._layers = {scope: _known(document) for scope, document in documents.items()}
+        self._emergency = dict(emergency or {})
+        self._due.clear()
+        for scope, layer in self._layers.items():
+            self._schedule(scope, layer, at)
+        for agent_id, entries in self._emergency.items():
+            self._schedule(agent_id, entries, at)
+
+    def restore(self, agent_id: str, organization_id: str, version: int, digest: str, updated_at: float,
+                *, published: bool) -> EffectivePolicy | None:  # fmt: skip
+        """Take an agent's effective policy as the store kept it; return it if its digest is another one by now."""
+        resolved = self._resolve(agent_id, organization_id, self._loaded_at)
+        same = resolved.digest == digest
+        self.revision = max(self.revision, version)
+        if not same and self.revision <= max(version, self._loaded_revision):
+            self.revision += 1
+        policy = EffectivePolicy(
+            agent_id,
+            organization_id,
+            version if same else self.revision,
+            resolved,
+            updated_at if same else max(updated_at, self._loaded_at),
+            published=published and same,
+        )
+        self.effective[agent_id] = policy
+        return None if same else policy
+
+    def document(self, scope: Scope) -> Sections | None:
+        """Return what an admin set for a scope."""
+        return self.documents.get(scope)
+
+    def set(self, scope: Scope, document: Sections | None, at: float, author: str) -> Revision | None:
+        """Give a scope its document, or take it away with None; a change that alters nothing is no revision.
+
+        Raises:
+            Invalid: a rule in it is none; the text names the field, and nothing was changed.
+        """
+        before = self.documents.get(scope)
+        if document is not None:
+            document = date_rules(document, before, at)
+        if before == document:
+            return None
+        if document is None:
+            del self.documents[scope], self._layers[scope]
+        else:
+            layer = Layer.of(document)
+            self.documents[scope], self._layers[scope] = document, layer
+            self._schedule(scope, layer, at)
+        self.revision += 1
+        return Revision(self.revision, scope, document, at, author)
+
+    def rollback(self, documents: Mapping[Scope, Sections], at: float, author: str) -> list[Revision]:
+        """Set every scope back to its document at an earlier revision, in as many new revisions as scopes differ.
+
+        A rule that was set then is as old as it is: a block whose time is over does not come back. Documents of
+        agents that are removed since stay away.
+        """
+        revisions = []
+        for scope in sorted({*self.documents, *documents}):
+            if scope.kind == "agent" and scope.target not in self.effective:
+                continue
+            revision = self.set(scope, documents.get(scope), at, author)
+            if revision is not None:
+                revisions.append(revision)
+        return revisions
+
+    def preview(self, scope: Scope, document: Sections | None) -> list[Resolved]:
+        """Return what agents would get if `scope` had this document, without emergency entries.
+
+        One for each different chain of layers; entries count as long as they stand in a document, expired or not.
+
+        Raises:
+            Invalid: a rule in it is none; the text names the field.
+        """
+        trial = Policies()
+        trial._layers = {**self._layers, scope: Layer.of(date_rules(document or {}, None, 0.0))}
+        targets = {
+            (policy.organization_id, agent_id if Scope("agent", agent_id) in trial._layers else "")
+            for agent_id in self.touched_by(scope)
+            for policy in (self.effective[agent_id],)
+        }
+        targets.add((scope.target, "") if scope.kind == "organization" else ("", scope.target))
+        return [trial._resolve(agent_id, organization_id, 0.0) for organization_id, agent_id in targets]
+
+    def of_organization(self, organization_id: str, at: float) -> Resolved:
+        """Return the effective policy of an organization's agents that have nothing of their own."""
+        return self._resolve("", organization_id, at)
+
+    def enter(self, agent_id: str, organization_id: str, at: float) -> EffectivePolicy:
+        """Give an agent its effective policy, at registration; one that has it keeps its version."""
+        known = self.effective.get(agent_id)
+        if known is None:
+            resolved = self._resolve(agent_id, organization_id, at)
+            known = EffectivePolicy(agent_id, organization_id, self.revision, resolved, at)
+            self.effective[agent_id] = known
+        return known
+
+    def touch(self, agent_ids: Iterable[str], at: float) -> list[EffectivePolicy]:
+        """Compute agents' effective policies anew; return those whose digest changed, with their new version."""
+        return self._renew(agent_ids, at, counted=True)
+
+    def touched_by(self, scope: Scope) -> list[str]:
+        """Return the agents whose effective policy a change of `scope` may change."""
+        if scope.kind == "global":
+            return list(self.effective)
+        if scope.kind == "organization":
+            return [policy.agent_id for policy in self.effective.values() if policy.organization_id == scope.target]
+        return [scope.target] if scope.target in self.effective else []
+
+    def set_emergency(self, entries: Mapping[str, Emergency], at: float) -> list[EffectivePolicy]:
+        """Replace agents' own emergency entries (an empty `Emergency` takes them away); return who changed."""
+        for agent_id, emergency in entries.items():
+            if emergency == Emergency():
+                self._emergency.pop(agent_id, None)
+            elif agent_id in self.effective:
+                self._emergency[agent_id] = emergency
+                self._schedule(agent_id, emergency, at)
+        return self._renew(entries, at, counted=False)
+
+    def next_expiry(self) -> float | None:
+        """Return when the next entry of a document or of an agent's emergency entries ends."""
+        while self._due and not self._is_current(self._due[0][2], self._due[0][3]):
+            heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def expire(self, now: float) -> list[EffectivePolicy]:
+        """Take out of effect what has ended by now; return the policies that changed, in one new revision."""
+        touched: dict[str, None] = {}
+        while (due := self.next_expiry()) is not None and due <= now:
+            _, _, target, source = heappop(self._due)
+            self._schedule(target, source, now)
+            agent_ids = self.touched_by(target) if isinstance(target, Scope) else [target]
+            touched.update(dict.fromkeys(agent_ids))
+        return self._renew(touched, now, counted=False)
+
+    def advance(self) -> int:
+        """Count a change that is in no document, such as one of an organization's blocklist; return its revision."""
+        self.revision += 1
+        return self.revision
+
+    def continue_above(self, agent_id: str, version: int, at: float) -> EffectivePolicy:
+        """An agent proved a version above its own in this store, which was restored: go on above it."""
+        self.revision = max(self.revision, version) + 1
+        policy = self.effective[agent_id]
+        policy.version, policy.updated_at, policy.published = self.revision, at, False
+        return policy
+
+    def forget(self, agent_id: str) -> None:
+        """Forget a removed agent and what was for it alone."""
+        self.effective.pop(agent_id, None)
+        self.documents.pop(Scope("agent", agent_id), None)
+        self._layers.pop(Scope("agent", agent_id), None)
+        self._emergency.pop(agent_id, None)
+
+    def _renew(self, agent_ids: Iterable[str], at: float, *, counted: bool) -> list[EffectivePolicy]:
+        """Compute effective policies anew; `counted` says whether what touched them has its revision already."""
+        changed: list[EffectivePolicy] = []
+        urgency: dict[tuple[str, str], bool] = {}
+        for agent_id in agent_ids:
+            policy = self.effective.get(agent_id)
+            if policy is None:
+                continue
+            before, after = policy.resolved, self._resolve(agent_id, policy.organization_id, at)
+            policy.resolved = after  # even if it says the same: what agents share must stay one object
+            if after.digest == before.digest:
+                continue
+            step = (before.digest, after.digest)
+            if step not in urgency:
+                urgency[step] = is_urgent(before.sections, after.sections)
+            policy.urgent = urgency[step] or (policy.urgent and not policy.published)
+            changed.append(policy)
+        if changed and (not counted or any(policy.version >= self.revision for policy in changed)):
+            self.revision += 1
+        for policy in changed:
+            policy.version, policy.updated_at, policy.published = self.revision, at, False
+        return changed
+
+    def _resolve(self, agent_id: str, organization_id: str, at: float) -> Resolved:
+        chain = (GLOBAL, Scope("organization", organization_id), Scope("agent", agent_id))
+        scopes = [scope for scope in chain if scope in self._layers]
+        layers = (self._defaults, *(self._layers[scope] for scope in scopes))
+        narrowest = scopes[-1].kind if scopes else "global"
+        key = (layers, expired_by(layers, None, at))
+        base = self._resolved.get(key)
+        if base is None:
+            sections = lay([layer.sections for layer in layers], at)
+            base = self._resolved[key] = Resolved(sections, digest_of(sections), narrowest)
+        emergency = self._emergency.get(agent_id)
+        if emergency is None or emergency.is_over(at):
+            return base
+        own = (layers, expired_by(layers, emergency, at), emergency)
+        found = self._resolved.get(own)
+        if found is None:
+            sections = emergency.lay_over(base.sections, at)
+            found = self._resolved[own] = Resolved(sections, digest_of(sections), "agent", base)
+        return found
+
+    def _schedule(self, target: Scope | str, source: Layer | Emergency, at: float) -> None:
+        due = next((time for time in source.expiries if time > at), None)
+        if due is not None:
+            heappush(self._due, (due, next(self._order), target, source))
+
+    def _is_current(self, target: Scope | str, source: Layer | Emergency) -> bool:
+        if isinstance(target, Scope):
+            return self._layers.get(target) is source
+        return self._emergency.get(target) is source
+
+
+def _known(document: Sections) -> Layer:
+    """Compile a stored document; rules that this release does not understand do nothing in it."""
+    try:
+        return Layer.of(document)
+    except Invalid:
+        return Layer.of({name: section for name, section in document.items() if name != "rules"})

@@ -1,0 +1,1 @@
+"""Replay of stored threats under other settings."""

@@ -1,0 +1,243 @@
+"""Replay: what the rules would have made of reports that were kept, under other thresholds and allowlists.
+
+The correlator and the responder are the ones that run a fleet. They are given the reports in the order of receipt and
+are told the time every second in between, as the engine does; nothing they want done is carried out.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from manager.domain.correlation import (
+    Allowed,
+    Correlator,
+    CorrelatorSettings,
+    Incident,
+    IncidentChange,
+    Indicator,
+    PastReport,
+    Report,
+)
+from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.correlation.indicators import indicators_of
+from manager.domain.replay.outcomes import Outcome
+from manager.domain.response import (
+    EmergencyEntry,
+    Evidence,
+    FleetAddresses,
+    NeverBlock,
+    Reaction,
+    Repeat,
+    Responder,
+    ResponderSettings,
+    Response,
+)
+
+_TICK = 1.0
+_ORDINARY = Repeat(3, 86_400.0)
+
+
+class Kept(NamedTuple):
+    """A report as the store kept it, with what its evidence says of logins and paths."""
+
+    report: Report
+    evidence: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The settings to try.
+
+    Args:
+        correlator: how many agents make an incident, by kind.
+        responder: how incidents are answered.
+        allowed: which indicators make no incident.
+        own_addresses: the manager's and the broker's addresses, never blocked.
+        admin_networks: addresses and CIDRs that people administer the fleet from, never blocked.
+
+    Raises:
+        ValueError: by the replay, if one of the last two is neither an address nor a CIDR.
+    """
+
+    correlator: CorrelatorSettings = field(default_factory=CorrelatorSettings)
+    responder: ResponderSettings = field(default_factory=ResponderSettings)
+    allowed: Allowed = nothing_allowed
+    own_addresses: tuple[str, ...] = ()
+    admin_networks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAgent:
+    """What the rules ask of an agent: whose it is, with which token it came, and its own addresses and gateways."""
+
+    agent_id: str
+    organization_id: str
+    site: str | None
+    token_id: str | None
+    addresses: tuple[str, ...] = ()
+
+
+class KnownFleet:
+    """The fleet as it is now; for the replay it was always so.
+
+    Args:
+        agents: all agents, removed ones too.
+        used_tokens: how many enrollment tokens agents came with.
+        escalation: how each organization's policy meets repeated offenders.
+    """
+
+    def __init__(
+        self, agents: Iterable[KnownAgent], used_tokens: int, escalation: Callable[[str], Repeat] = lambda _: _ORDINARY
+    ) -> None:
+        self.addresses = FleetAddresses()
+        self._tokens: dict[str, str | None] = {}
+        self._used_tokens = used_tokens
+        self._escalation = escalation
+        self._repeats: dict[str, Repeat] = {}
+        for agent in agents:
+            self._tokens[agent.agent_id] = agent.token_id
+            self.addresses.set(agent.agent_id, agent.organization_id, agent.site, agent.addresses)
+
+    @property
+    def several_tokens(self) -> bool:
+        """Whether the fleet's agents came with more than one enrollment token."""
+        return self._used_tokens > 1
+
+    def knows(self, agent_id: str, /) -> bool:
+        """Return whether an agent is or was registered."""
+        return agent_id in self._tokens
+
+    def token_of(self, agent_id: str, /) -> str | None:
+        """Return the enrollment token that an agent came with."""
+        return self._tokens.get(agent_id)
+
+    def repeat(self, organization_id: str, /) -> Repeat:
+        """Return what an organization's policy says of repeated offenders."""
+        if organization_id not in self._repeats:
+            self._repeats[organization_id] = self._escalation(organization_id)
+        return self._repeats[organization_id]
+
+
+class Replay:
+    """One run of the rules over reports that were kept.
+
+    Args:
+        candidate: the settings to try.
+        fleet: who reported.
+    """
+
+    def __init__(self, candidate: Candidate, fleet: KnownFleet) -> None:
+        self._fleet = fleet
+        self._ids = count(1)
+        self._memory = ReplayMemory()
+        self._responses: dict[str, Response] = {}
+        self._entries: dict[str, list[EmergencyEntry]] = {}
+        self._correlator = Correlator(candidate.correlator, self._new_id, self._memory, candidate.allowed)
+        never_block = NeverBlock(
+            candidate.allowed, fleet.addresses, Evidence(), candidate.own_addresses, candidate.admin_networks
+        )
+        self._responder = Responder(candidate.responder, never_block, self._new_id)
+        self._next_tick: float | None = None
+
+    def take(self, kept: Kept) -> None:
+        """Take the next report, in the order of receipt."""
+        report = kept.report
+        now = report.received
+        self.pass_time(now)
+        note = self._responder.note(report.organization_id, report.site, report.agent_id, kept.evidence, now)
+        self._follow(note)
+        for change in self._correlator.observe(report):
+            self._decide(change, now)
+        self._memory.keep(report)
+
+    def pass_time(self, until: float) -> None:
+        """Let time pass, second by second: incidents close, age and end."""
+        if self._next_tick is None:
+            self._next_tick = until
+        while self._next_tick <= until:
+            if not self._correlator.indicator_count and self._responder.next_expiry() is None:
+                self._next_tick += (until - self._next_tick) // _TICK * _TICK  # nothing can happen before
+            now = self._next_tick
+            for change in self._correlator.expire(now):
+                self._decide(change, now)
+            self._follow(self._responder.expire(now))
+            self._next_tick += _TICK
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield what became of every indicator that made an incident; merged incidents are in the ones that stayed."""
+        for incident in self._memory.all_incidents():
+            if incident.merged_into is None:
+                response = self._responses.get(incident.id)
+                yield Outcome.of(incident, response, tuple(self._entries.get(incident.id, ())))
+
+    def _decide(self, change: IncidentChange, now: float) -> None:
+        self._memory.note(change.incident)
+        if change.absorbed is not None:
+            self._memory.note(change.absorbed)
+            self._inherit(change.absorbed, change.incident)
+        self._follow(self._responder.react(change, self._fleet, now))
+
+    def _inherit(self, absorbed: Incident, incident: Incident) -> None:
+        self._entries.setdefault(incident.id, []).extend(self._entries.pop(absorbed.id, ()))
+
+    def _follow(self, reaction: Reaction) -> None:
+        for response in reaction.responses:
+            self._responses[response.incident_id] = response
+        for entry in reaction.added:
+            self._entries.setdefault(entry.incident_id, []).append(entry)
+
+    def _new_id(self) -> str:
+        return f"replayed-{next(self._ids):08}"
+
+
+_event_time = attrgetter("event_time")
+
+
+class ReplayMemory:
+    """The `History` of a replay's correlator."""
+
+    def __init__(self) -> None:
+        self._reports: dict[Indicator, list[PastReport]] = {}
+        self._incidents: dict[str, Incident] = {}
+        self._by_indicator: dict[Indicator, dict[str, None]] = {}
+
+    def keep(self, report: Report) -> None:
+        """Remember a report that was observed."""
+        past = PastReport(report.event_time, report.agent_id, report.received, report.event_time_trusted)
+        for indicator in indicators_of(
+            report.organization_id, report.site, report.source_ip, report.file_hash, report.technique
+        ):
+            insort(self._reports.setdefault(indicator, []), past, key=_event_time)
+
+    def note(self, incident: Incident) -> None:
+        """Remember an incident as the object that the correlator keeps up to date."""
+        self._incidents[incident.id] = incident
+        self._by_indicator.setdefault(incident.indicator, {})[incident.id] = None
+
+    def all_incidents(self) -> Iterable[Incident]:
+        """Return every incident, in the order in which they opened."""
+        return self._incidents.values()
+
+    def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
+        """Return the reports with start ≤ event time < end."""
+        known = self._reports.get(indicator, [])
+        return known[bisect_left(known, start, key=_event_time) : bisect_left(known, end, key=_event_time)]
+
+    def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
+        """Return copies of the unmerged incidents whose event times touch start ≤ time < end."""
+        return [
+            replace(incident, members=dict(incident.members))
+            for incident in self._of(indicator)
+            if incident.last_seen_at >= start and incident.first_seen_at < end
+        ]
+
+    def incident_count(self, indicator: Indicator, before: float, /) -> int:
+        """Return how many unmerged incidents were last seen before a time."""
+        return sum(incident.last_seen_at < before for incident in self._of(indicator))
+
+    def _of(self, indicator: Indicator) -> Iterator[Incident]:
+        found = (self._incidents[incident_id] for incident_id in self._by_indicator.get(indicator, ()))
+        return (incident for incident in found if incident.merged_into is None)

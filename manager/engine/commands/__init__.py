@@ -1,0 +1,1 @@
+"""Commands from people and HTTP agents: request values, executors, and the audit log."""

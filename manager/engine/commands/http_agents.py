@@ -1,0 +1,257 @@
+"""What HTTP agents do: they register, give signs of life, report and poll, in the same batch as all messages."""
+
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from manager.domain.agents.agent import Agent, Credential, Door, credential_of
+from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.registry import Application, Enrolled, Refused, Repeated, Takeover
+from manager.domain.agents.tokens import Token
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.engine.agent_record import agent_record
+from manager.engine.commands.http_agent_requests import (
+    CreatePolicy,
+    HeartbeatTaken,
+    PolicyCreated,
+    PollPolicy,
+    RegisterAgent,
+    Registered,
+    TakeHeartbeat,
+    TakeReports,
+    TokenRefused,
+)
+from manager.engine.commands.requests import AgentPolicy, PolicySet, SetPolicy
+from manager.engine.context import Context, ReceivedReport, Submission
+from manager.engine.messages.registration import enrolled, new_agent_id
+from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
+from manager.errors import Conflict, NotFound
+from schemas.http_agents import HttpHeartbeat
+from schemas.identifiers import DEFAULT_ORGANIZATION
+from schemas.keys import AgentKeys, new_secret
+from schemas.presence import PolicyState
+
+_VITALS = (
+    "cpu", "memory", "uptime", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
+    "outbox_size", "outbox_dropped",
+)  # fmt: skip
+"""What a heartbeat and an agent's vitals call alike."""
+
+_TOKEN_REASONS = {
+    "unknown_token": None,
+    "expired_token": "the enrollment token has expired; ask for a new one",
+    "used_token": "the enrollment token's uses are used up; ask for a new one",
+}
+
+
+def register_agent(context: Context, request: RegisterAgent) -> Registered | TokenRefused:
+    """Take an agent into the fleet, or take one back (lifecycle page, phase 1).
+
+    Raises:
+        Conflict: an instance of this host lives, and nothing shows that it is the same one.
+    """
+    fleet, now = context.fleet, context.batch.now
+    itself = fleet.registry.find(request.own_agent_id or "")
+    token = _token(context, request, itself)
+    if isinstance(token, TokenRefused):
+        return token
+    organization_id = _organization(request, token, itself)
+    known = fleet.registry.registered(organization_id, request.host.hostname)
+    refusal = token.refuses(now.wall, is_new_agent=known is None) if token and itself is None else None
+    if refusal is not None:
+        return TokenRefused(_TOKEN_REASONS[refusal])
+    credential = _credential(request, known)
+    application = _application(request, token, organization_id, credential)
+    takeover = Takeover.ALLOW if request.by_admin else fleet.settings.takeover
+    decision = fleet.registry.apply(application, takeover, new_agent_id(), now)
+    if isinstance(decision, Refused):
+        raise Conflict(decision.reason)
+    if isinstance(decision, Enrolled) and decision.is_new and token is not None:
+        token.uses += 1
+        context.batch.changes.tokens[token.token_id] = token
+    is_new = not isinstance(decision, Repeated) and decision.is_new
+    replaced = not isinstance(decision, Repeated) and decision.replaced
+    agent = decision.agent
+    enrolled(context, agent, is_new=is_new, replaced=replaced)
+    record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
+    return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
+
+
+def _token(context: Context, request: RegisterAgent, itself: Agent | None) -> Token | TokenRefused | None:
+    """Return the enrollment token that counts: the one that is shown, or that this agent was once let in by."""
+    tokens = context.fleet.tokens
+    if itself is not None:
+        return tokens.get(itself.token_id or "")
+    if request.token is None:
+        return None
+    token = tokens.get(request.token.token_id)
+    if token is None or not hmac.compare_digest(token.proof_key, request.token.proof_key):
+        return TokenRefused(None)
+    return token
+
+
+def _organization(request: RegisterAgent, token: Token | None, itself: Agent | None) -> str:
+    """Return whom the agent belongs to: it stays where it is, else the token says it, and only then the caller."""
+    if itself is not None:
+        return itself.organization_id
+    return (token.organization_id if token else None) or request.organization_id or DEFAULT_ORGANIZATION
+
+
+def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
+    """Return the credential that an agent has proved to hold, or a new one."""
+    if request.own_agent_id is None:
+        return credential_of(new_secret())
+    if known is None or known.agent_id != request.own_agent_id:
+        raise Conflict("this token is another agent's; register with the enrollment token")
+    return known.credential
+
+
+def _application(
+    request: RegisterAgent, token: Token | None, organization_id: str, credential: Credential
+) -> Application:
+    return Application(
+        host=token.placed(request.host) if token else request.host,
+        organization_id=organization_id,
+        credential=credential,
+        token_id=token.token_id if token else None,
+        door=Door.HTTP,
+    )
+
+
+def take_heartbeat(context: Context, request: TakeHeartbeat) -> HeartbeatTaken:
+    """Hear an agent, and tell it what policy it should have (lifecycle page, phase 2)."""
+    agent, heartbeat = _contacted(context, request.agent_id), request.heartbeat
+    context.fleet.counters["heartbeat_http"] += 1
+    now = context.batch.now
+    agent.last_heartbeat = now.wall
+    if heartbeat.sent_at is not None and heartbeat.uptime is not None:
+        agent.clock.observe(now.wall, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
+    _keep_vitals(agent, heartbeat)
+    said = heartbeat.policy_version
+    if said is not None:
+        _in_force(context, agent, said, heartbeat)
+    context.behind.add(agent.agent_id)
+    policy = context.fleet.policies.effective[agent.agent_id]
+    clone = context.fleet.clones.known.get(agent.agent_id)
+    return HeartbeatTaken(agent_record(agent, policy, clone), _pending(context, agent, said))
+
+
+def take_reports(context: Context, request: TakeReports) -> Submission:
+    """Hand in threats: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
+    agent = _contacted(context, request.agent_id)
+    context.fleet.counters["threats_http"] += len(request.reports)
+    offset = None if request.sent_at is None else context.batch.now.wall - request.sent_at
+    clock = ClockOffset(offset)
+    submission = Submission([ReceivedReport(agent, *prepared, clock) for prepared in request.reports])
+    context.submissions.append(submission)
+    return submission
+
+
+def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
+    """Give an agent its policy; that it asks is a sign of life, and tells what it has (lifecycle page, phase 4)."""
+    agent = _contacted(context, request.agent_id)
+    if len(request.versions) == 1:
+        _in_force(context, agent, request.versions[0], None)
+        context.behind.add(agent.agent_id)
+    version = merged_version(context, agent)
+    if version in request.versions:
+        digest = context.fleet.policies.effective[agent.agent_id].resolved.digest
+        return AgentPolicy(agent.agent_id, version, digest, {})
+    return _hand_over(context, agent)
+
+
+def _contacted(context: Context, agent_id: str) -> Agent:
+    agent = context.fleet.registry.find(agent_id)
+    if agent is None:
+        raise NotFound(f"Agent {agent_id} not found")
+    agent.door = Door.HTTP
+    transition = context.fleet.liveness.contact(agent, context.batch.now)
+    if transition is not None:
+        context.batch.transition(transition)
+    return agent
+
+
+def _keep_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
+    """Keep what a heartbeat says; what it leaves out stays as it was said last."""
+    vitals = agent.vitals
+    for name in _VITALS:
+        value = getattr(heartbeat, name)
+        if value is not None:
+            setattr(vitals, name, value)
+    if heartbeat.events_total is None and heartbeat.events_processed is not None:
+        vitals.events_total = min(vitals.events_total + heartbeat.events_processed, 2**53 - 1)
+    if heartbeat.blocklist_sequence is not None:
+        agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
+    if heartbeat.version is not None and heartbeat.version != agent.host.version:
+        agent.host = replace(agent.host, version=heartbeat.version)
+
+
+def _in_force(context: Context, agent: Agent, said: int, heartbeat: HttpHeartbeat | None) -> None:
+    """Keep what an agent says of its policy; one that names only a version has what this manager gave out under it."""
+    force, policy = agent.in_force, context.fleet.policies.effective[agent.agent_id]
+    version, digest = said, heartbeat.policy_digest if heartbeat is not None else None
+    state = heartbeat.policy_state if heartbeat is not None else None
+    if said == merged_version(context, agent):
+        version = policy.version
+        if digest is None or digest == _handed_digest(context, agent):
+            digest = policy.resolved.digest
+        force.blocklist_sequence = sequence_of(context, agent)
+    if (version, digest) != (force.version, force.digest):
+        force.version, force.digest = version, digest
+        force.state, force.applied_at = PolicyState.APPLIED, context.batch.now.wall
+        context.batch.event("policy_applied", agent, {"version": version, "state": state or PolicyState.APPLIED})
+    if heartbeat is not None and state is not None:
+        force.state, force.error = state, heartbeat.policy_error
+
+
+def _pending(context: Context, agent: Agent, said: int | None) -> tuple[AgentPolicy, ...]:
+    """Return the policy that an agent lacks, if it cannot wait for its next poll or followed policies before."""
+    policy, force = context.fleet.policies.effective[agent.agent_id], agent.in_force
+    newest, sequence = merged_version(context, agent), sequence_of(context, agent)
+    known = said
+    if known is None:
+        current = force.version == policy.version and force.blocklist_sequence >= sequence
+        known = max(newest if current else force.version, agent.handed_version)
+    urgent = policy.urgent or sequence > policy.version
+    if known >= newest or (known == 0 and not urgent):
+        return ()
+    return (_hand_over(context, agent),)
+
+
+def _hand_over(context: Context, agent: Agent) -> AgentPolicy:
+    policy = merged_policy(context, agent)
+    agent.handed_version, agent.handed_digest = policy.version, policy.digest
+    return policy
+
+
+def _handed_digest(context: Context, agent: Agent) -> str | None:
+    """Return the digest of what the agent gets over HTTP today: its own policy with the organization's blocklist."""
+    if agent.handed_version != merged_version(context, agent):
+        _hand_over(context, agent)  # handed out before a restart
+    return agent.handed_digest
+
+
+def create_policy(
+    set_policy: Callable[[Context, SetPolicy], PolicySet], context: Context, request: CreatePolicy
+) -> PolicyCreated:
+    """Replace a scope's rules and keep its other sections; name and description stand beside the document.
+
+    Raises:
+        Invalid: a rule does not say what its type needs.
+        NotFound: there is no such agent.
+    """
+    policies, now = context.fleet.policies, context.batch.now.wall
+    scope = scope_of(request.organization_id, request.agent_id)
+    document = {**(policies.document(scope) or {}), "rules": list(request.rules)}
+    done = set_policy(context, SetPolicy(scope, document, request.author))
+    about = {"revision": done.revision, "name": request.name, "description": request.description, "at": now}
+    context.batch.changes.meta[f"policy:{scope}"] = json.dumps(about)
+    return PolicyCreated(done.revision, now, tuple(policies.touched_by(scope)), done.agents)
+
+
+def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:
+    """Return the scope that a policy of earlier admin tools is for."""
+    if agent_id is not None:
+        return Scope("agent", agent_id)
+    return GLOBAL if organization_id is None else Scope("organization", organization_id)

@@ -1,0 +1,1 @@
+"""Messages from agents: verification, decoding, and a handler for each."""

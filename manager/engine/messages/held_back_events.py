@@ -1,0 +1,58 @@
+"""Reports that are held back, in the engine: what is stored is noted, and what is found is told and written down."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from manager.domain.agents.agent import Door, State
+from manager.domain.instant import Instant
+from manager.engine.batch import HistoryLine, ThreatRow
+from manager.engine.context import Context
+from manager.engine.fleet import Fleet
+from schemas.model import iso
+
+BEGUN, OVER = "reports_held_back", "reports_arrive_again"
+
+
+def stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
+    """Note whose reports were stored for the first time."""
+    names = fleet.registry.names_by_number
+    for number in {row.agent_number for row in rows}:
+        agent_id, _ = names.get(number, ("", ""))
+        fleet.held_back.stored(agent_id, now)
+
+
+def look(context: Context) -> None:
+    """Look for what is held back: one event and one line of history where it begins, and where it is over."""
+    fleet = context.fleet
+    begun, over = fleet.held_back.look(
+        lambda agent_id: (agent := fleet.registry.find(agent_id)) is not None and agent.state is State.ONLINE,
+        fleet.liveness.hearing_since(Door.MQTT),
+    )
+    for each in begun:
+        data = {"waiting": each.waiting, "since": iso(each.since)}
+        _tell(context, each.agent_id, BEGUN, f"{each.waiting} wait", data)
+    for agent_id in over:
+        _tell(context, agent_id, OVER, "", {})
+
+
+def records(fleet: Fleet) -> list[dict[str, Any]]:
+    """Return what the last look found, in the wire's words; from any thread."""
+    found = [(each, fleet.registry.find(each.agent_id)) for each in fleet.held_back.found]
+    return [
+        {
+            "agentId": agent.agent_id,
+            "hostname": agent.hostname,
+            "organizationId": agent.organization_id,
+            "waiting": each.waiting,
+            "since": iso(each.since),
+        }
+        for each, agent in found
+        if agent is not None
+    ]
+
+
+def _tell(context: Context, agent_id: str, event: str, detail: str, data: dict[str, Any]) -> None:
+    agent = context.fleet.registry.find(agent_id)
+    if agent is not None:
+        context.batch.changes.history.append(HistoryLine(agent_id, context.batch.now.wall, event, detail))
+        context.batch.event(event, agent, data)

@@ -1,0 +1,178 @@
+"""Registration over MQTT: token, proof and sealed secret, then the registry decides, then a signed answer."""
+
+import secrets
+from typing import Literal, get_args
+
+from manager.domain.agents.agent import Agent, Door, Host, credential_of
+from manager.domain.agents.registry import Application, Enrolled, Refused, Repeated
+from manager.domain.agents.tokens import Token
+from manager.engine.batch import HistoryLine, Publication
+from manager.engine.commands import audit
+from manager.engine.context import Context
+from manager.engine.inbox import Inbound
+from schemas import codes
+from schemas.decoding import DecodeError, decode
+from schemas.errors import KeyMaterialError
+from schemas.identifiers import DEFAULT_ORGANIZATION
+from schemas.model import WireModel
+from schemas.registration import Registration, RegistrationReply, Rejection
+from schemas.topics import REGISTRATION, REGISTRATION_REPLY
+
+ErrorCode = Literal["bad_proof", "unknown_token", "expired_token", "used_token", "outdated", "conflict", "malformed"]
+
+_REASONS = {
+    "bad_proof": "the proof does not fit the token; copy the token whole, from this manager",
+    "unknown_token": "this manager knows no such token; ask its operator for one",
+    "expired_token": "the token has expired; ask for a new one",
+    "used_token": "the token's uses are used up; ask for a new one",
+    "malformed": "the registration is not of the documented form",
+}
+_CODES: tuple[str, ...] = get_args(ErrorCode)
+
+
+class _RejectedError(Exception):
+    """Carries the error code of a rejection and its sentence."""
+
+    def __init__(self, error: str, reason: str | None = None) -> None:
+        self.error = error
+        self.reason = reason or _REASONS[error]
+        super().__init__(self.reason)
+
+
+def register(context: Context, message: Inbound) -> None:
+    """Handle one registration; it is answered whatever comes of it."""
+    try:
+        registration = _opened(message)
+        _admit(context, message, registration)
+    except _RejectedError as rejected:
+        context.dead_letter(message.topic, rejected.reason, message.payload)
+        context.batch.clear_retained(REGISTRATION.address(message.identifier))  # it may have been left there, too
+        rejection = Rejection(
+            client_id=message.identifier,
+            digest=codes.payload_digest(message.payload),
+            error=rejected.error,  # type: ignore[arg-type]
+            reason=rejected.reason,
+        )
+        _answer(context, message.identifier, _signed(context, message.identifier, rejection))
+
+
+def new_agent_id() -> str:
+    """Return the id of a new agent: ``ag-`` and 64 random bits."""
+    return f"ag-{secrets.token_hex(8)}"
+
+
+def enrolled(context: Context, agent: Agent, *, is_new: bool, replaced: bool) -> None:
+    """Write what follows from an agent's enrollment by any door: record, history, effective policy, events.
+
+    Args:
+        context: the batch at work.
+        agent: who enrolled.
+        is_new: whether it was unknown before.
+        replaced: whether its credential took the place of another.
+    """
+    batch = context.batch
+    batch.save(agent)
+    if is_new or replaced:
+        batch.admitted.append((agent, replaced))
+        audit.enrolled(context, agent, is_new=is_new)
+    event = "agent_registered" if is_new else "agent_reconnected"
+    batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, event, agent.host.version))
+    batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
+    batch.transition(context.fleet.liveness.registered(agent, batch.now))
+    context.fleet.note_addresses(agent)
+    policy = context.fleet.policies.enter(agent.agent_id, agent.organization_id, batch.now.wall)
+    batch.save_policy(policy)
+    if not policy.published:
+        context.queue.add([agent.agent_id])
+
+
+def _opened(message: Inbound) -> Registration:
+    try:
+        registration = decode(Registration, message.payload, REGISTRATION.limit)
+    except DecodeError as error:
+        raise _RejectedError("malformed", f"malformed registration: {error}") from error
+    if registration.client_id != message.identifier:
+        raise _RejectedError("malformed", "malformed registration: clientId is not the one of its topic")
+    return registration
+
+
+def _admit(context: Context, message: Inbound, registration: Registration) -> None:
+    fleet, now = context.fleet, context.batch.now
+    token = fleet.tokens.get(registration.token_id)
+    if token is None:
+        raise _RejectedError("unknown_token")
+    if not codes.has_proof(token.proof_key, message.topic, message.payload):
+        raise _RejectedError("bad_proof")
+    application = _application(context, registration, token, message.payload)
+    known = fleet.registry.registered(application.organization_id, application.host.hostname)
+    if known is not None and known.stamp is not None and known.stamp.digest == application.digest:
+        _answer(context, message.identifier, known.stamp.reply)
+        return
+    error = token.refuses(now.wall, is_new_agent=known is None)
+    if error is not None:
+        raise _RejectedError(error)
+    decision = fleet.registry.apply(application, fleet.settings.takeover, new_agent_id(), now)
+    match decision:
+        case Refused():
+            raise _RejectedError(decision.error, decision.reason)
+        case Repeated():
+            _answer(context, message.identifier, decision.stamp.reply)
+        case Enrolled():
+            _take(context, registration, application, decision)
+
+
+def _take(context: Context, registration: Registration, application: Application, decision: Enrolled) -> None:
+    agent, now = decision.agent, context.batch.now
+    if decision.is_new:
+        token = context.fleet.tokens[registration.token_id]
+        token.uses += 1
+        context.batch.changes.tokens[token.token_id] = token
+    agent.clock.observe(now.wall, registration.sent_at.timestamp(), registration.uptime, agent.session, fresh=False)
+    reply = _signed(
+        context,
+        registration.client_id,
+        RegistrationReply(
+            client_id=registration.client_id,
+            agent_id=agent.agent_id,
+            organization_id=agent.organization_id,
+            session=agent.session,
+        ),
+    )
+    context.fleet.registry.stamp(agent, application, reply)
+    enrolled(context, agent, is_new=decision.is_new, replaced=decision.replaced)
+    _answer(context, registration.client_id, reply)
+
+
+def _application(context: Context, registration: Registration, token: Token, payload: bytes) -> Application:
+    try:
+        secret = context.fleet.keyring.unseal(registration.sealed_secret, registration.client_id)
+    except KeyMaterialError as error:
+        raise _RejectedError("malformed", f"malformed registration: {error}") from error
+    host = Host(
+        hostname=registration.hostname,
+        os=registration.os,
+        arch=registration.arch,
+        version=registration.version,
+        site=registration.site,
+        tags=tuple(dict.fromkeys(registration.tags)),
+        addresses=tuple(registration.addresses),
+        gateways=tuple(registration.gateways),
+    )
+    return Application(
+        host=token.placed(host),
+        organization_id=token.organization_id or registration.organization_id or DEFAULT_ORGANIZATION,
+        credential=credential_of(secret),
+        token_id=registration.token_id,
+        door=Door.MQTT,
+        sent_at=registration.sent_at.timestamp(),
+        digest=codes.content_digest(payload),
+        token_created_at=token.created_at,
+    )
+
+
+def _signed(context: Context, client_id: str, answer: WireModel) -> bytes:
+    return codes.with_signature(context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body())
+
+
+def _answer(context: Context, client_id: str, reply: bytes) -> None:
+    context.batch.publications.append(Publication(REGISTRATION_REPLY.address(client_id), reply))

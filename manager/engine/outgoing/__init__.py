@@ -1,0 +1,1 @@
+"""Receipts and fleet events, gathered before they are published."""

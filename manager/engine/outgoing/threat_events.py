@@ -1,0 +1,55 @@
+"""The `threats_reported` events, gathered: one a second under load, at once when it is quiet."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+from manager.domain.instant import Instant
+from manager.engine.batch import ThreatRow
+from schemas.fleet import FleetEvent
+from schemas.model import iso, utc
+
+_NEWEST = 20
+"""Threats that one event names; it counts them all."""
+
+
+class ThreatEvents:
+    """What was stored since the last event."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last = -1e9
+        self._newest: deque[tuple[ThreatRow, tuple[str | None, str | None]]] = deque(maxlen=_NEWEST)
+        self._severities: Counter[str] = Counter()
+
+    def stored(self, rows: Sequence[ThreatRow], names: dict[int, tuple[str, str]]) -> None:
+        """Take note of stored threats; `names` has agent id and hostname by agent number."""
+        self._severities.update([row.severity for row in rows])
+        self._newest.extend((row, names.get(row.agent_number, (None, None))) for row in rows[-_NEWEST:])
+
+    def due(self, now: Instant) -> FleetEvent | None:
+        """Return the event that sums up what was stored, if its time has come."""
+        if not self._severities or now.monotonic - self._last < self._interval:
+            return None
+        self._last = now.monotonic
+        data: dict[str, Any] = {
+            "count": self._severities.total(),
+            "bySeverity": dict(self._severities),
+            "threats": [_named(row, *name) for row, name in self._newest],
+        }
+        event = FleetEvent(event="threats_reported", at=utc(now.wall), data=data)
+        self._severities.clear()
+        self._newest.clear()
+        return event
+
+
+def _named(row: ThreatRow, agent_id: str | None, hostname: str | None) -> dict[str, Any]:
+    return {
+        "id": row.threat_id,
+        "agentId": agent_id,
+        "hostname": hostname,
+        "type": row.type,
+        "severity": row.severity,
+        "sourceIp": row.source_ip,
+        "eventTime": iso(row.event_time),
+    }

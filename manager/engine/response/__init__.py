@@ -1,0 +1,1 @@
+"""The engine's side of correlation and emergency response."""

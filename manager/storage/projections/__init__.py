@@ -1,0 +1,1 @@
+"""Projections of the stored threats: counts by severity, type, agent and source."""

@@ -1,0 +1,173 @@
+"""What a replay reads of a store: the threats that are kept, the fleet as it is, and what really happened."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import JOIN, Database, DatabaseError, InterfaceError, fn
+
+from manager.domain.correlation import Indicator, Report
+from manager.domain.policies.fleet_policies import Policies, Scope, Sections
+from manager.domain.replay.outcomes import Outcome
+from manager.domain.replay.replay import Kept, KnownAgent, KnownFleet
+from manager.domain.response import Repeat, ResponseState
+from manager.errors import StoreUnavailable
+from manager.storage.queries import policies, threats
+from manager.storage.queries.reader import Query, Reader, Record
+from manager.storage.tables import (
+    AgentTable,
+    IncidentMemberTable,
+    IncidentResponseTable,
+    IncidentTable,
+    ThreatTable,
+    TokenTable,
+)
+
+_AT_ONCE = 5000
+_TELLING = ('"lastLogin"', '"filePath"')
+"""What must stand in a report for the never-block core to learn something from its evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which threats a replay takes: how many, and the last one that was stored when it began."""
+
+    since: float
+    last: int
+    count: int
+
+
+class ReplaySource:
+    """Reads a store that a manager may be writing to; nothing here can write.
+
+    Args:
+        database: what `manager.storage.connection.open_reader` returned.
+
+    Raises:
+        StoreUnavailable: by any method, if the database cannot be read, or is not of this release.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reader = Reader(database)
+
+    def extent(self, since: float) -> Extent:
+        """Return which threats there are that were received since a time."""
+        threat = ThreatTable
+        query = threat.select(fn.COUNT(threat.sequence).alias("count"), fn.MAX(threat.sequence).alias("last"))
+        (row,) = self._reader.rows(query.where(threat.received_at >= since))
+        return Extent(since, row["last"] or 0, row["count"])
+
+    def threats(self, extent: Extent) -> Iterator[Kept]:
+        """Yield the threats in the order in which they were stored, a slice of them in memory at a time."""
+        last = -1
+        while rows := self._slice(extent, last):
+            for row in rows:
+                yield _kept(row)
+            last = rows[-1][0]
+
+    def documents(self) -> Mapping[Scope, Sections]:
+        """Return the policy documents that scopes have now."""
+        return policies.documents(self._reader, policies.revision(self._reader))
+
+    def fleet(self, now: float) -> KnownFleet:
+        """Return all agents that there ever were, and how the policies of today meet repeated offenders."""
+        agent = AgentTable
+        query = agent.select(
+            agent.agent_id, agent.organization_id, agent.site, agent.token_id, agent.addresses, agent.gateways,
+            agent.ip, agent.removed_at,
+        )  # fmt: skip
+        used = TokenTable.select(fn.COUNT(TokenTable.token_id).alias("tokens")).where(TokenTable.uses > 0)
+        of_today = Policies()
+        of_today.load(policies.revision(self._reader), self.documents(), now)
+
+        def escalation(organization_id: str) -> Repeat:
+            said = of_today.of_organization(organization_id, now).sections["response"]["escalation"]
+            return Repeat(said["repeatThreshold"], float(said["repeatBlockDuration"]))
+
+        agents = [_agent(row) for row in self._reader.rows(query)]
+        return KnownFleet(agents, int(self._reader.rows(used)[0]["tokens"]), escalation)
+
+    def organizations(self) -> set[str]:
+        """Return the organizations that agents belong or belonged to."""
+        query = AgentTable.select(AgentTable.organization_id).distinct()
+        return {row["organization_id"] for row in self._reader.rows(query)}
+
+    def outcomes(self, since: float) -> list[Outcome]:
+        """Return what really became of the incidents that were last seen since a time."""
+        incident, response, member = IncidentTable, IncidentResponseTable, IncidentMemberTable
+        counted = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents")).group_by(member.incident)
+        agents = {row["incident_id"]: row["agents"] for row in self._reader.rows(counted)}
+        query = (
+            incident.select(
+                incident.id, incident.kind, incident.value, incident.organization_id, incident.site,
+                incident.opened_at, incident.first_seen_at, incident.last_seen_at, incident.late, incident.chronic,
+                response.state, response.reason, response.organization_wide,
+            )
+            .join(response, JOIN.LEFT_OUTER, on=(response.incident_id == incident.id))
+            .where(incident.merged_into.is_null(), incident.last_seen_at >= since)
+            .order_by(incident.opened_at, incident.id)
+        )  # fmt: skip
+        return [_outcome(row, agents.get(row["id"], 0)) for row in self._reader.rows(query)]
+
+    def _slice(self, extent: Extent, last: int) -> list[tuple[Any, ...]]:
+        threat = ThreatTable
+        query = _threats().where(
+            threat.sequence > last, threat.sequence <= extent.last, threat.received_at >= extent.since
+        )
+        try:
+            return list(query.order_by(threat.sequence).limit(_AT_ONCE).tuples().execute(self._database))
+        except (DatabaseError, InterfaceError) as error:
+            raise StoreUnavailable(f"the store cannot be read: {error}") from error
+
+
+def _threats() -> Query:
+    threat, agent = ThreatTable, AgentTable
+    return threat.select(
+        threat.sequence, agent.agent_id, agent.organization_id, agent.site, threat.threat_id, threat.event_time,
+        threat.received_at, threat.source_ip, threat.file_hash, threat.technique, threat.time_known, threat.document,
+    ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
+
+
+def _kept(row: tuple[Any, ...]) -> Kept:
+    (
+        _, agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
+        document,
+    ) = row  # fmt: skip
+    report = Report(
+        agent_id,
+        organization_id,
+        site,
+        threat_id,
+        event_time,
+        received,
+        source_ip,
+        file_hash,
+        technique,
+        bool(known),
+    )
+    telling = any(member in document for member in _TELLING)
+    return Kept(report, threats.evidence_of(document) if telling else {})
+
+
+def _agent(row: Record) -> KnownAgent:
+    """Return an agent; the addresses of a removed one protect nobody."""
+    own = [*json.loads(row["addresses"]), *json.loads(row["gateways"]), *([row["ip"]] if row["ip"] else [])]
+    addresses = tuple(own) if row["removed_at"] is None else ()
+    return KnownAgent(row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses)
+
+
+def _outcome(row: Record, agents: int) -> Outcome:
+    return Outcome(
+        Indicator(row["kind"], row["value"], row["organization_id"], row["site"]),
+        row["opened_at"],
+        row["first_seen_at"],
+        row["last_seen_at"],
+        agents,
+        bool(row["late"]),
+        bool(row["chronic"]),
+        ResponseState(row["state"]) if row["state"] else None,
+        row["reason"],
+        bool(row["organization_wide"]),
+    )

@@ -1,0 +1,1 @@
+"""Threat index: bitmaps over slices of the stored threats, for filtered searches."""

@@ -1,0 +1,180 @@
+"""What agents send over HTTP: the lifecycle page's payloads and those of earlier clients, under all their names."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
+
+from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
+from schemas.model import Timestamp, WireModel
+from schemas.policy import Percentage
+from schemas.presence import Count, Digest, PolicyState, Uptime
+from schemas.registration import Text
+from schemas.threats import ResponseTaken, Severity, Threat, Word
+
+EVENTS_IN_ONE = 1000
+"""Threats that one request may carry."""
+
+_SOURCE_KEYS = ("sourceIP", "remoteAddress", "src_ip", "source_ip", "attacker_ip", "client_ip")
+_HASH_KEYS = ("sha256", "sha1", "md5", "hash", "malwareHash")
+_MILLISECONDS_FROM = 1e11
+_LATEST = 253_402_300_799.0
+
+
+class HttpRegistration(WireModel):
+    """An agent asks to be taken into the fleet (lifecycle page, phase 1)."""
+
+    hostname: Hostname
+    os: Text
+    arch: Text
+    version: Text
+    organization_id: OrganizationId | None = Field(
+        default=None, validation_alias=AliasChoices("organizationId", "org_id", "organization_id")
+    )
+    ip: Annotated[str, StringConstraints(max_length=64)] | None = None
+    tags: list[Label] = Field(default_factory=list, max_length=32)
+    site: Label | None = None
+    endpoint: Annotated[str, StringConstraints(max_length=1024)] | None = None
+
+
+class HttpHeartbeat(WireModel):
+    """What an agent says of itself every 30 s; nothing in it must be there (lifecycle page, phase 2).
+
+    `memoryUsageMB` is the guard's own, in MiB; it says nothing of the host. The members from `sentAt` on come from
+    guards of this release.
+    """
+
+    cpu: Percentage | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpuUsage"))
+    memory: Percentage | None = Field(default=None, validation_alias=AliasChoices("memory", "memUsage"))
+    memory_usage_mb: Annotated[float, Field(ge=0)] | None = Field(default=None, validation_alias="memoryUsageMB")
+    events_processed: Count | None = None
+    threats_detected: Count | None = Field(
+        default=None, validation_alias=AliasChoices("threatsDetected", "threatCount")
+    )
+    actions_executed: Count | None = None
+    mode: Word | None = None
+    uptime: Uptime | None = None
+    version: Text | None = None
+    policy_version: Count | None = None
+    sent_at: Timestamp | None = None
+    events_total: Count | None = None
+    policy_digest: Digest | None = None
+    policy_state: PolicyState | None = None
+    policy_error: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    blocklist_sequence: Count | None = None
+    outbox_size: Count | None = None
+    outbox_dropped: Count | None = None
+
+
+_SEVERITIES = {severity.value: severity for severity in Severity}
+_SEVERITIES |= dict.fromkeys(("info", "informational", "none"), Severity.LOW)
+_NO_SEVERITY = "Input should be 'low', 'medium', 'high' or 'critical'"
+
+
+def _severity(value: object) -> Severity:
+    """Read the severities of earlier clients: in any case, and with one below low."""
+    found = _SEVERITIES.get(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        raise PydanticCustomError("enum", _NO_SEVERITY)
+    return found
+
+
+def _moment(value: object) -> object:
+    """Read a time that is a number: seconds since 1970, or milliseconds as browsers count."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not 0 <= value <= _LATEST * 1000:
+        raise ValueError("this moment lies outside the calendar")
+    return value / 1000 if value >= _MILLISECONDS_FROM else value
+
+
+def evidence_of(given: object) -> object:
+    """Return evidence as we keep it: an object, with our names for what earlier agents name otherwise.
+
+    Everything stays under its own name as well; what is no object stands under `evidence`.
+    """
+    if not isinstance(given, dict):
+        return {} if given is None else {"evidence": given}
+    evidence = given
+    for ours, names in (("sourceIp", _SOURCE_KEYS), ("fileHash", _HASH_KEYS)):
+        if ours not in evidence:
+            found = next((given[name] for name in names if isinstance(given.get(name), str)), None)
+            if found:
+                evidence = {**evidence, ours: found}
+    return evidence
+
+
+HttpSeverity = Annotated[
+    Severity, PlainValidator(_severity, json_schema_input_type=Severity), PlainSerializer(str, return_type=str)
+]
+HttpTime = Annotated[Timestamp, Field(strict=False), BeforeValidator(_moment)]
+GivenId = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class HttpThreat(Threat):
+    """The lifecycle page's full verdict: type, confidence, evidence of any form (phase 3)."""
+
+    evidence: Annotated[dict[str, JsonValue], BeforeValidator(evidence_of)] = Field(default_factory=dict)
+    severity: HttpSeverity = Severity.MEDIUM
+
+
+class SecurityEvent(WireModel):
+    """The event half of what the shipped guard client sends."""
+
+    id: GivenId | None = None
+    timestamp: HttpTime | None = None
+    source: str | None = None
+    severity: HttpSeverity | None = None
+    category: Word | None = None
+    description: str | None = None
+    raw: JsonValue = None
+    host: JsonValue = None
+    metadata: JsonValue = None
+
+
+class Verdict(WireModel):
+    """The verdict half of what the shipped guard client sends."""
+
+    conclusion: Literal["benign", "suspicious", "malicious"]
+    confidence: Percentage
+    action: Word | None = None
+
+
+class DetectedEvent(WireModel):
+    """One element of `events`; its confidence is a share of one."""
+
+    id: GivenId | None = None
+    type: Word
+    severity: HttpSeverity
+    details: JsonValue = None
+    timestamp: HttpTime | None = None
+    sigma_rule_id: Word | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class HttpReport(WireModel):
+    """One threat, by itself or in `threats`: `event` and `verdict`, or the page's `threat`, `response`, `timestamp`."""
+
+    id: GivenId | None = None
+    event: SecurityEvent | None = None
+    verdict: Verdict | None = None
+    agent_id: AgentId | None = None
+    threat: HttpThreat | None = None
+    response: Word | ResponseTaken | None = None
+    timestamp: HttpTime | None = None
+
+
+class HttpEvents(HttpReport):
+    """The body of a report of threats: one report, or several in `events` or `threats`."""
+
+    events: Annotated[list[DetectedEvent], Field(max_length=EVENTS_IN_ONE)] | None = None
+    threats: Annotated[list[HttpReport], Field(max_length=EVENTS_IN_ONE)] | None = None
+    sent_at: Timestamp | None = None

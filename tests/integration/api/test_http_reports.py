@@ -1,0 +1,175 @@
+"""Threats over HTTP: each documented shape, what its fields become, and that all of a request are stored or none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.integration.api.served import LOOPBACK, HttpAgent, Served
+
+GUARD_EVENT = {
+    "id": "evt-1",
+    "timestamp": "2027-01-15T07:59:00.000Z",
+    "source": "network",
+    "severity": "high",
+    "category": "T1110.001",
+    "description": "many failed logins",
+    "raw": [1, {"any": None}],
+    "host": "srv-01",
+    "metadata": {"remoteAddress": "198.51.100.7", "sha256": "A" * 64, "port": 22},
+}
+GUARD_VERDICT = {"conclusion": "malicious", "confidence": 91, "action": "block_ip"}
+PAGE = {
+    "threat": {"type": "brute_force", "confidence": 90, "evidence": {"sourceIp": "198.51.100.7"}},
+    "response": "block_ip",
+    "timestamp": "2027-01-15T07:59:00Z",
+}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+        yield running
+
+
+@pytest.fixture
+def agent(served: Served) -> Iterator[HttpAgent]:
+    agent = served.join()
+    with agent.client:
+        yield agent
+
+
+def _threats(admin: httpx2.Client, **query: Any) -> list[dict[str, Any]]:
+    return list(admin.get("/api/threats", params=query).json()["data"])
+
+
+def test_the_pages_shape_is_stored_as_it_is(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """201 with one id; the threat is the report, counted at receipt, and marked so."""
+    answer = agent.events({**PAGE, "agentId": agent.agent_id})
+    data = answer.json()["data"]
+    assert (answer.status_code, data["received"], data["accepted"]) == (201, 1, 1)
+    (threat,) = data["threats"]
+    assert (threat["id"], threat["sourceAgentId"], threat["sourceHostname"]) == (
+        data["eventIds"][0], agent.agent_id, "srv-01",
+    )  # fmt: skip
+    (kept,) = _threats(admin)
+    assert (kept["id"], kept["hostname"]) == (threat["id"], "srv-01")
+    assert kept["threat"]["evidence"] == {"sourceIp": "198.51.100.7"}
+    assert (kept["response"], kept["timestamp"]) == ("block_ip", "2027-01-15T07:59:00Z")
+    assert (kept["eventTime"], kept["timeKnown"]) == ("2027-01-15T08:00:00.000Z", False)
+
+
+def test_with_sent_at_event_time_is_the_agents_mended(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """An agent whose clock is an hour late says so by sentAt: its threat of a minute ago was a minute ago."""
+    late = {**PAGE, "timestamp": "2027-01-15T06:59:00Z", "sentAt": "2027-01-15T07:00:00Z"}
+    assert agent.events(late).status_code == 201
+    (kept,) = _threats(admin)
+    assert (kept["eventTime"], kept["timeKnown"]) == ("2027-01-15T07:59:00.000Z", True)
+
+
+def test_events_are_mapped_to_our_fields(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """`events`: severity in any case, confidence as a share of one, sigmaRuleId, and the addresses' many names."""
+    body = {
+        "events": [
+            {"type": "port_scan", "severity": "HIGH", "details": {"src_ip": "198.51.100.9"}, "confidence": 0.75,
+             "sigmaRuleId": "rule-7", "timestamp": "2027-01-15T07:59:00Z"},
+            {"type": "T1059", "severity": "info", "details": "plain words"},
+        ]
+    }  # fmt: skip
+    answer = agent.events(body)
+    assert (answer.status_code, answer.json()["data"]["accepted"]) == (201, 2)
+    second, first = _threats(admin)
+    assert (first["threat"]["type"], first["threat"]["severity"], first["threat"]["confidence"]) == (
+        "port_scan", "high", 75,
+    )  # fmt: skip
+    assert first["threat"]["ruleId"] == "rule-7"
+    assert first["threat"]["evidence"] == {"src_ip": "198.51.100.9", "sourceIp": "198.51.100.9"}
+    assert (second["threat"]["technique"], second["threat"]["severity"]) == ("T1059", "low")
+    assert second["threat"]["evidence"] == {"details": "plain words"}
+
+
+def test_the_shipped_guards_report_is_mapped_to_our_fields(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """One {event, verdict}: category, metadata, action and id are ours; what has no name of ours is kept."""
+    answer = agent.events({"event": GUARD_EVENT, "verdict": GUARD_VERDICT})
+    assert (answer.status_code, answer.json()["data"]["eventIds"]) == (201, ["evt-1"])
+    (kept,) = _threats(admin)
+    threat = kept["threat"]
+    assert (threat["technique"], threat["severity"], threat["confidence"]) == ("T1110.001", "high", 91)
+    assert (kept["id"], kept["response"], kept["timestamp"]) == ("evt-1", "block_ip", "2027-01-15T07:59:00Z")
+    evidence = threat["evidence"]
+    assert (evidence["sourceIp"], evidence["fileHash"]) == ("198.51.100.7", "A" * 64)
+    assert (evidence["raw"], evidence["conclusion"]) == ([1, {"any": None}], "malicious")
+    assert evidence["port"] == 22
+
+
+def test_a_batch_of_events_and_verdicts_is_200(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """`threats` is answered with 200; its elements may be of the page's shape, too."""
+    body = {
+        "threats": [{"event": GUARD_EVENT, "verdict": GUARD_VERDICT}, {**PAGE, "id": "mine"}],
+        "reportedAt": "2027-01-15T08:00:00Z",
+    }
+    answer = agent.events(body)
+    assert (answer.status_code, answer.json()["data"]["eventIds"]) == (200, ["evt-1", "mine"])
+    assert agent.events({"threats": []}).json()["data"] == {
+        "received": 0, "accepted": 0, "eventIds": [], "threats": [],
+    }  # fmt: skip
+    assert len(_threats(admin)) == 2
+
+
+def test_a_benign_verdict_is_kept_and_accuses_nobody(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """It is low, and has neither an indicator nor a technique by which hosts are correlated."""
+    agent.events({"event": GUARD_EVENT, "verdict": {**GUARD_VERDICT, "conclusion": "benign"}})
+    (kept,) = _threats(admin)
+    assert kept["threat"]["severity"] == "low"
+    assert not {"technique"} & kept["threat"].keys()
+    assert not {"sourceIp", "fileHash"} & kept["threat"]["evidence"].keys()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"threats": [{"event": GUARD_EVENT, "verdict": GUARD_VERDICT}, None]}, "threats.1"),
+        ({"threats": [{"event": GUARD_EVENT, "verdict": GUARD_VERDICT}, {"event": GUARD_EVENT}]}, "threats.1"),
+        ({"threats": [PAGE, {**PAGE, "agentId": "ag-0000000000000000"}]}, "threats.1"),
+        ({"threats": [PAGE, {**PAGE, "threat": {**PAGE["threat"], "evidence": {"x": "y" * 263_000}}}]}, "threats.1"),  # type: ignore[dict-item]
+        ({"events": [{"type": "a", "severity": "low"}, {"type": "b", "severity": "awful"}]}, "events.1.severity"),
+        ({"events": [{"type": "a", "severity": "low"}] * 1001}, "events"),
+        ({**PAGE, "threat": {"type": "x", "confidence": 200}}, "threat.confidence"),
+        ({**PAGE, "timestamp": "yesterday"}, "timestamp"),
+        ({**PAGE, "timestamp": 1e300}, "timestamp"),
+        ({"event": GUARD_EVENT}, "verdict"),
+        ({}, "one of these must be there"),
+        ([], "object"),
+    ],
+)
+def test_one_bad_element_stores_nothing_and_is_named(
+    admin: httpx2.Client, agent: HttpAgent, body: Any, named: str
+) -> None:
+    """All or nothing: 400 names the place of what is wrong."""
+    answer = agent.events(body)
+    assert (answer.status_code, answer.json()["ok"]) == (400, False)
+    assert named in answer.json()["error"]
+    assert _threats(admin) == []
+
+
+def test_the_same_ids_again_store_nothing_twice(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """A retry is answered as the first time; an id of any length keeps naming the same threat."""
+    long_id = {**GUARD_EVENT, "id": "an id with blanks and " + "x" * 200}
+    del long_id["timestamp"]
+    body = {"threats": [{"event": GUARD_EVENT, "verdict": GUARD_VERDICT}, {"event": long_id, "verdict": GUARD_VERDICT}]}
+    first, again = agent.events(body), agent.events({**body, "reportedAt": "2027-01-15T08:00:01Z"})
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
+    assert len(_threats(admin)) == 2
+
+
+def test_an_id_with_other_content_is_refused_whole(admin: httpx2.Client, agent: HttpAgent) -> None:
+    """409 names the element, and what came beside it is not stored either."""
+    agent.events({"event": GUARD_EVENT, "verdict": GUARD_VERDICT})
+    other = {"event": {**GUARD_EVENT, "description": "other words"}, "verdict": GUARD_VERDICT}
+    answer = agent.events({"threats": [PAGE, other]})
+    assert (answer.status_code, answer.json()["error"].partition(":")[0]) == (409, "threats.1")
+    twice = agent.events({"threats": [{**PAGE, "id": "x"}, {**PAGE, "id": "x", "response": "other"}]})
+    assert (twice.status_code, twice.json()["error"].partition(":")[0]) == (409, "threats.1")
+    assert [kept["id"] for kept in _threats(admin)] == ["evt-1"]
