@@ -41,7 +41,7 @@ class Parts:
     liveness: Liveness
     outbox: Outbox
     delivery: Delivery
-    watch: Pipeline
+    pipeline: Pipeline
     policy: PolicyStore
     blocklist: OrganizationBlocklist
     enforcement: Enforcement
@@ -86,7 +86,7 @@ class Guard:
         return min(
             self._heartbeat_due,
             self._poll_due,
-            parts.watch.due,
+            parts.pipeline.due,
             parts.delivery.due,
             parts.enforcement.due,
             parts.blocklist.due,
@@ -95,7 +95,7 @@ class Guard:
     def tick(self, now: float) -> None:
         """Do what is due."""
         parts = self._parts
-        reported = parts.watch.tick(now)
+        reported = parts.pipeline.tick(now)
         parts.enforcement.tick(now)
         if now >= self._heartbeat_due:
             self._heartbeat(now)
@@ -160,7 +160,7 @@ class Guard:
         if self._link is None:
             return
         vitals = HeartbeatFields(
-            events_total=parts.watch.events_total,
+            events_total=parts.pipeline.events_total,
             outbox_size=len(parts.outbox),
             outbox_dropped=parts.outbox.dropped,
             policy=parts.policy.in_force,
@@ -189,7 +189,7 @@ class Guard:
             self._link.publish(POLICY_APPLIED, codes.with_mac(self._mac_key, topic, answer.body()))
 
     def _heed_monitors(self) -> None:
-        self._parts.watch.enabled = "log" in self._parts.enforcement.sections.monitors.enabled
+        self._parts.pipeline.enabled = "log" in self._parts.enforcement.sections.monitors.enabled
 
     def _blocklist(self, row: Topic, payload: bytes, now: float) -> None:
         if self._parts.blocklist.receive(row, payload, now):

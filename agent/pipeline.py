@@ -1,164 +1,149 @@
-"""Watches one log: from new lines to reports in the outbox, each line counted once whatever happens in between."""
+"""The pipeline: from the records of all sources to reports in the outbox, each record once, whatever is killed."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from uuid_utils.compat import uuid7
 
-from agent.analyze.threat import DetectedThreat, brute_force_threat
+from agent.analyze.threat import DetectedThreat
 from agent.clock import Clock
-from agent.detect import login_history as journal
-from agent.detect.brute_force import BruteForceDetector
-from agent.host import local_zone
+from agent.detect.chain import DetectionChain
 from agent.logs import EventLog
-from agent.parse.sshd import FailedLogin, SuccessfulLogin, parse
 from agent.report.outbox import Outbox
 from agent.report.threat_report import report_body
-from agent.sources.tail import Line, SourceError, Tail
+from agent.sources import cursors
+from agent.sources.source import Batch, Source, SourceError
 from agent.storage.database import Database, add_to_counter, counter
 from schemas.threats import ResponseTaken
 
-_log = EventLog("watch")
+_log = EventLog("pipeline")
 
 _EVENTS = "events_total"
-_AFTER_AN_ERROR = 5.0
-_MANY = 50
+_RETRY_AFTER = 5.0
+_BUDGET = 1_000
+_NEVER = float("inf")
 
 Respond = Callable[[DetectedThreat], ResponseTaken | None]
 
 
 @dataclass(slots=True)
-class _Batch:
-    """What was read and is not committed yet."""
+class _Pending:
+    """A batch that was examined and is not committed yet."""
 
-    lines: int
-    events: list[FailedLogin | SuccessfulLogin] = field(default_factory=list)
+    source: Source
+    batch: Batch
     reports: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 class Pipeline:
-    """Follows one log file, or none.
+    """Reads sources, detects, responds, and puts reports into the outbox.
 
-    What a batch of lines leads to (reports, the detector's memory, the position, the count of events) is committed in
-    one transaction. If that fails nothing more is read, and the same batch is committed later.
+    What a batch of records leads to (reports, the detectors' events, the cursor, the count of events) is committed in
+    one transaction. While that fails nothing more is read, and the same batch is committed later.
 
-    While `enabled` is False (the policy's `monitors.enabled`) lines are counted and not examined.
+    While `enabled` is False (the policy's `monitors.enabled`) records are counted and not examined.
 
     Args:
-        path: The log; None to watch nothing.
+        sources: The logs to read; empty to read none.
         database: The guard's database.
-        outbox: Where reports go.
-        respond: Acts on a threat, and tells what it did.
+        outbox: The queue of reports.
+        respond: Acts on a threat and returns the response to report.
         clock: The host's clocks.
-        interval: Seconds between two looks.
-
-    Raises:
-        SourceError: the log cannot be followed.
     """
 
     def __init__(
-        self,
-        *,
-        path: Path | None,
-        database: Database,
-        outbox: Outbox,
-        respond: Respond,
-        clock: Clock,
-        interval: float,
+        self, *, sources: Sequence[Source], database: Database, outbox: Outbox, respond: Respond, clock: Clock
     ) -> None:
-        self._path = path
+        self._sources = sources
         self._database = database
         self._outbox = outbox
         self._respond = respond
         self._clock = clock
-        self._interval = interval
-        self._pending: _Batch | None = None
-        self._complaint = ""
+        self._chain = DetectionChain(database.connection)
+        self._pending: _Pending | None = None
+        self._not_before = 0.0
+        self._problems: dict[str, str] = {}
         self.enabled = True
-        self.due = clock.monotonic() if path else float("inf")
         self.events_total = counter(database.connection, _EVENTS)
-        self._detector = BruteForceDetector(logins=journal.load_logins(database.connection))
-        for event in journal.load_failures(database.connection):
-            self._detector.observe(event)  # what it detected then was reported then
-        self._tail = None if path is None else self._open(path)
 
-    def _open(self, path: Path) -> Tail:
-        tail = Tail(path, journal.load_position(self._database.connection, str(path)))
-        with self._database.transaction() as connection:
-            journal.keep_position(connection, str(path), tail.position)
-        return tail
+    @property
+    def due(self) -> float:
+        """The time of the next read, on the monotonic clock."""
+        return max(self._not_before, min((source.due for source in self._sources), default=_NEVER))
 
     def tick(self, now: float) -> bool:
-        """Look for new lines if it is time; return whether there are new reports.
+        """Read every source that is due; return whether there are new reports.
 
-        Never raises for a log that cannot be read or a disk that is full: it says so once, and tries again.
+        Never raises for a source that cannot be read or a disk that is full: it logs the error once, and tries again.
         """
-        if self._tail is None or now < self.due:
+        if now < self._not_before:
             return False
-        self.due = now + self._interval
+        reported = False
         try:
-            if self._pending is None:
-                lines = self._tail.read()
-                if not lines:
-                    return False
-                self._pending = self._examine(lines)
-            self._commit(self._pending, self._tail)
-        except (SourceError, sqlite3.Error) as error:
-            self.due = now + _AFTER_AN_ERROR
-            self._complain(str(error))
-            return False
-        self._complain("")
-        batch, self._pending = self._pending, None
-        if batch.lines >= _MANY:
-            self.due = now  # there may be more
-        return bool(batch.reports)
+            reported = self._commit()  # what an earlier tick could not
+            for source in self._sources:
+                if now >= source.due:
+                    self._read(source, now)
+                    reported = self._commit() or reported
+        except sqlite3.Error as error:
+            self._not_before = now + _RETRY_AFTER
+            _log.error("batch_not_committed", reason=str(error), retry_in=_RETRY_AFTER)
+        return reported
 
     def close(self) -> None:
-        """Let the log go."""
-        if self._tail is not None:
-            self._tail.close()
+        """Close all sources."""
+        for source in self._sources:
+            source.close()
 
-    def _examine(self, lines: list[Line]) -> _Batch:
-        batch, now, zone = _Batch(len(lines)), self._clock.wall(), local_zone()
-        for line in lines:
-            event = None if line.cut or not self.enabled else parse(line.text, now, zone)
-            if event is None:
-                continue
-            batch.events.append(event)
-            detection = self._detector.observe(event)
-            if detection is not None:
-                threat = brute_force_threat(detection)
+    def _read(self, source: Source, now: float) -> None:
+        try:
+            batch = source.read(_BUDGET, now)
+        except SourceError as error:
+            self._tell(source.name, str(error))
+            return
+        self._tell(source.name, "")
+        for gap in batch.lost:
+            _log.error("records_lost", source=source.name, reason=gap)
+        if batch.records:
+            self._pending = self._examine(source, batch)
+
+    def _examine(self, source: Source, batch: Batch) -> _Pending:
+        pending, now = _Pending(source, batch), self._clock.wall()
+        for record in batch.records if self.enabled else ():
+            for threat in self._chain.examine(record, now).threats:
                 report_id = str(uuid7())
-                batch.reports.append((report_id, report_body(report_id, threat, self._respond(threat))))
-                _log.warning(
-                    "threat_detected",
-                    id=report_id,
-                    type=threat.type,
-                    count=threat.count,
-                    evidence=dict(threat.evidence),
-                )
-        return batch
+                pending.reports.append((report_id, report_body(report_id, threat, self._respond(threat))))
+                evidence = dict(threat.evidence)
+                _log.warning("threat_detected", id=report_id, type=threat.type, count=threat.count, evidence=evidence)
+        return pending
 
-    def _commit(self, batch: _Batch, tail: Tail) -> None:
+    def _commit(self) -> bool:
+        """Commit the pending batch; return whether it has reports."""
+        pending = self._pending
+        if pending is None:
+            return False
         try:
             with self._database.transaction() as connection:
-                for report_id, body in batch.reports:
+                for report_id, body in pending.reports:
                     if not self._outbox.add(connection, report_id, body, self._clock.wall()):
                         _log.error("report_not_kept", id=report_id, outbox=len(self._outbox))
-                journal.keep_events(connection, batch.events)
-                journal.keep_position(connection, str(self._path), tail.position)
-                add_to_counter(connection, _EVENTS, batch.lines)
+                self._chain.save(connection)
+                cursors.save(connection, pending.source.name, pending.batch.cursor)
+                add_to_counter(connection, _EVENTS, len(pending.batch.records))
         except sqlite3.Error:
             self._outbox.recount()
             raise
-        self.events_total += batch.lines
+        self._chain.saved()
+        self._pending = None
+        self.events_total += len(pending.batch.records)
+        return bool(pending.reports)
 
-    def _complain(self, complaint: str) -> None:
-        """Log a complaint when it changes, not at every look."""
-        if complaint and complaint != self._complaint:
-            _log.error("log_not_followed", path=str(self._path), reason=complaint)
-        elif self._complaint and not complaint:
-            _log.info("log_followed_again", path=str(self._path))
-        self._complaint = complaint
+    def _tell(self, name: str, problem: str) -> None:
+        """Log a problem when it changes, and its end."""
+        before = self._problems.get(name, "")
+        if problem and problem != before:
+            _log.error("source_not_read", source=name, reason=problem)
+        elif before and not problem:
+            _log.info("source_read_again", source=name)
+        self._problems[name] = problem

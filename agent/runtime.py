@@ -28,6 +28,9 @@ from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings
+from agent.sources import cursors
+from agent.sources.file_source import FileSource
+from agent.sources.source import Source
 from agent.storage.database import DATABASE, Database
 from agent.storage.instance import Instance
 
@@ -77,7 +80,7 @@ class Runtime:
                 parts = self._parts(database)
             except sqlite3.Error as error:
                 raise StorageError(self._options.directory / DATABASE, str(error)) from error
-            stack.callback(parts.watch.close)
+            stack.callback(parts.pipeline.close)
             guard = Guard(parts, self._settings, self._clock, self._ready)
             connection = self._connection(guard, parts)
             stack.callback(connection.close)
@@ -106,26 +109,35 @@ class Runtime:
             clock=clock,
         )
         policy = PolicyStore(database, clock, enforcement.obey, ignored)
-        watch = Pipeline(
-            path=options.log,
+        pipeline = Pipeline(
+            sources=self._sources(database),
             database=database,
             outbox=outbox,
             respond=enforcement.respond,
             clock=clock,
-            interval=settings.log_poll_interval,
         )
         return Parts(
             started=started,
             identity=identity,
-            liveness=Liveness(options.mode, clock, started, watch.events_total, LoadMeter()),
+            liveness=Liveness(options.mode, clock, started, pipeline.events_total, LoadMeter()),
             outbox=outbox,
             delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
-            watch=watch,
+            pipeline=pipeline,
             policy=policy,
             blocklist=blocklist,
             enforcement=enforcement,
             ignored=ignored,
         )
+
+    def _sources(self, database: Database) -> list[Source]:
+        path, now = self._options.log, self._clock.monotonic()
+        if path is None:
+            return []
+        cursor = cursors.load(database.connection, f"file:{path}")
+        source = FileSource(path, cursor, interval=self._settings.log_poll_interval, now=now)
+        with database.transaction() as connection:
+            cursors.save(connection, source.name, source.cursor)
+        return [source]
 
     def _connection(self, guard: Guard, parts: Parts) -> Connector:
         options, settings, clock = self._options, self._settings, self._clock

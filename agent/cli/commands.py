@@ -39,7 +39,7 @@ DataDir = Annotated[
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """Turn what went wrong into one sentence on standard error and exit code 1."""
-    from agent.sources.tail import SourceError  # noqa: PLC0415 -- stop and status need none of it
+    from agent.sources.source import SourceError  # noqa: PLC0415 -- stop and status need none of it
 
     try:
         yield

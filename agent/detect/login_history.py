@@ -11,7 +11,6 @@ from dataclasses import asdict
 from agent.detect.brute_force import LOGIN_MEMORY
 from agent.logs import EventLog
 from agent.parse.sshd import FailedLogin, SuccessfulLogin
-from agent.sources.tail import Position
 
 MAX_FAILURES = 20_000
 """Failed logins kept; the oldest makes room."""
@@ -20,25 +19,11 @@ _MOST_AT_ONCE = 1_000_000
 """More failures than one line of a log can stand for."""
 
 _END_OF_TIME = 253_402_300_800.0
-_log = EventLog("journal")
+_log = EventLog("login_history")
 
 QUIET = 600.0
 """Seconds, on the events' own clock, after which an address that was quiet is forgotten: twice the detector's window,
 behind which its count would begin anew anyway."""
-
-
-def load_position(connection: sqlite3.Connection, path: str) -> Position | None:
-    """Return where to go on in a log file; None if it was never read, or what was kept cannot be read."""
-    row = connection.execute("SELECT position FROM log_positions WHERE path = ?", (path,)).fetchone()
-    try:
-        return None if row is None else Position.from_json(row[0])
-    except ValueError:
-        return None
-
-
-def keep_position(connection: sqlite3.Connection, path: str, position: Position) -> None:
-    """Keep where to go on, within the caller's transaction."""
-    connection.execute("INSERT OR REPLACE INTO log_positions VALUES (?, ?)", (path, position.to_json()))
 
 
 def load_failures(connection: sqlite3.Connection) -> Iterator[FailedLogin]:

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from agent.sources.source import SourceError
+
 MAX_LINES = 1_000
 """Lines returned by one `Tail.read`."""
 
@@ -20,10 +22,6 @@ MAX_LINE = 16 * 1024
 
 _CHUNK = 64 * 1024
 _HEAD = 256
-
-
-class SourceError(Exception):
-    """A log file cannot be followed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +80,18 @@ class Position:
         return position
 
 
-class Batch:
-    """The lines of one `read`, and how much of it is left."""
+class LineBuffer:
+    """The lines of one `Tail.read`, within its budget of lines and bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_lines: int = MAX_LINES) -> None:
         self.lines: list[Line] = []
         self.budget = MAX_BYTES
+        self._max_lines = max_lines
 
     @property
     def full(self) -> bool:
-        """Whether it is time to return."""
-        return len(self.lines) >= MAX_LINES or self.budget <= 0
+        """Whether one of the budgets is spent."""
+        return len(self.lines) >= self._max_lines or self.budget <= 0
 
 
 class LogFile:
@@ -164,37 +163,37 @@ class LogFile:
         """Whether the file is no longer the one read so far: shorter, or with another beginning."""
         return self.size < self._scanned or os.pread(self._descriptor, len(self._head), 0) != self._head
 
-    def restart(self, batch: Batch) -> None:
+    def restart(self, buffer: LineBuffer) -> None:
         """Goes back to the beginning of a truncated file."""
-        self.give_up_pending(batch)
+        self.give_up_pending(buffer)
         self._head = b""
         self._go_to(0)
 
-    def give_up_pending(self, batch: Batch) -> None:
+    def give_up_pending(self, buffer: LineBuffer) -> None:
         """Hands out, marked as cut, the line whose newline will never come."""
         if self._pending:
             self._cut = True
-            batch.lines.append(self._take_pending())
+            buffer.lines.append(self._take_pending())
 
-    def drain(self, batch: Batch) -> None:
-        """Reads complete lines up to the end of the file or the batch."""
-        while not batch.full:
-            chunk = os.pread(self._descriptor, min(_CHUNK, batch.budget), self._scanned)
+    def drain(self, buffer: LineBuffer) -> None:
+        """Reads complete lines up to the end of the file or the buffer."""
+        while not buffer.full:
+            chunk = os.pread(self._descriptor, min(_CHUNK, buffer.budget), self._scanned)
             if not chunk:
                 break
-            batch.budget -= len(chunk)
-            self._split(chunk, batch)
+            buffer.budget -= len(chunk)
+            self._split(chunk, buffer)
         if len(self._head) < min(_HEAD, self._offset):
             self._head = os.pread(self._descriptor, min(_HEAD, self._offset), 0)
 
-    def _split(self, chunk: bytes, batch: Batch) -> None:
+    def _split(self, chunk: bytes, buffer: LineBuffer) -> None:
         begin = 0
         while (end := chunk.find(b"\n", begin)) >= 0:
             self._keep(chunk[begin:end])
-            batch.lines.append(self._take_pending())
+            buffer.lines.append(self._take_pending())
             begin = end + 1
             self._offset = self._scanned + begin
-            if len(batch.lines) >= MAX_LINES:  # the rest of the chunk is read again by the next call
+            if buffer.full:  # the rest of the chunk is read again by the next call
                 self._scanned = self._offset
                 return
         self._keep(chunk[begin:])

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.sources.log_file import NOWHERE, Batch, Line, LogFile, Position, SourceError
-
-__all__ = ["Line", "Position", "SourceError", "Tail"]
+from agent.sources.log_file import MAX_LINES, NOWHERE, Line, LineBuffer, LogFile, Position
+from agent.sources.source import SourceError
 
 _NUMBER = re.compile(r"\.[1-9]\d{0,5}", re.ASCII)
 
@@ -36,6 +35,7 @@ class Tail:
     def __init__(self, path: Path, position: Position | None = None, *, from_start: bool = False) -> None:
         self._path = path
         self._at_rest = NOWHERE
+        self.at_end = False
         try:
             self._file = LogFile.open(path) if position is None else self._resume(position)
             if self._file is not None and position is None and not from_start:
@@ -48,28 +48,32 @@ class Tail:
         """Where the next unread line begins: keep it once what `read` returned has been dealt with."""
         return self._at_rest if self._file is None else self._file.position
 
-    def read(self) -> list[Line]:
-        """The complete lines that are new: at most `MAX_LINES` from at most `MAX_BYTES`; empty if there are none.
+    def read(self, max_lines: int = MAX_LINES) -> list[Line]:
+        """Return the complete lines that are new: at most `max_lines` from at most `MAX_BYTES`; empty for none.
+
+        `at_end` says afterwards whether the end of the newest file was reached.
 
         Raises:
             SourceError: What is now at the path cannot be read. Nothing is lost; a later call tries again.
         """
-        batch = Batch()
+        buffer = LineBuffer(max_lines)
         try:
             if self._file is not None and self._file.was_truncated():
-                self._file.restart(batch)
-            while not batch.full:
+                self._file.restart(buffer)
+            while not buffer.full:
                 if self._file is not None:
-                    self._file.drain(batch)
-                if batch.full or not self._go_on(batch):
+                    self._file.drain(buffer)
+                if buffer.full or not self._go_on(buffer):
                     break
         except (OSError, SourceError) as error:
-            if batch.lines:  # hand them out; the next call will meet the error again
-                return batch.lines
+            self.at_end = False
+            if buffer.lines:  # hand them out; the next call will meet the error again
+                return buffer.lines
             if isinstance(error, SourceError):
                 raise
             raise SourceError(f"{self._path} cannot be followed: {error}") from error
-        return batch.lines
+        self.at_end = not buffer.full
+        return buffer.lines
 
     def close(self) -> None:
         """Closes the file. `position` stays."""
@@ -100,7 +104,7 @@ class Tail:
         unread = next((path for path in rotated if self._number(path)), self._path)
         return LogFile.open(unread)
 
-    def _go_on(self, batch: Batch) -> bool:
+    def _go_on(self, buffer: LineBuffer) -> bool:
         """Having read the file to its end, moves on to the one after it; False if there is none yet."""
         if self._file is None:
             self._file = LogFile.open(self._path)
@@ -112,9 +116,9 @@ class Tail:
         moved_meanwhile = self._successor(self._file) != path
         writer_still_here = path == self._path and following.size == 0
         if not moved_meanwhile and not writer_still_here:
-            self._file.drain(batch)  # what the writer added before it went
-            if not batch.full:
-                self._file.give_up_pending(batch)
+            self._file.drain(buffer)  # what the writer added before it went
+            if not buffer.full:
+                self._file.give_up_pending(buffer)
                 self._file.close()
                 self._file = following
                 return True

@@ -34,6 +34,11 @@ _MIGRATIONS = (
     CREATE TABLE blocklist_head (only INTEGER PRIMARY KEY CHECK (only = 1), organization_id TEXT NOT NULL,
         sign_key TEXT NOT NULL, sequence INTEGER NOT NULL);
     """,
+    """
+    CREATE TABLE source_cursors (source TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;
+    INSERT INTO source_cursors SELECT 'file:' || path, position FROM log_positions;
+    DROP TABLE log_positions;
+    """,
 )
 
 

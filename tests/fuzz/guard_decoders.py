@@ -41,7 +41,10 @@ from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings, read_settings
-from agent.sources.tail import Position, Tail
+from agent.sources import cursors
+from agent.sources.file_source import FileSource
+from agent.sources.log_file import Position
+from agent.sources.tail import Tail
 from agent.status import inspect_guard, read_status
 from agent.storage.database import Database
 from agent.storage.instance import running_pid
@@ -296,7 +299,7 @@ _GUARD_COLUMNS: dict[str, SearchStrategy[bytes]] = {
     "failed_logins.event": hostile_json(
         st.just(b'{"at":1.0,"address":"192.0.2.1","port":22,"user":"root","count":1,"judged":true}')
     ),
-    "log_positions.position": hostile_json(st.just(b'{"inode":1,"offset":5,"head_size":5,"head":"%b"}' % (b"0" * 64))),
+    "source_cursors.cursor": hostile_json(st.just(b'{"inode":1,"offset":5,"head_size":5,"head":"%b"}' % (b"0" * 64))),
     "outbox.body": hostile_json(st.just(b'{"id":"t-1","threat":{"type":"x"}}')),
 }
 """Columns whose text is read as more than text."""
@@ -325,7 +328,7 @@ def _furnished(place: Place) -> Database:
     database: Database = place.__dict__["rows"]
     run = database.connection.execute
     log = str(place.folder("rows") / "log")
-    for table in ("policy", "failed_logins", "log_positions", "outbox"):
+    for table in ("policy", "failed_logins", "source_cursors", "outbox"):
         run(f"DELETE FROM {table}")
     named = _named(_policy_document())
     run(
@@ -333,7 +336,7 @@ def _furnished(place: Place) -> Database:
         (AGENT, "k", named, json.dumps(default_sections())),
     )
     run("INSERT INTO failed_logins (address, at, event) VALUES ('192.0.2.1', 1.0, '{}')")
-    run("INSERT INTO log_positions VALUES (?, '{}')", (log,))
+    run("INSERT INTO source_cursors VALUES (?, '{}')", (f"file:{log}",))
     run("INSERT INTO outbox (id, body) VALUES ('t-1', ?)", (b"{}",))
     return database
 
@@ -343,10 +346,9 @@ def _start(database: Database, log: Path) -> None:
     outbox = Outbox(database, 100, 1 << 20)
     OrganizationBlocklist(database, Counter())
     PolicyStore(database, clock, lambda _effective: [], Counter()).pin(_ENROLLED)
-    watch = Pipeline(
-        path=log, database=database, outbox=outbox, respond=lambda _threat: None, clock=clock, interval=1.0
-    )
-    watch.close()
+    source = FileSource(log, cursors.load(database.connection, f"file:{log}"), interval=1.0, now=0.0)
+    pipeline = Pipeline(sources=[source], database=database, outbox=outbox, respond=lambda _threat: None, clock=clock)
+    pipeline.close()
     for entry in outbox.after(0, 10):
         coded(entry.body, AGENT, b"k")
 

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from agent.sources.tail import Position, Tail
+from agent.sources.log_file import Position
+from agent.sources.tail import Tail
 
 
 class LogUnderRotation(RuleBasedStateMachine):

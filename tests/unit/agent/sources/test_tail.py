@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.sources import log_file
-from agent.sources.tail import Line, Position, SourceError, Tail
+from agent.sources.log_file import Line, Position
+from agent.sources.source import SourceError
+from agent.sources.tail import Tail
 
 
 def append(path: Path, text: str | bytes) -> None:

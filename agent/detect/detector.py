@@ -1,0 +1,21 @@
+"""The interface of a detector: a rule, or a family of rules, over the events of one host. No I/O, no clock."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from agent.analyze.threat import DetectedThreat
+from agent.parse.sshd import FailedLogin, SuccessfulLogin
+
+Event = FailedLogin | SuccessfulLogin
+
+
+class Detector(Protocol):
+    """Takes events in the order in which they are read, and keeps bounded state.
+
+    State survives a restart by replay: `agent.detect.chain` stores the events and gives them to `observe` again at the
+    next start; what `observe` returns then was reported before and is dropped.
+    """
+
+    def observe(self, event: Event) -> Sequence[DetectedThreat]:
+        """Take one event; return the threats that it completes."""
+        ...
