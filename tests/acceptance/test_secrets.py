@@ -238,11 +238,16 @@ def test_the_search_finds_what_is_there(run: Run, tmp_path: Path) -> None:
     for form in (secret, secret.hex().encode(), codes.encode(secret).encode(), repr(secret).encode()):
         (tmp_path / "spilled").write_bytes(b"around " + form + b" it")
         assert run.secrets.in_files(tmp_path, {}) == {"spilled": {"agent secret"}}
-    shows = subprocess.Popen(  # noqa: S603 -- ours
+    with subprocess.Popen(  # noqa: S603 -- ours
         [sys.executable, "-c", "input()", codes.encode(secret)], stdin=subprocess.PIPE
-    )
-    assert set.union(*run.secrets.in_processes([shows.pid]).values()) == {"agent secret"}
-    shows.communicate(b"\n")
+    ) as shows:
+        try:  # the new process shows its own arguments only once it runs the interpreter
+            shown = eventually(
+                lambda: run.secrets.in_processes([shows.pid]), what="the secret in the process's arguments"
+            )
+            assert set.union(*shown.values()) == {"agent secret"}
+        finally:
+            shows.communicate(b"\n")
     for name, kept in {**MAY_HOLD, **run.beside}.items():
         if name not in {"manager/panguard.db", "manager/panguard.db-wal"}:
             found = run.secrets.found_in((run.home / name).read_bytes())
