@@ -158,7 +158,7 @@ class HttpCore:
         services = Services(
             door=EngineClient(self._engine.inbox.submit, self._woken.set),
             queries=StoreQueries(self._reader),
-            credentials=Credentials("admin", self._fleet.registry.bearer),
+            credentials=Credentials("admin", self._fleet.registry.find_by_http_digest),
             clock=lambda: clock.read().wall,
             version="bench",
             started_at=now.wall,

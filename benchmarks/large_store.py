@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.load import Sender
 from manager.domain.agents.agent import Agent, Door, Host, InForce, State, credential_of
-from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.policies.fleet_policies import Policies
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
@@ -79,7 +79,7 @@ class LargeStore:
         for number in range(1, self._agents + 1):
             agent_id, organization_id = f"ag-{number:016x}", organization_of(number)
             secret = new_secret()
-            policy = policies.enter(agent_id, organization_id, self.now)
+            policy = policies.assign(agent_id, organization_id, self.now)
             tags = ("web", "berlin") if number % 10 == 0 else ("db",)
             host = Host(f"srv-{number}", f"Debian {number % 3 + 11}", "x64", "1.4", tags=tags)
             state = State.STALE if number % 100 < 3 else State.OFFLINE if number % 100 < 5 else State.ONLINE

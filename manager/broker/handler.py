@@ -141,7 +141,7 @@ class HardenedHandler(BrokerProtocolHandler):
                 return True
             await self._handle(packet)
             if packet.kind == PUBLISH and self._purse is not None:
-                await self._slow_down(self._purse.owes(len(packet.body), self._heard))
+                await self._slow_down(self._purse.consume(len(packet.body), self._heard))
             while len(self._answers) > _ANSWERS and not self._over:
                 # A client that does not read its answers is not read either.
                 self._answered.clear()

@@ -34,7 +34,7 @@ class TokenBucket:
         self.bytes = budget.bytes * budget.burst
         self.at = now
 
-    def affords(self, size: int, now: float) -> bool:
+    def try_consume(self, size: int, now: float) -> bool:
         """Pay for a message of so many bytes, if there is enough left for it; return whether there was."""
         self._fill(now)
         if self.messages < 1 or self.bytes < size:
@@ -43,7 +43,7 @@ class TokenBucket:
         self.bytes -= size
         return True
 
-    def owes(self, size: int, now: float) -> float:
+    def consume(self, size: int, now: float) -> float:
         """Pay for a message in any case; return the seconds until the debt that this made is gone, 0 without one."""
         self._fill(now)
         self.messages -= 1

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from manager.domain.agents.agent import Agent
-from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.clock_offset import ClockOffset
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
 from manager.engine.origin import MANAGER, Origin

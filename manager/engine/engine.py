@@ -101,7 +101,7 @@ class Engine:
         self._incident_recorder.recall(self._store.archive, now)
         evidence = self.fleet.responder.never_block.evidence
         for organization_id, site, agent_id, received, said in self._store.archive.telling(now.wall - _SAID):
-            evidence.note(organization_id, site, agent_id, said, received)
+            evidence.record(organization_id, site, agent_id, said, received)
 
     def adopt(self, policies: list[EffectivePolicy]) -> None:
         """Write effective policies that this release resolves in another way than the one before."""
@@ -220,11 +220,11 @@ class Engine:
         self._incident_recorder.follow_time(context, now)
         emergency_response.follow_time(context, now)
         clone_events.follow_time(context)
-        for transition in fleet.liveness.settle(fleet.registry.agents, now):
+        for transition in fleet.liveness.apply_wills(fleet.registry.agents, now):
             context.batch.transition(transition)
         if now.monotonic >= self._next_sweep:
             self._next_sweep = now.monotonic + fleet.settings.sweep_interval
-            for transition in fleet.liveness.sweep(fleet.registry.agents.values(), now):
+            for transition in fleet.liveness.mark_stale(fleet.registry.agents.values(), now):
                 context.batch.transition(transition)
             held_back_events.look(context)
         if now.monotonic >= self._next_flush:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from manager.domain.agents.agent import Agent
-from manager.domain.agents.clones import Clones
+from manager.domain.agents.clones import CloneTracker
 from manager.domain.agents.held_back import HeldBackReports
 from manager.domain.agents.liveness import Liveness, LivenessTimes
 from manager.domain.agents.registry import Registry, Takeover
@@ -18,11 +18,11 @@ from manager.domain.response import (
     Evidence,
     FleetAddresses,
     NeverBlock,
-    Repeat,
+    RepeatOffenderRule,
     Responder,
     ResponderSettings,
 )
-from manager.domain.response.immunity import ImmunityWatch
+from manager.domain.response.immunity import ImmunityTracker
 from manager.engine.policies.blocklist_messages import kept_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
 from schemas.keys import ManagerKeyring
@@ -89,11 +89,11 @@ class FleetFacts:
         agent = self._registry.find(agent_id)
         return agent.token_id if agent is not None else None
 
-    def repeat(self, organization_id: str, /) -> Repeat:
+    def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return what an organization's policy says of repeated offenders."""
         sections = self._policies.of_organization(organization_id, self._now).sections
         escalation = sections["response"]["escalation"]
-        return Repeat(escalation["repeatThreshold"], float(escalation["repeatBlockDuration"]))
+        return RepeatOffenderRule(escalation["repeatThreshold"], float(escalation["repeatBlockDuration"]))
 
 
 FROZEN = "responses_frozen"
@@ -141,9 +141,9 @@ class Fleet:
     policies: Policies = field(default_factory=Policies)
     tokens: dict[str, Token] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
-    immunity: ImmunityWatch = field(default_factory=ImmunityWatch)
+    immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
-    clones: Clones = field(default_factory=Clones)
+    clones: CloneTracker = field(default_factory=CloneTracker)
     liveness: Liveness = field(init=False)
     held_back: HeldBackReports = field(init=False)
     allowlist: PolicyAllowlist = field(init=False)
@@ -171,9 +171,9 @@ class Fleet:
             now: seconds since 1970.
         """
         self.tokens = {token.token_id: token for token in snapshot.tokens}
-        self.registry.reserve(snapshot.highest_agent_number)
-        for departure in snapshot.departures:
-            self.registry.departed(*departure)
+        self.registry.reserve_numbers(snapshot.highest_agent_number)
+        for removed in snapshot.removed_agents:
+            self.registry.record_removed(*removed)
         for agent in snapshot.agents:
             self.registry.load(agent)
             self.note_addresses(agent)
@@ -200,13 +200,13 @@ class Fleet:
     def _restore_layers(self, snapshot: Snapshot, now: float) -> None:
         entries = self.responder.entries
         holders = {entry.target for entry in snapshot.entries if entry.scope == "agent"}
-        emergency = {agent_id: entries.of_agent(agent_id) for agent_id in holders}
+        emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
 
     def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy]) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)
         if stored is None:
-            return [self.policies.enter(agent.agent_id, agent.organization_id, agent.registered_at)]
+            return [self.policies.assign(agent.agent_id, agent.organization_id, agent.registered_at)]
         changed = self.policies.restore(
             agent.agent_id,
             agent.organization_id,

@@ -98,10 +98,10 @@ class Inbox:
             self._registrations.append(message)
             self._bytes += size
             return
-        if not self._purse(self._purses, self.budget, agent_id, now).affords(size, now):
+        if not self._purse(self._purses, self.budget, agent_id, now).try_consume(size, now):
             found = _FIRST_MEMBER_ID.match(message.payload) if message.row is THREATS else None
             self._deferred.append(Deferred(agent_id, found[1].decode() if found else None, message.handle))
-            if not self._purse(self._patience, self._excess, agent_id, now).affords(size, now):
+            if not self._purse(self._patience, self._excess, agent_id, now).try_consume(size, now):
                 self._flooding.add(agent_id)
             return
         lane = self._lanes.get(agent_id)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from manager.domain.agents.agent import Agent
-from manager.domain.agents.registry import Departure
+from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
 from manager.domain.correlation import History, Incident, Report
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
@@ -29,8 +29,8 @@ class Snapshot:
     """All that the engine keeps in memory, as the store has it at the start."""
 
     agents: list[Agent] = field(default_factory=list)
-    departures: list[tuple[str, str, Departure]] = field(default_factory=list)
-    """Organization, hostname and departure of the agents that were removed, oldest first."""
+    removed_agents: list[tuple[str, str, RemovedAgent]] = field(default_factory=list)
+    """Organization, hostname and removed of the agents that were removed, oldest first."""
     highest_agent_number: int = 0
     tokens: list[Token] = field(default_factory=list)
     revision: int = 0

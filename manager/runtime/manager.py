@@ -284,7 +284,7 @@ class Manager:
             door=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
             queries=StoreQueries(open_reader(self._directory.store)),
             credentials=Credentials(
-                given or self._directory.admin_token(), self._fleet.registry.bearer, self._fleet.tokens.get
+                given or self._directory.admin_token(), self._fleet.registry.find_by_http_digest, self._fleet.tokens.get
             ),
             clock=lambda: clock.read().wall,
             version=VERSION,

@@ -158,7 +158,7 @@ class Measured:
                 "gauge",
                 [({"state": state.value}, states[state]) for state in State],
             ),
-            _gauge("panguard_held_back_agents", "Agents whose reports wait in vain.", len(fleet.held_back.found)),
+            _gauge("panguard_held_back_agents", "Agents whose reports wait in vain.", len(fleet.held_back.current)),
             _gauge("panguard_inbox_messages", "Messages and commands that wait.", len(self._engine.inbox)),
             _gauge("panguard_inbox_bytes", "Bytes of payload that wait.", self._engine.inbox.bytes),
             _gauge("panguard_can_commit", "Whether the store takes commits.", float(self._engine.can_commit)),

@@ -9,9 +9,9 @@ from peewee import JOIN, Database, DatabaseError, InterfaceError, fn
 
 from manager.domain.correlation import Indicator, Report
 from manager.domain.policies.fleet_policies import Policies, Scope, Sections
-from manager.domain.replay.outcomes import Outcome
-from manager.domain.replay.replay import Kept, KnownAgent, KnownFleet
-from manager.domain.response import Repeat, ResponseState
+from manager.domain.replay.outcomes import IncidentOutcome
+from manager.domain.replay.replay import ReplayAgent, ReplayFleet, StoredReport
+from manager.domain.response import RepeatOffenderRule, ResponseState
 from manager.errors import StoreUnavailable
 from manager.storage.queries import policies, threats
 from manager.storage.queries.reader import Query, Reader, Record
@@ -59,7 +59,7 @@ class ReplaySource:
         (row,) = self._reader.rows(query.where(threat.received_at >= since))
         return Extent(since, row["last"] or 0, row["count"])
 
-    def threats(self, extent: Extent) -> Iterator[Kept]:
+    def threats(self, extent: Extent) -> Iterator[StoredReport]:
         """Yield the threats in the order in which they were stored, a slice of them in memory at a time."""
         last = -1
         while rows := self._slice(extent, last):
@@ -71,7 +71,7 @@ class ReplaySource:
         """Return the policy documents that scopes have now."""
         return policies.documents(self._reader, policies.revision(self._reader))
 
-    def fleet(self, now: float) -> KnownFleet:
+    def fleet(self, now: float) -> ReplayFleet:
         """Return all agents that there ever were, and how the policies of today meet repeated offenders."""
         agent = AgentTable
         query = agent.select(
@@ -82,19 +82,19 @@ class ReplaySource:
         of_today = Policies()
         of_today.load(policies.revision(self._reader), self.documents(), now)
 
-        def escalation(organization_id: str) -> Repeat:
+        def escalation(organization_id: str) -> RepeatOffenderRule:
             said = of_today.of_organization(organization_id, now).sections["response"]["escalation"]
-            return Repeat(said["repeatThreshold"], float(said["repeatBlockDuration"]))
+            return RepeatOffenderRule(said["repeatThreshold"], float(said["repeatBlockDuration"]))
 
         agents = [_agent(row) for row in self._reader.rows(query)]
-        return KnownFleet(agents, int(self._reader.rows(used)[0]["tokens"]), escalation)
+        return ReplayFleet(agents, int(self._reader.rows(used)[0]["tokens"]), escalation)
 
     def organizations(self) -> set[str]:
         """Return the organizations that agents belong or belonged to."""
         query = AgentTable.select(AgentTable.organization_id).distinct()
         return {row["organization_id"] for row in self._reader.rows(query)}
 
-    def outcomes(self, since: float) -> list[Outcome]:
+    def outcomes(self, since: float) -> list[IncidentOutcome]:
         """Return what really became of the incidents that were last seen since a time."""
         incident, response, member = IncidentTable, IncidentResponseTable, IncidentMemberTable
         counted = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents")).group_by(member.incident)
@@ -130,7 +130,7 @@ def _threats() -> Query:
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
 
 
-def _kept(row: tuple[Any, ...]) -> Kept:
+def _kept(row: tuple[Any, ...]) -> StoredReport:
     (
         _, agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
         document,
@@ -148,18 +148,18 @@ def _kept(row: tuple[Any, ...]) -> Kept:
         bool(known),
     )
     telling = any(member in document for member in _TELLING)
-    return Kept(report, threats.evidence_of(document) if telling else {})
+    return StoredReport(report, threats.evidence_of(document) if telling else {})
 
 
-def _agent(row: Record) -> KnownAgent:
+def _agent(row: Record) -> ReplayAgent:
     """Return an agent; the addresses of a removed one protect nobody."""
     own = [*json.loads(row["addresses"]), *json.loads(row["gateways"]), *([row["ip"]] if row["ip"] else [])]
     addresses = tuple(own) if row["removed_at"] is None else ()
-    return KnownAgent(row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses)
+    return ReplayAgent(row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses)
 
 
-def _outcome(row: Record, agents: int) -> Outcome:
-    return Outcome(
+def _outcome(row: Record, agents: int) -> IncidentOutcome:
+    return IncidentOutcome(
         Indicator(row["kind"], row["value"], row["organization_id"], row["site"]),
         row["opened_at"],
         row["first_seen_at"],

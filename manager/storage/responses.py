@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from peewee import Database
 
-from manager.domain.response.entries import EmergencyEntry, Holder, Subject
+from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
 from manager.domain.response.reaction import Response, ResponseState
 from manager.engine.batch import Changes
 from manager.storage.connection import BulkWriter

@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, Reason, RegistrationStamp, State, Vitals
-from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.tokens import Token
 
 

@@ -12,7 +12,7 @@ from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrappe
     __exception_wrapper__,
 )
 
-from manager.domain.agents.registry import Departure
+from manager.domain.agents.registry import RemovedAgent
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
@@ -100,8 +100,8 @@ class PeeweeStore:
         revision = meta.get("fleet_revision")
         return Snapshot(
             agents=agents,
-            departures=[
-                (organization_id, hostname, Departure(sent_at, bytes(digest), removed_at))
+            removed_agents=[
+                (organization_id, hostname, RemovedAgent(sent_at, bytes(digest), removed_at))
                 for organization_id, hostname, sent_at, digest, removed_at in self._all(_DEPARTURES)
             ],
             highest_agent_number=self._all("SELECT coalesce(max(number), 0) FROM agent")[0][0],

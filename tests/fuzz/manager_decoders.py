@@ -22,7 +22,7 @@ from manager.domain.correlation.allowlist import Allowlist
 from manager.domain.correlation.indicators import normal_address, normal_hash, normal_techniques
 from manager.domain.http_reports import prepare
 from manager.domain.networks import network_of
-from manager.domain.policies.allowlist_entries import normal_allowance
+from manager.domain.policies.allowlist_entries import normalize_entry
 from manager.domain.policies.fleet_policies import Scope
 from manager.domain.policies.layers import Layer, read_document
 from manager.domain.policies.rules import parse_duration, parse_rule
@@ -245,8 +245,8 @@ def _indicator(_place: Place, data: bytes) -> None:
     tuple(normal_techniques(text))
     Scope.parse(text)
     for refusing, errors in (
-        (lambda: normal_allowance(None, text), Invalid),
-        (lambda: normal_allowance("process", text), Invalid),
+        (lambda: normalize_entry(None, text), Invalid),
+        (lambda: normalize_entry("process", text), Invalid),
         (lambda: parse_duration(text, "duration"), Invalid),
         (lambda: Allowlist({"acme": [text]}), ValueError),
     ):

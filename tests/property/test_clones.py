@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manager.domain.agents.clones import WINDOW, Clones
+from manager.domain.agents.clones import WINDOW, CloneTracker
 from manager.domain.instant import Instant
 
 AGENT = "ag-0000000000000001"
@@ -55,14 +55,14 @@ class Oracle:
 @given(signs=signs)
 def test_the_rule_agrees_with_the_whole_past(signs: list[tuple[float, int, bool]]) -> None:
     """Told once when two instances have each come back after another, and taken back once when none does any more."""
-    clones, oracle = Clones(), Oracle()
+    clones, oracle = CloneTracker(), Oracle()
     now, session = 0.0, 0
     for pause, speaker, new_session in signs:
         now += pause
         instant = Instant(EPOCH + now, now)
         before = oracle.cloned
         oracle.look(now, may_begin=False)
-        assert [clone.agent_id for clone in clones.settle(instant)] == ([AGENT] if before and not oracle.cloned else [])
+        assert [clone.agent_id for clone in clones.expire(instant)] == ([AGENT] if before and not oracle.cloned else [])
         # Copies of one directory can count up to the same session; one that nobody knows would pass for a clock set.
         known = new_session or not oracle.turns or oracle.heard_lately(speaker, now)
         instance = speaker if known else oracle.turns[-1][0]
@@ -88,7 +88,7 @@ lives = st.lists(
 @given(life=lives)
 def test_one_guard_is_no_clone_whatever_it_does(life: list[tuple[str, float, float]]) -> None:
     """It may flap, restart, be suspended, and have its clock set forward, in any order and as often as it likes."""
-    clones, now, session, started = Clones(), 0.0, 1, EPOCH
+    clones, now, session, started = CloneTracker(), 0.0, 1, EPOCH
     for deed, pause, jitter in life:
         now += pause
         if deed == "restart":

@@ -262,7 +262,7 @@ def test_late_reports_find_what_was_counted_already_and_do_not_count_it_again() 
     for at in range(250, 1_001, 250):
         _told(station, 1, at)
     _told(station, 2, 260, delay=740)
-    assert station.correlator.recalls > 0
+    assert station.correlator.history_loads > 0
     assert [each.count for of in station.found().values() for each in of.values()] == [6]
     _same(station)
 

@@ -81,9 +81,9 @@ def test_what_is_held_back_is_what_the_story_says(taken: list[Step]) -> None:
         story.append((now, step))
         match step.kind:
             case "heartbeat":
-                rule.said(step.agent_id, step.session, step.waiting, moment)
+                rule.record_outbox(step.agent_id, step.session, step.waiting, moment)
             case "stored":
-                rule.stored(step.agent_id, moment)
+                rule.record_stored(step.agent_id, moment)
             case "deaf":
                 deaf = True
             case "hears":
@@ -93,11 +93,11 @@ def test_what_is_held_back_is_what_the_story_says(taken: list[Step]) -> None:
             case "comes":
                 away.discard(step.agent_id)
             case "look":
-                begun, over = rule.look(lambda agent_id: agent_id not in away, None if deaf else hearing)
+                begun, over = rule.check(lambda agent_id: agent_id not in away, None if deaf else hearing)
                 if deaf:
                     assert (begun, over) == ([], [])
                     continue
-                found = {each.agent_id: (each.waiting, each.since - 1_800_000_000.0) for each in rule.found}
+                found = {each.agent_id: (each.waiting, each.since - 1_800_000_000.0) for each in rule.current}
                 assert found == oracle(story)
                 assert {each.agent_id for each in begun} == set(found) - told
                 assert set(over) == told - set(found)

@@ -61,8 +61,8 @@ class Versions(RuleBasedStateMachine):
     @initialize()
     def enroll(self) -> None:
         for agent_id, organization_id in AGENTS.items():
-            self.policies.enter(agent_id, organization_id, self.now)
-        self.hear()
+            self.policies.assign(agent_id, organization_id, self.now)
+        self.check()
 
     @rule(scope=scopes, ends=blocked, allowed=st.frozensets(st.sampled_from(ADDRESSES), max_size=1),
           threshold=st.sampled_from([None, 60.0, 85.0]))  # fmt: skip
@@ -73,7 +73,7 @@ class Versions(RuleBasedStateMachine):
         self.documents[scope] = document = Document(times, allowed, threshold)
         before = self.expected_all()
         self.policies.set(scope, document.sections(), self.now, "test")
-        told = {policy.agent_id for policy in self.policies.touch(self.policies.touched_by(scope), self.now)}
+        told = {policy.agent_id for policy in self.policies.recompute(self.policies.affected_by(scope), self.now)}
         self.check_told(told, before)
 
     @rule(scope=scopes)
@@ -81,7 +81,7 @@ class Versions(RuleBasedStateMachine):
         self.documents.pop(scope, None)
         before = self.expected_all()
         self.policies.set(scope, None, self.now, "test")
-        told = {policy.agent_id for policy in self.policies.touch(self.policies.touched_by(scope), self.now)}
+        told = {policy.agent_id for policy in self.policies.recompute(self.policies.affected_by(scope), self.now)}
         self.check_told(told, before)
 
     @rule(
@@ -174,7 +174,7 @@ class Versions(RuleBasedStateMachine):
         assert told == differ, expected
 
     @invariant()
-    def hear(self) -> None:
+    def check(self) -> None:
         """Every agent has what the rule says, under a version that never falls and rises with each other content."""
         if not self.policies.effective:
             return

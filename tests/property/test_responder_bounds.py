@@ -34,7 +34,7 @@ class NaiveCap:
     token_room: int
     grants: list[Grant] = field(default_factory=list)
 
-    def ask(self, agent_ids: list[str], now: float, *, several_tokens: bool) -> tuple[str, ...] | None:
+    def request(self, agent_ids: list[str], now: float, *, several_tokens: bool) -> tuple[str, ...] | None:
         recent = [grant for grant in self.grants if now - grant.at < 300]
         with_room = [
             agent_id
@@ -65,8 +65,8 @@ def test_the_rate_cap_is_the_naive_one(
             cap = RateCap(limits)
             cap.load(grant for grant in reversed(naive.grants) if now - grant.at < 300)
         agent_ids = [str(each) for each in numbers]
-        granted = cap.ask(agent_ids, token_of, now, several_tokens=several_tokens)
-        expected = naive.ask(agent_ids, now, several_tokens=several_tokens)
+        granted = cap.request(agent_ids, token_of, now, several_tokens=several_tokens)
+        expected = naive.request(agent_ids, now, several_tokens=several_tokens)
         assert (granted.agent_ids if isinstance(granted, Grant) else None) == expected
         for end in (grant.at for grant in naive.grants):
             window = [grant for grant in naive.grants if end - 300 < grant.at <= end]
@@ -138,6 +138,6 @@ def test_emergency_entries_are_the_naive_ones(steps: list[tuple]) -> None:  # ty
         assert entries.next_expiry() == min((each.expires_at for each in naive.live), default=None)
         for each in naive.live:
             assert entries.get(each.id) is each
-            assert each in entries.held(each.scope, each.target)
-            assert each in entries.about(each.subject)
+            assert each in entries.list_of(each.scope, each.target)
+            assert each in entries.list_about(each.subject)
         assert {subject.value for subject in entries.subjects()} == {each.value for each in naive.live}

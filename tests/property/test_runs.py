@@ -27,7 +27,7 @@ def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], 
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
     seen: list[Seen] = []
     for time, agent_id, late in reports:
-        gathered = timeline.place(time, agent_id, late=late).gathered
+        gathered = timeline.place(time, agent_id, late=late).joined
         received = round(time * 1000) + (300_001 if late else 0)
         seen.append(Seen(round(time * 1000), received, agent_id, trusted=True))
         complete = complete_runs(seen, threshold)
@@ -49,7 +49,7 @@ def test_every_agent_of_a_complete_run_is_gathered_once_it_is(
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
     gathered: set[str] = set()
     for time, agent_id, _ in reports:
-        gathered |= set(timeline.place(time, agent_id).gathered or ())
+        gathered |= set(timeline.place(time, agent_id).joined or ())
         timeline.forget(time - 600.001)
     seen = [Seen(round(time * 1000), round(time * 1000), agent_id, trusted=True) for time, agent_id, _ in reports]
     assert gathered == {each.agent_id for run in complete_runs(seen, threshold) for each in run}
@@ -64,5 +64,5 @@ def test_the_points_kept_of_one_agent_suffice_in_every_order() -> None:
         for step in own:
             timeline.place(step * 60.0, "a")
         timeline.place(second * 60.0, "b")
-        complete = timeline.place(third * 60.0, "c").gathered is not None
+        complete = timeline.place(third * 60.0, "c").joined is not None
         assert complete == any(max(step, third) - min(step, second) <= 5 for step in own), (own, second, third)

@@ -30,7 +30,7 @@ def test_only_the_newest_word_counts(delivered: list[Word]) -> None:
     force = InForce()
     for number, word in enumerate(delivered, 1):
         before = (force.version, force.digest, force.state, force.error)
-        news = force.hear(*word)
+        news = force.update_if_newer(*word)
         newest = max(delivered[:number], key=lambda each: each[-1])
         now = (force.version, force.digest, force.state, force.error)
         assert now == newest[:-1]
@@ -42,6 +42,6 @@ def test_a_heartbeat_is_believed_whatever_the_clocks_do(delivered: list[Word], a
     """A word that cannot be old is taken, a lower version too: a guard may have been restored."""
     force = InForce()
     for word in delivered:
-        force.hear(*word)
-    force.take(0, None, None, None, at)
+        force.update_if_newer(*word)
+    force.update(0, None, None, None, at)
     assert (force.version, force.digest, force.state) == (0, None, None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from manager.domain.correlation import Allowed, Correlator, CorrelatorSettings, Incident, NoHistory, Report
-from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.correlation.allowlist import allow_nothing
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.response import (
     Blocklists,
@@ -13,7 +13,7 @@ from manager.domain.response import (
     FleetAddresses,
     NeverBlock,
     Reaction,
-    Repeat,
+    RepeatOffenderRule,
     Responder,
     ResponderSettings,
     Response,
@@ -28,7 +28,7 @@ class FleetFacts:
 
     tokens: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
-    escalation: Repeat = field(default_factory=lambda: Repeat(3, 86_400.0))
+    escalation: RepeatOffenderRule = field(default_factory=lambda: RepeatOffenderRule(3, 86_400.0))
 
     @property
     def several_tokens(self) -> bool:
@@ -40,7 +40,7 @@ class FleetFacts:
     def token_of(self, agent_id: str) -> str | None:
         return self.tokens.get(agent_id)
 
-    def repeat(self, _organization_id: str) -> Repeat:
+    def repeat(self, _organization_id: str) -> RepeatOffenderRule:
         return self.escalation
 
 
@@ -51,7 +51,7 @@ class Scene:
         self,
         settings: ResponderSettings | None = None,
         *,
-        allowed: Allowed = nothing_allowed,
+        allowed: Allowed = allow_nothing,
         own_addresses: Iterable[str] = (),
         admin_networks: Iterable[str] = (),
     ) -> None:
@@ -96,9 +96,9 @@ class Scene:
         **evidence: object,
     ) -> Reaction:
         """Take one report, and everything that follows from it."""
-        self.policies.enter(agent_id, organization_id, self.now)
+        self.policies.assign(agent_id, organization_id, self.now)
         said = {"sourceIp": ip, "fileHash": file_hash, **evidence}
-        reaction = self.responder.note(organization_id, site, agent_id, said, self.now)
+        reaction = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
         name = f"t-{next(self._reports)}"
         report = Report(
             agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique
@@ -118,7 +118,7 @@ class Scene:
     def follow(self, reaction: Reaction) -> Reaction:
         """Do what an engine does with a reaction."""
         self.responses.update((response.incident_id, response) for response in reaction.responses)
-        entries = {agent_id: self.responder.entries.of_agent(agent_id) for agent_id in reaction.agent_ids}
+        entries = {agent_id: self.responder.entries.agent_layer(agent_id) for agent_id in reaction.agent_ids}
         for policy in self.policies.set_emergency(entries, self.now):
             self.pushes[policy.agent_id] = self.pushes.get(policy.agent_id, 0) + 1
         return reaction

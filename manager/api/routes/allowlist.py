@@ -10,7 +10,7 @@ from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Organization
 from manager.api.services import WithServices
-from manager.domain.policies.allowlist_entries import MEMBERS, AllowanceKind
+from manager.domain.policies.allowlist_entries import MEMBERS, AllowlistEntryKind
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.commands.allowlist import AllowlistChanged, ChangeAllowlist
 from schemas.identifiers import OrganizationId
@@ -24,7 +24,7 @@ class NewAllowance(WireModel):
     """What shall stand on an allowlist; `kind` may be left out where the value says it by its looks."""
 
     value: ShortText = Field(description="an address, a CIDR, a file hash, or with its kind a process")
-    kind: AllowanceKind | None = None
+    kind: AllowlistEntryKind | None = None
     organization_id: OrganizationId | None = Field(
         default=None,
         validation_alias=AliasChoices("organizationId", "org_id"),
@@ -37,7 +37,7 @@ _CHANGED = record(
     agents="integer",
 )  # fmt: skip
 _Value = Annotated[str, Query(min_length=1, max_length=512, description="as it was put there")]
-_Kind = Annotated[AllowanceKind | None, Query(description="where the value does not say it by its looks")]
+_Kind = Annotated[AllowlistEntryKind | None, Query(description="where the value does not say it by its looks")]
 
 
 @router.get("/api/allowlist", responses=page_of("Entries; with org_id those that count there, the global ones too."))

@@ -8,7 +8,7 @@ from manager.api.auth import Admin
 from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization
 from manager.api.services import WithServices
-from manager.domain.response.entries import EntryKind
+from manager.domain.response.emergency_entry import EntryKind
 from manager.engine.commands.requests import RemoveBlock
 
 router = APIRouter(tags=["incidents"])

@@ -14,7 +14,7 @@ from manager.cli.support.options import DataDir, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.replay_settings import ReplaySettings
-    from manager.domain.replay.outcomes import Comparison, Outcome
+    from manager.domain.replay.outcomes import Comparison, IncidentOutcome
     from manager.storage.replay_source import ReplaySource
 
 _WARM_UP = 86_400.0
@@ -78,17 +78,17 @@ def _run(retained: "ReplaySource", wanted: "ReplaySettings", since: float, now: 
     run = Replay(wanted.candidate(retained.documents(), retained.organizations()), retained.fleet(now))
     with progress("replayed threats:", extent.count) as show:
         for done, kept in enumerate(retained.threats(extent), 1):
-            run.take(kept)
+            run.observe(kept)
             if done % _STEP == 0 or done == extent.count:
                 show(done)
-        run.pass_time(now)
+        run.advance(now)
     real = retained.outcomes(since)
     replayed = [outcome for outcome in run.outcomes() if outcome.last_seen_at >= since]
     return _result(extent.count, since, real, replayed, compare(real, replayed))
 
 
 def _result(
-    threats: int, since: float, real: list["Outcome"], replayed: list["Outcome"], found: "Comparison"
+    threats: int, since: float, real: list["IncidentOutcome"], replayed: list["IncidentOutcome"], found: "Comparison"
 ) -> Record:
     from schemas.model import iso  # noqa: PLC0415 -- pydantic takes a while to load
 
@@ -108,11 +108,11 @@ def _result(
     }
 
 
-def _records(outcomes: Iterable["Outcome"]) -> list[Record]:
+def _records(outcomes: Iterable["IncidentOutcome"]) -> list[Record]:
     return [_record(outcome) for outcome in outcomes]
 
 
-def _record(outcome: "Outcome") -> Record:
+def _record(outcome: "IncidentOutcome") -> Record:
     from schemas.model import iso  # noqa: PLC0415 -- pydantic takes a while to load
 
     return {

@@ -47,7 +47,7 @@ class CorrelatorPart(_Part):
 
 
 class ResponderPart(_Part):
-    """How incidents are answered; see `manager.domain.response.ports` for what each member means."""
+    """How incidents are answered; see `manager.domain.response.settings` for what each member means."""
 
     duration: Seconds = 14_400.0
     longest: Seconds = 86_400.0

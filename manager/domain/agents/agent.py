@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from manager.domain.agents.event_time import ClockOffset
+from manager.domain.agents.clock_offset import ClockOffset
 from schemas.keys import AgentKeys
 
 
@@ -102,18 +102,20 @@ class InForce:
     blocklist_sequence: int = 0
     applied_at: float | None = None
     """Since when it says so, on the manager's clock."""
-    said_at: float = 0.0
+    reported_at: float = 0.0
     """When it spoke the newest word that was heard, on the manager's clock; after a restart, `applied_at`."""
 
-    def hear(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
+    def update_if_newer(
+        self, version: int, digest: str | None, state: str | None, error: str | None, at: float
+    ) -> bool:
         """Take a word that may have waited, or come again, unless a newer one was heard; return whether it was news."""
-        if version < self.version or at < self.said_at:
+        if version < self.version or at < self.reported_at:
             return False
-        return self.take(version, digest, state, error, at)
+        return self.update(version, digest, state, error, at)
 
-    def take(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
+    def update(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
         """Take the agent's newest word, spoken at `at`; return whether it is another than before."""
-        self.said_at = at
+        self.reported_at = at
         if (version, digest, state, error) == (self.version, self.digest, self.state, self.error):
             return False
         self.version, self.digest, self.state, self.error, self.applied_at = version, digest, state, error, at

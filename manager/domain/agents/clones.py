@@ -18,7 +18,7 @@ WINDOW = 600.0
 """Seconds in which both must have come back, and after which without such a return only one is left."""
 
 _BOTH = 2
-_MOST = 8
+_MAX_OTHERS = 8
 """Other instances remembered of one agent; the one that was silent longest makes room."""
 
 
@@ -46,7 +46,7 @@ class _Instance:
 
 
 @dataclass(slots=True)
-class _Watched:
+class _Track:
     session: int
     current: _Instance
     others: list[_Instance] = field(default_factory=list)
@@ -57,10 +57,10 @@ class _Watched:
     def find(self, started: float) -> _Instance | None:
         return next((other for other in self.others if abs(other.started - started) <= SAME), None)
 
-    def turn_to(self, known: _Instance | None, started: float, now: float) -> None:
+    def switch_to(self, known: _Instance | None, started: float, now: float) -> None:
         """Let another instance be the current one: one that is known has come back, any other is new."""
         others = [other for other in (*self.others, self.current) if other is not known]
-        if len(others) > _MOST:
+        if len(others) > _MAX_OTHERS:
             others.remove(min(others, key=lambda other: other.heard))
         self.others = others
         self.current = _Instance(started, now) if known is None else known
@@ -72,13 +72,13 @@ class _Watched:
         return [each for each in instances if each.returned is not None and each.returned >= horizon]
 
 
-class Clones:
+class CloneTracker:
     """Who lives more than once, as far as births and heartbeats tell. In memory: a manager that restarts looks anew."""
 
     def __init__(self) -> None:
         self.known: Mapping[str, Clone] = {}
         """The clones of this moment by agent id; replaced as a whole, so that any thread may read it."""
-        self._watched: dict[str, _Watched] = {}
+        self._tracks: dict[str, _Track] = {}
 
     def observe(self, agent_id: str, session: int, started: float, now: Instant) -> Clone | None:
         """Take a sign of life that counted; return the clone that it gives away, once.
@@ -89,39 +89,39 @@ class Clones:
             started: when the process that spoke was started, in seconds since 1970 by its own clock.
             now: the moment.
         """
-        watched = self._watched.get(agent_id)
-        if watched is None:
-            self._watched[agent_id] = _Watched(session, _Instance(started, now.monotonic))
+        track = self._tracks.get(agent_id)
+        if track is None:
+            self._tracks[agent_id] = _Track(session, _Instance(started, now.monotonic))
             return None
-        current = watched.current
+        current = track.current
         if abs(started - current.started) <= SAME:
-            watched.session, current.heard = session, now.monotonic
+            track.session, current.heard = session, now.monotonic
             return None
-        watched.forget_before(now.monotonic - WINDOW)
-        known = watched.find(started)
-        if known is None and session == watched.session:
+        track.forget_before(now.monotonic - WINDOW)
+        known = track.find(started)
+        if known is None and session == track.session:
             # Nobody else is known: the process that holds the session had its clock set.
             current.started, current.heard = started, now.monotonic
             return None
-        watched.session = session
-        watched.turn_to(known, started, now.monotonic)
-        return self._judge(agent_id, watched, now)
+        track.session = session
+        track.switch_to(known, started, now.monotonic)
+        return self._detect(agent_id, track, now)
 
-    def settle(self, now: Instant) -> list[Clone]:
+    def expire(self, now: Instant) -> list[Clone]:
         """Return, once, the clones of which only one instance has been left for a window."""
         horizon = now.monotonic - WINDOW
-        over = [clone for agent_id, clone in self.known.items() if not self._watched[agent_id].returned_since(horizon)]
+        over = [clone for agent_id, clone in self.known.items() if not self._tracks[agent_id].returned_since(horizon)]
         for clone in over:
             self._drop(clone.agent_id)
         return over
 
     def forget(self, agent_id: str) -> None:
         """An agent was removed."""
-        self._watched.pop(agent_id, None)
+        self._tracks.pop(agent_id, None)
         self._drop(agent_id)
 
-    def _judge(self, agent_id: str, watched: _Watched, now: Instant) -> Clone | None:
-        returned = watched.returned_since(now.monotonic - WINDOW)
+    def _detect(self, agent_id: str, track: _Track, now: Instant) -> Clone | None:
+        returned = track.returned_since(now.monotonic - WINDOW)
         before = self.known.get(agent_id)
         if len(returned) < _BOTH:
             return None

@@ -20,7 +20,7 @@ class HeldBack:
 
 
 @dataclass(slots=True)
-class _Outbox:
+class _OutboxState:
     session: int
     waiting: int
     since: Instant
@@ -37,21 +37,21 @@ class HeldBackReports:
 
     def __init__(self, after: float) -> None:
         self._after = after
-        self._outboxes: dict[str, _Outbox] = {}
-        self.found: tuple[HeldBack, ...] = ()
+        self._outboxes: dict[str, _OutboxState] = {}
+        self.current: tuple[HeldBack, ...] = ()
         """What the last look found; replaced as a whole, so that other threads may read it."""
 
-    def said(self, agent_id: str, session: int, waiting: int, now: Instant) -> None:
+    def record_outbox(self, agent_id: str, session: int, waiting: int, now: Instant) -> None:
         """Take a heartbeat's word on how many reports wait. A new session is a new beginning: all of them go again."""
         outbox = self._outboxes.get(agent_id)
         if not waiting:
             self._outboxes.pop(agent_id, None)
         elif outbox is None or outbox.session != session:
-            self._outboxes[agent_id] = _Outbox(session, waiting, now, now.monotonic)
+            self._outboxes[agent_id] = _OutboxState(session, waiting, now, now.monotonic)
         else:
             outbox.waiting, outbox.heard = waiting, now.monotonic
 
-    def stored(self, agent_id: str, now: Instant) -> None:
+    def record_stored(self, agent_id: str, now: Instant) -> None:
         """A report of the agent was stored for the first time: something arrives. The same again proves nothing."""
         outbox = self._outboxes.get(agent_id)
         if outbox is not None:
@@ -61,7 +61,7 @@ class HeldBackReports:
         """An agent was removed from the registry."""
         self._outboxes.pop(agent_id, None)
 
-    def look(self, is_online: Callable[[str], bool], hearing_since: float | None) -> tuple[list[HeldBack], list[str]]:
+    def check(self, is_online: Callable[[str], bool], hearing_since: float | None) -> tuple[list[HeldBack], list[str]]:
         """Look for what is held back.
 
         Args:
@@ -73,11 +73,11 @@ class HeldBackReports:
         """
         if hearing_since is None:
             return [], []
-        before = {each.agent_id for each in self.found}
-        self.found = tuple(
+        before = {each.agent_id for each in self.current}
+        self.current = tuple(
             HeldBack(agent_id, outbox.waiting, outbox.since.wall)
             for agent_id, outbox in self._outboxes.items()
             if outbox.heard - max(outbox.since.monotonic, hearing_since) >= self._after and is_online(agent_id)
         )
-        after = {each.agent_id for each in self.found}
-        return [each for each in self.found if each.agent_id not in before], sorted(before - after)
+        after = {each.agent_id for each in self.current}
+        return [each for each in self.current if each.agent_id not in before], sorted(before - after)

@@ -63,13 +63,13 @@ class Liveness:
         """An agent registered, for the first time or again: it is here."""
         self._wills.pop(agent.agent_id, None)
         agent.heard_monotonic = now.monotonic
-        return self._turn(agent, State.ONLINE, Reason.REGISTERED, now)
+        return self._transition(agent, State.ONLINE, Reason.REGISTERED, now)
 
     def birth(self, agent: Agent, session: int, now: Instant) -> Transition | None:
         """An agent connected. Only a session higher than the known one counts: old presence says nothing."""
         if session <= agent.session:
             return None
-        return self._begin(agent, session, Reason.BIRTH, now)
+        return self._begin_session(agent, session, Reason.BIRTH, now)
 
     def sign_off(self, agent: Agent, session: int, now: Instant) -> Transition | None:
         """An agent stopped cleanly; one of an old session changes nothing."""
@@ -77,7 +77,7 @@ class Liveness:
             return None
         agent.session = session
         self._wills.pop(agent.agent_id, None)
-        return self._turn(agent, State.OFFLINE, Reason.SIGNED_OFF, now)
+        return self._transition(agent, State.OFFLINE, Reason.SIGNED_OFF, now)
 
     def will(self, agent: Agent, session: int, now: Instant) -> None:
         """The broker lost an agent's connection. It counts after the settling time, if nothing newer is heard."""
@@ -93,7 +93,7 @@ class Liveness:
         end only with a higher session; silence ends with any heartbeat of the current one.
         """
         if session > agent.session:
-            transition = self._begin(agent, session, Reason.HEARTBEAT, now)
+            transition = self._begin_session(agent, session, Reason.HEARTBEAT, now)
             agent.heartbeat_sequence = sequence
             return True, transition
         if session < agent.session or sequence <= agent.heartbeat_sequence:
@@ -103,12 +103,12 @@ class Liveness:
         agent.heartbeat_sequence = sequence
         agent.heard_monotonic = now.monotonic
         self._wills.pop(agent.agent_id, None)
-        return True, self._turn(agent, State.ONLINE, Reason.HEARTBEAT, now)
+        return True, self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def contact(self, agent: Agent, now: Instant) -> Transition | None:
         """An agent without sessions (HTTP) gave a sign of life: whatever it was, it is online."""
         agent.heard_monotonic = now.monotonic
-        return self._turn(agent, State.ONLINE, Reason.HEARTBEAT, now)
+        return self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def leave(self, agent: Agent, now: Instant) -> Transition | None:
         """An agent was deregistered (HTTP DELETE): offline, its record kept."""
@@ -118,7 +118,7 @@ class Liveness:
         """An agent was removed from the registry."""
         self._wills.pop(agent.agent_id, None)
 
-    def settle(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
+    def apply_wills(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
         """Return the agents whose will has waited its settling time and is now believed."""
         if not self._wills or not self.is_open(Door.MQTT):
             return []
@@ -128,10 +128,10 @@ class Liveness:
             session, _ = self._wills.pop(agent_id)
             agent = agents.get(agent_id)
             if agent is not None and agent.session == session:
-                changed.append(self._turn(agent, State.STALE, Reason.CONNECTION_LOST, now))
+                changed.append(self._transition(agent, State.STALE, Reason.CONNECTION_LOST, now))
         return [transition for transition in changed if transition is not None]
 
-    def sweep(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
+    def mark_stale(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
         """Return the online agents that have been silent for `stale_after` seconds or more, now flagged stale."""
         stale_after = self.times.stale_after
         horizon = {door: since for door, since in self._open_since.items() if since is not None}
@@ -141,19 +141,19 @@ class Liveness:
             if agent.state is not State.ONLINE or since is None:
                 continue
             if now.monotonic - max(agent.heard_monotonic, since) >= stale_after:
-                changed.append(self._turn(agent, State.STALE, Reason.SILENCE, now))
+                changed.append(self._transition(agent, State.STALE, Reason.SILENCE, now))
         return [transition for transition in changed if transition is not None]
 
-    def _begin(self, agent: Agent, session: int, reason: Reason, now: Instant) -> Transition | None:
+    def _begin_session(self, agent: Agent, session: int, reason: Reason, now: Instant) -> Transition | None:
         agent.session = session
         agent.heartbeat_sequence = -1
         agent.heard_monotonic = now.monotonic
         agent.door = Door.MQTT
         self._wills.pop(agent.agent_id, None)
-        return self._turn(agent, State.ONLINE, reason, now)
+        return self._transition(agent, State.ONLINE, reason, now)
 
     @staticmethod
-    def _turn(agent: Agent, state: State, reason: Reason, now: Instant) -> Transition | None:
+    def _transition(agent: Agent, state: State, reason: Reason, now: Instant) -> Transition | None:
         before = agent.state
         if before is state and (state is not State.STALE or agent.reason is reason):
             return None

@@ -22,7 +22,7 @@ RefusalCode = Literal["outdated", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
-class Application:
+class RegistrationRequest:
     """A registration that was proved to come from a holder of a token, as the registry judges it.
 
     `sent_at` (the agent's time) and `digest` (of the payload's bytes) are None where the door has no such thing.
@@ -40,7 +40,7 @@ class Application:
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class RemovedAgent:
     """What outlives a removed agent: its newest registration, and when it was removed.
 
     A broker may keep registrations and offer them again: none of them brings a removed agent back.
@@ -50,19 +50,19 @@ class Departure:
     digest: bytes
     removed_at: float
 
-    def forbids(self, application: Application) -> bool:
-        """Return whether an application is the newest of the removed agent, or older.
+    def forbids(self, request: RegistrationRequest) -> bool:
+        """Return whether an request is the newest of the removed agent, or older.
 
         A clock may be set back, so whoever comes with a token that was made after the removal is let in.
         """
-        if application.sent_at is None or (application.token_created_at or 0.0) > self.removed_at:
+        if request.sent_at is None or (request.token_created_at or 0.0) > self.removed_at:
             return False
-        return application.digest == self.digest or application.sent_at < self.sent_at
+        return request.digest == self.digest or request.sent_at < self.sent_at
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
-    """The application was taken: a new agent, or a reconnection of one that is known.
+class AcceptedRegistration:
+    """The request was taken: a new agent, or a reconnection of one that is known.
 
     `replaced` says that its credential or its door is another than before: what the old one opened must end.
     """
@@ -73,7 +73,7 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated:
+class RepeatedRegistration:
     """The newest registration came once more, byte for byte: same reply, nothing changes."""
 
     agent: Agent
@@ -81,8 +81,8 @@ class Repeated:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """The application was turned down."""
+class RefusedRegistration:
+    """The request was turned down."""
 
     error: RefusalCode
     reason: str
@@ -94,7 +94,7 @@ class Registry:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self._by_name: dict[tuple[str, str], Agent] = {}
-        self._departures: dict[tuple[str, str], Departure] = {}
+        self._removed: dict[tuple[str, str], RemovedAgent] = {}
         self._by_http_digest: dict[bytes, Agent] = {}
         self.names_by_number: dict[int, tuple[str, str]] = {}
         self._highest_number = 0
@@ -111,7 +111,7 @@ class Registry:
         self.names_by_number[agent.number] = (agent.agent_id, agent.hostname)
         self._highest_number = max(self._highest_number, agent.number)
 
-    def reserve(self, number: int) -> None:
+    def reserve_numbers(self, number: int) -> None:
         """Give no new agent a number up to this one: removed agents keep theirs."""
         self._highest_number = max(self._highest_number, number)
 
@@ -119,15 +119,15 @@ class Registry:
         """Return the agent with this id."""
         return self.agents.get(agent_id)
 
-    def registered(self, organization_id: str, hostname: str) -> Agent | None:
+    def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
         """Return the agent of this host in this organization."""
         return self._by_name.get((organization_id, hostname))
 
-    def bearer(self, http_digest: bytes) -> Agent | None:
+    def find_by_http_digest(self, http_digest: bytes) -> Agent | None:
         """Return the agent whose HTTP token has this SHA-256."""
         return self._by_http_digest.get(http_digest)
 
-    def named(self, machine_id: str) -> list[Agent]:
+    def find_by_machine_id(self, machine_id: str) -> list[Agent]:
         """Return the agents that a person may mean: the one with this id, else all with this hostname."""
         agent = self.agents.get(machine_id)
         return [agent] if agent else [agent for agent in self.agents.values() if agent.hostname == machine_id]
@@ -136,93 +136,99 @@ class Registry:
         """Yield the agents of one organization."""
         return (agent for agent in self.agents.values() if agent.organization_id == organization_id)
 
-    def apply(
-        self, application: Application, takeover: Takeover, new_id: str, now: Instant
-    ) -> Enrolled | Repeated | Refused:
+    def register(
+        self, request: RegistrationRequest, takeover: Takeover, new_id: str, now: Instant
+    ) -> AcceptedRegistration | RepeatedRegistration | RefusedRegistration:
         """Decide on a registration, and take it in the same step.
 
         Args:
-            application: what was asked.
+            request: what was asked.
             takeover: when a living instance may be replaced by one that cannot prove the old credential.
             new_id: the id that a new agent gets.
             now: the moment.
         """
-        known = self.registered(application.organization_id, application.host.hostname)
+        known = self.find_by_hostname(request.organization_id, request.host.hostname)
         if known is None:
-            departure = self._departures.get((application.organization_id, application.host.hostname))
-            if departure is not None and departure.forbids(application):
-                return Refused(
+            removed = self._removed.get((request.organization_id, request.host.hostname))
+            if removed is not None and removed.forbids(request):
+                return RefusedRegistration(
                     "outdated",
                     "this host was removed since it sent this; if its clock was set back, give it a new token",
                 )
-            return Enrolled(self._enter(application, new_id, now), is_new=True)
-        verdict = self._judge(known, application, takeover)
+            return AcceptedRegistration(self._create(request, new_id, now), is_new=True)
+        verdict = self._judge(known, request, takeover)
         if verdict is not None:
             return verdict
-        replaced = known.credential.secret != application.credential.secret or known.door is not application.door
-        self._forget_bearer(known)
-        known.host = application.host
-        known.credential = application.credential
-        known.token_id = application.token_id
-        known.door = application.door
+        replaced = known.credential.secret != request.credential.secret or known.door is not request.door
+        self._drop_http_digest(known)
+        known.host = request.host
+        known.credential = request.credential
+        known.token_id = request.token_id
+        known.door = request.door
         self._by_http_digest[known.credential.http_digest] = known
-        return Enrolled(known, is_new=False, replaced=replaced)
+        return AcceptedRegistration(known, is_new=False, replaced=replaced)
 
-    def stamp(self, agent: Agent, application: Application, reply: bytes) -> None:
+    def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes) -> None:
         """Remember the newest registration and its reply."""
-        if application.sent_at is not None and application.digest is not None:
-            agent.stamp = RegistrationStamp(application.sent_at, application.digest, reply)
+        if request.sent_at is not None and request.digest is not None:
+            agent.stamp = RegistrationStamp(request.sent_at, request.digest, reply)
 
-    def departed(self, organization_id: str, hostname: str, departure: Departure) -> None:
+    def record_removed(self, organization_id: str, hostname: str, removed: RemovedAgent) -> None:
         """Remember that an agent of this name was removed; of several, the last one counts."""
-        self._departures[organization_id, hostname] = departure
+        self._removed[organization_id, hostname] = removed
 
     def remove(self, agent: Agent, now: float) -> None:
         """Forget an agent for good, but for what keeps its old registrations out."""
         if agent.stamp is not None:
-            departure = Departure(agent.stamp.sent_at, agent.stamp.digest, now)
-            self.departed(agent.organization_id, agent.hostname, departure)
+            removed = RemovedAgent(agent.stamp.sent_at, agent.stamp.digest, now)
+            self.record_removed(agent.organization_id, agent.hostname, removed)
         del self.agents[agent.agent_id]
         del self._by_name[agent.organization_id, agent.hostname]
-        self._forget_bearer(agent)
+        self._drop_http_digest(agent)
         del self.names_by_number[agent.number]
 
-    def _forget_bearer(self, agent: Agent) -> None:
+    def _drop_http_digest(self, agent: Agent) -> None:
         """Let an agent's HTTP token open nothing. A renamed copy of its disk may have registered with the same one."""
         digest = agent.credential.http_digest
         if self._by_http_digest.get(digest) is agent:
             del self._by_http_digest[digest]
 
     @staticmethod
-    def _judge(known: Agent, application: Application, takeover: Takeover) -> Repeated | Refused | None:
+    def _judge(
+        known: Agent, request: RegistrationRequest, takeover: Takeover
+    ) -> RepeatedRegistration | RefusedRegistration | None:
         stamp = known.stamp
-        if stamp is not None and application.sent_at is not None:
-            if application.digest == stamp.digest:
-                return Repeated(known, stamp)
-            if application.sent_at < stamp.sent_at:
-                return Refused(
+        if stamp is not None and request.sent_at is not None:
+            if request.digest == stamp.digest:
+                return RepeatedRegistration(known, stamp)
+            if request.sent_at < stamp.sent_at:
+                return RefusedRegistration(
                     "outdated",
                     "a newer registration of this host is known; if its clock was set back, remove the agent",
                 )
-        proved = hmac.compare_digest(known.credential.secret, application.credential.secret)
+        proved = hmac.compare_digest(known.credential.secret, request.credential.secret)
         if proved or takeover is Takeover.ALLOW:
             return None
         if takeover is Takeover.PROOF:
-            return Refused("conflict", "this host is registered with another credential; remove the agent first")
+            return RefusedRegistration(
+                "conflict", "this host is registered with another credential; remove the agent first"
+            )
         if known.state is State.ONLINE:
-            return Refused("conflict", "an instance of this host is online; stop it, or wait until it is stale")
+            return RefusedRegistration(
+                "conflict", "an instance of this host is online; stop it, or wait until it is stale"
+            )
         return None
 
-    def _enter(self, application: Application, new_id: str, now: Instant) -> Agent:
+    def _create(self, request: RegistrationRequest, new_id: str, now: Instant) -> Agent:
         self._highest_number += 1
         agent = Agent(
             number=self._highest_number,
             agent_id=new_id,
-            organization_id=application.organization_id,
-            host=application.host,
-            credential=application.credential,
-            token_id=application.token_id,
-            door=application.door,
+            organization_id=request.organization_id,
+            host=request.host,
+            credential=request.credential,
+            token_id=request.token_id,
+            door=request.door,
             registered_at=now.wall,
             state_since=now.wall,
             heard_monotonic=now.monotonic,

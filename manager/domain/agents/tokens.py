@@ -28,7 +28,7 @@ class Token:
         """How many more agents it lets in; None for any number."""
         return None if self.max_uses is None else max(0, self.max_uses - self.uses)
 
-    def placed(self, host: Host) -> Host:
+    def place(self, host: Host) -> Host:
         """Return a host where the token has it stand: its site and tags, where it names any, and not the caller's."""
         return replace(host, site=self.site or host.site, tags=self.tags or host.tags)
 

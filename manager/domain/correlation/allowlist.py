@@ -21,7 +21,7 @@ class Allowed(Protocol):
         ...
 
 
-def nothing_allowed(_: Indicator, /) -> bool:
+def allow_nothing(_: Indicator, /) -> bool:
     """Allowlist nothing."""
     return False
 

@@ -8,13 +8,13 @@ each other is one incident, whatever the order in which the reports come.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heappop, heappush
 
-from manager.domain.correlation.allowlist import Allowed, nothing_allowed
+from manager.domain.correlation.allowlist import Allowed, allow_nothing
+from manager.domain.correlation.history_loader import HistoryLoader
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, indicators_of
-from manager.domain.correlation.older_reports import OlderReports
 from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
-from manager.domain.correlation.timelines import TimelineCache
+from manager.domain.correlation.timeline_cache import TimelineCache
 
 CLOSE_AFTER = 600.0
 """Seconds after its last report at which an incident closes: nothing that comes on time can join it any more."""
@@ -38,14 +38,14 @@ class Correlator:
         settings: CorrelatorSettings,
         new_id: Callable[[], str],
         history: History,
-        allowed: Allowed = nothing_allowed,
+        allowed: Allowed = allow_nothing,
     ) -> None:
         self.allowed = allowed
         self._thresholds = settings.thresholds
         self._new_id = new_id
         self._history = history
         self._memory = TimelineCache(settings.max_watched, settings.max_open)
-        self._recall = OlderReports(history, self._schedule)
+        self._loader = HistoryLoader(history, self._schedule)
         self._clock = 0.0  # the latest time it was told: a clock that steps back must not widen what is known
         self._due: list[tuple[float, int, Incident]] = []
         self._scheduled = 0
@@ -61,9 +61,9 @@ class Correlator:
         return self._memory.evicted
 
     @property
-    def recalls(self) -> int:
+    def history_loads(self) -> int:
         """How often the store was asked for older reports."""
-        return self._recall.count
+        return self._loader.count
 
     def open_incidents(self) -> Iterator[Incident]:
         """Yield the incidents that a report on time may still join."""
@@ -92,7 +92,7 @@ class Correlator:
                 self._close(incident, incident.last_seen_at + CLOSE_AFTER)
                 changes.append(IncidentChange(ChangeKind.CLOSED, incident))
                 continue
-            if incident.ages and now - incident.opened_at >= CHRONIC_AFTER:
+            if incident.can_become_chronic and now - incident.opened_at >= CHRONIC_AFTER:
                 incident.chronic, incident.announced_members = True, len(incident.members)
                 changes.append(IncidentChange(ChangeKind.CHRONIC, incident))
             again.append(incident)
@@ -126,7 +126,7 @@ class Correlator:
             if incident.is_open:
                 self._schedule(incident, timeline)
         for report in sorted(recent, key=lambda each: each.received):
-            late, counts = _punctuality(report)
+            late, counts = _lateness(report)
             for indicator in _indicators(report):
                 if report.event_time < now - MEMORY or self.allowed(indicator):
                     continue
@@ -140,57 +140,57 @@ class Correlator:
 
     def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
         time, agent_id = report.event_time, report.agent_id
-        late, counts = _punctuality(report)
+        late, counts = _lateness(report)
         timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, self._clock)
         if not counts:
             timeline.fork()
-        if not timeline.judges(time):
-            self._recall.around(timeline, time)
+        if not timeline.can_place(time):
+            self._loader.load_around(timeline, time)
         if late:
             timeline.hold = self._clock + MEMORY
         placement = timeline.place(time, agent_id, late=late)
-        if placement.gathered is None:
+        if placement.joined is None:
             if counts and timeline.ontime is not None:
                 timeline.ontime.place(time, agent_id)
             self._forget(timeline)
             return []
         actionable: Collection[str] = ()
         if timeline.ontime is None:
-            actionable = placement.gathered
+            actionable = placement.joined
         elif counts:
             actionable = self._count(timeline.ontime, report)
-        if not placement.run.whole:
-            placement, actionable = self._widen(timeline, placement, actionable, time)
+        if not placement.run.starts_known:
+            placement, actionable = self._complete_run(timeline, placement, actionable, time)
         if placement.run.incident is None:
-            return [self._open(timeline, placement, actionable, report)]
-        return self._grow(timeline, placement, actionable, report)
+            return [self._open_incident(timeline, placement, actionable, report)]
+        return self._update_incident(timeline, placement, actionable, report)
 
-    def _widen(
+    def _complete_run(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
     ) -> tuple[Placement, Collection[str]]:
         """Make a run whole that is complete now: its agents from before what memory holds are members too."""
-        run, gathered, absorbed = placement
-        if not timeline.whole(run):
+        run, joined, absorbed = placement
+        if not timeline.is_whole(run):
             if timeline.ontime is None:  # not all that is read back may count
-                actionable = {*actionable, *self._recall.until_whole(timeline.fork(), time)}
-            gathered = {*(gathered or ()), *self._recall.until_whole(timeline, time)}
-            run = timeline.at(time) or run
-        run.whole = True
-        return Placement(run, gathered, absorbed), actionable
+                actionable = {*actionable, *self._loader.load_run_start(timeline.fork(), time)}
+            joined = {*(joined or ()), *self._loader.load_run_start(timeline, time)}
+            run = timeline.run_at(time) or run
+        run.starts_known = True
+        return Placement(run, joined, absorbed), actionable
 
     def _count(self, ontime: Timeline, report: Report) -> Collection[str]:
         """Apply the rule to the reports that count for the responder alone; return whom this one makes actionable."""
         time, agent_id = report.event_time, report.agent_id
-        if not ontime.judges(time):
-            self._recall.around(ontime, time)
-        self._recall.until_complete(ontime, time)
-        return ontime.place(time, agent_id).gathered or ()
+        if not ontime.can_place(time):
+            self._loader.load_around(ontime, time)
+        self._loader.load_until_complete(ontime, time)
+        return ontime.place(time, agent_id).joined or ()
 
-    def _open(
+    def _open_incident(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
     ) -> IncidentChange:
         run = placement.run
-        members = dict.fromkeys(sorted(placement.gathered or ()), False)
+        members = dict.fromkeys(sorted(placement.joined or ()), False)
         returns = self._history.incident_count(timeline.indicator, timeline.since) + timeline.incidents_before(run)
         run.incident = incident = Incident(
             id=self._new_id(),
@@ -206,30 +206,30 @@ class Correlator:
         )
         self._schedule(incident, timeline)
         kind = ChangeKind.RETURNED if returns else ChangeKind.OPENED
-        return IncidentChange(kind, incident, report.agent_id, incident.act_for(actionable))
+        return IncidentChange(kind, incident, report.agent_id, incident.mark_actionable(actionable))
 
-    def _grow(
+    def _update_incident(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
     ) -> list[IncidentChange]:
-        run, gathered, absorbed = placement
+        run, joined, absorbed = placement
         incident = run.incident
-        if incident is None or gathered is None:
+        if incident is None or joined is None:
             return []
         if absorbed is not None:
-            incident.take_over(absorbed)
+            incident.absorb(absorbed)
             if absorbed.is_open:
                 self._close(absorbed, report.received)
         members, agent_id = incident.members, report.agent_id
         incident.first_seen_at, incident.last_seen_at = run.first, run.last
         incident.report_count, incident.late = run.count, run.late
         if not incident.is_open:
-            self._reconsider(incident, timeline)
-        one = len(gathered) == 1 and len(actionable) <= 1 and absorbed is None
+            self._reopen_or_close(incident, timeline)
+        one = len(joined) == 1 and len(actionable) <= 1 and absorbed is None
         if one and agent_id in members and (members[agent_id] or not actionable):
             # By far the most frequent case, and the one that a flood consists of.
             return [IncidentChange(ChangeKind.JOINED, incident, agent_id, (), None, incident.chronic)]
-        added = incident.admit(gathered)
-        newly, silent = incident.act_for(actionable), incident.keeps_silent()
+        added = incident.add_members(joined)
+        newly, silent = incident.mark_actionable(actionable), incident.stays_silent()
         if absorbed is not None:
             return [IncidentChange(ChangeKind.MERGED, incident, agent_id, newly, absorbed, silent)]
         if not added:
@@ -240,7 +240,7 @@ class Correlator:
             *(IncidentChange(ChangeKind.GREW, incident, agent_id, (), None, silent) for agent_id in others),
         ]
 
-    def _reconsider(self, incident: Incident, timeline: Timeline) -> None:
+    def _reopen_or_close(self, incident: Incident, timeline: Timeline) -> None:
         """Open a closed incident again if its last report is now so recent, else set when it closed."""
         if self._clock - incident.last_seen_at <= CLOSE_AFTER + SLACK:
             incident.closed_at = None
@@ -259,7 +259,7 @@ class Correlator:
 
     def _schedule_check(self, incident: Incident) -> None:
         due = incident.last_seen_at + CLOSE_AFTER + SLACK
-        if incident.ages:
+        if incident.can_become_chronic:
             due = min(due, incident.opened_at + CHRONIC_AFTER)
         self._scheduled += 1
         heappush(self._due, (due, self._scheduled, incident))
@@ -273,7 +273,7 @@ def _indicators(report: Report) -> tuple[Indicator, ...]:
     return indicators_of(report.organization_id, report.site, report.source_ip, report.file_hash, report.technique)
 
 
-def _punctuality(report: Report) -> tuple[bool, bool]:
+def _lateness(report: Report) -> tuple[bool, bool]:
     """Return whether a report is late, and whether it counts for the responder."""
     late = is_late(report.event_time, report.received)
     return late, report.event_time_trusted and not late

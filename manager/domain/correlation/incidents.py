@@ -88,23 +88,23 @@ class Incident:
         return (agent_id for agent_id, actionable in self.members.items() if actionable)
 
     @property
-    def ages(self) -> bool:
+    def can_become_chronic(self) -> bool:
         """Whether it becomes chronic if it stays open."""
         return self.indicator.kind == "technique" and not self.chronic
 
-    def admit(self, agent_ids: Collection[str]) -> list[str]:
+    def add_members(self, agent_ids: Collection[str]) -> list[str]:
         """Add distinct agents to the members; return those that were none, in order."""
         added = sorted(agent_id for agent_id in agent_ids if agent_id not in self.members)
         self.members.update(dict.fromkeys(added, False))
         return added
 
-    def act_for(self, agent_ids: Collection[str]) -> tuple[str, ...]:
+    def mark_actionable(self, agent_ids: Collection[str]) -> tuple[str, ...]:
         """Mark members as actionable; return those that were not, in order."""
         newly = tuple(sorted(agent_id for agent_id in agent_ids if not self.members[agent_id]))
         self.members.update(dict.fromkeys(newly, True))
         return newly
 
-    def take_over(self, later: "Incident") -> None:
+    def absorb(self, later: "Incident") -> None:
         """Take over the members and marks of a later incident, which a report has joined to this one."""
         for agent_id, actionable in later.members.items():
             self.members[agent_id] = self.members.get(agent_id, False) or actionable
@@ -113,7 +113,7 @@ class Incident:
         self.announced_members = max(self.announced_members, later.announced_members)
         later.merged_into = self.id
 
-    def keeps_silent(self) -> bool:
+    def stays_silent(self) -> bool:
         """Return whether it is chronic and has nothing to say; if it has, it is silent again from this size on."""
         if not self.chronic:
             return False

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from manager.domain.correlation.incidents import Incident
 from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.reports import WINDOW
-from manager.domain.correlation.runs import Run
+from manager.domain.correlation.run import Run
 
 
 class Placement(NamedTuple):
@@ -15,13 +15,13 @@ class Placement(NamedTuple):
 
     Args:
         run: its run.
-        gathered: None while the run is not complete; else the agents that are in a complete run by this report: its
+        joined: None while the run is not complete; else the agents that are in a complete run by this report: its
             own, and those of an incomplete run that it completed or joined to a complete one.
         absorbed: the later incident, where the report joined two.
     """
 
     run: Run
-    gathered: Collection[str] | None
+    joined: Collection[str] | None
     absorbed: Incident | None
 
 
@@ -91,19 +91,19 @@ class Timeline:
             run.count, run.late = count, late
             runs.insert(position, run)
             return Placement(run, None, None)
-        gathered: set[str] | None = None
+        joined: set[str] | None = None
         absorbed: Incident | None = None
         if left is not None and right is not None:
             absorbed = right.incident if left.incident is not None else None
-            gathered = left.absorb(right)
+            joined = left.absorb(right)
             del runs[position]
         run.count += count
         run.late |= late
         run.first = min(run.first, time)
         run.last = max(run.last, time)
         if run.complete:
-            return Placement(run, gathered | {agent_id} if gathered else (agent_id,), absorbed)
-        completed = run.note(time, agent_id, self.threshold) and decide
+            return Placement(run, joined | {agent_id} if joined else (agent_id,), absorbed)
+        completed = run.add_point(time, agent_id, self.threshold) and decide
         return Placement(run, run.finish() if completed else None, None)
 
     def adopt(self, incident: Incident) -> Run:
@@ -113,12 +113,12 @@ class Timeline:
         self.runs.sort(key=lambda each: each.first)
         return run
 
-    def at(self, time: float) -> Run | None:
+    def run_at(self, time: float) -> Run | None:
         """Return the earliest run that a report at this time belongs to."""
         near = (run for run in self.runs if run.first - time <= WINDOW and time - run.last <= WINDOW)
         return next(near, None)
 
-    def judges(self, time: float) -> bool:
+    def can_place(self, time: float) -> bool:
         """Return whether what is remembered suffices to place a report at this time.
 
         It does where everything within a window of it is known, and inside a complete run, which it cannot change.
@@ -129,9 +129,9 @@ class Timeline:
         """Return whether a time lies inside a complete run."""
         return any(run.complete and run.first <= time <= run.last for run in self.runs)
 
-    def whole(self, run: Run) -> bool:
+    def is_whole(self, run: Run) -> bool:
         """Return whether nothing of the run lies before its known first report."""
-        return run.whole or run.first - WINDOW >= self.since
+        return run.starts_known or run.first - WINDOW >= self.since
 
     def open(self) -> Iterator[Incident]:
         """Yield the open incidents."""

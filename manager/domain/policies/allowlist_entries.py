@@ -8,20 +8,20 @@ from manager.domain.networks import network_of
 from manager.domain.policies.layers import Sections, read_document
 from manager.errors import Invalid
 
-AllowanceKind = Literal["ip", "file_hash", "process"]
+AllowlistEntryKind = Literal["ip", "file_hash", "process"]
 
-MEMBERS: Mapping[AllowanceKind, str] = {"ip": "ips", "file_hash": "fileHashes", "process": "processes"}
+MEMBERS: Mapping[AllowlistEntryKind, str] = {"ip": "ips", "file_hash": "fileHashes", "process": "processes"}
 """The member of a policy's `allowlist` section that holds each kind."""
 
 
-def kind_of(value: str) -> AllowanceKind | None:
+def kind_of(value: str) -> AllowlistEntryKind | None:
     """Return what a value is by its looks; None for what is neither an address, a CIDR nor a file hash."""
     if normal_hash(value) is not None:
         return "file_hash"
     return "ip" if network_of(value) is not None else None
 
 
-def normal_allowance(kind: AllowanceKind | None, value: str) -> tuple[AllowanceKind, str]:
+def normalize_entry(kind: AllowlistEntryKind | None, value: str) -> tuple[AllowlistEntryKind, str]:
     """Return kind and normal form of what shall stand on an allowlist.
 
     Args:
@@ -46,12 +46,12 @@ def normal_allowance(kind: AllowanceKind | None, value: str) -> tuple[AllowanceK
     return found, normal
 
 
-def allows(document: Sections | None, kind: AllowanceKind, value: str) -> bool:
+def allows(document: Sections | None, kind: AllowlistEntryKind, value: str) -> bool:
     """Return whether a document's own allowlist has an entry in normal form."""
     return value in ((document or {}).get("allowlist") or {}).get(MEMBERS[kind], ())
 
 
-def with_allowance(document: Sections | None, kind: AllowanceKind, value: str) -> dict[str, Any]:
+def with_entry(document: Sections | None, kind: AllowlistEntryKind, value: str) -> dict[str, Any]:
     """Return the document with one entry more on its allowlist, and nothing else changed."""
     kept = dict(document or {})
     section = dict(kept.get("allowlist") or {})
@@ -61,7 +61,7 @@ def with_allowance(document: Sections | None, kind: AllowanceKind, value: str) -
     return {**kept, "allowlist": section}
 
 
-def without_allowance(document: Sections, kind: AllowanceKind, value: str) -> dict[str, Any] | None:
+def without_entry(document: Sections, kind: AllowlistEntryKind, value: str) -> dict[str, Any] | None:
     """Return the document with one entry less on its allowlist; None if nothing else stood in it."""
     kept = dict(document)
     section = dict(kept.get("allowlist") or {})

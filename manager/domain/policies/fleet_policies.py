@@ -12,12 +12,12 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from manager.domain.policies.diff import is_urgent
-from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, lay
-from manager.domain.policies.rules import date_rules
+from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, merge_layers
+from manager.domain.policies.rules import stamp_rules
 from manager.errors import Invalid
 from schemas.policy import default_sections, digest_of
 
-__all__ = ["GLOBAL", "EffectivePolicy", "Emergency", "Policies", "Resolved", "Revision", "Scope", "Sections"]
+__all__ = ["GLOBAL", "EffectivePolicy", "Emergency", "Policies", "ResolvedPolicy", "Revision", "Scope", "Sections"]
 
 ScopeKind = Literal["global", "organization", "agent"]
 
@@ -46,7 +46,7 @@ GLOBAL = Scope("global")
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
-class Resolved:
+class ResolvedPolicy:
     """The sections that some agents share, with their digest and the narrowest scope that had a say.
 
     `under` is what emergency entries were laid over, where there are any.
@@ -55,7 +55,7 @@ class Resolved:
     sections: Sections
     digest: str
     scope: ScopeKind
-    under: "Resolved | None" = field(default=None, repr=False)
+    under: "ResolvedPolicy | None" = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class EffectivePolicy:
     agent_id: str
     organization_id: str
     version: int
-    resolved: Resolved
+    resolved: ResolvedPolicy
     updated_at: float
     published: bool = False
     urgent: bool = False
@@ -96,7 +96,7 @@ class Policies:
         self._emergency: dict[str, Emergency] = {}
         self._defaults = Layer(default_sections(), ())
         # What agents share is kept as long as one of them has it.
-        self._resolved: WeakValueDictionary[Any, Resolved] = WeakValueDictionary()
+        self._resolved: WeakValueDictionary[Any, ResolvedPolicy] = WeakValueDictionary()
         self._due: list[tuple[float, int, Scope | str, Layer | Emergency]] = []
         self._order = count()
         self._loaded_at = 0.0
@@ -120,7 +120,7 @@ class Policies:
         self.revision = self._loaded_revision = max(revision, 1)
         self._loaded_at = at
         self.documents = dict(documents)
-        self._layers = {scope: _known(document) for scope, document in documents.items()}
+        self._layers = {scope: _layer_of_stored(document) for scope, document in documents.items()}
         self._emergency = dict(emergency or {})
         self._due.clear()
         for scope, layer in self._layers.items():
@@ -159,7 +159,7 @@ class Policies:
         """
         before = self.documents.get(scope)
         if document is not None:
-            document = date_rules(document, before, at)
+            document = stamp_rules(document, before, at)
         if before == document:
             return None
         if document is None:
@@ -186,7 +186,7 @@ class Policies:
                 revisions.append(revision)
         return revisions
 
-    def preview(self, scope: Scope, document: Sections | None) -> list[Resolved]:
+    def preview(self, scope: Scope, document: Sections | None) -> list[ResolvedPolicy]:
         """Return what agents would get if `scope` had this document, without emergency entries.
 
         One for each different chain of layers; entries count as long as they stand in a document, expired or not.
@@ -195,20 +195,20 @@ class Policies:
             Invalid: a rule in it is none; the text names the field.
         """
         trial = Policies()
-        trial._layers = {**self._layers, scope: Layer.of(date_rules(document or {}, None, 0.0))}
+        trial._layers = {**self._layers, scope: Layer.of(stamp_rules(document or {}, None, 0.0))}
         targets = {
             (policy.organization_id, agent_id if Scope("agent", agent_id) in trial._layers else "")
-            for agent_id in self.touched_by(scope)
+            for agent_id in self.affected_by(scope)
             for policy in (self.effective[agent_id],)
         }
         targets.add((scope.target, "") if scope.kind == "organization" else ("", scope.target))
         return [trial._resolve(agent_id, organization_id, 0.0) for organization_id, agent_id in targets]
 
-    def of_organization(self, organization_id: str, at: float) -> Resolved:
+    def of_organization(self, organization_id: str, at: float) -> ResolvedPolicy:
         """Return the effective policy of an organization's agents that have nothing of their own."""
         return self._resolve("", organization_id, at)
 
-    def enter(self, agent_id: str, organization_id: str, at: float) -> EffectivePolicy:
+    def assign(self, agent_id: str, organization_id: str, at: float) -> EffectivePolicy:
         """Give an agent its effective policy, at registration; one that has it keeps its version."""
         known = self.effective.get(agent_id)
         if known is None:
@@ -217,11 +217,11 @@ class Policies:
             self.effective[agent_id] = known
         return known
 
-    def touch(self, agent_ids: Iterable[str], at: float) -> list[EffectivePolicy]:
+    def recompute(self, agent_ids: Iterable[str], at: float) -> list[EffectivePolicy]:
         """Compute agents' effective policies anew; return those whose digest changed, with their new version."""
-        return self._renew(agent_ids, at, counted=True)
+        return self._recompute(agent_ids, at, counted=True)
 
-    def touched_by(self, scope: Scope) -> list[str]:
+    def affected_by(self, scope: Scope) -> list[str]:
         """Return the agents whose effective policy a change of `scope` may change."""
         if scope.kind == "global":
             return list(self.effective)
@@ -237,7 +237,7 @@ class Policies:
             elif agent_id in self.effective:
                 self._emergency[agent_id] = emergency
                 self._schedule(agent_id, emergency, at)
-        return self._renew(entries, at, counted=False)
+        return self._recompute(entries, at, counted=False)
 
     def next_expiry(self) -> float | None:
         """Return when the next entry of a document or of an agent's emergency entries ends."""
@@ -251,9 +251,9 @@ class Policies:
         while (due := self.next_expiry()) is not None and due <= now:
             _, _, target, source = heappop(self._due)
             self._schedule(target, source, now)
-            agent_ids = self.touched_by(target) if isinstance(target, Scope) else [target]
+            agent_ids = self.affected_by(target) if isinstance(target, Scope) else [target]
             touched.update(dict.fromkeys(agent_ids))
-        return self._renew(touched, now, counted=False)
+        return self._recompute(touched, now, counted=False)
 
     def advance(self) -> int:
         """Count a change that is in no document, such as one of an organization's blocklist; return its revision."""
@@ -274,7 +274,7 @@ class Policies:
         self._layers.pop(Scope("agent", agent_id), None)
         self._emergency.pop(agent_id, None)
 
-    def _renew(self, agent_ids: Iterable[str], at: float, *, counted: bool) -> list[EffectivePolicy]:
+    def _recompute(self, agent_ids: Iterable[str], at: float, *, counted: bool) -> list[EffectivePolicy]:
         """Compute effective policies anew; `counted` says whether what touched them has its revision already."""
         changed: list[EffectivePolicy] = []
         urgency: dict[tuple[str, str], bool] = {}
@@ -297,7 +297,7 @@ class Policies:
             policy.version, policy.updated_at, policy.published = self.revision, at, False
         return changed
 
-    def _resolve(self, agent_id: str, organization_id: str, at: float) -> Resolved:
+    def _resolve(self, agent_id: str, organization_id: str, at: float) -> ResolvedPolicy:
         chain = (GLOBAL, Scope("organization", organization_id), Scope("agent", agent_id))
         scopes = [scope for scope in chain if scope in self._layers]
         layers = (self._defaults, *(self._layers[scope] for scope in scopes))
@@ -305,16 +305,16 @@ class Policies:
         key = (layers, expired_by(layers, None, at))
         base = self._resolved.get(key)
         if base is None:
-            sections = lay([layer.sections for layer in layers], at)
-            base = self._resolved[key] = Resolved(sections, digest_of(sections), narrowest)
+            sections = merge_layers([layer.sections for layer in layers], at)
+            base = self._resolved[key] = ResolvedPolicy(sections, digest_of(sections), narrowest)
         emergency = self._emergency.get(agent_id)
         if emergency is None or emergency.is_over(at):
             return base
         own = (layers, expired_by(layers, emergency, at), emergency)
         found = self._resolved.get(own)
         if found is None:
-            sections = emergency.lay_over(base.sections, at)
-            found = self._resolved[own] = Resolved(sections, digest_of(sections), "agent", base)
+            sections = emergency.apply_to(base.sections, at)
+            found = self._resolved[own] = ResolvedPolicy(sections, digest_of(sections), "agent", base)
         return found
 
     def _schedule(self, target: Scope | str, source: Layer | Emergency, at: float) -> None:
@@ -328,7 +328,7 @@ class Policies:
         return self._emergency.get(target) is source
 
 
-def _known(document: Sections) -> Layer:
+def _layer_of_stored(document: Sections) -> Layer:
     """Compile a stored document; rules that this release does not understand do nothing in it."""
     try:
         return Layer.of(document)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-from manager.domain.policies.resolution import expiries, heighten, resolve
+from manager.domain.policies.resolution import expiries, raise_sensitivity, resolve
 from manager.domain.policies.rules import check_rules, effects, rule_expiry
 from manager.errors import Invalid
 from schemas.decoding import DecodeError, validate
@@ -34,7 +34,7 @@ class EmergencyBlock(NamedTuple):
         return {"value": self.value, "reason": self.reason, "expiresAt": expires, "incidentId": self.incident_id}
 
 
-class Heightened(NamedTuple):
+class RaisedSensitivity(NamedTuple):
     """More attention until a time: `autoRespond` lower by `step`, never below `floor` (both in percent)."""
 
     until: float
@@ -48,23 +48,23 @@ class Emergency:
 
     addresses: tuple[EmergencyBlock, ...] = ()
     file_hashes: tuple[EmergencyBlock, ...] = ()
-    heightened: Heightened | None = None
+    sensitivity: RaisedSensitivity | None = None
 
     @property
     def expiries(self) -> list[float]:
         """The times at which something of it ends, in order."""
         ends = {block.expires_at for block in (*self.addresses, *self.file_hashes)}
-        if self.heightened is not None:
-            ends.add(self.heightened.until)
+        if self.sensitivity is not None:
+            ends.add(self.sensitivity.until)
         return sorted(ends - {inf})
 
     def is_over(self, at: float) -> bool:
         """Return whether all of it has ended by a time."""
         blocks = (*self.addresses, *self.file_hashes)
-        attentive = self.heightened is not None and self.heightened.until > at
+        attentive = self.sensitivity is not None and self.sensitivity.until > at
         return not attentive and all(block.expires_at <= at for block in blocks)
 
-    def lay_over(self, sections: Sections, at: float) -> dict[str, Any]:
+    def apply_to(self, sections: Sections, at: float) -> dict[str, Any]:
         """Return the sections with these entries, as they stand at a time."""
         layer = {
             "blocklist": {
@@ -73,8 +73,8 @@ class Emergency:
             }
         }
         result = resolve([sections, layer])
-        if self.heightened is not None and self.heightened.until > at:
-            result = heighten(result, self.heightened.step, self.heightened.floor)
+        if self.sensitivity is not None and self.sensitivity.until > at:
+            result = raise_sensitivity(result, self.sensitivity.step, self.sensitivity.floor)
         return result
 
 
@@ -115,7 +115,7 @@ def read_document(document: Any) -> dict[str, Any]:
     return sections
 
 
-def lay(layers: Sequence[Sections], at: float) -> dict[str, Any]:
+def merge_layers(layers: Sequence[Sections], at: float) -> dict[str, Any]:
     """Return the sections that result at a time; rules whose time is over are not in them any more."""
     sections = resolve(layers, at)
     rules = sections.get("rules", [])

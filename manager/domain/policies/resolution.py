@@ -35,7 +35,7 @@ def resolve(layers: Iterable[Mapping[str, Any]], at: float = 0.0) -> dict[str, A
     return result
 
 
-def heighten(sections: Mapping[str, Any], step: float, floor: float) -> dict[str, Any]:
+def raise_sensitivity(sections: Mapping[str, Any], step: float, floor: float) -> dict[str, Any]:
     """Return the sections of an agent that must be more attentive for a while.
 
     `autoRespond` is lower by `step`, but no lower than `floor` and than `notifyAndWait`, and never higher than it was;

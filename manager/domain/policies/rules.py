@@ -114,7 +114,7 @@ def check_rules(document: Mapping[str, Any]) -> None:
         parse_rule(rule, f"rules.{index}")
 
 
-def date_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, at: float) -> Mapping[str, Any]:
+def stamp_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, at: float) -> Mapping[str, Any]:
     """Return a document whose block rules say when they were set, in `config.setAt`: from then their time counts.
 
     A rule that stood in the document before, and has not expired, keeps its time: setting the same document again
@@ -166,15 +166,15 @@ def effects(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _block_ip(rule: Mapping[str, Any], path: str) -> BlockIp:
-    member, value = _said(rule, _ADDRESS_MEMBERS)
+    member, value = _find_member(rule, _ADDRESS_MEMBERS)
     network = network_of(value) if isinstance(value, str) else None
     if network is None:
         raise Invalid(f"{path}.{member}: say an IP address or a CIDR")
     if not network.prefixlen:
         raise Invalid(f"{path}.{member}: this is every address there is")
     whole = network.prefixlen == network.max_prefixlen
-    where, duration = _said(rule, ("duration",), default="permanent")
-    _, reason = _said(rule, ("reason",), default=None)
+    where, duration = _find_member(rule, ("duration",), default="permanent")
+    _, reason = _find_member(rule, ("reason",), default=None)
     if "setAt" in (rule.get("config") or {}) and _set_at(rule) is None:
         raise Invalid(f"{path}.config.setAt: say a time with its zone, or leave it out")
     return BlockIp(
@@ -185,7 +185,7 @@ def _block_ip(rule: Mapping[str, Any], path: str) -> BlockIp:
 
 
 def _alert_threshold(rule: Mapping[str, Any], path: str) -> AlertThreshold:
-    member, value = _said(rule, _SEVERITY_MEMBERS)
+    member, value = _find_member(rule, _SEVERITY_MEMBERS)
     if isinstance(value, str) and value in {severity.value for severity in Severity}:
         return AlertThreshold(Severity(value), None)
     confidence = _confidence(value)
@@ -195,7 +195,7 @@ def _alert_threshold(rule: Mapping[str, Any], path: str) -> AlertThreshold:
 
 
 def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond:
-    member, value = _said(rule, _CONFIDENCE_MEMBERS)
+    member, value = _find_member(rule, _CONFIDENCE_MEMBERS)
     switched_off = any(isinstance(place, Mapping) and place.get("enabled") is False for place in _places(rule)[:2])
     if value is False or value == "off" or switched_off:
         return AutoRespond(None)
@@ -205,7 +205,7 @@ def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond:
     return AutoRespond(confidence)
 
 
-def _said(rule: Mapping[str, Any], members: tuple[str, ...], default: Any = None) -> tuple[str, Any]:
+def _find_member(rule: Mapping[str, Any], members: tuple[str, ...], default: Any = None) -> tuple[str, Any]:
     """Return where a rule says something, under one of these names, and what; the default if it does not."""
     for prefix, place in zip(("config.", "condition.", ""), _places(rule), strict=True):
         if isinstance(place, Mapping):

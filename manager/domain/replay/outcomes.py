@@ -10,7 +10,7 @@ _BLOCKS = frozenset({"source_ip", "file_hash"})
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class IncidentOutcome:
     """One incident and the answer to it. Times are seconds since 1970.
 
     Args:
@@ -40,7 +40,9 @@ class Outcome:
     entries: tuple[EmergencyEntry, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, incident: Incident, response: Response | None, entries: tuple[EmergencyEntry, ...] = ()) -> "Outcome":
+    def of(
+        cls, incident: Incident, response: Response | None, entries: tuple[EmergencyEntry, ...] = ()
+    ) -> "IncidentOutcome":
         """Return the outcome of an incident."""
         return cls(
             incident.indicator,
@@ -61,12 +63,12 @@ class Outcome:
         """Whether an address or a hash was blocked for it."""
         return self.response is ResponseState.APPLIED and self.indicator.kind in _BLOCKS
 
-    def answered_like(self, other: "Outcome") -> bool:
+    def has_same_response(self, other: "IncidentOutcome") -> bool:
         """Return whether two outcomes have the same agents, and were answered in the same way."""
         mine = (self.agent_count, self.late, self.chronic, self.response, self.organization_wide)
         return mine == (other.agent_count, other.late, other.chronic, other.response, other.organization_wide)
 
-    def meets(self, other: "Outcome") -> bool:
+    def overlaps(self, other: "IncidentOutcome") -> bool:
         """Return whether two outcomes of one indicator are about the same time."""
         return self.first_seen_at <= other.last_seen_at and other.first_seen_at <= self.last_seen_at
 
@@ -83,29 +85,29 @@ class Comparison:
     """
 
     same: int = 0
-    only_real: list[Outcome] = field(default_factory=list)
-    only_replayed: list[Outcome] = field(default_factory=list)
-    changed: list[tuple[Outcome, Outcome]] = field(default_factory=list)
+    only_real: list[IncidentOutcome] = field(default_factory=list)
+    only_replayed: list[IncidentOutcome] = field(default_factory=list)
+    changed: list[tuple[IncidentOutcome, IncidentOutcome]] = field(default_factory=list)
 
 
-def compare(real: Iterable[Outcome], replayed: Iterable[Outcome]) -> Comparison:
+def compare(real: Iterable[IncidentOutcome], replayed: Iterable[IncidentOutcome]) -> Comparison:
     """Hold what really happened against a replay.
 
     Two outcomes are the same incident if they are of one indicator and their times meet; a replay that begins in the
     middle of an incident opens it later, and still finds the same one.
     """
     comparison = Comparison()
-    waiting: dict[Indicator, list[Outcome]] = {}
+    waiting: dict[Indicator, list[IncidentOutcome]] = {}
     for outcome in replayed:
         waiting.setdefault(outcome.indicator, []).append(outcome)
     for was in real:
         candidates = waiting.get(was.indicator, [])
-        would = next((each for each in candidates if each.meets(was)), None)
+        would = next((each for each in candidates if each.overlaps(was)), None)
         if would is None:
             comparison.only_real.append(was)
             continue
         candidates.remove(would)
-        if would.answered_like(was):
+        if would.has_same_response(was):
             comparison.same += 1
         else:
             comparison.changed.append((was, would))

@@ -21,26 +21,26 @@ from manager.domain.correlation import (
     PastReport,
     Report,
 )
-from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.correlation.allowlist import allow_nothing
 from manager.domain.correlation.indicators import indicators_of
-from manager.domain.replay.outcomes import Outcome
+from manager.domain.replay.outcomes import IncidentOutcome
 from manager.domain.response import (
     EmergencyEntry,
     Evidence,
     FleetAddresses,
     NeverBlock,
     Reaction,
-    Repeat,
+    RepeatOffenderRule,
     Responder,
     ResponderSettings,
     Response,
 )
 
 _TICK = 1.0
-_ORDINARY = Repeat(3, 86_400.0)
+_ORDINARY = RepeatOffenderRule(3, 86_400.0)
 
 
-class Kept(NamedTuple):
+class StoredReport(NamedTuple):
     """A report as the store kept it, with what its evidence says of logins and paths."""
 
     report: Report
@@ -64,13 +64,13 @@ class Candidate:
 
     correlator: CorrelatorSettings = field(default_factory=CorrelatorSettings)
     responder: ResponderSettings = field(default_factory=ResponderSettings)
-    allowed: Allowed = nothing_allowed
+    allowed: Allowed = allow_nothing
     own_addresses: tuple[str, ...] = ()
     admin_networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class KnownAgent:
+class ReplayAgent:
     """What the rules ask of an agent: whose it is, with which token it came, and its own addresses and gateways."""
 
     agent_id: str
@@ -80,7 +80,7 @@ class KnownAgent:
     addresses: tuple[str, ...] = ()
 
 
-class KnownFleet:
+class ReplayFleet:
     """The fleet as it is now; for the replay it was always so.
 
     Args:
@@ -90,13 +90,16 @@ class KnownFleet:
     """
 
     def __init__(
-        self, agents: Iterable[KnownAgent], used_tokens: int, escalation: Callable[[str], Repeat] = lambda _: _ORDINARY
+        self,
+        agents: Iterable[ReplayAgent],
+        used_tokens: int,
+        escalation: Callable[[str], RepeatOffenderRule] = lambda _: _ORDINARY,
     ) -> None:
         self.addresses = FleetAddresses()
         self._tokens: dict[str, str | None] = {}
         self._used_tokens = used_tokens
         self._escalation = escalation
-        self._repeats: dict[str, Repeat] = {}
+        self._repeats: dict[str, RepeatOffenderRule] = {}
         for agent in agents:
             self._tokens[agent.agent_id] = agent.token_id
             self.addresses.set(agent.agent_id, agent.organization_id, agent.site, agent.addresses)
@@ -114,7 +117,7 @@ class KnownFleet:
         """Return the enrollment token that an agent came with."""
         return self._tokens.get(agent_id)
 
-    def repeat(self, organization_id: str, /) -> Repeat:
+    def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return what an organization's policy says of repeated offenders."""
         if organization_id not in self._repeats:
             self._repeats[organization_id] = self._escalation(organization_id)
@@ -129,7 +132,7 @@ class Replay:
         fleet: who reported.
     """
 
-    def __init__(self, candidate: Candidate, fleet: KnownFleet) -> None:
+    def __init__(self, candidate: Candidate, fleet: ReplayFleet) -> None:
         self._fleet = fleet
         self._ids = count(1)
         self._memory = ReplayMemory()
@@ -142,18 +145,18 @@ class Replay:
         self._responder = Responder(candidate.responder, never_block, self._new_id)
         self._next_tick: float | None = None
 
-    def take(self, kept: Kept) -> None:
+    def observe(self, kept: StoredReport) -> None:
         """Take the next report, in the order of receipt."""
         report = kept.report
         now = report.received
-        self.pass_time(now)
-        note = self._responder.note(report.organization_id, report.site, report.agent_id, kept.evidence, now)
-        self._follow(note)
+        self.advance(now)
+        note = self._responder.record_evidence(report.organization_id, report.site, report.agent_id, kept.evidence, now)
+        self._apply_reaction(note)
         for change in self._correlator.observe(report):
             self._decide(change, now)
-        self._memory.keep(report)
+        self._memory.add_report(report)
 
-    def pass_time(self, until: float) -> None:
+    def advance(self, until: float) -> None:
         """Let time pass, second by second: incidents close, age and end."""
         if self._next_tick is None:
             self._next_tick = until
@@ -163,27 +166,27 @@ class Replay:
             now = self._next_tick
             for change in self._correlator.expire(now):
                 self._decide(change, now)
-            self._follow(self._responder.expire(now))
+            self._apply_reaction(self._responder.expire(now))
             self._next_tick += _TICK
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[IncidentOutcome]:
         """Yield what became of every indicator that made an incident; merged incidents are in the ones that stayed."""
         for incident in self._memory.all_incidents():
             if incident.merged_into is None:
                 response = self._responses.get(incident.id)
-                yield Outcome.of(incident, response, tuple(self._entries.get(incident.id, ())))
+                yield IncidentOutcome.of(incident, response, tuple(self._entries.get(incident.id, ())))
 
     def _decide(self, change: IncidentChange, now: float) -> None:
-        self._memory.note(change.incident)
+        self._memory.add_incident(change.incident)
         if change.absorbed is not None:
-            self._memory.note(change.absorbed)
+            self._memory.add_incident(change.absorbed)
             self._inherit(change.absorbed, change.incident)
-        self._follow(self._responder.react(change, self._fleet, now))
+        self._apply_reaction(self._responder.react(change, self._fleet, now))
 
     def _inherit(self, absorbed: Incident, incident: Incident) -> None:
         self._entries.setdefault(incident.id, []).extend(self._entries.pop(absorbed.id, ()))
 
-    def _follow(self, reaction: Reaction) -> None:
+    def _apply_reaction(self, reaction: Reaction) -> None:
         for response in reaction.responses:
             self._responses[response.incident_id] = response
         for entry in reaction.added:
@@ -204,7 +207,7 @@ class ReplayMemory:
         self._incidents: dict[str, Incident] = {}
         self._by_indicator: dict[Indicator, dict[str, None]] = {}
 
-    def keep(self, report: Report) -> None:
+    def add_report(self, report: Report) -> None:
         """Remember a report that was observed."""
         past = PastReport(report.event_time, report.agent_id, report.received, report.event_time_trusted)
         for indicator in indicators_of(
@@ -212,7 +215,7 @@ class ReplayMemory:
         ):
             insort(self._reports.setdefault(indicator, []), past, key=_event_time)
 
-    def note(self, incident: Incident) -> None:
+    def add_incident(self, incident: Incident) -> None:
         """Remember an incident as the object that the correlator keeps up to date."""
         self._incidents[incident.id] = incident
         self._by_indicator.setdefault(incident.indicator, {})[incident.id] = None

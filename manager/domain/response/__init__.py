@@ -1,25 +1,25 @@
 """The emergency response: what incidents put in force by themselves, as rules without I/O or clock."""
 
 from manager.domain.response.blocklists import Blocklists
-from manager.domain.response.emergency import EmergencyEntries
-from manager.domain.response.entries import EmergencyEntry, Subject
+from manager.domain.response.emergency_entries import EmergencyEntries
+from manager.domain.response.emergency_entry import EmergencyEntry, Subject
 from manager.domain.response.evidence import Evidence
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_block import NeverBlock
-from manager.domain.response.ports import Facts, Repeat, ResponderSettings
 from manager.domain.response.reaction import Reaction, Response, ResponseState
 from manager.domain.response.responder import Responder
+from manager.domain.response.settings import FleetView, RepeatOffenderRule, ResponderSettings
 
 __all__ = [
     "Blocklists",
     "EmergencyEntries",
     "EmergencyEntry",
     "Evidence",
-    "Facts",
     "FleetAddresses",
+    "FleetView",
     "NeverBlock",
     "Reaction",
-    "Repeat",
+    "RepeatOffenderRule",
     "Responder",
     "ResponderSettings",
     "Response",

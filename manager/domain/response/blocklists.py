@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from manager.domain.response.emergency import EmergencyEntries
-from manager.domain.response.entries import EmergencyEntry
+from manager.domain.response.emergency_entries import EmergencyEntries
+from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.domain.response.reaction import Reaction
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.model import utc
@@ -34,7 +34,7 @@ class Blocklists:
         """
         for organization_id in sorted(reaction.organization_ids):
             touched = {
-                _key(each): each for each in (*reaction.removed, *reaction.added) if _is_of(each, organization_id)
+                _key(each): each for each in (*reaction.removed, *reaction.added) if _belongs_to(each, organization_id)
             }
             live = {
                 key: self._entries.find("organization", organization_id, entry.subject)
@@ -58,11 +58,11 @@ class Blocklists:
         return BlocklistSnapshot(
             organization_id=organization_id,
             sequence=self.sequences.get(organization_id, 0),
-            entries=[_published(entry) for entry in self._entries.held("organization", organization_id)],
+            entries=[_published(entry) for entry in self._entries.list_of("organization", organization_id)],
         )
 
 
-def _is_of(entry: EmergencyEntry, organization_id: str) -> bool:
+def _belongs_to(entry: EmergencyEntry, organization_id: str) -> bool:
     return entry.scope == "organization" and entry.target == organization_id
 
 

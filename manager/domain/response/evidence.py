@@ -29,7 +29,7 @@ def is_system_path(path: str) -> bool:
     return ".." not in path and _SYSTEM_PATH.match(path) is not None
 
 
-class _Noted(NamedTuple):
+class _Observed(NamedTuple):
     at: float
     last_login: float | None
     agent_id: str
@@ -45,13 +45,13 @@ class Evidence:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._noted: OrderedDict[Indicator, _Noted] = OrderedDict()
+        self._observed: OrderedDict[Indicator, _Observed] = OrderedDict()
 
     def __len__(self) -> int:
         """Return of how many indicators something is known."""
-        return len(self._noted)
+        return len(self._observed)
 
-    def note(
+    def record(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], at: float
     ) -> Indicator | None:
         """Take what a report's evidence says; return its source address if that has logged in within 7 days.
@@ -67,50 +67,50 @@ class Evidence:
         address = None
         if isinstance(file_path, str):
             for indicator in indicators_of(organization_id, site, None, _text(evidence, "fileHash"), None):
-                self.note_path(indicator, file_path, at)
+                self.record_path(indicator, file_path, at)
         if last_login is not None:
             for indicator in indicators_of(organization_id, site, _text(evidence, "sourceIp"), None, None):
-                self.note_login(indicator, agent_id, last_login, at)
+                self.record_login(indicator, agent_id, last_login, at)
                 address = indicator if self.login(indicator, at) is not None else None
         return address
 
-    def note_login(self, indicator: Indicator, agent_id: str, last_login: float, at: float) -> None:
+    def record_login(self, indicator: Indicator, agent_id: str, last_login: float, at: float) -> None:
         """Take a report's `lastLogin`: when this source last logged in successfully on the agent's host."""
-        known = self._noted.get(indicator)
+        known = self._observed.get(indicator)
         last_login = min(last_login, at)  # the agent's clock may be ahead
         if known is None or known.last_login is None or last_login > known.last_login:
-            self._keep(indicator, _Noted(at, last_login, agent_id, known.system_path if known else None))
+            self._keep(indicator, _Observed(at, last_login, agent_id, known.system_path if known else None))
         else:
             self._keep(indicator, known._replace(at=at))
 
-    def note_path(self, indicator: Indicator, file_path: str, at: float) -> None:
+    def record_path(self, indicator: Indicator, file_path: str, at: float) -> None:
         """Take a report's `filePath`, where a file with this hash lies on the agent's host."""
         if is_system_path(file_path):
-            known = self._noted.get(indicator) or _Noted(at, None, "", None)
+            known = self._observed.get(indicator) or _Observed(at, None, "", None)
             self._keep(indicator, known._replace(at=at, system_path=file_path))
 
     def login(self, indicator: Indicator, now: float) -> tuple[str, float] | None:
         """Return on which agent and when an address logged in successfully, if within the last 7 days."""
-        known = self._noted.get(indicator)
+        known = self._observed.get(indicator)
         if known is None or known.last_login is None or now - known.last_login > LOGIN_COUNTS_FOR:
             return None
         return known.agent_id, known.last_login
 
     def system_path(self, indicator: Indicator) -> str | None:
         """Return where a system keeps the file with this hash, if an agent said so."""
-        known = self._noted.get(indicator)
+        known = self._observed.get(indicator)
         return known.system_path if known else None
 
     def expire(self, now: float) -> None:
         """Forget what no report has said for a day."""
-        while self._noted and now - next(iter(self._noted.values())).at > _KEPT_FOR:
-            self._noted.popitem(last=False)
+        while self._observed and now - next(iter(self._observed.values())).at > _KEPT_FOR:
+            self._observed.popitem(last=False)
 
-    def _keep(self, indicator: Indicator, noted: _Noted) -> None:
-        self._noted[indicator] = noted
-        self._noted.move_to_end(indicator)
-        if len(self._noted) > self._most:
-            self._noted.popitem(last=False)
+    def _keep(self, indicator: Indicator, noted: _Observed) -> None:
+        self._observed[indicator] = noted
+        self._observed.move_to_end(indicator)
+        if len(self._observed) > self._most:
+            self._observed.popitem(last=False)
 
 
 def _text(evidence: Mapping[str, Any], key: str) -> str | None:

@@ -57,7 +57,7 @@ class Immunity:
         return {percent: self.after(percent) for percent in PERCENTS}
 
 
-class ImmunityWatch:
+class ImmunityTracker:
     """Follows the responses that are on their way, by what the agents themselves say is in force.
 
     Args:
@@ -78,7 +78,7 @@ class ImmunityWatch:
         """Return what is known of an incident that is followed."""
         return self._followed.get(incident_id)
 
-    def expect(
+    def track(
         self,
         incident_id: str,
         agent_ids: Iterable[str],
@@ -104,7 +104,7 @@ class ImmunityWatch:
                 targets.add(agent_id)
                 self._awaited.setdefault((agent_id, medium), {})[incident_id] = number
         immunity.targets = len(targets)
-        return [self._give_up(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
+        return [self._abandon(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
 
     def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Immunity]:
         """Take an agent's word on what it has in force; return the incidents whose figures changed by it."""
@@ -119,9 +119,9 @@ class ImmunityWatch:
                 changed.append(immunity)
         return changed
 
-    def end(self, incident_id: str) -> Immunity | None:
+    def stop(self, incident_id: str) -> Immunity | None:
         """Follow an incident no more: its response ended, or was undone. Return what came of it."""
-        return self._give_up(incident_id) if incident_id in self._followed else None
+        return self._abandon(incident_id) if incident_id in self._followed else None
 
     def forget_agent(self, agent_id: str) -> None:
         """Wait no more for a removed agent; what it had applied before counts."""
@@ -131,7 +131,7 @@ class ImmunityWatch:
                 self._targets[incident_id].discard(agent_id)
                 self._followed[incident_id].targets -= 1
 
-    def _give_up(self, incident_id: str) -> Immunity:
+    def _abandon(self, incident_id: str) -> Immunity:
         for agent_id in self._targets.pop(incident_id):
             for medium in _MEDIA:
                 if incident_id in self._awaited.get((agent_id, medium), ()):

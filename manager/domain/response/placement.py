@@ -3,7 +3,7 @@
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
 from manager.domain.response.evidence import Evidence
-from manager.domain.response.ports import Repeat, ResponderSettings
+from manager.domain.response.settings import RepeatOffenderRule, ResponderSettings
 
 _REASONS: dict[Kind, str] = {
     "source_ip": "several agents were attacked from this address",
@@ -14,7 +14,7 @@ _REASONS: dict[Kind, str] = {
 _MOST_DOUBLINGS = 32
 
 
-def lasts(incident: Incident, settings: ResponderSettings, repeat: Repeat) -> float:
+def entry_duration(incident: Incident, settings: ResponderSettings, repeat: RepeatOffenderRule) -> float:
     """Return for how many seconds an incident's entries stay in force.
 
     Twice as long at each return of the indicator, up to a day; a repeated offender, as the policy counts it, at least
@@ -27,7 +27,7 @@ def lasts(incident: Incident, settings: ResponderSettings, repeat: Repeat) -> fl
     return duration
 
 
-def stays_local(incident: Incident, evidence: Evidence) -> str | None:
+def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
     """Return why an incident's entries stand in its agents' own policies only, however many these are; None if not."""
     if incident.kind == "technique":
         return "a technique concerns the agents that see it"
@@ -42,7 +42,7 @@ def entry_reason(incident: Incident) -> str:
     return _REASONS[incident.kind]
 
 
-def outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
+def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
     """Return what an incident's response came to, as people are told."""
     if incident.kind == "technique":
         return "the agents that see it are more attentive"

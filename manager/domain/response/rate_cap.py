@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from manager.domain.response.ports import ResponderSettings
+from manager.domain.response.settings import ResponderSettings
 
 SUPPORTERS = 2
 """How many agents with room in their shares a block needs: one agent's word is no incident."""
@@ -41,7 +41,7 @@ class RateCap:
         for grant in sorted(grants, key=lambda each: each.at):
             self._take(grant)
 
-    def ask(
+    def request(
         self, agent_ids: Iterable[str], token_of: Callable[[str], str | None], now: float, *, several_tokens: bool
     ) -> Grant | str:
         """Grant a new block and return the grant, or return the reason why it must wait.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from manager.domain.response.entries import EmergencyEntry
+from manager.domain.response.emergency_entry import EmergencyEntry
 
 
 class ResponseState(StrEnum):

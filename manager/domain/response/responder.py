@@ -12,14 +12,14 @@ from itertools import islice
 from typing import Any
 
 from manager.domain.correlation import ChangeKind, Incident, IncidentChange
-from manager.domain.response.emergency import EmergencyEntries
-from manager.domain.response.entries import EmergencyEntry, Holder, Subject
+from manager.domain.response.emergency_entries import EmergencyEntries
+from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
 from manager.domain.response.never_block import NeverBlock
-from manager.domain.response.placement import entry_reason, lasts, outcome, stays_local
-from manager.domain.response.ports import Facts, ResponderSettings
+from manager.domain.response.placement import describe_outcome, entry_duration, entry_reason, local_scope_reason
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.reaction import Reaction, Response, ResponseState
-from manager.domain.response.record import ResponseRecord
+from manager.domain.response.response_record import ResponseRecord
+from manager.domain.response.settings import FleetView, ResponderSettings
 from manager.errors import Conflict
 
 _ACTING = frozenset({ResponseState.APPLIED, ResponseState.SIMULATED})
@@ -38,56 +38,56 @@ class Responder:
         self.frozen = False
         """Whether all automatic response is stopped; what is in force stays until it is undone or expires."""
         self.entries = EmergencyEntries(settings)
-        self.record = ResponseRecord(settings.max_pending)
+        self.responses = ResponseRecord(settings.max_pending)
         self.never_block = never_block
         self._settings = settings
         self._new_id = new_id
         self._cap = RateCap(settings)
-        self._owed: set[str] = set()  # incidents that agents joined while automatic response was frozen
+        self._missed_while_frozen: set[str] = set()  # incidents that agents joined while automatic response was frozen
 
     def load(
         self,
         entries: Iterable[EmergencyEntry],
         responses: Iterable[Response],
         incidents: Iterable[Incident],
-        facts: Facts,
+        facts: FleetView,
         now: float,
     ) -> None:
         """Take what the store kept: all entries, the newest responses of retained incidents, the open incidents."""
         kept = list(responses)
         self.entries.load(entries)
-        self.record.load(kept, incidents, now)
+        self.responses.load(kept, incidents, now)
         self._cap.load(
             Grant(each.granted_at, each.made_by, tuple(dict.fromkeys(facts.token_of(by) for by in each.made_by)))
             for each in kept
             if each.granted_at is not None and now - each.granted_at < self._settings.window
         )
 
-    def react(self, change: IncidentChange, facts: Facts, now: float) -> Reaction:
+    def react(self, change: IncidentChange, facts: FleetView, now: float) -> Reaction:
         """Decide on a change of an incident."""
         incident = change.incident
         if change.kind is ChangeKind.CLOSED:
-            self.record.closed(incident, now)
-            self._owed.discard(incident.id)
+            self.responses.closed(incident, now)
+            self._missed_while_frozen.discard(incident.id)
             return Reaction()
-        self.record.seen(incident)
+        self.responses.reopened(incident)
         reaction, everybody = Reaction(), False
         if change.absorbed is not None:
             reaction, everybody = self._merge(incident, change.absorbed, now)
-        known = self.record.get(incident.id)
+        known = self.responses.get(incident.id)
         if known is None and not change.actionable and change.kind in {ChangeKind.OPENED, ChangeKind.RETURNED}:
-            return self._answer(incident, ResponseState.REFUSED, "no two agents reported it in time", now)
+            return self._record(incident, ResponseState.REFUSED, "no two agents reported it in time", now)
         if change.actionable or everybody:
             reaction.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
         return reaction
 
-    def approve(self, incident: Incident, facts: Facts, now: float, author: str) -> Reaction:
+    def approve(self, incident: Incident, facts: FleetView, now: float, author: str) -> Reaction:
         """Let an incident that waits for approval respond, outside the rate cap.
 
         Raises:
             Conflict: it does not wait for approval.
         """
-        known = self.record.get(incident.id)
+        known = self.responses.get(incident.id)
         if known is None or known.state is not ResponseState.PENDING_APPROVAL:
             raise Conflict(f"incident {incident.id} does not wait for approval")
         reason = self.never_block.reason(incident.indicator, now)
@@ -103,8 +103,8 @@ class Responder:
         While the incident is open, no other one of the same indicator fires either.
         """
         reaction = self._withdraw(Subject.of(incident.indicator))
-        self.record.suppress(incident)
-        reaction.merge(self._answer(incident, ResponseState.UNDONE, f"undone by {author}", now))
+        self.responses.suppress(incident)
+        reaction.merge(self._record(incident, ResponseState.UNDONE, f"undone by {author}", now))
         return reaction
 
     def remove(self, entry_id: str, now: float, author: str) -> Reaction:
@@ -117,10 +117,10 @@ class Responder:
             return Reaction()
         self.entries.remove(entry)
         reaction = Reaction(removed=[entry])
-        known = self.record.get(entry.incident_id)
+        known = self.responses.get(entry.incident_id)
         if known is not None:
             reason = f"an entry of it was removed by {author}"
-            reaction.merge(self._put(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
+            reaction.merge(self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
         return reaction
 
     def freeze(self) -> None:
@@ -131,17 +131,17 @@ class Responder:
         """Let incidents respond again, from their next report by a further agent on."""
         self.frozen = False
 
-    def note(
+    def record_evidence(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], now: float
     ) -> Reaction:
         """Take what a report's evidence says of logins and paths, before its incidents are reacted to.
 
         An address in force that turns out to have logged in is withdrawn.
         """
-        address = self.never_block.evidence.note(organization_id, site, agent_id, evidence, now)
-        return self.reconsider(now, [Subject.of(address)]) if address is not None else Reaction()
+        address = self.never_block.evidence.record(organization_id, site, agent_id, evidence, now)
+        return self.withdraw_unblockable(now, [Subject.of(address)]) if address is not None else Reaction()
 
-    def reconsider(self, now: float, subjects: Iterable[Subject] | None = None) -> Reaction:
+    def withdraw_unblockable(self, now: float, subjects: Iterable[Subject] | None = None) -> Reaction:
         """Withdraw what may not be blocked any more: after the allowlist or the fleet's addresses changed.
 
         Args:
@@ -150,21 +150,21 @@ class Responder:
         """
         reaction = Reaction()
         for subject in self.entries.subjects() if subjects is None else subjects:
-            entries = self.entries.about(subject)
+            entries = self.entries.list_about(subject)
             reason = self.never_block.reason(subject.indicator(), now) if entries else None
             if reason is None:
                 continue
             reaction.merge(self._withdraw(subject))
             for incident_id in {entry.incident_id for entry in entries}:
-                known = self.record.get(incident_id)
+                known = self.responses.get(incident_id)
                 if known is not None:
                     refused = replace(known, state=ResponseState.REFUSED, reason=f"never blocked: {reason}", at=now)
-                    reaction.merge(self._put(refused))
+                    reaction.merge(self._save(refused))
         return reaction
 
     def forget_agent(self, agent_id: str) -> Reaction:
         """Drop a removed agent's own entries."""
-        reaction = Reaction(removed=self.entries.held("agent", agent_id))
+        reaction = Reaction(removed=self.entries.list_of("agent", agent_id))
         for entry in reaction.removed:
             self.entries.remove(entry)
         self.never_block.fleet.discard(agent_id)
@@ -172,59 +172,59 @@ class Responder:
 
     def next_expiry(self) -> float | None:
         """Return when `expire` has something to do next."""
-        dues = (self.entries.next_expiry(), self.record.next_expiry())
+        dues = (self.entries.next_expiry(), self.responses.next_expiry())
         return min((due for due in dues if due is not None), default=None)
 
     def expire(self, now: float) -> Reaction:
         """Take away what has ended by now: entries, and approvals that did not come."""
         self.never_block.evidence.expire(now)
-        return Reaction(responses=self.record.expire(now), removed=self.entries.expire(now))
+        return Reaction(responses=self.responses.expire(now), removed=self.entries.expire(now))
 
-    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: Facts, now: float) -> Reaction:
+    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: FleetView, now: float) -> Reaction:
         """Respond to an incident, for the agents that are new in it, or for all of them (None)."""
         objection = self._objection(incident, now)
         if objection is not None:
             return objection
-        known = self.record.get(incident.id)
+        known = self.responses.get(incident.id)
         acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
         goes_on = known if known is not None and known.state is acting else None
         if self.frozen and goes_on is None:
-            return self._answer(incident, ResponseState.REFUSED, "automatic response is frozen", now)
+            return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
         if self.frozen:
-            self._owed.add(incident.id)
+            self._missed_while_frozen.add(incident.id)
             return Reaction()
         if goes_on is not None:
-            everybody = newly is None or incident.id in self._owed
-            self._owed.discard(incident.id)
+            everybody = newly is None or incident.id in self._missed_while_frozen
+            self._missed_while_frozen.discard(incident.id)
             return self._apply(
                 incident, goes_on, incident.actionable_agent_ids if everybody else newly or (), facts, now
             )
         response = Response(incident.id, acting, "", now)
         if incident.kind != "technique":
             members = incident.actionable_agent_ids
-            granted = self._cap.ask(members, facts.token_of, now, several_tokens=facts.several_tokens)
+            granted = self._cap.request(members, facts.token_of, now, several_tokens=facts.several_tokens)
             if isinstance(granted, str):
-                return self._wait(incident, granted, now)
+                return self._ask_approval(incident, granted, now)
             response = replace(response, granted_at=now, made_by=granted.agent_ids)
         return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
 
     def _objection(self, incident: Incident, now: float) -> Reaction | None:
         """Return what to do about an incident that must not respond, whatever else is so; None if it may."""
-        known = self.record.get(incident.id)
+        known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.UNDONE:
             return Reaction()
-        suppressor = self.record.suppressor(incident.indicator)
+        suppressor = self.responses.suppressor(incident.indicator)
         if suppressor is not None:
-            return self._answer(incident, ResponseState.UNDONE, f"incident {suppressor} of it was undone", now)
+            return self._record(incident, ResponseState.UNDONE, f"incident {suppressor} of it was undone", now)
         reason = self.never_block.reason(incident.indicator, now)
         return self._refuse(incident, reason, now) if reason is not None else None
 
     def _apply(
-        self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: Facts, now: float
+        self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: FleetView, now: float
     ) -> Reaction:
-        """Put an incident's entries in force where they are not yet."""
+        """PutResult an incident's entries in force where they are not yet."""
         reaction, subject = Reaction(), Subject.of(incident.indicator)
-        obstacle = stays_local(incident, self.never_block.evidence)
+        obstacle = local_scope_reason(incident, self.never_block.evidence)
         wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))
         if response.organization_wide and not wide:  # the fact that forbids it came after the entry
             known = self.entries.find("organization", incident.organization_id, subject)
@@ -237,7 +237,7 @@ class Responder:
             holders = [("agent", agent_id) for agent_id in agent_ids if facts.knows(agent_id)]
         elif response.state is ResponseState.SIMULATED and response.organization_wide:
             holders = []
-        expires_at = now + lasts(incident, self._settings, facts.repeat(incident.organization_id))
+        expires_at = now + entry_duration(incident, self._settings, facts.repeat(incident.organization_id))
         for scope, target in holders:
             known = self.entries.find(scope, target, subject)
             if known is not None and known.incident_id == incident.id:
@@ -252,8 +252,10 @@ class Responder:
             reaction.removed += put.removed
             if put.added:
                 reaction.added.append(entry)
-        said = replace(response, reason=outcome(incident, wide=wide, obstacle=obstacle), organization_wide=wide)
-        reaction.merge(self._put(said))
+        said = replace(
+            response, reason=describe_outcome(incident, wide=wide, obstacle=obstacle), organization_wide=wide
+        )
+        reaction.merge(self._save(said))
         return reaction
 
     def _is_widespread(self, incident: Incident) -> bool:
@@ -262,52 +264,52 @@ class Responder:
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[Reaction, bool]:
         """Go on with the response of an incident that was merged away; return whether all members must be served."""
-        mine, theirs = self.record.get(incident.id), self.record.get(absorbed.id)
-        self.record.closed(absorbed, now)
-        self._owed.discard(absorbed.id)
+        mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
+        self.responses.closed(absorbed, now)
+        self._missed_while_frozen.discard(absorbed.id)
         if theirs is None or (mine is not None and mine.state is ResponseState.UNDONE):
             return Reaction(), False
         if theirs.state is ResponseState.UNDONE:
-            self.record.suppress(incident)
-            return self._answer(incident, ResponseState.UNDONE, theirs.reason, now), False
+            self.responses.suppress(incident)
+            return self._record(incident, ResponseState.UNDONE, theirs.reason, now), False
         reaction = Reaction()
         if theirs.state is ResponseState.PENDING_APPROVAL:
             reason = f"merged into {incident.id}"
-            reaction = self._put(replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None))
+            reaction = self._save(replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None))
         acts = mine is not None and mine.state in _ACTING
         if theirs.state in _ACTING and not acts:
-            reaction.merge(self._put(replace(theirs, incident_id=incident.id, at=now)))
+            reaction.merge(self._save(replace(theirs, incident_id=incident.id, at=now)))
         return reaction, not acts
 
     def _refuse(self, incident: Incident, reason: str, now: float) -> Reaction:
         reaction = self._withdraw(Subject.of(incident.indicator))
-        reaction.merge(self._answer(incident, ResponseState.REFUSED, f"never blocked: {reason}", now))
+        reaction.merge(self._record(incident, ResponseState.REFUSED, f"never blocked: {reason}", now))
         return reaction
 
-    def _wait(self, incident: Incident, reason: str, now: float) -> Reaction:
-        known = self.record.get(incident.id)
+    def _ask_approval(self, incident: Incident, reason: str, now: float) -> Reaction:
+        known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.PENDING_APPROVAL:
             return Reaction()
         expires_at = now + self._settings.approval_time
-        return self._put(
+        return self._save(
             Response(incident.id, ResponseState.PENDING_APPROVAL, reason, now, approval_expires_at=expires_at)
         )
 
-    def _answer(self, incident: Incident, state: ResponseState, reason: str, now: float) -> Reaction:
+    def _record(self, incident: Incident, state: ResponseState, reason: str, now: float) -> Reaction:
         """Record a response that puts nothing in force; what it took of the rate cap stays taken."""
-        known = self.record.get(incident.id)
+        known = self.responses.get(incident.id)
         granted_at, made_by = (known.granted_at, known.made_by) if known is not None else (None, ())
-        return self._put(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))
+        return self._save(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))
 
-    def _put(self, response: Response) -> Reaction:
+    def _save(self, response: Response) -> Reaction:
         """Record a response, unless the same is recorded already."""
-        known = self.record.get(response.incident_id)
+        known = self.responses.get(response.incident_id)
         if known is not None and replace(known, at=response.at) == response:
             return Reaction()
-        return Reaction(responses=[response, *self.record.put(response)])
+        return Reaction(responses=[response, *self.responses.put(response)])
 
     def _withdraw(self, subject: Subject) -> Reaction:
-        reaction = Reaction(removed=self.entries.about(subject))
+        reaction = Reaction(removed=self.entries.list_about(subject))
         for entry in reaction.removed:
             self.entries.remove(entry)
         return reaction

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from manager.domain.policies.allowlist_entries import (
-    AllowanceKind,
+    AllowlistEntryKind,
     allows,
-    normal_allowance,
-    with_allowance,
-    without_allowance,
+    normalize_entry,
+    with_entry,
+    without_entry,
 )
 from manager.domain.policies.fleet_policies import Scope, Sections
 from manager.engine.commands.requests import PolicySet, SetPolicy
@@ -24,7 +24,7 @@ class ChangeAllowlist:
     """
 
     scope: Scope
-    kind: AllowanceKind | None
+    kind: AllowlistEntryKind | None
     value: str
     listed: bool
     author: str
@@ -34,7 +34,7 @@ class ChangeAllowlist:
 class AllowlistChanged:
     """An entry was put on an allowlist or taken away: its kind and normal form, and what became of the policy."""
 
-    kind: AllowanceKind
+    kind: AllowlistEntryKind
     value: str
     policy: PolicySet
 
@@ -45,20 +45,20 @@ def change_allowlist(
     """Change one entry of a document's allowlist; what else stands in the document is not touched."""
     document = context.fleet.policies.document(request.scope)
     if request.listed:
-        kind, value = normal_allowance(request.kind, request.value)
-        wanted: Sections | None = with_allowance(document, kind, value)
+        kind, value = normalize_entry(request.kind, request.value)
+        wanted: Sections | None = with_entry(document, kind, value)
     else:
         kind, value = _standing(request)
         if document is None or not allows(document, kind, value):
             raise NotFound(f"{request.value} does not stand on the allowlist of {request.scope}")
-        wanted = without_allowance(document, kind, value)
+        wanted = without_entry(document, kind, value)
     return AllowlistChanged(kind, value, set_policy(context, SetPolicy(request.scope, wanted, request.author)))
 
 
-def _standing(request: ChangeAllowlist) -> tuple[AllowanceKind, str]:
+def _standing(request: ChangeAllowlist) -> tuple[AllowlistEntryKind, str]:
     """Return what is meant by an entry to be taken away; what looks like nothing else is a process."""
     try:
-        return normal_allowance(request.kind, request.value)
+        return normalize_entry(request.kind, request.value)
     except Invalid:
         if request.kind is not None:
             raise

@@ -95,7 +95,7 @@ def _token_state(context: Context, about: CreateToken | RevokeToken | Enrollment
 def _incident_state(context: Context, request: UndoIncident | ApproveIncident) -> State:
     responder = context.fleet.responder
     entries = [entry for entry in responder.entries if entry.incident_id == request.incident_id]
-    response = responder.record.get(request.incident_id)
+    response = responder.responses.get(request.incident_id)
     return {"state": None if response is None else str(response.state), "entries": len(entries)}
 
 

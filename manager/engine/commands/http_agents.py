@@ -6,8 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from manager.domain.agents.agent import Agent, Credential, Door, credential_of
-from manager.domain.agents.event_time import ClockOffset
-from manager.domain.agents.registry import Application, Enrolled, Refused, Repeated, Takeover
+from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.registry import (
+    AcceptedRegistration,
+    RefusedRegistration,
+    RegistrationRequest,
+    RepeatedRegistration,
+    Takeover,
+)
 from manager.domain.agents.tokens import Token
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.agent_record import agent_record
@@ -57,21 +63,21 @@ def register_agent(context: Context, request: RegisterAgent) -> Registered | Tok
     if isinstance(token, TokenRefused):
         return token
     organization_id = _organization(request, token, itself)
-    known = fleet.registry.registered(organization_id, request.host.hostname)
+    known = fleet.registry.find_by_hostname(organization_id, request.host.hostname)
     refusal = token.refuses(now.wall, is_new_agent=known is None) if token and itself is None else None
     if refusal is not None:
         return TokenRefused(_TOKEN_REASONS[refusal])
     credential = _credential(request, known)
     application = _application(request, token, organization_id, credential)
     takeover = Takeover.ALLOW if request.by_admin else fleet.settings.takeover
-    decision = fleet.registry.apply(application, takeover, new_agent_id(), now)
-    if isinstance(decision, Refused):
+    decision = fleet.registry.register(application, takeover, new_agent_id(), now)
+    if isinstance(decision, RefusedRegistration):
         raise Conflict(decision.reason)
-    if isinstance(decision, Enrolled) and decision.is_new and token is not None:
+    if isinstance(decision, AcceptedRegistration) and decision.is_new and token is not None:
         token.uses += 1
         context.batch.changes.tokens[token.token_id] = token
-    is_new = not isinstance(decision, Repeated) and decision.is_new
-    replaced = not isinstance(decision, Repeated) and decision.replaced
+    is_new = not isinstance(decision, RepeatedRegistration) and decision.is_new
+    replaced = not isinstance(decision, RepeatedRegistration) and decision.replaced
     agent = decision.agent
     enrolled(context, agent, is_new=is_new, replaced=replaced)
     record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
@@ -109,9 +115,9 @@ def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
 
 def _application(
     request: RegisterAgent, token: Token | None, organization_id: str, credential: Credential
-) -> Application:
-    return Application(
-        host=token.placed(request.host) if token else request.host,
+) -> RegistrationRequest:
+    return RegistrationRequest(
+        host=token.place(request.host) if token else request.host,
         organization_id=organization_id,
         credential=credential,
         token_id=token.token_id if token else None,
@@ -247,7 +253,7 @@ def create_policy(
     done = set_policy(context, SetPolicy(scope, document, request.author))
     about = {"revision": done.revision, "name": request.name, "description": request.description, "at": now}
     context.batch.changes.meta[f"policy:{scope}"] = json.dumps(about)
-    return PolicyCreated(done.revision, now, tuple(policies.touched_by(scope)), done.agents)
+    return PolicyCreated(done.revision, now, tuple(policies.affected_by(scope)), done.agents)
 
 
 def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:

@@ -7,7 +7,7 @@ from manager.domain.correlation import Incident
 from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts
 from manager.domain.policies.fleet_policies import Revision
-from manager.domain.policies.history import documents_at
+from manager.domain.policies.revision_history import documents_at
 from manager.engine.batch import HistoryLine
 from manager.engine.commands.requests import (
     ApproveIncident,
@@ -32,14 +32,14 @@ def documents_changed(context: Context, revisions: list[Revision]) -> int:
     """Carry through what follows from changed documents; return how many agents got a new effective policy."""
     fleet, now = context.fleet, context.batch.now.wall
     touched = dict.fromkeys(
-        agent_id for revision in revisions for agent_id in fleet.policies.touched_by(revision.scope)
+        agent_id for revision in revisions for agent_id in fleet.policies.affected_by(revision.scope)
     )
-    changed = fleet.policies.touch(touched, now)
+    changed = fleet.policies.recompute(touched, now)
     context.batch.changes.revisions += revisions
     context.batch.changes.fleet_revision = fleet.policies.revision
     emergency_response.publish(context, changed)
     fleet.allowlist.changed()
-    emergency_response.carry_out(context, fleet.responder.reconsider(now))
+    emergency_response.carry_out(context, fleet.responder.withdraw_unblockable(now))
     return len(changed)
 
 
@@ -131,7 +131,7 @@ def read_state(context: Context, _request: ReadState) -> ResponseStanding:
         frozen=responder.frozen,
         simulation=context.fleet.settings.responder.simulation,
         entries=len(responder.entries),
-        pending=responder.record.pending_count(),
+        pending=responder.responses.pending_count(),
     )
 
 

@@ -19,7 +19,7 @@ def observe(context: Context, agent: Agent, session: int, started: float) -> Non
 
 def follow_time(context: Context) -> None:
     """Tell of the agents that were clones and are alone again."""
-    for clone in context.fleet.clones.settle(context.batch.now):
+    for clone in context.fleet.clones.expire(context.batch.now):
         agent = context.fleet.registry.find(clone.agent_id)
         if agent is not None:
             _tell(context, agent, "agent_clone_gone", clone)

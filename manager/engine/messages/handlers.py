@@ -55,7 +55,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
         vitals.events_total + message.events_processed if message.events_total is None else message.events_total
     )
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
-    context.fleet.held_back.said(agent.agent_id, message.session, message.outbox_size or 0, now)
+    context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist(context, agent, message.blocklist_sequence or 0)
     context.behind.add(agent.agent_id)
     if message.policy_version is not None:
@@ -65,7 +65,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
     """The fast word on what a policy came to; heartbeats say the same later."""
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
-    if not agent.in_force.hear(message.version, message.digest, message.state, message.error, at):
+    if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
         return
     _in_force(context, agent)
@@ -98,7 +98,7 @@ def _compare(context: Context, agent: Agent, message: Heartbeat, sent_at: float)
     force, now = agent.in_force, context.batch.now.wall
     at, _ = agent.clock.event_time(sent_at, now)
     same = (version, digest, message.policy_state) == (force.version, force.digest, force.state)
-    if force.take(version, digest, message.policy_state, force.error if same else None, at):
+    if force.update(version, digest, message.policy_state, force.error if same else None, at):
         _in_force(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         if _proved(context, agent, version, digest, message.version_proof):

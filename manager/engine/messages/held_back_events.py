@@ -18,13 +18,13 @@ def stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
     names = fleet.registry.names_by_number
     for number in {row.agent_number for row in rows}:
         agent_id, _ = names.get(number, ("", ""))
-        fleet.held_back.stored(agent_id, now)
+        fleet.held_back.record_stored(agent_id, now)
 
 
 def look(context: Context) -> None:
     """Look for what is held back: one event and one line of history where it begins, and where it is over."""
     fleet = context.fleet
-    begun, over = fleet.held_back.look(
+    begun, over = fleet.held_back.check(
         lambda agent_id: (agent := fleet.registry.find(agent_id)) is not None and agent.state is State.ONLINE,
         fleet.liveness.hearing_since(Door.MQTT),
     )
@@ -37,7 +37,7 @@ def look(context: Context) -> None:
 
 def records(fleet: Fleet) -> list[dict[str, Any]]:
     """Return what the last look found, in the wire's words; from any thread."""
-    found = [(each, fleet.registry.find(each.agent_id)) for each in fleet.held_back.found]
+    found = [(each, fleet.registry.find(each.agent_id)) for each in fleet.held_back.current]
     return [
         {
             "agentId": agent.agent_id,

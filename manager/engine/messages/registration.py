@@ -4,7 +4,12 @@ import secrets
 from typing import Literal, get_args
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
-from manager.domain.agents.registry import Application, Enrolled, Refused, Repeated
+from manager.domain.agents.registry import (
+    AcceptedRegistration,
+    RefusedRegistration,
+    RegistrationRequest,
+    RepeatedRegistration,
+)
 from manager.domain.agents.tokens import Token
 from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
@@ -80,7 +85,7 @@ def enrolled(context: Context, agent: Agent, *, is_new: bool, replaced: bool) ->
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
     batch.transition(context.fleet.liveness.registered(agent, batch.now))
     context.fleet.note_addresses(agent)
-    policy = context.fleet.policies.enter(agent.agent_id, agent.organization_id, batch.now.wall)
+    policy = context.fleet.policies.assign(agent.agent_id, agent.organization_id, batch.now.wall)
     batch.save_policy(policy)
     if not policy.published:
         context.queue.add([agent.agent_id])
@@ -104,24 +109,26 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     if not codes.has_proof(token.proof_key, message.topic, message.payload):
         raise _RejectedError("bad_proof")
     application = _application(context, registration, token, message.payload)
-    known = fleet.registry.registered(application.organization_id, application.host.hostname)
+    known = fleet.registry.find_by_hostname(application.organization_id, application.host.hostname)
     if known is not None and known.stamp is not None and known.stamp.digest == application.digest:
         _answer(context, message.identifier, known.stamp.reply)
         return
     error = token.refuses(now.wall, is_new_agent=known is None)
     if error is not None:
         raise _RejectedError(error)
-    decision = fleet.registry.apply(application, fleet.settings.takeover, new_agent_id(), now)
+    decision = fleet.registry.register(application, fleet.settings.takeover, new_agent_id(), now)
     match decision:
-        case Refused():
+        case RefusedRegistration():
             raise _RejectedError(decision.error, decision.reason)
-        case Repeated():
+        case RepeatedRegistration():
             _answer(context, message.identifier, decision.stamp.reply)
-        case Enrolled():
+        case AcceptedRegistration():
             _take(context, registration, application, decision)
 
 
-def _take(context: Context, registration: Registration, application: Application, decision: Enrolled) -> None:
+def _take(
+    context: Context, registration: Registration, application: RegistrationRequest, decision: AcceptedRegistration
+) -> None:
     agent, now = decision.agent, context.batch.now
     if decision.is_new:
         token = context.fleet.tokens[registration.token_id]
@@ -143,7 +150,7 @@ def _take(context: Context, registration: Registration, application: Application
     _answer(context, registration.client_id, reply)
 
 
-def _application(context: Context, registration: Registration, token: Token, payload: bytes) -> Application:
+def _application(context: Context, registration: Registration, token: Token, payload: bytes) -> RegistrationRequest:
     try:
         secret = context.fleet.keyring.unseal(registration.sealed_secret, registration.client_id)
     except KeyMaterialError as error:
@@ -158,8 +165,8 @@ def _application(context: Context, registration: Registration, token: Token, pay
         addresses=tuple(registration.addresses),
         gateways=tuple(registration.gateways),
     )
-    return Application(
-        host=token.placed(host),
+    return RegistrationRequest(
+        host=token.place(host),
         organization_id=token.organization_id or registration.organization_id or DEFAULT_ORGANIZATION,
         credential=credential_of(secret),
         token_id=registration.token_id,

@@ -22,7 +22,9 @@ def note(context: Context, arrival: ReceivedReport) -> None:
         agent, now = arrival.agent, context.batch.now.wall
         carry_out(
             context,
-            context.fleet.responder.note(agent.organization_id, agent.host.site, agent.agent_id, evidence, now),
+            context.fleet.responder.record_evidence(
+                agent.organization_id, agent.host.site, agent.agent_id, evidence, now
+            ),
         )
 
 
@@ -67,12 +69,12 @@ def carry_out(context: Context, reaction: Reaction, reported_at: float | None = 
             },
         )
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
-            context.fleet.immunity.end(response.incident_id)
+            context.fleet.immunity.stop(response.incident_id)
     changes.entries_added += reaction.added
     audit.responded(context, reaction.added)
     changes.entries_removed += reaction.removed
     entries = context.fleet.responder.entries
-    emergency = {agent_id: entries.of_agent(agent_id) for agent_id in reaction.agent_ids}
+    emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in reaction.agent_ids}
     publish(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
     _change_blocklists(context, reaction)
     if reported_at is not None:
@@ -115,7 +117,7 @@ def _expect(context: Context, added: list[EmergencyEntry], reported_at: float) -
         else:
             targets = [agent.agent_id for agent in fleet.registry.of_organization(entry.target)]
             number = fleet.blocklists.sequences[entry.target]
-        for given_up in fleet.immunity.expect(
+        for given_up in fleet.immunity.track(
             entry.incident_id, targets, medium=medium, number=number, reported_at=reported_at, published_at=now
         ):
             _keep(context, given_up)

@@ -14,7 +14,7 @@ from manager.domain.correlation import (
     Indicator,
     Report,
 )
-from manager.domain.correlation.allowlist import nothing_allowed
+from manager.domain.correlation.allowlist import allow_nothing
 from manager.domain.correlation.reports import MEMORY
 from manager.domain.instant import Instant
 from manager.engine.batch import ThreatRow
@@ -49,7 +49,7 @@ class IncidentRecorder:
         settings: CorrelatorSettings,
         history: History,
         react: Callable[[Context, IncidentChange], None],
-        allowed: Allowed = nothing_allowed,
+        allowed: Allowed = allow_nothing,
     ) -> None:
         self.correlator = Correlator(settings, new_incident_id, history, self._is_allowed)
         self._allowed = allowed

@@ -5,7 +5,7 @@ import json
 from peewee import fn
 
 from manager.domain.policies.fleet_policies import GLOBAL, Scope, Sections
-from manager.domain.policies.history import differences
+from manager.domain.policies.revision_history import differences
 from manager.errors import NotFound
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import MetaTable, PolicyRevisionTable

@@ -63,7 +63,9 @@ class Served:
         services = Services(
             door=EngineClient(self._bench.engine.inbox.submit, self._woken.set, answer_within),
             queries=queries or StoreQueries(self._reader),
-            credentials=Credentials(ADMIN_TOKEN, self._bench.fleet.registry.bearer, self._bench.fleet.tokens.get),
+            credentials=Credentials(
+                ADMIN_TOKEN, self._bench.fleet.registry.find_by_http_digest, self._bench.fleet.tokens.get
+            ),
             clock=lambda: self._bench.wall,
             version="1.2.3",
             started_at=self._bench.wall,

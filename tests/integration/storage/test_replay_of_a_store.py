@@ -38,8 +38,8 @@ def replay(bench: Bench, candidate: Candidate | None = None, since: float = STAR
     kept = list(retained.threats(extent))
     assert len(kept) == extent.count
     for each in kept:
-        run.take(each)
-    run.pass_time(bench.wall)
+        run.observe(each)
+    run.advance(bench.wall)
     found = compare(retained.outcomes(since), run.outcomes())
     database.close()
     return found

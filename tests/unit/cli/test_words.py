@@ -9,9 +9,9 @@ from manager.cli.support import options
 from manager.cli.support.failures import EPILOG, MEANINGS, ExitCode
 from manager.domain.agents.agent import State
 from manager.domain.correlation import Kind
-from manager.domain.policies.allowlist_entries import AllowanceKind
+from manager.domain.policies.allowlist_entries import AllowlistEntryKind
 from manager.domain.response import ResponseState
-from manager.domain.response.entries import EntryKind
+from manager.domain.response.emergency_entry import EntryKind
 from schemas.threats import Severity
 
 
@@ -23,7 +23,7 @@ from schemas.threats import Severity
         (options.IndicatorWord, get_args(Kind)),
         (options.ResponseWord, tuple(ResponseState)),
         (options.EntryWord, get_args(EntryKind)),
-        (options.AllowanceWord, get_args(AllowanceKind)),
+        (options.AllowanceWord, get_args(AllowlistEntryKind)),
     ],
 )
 def test_options_take_the_words_of_the_rules(offered: object, known: tuple[str, ...]) -> None:

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from manager.domain.policies.allowlist_entries import (
     MEMBERS,
-    AllowanceKind,
+    AllowlistEntryKind,
     allows,
     kind_of,
-    normal_allowance,
-    with_allowance,
-    without_allowance,
+    normalize_entry,
+    with_entry,
+    without_entry,
 )
 from manager.errors import Invalid
 
@@ -41,7 +41,7 @@ documents = st.fixed_dictionaries(
         ("", None),
     ],
 )
-def test_looks_tell_addresses_and_hashes_and_nothing_else(text: str, kind: AllowanceKind | None) -> None:
+def test_looks_tell_addresses_and_hashes_and_nothing_else(text: str, kind: AllowlistEntryKind | None) -> None:
     """A process looks like nothing: its kind must be said."""
     assert kind_of(text) == kind
 
@@ -50,20 +50,20 @@ def test_looks_tell_addresses_and_hashes_and_nothing_else(text: str, kind: Allow
     ("kind", "value"),
     [(None, "sshd"), ("ip", "sshd"), ("file_hash", "192.0.2.1"), ("ip", "0.0.0.0/0"), ("process", "  "), (None, "")],
 )
-def test_what_is_not_what_it_is_said_to_be_is_refused(kind: AllowanceKind | None, value: str) -> None:
+def test_what_is_not_what_it_is_said_to_be_is_refused(kind: AllowlistEntryKind | None, value: str) -> None:
     """The sentence names the field."""
     with pytest.raises(Invalid, match=r"^value: "):
-        normal_allowance(kind, value)
+        normalize_entry(kind, value)
 
 
 @given(documents, kinds, st.sampled_from("xyz"))
 def test_adding_changes_one_member_and_taking_away_restores_the_document(
-    document: dict[str, object], kind: AllowanceKind, value: str
+    document: dict[str, object], kind: AllowlistEntryKind, value: str
 ) -> None:
     """Added, it stands there and all else is the same; taken away again, the document is what it was."""
-    added = with_allowance(document, kind, value)
+    added = with_entry(document, kind, value)
     assert allows(added, kind, value)
     assert {**added, "allowlist": None} == {**document, "allowlist": None}
-    assert with_allowance(added, kind, value) == added
-    assert (without_allowance(added, kind, value) or {}) == document
+    assert with_entry(added, kind, value) == added
+    assert (without_entry(added, kind, value) or {}) == document
     assert not allows(document, kind, value)

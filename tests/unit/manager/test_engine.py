@@ -226,14 +226,14 @@ def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
     """Whatever goes wrong in correlating one report, it and all others are stored, receipted and acknowledged."""
     one, other = bench.enroll("web-1"), bench.enroll("web-2")
     evidence = bench.fleet.responder.never_block.evidence
-    note = evidence.note
+    note = evidence.record
 
     def failing(*words: Any) -> Any:
         if "odd" in words[3]:
             raise ZeroDivisionError
         return note(*words)
 
-    monkeypatch.setattr(evidence, "note", failing)
+    monkeypatch.setattr(evidence, "record", failing)
     bench.put(topics.THREATS, one.agent_id, one.threat(bench.wall, "bad", sourceIp="203.0.113.1", lastLogin="-", odd=1))
     bench.receive(topics.THREATS, other.agent_id, other.threat(bench.wall, "good", sourceIp="203.0.113.1"))
     assert bench.receipts(one)["stored"] == ["bad"]

@@ -153,7 +153,7 @@ def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[f
     purse, now, paid = TokenBucket(budget, 0.0), 0.0, list[tuple[float, int]]()
     for wait, size in steps:
         now += wait
-        if purse.affords(size, now):
+        if purse.try_consume(size, now):
             paid.append((now, size))
     for start, (began, _) in enumerate(paid):
         for end in range(start, len(paid)):
@@ -170,7 +170,7 @@ def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]
     purse, now, total = TokenBucket(budget, 0.0), 0.0, 0
     for number, (wait, size) in enumerate(steps, 1):
         now += wait
-        now += purse.owes(size, now)
+        now += purse.consume(size, now)
         total += size
         assert number <= budget.messages * (budget.burst + now) + 1e-6
         assert total <= budget.bytes * (budget.burst + now) + 1e-6

@@ -98,7 +98,7 @@ def test_a_backlog_costs_one_look_into_the_store() -> None:
     for number in range(500):
         patient.observe(report("a", number * 7.0, after=7_200 - number * 6.0))
         patient.expire(NOW + 7_200 + number)
-    assert patient.recalls == 1
+    assert patient.history_loads == 1
 
 
 def test_one_agent_is_no_incident() -> None:

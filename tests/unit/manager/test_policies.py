@@ -9,9 +9,9 @@ from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
 from manager.domain.policies.diff import Difference, diff, is_urgent
 from manager.domain.policies.drift import drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
-from manager.domain.policies.history import differences, documents_at
-from manager.domain.policies.layers import EmergencyBlock, Heightened, read_document
-from manager.domain.response.immunity import ImmunityWatch
+from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
+from manager.domain.policies.revision_history import differences, documents_at
+from manager.domain.response.immunity import ImmunityTracker
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.policy import default_sections
@@ -24,14 +24,14 @@ def fleet(agents: int = 3) -> Policies:
     """Return policies with so many agents of one organization."""
     policies = Policies()
     for number in range(agents):
-        policies.enter(f"ag-{number}", "acme", NOW)
+        policies.assign(f"ag-{number}", "acme", NOW)
     return policies
 
 
 def change(policies: Policies, scope: Scope, document: dict[str, Any] | None, at: float = NOW) -> list[str]:
     """Set a document as the engine does; return the agents whose policy changed."""
     policies.set(scope, document, at, "test")
-    return [policy.agent_id for policy in policies.touch(policies.touched_by(scope), at)]
+    return [policy.agent_id for policy in policies.recompute(policies.affected_by(scope), at)]
 
 
 def ips(policies: Policies, agent_id: str = "ag-0") -> list[str]:
@@ -75,9 +75,9 @@ def test_agents_without_layers_of_their_own_share_one_policy() -> None:
     policies = fleet(50)
     for threshold in range(60, 70):
         change(policies, GLOBAL, {"thresholds": {"autoRespond": threshold}})
-    policies.enter("ag-new", "acme", NOW)
+    policies.assign("ag-new", "acme", NOW)
     assert len({id(policy.resolved) for policy in policies.effective.values()}) == 1
-    emergency = {f"ag-{number}": Emergency(heightened=Heightened(NOW + 60, 10, 50)) for number in range(20)}
+    emergency = {f"ag-{number}": Emergency(sensitivity=RaisedSensitivity(NOW + 60, 10, 50)) for number in range(20)}
     policies.set_emergency(emergency, NOW)
     assert len({id(policy.resolved) for policy in policies.effective.values()}) == 2
     policies.expire(NOW + 61)
@@ -233,7 +233,7 @@ def test_a_rollback_brings_no_expired_block_and_no_removed_agent_back() -> None:
     change(policies, GLOBAL, None)
     policies.forget("ag-1")
     policies.rollback(then, NOW + 7200, "eve")
-    policies.touch(policies.touched_by(GLOBAL), NOW + 7200)
+    policies.recompute(policies.affected_by(GLOBAL), NOW + 7200)
     assert ips(policies) == []
     assert list(policies.documents) == [GLOBAL]
 
@@ -321,9 +321,9 @@ def test_a_blocklist_that_is_behind_is_drift() -> None:
 
 def test_time_to_immunity_is_measured_at_half_nearly_all_and_all() -> None:
     """Seconds from the first report until that part of the targets said that it has the response in force."""
-    watch = ImmunityWatch()
+    watch = ImmunityTracker()
     agents = [f"ag-{number}" for number in range(20)]
-    watch.expect("inc-1", agents, medium="policy", number=7, reported_at=NOW, published_at=NOW + 0.5)
+    watch.track("inc-1", agents, medium="policy", number=7, reported_at=NOW, published_at=NOW + 0.5)
     immunity = watch.get("inc-1")
     assert immunity is not None
     for number, agent_id in enumerate(agents):
@@ -338,14 +338,14 @@ def test_time_to_immunity_is_measured_at_half_nearly_all_and_all() -> None:
 
 def test_immunity_counts_every_target_once() -> None:
     """An agent that has the block by its own policy is no second target when the organization's list has it too."""
-    watch = ImmunityWatch()
-    watch.expect("inc-1", ["ag-1", "ag-2"], medium="policy", number=2, reported_at=NOW, published_at=NOW)
+    watch = ImmunityTracker()
+    watch.track("inc-1", ["ag-1", "ag-2"], medium="policy", number=2, reported_at=NOW, published_at=NOW)
     watch.applied("ag-1", "policy", 2, NOW + 1)
-    watch.expect("inc-1", ["ag-1", "ag-2", "ag-3"], medium="blocklist", number=3, reported_at=NOW, published_at=NOW)
+    watch.track("inc-1", ["ag-1", "ag-2", "ag-3"], medium="blocklist", number=3, reported_at=NOW, published_at=NOW)
     watch.applied("ag-1", "blocklist", 3, NOW + 2)
     watch.applied("ag-3", "blocklist", 3, NOW + 4)
     watch.forget_agent("ag-2")
-    immunity = watch.end("inc-1")
+    immunity = watch.stop("inc-1")
     assert immunity is not None
     assert (immunity.targets, immunity.summary()) == (2, {50: 1.0, 95: 4.0, 100: 4.0})
     assert (len(watch), watch._awaited) == (0, {})
@@ -353,10 +353,10 @@ def test_immunity_counts_every_target_once() -> None:
 
 def test_immunity_is_followed_for_so_many_incidents_only() -> None:
     """The oldest is given up for a new one, with what is known of it."""
-    watch = ImmunityWatch(most=2)
+    watch = ImmunityTracker(most=2)
     given_up = []
     for number in range(5):
-        given_up += watch.expect(
+        given_up += watch.track(
             f"inc-{number}", ["ag-1"], medium="policy", number=number, reported_at=NOW, published_at=NOW
         )
     assert [immunity.incident_id for immunity in given_up] == ["inc-0", "inc-1", "inc-2"]

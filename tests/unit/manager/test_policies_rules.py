@@ -110,14 +110,14 @@ def effective(policies: Policies) -> Any:
 def set_rules(policies: Policies, at: float, *rules: dict[str, Any]) -> int:
     """Give everybody rules; return the revision that it made, or 0."""
     revision = policies.set(GLOBAL, {"rules": list(rules)}, at, "test")
-    policies.touch(policies.touched_by(GLOBAL), at)
+    policies.recompute(policies.affected_by(GLOBAL), at)
     return revision.revision if revision else 0
 
 
 @pytest.fixture
 def policies() -> Policies:
     policies = Policies()
-    policies.enter("ag-1", "acme", NOW)
+    policies.assign("ag-1", "acme", NOW)
     return policies
 
 
@@ -183,7 +183,7 @@ def test_rules_act_in_their_own_layer(policies: Policies) -> None:
     set_rules(policies, NOW, {"type": "auto_respond", "value": 91}, {"type": "block_ip", "value": IP})
     own = Scope("agent", "ag-1")
     policies.set(own, {"thresholds": {"autoRespond": 50}, "rules": [{"type": "custom"}]}, NOW, "test")
-    policies.touch(["ag-1"], NOW)
+    policies.recompute(["ag-1"], NOW)
     assert effective(policies)["thresholds"]["autoRespond"] == 50
     assert effective(policies)["blocklist"]["ips"] == [{"value": IP}]
     assert effective(policies)["rules"] == [{"type": "custom"}]

@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.domain.correlation import Allowlist, CorrelatorSettings, Indicator, Report
-from manager.domain.replay.outcomes import Outcome, compare
-from manager.domain.replay.replay import Candidate, Kept, KnownAgent, KnownFleet, Replay
+from manager.domain.replay.outcomes import IncidentOutcome, compare
+from manager.domain.replay.replay import Candidate, Replay, ReplayAgent, ReplayFleet, StoredReport
 from manager.domain.response import ResponderSettings, ResponseState
 from tests.property.correlation_oracle import Seen, expected, milliseconds
 from tests.support.responding import START
 
 ATTACKER = "203.0.113.66"
-AGENTS = [KnownAgent(f"ag-{number}", "acme", "berlin", f"token-{number % 2}") for number in range(6)]
+AGENTS = [ReplayAgent(f"ag-{number}", "acme", "berlin", f"token-{number % 2}") for number in range(6)]
 
 
-def report(agent: int, at: float, received: float | None = None, **members: str) -> Kept:
+def report(agent: int, at: float, received: float | None = None, **members: str) -> StoredReport:
     """Return a report of an agent, of the attacker's address if nothing else is said."""
     shared = members or {"source_ip": ATTACKER}
     name = f"{agent}@{at}"
-    return Kept(
+    return StoredReport(
         Report(
             f"ag-{agent}", "acme", "berlin", name, START + at, START + (at if received is None else received), **shared
         ),
@@ -30,12 +30,14 @@ def report(agent: int, at: float, received: float | None = None, **members: str)
     )
 
 
-def replayed(reports: Iterable[Kept], candidate: Candidate | None = None, until: float = 7200.0) -> list[Outcome]:
+def replayed(
+    reports: Iterable[StoredReport], candidate: Candidate | None = None, until: float = 7200.0
+) -> list[IncidentOutcome]:
     """Return what a candidate makes of reports."""
-    run = Replay(candidate or Candidate(), KnownFleet(AGENTS, used_tokens=1))
+    run = Replay(candidate or Candidate(), ReplayFleet(AGENTS, used_tokens=1))
     for kept in reports:
-        run.take(kept)
-    run.pass_time(START + until)
+        run.observe(kept)
+    run.advance(START + until)
     return list(run.outcomes())
 
 
@@ -117,10 +119,10 @@ def test_incidents_that_merge_are_one_outcome() -> None:
     assert {entry.target for entry in outcome.entries} == {"ag-0", "ag-1", "ag-2", "ag-3"}
 
 
-def outcome(value: str = ATTACKER, first: float = 0.0, last: float = 10.0, **members: object) -> Outcome:
+def outcome(value: str = ATTACKER, first: float = 0.0, last: float = 10.0, **members: object) -> IncidentOutcome:
     """Return an outcome of an address."""
     indicator = Indicator("source_ip", value, "acme", None)
-    plain = Outcome(
+    plain = IncidentOutcome(
         indicator, first, first, last, 2, late=False, chronic=False, response=None, reason=None, organization_wide=False
     )
     return replace(plain, **members)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 from manager.domain.correlation import Indicator
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.policies.layers import EMERGENCY_ROOM
-from manager.domain.response import EmergencyEntry, Repeat, ResponderSettings, ResponseState, Subject
+from manager.domain.response import EmergencyEntry, RepeatOffenderRule, ResponderSettings, ResponseState, Subject
 from schemas.limits import AGENT_EMERGENCY_ENTRIES, BLOCKLIST_LIMIT, ORGANIZATION_EMERGENCY_ENTRIES, POLICY_LIMIT
 from schemas.policy import canonical
 from tests.support.responding import Scene
@@ -174,7 +174,7 @@ def test_a_returning_indicator_is_blocked_twice_as_long_up_to_a_day() -> None:
     """4, 8, 16 and 24 hours at the first four incidents of an address, and no longer."""
     scene = Scene()
     lasting = []
-    scene.facts.escalation = Repeat(1000, 1.0)
+    scene.facts.escalation = RepeatOffenderRule(1000, 1.0)
     for returns in range(6):
         scene.correlator._history = Past(returns)
         (entry, _) = scene.attack(f"203.0.113.{returns}", ["ag-1", "ag-2"]).added
@@ -201,7 +201,7 @@ class Past:
 def test_a_repeated_offender_is_met_as_the_policy_says() -> None:
     """After `repeatThreshold` incidents an address is blocked for `repeatBlockDuration`, also beyond a day."""
     scene = Scene()
-    scene.facts.escalation = Repeat(2, 7 * 24 * HOUR)
+    scene.facts.escalation = RepeatOffenderRule(2, 7 * 24 * HOUR)
     lasting = []
     for returns in range(3):
         scene.correlator._history = Past(returns)

@@ -67,7 +67,7 @@ def test_a_removed_entry_does_not_come_back_with_its_incident() -> None:
     """An organization's entry that a person removed is not put there again by the next agent."""
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
-    (entry,) = scene.responder.entries.held("organization", "acme")
+    (entry,) = scene.responder.entries.list_of("organization", "acme")
     scene.follow(scene.responder.remove(entry.id, scene.now, "ann"))
     assert scene.blocked_in() == []
     scene.report("ag-4", ip=IP)
@@ -115,7 +115,7 @@ def test_a_removed_agent_takes_its_entries_along() -> None:
     assert [entry.target for entry in scene.responder.forget_agent("ag-1").removed] == ["ag-1"]
     scene.facts.gone.add("ag-1")
     scene.attack("203.0.113.1", ["ag-1", "ag-2"])
-    assert scene.responder.entries.held("agent", "ag-1") == []
+    assert scene.responder.entries.list_of("agent", "ag-1") == []
 
 
 def test_an_allowlisted_address_is_withdrawn() -> None:
@@ -123,7 +123,7 @@ def test_an_allowlisted_address_is_withdrawn() -> None:
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
     scene.responder.never_block.allowed = Allowlist({"acme": ["203.0.113.0/24"]})
-    scene.follow(scene.responder.reconsider(scene.now))
+    scene.follow(scene.responder.withdraw_unblockable(scene.now))
     assert scene.blocked_on("ag-1") == scene.blocked_in() == []
     assert scene.response(IP).reason == "never blocked: it is on the allowlist"
 
@@ -162,9 +162,9 @@ def test_an_approval_expires() -> None:
     scene.attack(IP, ["ag-3", "ag-4"])
     assert scene.response(IP).approval_expires_at == scene.now + 24 * HOUR
     scene.pass_time(24 * HOUR - 1)
-    assert [response.incident_id for response in scene.responder.record.pending()] == [scene.incident(IP).id]
+    assert [response.incident_id for response in scene.responder.responses.pending()] == [scene.incident(IP).id]
     scene.pass_time(2)
-    assert scene.responder.record.pending_count() == 0
+    assert scene.responder.responses.pending_count() == 0
     assert scene.response(IP).reason == "nobody approved it in time"
 
 
@@ -185,10 +185,10 @@ def test_the_queue_of_approvals_is_bounded() -> None:
     scene.attack("203.0.113.250", ["ag-1", "ag-2"])
     for number in range(5):
         scene.attack(f"203.0.113.{number}", ["ag-3", "ag-4"])
-    assert [scene.responses[each.incident_id].state for each in scene.responder.record.pending()] == [
+    assert [scene.responses[each.incident_id].state for each in scene.responder.responses.pending()] == [
         ResponseState.PENDING_APPROVAL
     ] * 3
-    assert scene.responder.record.dropped == 2
+    assert scene.responder.responses.dropped == 2
     assert scene.response("203.0.113.0").reason == "too many incidents wait for approval"
 
 
@@ -199,4 +199,4 @@ def test_what_is_remembered_of_closed_incidents_is_bounded() -> None:
         scene.attack(f"203.0.113.{number}", [f"ag-{2 * number}", f"ag-{2 * number + 1}"])
     scene.pass_time(700)
     scene.pass_time(1000)
-    assert all(scene.responder.record.get(incident_id) is None for incident_id in scene.incidents)
+    assert all(scene.responder.responses.get(incident_id) is None for incident_id in scene.incidents)

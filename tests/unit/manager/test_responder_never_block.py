@@ -162,7 +162,7 @@ def test_evidence_is_bounded_and_forgotten() -> None:
     evidence = Evidence(most=3)
     indicators = [Indicator("source_ip", f"203.0.113.{number}", "acme", None) for number in range(4)]
     for number, indicator in enumerate(indicators):
-        evidence.note_login(indicator, "ag-1", float(number), float(number))
+        evidence.record_login(indicator, "ag-1", float(number), float(number))
     assert [evidence.login(indicator, 4.0) is not None for indicator in indicators] == [False, True, True, True]
     evidence.expire(DAY + 4)
     assert len(evidence) == 0
@@ -200,7 +200,7 @@ def test_a_thousand_forged_attackers_in_a_minute() -> None:
     assert scene.response("203.0.113.10").state is ResponseState.PENDING_APPROVAL
     scene.report("ag-1", ip="203.0.113.10")
     assert scene.response("203.0.113.10").state is ResponseState.APPLIED
-    assert scene.responder.record.pending_count() == 990
+    assert scene.responder.responses.pending_count() == 990
 
 
 def test_the_whole_fleet_makes_no_more_than_the_cap() -> None:

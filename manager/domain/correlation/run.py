@@ -23,7 +23,7 @@ class Run:
     whatever the number of reports. (With a threshold of two, such a run has a single agent.)
     """
 
-    __slots__ = ("count", "earlier", "first", "incident", "last", "late", "points", "whole")
+    __slots__ = ("count", "earlier", "first", "incident", "last", "late", "points", "starts_known")
 
     def __init__(self, time: float, agent_id: str) -> None:
         self.first = time
@@ -33,20 +33,20 @@ class Run:
         self.points: list[tuple[float, str]] | None = [(time, agent_id)]
         self.earlier: set[str] | None = None  # agents whose points were trimmed
         self.incident: Incident | None = None
-        self.whole = False  # True once it is certain that no report of the run lies before `first`
+        self.starts_known = False  # True once it is certain that no report of the run lies before `first`
 
     @classmethod
     def of(cls, incident: Incident) -> "Run":
         """Return the run of an incident that is known already."""
         run = cls(incident.first_seen_at, "")
         run.last, run.points, run.incident = incident.last_seen_at, None, incident
-        run.count, run.late, run.whole = incident.report_count, incident.late, True
+        run.count, run.late, run.starts_known = incident.report_count, incident.late, True
         return run
 
     def fork(self) -> "Run":
         """Return the same run, to be continued with other reports, without the incident."""
         run = Run(self.first, "")
-        run.last, run.count, run.late, run.whole = self.last, self.count, self.late, self.whole
+        run.last, run.count, run.late, run.starts_known = self.last, self.count, self.late, self.starts_known
         run.points = None if self.points is None else self.points.copy()
         run.earlier = None if self.earlier is None else self.earlier.copy()
         return run
@@ -62,7 +62,7 @@ class Run:
         self.points = self.earlier = None
         return agents
 
-    def note(self, time: float, agent_id: str, threshold: int) -> bool:
+    def add_point(self, time: float, agent_id: str, threshold: int) -> bool:
         """Keep a report of a run that is not complete; return whether it completes the rule."""
         points = self.points
         if points is None:
@@ -116,20 +116,20 @@ class Run:
 
     def absorb(self, later: "Run") -> set[str]:
         """Continue with a later run; return the agents that become members because only one of both was complete."""
-        gathered: set[str] = set()
+        joined: set[str] = set()
         if self.points is not None and later.points is not None:
             self.points += later.points
             if later.earlier:
                 self.earlier = later.earlier | (self.earlier or set())
         elif self.points is not None:
-            gathered = self.finish()
+            joined = self.finish()
         elif later.points is not None:
-            gathered = later.finish()
+            joined = later.finish()
         self.incident = self.incident or later.incident
         self.last = later.last
         self.count += later.count
         self.late |= later.late
-        return gathered
+        return joined
 
 
 def _own(points: list[tuple[float, str]], positions: range, agent_id: str) -> list[int]:

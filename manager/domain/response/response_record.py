@@ -67,7 +67,7 @@ class ResponseRecord:
             return []
         self.dropped += 1
         _, oldest = self._pending.popitem(last=False)
-        return [self._give_up(oldest, "too many incidents wait for approval", response.at)]
+        return [self._abandon(oldest, "too many incidents wait for approval", response.at)]
 
     def suppress(self, incident: Incident) -> None:
         """Keep an undone incident's indicator from firing while the incident is open."""
@@ -83,7 +83,7 @@ class ResponseRecord:
         if incident.id in self._responses:
             self._closed[incident.id] = now
 
-    def seen(self, incident: Incident) -> None:
+    def reopened(self, incident: Incident) -> None:
         """Note that a report joined an incident: one that was closed may be open again, and is then as it was."""
         if incident.is_open and self._closed.pop(incident.id, None) is not None:
             response = self._responses[incident.id]
@@ -100,7 +100,7 @@ class ResponseRecord:
         given_up = []
         while (due := self.next_expiry()) is not None and due <= now:
             _, oldest = self._pending.popitem(last=False)
-            given_up.append(self._give_up(oldest, "nobody approved it in time", now))
+            given_up.append(self._abandon(oldest, "nobody approved it in time", now))
         while self._closed:
             incident_id, closed_at = next(iter(self._closed.items()))
             if now - closed_at <= _AFTER_CLOSE:
@@ -112,7 +112,7 @@ class ResponseRecord:
                 del self._responses[incident_id]
         return given_up
 
-    def _give_up(self, response: Response, reason: str, now: float) -> Response:
+    def _abandon(self, response: Response, reason: str, now: float) -> Response:
         refused = replace(response, state=ResponseState.REFUSED, reason=reason, at=now, approval_expires_at=None)
         self._responses[response.incident_id] = refused
         return refused

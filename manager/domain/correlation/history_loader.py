@@ -9,7 +9,7 @@ from manager.domain.correlation.timeline import Timeline
 _ANY_OTHER_AGENT = 2
 
 
-class OlderReports:
+class HistoryLoader:
     """Completes timelines from the store. Nothing it puts in changes an incident: that was decided long ago.
 
     Args:
@@ -22,20 +22,20 @@ class OlderReports:
         self._found_open = found_open
         self.count = 0
 
-    def around(self, timeline: Timeline, time: float) -> None:
+    def load_around(self, timeline: Timeline, time: float) -> None:
         """Make all that lies within a window before `time`, and everything since, known."""
         self._load(timeline, time - WINDOW)
 
-    def until_whole(self, timeline: Timeline, time: float) -> set[str]:
+    def load_run_start(self, timeline: Timeline, time: float) -> set[str]:
         """Make known how the run at `time` began; return the agents that were found in it."""
         agents: set[str] = set()
         reach = WINDOW
-        while (run := timeline.at(time)) is not None and not timeline.whole(run):
+        while (run := timeline.run_at(time)) is not None and not timeline.is_whole(run):
             agents |= self._load(timeline, run.first - reach)
             reach *= 2  # a long run takes few queries
         return agents
 
-    def until_complete(self, ontime: Timeline, time: float) -> None:
+    def load_until_complete(self, ontime: Timeline, time: float) -> None:
         """Make known whether the run at `time`, of reports that count for the responder, was complete before.
 
         Incidents are read from the store with their actionable agents, but not which of their runs these come from. If
@@ -45,7 +45,7 @@ class OlderReports:
         if ontime.threshold == _ANY_OTHER_AGENT:
             return
         reach = WINDOW
-        while (run := ontime.at(time)) is not None and not run.complete and not ontime.whole(run):
+        while (run := ontime.run_at(time)) is not None and not run.complete and not ontime.is_whole(run):
             self._load(ontime, run.first - reach)
             reach *= 2
 
@@ -70,7 +70,7 @@ class OlderReports:
                 placement = timeline.place(
                     time, agent_id, count=time < timeline.since, late=late, decide=timeline.counts_only
                 )
-                agents.update(placement.gathered or ())
+                agents.update(placement.joined or ())
         timeline.since = min(timeline.since, start)
         timeline.floor = start
         return agents

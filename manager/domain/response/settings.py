@@ -6,14 +6,14 @@ from typing import NamedTuple, Protocol
 from schemas.limits import AGENT_EMERGENCY_ENTRIES, ORGANIZATION_EMERGENCY_ENTRIES
 
 
-class Repeat(NamedTuple):
+class RepeatOffenderRule(NamedTuple):
     """How a repeated offender is met (`response.escalation`): after how many incidents, and for how many seconds."""
 
     threshold: int
     duration: float
 
 
-class Facts(Protocol):
+class FleetView(Protocol):
     """The fleet as it is now."""
 
     @property
@@ -29,7 +29,7 @@ class Facts(Protocol):
         """Return the enrollment token that an agent came with."""
         ...
 
-    def repeat(self, organization_id: str, /) -> Repeat:
+    def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return what an organization's policy says of repeated offenders."""
         ...
 

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from manager.domain.policies.layers import Emergency, EmergencyBlock, Heightened
-from manager.domain.response.entries import EmergencyEntry, Holder, Subject
-from manager.domain.response.ports import ResponderSettings
+from manager.domain.policies.layers import Emergency, EmergencyBlock, RaisedSensitivity
+from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
+from manager.domain.response.settings import ResponderSettings
 
 _Place = tuple[Holder, str]
 
 
-class Put(NamedTuple):
+class PutResult(NamedTuple):
     """What became of an entry that was put in: whether it counts, and which ones it replaced or pushed out."""
 
     added: bool
@@ -51,7 +51,7 @@ class EmergencyEntries:
         """Return the live entry with this id."""
         return self._by_id.get(entry_id)
 
-    def held(self, scope: Holder, target: str) -> list[EmergencyEntry]:
+    def list_of(self, scope: Holder, target: str) -> list[EmergencyEntry]:
         """Return the live entries of one agent or organization, by subject."""
         entries = self._held.get((scope, target), {})
         return [entries[subject] for subject in sorted(entries, key=lambda each: (each.kind, each.value))]
@@ -60,7 +60,7 @@ class EmergencyEntries:
         """Return a holder's live entry about a subject."""
         return self._held.get((scope, target), {}).get(subject)
 
-    def about(self, subject: Subject) -> list[EmergencyEntry]:
+    def list_about(self, subject: Subject) -> list[EmergencyEntry]:
         """Return everybody's live entries about a subject."""
         return [self._held[place][subject] for place in sorted(self._holders.get(subject, ()))]
 
@@ -68,18 +68,18 @@ class EmergencyEntries:
         """Return what the live entries are about."""
         return list(self._holders)
 
-    def put(self, entry: EmergencyEntry) -> Put:
-        """Put an entry in force, unless the holder's entry about the same subject lasts at least as long.
+    def put(self, entry: EmergencyEntry) -> PutResult:
+        """PutResult an entry in force, unless the holder's entry about the same subject lasts at least as long.
 
         Where a holder has no more room, its first entry to expire makes room (the contract, section 4).
         """
         known = self.find(entry.scope, entry.target, entry.subject)
         if known is not None:
             if known.expires_at >= entry.expires_at:
-                return Put(added=False, removed=[])
+                return PutResult(added=False, removed=[])
             self.remove(known)
             self._keep(entry)
-            return Put(added=True, removed=[known])
+            return PutResult(added=True, removed=[known])
         removed = []
         held = self._held.get((entry.scope, entry.target), {})
         if len(held) >= self._room(entry.scope):
@@ -88,7 +88,7 @@ class EmergencyEntries:
             self.evicted += 1
             removed.append(first)
         self._keep(entry)
-        return Put(added=True, removed=removed)
+        return PutResult(added=True, removed=removed)
 
     def remove(self, entry: EmergencyEntry) -> None:
         """Take a live entry out of force."""
@@ -119,15 +119,15 @@ class EmergencyEntries:
             gone.append(entry)
         return gone
 
-    def of_agent(self, agent_id: str) -> Emergency:
+    def agent_layer(self, agent_id: str) -> Emergency:
         """Return an agent's own entries as the layer that is laid over its policy."""
-        entries = self.held("agent", agent_id)
+        entries = self.list_of("agent", agent_id)
         attention = [entry.expires_at for entry in entries if entry.kind == "sensitivity"]
-        heightened = Heightened(max(attention), *self._sensitivity()) if attention else None
+        sensitivity = RaisedSensitivity(max(attention), *self._sensitivity()) if attention else None
         return Emergency(
             addresses=tuple(_block(entry) for entry in entries if entry.kind == "ip"),
             file_hashes=tuple(_block(entry) for entry in entries if entry.kind == "file_hash"),
-            heightened=heightened,
+            sensitivity=sensitivity,
         )
 
     def _sensitivity(self) -> tuple[float, float]:
