@@ -1,1 +1,1 @@
-"""The store: peewee tables, the writer that the engine commits through, and the queries that the API reads by."""
+"""The store: tables, migrations, the engine's writer, the API's queries, and the SQL of each database system."""

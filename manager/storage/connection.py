@@ -1,9 +1,8 @@
-"""Opens the database that a URL or a path names, with the settings that keep what was acknowledged."""
+"""Opens the store's database with durable settings."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from peewee import Database, DatabaseError, SqliteDatabase
@@ -23,10 +22,10 @@ _READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}
 
 
 def open_store(path: Path) -> Database:
-    """Return the writer's database; the file is made with access for its owner alone.
+    """Return the writer's database; the file is created readable by its owner only.
 
     Raises:
-        SetupError: the file cannot be opened or is no database.
+        SetupError: the file cannot be opened or is not a database.
     """
     path.touch(mode=0o600, exist_ok=True)
     return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
@@ -58,10 +57,10 @@ def undamaged(path: Path) -> Iterator[None]:
 
 
 def open_reader(path: Path) -> Database:
-    """Return a database for queries: one connection for each thread, none of which can write.
+    """Return a read-only database with one connection for each thread.
 
     Raises:
-        SetupError: the file cannot be opened or is no database.
+        SetupError: the file cannot be opened or is not a database.
     """
     return _connected(SqliteDatabase(str(path), pragmas=_READING, autoconnect=True), path)
 
@@ -73,11 +72,3 @@ def _connected(database: Database, path: Path) -> Database:
     except DatabaseError as error:
         raise SetupError(f"{path} cannot be opened as a store: {error}; restore it from a backup") from error
     return database
-
-
-class BulkWriter(Protocol):
-    """Writes rows by one statement."""
-
-    def __call__(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute the statement for each row."""
-        ...

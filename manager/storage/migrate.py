@@ -1,4 +1,4 @@
-"""Brings a store to this release's schema, after a backup."""
+"""Migrates a store to this release's schema, after a backup."""
 
 import sqlite3
 from pathlib import Path
@@ -12,9 +12,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate(database: Database, path: Path) -> list[str]:
-    """Apply what is pending; return the names of the migrations applied.
+    """Apply the pending migrations; return their names.
 
-    A store that already holds something is copied beside itself first (``.before-{migration}``).
+    An older store is copied to ``{name}.before-{migration}`` beside it first.
 
     Raises:
         SetupError: the store was written by a newer release.

@@ -37,13 +37,13 @@ ELSEWHERE = {
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/runtime/manager.py:_presence": "writes a message",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
-    "manager/storage/queries/audit.py:record_of": "a damaged row is a 500, with the reason in the log",
-    "manager/storage/queries/incidents.py:_time_to_immunity": "the same",
+    "manager/storage/queries/incidents.py:_time_to_immunity": "a damaged row is a 500, with the reason in the log",
+    "manager/storage/queries/operators.py:_audit_record": "the same",
+    "manager/storage/queries/operators.py:_token_record": "the same",
     "manager/storage/queries/policies.py:_about": "the same",
     "manager/storage/queries/policies.py:documents": "the same",
     "manager/storage/queries/policies.py:record_of": "the same",
-    "manager/storage/queries/tokens.py:record_of": "the same",
-    "manager/storage/replay_source.py:_agent": "the same, for the command that replays a store",
+    "manager/storage/queries/replay_source.py:_agent": "the same, for the command that replays a store",
 }
 """Functions that read and are not fuzzed by themselves, and why."""
 

@@ -15,7 +15,7 @@ from manager.cli.support.options import DataDir, Output, OutputOption
 if TYPE_CHECKING:
     from manager.cli.support.replay_settings import ReplaySettings
     from manager.domain.replay.outcomes import Comparison, IncidentOutcome
-    from manager.storage.replay_source import ReplaySource
+    from manager.storage.queries.replay_source import ReplaySource
 
 _WARM_UP = 86_400.0
 """Seconds before the time asked for that are replayed too, so that what was going on then is known."""
@@ -57,7 +57,7 @@ def _open(directory: Path) -> tuple["ReplaySource", Any]:
     from manager.data_directory import DataDirectory  # noqa: PLC0415 -- the store loads with the command
     from manager.errors import SetupError  # noqa: PLC0415 -- the same
     from manager.storage.connection import open_reader  # noqa: PLC0415 -- the same
-    from manager.storage.replay_source import ReplaySource  # noqa: PLC0415 -- the same
+    from manager.storage.queries.replay_source import ReplaySource  # noqa: PLC0415 -- the same
 
     store = DataDirectory(directory).store
     if not store.is_file():

@@ -1,1 +1,1 @@
-"""Projections of the stored threats: counts by severity, type, agent and source."""
+"""Projections of the stored threats: counts by severity and type, by agent, by source address."""

@@ -1,4 +1,4 @@
-"""What people and tools read of the store: records as the wire writes them. Nothing here can write."""
+"""Read-only queries of the store for the API: records in the wire format."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,28 @@ from peewee import Database
 from manager.domain.policies.fleet_policies import Scope
 from manager.storage.queries import (
     agents,
-    audit,
     blocks,
-    dead_letters,
     incidents,
+    operators,
     overview,
     policies,
     summary,
     threats,
-    tokens,
 )
 from manager.storage.queries.reader import Page, Reader, Record
 
 
 class StoreQueries:
-    """Every query, on a database that only reads; each thread that asks has a connection of its own.
+    """All queries, on a read-only database; each thread has its own connection.
 
-    All lists come in pages: the records, and the cursor of the next page or None at the end.
+    Lists are paged: the records, and the cursor of the next page or None at the end.
 
     Args:
-        database: what `manager.storage.connection.open_reader` returned.
+        database: opened by `manager.storage.connection.open_reader`.
 
     Raises:
-        StoreUnavailable: by any query, if the database cannot be read just now.
-        Invalid: by any list, if the cursor is none that a list gave out.
+        StoreUnavailable: by any query, if the database cannot be read.
+        Invalid: by any list, if the cursor was not returned by a list.
     """
 
     def __init__(self, database: Database) -> None:
@@ -46,7 +44,7 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return agents in the order in which they first registered; one must carry all of `tags`."""
+        """Return agents in the order of their first registration; each carries all of `tags`."""
         return agents.page(
             self._reader,
             agents.AgentFilter(status, organization_id, tuple(tags), hostname),
@@ -55,18 +53,18 @@ class StoreQueries:
         )
 
     def agent(self, agent_id: str) -> Record | None:
-        """Return one agent with its newest threats, or None if none such is registered."""
-        record = agents.one(self._reader, agent_id)
+        """Return a registered agent with its newest threats, or None."""
+        record = agents.find(self._reader, agent_id)
         if record is not None:
             record["recentThreats"] = threats.recent(self._reader, agent_id)
         return record
 
     def agent_counts(self) -> dict[str, int]:
-        """Return how many agents are in each state, and how many there are."""
+        """Return the number of agents in each state and in all."""
         return agents.counts(self._reader)
 
     def overview(self, now: float) -> Record:
-        """Return the fleet at a glance; `now` is in seconds since 1970."""
+        """Return the overview of the fleet; `now` is in seconds since 1970."""
         return overview.overview(self._reader, now)
 
     def threats(
@@ -80,32 +78,32 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return threats, the last stored first; `since` is when the manager received them."""
+        """Return threats, the last stored first; `since` is the time of receipt."""
         wanted = threats.ThreatFilter(since, severity, type_, organization_id, agent_id)
         return threats.page(self._reader, wanted, limit, cursor)
 
     def threat_summary(self, *, now: float, period: str, organization_id: str | None = None) -> Record:
-        """Return what threatened the fleet, or one organization, within one of `summary.PERIODS` that ends now."""
+        """Return the threat summary of one of `summary.PERIODS` that ends now, for the fleet or an organization."""
         return summary.threat_summary(self._reader, now, period, organization_id)
 
     def active_policy(self) -> Record | None:
-        """Return the fleet's policy as earlier admin tools know it, or None if there is none."""
+        """Return the fleet's policy as a named list of rules, or None."""
         return policies.active(self._reader)
 
     def policy_document(self, scope: Scope) -> Record | None:
-        """Return what was last set for a scope, with its revision; None if nothing ever was."""
-        return policies.newest(self._reader, scope)
+        """Return a scope's last revision, or None."""
+        return policies.last_of(self._reader, scope)
 
     def policy_history(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return every change of the fleet's policies, newest first."""
         return policies.history(self._reader, limit, cursor)
 
     def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return the documents that scopes have now, the last set first."""
+        """Return the current documents, the last set first."""
         return policies.current(self._reader, limit, cursor)
 
     def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
-        """Return what differs between the documents of two revisions; NotFound if there is no such one yet."""
+        """Return the differences between the documents of two revisions; NotFound if one does not exist yet."""
         return policies.compared(self._reader, before, after)
 
     def hostnames(self, agent_ids: Sequence[str]) -> dict[str, str]:
@@ -125,13 +123,13 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return incidents, the last opened first; `since` is when they opened."""
+        """Return incidents, the last opened first; `since` is the time of opening."""
         wanted = incidents.IncidentFilter(is_open, kind, organization_id, response, chronic, merged, since)
         return incidents.page(self._reader, wanted, limit, cursor)
 
     def incident(self, incident_id: str) -> Record | None:
-        """Return one incident with its members and entries, or None if none such is kept."""
-        return incidents.one(self._reader, incident_id)
+        """Return an incident with its members and entries, or None."""
+        return incidents.find(self._reader, incident_id)
 
     def blocks(
         self,
@@ -144,17 +142,17 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return what incidents have put in force beyond a time, newest first."""
+        """Return the emergency entries that expire after a time, newest first."""
         wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id)
         return blocks.page(self._reader, wanted, limit, cursor)
 
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return the enrollment tokens without what proves them, newest first."""
-        return tokens.page(self._reader, limit, cursor)
+        """Return enrollment tokens, newest first, without secrets and proof keys."""
+        return operators.tokens_page(self._reader, limit, cursor)
 
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return messages that changed nothing, newest first."""
-        return dead_letters.page(self._reader, limit, cursor)
+        return operators.dead_letters_page(self._reader, limit, cursor)
 
     def audit(
         self,
@@ -166,8 +164,8 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return who changed what, newest first; `since` is in seconds since 1970."""
-        return audit.page(self._reader, audit.AuditFilter(since, actor, action, target), limit, cursor)
+        """Return audit entries, newest first; `since` is in seconds since 1970."""
+        return operators.audit_page(self._reader, operators.AuditFilter(since, actor, action, target), limit, cursor)
 
 
 __all__ = ["Page", "Record", "StoreQueries"]

@@ -1,4 +1,4 @@
-"""Agents as the API shows them: identity, state, vitals, and what is in force beside what should be."""
+"""Agents as the API shows them: identity, state, vitals, applied and active policy."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _LIVING = AgentTable.removed_at.is_null()
 
 
 class AgentFilter(NamedTuple):
-    """Which agents are wanted; None and empty are everybody. An agent must carry all of `tags`."""
+    """Filters of agents; None and empty are any. An agent must carry all of `tags`."""
 
     status: str | None = None
     organization_id: str | None = None
@@ -22,7 +22,7 @@ class AgentFilter(NamedTuple):
     hostname: str | None = None
 
     def conditions(self) -> list[Expression]:
-        """Return what the rows must meet."""
+        """Return the WHERE conditions."""
         wanted = [_LIVING]
         if self.status is not None:
             wanted.append(AgentTable.state == self.status)
@@ -30,19 +30,19 @@ class AgentFilter(NamedTuple):
             wanted.append(AgentTable.organization_id == self.organization_id)
         if self.hostname is not None:
             wanted.append(AgentTable.hostname == self.hostname)
-        # Tags stand in one JSON text; taking the tag out of it is the same, case-sensitive test in every database.
+        # Tags are one JSON text; removing the tag is a case-sensitive test that every database has.
         wanted += [fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags for tag in self.tags]
         return wanted
 
 
 def page(reader: Reader, wanted: AgentFilter, limit: int, cursor: str | None) -> Page:
-    """Return agents in the order in which they first registered."""
+    """Return agents in the order of their first registration."""
     query = selection().where(*wanted.conditions())
     return reader.page(query, AgentTable.number, record_of, limit, cursor, descending=False)
 
 
-def one(reader: Reader, agent_id: str) -> Record | None:
-    """Return one agent, or None if none such is registered."""
+def find(reader: Reader, agent_id: str) -> Record | None:
+    """Return a registered agent, or None."""
     row = reader.row(selection().where(_LIVING, AgentTable.agent_id == agent_id))
     return None if row is None else record_of(row)
 
@@ -62,7 +62,7 @@ def counts(reader: Reader) -> dict[str, int]:
 
 
 def selection() -> Query:
-    """Return the query that `record_of` reads the rows of; credentials are no part of it."""
+    """Return the query whose rows `record_of` takes; it selects no credentials."""
     agent, policy = AgentTable, AgentPolicyTable
     return agent.select(
         agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
@@ -76,7 +76,7 @@ def selection() -> Query:
 
 
 def record_of(row: Record) -> Record:
-    """Return an agent's record; `policyVersion` is what the agent says, `activePolicyVersion` what it should have."""
+    """Return an agent's record; `policyVersion` is applied, `activePolicyVersion` is to be applied."""
     return {**_identity(row), **_condition(row), **_policy(row)}
 
 

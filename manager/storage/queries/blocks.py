@@ -1,15 +1,15 @@
-"""What incidents have put in force, entry by entry, for whom and until when."""
+"""Emergency entries (blocks) as the API shows them."""
 
 from typing import NamedTuple
 
 from peewee import JOIN, Expression
 
-from manager.storage.queries.reader import Page, Query, Reader, Record, moment, newest_first
+from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
-    """Which entries are wanted; None is any. `after` leaves out those that end by then (seconds since 1970)."""
+    """Filters of entries; None is any. `after` leaves out those that expire by then (seconds since 1970)."""
 
     after: float | None = None
     kind: str | None = None
@@ -18,7 +18,7 @@ class BlockFilter(NamedTuple):
     incident_id: str | None = None
 
     def conditions(self) -> list[Expression]:
-        """Return what the rows must meet."""
+        """Return the WHERE conditions."""
         entry = EmergencyEntryTable
         wanted = []
         if self.after is not None:
@@ -35,18 +35,18 @@ class BlockFilter(NamedTuple):
 
 
 def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) -> Page:
-    """Return live entries, newest first."""
+    """Return entries, newest first."""
     query, conditions = _selection(), wanted.conditions()
     if conditions:
         query = query.where(*conditions)
-    rows, following = newest_first(
+    rows, following = keyset_page(
         reader, query, at=EmergencyEntryTable.created_at, key=EmergencyEntryTable.id, limit=limit, cursor=cursor
     )
     return [record_of(row) for row in rows], following
 
 
 def record_of(row: Record) -> Record:
-    """Return one entry; `incidentKept` says whether its incident can still be looked at and undone as a whole."""
+    """Return an entry's record; `incidentKept` tells whether its incident can still be read and undone as a whole."""
     return {
         "id": row["id"],
         "kind": row["kind"],

@@ -1,4 +1,4 @@
-"""Incidents as the API shows them: what agents share, which agents, and what became of the response."""
+"""Incidents as the API shows them: indicator, members, response."""
 
 import json
 from typing import NamedTuple
@@ -7,18 +7,18 @@ from peewee import JOIN, Expression, fn
 
 from manager.domain.response.immunity import PERCENTS
 from manager.storage.queries import blocks
-from manager.storage.queries.reader import Page, Query, Reader, Record, moment, newest_first
+from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
 
 AGENTS_SHOWN = 200
-"""Agents named in an incident of a list; `agentCount` says how many there are."""
+"""The most agents in an incident of a list; `agentCount` is their full number."""
 
 MEMBERS_SHOWN = 1000
-"""Members and entries that an incident's own record shows."""
+"""The most members and entries in a single incident's record."""
 
 
 class IncidentFilter(NamedTuple):
-    """Which incidents are wanted; None is any. `since` is when they opened, in seconds since 1970."""
+    """Filters of incidents; None is any. `since` is the time of opening, in seconds since 1970."""
 
     is_open: bool | None = None
     kind: str | None = None
@@ -29,7 +29,7 @@ class IncidentFilter(NamedTuple):
     since: float | None = None
 
     def conditions(self) -> list[Expression]:
-        """Return what the rows must meet."""
+        """Return the WHERE conditions."""
         incident = IncidentTable
         wanted = []
         if self.is_open is not None:
@@ -54,15 +54,15 @@ def page(reader: Reader, wanted: IncidentFilter, limit: int, cursor: str | None)
     query, conditions = _selection(), wanted.conditions()
     if conditions:
         query = query.where(*conditions)
-    rows, following = newest_first(
+    rows, following = keyset_page(
         reader, query, at=IncidentTable.opened_at, key=IncidentTable.id, limit=limit, cursor=cursor
     )
     agents = _agents(reader, [row["id"] for row in rows])
     return [record_of(row, *agents[row["id"]]) for row in rows], following
 
 
-def one(reader: Reader, incident_id: str) -> Record | None:
-    """Return one incident with its members and its live entries, or None if none such is kept."""
+def find(reader: Reader, incident_id: str) -> Record | None:
+    """Return an incident with its members and entries, or None."""
     row = reader.row(_selection().where(IncidentTable.id == incident_id))
     if row is None:
         return None
@@ -84,13 +84,13 @@ def one(reader: Reader, incident_id: str) -> Record | None:
 
 
 def open_count(reader: Reader) -> int:
-    """Return how many incidents are open."""
+    """Return the number of open incidents."""
     query = IncidentTable.select(fn.COUNT(IncidentTable.id).alias("incidents")).where(IncidentTable.closed_at.is_null())
     return int(reader.rows(query)[0]["incidents"])
 
 
 def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
-    """Return an incident's record; `agent_ids` may be the first of `agent_count`."""
+    """Return an incident's record; `agent_ids` may be a part of `agent_count` agents."""
     return {
         "id": row["id"],
         "kind": row["kind"],
@@ -129,18 +129,15 @@ def _selection() -> Query:
 
 
 def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], int]]:
-    """Return the first agents of each incident and how many it has, without reading all of the large ones."""
+    """Return the first agents of each incident and their number, without reading all members of large incidents."""
     counts = _counts(reader, incident_ids)
     found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
     small = [incident_id for incident_id in incident_ids if counts.get(incident_id, 0) <= AGENTS_SHOWN]
     lists = [small] if small else []
     lists += [[incident_id] for incident_id in incident_ids if counts.get(incident_id, 0) > AGENTS_SHOWN]
     for wanted in lists:
-        sql = (
-            "SELECT incident_id, agent_id FROM incident_member "
-            f"WHERE incident_id IN ({', '.join('?' * len(wanted))}) ORDER BY incident_id, agent_id LIMIT ?"
-        )
-        for incident_id, agent_id in reader.select(sql, (*wanted, AGENTS_SHOWN * len(wanted))):
+        params = {"incident_ids": json.dumps(wanted), "limit": AGENTS_SHOWN * len(wanted)}
+        for incident_id, agent_id in reader.select("incidents.first_members", params):
             found[incident_id].append(agent_id)
     return {incident_id: (agent_ids, counts.get(incident_id, 0)) for incident_id, agent_ids in found.items()}
 
@@ -153,6 +150,6 @@ def _counts(reader: Reader, incident_ids: list[str]) -> dict[str, int]:
 
 
 def _time_to_immunity(column: str | None) -> dict[str, float | None]:
-    """Return the seconds from the first report until each part of the targets had the response in force."""
+    """Return the seconds from the first report until each percentage of the targets had applied the response."""
     known = json.loads(column) if column else {}
     return {str(percent): known.get(str(percent)) for percent in PERCENTS}

@@ -1,4 +1,4 @@
-"""What admins set for each scope, and every change that they made."""
+"""Policy documents by scope, their history, and the differences between revisions."""
 
 import json
 
@@ -11,8 +11,8 @@ from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import MetaTable, PolicyRevisionTable
 
 
-def newest(reader: Reader, scope: Scope) -> Record | None:
-    """Return the newest revision of a scope, whose document is None if the scope lost it; None if it had none."""
+def last_of(reader: Reader, scope: Scope) -> Record | None:
+    """Return a scope's last revision, whose document is None if it was removed; None if there never was one."""
     query = PolicyRevisionTable.select().where(PolicyRevisionTable.scope == str(scope))
     row = reader.row(query.order_by(PolicyRevisionTable.revision.desc()))
     return None if row is None else record_of(row)
@@ -24,31 +24,31 @@ def history(reader: Reader, limit: int, cursor: str | None) -> Page:
 
 
 def current(reader: Reader, limit: int, cursor: str | None) -> Page:
-    """Return the documents that scopes have now, the last set first."""
+    """Return the current documents, the last set first."""
     table = PolicyRevisionTable
-    query = table.select().where(table.revision.in_(_newest()), table.document.is_null(False))
+    query = table.select().where(table.revision.in_(_last_revisions()), table.document.is_null(False))
     return reader.page(query, table.revision, record_of, limit, cursor)
 
 
 def documents(reader: Reader, at: int) -> dict[Scope, Sections]:
-    """Return the documents that scopes had at a revision."""
+    """Return the documents of all scopes at a revision."""
     table = PolicyRevisionTable
-    newest_by_then = _newest().where(table.revision <= at)
-    rows = reader.rows(table.select().where(table.revision.in_(newest_by_then), table.document.is_null(False)))
+    last_by_then = _last_revisions().where(table.revision <= at)
+    rows = reader.rows(table.select().where(table.revision.in_(last_by_then), table.document.is_null(False)))
     return {Scope.parse(row["scope"]): json.loads(row["document"]) for row in rows}
 
 
 def compared(reader: Reader, before: int, after: int | None) -> list[Record]:
-    """Return what differs between the documents of two revisions, scope by scope; the newest one stands for None.
+    """Return the differences between the documents of two revisions, scope by scope; None is the newest revision.
 
     Raises:
-        NotFound: there is no such revision yet.
+        NotFound: a revision does not exist yet.
     """
-    newest_revision = revision(reader)
-    later = newest_revision if after is None else after
+    newest = revision(reader)
+    later = newest if after is None else after
     for wanted in (before, later):
-        if wanted > newest_revision:
-            raise NotFound(f"Revision {wanted} not found: the newest is {newest_revision}")
+        if wanted > newest:
+            raise NotFound(f"Revision {wanted} not found: the newest is {newest}")
     found = differences(documents(reader, before), documents(reader, later))
     return [
         {"scope": scope.kind, "target": scope.target or None, **change._asdict()}
@@ -64,8 +64,8 @@ def revision(reader: Reader) -> int:
 
 
 def active(reader: Reader) -> Record | None:
-    """Return the whole fleet's document as a list of rules under a name, or None if there is none."""
-    found = newest(reader, GLOBAL)
+    """Return the fleet's document as a named list of rules, or None."""
+    found = last_of(reader, GLOBAL)
     if found is None or found["document"] is None:
         return None
     policy_id = f"pol-{found['revision']}"
@@ -84,14 +84,14 @@ def active(reader: Reader) -> Record | None:
 
 
 def _about(reader: Reader, key: str, of_revision: int) -> Record:
-    """Return the name and description that a scope's rules were set under, unless its document was set since."""
+    """Return the name and description of a scope's rules, unless its document was set since."""
     row = reader.row(MetaTable.select(MetaTable.value).where(MetaTable.key == key))
     about = {} if row is None else dict(json.loads(row["value"]))
     return about if about.get("revision", 0) >= of_revision else {}
 
 
 def record_of(row: Record) -> Record:
-    """Return one change: which scope got which document, when, by whom."""
+    """Return the record of one revision."""
     scope = Scope.parse(row["scope"])
     return {
         "revision": row["revision"],
@@ -103,6 +103,6 @@ def record_of(row: Record) -> Record:
     }
 
 
-def _newest() -> Query:
-    """Return the query for each scope's last revision."""
+def _last_revisions() -> Query:
+    """Return the query of each scope's last revision."""
     return PolicyRevisionTable.select(fn.MAX(PolicyRevisionTable.revision)).group_by(PolicyRevisionTable.scope)

@@ -1,39 +1,41 @@
-"""How queries reach the database: rows as dicts, pages with opaque cursors, failures as the manager's own error."""
+"""Executes queries: rows as dicts, keyset pagination with opaque cursors, errors of the database translated."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from peewee import Database, DatabaseError, Field, InterfaceError, ModelSelect
 
 from manager.errors import Invalid, StoreUnavailable
+from manager.storage.statements import Params, Statements
 from schemas.model import iso
 
 Query: TypeAlias = "ModelSelect[Any]"
 Record = dict[str, Any]
 Page = tuple[list[Record], str | None]
-"""The records of a page, and the cursor of the next one; None at the end."""
+"""The records of a page, and the cursor of the next page; None at the end."""
 
 _HIGHEST = 2**63 - 1
-_NO_CURSOR = "cursor: take it as it stood in nextCursor"
+_NO_CURSOR = "cursor: pass the value of nextCursor unchanged"
 
 
 class Reader:
-    """Runs queries on one database.
+    """Executes queries on one database.
 
     Args:
-        database: one that connects each thread by itself and cannot write.
+        database: connects each thread by itself and cannot write.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._statements = Statements(database)
 
     def rows(self, query: Query) -> list[Record]:
-        """Return what a query finds, a dict of columns for each row: as they stand, because to convert them takes long.
+        """Return the rows of a query as dicts, with the values as stored: peewee's conversion takes long.
 
         Raises:
-            StoreUnavailable: the database cannot be read just now.
+            StoreUnavailable: the database cannot be read.
         """
         try:
             cursor = self._database.execute(query)
@@ -42,30 +44,30 @@ class Reader:
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
-    def select(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement; each `?` in it stands for a parameter.
+    def select(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a named statement.
 
         Raises:
-            StoreUnavailable: the database cannot be read just now.
+            StoreUnavailable: the database cannot be read.
         """
-        return list(self.each(sql, params))
+        return list(self.each(name, params))
 
-    def each(self, sql: str, params: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a statement, none of which is read before it is asked for.
+    def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a named statement, reading each when it is asked for.
 
         Raises:
-            StoreUnavailable: the database cannot be read just now.
+            StoreUnavailable: the database cannot be read.
         """
         try:
-            yield from self._database.execute_sql(sql.replace("?", self._database.param), params)
+            yield from self._statements.each(name, params)
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
     def row(self, query: Query) -> Record | None:
-        """Return the first row that a query finds.
+        """Return the first row of a query, or None.
 
         Raises:
-            StoreUnavailable: the database cannot be read just now.
+            StoreUnavailable: the database cannot be read.
         """
         found = self.rows(query.limit(1))
         return found[0] if found else None
@@ -83,8 +85,8 @@ class Reader:
         """Return one page of a query in the order of `key`, a unique integer column that the query selects.
 
         Raises:
-            Invalid: the cursor is none that `page` gave out.
-            StoreUnavailable: the database cannot be read just now.
+            Invalid: the cursor was not returned by `page`.
+            StoreUnavailable: the database cannot be read.
         """
         if cursor is not None:
             (last,) = read_cursor(cursor, int)
@@ -101,10 +103,10 @@ def cursor_after(*last: float | str) -> str:
 
 
 def read_cursor(cursor: str, *kinds: type) -> list[Any]:
-    """Return the key that `cursor_after` hid in a cursor; `kinds` are the types of its parts.
+    """Return the key in a cursor that `cursor_after` made; `kinds` are the types of its parts.
 
     Raises:
-        Invalid: the text is no cursor of such a list.
+        Invalid: the text is no such cursor.
     """
     try:
         last = json.loads(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
@@ -118,25 +120,25 @@ def read_cursor(cursor: str, *kinds: type) -> list[Any]:
 
 
 def moment(epoch: float | None) -> str | None:
-    """Return a time column as the wire writes it."""
+    """Return a time column in the wire format (RFC 3339)."""
     return None if epoch is None else iso(epoch)
 
 
-def newest_first(
+def keyset_page(
     reader: Reader, query: Query, *, at: Field, key: Field, limit: int, cursor: str | None
 ) -> tuple[list[Record], str | None]:
-    """Return one page of rows, and the cursor of the next one.
+    """Return one page of rows by (time, key), newest first, and the cursor of the next page.
 
     Args:
-        reader: runs the query.
+        reader: executes the query.
         query: selects `at` and `key` among others.
-        at: a time that never changes.
-        key: unique, in text; decides among rows of one moment.
+        at: a time column whose values never change.
+        key: a unique text column; orders rows of the same time.
         limit: rows in a page.
-        cursor: where the page before ended.
+        cursor: returned with the page before.
 
     Raises:
-        Invalid: the cursor is none that a list gave out.
+        Invalid: the cursor was not returned by this function.
         StoreUnavailable: the database cannot be read just now.
     """
     if cursor is not None:

@@ -1,13 +1,13 @@
-"""What threatened the fleet within a period that ends now; weeks that are long pruned still count."""
+"""Threat summary of a period that ends now; it counts pruned threats, too."""
 
-from manager.storage.projections import count_queries
+from manager.storage.projections import threat_statistics
 from manager.storage.projections.threat_counts import DAY, HOUR
 from manager.storage.queries import incidents
 from manager.storage.queries.reader import Reader, Record, moment
 from manager.storage.tables import AgentTable
 
 PERIODS = {"1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
-"""The periods that can be asked for, in seconds."""
+"""The lengths of the periods, in seconds."""
 
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TOP = 10
@@ -16,10 +16,10 @@ _TOP = 10
 def threat_summary(reader: Reader, now: float, period: str, organization_id: str | None) -> Record:
     """Return totals, the most frequent types, agents and sources, and the flat counts of the overview."""
     since = now - PERIODS[period]
-    kinds = count_queries.kinds(reader, since, now, organization_id)
+    kinds = threat_statistics.kinds(reader, since, now, organization_id)
     severities = by_severity(kinds)
-    sources = count_queries.sources(reader, since, now, organization_id, _TOP)
-    agents = count_queries.agents(reader, since, now, organization_id, _TOP)
+    sources = threat_statistics.sources(reader, since, now, organization_id, _TOP)
+    agents = threat_statistics.agents(reader, since, now, organization_id, _TOP)
     return {
         "period": period,
         "since": moment(since),
@@ -27,14 +27,14 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
         "total": severities["total"],
         "bySeverity": {severity: severities[severity] for severity in _SEVERITIES},
         "byType": {line["type"]: line["count"] for line in by_type(kinds)},
-        "topAgents": _named(reader, agents.foremost),
-        "topSourceIps": [{"sourceIp": address, "ip": address, "count": count} for address, count in sources.foremost],
-        **flat_counts(severities, sources.number, agents.number, incidents.open_count(reader)),
+        "topAgents": _named(reader, agents.top),
+        "topSourceIps": [{"sourceIp": address, "ip": address, "count": count} for address, count in sources.top],
+        **flat_counts(severities, sources.total, agents.total, incidents.open_count(reader)),
     }
 
 
 def by_severity(kinds: list[tuple[str, str, int]]) -> dict[str, int]:
-    """Return how many threats there were, in all and of each severity."""
+    """Return the number of threats in all and of each severity."""
     found: dict[str, int] = dict.fromkeys(_SEVERITIES, 0)
     for severity, _, number in kinds:
         found[severity] = found.get(severity, 0) + number
@@ -42,7 +42,7 @@ def by_severity(kinds: list[tuple[str, str, int]]) -> dict[str, int]:
 
 
 def by_type(kinds: list[tuple[str, str, int]]) -> list[Record]:
-    """Return the types with their number, the most frequent first."""
+    """Return the types with their counts, the most frequent first."""
     found: dict[str, int] = {}
     for _, type_, number in kinds:
         found[type_] = found.get(type_, 0) + number
@@ -51,7 +51,7 @@ def by_type(kinds: list[tuple[str, str, int]]) -> list[Record]:
 
 
 def flat_counts(severities: dict[str, int], sources: int, agents: int, open_incidents: int) -> Record:
-    """Return the counts that stand beside one another in overview and summary."""
+    """Return the counts that overview and summary have in common."""
     return {
         "totalThreats": severities["total"],
         "criticalCount": severities["critical"],
@@ -63,11 +63,11 @@ def flat_counts(severities: dict[str, int], sources: int, agents: int, open_inci
     }
 
 
-def _named(reader: Reader, foremost: list[tuple[int, int]]) -> list[Record]:
-    agent, numbers = AgentTable, [number for number, _ in foremost]
+def _named(reader: Reader, top: list[tuple[int, int]]) -> list[Record]:
+    agent, numbers = AgentTable, [number for number, _ in top]
     known = agent.select(agent.number, agent.agent_id, agent.hostname).where(agent.number.in_(numbers))
     names = {row["number"]: row for row in reader.rows(known)}
     return [
         {"agentId": names[number]["agent_id"], "hostname": names[number]["hostname"], "count": count}
-        for number, count in foremost
+        for number, count in top
     ]

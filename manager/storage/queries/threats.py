@@ -1,4 +1,4 @@
-"""Threats as the API shows them: the report as the agent sent it, with where and when the manager puts it."""
+"""Threats as the API shows them: the agent's report with the manager's event time and time of receipt."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from manager.storage.threat_index import search
 from manager.storage.threat_index.search import ThreatIndexSearch
 
 RECENT = 10
-"""How many threats an agent's own record shows."""
+"""The most threats in an agent's own record."""
 
 _DIGITS = 300
 _HIGHEST = 2**63 - 1
 
 
 class ThreatFilter(NamedTuple):
-    """Which threats are wanted; None is any. `since` is when the manager received them, in seconds since 1970."""
+    """Filters of threats; None is any. `since` is the time of receipt by the manager, in seconds since 1970."""
 
     since: float | None = None
     severity: str | None = None
@@ -30,20 +30,20 @@ class ThreatFilter(NamedTuple):
 
 
 def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
-    """Return threats, the last stored first, of removed agents too.
+    """Return threats, the last stored first; those of removed agents, too.
 
-    The newest are read one by one; behind them stand slices, whose marks tell which threats are worth reading.
+    The newest threats are scanned; older ones are found by the threat index.
     """
     below = _HIGHEST if cursor is None else read_cursor(cursor, int)[0]
-    known = _known(reader, wanted)
-    if known is None:
+    filters = _index_search(reader, wanted)
+    if filters is None:
         return [], None
-    sliced = search.sliced(reader)
+    indexed = search.last_indexed(reader)
     rows = []
-    if below > sliced + 1:
-        rows = _walk(reader, known, limit + 1, sliced, below)
-    if len(rows) <= limit and sliced:
-        rows += _behind(reader, known, limit + 1 - len(rows), min(below, sliced + 1))
+    if below > indexed + 1:
+        rows = _scan(reader, filters, limit + 1, indexed, below)
+    if len(rows) <= limit and indexed:
+        rows += _indexed(reader, filters, limit + 1 - len(rows), min(below, indexed + 1))
     following = cursor_after(rows[limit - 1]["sequence"]) if len(rows) > limit else None
     return [record_of(row) for row in rows[:limit]], following
 
@@ -53,27 +53,27 @@ def recent(reader: Reader, agent_id: str) -> list[Record]:
     return page(reader, ThreatFilter(agent_id=agent_id), RECENT, None)[0]
 
 
-def _known(reader: Reader, wanted: ThreatFilter) -> ThreatIndexSearch | None:
-    """Return what is wanted with the number of its agent; None if no threat can be that."""
+def _index_search(reader: Reader, wanted: ThreatFilter) -> ThreatIndexSearch | None:
+    """Return the filters with the agent's number; None if no threat can match."""
     if wanted.agent_id is None:
         return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id)
-    found = reader.select("SELECT number, organization_id FROM agent WHERE agent_id = ?", (wanted.agent_id,))
+    found = reader.select("agents.number_and_organization", (wanted.agent_id,))
     if not found or wanted.organization_id not in {None, found[0][1]}:
         return None
     return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id, found[0][0])
 
 
-def _behind(reader: Reader, wanted: ThreatIndexSearch, limit: int, below: int) -> list[Record]:
-    """Return sliced threats below a sequence."""
-    if wanted.values() or wanted.agent_number is not None:
-        found = list(islice(search.newest(reader, wanted, below), limit))
+def _indexed(reader: Reader, wanted: ThreatIndexSearch, limit: int, below: int) -> list[Record]:
+    """Return threats of the index below a sequence."""
+    if wanted.needs_bitmaps:
+        found = list(islice(search.matching(reader, wanted, below), limit))
         return reader.rows(_selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
-    lowest = 0 if wanted.since is None else search.lowest_since(reader, wanted.since)
-    return [] if lowest is None else _walk(reader, wanted, limit, lowest - 1, below)
+    lowest = 0 if wanted.since is None else search.first_since(reader, wanted.since)
+    return [] if lowest is None else _scan(reader, wanted, limit, lowest - 1, below)
 
 
-def _walk(reader: Reader, wanted: ThreatIndexSearch, limit: int, after: int, below: int) -> list[Record]:
-    """Return threats between two sequences, looking at each."""
+def _scan(reader: Reader, wanted: ThreatIndexSearch, limit: int, after: int, below: int) -> list[Record]:
+    """Return threats between two sequences by scanning them."""
     threat = ThreatTable
     conditions: list[Expression] = [threat.sequence > after, threat.sequence < below]
     if wanted.since is not None:
@@ -98,7 +98,7 @@ def _selection() -> Query:
 
 
 def record_of(row: Record) -> Record:
-    """Return a threat's record: the report's own members, overlaid with what the manager knows for certain."""
+    """Return a threat's record: the report's members, overlaid with those that the manager vouches for."""
     return {
         **_report(row["document"]),
         "id": row["threat_id"],
@@ -117,7 +117,7 @@ def evidence_of(document: str) -> Record:
 
 
 def _report(document: str) -> Record:
-    """Read a stored report. Evidence is free-form: a number that JSON cannot carry on becomes null."""
+    """Parse a stored report. Evidence is free-form: a number that JSON cannot carry becomes null."""
     report: Any = json.loads(document, parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)
     return dict(report)
 

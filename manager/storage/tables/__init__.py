@@ -1,4 +1,4 @@
-"""The tables, as peewee models. Times are seconds since 1970 (UTC); JSON stands in text columns."""
+"""The tables, as peewee models. Times are seconds since 1970 (UTC); JSON is text."""
 
 from manager.storage.tables.agents import AgentHistoryTable, AgentPolicyTable, AgentTable
 from manager.storage.tables.incidents import (

@@ -1,4 +1,4 @@
-"""Agents: their records, their history, the policies that are in force for them."""
+"""Agents, their history, their effective policies."""
 
 from peewee import (
     BigAutoField,
@@ -15,7 +15,7 @@ from manager.storage.tables.table import Table
 
 
 class AgentTable(Table):
-    """An agent's record. A removed one stays as a name for its threats, without credentials and out of the registry."""
+    """An agent. A removed one stays as the name of its threats, without credentials."""
 
     number = IntegerField(primary_key=True)
     agent_id = TextField(unique=True)
@@ -66,7 +66,7 @@ class AgentTable(Table):
     blocklist_sequence = BigIntegerField(default=0)
 
     class Meta:
-        """One living agent for each hostname and organization."""
+        """One registered agent for each hostname and organization."""
 
         table_name = "agent"
 
@@ -84,7 +84,7 @@ AgentTable.add_index(
 
 
 class AgentHistoryTable(Table):
-    """One line for each change of an agent's state."""
+    """A change of an agent's state."""
 
     id = BigAutoField()
     agent_id = TextField(index=True)
@@ -93,13 +93,13 @@ class AgentHistoryTable(Table):
     detail = TextField()
 
     class Meta:
-        """Grows by one row for each transition."""
+        """One row for each transition."""
 
         table_name = "agent_history"
 
 
 class AgentPolicyTable(Table):
-    """An agent's effective policy by version and digest; its sections follow from the documents."""
+    """An agent's effective policy by version and digest; its sections are resolved from the documents."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
     version = BigIntegerField()

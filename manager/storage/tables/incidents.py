@@ -1,4 +1,4 @@
-"""Incidents, their members, and what was done about them."""
+"""Incidents, their members, responses and emergency entries."""
 
 from peewee import BigIntegerField, BooleanField, CompositeKey, DoubleField, ForeignKeyField, IntegerField, TextField
 
@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class IncidentTable(Table):
-    """An indicator that several agents share, as `manager.domain.correlation.incidents` has it."""
+    """An indicator that several agents reported; see `manager.domain.correlation.incidents`."""
 
     id = TextField(primary_key=True)
     organization_id = TextField()
@@ -25,14 +25,14 @@ class IncidentTable(Table):
     announced_members = IntegerField()
 
     class Meta:
-        """Found by what the agents share."""
+        """Indexed by the indicator."""
 
         table_name = "incident"
         indexes = ((("organization_id", "kind", "value", "last_seen_at"), False),)
 
 
 class IncidentMemberTable(Table):
-    """An agent of an incident; `actionable` if the responder may act for it."""
+    """An agent of an incident; the responder acts for `actionable` ones only."""
 
     incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
     agent_id = TextField()
@@ -46,7 +46,7 @@ class IncidentMemberTable(Table):
 
 
 class IncidentResponseTable(Table):
-    """What became of an incident's response, and how fast it was in force (seconds since the first report)."""
+    """The response to an incident; `immunity` is JSON of the seconds from the first report to each percentage."""
 
     incident_id = TextField(primary_key=True)
     state = TextField(index=True)
@@ -60,13 +60,13 @@ class IncidentResponseTable(Table):
     immunity = TextField(null=True)
 
     class Meta:
-        """One row for each incident that was responded to."""
+        """One row for each incident with a response."""
 
         table_name = "incident_response"
 
 
 class EmergencyEntryTable(Table):
-    """A live emergency entry: a block in an agent's own policy, or in an organization's blocklist."""
+    """An emergency entry: a block in an agent's own policy, or in an organization's blocklist."""
 
     id = TextField(primary_key=True)
     scope = TextField()
@@ -81,6 +81,6 @@ class EmergencyEntryTable(Table):
     expires_at = DoubleField()
 
     class Meta:
-        """A row goes when its entry does."""
+        """A row is deleted with its entry."""
 
         table_name = "emergency_entry"

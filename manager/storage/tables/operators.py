@@ -1,4 +1,4 @@
-"""What people set and see: policies, tokens, the audit log, dead letters, single values."""
+"""Operators' data: policy revisions, enrollment tokens, the audit log, dead letters, single values."""
 
 from peewee import AutoField, BigAutoField, BigIntegerField, BlobField, DoubleField, IntegerField, TextField
 
@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class PolicyRevisionTable(Table):
-    """Every change of the fleet's policies; `document` is NULL where a scope lost its own."""
+    """A change of the fleet's policies; `document` is NULL where a scope's document was removed."""
 
     revision = BigIntegerField(primary_key=True)
     scope = TextField(index=True)
@@ -15,13 +15,13 @@ class PolicyRevisionTable(Table):
     author = TextField()
 
     class Meta:
-        """Only appended to."""
+        """Append-only."""
 
         table_name = "policy_revision"
 
 
 class TokenTable(Table):
-    """Enrollment tokens, without their secrets."""
+    """An enrollment token, without its secret."""
 
     token_id = TextField(primary_key=True)
     proof_key = BlobField()
@@ -35,13 +35,13 @@ class TokenTable(Table):
     revoked_at = DoubleField(null=True)
 
     class Meta:
-        """One row for each token ever made."""
+        """One row for each token."""
 
         table_name = "enrollment_token"
 
 
 class AuditEntryTable(Table):
-    """Who changed what, when, from where, before and after. Triggers refuse to change or delete a row."""
+    """An operator's change with the state before and after. Triggers refuse to change or delete a row."""
 
     id = BigAutoField()
     at = DoubleField(index=True)
@@ -54,13 +54,13 @@ class AuditEntryTable(Table):
     after = TextField(null=True)
 
     class Meta:
-        """Only appended to."""
+        """Append-only."""
 
         table_name = "audit_entry"
 
 
 class DeadLetterTable(Table):
-    """Messages that changed nothing, with the reason; bounded, oldest out."""
+    """A message that changed nothing, with the reason."""
 
     id = AutoField()
     received_at = DoubleField()
@@ -70,18 +70,18 @@ class DeadLetterTable(Table):
     payload = BlobField()
 
     class Meta:
-        """Pruned at each insert beyond its bound."""
+        """The oldest rows beyond a bound are deleted with each insert."""
 
         table_name = "dead_letter"
 
 
 class MetaTable(Table):
-    """Single values that outlive a restart."""
+    """A single value that survives a restart."""
 
     key = TextField(primary_key=True)
     value = TextField()
 
     class Meta:
-        """A name and its value."""
+        """Key and value."""
 
         table_name = "meta"

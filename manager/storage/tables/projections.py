@@ -1,4 +1,4 @@
-"""What follows the stored threats: how many there were, and marks by which they are found (docs/decisions/0010)."""
+"""Projections of the stored threats: counts, and the threat index (docs/decisions/0010)."""
 
 from peewee import AutoField, BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, TextField
 
@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class ThreatKindCountTable(Table):
-    """How many threats of a severity and type there were in a bucket (`manager.storage.projections.threat_counts`)."""
+    """Threats of a severity and type in a bucket (`manager.storage.projections.threat_counts`)."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -17,14 +17,14 @@ class ThreatKindCountTable(Table):
     last_seen = DoubleField()
 
     class Meta:
-        """Outlives the threats; in SQLite the rows of counts stand in their key's own order, where they are read."""
+        """Outlives the threats; in SQLite a WITHOUT ROWID table, as all counts are: rows lie in key order."""
 
         table_name = "threat_kind_count"
         primary_key = CompositeKey("seconds", "bucket", "organization_id", "severity", "type")
 
 
 class ThreatAgentCountTable(Table):
-    """How many threats an agent reported in a bucket, and when the last of them happened."""
+    """Threats of an agent in a bucket, and the event time of the last one."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -41,20 +41,20 @@ class ThreatAgentCountTable(Table):
 
 
 class ThreatSourceTable(Table):
-    """The source addresses that counts name, by number."""
+    """A source address and its number in the counts."""
 
     number = AutoField()
     address = TextField(unique=True)
     last_seen = DoubleField()
 
     class Meta:
-        """A number is grouped and compared much faster than an address."""
+        """Numbers are grouped and compared much faster than addresses."""
 
         table_name = "threat_source"
 
 
 class ThreatSourceCountTable(Table):
-    """How many threats came from a source address in a bucket, and when the last of them happened."""
+    """Threats from a source address in a bucket, and the event time of the last one."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -71,9 +71,9 @@ class ThreatSourceCountTable(Table):
 
 
 class ThreatSliceTable(Table):
-    """Threats stored one after the other, first to last: when they were received, and whose they are.
+    """A slice of consecutive threats: their times of receipt and their agents.
 
-    `agents` are their agents' numbers in ascending order, `places` where in the slice the threat of each stands.
+    `agents` are the agent numbers in ascending order, `places` the position of each one's threat in the slice.
     """
 
     first = BigIntegerField(primary_key=True)
@@ -84,13 +84,13 @@ class ThreatSliceTable(Table):
     places = BlobField()
 
     class Meta:
-        """A row goes when all of its threats are gone."""
+        """A row is deleted when all of its threats are."""
 
         table_name = "threat_slice"
 
 
 class ThreatMarkTable(Table):
-    """Which threats of a slice have a value, as `manager.storage.threat_index.bitmaps` packs it."""
+    """The bitmap of the threats of a slice that have a value; see `manager.storage.threat_index.bitmaps`."""
 
     first = BigIntegerField()
     dimension = TextField()
@@ -98,19 +98,19 @@ class ThreatMarkTable(Table):
     marks = BlobField()
 
     class Meta:
-        """Grows at its end."""
+        """Appended to in key order."""
 
         table_name = "threat_mark"
         primary_key = CompositeKey("first", "dimension", "value")
 
 
 class ThreatFollowerTable(Table):
-    """Up to which threat each follower of the stored threats has come."""
+    """The progress of a projection: the sequence of the last threat that it has taken in."""
 
     name = TextField(primary_key=True)
     last = BigIntegerField()
 
     class Meta:
-        """One row for each follower."""
+        """One row for each projection."""
 
         table_name = "threat_follower"

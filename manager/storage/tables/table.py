@@ -1,4 +1,4 @@
-"""What all tables are: peewee models of the one database that is opened at the start."""
+"""The base model of all tables, bound to the database that is opened at the start."""
 
 from peewee import DatabaseProxy, Model
 
@@ -6,10 +6,10 @@ database = DatabaseProxy()
 
 
 class Table(Model):
-    """Binds every table to the database that is opened at the start."""
+    """A peewee model of the store."""
 
     class Meta:
-        """One database for all."""
+        """The same database for every table."""
 
         database = database
         legacy_table_names = False

@@ -7,7 +7,7 @@ from manager.storage.tables.table import Table
 
 
 class ThreatTable(Table):
-    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its code."""
+    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its MAC."""
 
     sequence = BigAutoField()
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
@@ -27,8 +27,8 @@ class ThreatTable(Table):
     class Meta:
         """A report is stored once for its agent and id.
 
-        The id stands first in the index: ids rise with time, so that a batch of many agents' reports goes to the end
-        of it, not to as many pages as there are agents (docs/performance.md).
+        The id is the first column of the index: ids rise with time, so that a batch of many agents' reports is
+        written to the end of it, not to one page for each agent (docs/performance.md).
         """
 
         table_name = "threat"
@@ -58,7 +58,7 @@ ThreatTable.add_index(
 
 
 class StoredIdTable(Table):
-    """The ids of reports whose threats were pruned: they outlive them as long as an outbox may hold one."""
+    """The id of a pruned report, kept as long as a guard's outbox may still send it."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
     threat_id = TextField()
@@ -66,7 +66,7 @@ class StoredIdTable(Table):
     received_at = DoubleField(index=True)
 
     class Meta:
-        """Looked up as reports are."""
+        """Indexed like the threats."""
 
         table_name = "stored_id"
         indexes = ((("threat_id", "agent"), True),)

@@ -1,4 +1,4 @@
-"""Which threats of a slice have a value: as a number whose bits stand for them, and as the bytes that are stored."""
+"""Bitmaps over the threats of a slice: integers in memory, packed to bytes in the store."""
 
 from array import array
 from bisect import bisect_left, bisect_right
@@ -6,48 +6,48 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 SLICE = 2048
-"""How many threats, in the order of their storing, make a slice at most."""
+"""The largest number of consecutive threats in a slice."""
 
 _BYTES = SLICE // 8
 _POSITION: Final = "H"
 _AGENT: Final = "I"
-"""How positions and agent numbers are stored: 2 and 4 bytes, in the machine's own order."""
+"""Array types of stored positions and agent numbers: 2 and 4 bytes in the machine's byte order."""
 
 
 def packed(bits: int) -> bytes:
-    """Return the bytes of a mark: one bit for each threat of a slice, or the positions of the bits if that is less."""
+    """Return the bytes of a bitmap: one bit for each threat of a slice, or the positions of the set bits if shorter."""
     if 2 * bits.bit_count() >= _BYTES:
         return bits.to_bytes(_BYTES, "little")
     return array(_POSITION, reversed(list(positions(bits)))).tobytes()
 
 
-def unpacked(mark: bytes) -> int:
-    """Return the bits that `packed` made the bytes of."""
-    if len(mark) == _BYTES:
-        return int.from_bytes(mark, "little")
-    return bits_at(memoryview(mark).cast(_POSITION))
+def unpacked(data: bytes) -> int:
+    """Return the bitmap that `packed` turned into bytes."""
+    if len(data) == _BYTES:
+        return int.from_bytes(data, "little")
+    return bits_at(memoryview(data).cast(_POSITION))
 
 
 def packed_agents(numbers: Sequence[int]) -> tuple[bytes, bytes]:
-    """Return the agents of a slice in the order of their numbers, and the position of each; `numbers` by position."""
+    """Return the sorted agent numbers of a slice and the position of each; `numbers` has the agent of each position."""
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     return array(_AGENT, [numbers[position] for position in order]).tobytes(), array(_POSITION, order).tobytes()
 
 
 def bits_of_agent(number: int, agents: bytes, places: bytes) -> int:
-    """Return the bits of an agent's threats in what `packed_agents` returned."""
+    """Return the bitmap of an agent's threats from the result of `packed_agents`."""
     numbers = memoryview(agents).cast(_AGENT)
     first = bisect_left(numbers, number)
     return bits_at(memoryview(places).cast(_POSITION)[first : bisect_right(numbers, number, first)])
 
 
 def bits_at(places: Iterable[int]) -> int:
-    """Return the number that has these bits, each named once."""
+    """Return the bitmap with these bits set; each place occurs once."""
     return sum(1 << place for place in places)
 
 
 def positions(bits: int) -> Iterator[int]:
-    """Yield the positions of a number's bits, the highest first."""
+    """Yield the positions of the set bits, the highest first."""
     while bits:
         highest = bits.bit_length() - 1
         yield highest

@@ -12,7 +12,7 @@ from manager.domain.replay.outcomes import Comparison, compare
 from manager.domain.replay.replay import Candidate, Replay
 from manager.engine.commands.requests import RemoveAgent, SetPolicy, UndoIncident
 from manager.storage.connection import open_reader
-from manager.storage.replay_source import ReplaySource
+from manager.storage.queries.replay_source import ReplaySource
 from schemas import topics
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import START, Bench

@@ -1,4 +1,4 @@
-"""What a replay reads of a store: the threats that are kept, the fleet as it is, and what really happened."""
+"""Replay input read from a store: stored threats, the fleet, and the incidents that really happened."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,14 +24,14 @@ from manager.storage.tables import (
     TokenTable,
 )
 
-_AT_ONCE = 5000
-_TELLING = ('"lastLogin"', '"filePath"')
-"""What must stand in a report for the never-block core to learn something from its evidence."""
+_THREATS_IN_SLICE = 5000
+_LEARNED_FROM = ('"lastLogin"', '"filePath"')
+"""Evidence members that the never-block core learns from; a report without them needs no parsing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Which threats a replay takes: how many, and the last one that was stored when it began."""
+    """The threats of a replay: their number, and the last one stored when the replay began."""
 
     since: float
     last: int
@@ -39,13 +39,13 @@ class Extent:
 
 
 class ReplaySource:
-    """Reads a store that a manager may be writing to; nothing here can write.
+    """Reads a store, beside a running manager or not.
 
     Args:
-        database: what `manager.storage.connection.open_reader` returned.
+        database: opened by `manager.storage.connection.open_reader`.
 
     Raises:
-        StoreUnavailable: by any method, if the database cannot be read, or is not of this release.
+        StoreUnavailable: by any method, if the database cannot be read or has another release's schema.
     """
 
     def __init__(self, database: Database) -> None:
@@ -53,14 +53,14 @@ class ReplaySource:
         self._reader = Reader(database)
 
     def extent(self, since: float) -> Extent:
-        """Return which threats there are that were received since a time."""
+        """Return the extent of the threats received since a time."""
         threat = ThreatTable
         query = threat.select(fn.COUNT(threat.sequence).alias("count"), fn.MAX(threat.sequence).alias("last"))
         (row,) = self._reader.rows(query.where(threat.received_at >= since))
         return Extent(since, row["last"] or 0, row["count"])
 
     def threats(self, extent: Extent) -> Iterator[StoredReport]:
-        """Yield the threats in the order in which they were stored, a slice of them in memory at a time."""
+        """Yield the threats in the order of storing, with one slice of them in memory at a time."""
         last = -1
         while rows := self._slice(extent, last):
             for row in rows:
@@ -68,34 +68,34 @@ class ReplaySource:
             last = rows[-1][0]
 
     def documents(self) -> Mapping[Scope, Sections]:
-        """Return the policy documents that scopes have now."""
+        """Return the current policy documents."""
         return policies.documents(self._reader, policies.revision(self._reader))
 
     def fleet(self, now: float) -> ReplayFleet:
-        """Return all agents that there ever were, and how the policies of today meet repeated offenders."""
+        """Return all agents, removed ones too, and the escalation settings of the current policies."""
         agent = AgentTable
         query = agent.select(
             agent.agent_id, agent.organization_id, agent.site, agent.token_id, agent.addresses, agent.gateways,
             agent.ip, agent.removed_at,
         )  # fmt: skip
         used = TokenTable.select(fn.COUNT(TokenTable.token_id).alias("tokens")).where(TokenTable.uses > 0)
-        of_today = Policies()
-        of_today.load(policies.revision(self._reader), self.documents(), now)
+        current = Policies()
+        current.load(policies.revision(self._reader), self.documents(), now)
 
         def escalation(organization_id: str) -> RepeatOffenderRule:
-            said = of_today.of_organization(organization_id, now).sections["response"]["escalation"]
-            return RepeatOffenderRule(said["repeatThreshold"], float(said["repeatBlockDuration"]))
+            settings = current.of_organization(organization_id, now).sections["response"]["escalation"]
+            return RepeatOffenderRule(settings["repeatThreshold"], float(settings["repeatBlockDuration"]))
 
         agents = [_agent(row) for row in self._reader.rows(query)]
         return ReplayFleet(agents, int(self._reader.rows(used)[0]["tokens"]), escalation)
 
     def organizations(self) -> set[str]:
-        """Return the organizations that agents belong or belonged to."""
+        """Return the organizations of all agents, removed ones too."""
         query = AgentTable.select(AgentTable.organization_id).distinct()
         return {row["organization_id"] for row in self._reader.rows(query)}
 
     def outcomes(self, since: float) -> list[IncidentOutcome]:
-        """Return what really became of the incidents that were last seen since a time."""
+        """Return the outcome of the unmerged incidents that were seen since a time."""
         incident, response, member = IncidentTable, IncidentResponseTable, IncidentMemberTable
         counted = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents")).group_by(member.incident)
         agents = {row["incident_id"]: row["agents"] for row in self._reader.rows(counted)}
@@ -117,7 +117,7 @@ class ReplaySource:
             threat.sequence > last, threat.sequence <= extent.last, threat.received_at >= extent.since
         )
         try:
-            return list(query.order_by(threat.sequence).limit(_AT_ONCE).tuples().execute(self._database))
+            return list(query.order_by(threat.sequence).limit(_THREATS_IN_SLICE).tuples().execute(self._database))
         except (DatabaseError, InterfaceError) as error:
             raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
@@ -147,12 +147,12 @@ def _kept(row: tuple[Any, ...]) -> StoredReport:
         technique,
         bool(known),
     )
-    telling = any(member in document for member in _TELLING)
-    return StoredReport(report, threats.evidence_of(document) if telling else {})
+    parsed = any(member in document for member in _LEARNED_FROM)
+    return StoredReport(report, threats.evidence_of(document) if parsed else {})
 
 
 def _agent(row: Record) -> ReplayAgent:
-    """Return an agent; the addresses of a removed one protect nobody."""
+    """Return an agent; the addresses of a removed one are not protected."""
     own = [*json.loads(row["addresses"]), *json.loads(row["gateways"]), *([row["ip"]] if row["ip"] else [])]
     addresses = tuple(own) if row["removed_at"] is None else ()
     return ReplayAgent(row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses)

@@ -1,0 +1,97 @@
+"""Operators' lists as the API shows them: the audit log, enrollment tokens, dead letters."""
+
+import json
+from typing import NamedTuple
+
+from peewee import Expression
+
+from manager.storage.queries.reader import Page, Reader, Record, keyset_page, moment
+from manager.storage.tables import AuditEntryTable, DeadLetterTable, TokenTable
+
+
+class AuditFilter(NamedTuple):
+    """Filters of audit entries; None is any. `since` is in seconds since 1970; `action` may be its first word."""
+
+    since: float | None = None
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+
+    def conditions(self) -> list[Expression]:
+        """Return the WHERE conditions."""
+        entry, conditions = AuditEntryTable, []
+        if self.since is not None:
+            conditions.append(entry.at >= self.since)
+        if self.actor is not None:
+            conditions.append(entry.actor == self.actor)
+        if self.action is not None:
+            conditions.append((entry.action == self.action) | entry.action.startswith(f"{self.action}."))
+        if self.target is not None:
+            conditions.append(entry.target == self.target)
+        return conditions
+
+
+def audit_page(reader: Reader, wanted: AuditFilter, limit: int, cursor: str | None) -> Page:
+    """Return audit entries, newest first."""
+    query = AuditEntryTable.select()
+    conditions = wanted.conditions()
+    if conditions:
+        query = query.where(*conditions)
+    return reader.page(query, AuditEntryTable.id, _audit_record, limit, cursor)
+
+
+def tokens_page(reader: Reader, limit: int, cursor: str | None) -> Page:
+    """Return enrollment tokens, newest first, without secrets and proof keys."""
+    token = TokenTable
+    query = token.select(
+        token.token_id, token.created_at, token.organization_id, token.site, token.tags, token.expires_at,
+        token.max_uses, token.uses, token.revoked_at,
+    )  # fmt: skip
+    rows, following = keyset_page(reader, query, at=token.created_at, key=token.token_id, limit=limit, cursor=cursor)
+    return [_token_record(row) for row in rows], following
+
+
+def dead_letters_page(reader: Reader, limit: int, cursor: str | None) -> Page:
+    """Return messages that changed nothing, newest first."""
+    return reader.page(DeadLetterTable.select(), DeadLetterTable.id, _dead_letter_record, limit, cursor)
+
+
+def _audit_record(row: Record) -> Record:
+    return {
+        "id": row["id"],
+        "at": moment(row["at"]),
+        "actor": row["actor"],
+        "action": row["action"],
+        "target": row["target"],
+        "address": row["address"],
+        "requestId": row["request_id"],
+        "before": None if row["before"] is None else json.loads(row["before"]),
+        "after": None if row["after"] is None else json.loads(row["after"]),
+    }
+
+
+def _token_record(row: Record) -> Record:
+    return {
+        "tokenId": row["token_id"],
+        "organizationId": row["organization_id"],
+        "site": row["site"],
+        "tags": json.loads(row["tags"]),
+        "createdAt": moment(row["created_at"]),
+        "expiresAt": moment(row["expires_at"]),
+        "maxUses": row["max_uses"],
+        "uses": row["uses"],
+        "usesLeft": None if row["max_uses"] is None else max(0, row["max_uses"] - row["uses"]),
+        "revokedAt": moment(row["revoked_at"]),
+    }
+
+
+def _dead_letter_record(row: Record) -> Record:
+    """Return a dead letter; bytes that are not UTF-8 are shown as escapes."""
+    return {
+        "id": row["id"],
+        "receivedAt": moment(row["received_at"]),
+        "topic": row["topic"],
+        "reason": row["reason"],
+        "size": row["size"],
+        "payload": bytes(row["payload"]).decode("utf-8", "backslashreplace"),
+    }

@@ -1,0 +1,106 @@
+-- Agents: the registry, and one history row for each change of state.
+
+-- name: load
+-- Every registered agent, in the column order of `upsert`.
+SELECT
+    number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
+    token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
+    heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
+    stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
+    outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
+    blocklist_sequence
+FROM agent
+WHERE removed_at IS NULL
+ORDER BY number;
+
+-- name: highest_number
+SELECT coalesce(max(number), 0) FROM agent;
+
+-- name: load_removed
+-- Removed agents that registered with a stamp, oldest removal first.
+SELECT organization_id, hostname, stamp_sent_at, stamp_digest, removed_at
+FROM agent
+WHERE removed_at IS NOT NULL AND stamp_digest IS NOT NULL
+ORDER BY removed_at;
+
+-- name: upsert
+INSERT INTO agent (
+    number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
+    token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
+    heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
+    stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
+    outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
+    blocklist_sequence
+) VALUES (
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+)
+ON CONFLICT (number) DO UPDATE SET
+    agent_id = excluded.agent_id,
+    organization_id = excluded.organization_id,
+    hostname = excluded.hostname,
+    os = excluded.os,
+    arch = excluded.arch,
+    version = excluded.version,
+    site = excluded.site,
+    tags = excluded.tags,
+    addresses = excluded.addresses,
+    gateways = excluded.gateways,
+    ip = excluded.ip,
+    door = excluded.door,
+    token_id = excluded.token_id,
+    keys = excluded.keys,
+    mqtt_digest = excluded.mqtt_digest,
+    http_digest = excluded.http_digest,
+    registered_at = excluded.registered_at,
+    state = excluded.state,
+    state_since = excluded.state_since,
+    reason = excluded.reason,
+    session = excluded.session,
+    heartbeat_sequence = excluded.heartbeat_sequence,
+    last_heartbeat = excluded.last_heartbeat,
+    clock_offset = excluded.clock_offset,
+    clock_origin = excluded.clock_origin,
+    clock_session = excluded.clock_session,
+    stamp_sent_at = excluded.stamp_sent_at,
+    stamp_digest = excluded.stamp_digest,
+    stamp_reply = excluded.stamp_reply,
+    cpu = excluded.cpu,
+    memory = excluded.memory,
+    uptime = excluded.uptime,
+    mode = excluded.mode,
+    events_processed = excluded.events_processed,
+    events_total = excluded.events_total,
+    threats_detected = excluded.threats_detected,
+    actions_executed = excluded.actions_executed,
+    outbox_size = excluded.outbox_size,
+    outbox_dropped = excluded.outbox_dropped,
+    policy_version = excluded.policy_version,
+    policy_digest = excluded.policy_digest,
+    policy_state = excluded.policy_state,
+    policy_error = excluded.policy_error,
+    policy_applied_at = excluded.policy_applied_at,
+    blocklist_sequence = excluded.blocklist_sequence;
+
+-- name: remove
+-- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.
+UPDATE agent
+SET removed_at = ?, keys = NULL, mqtt_digest = NULL, http_digest = NULL, stamp_reply = NULL, state = 'removed'
+WHERE number = ?;
+
+-- name: insert_history
+INSERT INTO agent_history (agent_id, at, event, detail) VALUES (?, ?, ?, ?);
+
+-- name: login
+-- SHA-256 of a registered agent's MQTT password, and its organization.
+SELECT mqtt_digest, organization_id FROM agent WHERE removed_at IS NULL AND agent_id = ?;
+
+-- name: organization
+SELECT organization_id FROM agent WHERE number = ?;
+
+-- name: number_and_organization
+SELECT number, organization_id FROM agent WHERE agent_id = ?;
+
+-- name: count_by_state_and_os
+-- Answered from the index agent_at_a_glance alone.
+SELECT state, os, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state, os;

@@ -1,0 +1,207 @@
+-- Counts of threats in buckets of several lengths (column "seconds"), which outlive the threats.
+-- Queries add the threats that no bucket has yet: those behind the progress of the projection.
+
+-- name: add_kinds
+-- Counts the threats of a span of sequences by severity and type.
+INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen)
+SELECT length.seconds, bucket / length.seconds * length.seconds, organization_id, severity, type, number, seen
+FROM (SELECT 300 AS seconds UNION ALL SELECT 3600 UNION ALL SELECT 86400) AS length
+CROSS JOIN (
+    SELECT
+        organization_id, severity, type, CAST(event_time / 300 AS INTEGER) * 300 AS bucket,
+        count(*) AS number, max(event_time) AS seen
+    FROM threat JOIN agent ON agent.number = agent_number
+    WHERE sequence BETWEEN ? AND ?
+    GROUP BY 1, 2, 3, 4
+) AS grouped
+WHERE true
+ON CONFLICT (seconds, bucket, organization_id, severity, type) DO UPDATE SET
+    count = threat_kind_count.count + excluded.count,
+    last_seen = max(threat_kind_count.last_seen, excluded.last_seen);
+
+-- name: add_agents
+-- Counts the threats of a span of sequences by agent.
+INSERT INTO threat_agent_count (seconds, bucket, agent_number, organization_id, count, last_seen)
+SELECT length.seconds, bucket / length.seconds * length.seconds, agent_number, organization_id, number, seen
+FROM (SELECT 3600 AS seconds UNION ALL SELECT 21600 UNION ALL SELECT 86400) AS length
+CROSS JOIN (
+    SELECT agent_number, organization_id, bucket, counted.number AS number, seen
+    FROM (
+        SELECT
+            agent_number, CAST(event_time / 3600 AS INTEGER) * 3600 AS bucket,
+            count(*) AS number, max(event_time) AS seen
+        FROM threat
+        WHERE sequence BETWEEN ? AND ?
+        GROUP BY 1, 2
+    ) AS counted
+    JOIN agent ON agent.number = agent_number
+) AS grouped
+WHERE true
+ON CONFLICT (seconds, bucket, agent_number) DO UPDATE SET
+    count = threat_agent_count.count + excluded.count,
+    last_seen = max(threat_agent_count.last_seen, excluded.last_seen);
+
+-- name: add_sources
+-- Counts the threats of a span of sequences by source address; `number_sources` comes first.
+INSERT INTO threat_source_count (seconds, bucket, source_number, organization_id, count, last_seen)
+SELECT length.seconds, bucket / length.seconds * length.seconds, source_number, organization_id, number, seen
+FROM (SELECT 3600 AS seconds UNION ALL SELECT 21600 UNION ALL SELECT 86400) AS length
+CROSS JOIN (
+    SELECT
+        threat_source.number AS source_number, organization_id, CAST(event_time / 3600 AS INTEGER) * 3600 AS bucket,
+        count(*) AS number, max(event_time) AS seen
+    FROM threat JOIN threat_source ON address = source_ip JOIN agent ON agent.number = agent_number
+    WHERE sequence BETWEEN ? AND ?
+    GROUP BY 1, 2, 3
+) AS grouped
+WHERE true
+ON CONFLICT (seconds, bucket, source_number, organization_id) DO UPDATE SET
+    count = threat_source_count.count + excluded.count,
+    last_seen = max(threat_source_count.last_seen, excluded.last_seen);
+
+-- name: number_sources
+-- Gives new source addresses a number. `last_seen` is exact to a day, so that most rows stay as they are.
+INSERT INTO threat_source (address, last_seen)
+SELECT source_ip, event_time FROM threat WHERE source_ip IS NOT NULL AND sequence BETWEEN ? AND ?
+ON CONFLICT (address) DO UPDATE SET last_seen = excluded.last_seen
+WHERE excluded.last_seen > threat_source.last_seen + 86400;
+
+-- name: prune_kinds
+-- Parameters: bucket length, time before which buckets go, row limit.
+DELETE FROM threat_kind_count
+WHERE (seconds, bucket, organization_id, severity, type) IN (
+    SELECT seconds, bucket, organization_id, severity, type
+    FROM threat_kind_count WHERE seconds = ? AND bucket < ? LIMIT ?
+);
+
+-- name: prune_agents
+DELETE FROM threat_agent_count
+WHERE (seconds, bucket, agent_number) IN (
+    SELECT seconds, bucket, agent_number FROM threat_agent_count WHERE seconds = ? AND bucket < ? LIMIT ?
+);
+
+-- name: prune_sources
+DELETE FROM threat_source_count
+WHERE (seconds, bucket, source_number, organization_id) IN (
+    SELECT seconds, bucket, source_number, organization_id
+    FROM threat_source_count WHERE seconds = ? AND bucket < ? LIMIT ?
+);
+
+-- name: source_numbers_after
+SELECT number FROM threat_source WHERE number > ? ORDER BY number LIMIT ?;
+
+-- name: delete_sources
+-- Parameters: first and last number, time of last sight.
+DELETE FROM threat_source WHERE number BETWEEN ? AND ? AND last_seen < ?;
+
+-- name: source_address
+SELECT address FROM threat_source WHERE number = ?;
+
+-- name: kinds
+-- Threats by severity and type.
+SELECT severity, type, sum(number)
+FROM (
+    SELECT severity, type, sum(count) AS number
+    FROM threat_kind_count
+    WHERE seconds = :seconds AND bucket >= :bucket
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+    GROUP BY severity, type
+    UNION ALL
+    SELECT severity, type, count(*)
+    FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'kinds')
+      AND event_time >= :since
+      AND (:organization_id IS NULL
+           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+    GROUP BY severity, type
+) AS found
+GROUP BY severity, type;
+
+-- name: count_agents
+-- The number of agents that reported.
+SELECT count(DISTINCT value) FROM (
+    SELECT agent_number AS value, count AS number
+    FROM threat_agent_count
+    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+    UNION ALL
+    SELECT agent_number, count(*)
+    FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'agents')
+      AND event_time >= :since
+      AND (:organization_id IS NULL
+           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+    GROUP BY agent_number
+) AS counted;
+
+-- name: top_agents
+-- The agents with the most threats, by number; the last row counts all of them.
+WITH found AS (
+    SELECT agent_number AS value, count AS number
+    FROM threat_agent_count
+    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+    UNION ALL
+    SELECT agent_number, count(*)
+    FROM threat
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'agents')
+      AND event_time >= :since
+      AND (:organization_id IS NULL
+           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+    GROUP BY agent_number
+), total AS MATERIALIZED (
+    SELECT value, sum(number) AS number FROM found GROUP BY value
+)
+SELECT * FROM (SELECT value, number FROM total ORDER BY number DESC, value LIMIT :limit) AS top
+UNION ALL
+SELECT 0, count(*) FROM total;
+
+-- name: count_sources
+-- The number of source addresses.
+SELECT count(DISTINCT value) FROM (
+    SELECT source_number AS value, count AS number
+    FROM threat_source_count
+    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+    UNION ALL
+    SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
+    FROM (
+        SELECT source_ip, min(sequence) AS first, count(*) AS number
+        FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'sources')
+          AND event_time >= :since
+          AND (:organization_id IS NULL
+               OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+          AND source_ip IS NOT NULL
+        GROUP BY source_ip || ''
+    ) AS uncounted
+    LEFT JOIN threat_source ON threat_source.address = uncounted.source_ip
+) AS counted;
+
+-- name: top_sources
+-- The source addresses with the most threats; the last row counts all of them. An address that has no number yet is
+-- identified by the negated sequence of its first threat.
+WITH found AS (
+    SELECT source_number AS value, count AS number
+    FROM threat_source_count
+    WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+    UNION ALL
+    SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
+    FROM (
+        SELECT source_ip, min(sequence) AS first, count(*) AS number
+        FROM threat
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'sources')
+          AND event_time >= :since
+          AND (:organization_id IS NULL
+               OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+          AND source_ip IS NOT NULL
+        GROUP BY source_ip || ''
+    ) AS uncounted
+    LEFT JOIN threat_source ON threat_source.address = uncounted.source_ip
+), total AS MATERIALIZED (
+    SELECT value, sum(number) AS number FROM found GROUP BY value
+)
+SELECT * FROM (SELECT value, number FROM total ORDER BY number DESC, value LIMIT :limit) AS top
+UNION ALL
+SELECT 0, count(*) FROM total;

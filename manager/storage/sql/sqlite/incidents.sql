@@ -1,0 +1,76 @@
+-- Incidents and their members. Each SELECT of an incident has the column order of `upsert`.
+
+-- name: upsert
+INSERT INTO incident (
+    id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
+    merged_into, report_count, return_count, announced_members
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    organization_id = excluded.organization_id,
+    site = excluded.site,
+    kind = excluded.kind,
+    value = excluded.value,
+    opened_at = excluded.opened_at,
+    first_seen_at = excluded.first_seen_at,
+    last_seen_at = excluded.last_seen_at,
+    closed_at = excluded.closed_at,
+    late = excluded.late,
+    chronic = excluded.chronic,
+    merged_into = excluded.merged_into,
+    report_count = excluded.report_count,
+    return_count = excluded.return_count,
+    announced_members = excluded.announced_members;
+
+-- name: upsert_member
+-- A member that was once actionable stays so.
+INSERT INTO incident_member (incident_id, agent_id, actionable) VALUES (?, ?, ?)
+ON CONFLICT (incident_id, agent_id) DO UPDATE SET actionable = max(incident_member.actionable, excluded.actionable);
+
+-- name: live
+-- Unmerged incidents that are open or were seen since a time.
+SELECT
+    id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
+    merged_into, report_count, return_count, announced_members
+FROM incident
+WHERE merged_into IS NULL AND (closed_at IS NULL OR last_seen_at >= ?);
+
+-- name: find
+SELECT
+    id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
+    merged_into, report_count, return_count, announced_members
+FROM incident
+WHERE id = ?;
+
+-- name: members
+SELECT agent_id, actionable FROM incident_member WHERE incident_id = ? ORDER BY agent_id;
+
+-- name: of_indicator
+-- Unmerged incidents of an indicator that touch a span of event time.
+SELECT
+    id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
+    merged_into, report_count, return_count, announced_members
+FROM incident
+WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kind AND value = :value
+  AND last_seen_at >= :start AND first_seen_at < :end AND coalesce(site, '') = :site;
+
+-- name: count_before
+-- The number of unmerged incidents of an indicator that were last seen before a time.
+SELECT count(*)
+FROM incident
+WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kind AND value = :value
+  AND last_seen_at < :before AND coalesce(site, '') = :site;
+
+-- name: first_members
+-- The first members of several incidents, by agent id.
+SELECT incident_id, agent_id
+FROM incident_member
+WHERE incident_id IN (SELECT value FROM json_each(:incident_ids))
+ORDER BY incident_id, agent_id
+LIMIT :limit;
+
+-- name: prune_members
+DELETE FROM incident_member
+WHERE incident_id IN (SELECT id FROM incident WHERE closed_at IS NOT NULL AND last_seen_at < ?);
+
+-- name: prune
+DELETE FROM incident WHERE closed_at IS NOT NULL AND last_seen_at < ?;

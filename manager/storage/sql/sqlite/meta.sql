@@ -1,0 +1,10 @@
+-- Single values that survive a restart.
+
+-- name: load
+SELECT key, value FROM meta;
+
+-- name: get
+SELECT value FROM meta WHERE key = ?;
+
+-- name: upsert
+INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;

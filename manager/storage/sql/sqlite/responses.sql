@@ -1,0 +1,46 @@
+-- Responses to incidents, and the emergency entries that they put in force.
+
+-- name: load
+-- In the column order of `upsert`.
+SELECT
+    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by
+FROM incident_response;
+
+-- name: upsert
+INSERT INTO incident_response (
+    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (incident_id) DO UPDATE SET
+    state = excluded.state,
+    reason = excluded.reason,
+    at = excluded.at,
+    organization_wide = excluded.organization_wide,
+    granted_at = excluded.granted_at,
+    made_by = excluded.made_by,
+    approval_expires_at = excluded.approval_expires_at,
+    approved_by = excluded.approved_by;
+
+-- name: set_immunity
+-- Parameters: JSON of the times to immunity, incident id.
+UPDATE incident_response SET immunity = ? WHERE incident_id = ?;
+
+-- name: load_entries
+-- In the column order of `insert_entry`.
+SELECT
+    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at
+FROM emergency_entry;
+
+-- name: insert_entry
+INSERT INTO emergency_entry (
+    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: delete_entry
+DELETE FROM emergency_entry WHERE id = ?;
+
+-- name: prune
+-- Responses of incidents that are no longer kept and have no entry in force.
+DELETE FROM incident_response
+WHERE incident_id NOT IN (SELECT id FROM incident)
+  AND incident_id NOT IN (SELECT incident_id FROM emergency_entry);

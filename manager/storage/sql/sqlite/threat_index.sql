@@ -1,0 +1,42 @@
+-- Threat index: slices of consecutive threats, with a bitmap for each value that occurs in a slice.
+
+-- name: threats_of_slice
+SELECT sequence, agent_number, type, severity, received_at FROM threat WHERE sequence BETWEEN ? AND ?;
+
+-- name: insert_slice
+INSERT INTO threat_slice (first, last, earliest, latest, agents, places) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: insert_bitmap
+INSERT INTO threat_mark (first, dimension, value, marks) VALUES (?, ?, ?, ?);
+
+-- name: prune_bitmaps
+DELETE FROM threat_mark WHERE first IN (SELECT first FROM threat_slice WHERE first <= :sequence AND last <= :sequence);
+
+-- name: prune_slices
+DELETE FROM threat_slice WHERE first <= :sequence AND last <= :sequence;
+
+-- name: last_indexed
+SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'slices';
+
+-- name: first_since
+-- The first threat of the oldest slice that holds one received since a time.
+SELECT min(first) FROM threat_slice WHERE latest >= ?;
+
+-- name: search
+-- Slices below a sequence, newest first, with the bitmaps of the values that are asked for. A value that is NULL is not
+-- asked for; its bitmap is NULL, as is that of a value which does not occur in the slice.
+SELECT
+    first,
+    last,
+    earliest,
+    CASE WHEN :agent_number IS NOT NULL THEN agents END,
+    CASE WHEN :agent_number IS NOT NULL THEN places END,
+    (SELECT marks FROM threat_mark AS bitmap
+     WHERE bitmap.first = slice.first AND dimension = 'severity' AND value = :severity),
+    (SELECT marks FROM threat_mark AS bitmap
+     WHERE bitmap.first = slice.first AND dimension = 'type' AND value = :type),
+    (SELECT marks FROM threat_mark AS bitmap
+     WHERE bitmap.first = slice.first AND dimension = 'organization' AND value = :organization_id)
+FROM threat_slice AS slice
+WHERE first < :below AND (:since IS NULL OR latest >= :since)
+ORDER BY first DESC;

@@ -1,0 +1,67 @@
+"""Named SQL statements: loads `sql/<system>/*.sql` and executes them on a database by name.
+
+A statement is written there as the database system takes it, so that a second system has its own files under the same
+names. `agents.upsert` is the statement that follows the line `-- name: upsert` in `agents.sql`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from peewee import (  # type: ignore[attr-defined]  # the stubs leave the wrapper out that playhouse uses
+    Database,
+    SqliteDatabase,
+    __exception_wrapper__,
+)
+
+SQL = Path(__file__).parent / "sql"
+_SYSTEMS: Mapping[type[Database], str] = {SqliteDatabase: "sqlite"}
+_NAME = "-- name: "
+
+Params: TypeAlias = Sequence[Any] | Mapping[str, Any]
+"""Values for `?` in their order, or for `:name` by name."""
+
+
+@lru_cache
+def load_statements(system: str) -> Mapping[str, str]:
+    """Return a database system's statements by name, without their comments."""
+    statements: dict[str, str] = {}
+    for file in sorted((SQL / system).glob("*.sql")):
+        _, *sections = file.read_text("utf-8").split(_NAME)
+        for section in sections:
+            name, *lines = section.splitlines()
+            statements[f"{file.stem}.{name}"] = "\n".join(line for line in lines if not line.startswith("--")).strip()
+    return statements
+
+
+class Statements:
+    """Executes named statements on one database.
+
+    Args:
+        database: decides which system's statements are executed.
+
+    Raises:
+        peewee.DatabaseError, peewee.InterfaceError: by any method, as the database reports it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = load_statements(_SYSTEMS[type(database)])
+
+    def rows(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
+        """Return all rows that a statement selects."""
+        return list(self._database.execute_sql(self._sql[name], params).fetchall())
+
+    def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows that a statement selects, reading each when it is asked for."""
+        yield from self._database.execute_sql(self._sql[name], params)
+
+    def execute(self, name: str, params: Params = ()) -> int:
+        """Execute a statement that changes rows; return how many it changed."""
+        return int(self._database.execute_sql(self._sql[name], params).rowcount)
+
+    def execute_many(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Execute a statement for each row: building queries row by row costs most of a batch."""
+        with __exception_wrapper__:
+            self._database.connection().executemany(self._sql[name], rows)

@@ -1,0 +1,88 @@
+"""The named SQL statements: complete, valid on the schema, and in agreement with the rows that the code gives them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import Database
+
+from manager.domain.agents.agent import (
+    Agent,
+    Door,
+    Host,
+    InForce,
+    Reason,
+    RegistrationStamp,
+    State,
+    Vitals,
+    credential_of,
+)
+from manager.domain.agents.clock_offset import ClockOffset
+from manager.engine.batch import Changes
+from manager.storage import tables
+from manager.storage.connection import open_store
+from manager.storage.migrate import migrate
+from manager.storage.statements import SQL, load_statements
+from manager.storage.store import PeeweeStore
+
+STORAGE = Path(SQL).parent
+SYSTEMS = sorted(path.name for path in SQL.iterdir())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    tables.database.initialize(database)
+    migrate(database, path)
+    yield database
+    database.close()
+
+
+def named_in_code() -> set[str]:
+    """Return the statement names that stand in the storage code; a name with a placeholder is a pattern."""
+    names: set[str] = set()
+    stems = "|".join(sorted({name.split(".")[0] for name in load_statements("sqlite")}))
+    for file in STORAGE.rglob("*.py"):
+        names.update(re.findall(rf'"((?:{stems})\.[a-z_]+(?:\{{[a-z_.]+\}})?)"', file.read_text("utf-8")))
+    return names
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_code_and_the_files_name_the_same_statements(system: str) -> None:
+    """Each statement of each database system is used, and each name in the code has a statement."""
+    patterns = {re.compile(re.sub(r"\\\{.*\\\}", "[a-z_]+", re.escape(name))): name for name in named_in_code()}
+    statements = load_statements(system)
+    unused = [name for name in statements if not any(pattern.fullmatch(name) for pattern in patterns)]
+    missing = [name for pattern, name in patterns.items() if not any(map(pattern.fullmatch, statements))]
+    assert (unused, missing) == ([], [])
+
+
+@pytest.mark.parametrize("name", load_statements("sqlite"))
+def test_sqlite_prepares_each_statement(database: Database, name: str) -> None:
+    """Every statement fits the schema that the migrations make, and is a single one."""
+    sql = load_statements("sqlite")[name]
+    assert sql.endswith(";")
+    names = set(re.findall(r":([a-z_]+)", sql))
+    params: Any = dict.fromkeys(names) if names else [None] * sql.count("?")
+    assert database.execute_sql(f"EXPLAIN {sql}", params).fetchall()
+
+
+def test_an_agent_comes_back_as_it_was_written(database: Database) -> None:
+    """Every column of an agent's row has its place, in the insert, in the update and in the load."""
+    host = Host("a", "os", "arch", "v", "site", ("t",), ("192.0.2.1",), ("192.0.2.2",), "192.0.2.3")
+    agent = Agent(
+        number=7, agent_id="ag-1", organization_id="acme", host=host, credential=credential_of(bytes(32)),
+        token_id="tok", door=Door.HTTP, registered_at=1.0, state=State.STALE, state_since=2.0,
+        reason=Reason.SILENCE, session=3, heartbeat_sequence=4, last_heartbeat=5.0, clock=ClockOffset(6.0, 7.0, 8),
+        stamp=RegistrationStamp(9.0, b"digest", b"reply"),
+        vitals=Vitals(10.0, 11.0, 12.0, "mode", 13, 14, 15, 16, 17, 18),
+        in_force=InForce(19, "digest", "state", "error", 20, 21.0, 21.0),
+    )  # fmt: skip
+    store = PeeweeStore(database, bytes(32))
+    store.commit(Changes(agents={"ag-1": replace(agent, session=1, vitals=Vitals())}))
+    store.commit(Changes(agents={"ag-1": agent}))
+    assert store.load().agents == [agent]
