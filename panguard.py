@@ -1,4 +1,4 @@
-"""The command `panguard`: mounts the command lines of manager, guard and demo, and leaves no core dump behind."""
+"""The command `panguard`: mounts manager, guard, demo and simulator, and leaves no core dump behind."""
 
 import resource
 from contextlib import suppress
@@ -20,10 +20,12 @@ def main() -> None:
     from agent.cli.commands import app as guard  # noqa: PLC0415 -- a help text needs no database driver
     from demo.cli import demo  # noqa: PLC0415
     from manager.cli import app as manager  # noqa: PLC0415
+    from simulate.cli import simulate  # noqa: PLC0415
 
     app.add_typer(manager, name="manager")
     app.add_typer(guard, name="guard", short_help="The guard on this host.")
     app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
+    app.command("simulate", short_help="Load a manager with simulated agents, and check its books.")(simulate)
     app()
 
 

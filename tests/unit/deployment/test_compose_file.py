@@ -106,8 +106,8 @@ def test_only_sources_go_into_the_image() -> None:
     assert rules[0] == "*"
     let_in = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     assert let_in == {
-        "agent", "demo", "manager", "schemas", "broker.conf", "constraints.txt", "LICENSE", "panguard.py",
-        "pyproject.toml", "README.md",
+        "agent", "demo", "manager", "schemas", "simulate", "broker.conf", "constraints.txt", "LICENSE",
+        "panguard.py", "pyproject.toml", "README.md",
     }  # fmt: skip
 
 

@@ -1,0 +1,146 @@
+"""The manager's own books, read over its HTTP API as an admin does."""
+
+import ssl
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import httpx2
+
+from schemas.certificates import refusal
+from simulate.address import Address
+from simulate.books import Stored, digest_of
+from simulate.errors import UnreachableError
+
+_PAGE = 200
+_ANSWER_WITHIN = 30.0
+_PAUSE = 0.5
+_BUSY_FROM = 500
+_UNAUTHORIZED = frozenset({401, 403})
+
+
+class Mark(NamedTuple):
+    """The newest records that the manager had before the simulation: ids of a threat and an incident, if any."""
+
+    threat: tuple[str, str] | None
+    incident: str | None
+    incident_opened_at: str | None
+
+
+class ManagerBooks:
+    """Reads threats and incidents of one manager. A context manager.
+
+    Args:
+        address: Its HTTP address.
+        token: The admin token.
+        tls: Verifies its certificate; None for plain text.
+        patience: Seconds for which an unreachable manager is asked again.
+    """
+
+    def __init__(self, address: Address, token: str, tls: ssl.SSLContext | None, patience: float) -> None:
+        self._address = address
+        self._patience = patience
+        self._client = httpx2.Client(
+            base_url=str(address),
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_ANSWER_WITHIN,
+            verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            trust_env=False,  # no proxy of the environment: no other address is connected to
+            follow_redirects=False,
+        )
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def mark(self) -> Mark:
+        """Return the newest records.
+
+        Raises:
+            UnreachableError: the manager does not answer, or refuses the token.
+        """
+        threats = self._page("/api/threats", {"limit": 1}, 0.0)["data"]
+        incidents = self._page("/api/incidents", {"limit": 1}, 0.0)["data"]
+        newest = incidents[0] if incidents else {}
+        threat = (threats[0]["agentId"], threats[0]["id"]) if threats else None
+        return Mark(threat, newest.get("id"), newest.get("openedAt"))
+
+    def threats(self, mark: Mark, agent_ids: frozenset[str]) -> Iterator[Stored]:
+        """Yield what the manager has stored of these agents since the mark, newest first.
+
+        The list is in the order of storing, so no clock decides what belongs to the simulation.
+
+        Raises:
+            UnreachableError: the manager does not answer.
+        """
+        for record in self._records("/api/threats", {}):
+            if (record["agentId"], record["id"]) == mark.threat:
+                return
+            if record["agentId"] in agent_ids:
+                yield Stored(record["id"], digest_of(record["threat"], record["timestamp"]))
+
+    def incidents(self, mark: Mark, addresses: frozenset[str]) -> list[str]:
+        """Return the value of each incident about these addresses that was opened since the mark.
+
+        Raises:
+            UnreachableError: the manager does not answer.
+        """
+        query = {"kind": "source_ip", "merged": "false"}
+        if mark.incident_opened_at is not None:
+            query["since"] = mark.incident_opened_at
+        records = self._records("/api/incidents", query)
+        return [record["value"] for record in records if record["id"] != mark.incident and record["value"] in addresses]
+
+    def _records(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        cursor: str | None = None
+        while True:
+            page = self._page(path, {**query, "limit": _PAGE, **({"cursor": cursor} if cursor else {})}, self._patience)
+            yield from page["data"]
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                return
+
+    def _page(self, path: str, query: dict[str, Any], patience: float) -> dict[str, Any]:
+        """Ask for a page, again while the manager is away."""
+        deadline = time.monotonic() + patience
+        while True:
+            problem = ""
+            try:
+                answer = self._client.get(path, params=query)
+            except httpx2.TransportError as error:
+                problem = self._problem(error)
+            else:
+                if answer.status_code < _BUSY_FROM:
+                    return self._read(answer)
+                problem = f"the manager at {self._address} answers {answer.status_code}: see its log"
+            if time.monotonic() > deadline:
+                raise UnreachableError(problem)
+            time.sleep(_PAUSE)  # between two looks; the deadline above ends them
+
+    def _read(self, answer: httpx2.Response) -> dict[str, Any]:
+        if answer.status_code in _UNAUTHORIZED:
+            raise UnreachableError(
+                f"the manager at {self._address} refuses this token: the admin token is needed, in MANAGER_AUTH_TOKEN"
+            )
+        try:
+            page = answer.json()
+        except (ValueError, RecursionError):
+            page = None
+        if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+            raise UnreachableError(f"what answers at {self._address} is no manager: check MANAGER_URL")
+        return page
+
+    def _problem(self, error: BaseException) -> str:
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(seen, ssl.SSLCertVerificationError):
+                return refusal(str(self._address), seen.verify_code, seen.verify_message)
+            seen = seen.__cause__ or seen.__context__
+        return f"no manager answers at {self._address}: start one, or name another in MANAGER_URL"

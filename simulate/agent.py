@@ -1,0 +1,238 @@
+"""One simulated agent, whatever its door: its messages, its outbox, and its policy in force."""
+
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+import orjson
+from uuid_utils import uuid7
+
+from schemas import codes, topics
+from schemas.blocklist import BlocklistChange
+from schemas.keys import EnrollmentToken, has_version_proof, seal
+from schemas.model import iso, utc
+from schemas.policy import Policy, PolicyApplied, digest_of
+from schemas.presence import Heartbeat, Mode, PolicyState, Presence
+from schemas.registration import Registration
+from schemas.threats import Receipt
+from simulate.books import Books
+from simulate.books import digest_of as content_digest
+from simulate.identity import Identity
+from simulate.outbox import Outbox
+from simulate.schedule import Detection
+from simulate.verifier import Verifier
+
+SYSTEM, ARCHITECTURE, VERSION = "Debian 12", "x64", "0.1.0"
+"""The host that every simulated agent claims to run on."""
+
+_CPU, _MEMORY = 3.0, 20.0
+_CONFIDENCE = 90.0
+_TECHNIQUE = "T1110"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over all agents. `last_error` is the newest reason for which an agent was not connected."""
+
+    registered: int = 0
+    connected: int = 0
+    reconnects: int = 0
+    cuts: int = 0
+    receipts: int = 0
+    deferred: int = 0
+    policies_applied: int = 0
+    ignored: int = 0
+    last_error: str = ""
+
+
+class Session(Protocol):
+    """An agent's open connection to its door."""
+
+    def pump(self) -> None:
+        """Send what the outbox has to send."""
+        ...
+
+    def cut(self) -> None:
+        """End without a farewell."""
+        ...
+
+    def sign_off(self) -> None:
+        """Say farewell and end."""
+        ...
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        ...
+
+
+@dataclass(slots=True)
+class InForce:
+    """The policy that an agent has taken; 0 is none."""
+
+    version: int = 0
+    digest: str = ""
+    proof: str = ""
+
+    def members(self) -> dict[str, Any]:
+        """Return what a heartbeat says of it."""
+        if not self.version:
+            return {}
+        return {
+            "policy_version": self.version,
+            "policy_digest": self.digest or None,
+            "policy_state": PolicyState.APPLIED,
+            "version_proof": self.proof,
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """State and messages. Policies are verified and kept; nothing is blocked on this machine.
+
+    Attributes:
+        number: From 0.
+        identity: Its secret and the manager's word on it.
+        outbox: Reports without a receipt.
+        books: The simulation's, which every report and every receipt is written into.
+        tally: The simulation's.
+        started: When the simulation began, on the monotonic clock: the agent's uptime.
+        session: Its open connection.
+        pending: A registration without an answer: client id and payload.
+        policy: In force.
+        blocklist_sequence: The newest of its organization that was taken.
+    """
+
+    number: int
+    identity: Identity
+    outbox: Outbox
+    books: Books
+    tally: Tally
+    started: float
+    session: Session | None = None
+    pending: tuple[str, bytes] | None = None
+    policy: InForce = field(default_factory=InForce)
+    blocklist_sequence: int = 0
+    _sequence: "count[int]" = field(default_factory=lambda: count(1))
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the simulation began."""
+        return time.monotonic() - self.started
+
+    def coded(self, row: topics.Topic, body: bytes) -> bytes:
+        """Return a body with this agent's message code."""
+        return codes.with_mac(self.identity.keys.mac_key, row.below_root(self.identity.agent_id), body)
+
+    def registration(self, token: EnrollmentToken, seal_key: str, client_id: str) -> bytes:
+        """Return a registration with its proof."""
+        registration = Registration(
+            hostname=self.identity.hostname,
+            os=SYSTEM,
+            arch=ARCHITECTURE,
+            version=VERSION,
+            client_id=client_id,
+            sent_at=utc(time.time()),
+            uptime=self.uptime,
+            token_id=token.token_id,
+            sealed_secret=seal(seal_key, self.identity.secret, client_id),
+        )
+        topic = topics.REGISTRATION.below_root(client_id)
+        return codes.with_proof(token.proof_key, topic, registration.body())
+
+    def presence(self, state: str) -> bytes:
+        """Return a birth, a sign-off or a last will."""
+        message = Presence.model_validate(
+            {"state": state, "session": self.identity.session, "sent_at": utc(time.time()), "uptime": self.uptime}
+        )
+        return self.coded(topics.PRESENCE, message.body())
+
+    def begin_session(self) -> None:
+        """Raise the session's number; heartbeats count anew."""
+        self.identity.session += 1
+        self._sequence = count(1)
+
+    def heartbeat(self) -> bytes:
+        """Return the next heartbeat, without its code."""
+        message = Heartbeat(
+            cpu=_CPU,
+            memory=_MEMORY,
+            events_processed=0,
+            mode=Mode.LEARNING,
+            uptime=self.uptime,
+            sent_at=utc(time.time()),
+            session=self.identity.session,
+            sequence=next(self._sequence),
+            blocklist_sequence=self.blocklist_sequence,
+            outbox_size=len(self.outbox),
+            outbox_dropped=0,
+            **self.policy.members(),
+        )
+        return message.body()
+
+    def detected(self, detection: Detection) -> None:
+        """Make a report, write it into the books and put it into the outbox."""
+        report_id, timestamp = str(uuid7()), iso(time.time())
+        threat = {
+            "type": "brute_force",
+            "confidence": _CONFIDENCE,
+            "evidence": {"sourceIp": detection.source_ip, "user": detection.user, "targetService": "sshd"},
+            "severity": detection.severity.value,
+            "technique": _TECHNIQUE,
+            "count": detection.attempts,
+            **({"vouched": ["sourceIp"]} if detection.is_vouched else {}),
+        }
+        response = {"action": "block_ip", "target": detection.source_ip, "outcome": "would_be_taken"}
+        document = {"id": report_id, "threat": threat, "response": response, "timestamp": timestamp}
+        self.books.made(report_id, content_digest(threat, timestamp), time.monotonic())
+        self.outbox.add(report_id, orjson.dumps(document))
+        if detection.is_repeated and self.session is not None:
+            self.session.pump()
+            self.outbox.repeat(report_id)
+
+    def signed_by_agent(self, body: bytes) -> bytes:
+        """Return a report of the outbox with the agent's id, which a registration may have changed meanwhile."""
+        return b'{"agentId":"%b",%b' % (self.identity.agent_id.encode(), body[1:])
+
+    def take_receipt(self, receipt: Receipt, now: float) -> None:
+        """Write the manager's word into the books; what is deferred is sent again when the manager says."""
+        self.tally.receipts += 1
+        for report_id in receipt.stored:
+            self.books.receipted(report_id, now)
+        for refusal in receipt.refused:
+            self.books.refused(refusal.id, refusal.reason, now)
+        self.outbox.settle([*receipt.stored, *(refusal.id for refusal in receipt.refused)])
+        for deferral in receipt.deferred:
+            self.tally.deferred += len(deferral.ids)
+            self.outbox.defer(deferral.ids, now + deferral.retry_after)
+
+    def take_policy(self, payload: bytes, verifier: Verifier) -> bytes | None:
+        """Take a policy if it is the manager's, this agent's and newer; return `policy/applied` without its code."""
+        policy = verifier.own(topics.POLICY, self.identity.agent_id, payload)
+        if not isinstance(policy, Policy) or policy.agent_id != self.identity.agent_id:
+            self.tally.ignored += 1
+            return None
+        if policy.version <= self.policy.version:
+            return None
+        is_proven = has_version_proof(
+            verifier.key, policy.agent_id, policy.version, policy.digest, policy.version_proof
+        )
+        if not is_proven or digest_of(orjson.loads(payload)) != policy.digest:
+            self.tally.ignored += 1
+            return None
+        self.policy = InForce(policy.version, policy.digest, policy.version_proof)
+        self.tally.policies_applied += 1
+        state = PolicyState.APPLIED
+        applied = PolicyApplied(version=policy.version, digest=policy.digest, state=state, sent_at=utc(time.time()))
+        return applied.body()
+
+    def take_blocklist(self, row: topics.Topic, payload: bytes, verifier: Verifier) -> bool:
+        """Take a snapshot or a change; return False if a change before this one is missing."""
+        news = verifier.shared(row, self.identity.organization_id, payload)
+        if news is None:
+            self.tally.ignored += 1
+            return True
+        if isinstance(news, BlocklistChange) and news.from_sequence > self.blocklist_sequence:
+            return False
+        self.blocklist_sequence = max(self.blocklist_sequence, news.sequence)
+        return True

@@ -1,0 +1,164 @@
+"""The simulator's books: every report that was made, and the check of them against what the manager has stored.
+
+Pure: no clock and no I/O. Times are seconds on the simulator's monotonic clock.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+_MEMBERS = ("type", "severity", "confidence", "technique", "count", "evidence")
+_PRECISION = "milliseconds"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One report: the content that was sent, and the manager's answer.
+
+    Attributes:
+        digest: Of its content.
+        made_at: When it was handed to its agent's outbox.
+        receipted_at: When its receipt came; None without one.
+        refusal: The reason, if the manager refused it.
+    """
+
+    digest: bytes
+    made_at: float
+    receipted_at: float | None = None
+    refusal: str | None = None
+
+
+class Stored(NamedTuple):
+    """One record in the manager's list of threats."""
+
+    report_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The result of a check, by ids.
+
+    Attributes:
+        sent: Reports that were made.
+        stored: Those that the manager has.
+        lost: Neither stored nor refused.
+        doubled: Stored more than once.
+        altered: Stored with another content than was sent.
+        late: Receipted later than allowed, or not at all, though stored.
+        refused: Refused by receipt.
+        receipted: Those with a receipt that says stored.
+        unsent: Ids stored for an agent of the simulation that it has not sent.
+    """
+
+    sent: int = 0
+    stored: int = 0
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    receipted: int = 0
+    unsent: list[str] = field(default_factory=list)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether every report is stored once, as it was sent. A late one is."""
+        return not (self.lost or self.doubled or self.altered or self.refused)
+
+
+def digest_of(threat: Mapping[str, Any], timestamp: str) -> bytes:
+    """Return what names a report's content: detection time to the millisecond, verdict and evidence.
+
+    Raises:
+        ValueError: the timestamp is none.
+    """
+    content = {name: threat.get(name) for name in _MEMBERS}
+    content["confidence"] = float(content["confidence"] or 0)
+    content["timestamp"] = datetime.fromisoformat(timestamp).isoformat(timespec=_PRECISION)
+    raw = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def check(entries: Mapping[str, Entry], stored: Iterable[Stored], late_after: float) -> Balance:
+    """Compare, id by id, the reports that were made with those that the manager has.
+
+    Args:
+        entries: Reports by id.
+        stored: The manager's records of the simulation's agents.
+        late_after: Seconds that a receipt may take.
+    """
+    counts: Counter[str] = Counter()
+    altered, unsent = set(), set()
+    for record in stored:
+        entry = entries.get(record.report_id)
+        if entry is None:
+            unsent.add(record.report_id)
+            continue
+        counts[record.report_id] += 1
+        if record.digest != entry.digest:
+            altered.add(record.report_id)
+    return Balance(
+        sent=len(entries),
+        stored=len(counts),
+        lost=[name for name, entry in entries.items() if not counts[name] and entry.refusal is None],
+        doubled=[name for name in entries if counts[name] > 1],
+        altered=[name for name in entries if name in altered],
+        late=[name for name, entry in entries.items() if counts[name] and _is_late(entry, late_after)],
+        refused=[name for name, entry in entries.items() if entry.refusal is not None],
+        receipted=sum(entry.receipted_at is not None for entry in entries.values()),
+        unsent=sorted(unsent),
+    )
+
+
+def _is_late(entry: Entry, late_after: float) -> bool:
+    return entry.receipted_at is None or entry.receipted_at - entry.made_at > late_after
+
+
+class Books:
+    """Entries by report id, and the longest pause between receipts while a report waited."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.waiting = 0
+        self._longest_pause = 0.0
+        self._pause_from = 0.0
+
+    def made(self, report_id: str, digest: bytes, now: float) -> None:
+        """Write down a new report."""
+        self.entries[report_id] = Entry(digest, now)
+        if not self.waiting:
+            self._pause_from = now
+        self.waiting += 1
+
+    def receipted(self, report_id: str, now: float) -> bool:
+        """Write down a receipt that says stored; return whether it is the first word on this report."""
+        entry = self._settled(report_id, now)
+        if entry is not None:
+            entry.receipted_at = now
+        return entry is not None
+
+    def refused(self, report_id: str, reason: str, now: float) -> bool:
+        """Write down a refusal; return whether it is the first word on this report."""
+        entry = self._settled(report_id, now)
+        if entry is not None:
+            entry.refusal = reason
+        return entry is not None
+
+    def longest_pause(self, now: float) -> float:
+        """Return the longest time without a receipt while a report waited, one that lasts until now included."""
+        return max(self._longest_pause, now - self._pause_from) if self.waiting else self._longest_pause
+
+    def _settled(self, report_id: str, now: float) -> Entry | None:
+        entry = self.entries.get(report_id)
+        if entry is None or entry.receipted_at is not None or entry.refusal is not None:
+            return None
+        self._longest_pause = max(self._longest_pause, now - self._pause_from)
+        self._pause_from = now
+        self.waiting -= 1
+        return entry

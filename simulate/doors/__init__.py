@@ -1,0 +1,1 @@
+"""The two doors of a simulated agent: MQTT at a broker, HTTP at the manager."""

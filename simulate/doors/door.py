@@ -1,0 +1,64 @@
+"""The interface of a door, and the loop that keeps an agent connected to it."""
+
+import asyncio
+import random
+from typing import Protocol
+
+from simulate.agent import Agent
+
+_RANDOM = random.SystemRandom()
+_MOST_DOUBLINGS = 32
+
+
+class DoorError(ConnectionError):
+    """A connection could not be opened, or came to its end; the agent tries again."""
+
+
+class Door(Protocol):
+    """Opens sessions for agents."""
+
+    async def session(self, agent: Agent) -> None:
+        """Register the agent if it is not, connect it, and return when its session is over.
+
+        Raises:
+            OSError: no session came about; the caller tries again.
+            TimeoutError: an answer took too long before there was a session; the caller tries again.
+            UnreachableError: the manager refuses the agent for good.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close what agents share."""
+        ...
+
+
+async def keep_connected(agent: Agent, door: Door, leaving: asyncio.Event, base: float, cap: float) -> None:
+    """Open one session after another until `leaving`; wait between them as a guard does.
+
+    Args:
+        agent: Who is to be connected.
+        door: Where.
+        leaving: Set when agents are to sign off.
+        base: Longest wait after a first failure, seconds.
+        cap: Longest wait after any failure, seconds.
+
+    Raises:
+        UnreachableError: the manager refuses the agent for good.
+    """
+    failures = 0
+    while not leaving.is_set():
+        try:
+            await door.session(agent)
+            failures = 0
+        except (OSError, TimeoutError) as error:
+            agent.tally.last_error = str(error) or "an answer took too long"
+            failures += 1
+        if leaving.is_set():
+            return
+        agent.tally.reconnects += 1
+        delay = _RANDOM.uniform(0, min(cap, base * 2.0 ** min(max(failures - 1, 0), _MOST_DOUBLINGS)))
+        try:
+            async with asyncio.timeout(delay):
+                await leaving.wait()
+        except TimeoutError:
+            continue

@@ -1,0 +1,125 @@
+"""The plan of a simulation: addresses, tokens, sizes, rates and the seed, checked before anything is sent."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.errors import SchemaError
+from schemas.keys import EnrollmentToken
+from simulate.address import Address
+from simulate.errors import PlanError
+
+MOST_AGENTS = 100_000
+"""A hostname has five digits for the agent's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One simulation. Counts and rates are totals over all agents, shares lie between 0 and 1, times are seconds.
+
+    Attributes:
+        manager: The agents' door: ``mqtt(s)://`` for a broker, ``http(s)://`` for the manager itself.
+        admin: The manager's HTTP address, at which the books are checked.
+        enroll_token: The enrollment token.
+        auth_token: The admin token.
+        agents: Simulated agents.
+        threats: Reports.
+        rate: Reports a second.
+        shared_attackers: Share of the reports whose source address several agents report.
+        unvouched: Share of the reports that vouch for nothing.
+        seed: Of hostnames, attackers, severities, times and planted faults.
+        heartbeats: Whether agents go on sending heartbeats after their first.
+        connections: HTTP connections that all agents share; None is one for each agent.
+        cuts: Connections that the simulator cuts without a farewell while reports are sent.
+        repeats: Share of the reports that are sent twice at once.
+        state: A directory that keeps the agents' identities for the next run; None keeps none.
+        ca_file: Trusted certificates, PEM; None is the system's.
+        insecure: Whether plain text may leave this machine.
+        heartbeat_interval: Between two heartbeats of an agent.
+        policy_poll_interval: Between two polls of an agent over HTTP.
+        receipt_timeout: After which a report without a receipt is sent again; doubled each time.
+        reconnect_base: Longest wait after a first failure to connect.
+        reconnect_cap: Longest wait after any failure to connect.
+        patience: Without any progress, after which a phase is given up.
+        late_after: Between a report's detection and its receipt, above which it counts as late.
+    """
+
+    manager: str
+    admin: str
+    enroll_token: str = field(repr=False)
+    auth_token: str = field(repr=False)
+    agents: int = 10
+    threats: int = 100
+    rate: float = 10.0
+    shared_attackers: float = 0.2
+    unvouched: float = 0.0
+    seed: int = 1
+    heartbeats: bool = False
+    connections: int | None = None
+    cuts: int = 0
+    repeats: float = 0.0
+    state: Path | None = None
+    ca_file: Path | None = None
+    insecure: bool = False
+    heartbeat_interval: float = 30.0
+    policy_poll_interval: float = 300.0
+    receipt_timeout: float = 30.0
+    reconnect_base: float = 1.0
+    reconnect_cap: float = 60.0
+    patience: float = 120.0
+    late_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried out.
+
+        Raises:
+            PlanError: a value is out of its range, or an address or the enrollment token cannot be read.
+        """
+        if not 1 <= self.agents <= MOST_AGENTS:
+            raise PlanError(f"--agents is {self.agents}: give 1 to {MOST_AGENTS:,}")
+        if self.threats < 0 or self.cuts < 0:
+            raise PlanError("--threats and --cuts are counts: give 0 or more")
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise PlanError(f"--rate is {self.rate:g}: give reports a second, above 0")
+        for name in ("shared_attackers", "unvouched", "repeats"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise PlanError(f"--{name.replace('_', '-')} is {getattr(self, name):g}: give a share from 0 to 1")
+        self._check_addresses()
+        try:
+            EnrollmentToken.parse(self.enroll_token)
+        except SchemaError as error:
+            raise PlanError(str(error)) from error
+
+    def _check_addresses(self) -> None:
+        door, admin = Address.parse(self.manager), Address.parse(self.admin)
+        if not admin.is_http:
+            raise PlanError(f"{admin} is no HTTP address: the books are checked at http://host:port, in MANAGER_URL")
+        if self.connections is not None and not door.is_http:
+            raise PlanError(
+                "--connections is for HTTP: over MQTT each agent has a login and a last will of its own,"
+                " so each needs its own connection"
+            )
+        if self.connections is not None and self.connections < 1:
+            raise PlanError("--connections is a count of connections: give 1 or more")
+        for address in (door, admin):
+            address.check_plain_text(insecure=self.insecure)
+
+    @property
+    def door(self) -> Address:
+        """The agents' door."""
+        return Address.parse(self.manager)
+
+    @property
+    def admin_address(self) -> Address:
+        """The manager's HTTP address."""
+        return Address.parse(self.admin)
+
+    @property
+    def token(self) -> EnrollmentToken:
+        """The enrollment token."""
+        return EnrollmentToken.parse(self.enroll_token)
+
+    @property
+    def sockets(self) -> int:
+        """Connections of agents that may be open at once."""
+        return self.agents if self.connections is None else min(self.connections, self.agents)

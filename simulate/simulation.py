@@ -1,0 +1,141 @@
+"""A simulation in a thread of its own, so that whoever runs it can kill a broker or a manager meanwhile."""
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Self
+
+import uvloop
+
+from simulate.admin import ManagerBooks
+from simulate.books import check
+from simulate.errors import SimulationError
+from simulate.fleet import Fleet, Progress, Show, raise_file_limit
+from simulate.plan import Plan
+from simulate.result import Result, result_of
+
+
+class Simulation:
+    """One run of a plan. A context manager: it starts on entering, and is stopped and awaited on leaving.
+
+    Args:
+        plan: Theirs.
+        show: Told of progress twice a second, in the simulation's thread.
+    """
+
+    def __init__(self, plan: Plan, show: Show | None = None) -> None:
+        self._plan = plan
+        self._show = show or (lambda _progress: None)
+        self._progress = Progress("starting", 0, plan.agents, 0, 0, 0)
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._reporting = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._must_stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="simulation", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it, and wait until it has ended."""
+        self.stop()
+        self._thread.join()
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make no further report; what was made is waited for and checked."""
+        self._must_stop.set()
+        if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    @property
+    def progress(self) -> Progress:
+        """The newest state of things."""
+        return self._progress
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return not self._thread.is_alive()
+
+    def wait_until_connected(self, within: float) -> None:
+        """Wait until all agents are connected and reports are being made.
+
+        Raises:
+            SimulationError: that has failed.
+            TimeoutError: it has taken longer.
+        """
+        done = self._reporting.wait(within)
+        if self._error is not None:
+            raise self._error
+        if not done:
+            raise TimeoutError(f"not all agents are connected within {within:g} s: {self._progress}")
+
+    def result(self, within: float | None = None) -> Result:
+        """Wait for the end and return the books' result.
+
+        Raises:
+            SimulationError: the agents were not let in, or the manager's books could not be read.
+            TimeoutError: it has not ended within so many seconds.
+        """
+        self._thread.join(within)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the simulation has not ended within {within:g} s: {self._progress}")
+        if self._result is None:
+            raise self._error or SimulationError("the simulation ended without a result")
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                self._result = runner.run(self._main())
+        except BaseException as error:  # noqa: BLE001 -- told to whoever waits for the result
+            self._error = error
+        finally:
+            self._reporting.set()
+
+    async def _main(self) -> Result:
+        plan = self._plan
+        raise_file_limit(plan)
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        if self._must_stop.is_set():
+            self._stopping.set()
+        tls = plan.admin_address.tls(plan.ca_file)
+        with ManagerBooks(plan.admin_address, plan.auth_token, tls, plan.patience) as books:
+            mark = await asyncio.to_thread(books.mark)
+            fleet = Fleet(plan, self._tell, self._stopping)
+            run = await fleet.run()
+            self._progress = fleet.progress()
+            stored = await asyncio.to_thread(lambda: list(books.threats(mark, fleet.agent_ids)))
+            incidents = await asyncio.to_thread(books.incidents, mark, fleet.shared_addresses)
+        balance = check(fleet.books.entries, stored, plan.late_after)
+        return result_of(balance, fleet.tally, run, incidents)
+
+    def _tell(self, progress: Progress) -> None:
+        self._progress = progress
+        if progress.phase != "connecting":
+            self._reporting.set()
+        self._show(progress)
+
+
+def run(plan: Plan, show: Show | None = None) -> Result:
+    """Carry a plan out and return its result.
+
+    Args:
+        plan: The plan.
+        show: Told of progress twice a second, in another thread.
+
+    Raises:
+        SimulationError: the agents were not let in, or the manager's books could not be read.
+    """
+    with Simulation(plan, show) as simulation:
+        return simulation.result()
