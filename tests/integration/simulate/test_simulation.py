@@ -17,12 +17,12 @@ QUICK = {"reconnect_base": 0.2, "reconnect_cap": 1.0, "receipt_timeout": 3.0, "p
 KINDS = ("lost", "doubled", "altered", "refused", "unsent")
 
 
-def _plan(manager: ManagerProcess, **members: Any) -> Plan:
+def _plan(at: ManagerProcess, **members: Any) -> Plan:
     given = {
-        "manager": manager.mqtt,
-        "admin": manager.http,
-        "enroll_token": (manager.data / "enroll.token").read_text(),
-        "auth_token": (manager.data / "admin.token").read_text().strip(),
+        "manager": at.mqtt,
+        "admin": at.http,
+        "enroll_token": (at.data / "enroll.token").read_text(),
+        "auth_token": (at.data / "admin.token").read_text().strip(),
         "agents": 12,
         "threats": 240,
         "rate": 120.0,
@@ -115,13 +115,22 @@ def test_a_manager_killed_in_mid_run(tmp_path: Path, door: str) -> None:
     assert found["incidentsDoubled"] == 0
 
 
-def test_a_loss_in_the_store_is_found(manager: ManagerProcess) -> None:
-    """Reports that nobody stores are lost, and named: here the agents are cut off before the end."""
-    plan = _plan(manager, seed=5, threats=20, rate=1000.0, patience=1.0, reconnect_base=30.0, reconnect_cap=30.0)
-    with Simulation(plan) as simulation:
-        simulation.wait_until_connected(30)
-        found = simulation.result(30).members()
-    _are_even(found, 20)
+@pytest.mark.mosquitto
+def test_a_loss_is_found(at_mosquitto: tuple[ManagerProcess, ProductionMosquitto]) -> None:
+    """Reports that never reached the manager, because its broker stayed away, are lost, and the books are not even."""
+    manager, broker = at_mosquitto
+    try:
+        with Simulation(_plan(manager, seed=5, patience=1.0)) as simulation:
+            simulation.wait_until_connected(30)
+            eventually(lambda: simulation.progress.sent > 60, 20)
+            broker.kill()
+            found = simulation.result(50).members()
+    finally:
+        broker.start()
+    assert 0 < found["lost"] < 240
+    assert found["lost"] == 240 - found["stored"]
+    assert found["late"] == found["stored"] - found["receipted"]  # stored, and no receipt has come
+    assert (len(found["examples"]["lost"]), found["balanced"]) == (20, False)
 
 
 def test_a_second_run_connects_again(manager: ManagerProcess, tmp_path: Path) -> None:
