@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import packets
-from manager.mqtt.packets import acknowledgements, message, read_message
+from manager.mqtt_packets import puback_packets, publish_packet, read_publish
 from schemas import topics
 from schemas.limits import KIB, MIB, THREAT_LIMIT
 from tests.support.enrolled import Sender, enroll
@@ -91,7 +91,7 @@ class Measured:
 def _packet(sender: Sender, number: int, size: int) -> tuple[str, bytes]:
     threat_id = f"f-{time.time_ns():x}-{number}"
     payload = sender.report(threat_id, size)
-    return threat_id, message(topics.THREATS.address(sender.agent_id), payload, 1 + number % 0xFFF0)
+    return threat_id, publish_packet(topics.THREATS.address(sender.agent_id), payload, 1 + number % 0xFFF0)
 
 
 def connected(port: int, sender: Sender, *, subscribed: bool) -> socket.socket | None:
@@ -203,8 +203,8 @@ class Others:
             buffer, end = self._unread[descriptor] + chunk, 0
             for kind, body, end in packets.split(buffer):
                 if packets.is_kind(kind, packets.PUBLISH):
-                    _, payload, mid = read_message(buffer, kind, body, end)
-                    sock.sendall(acknowledgements([mid]))
+                    _, payload, mid = read_publish(buffer, kind, body, end)
+                    sock.sendall(puback_packets([mid]))
                     self._receipt(json.loads(payload), pending, done)
             self._unread[descriptor] = buffer[end:]
 

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import packets
-from manager.mqtt.packets import acknowledgements, encoded_length, message, read_message
+from manager.mqtt_packets import puback_packets, publish_packet, read_publish, remaining_length
 from schemas import codes, topics
 from schemas.blocklist import BlocklistChange
 from schemas.decoding import decode
@@ -156,13 +156,13 @@ class Guard(asyncio.Protocol):
         buffer, end, mids = self._unread + data, 0, []
         for first, body, end in packets.split(buffer):
             if packets.is_kind(first, packets.PUBLISH):
-                topic, payload, mid = read_message(buffer, first, body, end)
+                topic, payload, mid = read_publish(buffer, first, body, end)
                 self._takes[topic.decode()](payload)
                 mids += [mid] if mid else []
             elif first in {packets.CONNACK, packets.SUBACK}:
                 self._let_in(first, buffer[end - 1])
         self._unread = buffer[end:]
-        self._write(acknowledgements(mids))
+        self._write(puback_packets(mids))
 
     def report(self, address: str) -> float:
         """Report an attacker; return when."""
@@ -173,7 +173,7 @@ class Guard(asyncio.Protocol):
     def settle(self) -> None:
         """Leave the snapshot, as a real guard does when nothing has been missing for 15 s; the changes go on."""
         topic = topics.BLOCKLIST.address(DEFAULT_ORGANIZATION).encode()
-        self._write(b"\xa2" + encoded_length(4 + len(topic)) + struct.pack(">HH", 1, len(topic)) + topic)
+        self._write(b"\xa2" + remaining_length(4 + len(topic)) + struct.pack(">HH", 1, len(topic)) + topic)
 
     def leave(self) -> None:
         """Disconnect, so that no last will is published."""
@@ -253,7 +253,7 @@ class Guard(asyncio.Protocol):
     def _publish(self, row: topics.Topic, payload: bytes) -> None:
         self._mid = self._mid % 0xFFFF + 1
         topic, mid = row.address(self.agent.agent_id), self._mid if row.qos else 0
-        self._write(message(topic, payload, mid, retained=row.retained))
+        self._write(publish_packet(topic, payload, mid, retained=row.retained))
 
     def _write(self, raw: bytes) -> None:
         if self._transport is not None:
@@ -267,7 +267,7 @@ def _connect(agent: SimulatedAgent) -> bytes:
     topic, password = topics.PRESENCE.address(agent.agent_id), agent.keys.mqtt_password
     parts = [client_id.encode(), topic.encode(), will, agent.agent_id.encode(), password.encode()]
     body = b"\x00\x04MQTT\x04\xee\x00\x00" + b"".join(struct.pack(">H", len(part)) + part for part in parts)
-    return b"\x10" + encoded_length(len(body)) + body
+    return b"\x10" + remaining_length(len(body)) + body
 
 
 async def _ask(port: int, client_id: str, topic: str, *question: bytes) -> bytes:
@@ -282,7 +282,7 @@ async def _ask(port: int, client_id: str, topic: str, *question: bytes) -> bytes
             for first, body, end in packets.split(buffer):
                 if packets.is_kind(first, packets.PUBLISH):
                     writer.write(_DISCONNECT)
-                    return read_message(buffer, first, body, end)[1]
+                    return read_publish(buffer, first, body, end)[1]
     raise ConnectionError("the broker hung up on a client that registers")
 
 
@@ -296,7 +296,7 @@ async def _connected(manager: ManagerProcess, count: int, ledger: Ledger) -> lis
         async with gate:
             agent = SimulatedAgent(f"guard-{number}", token, seal_key, session=1, uptime_from=time.time())
             client_id, payload = agent.registration(time.time())
-            question = message(topics.REGISTRATION.address(client_id), payload, 2)
+            question = publish_packet(topics.REGISTRATION.address(client_id), payload, 2)
             reply = await _ask(port, client_id, topics.REGISTRATION_REPLY.address(client_id), question)
             agent.agent_id = decode(RegistrationReply, reply, topics.REGISTRATION_REPLY.limit).agent_id
             guard = Guard(agent, ledger)

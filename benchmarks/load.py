@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal, Protocol
 
 from benchmarks import packets
-from manager.mqtt.packets import acknowledgements, message, read_message
+from manager.mqtt_packets import puback_packets, publish_packet, read_publish
 from schemas import codes, topics
 from schemas.model import iso
 from tests.support.enrolled import Sender
@@ -164,13 +164,13 @@ class _Crowd:
                 if kind == packets.PUBACK:
                     self.sent.pubacks += 1
                 elif packets.is_kind(kind, packets.PUBLISH):
-                    self._receipt(agent, *read_message(buffer, kind, body, end))
+                    self._receipt(agent, *read_publish(buffer, kind, body, end))
             agent.unread = buffer[end:]
 
     def _receipt(self, agent: _Agent, _topic: bytes, payload: bytes, mid: int) -> None:
         sent = self.sent
         if mid:
-            agent.sock.sendall(acknowledgements([mid]))
+            agent.sock.sendall(puback_packets([mid]))
         receipt: dict[str, Any] = json.loads(payload)
         sent.receipts += 1
         sent.stored_ids += len(receipt.get("stored", ()))
@@ -218,7 +218,7 @@ def _chunks(kind: str, sender: Sender, count: int, spacing: float) -> tuple[list
     for number in range(1, count + 1):
         payload = codes.with_mac(sender.mac_key, below, body(sender, number, now, number * spacing))
         size = len(payload)
-        encoded.append(message(topic, payload, 1 + number % 0xFFF0 if row.qos else 0))
+        encoded.append(publish_packet(topic, payload, 1 + number % 0xFFF0 if row.qos else 0))
     return [encoded[start : start + _AT_ONCE] for start in range(0, count, _AT_ONCE)], size
 
 

@@ -17,9 +17,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, Publication
-from manager.provisioning.commands import is_failure
 from manager.provisioning.dynamic_security import DynamicSecurity
 from manager.provisioning.logins import FleetLogins
+from manager.provisioning.plugin_commands import is_failure
 from manager.provisioning.roles import CONTROL, RESPONSES
 from schemas.keys import new_secret
 from tests.support.engine import Bench
@@ -49,7 +49,7 @@ def _keeper(broker: ProductionMosquitto, agents: dict[str, Agent]) -> Iterator[t
     keeper = DynamicSecurity(publish, FleetLogins(agents, {}), Counter())
     client.on_connect = lambda *_: client.subscribe(RESPONSES)
     client.on_subscribe = lambda *_: keeper.connected()
-    client.on_message = lambda _client, _data, message: keeper.heard(message.payload)
+    client.on_message = lambda _client, _data, message: keeper.handle_response(message.payload)
     client.connect("127.0.0.1", broker.port)
     try:
         yield keeper, client
@@ -62,9 +62,9 @@ def _by_mqtt(number: int) -> float:
     with tempfile.TemporaryDirectory() as home, ProductionMosquitto(Path(home) / "data", Path(home) / "b") as broker:
         began = time.perf_counter()
         with _keeper(broker, _agents(0, number)) as (keeper, client):
-            while not keeper.agrees and time.perf_counter() - began < _WAIT:
+            while not keeper.in_sync and time.perf_counter() - began < _WAIT:
                 client.loop(0.01)
-        if not keeper.agrees:
+        if not keeper.in_sync:
             raise SystemExit("the broker was not told in time")
         return time.perf_counter() - began
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks import packets
 from benchmarks.load import Counter
-from manager.mqtt.packets import acknowledgements, read_message
+from manager.mqtt_packets import puback_packets, read_publish
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
 
@@ -38,13 +38,13 @@ class RawSubscriber:
         while taken < count:
             buffer, end, mids = self._buffer + self._sock.recv(_CHUNK), 0, []
             for kind, body, end in packets.split(buffer):
-                _topic, _payload, mid = read_message(buffer, kind, body, end)
+                _topic, _payload, mid = read_publish(buffer, kind, body, end)
                 taken += 1
                 if mid:
                     mids.append(mid)
             self._buffer = buffer[end:]
             if mids:
-                self._sock.sendall(acknowledgements(mids))
+                self._sock.sendall(puback_packets(mids))
             handled.value = taken
         return time.monotonic()
 

@@ -1,4 +1,4 @@
-"""What the broker asks before it lets anybody in or lets a message through; no transport and no store here."""
+"""Ports of the embedded broker for authentication and access control; no transport and no store here."""
 
 from typing import Literal, Protocol
 
@@ -6,25 +6,28 @@ Action = Literal["publish", "subscribe", "receive"]
 
 
 class Authenticator(Protocol):
-    """Knows who may connect."""
+    """Decides which clients may connect."""
 
     def authenticate(self, username: str | None, password: str | None, client_id: str) -> bool:
-        """Return whether this CONNECT is let in; asked before anything of a stored session is touched."""
+        """Return whether this CONNECT is accepted; called before a stored session is touched."""
         ...
 
 
 class AccessControl(Protocol):
-    """Knows what those who are connected may do."""
+    """Decides what connected clients may do."""
 
     def may(self, action: Action, username: str | None, client_id: str, topic: str) -> bool:
-        """Return whether a client may publish to, or receive from, a topic, or subscribe to a filter.
+        """Return whether a client may publish to a topic, receive from it, or subscribe to a filter.
 
-        `receive` is asked for every delivery, live, queued or retained, so it must be cheap.
+        `receive` is called for every delivery, live, queued or retained, so it must be cheap.
         """
         ...
 
-    def payer(self, username: str | None, client_id: str) -> str | None:
-        """Return who pays for what a client publishes, all its connections together; None if nobody has to."""
+    def rate_limit_key(self, username: str | None, client_id: str) -> str | None:
+        """Return the key of the token bucket that a client's publications count against; None for no limit.
+
+        Connections with one key share one bucket.
+        """
         ...
 
 
@@ -32,5 +35,5 @@ class MayRetain(Protocol):
     """Knows the topics on which messages are retained."""
 
     def __call__(self, topic: str, /) -> bool:
-        """Return whether a retain flag on this topic is obeyed; elsewhere it is stripped."""
+        """Return whether the retain flag on this topic is obeyed; on other topics it is stripped."""
         ...

@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded broker; every text is one sentence that says what to do."""
+"""Errors of the embedded broker; every text is one sentence that says what to do."""
 
 import amqtt
 
@@ -10,22 +10,22 @@ class EmbeddedBrokerError(ManagerError):
 
 
 class WrongAmqttVersionError(EmbeddedBrokerError):
-    """The amqtt that is installed is not the one whose private methods the hardened broker overrides."""
+    """The installed amqtt is not the version whose private methods the hardened broker overrides."""
 
     def __init__(self, installed: str, required: str) -> None:
         self.installed = installed
         super().__init__(
-            f"amqtt {installed} is installed, but the embedded broker is made for amqtt {required} only:"
+            f"amqtt {installed} is installed, but the embedded broker works with amqtt {required} only:"
             f" run pip install amqtt=={required}, or name another broker with --broker",
         )
 
 
 class BrokerStartError(EmbeddedBrokerError):
-    """The embedded broker did not come up; the text says why and what to do."""
+    """The embedded broker did not start; the text says why and what to do."""
 
 
-class PortBusyError(BrokerStartError):
-    """Another program holds the broker's port."""
+class PortTakenError(BrokerStartError):
+    """Another program listens on the broker's port."""
 
     def __init__(self, host: str, port: int, waited: float) -> None:
         super().__init__(
@@ -34,20 +34,20 @@ class PortBusyError(BrokerStartError):
         )
 
 
-class BrokerGoneError(EmbeddedBrokerError):
-    """The embedded broker's process is not running, so that it takes no command."""
+class BrokerNotRunningError(EmbeddedBrokerError):
+    """The embedded broker's process is not running and accepts no command."""
 
     def __init__(self, exit_code: int | None) -> None:
         self.exit_code = exit_code
-        how = "was not started" if exit_code is None else f"has ended with exit code {exit_code}"
-        super().__init__(f"the embedded broker {how}: start it again")
+        state = "was not started" if exit_code is None else f"has ended with exit code {exit_code}"
+        super().__init__(f"the embedded broker {state}: start it again")
 
 
 REQUIRED_AMQTT = "0.12.1"
 
 
 def require_pinned_amqtt() -> None:
-    """Check the installed amqtt: overrides of private methods hold for one exact version.
+    """Check the installed amqtt: overrides of private methods are valid for one exact version.
 
     Raises:
         WrongAmqttVersionError: another version is installed.

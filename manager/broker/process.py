@@ -1,13 +1,13 @@
-"""The embedded broker in a process of its own: `python -m manager.broker.process`, fed by its parent over stdin.
+"""Child side of the embedded broker: `python -m manager.broker.process`, controlled by its parent over stdin.
 
-The first line on stdin is the configuration, one JSON object: `host`, `port` (0 is any free port), `access` (what
-`credentials.build` takes), optionally `limits` (fields of `BrokerLimits`), `portWaitSeconds`, and `certificate` and
+The first line on stdin is the configuration, one JSON object: `host`, `port` (0 is any free port), `access` (for
+`accounts.build_access`), optionally `limits` (fields of `BrokerLimits`), `portWaitSeconds`, and `certificate` and
 `key`, the paths of PEM files. The answer is one line on stdout: `{"ready": true, "port": N}`, or `{"error": "…"}` and
-exit code 1. So no secret stands in an argument or in the environment.
+exit code 1. So no secret is in an argument or in the environment.
 
-Every further line is a command: `{"disconnect": "<username>"}` cuts the user's connections and drops its sessions,
-`{"reload": "certificate"}` reads the two PEM files again, for the connections to come.
-The end of stdin means that the parent is gone, however it died: the broker ends with it.
+Every further line is a command: `{"disconnect": "<username>"}` closes the user's connections and deletes its
+sessions, `{"reload": "certificate"}` reads the two PEM files again for new connections.
+The end of stdin means that the parent has ended: the broker ends, too.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from typing import Any
 import structlog
 
 from manager.broker.access import AccessControl, Authenticator
-from manager.broker.credentials import build
+from manager.broker.accounts import build_access
+from manager.broker.connection.listener import listen, raise_open_files
 from manager.broker.errors import BrokerStartError, EmbeddedBrokerError
-from manager.broker.hardened import HardenedBroker
+from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
-from manager.broker.listening import listen, make_room_for
 from schemas.topics import may_retain
 
 _LINE_LIMIT = 16 * 1024 * 1024
@@ -38,28 +38,28 @@ _PORT_WAIT_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-Build = Callable[[Mapping[str, Any]], tuple[Authenticator, AccessControl]]
-"""Makes what the broker asks from the opaque part of its configuration."""
+BuildAccess = Callable[[Mapping[str, Any]], tuple[Authenticator, AccessControl]]
+"""Returns authentication and access control from the `access` member of the configuration."""
 
 
-def main(build: Build = build) -> int:
+def main(build: BuildAccess = build_access) -> int:
     """Run the broker until stdin ends; return the exit code."""
     _configure_logging()
     try:
         asyncio.run(_run(build))
     except EmbeddedBrokerError as error:
-        _say({"error": str(error)})
+        _print_line({"error": str(error)})
         return 1
     return 0
 
 
 def _configure_logging() -> None:
-    """Log warnings and worse to stderr, ours only: amqtt reports every connection, and errors that are handled here."""
+    """Log warnings and errors to stderr; amqtt's own logger is off: it logs every connection and handled errors."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,  # plain: a richer traceback prints local variables, passwords too
+            structlog.processors.format_exc_info,  # plain: a rich traceback prints local variables, passwords included
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
@@ -68,22 +68,22 @@ def _configure_logging() -> None:
     logging.getLogger("amqtt").setLevel(logging.CRITICAL)
 
 
-def _say(line: Mapping[str, Any]) -> None:
+def _print_line(line: Mapping[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
 
-async def _run(build: Build) -> None:
+async def _run(build: BuildAccess) -> None:
     commands = await _stdin()
     line = await commands.readline()
     config = _configuration(line)
     tls = _tls(config)
-    broker = await _start(config, build, tls, abandoned=commands.at_eof)
-    _say({"ready": True, "port": broker.port})
+    broker = await _start(config, build, tls, is_abandoned=commands.at_eof)
+    _print_line({"ready": True, "port": broker.port})
     while line := await commands.readline():
-        _obey(broker, line, partial(_reload, tls, config))
-    # Nothing of the broker outlives its process, and the kernel closes thousands of connections faster than we do.
+        _run_command(broker, line, partial(_reload, tls, config))
+    # No state of the broker outlives its process, and the kernel closes thousands of connections faster.
     sys.stderr.flush()
     os._exit(0)
 
@@ -106,13 +106,13 @@ def _configuration(line: bytes) -> Mapping[str, Any]:
 
 
 def _unreadable(error: Exception) -> BrokerStartError:
-    """Return what is said of a bad configuration; neither it nor the error's own text: they may hold secrets."""
+    """Return the error for a bad configuration; it quotes nothing of it, because it may hold secrets."""
     return BrokerStartError(
         f"the broker's configuration cannot be read ({type(error).__name__}): let the manager write it"
     )
 
 
-def _parts(config: Mapping[str, Any], build: Build) -> tuple[BrokerLimits, float, Authenticator, AccessControl]:
+def _parts(config: Mapping[str, Any], build: BuildAccess) -> tuple[BrokerLimits, float, Authenticator, AccessControl]:
     try:
         limits = BrokerLimits(**config.get("limits", {}))
         return limits, float(config.get("portWaitSeconds", _PORT_WAIT_SECONDS)), *build(config["access"])
@@ -121,11 +121,11 @@ def _parts(config: Mapping[str, Any], build: Build) -> tuple[BrokerLimits, float
 
 
 async def _start(
-    config: Mapping[str, Any], build: Build, tls: ssl.SSLContext | None, abandoned: Callable[[], bool]
+    config: Mapping[str, Any], build: BuildAccess, tls: ssl.SSLContext | None, is_abandoned: Callable[[], bool]
 ) -> HardenedBroker:
-    limits, patience, authenticator, access = _parts(config, build)
+    limits, wait_seconds, authenticator, access = _parts(config, build)
     broker = HardenedBroker(
-        await listen(config["host"], config["port"], patience=patience, abandoned=abandoned),
+        await listen(config["host"], config["port"], wait_seconds=wait_seconds, is_abandoned=is_abandoned),
         authenticator=authenticator,
         access=access,
         may_retain=may_retain,
@@ -137,8 +137,8 @@ async def _start(
 
 
 def _within_descriptors(limits: BrokerLimits) -> BrokerLimits:
-    """Lower the number of connections to what the system lets this process open."""
-    connections = make_room_for(limits.connections)
+    """Lower the limit of connections to the number of files that this process may open."""
+    connections = raise_open_files(limits.connections)
     if connections < limits.connections:
         log.warning("connections_limited", connections=connections, hint="raise the limit of open files (ulimit -n)")
     return dataclasses.replace(limits, connections=connections)
@@ -153,23 +153,23 @@ def _tls(config: Mapping[str, Any]) -> ssl.SSLContext | None:
         context.load_cert_chain(config["certificate"], config.get("key"), password=lambda: "")
     except OSError as error:
         raise BrokerStartError(
-            f"the certificate {config['certificate']} or its key cannot be used: {error}; name a PEM file of each",
+            f"the certificate {config['certificate']} or its key cannot be used: {error}; name a PEM file for each",
         ) from error
     return context
 
 
 def _reload(tls: ssl.SSLContext | None, config: Mapping[str, Any]) -> None:
-    """Read the files again; a pair that does not fit is tried on a context that serves nobody."""
+    """Read the certificate files again; a pair that does not match fails on a context of its own first."""
     if tls is None:
         return
     try:
         _tls(config)
         tls.load_cert_chain(config["certificate"], config.get("key"), password=lambda: "")
     except (OSError, BrokerStartError) as error:
-        log.warning("certificate_not_taken", reason=str(error))
+        log.warning("certificate_not_loaded", reason=str(error))
 
 
-def _obey(broker: HardenedBroker, line: bytes, reload: Callable[[], None]) -> None:
+def _run_command(broker: HardenedBroker, line: bytes, reload: Callable[[], None]) -> None:
     try:
         command = json.loads(line)
         if command.get("reload") == "certificate":

@@ -1,1 +1,1 @@
-"""The MQTT door: a consumer that acknowledges only what is committed, and the publisher, over paho."""
+"""The MQTT door: the manager's session at its broker; it acknowledges only committed messages."""

@@ -1,7 +1,6 @@
-"""The MQTT door: hears what agents publish, and publishes for the engine, all in the engine's own thread."""
+"""The MQTT door: receives agents' messages and publishes for the engine, all in the engine's own thread."""
 
 import contextlib
-import random
 import select
 import socket
 import ssl
@@ -14,11 +13,13 @@ from paho.mqtt.client import ConnectFlags
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from manager.backoff import Backoff
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Inbound, Inbox
-from manager.mqtt.address import BrokerAddress
-from manager.mqtt.paho_client import Attempt, BufferedClient
+from manager.mqtt.broker_address import BrokerAddress
+from manager.mqtt.connect_attempt import ConnectAttempt
+from manager.mqtt.paho_client import BufferedClient
 from schemas.errors import TopicError
 from schemas.limits import MIB
 from schemas.topics import PREFIX, REGISTRATION, TABLE, Role, Topic, resolve
@@ -27,24 +28,24 @@ log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _MAX_MID = 0x10000
-_TOPICS_KNOWN = 65_536
+_TOPIC_CACHE = 65_536
 _REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
-_PIECES = 256
-"""Pieces of the socket's bytes between two batches at most: 64 MiB."""
+_CHUNKS = 256
+"""Chunks read from the socket between two batches at most: 64 MiB."""
 
-_HEAVY = 2 * MIB
-"""What waits in the inbox only where messages are large: five thousand ordinary ones are less."""
+_LARGE_BACKLOG = 2 * MIB
+"""Bytes in the inbox that only large messages reach: five thousand ordinary ones are less."""
 
-_PAUSE = 2
-"""Milliseconds without a byte that count as the end of what comes."""
+_IDLE_MILLISECONDS = 2
+"""Milliseconds without a byte that end the reading of a burst."""
 
 FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
-"""What the manager subscribes to: every topic that others publish for it."""
+"""The manager's subscriptions: every topic on which others publish for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Seconds, and how much may wait in the inbox before the broker is made to wait."""
+    """Timeouts in seconds, and the inbox size at which reading stops."""
 
     keepalive: int = 30
     connect_timeout: float = 5.0
@@ -54,31 +55,32 @@ class LinkSettings:
     inbox_bytes: int = 32 * 1024 * 1024
 
 
-class Listener(Protocol):
-    """Who is told of the connection: the engine."""
+class ConnectionListener(Protocol):
+    """Receives changes of the connection: the engine."""
 
     def connected(self, now: Instant, *, fresh: bool) -> None:
-        """The broker is there; `fresh` if it kept nothing of this manager's session."""
+        """The broker is connected; `fresh` if it has no stored session of this manager."""
         ...
 
     def disconnected(self) -> None:
-        """The broker is gone."""
+        """The connection to the broker is lost."""
         ...
 
 
 class BrokerLink:
-    """One persistent session at one broker. Not thread-safe, but for `wake`.
+    """One persistent session at one broker. Not thread-safe, except `wake`.
 
     Args:
-        address: where the broker is.
-        client_id: the manager's own, kept: its session holds what came while it was away.
-        username: who the manager is to the broker.
-        password: None where the broker asks for none.
-        will: the manager's last will, as a publication; its topic's live message is `presence`.
-        presence: what is published at each connect.
+        address: the broker's address.
+        client_id: the manager's own, kept: its session stores messages that arrive while it is away.
+        username: the manager's login at the broker.
+        password: None if the broker asks for none.
+        will: the manager's last will; `presence` is published on the same topic.
+        presence: returns the publication for each connect.
         clock: reads both clocks.
-        tls: how to check the broker, where the address says so.
-        aside: topics outside the table, and who is given their messages at once, past the inbox.
+        settings: timeouts and bounds.
+        tls: verifies the broker, if the address asks for TLS.
+        other_topics: handlers for topics outside the topic table; called at once, without the inbox.
     """
 
     def __init__(
@@ -93,61 +95,61 @@ class BrokerLink:
         clock: Callable[[], Instant],
         settings: LinkSettings | None = None,
         tls: ssl.SSLContext | None = None,
-        aside: Mapping[str, Callable[[bytes], None]] | None = None,
+        other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
     ) -> None:
         self.address = address
-        self._identity = (client_id, username, password)
+        self._login = (client_id, username, password)
         self._will = will
         self._presence = presence
         self._clock = clock
         self._settings = settings or LinkSettings()
+        self._backoff = Backoff(self._settings.backoff, self._settings.backoff_cap)
         self._tls = tls
-        self._aside = {topic.encode(): heard for topic, heard in (aside or {}).items()}
+        self._other_topics = {topic.encode(): handler for topic, handler in (other_topics or {}).items()}
         self._client: BufferedClient | None = None
-        self._attempt: Attempt | None = None
+        self._attempt: ConnectAttempt | None = None
         self._generation = 0
-        self._heard = False
+        self._ready = False
         self._fresh = True
-        self._failures = 0
         self._next_attempt = 0.0
         self._next_misc = 0.0
         self._now = clock()
         self._topics: dict[bytes, tuple[Topic, str, str]] = {}
         self._inbox: Inbox | None = None
-        self._listener: Listener | None = None
+        self._listener: ConnectionListener | None = None
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
         self.unknown_topics = 0
         self.cleared = 0
-        """Messages that were left behind on registration topics."""
+        """Retained messages cleared from registration topics."""
         self.last_error: str | None = None
         self.peer_expires_at: float | None = None
-        """When the broker's certificate expires, in seconds since 1970; None until one was met."""
+        """When the broker's certificate expires, in seconds since 1970; None before the first TLS connection."""
 
-    def attach(self, inbox: Inbox, listener: Listener) -> None:
-        """Say where messages go and who is told of the connection; before the first `poll`."""
+    def attach(self, inbox: Inbox, listener: ConnectionListener) -> None:
+        """Set the inbox for messages and the listener for the connection; before the first `poll`."""
         self._inbox, self._listener = inbox, listener
 
     @property
     def ready(self) -> bool:
-        """Whether the broker is connected and the subscriptions stand."""
-        return self._heard
+        """Whether the broker is connected and the subscriptions are in force."""
+        return self._ready
 
     @property
     def backlog(self) -> int:
-        """How many publications that ask for it the broker has not confirmed yet."""
+        """The number of publications with a `confirm` that the broker has not acknowledged yet."""
         return self._client.unconfirmed if self._client is not None else 0
 
     def wake(self) -> None:
-        """End the wait of `poll`; from any thread."""
+        """End the wait of `poll`; callable from any thread."""
         with contextlib.suppress(OSError):  # it is awake already, or closed
             self._wake_writer.send(b"\0")
 
     def poll(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds for something, and take in what is there, as far as the inbox has room."""
+        """Wait at most `timeout` seconds for an event, and read messages as far as the inbox has room."""
         if self._client is None:
-            self._reach_out()
+            self._connect()
         client = self._client
         if client is None:
             self._wait(timeout)
@@ -163,8 +165,8 @@ class BrokerLink:
         except OSError as error:
             self._lost(client, str(error))
 
-    def push(self) -> None:
-        """Send what was published, as far as the socket takes it now."""
+    def flush(self) -> None:
+        """Send publications, as far as the socket accepts them now."""
         if self._client is not None:
             try:
                 self._client.flush()
@@ -172,7 +174,7 @@ class BrokerLink:
                 self._lost(self._client, str(error))
 
     def publish(self, publication: Publication) -> None:
-        """Hand a message to the broker; while it is not connected, it is lost."""
+        """Publish a message; without a connection it is lost."""
         if self._client is not None:
             self._client.send(
                 publication.topic,
@@ -183,13 +185,13 @@ class BrokerLink:
             )
 
     def acknowledge(self, handles: list[int]) -> None:
-        """Let the broker forget messages; those of an earlier connection it will send again."""
+        """Acknowledge messages; handles of an earlier connection are ignored, the broker sends those again."""
         if self._client is not None:
             first = self._generation * _MAX_MID
             self._client.acknowledge([handle - first for handle in handles if handle >= first])
 
     def close(self, farewell: Publication) -> None:
-        """Say goodbye and disconnect; nothing is heard after."""
+        """Publish a farewell in place of the will, disconnect, and release the sockets."""
         if self._attempt is not None:
             self._attempt.abandon()
         if self._client is not None:
@@ -199,17 +201,17 @@ class BrokerLink:
                 self._client.disconnect()
             except OSError as error:
                 log.debug("farewell_failed", reason=str(error))
-            self._client.hang_up()
-        self._client, self._heard = None, False
+            self._client.close_socket()
+        self._client, self._ready = None, False
         self._wake_reader.close()
         self._wake_writer.close()
 
-    def _reach_out(self) -> None:
-        """Take over the connection that an attempt has opened, or begin an attempt when its time has come."""
+    def _connect(self) -> None:
+        """Take over the connection that an attempt has opened, or start an attempt when its time has come."""
         attempt, self._now = self._attempt, self._clock()
         if attempt is None:
             if self._now.monotonic >= self._next_attempt:
-                self._attempt = Attempt(self._new_client(), self.address, self._settings.keepalive, self.wake)
+                self._attempt = ConnectAttempt(self._new_client(), self.address, self._settings.keepalive, self.wake)
         elif attempt.finished:
             self._attempt = None
             if attempt.error is None:
@@ -220,7 +222,7 @@ class BrokerLink:
                 self._failed(attempt.error)
 
     def _new_client(self) -> BufferedClient:
-        client_id, username, password = self._identity
+        client_id, username, password = self._login
         client = BufferedClient(client_id)
         client.username_pw_set(username, password)
         client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retained)
@@ -232,10 +234,7 @@ class BrokerLink:
         return client
 
     def _failed(self, reason: str) -> None:
-        settings = self._settings
-        cap = min(settings.backoff_cap, settings.backoff * 2 ** min(self._failures, 16))
-        self._next_attempt = self._now.monotonic + random.uniform(0, cap)  # noqa: S311 -- jitter, no secret
-        self._failures += 1
+        self._next_attempt = self._now.monotonic + self._backoff.next_delay()
         if reason != self.last_error:
             log.warning("broker_unreachable", broker=str(self.address), reason=reason)
         self.last_error = reason
@@ -244,10 +243,10 @@ class BrokerLink:
         if client is not self._client:
             return
         self._client = None
-        client.hang_up()
-        was_heard, self._heard = self._heard, False
+        client.close_socket()
+        was_ready, self._ready = self._ready, False
         self._failed(reason)
-        if was_heard and self._listener is not None:
+        if was_ready and self._listener is not None:
             self._listener.disconnected()
 
     def _wait(self, timeout: float, client: BufferedClient | None = None) -> None:
@@ -268,25 +267,25 @@ class BrokerLink:
         return inbox is not None and len(inbox) < settings.inbox_messages and inbox.bytes < settings.inbox_bytes
 
     def _read(self, client: BufferedClient) -> None:
-        """Take in what the socket has, as far as there is room.
+        """Read from the socket, as far as the inbox has room.
 
-        Where more waits than a batch takes, a commit would only hold up the reading: a flood is to be noticed, and
-        turned away, before the broker's queue is long. So then all is read that comes without a pause.
+        With more in the inbox than a batch takes, all is read that comes without a pause: a commit in between would
+        delay the reading, and a flood must be detected before the broker's queue is long.
         """
-        for _ in range(_PIECES):
+        for _ in range(_CHUNKS):
             if not self._has_room():
                 return
             more = client.receive() if not client.pending else True
-            client.take(self._deliver)
+            client.process(self._deliver)
             inbox = self._inbox
-            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _HEAVY and _comes_on(client))):
+            if inbox is None or inbox.is_flooded or not (more or (inbox.bytes > _LARGE_BACKLOG and _has_more(client))):
                 return
 
     def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
         """Put a message into the inbox; return whether there is room for another."""
         known = self._topics.get(topic) or self._resolve(topic)
         if known is None or (known[0] is REGISTRATION and (retained or not payload)):
-            self._put_aside(topic, payload)
+            self._handle_other(topic, payload)
             if mid and self._client is not None:
                 self._client.acknowledge([mid])
         elif self._inbox is not None:
@@ -295,24 +294,25 @@ class BrokerLink:
             self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
         return self._has_room()
 
-    def _put_aside(self, topic: bytes, payload: bytes) -> None:
-        """Take what is no message for the engine.
+    def _handle_other(self, topic: bytes, payload: bytes) -> None:
+        """Handle a message that is not for the engine.
 
-        Where the broker cannot forbid the retain flag, clients may leave messages on the registration topics. Whoever
-        still waits for an answer sends again, so they are cleared unread; so is what no registration can be.
+        At a broker that cannot forbid the retain flag, clients may leave retained messages on registration topics.
+        They are cleared unread: a client that still waits for its reply registers again. So are payloads on topics
+        that are no client's.
         """
-        heard = self._aside.get(topic)
-        if heard is not None:
-            heard(payload)
+        handler = self._other_topics.get(topic)
+        if handler is not None:
+            handler(payload)
         elif not topic.startswith(_REGISTRATIONS):
             self.unknown_topics += 1
-        elif payload:  # an empty one is the echo of a clearing
+        elif payload:  # an empty payload is the echo of a clearing
             self.cleared += 1
             with contextlib.suppress(UnicodeDecodeError):
                 self.publish(Publication(topic.decode(), b"", retained=True))
 
     def _resolve(self, topic: bytes) -> tuple[Topic, str, str] | None:
-        """Look a topic up in the table, and remember it: agents publish to the same few again and again."""
+        """Look a topic up in the topic table, and cache it."""
         try:
             text = topic.decode()
             row, identifier = resolve(text)
@@ -320,7 +320,7 @@ class BrokerLink:
             return None
         if identifier is None:
             return None
-        if len(self._topics) >= _TOPICS_KNOWN:
+        if len(self._topics) >= _TOPIC_CACHE:
             self._topics.clear()
         known = self._topics[topic] = (row, identifier, text[len(PREFIX) :])
         return known
@@ -332,28 +332,29 @@ class BrokerLink:
             self._lost(client, f"the broker refuses the manager: {code}")
             return
         self._fresh = not flags.session_present
-        client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._aside)])
+        client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._other_topics)])
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]
         if refused:
             log.error("subscription_refused", filters=refused)
-        self._heard = True
-        self._failures, self.last_error = 0, None
+        self._ready = True
+        self._backoff.reset()
+        self.last_error = None
         log.info("broker_connected", broker=str(self.address), fresh=self._fresh)
         self.publish(self._presence())
         if self._listener is not None:
             self._listener.connected(self._clock(), fresh=self._fresh)
 
 
-def _comes_on(client: BufferedClient) -> bool:
-    """Return whether the socket has more at once."""
+def _has_more(client: BufferedClient) -> bool:
+    """Return whether the socket has more bytes within `_IDLE_MILLISECONDS`."""
     poller = select.poll()
     poller.register(cast("socket.socket", client.socket()), select.POLLIN)
-    return bool(poller.poll(_PAUSE))
+    return bool(poller.poll(_IDLE_MILLISECONDS))
 
 
 def _certificate_end(sock: object) -> float | None:
-    """Return when the certificate at the other end of a connection expires; None without TLS."""
-    met = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
-    return float(ssl.cert_time_to_seconds(str(met["notAfter"]))) if met else None
+    """Return when the peer's certificate of a connection expires; None without TLS."""
+    certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None

@@ -1,1 +1,1 @@
-"""Access at a Mosquitto with the dynamic-security plugin: who may connect and do what, kept as the fleet is."""
+"""Provisioning of a Mosquitto with the dynamic-security plugin: logins and roles, kept equal to the fleet's."""

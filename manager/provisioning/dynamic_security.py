@@ -1,7 +1,7 @@
-"""Keeps who may log in at a Mosquitto as the fleet is: over the manager's own connection, by the plugin's commands.
+"""Broker access for a Mosquitto: sends the dynamic-security plugin's commands over the manager's own connection.
 
-Mosquitto carries out what one client sends in its order. So what lets an agent in is in force before the reply to its
-registration, published after it on the same connection, can reach it: nobody waits for an answer.
+Mosquitto processes the messages of one client in order. So an agent's login is in force before the reply to its
+registration, published later on the same connection, reaches the agent: no response has to be awaited.
 """
 
 import json
@@ -13,31 +13,33 @@ import structlog
 
 from manager.domain.agents.agent import Agent
 from manager.engine.batch import Publication
-from manager.provisioning import commands
-from manager.provisioning.commands import Command
-from manager.provisioning.differences import Found, differences
+from manager.provisioning import plugin_commands as commands
 from manager.provisioning.logins import FleetLogins, agent_login
+from manager.provisioning.plugin_commands import Command
+from manager.provisioning.reconciliation import PluginState, reconcile
 from manager.provisioning.roles import CONTROL, organization_role
 
 log = structlog.get_logger(__name__)
 
 _PAGE = 500
-_AT_ONCE = 5
-"""Commands in one message: Mosquitto saves its whole file at each of them and serves nobody before the last."""
+_COMMANDS_IN_MESSAGE = 5
+"""Commands in one message: Mosquitto saves its whole state at each of them and serves no client before the last."""
 
-_AHEAD = 5
-"""Messages that may wait for their answer; then new agents wait: what is for others stands behind these messages."""
+_UNANSWERED = 5
+"""Messages without a response at which new agents have to wait: messages for others queue behind these."""
 
-_MANY = 500
+_LARGE_SYNC = 500
+"""Missing logins above which a warning names the faster way."""
+
 _LISTS = (("listRoles", "roles"), ("listClients", "clients"))
 
 
 class DynamicSecurity:
-    """The broker_access of a Mosquitto. Not thread-safe: it lives in the engine's thread.
+    """Broker access for a Mosquitto. Not thread-safe: it is used in the engine's thread only.
 
     Args:
-        publish: hands a message to the broker; what is lost while it is away is made good at `connected`.
-        logins: who is to be there.
+        publish: publishes a message; `connected` repairs what was lost without a connection.
+        logins: the logins that the broker should have.
         counters: counts `access_commands` and `access_failures`.
     """
 
@@ -45,23 +47,23 @@ class DynamicSecurity:
         self._publish = publish
         self._logins = logins
         self._counters = counters
-        self._found = Found()
+        self._found = PluginState()
         self._steps: Iterator[list[Command]] | None = None
         self._changed = 0
-        self._sent = self._carried_out = 0
+        self._sent = self._responded = 0
         self.answered = False
-        """Whether the plugin is there: it has answered on this connection."""
-        self.agrees = False
-        """Whether the broker was brought to agree with the fleet on this connection."""
+        """Whether the plugin has responded on this connection."""
+        self.in_sync = False
+        """Whether the broker's logins were made equal to the fleet's on this connection."""
 
     @property
     def room(self) -> int | None:
-        """How many messages may join those that wait for an answer: each is a pause for everybody at the broker."""
-        return max(0, _AHEAD - (self._sent - self._carried_out)) if self.answered else None
+        """Further messages that may be sent before a response arrives: each one pauses the whole broker."""
+        return max(0, _UNANSWERED - (self._sent - self._responded)) if self.answered else None
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
-        """Let an agent in under its credential; connections that an earlier one opened end."""
-        del replaced  # what is there is deleted in any case: that costs nothing where nothing is
+        """Create an agent's login; connections of an earlier credential end."""
+        del replaced  # an existing login is deleted in any case; deleting a missing one is harmless
         login = agent_login(agent)
         if login is None:
             self.expel(agent.agent_id)
@@ -70,39 +72,39 @@ class DynamicSecurity:
         self._send([commands.create_role(role), *commands.replace_client(login)])
 
     def expel(self, agent_id: str) -> None:
-        """Keep an agent out; its connections end at once."""
+        """Delete an agent's login; its connections end at once."""
         self._send([commands.delete_client(agent_id)])
 
     def suspend(self, agent_id: str) -> None:
-        """Keep an agent out for a while; its connections end at once."""
+        """Disable an agent's login; its connections end at once."""
         self._send([commands.disable_client(agent_id)])
 
     def resume(self, agent_id: str) -> None:
-        """Let an agent in again."""
+        """Enable an agent's login."""
         self._send([commands.enable_client(agent_id)])
 
     def connected(self) -> None:
-        """Compare what the broker has with the fleet, and make it agree, step by step as it answers."""
-        self._found, self._steps, self._changed = Found(), None, 0
-        self._carried_out = self._sent
-        self.answered = self.agrees = False
+        """List the broker's roles and logins, and then make them equal to the fleet's, one step per response."""
+        self._found, self._steps, self._changed = PluginState(), None, 0
+        self._responded = self._sent
+        self.answered = self.in_sync = False
         self._send([commands.default_access(), commands.list_page("listRoles", 0, _PAGE)])
 
-    def heard(self, payload: bytes) -> None:
-        """Take an answer of the plugin."""
+    def handle_response(self, payload: bytes) -> None:
+        """Handle a message of the plugin."""
         try:
             responses = json.loads(payload)["responses"]
             for response in responses:
-                self._take(response)
+                self._handle(response)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            log.warning("access_answer_unreadable", reason=type(error).__name__)
+            log.warning("access_response_unreadable", reason=type(error).__name__)
             return
         if self._steps is not None:
-            self._go_on()
+            self._send_next_steps()
 
-    def _take(self, response: dict[str, Any]) -> None:
+    def _handle(self, response: dict[str, Any]) -> None:
         self.answered = True
-        self._carried_out = max(self._carried_out, min(self._sent, int(response.get("correlationData", 0))))
+        self._responded = max(self._responded, min(self._sent, int(response.get("correlationData", 0))))
         if commands.is_failure(response):
             self._counters["access_failures"] += 1
             log.warning(
@@ -113,58 +115,58 @@ class DynamicSecurity:
             )
         for kind, member in _LISTS:
             if response.get("command") == kind and "data" in response and self._steps is None:
-                self._take_page(kind, response["data"][member], int(response["data"]["totalCount"]))
+                self._add_page(kind, response["data"][member], int(response["data"]["totalCount"]))
 
-    def _take_page(self, kind: str, listed: list[Any], total: int) -> None:
+    def _add_page(self, kind: str, listed: list[Any], total: int) -> None:
         found = self._found
         known: dict[str, Any]
         if kind == "listRoles":
-            found.take_roles(listed)
+            found.add_roles(listed)
             known = found.roles
         else:
-            found.take_clients(listed)
+            found.add_clients(listed)
             known = found.clients
         if listed and len(known) < total:
             self._send([commands.list_page(kind, len(known), _PAGE)])
         elif kind == "listRoles":
             self._send([commands.list_page("listClients", 0, _PAGE)])
         else:
-            self._begin()
+            self._begin_reconciliation()
 
-    def _begin(self) -> None:
+    def _begin_reconciliation(self) -> None:
         missing = sum(1 for name in self._logins.usernames() if name not in self._found.clients)
-        if missing > _MANY:
+        if missing > _LARGE_SYNC:
             log.warning(
-                "access_missing",
+                "access_logins_missing",
                 logins=missing,
-                hint="Mosquitto takes long to be told of so many; `panguard manager broker init` writes them at once",
+                hint="Mosquitto takes long to create so many; `panguard manager broker init` writes them at once",
             )
-        self._steps = differences(self._found, self._logins)
+        self._steps = reconcile(self._found, self._logins)
 
-    def _go_on(self) -> None:
-        """Send the next steps; the answer to them brings the ones after."""
+    def _send_next_steps(self) -> None:
+        """Send the next steps; their response triggers the ones after."""
         batch: list[Command] = []
         for step in self._steps or ():
             batch += step
-            if len(batch) >= _AT_ONCE:
+            if len(batch) >= _COMMANDS_IN_MESSAGE:
                 break
         if batch:
             self._changed += len(batch)
             self._send(batch)
             return
-        self._steps, self._found = None, Found()
-        self.agrees = True
-        log.info("access_agrees", commands=self._changed)
+        self._steps, self._found = None, PluginState()
+        self.in_sync = True
+        log.info("access_in_sync", commands=self._changed)
 
-    def _send(self, wanted: list[Command]) -> None:
-        self._counters["access_commands"] += len(wanted)
+    def _send(self, batch: list[Command]) -> None:
+        self._counters["access_commands"] += len(batch)
         self._sent += 1
-        numbered = [{**command, "correlationData": str(self._sent)} for command in wanted]
+        numbered = [{**command, "correlationData": str(self._sent)} for command in batch]
         self._publish(Publication(CONTROL, json.dumps({"commands": numbered}).encode()))
 
 
 class NoBrokerAccess:
-    """For a broker that asks nobody: there is nothing to keep."""
+    """Broker access for a broker without access control: does nothing."""
 
     room = None
 

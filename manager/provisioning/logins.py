@@ -1,4 +1,4 @@
-"""Who may log in at the broker: the manager, the observer, and each agent that speaks MQTT."""
+"""Logins at the broker: the manager, the observer, and each agent that uses MQTT."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from manager.domain.agents.agent import Agent, Door
 from manager.provisioning.roles import MANAGER, OBSERVER, organization_role
 from schemas.keys import AgentKeys
 
-_MARK_LENGTH = 16
+_DIGEST_LENGTH = 16
 _OURS = "panguard"
 
 
@@ -17,8 +17,8 @@ class Login:
     """One client of the dynamic-security plugin.
 
     Attributes:
-        username: What it logs in as.
-        password: What proves it.
+        username: The login's name.
+        password: Its password.
         role: The name of its role.
     """
 
@@ -27,22 +27,22 @@ class Login:
     role: str
 
     @property
-    def mark(self) -> str:
-        """Tells whether the broker has this login, role and all, and no other: it stands in the client's description.
+    def description(self) -> str:
+        """The client's text description: a digest that shows whether the broker has this password and role.
 
-        It is made of 64 bits of a hash of a password of 256 random bits, and gives nothing of it away.
+        It has 64 bits of a hash that covers a password of 256 random bits, so it reveals nothing about the password.
         """
         digest = hashlib.sha256(f"{self.username}\0{self.password}\0{self.role}".encode()).hexdigest()
-        return f"{_OURS} {digest[:_MARK_LENGTH]}"
+        return f"{_OURS} {digest[:_DIGEST_LENGTH]}"
 
 
-def is_ours(mark: str | None) -> bool:
-    """Return whether a client's description says that a manager made it; all others are the operator's own."""
-    return mark is not None and mark.startswith(f"{_OURS} ")
+def is_ours(description: str | None) -> bool:
+    """Return whether a client's description is one that a manager wrote; all other clients are the operator's own."""
+    return description is not None and description.startswith(f"{_OURS} ")
 
 
 def agent_login(agent: Agent) -> Login | None:
-    """Return an agent's login; None for one that speaks HTTP and has no business at the broker."""
+    """Return an agent's login; None for an HTTP agent, which has none at the broker."""
     if agent.door is not Door.MQTT:
         return None
     role = organization_role(agent.organization_id).name
@@ -55,16 +55,16 @@ def manager_login(password: str) -> Login:
 
 
 def observer_login(username: str, password: str) -> Login:
-    """Return the login of those who only watch."""
+    """Return the login of observers, who only read."""
     return Login(username, password, OBSERVER)
 
 
 class FleetLogins:
-    """What the broker should know, as the registry is at the moment when it is asked.
+    """The logins that the broker should have, computed from the registry at each call.
 
     Args:
         agents: the registered agents, by id.
-        others: logins that are always there.
+        others: fixed logins.
     """
 
     def __init__(self, agents: Mapping[str, Agent], others: Mapping[str, Login]) -> None:
@@ -72,7 +72,7 @@ class FleetLogins:
         self._others = others
 
     def find(self, username: str) -> Login | None:
-        """Return a login; None if nobody is to have this name."""
+        """Return the login of a username; None if there is to be none."""
         agent = self._agents.get(username)
         return agent_login(agent) if agent is not None else self._others.get(username)
 
@@ -81,5 +81,5 @@ class FleetLogins:
         return {agent.organization_id for agent in self._agents.values()}
 
     def usernames(self) -> list[str]:
-        """Return the names of all who are to be there."""
+        """Return the names of all logins."""
         return [*self._others, *(name for name, agent in self._agents.items() if agent.door is Door.MQTT)]

@@ -1,4 +1,4 @@
-"""The files beside `broker.conf` that a fresh Mosquitto starts with; later the manager tells it the rest by MQTT."""
+"""Writes the files beside `broker.conf` that a fresh Mosquitto starts with; later changes are sent over MQTT."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from manager.errors import SetupError
-from manager.provisioning import commands
+from manager.provisioning import plugin_commands as commands
 from manager.provisioning.logins import Login
 from manager.provisioning.roles import AccessRole, static_acl_file
 from schemas.topics import Role
@@ -20,7 +20,7 @@ from schemas.topics import Role
 PLUGIN = "mosquitto_dynamic_security.so"
 STATE = "dynamic-security.json"
 _ITERATIONS = 101
-"""Mosquitto's own; these passwords are 256 random bits, which nobody finds by trying."""
+"""Mosquitto's own default; these passwords have 256 random bits and cannot be guessed."""
 
 _SALT = 12
 _CONNECTIONS = 20_000
@@ -30,7 +30,7 @@ _REGISTRATION = "registration"
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Where Mosquitto listens.
+    """Ports, address and certificate of Mosquitto's listeners.
 
     Attributes:
         port: For MQTT.
@@ -49,7 +49,7 @@ class Listeners:
 
 
 def find_plugin() -> Path | None:
-    """Return where the dynamic-security plugin is installed; None where it is not."""
+    """Return the path of the installed dynamic-security plugin; None if it is not installed."""
     for folder in _PLUGIN_FOLDERS:
         for found in sorted(Path("/").glob(f"{folder.removeprefix('/')}/{PLUGIN}")):
             return found
@@ -65,38 +65,38 @@ def write(
     roles: Iterable[AccessRole],
     user: str | None,
 ) -> None:
-    """Write what `broker.conf` names into a directory, for its owner alone.
+    """Write the files that `broker.conf` names into a directory, readable by their owner only.
 
     Args:
-        directory: made if it is not there.
-        listeners: where Mosquitto listens.
-        plugin: where the dynamic-security plugin is.
-        logins: who may log in from the start.
-        roles: all roles that they have.
-        user: whom the files belong to, and as whom Mosquitto runs; None for whoever runs this.
+        directory: created if it does not exist.
+        listeners: Mosquitto's listeners.
+        plugin: path of the dynamic-security plugin.
+        logins: logins from the start.
+        roles: all roles of these logins.
+        user: owner of the files, and the user that Mosquitto runs as; None for the current user.
 
     Raises:
-        SetupError: the directory cannot be written, or there is no such user.
+        SetupError: the directory cannot be written, or the user does not exist.
     """
     files = {
         "passwords": f"{Role.REGISTERING}:{_password_line(_REGISTRATION)}\n",
         "acl": static_acl_file(),
         "conf.d/panguard.conf": _configuration(listeners, plugin, user),
-        STATE: json.dumps(_state(logins, roles), indent=1),  # the last: once it is there, all is
+        STATE: json.dumps(_state(logins, roles), indent=1),  # last: its presence means that all files are written
     }
     copy(directory, {Path(name): text.encode() for name, text in files.items()}, user)
 
 
 def copy(directory: Path, files: Mapping[Path, bytes], user: str | None) -> None:
-    """Put files into the broker's directory, for its owner alone; each is whole at any time.
+    """Write files into the broker's directory, readable by their owner only; each is replaced atomically.
 
     Args:
-        directory: made if it is not there.
+        directory: created if it does not exist.
         files: their content, by path within the directory.
-        user: whom they belong to.
+        user: their owner.
 
     Raises:
-        SetupError: they cannot be written, or there is no such user.
+        SetupError: they cannot be written, or the user does not exist.
     """
     folders = [directory, *dict.fromkeys(directory / name.parent for name in files if name.parent != Path())]
     try:
@@ -140,7 +140,7 @@ def _configuration(listeners: Listeners, plugin: Path, user: str | None) -> str:
 
 
 def _state(logins: Iterable[Login], roles: Iterable[AccessRole]) -> dict[str, Any]:
-    """Return what the plugin keeps: who is there, with which roles, and that all else is denied."""
+    """Return the plugin's state file: clients with their roles, and denial of everything else."""
     return {
         "defaultACLAccess": {**dict.fromkeys(commands.DENIED_BY_DEFAULT, False), "unsubscribe": True},
         "clients": [_client(login) for login in logins],
@@ -153,7 +153,7 @@ def _client(login: Login) -> dict[str, Any]:
     salt = secrets.token_bytes(_SALT)
     return {
         "username": login.username,
-        "textdescription": login.mark,
+        "textdescription": login.description,
         "roles": commands.role_list(login),
         "password": _hashed(login.password, salt),
         "salt": base64.b64encode(salt).decode(),
@@ -162,7 +162,7 @@ def _client(login: Login) -> dict[str, Any]:
 
 
 def _password_line(password: str) -> str:
-    """Return a password as Mosquitto's password file has it: PBKDF2 with SHA-512, its salt and its iterations."""
+    """Return a password in the format of Mosquitto's password file: PBKDF2 with SHA-512, salt and iterations."""
     salt = secrets.token_bytes(_SALT)
     return f"$7${_ITERATIONS}${base64.b64encode(salt).decode()}${_hashed(password, salt)}"
 

@@ -1,8 +1,8 @@
-"""What each principal may do at a broker: roles of the dynamic-security plugin and a static ACL file, from the table.
+"""Access lists for Mosquitto, made from the topic table: roles of the dynamic-security plugin and a static ACL file.
 
-The plugin (before Mosquitto 2.1) has no placeholders, and saves all it knows at every change. So an agent has no role
-of its own, only that of its organization; which of the agents' topics are its own the static file says, where `%u` is
-known, and is asked by the broker where the role neither allows nor denies.
+The plugin (before Mosquitto 2.1) has no placeholders, and saves its whole state at every change. So an agent has no
+role of its own, only its organization's. The static file decides on an agent's own topics by `%u`; the broker reads it
+where the role neither allows nor denies.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 from schemas.topics import PREFIX, TABLE, Principal, Role, filters, is_cleared
 
 CONTROL = "$CONTROL/dynamic-security/v1"
-"""Where commands to the plugin are published."""
+"""Topic of commands to the plugin."""
 
 RESPONSES = f"{CONTROL}/response"
-"""Where the plugin answers."""
+"""Topic of the plugin's responses."""
 
 NOT_FOR_AGENTS = f"{PREFIX}registration/#"
-"""What the static file opens to clients that register, by their client ids; agents choose client ids too."""
+"""Topics that the static file opens to registering clients by client id; agents choose client ids, too."""
 
 MANAGER = "panguard-manager"
 OBSERVER = "panguard-observer"
@@ -25,13 +25,13 @@ OBSERVER = "panguard-observer"
 _OURS = "panguard-"
 _ORGANIZATION = "panguard-organization-"
 _BEFORE, _AFTER = 10, -1
-"""The priorities of what is denied: asked before what is allowed, or after all of it."""
+"""Priorities of denials: evaluated before all that is allowed, or after it."""
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
 
 
 class Acl(NamedTuple):
-    """One entry of a role: whether a kind of access to a topic or filter is allowed."""
+    """One entry of a role: allows or denies a kind of access to a topic or filter."""
 
     type: AclType
     topic: str
@@ -40,20 +40,20 @@ class Acl(NamedTuple):
 
 
 class AccessRole(NamedTuple):
-    """A role by its name, and its entries; their order says nothing."""
+    """A role: its name and its entries."""
 
     name: str
     acls: frozenset[Acl]
 
 
 def organization_role(organization_id: str) -> AccessRole:
-    """Return the role of an organization's agents: what they share, and the topics of the organization.
+    """Return the role of an organization's agents: shared topics, and the topics of the organization.
 
-    It lets an agent subscribe to other agents' topics by name, which no role could tell from its own, and never by
-    wildcard; the static file has the broker deliver what is its own, and nothing else.
+    It allows subscriptions to any agent's topics by name, because no role can tell them from the agent's own, and none
+    by wildcard; the static file lets the broker deliver only messages on the agent's own topics.
 
     Raises:
-        TopicError: the id is none.
+        TopicError: the organization id is invalid.
     """
     acls = {Acl("publishClientSend", NOT_FOR_AGENTS, allow=False)}
     acls |= {Acl("publishClientReceive", NOT_FOR_AGENTS, allow=False)}
@@ -72,26 +72,26 @@ def organization_role(organization_id: str) -> AccessRole:
 
 
 def is_of_agents(name: str) -> bool:
-    """Return whether a role is that of an organization's agents."""
+    """Return whether a role is one of `organization_role`."""
     return name.startswith(_ORGANIZATION)
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a role's name is one that only a manager gives."""
+    """Return whether a role's name has the prefix that managers use."""
     return name.startswith(_OURS)
 
 
 def shared_roles() -> Iterator[AccessRole]:
-    """Yield the roles that there is one of: of the manager and of observers; each ends with denying all else.
+    """Yield the roles of the manager and of observers; each ends with denying everything else.
 
-    What no entry names the plugin leaves to the static ACL file, and that grants every subscription.
+    The plugin leaves access that no entry names to the static ACL file, which grants every subscription.
     """
     yield AccessRole(MANAGER, frozenset((*_of_the_manager(), *_all_else())))
     yield AccessRole(OBSERVER, frozenset((*_of_observers(), *_all_else())))
 
 
 def _of_the_manager() -> Iterator[Acl]:
-    """It publishes what is its own, clears what others left retained, and commands the plugin."""
+    """Yield the manager's entries: its topics, clearing of retained messages of others, the plugin's commands."""
     for row in TABLE:
         if row.publisher is Role.MANAGER or is_cleared(row):
             yield Acl("publishClientSend", row.filter)
@@ -105,7 +105,7 @@ def _of_the_manager() -> Iterator[Acl]:
 
 
 def _of_observers() -> Iterator[Acl]:
-    """They read everything below the root but registrations."""
+    """Yield the observers' entries: they read everything below the root except registrations."""
     kinds: tuple[AclType, AclType] = ("subscribePattern", "publishClientReceive")
     for kind in kinds:
         yield Acl(kind, f"{PREFIX}#")
@@ -120,23 +120,24 @@ def _all_else() -> Iterator[Acl]:
 
 
 def static_acl_file() -> str:
-    """Return the ACL file: what clients that register may do, by client id, and what agents may with their own topics.
+    """Return the ACL file: access of registering clients by client id, and of agents to their own topics.
 
-    Its patterns hold for everybody whom the plugin's roles leave to it; the plugin does not know clients that register.
+    Its patterns apply to every client for which the plugin's roles decide nothing; the plugin has no registering
+    clients.
     """
     lines = [
-        "# Made from the topic table. A client that registers is known by its client id, and is no agent.",
+        "# Made from the topic table. A registering client is identified by its client id, and is no agent.",
         f"user {Role.REGISTERING}",
         f"topic deny {PREFIX}agents/#",
         *(f"topic read {row.address()}" for row in TABLE if Role.REGISTERING in row.readers and not row.placeholder),
         "",
     ]
-    for holder, kind, word in ((Role.AGENT, "agentId", "%u"), (Role.REGISTERING, "clientId", "%c")):
+    for holder, kind, substitute in ((Role.AGENT, "agentId", "%u"), (Role.REGISTERING, "clientId", "%c")):
         for row in TABLE:
             if row.placeholder != kind:
                 continue
             reads, writes = holder in row.readers, row.publisher is holder
             if reads or writes:
                 access = "readwrite" if reads and writes else "read" if reads else "write"
-                lines.append(f"pattern {access} {row.filter.replace('+', word)}")
+                lines.append(f"pattern {access} {row.filter.replace('+', substitute)}")
     return "\n".join(lines) + "\n"

@@ -19,9 +19,8 @@ from manager.api.middleware.cors import Cors
 from manager.api.middleware.peers import Peers
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
-from manager.broker.access_updates import EmbeddedBrokerAccess
-from manager.broker.embedded import EmbeddedBroker
-from manager.broker.errors import BrokerGoneError, EmbeddedBrokerError
+from manager.broker.embedded_broker import EmbeddedBroker, EmbeddedBrokerAccess
+from manager.broker.errors import BrokerNotRunningError, EmbeddedBrokerError
 from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import digest
 from manager.domain.agents.liveness import LivenessTimes
@@ -35,7 +34,7 @@ from manager.engine.inbox import Command
 from manager.engine.messages import held_back_events
 from manager.engine.ports import BrokerAccess
 from manager.errors import SetupError
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
 from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAccess
 from manager.provisioning.logins import FleetLogins, observer_login
@@ -167,9 +166,9 @@ class Manager:
             self._batches.observe(min(waiting, self._settings.batch_limit))
         now = clock.read()
         if self.engine.suspend_flooding(now):
-            self.mqtt.push()
+            self.mqtt.flush()
         self.engine.step(now)
-        self._certificates.look(now.wall, now.monotonic)
+        self._certificates.check(now.wall, now.monotonic)
 
     def _close(self) -> None:
         log.info("manager_stopping")
@@ -195,7 +194,7 @@ class Manager:
             client_id = f"manager-{secrets.token_hex(16)}"
             self._store.set_meta(_CLIENT_ID, client_id)
         password: str | None
-        aside: dict[str, Callable[[bytes], None]] = {}
+        other_topics: dict[str, Callable[[bytes], None]] = {}
         if settings.broker == EMBEDDED:
             self._broker_password = secrets.token_urlsafe(32)
             address, username, password = self._start_embedded(), _MANAGER, self._broker_password
@@ -206,8 +205,8 @@ class Manager:
             given = settings.broker_password
             password = given.get_secret_value() if given else self._directory.broker_password()
             if password is not None:
-                self._broker_access = keeper = self._dynamic_security()
-                aside[RESPONSES] = keeper.heard
+                self._broker_access = plugin = self._dynamic_security()
+                other_topics[RESPONSES] = plugin.handle_response
         return BrokerLink(
             address,
             client_id,
@@ -216,7 +215,7 @@ class Manager:
             will=self._presence("offline"),
             presence=lambda: self._presence("online"),
             clock=clock.read,
-            aside=aside,
+            other_topics=other_topics,
             tls=self._transport.broker_trust,
         )
 
@@ -252,7 +251,7 @@ class Manager:
                 "access": {"store": str(self._directory.store), "users": users},
                 **({} if files is None else {"certificate": str(files.certificate), "key": str(files.key)}),
             },
-            module="manager.broker_runtime",
+            module="manager.broker_process",
         )
         try:
             port = self._embedded.start()
@@ -269,7 +268,7 @@ class Manager:
 
     def _reload_broker(self) -> None:
         if self._embedded is not None:
-            with suppress(BrokerGoneError):  # the next one reads the new files at its start
+            with suppress(BrokerNotRunningError):  # the next one reads the new files at its start
                 self._embedded.reload_certificate()
 
     def _met_certificates(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ import socket
 import psutil
 import structlog
 
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from manager.runtime.transport import EMBEDDED
 
 log = structlog.get_logger(__name__)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from manager.errors import SetupError
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from manager.settings import Settings
-from manager.tls.certificates import holds
+from manager.tls.certificate_watch import CertificateWatch, Reload
+from manager.tls.certificates import contains
+from manager.tls.client_context import client_context, pinned_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from manager.tls.served import CertificateFiles, find_files, trusting, trusting_only
-from manager.tls.watch import CertificateWatch, Take
+from manager.tls.server_certificate import CertificateFiles, find_files
 from schemas.loopback import is_loopback
 
 EMBEDDED = "embedded"
@@ -62,7 +63,7 @@ class Transport:
         Raises:
             SetupError: one of the files cannot be read.
         """
-        doors: dict[str, tuple[CertificateFiles, Take]] = {}
+        doors: dict[str, tuple[CertificateFiles, Reload]] = {}
         http_tls, trust = self.http_tls, self.broker_trust
         if self.http is not None and http_tls is not None:
             doors["http"] = (self.http, lambda files: files.refresh(http_tls))
@@ -70,7 +71,7 @@ class Transport:
         def renew_broker(files: CertificateFiles) -> None:
             files.context()  # a pair that does not fit stops here
             if trust is not None:
-                files.anchor(trust)
+                files.add_trust(trust)
             reload_broker()
 
         if self.broker is not None:
@@ -105,10 +106,10 @@ def _broker_trust(
     settings: Settings, directory: TlsDirectory, embedded: CertificateFiles | None
 ) -> ssl.SSLContext | None:
     if settings.broker == EMBEDDED:
-        return None if embedded is None else trusting_only(embedded)
+        return None if embedded is None else pinned_context(embedded)
     if not BrokerAddress.parse(settings.broker).tls:
         return None
-    return trusting(settings.broker_ca_file, directory.certificate(AUTHORITY))
+    return client_context(settings.broker_ca_file, directory.certificate(AUTHORITY))
 
 
 def _own_authority(
@@ -121,4 +122,4 @@ def _own_authority(
     shown = [files.certificate for files in (http, broker) if files is not None]
     if settings.broker != EMBEDDED and BrokerAddress.parse(settings.broker).tls:
         shown.append(settings.broker_ca_file or directory.certificate(AUTHORITY))
-    return authority.fingerprint if any(holds(path, authority) for path in shown) else None
+    return authority.fingerprint if any(contains(path, authority) for path in shown) else None

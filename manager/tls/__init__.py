@@ -1,1 +1,1 @@
-"""Certificates: a certification authority of the manager's own, what the doors serve, and when that expires."""
+"""TLS: the manager's own certificate authority, the certificates of its doors, and their expiry."""

@@ -1,4 +1,4 @@
-"""Makes certificates (ECDSA P-256): those of a certification authority, and those of servers that it signs."""
+"""Makes certificates (ECDSA P-256): a certificate authority's own, and those of servers that it signs."""
 
 import re
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from manager.tls.errors import CertificateError
+from manager.tls.certificates import CertificateError
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
-"""As long as browsers believe a server's certificate (CA/Browser Forum, baseline requirements)."""
+"""The longest validity that browsers accept (CA/Browser Forum, baseline requirements)."""
 
-# A host whose clock is a little behind believes a new certificate too.
+# A host whose clock is a little behind accepts a new certificate, too.
 _BACKDATED = timedelta(hours=1)
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
@@ -45,10 +45,10 @@ class Issued:
 
 
 def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
-    """Return a new certification authority, which signs servers' certificates and nothing else."""
+    """Return a new certificate authority, which signs servers' certificates and nothing else."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
-    # A name of its own: two authorities of one name and different keys are told apart by nobody's error messages.
+    # A unique name: error messages do not tell two authorities of one name apart.
     name = _named(f"Panguard CA {serial % 16**8:08x}")
     builder = (
         _builder(name, key, name, key, serial=serial)
@@ -61,12 +61,12 @@ def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
 
 
 def issue(authority: Issued, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> Issued:
-    """Return a certificate for a server that is reached under these names and addresses, the first one its subject.
+    """Return a certificate for a server with these names and addresses; the first one is its subject.
 
     It expires with the authority at the latest.
 
     Raises:
-        CertificateError: one of them is neither a name nor an address.
+        CertificateError: one of them is neither a valid name nor an address.
     """
     names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
     key = ec.generate_private_key(ec.SECP256R1())
@@ -84,7 +84,7 @@ def issue(authority: Issued, hosts: Sequence[str], now: datetime, days: int = SE
 
 
 def is_host(text: str) -> bool:
-    """Return whether a certificate can be for this name or address."""
+    """Return whether a name or address is valid in a certificate."""
     try:
         _alternative(text)
     except CertificateError:
@@ -96,10 +96,10 @@ def _alternative(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
-        pass  # then it is a name
+        pass  # a name
     if _HOST.fullmatch(host) is None:
         raise CertificateError(
-            f"{host!r} is no host that a certificate can be for: write a name such as manager.example, or an address"
+            f"{host!r} is not valid in a certificate: write a name such as manager.example, or an address"
         )
     return x509.DNSName(host)
 

@@ -1,4 +1,4 @@
-"""What a file of certificates says: for whom the first one is, until when, and its fingerprint."""
+"""Reads certificate files: subject, names, expiry and fingerprint."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -7,10 +7,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from manager.tls.errors import CertificateError
+from manager.errors import SetupError
 from schemas.certificates import fingerprint
 
 DAY = 86_400.0
+
+
+class CertificateError(SetupError):
+    """A certificate or its key cannot be made, read or used; the text is one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +22,11 @@ class Certificate:
     """One certificate.
 
     Attributes:
-        subject: For whom it is, as RFC 4514 writes a name.
-        names: The names and addresses that it is good for.
+        subject: Its subject, in the form of RFC 4514.
+        names: The names and addresses that it is valid for.
         expires_at: Seconds since 1970.
         fingerprint: SHA-256 of its DER, base64url, as enrollment tokens carry it.
-        der: All of it.
+        der: Its encoding.
     """
 
     subject: str
@@ -33,7 +37,7 @@ class Certificate:
 
 
 def days_left(expires_at: float, now: float) -> int:
-    """Return the whole days between two times in seconds since 1970; negative once the first one is over."""
+    """Return the whole days between two times in seconds since 1970; negative after expiry."""
     return int((expires_at - now) // DAY)
 
 
@@ -41,17 +45,17 @@ def read_chain(path: Path) -> list[Certificate]:
     """Return the certificates of a PEM file, in its order.
 
     Raises:
-        CertificateError: it cannot be read, or holds none.
+        CertificateError: it cannot be read, or contains no certificate.
     """
     content = _content(path)
     try:
         return [_read(found) for found in x509.load_pem_x509_certificates(content)]
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise CertificateError(f"{path} is no file of PEM certificates: {error}") from error
+        raise CertificateError(f"{path} is not a file of PEM certificates: {error}") from error
 
 
-def holds(path: Path, certificate: Certificate) -> bool:
-    """Return whether a PEM file holds a certificate. No other one in it is read: some of a system's bundle are odd.
+def contains(path: Path, certificate: Certificate) -> bool:
+    """Return whether a PEM file contains a certificate. No other one is parsed: system bundles hold malformed ones.
 
     Raises:
         CertificateError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""`<data directory>/tls`: the files of the manager's own certification authority, made once and renewed in place."""
+"""`<data directory>/tls`: the files of the manager's own certificate authority, made once and renewed in place."""
 
 import os
 import shutil
@@ -13,13 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from manager.tls.authority import SERVER_DAYS, Issued, is_host, issue, new_authority
-from manager.tls.certificates import Certificate, read_chain
-from manager.tls.errors import CertificateError
+from manager.tls.certificates import Certificate, CertificateError, read_chain
 
 AUTHORITY = "ca"
 SERVERS = ("http", "broker")
-ALWAYS = ("localhost", "127.0.0.1", "::1")
-"""What every server's certificate is good for: the machine itself."""
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+"""Names in every server's certificate: the machine itself."""
 
 
 class TlsDirectory:
@@ -33,11 +32,11 @@ class TlsDirectory:
         self.path = data_directory / "tls"
 
     def certificate(self, name: str) -> Path:
-        """Return where a certificate is; a server's stands first in its file, and its authority's behind it."""
+        """Return a certificate's path; a server's file holds its own certificate first, then its authority's."""
         return self.path / f"{name}.crt"
 
     def key(self, name: str) -> Path:
-        """Return where the private key of a certificate is."""
+        """Return the path of a certificate's private key."""
         return self.path / f"{name}.key"
 
     def authority(self) -> Certificate | None:
@@ -47,23 +46,23 @@ class TlsDirectory:
             CertificateError: its file cannot be read.
         """
         path = self.certificate(AUTHORITY)
-        return read_chain(path)[0] if is_there(path) else None
+        return read_chain(path)[0] if file_exists(path) else None
 
     def init(self, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> None:
         """Make an authority and the certificates of both doors; all files appear together, or none.
 
         Args:
             hosts: names and addresses by which others reach this machine, beyond its own name and loopback.
-            now: the time from which on they are good.
-            days: for how long the servers' certificates are good.
+            now: the start of their validity.
+            days: validity of the servers' certificates.
 
         Raises:
             CertificateError: there are certificates already, or the files cannot be written.
         """
-        if is_there(self.path):
+        if file_exists(self.path):
             raise CertificateError(
-                f"{self.path} is there already: panguard manager certs renew makes new certificates of the same"
-                " authority; to begin with a new one, which no guard trusts yet, move the directory away"
+                f"{self.path} exists already: panguard manager certs renew makes new certificates of the same"
+                " authority; for a new authority, which no guard trusts yet, move the directory away"
             )
         authority = new_authority(now)
         files = {f"{AUTHORITY}.crt": authority.certificate_pem, f"{AUTHORITY}.key": authority.key_pem}
@@ -80,12 +79,12 @@ class TlsDirectory:
             raise CertificateError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def renew(self, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> None:
-        """Make new certificates of both doors under the same authority, so that whoever trusts it trusts them.
+        """Make new certificates of both doors under the same authority, which guards trust already.
 
         Args:
             hosts: as for `init`; none keeps the names that the certificates have.
-            now: the time from which on they are good.
-            days: for how long they are good.
+            now: the start of their validity.
+            days: their validity.
 
         Raises:
             CertificateError: there is no authority, it has expired, or the files cannot be written.
@@ -102,17 +101,17 @@ class TlsDirectory:
                 self._replace(self.path / name, content)
 
     def certificates(self) -> list[tuple[str, Path, Certificate]]:
-        """Return name, file and content of each certificate that is there.
+        """Return name, path and content of each certificate that exists.
 
         Raises:
             CertificateError: a file cannot be read.
         """
         files = [(name, self.certificate(name)) for name in (AUTHORITY, *SERVERS)]
-        return [(name, path, read_chain(path)[0]) for name, path in files if is_there(path)]
+        return [(name, path, read_chain(path)[0]) for name, path in files if file_exists(path)]
 
     def _names(self, server: str) -> tuple[str, ...]:
         path = self.certificate(server)
-        return read_chain(path)[0].names if is_there(path) else ()
+        return read_chain(path)[0].names if file_exists(path) else ()
 
     def _issuer(self) -> Issued:
         try:
@@ -121,15 +120,15 @@ class TlsDirectory:
             public = certificate.public_key()
         except FileNotFoundError as error:
             raise CertificateError(
-                f"{error.filename} is not there: panguard manager certs init makes an authority,"
-                " and one whose key is kept elsewhere has to be put back to renew"
+                f"{error.filename} does not exist: panguard manager certs init makes an authority;"
+                " a key that is kept elsewhere has to be put back to renew"
             ) from error
         except OSError as error:
             raise CertificateError(f"{error.filename} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise CertificateError(f"the authority in {self.path} is damaged; restore ca.crt and ca.key") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
-            raise CertificateError(f"{self.key(AUTHORITY)} is not the key of ca.crt; restore the one that is")
+            raise CertificateError(f"{self.key(AUTHORITY)} is not the key of ca.crt; restore the right one")
         return Issued(certificate, key)
 
     def _replace(self, path: Path, content: bytes) -> None:
@@ -142,24 +141,24 @@ class TlsDirectory:
             raise CertificateError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def is_there(path: Path) -> bool:
-    """Return whether there is such a file.
+def file_exists(path: Path) -> bool:
+    """Return whether a file exists.
 
     Raises:
-        CertificateError: its directory is closed to this user.
+        CertificateError: its directory is not readable.
     """
     try:
         return path.exists()
     except OSError as error:
         raise CertificateError(
-            f"{path} cannot be looked at ({error.strerror}): run this as the user whom the data directory belongs to"
+            f"{path} is not accessible ({error.strerror}): run this as the owner of the data directory"
         ) from error
 
 
 def _all_names(hosts: Iterable[str]) -> tuple[str, ...]:
-    """Return the given hosts, this host's own name where a certificate can have it, and loopback; each once."""
+    """Return the given hosts, this host's own name if it is valid in a certificate, and loopback; each once."""
     own = socket.gethostname()
-    return tuple(dict.fromkeys([*hosts, *([own] if is_host(own) else []), *ALWAYS]))
+    return tuple(dict.fromkeys([*hosts, *([own] if is_host(own) else []), *LOOPBACK_NAMES]))
 
 
 def _server_files(authority: Issued, names: Sequence[str], now: datetime, days: int) -> dict[str, bytes]:
@@ -170,7 +169,7 @@ def _server_files(authority: Issued, names: Sequence[str], now: datetime, days: 
 
 
 def _one_server(authority: Issued, server: str, names: Sequence[str], now: datetime, days: int) -> dict[str, bytes]:
-    """Return a server's two files; the chain is whole, so that a client may know the authority by its fingerprint."""
+    """Return a server's two files; the chain includes the authority, so that a client can check its fingerprint."""
     issued = issue(authority, names, now, days)
     return {f"{server}.crt": issued.certificate_pem + authority.certificate_pem, f"{server}.key": issued.key_pem}
 

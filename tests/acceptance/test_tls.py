@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.status import read_status
-from manager.broker_setup import prepare
+from manager.mosquitto_setup import prepare
 from manager.tls.authority import SERVER_DAYS
 from manager.tls.directory import TlsDirectory
 from schemas.keys import EnrollmentToken

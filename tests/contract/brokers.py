@@ -10,11 +10,11 @@ from pathlib import Path
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from manager.broker.embedded import EmbeddedBroker
+from manager.broker.embedded_broker import EmbeddedBroker
 from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import digest
 from manager.engine.commands.requests import RemoveAgent
-from manager.provisioning.commands import delete_client
+from manager.provisioning.plugin_commands import delete_client
 from manager.provisioning.roles import CONTROL
 from tests.support.engine import Bench
 from tests.support.production_mosquitto import ProductionMosquitto
@@ -113,7 +113,7 @@ def _hardened(bench: Bench, removed: SimulatedAgent, queue_bytes: int | None) ->
     access = {"store": str(bench.directory / "panguard.db"), "users": users}
     limits = {} if queue_bytes is None else {"limits": {"queue_bytes": queue_bytes}}
     broker = EmbeddedBroker(
-        {"host": "127.0.0.1", "port": 0, "access": access, **limits}, module="manager.broker_runtime"
+        {"host": "127.0.0.1", "port": 0, "access": access, **limits}, module="manager.broker_process"
     )
     broker.start()
     try:

@@ -11,19 +11,25 @@ from collections import Counter
 from amqtt.adapters import BufferReader, StreamReaderAdapter
 from hypothesis import strategies as st
 
+from manager import mqtt_packets as packets
 from manager.broker import process
-from manager.broker.credentials import build
-from manager.broker.embedded import EmbeddedBroker
+from manager.broker.accounts import build_access
+from manager.broker.connection.connect_packet import RefusedError, read_connect
+from manager.broker.connection.connection_handler import AbortableWriter
+from manager.broker.connection.packet_reader import (
+    ConnectionLostError,
+    PacketError,
+    read_packet,
+    read_packet_id,
+    read_publish,
+)
+from manager.broker.delivery.subscription_index import is_filter, is_topic
+from manager.broker.embedded_broker import EmbeddedBroker
 from manager.broker.errors import BrokerStartError
-from manager.broker.handler import AbortableWriter
-from manager.broker.handshake import RefusedError, read_introduction
-from manager.broker.hardened import HardenedBroker
+from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
-from manager.broker.packets import ConnectionLostError, PacketError, read_packet, read_packet_id, read_publish
-from manager.broker.subscriptions import is_filter, is_topic
 from manager.errors import SetupError
-from manager.mqtt import packets
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
 from manager.mqtt.paho_client import BufferedClient
 from manager.provisioning.dynamic_security import DynamicSecurity
@@ -44,7 +50,7 @@ def _text(text: str) -> bytes:
 
 
 def _packet(first: int, body: bytes) -> bytes:
-    return bytes([first]) + packets.encoded_length(len(body)) + body
+    return bytes([first]) + packets.remaining_length(len(body)) + body
 
 
 def _connect(will: bool = False, user: bool = True) -> bytes:
@@ -55,14 +61,14 @@ def _connect(will: bool = False, user: bool = True) -> bytes:
 
 
 CONNECTS = [_connect(), _connect(will=True), _connect(user=False), _packet(0x10, _text("MQTT") + b"\x05\x02\0\0\0\0\0")]
-PUBLISHES = [packets.message("a/b", b"payload", 7), packets.message("a/kept", b"{}", retained=True)]
+PUBLISHES = [packets.publish_packet("a/b", b"payload", 7), packets.publish_packet("a/kept", b"{}", retained=True)]
 REQUESTS = [
     *PUBLISHES,
     _packet(0x34, _text("a") + b"\0\7x"),
     _packet(0x62, b"\0\7"),
     _packet(0x82, b"\0\1" + _text("a/#") + b"\1" + _text("+/b") + b"\0"),
     _packet(0xA2, b"\0\2" + _text("a/#")),
-    packets.acknowledgements([1]),
+    packets.puback_packets([1]),
     b"\xc0\0",
     b"\xe0\0",
 ]
@@ -74,9 +80,9 @@ ANSWERS = [
     b"\x50\x02\0\7",
     b"\x62\x02\0\7",
     b"\x70\x02\0\7",
-    packets.acknowledgements([256, 257]),
-    packets.message("panguard/v1/agents/ag-0123456789abcdef/threats", b"{}", 7),
-    packets.message("panguard/v1/agents/ag-0123456789abcdef/heartbeat", b"{}"),
+    packets.puback_packets([256, 257]),
+    packets.publish_packet("panguard/v1/agents/ag-0123456789abcdef/threats", b"{}", 7),
+    packets.publish_packet("panguard/v1/agents/ag-0123456789abcdef/heartbeat", b"{}"),
 ]
 
 _streams = st.lists(st.sampled_from(REQUESTS), max_size=6).map(b"".join)
@@ -98,7 +104,7 @@ def _client_stream(place: Place, data: bytes) -> None:
             for piece in (data[:half], data[half:]):
                 theirs.sendall(piece[:150_000])
                 client.receive()
-                client.take(lambda _topic, _payload, _mid, _retained: True)
+                client.process(lambda _topic, _payload, _mid, _retained: True)
         finally:
             client._sock = None
 
@@ -115,8 +121,8 @@ def _plugin(_place: Place, data: bytes) -> None:
     sent: list[object] = []
     keeper = DynamicSecurity(sent.append, FleetLogins({}, {}), Counter())
     keeper.connected()
-    keeper.heard(data)
-    keeper.heard(data)
+    keeper.handle_response(data)
+    keeper.handle_response(data)
     assert len(sent) < 5000
 
 
@@ -154,10 +160,10 @@ def _refusing_packets(place: Place, data: bytes) -> None:
 
 
 def _introduction(place: Place, data: bytes) -> None:
-    place.run(read_introduction(BufferReader(data), 64 * 1024))
+    place.run(read_connect(BufferReader(data), 64 * 1024))
 
 
-async def _converse(data: bytes) -> None:
+async def _serve_connection(data: bytes) -> None:
     """Serve one whole connection: the broker's own steps, on two ends of a real socket."""
     listener = socket.socket()
     broker = HardenedBroker(
@@ -176,7 +182,7 @@ async def _converse(data: bytes) -> None:
     try:
         far.write(data)
         far.write_eof()
-        await broker._converse(StreamReaderAdapter(reader), sink)
+        await broker._serve_connection(StreamReaderAdapter(reader), sink)
     finally:
         sink.abort()
         far.close()
@@ -185,7 +191,7 @@ async def _converse(data: bytes) -> None:
 
 
 def _conversation(place: Place, data: bytes) -> None:
-    place.run(_converse(data))
+    place.run(_serve_connection(data))
 
 
 _CONFIGURATION = {
@@ -199,17 +205,17 @@ _CONFIGURATION = {
 
 def _configuration(_place: Place, data: bytes) -> None:
     config = process._configuration(data)
-    process._parts(config, build)
+    process._parts(config, build_access)
 
 
-def _obey(_place: Place, data: bytes) -> None:
+def _run_command(_place: Place, data: bytes) -> None:
     """A line that is no command is ignored."""
 
     class Obedient:
         def disconnect(self, username: str) -> int:
             return len(username)
 
-    process._obey(Obedient(), data, lambda: None)  # type: ignore[arg-type]
+    process._run_command(Obedient(), data, lambda: None)  # type: ignore[arg-type]
 
 
 def _first_line(_place: Place, data: bytes) -> None:
@@ -269,7 +275,7 @@ MQTT = (
         "broker process commands",
         "operator",
         hostile_json(st.sampled_from([b'{"disconnect":"x"}', b'{"reload":"certificate"}'])),
-        _obey,
+        _run_command,
     ),
     Decoder(
         "EmbeddedBroker first line",

@@ -26,10 +26,10 @@ from manager.storage.connection import open_store, undamaged
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from manager.tls.authority import issue, new_authority
-from manager.tls.certificates import holds, read_chain
+from manager.tls.certificates import CertificateError, contains, read_chain
+from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, SERVERS, TlsDirectory
-from manager.tls.errors import CertificateError
-from manager.tls.served import CertificateFiles, trusting
+from manager.tls.server_certificate import CertificateFiles
 from schemas import topics
 from schemas.model import utc
 from tests.fuzz.decoder import Decoder
@@ -177,8 +177,8 @@ def _certificates(place: Place, data: bytes) -> None:
     path, key = place.file("some.crt", data), place.file("some.key", _SERVER.key_pem)
     for read in (
         lambda: read_chain(path),
-        lambda: holds(path, read_chain(path)[0]),
-        lambda: trusting(path),
+        lambda: contains(path, read_chain(path)[0]),
+        lambda: client_context(path),
         lambda: CertificateFiles(path, key).context(),
         lambda: CertificateFiles(place.file("good.crt", _CHAIN), place.file("bad.key", data)).context(),
     ):

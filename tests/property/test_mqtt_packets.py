@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.mqtt import packets
+from manager import mqtt_packets as packets
 from manager.mqtt.paho_client import BufferedClient
 
 Message = tuple[str, bytes, int, bool]
@@ -37,9 +37,9 @@ def read(stream: bytes, cuts: list[int], room: int) -> list[Message]:
         for start, end in itertools.pairwise(places):
             theirs.sendall(stream[start:end])
             client.receive()
-            client.take(deliver)
+            client.process(deliver)
             while client.pending:
-                client.take(deliver)
+                client.process(deliver)
         client._sock = None
     return found
 
@@ -48,7 +48,7 @@ def read(stream: bytes, cuts: list[int], room: int) -> list[Message]:
 def test_messages_survive_any_split(stream: list[Message | None], cuts: list[int], room: int) -> None:
     """Every message comes out once, in order, with other packets between them, however the bytes are cut."""
     written = b"".join(
-        PINGRESP if message is None else packets.message(*message[:3], retained=message[3]) for message in stream
+        PINGRESP if message is None else packets.publish_packet(*message[:3], retained=message[3]) for message in stream
     )
     assert read(written, cuts, room) == [message for message in stream if message is not None]
 

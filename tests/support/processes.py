@@ -17,8 +17,8 @@ from typing import Any, Self
 
 import httpx2
 
+from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from manager.tls.served import trusting
 from tests.support.waiting import eventually
 
 PACE = {
@@ -118,7 +118,7 @@ class ManagerProcess:
         if tls:
             own = TlsDirectory(self.data)
             own.init((), datetime.now(UTC))
-            self.trust = trusting(own.certificate(AUTHORITY))
+            self.trust = client_context(own.certificate(AUTHORITY))
         self.running: Panguard | None = None
 
     def __enter__(self) -> Self:

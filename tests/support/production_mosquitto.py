@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from manager.broker_setup import prepare
+from manager.mosquitto_setup import prepare
 from manager.tls.directory import TlsDirectory
 from tests.support.mosquitto import Mosquitto, free_port
 

@@ -56,7 +56,7 @@ class Site:
     def _embedded(self) -> psutil.Process:
         assert self.manager.running is not None
         children = psutil.Process(self.manager.running.process.pid).children()
-        (broker,) = [child for child in children if "manager.broker_runtime" in child.cmdline()]
+        (broker,) = [child for child in children if "manager.broker_process" in child.cmdline()]
         return broker
 
 

@@ -43,9 +43,9 @@ def init(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Prepare a fresh Mosquitto: its credentials, its access rules, and every agent that this manager knows."""
-    from manager.broker_setup import prepare  # noqa: PLC0415 -- the parts of a manager take a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
     from manager.errors import Conflict, SetupError  # noqa: PLC0415 -- the same
+    from manager.mosquitto_setup import prepare  # noqa: PLC0415 -- the parts of a manager take a while to load
 
     try:
         done = prepare(

@@ -51,8 +51,7 @@ def renew(*, host: Host = None, days: Days = None, data_dir: DataDir = None) -> 
 def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
     """List the certificates of the data directory: for whom, until when, and their fingerprints."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
-    from manager.tls.certificates import days_left  # noqa: PLC0415 -- the same
-    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
+    from manager.tls.certificates import CertificateError, days_left  # noqa: PLC0415 -- cryptography takes a while to load
     from schemas.model import iso  # noqa: PLC0415 -- the same
 
     directory = _directory(data_dir)
@@ -90,7 +89,7 @@ def _directory(data_dir: Path | None) -> "TlsDirectory":
 
 
 def _is_made(directory: "TlsDirectory") -> bool:
-    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- cryptography takes a while to load
+    from manager.tls.certificates import CertificateError  # noqa: PLC0415 -- cryptography takes a while to load
 
     try:
         return directory.authority() is not None
@@ -100,7 +99,7 @@ def _is_made(directory: "TlsDirectory") -> bool:
 
 def _make(work: Any, host: list[str] | None, days: int | None) -> None:
     from manager.tls.authority import SERVER_DAYS  # noqa: PLC0415 -- cryptography takes a while to load
-    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
+    from manager.tls.certificates import CertificateError  # noqa: PLC0415 -- the same
 
     try:
         work(host or (), datetime.now(UTC), SERVER_DAYS if days is None else days)

@@ -14,7 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.tls_trust import untrusted
 from manager.errors import SetupError
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from schemas import codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError, TopicError

@@ -34,12 +34,12 @@ def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool
         )
     if parts.scheme not in _TLS:
         return None
+    from manager.tls.certificates import CertificateError  # noqa: PLC0415 -- the same
+    from manager.tls.client_context import client_context  # noqa: PLC0415 -- the same
     from manager.tls.directory import AUTHORITY, TlsDirectory  # noqa: PLC0415 -- certificates take a while to load
-    from manager.tls.errors import CertificateError  # noqa: PLC0415 -- the same
-    from manager.tls.served import trusting  # noqa: PLC0415 -- the same
 
     try:
-        return trusting(ca_file, TlsDirectory(directory).certificate(AUTHORITY))
+        return client_context(ca_file, TlsDirectory(directory).certificate(AUTHORITY))
     except CertificateError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
 

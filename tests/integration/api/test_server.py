@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from manager.api.serving import connections
 from manager.api.serving.server import ApiServer
 from manager.errors import SetupError
-from manager.tls.served import CertificateFiles
+from manager.tls.server_certificate import CertificateFiles
 from tests.support.impostor import Authority
 
 

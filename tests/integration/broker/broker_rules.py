@@ -19,8 +19,8 @@ def may(_action: str, username: str | None, _client_id: str, topic: str) -> bool
     return username == "owner" or not topic.startswith("closed/")
 
 
-def payer(username: str | None, _client_id: str) -> str | None:
-    """Have only the user `spender` pay."""
+def rate_limit_key(username: str | None, _client_id: str) -> str | None:
+    """Limit the rate of the user `spender` only."""
     return username if username == "spender" else None
 
 
@@ -34,7 +34,7 @@ class Rules:
 
     authenticate = staticmethod(authenticate)
     may = staticmethod(may)
-    payer = staticmethod(payer)
+    rate_limit_key = staticmethod(rate_limit_key)
 
 
 class StockAuthentication(BaseAuthPlugin):

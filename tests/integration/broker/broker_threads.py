@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig
 
-from manager.broker.hardened import HardenedBroker
+from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
 from tests.integration.broker import broker_rules
 from tests.integration.broker.broker_clients import WAIT

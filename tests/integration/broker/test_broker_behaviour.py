@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from amqtt.broker import Broker
 
-from manager.broker.handler import HardenedHandler
-from manager.broker.hardened import HardenedBroker
+from manager.broker.connection.connection_handler import ConnectionHandler
+from manager.broker.hardened_broker import HardenedBroker
 from tests.integration.broker.broker_clients import PahoClient, RawClient, packet, text
 from tests.integration.broker.broker_threads import BrokerThread
 
@@ -251,7 +251,7 @@ def test_a_client_that_does_not_read_costs_no_more_than_its_queue(
     async def waiting(hardened: Broker) -> tuple[int, int]:
         session = hardened.session("deaf") if isinstance(hardened, HardenedBroker) else None
         assert session is not None
-        return session.outbox.size_bytes, session.outbox.dropped
+        return session.queue.size_bytes, session.queue.dropped
 
     size, dropped = broker.call(waiting)
     assert 0 < size <= 400_000
@@ -284,11 +284,11 @@ def test_a_broker_that_stood_still_blames_no_client(broker: BrokerThread, raw: R
     async def look(hardened: Broker, *, late_by: float) -> bool:
         session = hardened.session("quiet") if isinstance(hardened, HardenedBroker) else None
         handler = session.connection if session is not None else None
-        assert isinstance(handler, HardenedHandler)
+        assert isinstance(handler, ConnectionHandler)
         now = asyncio.get_running_loop().time()
-        handler._heard = now - 100
-        handler._watch(now - late_by)
-        return session is not None and handler._over
+        handler._last_packet = now - 100
+        handler._check_keep_alive(now - late_by)
+        return session is not None and handler._closed
 
     assert not broker.call(lambda hardened: look(hardened, late_by=30))
     assert broker.call(lambda hardened: look(hardened, late_by=0))

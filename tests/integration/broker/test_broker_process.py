@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from manager.broker.embedded import EmbeddedBroker
-from manager.broker.errors import BrokerGoneError, BrokerStartError
+from manager.broker.embedded_broker import EmbeddedBroker
+from manager.broker.errors import BrokerNotRunningError, BrokerStartError
 from tests.integration.broker.broker_clients import RawClient, packet, text
 
 AGENT = "ag-0123456789abcdef"
@@ -149,7 +149,7 @@ def test_a_broker_that_was_stopped_takes_no_command(start: Any) -> None:
     broker.stop()
     assert not broker.alive
     assert broker.exit_code == 0
-    with pytest.raises(BrokerGoneError):
+    with pytest.raises(BrokerNotRunningError):
         broker.disconnect(AGENT)
 
 
@@ -168,7 +168,7 @@ def test_the_end_of_the_process_is_noticed(start: Any) -> None:
 
 PARENT = """
 import json, os, sys, time
-from manager.broker.embedded import EmbeddedBroker
+from manager.broker.embedded_broker import EmbeddedBroker
 broker = EmbeddedBroker(json.loads(sys.stdin.readline()))
 print(broker.start(), broker._process.pid, flush=True)
 sys.stdin.readline()

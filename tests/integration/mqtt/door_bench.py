@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.inbox import Budget, Inbound, Inbox
-from manager.mqtt.address import BrokerAddress
+from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink, LinkSettings
 from manager.runtime.manager import clock
 from schemas import topics

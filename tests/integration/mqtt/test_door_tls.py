@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from manager.engine.batch import Publication
-from manager.mqtt.address import BrokerAddress
-from manager.tls.served import trusting
+from manager.mqtt.broker_address import BrokerAddress
+from manager.tls.client_context import client_context
 from schemas import topics
 from tests.integration.mqtt.door_bench import AGENT, PRESENCE, THREATS, DoorBench, peer
 from tests.support.impostor import Authority
@@ -39,7 +39,7 @@ def secured(certificate: tuple[Path, Path], port: int) -> Mosquitto:
 @contextmanager
 def door_at(port: int, trusted: Authority) -> Iterator[DoorBench]:
     """Give a door that believes one authority, not connected yet."""
-    bench = DoorBench(port, address=BrokerAddress("127.0.0.1", port, tls=True), tls=trusting(trusted.file))
+    bench = DoorBench(port, address=BrokerAddress("127.0.0.1", port, tls=True), tls=client_context(trusted.file))
     try:
         yield bench
     finally:

@@ -60,7 +60,7 @@ def _clients(broker: ProductionMosquitto) -> set[str]:
 
 def _agree(manager: ManagerProcess, times: int) -> None:
     """Wait until the manager has compared the broker with the fleet so many times."""
-    eventually(lambda: (manager.home / "manager.log").read_text().count("access_agrees") >= times, what="agreement")
+    eventually(lambda: (manager.home / "manager.log").read_text().count("access_in_sync") >= times, what="agreement")
 
 
 def test_a_guard_lives_its_whole_life(broker: ProductionMosquitto, guard: GuardProcess) -> None:

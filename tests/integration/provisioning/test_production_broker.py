@@ -12,8 +12,8 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from manager.tls.served import trusting
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.production_mosquitto import ProductionMosquitto
@@ -42,7 +42,7 @@ class Secured:
         arrived: queue.Queue[Any] = queue.Queue()
         client = Client(CallbackAPIVersion.VERSION2, client_id, transport=transport, reconnect_on_failure=False, **how)
         client.username_pw_set(*(login or (self.agent.agent_id, self.agent.keys.mqtt_password)))
-        client.tls_set_context(trusting(TlsDirectory(self.broker.data).certificate(AUTHORITY), None))
+        client.tls_set_context(client_context(TlsDirectory(self.broker.data).certificate(AUTHORITY), None))
         client.on_connect = lambda _client, _data, _flags, code, _properties: arrived.put(code.value)
         client.on_subscribe = lambda _client, _data, _mid, codes, _properties: arrived.put(codes[0].value)
         client.on_message = lambda _client, _data, message: arrived.put(message)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, TypeVar
 
-from manager.mqtt.packets import KIND, frame, read_message
+from manager.mqtt_packets import TYPE_MASK, find_packet, read_publish
 from tests.support.hostile import packets
 from tests.support.hostile.packets import Message
 from tests.support.hostile.sessions import Session, matches
@@ -195,7 +195,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         at = 0
-        while found := frame(self._buffer, at):
+        while found := find_packet(self._buffer, at):
             body, end = found
             self._handle(self._buffer[at], body, end)
             at = end
@@ -211,13 +211,13 @@ class _Connection(asyncio.Protocol):
     def _handle(self, first: int, start: int, end: int) -> None:
         assert self._transport is not None
         body, write = self._buffer[start:end], self._transport.write
-        match first & KIND:
+        match first & TYPE_MASK:
             case packets.CONNECT:
                 hello = packets.read_hello(body)
                 self._will = hello.will
                 self._session = self._broker.connected(hello, self._transport)
             case packets.PUBLISH:
-                topic, payload, mid = read_message(self._buffer, first, start, end)
+                topic, payload, mid = read_publish(self._buffer, first, start, end)
                 if mid:
                     write(packets.published(mid))
                 self._broker.take(Message(topic.decode(), payload, 1 if mid else 0, bool(first & 1)))

@@ -3,7 +3,7 @@
 from asyncio import Transport
 from dataclasses import dataclass, field
 
-from manager.mqtt.packets import message as publish_packet
+from manager.mqtt_packets import publish_packet
 from tests.support.hostile.packets import Message
 
 _LAST_MID = 0xFFFF

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 from manager.errors import SetupError
 from manager.runtime.transport import Transport
 from manager.settings import Settings
-from manager.tls.certificates import DAY
+from manager.tls.certificate_watch import CertificateWatch
+from manager.tls.certificates import DAY, CertificateError
+from manager.tls.client_context import pinned_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
-from manager.tls.errors import CertificateError
-from manager.tls.served import CertificateFiles, trusting_only
-from manager.tls.watch import CertificateWatch
+from manager.tls.server_certificate import CertificateFiles
 from tests.support.impostor import Authority
 
 NOW = datetime.now(UTC)
@@ -153,7 +153,7 @@ def shakes_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | Non
 def test_the_embedded_broker_is_known_by_its_very_certificate(directory: TlsDirectory) -> None:
     """Another one of the same authority, for the same names, is not it."""
     broker, http = (CertificateFiles(directory.certificate(n), directory.key(n)) for n in ("broker", "http"))
-    trust = trusting_only(broker)
+    trust = pinned_context(broker)
     assert shakes_hands(broker.context(), trust, None)
     assert not shakes_hands(http.context(), trust, None)
     directory.renew((), NOW)
@@ -173,11 +173,11 @@ def test_a_certificate_that_was_only_met_is_warned_of_too(warnings: list[Any]) -
     """A broker of its own serves one that the manager sees at its first connection, and not before."""
     met: dict[str, float] = {}
     watch = CertificateWatch({}, lambda: met)
-    watch.look(0.0, 10.0)
+    watch.check(0.0, 10.0)
     assert (warnings, watch.records(0.0)) == ([], [])
     met["mqtt"] = 3.5 * DAY
-    watch.look(5.0, 20.0)
-    watch.look(10.0, 30.0)
+    watch.check(5.0, 20.0)
+    watch.check(10.0, 30.0)
     assert [(entry["door"], entry["days_left"]) for entry in warnings] == [("mqtt", 3)]
     assert watch.records(0.0) == [{"door": "mqtt", "expiresAt": "1970-01-04T12:00:00.000Z", "daysLeft": 3}]
 
@@ -194,9 +194,9 @@ def test_what_expires_within_30_days_is_warned_of(
     expires_at = watch.expiries()["http"]
     start = expires_at - days * DAY
     for monotonic in range(10, 30, 5):
-        watch.look(start + monotonic, monotonic)
+        watch.check(start + monotonic, monotonic)
     assert len(warnings) == at_once
-    watch.look(start + DAY + 10, 100.0)
+    watch.check(start + DAY + 10, 100.0)
     assert len(warnings) == in_two_days
     assert watch.records(start) == [
         {"door": "http", "expiresAt": watch.records(0)[0]["expiresAt"], "daysLeft": int(days // 1)}
@@ -212,13 +212,13 @@ def test_new_files_are_taken_up_once_and_only_whole(tmp_path: Path, warnings: li
     before = watch.expiries()
     fresh = CertificateFiles(*ours.server("fresh", days=90))
     fresh.certificate.replace(files.certificate)
-    watch.look(0.0, 10.0)
+    watch.check(0.0, 10.0)
     assert watch.expiries() == before
-    assert [entry["event"] for entry in warnings] == ["certificate_not_taken"]
+    assert [entry["event"] for entry in warnings] == ["certificate_not_loaded"]
     fresh.key.replace(files.key)
-    watch.look(0.0, 20.0)
+    watch.check(0.0, 20.0)
     assert watch.expiries()["http"] == pytest.approx(before["http"] + 30 * DAY, abs=60)
     client = ssl.create_default_context(cafile=str(ours.file))
     assert shakes_hands(served, client, "127.0.0.1")
-    watch.look(0.0, 30.0)
-    assert [entry["event"] for entry in warnings[1:]] == ["certificate_taken"]
+    watch.check(0.0, 30.0)
+    assert [entry["event"] for entry in warnings[1:]] == ["certificate_loaded"]

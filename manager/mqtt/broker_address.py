@@ -1,4 +1,4 @@
-"""Where a broker is, from its URL."""
+"""Address of a broker, parsed from its URL."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,12 +7,12 @@ from urllib.parse import unquote, urlsplit
 from manager.errors import SetupError
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_GRAMMAR = "a broker is named as mqtt://host:port or mqtts://host:port"
+_GRAMMAR = "write the broker's URL as mqtt://host:port or mqtts://host:port"
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Host, port and whether TLS is spoken; `username` where the URL names one."""
+    """Host, port and whether the broker uses TLS; `username` if the URL has one."""
 
     host: str
     port: int
@@ -21,10 +21,10 @@ class BrokerAddress:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read ``mqtt://[user@]host[:port]`` or ``mqtts://…``.
+        """Parse ``mqtt://[user@]host[:port]`` or ``mqtts://…``.
 
         Raises:
-            SetupError: the URL is none of these, or has a password in it.
+            SetupError: the URL has another form, or contains a password.
         """
         try:
             parts = urlsplit(url)
@@ -34,7 +34,7 @@ class BrokerAddress:
         if parts.scheme not in _PORTS or not parts.hostname:
             raise SetupError(_GRAMMAR)
         if parts.password is not None:
-            raise SetupError("a broker's password comes from PANGUARD_BROKER_PASSWORD, never from its URL")
+            raise SetupError("a broker's URL must not contain a password: set PANGUARD_BROKER_PASSWORD")
         username = unquote(parts.username) if parts.username else None
         return cls(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts", username)
 

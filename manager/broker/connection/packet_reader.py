@@ -1,4 +1,4 @@
-"""From a stream to MQTT packets, with a limit on their size; the frequent ones are read here, the rest by amqtt."""
+"""Reads MQTT packets from a stream, with a limit on their size; amqtt decodes the rare ones."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -6,27 +6,26 @@ from amqtt.adapters import BufferReader, ReaderAdapter
 from amqtt.errors import AMQTTError, CodecError, MQTTError, NoDataError
 from amqtt.mqtt.packet import MQTTFixedHeader, MQTTPacket
 
-from manager.broker.message import Message
-from manager.broker.subscriptions import MAX_LEVELS
+from manager import mqtt_packets
+from manager.broker.delivery.message import Message
+from manager.broker.delivery.subscription_index import MAX_LEVELS
 
 _LENGTH_BYTES = 4
-_QOS_MASK = 0x06
-_RETAIN_FLAG = 0x01
 _HIGHEST_QOS = 2
 
 AmqttPacket = TypeVar("AmqttPacket", bound=MQTTPacket[Any, Any, Any])
 
 
 class PacketError(Exception):
-    """A client sent what no client may send; its connection ends."""
+    """A client broke the protocol; its connection ends."""
 
 
 class ConnectionLostError(Exception):
-    """The peer is gone, or the broker cut it."""
+    """The connection was closed by the peer or by the broker."""
 
 
 class Packet(NamedTuple):
-    """One packet as it came: its type, the four flag bits, and everything after the length."""
+    """A packet: its type, the four flag bits, and the body after the remaining length."""
 
     kind: int
     flags: int
@@ -34,7 +33,7 @@ class Packet(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """A PUBLISH packet read."""
+    """A decoded PUBLISH packet."""
 
     message: Message
     packet_id: int
@@ -59,15 +58,15 @@ async def read_packet(reader: ReaderAdapter, limit: int, *, first_byte: int | No
     Args:
         reader: the stream.
         limit: the most bytes after the length.
-        first_byte: the only type and flags that are taken; whatever else speaks is not waited for.
+        first_byte: the only type and flags accepted; any other first byte is refused at once.
 
     Raises:
-        PacketError: it is another or larger packet, or its length is malformed. Nothing of its body was read.
+        PacketError: another or a larger packet, or a malformed length. Nothing of the body was read.
         ConnectionLostError: the stream ended first.
     """
     first = (await _read(reader, 1))[0]
     if first_byte is not None and first != first_byte:
-        raise PacketError("it begins with another packet than it has to")
+        raise PacketError("the first packet is no CONNECT")
     size = 0
     for position in range(_LENGTH_BYTES):
         byte = (await _read(reader, 1))[0]
@@ -75,40 +74,40 @@ async def read_packet(reader: ReaderAdapter, limit: int, *, first_byte: int | No
         if not byte & 0x80:
             break
     else:
-        raise PacketError("its length has more than four bytes")
+        raise PacketError("the length of a packet has more than four bytes")
     if size > limit:
-        raise PacketError(f"it has {size} bytes; at most {limit} are taken")
+        raise PacketError(f"a packet of {size} bytes; at most {limit} are accepted")
     return Packet(first >> 4, first & 0x0F, await _read(reader, size) if size else b"")
 
 
 def read_publish(flags: int, body: bytes) -> Publication:
-    """Read a PUBLISH packet.
+    """Decode a PUBLISH packet.
 
     Raises:
-        PacketError: it is malformed, or its topic is none that anybody may publish to (MQTT 3.1.1, 3.3.2.1).
+        PacketError: it is malformed, or its topic cannot be published to (MQTT 3.1.1, 3.3.2.1).
     """
-    qos = (flags & _QOS_MASK) >> 1
-    end = 2 + int.from_bytes(body[:2], "big")
-    start = end + (2 if qos else 0)
-    if qos > _HIGHEST_QOS or len(body) < max(start, 2):
+    qos = (flags & mqtt_packets.QOS_MASK) >> 1
+    if qos > _HIGHEST_QOS:
         raise PacketError("a PUBLISH is malformed")
     try:
-        topic = body[2:end].decode()
+        raw, payload, packet_id = mqtt_packets.read_publish(body, flags, 0, len(body))
+        topic = raw.decode()
+    except mqtt_packets.MalformedPacketError as error:
+        raise PacketError(str(error)) from error
     except UnicodeDecodeError as error:
         raise PacketError("a topic is not UTF-8") from error
     if not topic or "+" in topic or "#" in topic or "\0" in topic or topic.count("/") >= MAX_LEVELS:
         raise PacketError("a topic is empty, too deep, or has a wildcard in it")
-    packet_id = int.from_bytes(body[end:start], "big")
     if qos and not packet_id:
         raise PacketError("a PUBLISH with QoS has no packet id")
-    return Publication(Message(topic, body[start:], qos), packet_id, bool(flags & _RETAIN_FLAG))
+    return Publication(Message(topic, payload, qos), packet_id, bool(flags & mqtt_packets.RETAIN))
 
 
 def read_packet_id(body: bytes) -> int:
-    """Return the packet id that is the whole body of an acknowledgement.
+    """Decode the body of an acknowledgement: one packet id.
 
     Raises:
-        PacketError: the body is something else.
+        PacketError: the body has another size.
     """
     if len(body) != 2:  # noqa: PLR2004 -- a packet id has two bytes
         raise PacketError("an acknowledgement is malformed")
@@ -116,7 +115,7 @@ def read_packet_id(body: bytes) -> int:
 
 
 async def read_with_amqtt(kind: type[AmqttPacket], packet: Packet) -> AmqttPacket:
-    """Read one of the rare packets with amqtt's own codec.
+    """Decode a rare packet with amqtt's codec.
 
     Raises:
         PacketError: it is malformed.

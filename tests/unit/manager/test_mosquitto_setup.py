@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from manager.broker_setup import prepare
 from manager.data_directory import DataDirectory
 from manager.errors import Conflict, SetupError
+from manager.mosquitto_setup import prepare
 from manager.provisioning import mosquitto_files
 from manager.tls.directory import TlsDirectory
 from tests.support.engine import Bench

@@ -1,4 +1,4 @@
-"""Who is subscribed to a topic, found without looking at the subscriptions that do not match."""
+"""Subscription index: finds the subscribers of a topic without visiting filters that do not match."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ _Grants = dict[str, int]
 
 
 class _Node:
-    """One level of the wildcard filters; `+` and `#` are children like any other word."""
+    """One level of the wildcard filters; `+` and `#` are children like any other level name."""
 
     __slots__ = ("children", "grants")
 
@@ -22,8 +22,8 @@ class _Node:
         if depth == len(levels):
             _merge(found, self.grants)
             return
-        for word in (levels[depth], "+"):
-            child = self.children.get(word)
+        for name in (levels[depth], "+"):
+            child = self.children.get(name)
             if child is not None:
                 child.collect(levels, depth + 1, found)
 
@@ -43,7 +43,7 @@ class SubscriptionIndex:
         self._filters: dict[str, set[str]] = {}
 
     def add(self, client_id: str, topic_filter: str, qos: int) -> None:
-        """Grant a valid filter to a client; a filter that it has is granted anew."""
+        """Grant a valid filter to a client; a filter that it has already is replaced."""
         self._filters.setdefault(client_id, set()).add(topic_filter)
         if is_wildcard(topic_filter):
             node = self._wildcards
@@ -54,7 +54,7 @@ class SubscriptionIndex:
             self._exact.setdefault(topic_filter, {})[client_id] = qos
 
     def remove(self, client_id: str, topic_filter: str) -> None:
-        """Take one filter from a client; one that it has not is nothing."""
+        """Remove one filter of a client; an unknown one is ignored."""
         filters = self._filters.get(client_id, set())
         if topic_filter not in filters:
             return
@@ -83,14 +83,14 @@ class SubscriptionIndex:
             del parent.children[level]
 
     def remove_client(self, client_id: str) -> None:
-        """Take all its filters from a client."""
+        """Remove all filters of a client."""
         for topic_filter in list(self._filters.get(client_id, ())):
             self.remove(client_id, topic_filter)
 
     def match(self, topic: str) -> Mapping[str, int]:
-        """Return the clients whose filters match a topic, each once, with the highest QoS granted to it.
+        """Return the clients whose filters match a topic, each once, with the highest QoS granted.
 
-        The answer may be the index's own dictionary: look at it before anything is added or removed.
+        The result may be the index's own dictionary: it is valid until the next change.
         """
         exact = self._exact.get(topic, {})
         found: _Grants = {}
@@ -102,28 +102,28 @@ class SubscriptionIndex:
 
 
 MAX_LEVELS = 32
-"""Deeper names and filters are refused: the contract needs six levels, and trees are walked recursively."""
+"""Deeper topics and filters are refused: the contract needs six levels, and trees are walked recursively."""
 
 _SHARED = "$share/"
 
 
 def is_topic(topic: str) -> bool:
-    """Return whether a message may be published to this name; `$` names are the broker's own, and it has none."""
+    """Return whether a topic is valid for publishing; `$` topics are reserved for brokers, and this one has none."""
     return (
         bool(topic)
         and not topic.startswith("$")
-        and not any(mark in topic for mark in "+#\0")
+        and not any(character in topic for character in "+#\0")
         and topic.count("/") < MAX_LEVELS
     )
 
 
 def is_wildcard(topic_filter: str) -> bool:
-    """Return whether a filter can match more than its own name."""
+    """Return whether a filter contains a wildcard."""
     return "+" in topic_filter or "#" in topic_filter
 
 
 def is_filter(topic_filter: str) -> bool:
-    """Return whether this filter can be subscribed to; shared subscriptions are refused, not granted and ignored."""
+    """Return whether this filter is valid; shared subscriptions are refused instead of granted and ignored."""
     if not topic_filter or "\0" in topic_filter or topic_filter.startswith(_SHARED):
         return False
     levels = topic_filter.split("/")

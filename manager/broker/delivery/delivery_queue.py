@@ -1,12 +1,11 @@
-"""What waits for one client: sent and not acknowledged, or not sent yet; bounded in bytes and messages."""
+"""Queue of messages for one client: in flight or not sent yet; bounded in bytes and messages."""
 
 from collections import deque
 from typing import NamedTuple
 
+from manager import mqtt_packets
+from manager.broker.delivery.message import Message
 from manager.broker.limits import BrokerLimits
-from manager.broker.message import Message, publish_packet
-
-_PACKET_IDS = 65_535
 
 
 class _Entry(NamedTuple):
@@ -14,21 +13,27 @@ class _Entry(NamedTuple):
     message: Message
     retain: bool
 
+    def packet(self, packet_id: int = 0, *, duplicate: bool = False) -> bytes:
+        message = self.message
+        return mqtt_packets.publish_packet(
+            message.topic, message.payload, packet_id, retained=self.retain, duplicate=duplicate
+        )
 
-class Outbox:
+
+class DeliveryQueue:
     """The queue of one session; it outlives the connection. No I/O.
 
-    Messages leave in the order in which they came. A full window holds back QoS 1 only: QoS 0 then passes, as
-    heartbeats that wait say nothing. An unacknowledged message is sent again after a reconnect, first and in its old
-    order (MQTT 3.1.1, 4.4 and 4.6). Beyond its bounds the oldest that is not in flight goes, QoS 0 before QoS 1.
+    Messages leave in the order in which they came. A full window holds back QoS 1 only: QoS 0 then passes, because a
+    heartbeat that waits says nothing. An unacknowledged message is sent again after a reconnect, first and in its old
+    order (MQTT 3.1.1, 4.4 and 4.6). Beyond the bounds the oldest that is not in flight is dropped, QoS 0 before QoS 1.
     """
 
     def __init__(self, limits: BrokerLimits) -> None:
         self._limits = limits
-        self._unreliable: deque[_Entry] = deque()
-        self._reliable: deque[_Entry] = deque()
+        self._qos_0: deque[_Entry] = deque()
+        self._qos_1: deque[_Entry] = deque()
         self._in_flight: dict[int, _Entry] = {}
-        self._again: deque[int] = deque()
+        self._to_resend: deque[int] = deque()
         self._order = 0
         self._packet_id = 0
         self._bytes = 0
@@ -36,21 +41,21 @@ class Outbox:
 
     @property
     def size_bytes(self) -> int:
-        """What everything in here counts against the bound, in flight or not."""
+        """Bytes counted against the bound, in flight or not."""
         return self._bytes
 
     @property
     def in_flight(self) -> int:
-        """How many messages wait for the client's acknowledgement."""
+        """The number of messages sent and not acknowledged."""
         return len(self._in_flight)
 
     def __len__(self) -> int:
-        return len(self._unreliable) + len(self._reliable) + len(self._in_flight)
+        return len(self._qos_0) + len(self._qos_1) + len(self._in_flight)
 
     def put(self, message: Message, qos: int, *, retain: bool = False) -> None:
-        """Add a message behind all others; `qos` is 0 or 1, already the lower of publication and grant."""
+        """Append a message; `qos` is 0 or 1, the lower of publication and grant."""
         self._order += 1
-        queue = self._reliable if qos else self._unreliable
+        queue = self._qos_1 if qos else self._qos_0
         queue.append(_Entry(self._order, message, retain))
         self._bytes += message.cost
         while self._bytes > self._limits.queue_bytes or len(self) > self._limits.queue_messages:
@@ -58,7 +63,7 @@ class Outbox:
                 break
 
     def _drop_oldest(self) -> bool:
-        queue = self._unreliable or self._reliable
+        queue = self._qos_0 or self._qos_1
         if not queue:
             return False
         self._bytes -= queue.popleft().message.cost
@@ -75,38 +80,38 @@ class Outbox:
         return b"".join(packets)
 
     def _next(self) -> bytes | None:
-        while self._again:
-            packet_id = self._again.popleft()
+        while self._to_resend:
+            packet_id = self._to_resend.popleft()
             entry = self._in_flight.get(packet_id)
             if entry is not None:
-                return publish_packet(entry.message, packet_id, retain=entry.retain, duplicate=True)
-        reliable, unreliable = self._reliable, self._unreliable
+                return entry.packet(packet_id, duplicate=True)
+        qos_1, qos_0 = self._qos_1, self._qos_0
         window_open = len(self._in_flight) < self._limits.in_flight
-        if reliable and window_open and (not unreliable or reliable[0].order < unreliable[0].order):
-            entry = reliable.popleft()
+        if qos_1 and window_open and (not qos_0 or qos_1[0].order < qos_0[0].order):
+            entry = qos_1.popleft()
             packet_id = self._free_packet_id()
             self._in_flight[packet_id] = entry
-            return publish_packet(entry.message, packet_id, retain=entry.retain)
-        if unreliable:
-            entry = unreliable.popleft()
+            return entry.packet(packet_id)
+        if qos_0:
+            entry = qos_0.popleft()
             self._bytes -= entry.message.cost
-            return publish_packet(entry.message, None, retain=entry.retain)
+            return entry.packet()
         return None
 
     def _free_packet_id(self) -> int:
         while True:
-            self._packet_id = self._packet_id % _PACKET_IDS + 1
+            self._packet_id = self._packet_id % mqtt_packets.MAX_PACKET_ID + 1
             if self._packet_id not in self._in_flight:
                 return self._packet_id
 
     def acknowledge(self, packet_id: int) -> None:
-        """Forget a message that the client has taken over; an unknown id is nothing."""
+        """Remove a message that the client has acknowledged; an unknown id is ignored."""
         entry = self._in_flight.pop(packet_id, None)
         if entry is not None:
             self._bytes -= entry.message.cost
 
     def rewind(self) -> None:
-        """Prepare for the next connection: what was not acknowledged goes again, QoS 0 that waited is gone."""
-        self._bytes -= sum(entry.message.cost for entry in self._unreliable)
-        self._unreliable.clear()
-        self._again = deque(self._in_flight)
+        """Prepare for the next connection: unacknowledged messages are sent again, queued QoS 0 is dropped."""
+        self._bytes -= sum(entry.message.cost for entry in self._qos_0)
+        self._qos_0.clear()
+        self._to_resend = deque(self._in_flight)

@@ -1,23 +1,24 @@
-"""amqtt's broker, hardened: the same listeners, codecs and life cycle, with the defects of 0.12.1 mended.
+"""The hardened broker: amqtt's listeners, codecs and life cycle, with the defects of 0.12.1 fixed.
 
-What was wrong, and where it is mended:
+The defects, and the code that fixes each:
 
-- A client got retained messages of other clients' subscriptions, past the access control: `Exchange.send_retained`
-  answers the subscriber's own filters only, each message past the access control; a resumed session gets none.
+- A client got retained messages of other clients' subscriptions, without authorization: `MessageRouter.send_retained`
+  answers the subscriber's own filters only and authorizes each message; a resumed session gets none.
 - A wrong password ended the delivery of the client whose id it carried: `_admit` authenticates first, and refuses an
   id that belongs to another user's session.
-- Unacknowledged QoS 1 was lost after five seconds or a disconnect, and there was no in-flight window: `Outbox`.
-- The keep-alive was not enforced: `HardenedHandler._watch`.
-- A takeover left the old connection open: `_admit` ends it, and publishes its will before the new client is let in.
-- Every subscription was looked at for each message: `SubscriptionIndex`; every retained message for each
-  subscription: `RetainedMessages`.
-- The whole subscription map was written out at each SUBSCRIBE: `HardenedHandler` serves it without.
-- Connections beyond the limit hung, and those without a CONNECT stayed open: `stream_connected`, `_introduce`.
-- Nobody was slowed down who publishes without end: `HardenedHandler._slow_down`.
-- Nothing was bounded in bytes: `read_packet`, `Outbox`, `HardenedHandler._receive`; nor stored sessions: `_suspend`.
-- A retain flag was obeyed on every topic, and wills were not checked: `Exchange.publish`, for wills too.
-- An MQTT 5 client got no answer: `read_introduction` says "unsupported version" in MQTT 5's words.
-- QoS 0 was delivered as QoS 1, queued messages as retained, `$share` was granted and never served: `Exchange`.
+- Unacknowledged QoS 1 was lost after five seconds or a disconnect, and there was no in-flight window: `DeliveryQueue`.
+- The keep-alive was not enforced: `ConnectionHandler._check_keep_alive`.
+- A takeover left the old connection open: `_admit` ends it, and publishes its will before the new client is accepted.
+- Each message visited every subscription: `SubscriptionIndex`; each subscription visited every retained message:
+  `RetainedMessages`.
+- The whole subscription map was logged at each SUBSCRIBE: `ConnectionHandler` handles SUBSCRIBE itself.
+- Connections beyond the limit hung, and those without a CONNECT stayed open: `stream_connected`, `_read_connect`.
+- Publishing had no rate limit: `ConnectionHandler._slow_down`.
+- Nothing was bounded in bytes: `read_packet`, `DeliveryQueue`, `ConnectionHandler._receive`; nor were stored sessions:
+  `_store`.
+- A retain flag was obeyed on every topic, and wills were not authorized: `MessageRouter.publish`, for wills too.
+- An MQTT 5 client got no answer: `read_connect` answers with an MQTT 5 CONNACK, "unsupported version".
+- QoS 0 was delivered as QoS 1, queued messages as retained, `$share` was granted and never served: `MessageRouter`.
 
 A publisher's order holds because its packets are handled one after another, and each is in the queues of all its
 subscribers before the next is read.
@@ -34,22 +35,22 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from manager.broker.access import AccessControl, Authenticator, MayRetain
-from manager.broker.errors import require_pinned_amqtt
-from manager.broker.handler import AbortableWriter, HardenedHandler
-from manager.broker.handshake import (
+from manager.broker.connection.connect_packet import (
     IDENTIFIER_REJECTED,
     NOT_AUTHORIZED,
     SERVER_UNAVAILABLE,
-    Introduction,
+    ConnectRequest,
     RefusedError,
     connack,
-    read_introduction,
+    read_connect,
 )
+from manager.broker.connection.connection_handler import AbortableWriter, ConnectionHandler
+from manager.broker.connection.packet_reader import ConnectionLostError, PacketError
+from manager.broker.delivery.client_session import ClientSession
+from manager.broker.delivery.message import Message
+from manager.broker.delivery.message_router import MessageRouter
+from manager.broker.errors import require_pinned_amqtt
 from manager.broker.limits import BrokerLimits
-from manager.broker.message import Message
-from manager.broker.packets import ConnectionLostError, PacketError
-from manager.broker.routing import Exchange
-from manager.broker.session import ClientSession
 from manager.domain.budget import Budget, TokenBucket
 
 _BACKLOG = 1024
@@ -64,14 +65,14 @@ class HardenedBroker(Broker):
 
     Args:
         listener: a socket that is bound and listens; the broker closes it at `shutdown`.
-        authenticator: says who may connect.
-        access: says what a client may publish, subscribe to and receive.
-        may_retain: says on which topics messages are retained.
-        limits: what a client may cost.
+        authenticator: decides which clients may connect.
+        access: decides what a client may publish, subscribe to and receive.
+        may_retain: returns whether messages of a topic are retained.
+        limits: resource limits.
         tls: the server's certificate and key, or None for plain TCP.
 
     Raises:
-        WrongAmqttVersionError: the installed amqtt is not the one that this class was made for.
+        WrongAmqttVersionError: the installed amqtt is not the version that this class overrides.
     """
 
     def __init__(
@@ -92,11 +93,11 @@ class HardenedBroker(Broker):
         self._authenticator = authenticator
         self._clients: dict[str, ClientSession] = {}
         self._by_user: dict[str | None, dict[str, ClientSession]] = {}
-        self._exchange = Exchange(self._clients, access, may_retain)
+        self._router = MessageRouter(self._clients, access, may_retain)
         self._open: set[AbortableWriter] = set()
         limits = self._limits
         self._budget = Budget(limits.publish_messages, limits.publish_bytes, limits.publish_burst)
-        self._purses: dict[str, TokenBucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
 
     @property
     def port(self) -> int:
@@ -116,7 +117,7 @@ class HardenedBroker(Broker):
         port: int,
         ssl_context: ssl.SSLContext | None,
     ) -> asyncio.Server:
-        """Serve the socket that was given: whoever made it has waited for its port and knows it."""
+        """Serve the given socket; the caller has bound it and knows its port."""
         del listener_type, address, port, ssl_context
         connected = partial(self.stream_connected, listener_name=listener_name)
         return await asyncio.start_server(
@@ -133,94 +134,94 @@ class HardenedBroker(Broker):
         writer: asyncio.StreamWriter,
         listener_name: str,
     ) -> None:
-        """Serve one connection from its first byte to its last; nothing that goes wrong in it leaves it."""
+        """Serve one connection from its first byte to its last; no error of it leaves this method."""
         del listener_name
-        sink = AbortableWriter(writer)
+        client = AbortableWriter(writer)
         if len(self._open) >= self._limits.connections:
             log.warning("connection_refused", reason="too many connections", limit=self._limits.connections)
-            sink.abort()
+            client.abort()
             return
-        self._open.add(sink)
+        self._open.add(client)
         try:
-            await self._converse(StreamReaderAdapter(reader), sink)
+            await self._serve_connection(StreamReaderAdapter(reader), client)
         except (TimeoutError, PacketError, ConnectionLostError) as error:
-            log.info("connection_ended", peer=sink.get_peer_info(), reason=str(error) or type(error).__name__)
+            log.info("connection_ended", peer=client.get_peer_info(), reason=str(error) or type(error).__name__)
         except RefusedError as refusal:
-            log.info("client_refused", peer=sink.get_peer_info(), reason=str(refusal))
-            sink.write(refusal.answer)
-            await sink.finish(_GOODBYE_SECONDS)
+            log.info("client_refused", peer=client.get_peer_info(), reason=str(refusal))
+            client.write(refusal.answer)
+            await client.finish(_GOODBYE_SECONDS)
         except Exception:
-            log.exception("connection_failed", peer=sink.get_peer_info())
+            log.exception("connection_failed", peer=client.get_peer_info())
         finally:
-            sink.abort()
-            self._open.discard(sink)
+            client.abort()
+            self._open.discard(client)
 
-    async def _converse(self, reader: StreamReaderAdapter, writer: AbortableWriter) -> None:
-        introduction = await self._introduce(reader)
-        session, present = self._admit(introduction)
-        handler = HardenedHandler(
+    async def _serve_connection(self, reader: StreamReaderAdapter, writer: AbortableWriter) -> None:
+        request = await self._read_connect(reader)
+        session, present = self._admit(request)
+        handler = ConnectionHandler(
             plugins=self.plugins_manager,
-            exchange=self._exchange,
+            router=self._router,
             session=session,
             reader=reader,
             writer=writer,
             limits=self._limits,
-            purse=self._purse_of(session),
+            bucket=self._bucket_of(session),
         )
         session.connection = handler
         session.transitions.connect()
-        session.outbox.rewind()
+        session.queue.rewind()
         handler.answer(connack(0, session_present=present))
-        polite = False
+        clean_end = False
         try:
-            polite = await handler.serve()
+            clean_end = await handler.serve()
         finally:
             if session.connection is handler:
-                self._end(session, with_will=not polite)
+                self._end(session, with_will=not clean_end)
 
-    async def _introduce(self, reader: StreamReaderAdapter) -> Introduction:
-        read = read_introduction(reader, self._limits.connect_bytes)
+    async def _read_connect(self, reader: StreamReaderAdapter) -> ConnectRequest:
+        read = read_connect(reader, self._limits.connect_bytes)
         return await asyncio.wait_for(read, self._limits.connect_seconds)
 
-    def _admit(self, introduction: Introduction) -> tuple[ClientSession, bool]:
-        """Return the session that serves a client, and whether it was stored.
+    def _admit(self, request: ConnectRequest) -> tuple[ClientSession, bool]:
+        """Authenticate a client; return its session, and whether the session was stored.
 
         Raises:
-            RefusedError: who connects is not who it says, or uses the client id of another user.
+            RefusedError: the credentials are wrong, or the client id belongs to another user.
         """
-        client_id, username = introduction.client_id, introduction.username
+        client_id, username = request.client_id, request.username
         try:
-            known = self._authenticator.authenticate(username, introduction.password, client_id)
+            accepted = self._authenticator.authenticate(username, request.password, client_id)
         except Exception as error:
             log.exception("authentication_failed", username=username)
-            raise RefusedError("nobody can be authenticated now", connack(SERVER_UNAVAILABLE)) from error
-        if not known:
+            raise RefusedError("authentication is not possible just now", connack(SERVER_UNAVAILABLE)) from error
+        if not accepted:
             raise RefusedError("wrong credentials", connack(NOT_AUTHORIZED))
         stored = self._clients.get(client_id)
         if stored is not None and stored.username != username:
-            raise RefusedError("the client id is another user's", connack(IDENTIFIER_REJECTED))
+            raise RefusedError("the client id belongs to another user", connack(IDENTIFIER_REJECTED))
         if stored is not None and stored.connection is not None:
             log.info("session_taken_over", client_id=client_id, username=username)
             self._end(stored, with_will=True)
-        if stored is not None and introduction.clean_session:
-            self._forget(stored)
+        if stored is not None and request.clean_session:
+            self._delete(stored)
         session = self._clients.get(client_id)
         present = session is not None
         if session is None:
             session = self._create(client_id, username)
-        session.clean_session = introduction.clean_session
-        session.keep_alive = introduction.keep_alive
-        session.will = introduction.will
-        session.will_flag = introduction.will is not None
-        session.will_retain = introduction.will_retain
+        session.clean_session = request.clean_session
+        session.keep_alive = request.keep_alive
+        session.will = request.will
+        session.will_flag = request.will is not None
+        session.will_retain = request.will_retain
         return session, present
 
-    def _purse_of(self, session: ClientSession) -> TokenBucket | None:
-        """Return what pays for a client's publications; it outlives the connection, or a new one would be free."""
-        payer = self._exchange.payer(session)
-        if payer is None:
+    def _bucket_of(self, session: ClientSession) -> TokenBucket | None:
+        """Return the token bucket of a client; it outlives the connection, or a reconnect would refill it."""
+        key = self._router.rate_limit_key(session)
+        if key is None:
             return None
-        return self._purses.setdefault(payer, TokenBucket(self._budget, self._loop.time()))
+        return self._buckets.setdefault(key, TokenBucket(self._budget, self._loop.time()))
 
     def _create(self, client_id: str, username: str | None) -> ClientSession:
         session = ClientSession(client_id, username, self._limits)
@@ -229,56 +230,56 @@ class HardenedBroker(Broker):
         return session
 
     def _end(self, session: ClientSession, *, with_will: bool) -> None:
-        """End a session's connection, at once; a session that is not stored ends with it."""
+        """Close a session's connection at once; a clean session ends with it."""
         connection, session.connection = session.connection, None
         if connection is not None:
             connection.cut()
         session.transitions.disconnect()
         will, session.will = session.will, None
         if with_will and will is not None:
-            self._exchange.publish(session, will, retain=bool(session.will_retain))
+            self._router.publish(session, will, retain=bool(session.will_retain))
         if session.clean_session:
-            self._forget(session)
+            self._delete(session)
         else:
-            self._suspend(session)
+            self._store(session)
 
-    def _suspend(self, session: ClientSession) -> None:
+    def _store(self, session: ClientSession) -> None:
         session.offline_since = self._loop.time()
         stored = [s for s in self._by_user[session.username].values() if s.connection is None]
         if len(stored) > self._limits.offline_sessions_per_user:
-            self._forget(min(stored, key=lambda s: s.offline_since))
+            self._delete(min(stored, key=lambda s: s.offline_since))
 
-    def _forget(self, session: ClientSession) -> None:
+    def _delete(self, session: ClientSession) -> None:
         if self._clients.pop(session.client_id, None) is None:
             return
-        self._exchange.forget(session)
+        self._router.remove_client(session)
         of_user = self._by_user[session.username]
         del of_user[session.client_id]
         if not of_user:
             del self._by_user[session.username]
 
     def disconnect(self, username: str) -> int:
-        """End every connection of a user and forget its sessions; return how many sessions it had.
+        """Close every connection of a user and delete its sessions; return the number of sessions.
 
-        No will is published: a user who is cut off by the manager has nothing more to say.
+        No will is published: the manager has decided that the user is gone.
         """
         sessions = list(self._by_user.get(username, {}).values())
         for session in sessions:
             if session.connection is not None:
                 self._end(session, with_will=False)
-            self._forget(session)
+            self._delete(session)
         return len(sessions)
 
     async def _session_monitor(self) -> None:
-        """Forget, once a minute, the stored sessions whose clients have stayed away too long, and full purses."""
+        """Delete, once a minute, expired stored sessions and full token buckets."""
         while True:
             await asyncio.sleep(_EXPIRY_CHECK_SECONDS)
             now = self._loop.time()
-            self._purses = {payer: purse for payer, purse in self._purses.items() if not purse.is_full(now)}
+            self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.is_full(now)}
             before = now - self._limits.session_seconds
             for session in list(self._clients.values()):
                 if session.connection is None and session.offline_since < before:
-                    self._forget(session)
+                    self._delete(session)
 
     async def _broadcast_message(
         self,
@@ -287,9 +288,9 @@ class HardenedBroker(Broker):
         data: bytes | bytearray | None,
         force_qos: int | None = None,
     ) -> None:
-        """Publish in the broker's own name, at once; amqtt's queue and its loop have nothing to do."""
+        """Publish for the broker itself, at once; amqtt's queue and its loop stay unused."""
         del session
-        self._exchange.route(Message(topic or "", bytes(data or b""), force_qos or 0))
+        self._router.route(Message(topic or "", bytes(data or b""), force_qos or 0))
 
     async def retain_message(
         self,
@@ -298,12 +299,12 @@ class HardenedBroker(Broker):
         data: bytes | bytearray | None,
         qos: int | None = None,
     ) -> None:
-        """Retain in the broker's own name, where messages are retained at all."""
+        """Retain a message for the broker itself, if the topic is one on which messages are retained."""
         del source_session
-        self._exchange.keep(Message(topic_name or "", bytes(data or b""), qos or 0))
+        self._router.keep(Message(topic_name or "", bytes(data or b""), qos or 0))
 
     async def shutdown(self) -> None:
-        """Stop listening, cut every connection without its will, and end as amqtt does."""
+        """Stop listening, close every connection without its will, and shut amqtt down."""
         for server in self._servers.values():
             server.instance.close()
         for session in list(self._clients.values()):

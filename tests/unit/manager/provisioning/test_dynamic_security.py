@@ -25,7 +25,7 @@ class _Broker:
         return list(json.loads(self.sent[-1].payload)["commands"])
 
     def answer(self, *responses: dict[str, Any]) -> None:
-        self.keeper.heard(json.dumps({"responses": responses}).encode())
+        self.keeper.handle_response(json.dumps({"responses": responses}).encode())
 
 
 def _agent(number: int, door: Door = Door.MQTT) -> Agent:
@@ -52,7 +52,7 @@ def test_a_fleet_is_told_in_small_messages() -> None:
     broker.answer({"command": "setDefaultACLAccess"}, _lists("listRoles", "roles", 0))
     broker.answer(_lists("listClients", "clients", 0))
     created = 0
-    while not broker.keeper.agrees:
+    while not broker.keeper.in_sync:
         commands = broker.commands()
         assert len(commands) <= 5
         created += sum(command["command"] == "createClient" for command in commands)
@@ -97,6 +97,6 @@ def test_an_answer_that_is_none_changes_nothing() -> None:
     broker = _Broker({})
     broker.keeper.connected()
     for payload in (b"", b"[]", b"{}", b'{"responses":[1]}', b'{"responses":{"a":1}}', b"\xff", b'{"responses":null}'):
-        broker.keeper.heard(payload)
+        broker.keeper.handle_response(payload)
     assert len(broker.sent) == 1
-    assert not broker.keeper.agrees
+    assert not broker.keeper.in_sync

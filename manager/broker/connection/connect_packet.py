@@ -1,4 +1,4 @@
-"""The CONNECT packet: read within limits, checked, and answered."""
+"""The CONNECT packet: read within limits, checked, and answered by a CONNACK."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ from amqtt.adapters import ReaderAdapter
 from amqtt.mqtt.connect import ConnectPacket
 from amqtt.mqtt.packet import CONNECT
 
-from manager.broker.message import Message
-from manager.broker.packets import Packet, PacketError, read_packet, read_with_amqtt
+from manager.broker.connection.packet_reader import Packet, PacketError, read_packet, read_with_amqtt
+from manager.broker.delivery.message import Message
 
 _MQTT_3_1_1 = b"\x00\x04MQTT\x04"
 _MQTT_5 = b"\x00\x04MQTT\x05"
@@ -20,7 +20,7 @@ NOT_AUTHORIZED = 5
 
 
 def connack(code: int, *, session_present: bool = False) -> bytes:
-    """Return a CONNACK packet (MQTT 3.1.1, 3.2); `code` 0 lets the client in."""
+    """Return a CONNACK packet (MQTT 3.1.1, 3.2); `code` 0 accepts the client."""
     return bytes((0x20, 0x02, int(session_present), code))
 
 
@@ -28,7 +28,7 @@ _CONNACK_MQTT_5_UNSUPPORTED = bytes((0x20, 0x03, 0x00, 0x84, 0x00))
 
 
 class RefusedError(Exception):
-    """A client is not let in; `answer` is the CONNACK that says so."""
+    """A client is refused; `answer` is the CONNACK that says so."""
 
     def __init__(self, reason: str, answer: bytes) -> None:
         self.answer = answer
@@ -36,26 +36,26 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Introduction:
-    """What a client says of itself in its CONNECT."""
+class ConnectRequest:
+    """The fields of a client's CONNECT."""
 
     client_id: str
     username: str | None
     password: str | None
     clean_session: bool
     keep_alive: int
-    """Seconds; 0 asks for none."""
+    """Seconds; 0 turns it off."""
 
     will: Message | None
     will_retain: bool
 
 
-async def read_introduction(reader: ReaderAdapter, limit: int) -> Introduction:
-    """Read the first packet of a connection.
+async def read_connect(reader: ReaderAdapter, limit: int) -> ConnectRequest:
+    """Read and check the first packet of a connection.
 
     Raises:
         PacketError: it is no CONNECT, or a malformed one.
-        RefusedError: it is one that this broker does not serve.
+        RefusedError: its protocol version or client id is not supported.
         ConnectionLostError: the stream ended first.
     """
     packet = await read_packet(reader, limit, first_byte=CONNECT << 4)
@@ -65,7 +65,7 @@ async def read_introduction(reader: ReaderAdapter, limit: int) -> Introduction:
     will = None
     if connect.will_flag and connect.will_topic is not None and connect.will_message is not None:
         will = Message(connect.will_topic, bytes(connect.will_message), connect.will_qos)
-    return Introduction(
+    return ConnectRequest(
         connect.client_id or "",
         connect.username,
         connect.password,
@@ -80,22 +80,22 @@ def _check_version(packet: Packet) -> None:
     if packet.body.startswith(_MQTT_3_1_1):
         return
     if packet.body.startswith(_MQTT_5):
-        raise RefusedError("it speaks MQTT 5", _CONNACK_MQTT_5_UNSUPPORTED)
+        raise RefusedError("MQTT 5 is not supported", _CONNACK_MQTT_5_UNSUPPORTED)
     if packet.body.startswith((b"\x00\x04MQTT", b"\x00\x06MQIsdp")):
-        raise RefusedError("it speaks another version of MQTT", connack(UNSUPPORTED_VERSION))
-    raise PacketError("the first packet speaks no MQTT")
+        raise RefusedError("the MQTT version is not supported", connack(UNSUPPORTED_VERSION))
+    raise PacketError("the first packet is no MQTT")
 
 
 def _check(connect: ConnectPacket) -> None:
-    """Refuse what MQTT 3.1.1, 3.1 forbids."""
+    """Refuse a CONNECT that violates MQTT 3.1.1, 3.1."""
     incomplete = (
         (connect.will_flag and (not connect.will_topic or connect.will_message is None))
         or (connect.username_flag and connect.username is None)
         or (connect.password_flag and connect.password is None)
     )
     if connect.reserved_flag or incomplete or connect.will_qos > _HIGHEST_QOS:
-        raise PacketError("a CONNECT contradicts itself")
+        raise PacketError("a CONNECT has contradictory flags")
     if connect.password_flag and not connect.username_flag:
-        raise PacketError("a CONNECT has a password and no user")
+        raise PacketError("a CONNECT has a password and no username")
     if connect.client_id_is_random and not connect.clean_session_flag:
-        raise RefusedError("it wants a stored session and names none", connack(IDENTIFIER_REJECTED))
+        raise RefusedError("a stored session needs a client id", connack(IDENTIFIER_REJECTED))

@@ -1,4 +1,4 @@
-"""Prepares a fresh Mosquitto for the manager of one data directory: files, credentials, and all agents it knows."""
+"""Prepares a fresh Mosquitto for the manager of one data directory: files, credentials, and the agents in the store."""
 
 import sys
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from schemas.keys import ManagerKeyring
 
 CONFIGURATION = "broker.conf"
 COPIED_CERTIFICATE, COPIED_KEY = Path("tls/broker.crt"), Path("tls/broker.key")
-"""Where a copied certificate is, seen from the broker's directory, in which Mosquitto is started."""
+"""Paths of a copied certificate, relative to the broker's directory, in which Mosquitto is started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was written.
+    """Result of `prepare`.
 
     Attributes:
-        directory: Where Mosquitto is to be started.
-        agents: How many agents it lets in from the start; None if it was prepared before and left as it was.
-        tls: Whether it speaks TLS; else it listens on loopback alone.
-        url: Where the manager finds it on this machine.
+        directory: The directory in which to start Mosquitto.
+        agents: The number of agents with a login from the start; None if an earlier preparation was left as it was.
+        tls: Whether it uses TLS; else it listens on loopback only.
+        url: The broker's URL for a manager on this machine.
     """
 
     directory: Path
@@ -52,23 +52,23 @@ def prepare(
     once: bool = False,
     force: bool = False,
 ) -> Prepared:
-    """Write what a Mosquitto needs before its first start, the agents in the store included.
+    """Write the files that a Mosquitto needs before its first start, with the logins of all agents in the store.
 
     Args:
-        data_directory: the manager's; no manager may run on it.
-        directory: where the broker's files go.
-        host: the address to listen on; with TLS all of them, else loopback.
+        data_directory: the manager's; no manager may be running on it.
+        directory: the broker's.
+        host: the address to listen on; by default all with TLS, else loopback.
         port: for MQTT; 8883 with TLS, else 1883.
         websocket_port: for WebSocket; 8884 with TLS, else none.
-        plugin: the dynamic-security plugin; looked for if it is not named.
-        user: as whom Mosquitto runs and whom the files belong to.
-        copy_certificate: put the certificate and its key into the broker's directory, instead of naming the manager's.
-        once: leave what an earlier call has written, but for the copied certificate.
-        force: replace what an earlier call has written.
+        plugin: path of the dynamic-security plugin; by default the installed one.
+        user: owner of the files, and the user that Mosquitto runs as.
+        copy_certificate: copy certificate and key into the broker's directory, instead of naming the manager's files.
+        once: keep the files of an earlier call, except the copied certificate.
+        force: replace the files of an earlier call.
 
     Raises:
         Conflict: the directory was prepared before.
-        SetupError: something is missing or cannot be written; the text says what to do.
+        SetupError: a file is missing or cannot be written; the text says what to do.
     """
     directory = directory.absolute()
     served = TlsDirectory(data_directory.absolute())
@@ -125,7 +125,7 @@ def _roles(agents: list[Agent]) -> Iterator[AccessRole]:
 
 
 def _copies(served: TlsDirectory) -> dict[Path, bytes]:
-    """Return what a broker of its own needs of the manager's certificates; the authority's key is not among it."""
+    """Return the certificate files that a broker needs; the authority's key is not among them."""
     wanted = {COPIED_CERTIFICATE: served.certificate("broker"), COPIED_KEY: served.key("broker")}
     if (authority := served.certificate(AUTHORITY)).exists():
         wanted[COPIED_CERTIFICATE.with_name(authority.name)] = authority
@@ -136,7 +136,7 @@ def _copies(served: TlsDirectory) -> dict[Path, bytes]:
 
 
 def _listeners(served: TlsDirectory, host: str | None, port: int | None, websocket_port: int | None) -> Listeners:
-    """Return where to listen: with the certificate that `panguard manager certs init` made, else on loopback alone."""
+    """Return the listeners: TLS with the certificate of `panguard manager certs init`, else loopback only."""
     certificate, key = served.certificate("broker"), served.key("broker")
     if certificate.exists() and key.exists():
         return Listeners(port or 8883, websocket_port or 8884, host, certificate, key)

@@ -1,9 +1,9 @@
-"""The retained messages, found by filter without looking at those that do not match."""
+"""Retained messages in a topic tree: a filter finds its matches without visiting the others."""
 
 from collections.abc import Iterator
 
-from manager.broker.message import Message
-from manager.broker.subscriptions import is_wildcard
+from manager.broker.delivery.message import Message
+from manager.broker.delivery.subscription_index import is_wildcard
 
 
 class _Node:
@@ -13,22 +13,22 @@ class _Node:
         self.children: dict[str, _Node] = {}
         self.message: Message | None = None
 
-    def everything(self) -> Iterator[Message]:
-        """Yield all messages here and below."""
+    def all_messages(self) -> Iterator[Message]:
+        """Yield the messages of this node and all nodes below."""
         if self.message is not None:
             yield self.message
         for child in self.children.values():
-            yield from child.everything()
+            yield from child.all_messages()
 
     def matching(self, levels: list[str], depth: int) -> Iterator[Message]:
-        """Yield the messages below this node that match a filter's levels from `depth` on."""
+        """Yield the messages below this node whose topics match a filter's levels from `depth` on."""
         if depth == len(levels):
             if self.message is not None:
                 yield self.message
             return
         level = levels[depth]
         if level == "#":
-            yield from self.everything()
+            yield from self.all_messages()
         elif level == "+":
             for child in self.children.values():
                 yield from child.matching(levels, depth + 1)
@@ -47,7 +47,7 @@ class RetainedMessages:
         return len(self._by_topic)
 
     def keep(self, message: Message) -> None:
-        """Take the place of the topic's message; an empty payload clears it (MQTT 3.1.1, 3.3.1.3)."""
+        """Replace the topic's retained message; an empty payload clears it (MQTT 3.1.1, 3.3.1.3)."""
         if not message.payload:
             self._clear(message.topic)
             return

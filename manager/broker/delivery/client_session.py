@@ -1,28 +1,28 @@
-"""A client's session: what amqtt keeps of it, its outbox, its will, and the connection that serves it, if any."""
+"""A client's session: amqtt's session object, the delivery queue, the will, and the connection that serves it."""
 
 from typing import Any, Literal, Protocol, cast
 
 from amqtt.session import Session
 
-from manager.broker.delivery_queue import Outbox
+from manager.broker.delivery.delivery_queue import DeliveryQueue
+from manager.broker.delivery.message import Message
 from manager.broker.limits import BrokerLimits
-from manager.broker.message import Message
 
 
-class Connection(Protocol):
-    """What a session knows of the connection that serves it."""
+class SessionConnection(Protocol):
+    """The connection of a session, as the session uses it."""
 
     def wake(self) -> None:
-        """Look into the outbox: there is something to send."""
+        """Send what the delivery queue holds."""
         ...
 
     def cut(self) -> None:
-        """End the connection at once, whatever it is doing."""
+        """Close the connection at once."""
         ...
 
 
 class SessionState:
-    """Whether a session is connected, for amqtt's eyes; its own state machine costs 30 KB a session."""
+    """Connection state for amqtt; replaces its own state machine, which costs 30 KB a session."""
 
     __slots__ = ("state",)
 
@@ -43,34 +43,34 @@ class SessionState:
 
 
 class ClientSession(Session):
-    """A session of the hardened broker, bound to the user who opened it."""
+    """A session of the hardened broker; it belongs to the user who opened it."""
 
     def __init__(self, client_id: str, username: str | None, limits: BrokerLimits) -> None:
         super().__init__()
         self.client_id: str = client_id
         self.username = username
-        self.outbox = Outbox(limits)
-        self.connection: Connection | None = None
+        self.queue = DeliveryQueue(limits)
+        self.connection: SessionConnection | None = None
         self.will: Message | None = None
         self.incomplete: set[int] = set()
-        """Packet ids of QoS 2 messages that were taken and not yet released (MQTT 3.1.1, 4.3.3)."""
+        """Packet ids of QoS 2 messages that were received and not yet released (MQTT 3.1.1, 4.3.3)."""
 
         self.denials = 0
         """Publications and subscriptions refused; the first is logged."""
 
         self.offline_since = 0.0
-        """Of the loop's clock; means something while no connection serves the session."""
+        """The loop's time at which the connection ended; valid while no connection serves the session."""
 
     def _init_states(self) -> None:
-        # amqtt declares its own machine here and asks it nothing that this one has not.
+        # amqtt creates its own state machine here; it uses nothing of it that SessionState lacks.
         self.transitions = cast("Any", SessionState())
 
     def deliver(self, message: Message, qos: int, *, retain: bool = False) -> None:
-        """Send a message, or keep it for the next connection; QoS 0 is not kept."""
+        """Queue a message for the client; without a connection QoS 0 and clean sessions get nothing."""
         connection = self.connection
         if connection is None:
             if qos and not self.clean_session:
-                self.outbox.put(message, qos, retain=retain)
+                self.queue.put(message, qos, retain=retain)
             return
-        self.outbox.put(message, qos, retain=retain)
+        self.queue.put(message, qos, retain=retain)
         connection.wake()

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
-from manager.provisioning import commands
-from manager.provisioning.commands import Command
-from manager.provisioning.differences import Found, differences
+from manager.provisioning import plugin_commands as commands
 from manager.provisioning.logins import FleetLogins, manager_login, observer_login
+from manager.provisioning.plugin_commands import Command
+from manager.provisioning.reconciliation import PluginState, reconcile
 from manager.provisioning.roles import is_ours, organization_role, shared_roles
 
 HOST = Host("srv", "Linux", "x64", "1")
@@ -51,10 +51,10 @@ class Plugin:
     def _deleteClient(self, username: str) -> None:  # noqa: N802 -- the plugin's own word
         del self.clients[username]
 
-    def found(self) -> Found:
-        found = Found()
-        found.take_clients(list(self.clients.values()))
-        found.take_roles(list(self.roles.values()))
+    def found(self) -> PluginState:
+        found = PluginState()
+        found.add_clients(list(self.clients.values()))
+        found.add_roles(list(self.roles.values()))
         return found
 
 
@@ -92,7 +92,7 @@ def test_the_broker_agrees(
 ) -> None:
     """From any earlier fleet, with roles lost or widened and clients disabled, to exactly the fleet as it is."""
     plugin = _prepared()
-    plugin.obey(differences(plugin.found(), _fleet(before)))
+    plugin.obey(reconcile(plugin.found(), _fleet(before)))
     plugin.clients["dashboard"] = {"username": "dashboard", "roles": [], "textdescription": "an operator's own"}
     plugin.roles["readers"] = {"rolename": "readers", "acls": []}
     plugin.roles["panguard-agent-ag-0"] = {"rolename": "panguard-agent-ag-0", "acls": []}
@@ -105,7 +105,7 @@ def test_the_broker_agrees(
         if agent.agent_id in plugin.clients and agent.number in disabled:
             plugin.clients[agent.agent_id]["disabled"] = True
     wanted = _fleet(after)
-    plugin.obey(differences(plugin.found(), wanted))
+    plugin.obey(reconcile(plugin.found(), wanted))
     speakers = [agent for agent in after if agent.door is Door.MQTT]
     assert set(plugin.clients) == {"manager", "observer", "dashboard", *(agent.agent_id for agent in speakers)}
     for agent in speakers:
@@ -117,4 +117,4 @@ def test_the_broker_agrees(
     roles |= {role.name: role.acls for role in map(organization_role, wanted.organizations())}
     ours = {name: commands.acls_of(role["acls"]) for name, role in plugin.roles.items() if is_ours(name)}
     assert (ours, "readers" in plugin.roles) == (roles, True)
-    assert plugin.obey(differences(plugin.found(), wanted)) == 0
+    assert plugin.obey(reconcile(plugin.found(), wanted)) == 0

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from amqtt.adapters import StreamReaderAdapter
 
-from manager.broker.handler import AbortableWriter, HardenedHandler
+from manager.broker.connection.connection_handler import AbortableWriter, ConnectionHandler
+from manager.broker.delivery.client_session import ClientSession
+from manager.broker.delivery.message import Message
 from manager.broker.limits import BrokerLimits
-from manager.broker.message import Message
-from manager.broker.session import ClientSession
 from tests.integration.broker.broker_clients import packet, text
 
 PINGREQ = b"\xc0\x00"
@@ -31,12 +31,12 @@ class StuckWriter(AbortableWriter):
         self.is_closed = True
 
 
-class CuttingExchange:
+class CuttingRouter:
     """Takes a publication, and cuts its publisher."""
 
     def __init__(self) -> None:
         self.published: list[bytes] = []
-        self.publisher: HardenedHandler
+        self.publisher: ConnectionHandler
 
     def publish(self, _sender: ClientSession, message: Message, *, retain: bool) -> None:
         del retain
@@ -51,16 +51,16 @@ class Served:
         self.stream = asyncio.StreamReader()
         self.stream.feed_data(sent)
         self.session = ClientSession("client", "guest", BrokerLimits())
-        self.exchange = CuttingExchange()
-        self.handler = HardenedHandler(
+        self.router = CuttingRouter()
+        self.handler = ConnectionHandler(
             plugins=None,
-            exchange=self.exchange,
+            router=self.router,
             session=self.session,
             reader=StreamReaderAdapter(self.stream),
             writer=StuckWriter(),
             limits=BrokerLimits(),
         )
-        self.exchange.publisher = self.handler
+        self.router.publisher = self.handler
         self._task = asyncio.create_task(self.handler.serve())
 
     async def settle(self) -> None:
@@ -96,12 +96,12 @@ def test_a_connection_that_was_cut_takes_nothing_more_from_the_outbox() -> None:
     async def cut_while_sending() -> int:
         served = Served(b"")
         await served.settle()
-        served.session.outbox.put(Message("open/a", b"keep me", 1), 1)
+        served.session.queue.put(Message("open/a", b"keep me", 1), 1)
         served.handler.wake()
         served.handler.cut()
         await served.settle()
         await served.end()
-        return served.session.outbox.in_flight
+        return served.session.queue.in_flight
 
     assert asyncio.run(cut_while_sending()) == 0
 
@@ -113,7 +113,7 @@ def test_a_connection_that_was_cut_is_not_heard_any_more() -> None:
     async def cut_while_handling() -> list[bytes]:
         served = Served(first + second)
         await served.settle()
-        return served.exchange.published
+        return served.router.published
 
     async def cut_while_waiting() -> list[bytes]:
         served = Served(b"")
@@ -121,7 +121,7 @@ def test_a_connection_that_was_cut_is_not_heard_any_more() -> None:
         served.stream.feed_data(first)
         served.handler.cut()
         await served.settle()
-        return served.exchange.published
+        return served.router.published
 
     assert asyncio.run(cut_while_handling()) == [b"first"]
     assert asyncio.run(cut_while_waiting()) == []

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.broker import errors
-from manager.broker.delivery_queue import Outbox
+from manager.broker.connection.packet_reader import PacketError, read_packet, read_publish
+from manager.broker.delivery.delivery_queue import DeliveryQueue
+from manager.broker.delivery.message import Message
+from manager.broker.delivery.retained_messages import RetainedMessages
+from manager.broker.delivery.subscription_index import SubscriptionIndex, is_filter, is_topic
 from manager.broker.errors import WrongAmqttVersionError
 from manager.broker.limits import BrokerLimits
-from manager.broker.message import Message, publish_packet, remaining_length
-from manager.broker.packets import PacketError, read_packet, read_publish
-from manager.broker.retained import RetainedMessages
-from manager.broker.subscriptions import SubscriptionIndex, is_filter, is_topic
+from manager.mqtt_packets import publish_packet, remaining_length
 
 words = st.sampled_from(["a", "b", ""])
 topics = st.lists(words, min_size=1, max_size=4).map("/".join).filter(is_topic)
@@ -91,9 +92,9 @@ def test_a_subscription_finds_exactly_the_retained_messages_that_match(
         )
 
 
-def sent(outbox: Outbox) -> Iterable[tuple[int, int, bool]]:
-    """Yield packet id, number and duplicate flag of what the outbox sends now."""
-    reader = BufferReader(outbox.take(1_000_000))
+def sent(queue: DeliveryQueue) -> Iterable[tuple[int, int, bool]]:
+    """Yield packet id, number and duplicate flag of what the queue sends now."""
+    reader = BufferReader(queue.take(1_000_000))
     while head := asyncio.run(reader.read(1)):
         size = asyncio.run(reader.read(1))[0]
         publication = read_publish(head[0] & 15, asyncio.run(reader.read(size)))
@@ -104,9 +105,9 @@ LIMITS = BrokerLimits(packet_bytes=100, queue_bytes=1000, in_flight=3)
 
 
 @given(st.lists(st.sampled_from(["put 0", "put 1", "send", "ack", "reconnect"]), max_size=40))
-def test_an_outbox_keeps_its_bounds_and_its_order_whatever_happens(steps: list[str]) -> None:
+def test_an_queue_keeps_its_bounds_and_its_order_whatever_happens(steps: list[str]) -> None:
     """First deliveries of a quality never go back in order, the window and the bytes hold, and none is lost unseen."""
-    outbox, number, acknowledged = Outbox(LIMITS), 0, set[int]()
+    queue, number, acknowledged = DeliveryQueue(LIMITS), 0, set[int]()
     in_flight: dict[int, int] = {}
     newest = {0: 0, 1: 0}
     delivered = {0: set[int](), 1: set[int]()}
@@ -114,9 +115,9 @@ def test_an_outbox_keeps_its_bounds_and_its_order_whatever_happens(steps: list[s
     for step in [*steps, "reconnect", *["send", "ack", "ack", "ack"] * 10, "send"]:
         if step.startswith("put"):
             number += 1
-            outbox.put(Message("t", b"%d" % number, 1), int(step[-1]))
+            queue.put(Message("t", b"%d" % number, 1), int(step[-1]))
         elif step == "send":
-            for packet_id, found, duplicate in list(sent(outbox)):
+            for packet_id, found, duplicate in list(sent(queue)):
                 quality = 1 if packet_id else 0
                 if not duplicate:
                     assert found > newest[quality]
@@ -127,38 +128,38 @@ def test_an_outbox_keeps_its_bounds_and_its_order_whatever_happens(steps: list[s
         elif step == "ack" and in_flight:
             packet_id = next(iter(in_flight))
             acknowledged.add(in_flight.pop(packet_id))
-            outbox.acknowledge(packet_id)
+            queue.acknowledge(packet_id)
         elif step == "reconnect":
-            before = len(outbox)
-            outbox.rewind()
-            forgotten += before - len(outbox)
-        assert len(in_flight) == outbox.in_flight <= LIMITS.in_flight
-        assert outbox.size_bytes <= LIMITS.queue_bytes
+            before = len(queue)
+            queue.rewind()
+            forgotten += before - len(queue)
+        assert len(in_flight) == queue.in_flight <= LIMITS.in_flight
+        assert queue.size_bytes <= LIMITS.queue_bytes
     assert delivered[1] == acknowledged
-    assert len(delivered[0]) + len(delivered[1]) + outbox.dropped + forgotten == number
-    assert outbox.size_bytes == len(outbox) == 0
+    assert len(delivered[0]) + len(delivered[1]) + queue.dropped + forgotten == number
+    assert queue.size_bytes == len(queue) == 0
 
 
 def test_what_is_unacknowledged_is_sent_first_again_and_only_once_a_connection() -> None:
     """After a reconnect the old messages come in their old order, before newer ones, and not twice."""
-    outbox = Outbox(LIMITS)
+    queue = DeliveryQueue(LIMITS)
     for number in range(1, 4):
-        outbox.put(Message("t", b"%d" % number, 1), 1)
-    first = list(sent(outbox))
-    outbox.acknowledge(first[1][0])
-    outbox.rewind()
-    outbox.put(Message("t", b"4", 1), 1)
-    assert [(number, again) for _, number, again in sent(outbox)] == [(1, True), (3, True), (4, False)]
-    assert list(sent(outbox)) == []
+        queue.put(Message("t", b"%d" % number, 1), 1)
+    first = list(sent(queue))
+    queue.acknowledge(first[1][0])
+    queue.rewind()
+    queue.put(Message("t", b"4", 1), 1)
+    assert [(number, again) for _, number, again in sent(queue)] == [(1, True), (3, True), (4, False)]
+    assert list(sent(queue)) == []
 
 
 def test_beyond_the_bound_quality_0_goes_before_quality_1() -> None:
     """The oldest QoS 0 makes room first, then the oldest QoS 1 that is not in flight."""
-    outbox = Outbox(BrokerLimits(queue_messages=3))
+    queue = DeliveryQueue(BrokerLimits(queue_messages=3))
     for qos, payload in ((1, b"1"), (0, b"2"), (1, b"3"), (1, b"4"), (1, b"5")):
-        outbox.put(Message("t", payload, 1), qos)
-    assert [number for _, number, _ in sent(outbox)] == [3, 4, 5]
-    assert outbox.dropped == 2
+        queue.put(Message("t", payload, 1), qos)
+    assert [number for _, number, _ in sent(queue)] == [3, 4, 5]
+    assert queue.dropped == 2
 
 
 @given(
@@ -177,7 +178,7 @@ def test_a_publish_packet_is_the_one_that_amqtt_makes(
 ) -> None:
     """The own writer of the frequent packet agrees with amqtt's codec, and the own reader reads it back."""
     message = Message(topic, payload, 0 if packet_id is None else 1)
-    written = publish_packet(message, packet_id, retain=retain, duplicate=duplicate)
+    written = publish_packet(topic, payload, packet_id or 0, retained=retain, duplicate=duplicate)
     theirs = PublishPacket.build(topic, payload, packet_id, duplicate, message.qos, retain)
     assert written == theirs.to_bytes()
     packet = asyncio.run(read_packet(BufferReader(written), 1000))
@@ -187,7 +188,7 @@ def test_a_publish_packet_is_the_one_that_amqtt_makes(
 @given(st.integers(0, 268_435_455))
 def test_a_length_is_read_as_it_was_written(size: int) -> None:
     """Every length that MQTT knows makes the round trip, up to the refusal that names it."""
-    with pytest.raises(PacketError, match=f"it has {size} bytes"):
+    with pytest.raises(PacketError, match=f"a packet of {size} bytes"):
         asyncio.run(read_packet(BufferReader(b"\x30" + remaining_length(size)), -1))
 
 

@@ -1,0 +1,35 @@
+"""Exponential backoff with full jitter, for everything in the manager that tries again."""
+
+import random
+from collections.abc import Callable
+
+_LONGEST_EXPONENT = 32
+_RANDOM = random.SystemRandom()
+
+
+class Backoff:
+    """Counts consecutive failures and returns the delay before the next attempt.
+
+    The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
+
+    Args:
+        base: seconds; the longest delay after the first failure.
+        cap: seconds; the longest delay of all.
+        uniform: draws a number between two bounds.
+    """
+
+    def __init__(self, base: float, cap: float, uniform: Callable[[float, float], float] = _RANDOM.uniform) -> None:
+        self._base = base
+        self._cap = cap
+        self._uniform = uniform
+        self._failures = 0
+
+    def next_delay(self) -> float:
+        """Count one failure and return the seconds to wait."""
+        longest = min(self._cap, self._base * 2.0 ** min(self._failures, _LONGEST_EXPONENT))
+        self._failures += 1
+        return self._uniform(0.0, longest)
+
+    def reset(self) -> None:
+        """Forget the failures after a success."""
+        self._failures = 0

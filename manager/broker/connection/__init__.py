@@ -1,0 +1,1 @@
+"""One client connection: the listening socket, packet reading, CONNECT, and the handler that serves it."""

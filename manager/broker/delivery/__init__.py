@@ -1,0 +1,1 @@
+"""Message delivery without I/O: sessions, queues, subscriptions, retained messages, and the router between them."""

@@ -1,0 +1,54 @@
+"""Opens the client's connection in a thread, so that the engine's thread never waits for a socket."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import cast
+
+from manager.mqtt.broker_address import BrokerAddress
+from manager.mqtt.paho_client import BufferedClient
+from schemas.certificates import refusal
+
+
+class ConnectAttempt:
+    """One attempt to open a client's connection. The client belongs to the attempt until it is `finished`.
+
+    Args:
+        client: the client to connect.
+        address: the broker's.
+        keepalive: seconds; announced to the broker.
+        done: called at the end, from the attempt's thread.
+    """
+
+    def __init__(
+        self, client: BufferedClient, address: BrokerAddress, keepalive: int, done: Callable[[], None]
+    ) -> None:
+        self.client = client
+        self.error: str | None = None
+        self.finished = False
+        self._abandoned = False
+        self._arguments = (address, keepalive, done)
+        self._thread = threading.Thread(target=self._run, name="mqtt-connect", daemon=True)
+        self._thread.start()
+
+    def abandon(self) -> None:
+        """Close the connection at once if it still opens."""
+        self._abandoned = True
+
+    def _run(self) -> None:
+        address, keepalive, done = self._arguments
+        try:
+            self.client.connect(address.host, address.port, keepalive)
+            sock = cast("socket.socket | None", self.client.socket())
+            if sock is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except ssl.SSLCertVerificationError as error:
+            remedy = "its authority's certificate in PANGUARD_BROKER_CA_FILE"
+            self.error = refusal(str(address), error.verify_code, error.verify_message, remedy)
+        except (OSError, ValueError) as error:
+            self.error = str(error)
+        if self._abandoned:
+            self.client.close_socket()
+        self.finished = True
+        done()
