@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.timeline import Timeline
-from tests.property.correlation_oracle import Seen, complete_runs
+from tests.property.domain.correlation_oracle import Seen, complete_runs
 
 # Pauses that chain reports to long runs, and an agent that reports more than others: such runs stay incomplete long.
 _PAUSES = st.sampled_from([0.0, 50.0, 100.0, 150.0, 250.0, 250.0, 300.0, 300.001])

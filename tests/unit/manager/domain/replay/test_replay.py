@@ -11,7 +11,7 @@ from manager.domain.correlation import Allowlist, CorrelatorSettings, Indicator,
 from manager.domain.replay.outcomes import IncidentOutcome, compare
 from manager.domain.replay.replay import Candidate, Replay, ReplayAgent, ReplayFleet, StoredReport
 from manager.domain.response import ResponderSettings, ResponseState
-from tests.property.correlation_oracle import Seen, expected, milliseconds
+from tests.property.domain.correlation_oracle import Seen, expected, milliseconds
 from tests.support.responding import START
 
 ATTACKER = "203.0.113.66"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from manager.domain.correlation import ChangeKind, CorrelatorSettings, IncidentChange, Report
-from tests.property.correlation_oracle import START, Found, Station, milliseconds
+from tests.property.domain.correlation_oracle import START, Found, Station, milliseconds
 
 AGENTS = st.integers(0, 11).map("ag-{}".format)
 OPENING = {ChangeKind.OPENED, ChangeKind.RETURNED}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.domain.correlation import ChangeKind, CorrelatorSettings, Indicator, Report
-from tests.property.correlation_oracle import START, Found, Station, milliseconds
+from tests.property.domain.correlation_oracle import START, Found, Station, milliseconds
 
 # Multiples of 50 s, and a millisecond or second beside them: sums of a few meet the bounds exactly, or just miss them.
 _OFFSETS = [steps * 50 + beside for steps in range(40) for beside in (0.0, -0.001, 0.001, 1.0)]
