@@ -1,4 +1,4 @@
-"""An organization's emergency blocklist: the retained snapshot, and the changes that keep guards up to date."""
+"""Blocklist messages of an organization: the retained snapshot, and the changes between snapshots."""
 
 from typing import Literal
 
@@ -29,7 +29,7 @@ class BlocklistSnapshot(WireModel):
 
 
 class BlocklistChange(WireModel):
-    """What leads from one sequence to the next. Signed; a guard that misses one takes the snapshot."""
+    """The step from one sequence to the next. Signed; a guard that misses one takes the snapshot."""
 
     organization_id: OrganizationId
     from_sequence: Count

@@ -1,4 +1,4 @@
-"""Certificates as people and tokens speak of them: the fingerprint that names one, and why one is not believed."""
+"""Certificate fingerprints, and the reasons for which a certificate is not trusted."""
 
 import hashlib
 
@@ -8,22 +8,22 @@ _OTHER_HOST = (62, 64)
 _EXPIRED = 10
 _NOT_YET_VALID = 9
 _UNKNOWN_SIGNER = (7, 18, 19, 20, 21)
-"""X509_V_ERR_… of OpenSSL, as `ssl.SSLCertVerificationError.verify_code` has them."""
+"""X509_V_ERR_… of OpenSSL, as in `ssl.SSLCertVerificationError.verify_code`."""
 
 
 def fingerprint(certificate: bytes) -> str:
-    """Return the SHA-256 of a certificate's DER, base64url: how a token names whom to trust for TLS (wire.md)."""
+    """Return the SHA-256 of a certificate's DER, base64url: the form in which a token names a CA (wire.md)."""
     return codes.encode(hashlib.sha256(certificate).digest())
 
 
 def refusal(peer: str, verify_code: int, message: str, give: str = "the manager's ca.crt as --ca-file") -> str:
-    """Return why the certificate of `peer` is not believed, and what to do.
+    """Return why the certificate of `peer` is not trusted, and what to do.
 
     Args:
-        peer: Who showed it, as the operator named it.
-        verify_code: OpenSSL's.
-        message: OpenSSL's, for what is too rare to have a sentence of its own.
-        give: What to give, and how, to have the right signer trusted.
+        peer: The host that presented it, as the operator named it.
+        verify_code: OpenSSL's error code.
+        message: OpenSSL's text, for codes without a sentence here.
+        give: The option that makes the right signer trusted, and its value.
     """
     head = f"the certificate of {peer} is not believed: "
     if verify_code in _UNKNOWN_SIGNER:

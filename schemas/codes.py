@@ -1,4 +1,4 @@
-"""The codes at the end of messages: what makes them worth believing, whatever broker they crossed.
+"""Message codes: HMAC and Ed25519 authentication of payloads, independent of the broker.
 
 A coded message is a JSON object whose last member is its code: ``,"mac":"…"}``, ``,"proof":"…"}`` or
 ``,"signature":"…"}``. The code covers the topic below the root, a zero byte, and every byte of the payload before that
@@ -24,12 +24,12 @@ _SIGNATURE_TAIL = len(_SIGNATURE) + _SIGNATURE_LENGTH + len(_END)
 
 
 def encode(raw: bytes) -> str:
-    """Return bytes as unpadded base64url."""
+    """Encode bytes as unpadded base64url."""
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def decode(text: str) -> bytes:
-    """Return the bytes of unpadded base64url; only the one form that `encode` gives is read.
+    """Decode unpadded base64url, in the one form that `encode` gives.
 
     Raises:
         ValueError: the text is not base64url, or not in its canonical form.
@@ -46,7 +46,7 @@ def _hmac(key: bytes, topic: str, covered: bytes) -> bytes:
 
 
 def with_mac(key: bytes, topic: str, body: bytes) -> bytes:
-    """Return the JSON object `body` with its message code; `topic` is the one below the root."""
+    """Append a message code to the JSON object `body`; `topic` is the topic below the root."""
     return b"%b%b%b%b" % (body[:-1], _MAC, _hmac(key, topic, body[:-1]), _END)
 
 
@@ -58,24 +58,24 @@ def has_mac(key: bytes, topic: str, payload: bytes) -> bool:
 
 
 def without_mac(payload: bytes) -> bytes:
-    """Return the JSON object that `with_mac` coded; the payload must have passed `has_mac`."""
+    """Strip the code from a payload that passed `has_mac`."""
     return payload[:-_MAC_TAIL] + b"}"
 
 
 def with_proof(token_key: bytes, topic: str, body: bytes) -> bytes:
-    """Return a registration with its proof; `token_key` is SHA-256 of the token's secret."""
+    """Append a proof to a registration; `token_key` is SHA-256 of the token's secret."""
     return b"%b%b%b%b" % (body[:-1], _PROOF, _hmac(token_key, topic, body[:-1]), _END)
 
 
 def has_proof(token_key: bytes, topic: str, payload: bytes) -> bool:
-    """Return whether a registration was made by someone who holds the token; constant time in the code."""
+    """Return whether a registration carries the right proof of the token; constant time in the code."""
     covered = payload[:-_PROOF_TAIL]
     expected = b"%b%b%b" % (_PROOF, _hmac(token_key, topic, covered), _END)
     return hmac.compare_digest(payload[-_PROOF_TAIL:], expected)
 
 
 def with_signature(key: Ed25519PrivateKey, topic: str, body: bytes) -> bytes:
-    """Return the JSON object `body` with the manager's signature."""
+    """Append the manager's signature to the JSON object `body`."""
     covered = body[:-1]
     signature = encode(key.sign(b"%b\0%b" % (topic.encode(), covered))).encode()
     return b"%b%b%b%b" % (covered, _SIGNATURE, signature, _END)
@@ -94,10 +94,10 @@ def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
 
 
 def payload_digest(payload: bytes) -> str:
-    """Return SHA-256 of a payload, in hexadecimal, as messages name each other."""
+    """Return SHA-256 of a payload in hexadecimal, the form in which messages name each other."""
     return hashlib.sha256(payload).hexdigest()
 
 
 def content_digest(payload: bytes) -> bytes:
-    """Return 16 bytes that name a report's content: the same report again has the same, any other has another."""
+    """Return a 16-byte digest of a report's content: equal for the same report sent again."""
     return hashlib.blake2b(payload, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""From bytes to a message: the one place where a payload is read, and where it is said what is wrong with it."""
+"""Decoding and validation of payloads, with one-sentence errors."""
 
 import json
 import math
@@ -19,7 +19,7 @@ _NAME = re.compile(r"\w+")  # what pydantic calls the branches of a union is no 
 
 
 class DecodeError(SchemaError):
-    """A payload is not the message it should be; the text names the field and never repeats a value."""
+    """A payload is not the expected message; the text names the field and never repeats a value."""
 
 
 def _not_a_number(_: str) -> Never:
@@ -36,7 +36,7 @@ def _finite(text: str) -> float:
 
 
 def _well_formed(payload: bytes) -> None:
-    """Refuse the numbers that pydantic lets through inside free-form members; costs little where none can stand."""
+    """Refuse numbers that pydantic accepts inside free-form members; costs little where there can be none."""
     if _may_overflow(payload) and _may_overflow(_outside_strings(payload)):
         try:
             json.loads(payload, parse_constant=_not_a_number, parse_float=_finite)
@@ -47,7 +47,7 @@ def _well_formed(payload: bytes) -> None:
 
 
 def _may_overflow(text: bytes) -> bool:
-    """Return whether `text` may hold a number that is none, or one beyond the range of a float.
+    """Return whether `text` may contain a non-number, or a number beyond the range of a float.
 
     Such a one has an exponent of three digits, or 200 digits. Within strings, ids and digests often look like one.
     """
@@ -56,14 +56,14 @@ def _may_overflow(text: bytes) -> bool:
 
 
 def _outside_strings(payload: bytes) -> bytes:
-    """Return what of a JSON document stands outside its strings."""
+    """Return the parts of a JSON document outside its strings."""
     if b"\\" in payload:
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b" ".join(payload.split(b'"')[::2])
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first complaint of a validation as one sentence: the field's path and what is wrong with it."""
+    """Return the first error of a validation as one sentence: the field's path and the fault."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(step) for step in first["loc"] if _NAME.fullmatch(str(step)))
     said = complaint(first)
@@ -71,7 +71,7 @@ def explain(error: ValidationError) -> str:
 
 
 def complaint(detail: Mapping[str, Any] | ErrorDetails) -> str:
-    """Return what one detail of a validation error says, without the library's word for what raised it."""
+    """Return the text of one validation error without pydantic's prefix."""
     return str(detail["msg"]).removeprefix("Value error, ")
 
 
@@ -85,12 +85,12 @@ def _read(validate: Callable[[bytes], Model], payload: bytes) -> Model:
 
 
 def decode(model: type[Model], payload: bytes, limit: int) -> Model:
-    """Return the message in `payload`.
+    """Parse and validate a payload.
 
     Args:
-        model: which message it should be.
+        model: the expected message.
         payload: JSON, UTF-8.
-        limit: the most bytes that it may have.
+        limit: size limit in bytes.
 
     Raises:
         DecodeError: it is too large, no JSON, or not that message.
@@ -102,7 +102,7 @@ def decode(model: type[Model], payload: bytes, limit: int) -> Model:
 
 
 def validate(model: type[Model], document: Any) -> Model:
-    """Return the message in JSON values that were read already.
+    """Validate JSON values that were parsed already.
 
     Raises:
         DecodeError: they are not that message.

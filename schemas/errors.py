@@ -1,8 +1,8 @@
-"""What the contract refuses."""
+"""Errors of the contract."""
 
 
 class SchemaError(ValueError):
-    """Root of everything that `schemas` refuses; its text is one sentence that says why."""
+    """Root of all errors of `schemas`; its text is one sentence with the reason."""
 
 
 class TopicError(SchemaError):

@@ -1,4 +1,4 @@
-"""What agents send over HTTP: the lifecycle page's payloads and those of earlier clients, under all their names."""
+"""HTTP bodies of agents: the lifecycle page's payloads and those of earlier clients, under all their names."""
 
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from schemas.registration import Text
 from schemas.threats import ResponseTaken, Severity, Threat, Word
 
 EVENTS_IN_ONE = 1000
-"""Threats that one request may carry."""
+"""Reports that one request may carry."""
 
 _SOURCE_KEYS = ("sourceIP", "remoteAddress", "src_ip", "source_ip", "attacker_ip", "client_ip")
 _HASH_KEYS = ("sha256", "sha1", "md5", "hash", "malwareHash")
@@ -30,7 +30,7 @@ _LATEST = 253_402_300_799.0
 
 
 class HttpRegistration(WireModel):
-    """An agent asks to be taken into the fleet (lifecycle page, phase 1)."""
+    """Registration over HTTP (lifecycle page, phase 1)."""
 
     hostname: Hostname
     os: Text
@@ -46,10 +46,10 @@ class HttpRegistration(WireModel):
 
 
 class HttpHeartbeat(WireModel):
-    """What an agent says of itself every 30 s; nothing in it must be there (lifecycle page, phase 2).
+    """Heartbeat over HTTP, every 30 s; every member is optional (lifecycle page, phase 2).
 
-    `memoryUsageMB` is the guard's own, in MiB; it says nothing of the host. The members from `sentAt` on come from
-    guards of this release.
+    `memoryUsageMB` is the guard's own memory in MiB, not the host's. The members from `sentAt` on come from guards of
+    this release.
     """
 
     cpu: Percentage | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpuUsage"))
@@ -80,7 +80,7 @@ _NO_SEVERITY = "Input should be 'low', 'medium', 'high' or 'critical'"
 
 
 def _severity(value: object) -> Severity:
-    """Read the severities of earlier clients: in any case, and with one below low."""
+    """Read the severities of earlier clients: in any case, and with names below low."""
     found = _SEVERITIES.get(value.lower()) if isinstance(value, str) else None
     if found is None:
         raise PydanticCustomError("enum", _NO_SEVERITY)
@@ -88,7 +88,7 @@ def _severity(value: object) -> Severity:
 
 
 def _moment(value: object) -> object:
-    """Read a time that is a number: seconds since 1970, or milliseconds as browsers count."""
+    """Read a time given as a number: seconds since 1970, or milliseconds as browsers count."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if not 0 <= value <= _LATEST * 1000:
@@ -97,9 +97,9 @@ def _moment(value: object) -> object:
 
 
 def evidence_of(given: object) -> object:
-    """Return evidence as we keep it: an object, with our names for what earlier agents name otherwise.
+    """Normalise evidence: an object, with our names beside those of earlier agents.
 
-    Everything stays under its own name as well; what is no object stands under `evidence`.
+    Everything stays under its own name as well; a value that is no object is put under `evidence`.
     """
     if not isinstance(given, dict):
         return {} if given is None else {"evidence": given}
@@ -127,7 +127,7 @@ class HttpThreat(Threat):
 
 
 class SecurityEvent(WireModel):
-    """The event half of what the shipped guard client sends."""
+    """The `event` of the shipped guard client's reports."""
 
     id: GivenId | None = None
     timestamp: HttpTime | None = None
@@ -141,7 +141,7 @@ class SecurityEvent(WireModel):
 
 
 class Verdict(WireModel):
-    """The verdict half of what the shipped guard client sends."""
+    """The `verdict` of the shipped guard client's reports."""
 
     conclusion: Literal["benign", "suspicious", "malicious"]
     confidence: Percentage
@@ -149,7 +149,7 @@ class Verdict(WireModel):
 
 
 class DetectedEvent(WireModel):
-    """One element of `events`; its confidence is a share of one."""
+    """One element of `events`; its confidence is from 0 to 1."""
 
     id: GivenId | None = None
     type: Word
@@ -173,7 +173,7 @@ class HttpReport(WireModel):
 
 
 class HttpEvents(HttpReport):
-    """The body of a report of threats: one report, or several in `events` or `threats`."""
+    """The body of a threat report: one report, or several in `events` or `threats`."""
 
     events: Annotated[list[DetectedEvent], Field(max_length=EVENTS_IN_ONE)] | None = None
     threats: Annotated[list[HttpReport], Field(max_length=EVENTS_IN_ONE)] | None = None

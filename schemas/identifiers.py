@@ -1,4 +1,4 @@
-"""The ids that stand in topics, paths and tables, and the only characters they may have.
+"""Grammar of the ids that stand in topics, paths and tables.
 
 Every id is a plain ASCII word: no `+`, `#`, `/`, NUL or white space can reach a topic, a path or a query.
 """
@@ -17,7 +17,7 @@ LABEL = r"[A-Za-z0-9._:@-]{1,64}"
 EVENT_NAME = r"[a-z_]{1,64}"
 
 DEFAULT_ORGANIZATION = "default"
-"""The organization of the agents that name none."""
+"""Organization of agents that name none."""
 
 
 def _whole(pattern: str) -> str:
@@ -25,7 +25,7 @@ def _whole(pattern: str) -> str:
 
 
 AgentId = Annotated[str, StringConstraints(pattern=_whole(AGENT_ID))]
-"""What the manager gives an agent: ``ag-`` and 16 hexadecimal digits."""
+"""Id that the manager assigns to an agent: ``ag-`` and 16 hexadecimal digits."""
 
 ClientId = Annotated[str, StringConstraints(pattern=_whole(CLIENT_ID))]
 """128 random bits in hexadecimal, made anew for each registration."""
@@ -51,5 +51,5 @@ _FULL = {
 
 
 def is_identifier(kind: str, text: str) -> bool:
-    """Return whether `text` is a whole id of `kind`, the placeholder's name in the topic table."""
+    """Return whether `text` is an id of `kind`, the placeholder's name in the topic table."""
     return _FULL[kind].fullmatch(text) is not None

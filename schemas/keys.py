@@ -1,4 +1,4 @@
-"""Secrets and keys: the agent's one secret and what is derived of it, the manager's keys, the enrollment token."""
+"""Secrets and keys: the agent's secret and its derived keys, the manager's keys, the enrollment token."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class AgentKeys:
-    """The three keys that come from an agent's 256-bit secret by HKDF-SHA256; none tells of another."""
+    """The three keys derived from an agent's 256-bit secret by HKDF-SHA256; none reveals another."""
 
     mqtt_password: str
     http_token: str
@@ -42,7 +42,7 @@ class AgentKeys:
 
     @classmethod
     def derive(cls, secret: bytes) -> Self:
-        """Return the keys of `secret`, 32 random bytes."""
+        """Derive the keys from `secret`, 32 random bytes."""
         return cls(
             mqtt_password=codes.encode(_derive(secret, b"mqtt")),
             http_token=codes.encode(_derive(secret, b"http")),
@@ -51,15 +51,15 @@ class AgentKeys:
 
 
 def new_secret() -> bytes:
-    """Return a new agent's secret: 256 random bits."""
+    """Generate an agent's secret: 256 random bits."""
     return secrets.token_bytes(SECRET_LENGTH)
 
 
 class ManagerKeyring:
-    """The manager's private keys: one that signs (Ed25519), one that opens what is sealed to it (X25519).
+    """The manager's private keys: for signing (Ed25519), and for opening sealed secrets (X25519).
 
     Args:
-        seed: 32 random bytes, all that has to be kept.
+        seed: 32 random bytes; all keys are derived from them.
     """
 
     def __init__(self, seed: bytes) -> None:
@@ -69,16 +69,16 @@ class ManagerKeyring:
 
     @property
     def sign_public(self) -> str:
-        """The public half of the signing key, base64url."""
+        """Public signing key, base64url."""
         return codes.encode(self.sign_key.public_key().public_bytes_raw())
 
     @property
     def seal_public(self) -> str:
-        """The public half of the sealing key, base64url."""
+        """Public sealing key, base64url."""
         return codes.encode(self._seal_key.public_key().public_bytes_raw())
 
     def unseal(self, sealed: str, context: str) -> bytes:
-        """Return what `seal` closed for this manager in the same context.
+        """Open what `seal` closed for this manager in the same context.
 
         Raises:
             KeyMaterialError: it was sealed to another key, for another context, or was changed on its way.
@@ -94,7 +94,7 @@ class ManagerKeyring:
 
 
 def seal(seal_public: str, secret: bytes, context: str) -> str:
-    """Close `secret` so that only the holder of the private half of `seal_public` can open it.
+    """Encrypt `secret` so that only the private half of `seal_public` can open it.
 
     Each call makes a key of its own, so the nonce may stay zero. `context` (the client id) binds the box to one
     registration.
@@ -113,7 +113,7 @@ def seal(seal_public: str, secret: bytes, context: str) -> str:
 
 
 def public_sign_key(text: str) -> Ed25519PublicKey:
-    """Return the signing key that stands in a token or in ManagerKeys.
+    """Parse the signing key of a token or of ManagerKeys.
 
     Raises:
         KeyMaterialError: the text is no Ed25519 key in base64url.
@@ -125,7 +125,7 @@ def public_sign_key(text: str) -> Ed25519PublicKey:
 
 
 def version_statement(agent_id: str, version: int, digest: str) -> bytes:
-    """Return what a policy's `versionProof` signs."""
+    """Return the bytes that a policy's `versionProof` signs."""
     return f"version\0{agent_id}\0{version}\0{digest}".encode()
 
 
@@ -140,7 +140,7 @@ def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentToken:
-    """What lets a client register: who issued it (`sign_key`), which one it is, and the secret that proves it.
+    """An enrollment token: its issuer (`sign_key`), its id, and the secret that keys the proof.
 
     `ca_fingerprint` names the certification authority of a manager that has one of its own; it is no part of the proof.
     """
@@ -155,27 +155,27 @@ class EnrollmentToken:
         return f"EnrollmentToken({self.token_id})"
 
     def __str__(self) -> str:
-        """Return the text that an operator hands on."""
+        """Return the token's text, as an operator hands it on."""
         text = f"pg1.{self.token_id}.{codes.encode(self.secret)}.{self.sign_key}"
         return f"{text}.{self.ca_fingerprint}" if self.ca_fingerprint else text
 
     @property
     def proof_key(self) -> bytes:
-        """SHA-256 of the secret: what proofs are keyed with, and all that the manager keeps."""
+        """SHA-256 of the secret: the key of proofs, and all that the manager keeps."""
         return hashlib.sha256(self.secret).digest()
 
     @classmethod
     def new(cls, sign_key: str, ca_fingerprint: str | None = None) -> Self:
-        """Return a fresh token of the manager whose public signing key, and own authority if any, are given."""
+        """Generate a token for a manager's public signing key and, if it has one, its own authority."""
         secret = secrets.token_bytes(_TOKEN_SECRET_LENGTH)
         return cls(f"tok-{secrets.token_hex(8)}", secret, sign_key, ca_fingerprint)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a token.
+        """Parse a token.
 
         Raises:
-            TokenError: the text is no token; it says what one looks like and never repeats the text.
+            TokenError: the text is no token; the error shows the form and never repeats the text.
         """
         found = _TOKEN.fullmatch(text.strip())
         if found is None:

@@ -1,10 +1,10 @@
-"""The sizes that every door enforces, in bytes of payload unless said otherwise."""
+"""Size limits, in bytes of payload unless stated otherwise."""
 
 KIB = 1024
 MIB = 1024 * KIB
 
 MESSAGE_LIMIT = 16 * KIB
-"""Any message that has no limit of its own."""
+"""Any message without a limit of its own."""
 
 THREAT_LIMIT = 256 * KIB
 """One threat report."""

@@ -1,10 +1,10 @@
-"""Which hosts are this one: what is said to them leaves no machine, so only there it may go without TLS."""
+"""Loopback test: traffic to these hosts leaves no machine, so it may go without TLS."""
 
 from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host's name or address can mean nothing but the machine itself."""
+    """Return whether a host name or address can only mean this machine."""
     if host == "localhost":
         return True
     try:

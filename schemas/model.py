@@ -1,4 +1,4 @@
-"""The one configuration that all wire models share: camelCase outside, snake_case inside, strict and frozen."""
+"""Base of all wire models: camelCase outside, snake_case inside, strict and frozen."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -36,15 +36,15 @@ class WireModel(BaseModel):
     )
 
     def body(self) -> bytes:
-        """Return the message as compact JSON, camelCase, without the fields that are not set to anything."""
+        """Serialise the message as compact JSON, camelCase, without unset fields."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def utc(epoch: float) -> datetime:
-    """Return seconds since 1970 as a `Timestamp`."""
+    """Convert seconds since 1970 to a `Timestamp`."""
     return datetime.fromtimestamp(epoch, UTC)
 
 
 def iso(epoch: float) -> str:
-    """Return seconds since 1970 as the wire writes a time: ISO 8601, UTC, milliseconds, ``Z``."""
+    """Convert seconds since 1970 to the wire's time format: ISO 8601, UTC, milliseconds, ``Z``."""
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The policy document: what an admin may set, what an agent gets, and the digest that names it."""
+"""Policy document, effective policy, and the digest that names it."""
 
 import hashlib
 import ipaddress
@@ -14,7 +14,7 @@ from schemas.presence import Count, Digest, PolicyState
 from schemas.threats import Severity
 
 SECTIONS = ("thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules")
-"""The sections of the document, in its order; they, and nothing else, make the digest."""
+"""Sections of the document in order; the digest covers them and nothing else."""
 
 
 def _address(text: str) -> str:
@@ -79,14 +79,14 @@ class BlockedHash(WireModel):
 
 
 class Thresholds(WireModel):
-    """Confidence in percent from which the guard acts by itself, or notifies and waits."""
+    """Confidence in percent from which the guard responds automatically, or notifies and waits."""
 
     auto_respond: Percentage = 85
     notify_and_wait: Percentage = 50
 
 
 class Blocklist(WireModel):
-    """What is blocked; an entry is a bare value or one with reason, expiry and incident."""
+    """Blocked values; an entry is a bare value or one with reason, expiry and incident."""
 
     ips: list[Address | BlockedAddress] = Field(default_factory=list)
     domains: list[Domain | BlockedDomain] = Field(default_factory=list)
@@ -94,7 +94,7 @@ class Blocklist(WireModel):
 
 
 class Allowlist(WireModel):
-    """What is never acted upon; it always beats the blocklist."""
+    """Values that are never acted upon; it always beats the blocklist."""
 
     ips: list[Address] = Field(default_factory=list)
     processes: list[ShortText] = Field(default_factory=list)
@@ -109,28 +109,28 @@ def _all_monitors() -> list[Monitor]:
 
 
 class Monitors(WireModel):
-    """Which monitors run, and settings of theirs by name."""
+    """Enabled monitors, and their settings by name."""
 
     enabled: list[Monitor] = Field(default_factory=_all_monitors)
     advanced: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Alerting(WireModel):
-    """From which severity on a guard alerts, and where."""
+    """Lowest severity that a guard alerts on, and its channels."""
 
     minimum_severity: Annotated[Severity, Field(strict=False)] = Severity.MEDIUM
     channels: list[ShortText] = Field(default_factory=list)
 
 
 class Escalation(WireModel):
-    """How a repeated offender is met: after how many blocks, and for how many seconds."""
+    """Repeat-offender rule: number of blocks, and seconds of the longer block."""
 
     repeat_threshold: int = Field(default=3, ge=1, le=1_000_000)
     repeat_block_duration: int = Field(default=86_400, ge=1, le=31_536_000)
 
 
 class ResponsePolicy(WireModel):
-    """Which actions a guard may take by itself."""
+    """Actions that a guard may take automatically."""
 
     actions: list[ShortText] = Field(default_factory=lambda: ["block_ip", "kill_process", "quarantine_file", "notify"])
     escalation: Escalation = Field(default_factory=Escalation)
@@ -144,7 +144,7 @@ class Detection(WireModel):
 
 
 class Rule(WireModel):
-    """One typed rule; which of the optional members it needs depends on its type."""
+    """One typed rule; its type decides which optional members it needs."""
 
     type: Literal["block_ip", "alert_threshold", "auto_respond", "custom"]
     enabled: bool = True
@@ -160,7 +160,7 @@ class Rule(WireModel):
 
 
 class PolicyDocument(WireModel):
-    """What an admin sets for one scope: only the sections, and in them only the members, that it wants to change."""
+    """A scope's document as an operator sets it: only the sections and members to change."""
 
     thresholds: Thresholds | None = None
     blocklist: Blocklist | None = None
@@ -172,12 +172,12 @@ class PolicyDocument(WireModel):
     rules: list[Rule] | None = None
 
     def sections(self) -> dict[str, Any]:
-        """Return what was really set, as JSON values in wire names; defaults are not written down."""
+        """Return the members that were set, as JSON values in wire names, without defaults."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
 class PolicySections(WireModel):
-    """All sections with a value in each: an effective policy without its head."""
+    """All sections with all values: an effective policy without its head."""
 
     thresholds: Thresholds = Field(default_factory=Thresholds)
     blocklist: Blocklist = Field(default_factory=Blocklist)
@@ -202,7 +202,7 @@ class Policy(PolicySections):
 
 
 class PolicyApplied(WireModel):
-    """What an agent did with a policy: verified, stored and handed to its responder, in part, or not at all."""
+    """Result of a policy on an agent: verified, stored and handed to its responder, in part, or not at all."""
 
     version: Count
     digest: Digest
@@ -212,23 +212,23 @@ class PolicyApplied(WireModel):
 
 
 def default_sections() -> dict[str, Any]:
-    """Return every section at its documented default, as JSON values in wire names."""
+    """Return every section with its documented defaults, as JSON values in wire names."""
     return PolicySections().model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Return JSON values in their one canonical form: keys sorted, no white space, UTF-8."""
+    """Serialise JSON values canonically: keys sorted, no white space, UTF-8."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def digest_of(document: Mapping[str, Any]) -> str:
-    """Return SHA-256, in hexadecimal, of the canonical JSON of the sections that stand in `document`."""
+    """Return SHA-256, in hexadecimal, of the canonical JSON of the sections in `document`."""
     sections = {name: document[name] for name in SECTIONS if name in document}
     return hashlib.sha256(canonical(sections)).hexdigest()
 
 
 def unknown_fields(document: Mapping[str, Any]) -> list[str]:
-    """Return the paths in an admin's document that no section knows: they are ignored, and worth a warning."""
+    """Return the paths in an operator's document that no section has."""
     known = default_sections()
     unknown = []
     for name, section in document.items():

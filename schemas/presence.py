@@ -1,4 +1,4 @@
-"""Signs of life: presence (birth, sign-off, last will) and heartbeats, and the manager's own presence and keys."""
+"""Presence (birth, sign-off, last will), heartbeats, and the manager's presence and keys."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from schemas.model import Timestamp, WireModel
 
 Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
-"""An agent's count of its connects; it only rises."""
+"""Counter of an agent's connects; it only rises."""
 
 Uptime = Annotated[float, Field(ge=0, le=1e10)]
 """Seconds on the guard's monotonic clock."""
@@ -19,14 +19,14 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Mode(StrEnum):
-    """What a guard does with a verdict: only learn, or protect."""
+    """Mode of a guard: learning takes no action."""
 
     LEARNING = "learning"
     PROTECTION = "protection"
 
 
 class PolicyState(StrEnum):
-    """What a guard has of its policy in force."""
+    """Result of a policy on a guard."""
 
     APPLIED = "applied"
     PARTIAL = "partial"
@@ -34,9 +34,9 @@ class PolicyState(StrEnum):
 
 
 class Presence(WireModel):
-    """An agent's state as it stands retained: `online` at birth, `offline` at a clean stop, `lost` as the last will.
+    """An agent's retained state: `online` at birth, `offline` at a clean stop, `lost` as the last will.
 
-    `sent_at` and `uptime` of a will are those of the connect that left it.
+    `sent_at` and `uptime` of a will are those of the connect that registered it.
     """
 
     state: Literal["online", "offline", "lost"]
@@ -46,10 +46,10 @@ class Presence(WireModel):
 
 
 class Heartbeat(WireModel):
-    """What an agent says of itself every 30 s.
+    """An agent's heartbeat, every 30 s.
 
-    `sequence` rises within a session, so that an old heartbeat replayed keeps nobody alive; `events_total` makes up
-    for the counts of heartbeats that were lost.
+    `sequence` rises within a session, so that a replayed heartbeat keeps nobody alive; `events_total` makes up for the
+    counts of lost heartbeats.
     """
 
     cpu: float = Field(ge=0, le=100, description="percent of all cores")
@@ -71,7 +71,7 @@ class Heartbeat(WireModel):
 
 
 class ManagerPresence(WireModel):
-    """Whether a manager listens. For people and tools: nothing is decided by it."""
+    """Whether a manager is connected. For people and tools: nothing is decided by it."""
 
     state: Literal["online", "offline"]
     version: str

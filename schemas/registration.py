@@ -1,4 +1,4 @@
-"""Enrollment: what a client sends to become an agent, and the two answers it can get."""
+"""Enrollment messages: the registration, and its two possible answers."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"
 
 
 class Registration(WireModel):
-    """A client asks to become an agent, or an agent to be taken back after a restart.
+    """Registration of a new agent, or of a known one after a restart.
 
     Ends in `proof` (see `schemas.codes`); `sealed_secret` is the agent's secret, sealed to the manager's seal key.
     """
@@ -35,7 +35,7 @@ class Registration(WireModel):
 
 
 class RegistrationReply(WireModel):
-    """The manager took the client: its identity, and the last session that the manager knows of it. Signed."""
+    """The registration was accepted: the agent's id, and the last session that the manager knows. Signed."""
 
     client_id: ClientId
     agent_id: AgentId
@@ -44,9 +44,9 @@ class RegistrationReply(WireModel):
 
 
 class Rejection(WireModel):
-    """The manager refused the client. Signed, so that nobody else can turn a client away.
+    """The registration was refused. Signed, so that nobody else can refuse a client.
 
-    `digest` names what was refused: a registration that was changed on its way is none of the client's.
+    `digest` names the refused registration: one that was changed on its way is not the client's.
     """
 
     client_id: ClientId

@@ -1,4 +1,4 @@
-"""Threat reports, and the receipts that tell an agent which of them are stored."""
+"""Threat reports, and the receipts for them."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -12,7 +12,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"
 
 
 class Severity(StrEnum):
-    """How bad a threat is, least first."""
+    """Severity of a threat, lowest first."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -24,7 +24,7 @@ class Threat(WireModel):
     """A verdict.
 
     Keys of `evidence` with a meaning: `sourceIp`, `fileHash` (sha256, sha1 or md5, hex), `filePath`, `process`, `pid`,
-    `user`, `targetService`, and `lastLogin`, when that source last logged in successfully on this host. Others are
+    `user`, `targetService`, and `lastLogin`, the time of the source's last successful login on this host. Others are
     kept as they came.
     """
 
@@ -40,7 +40,7 @@ class Threat(WireModel):
 
 
 class ResponseTaken(WireModel):
-    """What the agent did about a threat."""
+    """Action that the agent took on a threat."""
 
     action: Word
     target: Annotated[str, StringConstraints(max_length=1024)] | None = None
@@ -59,7 +59,7 @@ class ThreatReport(WireModel):
 
 
 class Refusal(WireModel):
-    """A report that can never be stored, and why."""
+    """A report that can never be stored, with the reason."""
 
     id: ThreatId
     reason: Annotated[str, StringConstraints(max_length=512)]
@@ -73,7 +73,7 @@ class Deferral(WireModel):
 
 
 class Receipt(WireModel):
-    """The manager's word on reports: what is stored for good, what is refused for good, what must wait."""
+    """Receipt for reports: stored permanently, refused permanently, or deferred."""
 
     stored: list[ThreatId] = Field(default_factory=list)
     refused: list[Refusal] = Field(default_factory=list)

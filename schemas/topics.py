@@ -1,7 +1,6 @@
-"""The topic table: every topic, who publishes and reads it, how, and with which message.
+"""Topic table: publisher, readers, QoS, retain flag, code and model of every topic.
 
-Everything that knows a topic comes from here: the subscriptions, the access lists of every broker, the decoders, and
-the generated reference.
+Subscriptions, the access lists of every broker, the decoders, and the generated reference are derived from it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ MAX_TOPIC_LENGTH = 256
 
 
 class Role(StrEnum):
-    """Who speaks to a broker."""
+    """Role of a client at a broker."""
 
     MANAGER = "manager"
     AGENT = "agent"
@@ -40,7 +39,7 @@ Action = Literal["publish", "subscribe", "receive"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic:
-    """One row of the table, compared by identity. `pattern` stands below the root and holds at most one placeholder."""
+    """One row of the table, compared by identity. `pattern` stands below the root and has at most one placeholder."""
 
     name: str
     pattern: str
@@ -54,14 +53,14 @@ class Topic:
 
     @property
     def placeholder(self) -> str | None:
-        """The name of the id in the pattern, such as ``agentId``."""
+        """Name of the id in the pattern, such as ``agentId``."""
         return self.pattern.partition("{")[2].partition("}")[0] or None
 
     def below_root(self, identifier: str | None = None) -> str:
         """Return the topic below the root, as codes cover it.
 
         Raises:
-            TopicError: the id is missing or has a character that no id has.
+            TopicError: the id is missing or outside its grammar.
         """
         kind = self.placeholder
         if kind is None:
@@ -74,13 +73,13 @@ class Topic:
         """Return the whole topic.
 
         Raises:
-            TopicError: the id is missing or has a character that no id has.
+            TopicError: the id is missing or outside its grammar.
         """
         return PREFIX + self.below_root(identifier)
 
     @property
     def filter(self) -> str:
-        """The filter that matches this topic of everybody."""
+        """Filter that matches this topic for all ids."""
         kind = self.placeholder
         return PREFIX + (self.pattern if kind is None else self.pattern.replace("{" + kind + "}", "+"))
 
@@ -163,7 +162,7 @@ def resolve(topic: str) -> tuple[Topic, str | None]:
     """Return the row of a whole topic and the id in it.
 
     Raises:
-        TopicError: the topic is none of the table's, or an id in it is not of its grammar.
+        TopicError: the topic is not in the table, or an id in it is outside its grammar.
     """
     levels = topic.split("/", 6) if len(topic) <= MAX_TOPIC_LENGTH and topic.startswith(PREFIX) else []
     count = len(levels) - 2
@@ -181,7 +180,7 @@ def resolve(topic: str) -> tuple[Topic, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is connected to a broker: a role, and the ids that the role speaks for, by placeholder name."""
+    """A connected client: its role, and its ids by placeholder name."""
 
     role: Role
     identifiers: Mapping[str, str]
@@ -197,7 +196,7 @@ def _speaks_for(principal: Principal, row: Topic, identifier: str | None) -> boo
 
 
 def may(principal: Principal, action: Action, topic: str) -> bool:
-    """Return whether the table lets `principal` publish to, or receive from, a topic, or subscribe to a filter."""
+    """Return whether `principal` may publish to, or receive from, a topic, or subscribe to a filter."""
     if action == "subscribe":
         return topic in set(filters(principal)) or (principal.role is Role.OBSERVER and _observable(topic))
     try:
@@ -212,21 +211,21 @@ def may(principal: Principal, action: Action, topic: str) -> bool:
 
 
 def is_cleared(row: Topic) -> bool:
-    """Return whether the manager clears what others left retained on such a topic.
+    """Return whether the manager clears retained messages of other publishers on such a topic.
 
-    A removed agent leaves what the contract retains; a client that registers may leave anything at a broker that cannot
-    forbid the flag, and nobody knows who it was.
+    A removed agent leaves its retained messages; a registering client may leave one at a broker that cannot forbid the
+    retain flag, and it is not known afterwards.
     """
     return row.retained or row.publisher is Role.REGISTERING
 
 
 def _observable(topic: str) -> bool:
-    """Return whether an observer's filter stays within the root and asks for no registration by name."""
+    """Return whether an observer's filter stays within the root and outside `registration`."""
     return topic.startswith(PREFIX) and topic.removeprefix(PREFIX).split("/")[0] != "registration"
 
 
 def may_retain(topic: str) -> bool:
-    """Return whether messages of this topic are retained; on any other the retain flag is an attempt to litter."""
+    """Return whether messages of this topic are retained; on any other the retain flag is refused."""
     try:
         return resolve(topic)[0].retained
     except TopicError:

@@ -1,1 +1,1 @@
-"""The pure rules: registry, liveness, correlation, policies and responses. No I/O, no clock; time is an argument."""
+"""Domain rules: agents, correlation, response, policies, replay. No I/O, no clock; time is an argument."""

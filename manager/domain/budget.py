@@ -1,16 +1,16 @@
-"""How much one sender may send: messages and bytes a second, and for how many seconds unused ones add up."""
+"""Token bucket for one sender: messages and bytes a second, with a burst."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A rate and how far it adds up.
+    """Rate and burst of a sender.
 
     Attributes:
-        messages: A second.
-        bytes: A second.
-        burst: Seconds.
+        messages: messages a second.
+        bytes: bytes a second.
+        burst: seconds for which unused budget adds up.
     """
 
     messages: float
@@ -19,11 +19,11 @@ class Budget:
 
 
 class TokenBucket:
-    """What one sender has left of its budget; full at first. Times are monotonic seconds.
+    """Remaining budget of one sender; full at first. Times are monotonic seconds.
 
     Args:
-        budget: how fast it fills.
-        now: when it is full.
+        budget: rate and burst.
+        now: time at which it is full.
     """
 
     __slots__ = ("_budget", "at", "bytes", "messages")
@@ -35,7 +35,7 @@ class TokenBucket:
         self.at = now
 
     def try_consume(self, size: int, now: float) -> bool:
-        """Pay for a message of so many bytes, if there is enough left for it; return whether there was."""
+        """Consume one message of this size if the budget suffices; return whether it did."""
         self._fill(now)
         if self.messages < 1 or self.bytes < size:
             return False
@@ -44,7 +44,7 @@ class TokenBucket:
         return True
 
     def consume(self, size: int, now: float) -> float:
-        """Pay for a message in any case; return the seconds until the debt that this made is gone, 0 without one."""
+        """Consume one message in any case; return the seconds until the bucket is out of debt, 0 without debt."""
         self._fill(now)
         self.messages -= 1
         self.bytes -= size
@@ -52,7 +52,7 @@ class TokenBucket:
         return max(0.0, -self.messages / budget.messages, -self.bytes / budget.bytes)
 
     def is_full(self, now: float) -> bool:
-        """Return whether so much time has passed that it says nothing any more."""
+        """Return whether the bucket has refilled and can be dropped."""
         return now - self.at >= self._budget.burst
 
     def _fill(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""From what earlier agents report to our one report: which of their fields mean what (contract, section 3)."""
+"""Conversion of the documented HTTP report shapes into threat reports (the contract, section 3)."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _NO_TIME = datetime.fromtimestamp(0, UTC)
 
 
 class PreparedReport(NamedTuple):
-    """A report, the digest that names its content, and its JSON."""
+    """A report, its content digest, and its JSON."""
 
     report: ThreatReport
     digest: bytes
@@ -32,15 +32,15 @@ class PreparedReport(NamedTuple):
 
 
 def prepare(agent_id: str, events: HttpEvents, received: float) -> list[PreparedReport]:
-    """Return the reports in a body, in their order.
+    """Convert a request body into reports, in its order.
 
     Args:
-        agent_id: whose they are.
+        agent_id: the reporting agent.
         events: the body, in any of its shapes.
-        received: seconds since 1970; the time of what names none.
+        received: seconds since 1970; the timestamp of a report without one.
 
     Raises:
-        Invalid: one of them is none; the text names its place, and none is to be taken.
+        Invalid: an element is no report; the text names its index, and none is to be taken.
     """
     if events.threats is not None:
         given = [_of_report(agent_id, report, f"threats.{index}: ") for index, report in enumerate(events.threats)]
@@ -73,7 +73,7 @@ def _of_report(agent_id: str, report: HttpReport, path: str) -> _Given:
 
 
 def _of_event(event: SecurityEvent, verdict: Verdict) -> Threat:
-    """Return an event with its verdict; a benign one keeps its words, and none of them is an indicator."""
+    """Convert an event and its verdict; a benign one keeps its text, and nothing of it becomes an indicator."""
     about = {
         "conclusion": verdict.conclusion,
         "description": event.description,
@@ -120,7 +120,7 @@ def _evidence(given: Any) -> dict[str, Any]:
 
 
 def _classified(category: str | None, source: str | None) -> tuple[str, str | None]:
-    """Return type and technique of a category; an ATT&CK id is a technique, and names the type for want of another."""
+    """Return type and technique of a category; an ATT&CK id is the technique, and the type where no other is given."""
     if category is None:
         return (source or "unclassified")[:128] or "unclassified", None
     return category, category if _TECHNIQUE.fullmatch(category) else None
@@ -143,7 +143,7 @@ def _prepared(agent_id: str, given: _Given, received: float, path: str) -> Prepa
 
 
 def _id_of(given: str | None) -> str:
-    """Return the id that a report keeps; one beyond our grammar becomes a digest of itself, always the same."""
+    """Return the report's id; an id outside the grammar becomes a digest of itself, always the same."""
     if given is None:
         return str(uuid7())
     if _ID.fullmatch(given):

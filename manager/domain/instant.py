@@ -1,4 +1,4 @@
-"""A moment as the manager knows it: two clocks read together, handed to every rule as an argument."""
+"""A reading of both of the manager's clocks, passed to every rule as an argument."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ class Instant:
     """One reading of the manager's clocks.
 
     Args:
-        wall: seconds since 1970; stands in records and is compared with what agents say of time.
-        monotonic: seconds on a clock that never steps; only it decides liveness.
+        wall: seconds since 1970; recorded, and compared with agents' timestamps.
+        monotonic: seconds on a clock that never steps; liveness uses only this one.
     """
 
     wall: float

@@ -1,4 +1,4 @@
-"""Addresses and CIDRs compared as networks, whatever form they are written in."""
+"""Normalisation and comparison of addresses and CIDRs."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,7 +11,7 @@ _MAPPED_PREFIX = 96
 
 @lru_cache(maxsize=16_384)
 def network_of(text: str) -> Network | None:
-    """Return an address or CIDR as a network, an IPv4-mapped one as IPv4; None for what is neither."""
+    """Parse an address or CIDR into a network, an IPv4-mapped one into IPv4; None if it is neither."""
     try:
         network = ip_network(text.strip().partition("%")[0], strict=False)
     except ValueError:
@@ -24,17 +24,17 @@ def network_of(text: str) -> Network | None:
 
 
 def overlap(one: Network, other: Network) -> bool:
-    """Return whether two networks have an address in common."""
+    """Return whether two networks share an address."""
     if isinstance(one, IPv4Network):
         return isinstance(other, IPv4Network) and one.overlaps(other)
     return isinstance(other, IPv6Network) and one.overlaps(other)
 
 
 class NetworkSet:
-    """Networks that can be asked whether one of them covers another: a look-up for each prefix length, no scan.
+    """Set of networks with a cover test: one look-up for each prefix length, no scan.
 
     Args:
-        texts: addresses and CIDRs; what is neither is left out.
+        texts: addresses and CIDRs; anything else is left out.
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:

@@ -1,1 +1,1 @@
-"""Agents: registry, liveness, clocks, clones, enrollment tokens."""
+"""Agents: registry, liveness, clock offsets, clones, undelivered reports, enrollment tokens."""

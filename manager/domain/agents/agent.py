@@ -1,4 +1,4 @@
-"""An agent as the manager knows it: identity, credential, state, and what it last said of itself."""
+"""The agent record: identity, credential, state, vitals, policy in force."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from schemas.keys import AgentKeys
 
 
 class State(StrEnum):
-    """What an agent is to the fleet; a removed one is in no state, it is gone."""
+    """Liveness state of an agent; a removed agent has none."""
 
     ONLINE = "online"
     STALE = "stale"
@@ -17,7 +17,7 @@ class State(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an agent is in its state."""
+    """Cause of the last state change."""
 
     REGISTERED = "registered"
     BIRTH = "birth"
@@ -28,7 +28,7 @@ class Reason(StrEnum):
 
 
 class Door(StrEnum):
-    """The way by which an agent speaks to the manager."""
+    """Transport by which an agent reaches the manager."""
 
     MQTT = "mqtt"
     HTTP = "http"
@@ -36,7 +36,7 @@ class Door(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What an agent said of its host when it registered."""
+    """Host description from the agent's registration."""
 
     hostname: str
     os: str
@@ -51,7 +51,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What proves that a message or a request is the agent's; all of it comes from the agent's one secret."""
+    """Keys that verify an agent's messages and logins; all are derived from the agent's one secret."""
 
     secret: bytes
     mac_key: bytes
@@ -65,7 +65,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationStamp:
-    """The newest registration: repeated byte for byte it gets the same reply; an older one is refused.
+    """The agent's newest registration. The same bytes again get the same reply; an older registration is refused.
 
     `sent_at` is the agent's own time, in seconds since 1970.
     """
@@ -77,7 +77,7 @@ class RegistrationStamp:
 
 @dataclass(slots=True)
 class Vitals:
-    """What the newest heartbeat said."""
+    """Values of the newest heartbeat."""
 
     cpu: float | None = None
     memory: float | None = None
@@ -93,7 +93,7 @@ class Vitals:
 
 @dataclass(slots=True)
 class InForce:
-    """What the agent itself says of its policy: the only word that counts on what is in force."""
+    """Policy that the agent itself reports as in force. Nothing else counts as "in force"."""
 
     version: int = 0
     digest: str | None = None
@@ -101,20 +101,20 @@ class InForce:
     error: str | None = None
     blocklist_sequence: int = 0
     applied_at: float | None = None
-    """Since when it says so, on the manager's clock."""
+    """Manager's time since when the agent has reported this policy."""
     reported_at: float = 0.0
-    """When it spoke the newest word that was heard, on the manager's clock; after a restart, `applied_at`."""
+    """Manager's time at which the newest accepted statement was made; after a restart it equals `applied_at`."""
 
     def update_if_newer(
         self, version: int, digest: str | None, state: str | None, error: str | None, at: float
     ) -> bool:
-        """Take a word that may have waited, or come again, unless a newer one was heard; return whether it was news."""
+        """Take a statement that may be delayed or repeated, unless a newer one is known; return whether it was new."""
         if version < self.version or at < self.reported_at:
             return False
         return self.update(version, digest, state, error, at)
 
     def update(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
-        """Take the agent's newest word, spoken at `at`; return whether it is another than before."""
+        """Take the agent's newest statement, made at `at`; return whether it changed anything."""
         self.reported_at = at
         if (version, digest, state, error) == (self.version, self.digest, self.state, self.error):
             return False
@@ -124,7 +124,7 @@ class InForce:
 
 @dataclass(slots=True)
 class Agent:
-    """One agent. `number` is its key in the store; times are seconds since 1970 unless named monotonic."""
+    """One agent. `number` is its primary key in the store; times are seconds since 1970 unless named monotonic."""
 
     number: int
     agent_id: str
@@ -143,7 +143,7 @@ class Agent:
     heard_monotonic: float = 0.0
     handed_version: int = 0
     handed_digest: str | None = None
-    """The newest policy version that an HTTP answer carried; in memory alone."""
+    """Digest of the newest policy version that an HTTP answer carried; kept in memory only."""
     clock: ClockOffset = field(default_factory=ClockOffset)
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)
@@ -156,11 +156,11 @@ class Agent:
 
 
 def credential_of(secret: bytes) -> Credential:
-    """Return what verifies an agent's messages (its MAC key) and its logins (SHA-256 of password and token)."""
+    """Derive the MAC key and the login digests (SHA-256 of MQTT password and HTTP token) from an agent's secret."""
     keys = AgentKeys.derive(secret)
     return Credential(secret, keys.mac_key, digest(keys.mqtt_password), digest(keys.http_token))
 
 
 def digest(password: str) -> bytes:
-    """Return the SHA-256 by which a password or token of 256 random bits is kept and compared."""
+    """Return the SHA-256 of a password or token that has 256 random bits."""
     return hashlib.sha256(password.encode()).digest()

@@ -1,9 +1,9 @@
-"""Clones: two living instances of one guard, told from one that flaps or restarts by when their processes started.
+"""Clone detection: two living instances of one guard identity.
 
-Whoever speaks for an agent raises the session above all that were heard of, so two copies of one identity raise it
-over each other for ever. What tells them apart is `sentAt - uptime`, the moment at which a process started by its own
-clock: one that flaps keeps it, one that restarts has a new one each time and never an earlier one again. Only where
-there are two do both come back, each after the other.
+Each instance that connects raises the session above all known sessions, so two copies of one identity raise it over
+each other for ever. `sentAt - uptime` is the time at which a process started, by its own clock. It tells the cases
+apart: a guard that flaps keeps it; a guard that restarts has a new one each time and never returns to an earlier one.
+Only with two living instances do both start times return, each after the other.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 from manager.domain.instant import Instant
 
 SAME = 0.5
-"""Seconds within which two starts are one: clock and uptime are read one after the other."""
+"""Seconds within which two start times count as one: clock and uptime are read one after the other."""
 
 WINDOW = 600.0
-"""Seconds in which both must have come back, and after which without such a return only one is left."""
+"""Seconds within which both instances must return; after as long without a return only one instance is left."""
 
 _BOTH = 2
 _MAX_OTHERS = 8
-"""Other instances remembered of one agent; the one that was silent longest makes room."""
+"""Other instances remembered for each agent; the one that was silent longest is dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """An agent that lives more than once. Times are seconds since 1970, those of instances by their own clocks.
+    """An agent identity with more than one living instance. Times are seconds since 1970.
 
     Args:
-        agent_id: whose identity it is.
-        since: when that was seen.
-        instances: when each instance that came back was started, the oldest first.
+        agent_id: the identity.
+        since: when the manager detected it.
+        instances: start time of each instance by its own clock, oldest first.
     """
 
     agent_id: str
@@ -42,7 +42,7 @@ class _Instance:
     started: float
     heard: float
     returned: float | None = None
-    """When it last came back after another one had spoken; monotonic, as `heard` is."""
+    """Monotonic time at which it last spoke again after another instance had spoken."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Track:
         return next((other for other in self.others if abs(other.started - started) <= SAME), None)
 
     def switch_to(self, known: _Instance | None, started: float, now: float) -> None:
-        """Let another instance be the current one: one that is known has come back, any other is new."""
+        """Make another instance the current one; a known instance has returned, any other is new."""
         others = [other for other in (*self.others, self.current) if other is not known]
         if len(others) > _MAX_OTHERS:
             others.remove(min(others, key=lambda other: other.heard))
@@ -73,21 +73,21 @@ class _Track:
 
 
 class CloneTracker:
-    """Who lives more than once, as far as births and heartbeats tell. In memory: a manager that restarts looks anew."""
+    """Detects clones from births and heartbeats. Kept in memory only: a restarted manager detects them anew."""
 
     def __init__(self) -> None:
         self.known: Mapping[str, Clone] = {}
-        """The clones of this moment by agent id; replaced as a whole, so that any thread may read it."""
+        """Current clones by agent id. Replaced as a whole, so other threads may read it."""
         self._tracks: dict[str, _Track] = {}
 
     def observe(self, agent_id: str, session: int, started: float, now: Instant) -> Clone | None:
-        """Take a sign of life that counted; return the clone that it gives away, once.
+        """Take an accepted birth or heartbeat; return the clone that it reveals, once.
 
         Args:
-            agent_id: who spoke.
-            session: in which session; a message of an older one is no sign of life and must not come here.
-            started: when the process that spoke was started, in seconds since 1970 by its own clock.
-            now: the moment.
+            agent_id: the sender.
+            session: its session; messages of older sessions are no signs of life and must not be passed here.
+            started: start time of the sending process, in seconds since 1970 by its own clock.
+            now: the time.
         """
         track = self._tracks.get(agent_id)
         if track is None:
@@ -100,7 +100,7 @@ class CloneTracker:
         track.forget_before(now.monotonic - WINDOW)
         known = track.find(started)
         if known is None and session == track.session:
-            # Nobody else is known: the process that holds the session had its clock set.
+            # No other instance is known: the clock of the process that holds the session was set.
             current.started, current.heard = started, now.monotonic
             return None
         track.session = session
@@ -108,7 +108,7 @@ class CloneTracker:
         return self._detect(agent_id, track, now)
 
     def expire(self, now: Instant) -> list[Clone]:
-        """Return, once, the clones of which only one instance has been left for a window."""
+        """Return, once, the clones of which only one instance spoke within the last window."""
         horizon = now.monotonic - WINDOW
         over = [clone for agent_id, clone in self.known.items() if not self._tracks[agent_id].returned_since(horizon)]
         for clone in over:
@@ -116,7 +116,7 @@ class CloneTracker:
         return over
 
     def forget(self, agent_id: str) -> None:
-        """An agent was removed."""
+        """Drop a removed agent."""
         self._tracks.pop(agent_id, None)
         self._drop(agent_id)
 

@@ -1,7 +1,8 @@
-"""Reports that are held back: an agent says again and again that some wait, and nothing new of it is stored.
+"""Detection of held-back reports: an agent's heartbeats announce waiting reports, and none of them arrives.
 
-A guard keeps a report until its receipt, and its heartbeats say how many it keeps. So whoever withholds reports, or the
-receipts for them, and lets heartbeats pass, is noticed; who withholds heartbeats, too, makes the agent stale.
+A guard keeps a report until its receipt, and its heartbeats carry the number of reports that wait. A broker that
+withholds reports or receipts but passes heartbeats is detected here; one that withholds heartbeats too makes the agent
+stale.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from manager.domain.instant import Instant
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """One agent's reports: how many wait, and since when nothing new of it was stored, in seconds since 1970."""
+    """One agent with held-back reports: how many wait, and when the last new one was stored (seconds since 1970)."""
 
     agent_id: str
     waiting: int
@@ -28,21 +29,21 @@ class _OutboxState:
 
 
 class HeldBackReports:
-    """Follows the outboxes that are not empty.
+    """Tracks agents whose outbox is not empty.
 
     Args:
-        after: seconds without anything new from which an outbox that is not empty counts as held back. They last
-            from the first heartbeat that says so, or the last report stored, to the newest heartbeat.
+        after: seconds without a new report after which a non-empty outbox counts as held back. They run from the first
+            heartbeat that announces it, or from the last report stored, to the newest heartbeat.
     """
 
     def __init__(self, after: float) -> None:
         self._after = after
         self._outboxes: dict[str, _OutboxState] = {}
         self.current: tuple[HeldBack, ...] = ()
-        """What the last look found; replaced as a whole, so that other threads may read it."""
+        """Result of the last check. Replaced as a whole, so other threads may read it."""
 
     def record_outbox(self, agent_id: str, session: int, waiting: int, now: Instant) -> None:
-        """Take a heartbeat's word on how many reports wait. A new session is a new beginning: all of them go again."""
+        """Take the outbox size of a heartbeat. A new session starts the time anew: its agent sends all again."""
         outbox = self._outboxes.get(agent_id)
         if not waiting:
             self._outboxes.pop(agent_id, None)
@@ -52,24 +53,25 @@ class HeldBackReports:
             outbox.waiting, outbox.heard = waiting, now.monotonic
 
     def record_stored(self, agent_id: str, now: Instant) -> None:
-        """A report of the agent was stored for the first time: something arrives. The same again proves nothing."""
+        """Take that a new report of the agent was stored. Repeated reports do not count."""
         outbox = self._outboxes.get(agent_id)
         if outbox is not None:
             outbox.since = now
 
     def forget(self, agent_id: str) -> None:
-        """An agent was removed from the registry."""
+        """Drop a removed agent."""
         self._outboxes.pop(agent_id, None)
 
     def check(self, is_online: Callable[[str], bool], hearing_since: float | None) -> tuple[list[HeldBack], list[str]]:
-        """Look for what is held back.
+        """Find the agents whose reports are held back.
 
         Args:
-            is_online: says whether an agent is; of the others it is known that nothing comes.
-            hearing_since: since when the manager hears, monotonic; None while it does not, and then nothing is new.
+            is_online: tells whether an agent is online; reports of others are not expected.
+            hearing_since: monotonic time since which the manager receives; None while it does not, which changes
+                nothing.
 
         Returns:
-            What was not held back at the last look, and the ids of those agents whose reports are no more.
+            The agents found for the first time, and the ids of those whose reports are no longer held back.
         """
         if hearing_since is None:
             return [], []

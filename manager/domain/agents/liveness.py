@@ -1,7 +1,7 @@
-"""Who is alive: births, wills, sign-offs, heartbeats and silence, as rules over time (lifecycle page, phases 2 and 5).
+"""Liveness rules: births, wills, sign-offs, heartbeats and silence (lifecycle page, phases 2 and 5).
 
-Only the manager's own clock decides, and only while it can hear: time in which a door was closed, or the store could
-not commit, ages nobody.
+Only the manager's monotonic clock decides, and only while the manager receives: time in which a door was closed, or
+the store could not commit, does not count as an agent's silence.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from manager.domain.instant import Instant
 
 @dataclass(frozen=True, slots=True)
 class LivenessTimes:
-    """Seconds: silence from which an agent is stale, and how long a will waits for a sign of life."""
+    """Seconds of silence after which an agent is stale, and seconds for which a will waits for a newer sign of life."""
 
     stale_after: float = 90.0
     settling: float = 5.0
@@ -21,7 +21,7 @@ class LivenessTimes:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """An agent changed its state."""
+    """A change of an agent's state."""
 
     agent: Agent
     before: State
@@ -31,7 +31,7 @@ class Transition:
 
 
 class Liveness:
-    """The states of all agents. Doors start closed: nobody ages before `open_door`."""
+    """State machine of all agents. Doors start closed: no agent ages before `open_door`."""
 
     def __init__(self, times: LivenessTimes) -> None:
         self.times = times
@@ -39,7 +39,7 @@ class Liveness:
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
 
     def open_door(self, door: Door, now: Instant) -> None:
-        """The manager hears again by this door: each of its agents gets its full grace from now."""
+        """Start to age the agents of a door; each gets its full grace from now."""
         if self._open_since[door] is None:
             self._open_since[door] = now.monotonic
             self._wills = {
@@ -48,31 +48,31 @@ class Liveness:
             }
 
     def close_door(self, door: Door) -> None:
-        """The manager is deaf on this door: its agents do not age."""
+        """Stop to age the agents of a door."""
         self._open_since[door] = None
 
     def is_open(self, door: Door) -> bool:
-        """Return whether the manager hears by this door."""
+        """Return whether the manager receives by this door."""
         return self._open_since[door] is not None
 
     def hearing_since(self, door: Door) -> float | None:
-        """Return since when the manager hears by this door, monotonic; None while it does not."""
+        """Return the monotonic time since which the manager receives by this door; None while it does not."""
         return self._open_since[door]
 
     def registered(self, agent: Agent, now: Instant) -> Transition | None:
-        """An agent registered, for the first time or again: it is here."""
+        """Take a registration, the first one or a reconnection: the agent is online."""
         self._wills.pop(agent.agent_id, None)
         agent.heard_monotonic = now.monotonic
         return self._transition(agent, State.ONLINE, Reason.REGISTERED, now)
 
     def birth(self, agent: Agent, session: int, now: Instant) -> Transition | None:
-        """An agent connected. Only a session higher than the known one counts: old presence says nothing."""
+        """Take a birth. It counts only with a session above the known one: a broker may repeat an old one."""
         if session <= agent.session:
             return None
         return self._begin_session(agent, session, Reason.BIRTH, now)
 
     def sign_off(self, agent: Agent, session: int, now: Instant) -> Transition | None:
-        """An agent stopped cleanly; one of an old session changes nothing."""
+        """Take a clean stop; one of an older session changes nothing."""
         if session < agent.session:
             return None
         agent.session = session
@@ -80,17 +80,17 @@ class Liveness:
         return self._transition(agent, State.OFFLINE, Reason.SIGNED_OFF, now)
 
     def will(self, agent: Agent, session: int, now: Instant) -> None:
-        """The broker lost an agent's connection. It counts after the settling time, if nothing newer is heard."""
+        """Take a last will. It counts after the settling time, unless something newer is heard before."""
         if session < agent.session or agent.state is State.OFFLINE or agent.reason is Reason.CONNECTION_LOST:
             return
         agent.session = session
         self._wills.setdefault(agent.agent_id, (session, now.monotonic + self.times.settling))
 
     def heartbeat(self, agent: Agent, session: int, sequence: int, now: Instant) -> tuple[bool, Transition | None]:
-        """An agent's heartbeat over MQTT: whether it says anything new, and the change of state that follows.
+        """Take a heartbeat over MQTT; return whether it was accepted, and the change of state.
 
-        One of an old session, or one that does not raise `sequence` within its session, is ignored. Offline and lost
-        end only with a higher session; silence ends with any heartbeat of the current one.
+        A heartbeat of an older session, or one that does not raise `sequence` within its session, is ignored. Offline
+        and lost end only with a higher session; silence ends with any heartbeat of the current one.
         """
         if session > agent.session:
             transition = self._begin_session(agent, session, Reason.HEARTBEAT, now)
@@ -106,20 +106,20 @@ class Liveness:
         return True, self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def contact(self, agent: Agent, now: Instant) -> Transition | None:
-        """An agent without sessions (HTTP) gave a sign of life: whatever it was, it is online."""
+        """Take a sign of life of an agent without sessions (HTTP): it is online, whatever it was before."""
         agent.heard_monotonic = now.monotonic
         return self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def leave(self, agent: Agent, now: Instant) -> Transition | None:
-        """An agent was deregistered (HTTP DELETE): offline, its record kept."""
+        """Take a deregistration over HTTP: the agent is offline, its record kept."""
         return self.sign_off(agent, agent.session, now)
 
     def forget(self, agent: Agent) -> None:
-        """An agent was removed from the registry."""
+        """Drop a removed agent."""
         self._wills.pop(agent.agent_id, None)
 
     def apply_wills(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
-        """Return the agents whose will has waited its settling time and is now believed."""
+        """Flag agents stale whose will has waited for the settling time; return the transitions."""
         if not self._wills or not self.is_open(Door.MQTT):
             return []
         due = [agent_id for agent_id, (_, at) in self._wills.items() if at <= now.monotonic]
@@ -132,7 +132,7 @@ class Liveness:
         return [transition for transition in changed if transition is not None]
 
     def mark_stale(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
-        """Return the online agents that have been silent for `stale_after` seconds or more, now flagged stale."""
+        """Flag online agents stale that have been silent for `stale_after` seconds or more; return the transitions."""
         stale_after = self.times.stale_after
         horizon = {door: since for door, since in self._open_since.items() if since is not None}
         changed = []

@@ -1,4 +1,4 @@
-"""Who belongs to the fleet: one agent for each hostname and organization (lifecycle page, phase 1)."""
+"""Registry: one agent for each hostname and organization (lifecycle page, phase 1)."""
 
 import hmac
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from manager.domain.instant import Instant
 
 
 class Takeover(StrEnum):
-    """When a registration without proof of the old credential may replace it."""
+    """Rule for a registration that cannot prove the old credential of its host."""
 
     ALLOW = "allow"
     WHEN_OFFLINE = "when-offline"
@@ -23,7 +23,7 @@ RefusalCode = Literal["outdated", "conflict"]
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRequest:
-    """A registration that was proved to come from a holder of a token, as the registry judges it.
+    """A registration as the registry judges it; its token or proof was verified before.
 
     `sent_at` (the agent's time) and `digest` (of the payload's bytes) are None where the door has no such thing.
     `token_created_at` is in seconds since 1970.
@@ -41,9 +41,9 @@ class RegistrationRequest:
 
 @dataclass(frozen=True, slots=True)
 class RemovedAgent:
-    """What outlives a removed agent: its newest registration, and when it was removed.
+    """Stamp of a removed agent's newest registration, and when the agent was removed.
 
-    A broker may keep registrations and offer them again: none of them brings a removed agent back.
+    A broker may keep registrations and deliver them again: none of them brings a removed agent back.
     """
 
     sent_at: float
@@ -51,9 +51,9 @@ class RemovedAgent:
     removed_at: float
 
     def forbids(self, request: RegistrationRequest) -> bool:
-        """Return whether an request is the newest of the removed agent, or older.
+        """Return whether a request is the removed agent's newest registration, or an older one.
 
-        A clock may be set back, so whoever comes with a token that was made after the removal is let in.
+        A host's clock may be set back, so a token that was made after the removal lets it in.
         """
         if request.sent_at is None or (request.token_created_at or 0.0) > self.removed_at:
             return False
@@ -62,9 +62,9 @@ class RemovedAgent:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRegistration:
-    """The request was taken: a new agent, or a reconnection of one that is known.
+    """The request was accepted: a new agent, or a reconnection of a known one.
 
-    `replaced` says that its credential or its door is another than before: what the old one opened must end.
+    `replaced` is true where its credential or its door changed: connections under the old one must end.
     """
 
     agent: Agent
@@ -74,7 +74,7 @@ class AcceptedRegistration:
 
 @dataclass(frozen=True, slots=True)
 class RepeatedRegistration:
-    """The newest registration came once more, byte for byte: same reply, nothing changes."""
+    """The newest registration arrived again, byte for byte: same reply, nothing changes."""
 
     agent: Agent
     stamp: RegistrationStamp
@@ -82,14 +82,14 @@ class RepeatedRegistration:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRegistration:
-    """The request was turned down."""
+    """The request was refused; `reason` tells the operator what to do."""
 
     error: RefusalCode
     reason: str
 
 
 class Registry:
-    """All agents, by id and by hostname and organization."""
+    """All agents, indexed by id, by organization and hostname, and by HTTP token."""
 
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
@@ -104,7 +104,7 @@ class Registry:
         return len(self.agents)
 
     def load(self, agent: Agent) -> None:
-        """Take an agent as the store kept it."""
+        """Add an agent from the store."""
         self.agents[agent.agent_id] = agent
         self._by_name[agent.organization_id, agent.hostname] = agent
         self._by_http_digest[agent.credential.http_digest] = agent
@@ -112,7 +112,7 @@ class Registry:
         self._highest_number = max(self._highest_number, agent.number)
 
     def reserve_numbers(self, number: int) -> None:
-        """Give no new agent a number up to this one: removed agents keep theirs."""
+        """Never assign a number up to this one: removed agents keep theirs."""
         self._highest_number = max(self._highest_number, number)
 
     def find(self, agent_id: str) -> Agent | None:
@@ -128,7 +128,7 @@ class Registry:
         return self._by_http_digest.get(http_digest)
 
     def find_by_machine_id(self, machine_id: str) -> list[Agent]:
-        """Return the agents that a person may mean: the one with this id, else all with this hostname."""
+        """Return the agent with this id, else all agents with this hostname."""
         agent = self.agents.get(machine_id)
         return [agent] if agent else [agent for agent in self.agents.values() if agent.hostname == machine_id]
 
@@ -139,13 +139,13 @@ class Registry:
     def register(
         self, request: RegistrationRequest, takeover: Takeover, new_id: str, now: Instant
     ) -> AcceptedRegistration | RepeatedRegistration | RefusedRegistration:
-        """Decide on a registration, and take it in the same step.
+        """Decide on a registration and carry the decision out.
 
         Args:
-            request: what was asked.
-            takeover: when a living instance may be replaced by one that cannot prove the old credential.
-            new_id: the id that a new agent gets.
-            now: the moment.
+            request: the verified registration.
+            takeover: rule for a living instance whose old credential is not proved.
+            new_id: id for a new agent.
+            now: the time.
         """
         known = self.find_by_hostname(request.organization_id, request.host.hostname)
         if known is None:
@@ -169,16 +169,16 @@ class Registry:
         return AcceptedRegistration(known, is_new=False, replaced=replaced)
 
     def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes) -> None:
-        """Remember the newest registration and its reply."""
+        """Remember the agent's newest registration and the reply to it."""
         if request.sent_at is not None and request.digest is not None:
             agent.stamp = RegistrationStamp(request.sent_at, request.digest, reply)
 
     def record_removed(self, organization_id: str, hostname: str, removed: RemovedAgent) -> None:
-        """Remember that an agent of this name was removed; of several, the last one counts."""
+        """Remember the stamp of a removed agent; the last one of a hostname counts."""
         self._removed[organization_id, hostname] = removed
 
     def remove(self, agent: Agent, now: float) -> None:
-        """Forget an agent for good, but for what keeps its old registrations out."""
+        """Drop an agent; only the stamp that keeps its old registrations out stays."""
         if agent.stamp is not None:
             removed = RemovedAgent(agent.stamp.sent_at, agent.stamp.digest, now)
             self.record_removed(agent.organization_id, agent.hostname, removed)
@@ -188,7 +188,7 @@ class Registry:
         del self.names_by_number[agent.number]
 
     def _drop_http_digest(self, agent: Agent) -> None:
-        """Let an agent's HTTP token open nothing. A renamed copy of its disk may have registered with the same one."""
+        """Drop an agent's HTTP token, unless another agent has the same one (a copied disk under another hostname)."""
         digest = agent.credential.http_digest
         if self._by_http_digest.get(digest) is agent:
             del self._by_http_digest[digest]

@@ -1,4 +1,4 @@
-"""Enrollment tokens as the manager keeps them: only what verifies a proof, never the secret itself."""
+"""Enrollment tokens in the manager: the key that verifies proofs, never the secret."""
 
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +9,7 @@ from manager.domain.agents.agent import Host
 class Token:
     """One enrollment token. Times are seconds since 1970; `proof_key` is SHA-256 of the token's secret.
 
-    `max_uses` counts agents, not registrations: an agent that comes again uses nothing up.
+    `max_uses` counts agents, not registrations: a reconnection uses nothing up.
     """
 
     token_id: str
@@ -25,15 +25,15 @@ class Token:
 
     @property
     def uses_left(self) -> int | None:
-        """How many more agents it lets in; None for any number."""
+        """Number of agents that the token may still enroll; None for no limit."""
         return None if self.max_uses is None else max(0, self.max_uses - self.uses)
 
     def place(self, host: Host) -> Host:
-        """Return a host where the token has it stand: its site and tags, where it names any, and not the caller's."""
+        """Return the host with the token's site and tags, where the token names any, in place of its own."""
         return replace(host, site=self.site or host.site, tags=self.tags or host.tags)
 
     def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
-        """Return the error code of a rejection by this token, or None if it lets the client in."""
+        """Return the error code of a rejection by this token, or None if it admits the client."""
         if self.revoked_at is not None:
             return "unknown_token"
         if self.expires_at is not None and now >= self.expires_at:

@@ -1,4 +1,4 @@
-"""Correlation: the same attacker, malware or technique on several agents at once, as rules without I/O or clock."""
+"""Correlation: an attacker's address, malware hash or technique on several agents at once. No I/O, no clock."""
 
 from manager.domain.correlation.allowlist import Allowed, Allowlist
 from manager.domain.correlation.correlator import Correlator

@@ -1,4 +1,4 @@
-"""Which indicators an organization has declared harmless: they make no incident."""
+"""Allowlists for correlation: indicators that make no incident."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -14,7 +14,7 @@ from manager.domain.correlation.indicators import (
 
 
 class Allowed(Protocol):
-    """Says whether an indicator makes no incident in its organization."""
+    """Predicate: the indicator is allowlisted in its organization."""
 
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator is allowlisted."""
@@ -22,16 +22,15 @@ class Allowed(Protocol):
 
 
 def allow_nothing(_: Indicator, /) -> bool:
-    """Allowlist nothing."""
+    """Return False for every indicator."""
     return False
 
 
 class Allowlist:
-    """The allowlists of all organizations, ready to be asked for every report.
+    """Parsed allowlists of several organizations, for one look-up a report.
 
     Args:
-        entries: by organization its addresses, CIDRs, file hashes and techniques. A technique covers its
-            sub-techniques.
+        entries: addresses, CIDRs, file hashes and techniques by organization. A technique covers its sub-techniques.
 
     Raises:
         ValueError: an entry is none of these; the message names it.

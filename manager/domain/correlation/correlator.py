@@ -1,8 +1,8 @@
-"""The correlator: which indicators are reported by several agents at once, as a function of the reports.
+"""Correlator: finds incidents as a function of the reports, whatever their order.
 
-The rule (lifecycle page, "Cross-Agent Correlation"; made exact in the design): the reports of one indicator in order
-of event time form runs, cut at pauses of more than 300 s. A run in which enough distinct agents report within 300 s of
-each other is one incident, whatever the order in which the reports come.
+The rule (lifecycle page, "Cross-Agent Correlation"; made exact in the design): the reports of one indicator, sorted by
+event time, form runs, cut at gaps of more than 300 s. A run in which enough distinct agents report within 300 s of
+each other is one incident.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -17,20 +17,20 @@ from manager.domain.correlation.timeline import Placement, Timeline
 from manager.domain.correlation.timeline_cache import TimelineCache
 
 CLOSE_AFTER = 600.0
-"""Seconds after its last report at which an incident closes: nothing that comes on time can join it any more."""
+"""Seconds after its last report at which an incident closes: no report on time can join it any more."""
 
 CHRONIC_AFTER = 3600.0
 """Seconds open after which a technique incident is chronic."""
 
 
 class Correlator:
-    """Takes reports one by one and says what became of the incidents.
+    """Takes reports one by one and returns the changes of incidents.
 
     Args:
         settings: thresholds and bounds.
-        new_id: gives each incident its id.
-        history: the store, asked only for what memory does not hold.
-        allowed: which indicators make no incident.
+        new_id: makes the id of an incident.
+        history: the store, queried only for reports older than memory.
+        allowed: tells which indicators make no incident.
     """
 
     def __init__(
@@ -46,23 +46,23 @@ class Correlator:
         self._history = history
         self._memory = TimelineCache(settings.max_watched, settings.max_open)
         self._loader = HistoryLoader(history, self._schedule)
-        self._clock = 0.0  # the latest time it was told: a clock that steps back must not widen what is known
+        self._clock = 0.0  # the latest time seen: a clock that steps back must not widen the known span
         self._due: list[tuple[float, int, Incident]] = []
         self._scheduled = 0
 
     @property
     def indicator_count(self) -> int:
-        """How many indicators memory holds."""
+        """Number of indicators in memory."""
         return len(self._memory)
 
     @property
     def evicted(self) -> int:
-        """How many indicators were forgotten early because memory was full; they are matched by queries since."""
+        """Number of indicators evicted because memory was full; they are matched by queries since."""
         return self._memory.evicted
 
     @property
     def history_loads(self) -> int:
-        """How often the store was asked for older reports."""
+        """Number of queries for older reports."""
         return self._loader.count
 
     def open_incidents(self) -> Iterator[Incident]:
@@ -71,7 +71,7 @@ class Correlator:
             yield from timeline.open()
 
     def observe(self, report: Report) -> list[IncidentChange]:
-        """Take a report at the time it was received; return what changed, at most a few values per indicator."""
+        """Take a report at the time it was received; return the changes, a few values for each indicator."""
         self._clock = max(self._clock, report.received)
         changes: list[IncidentChange] = []
         for indicator in _indicators(report):
@@ -80,7 +80,7 @@ class Correlator:
         return changes
 
     def expire(self, now: float) -> list[IncidentChange]:
-        """Close and age incidents, and forget what is out of reach. Call it about once a second, after a commit."""
+        """Close incidents, mark them chronic, and evict old timelines. Call it about once a second, after a commit."""
         self._clock = max(self._clock, now)
         changes: list[IncidentChange] = []
         again: list[Incident] = []
@@ -105,13 +105,13 @@ class Correlator:
         self._memory.evict_watched()
         for timeline in self._memory.evict_open():
             for incident in timeline.open():
-                # Closed before its time, for want of room; a report that still belongs to it opens it again.
+                # Evicted, so closed early; a report that still belongs to it reopens it.
                 incident.closed_at = max(now, incident.opened_at)
                 changes.append(IncidentChange(ChangeKind.CLOSED, incident))
         return changes
 
     def rebuild(self, incidents: Iterable[Incident], recent: Iterable[Report], now: float) -> None:
-        """Remember what a correlator would that had never stopped. Opens, changes and closes nothing.
+        """Restore the state from the store. Opens, changes and closes nothing.
 
         Args:
             incidents: the unmerged incidents that are open or were last seen since now - 600.001 s.
@@ -168,10 +168,10 @@ class Correlator:
     def _complete_run(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
     ) -> tuple[Placement, Collection[str]]:
-        """Make a run whole that is complete now: its agents from before what memory holds are members too."""
+        """Load the beginning of a run that is complete now: its agents from before the known span are members too."""
         run, joined, absorbed = placement
         if not timeline.is_whole(run):
-            if timeline.ontime is None:  # not all that is read back may count
+            if timeline.ontime is None:  # loaded reports may not all be on time
                 actionable = {*actionable, *self._loader.load_run_start(timeline.fork(), time)}
             joined = {*(joined or ()), *self._loader.load_run_start(timeline, time)}
             run = timeline.run_at(time) or run
@@ -179,7 +179,7 @@ class Correlator:
         return Placement(run, joined, absorbed), actionable
 
     def _count(self, ontime: Timeline, report: Report) -> Collection[str]:
-        """Apply the rule to the reports that count for the responder alone; return whom this one makes actionable."""
+        """Apply the rule to on-time reports alone; return the agents that this report makes actionable."""
         time, agent_id = report.event_time, report.agent_id
         if not ontime.can_place(time):
             self._loader.load_around(ontime, time)
@@ -226,7 +226,7 @@ class Correlator:
             self._reopen_or_close(incident, timeline)
         one = len(joined) == 1 and len(actionable) <= 1 and absorbed is None
         if one and agent_id in members and (members[agent_id] or not actionable):
-            # By far the most frequent case, and the one that a flood consists of.
+            # Fast path: by far the most frequent case, in a flood too.
             return [IncidentChange(ChangeKind.JOINED, incident, agent_id, (), None, incident.chronic)]
         added = incident.add_members(joined)
         newly, silent = incident.mark_actionable(actionable), incident.stays_silent()
@@ -241,7 +241,7 @@ class Correlator:
         ]
 
     def _reopen_or_close(self, incident: Incident, timeline: Timeline) -> None:
-        """Open a closed incident again if its last report is now so recent, else set when it closed."""
+        """Reopen a closed incident if its last report is recent now, else correct its closing time."""
         if self._clock - incident.last_seen_at <= CLOSE_AFTER + SLACK:
             incident.closed_at = None
             self._schedule(incident, timeline)
@@ -253,7 +253,7 @@ class Correlator:
         self._memory.closed(incident.indicator)
 
     def _schedule(self, incident: Incident, timeline: Timeline) -> None:
-        """Count an incident as open, and look at it when it may close or become chronic."""
+        """Count an incident as open, and schedule the check that closes it or marks it chronic."""
         self._memory.opened(incident.indicator, timeline)
         self._schedule_check(incident)
 

@@ -1,4 +1,4 @@
-"""Reading back from the store what memory no longer holds of an indicator, so that older reports are judged rightly."""
+"""Loads older reports and incidents of an indicator from the store, for reports older than memory."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ _ANY_OTHER_AGENT = 2
 
 
 class HistoryLoader:
-    """Completes timelines from the store. Nothing it puts in changes an incident: that was decided long ago.
+    """Completes timelines from the store. Loaded reports change no incident: that was decided when they were received.
 
     Args:
         history: the store.
-        found_open: told of each incident that the store still has as open.
+        found_open: called for each incident that the store still has as open.
     """
 
     def __init__(self, history: History, found_open: Callable[[Incident, Timeline], None]) -> None:
@@ -23,11 +23,11 @@ class HistoryLoader:
         self.count = 0
 
     def load_around(self, timeline: Timeline, time: float) -> None:
-        """Make all that lies within a window before `time`, and everything since, known."""
+        """Load everything from one window before `time` on."""
         self._load(timeline, time - WINDOW)
 
     def load_run_start(self, timeline: Timeline, time: float) -> set[str]:
-        """Make known how the run at `time` began; return the agents that were found in it."""
+        """Load until the beginning of the run at `time` is known; return the agents found in it."""
         agents: set[str] = set()
         reach = WINDOW
         while (run := timeline.run_at(time)) is not None and not timeline.is_whole(run):
@@ -36,11 +36,11 @@ class HistoryLoader:
         return agents
 
     def load_until_complete(self, ontime: Timeline, time: float) -> None:
-        """Make known whether the run at `time`, of reports that count for the responder, was complete before.
+        """Load until it is known whether the run of on-time reports at `time` was complete before.
 
-        Incidents are read from the store with their actionable agents, but not which of their runs these come from. If
-        two agents are enough, there is nothing to find out: an incomplete run then has one agent, who either is
-        actionable already or becomes so with the next one.
+        Incidents are stored with their actionable agents, but not with the runs of on-time reports that made them so.
+        With a threshold of two nothing has to be loaded: an incomplete run then has one agent, which is actionable
+        already or becomes so with the next one.
         """
         if ontime.threshold == _ANY_OTHER_AGENT:
             return
@@ -55,7 +55,7 @@ class HistoryLoader:
             known = {run.incident.id for run in timeline.runs if run.incident is not None}
             for incident in self._history.incidents(timeline.indicator, start, timeline.since):
                 if incident.id not in known:
-                    timeline.fork()  # it does not say when the reports that count for the responder came
+                    timeline.fork()  # the incident has no times of its on-time reports
                     timeline.adopt(incident)
                     if incident.is_open:
                         self._found_open(incident, timeline)
@@ -64,7 +64,7 @@ class HistoryLoader:
             for time, agent_id, received, trusted in self._history.reports(timeline.indicator, gap_start, gap_end):
                 late = is_late(time, received)
                 if not timeline.counts_only:
-                    timeline.fork()  # what is read back may not all have come on time
+                    timeline.fork()  # loaded reports may not all be on time
                 elif late or not trusted:
                     continue
                 placement = timeline.place(

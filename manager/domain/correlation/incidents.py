@@ -1,4 +1,4 @@
-"""One indicator on several agents: an incident, and the small values that say how it changed."""
+"""Incidents, and the values that describe their changes."""
 
 from collections.abc import Collection, Iterator, KeysView
 from dataclasses import dataclass
@@ -8,30 +8,30 @@ from typing import NamedTuple
 from manager.domain.correlation.indicators import Indicator, Kind
 
 CHRONIC_GROWTH = 3
-"""By what factor a chronic incident's membership must grow before it has something to say again."""
+"""Factor by which a chronic incident's membership must grow before it is announced again."""
 
 
 @dataclass(slots=True, eq=False)
 class Incident:
     """A run of reports in which enough distinct agents share an indicator. Times are seconds since 1970.
 
-    The correlator keeps it up to date; others read it between two calls and never change it.
+    The correlator updates it; others read it between two calls and never change it.
 
     Args:
-        id: its identity.
-        indicator: what the agents share, and within which scope.
+        id: its id.
+        indicator: what the agents share, with its scope.
         members: every agent of the run; True for those that the responder may act for (see `actionable_agent_ids`).
-        opened_at: when the manager opened it (the receipt of the report that completed the rule).
+        opened_at: receipt of the report that completed the rule.
         first_seen_at: event time of the run's first report; of two incidents that merge, the earlier one stays.
         last_seen_at: event time of its last report.
         closed_at: when it closed (`last_seen_at` + 600 s, but never before it opened); None while it is open.
-        late: whether a late report takes part in it.
-        chronic: whether it is a technique's and has been open for an hour.
-        merged_into: the incident that took it over; such an incident is closed for good.
+        late: whether a late report is part of it.
+        chronic: whether it is a technique incident that has been open for an hour.
+        merged_into: the incident that absorbed it; a merged incident is closed for good.
         report_count: reports of the run.
         return_count: earlier incidents of the same indicator that were retained when it opened.
-        announced_members: how many members it had when it last had something to say; a chronic incident is silent
-            until there are three times as many.
+        announced_members: number of members when it was last announced; a chronic incident is silent until it has
+            three times as many.
     """
 
     id: str
@@ -50,17 +50,17 @@ class Incident:
 
     @property
     def kind(self) -> Kind:
-        """What the agents share: a source address, a file hash or a technique."""
+        """Kind of the indicator: source address, file hash or technique."""
         return self.indicator.kind
 
     @property
     def value(self) -> str:
-        """The indicator's normal form."""
+        """Normal form of the indicator."""
         return self.indicator.value
 
     @property
     def organization_id(self) -> str:
-        """The organization of all its agents."""
+        """Organization of all its agents."""
         return self.indicator.organization_id
 
     @property
@@ -70,20 +70,20 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether a report that comes on time may still join it."""
+        """Whether a report on time may still join it."""
         return self.closed_at is None
 
     @property
     def agent_ids(self) -> KeysView[str]:
-        """Its members, in the order they joined: a view, not a copy."""
+        """Its members in the order they joined; a view, not a copy."""
         return self.members.keys()
 
     @property
     def actionable_agent_ids(self) -> Iterator[str]:
         """The members the responder may act for.
 
-        They are the members of the incidents that the same rule finds when it is given only the reports that came on
-        time and from a known clock. A late report can so join two runs to one incident, and adds nobody here.
+        They are the members of the incidents that the same rule finds among the reports that were on time and from a
+        known clock. A late report can join two runs to one incident this way, and adds nobody here.
         """
         return (agent_id for agent_id, actionable in self.members.items() if actionable)
 
@@ -93,19 +93,19 @@ class Incident:
         return self.indicator.kind == "technique" and not self.chronic
 
     def add_members(self, agent_ids: Collection[str]) -> list[str]:
-        """Add distinct agents to the members; return those that were none, in order."""
+        """Add agents to the members; return the new ones, sorted."""
         added = sorted(agent_id for agent_id in agent_ids if agent_id not in self.members)
         self.members.update(dict.fromkeys(added, False))
         return added
 
     def mark_actionable(self, agent_ids: Collection[str]) -> tuple[str, ...]:
-        """Mark members as actionable; return those that were not, in order."""
+        """Mark members as actionable; return the newly marked ones, sorted."""
         newly = tuple(sorted(agent_id for agent_id in agent_ids if not self.members[agent_id]))
         self.members.update(dict.fromkeys(newly, True))
         return newly
 
     def absorb(self, later: "Incident") -> None:
-        """Take over the members and marks of a later incident, which a report has joined to this one."""
+        """Take the members and flags of a later incident that a report has joined to this one."""
         for agent_id, actionable in later.members.items():
             self.members[agent_id] = self.members.get(agent_id, False) or actionable
         self.opened_at = min(self.opened_at, later.opened_at)
@@ -114,7 +114,7 @@ class Incident:
         later.merged_into = self.id
 
     def stays_silent(self) -> bool:
-        """Return whether it is chronic and has nothing to say; if it has, it is silent again from this size on."""
+        """Return whether it is chronic and need not be announced; if not, remember the announced size."""
         if not self.chronic:
             return False
         if len(self.members) < CHRONIC_GROWTH * self.announced_members:
@@ -124,32 +124,32 @@ class Incident:
 
 
 class ChangeKind(StrEnum):
-    """How an incident changed."""
+    """Kind of change of an incident."""
 
     OPENED = "opened"
     RETURNED = "returned"
-    """Opened, for an indicator that had an incident before."""
+    """Opened for an indicator that had an incident before."""
     GREW = "grew"
     """An agent became a member."""
     JOINED = "joined"
     """A further report of a member."""
     MERGED = "merged"
-    """It took over `absorbed`, with its members."""
+    """It absorbed another incident, with its members."""
     CHRONIC = "chronic"
     CLOSED = "closed"
 
 
 class IncidentChange(NamedTuple):
-    """One change of one incident, as small as it is: it refers to the incident and copies nothing of it.
+    """One change of one incident. It refers to the incident and copies nothing of it.
 
     Args:
-        kind: what happened. Whatever it is, the incident's times, counts and flags may have changed too, and a report
-            that joins a closed incident may have opened it again.
+        kind: kind of change. With each kind the incident's times, counts and flags may have changed too, and a report
+            that joins a closed incident may have reopened it.
         incident: the incident as it is now; of a merge, the one that stays.
-        agent_id: the agent added (`grew`), or whose report did it; None when time did.
-        actionable: the agents that the responder may act for from now on. Each is named once in an incident's life.
-        absorbed: the incident that was merged away.
-        silent: a chronic incident that has nothing to say: kept, shown to nobody.
+        agent_id: the agent added (`grew`), or the reporting agent; None when time caused the change.
+        actionable: agents that the responder may act for from now on. Each is named once in an incident's life.
+        absorbed: the incident that was merged into this one.
+        silent: whether a chronic incident need not be announced: stored, shown to nobody.
     """
 
     kind: ChangeKind

@@ -1,4 +1,4 @@
-"""What reports are compared by: addresses, hashes and techniques in their one normal form, each within its scope."""
+"""Indicators: addresses, hashes and techniques in normal form, each with its scope."""
 
 import re
 from functools import lru_cache
@@ -9,7 +9,7 @@ Kind = Literal["source_ip", "file_hash", "technique"]
 HashAlgorithm = Literal["md5", "sha1", "sha256"]
 
 SITELESS = ""
-"""The site that all agents without a site share."""
+"""Site shared by all agents without a site."""
 
 _LONGEST_ADDRESS = 64
 _MAPPED_PREFIX = 96
@@ -17,7 +17,7 @@ _ALGORITHMS: dict[int, HashAlgorithm] = {32: "md5", 40: "sha1", 64: "sha256"}
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 _TECHNIQUE = re.compile(r"(T[0-9]{4})(\.[0-9]{3})?")
 
-# Not `is_private`: that counts the documentation ranges too, and leaves 100.64.0.0/10 out. By version, as numbers,
+# Not `is_private`: it includes the documentation ranges and leaves 100.64.0.0/10 out. By version, as numbers,
 # because a flood of new addresses pays for every comparison.
 _PRIVATE = {
     version: tuple((int(network.netmask), int(network.network_address)) for network in map(ip_network, networks))
@@ -29,14 +29,14 @@ _PRIVATE = {
 
 
 class Indicator(NamedTuple):
-    """One thing that agents may have in common, and the scope within which it is the same thing.
+    """A value that agents may have in common, and the scope within which it means the same thing.
 
     Args:
-        kind: what it is.
+        kind: source address, file hash or technique.
         value: its normal form.
         organization_id: organizations never mix.
-        site: for a private address the site it belongs to (`SITELESS` for agents without one), because 192.168.1.10
-            is another host behind each NAT; None for everything that means the same in the whole organization.
+        site: for a private address its site (`SITELESS` for agents without one), because 192.168.1.10 is another host
+            behind each NAT; None for everything that means the same in the whole organization.
     """
 
     kind: Kind
@@ -46,22 +46,22 @@ class Indicator(NamedTuple):
 
 
 class Address(NamedTuple):
-    """A source address in normal form, and whether it means something within one site only."""
+    """A source address in normal form, and whether it is private to a site."""
 
     value: str
     private: bool
 
 
 def normal_address(text: str) -> Address | None:
-    """Return the normal form of an address, or None for what is none.
+    """Return the normal form of an address, or None if it is no address.
 
-    IPv6 is compressed and in lower case; an IPv4-mapped address is the IPv4 address; a zone id is dropped, because it
-    names an interface of the host that wrote it.
+    IPv6 is compressed and in lower case; an IPv4-mapped address becomes the IPv4 address; a zone id is dropped, because
+    it names an interface of the host that wrote it.
     """
     return _normal_address(text) if len(text) <= _LONGEST_ADDRESS else None
 
 
-@lru_cache(maxsize=16_384)  # parsing is what costs most of a report, and attackers come back
+@lru_cache(maxsize=16_384)  # parsing costs most of a report, and addresses repeat
 def _normal_address(text: str) -> Address | None:
     host, zone, _ = text.strip().partition("%")
     try:
@@ -78,7 +78,7 @@ def _normal_address(text: str) -> Address | None:
 
 @lru_cache(maxsize=16_384)
 def parsed_address(value: str) -> IPv4Address | IPv6Address:
-    """Return a normal form as an address that can be looked for in networks.
+    """Parse an address in normal form; cached.
 
     Raises:
         ValueError: it is no address.
@@ -101,19 +101,19 @@ def normal_network(text: str) -> str:
 
 
 def hash_algorithm(value: str) -> HashAlgorithm | None:
-    """Return which hash a normal form is, by its length."""
+    """Return the hash algorithm that a digest's length implies."""
     return _ALGORITHMS.get(len(value))
 
 
 def normal_hash(text: str) -> str | None:
-    """Return a file hash in lower case, or None for what is no MD5, SHA-1 or SHA-256 in hexadecimal."""
+    """Return a file hash in lower case, or None if it is no MD5, SHA-1 or SHA-256 in hexadecimal."""
     value = text.strip().lower()
     return value if hash_algorithm(value) is not None and _HEXADECIMAL.fullmatch(value) else None
 
 
 @lru_cache(maxsize=4_096)
 def normal_techniques(text: str) -> tuple[str, ...]:
-    """Return the MITRE ATT&CK ids that a technique counts as: `T1110.001` as itself and as `T1110`; none if no id."""
+    """Return the ATT&CK ids that a technique counts as: `T1110.001` as itself and as `T1110`; none if it is no id."""
     match = _TECHNIQUE.fullmatch(text.strip().upper())
     if match is None:
         return ()
@@ -123,7 +123,7 @@ def normal_techniques(text: str) -> tuple[str, ...]:
 def indicators_of(
     organization_id: str, site: str | None, source_ip: str | None, file_hash: str | None, technique: str | None
 ) -> tuple[Indicator, ...]:
-    """Return what a report is compared by; fields that hold nothing valid count for nothing."""
+    """Return the indicators of a report; invalid fields are left out."""
     found: list[Indicator] = []
     if source_ip and (address := normal_address(source_ip)) is not None:
         value, private = address

@@ -1,4 +1,4 @@
-"""What the correlator is told, and what it may ask of the store when a report is older than its memory."""
+"""Inputs of the correlator: reports, settings, and the port to stored history."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,26 +9,28 @@ from manager.domain.correlation.indicators import Indicator, Kind
 
 SLACK = 0.0005
 """Seconds. Times are exact to the millisecond, and a float of this age to 0.2 µs: half a millisecond more than each
-bound makes `300 s apart` true for every two such times, and `300.001 s` false."""
+bound makes `300 s apart` true for every two such times, and `300.001 s` false.
+"""
 
 WINDOW = 300 + SLACK
 """Seconds of the sliding window (lifecycle page, "Cross-Agent Correlation"), and by which a report may be late."""
 
 MEMORY = 2 * WINDOW
-"""Seconds that must be remembered: a report that comes on time is at most a window old, so nothing on time can reach a
-run that ended more than two windows ago."""
+"""Seconds that are kept in memory: a report on time is at most a window old, so it cannot reach a run that ended more
+than two windows ago.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A threat as the correlator sees it. Times are seconds since 1970.
+    """A threat report as the correlator sees it. Times are seconds since 1970.
 
     Args:
-        agent_id: who reports.
+        agent_id: the reporting agent.
         organization_id: its organization.
         site: its site, if it has one.
         report_id: the threat's id, unique within the agent.
-        event_time: when it happened, on the manager's clock, never later than `received`.
+        event_time: event time on the manager's clock, never later than `received`.
         received: when the manager received it.
         source_ip: the attacker's address, as reported.
         file_hash: the malware's hash, as reported.
@@ -59,9 +61,9 @@ class PastReport(NamedTuple):
 
 
 class History(Protocol):
-    """What the store knows of one indicator; asked only for what memory does not hold.
+    """Port to the stored reports and incidents of one indicator; queried only for what memory does not hold.
 
-    It answers from all that was committed. What was observed since then is still in memory, as long as a commit comes
+    It answers from all that was committed. Reports observed since then are still in memory, as long as a commit comes
     at least every 600 s and before each `Correlator.expire`.
     """
 
@@ -74,12 +76,12 @@ class History(Protocol):
         ...
 
     def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return how many unmerged incidents were last seen before a time."""
+        """Return the number of unmerged incidents that were last seen before a time."""
         ...
 
 
 class NoHistory:
-    """A store that has kept nothing: for rules tried out on reports in memory."""
+    """Empty history, for rules tried on reports in memory."""
 
     def reports(self, _indicator: Indicator, _start: float, _end: float, /) -> Iterable[PastReport]:
         """Return nothing."""
@@ -95,7 +97,7 @@ class NoHistory:
 
 
 def is_late(event_time: float, received: float) -> bool:
-    """Return whether a report came more than a window after its threat."""
+    """Return whether a report was received more than a window after its event time."""
     return received - event_time > WINDOW
 
 
@@ -104,7 +106,7 @@ _FEWEST_AGENTS = 2
 
 @dataclass(frozen=True, slots=True)
 class CorrelatorSettings:
-    """How many distinct agents make an incident, by kind, and how many indicators memory holds.
+    """Number of distinct agents that make an incident, by kind, and bounds of memory.
 
     Raises:
         ValueError: fewer than two agents, or no room for any indicator.
@@ -124,7 +126,7 @@ class CorrelatorSettings:
 
     @property
     def thresholds(self) -> dict[Kind, int]:
-        """How many distinct agents make an incident."""
+        """Number of distinct agents that make an incident, by kind."""
         return {
             "source_ip": self.source_ip_agents,
             "file_hash": self.file_hash_agents,

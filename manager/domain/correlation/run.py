@@ -1,4 +1,4 @@
-"""A run: reports of one indicator without a pause of more than a window, in memory that does not grow with them."""
+"""A run: reports of one indicator without a gap of more than a window, in bounded memory."""
 
 from bisect import bisect_left, bisect_right
 from operator import itemgetter
@@ -10,7 +10,7 @@ _time = itemgetter(0)
 
 
 class Run:
-    """What must be kept of a run so that the next report, at whatever event time, is judged as by all its reports.
+    """State of a run that suffices to judge the next report, at whatever event time, as by all its reports.
 
     Once enough agents have been within a window of each other, only the ends matter (the members are the incident's).
     Before that, `points` holds (event time, agent) in order, without those that decide nothing: a point is left out
@@ -37,14 +37,14 @@ class Run:
 
     @classmethod
     def of(cls, incident: Incident) -> "Run":
-        """Return the run of an incident that is known already."""
+        """Return the run of a stored incident."""
         run = cls(incident.first_seen_at, "")
         run.last, run.points, run.incident = incident.last_seen_at, None, incident
         run.count, run.late, run.starts_known = incident.report_count, incident.late, True
         return run
 
     def fork(self) -> "Run":
-        """Return the same run, to be continued with other reports, without the incident."""
+        """Return a copy without the incident, to be continued with other reports."""
         run = Run(self.first, "")
         run.last, run.count, run.late, run.starts_known = self.last, self.count, self.late, self.starts_known
         run.points = None if self.points is None else self.points.copy()
@@ -57,13 +57,13 @@ class Run:
         return self.points is None
 
     def finish(self) -> set[str]:
-        """Turn the run into a complete one and return its agents, who are members now."""
+        """Make the run complete and return its agents, which become members."""
         agents = {agent_id for _, agent_id in self.points or ()} | (self.earlier or set())
         self.points = self.earlier = None
         return agents
 
     def add_point(self, time: float, agent_id: str, threshold: int) -> bool:
-        """Keep a report of a run that is not complete; return whether it completes the rule."""
+        """Add a report to an incomplete run; return whether it completes the rule."""
         points = self.points
         if points is None:
             return False
@@ -81,7 +81,7 @@ class Run:
         return self._completed_at(time, threshold)
 
     def _completed_at(self, time: float, threshold: int) -> bool:
-        """Return whether some window that holds `time` holds enough distinct agents."""
+        """Return whether some window that contains `time` has enough distinct agents."""
         points = self.points or []
         low = bisect_left(points, True, key=lambda point: time - point[0] <= WINDOW)
         seen: dict[str, int] = {}
@@ -96,7 +96,7 @@ class Run:
                 if not seen[gone]:
                     del seen[gone]
                 low += 1
-            # A window that ends before `time` was judged when its own last report came.
+            # A window that ends before `time` was judged at its own last report.
             if len(seen) >= threshold and end >= time:
                 return True
         return False
@@ -115,7 +115,7 @@ class Run:
         return True
 
     def absorb(self, later: "Run") -> set[str]:
-        """Continue with a later run; return the agents that become members because only one of both was complete."""
+        """Append a later run; return the agents that become members because only one of the two was complete."""
         joined: set[str] = set()
         if self.points is not None and later.points is not None:
             self.points += later.points
@@ -133,7 +133,7 @@ class Run:
 
 
 def _own(points: list[tuple[float, str]], positions: range, agent_id: str) -> list[int]:
-    """Return the first two of these positions at which the agent stands."""
+    """Return the first two of these positions that hold a point of the agent."""
     found: list[int] = []
     for position in positions:
         if points[position][1] == agent_id:

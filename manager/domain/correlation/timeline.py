@@ -1,4 +1,4 @@
-"""All that is remembered of one indicator: its runs in order, and from when on they are known."""
+"""Timeline: the runs of one indicator, and the event time from which on they are known."""
 
 from collections.abc import Collection, Iterator
 from math import inf, nextafter
@@ -11,10 +11,10 @@ from manager.domain.correlation.run import Run
 
 
 class Placement(NamedTuple):
-    """Where a report came to stand.
+    """Result of placing a report.
 
     Args:
-        run: its run.
+        run: the report's run.
         joined: None while the run is not complete; else the agents that are in a complete run by this report: its
             own, and those of an incomplete run that it completed or joined to a complete one.
         absorbed: the later incident, where the report joined two.
@@ -26,13 +26,13 @@ class Placement(NamedTuple):
 
 
 class Timeline:
-    """The runs of one indicator.
+    """The runs of one indicator in order.
 
     Args:
-        indicator: what all its reports share.
-        threshold: how many distinct agents within a window of each other complete a run.
+        indicator: the indicator.
+        threshold: number of distinct agents within a window of each other that completes a run.
         known_from: all reports at and after this event time are, or will be, placed here.
-        counts_only: whether only reports that count for the responder stand here.
+        counts_only: whether only reports that count for the responder are placed here.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Timeline:
         self.floor = known_from
         """From this event time on, every report is in its run's points too."""
         self.hold = -inf
-        """Until this time nothing is forgotten: late reports are coming in."""
+        """Until this time nothing is dropped: late reports are coming in."""
         self.touched = -inf
         self.open_incidents = 0
         self.ontime: Timeline | None = None
@@ -75,13 +75,13 @@ class Timeline:
     def place(
         self, time: float, agent_id: str, *, count: int = 1, late: bool = False, decide: bool = True
     ) -> Placement:
-        """Put a report into the run it belongs to, which it may begin, extend, complete or join to another.
+        """Put a report into its run, which it may begin, extend, complete or join to another.
 
-        With `decide` false it completes nothing: what it could complete was decided when it was first observed.
+        With `decide` false it completes nothing: that was decided when the report was first observed.
         """
         runs = self.runs
         position = len(runs)
-        while position and runs[position - 1].first > time:  # from the newest: there nearly every report belongs
+        while position and runs[position - 1].first > time:  # newest first: nearly every report belongs there
             position -= 1
         left = runs[position - 1] if position and time - runs[position - 1].last <= WINDOW else None
         right = runs[position] if position < len(runs) and runs[position].first - time <= WINDOW else None
@@ -107,7 +107,7 @@ class Timeline:
         return Placement(run, run.finish() if completed else None, None)
 
     def adopt(self, incident: Incident) -> Run:
-        """Put in an incident that is known already, with all its reports."""
+        """Add a known incident, with all its reports."""
         run = Run.of(incident)
         self.runs.append(run)
         self.runs.sort(key=lambda each: each.first)
@@ -119,7 +119,7 @@ class Timeline:
         return next(near, None)
 
     def can_place(self, time: float) -> bool:
-        """Return whether what is remembered suffices to place a report at this time.
+        """Return whether memory suffices to place a report at this time.
 
         It does where everything within a window of it is known, and inside a complete run, which it cannot change.
         """
@@ -130,7 +130,7 @@ class Timeline:
         return any(run.complete and run.first <= time <= run.last for run in self.runs)
 
     def is_whole(self, run: Run) -> bool:
-        """Return whether nothing of the run lies before its known first report."""
+        """Return whether no report of the run lies before its first known one."""
         return run.starts_known or run.first - WINDOW >= self.since
 
     def open(self) -> Iterator[Incident]:
@@ -138,11 +138,11 @@ class Timeline:
         return (run.incident for run in self.runs if run.incident is not None and run.incident.is_open)
 
     def incidents_before(self, run: Run) -> int:
-        """Return how many incidents are remembered from before a run."""
+        """Return the number of incidents in memory from before a run."""
         return sum(earlier.incident is not None and earlier.first < run.first for earlier in self.runs)
 
     def gaps(self, start: float, end: float) -> Iterator[tuple[float, float]]:
-        """Yield the parts of start ≤ time < end that lie in no complete run: only reports there can decide anything."""
+        """Yield the parts of start ≤ time < end outside all complete runs: only reports there can decide anything."""
         for run in self.runs:
             if run.complete and run.last >= start and run.first < end:
                 if start < run.first:

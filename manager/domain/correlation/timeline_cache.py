@@ -1,4 +1,4 @@
-"""The timelines that are remembered, by how lately they were touched: bounded, and what goes first is known."""
+"""Bounded LRU cache of timelines; what was evicted is known to be unknown."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from manager.domain.correlation.timeline import Timeline
 class TimelineCache:
     """Timelines by indicator: those with an open incident, and those that are only watched.
 
-    The two are bounded apart, so that a flood of addresses seen once cannot push out what is going on.
+    The two are bounded apart, so that a flood of addresses seen once cannot evict open incidents.
 
     Args:
-        max_watched: indicators without an open incident.
-        max_open: indicators with one.
+        max_watched: bound of indicators without an open incident.
+        max_open: bound of indicators with one.
     """
 
     def __init__(self, max_watched: int, max_open: int) -> None:
@@ -32,7 +32,7 @@ class TimelineCache:
 
     @property
     def open_count(self) -> int:
-        """How many indicators have an open incident."""
+        """Number of indicators with an open incident."""
         return len(self._open)
 
     def open(self) -> Iterator[Timeline]:
@@ -40,11 +40,11 @@ class TimelineCache:
         yield from self._open.values()
 
     def get(self, indicator: Indicator) -> Timeline | None:
-        """Return a timeline without touching it."""
+        """Return a timeline without marking it as used."""
         return self._open.get(indicator) or self._watched.get(indicator)
 
     def touch(self, indicator: Indicator, threshold: int, received: float, now: float) -> Timeline:
-        """Return an indicator's timeline, a new one if need be, as the one touched last."""
+        """Return an indicator's timeline, a new one if it has none, and mark it as used last."""
         timeline = self._open.get(indicator)
         if timeline is not None:
             self._open.move_to_end(indicator)
@@ -53,19 +53,19 @@ class TimelineCache:
             if timeline is not None:
                 self._watched.move_to_end(indicator)
             else:
-                # Not remembered: not reported within the last two windows, unless it was evicted since.
+                # Not in memory: not reported within the last two windows, unless it was evicted since.
                 timeline = self._watched[indicator] = Timeline(indicator, threshold, max(now - MEMORY, self._forgotten))
         timeline.touched = max(timeline.touched, received)
         return timeline
 
     def opened(self, indicator: Indicator, timeline: Timeline) -> None:
-        """Note that an incident of the indicator opened."""
+        """Count an incident of the indicator as open."""
         timeline.open_incidents += 1
         if self._watched.pop(indicator, None) is not None:
             self._open[indicator] = timeline
 
     def closed(self, indicator: Indicator) -> Timeline:
-        """Note that an incident of the indicator closed, and return its timeline."""
+        """Count an incident of the indicator as closed, and return its timeline."""
         timeline = self._open[indicator]
         timeline.open_incidents -= 1
         if not timeline.open_incidents:
@@ -73,7 +73,7 @@ class TimelineCache:
         return timeline
 
     def drop_idle(self, now: float) -> None:
-        """Drop what no report on time can meet any more."""
+        """Drop timelines that no report on time can reach any more."""
         while self._watched:
             indicator, timeline = next(iter(self._watched.items()))
             if now - timeline.touched <= MEMORY:
@@ -81,13 +81,13 @@ class TimelineCache:
             del self._watched[indicator]
 
     def evict_watched(self) -> None:
-        """Drop the watched timelines that are over the bound, the least lately touched first."""
+        """Evict watched timelines over the bound, least recently used first."""
         while len(self._watched) > self._max_watched:
             _, timeline = self._watched.popitem(last=False)
             self._evicted(timeline)
 
     def evict_open(self) -> Iterator[Timeline]:
-        """Drop and yield the timelines with open incidents that are over the bound, the least lately touched first."""
+        """Evict and yield timelines with open incidents over the bound, least recently used first."""
         while len(self._open) > self._max_open:
             _, timeline = self._open.popitem(last=False)
             self._evicted(timeline)
@@ -95,5 +95,5 @@ class TimelineCache:
 
     def _evicted(self, timeline: Timeline) -> None:
         self.evicted += 1
-        # Whatever was reported up to here may have been of an indicator that is remembered no more.
+        # A new timeline is known only from here on: it may have been the evicted one.
         self._forgotten = max(self._forgotten, nextafter(timeline.touched, inf))

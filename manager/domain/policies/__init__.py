@@ -1,1 +1,1 @@
-"""Policy documents: scopes, resolution, revisions, rules."""
+"""Policies: documents, rules, resolution, effective policies, revisions, drift."""

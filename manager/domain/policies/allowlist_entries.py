@@ -1,4 +1,4 @@
-"""What stands on an allowlist, one entry at a time: told apart, put in normal form, added and taken away."""
+"""Allowlist entries of a policy document: detect the kind, normalise, add, remove."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,25 +11,25 @@ from manager.errors import Invalid
 AllowlistEntryKind = Literal["ip", "file_hash", "process"]
 
 MEMBERS: Mapping[AllowlistEntryKind, str] = {"ip": "ips", "file_hash": "fileHashes", "process": "processes"}
-"""The member of a policy's `allowlist` section that holds each kind."""
+"""Member of a policy's `allowlist` section for each kind."""
 
 
 def kind_of(value: str) -> AllowlistEntryKind | None:
-    """Return what a value is by its looks; None for what is neither an address, a CIDR nor a file hash."""
+    """Detect the kind of a value; None if it is neither an address, a CIDR nor a file hash."""
     if normal_hash(value) is not None:
         return "file_hash"
     return "ip" if network_of(value) is not None else None
 
 
 def normalize_entry(kind: AllowlistEntryKind | None, value: str) -> tuple[AllowlistEntryKind, str]:
-    """Return kind and normal form of what shall stand on an allowlist.
+    """Return kind and normal form of an allowlist entry.
 
     Args:
-        kind: what it is said to be; None lets its looks decide.
+        kind: the given kind; None detects it.
         value: an address, a CIDR, a file hash or a process.
 
     Raises:
-        Invalid: it is not what it is said to be, its looks say nothing, or it is every address there is.
+        Invalid: the value does not fit its kind, no kind is detected, or it covers every address.
     """
     found = kind or kind_of(value)
     if found is None:
@@ -47,12 +47,12 @@ def normalize_entry(kind: AllowlistEntryKind | None, value: str) -> tuple[Allowl
 
 
 def allows(document: Sections | None, kind: AllowlistEntryKind, value: str) -> bool:
-    """Return whether a document's own allowlist has an entry in normal form."""
+    """Return whether a document's own allowlist contains an entry in normal form."""
     return value in ((document or {}).get("allowlist") or {}).get(MEMBERS[kind], ())
 
 
 def with_entry(document: Sections | None, kind: AllowlistEntryKind, value: str) -> dict[str, Any]:
-    """Return the document with one entry more on its allowlist, and nothing else changed."""
+    """Return the document with one more entry on its allowlist."""
     kept = dict(document or {})
     section = dict(kept.get("allowlist") or {})
     member = MEMBERS[kind]
@@ -62,7 +62,7 @@ def with_entry(document: Sections | None, kind: AllowlistEntryKind, value: str) 
 
 
 def without_entry(document: Sections, kind: AllowlistEntryKind, value: str) -> dict[str, Any] | None:
-    """Return the document with one entry less on its allowlist; None if nothing else stood in it."""
+    """Return the document without an entry of its allowlist; None if nothing is left in it."""
     kept = dict(document)
     section = dict(kept.get("allowlist") or {})
     member = MEMBERS[kind]

@@ -1,4 +1,4 @@
-"""What differs between two policies, member by member, and whether the difference is urgent."""
+"""Differences between two policies, member by member, and their urgency."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from manager.domain.policies.resolution import UNITED, value_of
 
 ACTIVE_ACTIONS = frozenset({"block_ip", "kill_process", "quarantine_file"})
-"""What a guard does to its host by itself; a policy that allows none of it has auto-respond switched off."""
+"""Actions by which a guard changes its host; a policy that allows none of them has auto-respond switched off."""
 
 
 class Difference(NamedTuple):
-    """One member that differs; None stands for a member, or an entry of a list, that is not there.
+    """One member that differs; None stands for a missing member or list entry.
 
     `path` names it as an error would: ``thresholds.autoRespond``, ``blocklist.ips[203.0.113.7]``.
     """
@@ -21,9 +21,9 @@ class Difference(NamedTuple):
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Return what differs between two documents or effective sections, in the order of paths.
+    """Return the differences between two documents or effective sections, sorted by path.
 
-    Entries of block- and allowlists are compared by what they are about; any other list is one value.
+    Entries of block- and allowlists are compared by value; any other list is one value.
     """
     return sorted(_differences("", before, after), key=lambda difference: difference.path)
 
@@ -40,7 +40,7 @@ def is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 
 
 def auto_responds(sections: Mapping[str, Any]) -> bool:
-    """Return whether a guard may do anything to its host by itself."""
+    """Return whether a guard may change its host by itself."""
     return not ACTIVE_ACTIONS.isdisjoint(sections["response"]["actions"])
 
 

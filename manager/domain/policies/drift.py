@@ -1,4 +1,4 @@
-"""Drift: which agents have something else in force than the policy and the blocklist that are meant for them."""
+"""Drift: agents that report another policy or blocklist in force than the effective one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One agent's difference: what it should have, what it says it has, and since when it should have its policy."""
+    """One agent's drift: its effective policy and since when, and the policy it reports."""
 
     agent_id: str
     version: int
@@ -26,12 +26,12 @@ class Drift:
 def drifts(
     agents: Iterable[Agent], effective: Mapping[str, EffectivePolicy], sequences: Mapping[str, int]
 ) -> Iterator[Drift]:
-    """Yield the agents whose own word on what is in force differs from their effective policy.
+    """Yield the agents whose reported policy differs from their effective policy.
 
-    So do those whose organization's blocklist is at a higher sequence (`sequences`, by organization) than theirs; over
-    HTTP it is a part of the policy.
+    So do those that report a lower blocklist sequence than their organization's (`sequences`, by organization); over
+    HTTP the blocklist is part of the policy.
 
-    What counts is the guards' word alone (the design, section 3, "Policies"): the digest, and that all of it is
+    Only the guards' own statements count (the design, section 3, "Policies"): the digest, and that all of it is
     applied. The same digest under an older version is the same policy. An HTTP agent knows only versions, and is
     believed about these.
     """

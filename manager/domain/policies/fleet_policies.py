@@ -1,7 +1,7 @@
-"""The fleet's policies: scopes, resolution, revisions, and the effective policy of each agent.
+"""Policies of the fleet: scopes, revisions, and the effective policy of each agent.
 
-An effective policy is defaults → global → organization → agent → live emergency entries. It is computed anew only
-for agents that a change touches, and gets a new version only when its digest changed; a version never falls.
+An effective policy is defaults → global → organization → agent → live emergency entries. It is recomputed only for
+agents that a change affects, and gets a new version only when its digest changed; a version never falls.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,18 +24,18 @@ ScopeKind = Literal["global", "organization", "agent"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """Whom a policy document is for: everybody, one organization, or one agent (`target` names it)."""
+    """Scope of a policy document: global, one organization, or one agent (`target` names it)."""
 
     kind: ScopeKind
     target: str = ""
 
     def __str__(self) -> str:
-        """Return the scope as it is written in tables and logs."""
+        """Return the scope as tables and logs show it."""
         return f"{self.kind}:{self.target}" if self.target else self.kind
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
-        """Return the scope that `str` wrote."""
+        """Parse a scope from its text."""
         kind, _, target = text.partition(":")
         if kind == "organization":
             return cls("organization", target)
@@ -47,9 +47,9 @@ GLOBAL = Scope("global")
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class ResolvedPolicy:
-    """The sections that some agents share, with their digest and the narrowest scope that had a say.
+    """Resolved sections that several agents share, with their digest and the narrowest scope that contributed.
 
-    `under` is what emergency entries were laid over, where there are any.
+    `under` is the policy below emergency entries, where there are any.
     """
 
     sections: Sections
@@ -60,9 +60,9 @@ class ResolvedPolicy:
 
 @dataclass(slots=True)
 class EffectivePolicy:
-    """One agent's policy: `version` is the fleet's revision that last changed the digest; `published` by a PUBACK.
+    """One agent's policy. `version` is the revision that last changed its digest; `published` after the PUBACK.
 
-    `urgent` says whether what is not yet published must reach the agent at once, over HTTP too.
+    `urgent` is true where an unpublished change must reach the agent at once, over HTTP too.
     """
 
     agent_id: str
@@ -76,7 +76,7 @@ class EffectivePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One change of the fleet's policies: the document that a scope got, or None if it lost its own."""
+    """One change of a policy document: the scope's new document, or None if it was removed."""
 
     revision: int
     scope: Scope
@@ -95,7 +95,7 @@ class Policies:
         self._layers: dict[Scope, Layer] = {}
         self._emergency: dict[str, Emergency] = {}
         self._defaults = Layer(default_sections(), ())
-        # What agents share is kept as long as one of them has it.
+        # Shared by agents; an entry goes with the last agent that has it.
         self._resolved: WeakValueDictionary[Any, ResolvedPolicy] = WeakValueDictionary()
         self._due: list[tuple[float, int, Scope | str, Layer | Emergency]] = []
         self._order = count()
@@ -109,12 +109,12 @@ class Policies:
         at: float = 0.0,
         emergency: Mapping[str, Emergency] | None = None,
     ) -> None:
-        """Take what the store kept, before any agent is taken.
+        """Restore documents and revision, before any agent is restored.
 
         Args:
             revision: the fleet's revision.
-            documents: what scopes were given.
-            at: the time as of which `restore` judges: what has expired by then is not in effect any more.
+            documents: the documents by scope.
+            at: the time as of which `restore` resolves: what has expired by then is not in effect.
             emergency: the agents' own emergency entries.
         """
         self.revision = self._loaded_revision = max(revision, 1)
@@ -130,7 +130,7 @@ class Policies:
 
     def restore(self, agent_id: str, organization_id: str, version: int, digest: str, updated_at: float,
                 *, published: bool) -> EffectivePolicy | None:  # fmt: skip
-        """Take an agent's effective policy as the store kept it; return it if its digest is another one by now."""
+        """Restore an agent's effective policy; return it if its digest changed since it was stored."""
         resolved = self._resolve(agent_id, organization_id, self._loaded_at)
         same = resolved.digest == digest
         self.revision = max(self.revision, version)
@@ -148,14 +148,14 @@ class Policies:
         return None if same else policy
 
     def document(self, scope: Scope) -> Sections | None:
-        """Return what an admin set for a scope."""
+        """Return the document of a scope."""
         return self.documents.get(scope)
 
     def set(self, scope: Scope, document: Sections | None, at: float, author: str) -> Revision | None:
-        """Give a scope its document, or take it away with None; a change that alters nothing is no revision.
+        """Set or remove (None) the document of a scope; return None if nothing changed.
 
         Raises:
-            Invalid: a rule in it is none; the text names the field, and nothing was changed.
+            Invalid: a rule in it is invalid; the text names the field, and nothing was changed.
         """
         before = self.documents.get(scope)
         if document is not None:
@@ -172,10 +172,10 @@ class Policies:
         return Revision(self.revision, scope, document, at, author)
 
     def rollback(self, documents: Mapping[Scope, Sections], at: float, author: str) -> list[Revision]:
-        """Set every scope back to its document at an earlier revision, in as many new revisions as scopes differ.
+        """Restore the documents of an earlier revision, in one new revision for each scope that differs.
 
-        A rule that was set then is as old as it is: a block whose time is over does not come back. Documents of
-        agents that are removed since stay away.
+        A rule keeps the time at which it was set: an expired block does not come back. Documents of removed agents are
+        not restored.
         """
         revisions = []
         for scope in sorted({*self.documents, *documents}):
@@ -187,12 +187,12 @@ class Policies:
         return revisions
 
     def preview(self, scope: Scope, document: Sections | None) -> list[ResolvedPolicy]:
-        """Return what agents would get if `scope` had this document, without emergency entries.
+        """Return the policies that would result if `scope` had this document, without emergency entries.
 
-        One for each different chain of layers; entries count as long as they stand in a document, expired or not.
+        One for each different chain of layers; entries count as long as they are in a document, expired or not.
 
         Raises:
-            Invalid: a rule in it is none; the text names the field.
+            Invalid: a rule in it is invalid; the text names the field.
         """
         trial = Policies()
         trial._layers = {**self._layers, scope: Layer.of(stamp_rules(document or {}, None, 0.0))}
@@ -205,11 +205,11 @@ class Policies:
         return [trial._resolve(agent_id, organization_id, 0.0) for organization_id, agent_id in targets]
 
     def of_organization(self, organization_id: str, at: float) -> ResolvedPolicy:
-        """Return the effective policy of an organization's agents that have nothing of their own."""
+        """Return the effective policy of an organization's agents without documents or entries of their own."""
         return self._resolve("", organization_id, at)
 
     def assign(self, agent_id: str, organization_id: str, at: float) -> EffectivePolicy:
-        """Give an agent its effective policy, at registration; one that has it keeps its version."""
+        """Give a new agent its effective policy; a known agent keeps its version."""
         known = self.effective.get(agent_id)
         if known is None:
             resolved = self._resolve(agent_id, organization_id, at)
@@ -218,7 +218,7 @@ class Policies:
         return known
 
     def recompute(self, agent_ids: Iterable[str], at: float) -> list[EffectivePolicy]:
-        """Compute agents' effective policies anew; return those whose digest changed, with their new version."""
+        """Recompute agents' effective policies; return those whose digest changed, with their new version."""
         return self._recompute(agent_ids, at, counted=True)
 
     def affected_by(self, scope: Scope) -> list[str]:
@@ -230,7 +230,7 @@ class Policies:
         return [scope.target] if scope.target in self.effective else []
 
     def set_emergency(self, entries: Mapping[str, Emergency], at: float) -> list[EffectivePolicy]:
-        """Replace agents' own emergency entries (an empty `Emergency` takes them away); return who changed."""
+        """Replace agents' own emergency entries (an empty `Emergency` removes them); return the changed policies."""
         for agent_id, emergency in entries.items():
             if emergency == Emergency():
                 self._emergency.pop(agent_id, None)
@@ -240,13 +240,13 @@ class Policies:
         return self._recompute(entries, at, counted=False)
 
     def next_expiry(self) -> float | None:
-        """Return when the next entry of a document or of an agent's emergency entries ends."""
+        """Return the time of the next expiry in a document or in an agent's emergency entries."""
         while self._due and not self._is_current(self._due[0][2], self._due[0][3]):
             heappop(self._due)
         return self._due[0][0] if self._due else None
 
     def expire(self, now: float) -> list[EffectivePolicy]:
-        """Take out of effect what has ended by now; return the policies that changed, in one new revision."""
+        """Recompute policies with entries that have expired by now; return the changed ones, in one new revision."""
         touched: dict[str, None] = {}
         while (due := self.next_expiry()) is not None and due <= now:
             _, _, target, source = heappop(self._due)
@@ -256,26 +256,26 @@ class Policies:
         return self._recompute(touched, now, counted=False)
 
     def advance(self) -> int:
-        """Count a change that is in no document, such as one of an organization's blocklist; return its revision."""
+        """Count a change outside the documents, such as one of a blocklist; return the new revision."""
         self.revision += 1
         return self.revision
 
     def continue_above(self, agent_id: str, version: int, at: float) -> EffectivePolicy:
-        """An agent proved a version above its own in this store, which was restored: go on above it."""
+        """Continue above the version that an agent proved to have, where this store was restored from an older copy."""
         self.revision = max(self.revision, version) + 1
         policy = self.effective[agent_id]
         policy.version, policy.updated_at, policy.published = self.revision, at, False
         return policy
 
     def forget(self, agent_id: str) -> None:
-        """Forget a removed agent and what was for it alone."""
+        """Drop a removed agent and its own documents and entries."""
         self.effective.pop(agent_id, None)
         self.documents.pop(Scope("agent", agent_id), None)
         self._layers.pop(Scope("agent", agent_id), None)
         self._emergency.pop(agent_id, None)
 
     def _recompute(self, agent_ids: Iterable[str], at: float, *, counted: bool) -> list[EffectivePolicy]:
-        """Compute effective policies anew; `counted` says whether what touched them has its revision already."""
+        """Recompute effective policies; `counted` is true where the cause has its own revision already."""
         changed: list[EffectivePolicy] = []
         urgency: dict[tuple[str, str], bool] = {}
         for agent_id in agent_ids:
@@ -283,7 +283,7 @@ class Policies:
             if policy is None:
                 continue
             before, after = policy.resolved, self._resolve(agent_id, policy.organization_id, at)
-            policy.resolved = after  # even if it says the same: what agents share must stay one object
+            policy.resolved = after  # even with the same digest: agents must share one object
             if after.digest == before.digest:
                 continue
             step = (before.digest, after.digest)
@@ -329,7 +329,7 @@ class Policies:
 
 
 def _layer_of_stored(document: Sections) -> Layer:
-    """Compile a stored document; rules that this release does not understand do nothing in it."""
+    """Compile a stored document; without its rules if this release does not understand them."""
     try:
         return Layer.of(document)
     except Invalid:

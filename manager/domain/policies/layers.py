@@ -1,4 +1,4 @@
-"""The layers that effective policies are made of: an admin's documents, and an agent's live emergency entries."""
+"""Policy layers: an operator's document, and an agent's live emergency entries."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from schemas.policy import PolicyDocument
 Sections = Mapping[str, Any]
 
 EMERGENCY_ROOM = 64 * KIB
-"""Bytes that an agent's emergency entries take at most in its policy: what documents must leave free."""
+"""Bytes reserved for emergency entries in an agent's policy: documents must leave them free."""
 
 
 class EmergencyBlock(NamedTuple):
@@ -29,13 +29,13 @@ class EmergencyBlock(NamedTuple):
     expires_at: float
 
     def entry(self) -> dict[str, str]:
-        """Return the entry as it stands in a policy."""
+        """Return the entry as a member of a policy's blocklist."""
         expires = iso(self.expires_at)
         return {"value": self.value, "reason": self.reason, "expiresAt": expires, "incidentId": self.incident_id}
 
 
 class RaisedSensitivity(NamedTuple):
-    """More attention until a time: `autoRespond` lower by `step`, never below `floor` (both in percent)."""
+    """Lower `autoRespond` by `step`, never below `floor` (both in percent), until a time."""
 
     until: float
     step: float
@@ -44,7 +44,7 @@ class RaisedSensitivity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Emergency:
-    """The live emergency entries of one agent's own policy, laid over everything else."""
+    """Live emergency entries of one agent's own policy, above all documents."""
 
     addresses: tuple[EmergencyBlock, ...] = ()
     file_hashes: tuple[EmergencyBlock, ...] = ()
@@ -52,20 +52,20 @@ class Emergency:
 
     @property
     def expiries(self) -> list[float]:
-        """The times at which something of it ends, in order."""
+        """Sorted expiry times of its parts."""
         ends = {block.expires_at for block in (*self.addresses, *self.file_hashes)}
         if self.sensitivity is not None:
             ends.add(self.sensitivity.until)
         return sorted(ends - {inf})
 
     def is_over(self, at: float) -> bool:
-        """Return whether all of it has ended by a time."""
+        """Return whether all of it has expired by a time."""
         blocks = (*self.addresses, *self.file_hashes)
         attentive = self.sensitivity is not None and self.sensitivity.until > at
         return not attentive and all(block.expires_at <= at for block in blocks)
 
     def apply_to(self, sections: Sections, at: float) -> dict[str, Any]:
-        """Return the sections with these entries, as they stand at a time."""
+        """Return the sections with these entries, as of a time."""
         layer = {
             "blocklist": {
                 "ips": [block.entry() for block in self.addresses if block.expires_at > at],
@@ -80,7 +80,7 @@ class Emergency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One document with the effects of its rules, and the times at which entries of it end."""
+    """One document with the effects of its rules, and the expiry times of its entries."""
 
     sections: Sections
     expiries: tuple[float, ...]
@@ -90,7 +90,7 @@ class Layer:
         """Compile a document.
 
         Raises:
-            Invalid: a rule or an expiry in it is none; the text names the field.
+            Invalid: a rule or an expiry in it is invalid; the text names the field.
         """
         check_rules(document)
         sections = resolve([document, *effects(document)])
@@ -102,7 +102,7 @@ class Layer:
 
 
 def read_document(document: Any) -> dict[str, Any]:
-    """Return what an admin wrote as it is kept: only what was set, in normal form.
+    """Parse an operator's document: only the members that were set, in normal form.
 
     Raises:
         Invalid: it is no policy document; the text names the field.
@@ -116,7 +116,7 @@ def read_document(document: Any) -> dict[str, Any]:
 
 
 def merge_layers(layers: Sequence[Sections], at: float) -> dict[str, Any]:
-    """Return the sections that result at a time; rules whose time is over are not in them any more."""
+    """Return the sections that result at a time; expired rules are left out."""
     sections = resolve(layers, at)
     rules = sections.get("rules", [])
     if any(rule_expiry(rule) <= at for rule in rules):
@@ -125,6 +125,6 @@ def merge_layers(layers: Sequence[Sections], at: float) -> dict[str, Any]:
 
 
 def expired_by(layers: Sequence[Layer], emergency: Emergency | None, at: float) -> int:
-    """Return how many of the layers' times have passed: while that number stays, so does what results."""
+    """Return the number of expired times of the layers: while it stays, the result stays."""
     passed = sum(bisect_right(layer.expiries, at) for layer in layers)
     return passed + (bisect_right(emergency.expiries, at) if emergency is not None else 0)

@@ -1,7 +1,7 @@
-"""How policy layers become one: mappings merge by key, block- and allowlists unite, other lists are replaced.
+"""Policy resolution: mappings merge by key, block- and allowlists are unions, other lists are replaced.
 
-What results is read at a moment: entries that have expired by then are not in it, and what the allowlist covers is
-never blocked (the contract, section 4).
+The result is as of a time: expired entries are left out, and addresses that the allowlist covers are never blocked
+(the contract, section 4).
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from manager.domain.networks import NetworkSet, network_of
 from schemas.threats import Severity
 
 UNITED = frozenset({"blocklist", "allowlist"})
-"""The sections whose lists are unions of all layers."""
+"""Sections whose lists are unions of all layers."""
 
 
 def resolve(layers: Iterable[Mapping[str, Any]], at: float = 0.0) -> dict[str, Any]:
-    """Return the sections that result at a time when each layer is laid over the ones before it.
+    """Merge layers into sections, each over the ones before it.
 
     Args:
         layers: sections as JSON values in wire names, the widest scope first.
@@ -36,10 +36,10 @@ def resolve(layers: Iterable[Mapping[str, Any]], at: float = 0.0) -> dict[str, A
 
 
 def raise_sensitivity(sections: Mapping[str, Any], step: float, floor: float) -> dict[str, Any]:
-    """Return the sections of an agent that must be more attentive for a while.
+    """Return the sections with raised sensitivity.
 
-    `autoRespond` is lower by `step`, but no lower than `floor` and than `notifyAndWait`, and never higher than it was;
-    `minimumSeverity` is low. Both start from what the operator set, so two reasons lower it no further than one.
+    `autoRespond` is lower by `step`, but no lower than `floor` and than `notifyAndWait`, and never higher than before;
+    `minimumSeverity` is low. Both start from the operator's values, so two reasons lower it no further than one.
     """
     thresholds, alerting = sections["thresholds"], sections["alerting"]
     before = thresholds["autoRespond"]
@@ -52,12 +52,12 @@ def raise_sensitivity(sections: Mapping[str, Any], step: float, floor: float) ->
 
 
 def value_of(entry: Any) -> str:
-    """Return what a list's entry is about: itself, or its `value`."""
+    """Return the value of a list entry: itself, or its `value`."""
     return str(entry["value"]) if isinstance(entry, Mapping) else str(entry)
 
 
 def expiry_of(entry: Any) -> float:
-    """Return when an entry ends, in seconds since 1970; infinity for one that stays.
+    """Return the expiry of an entry, in seconds since 1970; infinity for one that stays.
 
     Raises:
         ValueError: its `expiresAt` is no time.
@@ -67,7 +67,7 @@ def expiry_of(entry: Any) -> float:
 
 
 def expiries(layer: Mapping[str, Any]) -> list[float]:
-    """Return the times at which entries of a layer's blocklist end, each once, in order."""
+    """Return the distinct expiry times in a layer's blocklist, sorted."""
     found = {expiry_of(entry) for entries in layer.get("blocklist", {}).values() for entry in entries}
     return sorted(found - {inf})
 
@@ -83,7 +83,7 @@ def _unite(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _union(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
-    """Unite entries by value; of two with one value, that which lasts longer stays, the later layer's on a tie."""
+    """Unite entries by value; of two with one value the one that lasts longer stays, the later layer's on a tie."""
     entries: dict[str, Any] = {}
     for entry in [*first, *second]:
         value = value_of(entry)

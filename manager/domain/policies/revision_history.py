@@ -1,4 +1,4 @@
-"""The fleet's policies as they were: every revision is kept, and any can be looked at, compared and gone back to."""
+"""Revision history: documents at an earlier revision, and their differences."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 
 
 def documents_at(history: Iterable[Revision], revision: int) -> dict[Scope, Sections]:
-    """Return the documents that scopes had at a revision, from the revisions kept, in any order."""
+    """Return the documents by scope at a revision, from revisions in any order."""
     documents: dict[Scope, Sections] = {}
     for change in sorted(history, key=lambda each: each.revision):
         if change.revision > revision:
@@ -20,6 +20,6 @@ def documents_at(history: Iterable[Revision], revision: int) -> dict[Scope, Sect
 
 
 def differences(before: Mapping[Scope, Sections], after: Mapping[Scope, Sections]) -> dict[Scope, list[Difference]]:
-    """Return what differs between the documents of two revisions, by scope; where nothing does, a scope is left out."""
+    """Return the differences between the documents of two revisions by scope; scopes without any are left out."""
     found = {scope: diff(before.get(scope, {}), after.get(scope, {})) for scope in sorted({*before, *after})}
     return {scope: changes for scope, changes in found.items() if changes}

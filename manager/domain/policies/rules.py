@@ -1,6 +1,6 @@
-"""Typed rules of a policy document: what each of the documented shapes means, and what it does to the sections.
+"""Typed rules of a policy document: parsing of the documented shapes, and their effects on the sections.
 
-A rule acts in the layer in which it stands, as if its effect were written in that layer's sections beside it:
+A rule acts in its own layer, as if its effect were written in that layer's sections beside it:
 
 - ``block_ip`` puts an address or CIDR on ``blocklist.ips``, until `duration` after it was set;
 - ``alert_threshold`` sets ``alerting.minimumSeverity`` by a severity, or ``thresholds.notifyAndWait`` by a confidence;
@@ -9,7 +9,7 @@ A rule acts in the layer in which it stands, as if its effect were written in th
 - ``custom`` does nothing to the sections: guards get it as it is.
 
 A rule whose own `enabled` is false is checked all the same, and does nothing. The shapes (the contract, section 3,
-``POST /api/policy``) differ in where they carry what they say: in the rule itself, in `config`, or in `condition`.
+``POST /api/policy``) carry their values in different places: in the rule itself, in `config`, or in `condition`.
 """
 
 import re
@@ -25,7 +25,7 @@ from schemas.model import iso
 from schemas.threats import Severity
 
 PASSIVE_ACTIONS = ("notify",)
-"""What a guard may still do by itself when auto-respond is off."""
+"""Actions that a guard may still take when auto-respond is off."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhdw])")
@@ -37,7 +37,7 @@ _CONFIDENCE_MEMBERS = ("value", "autoRespond", "threshold", "confidence", "minCo
 
 @dataclass(frozen=True, slots=True)
 class BlockIp:
-    """Block an address or CIDR, for `duration` seconds from when the rule was set, or for good with None."""
+    """Block an address or CIDR, for `duration` seconds from when the rule was set, or permanently with None."""
 
     value: str
     duration: float | None
@@ -54,28 +54,28 @@ class AlertThreshold:
 
 @dataclass(frozen=True, slots=True)
 class AutoRespond:
-    """Act by itself from a confidence (in percent) on; None switches it off."""
+    """Respond automatically from a confidence (in percent) on; None switches it off."""
 
     confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """Something that only guards understand."""
+    """A rule that only guards interpret."""
 
 
 TypedRule = BlockIp | AlertThreshold | AutoRespond | Custom
 
 
 def parse_rule(rule: Mapping[str, Any], path: str) -> TypedRule:
-    """Return what a rule means.
+    """Parse a rule.
 
     Args:
         rule: a rule as JSON values in wire names, with one of the four types.
-        path: how the rule is named in errors, such as ``rules.0``.
+        path: name of the rule in errors, such as ``rules.0``.
 
     Raises:
-        Invalid: it does not say what its type needs; the text names the field.
+        Invalid: it lacks a value that its type needs; the text names the field.
     """
     match rule.get("type"):
         case "block_ip":
@@ -108,17 +108,17 @@ def check_rules(document: Mapping[str, Any]) -> None:
     """Check every rule of a document.
 
     Raises:
-        Invalid: one does not say what its type needs; the text names the field.
+        Invalid: a rule lacks a value that its type needs; the text names the field.
     """
     for index, rule in enumerate(document.get("rules", ())):
         parse_rule(rule, f"rules.{index}")
 
 
 def stamp_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, at: float) -> Mapping[str, Any]:
-    """Return a document whose block rules say when they were set, in `config.setAt`: from then their time counts.
+    """Return the document with the time at which each block rule was set, in `config.setAt`: its duration starts there.
 
-    A rule that stood in the document before, and has not expired, keeps its time: setting the same document again
-    prolongs nothing. One that brings a `config.setAt` (a document that was read and is written back) keeps that.
+    A rule that is in the document before, and has not expired, keeps its time: to set the same document again prolongs
+    nothing. A rule with a `config.setAt` (a document that was read and is written back) keeps that.
     """
     if not any(_needs_date(rule) for rule in document.get("rules", ())):
         return document
@@ -134,7 +134,7 @@ def stamp_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, a
 
 
 def rule_expiry(rule: Mapping[str, Any]) -> float:
-    """Return when a rule that was checked and dated ends, in seconds since 1970; infinity for one that stays."""
+    """Return the expiry of a checked and stamped rule, in seconds since 1970; infinity for one that stays."""
     if rule.get("type") != "block_ip":
         return inf
     duration, set_at = _block_ip(rule, "rule").duration, _set_at(rule)
@@ -142,7 +142,7 @@ def rule_expiry(rule: Mapping[str, Any]) -> float:
 
 
 def effects(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the enabled rules of a checked document do: for each the sections that it sets, to be laid over it."""
+    """Yield the sections that each enabled rule of a checked document sets, to be merged over it."""
     for index, rule in enumerate(document.get("rules", ())):
         if not rule.get("enabled", True):
             continue
@@ -206,7 +206,7 @@ def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond:
 
 
 def _find_member(rule: Mapping[str, Any], members: tuple[str, ...], default: Any = None) -> tuple[str, Any]:
-    """Return where a rule says something, under one of these names, and what; the default if it does not."""
+    """Return the place and value of the first of these members that a rule has; the default if it has none."""
     for prefix, place in zip(("config.", "condition.", ""), _places(rule), strict=True):
         if isinstance(place, Mapping):
             for member in members:

@@ -1,1 +1,1 @@
-"""Replay of stored threats under other settings."""
+"""Replay of stored reports under other settings."""

@@ -1,4 +1,4 @@
-"""What became of an indicator, really or in a replay, and in what the two differ."""
+"""Outcomes of incidents, real or replayed, and the comparison of both."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ _BLOCKS = frozenset({"source_ip", "file_hash"})
 
 @dataclass(frozen=True, slots=True)
 class IncidentOutcome:
-    """One incident and the answer to it. Times are seconds since 1970.
+    """One incident and its response. Times are seconds since 1970.
 
     Args:
-        indicator: what agents shared.
+        indicator: the shared indicator.
         opened_at: when it opened.
         first_seen_at: event time of its first report.
         last_seen_at: event time of its last report.
-        agent_count: how many agents it had.
-        late: whether a late report took part.
+        agent_count: number of members.
+        late: whether a late report is part of it.
         chronic: whether it became chronic.
-        response: what became of the response; None where nothing was decided.
-        reason: why.
-        organization_wide: whether it stood in the organization's blocklist.
-        entries: what a replay would have put in force; unknown, and so empty, for what really happened.
+        response: state of the response; None where nothing was decided.
+        reason: reason of the response.
+        organization_wide: whether it was in the organization's blocklist.
+        entries: entries that a replay would have put in force; not known, so empty, for real outcomes.
     """
 
     indicator: Indicator
@@ -43,7 +43,7 @@ class IncidentOutcome:
     def of(
         cls, incident: Incident, response: Response | None, entries: tuple[EmergencyEntry, ...] = ()
     ) -> "IncidentOutcome":
-        """Return the outcome of an incident."""
+        """Build the outcome of an incident."""
         return cls(
             incident.indicator,
             incident.opened_at,
@@ -60,28 +60,28 @@ class IncidentOutcome:
 
     @property
     def blocks(self) -> bool:
-        """Whether an address or a hash was blocked for it."""
+        """Whether an address or a hash was blocked."""
         return self.response is ResponseState.APPLIED and self.indicator.kind in _BLOCKS
 
     def has_same_response(self, other: "IncidentOutcome") -> bool:
-        """Return whether two outcomes have the same agents, and were answered in the same way."""
+        """Return whether two outcomes have as many agents, and the same response."""
         mine = (self.agent_count, self.late, self.chronic, self.response, self.organization_wide)
         return mine == (other.agent_count, other.late, other.chronic, other.response, other.organization_wide)
 
     def overlaps(self, other: "IncidentOutcome") -> bool:
-        """Return whether two outcomes of one indicator are about the same time."""
+        """Return whether two outcomes of one indicator overlap in time."""
         return self.first_seen_at <= other.last_seen_at and other.first_seen_at <= self.last_seen_at
 
 
 @dataclass(slots=True)
 class Comparison:
-    """In what two lists of outcomes differ.
+    """Differences between real and replayed outcomes.
 
     Args:
-        same: how many are alike.
-        only_real: really happened, and would not.
+        same: number of equal outcomes.
+        only_real: happened, and would not under the replayed settings.
         only_replayed: would happen, and did not.
-        changed: happened in both, with other agents or another answer: what was, and what would be.
+        changed: in both, with other agents or another response: (real, replayed).
     """
 
     same: int = 0
@@ -91,10 +91,10 @@ class Comparison:
 
 
 def compare(real: Iterable[IncidentOutcome], replayed: Iterable[IncidentOutcome]) -> Comparison:
-    """Hold what really happened against a replay.
+    """Compare real outcomes with a replay.
 
-    Two outcomes are the same incident if they are of one indicator and their times meet; a replay that begins in the
-    middle of an incident opens it later, and still finds the same one.
+    Two outcomes are the same incident if they have one indicator and overlap in time; a replay that begins in the
+    middle of an incident opens it later, and still matches.
     """
     comparison = Comparison()
     waiting: dict[Indicator, list[IncidentOutcome]] = {}

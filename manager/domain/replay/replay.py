@@ -1,7 +1,7 @@
-"""Replay: what the rules would have made of reports that were kept, under other thresholds and allowlists.
+"""Replay: runs the rules over stored reports, with other thresholds and allowlists.
 
-The correlator and the responder are the ones that run a fleet. They are given the reports in the order of receipt and
-are told the time every second in between, as the engine does; nothing they want done is carried out.
+Correlator and responder are the ones of the running fleet. They get the reports in the order of receipt and a tick each
+second in between, as in the engine; no decision is carried out.
 """
 
 from bisect import bisect_left, insort
@@ -41,7 +41,7 @@ _ORDINARY = RepeatOffenderRule(3, 86_400.0)
 
 
 class StoredReport(NamedTuple):
-    """A report as the store kept it, with what its evidence says of logins and paths."""
+    """A report from the store, with its evidence of logins and paths."""
 
     report: Report
     evidence: Mapping[str, Any]
@@ -52,9 +52,9 @@ class Candidate:
     """The settings to try.
 
     Args:
-        correlator: how many agents make an incident, by kind.
-        responder: how incidents are answered.
-        allowed: which indicators make no incident.
+        correlator: thresholds of incidents.
+        responder: settings of the response.
+        allowed: indicators that make no incident.
         own_addresses: the manager's and the broker's addresses, never blocked.
         admin_networks: addresses and CIDRs that people administer the fleet from, never blocked.
 
@@ -71,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class ReplayAgent:
-    """What the rules ask of an agent: whose it is, with which token it came, and its own addresses and gateways."""
+    """The facts about an agent that the rules need."""
 
     agent_id: str
     organization_id: str
@@ -81,12 +81,12 @@ class ReplayAgent:
 
 
 class ReplayFleet:
-    """The fleet as it is now; for the replay it was always so.
+    """The fleet as it is now; the replay assumes it was always so.
 
     Args:
         agents: all agents, removed ones too.
-        used_tokens: how many enrollment tokens agents came with.
-        escalation: how each organization's policy meets repeated offenders.
+        used_tokens: number of enrollment tokens in use.
+        escalation: returns the repeat-offender rule of an organization.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class ReplayFleet:
 
 
 class Replay:
-    """One run of the rules over reports that were kept.
+    """One run of the rules over stored reports.
 
     Args:
         candidate: the settings to try.
-        fleet: who reported.
+        fleet: the reporting agents.
     """
 
     def __init__(self, candidate: Candidate, fleet: ReplayFleet) -> None:
@@ -157,7 +157,7 @@ class Replay:
         self._memory.add_report(report)
 
     def advance(self, until: float) -> None:
-        """Let time pass, second by second: incidents close, age and end."""
+        """Advance the time second by second: incidents close, age and end."""
         if self._next_tick is None:
             self._next_tick = until
         while self._next_tick <= until:
@@ -170,7 +170,7 @@ class Replay:
             self._next_tick += _TICK
 
     def outcomes(self) -> Iterator[IncidentOutcome]:
-        """Yield what became of every indicator that made an incident; merged incidents are in the ones that stayed."""
+        """Yield the outcome of every incident; merged incidents are part of the one that stayed."""
         for incident in self._memory.all_incidents():
             if incident.merged_into is None:
                 response = self._responses.get(incident.id)
@@ -208,7 +208,7 @@ class ReplayMemory:
         self._by_indicator: dict[Indicator, dict[str, None]] = {}
 
     def add_report(self, report: Report) -> None:
-        """Remember a report that was observed."""
+        """Add an observed report."""
         past = PastReport(report.event_time, report.agent_id, report.received, report.event_time_trusted)
         for indicator in indicators_of(
             report.organization_id, report.site, report.source_ip, report.file_hash, report.technique
@@ -216,7 +216,7 @@ class ReplayMemory:
             insort(self._reports.setdefault(indicator, []), past, key=_event_time)
 
     def add_incident(self, incident: Incident) -> None:
-        """Remember an incident as the object that the correlator keeps up to date."""
+        """Add an incident: the object that the correlator updates."""
         self._incidents[incident.id] = incident
         self._by_indicator.setdefault(incident.indicator, {})[incident.id] = None
 
@@ -238,7 +238,7 @@ class ReplayMemory:
         ]
 
     def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return how many unmerged incidents were last seen before a time."""
+        """Return the number of unmerged incidents that were last seen before a time."""
         return sum(incident.last_seen_at < before for incident in self._of(indicator))
 
     def _of(self, indicator: Indicator) -> Iterator[Incident]:

@@ -1,4 +1,4 @@
-"""The emergency response: what incidents put in force by themselves, as rules without I/O or clock."""
+"""Emergency response: what incidents put in force by themselves. No I/O, no clock."""
 
 from manager.domain.response.blocklists import Blocklists
 from manager.domain.response.emergency_entries import EmergencyEntries

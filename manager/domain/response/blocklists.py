@@ -1,4 +1,4 @@
-"""The organizations' blocklists as they are published: changes in sequence, and the snapshot of all entries."""
+"""Blocklist messages of the organizations: changes in sequence, and snapshots of all entries."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -10,15 +10,15 @@ from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.model import utc
 
 ENTRIES_IN_CHANGE = 400
-"""Entries of one change: with the longest reason and ids they stay below the limit of a message."""
+"""Entries of one change: with the longest ids they stay below the size limit of a message."""
 
 
 class Blocklists:
-    """The sequence of each organization's blocklist: the fleet's revision at its last change.
+    """Sequence of each organization's blocklist: the fleet's revision at its last change.
 
     Args:
-        entries: what is in force.
-        sequences: the sequences as the store kept them.
+        entries: the live entries.
+        sequences: the sequences from the store.
     """
 
     def __init__(self, entries: EmergencyEntries, sequences: Mapping[str, int] | None = None) -> None:
@@ -26,10 +26,10 @@ class Blocklists:
         self.sequences = dict(sequences or {})
 
     def changes(self, reaction: Reaction, advance: Callable[[], int]) -> Iterator[BlocklistChange]:
-        """Yield the changes to publish for what a reaction did, one for each organization unless it is very large.
+        """Yield the changes to publish for a reaction, one for each organization unless it is very large.
 
         Args:
-            reaction: what was added and removed; its transaction must store `sequences`, too.
+            reaction: entries added and removed; its transaction must store `sequences`, too.
             advance: raises the fleet's revision by one and returns it.
         """
         for organization_id in sorted(reaction.organization_ids):
@@ -71,6 +71,6 @@ def _key(entry: EmergencyEntry) -> tuple[Literal["ip", "file_hash"], str]:
 
 
 def _published(entry: EmergencyEntry) -> BlocklistEntry:
-    """Return an entry as guards get it, without the reason: its incident has that, and 10,000 entries must fit."""
+    """Return an entry as guards get it, without the reason: the incident has that, and 10,000 entries must fit."""
     kind, value = _key(entry)
     return BlocklistEntry(kind=kind, value=value, expires_at=utc(entry.expires_at), incident_id=entry.incident_id)

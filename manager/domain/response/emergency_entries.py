@@ -1,4 +1,4 @@
-"""The live emergency entries of all agents and organizations: bounded, each with its end."""
+"""Live emergency entries of all agents and organizations: bounded, each with an expiry."""
 
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
@@ -12,17 +12,17 @@ _Place = tuple[Holder, str]
 
 
 class PutResult(NamedTuple):
-    """What became of an entry that was put in: whether it counts, and which ones it replaced or pushed out."""
+    """Result of `EmergencyEntries.put`: whether the entry counts, and the entries that it replaced or evicted."""
 
     added: bool
     removed: list[EmergencyEntry]
 
 
 class EmergencyEntries:
-    """Entries by id, by holder and by subject. Of one subject a holder has one entry, the one that lasts longest.
+    """Entries by id, by holder and by subject. A holder has one entry for a subject, the one that lasts longest.
 
     Args:
-        settings: how many entries a holder may have, and what more attention means.
+        settings: bounds, and the size of a sensitivity step.
     """
 
     def __init__(self, settings: ResponderSettings) -> None:
@@ -32,10 +32,10 @@ class EmergencyEntries:
         self._holders: dict[Subject, set[_Place]] = {}
         self._ends: list[tuple[float, str]] = []
         self.evicted = 0
-        """How many entries were pushed out because their holder had no more room."""
+        """Number of entries evicted because their holder had no more room."""
 
     def __len__(self) -> int:
-        """Return how many entries are live."""
+        """Return the number of live entries."""
         return len(self._by_id)
 
     def __iter__(self) -> Iterator[EmergencyEntry]:
@@ -43,7 +43,7 @@ class EmergencyEntries:
         return iter(self._by_id.values())
 
     def load(self, entries: Iterable[EmergencyEntry]) -> None:
-        """Take what the store kept; what has expired goes with the next `expire`."""
+        """Add entries from the store; expired ones go with the next `expire`."""
         for entry in entries:
             self._keep(entry)
 
@@ -52,26 +52,26 @@ class EmergencyEntries:
         return self._by_id.get(entry_id)
 
     def list_of(self, scope: Holder, target: str) -> list[EmergencyEntry]:
-        """Return the live entries of one agent or organization, by subject."""
+        """Return the live entries of one agent or organization, sorted by subject."""
         entries = self._held.get((scope, target), {})
         return [entries[subject] for subject in sorted(entries, key=lambda each: (each.kind, each.value))]
 
     def find(self, scope: Holder, target: str, subject: Subject) -> EmergencyEntry | None:
-        """Return a holder's live entry about a subject."""
+        """Return a holder's live entry for a subject."""
         return self._held.get((scope, target), {}).get(subject)
 
     def list_about(self, subject: Subject) -> list[EmergencyEntry]:
-        """Return everybody's live entries about a subject."""
+        """Return all holders' live entries for a subject."""
         return [self._held[place][subject] for place in sorted(self._holders.get(subject, ()))]
 
     def subjects(self) -> list[Subject]:
-        """Return what the live entries are about."""
+        """Return the subjects of the live entries."""
         return list(self._holders)
 
     def put(self, entry: EmergencyEntry) -> PutResult:
-        """PutResult an entry in force, unless the holder's entry about the same subject lasts at least as long.
+        """Put an entry in force, unless the holder's entry for the same subject lasts at least as long.
 
-        Where a holder has no more room, its first entry to expire makes room (the contract, section 4).
+        Where a holder has no more room, its first entry to expire is evicted (the contract, section 4).
         """
         known = self.find(entry.scope, entry.target, entry.subject)
         if known is not None:
@@ -105,13 +105,13 @@ class EmergencyEntries:
             heapify(self._ends)
 
     def next_expiry(self) -> float | None:
-        """Return when the next entry ends, in seconds since 1970."""
+        """Return the time of the next expiry, in seconds since 1970; None without entries."""
         while self._ends and self._ends[0][1] not in self._by_id:
             heappop(self._ends)
         return self._ends[0][0] if self._ends else None
 
     def expire(self, now: float) -> list[EmergencyEntry]:
-        """Remove and return the entries that have ended by now."""
+        """Remove and return the entries that have expired by now."""
         gone = []
         while (due := self.next_expiry()) is not None and due <= now:
             entry = self._by_id[heappop(self._ends)[1]]
@@ -120,7 +120,7 @@ class EmergencyEntries:
         return gone
 
     def agent_layer(self, agent_id: str) -> Emergency:
-        """Return an agent's own entries as the layer that is laid over its policy."""
+        """Return an agent's own entries as the topmost layer of its policy."""
         entries = self.list_of("agent", agent_id)
         attention = [entry.expires_at for entry in entries if entry.kind == "sensitivity"]
         sensitivity = RaisedSensitivity(max(attention), *self._sensitivity()) if attention else None

@@ -1,4 +1,4 @@
-"""Emergency entries: what an incident puts in force, for whom, why, and until when."""
+"""Emergency entry: one address, hash or lowered threshold put in force by an incident."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -9,13 +9,13 @@ EntryKind = Literal["ip", "file_hash", "sensitivity"]
 Holder = Literal["agent", "organization"]
 
 KINDS: dict[Kind, EntryKind] = {"source_ip": "ip", "file_hash": "file_hash", "technique": "sensitivity"}
-"""What each kind of indicator puts in force: a blocked address, a blocked hash, or more attention."""
+"""Entry kind of each indicator kind: a blocked address, a blocked hash, or raised sensitivity."""
 
 _INDICATORS: dict[EntryKind, Kind] = {entry_kind: kind for kind, entry_kind in KINDS.items()}
 
 
 class Subject(NamedTuple):
-    """What an entry is about, and where that means the same (see `Indicator`)."""
+    """Value that an entry is about, with its scope (see `Indicator`)."""
 
     kind: EntryKind
     value: str
@@ -24,11 +24,11 @@ class Subject(NamedTuple):
 
     @classmethod
     def of(cls, indicator: Indicator) -> "Subject":
-        """Return what the response to an indicator is about."""
+        """Return the subject of the response to an indicator."""
         return cls(KINDS[indicator.kind], indicator.value, indicator.organization_id, indicator.site)
 
     def indicator(self) -> Indicator:
-        """Return the indicator that it is a response to."""
+        """Return the indicator that this is the response to."""
         return Indicator(_INDICATORS[self.kind], self.value, self.organization_id, self.site)
 
 
@@ -37,14 +37,14 @@ class EmergencyEntry:
     """One live entry, as it is stored. Times are seconds since 1970.
 
     Args:
-        id: its own id; `DELETE /api/blocks/:id` names it.
-        scope: whether it stands in one agent's own policy or in an organization's blocklist.
+        id: its id; `DELETE /api/blocks/:id` names it.
+        scope: whether it is in one agent's own policy or in an organization's blocklist.
         target: the agent's or the organization's id.
         subject: the address, hash or technique.
         reason: one sentence that a guard's status shows.
         incident_id: the incident that made it.
-        created_at: when.
-        expires_at: when it ends; the guard goes by that, too.
+        created_at: when it was put in force.
+        expires_at: when it ends; the guard enforces that, too.
     """
 
     id: str
@@ -58,7 +58,7 @@ class EmergencyEntry:
 
     @property
     def kind(self) -> EntryKind:
-        """What it does."""
+        """Kind of the entry."""
         return self.subject.kind
 
     @property

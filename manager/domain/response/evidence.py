@@ -1,4 +1,4 @@
-"""What reports say of an indicator beside naming it: successful logins, and where a file lies. Bounded, a day old."""
+"""Index of evidence that the never-block rules need: successful logins, and paths of files. Bounded, one day old."""
 
 import re
 from collections import OrderedDict
@@ -25,7 +25,7 @@ _SYSTEM_PATH = re.compile(
 
 
 def is_system_path(path: str) -> bool:
-    """Return whether a file lies where an operating system keeps its own programs."""
+    """Return whether a path lies where an operating system keeps its own programs."""
     return ".." not in path and _SYSTEM_PATH.match(path) is not None
 
 
@@ -37,10 +37,10 @@ class _Observed(NamedTuple):
 
 
 class Evidence:
-    """The newest login and a system path of each indicator that a report brought one for.
+    """The newest login and a system path of each indicator for which a report brought one.
 
-    It is kept for a day after the last such report (reports are kept no longer), for at most 100,000 indicators; what
-    is not renewed goes first.
+    An entry is kept for a day after the last such report (reports are kept no longer), for at most 100,000 indicators;
+    the least recently renewed goes first.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -48,18 +48,18 @@ class Evidence:
         self._observed: OrderedDict[Indicator, _Observed] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return of how many indicators something is known."""
+        """Return the number of indicators."""
         return len(self._observed)
 
     def record(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], at: float
     ) -> Indicator | None:
-        """Take what a report's evidence says; return its source address if that has logged in within 7 days.
+        """Take a report's evidence; return its source address if that has logged in within 7 days.
 
         Args:
             organization_id: the agent's organization.
             site: its site, if it has one.
-            agent_id: who reports.
+            agent_id: the reporting agent.
             evidence: the evidence as it came; `lastLogin` is an ISO 8601 time or seconds since 1970.
             at: when the manager received it, in seconds since 1970.
         """
@@ -84,25 +84,25 @@ class Evidence:
             self._keep(indicator, known._replace(at=at))
 
     def record_path(self, indicator: Indicator, file_path: str, at: float) -> None:
-        """Take a report's `filePath`, where a file with this hash lies on the agent's host."""
+        """Take a report's `filePath`: where a file with this hash lies on the agent's host."""
         if is_system_path(file_path):
             known = self._observed.get(indicator) or _Observed(at, None, "", None)
             self._keep(indicator, known._replace(at=at, system_path=file_path))
 
     def login(self, indicator: Indicator, now: float) -> tuple[str, float] | None:
-        """Return on which agent and when an address logged in successfully, if within the last 7 days."""
+        """Return the agent and the time of an address's last successful login, if within the last 7 days."""
         known = self._observed.get(indicator)
         if known is None or known.last_login is None or now - known.last_login > LOGIN_COUNTS_FOR:
             return None
         return known.agent_id, known.last_login
 
     def system_path(self, indicator: Indicator) -> str | None:
-        """Return where a system keeps the file with this hash, if an agent said so."""
+        """Return the system path of the file with this hash, if an agent reported one."""
         known = self._observed.get(indicator)
         return known.system_path if known else None
 
     def expire(self, now: float) -> None:
-        """Forget what no report has said for a day."""
+        """Drop what no report has renewed for a day."""
         while self._observed and now - next(iter(self._observed.values())).at > _KEPT_FOR:
             self._observed.popitem(last=False)
 
@@ -119,7 +119,7 @@ def _text(evidence: Mapping[str, Any], key: str) -> str | None:
 
 
 def _moment(value: Any) -> float | None:
-    """Return a time of the evidence in seconds since 1970; None for what is none. Without a zone it is UTC."""
+    """Return a time of the evidence in seconds since 1970; None if it is no time. Without a zone it is UTC."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

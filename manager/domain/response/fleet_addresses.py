@@ -1,4 +1,4 @@
-"""The fleet's own addresses and gateways, kept up to date agent by agent and asked for one address at a time."""
+"""Index of the fleet's own addresses and gateways."""
 
 import re
 from collections.abc import Iterable
@@ -8,17 +8,17 @@ from manager.domain.correlation.indicators import SITELESS, normal_address
 from manager.domain.networks import network_of, overlap
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_NORMAL_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")  # most of what is said, and ten times as fast as parsing
+_NORMAL_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")  # most addresses, ten times as fast as parsing
 
 _Place = tuple[str, str]
 """An organization and a site in it."""
 
 
 class FleetAddresses:
-    """What agents said of their hosts at registration: their own addresses, and the gateways they go through.
+    """Addresses and gateways that agents named at registration.
 
-    An agent's word counts in its own organization, for private addresses on its own site: 192.168.1.1 is another
-    gateway behind each NAT, and no organization can shield an attacker from another one's blocklist.
+    They count in the agent's own organization, private addresses on its own site: 192.168.1.1 is another gateway behind
+    each NAT, and no organization can shield an attacker from another one's blocklist.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class FleetAddresses:
         self._places: dict[_Place, _Place] = {}
 
     def __len__(self) -> int:
-        """Return how many different addresses are known."""
+        """Return the number of different addresses."""
         return len(self._agents_at)
 
     def set(self, agent_id: str, organization_id: str, site: str | None, addresses: Iterable[str]) -> None:
-        """Take an agent's addresses and gateways, in place of those it had."""
+        """Replace an agent's addresses and gateways."""
         self.discard(agent_id)
         place = (organization_id, site or SITELESS)
         place = self._places.setdefault(place, place)
@@ -43,7 +43,7 @@ class FleetAddresses:
             agents[place] = agents.get(place, 0) + 1
 
     def discard(self, agent_id: str) -> None:
-        """Forget an agent's addresses."""
+        """Drop an agent's addresses."""
         known = self._of_agent.pop(agent_id, None)
         if known is None:
             return
@@ -57,11 +57,11 @@ class FleetAddresses:
                 del self._agents_at[value]
 
     def holds(self, value: str, organization_id: str, site: str | None) -> bool:
-        """Return whether an address is an agent's own or its gateway, or a CIDR has such an address in it.
+        """Return whether an address is an agent's own or its gateway, or a CIDR contains such an address.
 
         Args:
             value: an address or CIDR in normal form.
-            organization_id: where it would be blocked.
+            organization_id: the organization in which it would be blocked.
             site: for a private address the site, else None.
         """
         if "/" not in value:

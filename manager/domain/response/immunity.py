@@ -1,4 +1,4 @@
-"""Time to immunity: how long it takes from an attack's first report until its targets have the response in force."""
+"""Time to immunity: seconds from an attack's first report until its targets have the response in force."""
 
 from array import array
 from bisect import insort
@@ -9,12 +9,12 @@ from math import ceil
 from typing import Literal
 
 PERCENTS = (50, 95, 100)
-"""The parts of the targets, in percent, at which it is measured."""
+"""Shares of the targets, in percent, at which it is measured."""
 
 _MOST = 50
 
 Medium = Literal["policy", "blocklist"]
-"""What carries a response to an agent: its own policy, told by version, or the blocklist, told by sequence."""
+"""Carrier of a response to an agent: its own policy, identified by version, or the blocklist, by sequence."""
 
 _MEDIA: tuple[Medium, ...] = ("policy", "blocklist")
 
@@ -27,7 +27,7 @@ class Immunity:
         incident_id: the incident.
         reported_at: when the manager received the incident's first report.
         published_at: when the response was first handed to the broker.
-        targets: how many agents are to have it.
+        targets: number of agents that are to have it.
     """
 
     incident_id: str
@@ -37,7 +37,7 @@ class Immunity:
     _delays: "array[float]" = field(default_factory=lambda: array("d"))
 
     def applied(self, at: float) -> None:
-        """Note that one more target has it in force."""
+        """Count one more target that has it in force."""
         insort(self._delays, max(0.0, at - self.reported_at))
 
     @property
@@ -46,7 +46,7 @@ class Immunity:
         return len(self._delays) >= self.targets
 
     def after(self, percent: int) -> float | None:
-        """Return the seconds after which this part of the targets had it in force; None as long as it has not."""
+        """Return the seconds after which this share of the targets had it in force; None while it has not."""
         needed = ceil(self.targets * percent / 100)
         if not needed or needed > len(self._delays):
             return None
@@ -58,10 +58,10 @@ class Immunity:
 
 
 class ImmunityTracker:
-    """Follows the responses that are on their way, by what the agents themselves say is in force.
+    """Tracks responses until the targets report them in force.
 
     Args:
-        most: how many incidents are followed at once; the oldest one is given up for a new one, as it stands.
+        most: number of incidents tracked at once; a new one drops the oldest, as it stands.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -71,11 +71,11 @@ class ImmunityTracker:
         self._awaited: dict[tuple[str, Medium], dict[str, int]] = {}
 
     def __len__(self) -> int:
-        """Return how many incidents are followed."""
+        """Return the number of tracked incidents."""
         return len(self._followed)
 
     def get(self, incident_id: str) -> Immunity | None:
-        """Return what is known of an incident that is followed."""
+        """Return a tracked incident."""
         return self._followed.get(incident_id)
 
     def track(
@@ -88,12 +88,12 @@ class ImmunityTracker:
         reported_at: float,
         published_at: float,
     ) -> list[Immunity]:
-        """Follow a response: these agents have it once they have this version or sequence in force.
+        """Track a response: these agents have it once they report this version or sequence in force.
 
-        An agent that is a target already stays what it is: it has the response, or waits for it, by another way.
+        An agent that is a target already keeps its state: it has the response, or waits for it, by another medium.
 
         Returns:
-            The incidents that are followed no more, for want of room.
+            The incidents dropped for want of room.
         """
         immunity = self._followed.get(incident_id)
         if immunity is None:
@@ -107,7 +107,7 @@ class ImmunityTracker:
         return [self._abandon(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
 
     def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Immunity]:
-        """Take an agent's word on what it has in force; return the incidents whose figures changed by it."""
+        """Take the version or sequence that an agent has in force; return the incidents whose figures changed."""
         awaited = self._awaited.get((agent_id, medium), {})
         changed = []
         for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
@@ -120,11 +120,11 @@ class ImmunityTracker:
         return changed
 
     def stop(self, incident_id: str) -> Immunity | None:
-        """Follow an incident no more: its response ended, or was undone. Return what came of it."""
+        """Stop to track an incident: its response ended or was undone. Return its figures."""
         return self._abandon(incident_id) if incident_id in self._followed else None
 
     def forget_agent(self, agent_id: str) -> None:
-        """Wait no more for a removed agent; what it had applied before counts."""
+        """Drop a removed agent as a target; what it had applied before counts."""
         for medium in _MEDIA:
             for incident_id in list(self._awaited.get((agent_id, medium), ())):
                 self._drop(incident_id, (agent_id, medium))

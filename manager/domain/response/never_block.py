@@ -1,4 +1,4 @@
-"""What is never blocked automatically, whoever reports it, each with the reason that people are shown."""
+"""Never-block rules: reasons for which an address or hash is never blocked automatically."""
 
 from collections.abc import Iterable
 from hashlib import md5, sha1, sha256
@@ -43,12 +43,12 @@ def unblockable(network: Network) -> str | None:
 
 
 class NeverBlock:
-    """The never-block core. The engine keeps its parts up to date; all of them are asked for every block.
+    """All never-block rules together. The engine updates the parts; each block is checked against all of them.
 
     Args:
-        allowed: the allowlists of the organizations.
+        allowed: allowlists of the organizations.
         fleet: the fleet's own addresses and gateways.
-        evidence: what reports said of logins and paths.
+        evidence: logins and paths from reports.
         own_addresses: the manager's and the broker's addresses.
         admin_networks: addresses and CIDRs that people administer the fleet from.
 
@@ -96,7 +96,7 @@ class NeverBlock:
 
 
 def _embedded(network: Network) -> IPv4Network | None:
-    """Return the IPv4 address that an IPv6 address only wraps (NAT64, 6to4), which is where its packets end."""
+    """Return the IPv4 address inside an IPv6 address (NAT64, 6to4), which is where its packets end."""
     if isinstance(network, IPv4Network) or network.prefixlen != network.max_prefixlen:
         return None
     address = network.network_address

@@ -1,4 +1,4 @@
-"""Where and for how long an incident's entries stand, and the sentences that say so."""
+"""Scope, duration and reason texts of an incident's entries."""
 
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
@@ -15,10 +15,10 @@ _MOST_DOUBLINGS = 32
 
 
 def entry_duration(incident: Incident, settings: ResponderSettings, repeat: RepeatOffenderRule) -> float:
-    """Return for how many seconds an incident's entries stay in force.
+    """Return the seconds for which an incident's entries stay in force.
 
-    Twice as long at each return of the indicator, up to a day; a repeated offender, as the policy counts it, at least
-    as long as `response.escalation` says, also where that is more than a day.
+    Doubled at each return of the indicator, up to a day; for a repeat offender, as the policy defines it, at least
+    `response.escalation`, also where that is more than a day.
     """
     doubled = settings.duration * 2.0 ** min(incident.return_count, _MOST_DOUBLINGS)
     duration = min(doubled, settings.longest)
@@ -28,7 +28,7 @@ def entry_duration(incident: Incident, settings: ResponderSettings, repeat: Repe
 
 
 def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
-    """Return why an incident's entries stand in its agents' own policies only, however many these are; None if not."""
+    """Return why an incident's entries stay in its agents' own policies, whatever their number; None otherwise."""
     if incident.kind == "technique":
         return "a technique concerns the agents that see it"
     if incident.site is not None:
@@ -38,12 +38,12 @@ def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
 
 
 def entry_reason(incident: Incident) -> str:
-    """Return the reason that a guard's status shows for an entry."""
+    """Return the reason of an entry that a guard's status shows."""
     return _REASONS[incident.kind]
 
 
 def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
-    """Return what an incident's response came to, as people are told."""
+    """Return the result of an incident's response as people see it."""
     if incident.kind == "technique":
         return "the agents that see it are more attentive"
     does = "alerted on" if hash_algorithm(incident.value) in {"md5", "sha1"} else "blocked"

@@ -1,4 +1,4 @@
-"""The rate cap: how many new blocks there may be, and what part of them one agent or one token may make."""
+"""Rate cap: number of new blocks in a window, and the share of them that one agent or one token may cause."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from manager.domain.response.settings import ResponderSettings
 
 SUPPORTERS = 2
-"""How many agents with room in their shares a block needs: one agent's word is no incident."""
+"""Agents with room in their shares that a block needs: one agent's word is no incident."""
 
 
 class Grant(NamedTuple):
@@ -37,18 +37,18 @@ class RateCap:
         self._by_token: Counter[str | None] = Counter()
 
     def load(self, grants: Iterable[Grant]) -> None:
-        """Take what was granted before a restart."""
+        """Take the grants from before a restart."""
         for grant in sorted(grants, key=lambda each: each.at):
             self._take(grant)
 
     def request(
         self, agent_ids: Iterable[str], token_of: Callable[[str], str | None], now: float, *, several_tokens: bool
     ) -> Grant | str:
-        """Grant a new block and return the grant, or return the reason why it must wait.
+        """Grant a new block and return the grant, or return the reason for which it must wait.
 
         Args:
             agent_ids: the agents that report it, in the order in which they joined.
-            token_of: which enrollment token an agent came with.
+            token_of: returns the enrollment token of an agent.
             now: the time, in seconds since 1970.
             several_tokens: whether the fleet's agents came with more than one token.
         """

@@ -1,4 +1,4 @@
-"""What the responder wants done: responses to be recorded with their incidents, and entries that come and go."""
+"""Results of the responder: responses to record, entries to add and to remove."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from manager.domain.response.emergency_entry import EmergencyEntry
 
 
 class ResponseState(StrEnum):
-    """What became of an incident's response."""
+    """State of an incident's response."""
 
     APPLIED = "applied"
     PENDING_APPROVAL = "pending_approval"
@@ -19,18 +19,18 @@ class ResponseState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The response to one incident, as it is stored with it; a later one replaces it. Times are seconds since 1970.
+    """The response to one incident, as it is stored; a later one replaces it. Times are seconds since 1970.
 
     Args:
         incident_id: the incident.
-        state: what became of it.
-        reason: one sentence that says why.
-        at: when that was decided.
-        organization_wide: whether it stands in the organization's blocklist.
+        state: state of the response.
+        reason: one sentence that explains the state.
+        at: when the state was decided.
+        organization_wide: whether its entry is in the organization's blocklist.
         granted_at: when it took its place in the rate cap; None where it took none.
         made_by: the agents whose reports made it, and whose shares it took.
         approval_expires_at: until when it can be approved, while it waits.
-        approved_by: who approved it, if it had to wait.
+        approved_by: the person who approved it, if it had to wait.
     """
 
     incident_id: str
@@ -46,13 +46,13 @@ class Response:
 
 @dataclass(slots=True)
 class Reaction:
-    """What is to be stored and published, in one transaction; nothing of it when it is false.
+    """Changes to store and publish in one transaction; false if there are none.
 
     Args:
         responses: the newest response of each incident concerned.
-        added: new entries. One that replaces an entry of the same subject and target stands here, the replaced one in
-            `removed`.
-        removed: entries that are gone: expired, undone, withdrawn, replaced, or pushed out by newer ones.
+        added: new entries. One that replaces an entry of the same subject and target is listed here, the replaced one
+            in `removed`.
+        removed: entries that are gone: expired, undone, withdrawn, replaced, or evicted.
         simulated: entries that would have been added.
     """
 
@@ -67,16 +67,16 @@ class Reaction:
 
     @property
     def agent_ids(self) -> set[str]:
-        """The agents whose own entries changed."""
+        """Agents whose own entries changed."""
         return {entry.target for entry in self._changed() if entry.scope == "agent"}
 
     @property
     def organization_ids(self) -> set[str]:
-        """The organizations whose blocklists changed."""
+        """Organizations whose blocklists changed."""
         return {entry.target for entry in self._changed() if entry.scope == "organization"}
 
     def merge(self, later: "Reaction") -> None:
-        """Add what is to be done after this."""
+        """Append a later reaction."""
         self.responses += later.responses
         self.added += later.added
         self.removed += later.removed

@@ -1,9 +1,9 @@
-"""The responder: what an incident does to the fleet by itself, and everything that keeps it from doing harm.
+"""Responder: decides which blocks and thresholds an incident puts in force, and keeps it from doing harm.
 
 The rules are the design's (section 3, "Responder"). Two or more agents that report one source address or file hash
 block it themselves; from three agents on the whole organization does, where the indicator means the same everywhere. A
-shared technique makes the agents concerned more attentive. An agent gets an incident's entry once; when the indicator
-returns, the entry lasts longer.
+shared technique raises the sensitivity of the agents concerned. An agent gets an incident's entry once; when the
+indicator returns, the entry lasts longer.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,24 +26,24 @@ _ACTING = frozenset({ResponseState.APPLIED, ResponseState.SIMULATED})
 
 
 class Responder:
-    """Decides what incidents do. Times are seconds since 1970.
+    """Decides on responses. Times are seconds since 1970.
 
     Args:
-        settings: how long, how much, from how many agents on.
-        never_block: what is never blocked.
-        new_id: gives each entry its id.
+        settings: durations, bounds and thresholds.
+        never_block: the never-block rules.
+        new_id: makes the id of an entry.
     """
 
     def __init__(self, settings: ResponderSettings, never_block: NeverBlock, new_id: Callable[[], str]) -> None:
         self.frozen = False
-        """Whether all automatic response is stopped; what is in force stays until it is undone or expires."""
+        """Whether all automatic response is stopped; live entries stay until they are undone or expire."""
         self.entries = EmergencyEntries(settings)
         self.responses = ResponseRecord(settings.max_pending)
         self.never_block = never_block
         self._settings = settings
         self._new_id = new_id
         self._cap = RateCap(settings)
-        self._missed_while_frozen: set[str] = set()  # incidents that agents joined while automatic response was frozen
+        self._missed_while_frozen: set[str] = set()  # incidents that grew while frozen
 
     def load(
         self,
@@ -53,7 +53,7 @@ class Responder:
         facts: FleetView,
         now: float,
     ) -> None:
-        """Take what the store kept: all entries, the newest responses of retained incidents, the open incidents."""
+        """Restore the state: all entries, the newest responses of retained incidents, the open incidents."""
         kept = list(responses)
         self.entries.load(entries)
         self.responses.load(kept, incidents, now)
@@ -82,7 +82,7 @@ class Responder:
         return reaction
 
     def approve(self, incident: Incident, facts: FleetView, now: float, author: str) -> Reaction:
-        """Let an incident that waits for approval respond, outside the rate cap.
+        """Apply the response of an incident that waits for approval, outside the rate cap.
 
         Raises:
             Conflict: it does not wait for approval.
@@ -98,9 +98,9 @@ class Responder:
         return self._apply(incident, approved, incident.actionable_agent_ids, facts, now)
 
     def undo(self, incident: Incident, now: float, author: str) -> Reaction:
-        """Take everything that is in force about an incident's indicator away, and keep the incident from firing again.
+        """Remove all live entries about an incident's indicator, and keep the incident from firing again.
 
-        While the incident is open, no other one of the same indicator fires either.
+        While the incident is open, no other incident of the same indicator fires either.
         """
         reaction = self._withdraw(Subject.of(incident.indicator))
         self.responses.suppress(incident)
@@ -128,25 +128,25 @@ class Responder:
         self.frozen = True
 
     def thaw(self) -> None:
-        """Let incidents respond again, from their next report by a further agent on."""
+        """Resume automatic response, for each incident from its next report by a further agent on."""
         self.frozen = False
 
     def record_evidence(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], now: float
     ) -> Reaction:
-        """Take what a report's evidence says of logins and paths, before its incidents are reacted to.
+        """Take a report's logins and paths, before its incidents are decided on.
 
-        An address in force that turns out to have logged in is withdrawn.
+        A live entry about an address that turns out to have logged in is withdrawn.
         """
         address = self.never_block.evidence.record(organization_id, site, agent_id, evidence, now)
         return self.withdraw_unblockable(now, [Subject.of(address)]) if address is not None else Reaction()
 
     def withdraw_unblockable(self, now: float, subjects: Iterable[Subject] | None = None) -> Reaction:
-        """Withdraw what may not be blocked any more: after the allowlist or the fleet's addresses changed.
+        """Withdraw entries that may not be in force any more, after the allowlist or the fleet's addresses changed.
 
         Args:
             now: the time.
-            subjects: what to look at; None for everything in force.
+            subjects: the subjects to check; None for all live ones.
         """
         reaction = Reaction()
         for subject in self.entries.subjects() if subjects is None else subjects:
@@ -171,12 +171,12 @@ class Responder:
         return reaction
 
     def next_expiry(self) -> float | None:
-        """Return when `expire` has something to do next."""
+        """Return the time at which `expire` has something to do next."""
         dues = (self.entries.next_expiry(), self.responses.next_expiry())
         return min((due for due in dues if due is not None), default=None)
 
     def expire(self, now: float) -> Reaction:
-        """Take away what has ended by now: entries, and approvals that did not come."""
+        """Remove what has expired by now: entries, and waiting approvals."""
         self.never_block.evidence.expire(now)
         return Reaction(responses=self.responses.expire(now), removed=self.entries.expire(now))
 
@@ -209,7 +209,7 @@ class Responder:
         return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
 
     def _objection(self, incident: Incident, now: float) -> Reaction | None:
-        """Return what to do about an incident that must not respond, whatever else is so; None if it may."""
+        """Return the reaction to an incident that must not respond in any case; None if it may."""
         known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.UNDONE:
             return Reaction()
@@ -222,11 +222,11 @@ class Responder:
     def _apply(
         self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: FleetView, now: float
     ) -> Reaction:
-        """PutResult an incident's entries in force where they are not yet."""
+        """Put an incident's entries in force where they are missing."""
         reaction, subject = Reaction(), Subject.of(incident.indicator)
         obstacle = local_scope_reason(incident, self.never_block.evidence)
         wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))
-        if response.organization_wide and not wide:  # the fact that forbids it came after the entry
+        if response.organization_wide and not wide:  # became local after the entry was made
             known = self.entries.find("organization", incident.organization_id, subject)
             if known is not None:
                 self.entries.remove(known)
@@ -263,7 +263,7 @@ class Responder:
         return sum(1 for _ in islice(incident.actionable_agent_ids, enough)) >= enough
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[Reaction, bool]:
-        """Go on with the response of an incident that was merged away; return whether all members must be served."""
+        """Take over the response of an absorbed incident; return whether all members need entries."""
         mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
         self.responses.closed(absorbed, now)
         self._missed_while_frozen.discard(absorbed.id)
@@ -296,7 +296,7 @@ class Responder:
         )
 
     def _record(self, incident: Incident, state: ResponseState, reason: str, now: float) -> Reaction:
-        """Record a response that puts nothing in force; what it took of the rate cap stays taken."""
+        """Record a response without entries; its place in the rate cap stays taken."""
         known = self.responses.get(incident.id)
         granted_at, made_by = (known.granted_at, known.made_by) if known is not None else (None, ())
         return self._save(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))

@@ -1,4 +1,4 @@
-"""The responses of incidents that can still change, those that wait for approval, and what was undone."""
+"""Record of responses that can still change, wait for approval, or were undone."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,10 @@ _AFTER_CLOSE = 900.0
 
 
 class ResponseRecord:
-    """Responses by incident. What waits for approval and what was undone stays as long as it matters; the rest goes.
+    """Responses by incident. Those that wait for approval or were undone stay as long as they matter; the others go.
 
     Args:
-        max_pending: how many incidents wait at once.
+        max_pending: number of incidents that wait for approval at once.
     """
 
     def __init__(self, max_pending: int) -> None:
@@ -25,10 +25,10 @@ class ResponseRecord:
         self._suppressed: dict[Indicator, dict[str, None]] = {}
         self._closed: OrderedDict[str, float] = OrderedDict()
         self.dropped = 0
-        """How many incidents stopped waiting because too many waited."""
+        """Number of incidents that stopped waiting because too many waited."""
 
     def load(self, responses: Iterable[Response], incidents: Iterable[Incident], now: float) -> None:
-        """Take what the store kept: responses, and the incidents that are open."""
+        """Add responses from the store, with the incidents that are open."""
         open_incidents = {incident.id: incident for incident in incidents if incident.is_open}
         for response in sorted(responses, key=lambda each: each.approval_expires_at or 0.0):
             self._responses[response.incident_id] = response
@@ -41,15 +41,15 @@ class ResponseRecord:
                 self.suppress(incident)
 
     def get(self, incident_id: str) -> Response | None:
-        """Return what is remembered of an incident's response."""
+        """Return an incident's response, if it is remembered."""
         return self._responses.get(incident_id)
 
     def pending(self) -> Iterator[Response]:
-        """Yield what waits for approval, the first to expire first."""
+        """Yield the responses that wait for approval, the first to expire first."""
         return iter(self._pending.values())
 
     def pending_count(self) -> int:
-        """Return how many incidents wait for approval."""
+        """Return the number of incidents that wait for approval."""
         return len(self._pending)
 
     def suppressor(self, indicator: Indicator) -> str | None:
@@ -57,7 +57,7 @@ class ResponseRecord:
         return next(iter(self._suppressed.get(indicator, ())), None)
 
     def put(self, response: Response) -> list[Response]:
-        """Remember a response; return the others that had to change: those that no longer wait, for want of room."""
+        """Store a response; return other responses that had to change: those dropped from the waiting ones."""
         self._responses[response.incident_id] = response
         self._pending.pop(response.incident_id, None)
         if response.state is not ResponseState.PENDING_APPROVAL:
@@ -75,7 +75,7 @@ class ResponseRecord:
             self._suppressed.setdefault(incident.indicator, {})[incident.id] = None
 
     def closed(self, incident: Incident, now: float) -> None:
-        """Note that an incident closed."""
+        """Take that an incident closed."""
         undone = self._suppressed.get(incident.indicator, {})
         undone.pop(incident.id, None)
         if not undone:
@@ -84,19 +84,19 @@ class ResponseRecord:
             self._closed[incident.id] = now
 
     def reopened(self, incident: Incident) -> None:
-        """Note that a report joined an incident: one that was closed may be open again, and is then as it was."""
+        """Take that a report joined an incident: if that reopened it, its response is remembered on."""
         if incident.is_open and self._closed.pop(incident.id, None) is not None:
             response = self._responses[incident.id]
             if response.state is ResponseState.UNDONE:
                 self.suppress(incident)
 
     def next_expiry(self) -> float | None:
-        """Return when the next approval expires."""
+        """Return the time at which the next approval expires."""
         first = next(iter(self._pending.values()), None)
         return first.approval_expires_at if first is not None else None
 
     def expire(self, now: float) -> list[Response]:
-        """Return the responses whose approval did not come in time, and forget those of incidents long closed."""
+        """Return the responses whose approval expired, and drop those of incidents long closed."""
         given_up = []
         while (due := self.next_expiry()) is not None and due <= now:
             _, oldest = self._pending.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What the responder asks of the fleet when it decides."""
+"""Settings of the responder, and the port to the fleet's state."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -7,14 +7,14 @@ from schemas.limits import AGENT_EMERGENCY_ENTRIES, ORGANIZATION_EMERGENCY_ENTRI
 
 
 class RepeatOffenderRule(NamedTuple):
-    """How a repeated offender is met (`response.escalation`): after how many incidents, and for how many seconds."""
+    """Escalation for repeat offenders (`response.escalation`): number of incidents, and seconds of blocking."""
 
     threshold: int
     duration: float
 
 
 class FleetView(Protocol):
-    """The fleet as it is now."""
+    """Port to the fleet as it is now."""
 
     @property
     def several_tokens(self) -> bool:
@@ -30,26 +30,26 @@ class FleetView(Protocol):
         ...
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
-        """Return what an organization's policy says of repeated offenders."""
+        """Return the repeat-offender rule of an organization's policy."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ResponderSettings:
-    """Defaults as the design has them (section 3, "Responder"); durations in seconds, confidence in percent.
+    """Settings, with the design's defaults (section 3, "Responder"); durations in seconds, confidence in percent.
 
     Args:
-        duration: how long an emergency entry lasts.
-        longest: what the duration may double to, once for each return of an indicator.
-        organization_agents: from how many agents on an address or hash is blocked in the whole organization.
-        blocks: how many new blocks fit into one window.
-        window: the window's length.
-        agent_share: the part of `blocks` that one agent's reports may make.
-        token_share: the part that the agents of one enrollment token may make, where several are in use.
+        duration: duration of an emergency entry.
+        longest: bound of the duration, which doubles at each return of an indicator.
+        organization_agents: number of agents from which on an address or hash is blocked in the whole organization.
+        blocks: number of new blocks in one window.
+        window: length of the window.
+        agent_share: share of `blocks` that one agent's reports may cause.
+        token_share: share that the agents of one enrollment token may cause, where several are in use.
         approval_time: how long an incident waits for approval.
-        max_pending: how many incidents wait at once; the first to expire makes room.
-        auto_respond_step: by how much a technique incident lowers `autoRespond`.
-        auto_respond_floor: the confidence below which it never goes.
+        max_pending: number of incidents that wait at once; a new one drops the first to expire.
+        auto_respond_step: step by which a technique incident lowers `autoRespond`.
+        auto_respond_floor: lowest confidence that it sets.
         agent_entries: live emergency entries in one agent's own policy.
         organization_entries: live entries in one organization's blocklist.
         simulation: record what would be done, and do nothing.
