@@ -35,8 +35,9 @@ from manager.domain.agents.registry import Takeover
 from manager.engine.batch import Publication
 from manager.engine.commands.http_agent_requests import RegisterAgent, Registered
 from manager.engine.engine import Engine
-from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command, Inbox
+from manager.engine.settings import EngineSettings
 from manager.provisioning.dynamic_security import NoBrokerAccess
 from manager.runtime.manager import clock, gc_tuning
 from manager.storage import tables
@@ -149,8 +150,8 @@ class HttpCore:
         now = clock.read()
         self._fleet.restore(store.load(), store.archive.live(now.wall), now.wall)
         self._engine = Engine(self._fleet, store, NoBroker(), lambda _handles: None, NoBrokerAccess())
-        self._engine.recall(now)
-        self._engine.opened_http(now)
+        self._engine.restore_correlation(now)
+        self._engine.http_door_opened(now)
         self.counters = self._fleet.counters
         self._woken = threading.Event()
         self._ended = False

@@ -10,8 +10,9 @@ from benchmarks.http import NoBroker
 from benchmarks.large_store import IN_ONE
 from benchmarks.load import Sender, threat_body
 from manager.engine.engine import Engine
-from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.fleet import Fleet
 from manager.engine.inbox import Inbound, Inbox
+from manager.engine.settings import EngineSettings
 from manager.provisioning.dynamic_security import NoBrokerAccess
 from manager.runtime.manager import clock
 from manager.storage import tables

@@ -1,1 +1,1 @@
-"""The one writer: takes messages and commands from one inbox, decides, commits once, and only then acknowledges."""
+"""The engine: one inbox, one thread, one transaction for each batch."""

@@ -1,4 +1,4 @@
-"""An agent's record in the wire's words, from memory: the same that the store's queries give."""
+"""Agent record: the API's view of one agent, built from memory; the store's queries return the same members."""
 
 from functools import lru_cache
 from typing import Any
@@ -9,16 +9,16 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from schemas.model import iso
 
 _iso = lru_cache(maxsize=65_536)(iso)
-"""Most of an agent's times stay as they are from heartbeat to heartbeat."""
+"""Cached: most of an agent's times do not change between two heartbeats."""
 
 
 def clone_record(clone: Clone) -> dict[str, Any]:
-    """Return since when an agent lives more than once, and when its instances were started by their own clocks."""
+    """Return the time a clone was detected and the start time of each instance, by the instances' own clocks."""
     return {"since": iso(clone.since), "instances": [iso(started) for started in clone.instances]}
 
 
 def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = None) -> dict[str, Any]:
-    """Return what the API shows of an agent; no credential is part of it."""
+    """Return the API record of an agent; it contains no credential."""
     host, vitals, force = agent.host, agent.vitals, agent.in_force
     platform = {"os": host.os, "arch": host.arch, "ip": host.ip}
     return {

@@ -1,4 +1,4 @@
-"""What one batch of messages comes to: the changes to commit, and what follows once they are committed."""
+"""Batch: the changes of one transaction, and the acknowledgements, answers and publications that follow its commit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from schemas.model import utc
 
 
 class ThreatRow(NamedTuple):
-    """A report as it is stored; times are seconds since 1970, `document` is the report's JSON."""
+    """A report as a row of the store; times are seconds since 1970, `document` is the report's JSON."""
 
     agent_number: int
     threat_id: str
@@ -35,7 +35,7 @@ class ThreatRow(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A message that changed nothing, and why; only the payload's first bytes are kept."""
+    """A message that changed nothing, with the reason and the payload's first bytes."""
 
     received_at: float
     topic: str
@@ -45,7 +45,7 @@ class DeadLetter(NamedTuple):
 
 
 class AuditEntry(NamedTuple):
-    """One line of the audit log; `before` and `after` are JSON objects, None where the thing was not there.
+    """One line of the audit log; `before` and `after` are JSON objects, None where the target did not exist.
 
     `at` is in seconds since 1970; the others are those of `manager.engine.origin.Origin`.
     """
@@ -71,7 +71,7 @@ class HistoryLine(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction writes."""
+    """Everything that one transaction writes."""
 
     agents: dict[str, Agent] = field(default_factory=dict)
     removed: list[Agent] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to be published once the batch is committed; `confirm` is called when the broker has it."""
+    """A message to be published after the commit; `confirm` is called when the broker has it."""
 
     topic: str
     payload: bytes
@@ -124,8 +124,8 @@ class Publication:
     confirm: Callable[[], None] | None = None
 
 
-class Outcome(NamedTuple):
-    """The answer to a command: a value, or the error to be raised where the command came from."""
+class CommandAnswer(NamedTuple):
+    """The answer to a command: a value, or the error that its caller raises."""
 
     reply: Callable[[Any, Exception | None], None]
     value: Any
@@ -134,32 +134,32 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """The work of one transaction, as it is being decided."""
+    """The changes and effects of one transaction while it is decided."""
 
     now: Instant
     changes: Changes = field(default_factory=Changes)
     publications: list[Publication] = field(default_factory=list)
     events: list[FleetEvent] = field(default_factory=list)
     handles: list[Any] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    answers: list[CommandAnswer] = field(default_factory=list)
     admitted: list[tuple[Agent, bool]] = field(default_factory=list)
-    """The agents with a new credential, and whether it replaced another."""
+    """Agents with a new credential, and whether it replaced another one."""
     cut_off: list[str] = field(default_factory=list)
 
     def save(self, agent: Agent) -> None:
-        """Write an agent's record with this batch."""
+        """Write an agent's record in this transaction."""
         self.changes.agents[agent.agent_id] = agent
 
     def save_policy(self, policy: EffectivePolicy) -> None:
-        """Write an agent's effective policy with this batch."""
+        """Write an agent's effective policy in this transaction."""
         self.changes.policies[policy.agent_id] = policy
 
     def clear_retained(self, topic: str) -> None:
-        """Take away what is retained on a topic."""
+        """Clear the retained message of a topic after the commit."""
         self.publications.append(Publication(topic, b"", retained=True))
 
     def event(self, name: str, agent: Agent | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Tell those who watch, after the commit."""
+        """Publish a fleet event after the commit."""
         self.events.append(
             FleetEvent(
                 event=name,
@@ -172,7 +172,7 @@ class Batch:
         )
 
     def transition(self, transition: Transition | None) -> None:
-        """Write a change of state: the record, one line of history, one fleet event."""
+        """Record a change of state: the agent's record, one line of history, one fleet event."""
         if transition is None:
             return
         agent = transition.agent

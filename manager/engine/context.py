@@ -1,4 +1,4 @@
-"""What a handler works with: the fleet, the batch that is being decided, and what waits beyond it."""
+"""Per-batch context passed to handlers: the fleet, the batch, and queues that outlive the batch."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ _PAYLOAD_KEPT = 512
 
 @dataclass(slots=True)
 class ReceivedReport:
-    """A report that was verified and decoded; whether it is new, the store knows.
+    """A verified and decoded report, before the store was asked whether it is new.
 
-    `clock` tells event time where the agent's own clock offset does not.
+    `clock` replaces the agent's clock offset in the computation of event time; None keeps the agent's own.
     """
 
     agent: Agent
@@ -33,39 +33,43 @@ class ReceivedReport:
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """Reports that came together over HTTP: all of them are stored, or none.
+    """Reports of one HTTP request: all of them are stored, or none.
 
-    `refused` is the index of the one that spoils it: the store has its id with other content, or cannot hold it.
+    `refused` is the index of the report that prevents it: its id is stored with other content, or no row holds it.
     """
 
-    arrivals: list[ReceivedReport]
+    reports: list[ReceivedReport]
     refused: int | None = None
 
 
 @dataclass(slots=True)
 class Context:
-    """One batch's work place. `behind` outlives it: agents whose records are written later.
+    """Everything a handler reads and writes while a batch is decided.
 
-    `origin` is who asked for what is being handled just now.
+    `write_behind` holds the ids of agents whose records are written some seconds later; it outlives the batch.
+    `origin` is the source of the command that is being carried out.
     """
 
     fleet: Fleet
     batch: Batch
     serializer: PolicySerializer
-    queue: PolicyQueue
-    messages: BlocklistMessages
+    policy_queue: PolicyQueue
+    blocklist_messages: BlocklistMessages
     archive: Archive
-    behind: set[str]
+    write_behind: set[str]
     origin: Origin = MANAGER
-    arrivals: list[ReceivedReport] = field(default_factory=list)
+    reports: list[ReceivedReport] = field(default_factory=list)
     submissions: list[Submission] = field(default_factory=list)
-    settled: list[Submission] = field(default_factory=list)
-    fresh: deque[tuple[ReceivedReport, ThreatRow]] = field(default_factory=deque)
+    decided_submissions: list[Submission] = field(default_factory=list)
+    new_reports: deque[tuple[ReceivedReport, ThreatRow]] = field(default_factory=deque)
+    """Reports that will be stored with this batch and are not correlated yet."""
     stored: list[tuple[str, str]] = field(default_factory=list)
+    """Agent id and report id of MQTT reports that are stored with this batch or were before."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
+    """Agent id, report id and reason of MQTT reports that can never be stored."""
 
     def dead_letter(self, topic: str, reason: str, payload: bytes) -> None:
-        """Count a message that changes nothing, and keep its first bytes while the batch has room for such."""
+        """Count a message that changes nothing; keep its first bytes if the batch has room for another dead letter."""
         counters = self.fleet.counters
         counters["dead_letters"] += 1
         if len(self.batch.changes.dead_letters) < self.fleet.settings.dead_letters_in_batch:

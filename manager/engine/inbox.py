@@ -1,8 +1,7 @@
-"""Where messages and commands wait for the engine: a lane for each agent, so that none waits behind another's flood.
+"""Inbox: messages and commands that wait for the engine, in one lane for each agent, so that no flood delays others.
 
-An agent over its budget is turned away at the door: what it reports is deferred by receipt and waits in its own
-outbox. One that goes on as if nothing had been said floods: a guard never has more under way than a quarter of what a
-whole budget allows.
+A message over its agent's budget is not taken in: a report is deferred by receipt and stays in the guard's outbox. An
+agent that ignores this floods; the threshold is a quarter of a whole budget, more than a guard ever has in flight.
 """
 
 import re
@@ -16,12 +15,12 @@ from manager.engine.origin import MANAGER, Origin
 from schemas.limits import KIB
 from schemas.topics import REGISTRATION, THREATS, Topic
 
-_PATIENCE = 0.25
+_EXCESS_SHARE = 0.25
 _FIRST_MEMBER_ID = re.compile(rb'\{"id":"([A-Za-z0-9._:-]{1,64})"')
 
 
 class Inbound(NamedTuple):
-    """A message from the broker; `topic` stands below the root, `handle` is what acknowledges it."""
+    """A message from the broker; `topic` is below the root, `handle` acknowledges the message."""
 
     row: Topic
     identifier: str
@@ -31,9 +30,9 @@ class Inbound(NamedTuple):
 
 
 class Command(NamedTuple):
-    """Something that a person or a HTTP agent asks of the engine; `reply` gets the value or the error.
+    """A request of a person or HTTP agent; `reply` is called with the value or the error.
 
-    `request` is one of the values of `manager.engine.commands.requests`; `origin` is who asks.
+    `request` is one of the values of `manager.engine.commands.requests`; `origin` is its source.
     """
 
     request: Any
@@ -42,22 +41,22 @@ class Command(NamedTuple):
 
 
 class Deferred(NamedTuple):
-    """A message over its agent's budget; `threat_id` is None if it was no report."""
+    """A message over its agent's budget; `report_id` is None if the message is not a report."""
 
     agent_id: str
-    threat_id: str | None
+    report_id: str | None
     handle: Any
 
 
 @dataclass(slots=True)
 class Inbox:
-    """Lanes of agents, served in turn; one small lane of registrations; one of commands.
+    """Lanes of agents, served in turn, one small lane of registrations, and one of commands.
 
     Attributes:
-        budget: what each agent may send.
-        registrations_in_batch: registrations that one batch takes at most.
-        registrations_waiting: registrations that wait at most; who sent one more sends it again.
-        batch_bytes: payload from which on a batch takes no more, so that large messages hold nobody up.
+        budget: rate and burst of each agent.
+        registrations_in_batch: the most registrations in one batch.
+        registrations_waiting: the most registrations that wait; a client whose registration is dropped sends it again.
+        batch_bytes: bytes of payload at which a batch is full, so that large messages delay nobody.
     """
 
     budget: Budget
@@ -68,28 +67,28 @@ class Inbox:
     _registrations: deque[Inbound] = field(default_factory=deque)
     _commands: deque[Command] = field(default_factory=deque)
     _deferred: list[Deferred] = field(default_factory=list)
-    _purses: dict[str, TokenBucket] = field(default_factory=dict)
-    _patience: dict[str, TokenBucket] = field(default_factory=dict)
+    _budgets: dict[str, TokenBucket] = field(default_factory=dict)
+    _excess_budgets: dict[str, TokenBucket] = field(default_factory=dict)
     _flooding: set[str] = field(default_factory=set)
     _waiting: int = 0
     _bytes: int = 0
-    _excess: Budget = field(init=False)
+    _excess_budget: Budget = field(init=False)
 
     def __post_init__(self) -> None:
-        """Say how much of an agent may be turned away before it counts as one that floods."""
-        self._excess = replace(self.budget, burst=self.budget.burst * _PATIENCE)
+        """Derive the budget of deferred messages, above which an agent floods."""
+        self._excess_budget = replace(self.budget, burst=self.budget.burst * _EXCESS_SHARE)
 
     def __len__(self) -> int:
-        """Return how many messages and commands wait."""
+        """Return the number of waiting messages and commands."""
         return self._waiting + len(self._registrations) + len(self._commands)
 
     @property
     def bytes(self) -> int:
-        """How many bytes of payload wait."""
+        """Bytes of payload that wait."""
         return self._bytes
 
     def put(self, message: Inbound, now: float) -> None:
-        """Take a message in; `now` is monotonic and pays the agent's allowance."""
+        """Add a message and charge its agent's budget; `now` is monotonic."""
         agent_id, size = message.identifier, len(message.payload)
         if message.row is REGISTRATION:
             if len(self._registrations) >= self.registrations_waiting:
@@ -98,10 +97,10 @@ class Inbox:
             self._registrations.append(message)
             self._bytes += size
             return
-        if not self._purse(self._purses, self.budget, agent_id, now).try_consume(size, now):
+        if not self._bucket(self._budgets, self.budget, agent_id, now).try_consume(size, now):
             found = _FIRST_MEMBER_ID.match(message.payload) if message.row is THREATS else None
             self._deferred.append(Deferred(agent_id, found[1].decode() if found else None, message.handle))
-            if not self._purse(self._patience, self._excess, agent_id, now).try_consume(size, now):
+            if not self._bucket(self._excess_budgets, self._excess_budget, agent_id, now).try_consume(size, now):
                 self._flooding.add(agent_id)
             return
         lane = self._lanes.get(agent_id)
@@ -112,66 +111,68 @@ class Inbox:
         self._bytes += size
 
     def submit(self, command: Command) -> None:
-        """Take a command in; safe from any thread."""
+        """Add a command; safe from any thread."""
         self._commands.append(command)
 
     @property
     def registrations(self) -> int:
-        """How many registrations wait."""
+        """Registrations that wait."""
         return len(self._registrations)
 
     def take(self, limit: int, registrations: int | None = None) -> list[Inbound | Command]:
         """Return the next batch: commands, a few registrations, then one message of each agent in turn.
 
-        Where both doors have something, neither gets more than it leaves to the other.
+        While messages of agents wait, commands get at most half of the batch.
 
         Args:
-            limit: how many at most.
-            registrations: how many of them at most may be registrations, if fewer than usual.
+            limit: the most items.
+            registrations: the most registrations among them, if fewer than usual.
         """
-        least = self._bytes - self.batch_bytes
+        bytes_left_at_end = self._bytes - self.batch_bytes
         taken: list[Inbound | Command] = []
         commands = max(1, limit // 2) if self._waiting else limit
         while self._commands and len(taken) < commands:
             taken.append(self._commands.popleft())
-        few = self.registrations_in_batch if registrations is None else registrations
-        few = min(len(self._registrations), few, limit - len(taken))
-        taken += [self._leave(self._registrations.popleft()) for _ in range(few)]
-        while self._lanes and len(taken) < limit and self._bytes > least:
+        most = self.registrations_in_batch if registrations is None else registrations
+        count = min(len(self._registrations), most, limit - len(taken))
+        taken += [self._taken(self._registrations.popleft()) for _ in range(count)]
+        while self._lanes and len(taken) < limit and self._bytes > bytes_left_at_end:
             agent_id, lane = self._lanes.popitem(last=False)
-            taken.append(self._leave(lane.popleft()))
+            taken.append(self._taken(lane.popleft()))
             self._waiting -= 1
             if lane:
                 self._lanes[agent_id] = lane
         return taken
 
     def take_deferred(self) -> list[Deferred]:
-        """Return, once, what was turned away since the last call."""
+        """Return, once, the messages deferred since the last call."""
         deferred, self._deferred = self._deferred, []
         return deferred
 
     @property
     def is_flooded(self) -> bool:
-        """Whether `take_flooding` has somebody."""
+        """Whether `take_flooding` would return an agent."""
         return bool(self._flooding)
 
     def take_flooding(self) -> set[str]:
-        """Return, once, the agents of whose messages more was turned away than a guard can have sent."""
+        """Return, once, the agents with more deferred messages than a guard has in flight."""
         flooding, self._flooding = self._flooding, set()
         return flooding
 
     def forget_idle(self, now: float) -> None:
-        """Drop the purses that are full again: they say nothing."""
-        self._purses = {agent: purse for agent, purse in self._purses.items() if not purse.is_full(now)}
-        self._patience = {agent: purse for agent, purse in self._patience.items() if not purse.is_full(now)}
+        """Drop the token buckets that are full again."""
+        self._budgets = {agent: bucket for agent, bucket in self._budgets.items() if not bucket.is_full(now)}
+        self._excess_budgets = {
+            agent: bucket for agent, bucket in self._excess_budgets.items() if not bucket.is_full(now)
+        }
 
-    def _leave(self, message: Inbound) -> Inbound:
+    def _taken(self, message: Inbound) -> Inbound:
         self._bytes -= len(message.payload)
         return message
 
     @staticmethod
-    def _purse(purses: dict[str, TokenBucket], budget: Budget, agent_id: str, now: float) -> TokenBucket:
-        purse = purses.get(agent_id)
-        if purse is None:
-            purse = purses[agent_id] = TokenBucket(budget, now)
-        return purse
+    def _bucket(buckets: dict[str, TokenBucket], budget: Budget, agent_id: str, now: float) -> TokenBucket:
+        bucket = buckets.get(agent_id)
+        if bucket is None:
+            bucket = buckets[agent_id] = TokenBucket(budget, now)
+        return bucket

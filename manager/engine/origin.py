@@ -1,4 +1,4 @@
-"""Who asks for a change, and from where: what the audit log says of it beside the change itself."""
+"""The source of a command: actor, address and request id, as the audit log records them."""
 
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -8,7 +8,7 @@ class Origin(NamedTuple):
     """The source of a command.
 
     Attributes:
-        actor: `admin`, an agent's id, `token:…` for who registers with a token, or the part of the manager that acts.
+        actor: `admin`, an agent's id, `token:…` for a registration with a token, or the part of the manager that acts.
         address: The peer's address; None where there is none, or the broker hides it.
         request_id: The HTTP request's id, which stands in its answer and in the log.
     """
@@ -19,10 +19,10 @@ class Origin(NamedTuple):
 
 
 MANAGER = Origin("manager")
-"""The manager itself, unasked."""
+"""The manager itself, without a request."""
 
 RESPONDER = Origin("responder")
 """The automatic response."""
 
 current_origin: ContextVar[Origin] = ContextVar("current_origin", default=MANAGER)
-"""Who sent the request that a task of the HTTP door is serving."""
+"""The sender of the HTTP request that the current task serves."""

@@ -1,4 +1,4 @@
-"""What the engine needs of the world: a store that commits, and a publisher that publishes."""
+"""Ports of the engine: the store, the publisher, and the access control of the broker."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from manager.engine.batch import Changes, Publication
 
 @dataclass(frozen=True, slots=True)
 class StoredPolicy:
-    """An agent's effective policy as the store kept it: enough to see whether it still holds."""
+    """An agent's effective policy as stored: version and digest, without the sections."""
 
     agent_id: str
     version: int
@@ -26,11 +26,11 @@ class StoredPolicy:
 
 @dataclass(slots=True)
 class Snapshot:
-    """All that the engine keeps in memory, as the store has it at the start."""
+    """The stored state that the engine loads into memory at its start."""
 
     agents: list[Agent] = field(default_factory=list)
     removed_agents: list[tuple[str, str, RemovedAgent]] = field(default_factory=list)
-    """Organization, hostname and removed of the agents that were removed, oldest first."""
+    """Organization, hostname and last registration of removed agents, oldest first."""
     highest_agent_number: int = 0
     tokens: list[Token] = field(default_factory=list)
     revision: int = 0
@@ -42,7 +42,7 @@ class Snapshot:
 
 
 class Archive(History, Protocol):
-    """What the store knows of incidents and of the reports behind them."""
+    """Read access to stored incidents and the reports behind them."""
 
     def live(self, since: float) -> Iterable[Incident]:
         """Return the unmerged incidents that are open or were last seen since a time."""
@@ -64,28 +64,28 @@ class Archive(History, Protocol):
         """Return the reports with event times since a time."""
         ...
 
-    def telling(self, since: float) -> Iterable[tuple[str, str | None, str, float, dict[str, Any]]]:
-        """Return what reports since a time said of logins and paths: organization, site, agent, receipt, evidence."""
+    def evidence_since(self, since: float) -> Iterable[tuple[str, str | None, str, float, dict[str, Any]]]:
+        """Return evidence of logins and paths in reports since a time: organization, site, agent, receipt, evidence."""
         ...
 
 
 class Store(Protocol):
-    """Where everything is kept. Only the engine's thread calls it."""
+    """The durable state. Only the engine's thread calls it."""
 
     @property
     def archive(self) -> Archive:
-        """Incidents and the reports behind them, for what memory does not hold."""
+        """Stored incidents and reports, for questions that memory cannot answer."""
         ...
 
     def load(self) -> Snapshot:
-        """Return what was kept."""
+        """Return the stored state."""
         ...
 
     def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
         """Return the content digests of those (agent number, threat id) that were ever stored.
 
         Raises:
-            StoreUnavailable: it cannot be read just now.
+            StoreUnavailable: the store cannot be read just now.
         """
         ...
 
@@ -102,7 +102,7 @@ class Store(Protocol):
         """Delete at most `limit` threats received before a time, keeping their ids, and as many older ids.
 
         Returns:
-            How many rows were deleted.
+            The number of deleted rows.
 
         Raises:
             StoreUnavailable: nothing was deleted.
@@ -111,47 +111,47 @@ class Store(Protocol):
 
 
 class BrokerAccess(Protocol):
-    """Who tells the broker which agents it lets in. What it cannot tell just now it makes good at `connected`."""
+    """Access control of the broker. A change that cannot be applied just now is applied at `connected`."""
 
     @property
     def room(self) -> int | None:
-        """How many more agents the broker can be told of before it has caught up; None for as many as there are."""
+        """Registrations that the broker's access control can absorb now; None means without limit."""
         ...
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
-        """Let an agent in under its new credential; where it `replaced` another, that one's connections end."""
+        """Accept an agent's new credential; if it `replaced` another one, end the connections made with the old one."""
         ...
 
     def expel(self, agent_id: str) -> None:
-        """Let an agent in no more, and end its connections at once."""
+        """Reject an agent from now on, and end its connections at once."""
         ...
 
     def suspend(self, agent_id: str) -> None:
-        """Let an agent in no more until `resume`, and end its connections at once."""
+        """Reject an agent until `resume`, and end its connections at once."""
         ...
 
     def resume(self, agent_id: str) -> None:
-        """Let an agent in again."""
+        """Accept a suspended agent again."""
         ...
 
     def connected(self) -> None:
-        """The broker is there: it is made to agree with the fleet."""
+        """Synchronize the broker's access control with the fleet, after a connect."""
         ...
 
 
 class Publisher(Protocol):
-    """Who carries publications to the broker."""
+    """Sends publications to the broker."""
 
     @property
     def ready(self) -> bool:
-        """Whether the broker is connected; what is published while it is not is lost."""
+        """Whether the broker is connected; publications made without a connection are lost."""
         ...
 
     @property
     def backlog(self) -> int:
-        """How many publications the broker has not confirmed yet."""
+        """Publications that the broker has not confirmed yet."""
         ...
 
     def publish(self, publication: Publication) -> None:
-        """Hand a message to the broker."""
+        """Send a message to the broker."""
         ...

@@ -29,10 +29,11 @@ from manager.domain.response import ResponderSettings
 from manager.engine.batch import Publication
 from manager.engine.commands.requests import CreateToken
 from manager.engine.engine import Engine
-from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command
-from manager.engine.messages import held_back_events
+from manager.engine.messages import held_back
 from manager.engine.ports import BrokerAccess
+from manager.engine.settings import EngineSettings
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
@@ -129,8 +130,8 @@ class Manager:
         publisher = MeasuredPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self._broker_access)
         with undamaged(directory.store), gc_tuning.at_rest():
-            self.engine.recall(clock.read())
-        self.engine.adopt(changed)
+            self.engine.restore_correlation(clock.read())
+        self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self._batches = histograms.batches
         self._certificates = transport.watch(self._reload_broker, self._met_certificates)
@@ -142,7 +143,7 @@ class Manager:
             signal.signal(number, self._stop)
         self.http.start()
         self._stack.callback(self.http.stop)
-        self.engine.opened_http(clock.read())
+        self.engine.http_door_opened(clock.read())
         gc_tuning.spare()
         announced = False
         while not self._stopping:
@@ -295,7 +296,7 @@ class Manager:
             measurements=measurements,
             certificates=self._certificates.records,
             clones=lambda: self._fleet.clones.known,
-            held_back=lambda: held_back_events.records(self._fleet),
+            held_back=lambda: held_back.records(self._fleet),
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

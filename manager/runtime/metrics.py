@@ -162,7 +162,7 @@ class Measured:
             _gauge("panguard_inbox_messages", "Messages and commands that wait.", len(self._engine.inbox)),
             _gauge("panguard_inbox_bytes", "Bytes of payload that wait.", self._engine.inbox.bytes),
             _gauge("panguard_can_commit", "Whether the store takes commits.", float(self._engine.can_commit)),
-            _gauge("panguard_policies_waiting", "Policies to be published.", len(self._engine.policies_waiting)),
+            _gauge("panguard_policies_waiting", "Policies to be published.", len(self._engine.policy_queue)),
             _gauge("panguard_policy_current_agents", "Agents with their newest policy in force.", current),
             _gauge("panguard_policy_revision", "The fleet's policy revision.", fleet.policies.revision),
             Measure(

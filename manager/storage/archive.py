@@ -75,7 +75,7 @@ class StoredArchive:
                 bool(known),
             )
 
-    def telling(self, since: float) -> Iterator[tuple[str, str | None, str, float, dict[str, Any]]]:
+    def evidence_since(self, since: float) -> Iterator[tuple[str, str | None, str, float, dict[str, Any]]]:
         """Yield evidence of logins and file paths since a time.
 
         Each item is organization, site, agent id, time of receipt and evidence.

@@ -8,7 +8,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from manager.storage.store import DEAD_LETTERS_KEPT
 from schemas import topics
 from schemas.keys import EnrollmentToken

@@ -13,7 +13,7 @@ from agent.storage.database import Database
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.policies.layers import read_document
 from manager.engine.commands.requests import SetPolicy
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.topics import HEARTBEAT
 from tests.integration.api.served import Served

@@ -109,7 +109,7 @@ def _restart(place: Place) -> None:
     fleet = Fleet(bench.keyring, bench.settings)
     with undamaged(bench.directory / "panguard.db"):
         fleet.restore(store.load(), store.archive.live(bench.wall), bench.wall)
-        Engine(fleet, store, bench.publisher, lambda _: None, bench.broker_access).recall(bench.now)
+        Engine(fleet, store, bench.publisher, lambda _: None, bench.broker_access).restore_correlation(bench.now)
         list(store.archive.revisions())
 
 

@@ -10,8 +10,9 @@ from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.commands.requests import CreateToken
 from manager.engine.engine import Engine
-from manager.engine.fleet import EngineSettings, Fleet
+from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command, Inbound
+from manager.engine.settings import EngineSettings
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
@@ -24,7 +25,7 @@ from tests.support.simulated import SimulatedAgent
 START = 1_800_000_000.0
 
 
-class KeptCourier:
+class RecordingPublisher:
     """Keeps publications; confirms each at once, as a broker would, unless told not to."""
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class KeptCourier:
         return found
 
 
-class KeptDoorkeeper:
+class RecordingBrokerAccess:
     """Keeps what it was told, in order."""
 
     def __init__(self) -> None:
@@ -80,8 +81,8 @@ class Bench:
         self.elapsed = 0.0
         self.began = at
         self.acknowledged: list[Any] = []
-        self.broker_access = KeptDoorkeeper()
-        self.publisher = KeptCourier()
+        self.broker_access = RecordingBrokerAccess()
+        self.publisher = RecordingPublisher()
         self._handles = 0
         self.build()
 
@@ -95,8 +96,8 @@ class Bench:
         self.fleet = Fleet(self.keyring, self.settings)
         self.changed = self.fleet.restore(self.store.load(), self.store.archive.live(self.wall), self.wall)
         self.engine = Engine(self.fleet, self.store, self.publisher, self.acknowledged.extend, self.broker_access)
-        self.engine.recall(self.now)
-        self.engine.opened_http(self.now)
+        self.engine.restore_correlation(self.now)
+        self.engine.http_door_opened(self.now)
         self.engine.connected(self.now, fresh=False)
 
     def crash(self) -> None:

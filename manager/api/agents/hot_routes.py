@@ -16,7 +16,7 @@ from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
 from manager.api.middleware.peers import Headers
 from manager.domain.http_reports import PreparedReport, prepare
-from manager.engine.commands.http_agent_requests import HeartbeatTaken, TakeHeartbeat, TakeReports
+from manager.engine.commands.http_agent_requests import HeartbeatRecorded, RecordHeartbeat, StoreReports
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
 from schemas.decoding import decode
@@ -54,7 +54,7 @@ class HeartbeatRoute:
         own_or_admin(caller, agent_id)
         _is_json(headers, body)
         heartbeat = decode(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
-        return Question(TakeHeartbeat(_checked(agent_id), heartbeat), _heard)
+        return Question(RecordHeartbeat(_checked(agent_id), heartbeat), _heard)
 
 
 class EventsRoute:
@@ -76,10 +76,10 @@ class EventsRoute:
         events = decode(HttpEvents, body, BODY_LIMIT)
         prepared = prepare(_checked(agent_id), events, self._clock())
         sent_at = None if events.sent_at is None else events.sent_at.timestamp()
-        return Question(TakeReports(agent_id, tuple(prepared), sent_at), partial(_stored, events, prepared))
+        return Question(StoreReports(agent_id, tuple(prepared), sent_at), partial(_stored, events, prepared))
 
 
-def _heard(taken: HeartbeatTaken) -> tuple[int, bytes]:
+def _heard(taken: HeartbeatRecorded) -> tuple[int, bytes]:
     pending = [http_superset(policy) for policy in taken.pending]
     return 200, b'{"ok":true,"data":%b}' % orjson.dumps({**taken.record, "pendingPolicies": pending})
 
@@ -95,7 +95,7 @@ def _accepted(submission: Submission, prepared: list[PreparedReport]) -> bytes:
     """Write the answer; each threat is the report as it is stored, with whose it is before it."""
     threats = b""
     if prepared:
-        agent = submission.arrivals[0].agent
+        agent = submission.reports[0].agent
         source = orjson.dumps({"sourceAgentId": agent.agent_id, "sourceHostname": agent.hostname})[:-1]
         threats = b",".join(b"%b,%b" % (source, report.document[1:].encode()) for report in prepared)
     ids = orjson.dumps([report.report.id for report in prepared])

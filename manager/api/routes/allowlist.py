@@ -12,7 +12,7 @@ from manager.api.parameters import Organization
 from manager.api.services import WithServices
 from manager.domain.policies.allowlist_entries import MEMBERS, AllowlistEntryKind
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.allowlist import AllowlistChanged, ChangeAllowlist
+from manager.engine.commands.requests import AllowlistChanged, ChangeAllowlist
 from schemas.identifiers import OrganizationId
 from schemas.model import WireModel
 from schemas.policy import ShortText

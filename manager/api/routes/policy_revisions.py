@@ -10,8 +10,10 @@ from manager.api.bodies import read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
+from manager.domain.policies.diff import Difference
+from manager.domain.policies.drift import Drift
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.requests import Broadcast, Difference, Drift, PolicySet, Preview, ReadDrift, RollBack
+from manager.engine.commands.requests import Broadcast, PolicySet, Preview, ReadDrift, RollBack
 from manager.errors import Invalid, NotFound
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import BODY_LIMIT

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from manager.api.auth import Admin
 from manager.api.envelope import answer, ok, record
 from manager.api.services import Services, WithServices
-from manager.engine.commands.requests import FreezeResponses, ReadState, ResponseStanding
+from manager.engine.commands.requests import FreezeResponses, ReadResponseStatus, ResponseStatus
 
 router = APIRouter(tags=["incidents"])
 
@@ -36,7 +36,7 @@ async def thaw(services: WithServices, caller: Admin) -> Response:
 
 
 async def _standing(services: Services) -> Response:
-    standing: ResponseStanding = await services.door.submit(ReadState())
+    standing: ResponseStatus = await services.door.submit(ReadResponseStatus())
     return ok(
         {
             "frozen": standing.frozen,

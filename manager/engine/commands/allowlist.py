@@ -1,7 +1,4 @@
-"""Adding to and taking from an allowlist: one entry of a scope's document, read and set in the same batch."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Allowlist commands: add or remove one entry of a scope's policy document."""
 
 from manager.domain.policies.allowlist_entries import (
     AllowlistEntryKind,
@@ -10,53 +7,34 @@ from manager.domain.policies.allowlist_entries import (
     with_entry,
     without_entry,
 )
-from manager.domain.policies.fleet_policies import Scope, Sections
-from manager.engine.commands.requests import PolicySet, SetPolicy
+from manager.domain.policies.fleet_policies import Sections
+from manager.engine.commands.policies import set_policy
+from manager.engine.commands.requests import AllowlistChanged, ChangeAllowlist, SetPolicy
 from manager.engine.context import Context
 from manager.errors import Invalid, NotFound
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeAllowlist:
-    """Put an entry on a scope's allowlist, or take it away (`listed`). Answered by an `AllowlistChanged`.
+def change_allowlist(context: Context, request: ChangeAllowlist) -> AllowlistChanged:
+    """Change one entry of a document's allowlist; the rest of the document stays as it is.
 
-    `kind` is None where the value says it by its looks. NotFound if what is to be taken away does not stand there.
+    Raises:
+        Invalid: the value is not of its kind.
+        NotFound: the entry to be removed is not on the allowlist.
     """
-
-    scope: Scope
-    kind: AllowlistEntryKind | None
-    value: str
-    listed: bool
-    author: str
-
-
-@dataclass(frozen=True, slots=True)
-class AllowlistChanged:
-    """An entry was put on an allowlist or taken away: its kind and normal form, and what became of the policy."""
-
-    kind: AllowlistEntryKind
-    value: str
-    policy: PolicySet
-
-
-def change_allowlist(
-    set_policy: Callable[[Context, SetPolicy], PolicySet], context: Context, request: ChangeAllowlist
-) -> AllowlistChanged:
-    """Change one entry of a document's allowlist; what else stands in the document is not touched."""
     document = context.fleet.policies.document(request.scope)
     if request.listed:
         kind, value = normalize_entry(request.kind, request.value)
-        wanted: Sections | None = with_entry(document, kind, value)
+        changed: Sections | None = with_entry(document, kind, value)
     else:
-        kind, value = _standing(request)
+        kind, value = _entry_to_remove(request)
         if document is None or not allows(document, kind, value):
             raise NotFound(f"{request.value} does not stand on the allowlist of {request.scope}")
-        wanted = without_entry(document, kind, value)
-    return AllowlistChanged(kind, value, set_policy(context, SetPolicy(request.scope, wanted, request.author)))
+        changed = without_entry(document, kind, value)
+    return AllowlistChanged(kind, value, set_policy(context, SetPolicy(request.scope, changed, request.author)))
 
 
-def _standing(request: ChangeAllowlist) -> tuple[AllowlistEntryKind, str]:
-    """Return what is meant by an entry to be taken away; what looks like nothing else is a process."""
+def _entry_to_remove(request: ChangeAllowlist) -> tuple[AllowlistEntryKind, str]:
+    """Return kind and normal form of an entry to be removed; a value without another form is a process."""
     try:
         return normalize_entry(request.kind, request.value)
     except Invalid:

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, when, from where, before and after; written with the change, in its transaction."""
+"""Audit log entries: actor, action, target, state before and after; written in the transaction of the change."""
 
 from typing import Any
 
@@ -9,14 +9,16 @@ from manager.engine.context import Context
 from manager.engine.origin import MANAGER, RESPONDER, Origin
 from schemas.model import iso
 
-State = dict[str, Any] | None
-"""How something stands, as JSON; None if it is not there."""
+AuditState = dict[str, Any] | None
+"""The state of a target as JSON; None if it does not exist."""
 
-_ENTRIES_SHOWN = 20
+_ENTRIES_LISTED = 20
 
 
-def note(context: Context, origin: Origin, action: str, target: str, *, before: State, after: State) -> None:
-    """Add an entry to the batch."""
+def add_entry(
+    context: Context, origin: Origin, action: str, target: str, *, before: AuditState, after: AuditState
+) -> None:
+    """Add an audit entry to the batch."""
     context.batch.changes.audit.append(
         AuditEntry(
             context.batch.now.wall, origin.actor, action, target, origin.address, origin.request_id, before, after
@@ -24,29 +26,29 @@ def note(context: Context, origin: Origin, action: str, target: str, *, before: 
     )
 
 
-def enrolled(context: Context, agent: Agent, *, is_new: bool) -> None:
-    """Note that an agent entered the fleet, or that its credential was replaced."""
+def record_enrollment(context: Context, agent: Agent, *, is_new: bool) -> None:
+    """Record that an agent entered the fleet, or that its credential was replaced."""
     actor = f"token:{agent.token_id}" if agent.token_id is not None else context.origin.actor
     origin = context.origin._replace(actor=actor)
     action = "agent.register" if is_new else "agent.replace"
-    note(context, origin, action, agent.agent_id, before=None, after=agent_state(context, agent.agent_id))
+    add_entry(context, origin, action, agent.agent_id, before=None, after=agent_state(context, agent.agent_id))
 
 
-def responded(context: Context, added: list[EmergencyEntry]) -> None:
-    """Note what the automatic response put in force, an entry for each incident."""
+def record_response(context: Context, added: list[EmergencyEntry]) -> None:
+    """Record the emergency entries of the automatic response, one audit entry for each incident."""
     if context.origin is not MANAGER:
-        return  # what somebody approved or undid has its own entry
+        return  # an approval or undo by a person has an audit entry of its own
     incidents: dict[str, list[EmergencyEntry]] = {}
     for entry in added:
         incidents.setdefault(entry.incident_id, []).append(entry)
     for incident_id, entries in incidents.items():
-        shown = [entry_state(entry) for entry in entries[:_ENTRIES_SHOWN]]
-        after = {"entries": shown, "count": len(entries)}
-        note(context, RESPONDER, "incident.respond", incident_id, before=None, after=after)
+        listed = [entry_state(entry) for entry in entries[:_ENTRIES_LISTED]]
+        after = {"entries": listed, "count": len(entries)}
+        add_entry(context, RESPONDER, "incident.respond", incident_id, before=None, after=after)
 
 
-def agent_state(context: Context, agent_id: str) -> State:
-    """Return how an agent stands in the registry."""
+def agent_state(context: Context, agent_id: str) -> AuditState:
+    """Return the audited state of an agent."""
     agent = context.fleet.registry.find(agent_id)
     if agent is None:
         return None
@@ -61,7 +63,7 @@ def agent_state(context: Context, agent_id: str) -> State:
 
 
 def entry_state(entry: EmergencyEntry) -> dict[str, Any]:
-    """Return an emergency entry: what is in force, for whom, and until when."""
+    """Return the audited state of an emergency entry."""
     return {
         "scope": entry.scope,
         "target": entry.target,

@@ -1,4 +1,4 @@
-"""What HTTP agents ask of the engine: values that go into the inbox beside the messages."""
+"""Requests of HTTP agents: the values that commands carry into the inbox, and their answers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,14 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent:
-    """Take an agent into the fleet. Answered by `Registered` or `TokenRefused`; Conflict if it may not replace another.
+    """Register an agent. Answered by `Registered` or `TokenRefused`; Conflict if it may not replace another instance.
 
     Args:
-        host: what it said of its host.
-        organization_id: which organization it named.
-        token: the enrollment token that it holds; None if it needs none.
-        own_agent_id: which agent it has proved to be already.
-        by_admin: whether the admin asks for it, and so may replace a living instance.
+        host: the host as the agent describes it.
+        organization_id: the organization that the agent names.
+        token: the agent's enrollment token; None if it needs none.
+        own_agent_id: the agent whose credential the request proved.
+        by_admin: whether the admin token authorized the request, which may then replace an online instance.
     """
 
     host: Host
@@ -33,7 +33,7 @@ class RegisterAgent:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An agent was taken; `token` is its HTTP token, the only time that it is told."""
+    """A registered agent; `token` is its HTTP token, which is never shown again."""
 
     record: Record
     token: str
@@ -42,32 +42,32 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """An enrollment token lets nobody in: `reason` says why, and is None if it is no token of this manager."""
+    """A refused enrollment token; `reason` is None if this manager did not make it."""
 
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class TakeHeartbeat:
-    """Hear an agent. Answered by a `HeartbeatTaken`; NotFound if there is no such agent."""
+class RecordHeartbeat:
+    """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent."""
 
     agent_id: str
     heartbeat: HttpHeartbeat
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatTaken:
-    """An agent's record, and the policies that it should fetch or take at once."""
+class HeartbeatRecorded:
+    """An agent's record, and the policies that it should fetch or apply at once."""
 
     record: Record
     pending: tuple[AgentPolicy, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class TakeReports:
-    """Store threats, all or none. Answered by a `ReportsTaken`; NotFound if there is no such agent.
+class StoreReports:
+    """Store reports, all or none. Answered by a `Submission`; NotFound if there is no such agent.
 
-    `sent_at` is the agent's own time at sending, in seconds since 1970; without it the threats count at receipt.
+    `sent_at` is the agent's own time at sending, in seconds since 1970; without it event time is the time of receipt.
     """
 
     agent_id: str
@@ -77,9 +77,9 @@ class TakeReports:
 
 @dataclass(frozen=True, slots=True)
 class PollPolicy:
-    """An agent asks for its policy. Answered by an `AgentPolicy`; NotFound if there is no such agent.
+    """Poll an agent's policy. Answered by an `AgentPolicy`; NotFound if there is no such agent.
 
-    `versions` are those that it says it has; of one that is still the newest the answer leaves the document empty.
+    `versions` are those that the agent has; if the newest is among them, the document in the answer is empty.
     """
 
     agent_id: str
@@ -88,9 +88,9 @@ class PollPolicy:
 
 @dataclass(frozen=True, slots=True)
 class CreatePolicy:
-    """Replace a scope's rules, as earlier admin tools set policies. Answered by a `PolicyCreated`.
+    """Replace a scope's rules. Answered by a `PolicyCreated`.
 
-    `organization_id` and `agent_id` name the scope; with neither it is the whole fleet.
+    `organization_id` and `agent_id` name the scope; with neither it is global.
     """
 
     rules: tuple[Record, ...]
@@ -103,7 +103,7 @@ class CreatePolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyCreated:
-    """The fleet's revision since, the agents that the rules are for, and how many of them got another policy by it."""
+    """The fleet's revision, the agents in the scope, and the number of those with a new effective policy."""
 
     revision: int
     created_at: float

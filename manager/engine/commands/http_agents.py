@@ -1,8 +1,6 @@
-"""What HTTP agents do: they register, give signs of life, report and poll, in the same batch as all messages."""
+"""Commands of HTTP agents: register, heartbeat, reports, policy poll (lifecycle page, phases 1 to 4)."""
 
 import hmac
-import json
-from collections.abc import Callable
 from dataclasses import replace
 
 from manager.domain.agents.agent import Agent, Credential, Door, credential_of
@@ -15,24 +13,22 @@ from manager.domain.agents.registry import (
     Takeover,
 )
 from manager.domain.agents.tokens import Token
-from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.agent_record import agent_record
+from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import (
-    CreatePolicy,
-    HeartbeatTaken,
-    PolicyCreated,
+    HeartbeatRecorded,
     PollPolicy,
+    RecordHeartbeat,
     RegisterAgent,
     Registered,
-    TakeHeartbeat,
-    TakeReports,
+    StoreReports,
     TokenRefused,
 )
-from manager.engine.commands.requests import AgentPolicy, PolicySet, SetPolicy
+from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context, ReceivedReport, Submission
-from manager.engine.messages.registration import enrolled, new_agent_id
+from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
-from manager.errors import Conflict, NotFound
+from manager.errors import Conflict
 from schemas.http_agents import HttpHeartbeat
 from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.keys import AgentKeys, new_secret
@@ -42,7 +38,7 @@ _VITALS = (
     "cpu", "memory", "uptime", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
     "outbox_size", "outbox_dropped",
 )  # fmt: skip
-"""What a heartbeat and an agent's vitals call alike."""
+"""Members that a heartbeat and an agent's vitals share."""
 
 _TOKEN_REASONS = {
     "unknown_token": None,
@@ -52,10 +48,10 @@ _TOKEN_REASONS = {
 
 
 def register_agent(context: Context, request: RegisterAgent) -> Registered | TokenRefused:
-    """Take an agent into the fleet, or take one back (lifecycle page, phase 1).
+    """Register or reconnect an agent (lifecycle page, phase 1).
 
     Raises:
-        Conflict: an instance of this host lives, and nothing shows that it is the same one.
+        Conflict: an instance of this host is online, and the request does not prove to be the same one.
     """
     fleet, now = context.fleet, context.batch.now
     itself = fleet.registry.find(request.own_agent_id or "")
@@ -79,13 +75,13 @@ def register_agent(context: Context, request: RegisterAgent) -> Registered | Tok
     is_new = not isinstance(decision, RepeatedRegistration) and decision.is_new
     replaced = not isinstance(decision, RepeatedRegistration) and decision.replaced
     agent = decision.agent
-    enrolled(context, agent, is_new=is_new, replaced=replaced)
+    record_enrollment(context, agent, is_new=is_new, replaced=replaced)
     record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
 
 
 def _token(context: Context, request: RegisterAgent, itself: Agent | None) -> Token | TokenRefused | None:
-    """Return the enrollment token that counts: the one that is shown, or that this agent was once let in by."""
+    """Return the enrollment token that applies: the one in the request, or the one that this agent registered with."""
     tokens = context.fleet.tokens
     if itself is not None:
         return tokens.get(itself.token_id or "")
@@ -98,14 +94,14 @@ def _token(context: Context, request: RegisterAgent, itself: Agent | None) -> To
 
 
 def _organization(request: RegisterAgent, token: Token | None, itself: Agent | None) -> str:
-    """Return whom the agent belongs to: it stays where it is, else the token says it, and only then the caller."""
+    """Return the organization: the agent's own, else the token's, else the one that the request names."""
     if itself is not None:
         return itself.organization_id
     return (token.organization_id if token else None) or request.organization_id or DEFAULT_ORGANIZATION
 
 
 def _credential(request: RegisterAgent, known: Agent | None) -> Credential:
-    """Return the credential that an agent has proved to hold, or a new one."""
+    """Return the credential that the request proved, or a new one."""
     if request.own_agent_id is None:
         return credential_of(new_secret())
     if known is None or known.agent_id != request.own_agent_id:
@@ -125,27 +121,27 @@ def _application(
     )
 
 
-def take_heartbeat(context: Context, request: TakeHeartbeat) -> HeartbeatTaken:
-    """Hear an agent, and tell it what policy it should have (lifecycle page, phase 2)."""
-    agent, heartbeat = _contacted(context, request.agent_id), request.heartbeat
+def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRecorded:
+    """Record a heartbeat, and return the policy that the agent should have (lifecycle page, phase 2)."""
+    agent, heartbeat = _record_contact(context, request.agent_id), request.heartbeat
     context.fleet.counters["heartbeat_http"] += 1
     now = context.batch.now
     agent.last_heartbeat = now.wall
     if heartbeat.sent_at is not None and heartbeat.uptime is not None:
         agent.clock.observe(now.wall, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
-    _keep_vitals(agent, heartbeat)
-    said = heartbeat.policy_version
-    if said is not None:
-        _in_force(context, agent, said, heartbeat)
-    context.behind.add(agent.agent_id)
+    _record_vitals(agent, heartbeat)
+    stated = heartbeat.policy_version
+    if stated is not None:
+        _record_policy_in_force(context, agent, stated, heartbeat)
+    context.write_behind.add(agent.agent_id)
     policy = context.fleet.policies.effective[agent.agent_id]
     clone = context.fleet.clones.known.get(agent.agent_id)
-    return HeartbeatTaken(agent_record(agent, policy, clone), _pending(context, agent, said))
+    return HeartbeatRecorded(agent_record(agent, policy, clone), _pending(context, agent, stated))
 
 
-def take_reports(context: Context, request: TakeReports) -> Submission:
-    """Hand in threats: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
-    agent = _contacted(context, request.agent_id)
+def store_reports(context: Context, request: StoreReports) -> Submission:
+    """Submit reports: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
+    agent = _record_contact(context, request.agent_id)
     context.fleet.counters["threats_http"] += len(request.reports)
     offset = None if request.sent_at is None else context.batch.now.wall - request.sent_at
     clock = ClockOffset(offset)
@@ -155,11 +151,11 @@ def take_reports(context: Context, request: TakeReports) -> Submission:
 
 
 def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
-    """Give an agent its policy; that it asks is a sign of life, and tells what it has (lifecycle page, phase 4)."""
-    agent = _contacted(context, request.agent_id)
+    """Return an agent's policy; the poll is a sign of life and states the version in force (lifecycle, phase 4)."""
+    agent = _record_contact(context, request.agent_id)
     if len(request.versions) == 1:
-        _in_force(context, agent, request.versions[0], None)
-        context.behind.add(agent.agent_id)
+        _record_policy_in_force(context, agent, request.versions[0], None)
+        context.write_behind.add(agent.agent_id)
     version = merged_version(context, agent)
     if version in request.versions:
         digest = context.fleet.policies.effective[agent.agent_id].resolved.digest
@@ -167,10 +163,8 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
     return _hand_over(context, agent)
 
 
-def _contacted(context: Context, agent_id: str) -> Agent:
-    agent = context.fleet.registry.find(agent_id)
-    if agent is None:
-        raise NotFound(f"Agent {agent_id} not found")
+def _record_contact(context: Context, agent_id: str) -> Agent:
+    agent = find_agent(context, agent_id)
     agent.door = Door.HTTP
     transition = context.fleet.liveness.contact(agent, context.batch.now)
     if transition is not None:
@@ -178,8 +172,8 @@ def _contacted(context: Context, agent_id: str) -> Agent:
     return agent
 
 
-def _keep_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
-    """Keep what a heartbeat says; what it leaves out stays as it was said last."""
+def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
+    """Record the vitals of a heartbeat; members that it lacks keep their last value."""
     vitals = agent.vitals
     for name in _VITALS:
         value = getattr(heartbeat, name)
@@ -193,12 +187,12 @@ def _keep_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
         agent.host = replace(agent.host, version=heartbeat.version)
 
 
-def _in_force(context: Context, agent: Agent, said: int, heartbeat: HttpHeartbeat | None) -> None:
-    """Keep what an agent says of its policy; one that names only a version has what this manager gave out under it."""
+def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: HttpHeartbeat | None) -> None:
+    """Record the policy in force; a version without a digest means the policy that was handed out under it."""
     force, policy = agent.in_force, context.fleet.policies.effective[agent.agent_id]
-    version, digest = said, heartbeat.policy_digest if heartbeat is not None else None
+    version, digest = stated, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None
-    if said == merged_version(context, agent):
+    if stated == merged_version(context, agent):
         version = policy.version
         if digest is None or digest == _handed_digest(context, agent):
             digest = policy.resolved.digest
@@ -211,11 +205,11 @@ def _in_force(context: Context, agent: Agent, said: int, heartbeat: HttpHeartbea
         force.state, force.error = state, heartbeat.policy_error
 
 
-def _pending(context: Context, agent: Agent, said: int | None) -> tuple[AgentPolicy, ...]:
-    """Return the policy that an agent lacks, if it cannot wait for its next poll or followed policies before."""
+def _pending(context: Context, agent: Agent, stated: int | None) -> tuple[AgentPolicy, ...]:
+    """Return the policy that an agent lacks, if it is urgent or the agent has applied policies before."""
     policy, force = context.fleet.policies.effective[agent.agent_id], agent.in_force
     newest, sequence = merged_version(context, agent), sequence_of(context, agent)
-    known = said
+    known = stated
     if known is None:
         current = force.version == policy.version and force.blocklist_sequence >= sequence
         known = max(newest if current else force.version, agent.handed_version)
@@ -232,32 +226,7 @@ def _hand_over(context: Context, agent: Agent) -> AgentPolicy:
 
 
 def _handed_digest(context: Context, agent: Agent) -> str | None:
-    """Return the digest of what the agent gets over HTTP today: its own policy with the organization's blocklist."""
+    """Return the digest of the agent's merged policy."""
     if agent.handed_version != merged_version(context, agent):
         _hand_over(context, agent)  # handed out before a restart
     return agent.handed_digest
-
-
-def create_policy(
-    set_policy: Callable[[Context, SetPolicy], PolicySet], context: Context, request: CreatePolicy
-) -> PolicyCreated:
-    """Replace a scope's rules and keep its other sections; name and description stand beside the document.
-
-    Raises:
-        Invalid: a rule does not say what its type needs.
-        NotFound: there is no such agent.
-    """
-    policies, now = context.fleet.policies, context.batch.now.wall
-    scope = scope_of(request.organization_id, request.agent_id)
-    document = {**(policies.document(scope) or {}), "rules": list(request.rules)}
-    done = set_policy(context, SetPolicy(scope, document, request.author))
-    about = {"revision": done.revision, "name": request.name, "description": request.description, "at": now}
-    context.batch.changes.meta[f"policy:{scope}"] = json.dumps(about)
-    return PolicyCreated(done.revision, now, tuple(policies.affected_by(scope)), done.agents)
-
-
-def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:
-    """Return the scope that a policy of earlier admin tools is for."""
-    if agent_id is not None:
-        return Scope("agent", agent_id)
-    return GLOBAL if organization_id is None else Scope("organization", organization_id)

@@ -1,15 +1,14 @@
-"""What people and HTTP agents ask of the engine: values that go into the inbox beside the messages."""
+"""Requests of people: the values that commands carry into the inbox, and their answers."""
 
 from dataclasses import dataclass
 
-from manager.domain.policies.diff import Difference
-from manager.domain.policies.drift import Drift
+from manager.domain.policies.allowlist_entries import AllowlistEntryKind
 from manager.domain.policies.fleet_policies import Scope, Sections
 
 
 @dataclass(frozen=True, slots=True)
 class SetPolicy:
-    """Give a scope a policy document, or take it away with None. Answered by a `PolicySet`."""
+    """Set the policy document of a scope, or remove it with None. Answered by a `PolicySet`."""
 
     scope: Scope
     document: Sections | None
@@ -18,7 +17,7 @@ class SetPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """A policy document was taken: the fleet's revision since, and how many agents got a new effective policy."""
+    """The fleet's revision after a policy change, and the number of agents with a new effective policy."""
 
     revision: int
     changed: bool
@@ -42,9 +41,9 @@ class DeregisterAgent:
 
 @dataclass(frozen=True, slots=True)
 class CreateToken:
-    """Make an enrollment token. Answered by the `EnrollmentToken`, the only time that its secret is seen.
+    """Create an enrollment token. Answered by the `EnrollmentToken`; its secret is never shown again.
 
-    `expires_at` is in seconds since 1970; `max_uses` counts agents; both None means without limits.
+    `expires_at` is in seconds since 1970; `max_uses` counts agents; None means without limit.
     """
 
     author: str
@@ -57,7 +56,7 @@ class CreateToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """Let nobody register with a token any more. Answered by its id; NotFound if there is none."""
+    """Revoke an enrollment token. Answered by its id; NotFound if there is none."""
 
     token_id: str
     author: str
@@ -72,7 +71,7 @@ class ReadPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicy:
-    """An agent's effective policy: the document as it is signed and sent, without the signature."""
+    """An agent's effective policy: the document that is signed and sent, without the signature."""
 
     agent_id: str
     version: int
@@ -82,7 +81,7 @@ class AgentPolicy:
 
 @dataclass(frozen=True, slots=True)
 class UndoIncident:
-    """Take an incident's response away everywhere and keep it from firing again. Answered by the incident's id."""
+    """Undo an incident's response everywhere and prevent another one. Answered by the incident's id."""
 
     incident_id: str
     author: str
@@ -90,7 +89,7 @@ class UndoIncident:
 
 @dataclass(frozen=True, slots=True)
 class ApproveIncident:
-    """Let an incident that waits for approval respond. Answered by its id; Conflict if it does not wait."""
+    """Approve the response of an incident. Answered by its id; Conflict if it does not wait for approval."""
 
     incident_id: str
     author: str
@@ -98,7 +97,7 @@ class ApproveIncident:
 
 @dataclass(frozen=True, slots=True)
 class RemoveBlock:
-    """Take one emergency entry out of force. Answered by its id; NotFound if it is not in force."""
+    """Remove one emergency entry. Answered by its id; NotFound if it is not in force."""
 
     entry_id: str
     author: str
@@ -106,7 +105,7 @@ class RemoveBlock:
 
 @dataclass(frozen=True, slots=True)
 class FreezeResponses:
-    """Stop all automatic response (`frozen`), or let it go on. Answered by `frozen`."""
+    """Freeze or thaw all automatic response. Answered by `frozen`."""
 
     frozen: bool
     author: str
@@ -129,25 +128,25 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class ReadDrift:
-    """Which agents have something else in force than what is meant for them. Answered by a list of `Drift`."""
+    """List the agents with another policy in force than the one meant for them. Answered by a list of `Drift`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a document would change in what agents get. Answered by a list of `Difference`; nothing is changed."""
+    """Preview the effect of a document on effective policies. Answered by a list of `Difference`; changes nothing."""
 
     scope: Scope
     document: Sections | None
 
 
 @dataclass(frozen=True, slots=True)
-class ReadState:
-    """How automatic response stands. Answered by a `ResponseStanding`."""
+class ReadResponseStatus:
+    """Read the state of automatic response. Answered by a `ResponseStatus`."""
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseStanding:
-    """How automatic response stands: frozen or simulated, what is in force, what waits for approval."""
+class ResponseStatus:
+    """State of automatic response: frozen or simulated, entries in force, incidents that wait for approval."""
 
     frozen: bool
     simulation: bool
@@ -155,17 +154,24 @@ class ResponseStanding:
     pending: int
 
 
-__all__ = [
-    "ApproveIncident",
-    "Broadcast",
-    "Difference",
-    "Drift",
-    "FreezeResponses",
-    "Preview",
-    "ReadDrift",
-    "ReadState",
-    "RemoveBlock",
-    "ResponseStanding",
-    "RollBack",
-    "UndoIncident",
-]
+@dataclass(frozen=True, slots=True)
+class ChangeAllowlist:
+    """Add an entry to a scope's allowlist, or remove it (`listed`). Answered by an `AllowlistChanged`.
+
+    `kind` is None where the form of the value decides. NotFound if an entry to be removed is not on the allowlist.
+    """
+
+    scope: Scope
+    kind: AllowlistEntryKind | None
+    value: str
+    listed: bool
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllowlistChanged:
+    """Kind and normal form of the entry that was added or removed, and the effect on policies."""
+
+    kind: AllowlistEntryKind
+    value: str
+    policy: PolicySet

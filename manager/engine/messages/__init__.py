@@ -1,1 +1,1 @@
-"""Messages from agents: verification, decoding, and a handler for each."""
+"""Messages from agents: verification, decoding, and one handler for each message."""

@@ -1,4 +1,4 @@
-"""What each message of an agent does: plain functions in one table. Each is given a verified, decoded message."""
+"""Handlers of agents' messages: plain functions in one table. Each gets a verified, decoded message."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, THREATS, Topic
 
 
 def on_presence(context: Context, agent: Agent, message: Presence, _payload: bytes) -> None:
-    """A birth, a sign-off or a last will."""
+    """Handle a birth, a sign-off or a last will."""
     liveness, now = context.fleet.liveness, context.batch.now
     session_before = agent.session
     match message.state:
@@ -35,7 +35,7 @@ def on_presence(context: Context, agent: Agent, message: Presence, _payload: byt
 
 
 def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: bytes) -> None:
-    """A sign of life with the host's vitals and what is in force."""
+    """Handle a heartbeat: liveness, clock, vitals, and the policy in force."""
     now, session_before = context.batch.now, agent.session
     accepted, transition = context.fleet.liveness.heartbeat(agent, message.session, message.sequence, now)
     if not accepted:
@@ -56,71 +56,71 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     )
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
-    _compare_blocklist(context, agent, message.blocklist_sequence or 0)
-    context.behind.add(agent.agent_id)
+    _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0)
+    context.write_behind.add(agent.agent_id)
     if message.policy_version is not None:
-        _compare(context, agent, message, sent_at)
+        _compare_policy(context, agent, message, sent_at)
 
 
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
-    """The fast word on what a policy came to; heartbeats say the same later."""
+    """Handle the first word on a policy's application; heartbeats repeat it."""
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
         return
-    _in_force(context, agent)
+    _record_applied_policy(context, agent)
     context.batch.save(agent)
     context.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
 
 
 def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: bytes) -> None:
-    """A threat report: collected here, and looked up in the store together with the others of its batch."""
+    """Collect a threat report; the store is asked for all reports of the batch together."""
     if message.agent_id != agent.agent_id:
         context.dead_letter(THREATS.below_root(agent.agent_id), "agentId is not the one of its topic", payload)
         context.refused.append((agent.agent_id, message.id, "agentId is not the one of its topic"))
         return
     body = codes.without_mac(payload)
-    context.arrivals.append(ReceivedReport(agent, message, codes.content_digest(body), body.decode()))
+    context.reports.append(ReceivedReport(agent, message, codes.content_digest(body), body.decode()))
 
 
-def _compare_blocklist(context: Context, agent: Agent, sequence: int) -> None:
-    """Take an agent's word on its organization's blocklist; one that is behind gets the snapshot again."""
+def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:
+    """Record the agent's blocklist sequence; publish the snapshot again if it is behind."""
     if sequence != agent.in_force.blocklist_sequence:
         agent.in_force.blocklist_sequence = sequence
-        emergency_response.applied(context, agent.agent_id, "blocklist", sequence)
-    context.messages.behind(agent.organization_id, sequence)
+        emergency_response.record_applied(context, agent.agent_id, "blocklist", sequence)
+    context.blocklist_messages.publish_if_behind(agent.organization_id, sequence)
 
 
-def _compare(context: Context, agent: Agent, message: Heartbeat, sent_at: float) -> None:
-    """Hold what a heartbeat says is in force against the effective policy, and mend what differs."""
+def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at: float) -> None:
+    """Compare the policy in force with the effective policy, and publish again or continue above it."""
     version, digest = message.policy_version or 0, message.policy_digest
     policy = context.fleet.policies.effective[agent.agent_id]
     force, now = agent.in_force, context.batch.now.wall
     at, _ = agent.clock.event_time(sent_at, now)
     same = (version, digest, message.policy_state) == (force.version, force.digest, force.state)
     if force.update(version, digest, message.policy_state, force.error if same else None, at):
-        _in_force(context, agent)
+        _record_applied_policy(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
-        if _proved(context, agent, version, digest, message.version_proof):
+        if _has_proof(context, agent, version, digest, message.version_proof):
             context.fleet.counters["revisions_raised"] += 1
             context.batch.save_policy(context.fleet.policies.continue_above(agent.agent_id, version, now))
             context.batch.changes.fleet_revision = context.fleet.policies.revision
-            context.queue.add([agent.agent_id])
+            context.policy_queue.add([agent.agent_id])
     elif (
         version < policy.version
         and policy.published
         and now - policy.updated_at > context.fleet.settings.republish_after
     ):
         context.fleet.counters["policies_republished"] += 1
-        context.queue.add([agent.agent_id])
+        context.policy_queue.add([agent.agent_id])
 
 
-def _in_force(context: Context, agent: Agent) -> None:
+def _record_applied_policy(context: Context, agent: Agent) -> None:
     if agent.in_force.state == PolicyState.APPLIED:
-        emergency_response.applied(context, agent.agent_id, "policy", agent.in_force.version)
+        emergency_response.record_applied(context, agent.agent_id, "policy", agent.in_force.version)
 
 
-def _proved(context: Context, agent: Agent, version: int, digest: str | None, proof: str | None) -> bool:
+def _has_proof(context: Context, agent: Agent, version: int, digest: str | None, proof: str | None) -> bool:
     if digest is None or proof is None:
         return False
     return has_version_proof(context.fleet.keyring.sign_key.public_key(), agent.agent_id, version, digest, proof)
@@ -132,4 +132,4 @@ HANDLERS: dict[Topic, Callable[[Context, Agent, Any, bytes], None]] = {
     THREATS: on_threat,
     POLICY_APPLIED: on_policy_applied,
 }
-"""Every topic that agents publish, and what its message does."""
+"""The handler of each topic that agents publish."""

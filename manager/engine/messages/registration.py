@@ -1,4 +1,4 @@
-"""Registration over MQTT: token, proof and sealed secret, then the registry decides, then a signed answer."""
+"""Registration over MQTT: verifies token, proof and sealed secret, asks the registry, publishes a signed reply."""
 
 import secrets
 from typing import Literal, get_args
@@ -36,7 +36,7 @@ _CODES: tuple[str, ...] = get_args(ErrorCode)
 
 
 class _RejectedError(Exception):
-    """Carries the error code of a rejection and its sentence."""
+    """A rejected registration: error code and sentence."""
 
     def __init__(self, error: str, reason: str | None = None) -> None:
         self.error = error
@@ -45,20 +45,22 @@ class _RejectedError(Exception):
 
 
 def register(context: Context, message: Inbound) -> None:
-    """Handle one registration; it is answered whatever comes of it."""
+    """Handle one registration; it always gets a reply."""
     try:
-        registration = _opened(message)
+        registration = _decoded(message)
         _admit(context, message, registration)
     except _RejectedError as rejected:
         context.dead_letter(message.topic, rejected.reason, message.payload)
-        context.batch.clear_retained(REGISTRATION.address(message.identifier))  # it may have been left there, too
+        context.batch.clear_retained(
+            REGISTRATION.address(message.identifier)
+        )  # a client may have published it as a retained message
         rejection = Rejection(
             client_id=message.identifier,
             digest=codes.payload_digest(message.payload),
             error=rejected.error,  # type: ignore[arg-type]
             reason=rejected.reason,
         )
-        _answer(context, message.identifier, _signed(context, message.identifier, rejection))
+        _publish_reply(context, message.identifier, _signed(context, message.identifier, rejection))
 
 
 def new_agent_id() -> str:
@@ -66,32 +68,32 @@ def new_agent_id() -> str:
     return f"ag-{secrets.token_hex(8)}"
 
 
-def enrolled(context: Context, agent: Agent, *, is_new: bool, replaced: bool) -> None:
-    """Write what follows from an agent's enrollment by any door: record, history, effective policy, events.
+def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced: bool) -> None:
+    """Record an enrollment by either door: agent record, broker access, history, effective policy, events.
 
     Args:
-        context: the batch at work.
-        agent: who enrolled.
-        is_new: whether it was unknown before.
-        replaced: whether its credential took the place of another.
+        context: the batch that is decided.
+        agent: the enrolled agent.
+        is_new: whether the registry did not know it before.
+        replaced: whether its credential replaced another one.
     """
     batch = context.batch
     batch.save(agent)
     if is_new or replaced:
         batch.admitted.append((agent, replaced))
-        audit.enrolled(context, agent, is_new=is_new)
+        audit.record_enrollment(context, agent, is_new=is_new)
     event = "agent_registered" if is_new else "agent_reconnected"
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, event, agent.host.version))
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
     batch.transition(context.fleet.liveness.registered(agent, batch.now))
-    context.fleet.note_addresses(agent)
+    context.fleet.set_addresses(agent)
     policy = context.fleet.policies.assign(agent.agent_id, agent.organization_id, batch.now.wall)
     batch.save_policy(policy)
     if not policy.published:
-        context.queue.add([agent.agent_id])
+        context.policy_queue.add([agent.agent_id])
 
 
-def _opened(message: Inbound) -> Registration:
+def _decoded(message: Inbound) -> Registration:
     try:
         registration = decode(Registration, message.payload, REGISTRATION.limit)
     except DecodeError as error:
@@ -111,7 +113,7 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     application = _application(context, registration, token, message.payload)
     known = fleet.registry.find_by_hostname(application.organization_id, application.host.hostname)
     if known is not None and known.stamp is not None and known.stamp.digest == application.digest:
-        _answer(context, message.identifier, known.stamp.reply)
+        _publish_reply(context, message.identifier, known.stamp.reply)
         return
     error = token.refuses(now.wall, is_new_agent=known is None)
     if error is not None:
@@ -121,12 +123,12 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
         case RefusedRegistration():
             raise _RejectedError(decision.error, decision.reason)
         case RepeatedRegistration():
-            _answer(context, message.identifier, decision.stamp.reply)
+            _publish_reply(context, message.identifier, decision.stamp.reply)
         case AcceptedRegistration():
-            _take(context, registration, application, decision)
+            _enroll(context, registration, application, decision)
 
 
-def _take(
+def _enroll(
     context: Context, registration: Registration, application: RegistrationRequest, decision: AcceptedRegistration
 ) -> None:
     agent, now = decision.agent, context.batch.now
@@ -146,8 +148,8 @@ def _take(
         ),
     )
     context.fleet.registry.stamp(agent, application, reply)
-    enrolled(context, agent, is_new=decision.is_new, replaced=decision.replaced)
-    _answer(context, registration.client_id, reply)
+    record_enrollment(context, agent, is_new=decision.is_new, replaced=decision.replaced)
+    _publish_reply(context, registration.client_id, reply)
 
 
 def _application(context: Context, registration: Registration, token: Token, payload: bytes) -> RegistrationRequest:
@@ -181,5 +183,5 @@ def _signed(context: Context, client_id: str, answer: WireModel) -> bytes:
     return codes.with_signature(context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body())
 
 
-def _answer(context: Context, client_id: str, reply: bytes) -> None:
+def _publish_reply(context: Context, client_id: str, reply: bytes) -> None:
     context.batch.publications.append(Publication(REGISTRATION_REPLY.address(client_id), reply))

@@ -1,136 +1,136 @@
-"""Which of a batch's reports are new: each is stored once for its agent and id, however often it arrives."""
+"""Report intake: stores each report once for its agent and id, however often it arrives.
 
-from collections.abc import Callable, Mapping
+The decision on MQTT reports and on submissions takes received reports and a store's look-up, and returns rows and
+words for receipts; it uses no other part of the engine.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from manager.domain.correlation.indicators import normal_address, normal_hash
-from manager.engine.batch import Changes, DeadLetter, ThreatRow
+from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport, Submission
 from manager.engine.ports import Store
-from manager.errors import StoreRejected, StoreUnavailable
 from schemas.threats import Severity
 
-_TEXT = 256
+_LONGEST_TEXT = 256
 _SEVERITIES = {severity: severity.value for severity in Severity}
 
+ReportKey = tuple[int, str]
+"""Agent number and report id."""
 
-def settle(context: Context, store: Store, observe: Callable[[Context, ReceivedReport, ThreatRow], None]) -> None:
-    """Look the batch's reports up, decide on each (new, known, or the id of another report), and observe the new ones.
+
+@dataclass(slots=True)
+class Intake:
+    """The decisions on the reports of one batch."""
+
+    new: list[tuple[ReceivedReport, ThreatRow]] = field(default_factory=list)
+    stored: list[tuple[str, str]] = field(default_factory=list)
+    """Agent id and report id of MQTT reports that are new or were stored before."""
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+    """Agent id, report id and reason of refused MQTT reports."""
+    repeated_count: int = 0
+    refused_count: int = 0
+
+
+def report_key(report: ReceivedReport) -> ReportKey:
+    """Return what identifies a report in the store."""
+    return report.agent.number, report.report.id
+
+
+def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float) -> Intake:
+    """Decide on each report: new, known, or refused because its id is stored with other content.
+
+    A submission is taken as a whole: the first report that must be refused sets its `refused`.
+
+    Args:
+        store: knows the stored reports.
+        reports: reports that came over MQTT.
+        submissions: reports that came over HTTP.
+        now: the time of receipt, in seconds since 1970.
 
     Raises:
-        StoreUnavailable: it is not done; called again, it goes on where it was.
+        StoreUnavailable: the store cannot be read just now; nothing was decided.
     """
-    if context.arrivals or context.submissions:
-        _decide(context, store)
-    while context.fresh:
-        arrival, row = context.fresh[0]
-        observe(context, arrival, row)
-        context.fresh.popleft()
-
-
-def _decide(context: Context, store: Store) -> None:
-    together = (arrival for submission in context.submissions for arrival in submission.arrivals)
-    keys = list({_key(arrival) for arrivals in (context.arrivals, together) for arrival in arrivals})
+    reports, submissions = list(reports), list(submissions)
+    submitted = (report for submission in submissions for report in submission.reports)
+    keys = list({report_key(report) for group in (reports, submitted) for report in group})
     known = store.known_reports(keys)
-    for arrival in context.arrivals:
-        key = _key(arrival)
-        before = known.get(key)
-        if before is None:
-            known[key] = arrival.digest
-            _take(context, arrival)
-            context.stored.append((arrival.agent.agent_id, arrival.report.id))
-        elif before == arrival.digest:
-            context.fleet.counters["reports_repeated"] += 1
-            context.stored.append((arrival.agent.agent_id, arrival.report.id))
-        else:
-            context.fleet.counters["reports_refused"] += 1
-            reason = "another report of this agent has this id"
-            context.refused.append((arrival.agent.agent_id, arrival.report.id, reason))
-    for submission in context.submissions:
-        _decide_together(context, submission, known)
-    context.settled += context.submissions
-    context.arrivals, context.submissions = [], []
+    intake = Intake()
+    for report in reports:
+        _decide_one(intake, report, known, now)
+    for submission in submissions:
+        _decide_submission(intake, submission, known, now)
+    return intake
 
 
-def _decide_together(context: Context, submission: Submission, known: dict[tuple[int, str], bytes]) -> None:
-    """Take all reports of a submission, or none: one whose id is known with other content refuses it."""
-    seen: dict[tuple[int, str], bytes] = {}
-    for index, arrival in enumerate(submission.arrivals):
-        key = _key(arrival)
-        if known.get(key, arrival.digest) != arrival.digest or seen.setdefault(key, arrival.digest) != arrival.digest:
-            context.fleet.counters["reports_refused"] += 1
+def process_reports(
+    context: Context, store: Store, correlate: Callable[[Context, ReceivedReport, ThreatRow], None]
+) -> None:
+    """Decide on the batch's reports, add the new ones to its changes, and correlate them.
+
+    Raises:
+        StoreUnavailable: the store cannot be read just now; called again, it continues where it stopped.
+    """
+    if context.reports or context.submissions:
+        intake = decide(store, context.reports, context.submissions, context.batch.now.wall)
+        context.fleet.counters["reports_repeated"] += intake.repeated_count
+        context.fleet.counters["reports_refused"] += intake.refused_count
+        context.stored += intake.stored
+        context.refused += intake.refused
+        context.batch.changes.threats += [row for _, row in intake.new]
+        context.new_reports.extend(intake.new)
+        context.decided_submissions += context.submissions
+        context.reports, context.submissions = [], []
+    while context.new_reports:
+        report, row = context.new_reports[0]
+        correlate(context, report, row)
+        context.new_reports.popleft()
+
+
+def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:
+    key = report_key(report)
+    agent_id, report_id = report.agent.agent_id, report.report.id
+    stored_digest = known.get(key)
+    if stored_digest is None:
+        known[key] = report.digest
+        intake.new.append((report, _row(report, now)))
+        intake.stored.append((agent_id, report_id))
+    elif stored_digest == report.digest:
+        intake.repeated_count += 1
+        intake.stored.append((agent_id, report_id))
+    else:
+        intake.refused_count += 1
+        intake.refused.append((agent_id, report_id, "another report of this agent has this id"))
+
+
+def _decide_submission(intake: Intake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
+    seen: dict[ReportKey, bytes] = {}
+    for index, report in enumerate(submission.reports):
+        key = report_key(report)
+        if known.get(key, report.digest) != report.digest or seen.setdefault(key, report.digest) != report.digest:
+            intake.refused_count += 1
             submission.refused = index
             return
-    for arrival in submission.arrivals:
-        key = _key(arrival)
+    for report in submission.reports:
+        key = report_key(report)
         if key in known:
-            context.fleet.counters["reports_repeated"] += 1
+            intake.repeated_count += 1
         else:
-            known[key] = arrival.digest
-            _take(context, arrival)
+            known[key] = report.digest
+            intake.new.append((report, _row(report, now)))
 
 
-def _key(arrival: ReceivedReport) -> tuple[int, str]:
-    return arrival.agent.number, arrival.report.id
-
-
-def _take(context: Context, arrival: ReceivedReport) -> None:
-    row = _row(arrival, context.batch.now.wall)
-    context.batch.changes.threats.append(row)
-    context.fresh.append((arrival, row))
-
-
-def salvage(context: Context, store: Store) -> None:
-    """Commit a batch that the store rejected piece by piece, so that one bad report does not take the others along.
-
-    Raises:
-        StoreRejected: what does not fit is no report.
-        StoreUnavailable: part of it may be written; all of it may be committed again.
-    """
-    changes = context.batch.changes
-    rows, changes.threats = changes.threats, []
-    try:
-        store.commit(changes)
-        changes.threats = _one_by_one(context, store, rows)
-    except StoreUnavailable:
-        changes.threats = rows
-        raise
-
-
-def _one_by_one(context: Context, store: Store, rows: list[ThreatRow]) -> list[ThreatRow]:
-    kept = []
-    for row in rows:
-        try:
-            store.commit(Changes(threats=[row]))
-            kept.append(row)
-        except StoreRejected as error:
-            agent_id, _ = context.fleet.registry.names_by_number[row.agent_number]
-            _refuse(context, agent_id, row)
-            letter = DeadLetter(row.received_at, f"agents/{agent_id}/threats", str(error), len(row.document), b"")
-            store.commit(Changes(dead_letters=[letter]))
-    return kept
-
-
-def _refuse(context: Context, agent_id: str, row: ThreatRow) -> None:
-    """Take back that a report is stored, wherever that would be said."""
-    if (agent_id, row.threat_id) in context.stored:
-        context.stored.remove((agent_id, row.threat_id))
-        context.refused.append((agent_id, row.threat_id, "the store cannot hold this report"))
-    for submission in context.settled:
-        for index, arrival in enumerate(submission.arrivals):
-            if _key(arrival) == (row.agent_number, row.threat_id):
-                submission.refused = index
-
-
-def _row(arrival: ReceivedReport, received: float) -> ThreatRow:
-    agent, report, threat = arrival.agent, arrival.report, arrival.report.threat
-    event_time, known = (arrival.clock or agent.clock).event_time(report.timestamp.timestamp(), received)
+def _row(received: ReceivedReport, now: float) -> ThreatRow:
+    agent, report, threat = received.agent, received.report, received.report.threat
+    event_time, known = (received.clock or agent.clock).event_time(report.timestamp.timestamp(), now)
     evidence = threat.evidence
     return ThreatRow(
         agent.number,
         report.id,
-        arrival.digest,
+        received.digest,
         event_time,
-        received,
+        now,
         known,
         threat.type,
         _SEVERITIES[threat.severity],
@@ -138,12 +138,12 @@ def _row(arrival: ReceivedReport, received: float) -> ThreatRow:
         threat.technique,
         _address(_text(evidence, "sourceIp")),
         _hash(_text(evidence, "fileHash")),
-        arrival.document,
+        received.document,
     )
 
 
 def _address(text: str | None) -> str | None:
-    """Return an address in normal form, so that the store finds it by index; what is none stays in the document."""
+    """Return an address in normal form, for the store's index; any other text stays in the document alone."""
     address = normal_address(text) if text else None
     return address.value if address is not None else None
 
@@ -153,6 +153,6 @@ def _hash(text: str | None) -> str | None:
 
 
 def _text(evidence: Mapping[str, object], key: str) -> str | None:
-    """Return a short text of the evidence; anything else under that key stays in the document alone."""
+    """Return a short text of the evidence; any other value stays in the document alone."""
     value = evidence.get(key)
-    return value if isinstance(value, str) and 0 < len(value) <= _TEXT else None
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None

@@ -1,1 +1,1 @@
-"""Receipts and fleet events, gathered before they are published."""
+"""Everything that leaves the engine after a commit: answers, receipts, policies and fleet events."""

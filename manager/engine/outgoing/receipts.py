@@ -1,4 +1,4 @@
-"""The manager's word on reports, gathered: one receipt for an agent and second under load, at once when it is quiet."""
+"""Receipts: gathers stored, refused and deferred reports into at most one receipt for each agent and second."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from schemas.threats import Deferral, Receipt, Refusal
 
 _IDS_IN_ONE = 150
-"""Ids in one receipt: with the longest id and reason of each it stays below the size limit of a message."""
+"""The most ids in one receipt; with the longest ids it stays below the size limit of a message."""
 
 _REASONS_IN_ONE = 20
 
@@ -19,37 +19,42 @@ class _Pending:
 
 
 class Receipts:
-    """What is to be said to each agent, and when each was last told something."""
+    """Pending receipts by agent, and the time of each agent's last receipt.
+
+    Args:
+        interval: the fewest seconds between two receipts of one agent; the first is sent at once.
+        retry_after: seconds after which a guard sends deferred reports again.
+    """
 
     def __init__(self, interval: float, retry_after: float) -> None:
         self._interval = interval
         self._retry_after = retry_after
         self._pending: dict[str, _Pending] = {}
-        self._told: dict[str, float] = {}
+        self._last: dict[str, float] = {}
 
-    def stored(self, agent_id: str, threat_id: str) -> None:
-        """A report is committed, now or before."""
-        self._of(agent_id).stored.append(threat_id)
+    def stored(self, agent_id: str, report_id: str) -> None:
+        """Add a report that is committed, now or before."""
+        self._of(agent_id).stored.append(report_id)
 
-    def refused(self, agent_id: str, threat_id: str, reason: str) -> None:
-        """A report can never be stored."""
-        self._of(agent_id).refused.append(Refusal(id=threat_id, reason=reason))
+    def refused(self, agent_id: str, report_id: str, reason: str) -> None:
+        """Add a report that can never be stored."""
+        self._of(agent_id).refused.append(Refusal(id=report_id, reason=reason))
 
-    def deferred(self, agent_id: str, threat_id: str) -> None:
-        """A report came over its agent's budget."""
-        self._of(agent_id).deferred.append(threat_id)
+    def deferred(self, agent_id: str, report_id: str) -> None:
+        """Add a report that was over its agent's budget."""
+        self._of(agent_id).deferred.append(report_id)
 
     def due(self, now: float) -> Iterator[tuple[str, Receipt]]:
-        """Yield, once, the receipts of agents that were told nothing for the interval; `now` is monotonic."""
-        ready = [agent_id for agent_id in self._pending if now - self._told.get(agent_id, -1e9) >= self._interval]
+        """Yield, once, the receipts of agents without a receipt in the last interval; `now` is monotonic."""
+        ready = [agent_id for agent_id in self._pending if now - self._last.get(agent_id, -1e9) >= self._interval]
         for agent_id in ready:
-            self._told[agent_id] = now
+            self._last[agent_id] = now
             for receipt in self._split(self._pending.pop(agent_id)):
                 yield agent_id, receipt
 
     def forget_idle(self, now: float) -> None:
-        """Drop what is remembered of agents that were told nothing for long."""
-        self._told = {agent_id: at for agent_id, at in self._told.items() if now - at < self._interval}
+        """Forget agents without a receipt in the last interval."""
+        self._last = {agent_id: at for agent_id, at in self._last.items() if now - at < self._interval}
 
     def _of(self, agent_id: str) -> _Pending:
         pending = self._pending.get(agent_id)

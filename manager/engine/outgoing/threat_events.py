@@ -1,4 +1,4 @@
-"""The `threats_reported` events, gathered: one a second under load, at once when it is quiet."""
+"""Threat events: gathers stored threats into at most one `threats_reported` event for each second."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -9,37 +9,41 @@ from manager.engine.batch import ThreatRow
 from schemas.fleet import FleetEvent
 from schemas.model import iso, utc
 
-_NEWEST = 20
-"""Threats that one event names; it counts them all."""
+_LISTED = 20
+"""The most threats that one event lists; its count includes all."""
 
 
 class ThreatEvents:
-    """What was stored since the last event."""
+    """Threats stored since the last event.
+
+    Args:
+        interval: the fewest seconds between two events; the first is announced at once.
+    """
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self._last = -1e9
-        self._newest: deque[tuple[ThreatRow, tuple[str | None, str | None]]] = deque(maxlen=_NEWEST)
+        self._listed: deque[tuple[ThreatRow, tuple[str | None, str | None]]] = deque(maxlen=_LISTED)
         self._severities: Counter[str] = Counter()
 
     def stored(self, rows: Sequence[ThreatRow], names: dict[int, tuple[str, str]]) -> None:
-        """Take note of stored threats; `names` has agent id and hostname by agent number."""
+        """Add stored threats; `names` has agent id and hostname by agent number."""
         self._severities.update([row.severity for row in rows])
-        self._newest.extend((row, names.get(row.agent_number, (None, None))) for row in rows[-_NEWEST:])
+        self._listed.extend((row, names.get(row.agent_number, (None, None))) for row in rows[-_LISTED:])
 
     def due(self, now: Instant) -> FleetEvent | None:
-        """Return the event that sums up what was stored, if its time has come."""
+        """Return, once, the event on the gathered threats, if it is due."""
         if not self._severities or now.monotonic - self._last < self._interval:
             return None
         self._last = now.monotonic
         data: dict[str, Any] = {
             "count": self._severities.total(),
             "bySeverity": dict(self._severities),
-            "threats": [_named(row, *name) for row, name in self._newest],
+            "threats": [_named(row, *name) for row, name in self._listed],
         }
         event = FleetEvent(event="threats_reported", at=utc(now.wall), data=data)
         self._severities.clear()
-        self._newest.clear()
+        self._listed.clear()
         return event
 
 

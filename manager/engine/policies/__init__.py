@@ -1,1 +1,1 @@
-"""Policies and blocklists as signed messages, and the queue in which they are published."""
+"""Policies and blocklists as signed messages, and the queue of policies to be published."""

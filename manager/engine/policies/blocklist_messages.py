@@ -1,4 +1,4 @@
-"""The organizations' blocklists as messages: a change at once, the retained snapshot behind it, amortised."""
+"""Blocklist messages: each change at once, the retained snapshot of an organization at a bounded rate."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,28 +9,28 @@ from schemas.blocklist import BlocklistChange
 from schemas.keys import ManagerKeyring
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
 
-_LONG_AGO = -1e9
+_NEVER = -1e9
 _KEY = "blocklist_sequence:"
-"""Before the organization's id: the name under which the store keeps a sequence."""
+"""Prefix of the stored value of an organization's sequence."""
 
 
-def kept_sequences(meta: Mapping[str, str]) -> dict[str, int]:
-    """Return the sequences that the store kept among its single values."""
+def stored_sequences(meta: Mapping[str, str]) -> dict[str, int]:
+    """Return the sequences by organization from the stored values."""
     return {key.removeprefix(_KEY): int(value) for key, value in meta.items() if key.startswith(_KEY)}
 
 
-def to_keep(organization_id: str, sequence: int) -> tuple[str, str]:
-    """Return the single value by which the store keeps a sequence."""
+def sequence_value(organization_id: str, sequence: int) -> tuple[str, str]:
+    """Return key and value that store an organization's sequence."""
     return _KEY + organization_id, str(sequence)
 
 
 class BlocklistMessages:
-    """Signs changes and snapshots, and says when a snapshot is due. Times are monotonic.
+    """Signs changes and snapshots and schedules snapshots. Times are monotonic.
 
     Args:
-        keyring: signs.
-        blocklists: what the snapshots say.
-        snapshot_every: seconds between two snapshots of one organization at least.
+        keyring: signs the messages.
+        blocklists: the content of the snapshots.
+        snapshot_every: the fewest seconds between two snapshots of one organization.
     """
 
     def __init__(self, keyring: ManagerKeyring, blocklists: Blocklists, snapshot_every: float) -> None:
@@ -42,23 +42,23 @@ class BlocklistMessages:
         self.publish_all()
 
     def publish_all(self) -> None:
-        """Let every snapshot go out again: a broker may have lost what it retained."""
-        self._due = dict.fromkeys(self._blocklists.sequences, _LONG_AGO)
+        """Schedule every snapshot at once, because a broker may have lost its retained messages."""
+        self._due = dict.fromkeys(self._blocklists.sequences, _NEVER)
 
     def change(self, change: BlocklistChange) -> Publication:
-        """Return a change as it is published; the snapshot will follow."""
+        """Return the publication of a change, and schedule the snapshot."""
         self._schedule(change.organization_id)
         topic = BLOCKLIST_CHANGES.below_root(change.organization_id)
         payload = codes.with_signature(self._keyring.sign_key, topic, change.body())
         return Publication(BLOCKLIST_CHANGES.address(change.organization_id), payload)
 
-    def behind(self, organization_id: str, sequence: int) -> None:
-        """An agent's heartbeat showed an older sequence: it needs the snapshot."""
+    def publish_if_behind(self, organization_id: str, sequence: int) -> None:
+        """Schedule the snapshot if an agent's heartbeat shows an older sequence."""
         if sequence < self._blocklists.sequences.get(organization_id, 0):
             self._schedule(organization_id)
 
     def due(self, now: float) -> Iterator[Publication]:
-        """Yield, once, the snapshots whose time has come."""
+        """Yield, once, the snapshots that are due."""
         for organization_id in [name for name, at in self._due.items() if at <= now]:
             del self._due[organization_id]
             self._published[organization_id] = now
@@ -68,4 +68,4 @@ class BlocklistMessages:
             yield Publication(BLOCKLIST.address(organization_id), payload, retained=True)
 
     def _schedule(self, organization_id: str) -> None:
-        self._due.setdefault(organization_id, self._published.get(organization_id, _LONG_AGO) + self._snapshot_every)
+        self._due.setdefault(organization_id, self._published.get(organization_id, _NEVER) + self._snapshot_every)

@@ -1,6 +1,6 @@
-"""An agent's policy as HTTP gives it: its own with its organization's blocklist in it, under the higher of two numbers.
+"""Merged policy: an HTTP agent's own policy with its organization's blocklist, under the higher of the two versions.
 
-Over MQTT these are two topics with two numbers; an HTTP agent polls for one document (the contract, section 4).
+Over MQTT these are two topics with two numbers; an HTTP agent polls one document (wire contract, section 4).
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ _SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
 
 def sequence_of(context: Context, agent: Agent) -> int:
-    """Return the number of the last change of the blocklist of an agent's organization."""
+    """Return the blocklist sequence of an agent's organization."""
     return context.fleet.blocklists.sequences.get(agent.organization_id, 0)
 
 
 def merged_version(context: Context, agent: Agent) -> int:
-    """Return the version that the agent's policy has over HTTP."""
+    """Return the version of the agent's merged policy."""
     return max(context.fleet.policies.effective[agent.agent_id].version, sequence_of(context, agent))
 
 
 def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
-    """Return the agent's policy as it gets it over HTTP."""
+    """Return the agent's merged policy."""
     policy = context.fleet.policies.effective[agent.agent_id]
     document = context.serializer.document(policy)
     entries = context.fleet.blocklists.snapshot(agent.organization_id).entries
@@ -42,7 +42,7 @@ def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
 
 
 def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> dict[str, Any]:
-    """Return a blocklist with an organization's entries after its own; one that stands there already stays as it is."""
+    """Return a blocklist with the organization's entries appended; values that it has already are not repeated."""
     merged = {name: list(section) for name, section in blocklist.items()}
     known = {
         name: {entry["value"] if isinstance(entry, dict) else entry for entry in section}

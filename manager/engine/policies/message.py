@@ -1,4 +1,4 @@
-"""An agent's effective policy as the message that it gets: head, sections, and the two signatures."""
+"""Policy serializer: an agent's effective policy as a signed message of head, sections and version proof."""
 
 import json
 from typing import Any
@@ -12,19 +12,19 @@ from schemas.model import iso
 from schemas.topics import POLICY
 
 HEAD_ROOM = 1024
-"""Bytes that the head and the signature take at most."""
+"""The most bytes of the head and the signature."""
 
 SECTIONS_LIMIT = POLICY_LIMIT - HEAD_ROOM - EMERGENCY_ROOM
-"""What people may fill: an emergency must always find room."""
+"""The most bytes of the sections in operators' documents; the rest is reserved for emergency entries."""
 
 
 def sections_size(sections: Any) -> int:
-    """Return how many bytes the sections take in a message."""
+    """Return the size of the sections in a message, in bytes."""
     return len(_compact(sections))
 
 
 def head(keyring: ManagerKeyring, policy: EffectivePolicy) -> dict[str, Any]:
-    """Return the members that stand before the sections."""
+    """Return the members before the sections."""
     digest = policy.resolved.digest
     proof = keyring.sign_key.sign(version_statement(policy.agent_id, policy.version, digest))
     return {
@@ -38,22 +38,22 @@ def head(keyring: ManagerKeyring, policy: EffectivePolicy) -> dict[str, Any]:
 
 
 class PolicySerializer:
-    """Prints policies; sections that many agents share are put into JSON once."""
+    """Serializes policies; the JSON of sections shared by consecutive policies is cached."""
 
     def __init__(self, keyring: ManagerKeyring) -> None:
         self._keyring = keyring
-        self._printed: tuple[str, bytes] = ("", b"")
+        self._cached: tuple[str, bytes] = ("", b"")
 
     def document(self, policy: EffectivePolicy) -> dict[str, Any]:
-        """Return the whole document as JSON values, without the signature."""
+        """Return the document as JSON values, without the signature."""
         return {**head(self._keyring, policy), **policy.resolved.sections}
 
     def message(self, policy: EffectivePolicy) -> bytes:
         """Return the signed message."""
-        digest, sections = self._printed
+        digest, sections = self._cached
         if digest != policy.resolved.digest:
             sections = _compact(policy.resolved.sections)
-            self._printed = (policy.resolved.digest, sections)
+            self._cached = (policy.resolved.digest, sections)
         body = _compact(head(self._keyring, policy))[:-1] + b"," + sections[1:]
         return codes.with_signature(self._keyring.sign_key, POLICY.below_root(policy.agent_id), body)
 

@@ -1,4 +1,4 @@
-"""Correlation at work: stored reports go in, incidents and their events come out, in the same batch."""
+"""Incident recorder: feeds new reports to the correlator and records the changes of incidents in the batch."""
 
 import secrets
 from collections.abc import Callable
@@ -21,9 +21,9 @@ from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.ports import Archive
 
-_EVERY = 1.0
-_LONGEST_OFFER = 64
-_NEWS = {
+_EXPIRE_INTERVAL = 1.0
+_LONGEST_VALUE = 64
+_EVENTS = {
     ChangeKind.OPENED: "incident_opened",
     ChangeKind.RETURNED: "incident_opened",
     ChangeKind.GREW: "incident_grew",
@@ -31,17 +31,17 @@ _NEWS = {
     ChangeKind.CHRONIC: "incident_chronic",
     ChangeKind.CLOSED: "incident_closed",
 }
-"""The fleet events of the changes that have one; a further report of a member is no news."""
+"""Fleet event of each change; a further report of a member has none."""
 
 
 class IncidentRecorder:
-    """Feeds the correlator and writes down what it says.
+    """Feeds the correlator and records its changes.
 
     Args:
         settings: thresholds and bounds.
-        history: the store, for reports older than memory.
-        react: is told of every change, after it was written down; the responder's way in.
-        allowed: which indicators make no incident.
+        history: the stored reports, for those older than memory.
+        react: called with every change after it was recorded; the responder.
+        allowed: returns whether an indicator is allowlisted and makes no incident.
     """
 
     def __init__(
@@ -53,23 +53,22 @@ class IncidentRecorder:
     ) -> None:
         self.correlator = Correlator(settings, new_incident_id, history, self._is_allowed)
         self._allowed = allowed
-        self._passed_over: list[Indicator] = []
+        self._allowlisted: list[Indicator] = []
         self._react = react
         self._next = 0.0
 
-    def recall(self, archive: Archive, now: Instant) -> None:
-        """Remember what a correlator would that had never stopped."""
+    def restore(self, archive: Archive, now: Instant) -> None:
+        """Load live incidents and recent reports, as after a restart."""
         since = now.wall - MEMORY
         self.correlator.rebuild(archive.live(since), archive.recent(since), now.wall)
 
-    def observe(self, context: Context, arrival: ReceivedReport, row: ThreatRow) -> None:
-        """Take one stored report.
+    def observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
+        """Correlate one new report.
 
         Raises:
-            StoreUnavailable: the store was asked about older reports and could not answer; observing it again is
-                harmless.
+            StoreUnavailable: older reports cannot be read just now; the same report may be observed again.
         """
-        agent = arrival.agent
+        agent = received.agent
         report = Report(
             agent.agent_id,
             agent.organization_id,
@@ -83,35 +82,35 @@ class IncidentRecorder:
             row.time_known,
         )
         for change in self.correlator.observe(report):
-            self._write(context, change)
-        self._tell_refusals(context, arrival, row)
+            self._record(context, change)
+        self._announce_refusals(context, received, row)
 
-    def follow_time(self, context: Context, now: Instant) -> None:
+    def tick(self, context: Context, now: Instant) -> None:
         """Close and age incidents, about once a second."""
         if now.monotonic < self._next:
             return
-        self._next = now.monotonic + _EVERY
+        self._next = now.monotonic + _EXPIRE_INTERVAL
         for change in self.correlator.expire(now.wall):
-            self._write(context, change)
+            self._record(context, change)
 
     def _is_allowed(self, indicator: Indicator) -> bool:
         if not self._allowed(indicator):
             return False
-        self._passed_over.append(indicator)
+        self._allowlisted.append(indicator)
         return True
 
-    def _tell_refusals(self, context: Context, arrival: ReceivedReport, row: ThreatRow) -> None:
-        """Say which indicators of a report count for nothing, and why: a refusal must not be silent."""
-        refused = [(indicator.kind, indicator.value, "it is on the allowlist") for indicator in self._passed_over]
-        self._passed_over.clear()
-        offered = arrival.report.threat.evidence.get("sourceIp")
-        if row.source_ip is None and offered:
-            refused.append(("source_ip", str(offered)[:_LONGEST_OFFER], "it is no single address"))
+    def _announce_refusals(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
+        """Publish a fleet event for each indicator of a report that makes no incident, with the reason."""
+        refused = [(indicator.kind, indicator.value, "it is on the allowlist") for indicator in self._allowlisted]
+        self._allowlisted.clear()
+        given = received.report.threat.evidence.get("sourceIp")
+        if row.source_ip is None and given:
+            refused.append(("source_ip", str(given)[:_LONGEST_VALUE], "it is no single address"))
         for kind, value, reason in refused:
             context.fleet.counters["indicators_refused"] += 1
-            context.batch.event("indicator_refused", arrival.agent, {"kind": kind, "value": value, "reason": reason})
+            context.batch.event("indicator_refused", received.agent, {"kind": kind, "value": value, "reason": reason})
 
-    def _write(self, context: Context, change: IncidentChange) -> None:
+    def _record(self, context: Context, change: IncidentChange) -> None:
         incident, changes = change.incident, context.batch.changes
         changes.incidents[incident.id] = incident
         match change.kind:
@@ -123,11 +122,11 @@ class IncidentRecorder:
             case ChangeKind.GREW if change.agent_id is not None:
                 changes.members.append((incident.id, change.agent_id, incident.members[change.agent_id]))
         changes.members += [(incident.id, agent_id, True) for agent_id in change.actionable]
-        news = _NEWS.get(change.kind)
-        if news is not None:
-            context.fleet.counters[news] += 1
+        event = _EVENTS.get(change.kind)
+        if event is not None:
+            context.fleet.counters[event] += 1
             if not change.silent:
-                context.batch.event(news, data=_summary(incident, change))
+                context.batch.event(event, data=_summary(incident, change))
         self._react(context, change)
 
 

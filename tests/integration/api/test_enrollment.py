@@ -8,7 +8,7 @@ import pytest
 
 from manager.domain.agents.agent import State
 from manager.domain.agents.registry import Takeover
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from schemas import topics
 from schemas.keys import EnrollmentToken, new_secret
 from tests.integration.api.served import HOST, Served

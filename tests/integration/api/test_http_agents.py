@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from manager.domain.agents.registry import Takeover
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from schemas import topics
 from tests.integration.api.served import HOST, LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted

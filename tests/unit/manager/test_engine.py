@@ -120,13 +120,13 @@ def test_the_token_fixes_organization_site_and_tags(bench: Bench) -> None:
 def test_silence_of_ninety_seconds_is_stale_at_the_next_sweep(bench: Bench) -> None:
     """Just under 90 s of silence is online; 90 s is stale at the sweep; a heartbeat alone brings it back."""
     agent = bench.enroll("web-1")
-    bench.engine._next_sweep = 0
+    bench.engine._sweep.run_next()
     bench.pass_time(89.9, step=5)
-    bench.engine._next_sweep = 0
+    bench.engine._sweep.run_next()
     bench.engine.step(bench.now)
     assert bench.state(agent) == "online"
     bench.pass_time(0.1, step=0.1)
-    bench.engine._next_sweep = 0
+    bench.engine._sweep.run_next()
     bench.engine.step(bench.now)
     assert bench.state(agent) == "stale silence"
     bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))

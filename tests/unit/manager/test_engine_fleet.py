@@ -10,7 +10,7 @@ from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.response import EmergencyEntry, Subject
 from manager.engine.commands.requests import SetPolicy
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent

@@ -14,12 +14,12 @@ from manager.engine.commands.requests import (
     FreezeResponses,
     ReadDrift,
     ReadPolicy,
-    ReadState,
+    ReadResponseStatus,
     RollBack,
     SetPolicy,
     UndoIncident,
 )
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from schemas import topics
 from schemas.presence import PolicyState
 from tests.support.engine import Bench
@@ -196,7 +196,7 @@ def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) ->
     attack(bench, *agents, sourceIp="203.0.113.77")
     assert all("203.0.113.77" not in blocked(bench, agent) for agent in agents)
     bench.crash()
-    assert bench.ask(ReadState()).frozen
+    assert bench.ask(ReadResponseStatus()).frozen
 
 
 def test_a_block_ends_on_time_and_the_policy_is_published_again(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from manager.domain.agents.registry import Takeover
 from manager.domain.budget import Budget, TokenBucket
-from manager.engine.fleet import EngineSettings
+from manager.engine.settings import EngineSettings
 from manager.mqtt.broker_link import LinkSettings
 from schemas import topics
 from schemas.limits import KIB, MIB

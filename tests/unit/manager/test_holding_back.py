@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from manager.engine.commands.requests import RemoveAgent
-from manager.engine.messages import held_back_events
+from manager.engine.messages import held_back
 from schemas import topics
 from schemas.fleet import FleetEvent
 from tests.support.engine import Bench
@@ -24,7 +24,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def heard(bench: Bench) -> list[FleetEvent]:
     """The events of the rule, as they are told."""
     events: list[FleetEvent] = []
-    about = (held_back_events.BEGUN, held_back_events.OVER)
+    about = (held_back.BEGUN, held_back.OVER)
     bench.engine.listeners.append(lambda event: events.append(event) if event.event in about else None)
     return events
 
@@ -43,16 +43,16 @@ def test_withheld_reports_are_told_once_and_so_is_their_end(bench: Bench, heard:
     """After 90 s in which reports wait and none comes there is one event; another one when the outbox is empty."""
     agent = bench.enroll("web-1")
     live(bench, agent, 1, waiting=2)
-    assert (heard, held_back_events.records(bench.fleet)) == ([], [])
+    assert (heard, held_back.records(bench.fleet)) == ([], [])
     live(bench, agent, 5, waiting=3)
     assert [(event.event, event.hostname, event.data["waiting"]) for event in heard] == [
         ("reports_held_back", "web-1", 3)
     ]
-    (record,) = held_back_events.records(bench.fleet)
+    (record,) = held_back.records(bench.fleet)
     assert (record["agentId"], record["hostname"], record["waiting"]) == (agent.agent_id, "web-1", 3)
     live(bench, agent, 1, waiting=0)
     assert [event.event for event in heard] == ["reports_held_back", "reports_arrive_again"]
-    assert held_back_events.records(bench.fleet) == []
+    assert held_back.records(bench.fleet) == []
     history = bench.rows("SELECT event FROM agent_history WHERE event LIKE 'reports%' ORDER BY at")
     assert history == [("reports_held_back",), ("reports_arrive_again",)]
 
@@ -80,7 +80,7 @@ def test_a_stale_agent_and_a_removed_one_are_not_held_back(bench: Bench, heard: 
     assert [event.hostname for event in heard] == ["web-2"]
     bench.ask(RemoveAgent(removed.agent_id, "test"))
     bench.pass_time(60)
-    assert held_back_events.records(bench.fleet) == []
+    assert held_back.records(bench.fleet) == []
 
 
 def test_a_guard_that_never_had_a_policy_is_sent_it_again(bench: Bench) -> None:

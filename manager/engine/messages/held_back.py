@@ -1,4 +1,4 @@
-"""Reports that are held back, in the engine: what is stored is noted, and what is found is told and written down."""
+"""Held-back reports: passes stored reports to the rule and records what it finds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,18 +11,19 @@ from manager.engine.fleet import Fleet
 from schemas.model import iso
 
 BEGUN, OVER = "reports_held_back", "reports_arrive_again"
+"""The fleet events and lines of history for the beginning and the end."""
 
 
-def stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
-    """Note whose reports were stored for the first time."""
+def record_stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
+    """Tell the rule which agents had a report stored for the first time."""
     names = fleet.registry.names_by_number
     for number in {row.agent_number for row in rows}:
         agent_id, _ = names.get(number, ("", ""))
         fleet.held_back.record_stored(agent_id, now)
 
 
-def look(context: Context) -> None:
-    """Look for what is held back: one event and one line of history where it begins, and where it is over."""
+def check(context: Context) -> None:
+    """Record agents whose reports are held back now, and those whose reports arrive again."""
     fleet = context.fleet
     begun, over = fleet.held_back.check(
         lambda agent_id: (agent := fleet.registry.find(agent_id)) is not None and agent.state is State.ONLINE,
@@ -30,13 +31,13 @@ def look(context: Context) -> None:
     )
     for each in begun:
         data = {"waiting": each.waiting, "since": iso(each.since)}
-        _tell(context, each.agent_id, BEGUN, f"{each.waiting} wait", data)
+        _record(context, each.agent_id, BEGUN, f"{each.waiting} wait", data)
     for agent_id in over:
-        _tell(context, agent_id, OVER, "", {})
+        _record(context, agent_id, OVER, "", {})
 
 
 def records(fleet: Fleet) -> list[dict[str, Any]]:
-    """Return what the last look found, in the wire's words; from any thread."""
+    """Return the agents with held-back reports as API records; safe from any thread."""
     found = [(each, fleet.registry.find(each.agent_id)) for each in fleet.held_back.current]
     return [
         {
@@ -51,7 +52,7 @@ def records(fleet: Fleet) -> list[dict[str, Any]]:
     ]
 
 
-def _tell(context: Context, agent_id: str, event: str, detail: str, data: dict[str, Any]) -> None:
+def _record(context: Context, agent_id: str, event: str, detail: str, data: dict[str, Any]) -> None:
     agent = context.fleet.registry.find(agent_id)
     if agent is not None:
         context.batch.changes.history.append(HistoryLine(agent_id, context.batch.now.wall, event, detail))

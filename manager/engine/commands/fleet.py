@@ -1,0 +1,96 @@
+"""Fleet commands: remove and deregister agents, create and revoke enrollment tokens."""
+
+from manager.domain.agents.agent import Agent
+from manager.domain.agents.tokens import Token
+from manager.domain.policies.fleet_policies import Scope
+from manager.engine.batch import HistoryLine
+from manager.engine.commands.requests import CreateToken, DeregisterAgent, RemoveAgent, RevokeToken
+from manager.engine.context import Context
+from manager.engine.response import emergency_response
+from manager.errors import NotFound
+from schemas.keys import EnrollmentToken
+from schemas.topics import POLICY, PRESENCE
+
+
+def find_agent(context: Context, agent_id: str) -> Agent:
+    """Return an agent of the registry.
+
+    Raises:
+        NotFound: there is no such agent.
+    """
+    agent = context.fleet.registry.find(agent_id)
+    if agent is None:
+        raise NotFound(f"Agent {agent_id} not found")
+    return agent
+
+
+def remove_agent(context: Context, request: RemoveAgent) -> str:
+    """Remove an agent for good, with its credential, policy document, emergency entries and retained messages."""
+    agent = find_agent(context, request.agent_id)
+    fleet, batch = context.fleet, context.batch
+    fleet.registry.remove(agent, batch.now.wall)
+    fleet.liveness.forget(agent)
+    fleet.clones.forget(agent.agent_id)
+    fleet.held_back.forget(agent.agent_id)
+    _remove_document(context, Scope("agent", agent.agent_id), request.author)
+    fleet.policies.forget(agent.agent_id)
+    fleet.immunity.forget_agent(agent.agent_id)
+    emergency_response.apply(context, fleet.responder.forget_agent(agent.agent_id))
+    agent.state_since = batch.now.wall
+    batch.changes.agents.pop(agent.agent_id, None)
+    batch.changes.policies.pop(agent.agent_id, None)
+    context.write_behind.discard(agent.agent_id)
+    batch.changes.removed.append(agent)
+    batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author))
+    batch.clear_retained(PRESENCE.address(agent.agent_id))
+    batch.clear_retained(POLICY.address(agent.agent_id))
+    batch.cut_off.append(agent.agent_id)
+    batch.event("agent_removed", agent)
+    return agent.agent_id
+
+
+def _remove_document(context: Context, scope: Scope, author: str) -> None:
+    policies = context.fleet.policies
+    if policies.document(scope) is None:
+        return
+    revision = policies.set(scope, None, context.batch.now.wall, author)
+    if revision is not None:
+        context.batch.changes.revisions.append(revision)
+        context.batch.changes.fleet_revision = policies.revision
+
+
+def deregister_agent(context: Context, request: DeregisterAgent) -> str:
+    """Mark an agent as offline; its record is kept."""
+    agent = find_agent(context, request.agent_id)
+    context.batch.transition(context.fleet.liveness.leave(agent, context.batch.now))
+    return agent.agent_id
+
+
+def create_token(context: Context, request: CreateToken) -> EnrollmentToken:
+    """Create an enrollment token; only its verification key is stored."""
+    fleet = context.fleet
+    token = EnrollmentToken.new(fleet.keyring.sign_public, fleet.settings.ca_fingerprint)
+    stored = Token(
+        token_id=token.token_id,
+        proof_key=token.proof_key,
+        created_at=context.batch.now.wall,
+        organization_id=request.organization_id,
+        site=request.site,
+        tags=request.tags,
+        expires_at=request.expires_at,
+        max_uses=request.max_uses,
+    )
+    fleet.tokens[token.token_id] = stored
+    context.batch.changes.tokens[token.token_id] = stored
+    return token
+
+
+def revoke_token(context: Context, request: RevokeToken) -> str:
+    """Revoke an enrollment token; agents that registered with it stay."""
+    token = context.fleet.tokens.get(request.token_id)
+    if token is None:
+        raise NotFound(f"Token {request.token_id} not found")
+    if token.revoked_at is None:
+        token.revoked_at = context.batch.now.wall
+        context.batch.changes.tokens[token.token_id] = token
+    return token.token_id

@@ -1,0 +1,136 @@
+"""Policy commands: set, create, roll back, broadcast, preview and read policies, and list drift."""
+
+import json
+
+from manager.domain.policies.diff import Difference, diff
+from manager.domain.policies.drift import Drift, drifts
+from manager.domain.policies.fleet_policies import GLOBAL, Revision, Scope
+from manager.domain.policies.revision_history import documents_at
+from manager.engine.commands.fleet import find_agent
+from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
+from manager.engine.commands.requests import (
+    AgentPolicy,
+    Broadcast,
+    PolicySet,
+    Preview,
+    ReadDrift,
+    ReadPolicy,
+    RollBack,
+    SetPolicy,
+)
+from manager.engine.context import Context
+from manager.engine.policies.message import SECTIONS_LIMIT, sections_size
+from manager.engine.response import emergency_response
+from manager.errors import Invalid, NotFound
+
+
+def set_policy(context: Context, request: SetPolicy) -> PolicySet:
+    """Set a policy document and queue the effective policies that it changes.
+
+    Raises:
+        Invalid: the effective policy would not fit in a message.
+        NotFound: there is no such agent.
+    """
+    policies, now = context.fleet.policies, context.batch.now.wall
+    scope = request.scope
+    if scope.kind == "agent":
+        find_agent(context, scope.target)
+    largest = max(sections_size(resolved.sections) for resolved in policies.preview(scope, request.document))
+    if largest > SECTIONS_LIMIT:
+        raise Invalid(f"the effective policy would have {largest} bytes; at most {SECTIONS_LIMIT} fit in a message")
+    revision = policies.set(scope, request.document, now, request.author)
+    if revision is None:
+        return PolicySet(policies.revision, changed=False, agents=0)
+    agents = _apply_revisions(context, [revision])
+    data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
+    context.batch.event("policy_created", data=data)
+    return PolicySet(policies.revision, changed=True, agents=agents)
+
+
+def create_policy(context: Context, request: CreatePolicy) -> PolicyCreated:
+    """Replace a scope's rules and keep its other sections; name and description are stored beside the document.
+
+    Raises:
+        Invalid: a rule lacks a member that its type needs.
+        NotFound: there is no such agent.
+    """
+    policies, now = context.fleet.policies, context.batch.now.wall
+    scope = scope_of(request.organization_id, request.agent_id)
+    document = {**(policies.document(scope) or {}), "rules": list(request.rules)}
+    done = set_policy(context, SetPolicy(scope, document, request.author))
+    about = {"revision": done.revision, "name": request.name, "description": request.description, "at": now}
+    context.batch.changes.meta[f"policy:{scope}"] = json.dumps(about)
+    return PolicyCreated(done.revision, now, tuple(policies.affected_by(scope)), done.agents)
+
+
+def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:
+    """Return the scope that an organization id and an agent id name."""
+    if agent_id is not None:
+        return Scope("agent", agent_id)
+    return GLOBAL if organization_id is None else Scope("organization", organization_id)
+
+
+def roll_back(context: Context, request: RollBack) -> PolicySet:
+    """Restore every document of an earlier revision, as new revisions.
+
+    Raises:
+        NotFound: there is no such revision.
+    """
+    policies = context.fleet.policies
+    if not 1 <= request.revision <= policies.revision:
+        raise NotFound(f"Revision {request.revision} not found: the newest is {policies.revision}")
+    documents = documents_at(context.archive.revisions(), request.revision)
+    revisions = policies.rollback(documents, context.batch.now.wall, request.author)
+    if not revisions:
+        return PolicySet(policies.revision, changed=False, agents=0)
+    agents = _apply_revisions(context, revisions)
+    context.batch.event("policy_created", data={"scope": "rollback", "revision": policies.revision, "agents": agents})
+    return PolicySet(policies.revision, changed=True, agents=agents)
+
+
+def broadcast(context: Context, _request: Broadcast) -> int:
+    """Publish every effective policy and every blocklist again."""
+    effective = context.fleet.policies.effective
+    context.policy_queue.add(effective)
+    context.blocklist_messages.publish_all()
+    return len(effective)
+
+
+def read_drift(context: Context, _request: ReadDrift) -> list[Drift]:
+    """Return the agents with another policy in force than the one meant for them."""
+    fleet = context.fleet
+    return list(drifts(fleet.registry.agents.values(), fleet.policies.effective, fleet.blocklists.sequences))
+
+
+def preview(context: Context, request: Preview) -> list[Difference]:
+    """Return the changes that a document would make to effective policies; changes nothing."""
+    policies = context.fleet.policies
+    now = policies.preview(request.scope, policies.document(request.scope))
+    then = policies.preview(request.scope, request.document)
+    found: dict[str, Difference] = {}
+    for before, after in zip(now, then, strict=False):
+        for difference in diff(before.sections, after.sections):
+            found.setdefault(difference.path, difference)
+    return [found[path] for path in sorted(found)]
+
+
+def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
+    """Return an agent's effective policy as it is sent, without the signature."""
+    agent = find_agent(context, request.agent_id)
+    policy = context.fleet.policies.effective[agent.agent_id]
+    return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, context.serializer.document(policy))
+
+
+def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
+    """Update effective policies, allowlists and responses after a change; return the number of changed policies."""
+    fleet, now = context.fleet, context.batch.now.wall
+    touched = dict.fromkeys(
+        agent_id for revision in revisions for agent_id in fleet.policies.affected_by(revision.scope)
+    )
+    changed = fleet.policies.recompute(touched, now)
+    context.batch.changes.revisions += revisions
+    context.batch.changes.fleet_revision = fleet.policies.revision
+    emergency_response.publish_policies(context, changed)
+    fleet.allowlist.invalidate()
+    emergency_response.apply(context, fleet.responder.withdraw_unblockable(now))
+    return len(changed)

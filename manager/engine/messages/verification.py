@@ -1,0 +1,48 @@
+"""Verification of agents' messages: sender, size, message code and form. Needs a look-up of agents, nothing else."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from manager.domain.agents.agent import Agent
+from schemas.codes import has_mac
+from schemas.decoding import DecodeError, decode
+from schemas.topics import Topic
+
+
+class VerifiedMessage(NamedTuple):
+    """A message with a right code: its sender and its decoded content."""
+
+    agent: Agent
+    content: Any
+
+
+class InvalidMessage(NamedTuple):
+    """A message that changes nothing, with the reason; `unknown_agent` if the registry has no such sender."""
+
+    reason: str
+    unknown_agent: bool = False
+
+
+def verify(
+    find_agent: Callable[[str], Agent | None], row: Topic, identifier: str, topic: str, payload: bytes
+) -> VerifiedMessage | InvalidMessage:
+    """Return the sender and the content of an agent's message, or the reason for which it is invalid.
+
+    Args:
+        find_agent: returns the agent with an id.
+        row: the topic's row in the topic table.
+        identifier: the agent id in the topic.
+        topic: the topic below the root; its text is covered by the message code.
+        payload: the message.
+    """
+    agent = find_agent(identifier)
+    if agent is None:
+        return InvalidMessage("no such agent", unknown_agent=True)
+    if len(payload) > row.limit:
+        return InvalidMessage(f"{len(payload)} bytes; at most {row.limit} are taken")
+    if not has_mac(agent.credential.mac_key, topic, payload):
+        return InvalidMessage("no right code")
+    try:
+        return VerifiedMessage(agent, decode(row.models[0], payload, row.limit))
+    except DecodeError as error:
+        return InvalidMessage(str(error))

@@ -1,0 +1,126 @@
+"""After the commit: acknowledgements, answers, broker access, publications, receipts, policies and fleet events."""
+
+from collections.abc import Callable
+from typing import Any
+
+from manager.domain.instant import Instant
+from manager.engine.batch import Batch, Publication
+from manager.engine.context import Context
+from manager.engine.fleet import Fleet
+from manager.engine.inbox import Inbox
+from manager.engine.messages import held_back
+from manager.engine.outgoing.receipts import Receipts
+from manager.engine.outgoing.threat_events import ThreatEvents
+from manager.engine.policies.blocklist_messages import BlocklistMessages
+from manager.engine.policies.publisher import PolicyPublisher
+from manager.engine.ports import BrokerAccess, Publisher
+from schemas import codes
+from schemas.fleet import FleetEvent
+from schemas.topics import FLEET, RECEIPTS
+
+
+class AfterCommit:
+    """The effects of a committed batch, in order.
+
+    Args:
+        fleet: the agents and counters.
+        inbox: has the messages that were deferred.
+        publisher: sends publications.
+        acknowledge: is given the handles of committed messages, in the order of their arrival.
+        broker_access: applies enrollments and removals at the broker.
+        policies: publishes effective policies.
+        blocklist_messages: has the snapshots that are due.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        inbox: Inbox,
+        *,
+        publisher: Publisher,
+        acknowledge: Callable[[list[Any]], None],
+        broker_access: BrokerAccess,
+        policies: PolicyPublisher,
+        blocklist_messages: BlocklistMessages,
+    ) -> None:
+        settings = fleet.settings
+        self._fleet = fleet
+        self._inbox = inbox
+        self._publisher = publisher
+        self._acknowledge = acknowledge
+        self._broker_access = broker_access
+        self._policies = policies
+        self._blocklist_messages = blocklist_messages
+        self.receipts = Receipts(settings.receipt_interval, settings.retry_after)
+        self._threat_events = ThreatEvents(settings.receipt_interval)
+        self.listeners: list[Callable[[FleetEvent], None]] = []
+
+    def run(self, context: Context, now: Instant) -> None:
+        """Carry out the effects of a committed batch."""
+        batch = context.batch
+        if batch.handles:
+            self._acknowledge(batch.handles)
+        for answer in batch.answers:
+            answer.reply(answer.value, answer.error)
+        self._update_broker_access(batch)
+        for publication in batch.publications:
+            self._publisher.publish(publication)
+        self._send_receipts(context, now)
+        self._policies.publish_slice()
+        self._publish_snapshots(now)
+        self._record_threats(context, now)
+        self._announce_events(batch, now)
+
+    def _update_broker_access(self, batch: Batch) -> None:
+        """Admit agents before the replies to their registrations are published, and cut off removed ones."""
+        for agent, replaced in batch.admitted:
+            self._broker_access.admit(agent, replaced=replaced)
+        for agent_id in batch.cut_off:
+            self._broker_access.expel(agent_id)
+
+    def _send_receipts(self, context: Context, now: Instant) -> None:
+        receipts = self.receipts
+        for agent_id, report_id in context.stored:
+            receipts.stored(agent_id, report_id)
+        for agent_id, report_id, reason in context.refused:
+            receipts.refused(agent_id, report_id, reason)
+        self._defer()
+        for agent_id, receipt in receipts.due(now.monotonic):
+            agent = self._fleet.registry.find(agent_id)
+            if agent is not None:
+                topic = RECEIPTS.below_root(agent_id)
+                payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
+                self._publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
+
+    def _defer(self) -> None:
+        """Acknowledge messages over their agents' budgets, and add the reports among them to receipts."""
+        deferred = self._inbox.take_deferred()
+        if not deferred:
+            return
+        self._fleet.counters["messages_deferred"] += len(deferred)
+        self._acknowledge([entry.handle for entry in deferred if entry.handle is not None])
+        for entry in deferred:
+            if entry.report_id is not None:
+                self.receipts.deferred(entry.agent_id, entry.report_id)
+
+    def _publish_snapshots(self, now: Instant) -> None:
+        if self._publisher.ready:
+            for snapshot in self._blocklist_messages.due(now.monotonic):
+                self._publisher.publish(snapshot)
+
+    def _record_threats(self, context: Context, now: Instant) -> None:
+        rows = context.batch.changes.threats
+        if rows:
+            held_back.record_stored(self._fleet, rows, now)
+            self._fleet.counters["threats_stored"] += len(rows)
+            self._threat_events.stored(rows, self._fleet.registry.names_by_number)
+
+    def _announce_events(self, batch: Batch, now: Instant) -> None:
+        threats_reported = self._threat_events.due(now)
+        if threats_reported is not None:
+            batch.events.append(threats_reported)
+        for event in batch.events:
+            if self._publisher.ready:
+                self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
+            for listener in self.listeners:
+                listener(event)

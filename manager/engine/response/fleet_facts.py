@@ -1,0 +1,76 @@
+"""Adapters through which the response rules read the fleet: allowlists, tokens, registered agents."""
+
+from collections.abc import Callable
+
+from manager.domain.agents.registry import Registry
+from manager.domain.agents.tokens import Token
+from manager.domain.correlation import Allowlist, Indicator
+from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
+from manager.domain.response import RepeatOffenderRule
+
+
+class PolicyAllowlist:
+    """Allowlists of the organizations, built from their policy documents at the first use.
+
+    Args:
+        policies: the global document and the organization's own document count.
+    """
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self._by_organization: dict[str, Allowlist] = {}
+
+    def __call__(self, indicator: Indicator, /) -> bool:
+        """Return whether the indicator's own organization has allowlisted it."""
+        organization_id = indicator.organization_id
+        allowlist = self._by_organization.get(organization_id)
+        if allowlist is None:
+            entries: list[str] = []
+            for scope in (GLOBAL, Scope("organization", organization_id)):
+                listed = (self._policies.document(scope) or {}).get("allowlist", {})
+                entries += [*listed.get("ips", ()), *listed.get("fileHashes", ())]
+            allowlist = self._by_organization[organization_id] = Allowlist({organization_id: entries})
+        return allowlist(indicator)
+
+    def invalidate(self) -> None:
+        """Forget the built allowlists, because a policy document changed."""
+        self._by_organization.clear()
+
+
+class FleetFacts:
+    """Facts about the fleet that the responder asks for.
+
+    Args:
+        registry: the registered agents.
+        tokens: returns the enrollment tokens by id.
+        policies: hold the escalation settings of each organization.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self, registry: Registry, tokens: Callable[[], dict[str, Token]], policies: Policies, now: float
+    ) -> None:
+        self._registry = registry
+        self._tokens = tokens
+        self._policies = policies
+        self._now = now
+
+    @property
+    def several_tokens(self) -> bool:
+        """Whether the fleet's agents registered with more than one enrollment token."""
+        return sum(1 for token in self._tokens().values() if token.uses) > 1
+
+    def knows(self, agent_id: str, /) -> bool:
+        """Return whether an agent is registered."""
+        return self._registry.find(agent_id) is not None
+
+    def token_of(self, agent_id: str, /) -> str | None:
+        """Return the id of the enrollment token that an agent registered with."""
+        agent = self._registry.find(agent_id)
+        return agent.token_id if agent is not None else None
+
+    def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
+        """Return the settings for repeated offenders of an organization's policy."""
+        sections = self._policies.of_organization(organization_id, self._now).sections
+        escalation = sections["response"]["escalation"]
+        return RepeatOffenderRule(escalation["repeatThreshold"], float(escalation["repeatBlockDuration"]))

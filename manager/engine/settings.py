@@ -1,0 +1,40 @@
+"""Engine settings: intervals, limits and rules that the engine gets at its start."""
+
+from dataclasses import dataclass, field
+
+from manager.domain.agents.liveness import LivenessTimes
+from manager.domain.agents.registry import Takeover
+from manager.domain.correlation import CorrelatorSettings
+from manager.domain.response import ResponderSettings
+from schemas.limits import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Intervals in seconds, sizes in messages and bytes."""
+
+    sweep_interval: float = 30.0
+    write_behind: float = 5.0
+    batch_limit: int = 500
+    batch_bytes: int = 512 * KIB
+    registrations_in_batch: int = 50
+    dead_letters_in_batch: int = 50
+    agent_messages: float = 200.0
+    agent_bytes: float = 2 * MIB
+    burst: float = 10.0
+    suspension: float = 60.0
+    receipt_interval: float = 1.0
+    retry_after: float = 5.0
+    policies_in_step: int = 200
+    republish_after: float = 10.0
+    snapshot_every: float = 10.0
+    held_back_after: float = 90.0
+    threat_retention: float = 86_400.0
+    id_retention: float = 7 * 86_400.0
+    takeover: Takeover = Takeover.WHEN_OFFLINE
+    times: LivenessTimes = field(default_factory=LivenessTimes)
+    correlator: CorrelatorSettings = field(default_factory=CorrelatorSettings)
+    responder: ResponderSettings = field(default_factory=ResponderSettings)
+    own_addresses: tuple[str, ...] = ()
+    admin_networks: tuple[str, ...] = ()
+    ca_fingerprint: str | None = None

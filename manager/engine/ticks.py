@@ -1,0 +1,132 @@
+"""Ticks: the parts of the engine that do what is due by time alone, called with every batch."""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from manager.domain.instant import Instant
+from manager.domain.policies.fleet_policies import EffectivePolicy
+from manager.engine.context import Context
+from manager.engine.fleet import Fleet
+from manager.engine.messages import held_back
+from manager.engine.ports import Store
+from manager.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+Tick = Callable[[Context, Instant], None]
+
+_HOUSEKEEPING_INTERVAL = 60.0
+_CATCH_UP_INTERVAL = 1.0
+"""Seconds between two prunings while each of them reaches its limit."""
+
+_PRUNE_LIMIT = 2000
+
+
+class Periodic:
+    """Runs a tick at a fixed interval, in seconds."""
+
+    def __init__(self, interval: float, tick: Tick) -> None:
+        self._interval = interval
+        self._tick = tick
+        self._next = 0.0
+
+    def __call__(self, context: Context, now: Instant) -> None:
+        """Run the tick if it is due."""
+        if now.monotonic >= self._next:
+            self._next = now.monotonic + self._interval
+            self._tick(context, now)
+
+    def run_next(self) -> None:
+        """Make the tick due at once."""
+        self._next = 0.0
+
+
+def settle_wills(context: Context, now: Instant) -> None:
+    """Mark agents as stale whose last will has passed its settling time."""
+    fleet = context.fleet
+    for transition in fleet.liveness.apply_wills(fleet.registry.agents, now):
+        context.batch.transition(transition)
+
+
+def sweep(context: Context, now: Instant) -> None:
+    """Mark silent agents as stale, and check for held-back reports."""
+    fleet = context.fleet
+    for transition in fleet.liveness.mark_stale(fleet.registry.agents.values(), now):
+        context.batch.transition(transition)
+    held_back.check(context)
+
+
+class WriteBehind:
+    """Writes agents' records and published policies some seconds after they changed.
+
+    Args:
+        fleet: the agents and policies that are written.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self.agents: set[str] = set()
+        """Ids of the agents whose records changed."""
+        self._policies: dict[str, EffectivePolicy] = {}
+        self._revision_changed = False
+
+    def add_policy(self, policy: EffectivePolicy) -> None:
+        """Write a policy that changed in `published` alone."""
+        self._policies[policy.agent_id] = policy
+
+    def add_restored_policies(self, policies: Iterable[EffectivePolicy]) -> None:
+        """Write effective policies that this release resolves differently, and the fleet's revision."""
+        for policy in policies:
+            self.add_policy(policy)
+            self._revision_changed = True
+
+    def tick(self, context: Context, _now: Instant) -> None:
+        """Add everything that waits to the batch."""
+        for agent_id in self.agents:
+            agent = self._fleet.registry.find(agent_id)
+            if agent is not None:
+                context.batch.save(agent)
+        self.agents.clear()
+        for policy in self._policies.values():
+            if policy.agent_id in self._fleet.policies.effective:
+                context.batch.save_policy(policy)
+        self._policies.clear()
+        if self._revision_changed:
+            self._revision_changed = False
+            context.batch.changes.fleet_revision = self._fleet.policies.revision
+
+
+class Housekeeping:
+    """Prunes the store, and drops state of agents that are idle.
+
+    Args:
+        fleet: has the settings of retention.
+        store: is pruned in pieces, once a minute, or once a second while more is due.
+        forget_idle: functions that drop state of idle agents; each is given monotonic time.
+    """
+
+    def __init__(self, fleet: Fleet, store: Store, forget_idle: Iterable[Callable[[float], None]]) -> None:
+        self._settings = fleet.settings
+        self._store = store
+        self._forget_idle = tuple(forget_idle)
+        self._next = 0.0
+
+    def tick(self, _context: Context, now: Instant) -> None:
+        """Do what is due."""
+        if now.monotonic < self._next:
+            return
+        caught_up = self._prune(now) < _PRUNE_LIMIT
+        self._next = now.monotonic + (_HOUSEKEEPING_INTERVAL if caught_up else _CATCH_UP_INTERVAL)
+        for forget_idle in self._forget_idle:
+            forget_idle(now.monotonic)
+
+    def _prune(self, now: Instant) -> int:
+        settings = self._settings
+        try:
+            return self._store.prune(
+                now.wall - settings.threat_retention, now.wall - settings.id_retention, _PRUNE_LIMIT
+            )
+        except StoreUnavailable as error:
+            log.warning("prune_failed", reason=str(error))
+            return 0
