@@ -1,15 +1,15 @@
-"""`make bench`: everything that is measured, one table after the other, each beside its own limit."""
+"""`make bench`: runs all benchmarks, one table after the other, each beside its own limit."""
 
 import subprocess
 import sys
 from importlib.util import find_spec
 
 PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart")
-"""The modules of this folder that measure something, in the order in which they run."""
+"""The benchmark modules in the order of running."""
 
 
 def main() -> int:
-    """Run every part in a process of its own; return how many failed."""
+    """Run every part in its own process; return the number of failures."""
     words = sys.argv[1:]
     failed = 0
     for part in PARTS:

@@ -1,4 +1,4 @@
-"""What correlating costs, in time and memory, whatever shares an indicator.
+"""Measures the correlator: time and memory for each threat, for reports that share an indicator and for others.
 
 `python benchmarks/correlator.py` takes some minutes, with `--quick` some seconds.
 """
@@ -20,14 +20,14 @@ AGENTS = [f"ag-{number:016x}" for number in range(10_000)]
 _floods = count()
 
 SLOWEST = 10.0
-"""µs that a threat may cost (design, section 5)."""
+"""Target: µs of CPU for a threat (design, section 5)."""
 
 STEEPEST = 1.3
-"""How much more the last 1,000 threats may cost than the first 1,000 (design, section 5)."""
+"""Target: cost of the last 1,000 threats divided by that of the first 1,000 (design, section 5)."""
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only up to 10,000 threats: a few seconds")
     largest = 10_000 if parser.parse_args().quick else 1_000_000
@@ -81,7 +81,7 @@ def _correlator() -> Correlator:
 
 
 def _timed(reports: Iterator[Report]) -> tuple[list[float], int]:
-    """Return the microseconds for each threat, by blocks of 1,000, with what expires after each; and the evictions."""
+    """Return the microseconds per threat in blocks of 1,000, expiry included, and the number of evictions."""
     warm = _correlator()
     for report in _shared(BLOCK, agents=500, seconds_each=0.001):
         warm.observe(report)  # as the interpreter is in a manager, before the first block is measured

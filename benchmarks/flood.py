@@ -1,4 +1,4 @@
-"""One agent that floods: what it does to the receipts of the others, and to the memory of broker and manager.
+"""Measures one flooding agent: receipt delays of the other agents, and memory of broker and manager.
 
 Run as ``python -m benchmarks.flood [--quick] [-o json]``. Broker and manager are the product's own processes, with the
 budgets that they have by default. One enrolled agent's login is used by a process that publishes reports as fast as its
@@ -39,18 +39,18 @@ from tests.support.production_mosquitto import ProductionMosquitto
 
 _OTHERS = 20
 _BETWEEN = 1.5
-"""Seconds between two reports of one agent: receipts are gathered for one second."""
+"""Seconds between two reports of one agent; receipts are collected for one second."""
 
 _PATIENCE = 15.0
 _LOOK = 0.02
 _LARGE, _SMALL = 160, 40_000
-"""Reports that the flooder has ready, 256 KiB or 300 bytes each; it sends them again and again."""
+"""Prepared reports of the flooder, 256 KiB or 300 bytes each, which it repeats."""
 
 _TARGET = 1.0
 
 
 class Load(NamedTuple):
-    """How one agent floods."""
+    """Parameters of a flood."""
 
     name: str
     size: int
@@ -62,7 +62,7 @@ LOADS = (Load("256 KiB", THREAT_LIMIT, _LARGE), Load("300 bytes", 300, _SMALL))
 
 @dataclass(slots=True)
 class Flooded:
-    """What the flooder did: messages and bytes that its sockets took, and how often it was cut off or refused."""
+    """Result of the flooder: messages and bytes that its sockets accepted, disconnects and refusals."""
 
     messages: int = 0
     bytes: int = 0
@@ -83,7 +83,7 @@ class Measured:
     flooded: Flooded = field(default_factory=Flooded)
 
     def percentile(self, percent: int) -> float:
-        """Return the delay that so many percent of the reports stay below or at."""
+        """Return a percentile of the delays."""
         ordered = sorted(self.delays)
         return ordered[max(0, ceil(len(ordered) * percent / 100) - 1)] if ordered else float("nan")
 
@@ -109,7 +109,7 @@ def connected(port: int, sender: Sender, *, subscribed: bool) -> socket.socket |
 
 
 def flood(port: int, sender: Sender, load: Load, pipe: Connection) -> None:
-    """Get ready, say so, and from the answer on publish for so many seconds; send back a `Flooded`."""
+    """Connect, report readiness, publish for the seconds received through the pipe, and send back a `Flooded`."""
     ready = [_packet(sender, number, load.size)[1] for number in range(load.ready)]
     step = max(1, 64 * KIB // load.size)
     pieces = cycle([(b"".join(ready[at : at + step]), len(ready[at : at + step])) for at in range(0, len(ready), step)])
@@ -151,7 +151,7 @@ def _pour(sock: socket.socket, pieces: Iterator[tuple[bytes, int]], done: Floode
 
 
 class Others:
-    """Agents that report now and then, each on its own connection."""
+    """Agents that report at intervals, each on its own connection."""
 
     def __init__(self, port: int, senders: list[Sender]) -> None:
         self._agents: dict[int, tuple[socket.socket, Sender]] = {}
@@ -167,12 +167,12 @@ class Others:
             self._poller.register(sock, select.POLLIN)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for sock, _ in self._agents.values():
             sock.close()
 
     def measure(self, seconds: float, done: Measured) -> None:
-        """Report for so many seconds, and wait for the last receipts."""
+        """Report for some seconds, and wait for the last receipts."""
         pending: dict[str, float] = {}
         began = time.monotonic()
         due = {fd: began + _BETWEEN * place / len(self._agents) for place, fd in enumerate(self._agents)}
@@ -219,7 +219,7 @@ class Others:
 
 @contextmanager
 def watched(broker: int, manager: int, done: Measured) -> Iterator[None]:
-    """Note the most memory that both processes have meanwhile."""
+    """Record the peak memory of both processes."""
     over = threading.Event()
 
     def look() -> None:
@@ -240,7 +240,7 @@ def watched(broker: int, manager: int, done: Measured) -> Iterator[None]:
 def phase(
     port: int, others: Others, pids: tuple[int, int], seconds: float, flooding: tuple[Sender, Load] | None
 ) -> Measured:
-    """Measure for so many seconds, with or without a flood."""
+    """Measure for some seconds, with or without a flood."""
     done = Measured()
     with watched(*pids, done):
         if flooding is None:
@@ -263,7 +263,7 @@ def phase(
 
 
 def run(kind: str, seconds: float) -> dict[str, Measured]:
-    """Return what was measured at one broker, by phase."""
+    """Return the measurements at one broker, by phase."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         senders = enroll(home / "manager", _OTHERS + len(LOADS))
@@ -311,7 +311,7 @@ def _table(found: dict[str, dict[str, Measured]]) -> Table:
 
 
 def main() -> int:
-    """Measure both brokers and print the table; return 1 if a receipt took longer than the target."""
+    """Measure with both brokers and print the table; return 1 if a receipt missed the target."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("--quick", action="store_true", help="four seconds for each phase instead of fifteen")
     words.add_argument("--broker", choices=["embedded", "Mosquitto"], help="only this one")

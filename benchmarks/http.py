@@ -1,4 +1,4 @@
-"""How fast the HTTP door is: heartbeats and threats at 50 keep-alive connections, beside the same server's bare limit.
+"""Measures the HTTP door: heartbeats and threats on 50 keep-alive connections, beside the bare server's limit.
 
 Run as ``python -m benchmarks.http [--quick] [-o json]``. The generator is a process of its own on the same machine.
 """
@@ -68,7 +68,7 @@ _EVENTS_TOGETHER = b'{"threats":[%b]}'
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table: heartbeats or threats a second, beside the bare server's requests in the same run."""
+    """One row of the table: heartbeats or threats a second, beside the bare server's requests in the same run."""
 
     what: str
     value: float
@@ -79,7 +79,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Value over limit."""
+        """Value divided by limit."""
         return self.value / self.limit
 
 
@@ -220,7 +220,7 @@ class NoBroker:
     backlog = 0
 
     def publish(self, publication: Publication) -> None:
-        """Carry nothing."""
+        """Drop the publication."""
 
 
 async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -262,7 +262,7 @@ def _rate(port: int, requests: list[bytes], seconds: float) -> tuple[float, floa
 
 
 def _generate(port: int, requests: list[bytes], seconds: float, pipe: "multiprocessing.connection.Connection") -> None:
-    """Send requests over all connections, each when the one before it is answered; refuse any answer but 2xx."""
+    """Send requests over all connections, one at a time on each; raise on any answer but 2xx."""
     import uvloop  # noqa: PLC0415 -- in the generator's own process
 
     pipe.send(os.getpid())
@@ -287,7 +287,7 @@ async def _load(port: int, requests: list[bytes], seconds: float) -> tuple[int, 
 
 
 class _Client(asyncio.Protocol):
-    """Sends the next request when the last one's answer is whole."""
+    """Sends the next request when the last answer is complete."""
 
     def __init__(self, requests: list[bytes]) -> None:
         self._requests = requests

@@ -1,4 +1,4 @@
-"""Time to immunity: how soon a fleet of connected guards has an attacker's block in force, through real brokers.
+"""Measures time to immunity: seconds until a connected fleet applied an attacker's block, through real brokers.
 
 Run as ``python -m benchmarks.immunity [--quick] [-o json]``. Manager, broker and guards share the machine. All guards
 live in this process, made from the contract: they verify, take and answer what real ones do, one after another on one
@@ -46,24 +46,24 @@ from tests.support.simulated import SimulatedAgent
 from tests.support.waiting import eventually
 
 _FULL, _QUICK = (1_000, 5), (100, 1)
-"""How many guards are connected, and how many attackers come, one after another."""
+"""Connected guards, and attackers that come one after another."""
 
 _TARGET = 1.0
-"""Seconds within which 95 % of the fleet has the block (design, section 5)."""
+"""Target: seconds until 95 % of the fleet has the block (design, section 5)."""
 
 _PERCENTS = (50, 95, 100)
 _BEAT_EVERY = 30.0
 _WORD_WITHIN = 0.3
-"""Seconds within which a heartbeat tells the manager of a changed blocklist, as in a real guard."""
+"""Seconds until a heartbeat reports a changed blocklist, as in a real guard."""
 
 _AT_ONCE = 20
 """Guards that register, or connect, at the same time."""
 
 _PATIENCE = 90.0
-"""Seconds for any one step; a regular heartbeat says again what the manager may have missed."""
+"""Timeout of each step in seconds; a regular heartbeat repeats what the manager may have missed."""
 
 _DEFAULTS = {"HEARTBEAT_INTERVAL": "30", "STALE_AFTER": "90", "SWEEP_INTERVAL": "30", "SETTLING_TIME": "5"}
-"""The manager's own settings, which the tests' processes make shorter."""
+"""The manager's default settings, which the tests' processes shorten."""
 
 _IN_FORCE = ("policy_version", "policy_digest", "policy_state", "version_proof")
 _REFUSED = 0x80
@@ -71,7 +71,7 @@ _DISCONNECT = b"\xe0\x00"
 
 
 class Attack(NamedTuple):
-    """One attacker, in seconds from the report of the second guard that saw it."""
+    """Result for one attacker, in seconds from the report of the second guard."""
 
     pair: list[float]  # when each of the two had the block in its own policy, and had said so
     third: float  # when a third guard reported it
@@ -81,7 +81,7 @@ class Attack(NamedTuple):
 
 
 class Ledger:
-    """What has come about for how many guards, and when, on this process's monotonic clock."""
+    """Counts guards that reached a state, with the times on this process's monotonic clock."""
 
     def __init__(self) -> None:
         self._error: Exception | None = None
@@ -89,17 +89,17 @@ class Ledger:
         self._news = asyncio.Event()
 
     def note(self, fact: str) -> None:
-        """Write down that it is so now, for one guard more."""
+        """Record one more guard now."""
         self._moments[fact].append(time.monotonic())
         self._news.set()
 
     def fail(self, error: Exception) -> None:
-        """Let whoever waits, or ever will, get this error."""
+        """Raise this error in every present and future `wait`."""
         self._error = self._error or error
         self._news.set()
 
     async def reach(self, fact: str, count: int) -> list[float]:
-        """Wait until it is so for `count` guards, and return the moments; RuntimeError if it takes too long."""
+        """Wait until `count` guards are recorded, and return the times; RuntimeError after the timeout."""
         moments = self._moments[fact]
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -114,7 +114,7 @@ class Ledger:
 
 
 class Guard(asyncio.Protocol):
-    """One guard in its session. Whatever is not as the contract has it breaks the connection, and that ends the run."""
+    """One simulated guard. Any violation of the contract breaks the connection and ends the run."""
 
     def __init__(self, agent: SimulatedAgent, ledger: Ledger) -> None:
         self.agent = agent
@@ -136,7 +136,7 @@ class Guard(asyncio.Protocol):
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connect, leaving a last will, and subscribe."""
+        """Connect with a last will, and subscribe."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
             transport.write(_connect(self.agent))
@@ -145,14 +145,14 @@ class Guard(asyncio.Protocol):
                 transport.write(packets.subscribe(self._mid, topic, 1))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the run, unless the guard left by itself."""
+        """End the run, unless the guard disconnected itself."""
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
             self._ledger.fail(exc or ConnectionError(f"the broker hung up on {self.agent.hostname}"))
 
     def data_received(self, data: bytes) -> None:
-        """Take what the broker sends, and acknowledge its messages."""
+        """Handle packets from the broker, and acknowledge its messages."""
         buffer, end, mids = self._unread + data, 0, []
         for first, body, end in packets.split(buffer):
             if packets.is_kind(first, packets.PUBLISH):
@@ -165,13 +165,13 @@ class Guard(asyncio.Protocol):
         self._write(puback_packets(mids))
 
     def report(self, address: str) -> float:
-        """Report an attacker; return when."""
+        """Report an attacker; return the time."""
         now = time.monotonic()
         self._publish(topics.THREATS, self.agent.threat(time.time(), sourceIp=address, user="root"))
         return now
 
     def settle(self) -> None:
-        """Leave the snapshot, as a real guard does when nothing has been missing for 15 s; the changes go on."""
+        """Unsubscribe from the snapshot, as a real guard does after 15 s without a gap; changes stay subscribed."""
         topic = topics.BLOCKLIST.address(DEFAULT_ORGANIZATION).encode()
         self._write(b"\xa2" + remaining_length(4 + len(topic)) + struct.pack(">HH", 1, len(topic)) + topic)
 
@@ -271,7 +271,7 @@ def _connect(agent: SimulatedAgent) -> bytes:
 
 
 async def _ask(port: int, client_id: str, topic: str, *question: bytes) -> bytes:
-    """Return the first message on a topic that comes to a client that registers, after what it sends."""
+    """Send a registering client's packets, and return the first message on a topic."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with closing(writer):
         hello = packets.connect(client_id, "registration", "registration")
@@ -287,7 +287,7 @@ async def _ask(port: int, client_id: str, topic: str, *question: bytes) -> bytes
 
 
 async def _connected(manager: ManagerProcess, count: int, ledger: Ledger) -> list[Guard]:
-    """Register and connect the fleet; return when all have their policy and the manager knows them to be online."""
+    """Register and connect the fleet; return when all have their policy and are online at the manager."""
     port = int(urlsplit(manager.mqtt).port or 0)
     token = EnrollmentToken.parse((manager.data / "enroll.token").read_text())
     guards, gate = [], asyncio.Semaphore(_AT_ONCE)
@@ -316,7 +316,7 @@ async def _connected(manager: ManagerProcess, count: int, ledger: Ledger) -> lis
 
 
 async def _attacks(manager: ManagerProcess, count: int, attackers: int) -> list[Attack]:
-    """Connect the fleet, and let the attackers come; each is seen by three guards that see no other."""
+    """Connect the fleet and report the attackers, each by three guards of its own."""
     ledger = Ledger()
     guards = await _connected(manager, count, ledger)
     found = []
@@ -337,7 +337,7 @@ async def _attacks(manager: ManagerProcess, count: int, attackers: int) -> list[
 
 
 def _recorded(manager: ManagerProcess, address: str, least: float) -> dict[str, float]:
-    """Return the manager's own figures; one below `least` seconds is still that of the first two guards alone."""
+    """Return the manager's own figures; one below `least` seconds covers the first two guards only."""
 
     def look() -> dict[str, float]:
         incidents = manager.get("/api/incidents", kind="source_ip")
@@ -348,7 +348,7 @@ def _recorded(manager: ManagerProcess, address: str, least: float) -> dict[str, 
 
 
 def measure(broker: str, count: int, attackers: int) -> list[Attack]:
-    """Return what came of all attackers, with a manager, a broker and a fleet of their own."""
+    """Return the results of all attackers, with a new manager, broker and fleet."""
     environment = {f"PANGUARD_{name}": value for name, value in _DEFAULTS.items()}
     with ExitStack() as stack:
         url = broker if broker == "embedded" else stack.enter_context(Mosquitto()).url
@@ -358,7 +358,7 @@ def measure(broker: str, count: int, attackers: int) -> list[Attack]:
 
 
 def _figures(attacks: list[Attack], count: int) -> Iterator[tuple[str, list[float], str]]:
-    """Yield what was measured, the seconds within which 50 %, 95 % and all were reached, and a note."""
+    """Yield each measurement: the seconds until 50 %, 95 % and all were reached, and a note."""
     pairs = [at for attack in attacks for at in attack.pair]
     yield "2 guards, own policy, from the second report", _reached(pairs), "policy/applied is sent"
     late = [at - attack.third for attack in attacks for at in attack.fleet]

@@ -1,4 +1,4 @@
-"""How fast the manager ingests: threats and heartbeats through real brokers, beside the limit of the same run.
+"""Measures ingest: threats and heartbeats a second through real brokers, beside the limit of the same run.
 
 Run as ``python -m benchmarks.ingest [--quick] [-o json]``. Broker, generator and manager share the machine.
 """
@@ -32,14 +32,14 @@ _ROW = (
     "technique", "source_ip", "file_hash", "document",
 )  # fmt: skip
 _WINDOW, _EMBEDDED_WINDOW = 20_000, 2_000
-"""Messages on their way at most: enough for the broker never to run dry, too few to fill its memory."""
+"""The most messages in flight: enough to keep the broker busy, too few to fill its memory."""
 
 _NOTHING = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is sent."""
+    """Sizes of a run."""
 
     agents: int
     threats: int
@@ -54,7 +54,7 @@ QUICK = Size(agents=50, threats=20_000, heartbeats=40_000, embedded_agents=50, e
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table; rates are messages a second, `cpu_us` is the manager's CPU time for each message."""
+    """One row of the table; rates are messages a second, `cpu_us` is the manager's CPU time for a message."""
 
     what: str
     value: float | None
@@ -66,7 +66,7 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Value over limit."""
+        """Value divided by limit."""
         return self.value / self.limit if self.value and self.limit else None
 
 
@@ -171,7 +171,7 @@ def _heartbeats(manager: RunningManager, plan: Plan, handled: Counter) -> _Run:
 
 
 def _timed(manager: RunningManager, plan: Plan, handled: Counter) -> tuple[float, float, float, Sent]:
-    """Return seconds and CPU seconds until all is handled, when that was, and what the generator says."""
+    """Return seconds and CPU seconds until all is handled, the time of the end, and the generator's result."""
     with _generator(plan, handled) as (go, result):
         cpu, began = manager.cpu_seconds(), time.monotonic()
         go()
@@ -198,7 +198,7 @@ def _framed(plan: Plan, row: topics.Topic, handled: Counter) -> float:
 
 @contextmanager
 def _generator(plan: Plan, handled: Counter) -> Iterator[tuple[Callable[[], None], Connection]]:
-    """Start the load generator; give what lets it go, and where its result comes."""
+    """Start the load generator; yield the function that releases it, and the pipe of its result."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=generate, args=(plan, handled, there), daemon=True)
@@ -216,7 +216,7 @@ def _generator(plan: Plan, handled: Counter) -> Iterator[tuple[Callable[[], None
 
 
 def table(figures: list[Figure], *, quick: bool) -> Table:
-    """Return the figures as a table; the notes stand below it."""
+    """Return the figures as a table; the notes are printed below it."""
     title = f"Ingest on {os.cpu_count()} cores, shared by manager, broker and generator"
     notes = "\n".join(f"{number}. {figure.note}" for number, figure in enumerate(figures, 1))
     made = Table(title=title, caption=("a smoke run: its figures mean little\n" if quick else "") + notes)

@@ -1,4 +1,4 @@
-"""Threats that an engine takes in from memory, in the place of a broker, for what is measured beside or after it."""
+"""Feeds threats to an engine from memory, without a broker, for measurements beside or after it."""
 
 import itertools
 import time
@@ -24,7 +24,7 @@ from schemas.topics import THREATS
 
 
 class Ingest:
-    """Takes the place of the broker: messages of all agents in turn, encoded and coded as they come.
+    """Feeds messages of all agents in turn; each is encoded and authenticated when it is fed.
 
     Args:
         senders: the agents.
@@ -37,11 +37,11 @@ class Ingest:
         self._fed_at = time.monotonic()
 
     def go(self, rate: float) -> None:
-        """From now on feed so many threats a second; infinity is as many as the engine takes."""
+        """Set the threats a second; infinity is as many as the engine takes."""
         self._rate, self._fed_at = rate, time.monotonic()
 
     def feed(self, inbox: Inbox) -> None:
-        """Put into the inbox what has become due, one batch at most."""
+        """Put the due messages into the inbox, one batch at most."""
         if not self._rate:
             return
         now, moment = time.time(), time.monotonic()
@@ -55,7 +55,7 @@ class Ingest:
 
 
 def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count: int) -> None:
-    """Have an engine take in threats, over a store with these agents: correlated, responded to, committed."""
+    """Run an engine over a store with these agents until it has committed `count` threats."""
     database = open_store(path)
     tables.database.initialize(database)
     store = PeeweeStore(database, keyring.store_key)

@@ -1,4 +1,4 @@
-"""A store with a large fleet, a day of its threats, incidents and an audit log, for what is measured over it."""
+"""Makes a store with a large fleet, a day of threats, incidents and an audit log."""
 
 import json
 import random
@@ -24,7 +24,7 @@ IN_ONE = 500
 
 ORGANIZATIONS = 20
 RARE = "rootkit"
-"""A type of which there is one in 100,000."""
+"""A type that one threat in 100,000 has."""
 
 _SOURCES = 20_000
 """Addresses, each of which attacks one organization."""
@@ -40,14 +40,14 @@ def organization_of(number: int) -> str:
 
 
 class LargeStore:
-    """Makes such a store.
+    """A large store and its agents' senders.
 
     Args:
         path: its file.
-        store_key: what the agents' keys are encrypted with.
-        agents: how many agents; three in a hundred are stale, two offline.
-        threats: how many threats of the last day. The last quarter of an hour has none: what the correlator remembers
-            is only ever stored together with its incidents.
+        store_key: encrypts the agents' keys.
+        agents: the number of agents; three in a hundred are stale, two offline.
+        threats: the number of threats of the last day. The last quarter of an hour has none: threats that the
+            correlator remembers are only ever stored together with their incidents.
     """
 
     def __init__(self, path: Path, store_key: bytes, agents: int, threats: int) -> None:

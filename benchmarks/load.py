@@ -1,7 +1,7 @@
-"""The load generator: a process of its own that publishes ready-made messages of many agents, each on its own socket.
+"""Load generator: a process that publishes prepared messages of many agents, each on its own socket.
 
-Everything is encoded and coded before the clock starts, so that during the measurement the process only copies bytes
-and counts answers.
+Everything is encoded and authenticated before the clock starts, so that during the measurement the process only copies
+bytes and counts answers.
 """
 
 import json
@@ -22,23 +22,23 @@ from schemas.model import iso
 from tests.support.enrolled import Sender
 
 _AT_ONCE = 8
-"""Messages that an agent sends in one go, before it is the next one's turn."""
+"""Consecutive messages of one agent before the next agent's turn."""
 
 _SENDS_BETWEEN_READS = 64
 _ATTACKERS = 20
-"""Addresses that each agent sees, nobody else's; the technique is the same everywhere."""
+"""Source addresses of each agent, shared with no other; the technique is the same everywhere."""
 
 _STILL = 30.0
-"""Seconds without any answer after which a run counts as broken."""
+"""Seconds without any answer after which a run fails."""
 
 _HANDSHAKES = 100
 _PACE = 25_000
-"""Messages a second at which the times within the messages advance, whatever the pace at which they are sent."""
+"""Messages a second by which the times within the messages advance, independent of the sending rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is published: `count` messages in all, at most `window` of them beyond what the manager has handled."""
+    """The load: `count` messages in all, at most `window` of them not yet handled by the manager."""
 
     port: int
     kind: Literal["threats", "heartbeats"]
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Sent:
-    """What came of it; times are monotonic, which all processes of a machine share."""
+    """The result; times are monotonic, which all processes of a machine share."""
 
     began: float = 0.0
     published: int = 0
@@ -63,7 +63,7 @@ class Sent:
 
 
 class Counter(Protocol):
-    """A number in shared memory: how many messages the manager has handled."""
+    """A number in shared memory: the messages that the manager has handled."""
 
     value: int
 
@@ -77,7 +77,7 @@ class _Agent:
 
 
 def generate(plan: Plan, handled: Counter, pipe: Connection) -> None:
-    """Connect and encode, say ``ready``, wait for a word, publish, and send a `Sent` when all is answered."""
+    """Connect and encode, send ``ready``, wait for a message, publish, and send a `Sent` when all is answered."""
     each = plan.count // len(plan.senders)  # the counts of `ingest` divide evenly
     spacing = len(plan.senders) / _PACE
     encoded = [_chunks(plan.kind, sender, each, spacing) for sender in plan.senders]
@@ -106,7 +106,7 @@ class _Crowd:
             self._poller.register(descriptor, select.EPOLLIN)
 
     def publish(self) -> None:
-        """Send everything, each agent in turn, never more than the window beyond what is handled."""
+        """Send everything, each agent in turn, never more than the window beyond the handled count."""
         waiting, sends, sent = list(self._agents), 0, self.sent
         sent.began = time.monotonic()
         while waiting:
@@ -126,11 +126,11 @@ class _Crowd:
             waiting = going
 
     def await_answers(self) -> None:
-        """Read until everything is acknowledged, and receipted where receipts come."""
+        """Read until everything is acknowledged and, where receipts are sent, receipted."""
         self._until(self._complete)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._poller.close()
         for agent in self._agents:
             agent.sock.close()
@@ -153,7 +153,7 @@ class _Crowd:
                 raise RuntimeError(f"nothing is handled any more: {self.sent}, {self._handled.value} handled")
 
     def _read(self, timeout: float) -> None:
-        """Take what the broker has sent."""
+        """Handle packets from the broker."""
         for descriptor, _ in self._poller.poll(timeout):
             agent = self._by_descriptor[descriptor]
             chunk = agent.sock.recv(65536)
@@ -223,14 +223,14 @@ def _chunks(kind: str, sender: Sender, count: int, spacing: float) -> tuple[list
 
 
 def _uuid7(at: float) -> str:
-    """Return a UUIDv7 of a moment, as the agent would make it then."""
+    """Return a UUIDv7 of a time."""
     tail = secrets.token_hex(9)
     stamp = f"{int(at * 1000):012x}"
     return f"{stamp[:8]}-{stamp[8:]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:]}"
 
 
 def threat_body(sender: Sender, number: int, now: float, elapsed: float) -> bytes:
-    """Return an agent's report without its code; `elapsed` seconds after `now` it happened."""
+    """Return an agent's report without its MAC, of an event `elapsed` seconds after `now`."""
     known = zlib.crc32(f"{sender.agent_id} {number % _ATTACKERS}".encode())
     source = ".".join(str(byte) for byte in known.to_bytes(4))
     return (

@@ -1,4 +1,4 @@
-"""The manager under test: the product's own, in a process of its own."""
+"""Runs the product's manager in its own process for a benchmark."""
 
 import logging
 import multiprocessing
@@ -22,13 +22,13 @@ from manager.runtime.transport import Transport
 from manager.settings import Settings
 
 _LOOK = 0.005
-"""Seconds between two looks at the manager's counters."""
+"""Seconds between two reads of the manager's counters."""
 
 _PATIENCE = 60.0
 
 
 class RunningManager:
-    """What a benchmark sees of the manager's process.
+    """A benchmark's view of the manager's process.
 
     Args:
         port: where the broker is that it is connected to.
@@ -47,7 +47,7 @@ class RunningManager:
         return float(times.user + times.system)
 
     def resident_bytes(self) -> int:
-        """Return how much memory the manager has, its broker left out."""
+        """Return the manager's resident memory without its broker."""
         return int(self._process.memory_info().rss)
 
 
@@ -81,7 +81,7 @@ def running(path: Path, broker: str, handled: Counter) -> Iterator[RunningManage
 
 
 def _serve(path: Path, broker: str, handled: Counter, pipe: Connection) -> None:
-    """Run the manager in this process's main thread, and look at its counters from another."""
+    """Run the manager in this process's main thread, and read its counters in another."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     settings = Settings(
         data_dir=path, broker=broker, port=0, mqtt_port=0, agent_messages=1e9, agent_bytes=1e12, stale_after=3600

@@ -1,4 +1,4 @@
-"""The MQTT packets of a client that only knows what a benchmark needs; the manager's own module has the others."""
+"""MQTT packets that only benchmarks need; the manager's codec has the others."""
 
 import struct
 from collections.abc import Iterator

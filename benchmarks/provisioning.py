@@ -1,4 +1,4 @@
-"""What it costs to tell a Mosquitto of a whole fleet: by its file before it starts, and by MQTT while it runs.
+"""Measures provisioning of a whole fleet at Mosquitto: by its file before the start, and by MQTT while it runs.
 
 python -m benchmarks.provisioning [--quick]
 """
@@ -58,7 +58,7 @@ def _keeper(broker: ProductionMosquitto, agents: dict[str, Agent]) -> Iterator[t
 
 
 def _by_mqtt(number: int) -> float:
-    """Return the seconds until a running broker that knew nobody agrees with a fleet."""
+    """Return the seconds until a running broker without agents has all of a fleet."""
     with tempfile.TemporaryDirectory() as home, ProductionMosquitto(Path(home) / "data", Path(home) / "b") as broker:
         began = time.perf_counter()
         with _keeper(broker, _agents(0, number)) as (keeper, client):
@@ -70,7 +70,7 @@ def _by_mqtt(number: int) -> float:
 
 
 def _by_file(number: int) -> tuple[float, float, float, int]:
-    """Return the seconds that the file takes, the broker's start, and one more agent; and the file's size."""
+    """Return the seconds for the file, for the broker's start and for one more agent, and the file's size."""
     with tempfile.TemporaryDirectory() as home:
         data = Path(home) / "data"
         data.mkdir()

@@ -1,7 +1,7 @@
-"""How fast lists, searches and figures are over a large store, while an engine takes in threats beside them.
+"""Measures lists, searches and summaries over a large store, alone and while an engine takes in threats.
 
-Run as ``python -m benchmarks.queries [--quick] [-o json]``: 10,000 agents, 1,000,000 threats of the last day. All is
-asked over HTTP by a process of its own; engine, HTTP door and reading threads are one process, as in a manager.
+Run as ``python -m benchmarks.queries [--quick] [-o json]``: 10,000 agents, 1,000,000 threats of the last day. A
+second process sends the queries over HTTP; engine, HTTP door and reading threads are one process, as in a manager.
 """
 
 import argparse
@@ -39,13 +39,13 @@ STEADY = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One query: milliseconds until its answer is there, when nothing else happens and while threats are stored.
+    """One query: milliseconds until the answer, alone and while threats are stored.
 
-    `cpu_ms` is the manager's CPU time for it; wall times grow with whatever else the machine does, it hardly does.
+    `cpu_ms` is the manager's CPU time for it, which depends little on other load of the machine; wall times do.
     `steady` is beside `STEADY` threats a second, `full` beside as many as the engine takes.
     """
 
-    what: str
+    query: str
     cpu_ms: float
     alone_ms: float
     steady_ms: float
@@ -73,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(directory: Path, agents: int, threats: int) -> tuple[list[Figure], dict[str, float]]:
-    """Return a figure for each query, and how fast threats were stored, without and beside the queries."""
+    """Return a figure for each query, and the rates of storing threats, without and beside the queries."""
     large = LargeStore(directory / "panguard.db", ManagerKeyring(bytes(32)).store_key, agents, threats)
-    paths = asked(large.now, threats)
+    paths = queries(large.now, threats)
     ingest = Ingest(large.senders)
     with HttpCore(directory, ingest.feed) as core:
         alone = _answered(core.server.port, paths)
@@ -106,8 +106,8 @@ def _middle_and_p95(elapsed: list[float]) -> tuple[float, float]:
     return statistics.median(elapsed), sorted(elapsed)[int(len(elapsed) * 0.95)]
 
 
-def asked(now: float, threats: int) -> list[str]:
-    """Return what is asked: filters that find much, little, and nothing at all."""
+def queries(now: float, threats: int) -> list[str]:
+    """Return the queries: filters that match much, little and nothing."""
     hour, future = iso(now - 3600), iso(now + 86_400)
     halfway = cursor_after(threats // 2)
     one = "agentId=ag-0000000000000007"
@@ -150,7 +150,7 @@ def asked(now: float, threats: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """How long each answer took, and the CPU time that one cost the process that gave it."""
+    """Milliseconds of each answer, and the server's mean CPU time for one."""
 
     elapsed_ms: list[float]
     cpu_ms: float
@@ -168,7 +168,7 @@ def _answered(port: int, paths: list[str]) -> dict[str, _Answers]:
 
 
 def _ask(port: int, paths: list[str], pid: int, pipe: Connection) -> None:
-    """Ask for one after the other, each again and again; the first answer, which fills caches, is left out."""
+    """Send each query repeatedly; the first answer, which fills caches, is left out."""
     asked = psutil.Process(pid)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     found = {}
@@ -184,7 +184,7 @@ def _ask(port: int, paths: list[str], pid: int, pipe: Connection) -> None:
 
 
 def _get(connection: http.client.HTTPConnection, path: str) -> float:
-    """Return the milliseconds until an answer is there."""
+    """Return the milliseconds until the answer is complete."""
     began = time.perf_counter()
     connection.request("GET", path, headers={"Authorization": "Bearer admin"})
     answer = connection.getresponse()

@@ -1,6 +1,6 @@
-"""The limit beside the manager's figures: how fast Python frames the same messages, and SQLite takes the same rows.
+"""Limits for comparison: the rates at which Python frames the same messages and SQLite inserts the same rows.
 
-In series, because one thread does both: 1 / (1 / framing + 1 / inserting).
+One thread does both in series: 1 / (1 / framing + 1 / inserting).
 """
 
 import socket
@@ -20,7 +20,7 @@ _BATCH = 500
 
 
 class RawSubscriber:
-    """Subscribes on a bare socket, frames what comes, acknowledges it, and does nothing else with it."""
+    """Subscribes on a bare socket, frames and acknowledges messages, and drops them."""
 
     def __init__(self, port: int, topic: str, qos: int) -> None:
         self._sock = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -33,7 +33,7 @@ class RawSubscriber:
         self._buffer = b""
 
     def receive(self, count: int, handled: Counter) -> float:
-        """Take `count` messages; return the moment of the last, monotonic."""
+        """Receive `count` messages; return the monotonic time of the last one."""
         taken = 0
         while taken < count:
             buffer, end, mids = self._buffer + self._sock.recv(_CHUNK), 0, []
@@ -49,7 +49,7 @@ class RawSubscriber:
         return time.monotonic()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._sock.close()
 
 
@@ -75,5 +75,5 @@ def inserted_per_second(source: Path, path: Path, columns: Sequence[str]) -> flo
 
 
 def in_series(framed: float, inserted: float) -> float:
-    """Return what one thread that does both can do at most."""
+    """Return the highest rate of one thread that does both."""
     return 1 / (1 / framed + 1 / inserted)

@@ -1,8 +1,8 @@
-"""How long a manager takes to serve again over a large store, and how much memory it has then.
+"""Measures the restart of a manager over a large store: time until it serves, and memory.
 
 Run as ``python -m benchmarks.restart [--quick] [-o json]``: the product's own process with its embedded broker, from
-its start to both doors open; 100,000 agents and 1,000,000 threats of a day, then 10,000 agents and 100,000 threats of
-the last minutes, all of which the correlator remembers.
+its start until both doors are open; 100,000 agents and 1,000,000 threats of a day, then 10,000 agents and 100,000
+threats of the last minutes, all of which the correlator remembers.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _AGAIN = 3
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One start: seconds until both doors were open, the manager's CPU seconds until then, and its memory in MiB."""
+    """One start: seconds until both doors are open, the manager's CPU seconds until then, and its memory in MiB."""
 
     agents: int
     threats: int
@@ -63,7 +63,7 @@ def of_a_day(agents: int, threats: int) -> Figure:
 
 
 def of_the_window(agents: int, threats: int) -> Figure:
-    """Return the figures of a manager that remembers each threat and its incidents."""
+    """Return the figures of a manager whose correlator remembers every threat."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         with DataDirectory(Path(name)) as directory:
             keyring = ManagerKeyring(directory.seed())

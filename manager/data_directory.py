@@ -1,4 +1,4 @@
-"""The manager's data directory: its lock, its keys and credentials, each readable by the owner alone."""
+"""The manager's data directory: lock, keys and credentials, readable by the owner only."""
 
 import fcntl
 import json
@@ -12,15 +12,15 @@ from typing import Self
 from manager.errors import SetupError
 
 _SEED = 32
-BROKER_PASSWORD = "broker.password"  # noqa: S105 -- the name of a file
-_ENROLLMENT_TOKEN = "enroll.token"  # noqa: S105 -- the name of a file
+BROKER_PASSWORD_FILE = "broker.password"  # noqa: S105 -- the name of a file
+_ENROLLMENT_TOKEN_FILE = "enroll.token"  # noqa: S105 -- the name of a file
 
 
 class DataDirectory:
-    """The directory that one running manager owns; a context manager that holds its lock.
+    """A data directory; a context manager that holds the lock of the one running manager.
 
     Args:
-        path: made with access for its owner alone if it is not there.
+        path: created with access for its owner only if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,19 +34,19 @@ class DataDirectory:
 
     @property
     def pid_file(self) -> Path:
-        """Holds the running manager's process id, and is locked by it."""
+        """Holds the running manager's process id; the manager locks it."""
         return self.path / "manager.pid"
 
     @property
     def ready_file(self) -> Path:
-        """Where the running manager's doors are, as JSON: `http`, `mqtt`, `pid`."""
+        """Addresses of the running manager's doors, as JSON: `http`, `mqtt`, `pid`."""
         return self.path / "manager.ready"
 
     def __enter__(self) -> Self:
-        """Make the directory if need be, and take its lock.
+        """Create the directory if it does not exist, and lock it.
 
         Raises:
-            SetupError: it cannot be made or written, or another manager owns it.
+            SetupError: it cannot be created or written, or another manager has the lock.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class DataDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lock back; the file stays, empty, so that no two managers ever lock different files."""
+        """Release the lock; the file stays, empty, so that no two managers ever lock different files."""
         self.ready_file.unlink(missing_ok=True)
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
@@ -74,12 +74,12 @@ class DataDirectory:
             self._lock = None
 
     def seed(self) -> bytes:
-        """Return the seed of the manager's keys, made at the first start.
+        """Return the seed of the manager's keys, created at the first start.
 
         Raises:
             SetupError: the file is damaged.
         """
-        text = self._kept("manager.key", lambda: secrets.token_hex(_SEED))
+        text = self._read_or_create("manager.key", lambda: secrets.token_hex(_SEED))
         try:
             seed = bytes.fromhex(text)
         except ValueError:
@@ -89,36 +89,36 @@ class DataDirectory:
         return seed
 
     def admin_token(self) -> str:
-        """Return the admin token, made at the first start."""
-        return self._kept("admin.token", lambda: secrets.token_urlsafe(32))
+        """Return the admin token, created at the first start."""
+        return self._read_or_create("admin.token", lambda: secrets.token_urlsafe(32))
 
     def observer_credential(self) -> tuple[str, str]:
-        """Return username and password of those who only watch, made at the first start."""
-        text = self._kept("observer.credential", lambda: f"observer:{secrets.token_urlsafe(24)}")
+        """Return username and password of read-only MQTT clients, created at the first start."""
+        text = self._read_or_create("observer.credential", lambda: f"observer:{secrets.token_urlsafe(24)}")
         username, _, password = text.partition(":")
         return username, password
 
     def broker_password(self) -> str | None:
         """Return the manager's password at a broker that `panguard manager broker init` prepared; None without one."""
-        return self._read(BROKER_PASSWORD) or None
+        return self._read(BROKER_PASSWORD_FILE) or None
 
     def new_broker_password(self) -> str:
-        """Return the manager's password at its own broker, made when it is first asked for."""
-        return self._kept(BROKER_PASSWORD, lambda: secrets.token_urlsafe(32))
+        """Return the manager's password at a broker that `broker init` prepares, created at the first call."""
+        return self._read_or_create(BROKER_PASSWORD_FILE, lambda: secrets.token_urlsafe(32))
 
     def enrollment_token(self, make: Callable[[], str]) -> str:
-        """Return the enrollment token without limits; `make` gives it at the first start."""
-        return self._kept(_ENROLLMENT_TOKEN, make)
+        """Return the enrollment token without limits; `make` creates it at the first start."""
+        return self._read_or_create(_ENROLLMENT_TOKEN_FILE, make)
 
     def replace_enrollment_token(self, text: str) -> None:
-        """Keep the same token in other words: what it tells guards of the manager has changed."""
-        self._write(self.path / _ENROLLMENT_TOKEN, text)
+        """Replace the text of the token after a change of the manager's details in it."""
+        self._write(self.path / _ENROLLMENT_TOKEN_FILE, text)
 
-    def announce(self, http: str, mqtt: str) -> None:
-        """Write down where the doors are, for commands on the same machine."""
+    def write_ready_file(self, http: str, mqtt: str) -> None:
+        """Write the doors' addresses for commands on the same machine."""
         self._write(self.ready_file, json.dumps({"http": http, "mqtt": mqtt, "pid": os.getpid()}))
 
-    def _kept(self, name: str, make: Callable[[], str]) -> str:
+    def _read_or_create(self, name: str, make: Callable[[], str]) -> str:
         text = self._read(name)
         if not text:
             text = make()
@@ -126,10 +126,10 @@ class DataDirectory:
         return text
 
     def _read(self, name: str) -> str:
-        """Return what a file says, nothing if it is not there.
+        """Return the text of a file; empty if it does not exist.
 
         Raises:
-            SetupError: it holds no text, or cannot be read.
+            SetupError: it is not UTF-8, or cannot be read.
         """
         path = self.path / name
         try:
@@ -142,7 +142,7 @@ class DataDirectory:
             raise SetupError(f"{path} is damaged; restore it, or remove it to have it made anew") from error
 
     def _write(self, path: Path, text: str) -> None:
-        """Write a file that is whole or not there, on disk when this returns, and never readable by others."""
+        """Write a file atomically and durably, readable by the owner only."""
         draft = path.with_name(f".{path.name}.new")
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -154,7 +154,7 @@ class Manager:
                 self._keep_enrollment_token()
                 scheme = "http" if self._transport.http_tls is None else "https"
                 http = f"{scheme}://{_bracketed(reachable(self._settings.host))}:{self.http.port}"
-                self._directory.announce(http, str(self.mqtt.address))
+                self._directory.write_ready_file(http, str(self.mqtt.address))
                 ready(http, str(self.mqtt.address))
         self._close()
 

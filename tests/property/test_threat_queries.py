@@ -1,4 +1,4 @@
-"""What lists and summaries say of the stored threats, against a plain list of them, whatever happened in between."""
+"""Lists and summaries of stored threats against a plain list, over random histories of a store."""
 
 import json
 import tempfile
@@ -57,7 +57,7 @@ STEP = st.one_of(
 
 @dataclass
 class Bench:
-    """A store with pieces of five threats, and beside it all that was ever stored and what must still be there."""
+    """A store with pieces of five threats, all threats ever stored, and those that must still be there."""
 
     directory: Path
     now: float = BEGAN
@@ -126,8 +126,8 @@ def run(steps: list[tuple[str, Any]], check: Any) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
-def test_every_filter_finds_what_a_plain_list_has(steps: list[tuple[str, Any]]) -> None:
-    """Each combination of filters, page by page, is what is kept of it, newest first, without gap or repetition."""
+def test_every_filter_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+    """Each combination of filters returns, page by page, the kept threats, newest first, without gap or repetition."""
     run(steps, every_filter)
 
 
@@ -166,8 +166,8 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
-def test_every_summary_counts_what_ever_was_stored(steps: list[tuple[str, Any]]) -> None:
-    """Agents and sources are told exactly, pruned threats too; numbers by no more than the bucket that began before."""
+def test_every_summary_counts_pruned_threats_too(steps: list[tuple[str, Any]]) -> None:
+    """Agents and sources are exact, pruned threats included; counts are off by no more than the first bucket."""
     run(steps, every_summary)
 
 
@@ -194,21 +194,21 @@ def every_summary(bench: Bench, queries: StoreQueries) -> None:
 
 
 def bounded(found: dict[str, int], least: Counter[str], most: Counter[str]) -> None:
-    """Hold each number between two others; nobody is missing, for there are fewer than the list shows."""
+    """Assert that each count lies between two others; the list is long enough for all keys."""
     assert found.keys() == least.keys()
     assert all(least[key] <= number <= most[key] for key, number in found.items())
 
 
 @given(st.sets(st.integers(0, SLICE - 1)))
-def test_a_mark_keeps_its_positions(places: set[int]) -> None:
-    """Few or many, what is packed comes out again, highest first; never in more bytes than one bit each."""
-    mark = packed(bits_at(places))
-    assert list(positions(unpacked(mark))) == sorted(places, reverse=True)
-    assert len(mark) <= SLICE // 8
+def test_a_packed_bitmap_keeps_its_positions(places: set[int]) -> None:
+    """Unpacking restores the positions, highest first; the bytes are never more than one bit for each threat."""
+    packed_bitmap = packed(bits_at(places))
+    assert list(positions(unpacked(packed_bitmap))) == sorted(places, reverse=True)
+    assert len(packed_bitmap) <= SLICE // 8
 
 
 @given(st.lists(st.integers(0, 2**32 - 1) | st.integers(0, 3), max_size=50), st.integers(0, 3))
 def test_an_agents_threats_are_found_in_its_slice(numbers: list[int], wanted: int) -> None:
-    """The bits of an agent are the places at which its number stands."""
+    """The bits of an agent are the positions of its number."""
     bits = bits_of_agent(wanted, *packed_agents(numbers))
     assert sorted(positions(bits)) == [place for place, number in enumerate(numbers) if number == wanted]

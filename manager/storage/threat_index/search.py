@@ -49,7 +49,7 @@ def matching(reader: Reader, search: ThreatIndexSearch, below: int) -> Iterator[
         bits = (1 << min(last + 1, below) - first) - 1
         for value, bitmap in zip(wanted, bitmaps, strict=True):
             if value is not None:
-                bits &= 0 if bitmap is None else unpacked(bitmap)
+                bits &= unpacked(bitmap)
         if bits and search.agent_number is not None:
             bits &= bits_of_agent(search.agent_number, agents, places)
         if bits and search.since is not None and earliest < search.since:

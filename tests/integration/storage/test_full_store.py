@@ -1,4 +1,4 @@
-"""A store that has no room left, as SQLite itself says so."""
+"""A store without free space, as SQLite reports it."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from schemas import topics
 from tests.support.engine import Bench
 
 
-def test_a_store_without_room_says_what_is_wrong_and_takes_nothing(tmp_path: Path) -> None:
-    """The log has SQLite's own reason; the report is not acknowledged, and is stored once when there is room."""
+def test_a_full_store_logs_the_reason_and_acknowledges_nothing(tmp_path: Path) -> None:
+    """The log has SQLite's reason; the report is not acknowledged, and is stored once when there is space again."""
     bench = Bench(tmp_path)
     agent = bench.enroll("srv-01")
     (pages,) = bench.database.execute_sql("PRAGMA page_count").fetchone()

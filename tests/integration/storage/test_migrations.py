@@ -16,8 +16,8 @@ from manager.storage.queries import StoreQueries
 from manager.storage.store import PeeweeStore
 
 
-def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
-    """All migrations together leave exactly the tables, columns and indexes that the models describe."""
+def test_the_migrations_create_the_models_tables(tmp_path: Path) -> None:
+    """All migrations together create exactly the tables, columns and indexes of the models."""
     path = tmp_path / "store.db"
     database = open_store(path)
     tables.database.initialize(database)
@@ -29,8 +29,8 @@ def test_the_migrations_make_the_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("release", sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))[:-1])
-def test_an_older_store_is_backed_up_and_brought_up(tmp_path: Path, release: str) -> None:
-    """A store of any earlier schema keeps its rows, and a copy of it stays beside it."""
+def test_an_older_store_is_backed_up_and_migrated(tmp_path: Path, release: str) -> None:
+    """A store of any earlier schema keeps its rows, and a copy of it is written beside it."""
     path = tmp_path / "store.db"
     database = open_store(path)
     Runner(database, str(MIGRATIONS)).up(release)
@@ -48,7 +48,7 @@ def test_an_older_store_is_backed_up_and_brought_up(tmp_path: Path, release: str
 
 
 def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) -> None:
-    """What an earlier schema counted, of pruned threats too, is told as before; new threats are added to it."""
+    """Counts of an earlier schema, of pruned threats too, stay the same; new threats are added to them."""
     path = tmp_path / "store.db"
     database = open_store(path)
     Runner(database, str(MIGRATIONS)).up("0004_audit")
@@ -82,8 +82,8 @@ def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) ->
     database.close()
 
 
-def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
-    """A store that knows a migration which this release does not is refused, with what to do."""
+def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    """A store with a migration that this release does not have is refused with the remedy."""
     path = tmp_path / "store.db"
     database = open_store(path)
     tables.database.initialize(database)
@@ -94,8 +94,8 @@ def test_a_store_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     database.close()
 
 
-def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
-    """A file that is no database is named, with what to do."""
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
+    """The error names the file and the remedy."""
     path = tmp_path / "store.db"
     path.write_bytes(b"this is no database, however long it may go on" * 100)
     with pytest.raises(SetupError, match="backup"):

@@ -1,4 +1,4 @@
-"""Counts and slices that come after the stored threats: how far, how fast, and once only."""
+"""Projections of the stored threats: progress, pace, and each threat counted once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ def threats(first: int, number: int, agent: int = 1) -> Changes:
     )
 
 
-def followed(database: Database) -> dict[str, int]:
+def progress(database: Database) -> dict[str, int]:
     return dict(database.execute_sql("SELECT name, last FROM threat_follower").fetchall())
 
 
@@ -56,46 +56,46 @@ def counted(database: Database) -> int:
     return int(database.execute_sql(sql).fetchone()[0])
 
 
-def test_what_is_behind_comes_after_a_piece_at_a_time(database: Database, store: PeeweeStore) -> None:
-    """However far they are behind, a commit without threats writes one piece; in the end all have all whole pieces."""
+def test_a_projection_catches_up_a_piece_at_a_time(database: Database, store: PeeweeStore) -> None:
+    """A commit without threats writes one piece, until every projection has all whole pieces."""
     store.commit(threats(0, 105))
     for table in ("threat_follower", "threat_agent_count", "threat_kind_count", "threat_slice", "threat_mark"):
         database.execute_sql(f"DELETE FROM {table}")
     steps = 0
-    while sum(followed(database).values()) < 4 * 100:
-        before = sum(followed(database).values())
+    while sum(progress(database).values()) < 4 * 100:
+        before = sum(progress(database).values())
         store.commit(Changes())
-        assert sum(followed(database).values()) == before + PIECE
+        assert sum(progress(database).values()) == before + PIECE
         steps += 1
     store.commit(Changes())
-    assert set(followed(database).values()) == {100}
+    assert set(progress(database).values()) == {100}
     assert (steps, counted(database)) == (40, 100)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 10, 25, 100])
-def test_they_keep_up_with_batches_of_any_size(database: Database, store: PeeweeStore, batch: int) -> None:
-    """What is not followed yet stays below a few pieces, however long threats come."""
+def test_projections_keep_up_with_batches_of_any_size(database: Database, store: PeeweeStore, batch: int) -> None:
+    """The threats not yet taken in stay below a few pieces, however long threats are stored."""
     for first in range(0, 40 * batch, batch):
         store.commit(threats(first, batch))
         stored = first + batch
-        assert min(followed(database).values(), default=0) > stored - batch - 5 * PIECE
+        assert min(progress(database).values(), default=0) > stored - batch - 5 * PIECE
 
 
-def test_a_batch_that_is_rejected_leaves_them_as_they_were(database: Database, store: PeeweeStore) -> None:
-    """A piece goes with its transaction; what is committed afterwards is counted once."""
+def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, store: PeeweeStore) -> None:
+    """A piece is rolled back with its transaction; threats committed afterwards are counted once."""
     store.commit(threats(0, 8))
     with pytest.raises(StoreRejected):
         store.commit(threats(8, 40, agent=2))
-    assert (followed(database).get("agents", 0), counted(database)) == (0, 0)
+    assert (progress(database).get("agents", 0), counted(database)) == (0, 0)
     for first in range(0, 48, 8):
         store.commit(threats(first, 8))
     for _ in range(8):
         store.commit(Changes())
-    assert (followed(database)["agents"], counted(database)) == (40, 40)
+    assert (progress(database)["agents"], counted(database)) == (40, 40)
 
 
-def test_threats_that_are_pruned_are_counted_before(database: Database, store: PeeweeStore) -> None:
-    """A quiet fleet's threats are pruned before they make a piece: their counts stay, and the next ones join them."""
+def test_threats_are_counted_before_they_are_pruned(database: Database, store: PeeweeStore) -> None:
+    """Threats pruned before they fill a piece stay in the counts, and later ones are added."""
     store.commit(threats(0, 4))
     store.prune(NOW + 1, 0, 100)
     assert (counted(database), database.execute_sql("SELECT count(*) FROM threat").fetchone()) == (4, (0,))

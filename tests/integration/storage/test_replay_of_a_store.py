@@ -1,4 +1,4 @@
-"""A replay of what a real engine stored, against what that engine made of it."""
+"""A replay of a store that a real engine wrote, compared with that engine's incidents."""
 
 import random
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def replay(bench: Bench, candidate: Candidate | None = None, since: float = START) -> Comparison:
-    """Replay the store as it is, and hold it against what happened."""
+    """Replay the store, and compare with the real incidents."""
     database = open_reader(bench.directory / "panguard.db")
     retained = ReplaySource(database)
     run = Replay(candidate or Candidate(), retained.fleet(bench.wall))
@@ -45,8 +45,8 @@ def replay(bench: Bench, candidate: Candidate | None = None, since: float = STAR
     return found
 
 
-def a_bad_hour(bench: Bench, agents: list[SimulatedAgent], chance: random.Random) -> None:
-    """Let an hour pass in which agents report this and that, now and then late."""
+def random_hour(bench: Bench, agents: list[SimulatedAgent], chance: random.Random) -> None:
+    """Simulate an hour of random reports, some of them late."""
     for _ in range(120):
         bench.pass_time(chance.choice([1, 5, 20, 60]), step=1)
         agent = chance.choice(agents)
@@ -59,17 +59,17 @@ def a_bad_hour(bench: Bench, agents: list[SimulatedAgent], chance: random.Random
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_real_settings_reproduce_what_really_happened(bench: Bench, seed: int) -> None:
-    """Every incident, its agents, its flags and its response are the same, late, private and forged ones too."""
+def test_the_real_settings_reproduce_the_real_incidents(bench: Bench, seed: int) -> None:
+    """Every incident has the same agents, flags and response, with late, private and forged reports among them."""
     agents = [*trusted(bench, "a", "b", "c", site="berlin"), *trusted(bench, "d", "e", organization_id="acme")]
-    a_bad_hour(bench, agents, random.Random(seed))  # noqa: S311 -- the same hour each time
+    random_hour(bench, agents, random.Random(seed))  # noqa: S311 -- the same hour each time
     found = replay(bench)
     assert (found.only_real, found.only_replayed, found.changed) == ([], [], [])
     assert found.same > 8
 
 
 def test_other_thresholds_and_allowlists_show_the_difference(bench: Bench) -> None:
-    """What would not have opened is told as such; the store is as it was."""
+    """Incidents that would not have opened are listed; the store is unchanged."""
     attack(bench, *trusted(bench, "a", "b"))
     before = bench.rows("SELECT count(*) FROM incident"), bench.rows("SELECT count(*) FROM emergency_entry")
     found = replay(bench, Candidate(correlator=CorrelatorSettings(source_ip_agents=3)))
@@ -80,8 +80,8 @@ def test_other_thresholds_and_allowlists_show_the_difference(bench: Bench) -> No
     assert before == (bench.rows("SELECT count(*) FROM incident"), bench.rows("SELECT count(*) FROM emergency_entry"))
 
 
-def test_what_people_decided_is_a_difference(bench: Bench) -> None:
-    """An incident that was undone would be applied again: the replay says both."""
+def test_an_operators_undo_is_a_difference(bench: Bench) -> None:
+    """An undone incident would be applied again: the comparison has both states."""
     attack(bench, *trusted(bench, "a", "b"))
     ((incident_id,),) = bench.rows("SELECT id FROM incident WHERE kind = 'source_ip'")
     bench.ask(UndoIncident(incident_id, "admin"))
@@ -89,8 +89,8 @@ def test_what_people_decided_is_a_difference(bench: Bench) -> None:
     assert (was.response, would.response) == ("undone", "applied")
 
 
-def test_the_policies_of_today_and_removed_agents_count(bench: Bench) -> None:
-    """Documents are read from the store; the threats of an agent that was removed are replayed, too."""
+def test_current_policies_and_removed_agents_count(bench: Bench) -> None:
+    """Documents are read from the store; threats of removed agents are replayed, too."""
     agents = trusted(bench, "a", "b", organization_id="acme")
     attack(bench, *agents)
     bench.ask(RemoveAgent(agents[0].agent_id, "admin"))

@@ -23,8 +23,8 @@ SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'slices';
 SELECT min(first) FROM threat_slice WHERE latest >= ?;
 
 -- name: search
--- Slices below a sequence, newest first, with the bitmaps of the values that are asked for. A value that is NULL is not
--- asked for; its bitmap is NULL, as is that of a value which does not occur in the slice.
+-- Slices below a sequence that have all wanted values, newest first, with the bitmaps of these values. A value that is
+-- NULL is not wanted. EXISTS skips a slice before anything of it is read.
 SELECT
     first,
     last,
@@ -39,4 +39,13 @@ SELECT
      WHERE bitmap.first = slice.first AND dimension = 'organization' AND value = :organization_id)
 FROM threat_slice AS slice
 WHERE first < :below AND (:since IS NULL OR latest >= :since)
+  AND (:type IS NULL OR EXISTS (
+      SELECT 1 FROM threat_mark AS bitmap
+      WHERE bitmap.first = slice.first AND dimension = 'type' AND value = :type))
+  AND (:organization_id IS NULL OR EXISTS (
+      SELECT 1 FROM threat_mark AS bitmap
+      WHERE bitmap.first = slice.first AND dimension = 'organization' AND value = :organization_id))
+  AND (:severity IS NULL OR EXISTS (
+      SELECT 1 FROM threat_mark AS bitmap
+      WHERE bitmap.first = slice.first AND dimension = 'severity' AND value = :severity))
 ORDER BY first DESC;

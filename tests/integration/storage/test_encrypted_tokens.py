@@ -1,4 +1,4 @@
-"""Enrollment tokens in the store: nobody registers with what a copy of it says, and earlier releases' stay good."""
+"""Encrypted proof keys of enrollment tokens in the store."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def _kept(bench: Bench) -> bytes:
     return bytes(bench.database.execute_sql("SELECT proof_key FROM enrollment_token").fetchone()[0])
 
 
-def test_a_copy_of_the_store_lets_nobody_in(bench: Bench) -> None:
-    """What verifies a token's proofs stands nowhere in the file, and comes back as it was."""
+def test_the_store_has_no_plain_proof_key(bench: Bench) -> None:
+    """The proof key is not in the file, and is decrypted by a load."""
     token = bench.token()
     bench.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     assert token.proof_key not in (bench.directory / "panguard.db").read_bytes()
@@ -28,8 +28,8 @@ def test_a_copy_of_the_store_lets_nobody_in(bench: Bench) -> None:
     assert loaded.proof_key == token.proof_key
 
 
-def test_each_is_bound_to_its_token(bench: Bench) -> None:
-    """Moved to another token, or read with another manager's key, it opens nothing."""
+def test_a_proof_key_is_bound_to_its_token(bench: Bench) -> None:
+    """Moved to another token, or read with another store key, it cannot be decrypted."""
     bench.token()
     with pytest.raises(InvalidTag):
         PeeweeStore(bench.database, bytes(31) + b"x").load()
@@ -38,8 +38,8 @@ def test_each_is_bound_to_its_token(bench: Bench) -> None:
         PeeweeStore(bench.database, bench.keyring.store_key).load()
 
 
-def test_one_of_an_earlier_release_is_good_and_sealed_when_it_is_next_written(bench: Bench) -> None:
-    """Such a token stands in the store as it is."""
+def test_a_plain_proof_key_of_an_earlier_release_is_encrypted_at_its_next_write(bench: Bench) -> None:
+    """An earlier release stored proof keys unencrypted; they stay valid."""
     token = bench.token()
     bench.database.execute_sql("UPDATE enrollment_token SET proof_key = ?", (token.proof_key,))
     store = PeeweeStore(bench.database, bench.keyring.store_key)
