@@ -1,4 +1,4 @@
-"""What the correlator is judged by: a store that keeps everything, and the rule by looking at all reports ever."""
+"""Oracle of the correlator: a store that keeps everything, and the rule applied to all reports ever."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

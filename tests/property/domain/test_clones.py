@@ -23,7 +23,7 @@ signs = st.lists(
 
 @dataclass
 class Oracle:
-    """Who spoke so far, from when until when, one after the other."""
+    """Oracle: all speakers so far, with the times from and until which each spoke."""
 
     turns: list[tuple[int, float, float]] = field(default_factory=list)
     cloned: bool = False

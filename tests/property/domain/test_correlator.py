@@ -106,7 +106,7 @@ def test_scopes_never_mix(arriving: list[Report]) -> None:
 def test_time_that_passes_between_reports_changes_no_decision(
     arriving: list[Report], threshold: int, pauses: list[bool]
 ) -> None:
-    """What expires from memory, and is read back from the store, decides the same as what stayed."""
+    """Reports that expired from memory and are loaded from the store decide the same as those that stayed."""
     station = Station(_settings(threshold))
     for report, pause in zip(arriving, pauses, strict=False):
         station.observe(report)
@@ -195,7 +195,7 @@ def test_every_order_of_arrival_within_the_allowed_lateness_gives_the_same_incid
 @given(arrivals())
 @many
 def test_an_incident_keeps_its_id_and_the_older_one_survives_a_merge(arriving: list[Report]) -> None:
-    """Whatever joins two incidents, the one whose run began earlier stays, and names what it took over."""
+    """Of two incidents that merge, the one whose run began earlier stays, and names the absorbed one."""
     station = Station(_settings(2))
     before: dict[str, Found] = {}
     for report in arriving:

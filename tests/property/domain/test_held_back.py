@@ -1,4 +1,4 @@
-"""Which agents' reports are held back, against an oracle that reads the whole story again at each look."""
+"""Held-back reports against an oracle that reads the whole history at each check."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ AGENTS = ("ag-1", "ag-2")
 
 @dataclass(frozen=True)
 class Step:
-    """What happens a while after the last step: a heartbeat, a stored report, a change of hearing or state, a look."""
+    """One step after a while: a heartbeat, a stored report, a change of hearing or state, a check."""
 
     pause: float
     kind: str

@@ -26,7 +26,7 @@ deliveries = steps.map(_spoken).flatmap(lambda words: st.lists(st.sampled_from(w
 @given(deliveries)
 @settings(max_examples=300)
 def test_only_the_newest_word_counts(delivered: list[Word]) -> None:
-    """Whatever is repeated, late or mixed up, what is in force is what was spoken last of all that was heard."""
+    """The policy in force is the newest of all accepted statements, however they are repeated, delayed or mixed."""
     force = InForce()
     for number, word in enumerate(delivered, 1):
         before = (force.version, force.digest, force.state, force.error)

@@ -101,7 +101,7 @@ class IncidentLifecycle(RuleBasedStateMachine):
 
     @invariant()
     def incidents_are_those_of_the_naive_rule(self) -> None:
-        """Whatever happened, the runs, members and marks are a function of the reports."""
+        """The runs, members and marks are a function of the reports, in any history."""
         found = {indicator: list(of.values()) for indicator, of in self.station.found().items()}
         assert found == self.station.expected()
 

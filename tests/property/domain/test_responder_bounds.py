@@ -55,7 +55,7 @@ class NaiveCap:
 def test_the_rate_cap_is_the_naive_one(
     asks: list[tuple[float, list[int]]], several_tokens: bool, restart_at: int
 ) -> None:
-    """Whatever is asked, when, and by whom, and wherever a restart falls: the same grants to the same two agents."""
+    """The rate cap grants the same to the same two agents as a naive one, with a restart at any place."""
     limits = ResponderSettings(blocks=8, agent_share=0.4, token_share=0.5)
     cap, naive = RateCap(limits), NaiveCap(8, 3, 4)
     now = NOW

@@ -45,7 +45,7 @@ def test_points_left_out_decide_nothing(reports: list[tuple[float, str, bool]], 
 def test_every_agent_of_a_complete_run_is_gathered_once_it_is(
     reports: list[tuple[float, str, bool]], threshold: int
 ) -> None:
-    """What a run gathers, report by report, are its agents, also those whose points were left out or trimmed."""
+    """A run's members are all its agents, also those whose points were left out or trimmed."""
     timeline = Timeline(Indicator("technique", "T1110", "acme", None), threshold, -10_000.0)
     gathered: set[str] = set()
     for time, agent_id, _ in reports:

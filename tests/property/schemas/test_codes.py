@@ -201,7 +201,7 @@ def test_a_code_has_one_form(code: Code) -> None:
 @BY_CODE
 @given(payload=st.binary(max_size=200), tail=st.booleans())
 def test_checking_any_bytes_raises_nothing(code: Code, payload: bytes, tail: bool) -> None:
-    """Whatever a broker delivers, the answer is no."""
+    """A code check on arbitrary bytes returns False and raises nothing."""
     end = f',"{code.member}":"{"A" * code.length}"}}'.encode() if tail else b""
     assert code.check(SEED, TOPIC, payload + end) is False
 
@@ -231,7 +231,7 @@ def test_base64_survives(raw: bytes) -> None:
 
 @given(text=st.text() | st.text(ALPHABET + "=+/ \n"))
 def test_only_canonical_base64_is_read(text: str) -> None:
-    """What `decode` takes is the very text that `encode` gives; anything else is ValueError."""
+    """`decode` accepts exactly the texts that `encode` gives; anything else is ValueError."""
     try:
         raw = codes.decode(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Whatever bytes come from the network, `decode` and `validate` answer with a message or with DecodeError."""
+"""`decode` and `validate` answer any bytes with a message or with DecodeError."""
 
 import json
 from typing import Any
@@ -238,7 +238,7 @@ def test_a_number_is_a_number_in_its_range_through_either_door(confidence: Any) 
     ids=lambda document: ascii(document)[:60],
 )
 def test_values_that_no_json_text_gives_a_message_are_refused(document: Any) -> None:
-    """What came through another reader is held to the same rules: no lone surrogates, no NaN, no lenient types."""
+    """`validate` applies the rules of `decode`: no lone surrogates, no NaN, no lenient types."""
     with pytest.raises(DecodeError):
         validate(PolicyDocument, document)
 

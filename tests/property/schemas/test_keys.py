@@ -96,7 +96,7 @@ def test_new_secrets_are_long_and_new() -> None:
 
 @given(secret=st.binary(max_size=64), context=wire.texts)
 def test_a_sealed_secret_opens_for_its_manager(secret: bytes, context: str) -> None:
-    """What was sealed to a manager's public key comes back in the same context, also after a restart."""
+    """A secret sealed to a manager's public key is opened in the same context, also after a restart."""
     sealed = seal(KEYRING.seal_public, secret, context)
     assert ManagerKeyring(bytes(range(32))).unseal(sealed, context) == secret
 
@@ -149,7 +149,7 @@ def test_unsealing_any_text_is_a_key_material_error(text: str) -> None:
 @example(text="A" * 43)
 @example(text=KEYRING.seal_public + "=")
 def test_a_public_key_is_a_key_or_a_key_material_error(text: str) -> None:
-    """What a token or a broker offers as a key is used as one or refused as such."""
+    """A key offered by a token or a broker is used as one or refused as such."""
     for use in (public_sign_key, lambda key: KEYRING.unseal(seal(key, b"secret", CONTEXT), CONTEXT)):
         try:
             use(text)
@@ -199,7 +199,7 @@ def test_every_changed_character_of_a_version_proof_is_noticed() -> None:
 
 @given(token=tokens, padding=st.text(" \t\r\n", max_size=3))
 def test_a_token_survives_as_text(token: EnrollmentToken, padding: str) -> None:
-    """What an operator copies, with white space around it, is the token again."""
+    """A token copied with white space around it is parsed as the same token."""
     text = str(token)
     tail = f".{token.ca_fingerprint}" if token.ca_fingerprint else ""
     assert text == f"pg1.{token.token_id}.{codes.encode(token.secret)}.{token.sign_key}{tail}"
@@ -263,7 +263,7 @@ def test_what_is_no_token_is_refused(text: str) -> None:
 
 @given(secret=secrets_32, token=tokens)
 def test_holders_of_secrets_show_nothing(secret: bytes, token: EnrollmentToken) -> None:
-    """What is printed of keys, of a keyring or of a token has none of their secrets in it."""
+    """The text of keys, a keyring or a token contains none of their secrets."""
     keys, keyring = AgentKeys.derive(secret), ManagerKeyring(secret)
     told = shown(keys) + shown(keyring) + shown(token) + str(keys) + str(keyring)
     hidden = spellings(secret) + spellings(keys.mac_key) + spellings(keyring.store_key) + spellings(token.secret)

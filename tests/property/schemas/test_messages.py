@@ -47,7 +47,7 @@ def test_every_message_of_the_table_is_generated() -> None:
 @FEW
 @given(data=st.data())
 def test_a_message_survives_the_wire(model: type[WireModel], data: st.DataObject) -> None:
-    """What is written is read again as the same message."""
+    """A message survives being written and read."""
     message = data.draw(wire.MESSAGES[model])
     assert decode(model, message.body(), LIMITS[model]) == message
 

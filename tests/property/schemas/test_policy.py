@@ -127,7 +127,7 @@ def test_a_guard_finds_the_digest_that_the_manager_found(policy: WireModel) -> N
 
 @given(policy=sections)
 def test_sections_read_again_keep_their_digest(policy: PolicySections) -> None:
-    """What the store keeps of a document and what a model writes of it are named alike."""
+    """Member names in the store equal those that the models write."""
     document = values(policy)
     assert digest_of(values(decode(PolicySections, canonical(document), AMPLE))) == digest_of(document)
 

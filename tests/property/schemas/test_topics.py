@@ -97,7 +97,7 @@ def test_nobody_may_publish_or_receive_what_is_no_topic(principal: Principal, to
 
 @given(principal=PRINCIPALS)
 def test_the_filters_of_a_principal_are_those_it_may_subscribe_to(principal: Principal) -> None:
-    """What a client is told to subscribe to, the access list grants."""
+    """The access list grants every filter that a client is told to subscribe to."""
     for topic_filter in filters(principal):
         assert may(principal, "subscribe", topic_filter)
 

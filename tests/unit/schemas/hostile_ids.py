@@ -1,4 +1,4 @@
-"""What an attacker puts where an id belongs: separators, wildcards, look-alikes, and too much of everything."""
+"""Hostile ids: separators, wildcards, look-alikes, and excessive lengths."""
 
 VALID = {
     "agentId": "ag-0123456789abcdef",

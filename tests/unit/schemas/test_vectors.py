@@ -43,5 +43,5 @@ def test_a_proof_is_keyed_with_sha_256_of_the_tokens_secret() -> None:
 
 
 def test_a_version_statement_is_pinned_and_cannot_be_read_in_two_ways() -> None:
-    """What a version proof signs is told apart from every coded message, whose topics begin otherwise."""
+    """The statement of a version proof can be no coded message: their topics begin otherwise."""
     assert version_statement("ag-0123456789abcdef", 12, "ab") == b"version\x00ag-0123456789abcdef\x0012\x00ab"

@@ -75,7 +75,7 @@ def _same_times(document: Any) -> Any:
 
 @BY_MODEL
 def test_a_message_without_a_required_member_is_refused_by_its_name(model: type[WireModel]) -> None:
-    """What has no default must be there, and the complaint names the member as the wire does."""
+    """A member without a default is required, and the error names it in its wire name."""
     for name, field in model.model_fields.items():
         document = dict(EXAMPLES[model])
         alias = str(field.alias)

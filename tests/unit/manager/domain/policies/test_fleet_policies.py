@@ -150,7 +150,7 @@ def test_what_expired_while_the_manager_was_down_is_gone_when_it_is_back() -> No
     ],
 )
 def test_the_allowlist_beats_the_blocklist(allowed: list[str], left: list[str]) -> None:
-    """Whatever the allowlist covers, of whatever layer, is not blocked, also as a part of an allowed CIDR."""
+    """The allowlist of any layer removes addresses from the blocklist, also as part of an allowed CIDR."""
     policies = fleet()
     change(policies, Scope("agent", "ag-0"), {"blocklist": {"ips": ["203.0.113.7", {"value": "203.0.113.0/24"}]}})
     policies.set_emergency({"ag-0": Emergency(addresses=(block("2001:db8::1", NOW + 60),))}, NOW)
@@ -268,7 +268,7 @@ def test_a_difference_names_the_member() -> None:
     ],
 )
 def test_a_document_that_is_none_is_refused_with_the_field_named(document: Any, field: str) -> None:
-    """What an admin wrote is kept as a whole or not at all, and the error says where to look."""
+    """An operator's document is kept as a whole or not at all, and the error names the place."""
     with pytest.raises(Invalid, match=f"^{field}"):
         read_document(document)
 

@@ -96,7 +96,7 @@ def test_the_rate_cap_and_the_never_block_core_count() -> None:
 
 
 def test_a_login_in_the_evidence_keeps_an_address_from_being_blocked() -> None:
-    """What a report says of its source counts in a replay, too."""
+    """A login in a report's evidence counts in a replay, too."""
     first, second = report(0, 0), report(1, 10)
     told = first._replace(evidence={"sourceIp": ATTACKER, "lastLogin": START - 60})
     (outcome,) = replayed([told, second])

@@ -1,4 +1,4 @@
-"""What is never blocked, whoever reports it; and that forged attackers neither get through nor get in the way."""
+"""Never-block rules, and forged attackers that neither get blocked nor use up the rate cap."""
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_a_login_counts_for_seven_days(age: float, counts: bool) -> None:
 
 
 def test_a_login_that_is_told_later_withdraws_the_block() -> None:
-    """When the third agent says that the address logged in there, the block goes everywhere, and says why."""
+    """A login reported by the third agent withdraws the block everywhere, with the reason."""
     scene = Scene()
     scene.attack("203.0.113.9", ["ag-1", "ag-2"])
     scene.report("ag-3", ip="203.0.113.9", lastLogin="2027-01-14T00:00:00Z")
@@ -158,7 +158,7 @@ def test_what_is_no_recent_login_protects_nobody(login: object) -> None:
 
 
 def test_evidence_is_bounded_and_forgotten() -> None:
-    """What is least lately told goes first, and after a day all of it."""
+    """Evidence is dropped least recently renewed first, and after a day entirely."""
     evidence = Evidence(most=3)
     indicators = [Indicator("source_ip", f"203.0.113.{number}", "acme", None) for number in range(4)]
     for number, indicator in enumerate(indicators):
@@ -231,7 +231,7 @@ def test_one_token_makes_no_more_than_half_where_several_are_in_use() -> None:
 
 
 def test_one_token_for_the_whole_fleet_has_the_whole_cap() -> None:
-    """Where only one token is in use, half the cap would help nobody."""
+    """With only one token in use, the share of a token does not apply."""
     scene = Scene(ResponderSettings(blocks=10, agent_share=1.0))
     scene.facts.tokens = {"ag-1": "a", "ag-2": "a"}
     for number in range(10):

@@ -1,4 +1,4 @@
-"""What incidents do by themselves: where entries go, for how long, and what takes them away again."""
+"""Automatic responses: scope, duration and removal of entries."""
 
 import pytest
 
@@ -111,7 +111,7 @@ def test_a_system_binary_is_not_quarantined_on_the_rest_of_the_fleet(path: str) 
 
 
 def test_a_path_that_comes_to_light_later_takes_the_hash_off_the_organization() -> None:
-    """When a fourth agent says that a system keeps the file, the organization's entry goes and the agents' own stay."""
+    """A system path reported by a fourth agent removes the organization's entry; the agents' own entries stay."""
     scene = Scene()
     for number in range(3):
         scene.report(f"ag-{number}", file_hash=HASH)

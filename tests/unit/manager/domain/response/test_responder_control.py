@@ -1,4 +1,4 @@
-"""What people do about responses: undo, freeze, approve, simulate; and what survives a restart."""
+"""Operator control of responses: undo, freeze, approve, simulate; and their state after a restart."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_undo_removes_the_block_everywhere_and_the_incident_blocks_no_more() -> 
 
 
 def test_an_undone_indicator_may_fire_again_once_its_incident_is_closed() -> None:
-    """What was undone is the incident: when the address attacks again after it closed, it is blocked again."""
+    """Undo concerns one incident: an attack after it closed is blocked again."""
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2"])
     scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
@@ -36,7 +36,7 @@ def test_an_undone_indicator_may_fire_again_once_its_incident_is_closed() -> Non
 
 
 def test_an_undone_incident_that_merges_suppresses_the_one_that_stays() -> None:
-    """When a report joins an undone incident to an older one, that one blocks no more either."""
+    """An incident that absorbs an undone one does not block either."""
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2"])
     scene.pass_time(400)
@@ -109,7 +109,7 @@ def test_simulation_records_what_it_would_do_and_does_nothing() -> None:
 
 
 def test_a_removed_agent_takes_its_entries_along() -> None:
-    """What was for one agent alone goes with it, and nothing is put there for it any more."""
+    """A removed agent's own entries go with it, and no new ones are made for it."""
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2"])
     assert [entry.target for entry in scene.responder.forget_agent("ag-1").removed] == ["ag-1"]
@@ -119,7 +119,7 @@ def test_a_removed_agent_takes_its_entries_along() -> None:
 
 
 def test_an_allowlisted_address_is_withdrawn() -> None:
-    """When what is in force gets onto the allowlist, one look takes it off everywhere and says why."""
+    """An allowlisted address in force is withdrawn everywhere at the next check, with the reason."""
     scene = Scene()
     scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
     scene.responder.never_block.allowed = Allowlist({"acme": ["203.0.113.0/24"]})
