@@ -1,6 +1,14 @@
 """The values on an event's way: from a source's record to the verdict that is reported. No I/O, no clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+NOTHING_VOUCHED: frozenset[str] = frozenset()
+"""The vouched fields of an event whose writer is not proven."""
+
+Severity = Literal["low", "medium", "high", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +53,154 @@ class Record:
     live: bool = False
     vouched: bool = False
     cut: bool = False
+
+
+class EventKind(StrEnum):
+    """The kinds of events that parsers make.
+
+    Fields by kind; a field that a line does not state is absent. ``sourceIp`` is a normalised address, ``port`` the
+    peer's port, ``pid`` the process id of the writer; ``valid_user`` is 0 or 1.
+    """
+
+    LOGIN_FAILED = "login_failed"
+    """sshd refused a credential: user, sourceIp, port, method, valid_user."""
+
+    LOGIN_SUCCEEDED = "login_succeeded"
+    """sshd accepted a credential: user, sourceIp, port, method."""
+
+    INVALID_USER = "invalid_user"
+    """The client named a user who does not exist: user, sourceIp, port."""
+
+    USER_REFUSED = "user_refused"
+    """The client named a user who may not log in by ssh: user, sourceIp, reason."""
+
+    MAX_ATTEMPTS = "max_attempts"
+    """A connection used up its authentication attempts: user, sourceIp, port, valid_user."""
+
+    CONNECTION_CLOSED = "connection_closed"
+    """A connection ended before authentication: sourceIp, port; user and valid_user where it had named one."""
+
+    PENALTY = "penalty"
+    """sshd dropped a connection of a source that it penalizes (sshd 9.8 and later): sourceIp, port, reason."""
+
+    MAX_STARTUPS = "max_startups"
+    """sshd dropped a connection because too many are starting; sourceIp and port where the line names them."""
+
+    BANNER_FAULT = "banner_fault"
+    """A peer sent no SSH identification, or a wrong one: sourceIp, port."""
+
+    KEY_EXCHANGE_FAULT = "key_exchange_fault"
+    """No key exchange came about: sourceIp, port."""
+
+    AUTH_TIMEOUT = "auth_timeout"
+    """A peer did not log in within sshd's LoginGraceTime: sourceIp, port."""
+
+    CONNECTION_REFUSED = "connection_refused"
+    """sshd's TCP wrapper refused a peer: sourceIp."""
+
+    SUDO_FAILED = "sudo_failed"
+    """A wrong password, or no right to use sudo: user (who invoked it), target_user, reason."""
+
+    SUDO_RUN = "sudo_run"
+    """A command ran by sudo: user, target_user."""
+
+    SU_FAILED = "su_failed"
+    """A wrong password for su: user, target_user."""
+
+    LOCAL_LOGIN_FAILED = "login_local_failed"
+    """A wrong password at a console: user; tty."""
+
+    SESSION_OPENED = "session_opened"
+    """PAM opened a session: user, service."""
+
+    SESSION_CLOSED = "session_closed"
+    """PAM closed a session: user, service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened on the host, read from one record.
+
+    Attributes:
+        at: Epoch seconds.
+        kind: The kind; it determines the fields.
+        fields: See `EventKind`.
+        vouched: The names of the fields whose writer is proven.
+        count: How often it happened: syslog daemons fold equal messages into one line.
+        origin: The writer of the record; None for an event that was read back from the guard's database.
+    """
+
+    at: float
+    kind: EventKind
+    fields: Mapping[str, str | int]
+    vouched: frozenset[str] = NOTHING_VOUCHED
+    count: int = 1
+    origin: Origin | None = None
+
+    def text(self, name: str) -> str:
+        """The text of a field; empty if it is absent."""
+        return str(self.fields.get(name, ""))
+
+    def number(self, name: str) -> int | None:
+        """The number of a field; None if it is absent or text."""
+        value = self.fields.get(name)
+        return value if isinstance(value, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A detection rule that was met. Times are epoch seconds of the events.
+
+    Attributes:
+        rule_id: The rule, as `docs/detections.md` names it.
+        type: The kind of threat.
+        severity: low, medium, high or critical.
+        confidence: The rule's own, 0 to 100; `agent.analyze.confidence` adjusts it.
+        technique: MITRE ATT&CK id.
+        count: Events (failures, connections or addresses: the rule says which) since the attack began.
+        first_seen: The first of them.
+        last_seen: The latest of them.
+        evidence: Named as in the contract: `sourceIp`, `targetService`, `user`, `lastLogin`, …; the unknown is absent.
+        target: The key in `evidence` that an automatic action may aim at; None if there is no single culprit.
+        vouched: The keys in `evidence` whose writer is proven.
+        acquainted: Users who are no strangers log in from the source: no address of theirs is blocked for mistyping.
+        throttle: The source should be slowed down instead of blocked.
+    """
+
+    rule_id: str
+    type: str
+    severity: Severity
+    confidence: int
+    technique: str
+    count: int
+    first_seen: float
+    last_seen: float
+    evidence: Mapping[str, str | int]
+    target: str | None = None
+    vouched: frozenset[str] = NOTHING_VOUCHED
+    acquainted: bool = False
+    throttle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A threat as the guard reports it, before the report has an id; see `Finding` for the attributes in common.
+
+    Attributes:
+        confidence: 0 to 100, with all that is known of the target.
+        detected_at: Epoch seconds of the event that met the rule.
+    """
+
+    type: str
+    technique: str
+    severity: Severity
+    confidence: int
+    rule_id: str
+    count: int
+    first_seen: float
+    last_seen: float
+    detected_at: float
+    evidence: Mapping[str, str | int]
+    target: str | None = None
+    vouched: frozenset[str] = NOTHING_VOUCHED
+    throttle: bool = False

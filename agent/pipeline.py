@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from uuid_utils.compat import uuid7
 
-from agent.analyze.threat import DetectedThreat
+from agent.accounts import HostAccounts
 from agent.clock import Clock
 from agent.detect.chain import DetectionChain
+from agent.events import Verdict
+from agent.host import local_zone
 from agent.logs import EventLog
 from agent.report.outbox import Outbox
 from agent.report.threat_report import report_body
@@ -24,7 +26,7 @@ _RETRY_AFTER = 5.0
 _BUDGET = 1_000
 _NEVER = float("inf")
 
-Respond = Callable[[DetectedThreat], ResponseTaken | None]
+Respond = Callable[[Verdict], ResponseTaken | None]
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class Pipeline:
         self._outbox = outbox
         self._respond = respond
         self._clock = clock
-        self._chain = DetectionChain(database.connection)
+        self._chain = DetectionChain(HostAccounts(), local_zone())
+        self._chain.restore(database.connection)
         self._pending: _Pending | None = None
         self._not_before = 0.0
         self._problems: dict[str, str] = {}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,34 @@ def health(data_dir: DataDir = None) -> None:
         typer.echo(f"error: the guard is {state}" + (f": {_printable(str(reason))}" if reason else ""), err=True)
         raise typer.Exit(1)
     typer.echo(str(state))
+
+
+@app.command("try")
+def try_(
+    file: Annotated[str | None, typer.Argument(help="A log, also a compressed one; - reads standard input.")] = None,
+    *,
+    sample: Annotated[Literal["ssh"] | None, typer.Option(help="Use harmless sample lines instead of a file.")] = None,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+) -> None:
+    """Read a log as the guard would and print the verdicts. Nothing is reported to a manager, and nothing is done."""
+    from agent.cli import try_log  # noqa: PLC0415 -- start and status need none of it
+    from agent.host import local_zone  # noqa: PLC0415 -- the same
+
+    if (file is None) == (sample is None):
+        typer.echo("error: name one log file, or use --sample ssh", err=True)
+        raise typer.Exit(2)
+    now = time.time()
+    try:
+        if file is None:
+            trial = try_log.try_lines(try_log.sample_lines(now), local_zone(), now)
+        else:
+            with try_log.log_lines(file) as lines:
+                trial = try_log.try_lines(lines, local_zone(), now)
+    except try_log.UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        typer.echo(f"error: {file} cannot be read: {reason}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(try_log.as_json(trial.verdicts) if output == "json" else try_log.as_table(trial))
 
 
 def _run(options: Any) -> None:

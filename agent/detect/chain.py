@@ -1,16 +1,17 @@
-"""The detection chain: from a record to threats, through parser, detectors and verdict."""
+"""The detection chain: from a record to verdicts, through parser, detectors and analysis."""
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 
-from agent.analyze.threat import DetectedThreat, brute_force_threat
-from agent.detect import login_history
-from agent.detect.brute_force import BruteForceDetector
-from agent.detect.detector import Detector, Event
-from agent.events import Record
-from agent.host import local_zone
-from agent.parse.sshd import parse
+from agent.analyze.acquaintances import Accounts
+from agent.analyze.analyzer import Analyzer
+from agent.detect import event_store
+from agent.detect.detector import Detector
+from agent.detect.login_detector import LoginDetector
+from agent.events import Event, Record, Verdict
+from agent.parse.reader import RecordReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,42 +20,34 @@ class Examined:
 
     Attributes:
         understood: The parser knew the record's format.
-        threats: The threats that the record completed.
+        threats: The verdicts that the record completed.
+        stamp: Epoch seconds of the time stamp in the record's text; None if it has none.
     """
 
     understood: bool
-    threats: Sequence[DetectedThreat] = ()
-
-
-class SshBruteForce:
-    """The detector of addresses that keep failing to log in by ssh.
-
-    Args:
-        logins: Last successful logins (address to epoch seconds) of earlier runs.
-    """
-
-    def __init__(self, logins: dict[str, float]) -> None:
-        self._detector = BruteForceDetector(logins=logins)
-
-    def observe(self, event: Event) -> Sequence[DetectedThreat]:
-        """Take a login; return the threat that a failed one completes."""
-        detection = self._detector.observe(event)
-        return () if detection is None else (brute_force_threat(detection),)
+    threats: Sequence[Verdict] = ()
+    stamp: float | None = None
 
 
 class DetectionChain:
-    """Parser and detectors, with the events that detectors need again after a restart.
+    """Parsers, detectors and analysis, with the events that detectors need again after a restart.
 
     Args:
-        connection: The guard's database, to replay the stored events from.
+        accounts: The accounts of the host.
+        zone: The zone of time stamps that name none.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._detectors: Sequence[Detector] = (SshBruteForce(login_history.load_logins(connection)),)
+    def __init__(self, accounts: Accounts, zone: tzinfo) -> None:
+        self._zone = zone
+        self._readers: dict[str, RecordReader] = {}
+        self._detectors: Sequence[Detector] = (LoginDetector(accounts),)
+        self._analyzer = Analyzer()
         self._unsaved: list[Event] = []
-        for event in login_history.load_failures(connection):
-            for detector in self._detectors:
-                detector.observe(event)  # its threats were reported by the run that read it
+
+    def restore(self, connection: sqlite3.Connection) -> None:
+        """Replay the events that `save` stored; their verdicts were reported by the run that read them."""
+        for event in event_store.load(connection):
+            self._judge(event)
 
     def examine(self, record: Record, now: float) -> Examined:
         """Take one record.
@@ -63,16 +56,26 @@ class DetectionChain:
             record: The record.
             now: Epoch seconds.
         """
-        event = None if record.cut else parse(record.text, now, local_zone())
-        if event is None:
-            return Examined(understood=False)
-        self._unsaved.append(event)
-        return Examined(True, [threat for detector in self._detectors for threat in detector.observe(event)])
+        reader = self._readers.get(record.origin.source)
+        if reader is None:
+            reader = self._readers[record.origin.source] = RecordReader(self._zone)
+        read = reader.read(record, now)
+        if read.event is None:
+            return Examined(read.understood, stamp=read.stamp)
+        self._unsaved.append(read.event)
+        return Examined(True, self._judge(read.event), read.stamp)
+
+    def finish(self) -> list[Verdict]:
+        """Take the end of a log that is not written any more: what is still open in it never came to a login."""
+        return [self._analyzer.verdict(finding) for detector in self._detectors for finding in detector.finish()]
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Store the events since the last `saved`, within the caller's transaction."""
-        login_history.keep_events(connection, self._unsaved)
+        event_store.save(connection, self._unsaved)
 
     def saved(self) -> None:
         """Forget the events that `save` stored, once its transaction is committed."""
         self._unsaved.clear()
+
+    def _judge(self, event: Event) -> list[Verdict]:
+        return [self._analyzer.verdict(finding) for detector in self._detectors for finding in detector.observe(event)]

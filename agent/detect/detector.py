@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from agent.analyze.threat import DetectedThreat
-from agent.parse.sshd import FailedLogin, SuccessfulLogin
-
-Event = FailedLogin | SuccessfulLogin
+from agent.events import Event, Finding
 
 
 class Detector(Protocol):
@@ -16,6 +13,10 @@ class Detector(Protocol):
     next start; what `observe` returns then was reported before and is dropped.
     """
 
-    def observe(self, event: Event) -> Sequence[DetectedThreat]:
-        """Take one event; return the threats that it completes."""
+    def observe(self, event: Event) -> Sequence[Finding]:
+        """Take one event; return the rules that it meets."""
+        ...
+
+    def finish(self) -> Sequence[Finding]:
+        """Take the end of all events; return the rules that open matters meet if nothing follows on them."""
         ...

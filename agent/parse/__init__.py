@@ -1,1 +1,1 @@
-"""Parsers: from log records to events. No I/O, no clock."""
+"""Parsers: from records to events."""

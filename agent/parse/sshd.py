@@ -1,14 +1,19 @@
-"""Reads OpenSSH's log lines: which of them say that a login failed or succeeded, and from which address.
+"""Reads OpenSSH's messages, versions 7 to 10: failed and successful logins, and connections that come to nothing.
 
-The user name is text that an attacker chooses, and so is the key id of a certificate. Neither may ever be taken for the
-peer's address, so every pattern is anchored at the end of the line, where sshd itself writes the address; a line in
-which that is not decisive is dropped. A line that was cut has no such end: never pass one in.
+User names, key ids and protocol text are chosen by whoever connects. None of it may ever be taken for the peer's
+address. So a pattern covers the whole message and is anchored where sshd itself writes the address: at the end, or at
+the beginning before any foreign text; a message in which that is not decisive is dropped. A message that was cut has no
+such end: never pass one in.
 """
 
-import ipaddress
 import re
-from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from collections.abc import Callable
+
+from agent.events import EventKind
+from agent.parse.addresses import normal_address
+
+PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth"})
+"""The daemon of OpenSSH 7 to 9.7, and the programs that took over its sessions and its authentication since."""
 
 MAX_USER = 128
 """Characters of a user name that are kept; sshd itself logs at most 100 bytes, escaped."""
@@ -17,156 +22,206 @@ MAX_USER = 128
 # was not cut, so its end is sshd's own.
 _DECISIVE_LENGTH = 1000
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+Fields = dict[str, str | int]
+Reading = tuple[EventKind, Fields]
 
-_HEADER = re.compile(
-    rf"(?:(?P<month>{'|'.join(_MONTHS)}) {{1,2}}(?P<day>\d{{1,2}}) (?P<clock>\d\d:\d\d:\d\d)"
-    r"|(?P<iso>\d{4}-\d\d-\d\dT\S+))"
-    r" \S+ sshd(?:-session|-auth)?\[\d+\]: (?P<message>.*)",
-    re.ASCII | re.DOTALL,
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.ASCII | re.DOTALL)
+
+
+_PORT = r"(?: port (?P<port>\d{1,5}))"
+_PEER = rf" from (?P<address>\S+){_PORT}"
+_VERDICT = r"(?P<outcome>Failed|Accepted) (?P<method>\S+) for (?P<invalid>invalid user )?"
+_VALID = r"(?P<valid>authenticating|invalid) user "
+
+_JUDGED = _pattern(rf"{_VERDICT}(?P<user>.*){_PEER} ssh2(?:: [A-Z0-9-]+ [A-Z0-9]+:[A-Za-z0-9+/=:]+)?")
+_JUDGED_WITH_DETAIL = _pattern(rf"{_VERDICT}(?P<user>.*){_PEER} ssh2: .+")
+_ANY_PEER = _pattern(r" from \S+ port \d{1,5} ssh2")
+
+_INVALID_USER = _pattern(rf"Invalid user (?P<user>.*) from (?P<address>\S+){_PORT}?")
+_CLOSED_WITH_USER = _pattern(
+    rf"(?:Connection (?:closed|reset) by|Disconnected from) {_VALID}(?P<user>.*) (?P<address>\S+){_PORT}"
 )
-_REPEATED = re.compile(r"message repeated (?P<times>\d{1,6}) times: \[ ?(?P<message>.*)\]", re.ASCII | re.DOTALL)
-
-_PEER = r" from (?P<address>\S+) port (?P<port>\d{1,5})"
-_PREAUTH = r"(?: \[preauth\])?"
-_VERDICT = r"(?P<outcome>Failed|Accepted) (?P<method>\S+) for (?:invalid user )?"
-
-_JUDGED = re.compile(
-    rf"{_VERDICT}(?P<user>.*){_PEER} ssh2(?:: [A-Z0-9-]+ [A-Z0-9]+:[A-Za-z0-9+/=:]+)?{_PREAUTH}", re.ASCII | re.DOTALL
+_DISCONNECTING = _pattern(
+    rf"Disconnecting {_VALID}(?P<user>.*) (?P<address>\S+){_PORT}: Too many authentication failures"
 )
-_JUDGED_WITH_DETAIL = re.compile(rf"{_VERDICT}(?P<user>.*){_PEER} ssh2: .+", re.ASCII | re.DOTALL)
-_ANY_PEER = re.compile(r" from \S+ port \d{1,5} ssh2", re.ASCII)
-
-_ENDED = (
-    re.compile(rf"Invalid user (?P<user>.*){_PEER}{_PREAUTH}", re.ASCII | re.DOTALL),
-    re.compile(
-        r"(?:Connection (?:closed|reset) by|Disconnected from) (?:authenticating|invalid) user (?P<user>.*)"
-        rf" (?P<address>\S+) port (?P<port>\d{{1,5}}){_PREAUTH}",
-        re.ASCII | re.DOTALL,
-    ),
-    re.compile(
-        r"(?:error: )?maximum authentication attempts exceeded for (?:invalid user )?"
-        rf"(?P<user>.*){_PEER} ssh2{_PREAUTH}",
-        re.ASCII | re.DOTALL,
-    ),
+_CLOSED = _pattern(rf"(?:Connection (?:closed|reset) by|Disconnected from) (?P<address>\S+){_PORT}?")
+_RECEIVED_DISCONNECT = _pattern(r"Received disconnect from (?P<address>[0-9A-Fa-f:.]+): \d{1,3}: .*")
+_MAX_ATTEMPTS = _pattern(
+    rf"maximum authentication attempts exceeded for (?P<invalid>invalid user )?(?P<user>.*){_PEER} ssh2"
 )
+_NOT_ALLOWED = _pattern(r"User (?P<user>.*) from (?P<address>\S+) not allowed because (?P<reason>.+)")
+_ROOT_REFUSED = _pattern(rf"ROOT LOGIN REFUSED FROM (?P<address>\S+){_PORT}?")
+_PAM = _pattern(
+    r"PAM: (?P<reason>[A-Za-z ]+) for (?P<invalid>(?:illegal|invalid) user )?(?P<user>.*) from (?P<address>\S+)"
+)
+_NO_IDENTIFICATION = _pattern(rf"Did not receive identification string from (?P<address>\S+){_PORT}?")
+_BAD_PROTOCOL = _pattern(rf"Bad protocol version identification '.*' from (?P<address>\S+){_PORT}?")
+_PROTOCOL_DIFFERS = _pattern(rf"Protocol major versions differ for (?P<address>\S+){_PORT}?: .*")
+_BANNER = _pattern(rf"banner exchange: Connection from (?P<address>\S+){_PORT}: [a-zA-Z ]+")
+_NEGOTIATE = _pattern(rf"Unable to negotiate with (?P<address>\S+?){_PORT}?: no matching .*")
+_DISPATCH = _pattern(rf"ssh_dispatch_run_fatal: Connection from (?P<address>\S+){_PORT}: .*")
+_TIMEOUT = _pattern(
+    r"Timeout before authentication for "
+    rf"(?:connection from (?P<from>\S+) to \S+, pid = (?P<pid>\d+)|(?P<address>\S+?){_PORT}?)"
+)
+_DROP = _pattern(
+    r"drop connection #\d+ from \[(?P<address>[^\]\s]+)\]:(?P<port>\d{1,5}) on \[[^\]\s]+\]:\d{1,5} (?P<reason>.+)"
+)
+_REFUSED_CONNECT = _pattern(r"refused connect from \S+ \((?P<address>\S+)\)")
+
+_REPEATED = _pattern(r"message repeated (?P<times>\d{1,6}) times: \[ ?(?P<message>.*)\]")
+_NOT_ALLOWED_TEXT = " not allowed because "
 
 
-@dataclass(frozen=True, slots=True)
-class FailedLogin:
-    """One line that tells of a login that failed.
-
-    Attributes:
-        at: When, in epoch seconds UTC.
-        address: The peer, normalised; never a host name.
-        port: The peer's port; with the address it names the connection.
-        user: The account that was tried, as sshd escaped it, at most `MAX_USER` characters.
-        count: How many failures the line stands for (`message repeated 5 times` stands for five).
-        judged: True where sshd refused a credential (`Failed …`). False where the line only tells that a connection
-            had an unknown user, or ended without a login (`Invalid user`, `Connection closed by authenticating user`,
-            `maximum authentication attempts exceeded`). sshd may write both kinds about one attempt, so an unjudged
-            line counts only for a connection that has no judged one: the detector sees to that.
-    """
-
-    at: float
-    address: str
-    port: int
-    user: str
-    count: int = 1
-    judged: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SuccessfulLogin:
-    """One line that tells of a login that succeeded: when (epoch seconds UTC), from which address, as whom."""
-
-    at: float
-    address: str
-    user: str
-
-
-def parse(line: str, now: float, zone: tzinfo) -> FailedLogin | SuccessfulLogin | None:
-    """Reads one whole line of a log file, in the formats of OpenSSH 8 to 10.
-
-    `Failed none` is how a client asks for the methods there are, not an attempt, and is left out.
-
-    Args:
-        line: The line without its newline, with a traditional or an ISO 8601 timestamp.
-        now: Epoch seconds; a traditional timestamp has no year and gets the one that brings it closest to this.
-        zone: The zone of timestamps that name none: the host's.
+def read(message: str) -> tuple[EventKind, Fields, int] | None:
+    """Read one whole message of sshd.
 
     Returns:
-        What the line tells, or None if sshd did not write it, it tells of no login, or names no address.
+        The event's kind, its fields and how often it happened; None if the message tells of none of them, or names no
+        address.
     """
-    header = _HEADER.fullmatch(line)
-    if header is None:
-        return None
-    message, count = header["message"], 1
-    repeated = _REPEATED.fullmatch(message)
-    if repeated is not None:
+    count = 1
+    if message.startswith("message repeated "):
+        repeated = _REPEATED.fullmatch(message)
+        if repeated is None or not int(repeated["times"]):
+            return None
         message, count = repeated["message"], int(repeated["times"])
-    found = _login(message)
-    if found is None or count < 1:
+    preauth = message.endswith(" [preauth]")
+    if preauth:
+        message = message[: -len(" [preauth]")]
+    message = message.removeprefix("error: ").removeprefix("fatal: ")
+    reader = _READERS.get(message.partition(" ")[0])
+    found = None if reader is None else reader(message)
+    if found is None:
         return None
-    address, at = _address(found["address"]), _epoch(header, now, zone)
-    if address is None or at is None:
-        return None
-    user, judged = found["user"][:MAX_USER], found.re not in _ENDED
-    if judged and found["outcome"] == "Accepted":
-        return SuccessfulLogin(at, address, user)
-    return FailedLogin(at, address, int(found["port"]), user, count, judged)
+    kind, fields = found
+    if kind is EventKind.CONNECTION_CLOSED and "user" not in fields and not preauth and not message.startswith("Conn"):
+        return None  # the end of a session
+    return kind, fields, count
 
 
-def _login(message: str) -> re.Match[str] | None:
-    """The match of the one pattern that fits a message, if it is decisive about the address."""
-    for pattern in _ENDED:
-        ended = pattern.fullmatch(message)
-        if ended is not None:
-            return ended
-    judged = _JUDGED.fullmatch(message) or _JUDGED_WITH_DETAIL.fullmatch(message)
-    if judged is None or judged["method"] == "none":
+def _judged(message: str) -> Reading | None:
+    """Read `Failed …` and `Accepted …`, if the message is decisive about the address.
+
+    `Failed none` is how a client asks for the methods there are, not an attempt.
+    """
+    match = _JUDGED.fullmatch(message) or _JUDGED_WITH_DETAIL.fullmatch(message)
+    if match is None or match["method"] == "none":
         return None
     # Passwords have no detail behind `ssh2`, a plain key has a fingerprint, which nobody can choose to look like a
     # peer. Other details (certificate ids, host-based client users, Kerberos names) are free text: there the peer is
     # certain only while nothing else in the line looks like one.
-    ends_with_peer = judged.re is _JUDGED and len(message) < _DECISIVE_LENGTH
-    certain = ends_with_peer and judged["method"].startswith(("password", "keyboard-interactive", "publickey"))
-    return judged if certain or len(_ANY_PEER.findall(message)) == 1 else None
-
-
-def _address(text: str) -> str | None:
-    """The address in its one spelling: IPv4-mapped as IPv4, no zone (a firewall knows none); None for a host name."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
+    ends_with_peer = match.re is _JUDGED and len(message) < _DECISIVE_LENGTH
+    certain = ends_with_peer and match["method"].startswith(("password", "keyboard-interactive", "publickey"))
+    if not certain and len(_ANY_PEER.findall(message)) != 1:
         return None
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(address.ipv4_mapped or ipaddress.IPv6Address(int(address)))
-    return str(address)
+    if match["outcome"] == "Accepted":
+        return _reading(EventKind.LOGIN_SUCCEEDED, match, method=match["method"])
+    return _reading(EventKind.LOGIN_FAILED, match, method=match["method"], valid_user=int(match["invalid"] is None))
 
 
-def _epoch(header: re.Match[str], now: float, zone: tzinfo) -> float | None:
-    """The header's time in epoch seconds; None if there is no such date."""
-    if header["iso"] is None:
-        return _closest(header, now, zone)
-    try:
-        moment = datetime.fromisoformat(header["iso"])
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
-    except (ValueError, OverflowError):
+def _invalid_user(message: str) -> Reading | None:
+    match = _INVALID_USER.fullmatch(message)
+    return match and _reading(EventKind.INVALID_USER, match)
+
+
+def _closed(message: str) -> Reading | None:
+    match = _CLOSED_WITH_USER.fullmatch(message)
+    if match is not None:
+        return _reading(EventKind.CONNECTION_CLOSED, match, valid_user=int(match["valid"] == "authenticating"))
+    match = _CLOSED.fullmatch(message)
+    return match and _reading(EventKind.CONNECTION_CLOSED, match)
+
+
+def _disconnecting(message: str) -> Reading | None:
+    match = _DISCONNECTING.fullmatch(message)
+    return match and _reading(EventKind.MAX_ATTEMPTS, match, valid_user=int(match["valid"] == "authenticating"))
+
+
+def _max_attempts(message: str) -> Reading | None:
+    match = _MAX_ATTEMPTS.fullmatch(message)
+    return match and _reading(EventKind.MAX_ATTEMPTS, match, valid_user=int(match["invalid"] is None))
+
+
+def _not_allowed(message: str) -> Reading | None:
+    match = _NOT_ALLOWED.fullmatch(message)
+    if match is None or message.count(_NOT_ALLOWED_TEXT) != 1:  # the reason may quote the path of a shell
         return None
+    return _reading(EventKind.USER_REFUSED, match, reason=match["reason"][:MAX_USER])
 
 
-def _closest(header: re.Match[str], now: float, zone: tzinfo) -> float | None:
-    """A traditional timestamp in the year, and in the hour that a clock change repeats, closest to now."""
-    month, day = _MONTHS.index(header["month"]) + 1, int(header["day"])
-    hour, minute, second = map(int, header["clock"].split(":"))
-    year = datetime.fromtimestamp(now, zone).year
-    candidates: list[float] = []
-    for candidate in (year - 1, year, year + 1):
-        for fold in (0, 1):
-            try:
-                moment = datetime(candidate, month, day, hour, minute, second, tzinfo=zone, fold=fold)
-            except ValueError:  # 29 February exists in some of these years only
-                continue
-            candidates.append(moment.timestamp())
-    return min(candidates, key=lambda at: abs(at - now), default=None)
+def _root_refused(message: str) -> Reading | None:
+    match = _ROOT_REFUSED.fullmatch(message)
+    found = match and _reading(EventKind.USER_REFUSED, match, reason="root login refused")
+    if found is not None:
+        found[1]["user"] = "root"
+    return found
+
+
+def _pam(message: str) -> Reading | None:
+    match = _PAM.fullmatch(message)
+    return match and _reading(
+        EventKind.LOGIN_FAILED, match, method="keyboard-interactive/pam", valid_user=int(match["invalid"] is None)
+    )
+
+
+def _timeout(message: str) -> Reading | None:
+    match = _TIMEOUT.fullmatch(message)
+    if match is None:
+        return None
+    return _reading(EventKind.AUTH_TIMEOUT, match, **({"pid": int(match["pid"][:10])} if match["pid"] else {}))
+
+
+def _drop(message: str) -> Reading | None:
+    match = _DROP.fullmatch(message)
+    if match is None:
+        return None
+    kind = EventKind.PENALTY if "penalty" in match["reason"] else EventKind.MAX_STARTUPS
+    return _reading(kind, match, reason=match["reason"][:MAX_USER])
+
+
+def _simple(pattern: re.Pattern[str], kind: EventKind) -> Callable[[str], Reading | None]:
+    def reader(message: str) -> Reading | None:
+        match = pattern.fullmatch(message)
+        return match and _reading(kind, match)
+
+    return reader
+
+
+def _reading(kind: EventKind, match: re.Match[str], **more: str | int) -> Reading | None:
+    named = match.groupdict()
+    address = normal_address(named.get("address") or named.get("from") or "")
+    if address is None:
+        return None
+    fields: Fields = {"sourceIp": address, **more}
+    if named.get("port"):
+        fields["port"] = int(named["port"])
+    if "user" in named:
+        fields["user"] = named["user"][:MAX_USER]
+    return kind, fields
+
+
+_READERS: dict[str, Callable[[str], Reading | None]] = {
+    "Failed": _judged,
+    "Accepted": _judged,
+    "Invalid": _invalid_user,
+    "Connection": _closed,
+    "Disconnected": _closed,
+    "Disconnecting": _disconnecting,
+    "maximum": _max_attempts,
+    "User": _not_allowed,
+    "ROOT": _root_refused,
+    "PAM:": _pam,
+    "Timeout": _timeout,
+    "drop": _drop,
+    "Received": _simple(_RECEIVED_DISCONNECT, EventKind.CONNECTION_CLOSED),
+    "Did": _simple(_NO_IDENTIFICATION, EventKind.BANNER_FAULT),
+    "Bad": _simple(_BAD_PROTOCOL, EventKind.BANNER_FAULT),
+    "Protocol": _simple(_PROTOCOL_DIFFERS, EventKind.BANNER_FAULT),
+    "banner": _simple(_BANNER, EventKind.BANNER_FAULT),
+    "Unable": _simple(_NEGOTIATE, EventKind.KEY_EXCHANGE_FAULT),
+    "ssh_dispatch_run_fatal:": _simple(_DISPATCH, EventKind.KEY_EXCHANGE_FAULT),
+    "refused": _simple(_REFUSED_CONNECT, EventKind.CONNECTION_REFUSED),
+}

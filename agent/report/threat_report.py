@@ -1,13 +1,13 @@
 """From a detected threat to the report that goes out: its id, its verdict on the wire, what was done about it."""
 
-from agent.analyze.threat import DetectedThreat
+from agent.events import Verdict
 from schemas.model import utc
 from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
 
 _NOBODY = "ag-0000000000000000"
 
 
-def report_body(report_id: str, detected: DetectedThreat, response: ResponseTaken | None) -> bytes:
+def report_body(report_id: str, detected: Verdict, response: ResponseTaken | None) -> bytes:
     """Return a report's JSON without agentId, which is added when it is sent (see `agent.report.outbox`).
 
     Args:
@@ -25,7 +25,7 @@ def report_body(report_id: str, detected: DetectedThreat, response: ResponseTake
     return report.model_dump_json(by_alias=True, exclude_none=True, exclude={"agent_id"}).encode()
 
 
-def wire_threat(detected: DetectedThreat) -> Threat:
+def wire_threat(detected: Verdict) -> Threat:
     """Return the verdict in the contract's words."""
     return Threat(
         type=detected.type,

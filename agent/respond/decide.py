@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.analyze.threat import DetectedThreat
+from agent.events import Verdict
 from agent.respond.wanted import Span, overlapping, span
 from schemas.model import utc
 from schemas.policy import Allowlist, PolicySections
@@ -23,7 +23,7 @@ class Decision:
 
 
 def decide(
-    threat: DetectedThreat,
+    threat: Verdict,
     *,
     sections: PolicySections,
     mode: Mode,
@@ -34,10 +34,11 @@ def decide(
 ) -> Decision:
     """Return what to do.
 
-    From `thresholds.autoRespond` on the source is blocked, if `response.actions` allows it: for `duration`, and once it
-    was blocked `escalation.repeatThreshold` times, for `escalation.repeatBlockDuration`. From `notifyAndWait` on a
-    person is told, if the severity is worth an alert. The allowlist and the guard's own host are never acted upon. In
-    mode `learning` nothing is done, and the report says what would have been.
+    From `thresholds.autoRespond` on the verdict's target is blocked, if `response.actions` allows it: for `duration`,
+    and once it was blocked `escalation.repeatThreshold` times, for `escalation.repeatBlockDuration`. From
+    `notifyAndWait` on a person is told, if the severity is worth an alert; a target that should be throttled is never
+    blocked, so a person is told of it too. The allowlist and the guard's own host are never acted upon. In mode
+    `learning` nothing is done, and the report says what would have been.
 
     Args:
         threat: The verdict.
@@ -48,9 +49,10 @@ def decide(
         duration: Seconds of an ordinary block.
         times: How often this source was blocked already.
     """
-    source = threat.evidence.get("sourceIp")
+    source = None if threat.target is None else str(threat.evidence[threat.target])
     thresholds, actions = sections.thresholds, sections.response.actions
-    if source is not None and threat.confidence >= thresholds.auto_respond and "block_ip" in actions:
+    certain = threat.confidence >= thresholds.auto_respond and not threat.throttle
+    if source is not None and certain and "block_ip" in actions:
         spared = _spared(source, sections.allowlist, protected)
         if spared is not None:
             return Decision(ResponseTaken(action="none", target=source, outcome=f"not blocked: {spared}"))

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from agent.analyze.threat import DetectedThreat
 from agent.clock import Clock
+from agent.events import Verdict
 from agent.logs import EventLog
 from agent.policy.policy_store import Effective
 from agent.respond.decide import decide
@@ -137,12 +137,13 @@ class Enforcement:
             wait = min(wait, end - now)
         self.due = self._clock.monotonic() + max(wait, 0.0)
 
-    def respond(self, threat: DetectedThreat) -> ResponseTaken | None:
+    def respond(self, threat: Verdict) -> ResponseTaken | None:
         """Act on a threat that this guard detected, as policy and mode have it; return what to report.
 
         Never raises for a block that fails: the report says so.
         """
-        now, source = self._clock.wall(), threat.evidence.get("sourceIp", "")
+        now = self._clock.wall()
+        source = "" if threat.target is None else str(threat.evidence[threat.target])
         times = self._own.times(source)
         decision = decide(
             threat,

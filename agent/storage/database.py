@@ -39,6 +39,13 @@ _MIGRATIONS = (
     INSERT INTO source_cursors SELECT 'file:' || path, position FROM log_positions;
     DROP TABLE log_positions;
     """,
+    """
+    CREATE TABLE detection_events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, login TEXT,
+        event TEXT NOT NULL);
+    CREATE INDEX detection_events_by_login ON detection_events (login, at);
+    DROP TABLE failed_logins;
+    DROP TABLE last_logins;
+    """,
 )
 
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from agent.analyze.threat import DetectedThreat
 from agent.clock import Clock
+from agent.events import Verdict
 from agent.policy.policy_store import Effective
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
@@ -61,8 +61,8 @@ def world(database: Database) -> World:
     return World(database)
 
 
-def threat(confidence: int, address: str = ATTACKER, severity: str = "high") -> DetectedThreat:
-    return DetectedThreat(
+def threat(confidence: int, address: str = ATTACKER, severity: str = "high") -> Verdict:
+    return Verdict(
         type="brute_force",
         technique="T1110",
         severity=severity,  # type: ignore[arg-type]
@@ -73,10 +73,11 @@ def threat(confidence: int, address: str = ATTACKER, severity: str = "high") -> 
         last_seen=1,
         detected_at=1,
         evidence={"sourceIp": address},
+        target="sourceIp",
     )
 
 
-def act(world: World, found: DetectedThreat) -> tuple[str, str | None] | None:
+def act(world: World, found: Verdict) -> tuple[str, str | None] | None:
     response: ResponseTaken | None = world.enforcement.respond(found)
     return None if response is None else (response.action, response.outcome)
 

@@ -1,0 +1,57 @@
+"""The accounts of this host, as detection asks for them."""
+
+import grp
+import pwd
+import time
+
+_ADMINS = ("sudo", "wheel", "admin")
+_NO_SHELLS = ("nologin", "false", "sync", "shutdown", "halt")
+_FIRST_PERSON = 1000
+_CACHED_FOR = 60.0
+_CACHED = 1_000
+
+
+class HostAccounts:
+    """Accounts of the user database; answers are kept for a minute.
+
+    Args:
+        unknown: The answer for users who are not in the database: False on the guarded host, True where a log of
+            another host is read.
+    """
+
+    def __init__(self, *, unknown: bool = False) -> None:
+        self._unknown = unknown
+        self._answers: dict[str, tuple[bool, bool]] = {}
+        self._asked = 0.0
+
+    def ordinary(self, user: str) -> bool:
+        """Tell whether a user is a person's account: a uid of 1000 and above, and a shell."""
+        return self._answer(user)[0]
+
+    def privileged(self, user: str) -> bool:
+        """Tell whether a user may become root by sudo, by membership in the groups sudo, wheel or admin."""
+        return self._answer(user)[1]
+
+    def _answer(self, user: str) -> tuple[bool, bool]:
+        now = time.monotonic()
+        if now - self._asked > _CACHED_FOR or len(self._answers) >= _CACHED:
+            self._answers, self._asked = {}, now
+        if user not in self._answers:
+            self._answers[user] = self._ask(user)
+        return self._answers[user]
+
+    def _ask(self, user: str) -> tuple[bool, bool]:
+        try:
+            entry = pwd.getpwnam(user)
+        except (KeyError, OSError, ValueError):
+            return self._unknown, self._unknown
+        person = entry.pw_uid >= _FIRST_PERSON and not entry.pw_shell.endswith(_NO_SHELLS)
+        return person, entry.pw_uid == 0 or any(_is_member(user, entry.pw_gid, name) for name in _ADMINS)
+
+
+def _is_member(user: str, primary_group: int, group: str) -> bool:
+    try:
+        entry = grp.getgrnam(group)
+    except (KeyError, OSError):
+        return False
+    return user in entry.gr_mem or entry.gr_gid == primary_group

@@ -1,0 +1,96 @@
+"""Acquaintances: who logs in from which source. A login vouches for its source for seven days."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+LOGIN_MEMORY = 7 * 86_400.0
+"""Seconds for which a login is remembered."""
+
+SOURCES = 10_000
+"""Sources remembered; the one least recently logged in from makes room. The same bound holds for users."""
+
+USERS = 64
+"""Users remembered of each source."""
+
+_SHARED_FROM = 3
+
+
+class Accounts(Protocol):
+    """The accounts of the host."""
+
+    def ordinary(self, user: str) -> bool:
+        """Tell whether a user is a person's account: a uid of 1000 and above, and a shell."""
+        ...
+
+    def privileged(self, user: str) -> bool:
+        """Tell whether a user may become root by sudo."""
+        ...
+
+
+@dataclass(slots=True)
+class _Login:
+    at: float
+    protects: bool
+    trusted: bool
+
+
+class Acquaintances:
+    """Logins by source and user. A source is an IPv4 address or an IPv6 /64."""
+
+    def __init__(self) -> None:
+        self._sources: OrderedDict[str, dict[str, _Login]] = OrderedDict()
+        self._users: OrderedDict[str, float] = OrderedDict()
+
+    def remember(self, user: str, source: str, at: float, *, protects: bool, trusted: bool = True) -> None:
+        """Remember a login.
+
+        Args:
+            user: Who logged in.
+            source: Where from.
+            at: Epoch seconds.
+            protects: The login protects its source against this user's failures.
+            trusted: False for a login that looks like a guessed password: the pair is known from now on, so that it is
+                reported once, and protects nothing.
+        """
+        users = self._sources.setdefault(source, {})
+        before = users.pop(user, None)
+        if before is not None:
+            trusted = trusted and (before.trusted or at - before.at > LOGIN_MEMORY)
+        users[user] = _Login(at, protects and trusted, trusted)
+        if len(users) > USERS:
+            del users[next(iter(users))]
+        self._sources.move_to_end(source)
+        if len(self._sources) > SOURCES:
+            self._sources.popitem(last=False)
+        self._users[user] = at
+        self._users.move_to_end(user)
+        if len(self._users) > SOURCES:
+            self._users.popitem(last=False)
+
+    def knows(self, user: str, source: str, at: float) -> bool:
+        """Tell whether a user logged in from a source within the seven days before."""
+        login = self._sources.get(source, {}).get(user)
+        return login is not None and at - login.at <= LOGIN_MEMORY
+
+    def has_logged_in(self, user: str, at: float) -> bool:
+        """Tell whether a user logged in from anywhere within the seven days before."""
+        login = self._users.get(user)
+        return login is not None and at - login <= LOGIN_MEMORY
+
+    def last_login(self, source: str, at: float) -> float | None:
+        """The latest login from a source within the seven days before, in epoch seconds; None if there is none."""
+        latest = max((login.at for login in self._sources.get(source, {}).values()), default=None)
+        return latest if latest is not None and at - latest <= LOGIN_MEMORY else None
+
+    def protected_users(self, source: str, at: float) -> frozenset[str]:
+        """The users whose failures from a source are forgiven: they logged in there, and are persons."""
+        users = self._sources.get(source)
+        if not users:
+            return frozenset()
+        return frozenset(user for user, login in users.items() if login.protects and at - login.at <= LOGIN_MEMORY)
+
+    def shared(self, source: str, at: float) -> bool:
+        """Tell whether several persons log in from a source, as behind the address translation of an office."""
+        users = self._sources.get(source, {})
+        return sum(login.trusted and at - login.at <= LOGIN_MEMORY for login in users.values()) >= _SHARED_FROM

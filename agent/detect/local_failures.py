@@ -1,0 +1,101 @@
+"""Wrong passwords on the host itself: sudo, su and the console."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from agent.detect.sources import Tally
+from agent.events import Event, EventKind, Finding
+
+THRESHOLD = 5
+"""Failures of one user within `WINDOW` that are an attack."""
+
+WINDOW = 300.0
+
+USERS = 1_000
+"""Users remembered; the one who failed least recently makes room."""
+
+_CONFIDENCE = 70
+_CONFIDENCE_FORBIDDEN = 60
+_SERVICES = {
+    EventKind.SUDO_FAILED: ("sudo", "T1548.003"),
+    EventKind.SU_FAILED: ("su", "T1110.001"),
+    EventKind.LOCAL_LOGIN_FAILED: ("login", "T1110.001"),
+}
+
+
+@dataclass(slots=True)
+class _User:
+    recent: list[tuple[float, int]] = field(default_factory=list)
+    tally: Tally | None = None
+    by_pam: int = 0
+    newest: float = float("-inf")
+
+
+class LocalFailures:
+    """Counts wrong passwords by service and by the user who typed them.
+
+    PAM logs a failure, and then the program itself does, sudo with their sum: they count once. A user who may not
+    use sudo at all is reported at once.
+    """
+
+    def __init__(self) -> None:
+        self._users: OrderedDict[tuple[str, str], _User] = OrderedDict()
+
+    def observe(self, event: Event) -> list[Finding]:
+        """Take a failure of sudo, su or a console; return what it completes."""
+        if event.text("reason").startswith("user NOT"):
+            return [_finding(event, None)]
+        user = self._user((event.kind, event.text("user")), event.at)
+        count = self._weight(user, event)
+        if not count:
+            return []
+        user.recent = [(at, weight) for at, weight in user.recent if abs(event.at - at) <= WINDOW]
+        user.recent = [*user.recent, (event.at, count)][-THRESHOLD:]
+        user.newest = max(user.newest, event.at)
+        if user.tally is not None:
+            user.tally.add(count, event.at)
+        else:
+            total = sum(weight for _, weight in user.recent)
+            if total < THRESHOLD:
+                return []
+            user.tally = Tally(THRESHOLD, total, min(at for at, _ in user.recent))
+        if not user.tally.due():
+            return []
+        return [_finding(event, user.tally)]
+
+    def _user(self, key: tuple[str, str], at: float) -> _User:
+        user = self._users.get(key)
+        if user is None or abs(at - user.newest) > WINDOW:
+            user = self._users[key] = _User(newest=at)
+        self._users.move_to_end(key)
+        if len(self._users) > USERS:
+            self._users.popitem(last=False)
+        return user
+
+    @staticmethod
+    def _weight(user: _User, event: Event) -> int:
+        if "pam" in event.fields:
+            user.by_pam += event.count
+            return event.count
+        counted = min(user.by_pam, event.count)
+        user.by_pam -= counted
+        return event.count - counted
+
+
+def _finding(event: Event, tally: Tally | None) -> Finding:
+    """The finding of many failures, or without a tally of a user who may not use sudo."""
+    service, technique = _SERVICES[event.kind]
+    evidence: dict[str, str | int] = {"targetService": service, "user": event.text("user")}
+    if event.text("target_user"):
+        evidence["targetUser"] = event.text("target_user")
+    return Finding(
+        rule_id="sudo-not-allowed" if tally is None else f"{service}-brute-force",
+        type="privilege_misuse" if tally is None else "local_brute_force",
+        severity="medium",
+        confidence=_CONFIDENCE_FORBIDDEN if tally is None else _CONFIDENCE,
+        technique=technique,
+        count=event.count if tally is None else tally.count,
+        first_seen=event.at if tally is None else tally.first_seen,
+        last_seen=event.at,
+        evidence=evidence,
+    )

@@ -1,0 +1,213 @@
+"""The detector of attacks on logins: ssh, sudo, su and the console."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.analyze.acquaintances import Accounts, Acquaintances
+from agent.detect.connections import Connection
+from agent.detect.contacts import SshContacts
+from agent.detect.local_failures import LocalFailures
+from agent.detect.logins import SshLogins
+from agent.detect.sources import Failure, Source, SourceTable
+from agent.detect.spray import Spray
+from agent.detect.ssh_failures import WINDOW, SshFailures
+from agent.events import Event, EventKind, Finding
+from agent.parse.addresses import source_of
+
+GRACE = 120.0
+"""Seconds that sshd gives a connection to log in (the default of LoginGraceTime)."""
+
+_WAITING = 10_000
+_PENALTY_WEIGHT = 2
+_USERS_IN_VAIN = 3
+_ENDS = 8
+_LOCAL = frozenset({EventKind.SUDO_FAILED, EventKind.SU_FAILED, EventKind.LOCAL_LOGIN_FAILED})
+_CONTACTS = frozenset(
+    {
+        EventKind.BANNER_FAULT,
+        EventKind.KEY_EXCHANGE_FAULT,
+        EventKind.AUTH_TIMEOUT,
+        EventKind.MAX_STARTUPS,
+        EventKind.CONNECTION_REFUSED,
+    }
+)
+OBSERVED = (
+    _LOCAL
+    | _CONTACTS
+    | {
+        EventKind.LOGIN_FAILED,
+        EventKind.LOGIN_SUCCEEDED,
+        EventKind.INVALID_USER,
+        EventKind.USER_REFUSED,
+        EventKind.MAX_ATTEMPTS,
+        EventKind.CONNECTION_CLOSED,
+        EventKind.PENALTY,
+    }
+)
+"""The kinds of events that the detector takes; others are ignored."""
+
+
+class LoginDetector:
+    """All rules about logins. Events whose writer is proven and others are judged apart.
+
+    So a line that anybody could write neither adds to what sshd itself said of an address, nor protects one. The
+    findings of the one part are vouched, those of the other are not.
+
+    Args:
+        accounts: The accounts of the host.
+    """
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._vouched = _LoginRules(accounts)
+        self._claimed = _LoginRules(accounts)
+
+    def observe(self, event: Event) -> Sequence[Finding]:
+        """Take one event; return the rules that it meets."""
+        if event.kind not in OBSERVED:
+            return ()
+        if ("user" if event.kind in _LOCAL else "sourceIp") not in event.vouched:
+            return self._claimed.observe(event)
+        return [_vouch(finding) for finding in self._vouched.observe(event)]
+
+    def finish(self) -> Sequence[Finding]:
+        """Count the connections that offered keys and whose end was not seen."""
+        return [*self._claimed.finish(), *map(_vouch, self._vouched.finish())]
+
+
+class _LoginRules:
+    """The rules over the events of one degree of trust, and their memory."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        acquaintances = Acquaintances()
+        self._table = SourceTable()
+        self._failures = SshFailures(acquaintances)
+        self._spray = Spray(self._table)
+        self._logins = SshLogins(acquaintances, accounts, self._spray)
+        self._contacts = SshContacts()
+        self._local = LocalFailures()
+        self._waiting: deque[tuple[Source, Connection, Failure]] = deque()
+
+    def observe(self, event: Event) -> list[Finding]:
+        """Take one event; return the rules that it meets."""
+        if event.kind in _LOCAL:
+            return self._local.observe(event)
+        address = event.text("sourceIp")
+        if not address:
+            return []
+        found = self._expire(event.at)
+        source = self._table.touch(source_of(address))
+        if event.kind is EventKind.PENALTY:
+            return found + self._penalty(source, event)
+        if event.kind in _CONTACTS:
+            return found + self._contact(source, event)
+        return found + self._connection(source, event)
+
+    def finish(self) -> list[Finding]:
+        """Count the connections that wait for their end."""
+        return self._expire(float("inf"))
+
+    def _connection(self, source: Source, event: Event) -> list[Finding]:
+        """Take an event about a connection that names a user, or its end."""
+        connection = source.connection(event.number("port"), event.number("pid"), event.at)
+        before, waited = connection.failures, connection.waits
+        failure = _failure(event)
+        if event.kind is EventKind.LOGIN_SUCCEEDED:
+            connection.logged_in = True
+            return self._logins.observe(source, event)
+        if event.kind is EventKind.LOGIN_FAILED:
+            connection.refuse(event.text("method"), event.count, by_pam=event.number("port") is None)
+            if not failure.valid_user:
+                connection.name_invalid_user()
+        elif event.kind in (EventKind.INVALID_USER, EventKind.USER_REFUSED):
+            connection.name_invalid_user()
+        elif event.kind is EventKind.MAX_ATTEMPTS:
+            connection.use_up_attempts()
+        elif not connection.logged_in:
+            return self._end(source, connection, failure)
+        if connection.waits and not waited:
+            self._wait(source, connection, failure)
+        return self._count(source, connection, failure, before)
+
+    def _end(self, source: Source, connection: Connection, failure: Failure) -> list[Finding]:
+        """Take the end of a connection that did not log in."""
+        before, ended = connection.failures, connection.ended
+        connection.ended = True
+        if failure.user and not failure.valid_user:
+            connection.name_invalid_user()
+        found = self._count(source, connection, failure, before)
+        if ended or not connection.named_valid_user_in_vain:
+            return found
+        if not connection.contacted:
+            connection.contacted = True
+            found += self._contacts.observe(source, failure.address, failure.at)
+        return found + (self._in_vain(source, failure) if failure.user else [])
+
+    def _in_vain(self, source: Source, failure: Failure) -> list[Finding]:
+        """Count ends without a login that name valid users: once there are three users they are failures."""
+        recent = [end for end in source.ends or () if abs(failure.at - end.at) <= WINDOW]
+        ends = source.ends = [*recent[1 - _ENDS :], failure._replace(weight=1)]
+        if len({end.user for end in ends}) < _USERS_IN_VAIN:
+            return []
+        source.ends = [end._replace(weight=0) for end in ends]  # 0: it is counted
+        return [finding for end in ends if end.weight for finding in self._failed(source, end)]
+
+    def _contact(self, source: Source, event: Event) -> list[Finding]:
+        """Take a contact that names no user."""
+        port, pid = event.number("port"), event.number("pid")
+        if port is not None or event.kind is EventKind.AUTH_TIMEOUT:
+            connection = source.connection(port, pid, event.at)
+            connection.contacted = True
+            if event.kind is EventKind.AUTH_TIMEOUT:
+                before = connection.failures
+                connection.ended = True
+                found = self._count(source, connection, _failure(event), before)
+                if connection.failures:
+                    return found
+        return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
+
+    def _penalty(self, source: Source, event: Event) -> list[Finding]:
+        """Take a dropped connection of a penalized source: two failures if the source failed before, else a contact."""
+        if any(0 <= event.at - old.at <= WINDOW and old.guess for old in source.failures):
+            return self._failed(source, _failure(event)._replace(weight=_PENALTY_WEIGHT * event.count))
+        return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
+
+    def _count(self, source: Source, connection: Connection, failure: Failure, before: int) -> list[Finding]:
+        added = connection.failures - before
+        if added <= 0:
+            return []
+        return self._failed(source, failure._replace(weight=added, guess=connection.guessed))
+
+    def _failed(self, source: Source, failure: Failure) -> list[Finding]:
+        found = self._failures.observe(source, failure)
+        return found + self._spray.observe(source, failure)
+
+    def _wait(self, source: Source, connection: Connection, failure: Failure) -> None:
+        self._waiting.append((source, connection, failure))
+        if len(self._waiting) > _WAITING:
+            self._waiting.popleft()
+
+    def _expire(self, at: float) -> list[Finding]:
+        """Count the connections that offered keys, and whose end was not logged within the time to log in."""
+        found: list[Finding] = []
+        while self._waiting and at - self._waiting[0][2].at > GRACE:
+            source, connection, failure = self._waiting.popleft()
+            if connection.waits:
+                before = connection.failures
+                connection.ended = True
+                found += self._count(source, connection, failure, before)
+        return found
+
+
+def _failure(event: Event) -> Failure:
+    return Failure(
+        event.at,
+        event.count,
+        event.text("user"),
+        event.text("sourceIp"),
+        valid_user=event.kind is not EventKind.INVALID_USER and event.fields.get("valid_user", 1) == 1,
+    )
+
+
+def _vouch(finding: Finding) -> Finding:
+    return replace(finding, vouched=frozenset(finding.evidence))

@@ -1,0 +1,114 @@
+"""Rules over successful ssh logins: after failures, as root by password, and from a new source."""
+
+from typing import NamedTuple
+
+from agent.analyze.acquaintances import Accounts, Acquaintances
+from agent.detect.sources import Source
+from agent.detect.spray import Spray
+from agent.detect.ssh_failures import SLOW_WINDOW
+from agent.events import Event, Finding, Severity
+
+MANY = 10
+"""Failures of the source or of the user within a day, after which a login by a stranger is critical."""
+
+FEW = 3
+"""Failures of the source within a day, after which a login of a user never seen there is critical."""
+
+
+class _Rule(NamedTuple):
+    rule_id: str
+    type: str
+    severity: Severity
+    confidence: int
+
+
+_AFTER_MANY = _Rule("sshd-login-after-failures", "login_after_failures", "critical", 90)
+_AFTER_FEW = _AFTER_MANY._replace(confidence=75)
+_AFTER_MISTAKES = _AFTER_MANY._replace(severity="low", confidence=30)
+_ROOT = _Rule("sshd-root-password-login", "root_login", "medium", 50)
+_NEW_SOURCE = _Rule("sshd-new-source", "new_source", "low", 40)
+_BY_SECRET = ("password", "keyboard-interactive")
+
+
+class SshLogins:
+    """Judges each login by what came before it.
+
+    - A login by a secret after failures is critical if user and source were not seen together within seven days, and
+      the source failed `FEW` times within a day, or the user `MANY` times from anywhere. Else, after any failure of the
+      source, it is low. Of a source that several persons log in from only the failures of the user himself count.
+      After refused keys a login is nothing.
+    - root by a secret, from a source that root was not seen at: medium.
+    - A user with sudo who is known, from a source where the user was not seen: low.
+
+    A login ends the failures of its user from its source. A critical one makes no acquaintance, and is reported once:
+    the same user from the same source is then known.
+
+    Args:
+        acquaintances: Who logs in from where; it learns of each login.
+        accounts: The accounts of the host.
+        spray: The failures by user.
+    """
+
+    def __init__(self, acquaintances: Acquaintances, accounts: Accounts, spray: Spray) -> None:
+        self._acquaintances = acquaintances
+        self._accounts = accounts
+        self._spray = spray
+
+    def observe(self, source: Source, event: Event) -> list[Finding]:
+        """Take a successful login; return what is wrong with it."""
+        user, by_secret = event.text("user"), event.text("method").startswith(_BY_SECRET)
+        known = self._acquaintances.knows(user, source.key, event.at)
+        found = []
+        after = self._after_failures(source, event, user, known=known) if by_secret else None
+        if after is not None:
+            found.append(after)
+        if user == "root" and by_secret and not known:
+            found.append(_finding(event, _ROOT))
+        if not known and self._accounts.privileged(user) and self._acquaintances.has_logged_in(user, event.at):
+            found.append(_finding(event, _NEW_SOURCE))
+        critical = after is not None and after.severity == "critical"
+        self._remember(source, event, user, critical=critical)
+        return found
+
+    def _after_failures(self, source: Source, event: Event, user: str, *, known: bool) -> Finding | None:
+        failures = [old for old in source.failures if old.guess and 0 <= event.at - old.at <= SLOW_WINDOW]
+        if self._acquaintances.shared(source.key, event.at):
+            failures = [old for old in failures if old.user == user]
+        of_source = sum(old.weight for old in failures)
+        if failures and source.attack is not None and len(failures) == len(source.failures):
+            of_source = max(of_source, source.attack.count)  # of an attack only the latest failures are kept
+        of_user = self._spray.failures_of(user, event.at)
+        count = max(of_source, of_user)
+        rule = _AFTER_MANY if count >= MANY else _AFTER_FEW
+        if known or (of_source < FEW and of_user < MANY):
+            if not of_source:
+                return None
+            rule, count = _AFTER_MISTAKES, of_source
+        return _finding(event, rule, count, min((old.at for old in failures), default=event.at))
+
+    def _remember(self, source: Source, event: Event, user: str, *, critical: bool) -> None:
+        source.failures = [old for old in source.failures if old.user != user]
+        self._spray.forgive(user, source.key)
+        self._acquaintances.remember(
+            user, source.key, event.at, protects=self._accounts.ordinary(user), trusted=not critical
+        )
+
+
+def _finding(event: Event, rule: _Rule, count: int = 1, first_seen: float | None = None) -> Finding:
+    return Finding(
+        rule_id=rule.rule_id,
+        type=rule.type,
+        severity=rule.severity,
+        confidence=rule.confidence,
+        technique="T1078",
+        count=count,
+        first_seen=event.at if first_seen is None else first_seen,
+        last_seen=event.at,
+        evidence={
+            "sourceIp": event.text("sourceIp"),
+            "targetService": "sshd",
+            "user": event.text("user"),
+            "method": event.text("method"),
+        },
+        target="sourceIp",
+    )

@@ -1,0 +1,227 @@
+"""The bounded table of sources: one entry for each address, with a slot for each rule that counts by source."""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from agent.detect.connections import Connection
+
+CAPACITY = 10_000
+"""Sources in the table; the one least recently seen makes room."""
+
+FAILURES = 10
+"""Recent failures kept of each source."""
+
+USERS = 5
+"""User names kept of each source: those tried most."""
+
+_CONNECTIONS = 16
+_NEVER = float("-inf")
+
+
+class Failure(NamedTuple):
+    """A login that failed.
+
+    Attributes:
+        at: Epoch seconds.
+        weight: How many failures it counts for.
+        user: The user that was tried.
+        address: The peer.
+        guess: A secret or a user name was guessed; False where only keys were offered.
+        valid_user: The user exists.
+    """
+
+    at: float
+    weight: int
+    user: str
+    address: str
+    guess: bool = True
+    valid_user: bool = True
+
+
+class Tally:
+    """A count that is reported when it reaches a threshold and at each doubling.
+
+    Args:
+        threshold: The first count to report.
+        count: The count to begin with.
+        first_seen: The time of the first event.
+    """
+
+    __slots__ = ("count", "first_seen", "report_at")
+
+    def __init__(self, threshold: int, count: int, first_seen: float) -> None:
+        self.count = count
+        self.first_seen = first_seen
+        self.report_at = threshold
+
+    def add(self, count: int, at: float) -> None:
+        """Count events."""
+        self.count += count
+        self.first_seen = min(self.first_seen, at)
+
+    def due(self) -> bool:
+        """Tell whether the count is to be reported now; it is then not due until it has doubled."""
+        if self.count < self.report_at:
+            return False
+        while self.report_at <= self.count:
+            self.report_at *= 2
+        return True
+
+
+class Source:
+    """One address, or one IPv6 /64, with what the rules remember of it.
+
+    Attributes:
+        key: The address or prefix.
+        newest: Epoch seconds of the latest failure.
+        failures: The latest failures, at most `FAILURES`, in the order in which they came.
+        users: Failures by user name, for at most `USERS` names.
+        attack: Failures since an attack began; None while there is none.
+        throttled: The attack was reported as one to be throttled.
+        slow: Failures since a slow attack began.
+        connections: Recent connections.
+        ends: Connections that ended before authentication and named a valid user: time, user and address.
+        contacts: Times of recent contacts that named no user.
+        contact: Contacts since a series of them began.
+    """
+
+    __slots__ = (
+        "attack",
+        "connections",
+        "contact",
+        "contacts",
+        "ends",
+        "failures",
+        "key",
+        "newest",
+        "slow",
+        "throttled",
+        "users",
+    )
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.newest = _NEVER
+        self.failures: list[Failure] = []
+        self.users: dict[str, int] | None = None
+        self.attack: Tally | None = None
+        self.throttled = False
+        self.slow: Tally | None = None
+        self.connections: list[Connection] = []
+        self.ends: list[Failure] | None = None
+        self.contacts: list[float] | None = None
+        self.contact: Tally | None = None
+
+    def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
+        """The connection that a line belongs to, by the peer's port, else by the process; made if it is unknown."""
+        for connection in reversed(self.connections):
+            if connection.is_of(port, pid, at):
+                connection.join(port, pid, at)
+                return connection
+        connection = Connection(port, pid, at)
+        self.connections.append(connection)
+        if len(self.connections) > _CONNECTIONS:
+            del self.connections[0]
+        return connection
+
+    def count_user(self, user: str, count: int) -> None:
+        """Count a user name in little memory: the least tried name hands its count on to a new one (space-saving).
+
+        So a name that makes more than one in `USERS` of all tries is always among those kept.
+        """
+        users = self.users
+        if users is None:
+            users = self.users = {}
+        if user not in users and len(users) >= USERS:
+            count += users.pop(min(users, key=users.__getitem__))
+        users[user] = users.get(user, 0) + count
+
+    @property
+    def top_users(self) -> list[str]:
+        """The user names tried most, the most tried first."""
+        users = self.users or {}
+        return sorted((user for user in users if user), key=lambda user: -users[user])
+
+
+class SourceTable:
+    """At most `CAPACITY` sources. Of a source that makes room the times of its failures are kept, in 40 bytes."""
+
+    def __init__(self) -> None:
+        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._evicted: EvictedFailures | None = None
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def get(self, key: str) -> Source | None:
+        """The entry of a source, if it has one."""
+        return self._sources.get(key)
+
+    def touch(self, key: str) -> Source:
+        """The entry of a source, made if it is missing; it is now the most recently seen."""
+        source = self._sources.get(key)
+        if source is not None:
+            self._sources.move_to_end(key)
+            return source
+        source = self._sources[key] = Source(key)
+        if self._evicted is not None:
+            address = "" if "/" in key else key
+            source.failures = [Failure(float(at), 1, "", address) for at in self._evicted.take(key)]
+            source.newest = max((failure.at for failure in source.failures), default=_NEVER)
+        if len(self._sources) > CAPACITY:
+            self._evict(self._sources.popitem(last=False)[1])
+        return source
+
+    def _evict(self, source: Source) -> None:
+        if self._evicted is None:
+            self._evicted = EvictedFailures()
+        times = [failure.at for failure in source.failures for _ in range(min(failure.weight, FAILURES))]
+        if times:
+            self._evicted.put(source.key, times[-FAILURES:])
+
+
+class EvictedFailures:
+    """Times of the failures of 65,536 sources that are no longer in the table, in about 3 MB.
+
+    A set-associative array: a source's hash names a set of 16 slots, and the slot with the oldest failure makes room.
+    Python's string hash is keyed with a random number of the process, so nobody can choose sources for one set.
+    """
+
+    _WAYS = 16
+    _SETS = 4096
+
+    def __init__(self) -> None:
+        slots = self._WAYS * self._SETS
+        self._keys = array("Q", bytes(8 * slots))
+        self._times = array("I", bytes(4 * FAILURES * slots))
+
+    def put(self, key: str, times: Iterable[float]) -> None:
+        """Keep the times of a source, oldest first, at most `FAILURES`; whole seconds since 1970."""
+        fingerprint, begin = self._place(key)
+        ways = range(begin, begin + self._WAYS)
+        free = next((slot for slot in ways if self._keys[slot] in (0, fingerprint)), None)
+        slot = min(ways, key=self._newest) if free is None else free
+        kept = [min(max(int(at), 0), 0xFFFFFFFF) for at in times]
+        self._keys[slot] = fingerprint
+        first = slot * FAILURES
+        self._times[first : first + FAILURES] = array("I", kept + [0] * (FAILURES - len(kept)))
+
+    def take(self, key: str) -> list[int]:
+        """Remove and return the times of a source; empty if there are none."""
+        fingerprint, begin = self._place(key)
+        try:
+            slot = self._keys.index(fingerprint, begin, begin + self._WAYS)
+        except ValueError:
+            return []
+        self._keys[slot] = 0
+        first = slot * FAILURES
+        return [at for at in self._times[first : first + FAILURES] if at]
+
+    def _newest(self, slot: int) -> int:
+        return max(self._times[slot * FAILURES : (slot + 1) * FAILURES])
+
+    def _place(self, key: str) -> tuple[int, int]:
+        fingerprint = hash(key) & 0xFFFFFFFFFFFFFFFF or 1
+        return fingerprint, (fingerprint % self._SETS) * self._WAYS

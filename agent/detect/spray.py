@@ -1,0 +1,149 @@
+"""Password spraying: one user, or many, tried from many sources that fail too seldom to be attackers by themselves."""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from agent.detect.sources import Failure, Source, SourceTable, Tally
+from agent.events import Finding
+
+THRESHOLD = 20
+"""Sources within `WINDOW` that are a spray."""
+
+WINDOW = 6 * 3600.0
+
+USERS = 1_000
+"""Users remembered, of those who exist and of those who do not; the one least recently tried makes room."""
+
+_HIGH_FROM = 100
+_CONFIDENCE = 80
+_DAY = 86_400.0
+_SOURCES_OF_USER = 32
+_SOURCES = 1_024
+
+
+@dataclass(slots=True)
+class _Tried:
+    """A source's failures, of one user or of all."""
+
+    at: float
+    count: int
+    user: str
+
+
+@dataclass(slots=True)
+class _Target:
+    """The sources that tried one user, or any user."""
+
+    sources: OrderedDict[str, _Tried] = field(default_factory=OrderedDict)
+    tally: Tally | None = None
+
+    def add(self, source: str, failure: Failure, keep: int) -> bool:
+        """Count a failure; return whether the source is new among those that are kept."""
+        tried = self.sources.get(source)
+        new = tried is None or failure.at - tried.at > WINDOW
+        if tried is None:
+            self.sources[source] = _Tried(failure.at, failure.weight, failure.user)
+            if len(self.sources) > keep:
+                self.sources.popitem(last=False)
+        else:
+            tried.count = failure.weight + (tried.count if failure.at - tried.at <= _DAY else 0)
+            tried.at, tried.user = failure.at, failure.user
+            self.sources.move_to_end(source)
+        return new
+
+
+class Spray:
+    """Counts sources by user, and sources in all.
+
+    A source that is an attacker by itself does not count, and neither does one that logged in after its failures.
+
+    Args:
+        table: The sources, to tell which are attackers by themselves.
+    """
+
+    def __init__(self, table: SourceTable) -> None:
+        self._table = table
+        self._everybody = _Target()
+        self._users: dict[bool, OrderedDict[str, _Target]] = {True: OrderedDict(), False: OrderedDict()}
+
+    def observe(self, source: Source, failure: Failure) -> list[Finding]:
+        """Take a failure; return the sprays that it completes."""
+        user = self._target(failure)
+        one = self._count(user, source, failure, _SOURCES_OF_USER)
+        if source.attack is not None:
+            self._everybody.sources.pop(source.key, None)
+            everybody = None
+        else:
+            everybody = self._count(self._everybody, source, failure, _SOURCES)
+        found = [] if one is None else [self._finding(one, failure, failure.user)]
+        if everybody is not None and not self._aims_at_one_user():
+            found.append(self._finding(everybody, failure, None))
+        return found
+
+    def failures_of(self, user: str, at: float) -> int:
+        """The failures of an existing user within a day, from the sources that tried last."""
+        target = self._users[True].get(user)
+        if target is None:
+            return 0
+        return sum(tried.count for tried in target.sources.values() if at - tried.at <= _DAY)
+
+    def forgive(self, user: str, source: str) -> None:
+        """Forget the failures of a user from a source: the user logged in from there."""
+        for users in self._users.values():
+            target = users.get(user)
+            if target is not None:
+                target.sources.pop(source, None)
+        self._everybody.sources.pop(source, None)
+
+    def _target(self, failure: Failure) -> _Target:
+        users = self._users[failure.valid_user]
+        target = users.get(failure.user)
+        if target is None:
+            target = users[failure.user] = _Target()
+            if len(users) > USERS:
+                users.popitem(last=False)
+        users.move_to_end(failure.user)
+        return target
+
+    def _count(self, target: _Target, source: Source, failure: Failure, keep: int) -> Tally | None:
+        """Count a failure; return the tally if it is to be reported."""
+        new = target.add(source.key, failure, keep)
+        if not new or len(target.sources) < THRESHOLD:
+            return None
+        recent = [
+            tried
+            for key, tried in target.sources.items()
+            if abs(failure.at - tried.at) <= WINDOW and not self._attacks(key)
+        ]
+        if len(recent) < THRESHOLD:
+            target.tally = None
+            return None
+        if target.tally is None:
+            target.tally = Tally(THRESHOLD, len(recent), min(tried.at for tried in recent))
+        elif not self._attacks(source.key):
+            target.tally.add(1, failure.at)
+        return target.tally if target.tally.due() else None
+
+    def _attacks(self, key: str) -> bool:
+        source = self._table.get(key)
+        return source is not None and source.attack is not None
+
+    def _aims_at_one_user(self) -> bool:
+        users = Counter(tried.user for tried in self._everybody.sources.values())
+        return users.most_common(1)[0][1] * 2 > users.total()
+
+    def _finding(self, tally: Tally, failure: Failure, user: str | None) -> Finding:
+        evidence: dict[str, str | int] = {"sourceIp": failure.address, "targetService": "sshd", "sources": tally.count}
+        if user:
+            evidence["user"] = user
+        return Finding(
+            rule_id="sshd-password-spray",
+            type="password_spray",
+            severity="high" if tally.count >= _HIGH_FROM else "medium",
+            confidence=_CONFIDENCE,
+            technique="T1110.003",
+            count=tally.count,
+            first_seen=tally.first_seen,
+            last_seen=failure.at,
+            evidence=evidence,
+        )

@@ -1,0 +1,170 @@
+"""Rules over the failed ssh logins of one source: many at once, and slowly over a day."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from agent.analyze.acquaintances import Acquaintances
+from agent.detect.sources import FAILURES, Failure, Source, Tally
+from agent.events import Finding, Severity
+
+THRESHOLD = 5
+"""Failures within `WINDOW` that are an attack."""
+
+WINDOW = 300.0
+"""Seconds, both ends included."""
+
+SLOW_THRESHOLD = 10
+"""Failures within `SLOW_WINDOW`, of a source that did not log in, that are an attack."""
+
+SLOW_WINDOW = 86_400.0
+
+HIGH_FROM = 20
+"""Failures from which an attack is of severity high."""
+
+CONFIDENCE = 90
+"""Of five failures within the window: above the default threshold for a response, 85."""
+
+SLOW_CONFIDENCE = 85
+
+_NETWORK_FROM = 3
+_FORGIVEN_USERS = 3
+_FORGIVEN = 30
+
+
+class SshFailures:
+    """Counts failures by source: an IPv4 address, or an IPv6 /64.
+
+    - `THRESHOLD` failures within `WINDOW` begin an attack. It is reported then, and each time its count doubles. A gap
+      of more than the window ends it. A time that lies as far *back* does the same: then the clock was set back, and
+      to wait until it catches up would be to see nothing for so long.
+    - `SLOW_THRESHOLD` failures within a day, of a source that did not log in within seven days, are a slow attack.
+    - Of an IPv6 /64 the address is reported if it fails often enough by itself, the /64 if three addresses share the
+      failures.
+
+    Args:
+        acquaintances: Who logs in from where.
+    """
+
+    def __init__(self, acquaintances: Acquaintances) -> None:
+        self._acquaintances = acquaintances
+
+    def observe(self, source: Source, failure: Failure) -> list[Finding]:
+        """Take a failure; return what it completes."""
+        gap = abs(failure.at - source.newest)
+        if gap > WINDOW:
+            source.attack, source.throttled = None, False
+            source.newest = failure.at
+        if gap > SLOW_WINDOW:
+            source.slow, source.users = None, None
+        source.newest = max(source.newest, failure.at)
+        source.count_user(failure.user, failure.weight)
+        kept = [old for old in source.failures if -SLOW_WINDOW <= old.at - failure.at <= WINDOW]
+        source.failures = [*kept[1 - FAILURES :], failure]
+        slow = self._slow(source, failure)
+        fast = self._fast(source, failure)
+        return [finding for finding in (fast, slow) if finding is not None]
+
+    def _fast(self, source: Source, failure: Failure) -> Finding | None:
+        if source.attack is None:
+            self._begin(source)
+        else:
+            source.attack.add(failure.weight, failure.at)
+        attack = source.attack
+        if attack is None:
+            return None
+        protected = self._acquaintances.protected_users(source.key, source.newest)
+        throttle = bool(protected) and self._goes_too_far(source, attack, protected)
+        newly = throttle and not source.throttled
+        source.throttled = throttle
+        if not (attack.due() or newly):
+            return None
+        severity: Severity = "high" if attack.count >= HIGH_FROM or throttle else "medium"
+        strangers = any(user not in protected for user in source.users or ())
+        if protected and not throttle:
+            severity = "medium" if strangers else "low"
+        recent = [old for old in source.failures if old.at >= source.newest - WINDOW]
+        evidence, target = self._evidence(source, recent)
+        return Finding(
+            rule_id="sshd-brute-force" if target == "sourceIp" else "sshd-brute-force-network",
+            type="brute_force",
+            severity=severity,
+            confidence=CONFIDENCE,
+            technique="T1110.001",
+            count=attack.count,
+            first_seen=attack.first_seen,
+            last_seen=source.newest,
+            evidence=evidence,
+            target=target,
+            acquainted=bool(protected) and not throttle,
+            throttle=throttle,
+        )
+
+    def _begin(self, source: Source) -> None:
+        """Begin an attack if the window is full."""
+        recent = [old for old in source.failures if old.at >= source.newest - WINDOW]
+        count = sum(old.weight for old in recent)
+        if count < THRESHOLD:
+            return
+        by_address = _by_address(recent)
+        if len(by_address) < _NETWORK_FROM and max(by_address.values()) < THRESHOLD:
+            return
+        source.attack = Tally(THRESHOLD, count, min(old.at for old in recent))
+
+    def _goes_too_far(self, source: Source, attack: Tally, protected: frozenset[str]) -> bool:
+        others = sum(user not in protected for user in source.users or ())
+        return others >= _FORGIVEN_USERS or attack.count >= _FORGIVEN
+
+    def _slow(self, source: Source, failure: Failure) -> Finding | None:
+        slow = source.slow
+        if slow is None:
+            count = sum(old.weight for old in source.failures)
+            if count < SLOW_THRESHOLD:
+                return None
+            slow = source.slow = Tally(SLOW_THRESHOLD, count, min(old.at for old in source.failures))
+        else:
+            slow.add(failure.weight, failure.at)
+        if source.attack is not None or self._acquaintances.last_login(source.key, failure.at) is not None:
+            return None
+        if not slow.due():
+            return None
+        evidence, target = self._evidence(source, source.failures)
+        return Finding(
+            rule_id="sshd-slow-brute-force",
+            type="brute_force",
+            severity="high" if slow.count >= HIGH_FROM else "medium",
+            confidence=SLOW_CONFIDENCE,
+            technique="T1110.001",
+            count=slow.count,
+            first_seen=slow.first_seen,
+            last_seen=source.newest,
+            evidence=evidence,
+            target=target,
+        )
+
+    def _evidence(self, source: Source, failures: list[Failure]) -> tuple[dict[str, str | int], str]:
+        """The evidence, and the key of what to aim at."""
+        by_address = _by_address(failures)
+        address = max(by_address, key=by_address.__getitem__)
+        evidence: dict[str, str | int] = {"sourceIp": address, "targetService": "sshd"}
+        target = "sourceIp"
+        if len(by_address) >= _NETWORK_FROM:
+            evidence["sourceNetwork"], target = source.key, "sourceNetwork"
+        if source.top_users:
+            evidence["user"] = source.top_users[0]
+        login = self._acquaintances.last_login(source.key, source.newest)
+        if login is not None:
+            evidence["lastLogin"] = iso(login)
+        return evidence, target
+
+
+def _by_address(failures: list[Failure]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for failure in reversed(failures):  # of two addresses with as many failures the later one is named
+        if failure.address:
+            found[failure.address] += failure.weight
+    return found
+
+
+def iso(at: float) -> str:
+    """Epoch seconds as the contract writes times."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,31 @@
+"""Normalises the addresses that log lines name."""
+
+import ipaddress
+from functools import lru_cache
+
+_LONGEST = 64
+
+
+@lru_cache(maxsize=2048)
+def normal_address(text: str) -> str | None:
+    """The address in its one spelling; None for a host name.
+
+    An IPv4-mapped IPv6 address is the IPv4 address; a zone is left out, for a firewall knows none.
+    """
+    if len(text) > _LONGEST:
+        return None
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.IPv6Address(int(address)))
+    return str(address)
+
+
+@lru_cache(maxsize=2048)
+def source_of(address: str) -> str:
+    """The source that an address is counted for: itself, or the /64 of an IPv6 address, as a prefix."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(address)) >> 64 << 64, 64)))

@@ -1,0 +1,145 @@
+"""Reads the header of a log line: RFC 3164, RFC 3339, RFC 5424 and the text formats of journalctl.
+
+The format is recognised line by line, so a file may change it. Program and process id are taken from the first place
+where a header can have them: no text further along the line can take their part.
+"""
+
+import re
+from datetime import tzinfo
+from typing import NamedTuple
+
+from agent.parse.stamps import MONTHS, Stamps
+
+# A host name neither contains a bracket nor ends in a colon: `kernel: sshd[1]: …` of a log without host names is the
+# kernel's line and not sshd's. BusyBox writes facility and level behind the host, FreeBSD's syslogd -v before it.
+_BODY = (
+    r"(?:<[\w.]{3,20}> )?"
+    r"(?:(?P<host>[^\s\[]*[^\s\[:]) )?"
+    r"(?:(?:auth|authpriv|security|daemon|user|local[0-7]|syslog|console)\.\w{3,7} )?"
+    r"(?P<program>[^\s\[\]:]{1,128})(?:\[(?P<pid>\d{1,10})\])?: ?(?P<message>.*)"
+)
+_CLOCK = r"(?P<clock>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)"
+_PRIORITY = r"(?:<\d{1,3}>)?"
+
+_TRADITIONAL = re.compile(
+    rf"{_PRIORITY}(?P<month>{'|'.join(MONTHS)}) {{1,2}}(?P<day>\d{{1,2}}) (?:(?P<year>\d{{4}}) )?{_CLOCK}:? "
+    r"(?P<body>.*)",
+    re.ASCII | re.DOTALL,
+)
+_ISO = re.compile(
+    rf"{_PRIORITY}(?P<iso>\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?:Z|[+-]\d\d:?\d\d)?):? (?P<body>.*)",
+    re.ASCII | re.DOTALL,
+)
+_FULL = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<iso>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)"
+    r" (?P<zone>[A-Z]{1,5}|[+-]\d\d(?:\d\d)?) (?P<body>.*)",
+    re.ASCII | re.DOTALL,
+)
+_UNIX = re.compile(r"(?P<unix>\d{9,11}\.\d{1,9}) (?P<body>.*)", re.ASCII | re.DOTALL)
+_SYSLOG = re.compile(
+    r"<\d{1,3}>1 (?P<iso>\d{4}-\S+) \S+ (?P<program>\S{1,128}) (?P<pid>\S{1,128}) \S+ "
+    r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \ufeff?(?P<message>.*))?",
+    re.ASCII | re.DOTALL,
+)
+_BODY_PATTERN = re.compile(_BODY, re.ASCII | re.DOTALL)
+_SOLARIS_ID = re.compile(r"\[ID \d{1,10} \w+\.\w+\] ", re.ASCII)
+_LAST_REPEATED = re.compile(
+    r"(?:\S+ )?(?:(?:syslogd|syslog)(?:\[\d+\])?: )?(?:--- )?last message repeated (?P<times>\d{1,6}) times?(?: ---)?",
+    re.ASCII,
+)
+_LAST_REPEATED_MESSAGE = re.compile(r"last message repeated (?P<times>\d{1,6}) times?", re.ASCII)
+
+
+class Header(NamedTuple):
+    """A line, taken apart.
+
+    Attributes:
+        at: Epoch seconds of the stamp; None if it is no date.
+        program: The program's name without its folder; empty for the line of a syslog daemon about the one before it.
+        pid: The process id, None if the line has none.
+        message: The text behind the header.
+        repeats: How often the line before this one was repeated, of `last message repeated N times`; 0 else.
+    """
+
+    at: float | None
+    program: str
+    pid: int | None
+    message: str
+    repeats: int = 0
+
+
+class HeaderParser:
+    """Takes lines apart.
+
+    Args:
+        zone: The zone of stamps that name none.
+    """
+
+    def __init__(self, zone: tzinfo) -> None:
+        self._stamps = Stamps(zone)
+
+    def read(self, line: str, now: float) -> Header | None:
+        """Read one whole line without its newline; return None if it has none of the known headers.
+
+        A byte order mark, blanks and carriage returns at the ends do not matter.
+
+        Args:
+            line: The line.
+            now: Epoch seconds, to find the year of a stamp that has none.
+        """
+        line = line.lstrip("\ufeff").rstrip(" \t\r\n\0")
+        first = line[:1]
+        if first.isdigit():
+            return self._iso(line) or self._unix(line)
+        if first == "<":
+            return self._syslog(line) or self._iso(line) or self._traditional(line, now)
+        return self._traditional(line, now) or self._full(line)
+
+    def _traditional(self, line: str, now: float) -> Header | None:
+        match = _TRADITIONAL.fullmatch(line)
+        if match is None:
+            return None
+        at = self._stamps.traditional(match["month"], match["day"], match["clock"], match["year"], now)
+        return _with_body(at, match["body"])
+
+    def _iso(self, line: str) -> Header | None:
+        match = _ISO.fullmatch(line)
+        return None if match is None else _with_body(self._stamps.iso(match["iso"]), match["body"])
+
+    def _full(self, line: str) -> Header | None:
+        match = _FULL.fullmatch(line)
+        if match is None:
+            return None
+        return _with_body(self._stamps.with_zone_name(match["iso"], match["zone"]), match["body"])
+
+    def _unix(self, line: str) -> Header | None:
+        match = _UNIX.fullmatch(line)
+        return None if match is None else _with_body(float(match["unix"]), match["body"])
+
+    def _syslog(self, line: str) -> Header | None:
+        match = _SYSLOG.fullmatch(line)
+        if match is None:
+            return None
+        message, pid = match["message"] or "", match["pid"]
+        repeated = _LAST_REPEATED_MESSAGE.fullmatch(message) if match["program"] in ("-", "syslogd") else None
+        at = self._stamps.iso(match["iso"])
+        if repeated is not None:
+            return Header(at, "", None, message, int(repeated["times"]))
+        return Header(at, _base(match["program"]), int(pid) if pid.isascii() and pid.isdigit() else None, message)
+
+
+def _with_body(at: float | None, body: str) -> Header | None:
+    repeated = _LAST_REPEATED.fullmatch(body) if "last message repeated" in body else None
+    if repeated is not None:
+        return Header(at, "", None, body, int(repeated["times"]))
+    match = _BODY_PATTERN.fullmatch(body)
+    if match is None:
+        return None
+    message = match["message"]
+    if message.startswith("[ID "):
+        message = _SOLARIS_ID.sub("", message, count=1)
+    return Header(at, _base(match["program"]), None if match["pid"] is None else int(match["pid"]), message)
+
+
+def _base(program: str) -> str:
+    return program.rpartition("/")[2] if "/" in program else program
