@@ -36,6 +36,7 @@ class _Target:
 
     sources: OrderedDict[str, _Tried] = field(default_factory=OrderedDict)
     tally: Tally | None = None
+    newest: float = float("-inf")
 
     def add(self, source: str, failure: Failure, keep: int) -> bool:
         """Count a failure; return whether the source is new among those that are kept."""
@@ -107,22 +108,27 @@ class Spray:
 
     def _count(self, target: _Target, source: Source, failure: Failure, keep: int) -> Tally | None:
         """Count a failure; return the tally if it is to be reported."""
-        new = target.add(source.key, failure, keep)
-        if not new or len(target.sources) < THRESHOLD:
+        if not target.add(source.key, failure, keep) or source.attack is not None:
             return None
-        recent = [
-            tried
-            for key, tried in target.sources.items()
-            if abs(failure.at - tried.at) <= WINDOW and not self._attacks(key)
-        ]
-        if len(recent) < THRESHOLD:
-            target.tally = None
-            return None
-        if target.tally is None:
-            target.tally = Tally(THRESHOLD, len(recent), min(tried.at for tried in recent))
-        elif not self._attacks(source.key):
+        if target.tally is not None and abs(failure.at - target.newest) <= WINDOW:
             target.tally.add(1, failure.at)
-        return target.tally if target.tally.due() else None
+        else:
+            times = self._times(target, failure.at)
+            target.tally = None if len(times) < THRESHOLD else Tally(THRESHOLD, len(times), min(times))
+        target.newest = failure.at
+        return target.tally if target.tally is not None and target.tally.due() else None
+
+    def _times(self, target: _Target, at: float) -> list[float]:
+        """When the latest sources failed, within the window; no more than it takes to meet the rule."""
+        times: list[float] = []
+        if len(target.sources) < THRESHOLD:
+            return times
+        for key, tried in reversed(target.sources.items()):
+            if abs(at - tried.at) <= WINDOW and not self._attacks(key):
+                times.append(tried.at)
+                if len(times) == THRESHOLD:
+                    break
+        return times
 
     def _attacks(self, key: str) -> bool:
         source = self._table.get(key)

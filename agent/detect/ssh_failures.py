@@ -53,12 +53,14 @@ class SshFailures:
         gap = abs(failure.at - source.newest)
         if gap > WINDOW:
             source.attack, source.throttled = None, False
+            if failure.at < source.newest:
+                source.failures = [old for old in source.failures if old.at <= failure.at]
             source.newest = failure.at
         if gap > SLOW_WINDOW:
             source.slow, source.users = None, None
         source.newest = max(source.newest, failure.at)
         source.count_user(failure.user, failure.weight)
-        kept = [old for old in source.failures if -SLOW_WINDOW <= old.at - failure.at <= WINDOW]
+        kept = [old for old in source.failures if failure.at - old.at <= SLOW_WINDOW]
         source.failures = [*kept[1 - FAILURES :], failure]
         slow = self._slow(source, failure)
         fast = self._fast(source, failure)
@@ -89,7 +91,7 @@ class SshFailures:
             type="brute_force",
             severity=severity,
             confidence=CONFIDENCE,
-            technique="T1110.001",
+            technique="T1110",
             count=attack.count,
             first_seen=attack.first_seen,
             last_seen=source.newest,
@@ -133,7 +135,7 @@ class SshFailures:
             type="brute_force",
             severity="high" if slow.count >= HIGH_FROM else "medium",
             confidence=SLOW_CONFIDENCE,
-            technique="T1110.001",
+            technique="T1110",
             count=slow.count,
             first_seen=slow.first_seen,
             last_seen=source.newest,

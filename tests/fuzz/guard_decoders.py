@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from paho.mqtt.client import MQTTMessage
 
+from agent.accounts import HostAccounts
 from agent.clock import Clock
 from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
 from agent.connection.mqtt_registration import Applicant, MqttRegistration
+from agent.detect.chain import DetectionChain
 from agent.errors import ConfigurationError, GuardError, StorageError
+from agent.events import Origin, Record
 from agent.host import HostFacts, gateways
 from agent.link.address import ManagerAddress
 from agent.link.http import _retry_after
@@ -31,7 +34,7 @@ from agent.link.mqtt import MqttDialer, MqttLink
 from agent.link.request_queue import RequestQueue
 from agent.link.tls import trust_for
 from agent.options import Options, read_token_file
-from agent.parse.sshd import parse
+from agent.parse.reader import RecordReader
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
@@ -296,8 +299,11 @@ _GUARD_COLUMNS: dict[str, SearchStrategy[bytes]] = {
     "policy.document": hostile_json(st.just(_policy_document())),
     "policy.sections": hostile_json(st.just(json.dumps(default_sections()).encode())),
     "policy.state": hostile_text("applied", "partial"),
-    "failed_logins.event": hostile_json(
-        st.just(b'{"at":1.0,"address":"192.0.2.1","port":22,"user":"root","count":1,"judged":true}')
+    "detection_events.event": hostile_json(
+        st.just(
+            b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"192.0.2.1","port":22,"user":"root",'
+            b'"method":"password"},"vouched":["sourceIp"],"count":1}'
+        )
     ),
     "source_cursors.cursor": hostile_json(st.just(b'{"inode":1,"offset":5,"head_size":5,"head":"%b"}' % (b"0" * 64))),
     "outbox.body": hostile_json(st.just(b'{"id":"t-1","threat":{"type":"x"}}')),
@@ -328,14 +334,14 @@ def _furnished(place: Place) -> Database:
     database: Database = place.__dict__["rows"]
     run = database.connection.execute
     log = str(place.folder("rows") / "log")
-    for table in ("policy", "failed_logins", "source_cursors", "outbox"):
+    for table in ("policy", "detection_events", "source_cursors", "outbox"):
         run(f"DELETE FROM {table}")
     named = _named(_policy_document())
     run(
         "INSERT INTO policy VALUES (1, ?, ?, ?, ?, 'applied', NULL)",
         (AGENT, "k", named, json.dumps(default_sections())),
     )
-    run("INSERT INTO failed_logins (address, at, event) VALUES ('192.0.2.1', 1.0, '{}')")
+    run("INSERT INTO detection_events (at, event) VALUES (1.0, '{}')")
     run("INSERT INTO source_cursors VALUES (?, '{}')", (f"file:{log}",))
     run("INSERT INTO outbox (id, body) VALUES ('t-1', ?)", (b"{}",))
     return database
@@ -394,6 +400,13 @@ _ROUTE6 = (
 )
 
 _LINES = (
+    '<38>1 2022-01-19T14:23:55+00:00 h sshd 44255 - [meta sequenceId="1"] Invalid user a from 192.0.2.1 port 3',
+    "Sun 2026-11-22 10:00:01 CET h sshd-session[1]: drop connection #0 from [192.0.2.1]:1 on [192.0.2.2]:22 penalty: x",
+    "Nov 22 10:00:01 h auth.info sshd[1]: error: PAM: Authentication failure for illegal user a from 192.0.2.1",
+    "Nov 22 10:00:01 h last message repeated 5 times",
+    "Nov 22 10:00:01 h sudo:    a : 3 incorrect password attempts ; TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/sh",
+    "Nov 22 10:00:01 h su[1]: pam_unix(su:auth): authentication failure; logname= uid=1 euid=0 tty=p ruser=a rhost=",
+    "Nov 22 10:00:01 h sshd[1]: Timeout before authentication for connection from 192.0.2.1 to 192.0.2.2, pid = 9",
     "Nov 22 10:00:01 host sshd[1]: Failed password for root from 192.0.2.1 port 22 ssh2",
     "2026-11-22T10:00:01Z h sshd[1]: message repeated 5 times: [ Failed password for a from 2001:db8::1 port 9 ssh2]",
     "Nov 22 10:00:01 host sshd[1]: Accepted publickey for root from 192.0.2.1 port 22 ssh2: RSA SHA256:abc",
@@ -403,7 +416,13 @@ _LINES = (
 
 
 def _line(_place: Place, data: bytes) -> None:
-    parse(data.decode(errors="replace")[: 16 * 1024], NOW, UTC)
+    """Any lines, with a header and as messages of a journal, through parsers and detectors."""
+    chain, reader = DetectionChain(HostAccounts(unknown=True), UTC), RecordReader(UTC)
+    for text in data.decode(errors="replace")[: 16 * 1024].split("\n"):
+        chain.examine(Record(text, Origin("file:a"), vouched=len(data) % 2 == 0), NOW)
+        reader.read(Record(text, Origin("journal", identifier="sshd", pid=1), at=NOW, vouched=True), NOW)
+        reader.read(Record(text, Origin("journal", identifier="sudo"), at=NOW), NOW)
+    chain.finish()
 
 
 def _log(place: Place, data: bytes) -> None:

@@ -48,10 +48,14 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("guard policy.document", b"x"),
     ("guard policy.sections", b"[1]"),
     ("guard policy.state", b"gone"),
-    ("guard failed_logins.event", b"{}"),
+    ("guard detection_events.event", b"{}"),
     (
-        "guard failed_logins.event",
-        b'{"at":1.0,"address":"192.0.2.1","port":22,"user":"x","count":1e999,"judged":true}',
+        "guard detection_events.event",
+        b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"192.0.2.1"},"vouched":[],"count":1e999}',
+    ),
+    (
+        "guard detection_events.event",
+        b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"2001:db8::/64"},"vouched":[],"count":1}',
     ),
     ("guard log_positions.position", _DEEP),
     ("guard routes", b"a\nb c d e\n" + b"x " * 12),

@@ -1,10 +1,13 @@
 """The brute-force detector against a naive oracle that keeps every event."""
 
+from typing import NamedTuple
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.detect.brute_force import BruteForceDetector
-from agent.parse.sshd import FailedLogin
+from agent.detect.login_detector import LoginDetector
+from agent.events import Event, EventKind
+from tests.support.accounts import FakeAccounts
 
 THRESHOLD = 5
 WINDOW = 300.0
@@ -20,29 +23,38 @@ lines = st.tuples(
 )
 
 
-def events(drawn: list[tuple[float, str, int, int, bool]]) -> list[FailedLogin]:
-    """Failed logins whose times go in the drawn steps."""
+class Line(NamedTuple):
+    """One drawn line: a password that sshd refused, or the naming of an invalid user."""
+
+    at: float
+    address: str
+    port: int
+    count: int
+    judged: bool
+
+    def event(self) -> Event:
+        fields = {"sourceIp": self.address, "port": self.port, "user": "root"}
+        if self.judged:
+            return Event(
+                self.at, EventKind.LOGIN_FAILED, fields | {"method": "password", "valid_user": 1}, count=self.count
+            )
+        return Event(self.at, EventKind.INVALID_USER, fields)
+
+
+def events(drawn: list[tuple[float, str, int, int, bool]]) -> list[Line]:
+    """Lines whose times go in the drawn steps."""
     at = 10_000.0
     made = []
     for step, address, port, count, judged in drawn:
         at += step
-        made.append(FailedLogin(at, address, port, "root", count if judged else 1, judged))
+        made.append(Line(at, address, port, count if judged else 1, judged))
     return made
 
 
-def attack(history: list[FailedLogin]) -> list[FailedLogin]:
-    """The events since the last jump of more than the window, forth or back."""
-    begin = 0
-    for index in range(1, len(history)):
-        if abs(history[index].at - max(event.at for event in history[begin:index])) > WINDOW:
-            begin = index
-    return history[begin:]
-
-
-def weights(history: list[FailedLogin]) -> list[int]:
+def weights(history: list[Line]) -> list[int]:
     """What each event adds: a connection's total is its judged failures, or one if it has none but other lines."""
 
-    def total(some: list[FailedLogin], port: int) -> int:
+    def total(some: list[Line], port: int) -> int:
         own = [event for event in some if event.port == port]
         return max(sum(event.count for event in own if event.judged), min(1, len(own)))
 
@@ -52,37 +64,47 @@ def weights(history: list[FailedLogin]) -> list[int]:
     ]
 
 
-def expected(history: list[FailedLogin]) -> tuple[int, float, float] | None:
+def expected(history: list[Line]) -> tuple[int, float, float] | None:
     """The detection that the last event of one address makes: count, first and last time."""
-    current = attack(history)
-    added = weights(current)
-    count, since, reported_to = 0, 0.0, THRESHOLD
-    for index, event in enumerate(current):
-        newest = max(seen.at for seen in current[: index + 1])
-        if count:
-            count += added[index]
-            since = min(since, event.at) if added[index] else since
+    counted = [(line.at, added) for line, added in zip(history, weights(history), strict=True) if added]
+    if not counted or not weights(history)[-1]:
+        return None
+    attack: list[tuple[float, int]] = []  # the failures of the attack; empty while there is none
+    valid: list[tuple[float, int]] = []  # all failures that no step back of the clock has made void
+    newest, reported_to, told = counted[0][0], THRESHOLD, False
+    for at, added in counted:
+        if abs(at - newest) > WINDOW:
+            attack = []
+            valid = [old for old in valid if old[0] <= at] if at < newest else valid
+            newest = at
+        newest = max(newest, at)
+        valid.append((at, added))
+        if attack:
+            attack.append((at, added))
         else:
-            window = [number for number in range(index + 1) if added[number] and current[number].at >= newest - WINDOW]
-            if added[index] and sum(added[number] for number in window) >= THRESHOLD:
-                count = sum(added[number] for number in window)
-                since = min(current[number].at for number in window)
-        told = count >= reported_to and added[index] > 0
+            window = [old for old in valid if newest - WINDOW <= old[0]]
+            if sum(weight for _, weight in window) >= THRESHOLD:
+                attack, reported_to = window, THRESHOLD
+        count = sum(weight for _, weight in attack)
+        told = count >= reported_to and bool(attack)
         while told and reported_to <= count:
             reported_to *= 2
-        if told and index == len(current) - 1:
-            return count, since, newest
-    return None
+    return (sum(weight for _, weight in attack), min(at for at, _ in attack), newest) if told else None
 
 
 @settings(max_examples=500)
 @given(st.lists(lines, max_size=60))
 def test_detector_agrees_with_the_oracle(drawn: list[tuple[float, str, int, int, bool]]) -> None:
     """Whatever comes in whatever order, each detection is the one that a look at the whole history gives."""
-    detector = BruteForceDetector(THRESHOLD, WINDOW)
-    history: dict[str, list[FailedLogin]] = {}
-    for event in events(drawn):
-        own = history.setdefault(event.address, [])
-        own.append(event)
-        found = detector.observe(event)
-        assert (found and (found.count, found.first_seen, found.last_seen)) == expected(own)
+    detector = LoginDetector(FakeAccounts())
+    history: dict[str, list[Line]] = {}
+    for line in events(drawn):
+        own = history.setdefault(line.address, [])
+        own.append(line)
+        found = [
+            (finding.count, finding.first_seen, finding.last_seen)
+            for finding in detector.observe(line.event())
+            if finding.rule_id == "sshd-brute-force"
+        ]
+        oracle = expected(own)
+        assert found == ([] if oracle is None else [oracle])

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.parse.sshd import FailedLogin, parse
+from agent.events import Event, Origin, Record
+from agent.parse.reader import RecordReader
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC).timestamp()
 
@@ -37,9 +38,36 @@ MESSAGES = (
     "Failed publickey for {user} from {peer} port {port} ssh2: ED25519 SHA256:47DEQpj8HBSa+/TImW5JCeuQ",
     "Invalid user {user} from {peer} port {port}",
     "Connection closed by authenticating user {user} {peer} port {port} [preauth]",
+    "Connection reset by invalid user {user} {peer} port {port} [preauth]",
     "Disconnected from invalid user {user} {peer} port {port} [preauth]",
+    "Disconnecting invalid user {user} {peer} port {port}: Too many authentication failures [preauth]",
     "error: maximum authentication attempts exceeded for invalid user {user} from {peer} port {port} ssh2 [preauth]",
 )
+WITHOUT_PORT = (
+    "Invalid user {user} from {peer}",
+    "error: PAM: Authentication failure for illegal user {user} from {peer}",
+    "error: PAM: User not known to the underlying authentication module for illegal user {user} from {peer}",
+)
+FOREIGN_TEXT_BEHIND = (
+    "Bad protocol version identification '{text}' from {peer} port {port}",
+    "Protocol major versions differ for {peer} port {port}: SSH-2.0-OpenSSH_9.2 vs. {text}",
+    "Unable to negotiate with {peer} port {port}: no matching MAC found. Their offer: {text} [preauth]",
+    "ssh_dispatch_run_fatal: Connection from {peer} port {port}: {text} [preauth]",
+    "Received disconnect from {peer}: 11: {text} [preauth]",
+)
+HEADERS = (
+    "Nov 22 10:00:01 host sshd[77]: ",
+    "Nov 22 10:00:01 sshd[77]: ",
+    "Nov 22 10:00:01 host auth.info sshd[77]: ",
+    "2026-11-22T10:00:01.123456+00:00 host sshd-session[77]: ",
+    "<38>1 2026-11-22T10:00:01Z host sshd 77 - - ",
+    "Sun 2026-11-22 10:00:01 UTC host sshd[77]: ",
+)
+
+
+def read(line: str) -> Event | None:
+    """The event of one line."""
+    return RecordReader(UTC).read(Record(line, Origin("test")), NOW).event
 
 
 def normal(peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
@@ -50,15 +78,47 @@ def normal(peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 
 @settings(max_examples=500)
-@given(st.sampled_from(MESSAGES), names, peers, ports, st.sampled_from(["{}", "message repeated 2 times: [ {}]"]))
-def test_peer_is_the_address(
-    message: str, user: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int, folded: str
+@given(
+    st.sampled_from(HEADERS),
+    st.sampled_from(MESSAGES),
+    names,
+    peers,
+    ports,
+    st.sampled_from(["{}", "message repeated 2 times: [ {}]"]),
+)
+def test_peer_is_the_address(  # noqa: PLR0917 -- hypothesis gives them by position
+    header: str,
+    message: str,
+    user: str,
+    peer: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    port: int,
+    folded: str,
 ) -> None:
-    """A failed login is read from every line that sshd writes about one, and its address and port are the peer's."""
-    text = folded.format(message.format(user=user, peer=peer, port=port))
-    event = parse(f"Nov 22 10:00:01 host sshd[77]: {text}", NOW, UTC)
-    assert isinstance(event, FailedLogin)
-    assert (event.address, event.port) == (normal(peer), port)
+    """An event is read from every line that sshd writes about a user, and its address and port are the peer's."""
+    event = read(header + folded.format(message.format(user=user, peer=peer, port=port)))
+    assert event is not None
+    assert (event.fields["sourceIp"], event.fields["port"]) == (normal(peer), port)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(HEADERS), st.sampled_from(WITHOUT_PORT), names, peers)
+def test_peer_without_a_port_is_the_address(
+    header: str, message: str, user: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address
+) -> None:
+    """Where sshd writes no port, the last word is the peer, whatever the name looks like."""
+    event = read(header + message.format(user=user, peer=peer))
+    assert event is not None
+    assert event.fields["sourceIp"] == normal(peer)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(HEADERS), st.sampled_from(FOREIGN_TEXT_BEHIND), names, peers, ports)
+def test_protocol_text_never_accuses_another(
+    header: str, message: str, text: str, peer: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int
+) -> None:
+    """Text that a peer sends before it names a user never becomes an address: the peer is reported or nobody."""
+    event = read(header + message.format(text=text, peer=peer, port=port))
+    assert event is None or event.fields["sourceIp"] == normal(peer)
 
 
 @settings(max_examples=500)
@@ -68,16 +128,24 @@ def test_certificate_id_never_accuses_another(
 ) -> None:
     """With text of the attacker's on both sides of the address, the peer is reported or nobody."""
     detail = f"RSA-CERT SHA256:abc ID {key_id} (serial 1) CA RSA SHA256:def"
-    line = f"Nov 22 10:00:01 host sshd[77]: Failed publickey for {user} from {peer} port {port} ssh2: {detail}"
-    event = parse(line, NOW, UTC)
+    event = read(f"Nov 22 10:00:01 host sshd[77]: Failed publickey for {user} from {peer} port {port} ssh2: {detail}")
     if event is not None:
-        assert isinstance(event, FailedLogin)
-        assert (event.address, event.port) == (normal(peer), port)
+        assert (event.fields["sourceIp"], event.fields["port"]) == (normal(peer), port)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["app: ", "app[1]: ", "kernel: ", "CRON[9]: "]), st.sampled_from(HEADERS), names)
+def test_line_of_another_program_is_never_sshds(program: str, header: str, text: str) -> None:
+    """Whatever another program logs, be it a line with sshd's header, is no event of sshd."""
+    message = f"{header}Failed password for root from 9.9.9.9 port 22 ssh2"
+    assert read(f"Nov 22 10:00:01 {program}{text}{message}") is None
+    assert read(f"2026-11-22T10:00:01Z host {program}{text}{message}") is None
 
 
 @settings(max_examples=500)
 @given(st.text(st.characters(exclude_categories=["Cs"])), names)
 def test_no_line_raises(prefix: str, text: str) -> None:
-    """Any text is either a login or None."""
-    parse(prefix + text, NOW, UTC)
-    parse(f"2026-11-22T10:00:01Z h sshd[1]: {prefix}{text}", NOW, UTC)
+    """Any text is either an event or None."""
+    read(prefix + text)
+    for header in HEADERS:
+        read(f"{header}{prefix}{text}")

@@ -150,17 +150,6 @@ def test_a_friend_is_known_after_a_restart(guard: GuardedLog) -> None:
     assert guard.reports()[0].threat.evidence["lastLogin"] == "2026-03-01T12:00:00.000Z"
 
 
-def test_quiet_addresses_are_forgotten(guard: GuardedLog) -> None:
-    """The history keeps an address only while its failures could still count."""
-    guard.fail("203.0.113.7", 1, second=0)
-    guard.look()
-    with guard.log.open("a") as log:
-        log.write("2026-03-01T12:10:01.000+00:00 h sshd[1]: Failed password for a from 198.51.100.1 port 9 ssh2\n")
-    guard.look()
-    rows = guard.database.connection.execute("SELECT address FROM failed_logins").fetchall()
-    assert rows == [("198.51.100.1",)]
-
-
 def test_a_log_that_cannot_be_read_is_tried_again(guard: GuardedLog) -> None:
     """A log replaced by something that is no file is an error in the guard's log, not its end."""
     guard.log.unlink()

@@ -1,69 +1,202 @@
-"""Which lines of sshd are logins, from where and when."""
-
-from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
+"""Which messages of sshd are events, and of whom."""
 
 import pytest
 
-from agent.parse.sshd import MAX_USER, FailedLogin, SuccessfulLogin, parse
+from agent.events import EventKind
+from agent.parse.sshd import MAX_USER, read
 
-NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC).timestamp()
-AT = datetime(2026, 11, 22, 10, 0, 1, tzinfo=UTC).timestamp()
-
-
-def read(message: str, tag: str = "sshd[4321]") -> FailedLogin | SuccessfulLogin | None:
-    """Parses a message as sshd logs it, at `AT`."""
-    return parse(f"Nov 22 10:00:01 host {tag}: {message}", NOW, UTC)
-
-
-def epoch(line_time: str, now: str, zone: str = "UTC") -> float | None:
-    """The time that is read from a timestamp at a given moment in a given zone."""
-    event = parse(
-        f"{line_time} host sshd[1]: Failed password for root from 192.0.2.7 port 22 ssh2",
-        datetime.fromisoformat(now).timestamp(),
-        ZoneInfo(zone),
-    )
-    return None if event is None else event.at
+PEER = {"sourceIp": "192.0.2.7", "port": 4022}
 
 
 @pytest.mark.parametrize(
-    ("message", "user"),
+    ("message", "user", "method", "valid"),
     [
-        ("Failed password for root from 192.0.2.7 port 4022 ssh2", "root"),
-        ("Failed password for invalid user oracle from 192.0.2.7 port 4022 ssh2", "oracle"),
-        ("Failed password for invalid user  from 192.0.2.7 port 4022 ssh2", ""),
-        ("Failed keyboard-interactive/pam for root from 192.0.2.7 port 4022 ssh2", "root"),
-        ("Failed publickey for root from 192.0.2.7 port 4022 ssh2: ED25519 SHA256:47DEQpj8HBSa+/TImW5JCeu", "root"),
-        ("Failed publickey for a from 192.0.2.7 port 4022 ssh2: RSA-CERT ID x (serial 1) CA RSA SHA256:b", "a"),
-        ("Failed password for root from 192.0.2.7 port 4022 ssh2 [preauth]", "root"),
+        ("Failed password for root from 192.0.2.7 port 4022 ssh2", "root", "password", 1),
+        ("Failed password for invalid user oracle from 192.0.2.7 port 4022 ssh2", "oracle", "password", 0),
+        ("Failed password for invalid user  from 192.0.2.7 port 4022 ssh2", "", "password", 0),
+        (
+            "Failed keyboard-interactive/pam for root from 192.0.2.7 port 4022 ssh2",
+            "root",
+            "keyboard-interactive/pam",
+            1,
+        ),
+        (
+            "Failed publickey for root from 192.0.2.7 port 4022 ssh2: ED25519 SHA256:47DEQpj8HBSa+/TImW5JCeu",
+            "root",
+            "publickey",
+            1,
+        ),
+        (
+            "Failed publickey for a from 192.0.2.7 port 4022 ssh2: RSA-CERT ID x (serial 1) CA RSA SHA256:b",
+            "a",
+            "publickey",
+            1,
+        ),
+        ("Failed password for root from 192.0.2.7 port 4022 ssh2 [preauth]", "root", "password", 1),
     ],
 )
-def test_refused_credential(message: str, user: str) -> None:
-    """Each credential that sshd refused is one failed login."""
-    assert read(message) == FailedLogin(AT, "192.0.2.7", 4022, user)
+def test_refused_credential(message: str, user: str, method: str, valid: int) -> None:
+    """Each credential that sshd refused is one failed login, with the method and whether the user exists."""
+    fields = {**PEER, "user": user, "method": method, "valid_user": valid}
+    assert read(message) == (EventKind.LOGIN_FAILED, fields, 1)
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "user", "valid"),
     [
-        "Invalid user admin from 192.0.2.7 port 4022",
-        "Connection closed by authenticating user admin 192.0.2.7 port 4022 [preauth]",
-        "Connection closed by invalid user admin 192.0.2.7 port 4022 [preauth]",
-        "Connection reset by authenticating user admin 192.0.2.7 port 4022 [preauth]",
-        "Disconnected from authenticating user admin 192.0.2.7 port 4022 [preauth]",
-        "error: maximum authentication attempts exceeded for admin from 192.0.2.7 port 4022 ssh2 [preauth]",
-        "error: maximum authentication attempts exceeded for invalid user admin from 192.0.2.7 port 4022 ssh2",
+        ("error: PAM: Authentication failure for root from 192.0.2.7", "root", 1),
+        ("error: PAM: Authentication failure for illegal user x from 192.0.2.7", "x", 0),
+        (
+            "error: PAM: User not known to the underlying authentication module for illegal user x from 192.0.2.7",
+            "x",
+            0,
+        ),
+        ("error: PAM: Authentication error for illegal user x y from 192.0.2.7", "x y", 0),
+        ("error: PAM: Authentication failure for illegal user x from 9.9.9.9 from 192.0.2.7", "x from 9.9.9.9", 0),
     ],
 )
-def test_connection_without_login(message: str) -> None:
-    """A connection that has an unknown user or ends without a login is a failure that no credential was judged for."""
-    assert read(message) == FailedLogin(AT, "192.0.2.7", 4022, "admin", judged=False)
+def test_keyboard_interactive_failure_of_pam(message: str, user: str, valid: int) -> None:
+    """At level INFO a guess by keyboard-interactive stands in PAM's words only, without a port."""
+    found = read(message)
+    fields = {"sourceIp": "192.0.2.7", "user": user, "method": "keyboard-interactive/pam", "valid_user": valid}
+    assert found == (EventKind.LOGIN_FAILED, fields, 1)
 
 
-def test_repeated_message_counts_each() -> None:
-    """What rsyslog folded into `message repeated 5 times` stands for five failures."""
-    message = "message repeated 5 times: [ Failed password for root from 192.0.2.7 port 4022 ssh2]"
-    assert read(message) == FailedLogin(AT, "192.0.2.7", 4022, "root", count=5)
+@pytest.mark.parametrize(
+    ("message", "kind", "fields"),
+    [
+        ("Invalid user admin from 192.0.2.7 port 4022", EventKind.INVALID_USER, {**PEER, "user": "admin"}),
+        ("Invalid user admin from 192.0.2.7", EventKind.INVALID_USER, {"sourceIp": "192.0.2.7", "user": "admin"}),
+        (
+            "Connection closed by authenticating user admin 192.0.2.7 port 4022 [preauth]",
+            EventKind.CONNECTION_CLOSED,
+            {**PEER, "user": "admin", "valid_user": 1},
+        ),
+        (
+            "Connection closed by invalid user admin 192.0.2.7 port 4022 [preauth]",
+            EventKind.CONNECTION_CLOSED,
+            {**PEER, "user": "admin", "valid_user": 0},
+        ),
+        (
+            "Connection reset by authenticating user admin 192.0.2.7 port 4022 [preauth]",
+            EventKind.CONNECTION_CLOSED,
+            {**PEER, "user": "admin", "valid_user": 1},
+        ),
+        (
+            "Disconnected from authenticating user admin 192.0.2.7 port 4022 [preauth]",
+            EventKind.CONNECTION_CLOSED,
+            {**PEER, "user": "admin", "valid_user": 1},
+        ),
+        ("Connection closed by 192.0.2.7 port 4022 [preauth]", EventKind.CONNECTION_CLOSED, PEER),
+        ("Connection closed by 192.0.2.7 port 4022", EventKind.CONNECTION_CLOSED, PEER),
+        ("Disconnected from 192.0.2.7 port 4022 [preauth]", EventKind.CONNECTION_CLOSED, PEER),
+        (
+            "Received disconnect from 192.0.2.7: 11: Bye Bye [preauth]",
+            EventKind.CONNECTION_CLOSED,
+            {"sourceIp": "192.0.2.7"},
+        ),
+        (
+            "error: maximum authentication attempts exceeded for admin from 192.0.2.7 port 4022 ssh2 [preauth]",
+            EventKind.MAX_ATTEMPTS,
+            {**PEER, "user": "admin", "valid_user": 1},
+        ),
+        (
+            "error: maximum authentication attempts exceeded for invalid user admin from 192.0.2.7 port 4022 ssh2",
+            EventKind.MAX_ATTEMPTS,
+            {**PEER, "user": "admin", "valid_user": 0},
+        ),
+        (
+            "Disconnecting authenticating user admin 192.0.2.7 port 4022: Too many authentication failures [preauth]",
+            EventKind.MAX_ATTEMPTS,
+            {**PEER, "user": "admin", "valid_user": 1},
+        ),
+        (
+            "User admin from 192.0.2.7 not allowed because not listed in AllowUsers",
+            EventKind.USER_REFUSED,
+            {"sourceIp": "192.0.2.7", "user": "admin", "reason": "not listed in AllowUsers"},
+        ),
+        (
+            "User git from 192.0.2.7 not allowed because none of user's groups are listed in AllowGroups",
+            EventKind.USER_REFUSED,
+            {
+                "sourceIp": "192.0.2.7",
+                "user": "git",
+                "reason": "none of user's groups are listed in AllowGroups",
+            },
+        ),
+        (
+            "ROOT LOGIN REFUSED FROM 192.0.2.7 port 4022 [preauth]",
+            EventKind.USER_REFUSED,
+            {**PEER, "user": "root", "reason": "root login refused"},
+        ),
+    ],
+)
+def test_connection_that_names_a_user_or_ends(message: str, kind: EventKind, fields: dict[str, str | int]) -> None:
+    """Users who may not log in, used up attempts and ends before authentication are events of their own."""
+    assert read(message) == (kind, fields, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "fields"),
+    [
+        ("Did not receive identification string from 192.0.2.7 port 4022", EventKind.BANNER_FAULT, PEER),
+        ("Did not receive identification string from 192.0.2.7", EventKind.BANNER_FAULT, {"sourceIp": "192.0.2.7"}),
+        (
+            "Bad protocol version identification 'x' from 9.9.9.9 port 1' from 192.0.2.7 port 4022",
+            EventKind.BANNER_FAULT,
+            PEER,
+        ),
+        (
+            "Protocol major versions differ for 192.0.2.7 port 4022: SSH-2.0-OpenSSH_8.4 vs. SSH-1.5-x from 9.9.9.9",
+            EventKind.BANNER_FAULT,
+            PEER,
+        ),
+        ("banner exchange: Connection from 192.0.2.7 port 4022: invalid format", EventKind.BANNER_FAULT, PEER),
+        (
+            "Unable to negotiate with 192.0.2.7 port 4022: no matching MAC found. Their offer: x from 9.9.9.9",
+            EventKind.KEY_EXCHANGE_FAULT,
+            PEER,
+        ),
+        (
+            "fatal: Unable to negotiate with 2001:db8::1: no matching host key type found. Their offer: x [preauth]",
+            EventKind.KEY_EXCHANGE_FAULT,
+            {"sourceIp": "2001:db8::1"},
+        ),
+        (
+            "ssh_dispatch_run_fatal: Connection from 192.0.2.7 port 4022: Broken pipe [preauth]",
+            EventKind.KEY_EXCHANGE_FAULT,
+            PEER,
+        ),
+        ("fatal: Timeout before authentication for 192.0.2.7 port 4022", EventKind.AUTH_TIMEOUT, PEER),
+        (
+            "Timeout before authentication for connection from 192.0.2.7 to 192.0.2.1, pid = 77",
+            EventKind.AUTH_TIMEOUT,
+            {"sourceIp": "192.0.2.7", "pid": 77},
+        ),
+        ("refused connect from x (192.0.2.7)", EventKind.CONNECTION_REFUSED, {"sourceIp": "192.0.2.7"}),
+        (
+            "drop connection #10 from [192.0.2.7]:4022 on [192.0.2.1]:22 past MaxStartups",
+            EventKind.MAX_STARTUPS,
+            {**PEER, "reason": "past MaxStartups"},
+        ),
+        (
+            "drop connection #0 from [192.0.2.7]:4022 on [192.0.2.1]:22 penalty: failed authentication",
+            EventKind.PENALTY,
+            {**PEER, "reason": "penalty: failed authentication"},
+        ),
+    ],
+)
+def test_contact_without_a_user(message: str, kind: EventKind, fields: dict[str, str | int]) -> None:
+    """Faults of identification and key exchange, timeouts and dropped connections name the peer."""
+    assert read(message) == (kind, fields, 1)
+
+
+@pytest.mark.parametrize(("times", "count"), [("5", 5), ("1", 1)])
+def test_repeated_message_counts_each(times: str, count: int) -> None:
+    """A message that rsyslog folded into `message repeated 5 times` stands for five failures."""
+    found = read(f"message repeated {times} times: [ Failed password for root from 192.0.2.7 port 4022 ssh2]")
+    assert found is not None
+    assert (found[0], found[2]) == (EventKind.LOGIN_FAILED, count)
 
 
 @pytest.mark.parametrize(
@@ -76,52 +209,48 @@ def test_repeated_message_counts_each() -> None:
 )
 def test_successful_login(message: str) -> None:
     """An accepted credential is a successful login."""
-    assert read(message) == SuccessfulLogin(AT, "192.0.2.7", "deploy")
-
-
-@pytest.mark.parametrize("tag", ["sshd[1]", "sshd-session[4321]", "sshd-auth[99]"])
-def test_programs_of_sshd(tag: str) -> None:
-    """The daemon of OpenSSH 8 and 9.7, and the session and authentication programs of later ones, are all sshd."""
-    assert read("Failed password for root from 192.0.2.7 port 4022 ssh2", tag) is not None
+    fields = {**PEER, "user": "deploy", "method": message.split()[1]}
+    assert read(message) == (EventKind.LOGIN_SUCCEEDED, fields, 1)
 
 
 @pytest.mark.parametrize(
-    "line",
+    "message",
     [
-        "Nov 22 10:00:01 host cron[1]: Failed password for root from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host notsshd[1]: Failed password for root from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host app[1]: Nov 22 10:00:01 host sshd[1]: Failed password for x from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host sshd[1]: note: Failed password for root from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host sshd[1]: Failed none for invalid user x from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host sshd[1]: Partial publickey for root from 192.0.2.7 port 22 ssh2",
-        "Nov 22 10:00:01 host sshd[1]: Connection closed by 192.0.2.7 port 22 [preauth]",
-        "Nov 22 10:00:01 host sshd[1]: pam_unix(sshd:auth): authentication failure; rhost=192.0.2.7 user=root",
-        "Nov 22 10:00:01 host sshd[1]: message repeated 0 times: [ Failed password for x from 192.0.2.7 port 22 ssh2]",
-        "Nov 22 10:00:01 host sshd[1]: Failed password for root from attacker.example.org port 22 ssh2",
-        "Nov 22 10:00:01 host sshd[1]: Failed password for root from 192.0.2.7 port 22 ss",
-        "Nov 31 10:00:01 host sshd[1]: Failed password for root from 192.0.2.7 port 22 ssh2",
-        "2026-13-22T10:00:01Z host sshd[1]: Failed password for root from 192.0.2.7 port 22 ssh2",
+        "note: Failed password for root from 192.0.2.7 port 22 ssh2",
+        "Failed none for invalid user x from 192.0.2.7 port 22 ssh2",
+        "Partial publickey for root from 192.0.2.7 port 22 ssh2",
+        "Postponed keyboard-interactive for root from 192.0.2.7 port 22 ssh2 [preauth]",
+        "pam_unix(sshd:auth): authentication failure; rhost=192.0.2.7 user=root",
+        "message repeated 0 times: [ Failed password for x from 192.0.2.7 port 22 ssh2]",
+        "Failed password for root from attacker.example.org port 22 ssh2",
+        "Failed password for root from 192.0.2.7 port 22 ss",
+        "error: PAM: Authentication failure for root from attacker.example.org",
+        "User x from 192.0.2.7 not allowed because shell /a from 9.9.9.9 not allowed because b does not exist",
+        "Disconnecting invalid user x 192.0.2.7 port 22: Change of username or service not allowed: (x,a) -> (y,b)",
+        "Disconnected from user deploy 192.0.2.7 port 22",
+        "Disconnected from 192.0.2.7 port 22",
+        "Received disconnect from 192.0.2.7 port 22:11: disconnected by user",
+        "Received disconnect from 192.0.2.7: 11: disconnected by user",
+        "Close session: user ansible from 192.168.1.1 port 34928 id 0",
+        "Connection from 192.0.2.7 port 22 on 192.0.2.1 port 22",
+        'error: kex_exchange_identification: client sent invalid protocol identifier "from 192.0.2.7 port 22"',
         "",
     ],
 )
-def test_what_is_no_login(line: str) -> None:
-    """Other programs' lines, other messages, host names, broken lines and dates that do not exist say nothing."""
-    assert parse(line, NOW, UTC) is None
+def test_message_that_is_no_event(message: str) -> None:
+    """Other messages, host names, broken lines and the ends of sessions say nothing."""
+    assert read(message) is None
 
 
 @pytest.mark.parametrize(
     ("logged", "address"),
-    [
-        ("2001:DB8:0::1", "2001:db8::1"),
-        ("fe80::1%eth0", "fe80::1"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-    ],
+    [("2001:DB8:0::1", "2001:db8::1"), ("fe80::1%eth0", "fe80::1"), ("::ffff:192.0.2.7", "192.0.2.7")],
 )
 def test_address_has_one_spelling(logged: str, address: str) -> None:
     """However an address is logged, it is reported in its one normal form."""
-    event = read(f"Failed password for root from {logged} port 22 ssh2")
-    assert event is not None
-    assert event.address == address
+    found = read(f"Failed password for root from {logged} port 22 ssh2")
+    assert found is not None
+    assert found[1]["sourceIp"] == address
 
 
 @pytest.mark.parametrize(
@@ -140,27 +269,6 @@ def test_peer_that_is_not_certain_is_none(detail: str, method: str) -> None:
 
 def test_user_name_is_bounded() -> None:
     """Of a user name only its beginning is kept."""
-    event = read(f"Failed password for {'x' * 5000} from 192.0.2.7 port 4022 ssh2")
-    assert event is not None
-    assert event.user == "x" * MAX_USER
-
-
-@pytest.mark.parametrize(
-    ("logged", "now", "zone", "meant"),
-    [
-        ("Nov  2 10:00:01", "2026-11-02T10:00:05Z", "UTC", "2026-11-02T10:00:01Z"),
-        ("Dec 31 23:59:59", "2027-01-01T00:00:05Z", "UTC", "2026-12-31T23:59:59Z"),
-        ("Jan  1 00:00:01", "2026-12-31T23:59:58Z", "UTC", "2027-01-01T00:00:01Z"),
-        ("Feb 29 12:00:00", "2028-03-01T00:00:00Z", "UTC", "2028-02-29T12:00:00Z"),
-        ("Jul  1 12:00:00", "2026-07-01T10:00:05Z", "Europe/Berlin", "2026-07-01T10:00:00Z"),
-        ("Oct 25 02:30:00", "2026-10-25T00:30:05Z", "Europe/Berlin", "2026-10-25T00:30:00Z"),
-        ("Oct 25 02:30:00", "2026-10-25T01:30:05Z", "Europe/Berlin", "2026-10-25T01:30:00Z"),
-        ("2026-11-22T10:00:01.250+01:00", "2030-01-01T00:00:00Z", "UTC", "2026-11-22T09:00:01.250Z"),
-        ("2026-11-22T10:00:01+0100", "2030-01-01T00:00:00Z", "UTC", "2026-11-22T09:00:01Z"),
-        ("2026-11-22T10:00:01Z", "2030-01-01T00:00:00Z", "Europe/Berlin", "2026-11-22T10:00:01Z"),
-        ("2026-11-22T10:00:01", "2030-01-01T00:00:00Z", "Europe/Berlin", "2026-11-22T09:00:01Z"),
-    ],
-)
-def test_time(logged: str, now: str, zone: str, meant: str) -> None:
-    """A missing year is the closest one, a repeated hour the closer one, a missing zone the host's."""
-    assert epoch(logged, now, zone) == datetime.fromisoformat(meant).timestamp()
+    found = read(f"Failed password for {'x' * 5000} from 192.0.2.7 port 4022 ssh2")
+    assert found is not None
+    assert found[1]["user"] == "x" * MAX_USER
