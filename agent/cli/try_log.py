@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from io import BufferedReader
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,7 +144,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _decompressed(file: BufferedReader) -> IO[bytes]:
+def _decompressed(file: BufferedReader) -> BufferedIOBase:
     begin = file.peek(3)
     if begin.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
@@ -153,7 +153,7 @@ def _decompressed(file: BufferedReader) -> IO[bytes]:
     return lzma.LZMAFile(file) if begin.startswith(b"\xfd7z") else file
 
 
-def _bounded(file: IO[bytes]) -> Iterator[bytes]:
+def _bounded(file: IO[bytes] | BufferedIOBase) -> Iterator[bytes]:
     """The lines of a file; of one that is too long only its beginning is kept in memory."""
     while line := file.readline(MAX_LINE + 1):
         while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):

@@ -82,7 +82,7 @@ def test_a_threat_is_reported_in_the_pages_shape(guard: GuardThread, manager: Ht
     threat = eventually(lambda: list(manager.stored.values()), "a threat")[0]
     assert threat["agentId"] == AGENT
     assert threat["threat"]["evidence"]["sourceIp"] == "203.0.113.7"
-    assert threat["response"]["action"] == "notify"
+    assert threat["response"]["action"] == "block_ip"
     assert {"id", "timestamp"} <= set(threat)
 
 
