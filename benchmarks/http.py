@@ -39,7 +39,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command, Inbox
 from manager.engine.settings import EngineSettings
 from manager.provisioning.dynamic_security import NoBrokerAccess
-from manager.runtime.manager import clock, gc_tuning
+from manager.runtime import clock, gc_tuning
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -203,7 +203,7 @@ class HttpCore:
         return [(answer.record["agentId"], answer.token) for answer in answers]
 
     def _work(self) -> None:
-        gc_tuning.spare()
+        gc_tuning.freeze_and_relax()
         while not self._ended:
             if self._feed is not None:
                 self._feed(self._engine.inbox)

@@ -14,7 +14,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.inbox import Inbound, Inbox
 from manager.engine.settings import EngineSettings
 from manager.provisioning.dynamic_security import NoBrokerAccess
-from manager.runtime.manager import clock
+from manager.runtime import clock
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.store import PeeweeStore

@@ -11,7 +11,7 @@ from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.policies.fleet_policies import Policies
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
-from manager.runtime.manager import clock
+from manager.runtime import clock
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate

@@ -17,8 +17,9 @@ import structlog
 
 from benchmarks.load import Counter
 from manager.data_directory import DataDirectory
-from manager.runtime.manager import Manager
+from manager.runtime.loop import ManagerLoop
 from manager.runtime.transport import Transport
+from manager.runtime.wiring import Manager
 from manager.settings import Settings
 
 _LOOK = 0.005
@@ -90,7 +91,7 @@ def _serve(path: Path, broker: str, handled: Counter, pipe: Connection) -> None:
         directory = stack.enter_context(DataDirectory(path))
         manager = Manager(settings, Transport.plan(settings), directory, stack)
         threading.Thread(target=_count, args=(manager.engine.fleet.counters, handled, pipe), daemon=True).start()
-        manager.serve(lambda _http, mqtt: pipe.send(mqtt))
+        ManagerLoop(manager, stack).serve(lambda _http, mqtt: pipe.send(mqtt))
 
 
 def _count(counters: dict[str, int], handled: Counter, pipe: Connection) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong in the manager; every text is one sentence that says what to do."""
+"""Errors of the manager; every text is one sentence that says what to do."""
 
 
 class ManagerError(Exception):
@@ -6,23 +6,23 @@ class ManagerError(Exception):
 
 
 class StoreUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
-    """The store cannot commit just now: locked, full or unreachable. What waits for it is neither lost nor acked."""
+    """The store cannot commit just now: locked, full, damaged or unreachable. Nothing is lost or acknowledged."""
 
 
 class StoreRejected(ManagerError):  # noqa: N818 -- named beside StoreUnavailable
-    """The store can commit, but not these changes: something in them does not fit its tables."""
+    """The store can commit, but these changes do not fit its tables."""
 
 
 class NotFound(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """What a command names does not exist."""
+    """The target of a command does not exist."""
 
 
 class Conflict(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """A command cannot be carried out as things stand."""
+    """A command contradicts the present state."""
 
 
 class Invalid(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """A command's own words are wrong; the text names the field."""
+    """A command is malformed; the text names the field."""
 
 
 class BrokerUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake

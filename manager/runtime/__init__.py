@@ -1,1 +1,1 @@
-"""Builds the parts of a manager, wires them, and runs them."""
+"""The running manager: wiring of its parts, and its loop."""

@@ -1,4 +1,4 @@
-"""The one place where the manager reads its clocks."""
+"""The manager's clock: the only place that reads the wall clock and the monotonic clock."""
 
 import time
 
@@ -6,5 +6,5 @@ from manager.domain.instant import Instant
 
 
 def read() -> Instant:
-    """Return this moment on both clocks."""
+    """Return the present moment on both clocks."""
     return Instant(time.time(), time.monotonic())

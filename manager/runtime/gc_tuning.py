@@ -1,4 +1,4 @@
-"""Python's collector of cyclic garbage, kept from walking again and again over a fleet that is no garbage."""
+"""GC tuning: freezes long-lived objects and raises thresholds, so that collections do not traverse the whole fleet."""
 
 import gc
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def at_rest() -> Iterator[None]:
-    """Keep it from walking over a fleet while it is read, and afterwards."""
+def paused() -> Iterator[None]:
+    """Disable collection while a fleet is loaded, and freeze the loaded objects."""
     gc.disable()
     try:
         yield
@@ -16,8 +16,8 @@ def at_rest() -> Iterator[None]:
         gc.enable()
 
 
-def spare() -> None:
-    """Let it pass over what there is now, which lives as long as the process, and come less often."""
+def freeze_and_relax() -> None:
+    """Freeze the present objects, which live as long as the process, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -1,4 +1,4 @@
-"""How what the manager says and hears is protected: which door serves which certificate, and whom it trusts itself."""
+"""Transport security: the certificate of each door, trust in the broker, and the refusal of plain text."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What the doors serve, and how the manager verifies its broker; None is plain text.
+    """Certificates of the doors, and verification of the broker; None means plain text.
 
     Attributes:
         http: The HTTP door's certificate.
-        http_tls: What the HTTP door speaks TLS with.
+        http_tls: The TLS context of the HTTP door.
         broker: The embedded broker's certificate.
-        broker_trust: How the manager verifies the broker.
-        ca_fingerprint: The manager's own authority, if guards meet its certificates: stands in new tokens.
+        broker_trust: The TLS context that verifies the broker.
+        ca_fingerprint: The manager's own authority, if it issued the certificates of a door; new tokens carry it.
     """
 
     http: CertificateFiles | None
@@ -38,7 +38,7 @@ class Transport:
 
     @classmethod
     def plan(cls, settings: Settings) -> Self:
-        """Return what the settings and the files in the data directory come to.
+        """Return the transport security of the settings and the files in the data directory.
 
         Raises:
             SetupError: a file cannot be used, or something would go in plain text beyond loopback.
@@ -54,10 +54,10 @@ class Transport:
         return cls(http, http_tls, broker, trust, _own_authority(settings, directory, http, broker))
 
     def watch(self, reload_broker: Callable[[], None], met: Callable[[], Mapping[str, float]]) -> CertificateWatch:
-        """Return what looks after the certificates of the doors.
+        """Return the watch over the certificates of the doors.
 
         Args:
-            reload_broker: has the embedded broker read its files again.
+            reload_broker: makes the embedded broker read its files again.
             met: tells when a certificate expires that somebody else serves; see `CertificateWatch`.
 
         Raises:
@@ -80,7 +80,7 @@ class Transport:
 
 
 def reachable(host: str) -> str:
-    """Return where this machine reaches a door that listens on `host`: one that listens everywhere, on loopback."""
+    """Return the address at which this machine reaches a door that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- the names of everywhere, not bound here
 
 
@@ -115,7 +115,7 @@ def _broker_trust(
 def _own_authority(
     settings: Settings, directory: TlsDirectory, http: CertificateFiles | None, broker: CertificateFiles | None
 ) -> str | None:
-    """Return the own authority's fingerprint if a certificate that guards are shown ends in it."""
+    """Return the own authority's fingerprint if it issued a certificate that guards see."""
     authority = directory.authority()
     if authority is None:
         return None

@@ -1,4 +1,4 @@
-"""The release that runs, as installed."""
+"""The installed release."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -15,7 +15,7 @@ from manager.engine.batch import Publication
 from manager.engine.inbox import Budget, Inbound, Inbox
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink, LinkSettings
-from manager.runtime.manager import clock
+from manager.runtime import clock
 from schemas import topics
 
 AGENT = "ag-0123456789abcdef"

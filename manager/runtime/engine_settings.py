@@ -1,0 +1,64 @@
+"""Engine settings from the manager's settings, with the addresses that are never blocked because they are its own."""
+
+import socket
+
+import psutil
+import structlog
+
+from manager.domain.agents.liveness import LivenessTimes
+from manager.domain.correlation import CorrelatorSettings
+from manager.domain.response import ResponderSettings
+from manager.engine.settings import EngineSettings
+from manager.mqtt.broker_address import BrokerAddress
+from manager.runtime.transport import EMBEDDED
+from manager.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> EngineSettings:
+    """Return the engine's part of the settings; new enrollment tokens carry `ca_fingerprint`."""
+    return EngineSettings(
+        ca_fingerprint=ca_fingerprint,
+        sweep_interval=settings.sweep_interval,
+        batch_limit=settings.batch_limit,
+        agent_messages=settings.agent_messages,
+        agent_bytes=settings.agent_bytes,
+        burst=settings.agent_burst,
+        suspension=settings.suspension,
+        threat_retention=settings.threat_retention,
+        id_retention=settings.id_retention,
+        takeover=settings.takeover_rule,
+        republish_after=settings.republish_after,
+        snapshot_every=settings.snapshot_every,
+        held_back_after=settings.held_back_after,
+        times=LivenessTimes(settings.stale_after, settings.settling_time),
+        correlator=CorrelatorSettings(settings.source_ip_agents, settings.file_hash_agents, settings.technique_agents),
+        responder=ResponderSettings(
+            duration=settings.block_duration,
+            longest=max(settings.block_duration, ResponderSettings().longest),
+            organization_agents=settings.organization_agents,
+            blocks=settings.block_limit,
+            simulation=settings.simulation,
+        ),
+        own_addresses=own_addresses(settings.broker),
+        admin_networks=settings.admin_networks,
+    )
+
+
+def own_addresses(broker: str) -> tuple[str, ...]:
+    """Return the addresses of this host and of the broker; no guard ever blocks them."""
+    addresses = {
+        entry.address.partition("%")[0]
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in {socket.AF_INET, socket.AF_INET6}
+    }
+    if broker != EMBEDDED:
+        try:
+            addresses |= {str(found[4][0]) for found in socket.getaddrinfo(BrokerAddress.parse(broker).host, None)}
+        except OSError as error:
+            log.warning(
+                "broker_not_resolved", reason=str(error), hint="its address is not protected from being blocked"
+            )
+    return tuple(sorted(addresses))

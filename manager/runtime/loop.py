@@ -1,0 +1,137 @@
+"""The manager's loop: polls the broker, steps the engine, and watches the embedded broker and the certificates."""
+
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from types import FrameType
+
+import structlog
+
+from manager.data_directory import DataDirectory
+from manager.engine.commands.requests import CreateToken
+from manager.engine.inbox import Command
+from manager.runtime import clock, gc_tuning
+from manager.runtime.transport import Transport, reachable
+from manager.runtime.wiring import Manager
+from manager.settings import Settings
+from schemas.errors import TokenError
+from schemas.keys import EnrollmentToken
+
+log = structlog.get_logger(__name__)
+
+_IDLE = 0.25
+"""The longest wait for a message, in seconds; ticks are late by no more than this."""
+
+_UNAVAILABLE = 0.5
+"""The wait between two tries to commit while the store is unavailable, in seconds."""
+
+
+def run(settings: Settings) -> int:
+    """Run a manager until SIGTERM or SIGINT; return its exit code.
+
+    Raises:
+        SetupError: it cannot start with these settings.
+    """
+    transport = Transport.plan(settings)
+    _raise_open_files_limit()
+    with ExitStack() as stack:
+        directory = stack.enter_context(DataDirectory(settings.data_dir))
+        manager = Manager(settings, transport, directory, stack)
+        ManagerLoop(manager, stack).serve(_print_ready)
+    return 0
+
+
+class ManagerLoop:
+    """Runs a manager's parts in the main thread.
+
+    Args:
+        manager: the wired parts.
+        stack: stops the HTTP server at the end.
+    """
+
+    def __init__(self, manager: Manager, stack: ExitStack) -> None:
+        self._manager = manager
+        self._stack = stack
+        self._stopping = False
+
+    def serve(self, ready: Callable[[str, str], None]) -> None:
+        """Open the doors, call `ready` with both addresses once both are open, and work until a signal arrives."""
+        manager = self._manager
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        manager.http.start()
+        self._stack.callback(manager.http.stop)
+        manager.engine.http_door_opened(clock.read())
+        gc_tuning.freeze_and_relax()
+        announced = False
+        while not self._stopping:
+            if manager.broker is not None:
+                manager.broker.restart_if_ended()
+            self._step()
+            if not announced and manager.mqtt.ready:
+                announced = True
+                self._prepare_enrollment_token()
+                self._announce(ready)
+        log.info("manager_stopping")
+        manager.engine.stop(clock.read())
+        manager.mqtt.close(manager.presence("offline"))
+
+    def _step(self) -> None:
+        """Receive waiting messages, and take one batch to its acknowledgements."""
+        manager, engine, mqtt = self._manager, self._manager.engine, self._manager.mqtt
+        available = engine.can_commit
+        mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
+        waiting = len(engine.inbox)
+        if waiting and available:
+            manager.batches.observe(min(waiting, manager.settings.batch_limit))
+        now = clock.read()
+        if engine.suspend_flooding(now):
+            mqtt.flush()
+        engine.step(now)
+        manager.certificates.check(now.wall, now.monotonic)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+        self._manager.mqtt.wake()
+
+    def _announce(self, ready: Callable[[str, str], None]) -> None:
+        manager = self._manager
+        scheme = "http" if manager.transport.http_tls is None else "https"
+        host = reachable(manager.settings.host)
+        http = f"{scheme}://{f'[{host}]' if ':' in host else host}:{manager.http.port}"
+        manager.directory.write_ready_file(http, str(manager.mqtt.address))
+        ready(http, str(manager.mqtt.address))
+
+    def _prepare_enrollment_token(self) -> None:
+        """Create the enrollment token without limits at the first start, and update its certificate fingerprint."""
+        directory, transport = self._manager.directory, self._manager.transport
+        token_text = directory.enrollment_token(self._create_enrollment_token)
+        with suppress(TokenError):  # an operator has to replace a damaged one
+            token = replace(EnrollmentToken.parse(token_text), ca_fingerprint=transport.ca_fingerprint)
+            if str(token) != token_text:
+                directory.replace_enrollment_token(str(token))
+
+    def _create_enrollment_token(self) -> str:
+        answers: list[EnrollmentToken] = []
+        self._manager.engine.inbox.submit(
+            Command(CreateToken(author="first start"), lambda value, _error: answers.append(value))
+        )
+        while not answers:
+            self._step()
+        return str(answers[0])
+
+
+def _raise_open_files_limit() -> None:
+    """Raise the limit of open files to the hard limit, because each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _print_ready(http: str, mqtt: str) -> None:
+    sys.stdout.write(f"ready http={http} mqtt={mqtt}\n")
+    sys.stdout.flush()
