@@ -1,8 +1,5 @@
 """Reports that are held back, as the engine tells it: by an event, a line of history, and the overview's record."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from manager.engine.commands.requests import RemoveAgent
@@ -11,13 +8,6 @@ from schemas import topics
 from schemas.fleet import FleetEvent
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.database.close()
 
 
 @pytest.fixture

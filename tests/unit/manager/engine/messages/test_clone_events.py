@@ -1,10 +1,6 @@
 """What the manager tells of clones: one event, one line of history, the overview; and of what only looks like them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from manager.domain.agents.clones import WINDOW
 from manager.engine.commands.requests import RemoveAgent
@@ -12,13 +8,6 @@ from schemas import topics
 from schemas.fleet import FleetEvent
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.database.close()
 
 
 def _fight(bench: Bench, *instances: SimulatedAgent, rounds: int = 3) -> list[FleetEvent]:

@@ -115,7 +115,7 @@ def test_files_that_do_not_fit_are_said_so(tmp_path: Path, directory: TlsDirecto
     with pytest.raises(CertificateError, match="the key does not belong to the certificate"):
         mismatched.context()
     (tmp_path / "text").write_text("no PEM")
-    with pytest.raises(CertificateError, match="is no file of PEM certificates"):
+    with pytest.raises(CertificateError, match="is not a file of PEM certificates"):
         CertificateFiles(tmp_path / "text", tmp_path / "text").chain()
     with pytest.raises(CertificateError, match="cannot be read"):
         CertificateFiles(tmp_path / "none", tmp_path / "none").chain()
@@ -158,7 +158,7 @@ def test_the_embedded_broker_is_known_by_its_very_certificate(directory: TlsDire
     assert not shakes_hands(http.context(), trust, None)
     directory.renew((), NOW)
     assert not shakes_hands(broker.context(), trust, None)
-    broker.anchor(trust)
+    broker.add_trust(trust)
     assert shakes_hands(broker.context(), trust, None)
 
 

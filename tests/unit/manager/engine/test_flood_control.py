@@ -174,3 +174,57 @@ def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]
         total += size
         assert number <= budget.messages * (budget.burst + now) + 1e-6
         assert total <= budget.bytes * (budget.burst + now) + 1e-6
+
+
+def test_an_agent_over_its_budget_is_deferred_and_others_are_not(bench: Bench) -> None:
+    """What is over an agent's budget is acknowledged, named in a deferral and not stored; it may come again."""
+    flood, quiet = bench.enroll("flood"), bench.enroll("quiet")
+    for n in range(2500):
+        bench.put(topics.THREATS, flood.agent_id, flood.threat(bench.wall, f"f-{n}"))
+    bench.put(topics.THREATS, quiet.agent_id, quiet.threat(bench.wall, "q-1"))
+    bench.engine.step(bench.now)
+    assert bench.rows("SELECT threat_id FROM threat WHERE threat_id LIKE 'q%'") == [("q-1",)]
+    bench.pass_time(10)
+    told = bench.receipts(flood)
+    deferred = [one for entry in told["deferred"] for one in entry["ids"]]
+    assert len(told["stored"]) + len(deferred) == 2500
+    assert len(deferred) >= 450
+    bench.pass_time(10)
+    bench.receive(topics.THREATS, flood.agent_id, flood.threat(bench.wall, deferred[0]))
+    bench.pass_time(2)
+    assert bench.receipts(flood)["stored"] == [deferred[0]]
+
+
+def test_a_fleet_that_registers_waits_for_a_broker_that_falls_behind(bench: Bench) -> None:
+    """One goes through now and then; reports and heartbeats do not wait, and then all the others do register."""
+    old, token = bench.enroll("old"), bench.token()
+    for n in range(100):
+        bench.put(topics.REGISTRATION, *SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public).registration(0.0))
+    bench.broker_access.room = 0
+    for n in range(5):
+        bench.receive(topics.THREATS, old.agent_id, old.threat(bench.wall, f"t-{n}"))
+    assert bench.rows("SELECT count(*) FROM threat") == [(5,)]
+    assert len(bench.broker_access.admitted) == 2
+    assert not bench.engine.has_work
+    bench.pass_time(10)
+    assert 8 <= len(bench.broker_access.admitted) <= 13
+    bench.broker_access.room = 5
+    before = len(bench.broker_access.admitted)
+    assert bench.engine.has_work
+    bench.pass_time(1)
+    assert len(bench.broker_access.admitted) == before + 5
+    bench.broker_access.room = None
+    bench.pass_time(3)
+    assert len(bench.broker_access.admitted) == 101
+
+
+def test_registrations_never_fill_the_inbox(bench: Bench) -> None:
+    """What the lane has no room for is acknowledged and forgotten; the client that gets no answer asks again."""
+    bench.broker_access.room = 0
+    token = bench.token()
+    agents = [SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public) for n in range(1003)]
+    handles = [bench.put(topics.REGISTRATION, *agent.registration(bench.wall)) for agent in agents]
+    assert bench.engine.inbox.registrations == 1000
+    bench.engine.step(bench.now)
+    assert set(handles[1000:]) <= set(bench.acknowledged)
+    assert bench.fleet.counters["messages_deferred"] == 3

@@ -1,0 +1,132 @@
+"""Registration over MQTT, on a real store and a virtual clock."""
+
+import pytest
+
+from manager.engine.commands.requests import RemoveAgent, RevokeToken
+from schemas import topics
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+
+def test_registration_gives_an_id_that_a_second_one_keeps(bench: Bench) -> None:
+    """The same hostname and organization is a reconnection; another organization is another agent."""
+    first = bench.enroll("web-1")
+    again = bench.enroll("web-1")
+    elsewhere = bench.enroll("web-1", organization_id="acme")
+    assert first.agent_id == again.agent_id != elsewhere.agent_id
+    assert bench.rows("SELECT count(*) FROM agent") == [(2,)]
+
+
+def test_racing_registrations_of_one_host_yield_one_agent(bench: Bench) -> None:
+    """Two hundred registrations of one hostname, each with a secret of its own, are one agent."""
+    token = bench.token()
+    for n in range(200):
+        agent = SimulatedAgent("web-1", token, bench.keyring.seal_public)
+        client_id, payload = agent.registration(bench.wall + n / 1000)
+        bench.put(topics.REGISTRATION, client_id, payload)
+    bench.pass_time(10)
+    assert bench.rows("SELECT count(*) FROM agent") == [(1,)]
+
+
+def test_a_registration_sent_again_is_answered_again_and_changes_nothing(bench: Bench) -> None:
+    """A lost reply costs the client one repetition: same bytes, same reply."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    client_id, payload = agent.registration(bench.wall)
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    first = bench.answer(client_id)
+    before = bench.rows("SELECT session, stamp_digest, http_digest FROM agent")
+    bench.pass_time(30)
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    assert bench.answer(client_id) == first
+    assert bench.rows("SELECT session, stamp_digest, http_digest FROM agent") == before
+
+
+def test_an_older_registration_is_refused(bench: Bench) -> None:
+    """A registration that a broker kept back changes nothing once a newer one was taken."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    old_id, old = agent.registration(bench.wall)
+    assert "agentId" in bench.register(agent, sent_at=bench.wall + 5)
+    bench.receive(topics.REGISTRATION, old_id, old)
+    assert bench.answer(old_id)["error"] == "outdated"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda payload: payload.replace(b'"hostname":"web-1"', b'"hostname":"web-2"'), "bad_proof"),
+        (lambda payload: payload[:-3] + b'x"}', "bad_proof"),
+        (lambda payload: payload[:-60] + b"}", "malformed"),
+        (lambda payload: payload.replace(b'"tokenId":"tok-', b'"tokenId":"tok_'), "unknown_token"),
+        (lambda _payload: b"{}", "malformed"),
+    ],
+)
+def test_forged_registrations_are_refused(bench: Bench, spoil: object, error: str) -> None:
+    """A registration that was changed on its way enrolls nobody and is kept as a dead letter with its reason."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    client_id, payload = agent.registration(bench.wall)
+    bench.receive(topics.REGISTRATION, client_id, spoil(payload))  # type: ignore[operator]
+    assert bench.answer(client_id)["error"] in {error, "bad_proof"}
+    assert len(bench.fleet.registry) == 0
+    assert bench.rows("SELECT count(*) FROM dead_letter") == [(1,)]
+
+
+def test_a_secret_sealed_to_another_manager_is_refused(bench: Bench) -> None:
+    """An unsealed secret, or one sealed to another key or client, enrolls nobody."""
+    from schemas.keys import ManagerKeyring  # noqa: PLC0415 -- only this test has a second manager
+
+    agent = SimulatedAgent("web-1", bench.token(), ManagerKeyring(b"x" * 32).seal_public)
+    assert bench.register(agent)["error"] == "malformed"
+
+
+def test_tokens_count_agents_and_end(bench: Bench) -> None:
+    """A token's uses are counted once per agent; spent, expired and revoked ones let no new agent in."""
+    token = bench.token(max_uses=1, expires_at=bench.wall + 100)
+    bench.enroll("web-1", token)
+    bench.enroll("web-1", token)
+    other = SimulatedAgent("web-2", token, bench.keyring.seal_public)
+    assert bench.register(other)["error"] == "used_token"
+    bench.pass_time(100, step=9)
+    again = SimulatedAgent("web-1", token, bench.keyring.seal_public)
+    assert bench.register(again)["error"] == "expired_token"
+    unlimited = bench.token()
+    bench.ask(RevokeToken(unlimited.token_id, "test"))
+    assert bench.register(SimulatedAgent("web-3", unlimited, bench.keyring.seal_public))["error"] == "unknown_token"
+
+
+def test_the_token_fixes_organization_site_and_tags(bench: Bench) -> None:
+    """What the token says of organization, site and tags beats what the client says."""
+    token = bench.token(organization_id="acme", site="berlin", tags=("prod",))
+    agent = bench.enroll("web-1", token, organization_id="evil", site="moon", tags=["own"])
+    record = bench.fleet.registry.agents[agent.agent_id]
+    assert (record.organization_id, record.host.site, record.host.tags) == ("acme", "berlin", ("prod",))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_no_old_registration_brings_a_removed_agent_back(bench: Bench, *, restarted: bool) -> None:
+    """What a broker kept of it is refused, over a restart too; the guard itself comes back with a new one."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    kept = []
+    for _ in range(2):
+        kept.append(agent.registration(bench.wall))
+        bench.receive(topics.REGISTRATION, *kept[-1])
+        agent.agent_id = bench.answer(kept[-1][0])["agentId"]
+        bench.pass_time(5)
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    if restarted:
+        bench.crash()
+    for client_id, payload in kept:
+        bench.receive(topics.REGISTRATION, client_id, payload)
+        assert bench.answer(client_id)["error"] == "outdated"
+    assert len(bench.fleet.registry) == 0
+    assert "agentId" in bench.register(agent)
+
+
+def test_a_removed_host_whose_clock_was_set_back_comes_back_with_a_new_token(bench: Bench) -> None:
+    """A token that was made after the removal stands in no registration from before it."""
+    agent = bench.enroll("web-1")
+    bench.pass_time(1)
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    assert bench.register(agent, sent_at=bench.wall - 3600)["error"] == "outdated"
+    bench.pass_time(1)
+    agent.token = bench.token()
+    assert "agentId" in bench.register(agent, sent_at=bench.wall - 3600)

@@ -1,0 +1,85 @@
+"""Report intake: stored once, receipted, refused; and the event time of each report."""
+
+from typing import Any
+
+import pytest
+
+from manager.storage.queries import StoreQueries
+from schemas import topics
+from schemas.model import iso
+from tests.support.engine import Bench
+
+
+def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench) -> None:
+    """However often a report arrives it is one row and one word: stored. Another content under its id is refused."""
+    agent = bench.enroll("web-1")
+    report = agent.threat(bench.wall, "t-1", sourceIp="203.0.113.7")
+    handles = [bench.receive(topics.THREATS, agent.agent_id, report) for _ in range(3)]
+    bench.pass_time(2)
+    assert bench.receipts(agent)["stored"] == ["t-1"] * 3
+    assert set(handles) <= set(bench.acknowledged)
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1", sourceIp="203.0.113.8"))
+    bench.pass_time(2)
+    (refusal,) = bench.receipts(agent)["refused"]
+    assert refusal["id"] == "t-1"
+    assert bench.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", "203.0.113.7")]
+
+
+def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in correlating one report, it and all others are stored, receipted and acknowledged."""
+    one, other = bench.enroll("web-1"), bench.enroll("web-2")
+    evidence = bench.fleet.responder.never_block.evidence
+    note = evidence.record
+
+    def failing(*words: Any) -> Any:
+        if "odd" in words[3]:
+            raise ZeroDivisionError
+        return note(*words)
+
+    monkeypatch.setattr(evidence, "record", failing)
+    bench.put(topics.THREATS, one.agent_id, one.threat(bench.wall, "bad", sourceIp="203.0.113.1", lastLogin="-", odd=1))
+    bench.receive(topics.THREATS, other.agent_id, other.threat(bench.wall, "good", sourceIp="203.0.113.1"))
+    assert bench.receipts(one)["stored"] == ["bad"]
+    assert bench.receipts(other)["stored"] == ["good"]
+    assert bench.fleet.counters["reports_not_correlated"] == 1
+
+
+def test_pruned_reports_are_still_known(bench: Bench) -> None:
+    """A report that comes again after its threat was pruned is not stored a second time."""
+    agent = bench.enroll("web-1")
+    report = agent.threat(bench.wall, "t-1")
+    bench.receive(topics.THREATS, agent.agent_id, report)
+    bench.elapsed += 2 * 86_400
+    bench.pass_time(130, step=9)
+    assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
+    bench.receipts(agent)
+    bench.receive(topics.THREATS, agent.agent_id, report)
+    bench.pass_time(2)
+    assert bench.receipts(agent)["stored"] == ["t-1"]
+    assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
+
+
+@pytest.mark.parametrize("skew", [-3600.0, 3600.0])
+def test_event_time_is_right_on_a_clock_that_is_an_hour_off(bench: Bench, skew: float) -> None:
+    """A report spooled for ten minutes has its true time, whatever the host's clock says."""
+    agent = bench.enroll("web-1", sent_at=bench.wall + skew)
+    happened = bench.wall
+    report = agent.threat(happened + skew, "t-1")
+    bench.pass_time(600, step=9)
+    bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall + skew))
+    bench.receive(topics.THREATS, agent.agent_id, report)
+    ((event_time, known),) = bench.rows("SELECT event_time, time_known FROM threat")
+    assert abs(event_time - happened) <= 1
+    assert known
+
+
+def test_a_clock_that_leads_out_of_the_calendar_is_none(bench: Bench) -> None:
+    """A report whose time would be thousands of years ago counts at its receipt, and can be listed like any other."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(253_402_300_000.0, uptime=1.0))
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "odd", sourceIp="203.0.113.1"))
+    assert bench.rows("SELECT event_time, time_known FROM threat") == [(bench.wall, 0)]
+    (listed,), _ = StoreQueries(bench.database).threats(limit=5)
+    assert listed["eventTime"] == iso(bench.wall)
