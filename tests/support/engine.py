@@ -1,4 +1,4 @@
-"""An engine on a real SQLite store and a virtual clock, with a publisher that keeps what it is given."""
+"""Engine test bench: an engine on a real SQLite store and a virtual clock, with a recording publisher."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ START = 1_800_000_000.0
 
 
 class RecordingPublisher:
-    """Keeps publications; confirms each at once, as a broker would, unless told not to."""
+    """Records publications, and confirms each at once, as a broker would."""
 
     def __init__(self) -> None:
         self.ready = True
@@ -39,14 +39,14 @@ class RecordingPublisher:
             publication.confirm()
 
     def take(self, topic: str) -> list[bytes]:
-        """Return, once, what was published on a topic."""
+        """Remove and return the payloads published on a topic."""
         found = [publication.payload for publication in self.published if publication.topic == topic]
         self.published = [publication for publication in self.published if publication.topic != topic]
         return found
 
 
 class RecordingBrokerAccess:
-    """Keeps what it was told, in order."""
+    """Records calls, in order."""
 
     def __init__(self) -> None:
         self.admitted: list[tuple[str, bool]] = []
@@ -72,7 +72,7 @@ class RecordingBrokerAccess:
 
 
 class Bench:
-    """One manager's core: built on a directory, stopped and built again at will."""
+    """One manager's core on a directory; it can be ended and built again."""
 
     def __init__(self, directory: Path, settings: EngineSettings | None = None, at: float = START) -> None:
         self.directory = directory
@@ -87,7 +87,7 @@ class Bench:
         self.build()
 
     def build(self) -> None:
-        """Build the core from what the store has, as a restart does."""
+        """Build the core from the store, as a restart does."""
         path = self.directory / "panguard.db"
         self.database = open_store(path)
         tables.database.initialize(self.database)
@@ -170,7 +170,7 @@ class Bench:
         return dict(json.loads(payload))
 
     def receipts(self, agent: SimulatedAgent) -> dict[str, list[Any]]:
-        """Return what the agent was told of its reports, all receipts together."""
+        """Return the content of all receipts of an agent."""
         told: dict[str, list[Any]] = {"stored": [], "refused": [], "deferred": []}
         for payload in self.publisher.take(topics.RECEIPTS.address(agent.agent_id)):
             receipt = agent.reads(topics.RECEIPTS, payload, self.keyring)
@@ -184,5 +184,5 @@ class Bench:
         return f"stale {record.reason}" if record.state == "stale" else str(record.state)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return what the store holds."""
+        """Return rows of the store."""
         return list(self.database.execute_sql(sql).fetchall())

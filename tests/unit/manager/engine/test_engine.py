@@ -5,7 +5,7 @@ from tests.support.engine import Bench
 
 
 def test_what_is_committed_outlives_a_crash_and_what_is_not_is_not_acknowledged(bench: Bench) -> None:
-    """Agents, states, policies and reports are there after a crash; unprocessed messages have no acknowledgement."""
+    """Agents, states, policies and reports survive a crash; unprocessed messages have no acknowledgement."""
     agent = bench.enroll("web-1")
     bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
     waiting = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-2"))
@@ -17,7 +17,7 @@ def test_what_is_committed_outlives_a_crash_and_what_is_not_is_not_acknowledged(
 
 
 def test_a_store_that_cannot_commit_acknowledges_nothing_and_loses_nothing(bench: Bench) -> None:
-    """While the store is locked nobody ages and nothing is acked; once it is free all is stored, once."""
+    """While the store is locked no agent ages and nothing is acknowledged; afterwards everything is stored once."""
     agent = bench.enroll("web-1")
     bench.database.execute_sql("PRAGMA busy_timeout = 1")
     import sqlite3  # noqa: PLC0415 -- the other side of the lock

@@ -1,4 +1,4 @@
-"""One agent that floods, on a virtual clock: it is turned away before the inbox is full, told so, and then kept out."""
+"""Flood control on a virtual clock: deferral at the inbox, then suspension at the broker."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def flood(bench: Bench, agent: SimulatedAgent, count: int, line: str = LARGE, fi
 
 
 def test_the_others_are_in_the_next_batch_whatever_one_sends(bench: Bench) -> None:
-    """Reports that came behind five hundred large ones are stored, receipted and acknowledged by the next step."""
+    """Reports behind five hundred large ones are stored, receipted and acknowledged by the next step."""
     flooder, *others = [bench.enroll(f"web-{number}") for number in range(11)]
     flood(bench, flooder, 500)
     handles = [
@@ -50,7 +50,7 @@ def test_the_others_are_in_the_next_batch_whatever_one_sends(bench: Bench) -> No
 
 
 def test_a_batch_ends_with_its_bytes(bench: Bench) -> None:
-    """However much one agent may send, no transaction holds much more than half a MiB of it."""
+    """No transaction holds much more than half a MiB, whatever one agent may send."""
     flooder = bench.enroll("web-1")
     flood(bench, flooder, BURST)
     sizes = []
@@ -63,7 +63,7 @@ def test_a_batch_ends_with_its_bytes(bench: Bench) -> None:
 
 
 def test_the_inbox_never_holds_more_of_one_agent_than_its_burst(bench: Bench) -> None:
-    """What is over it is turned away on arrival: the door goes on reading, and the others come through."""
+    """Messages over the burst are deferred on arrival, and other agents' messages are accepted."""
     flooder = bench.enroll("web-1")
     flood(bench, flooder, 2_000)
     assert bench.engine.inbox.bytes <= 20 * MIB < LinkSettings().inbox_bytes
@@ -89,7 +89,7 @@ def test_nothing_of_a_flood_vanishes_silently(bench: Bench) -> None:
 
 
 def test_one_that_goes_on_is_kept_out_for_a_minute(bench: Bench) -> None:
-    """After a quarter as much again was turned away, the broker's door is shut once, and opened a minute later."""
+    """After a quarter as much again was deferred, the agent is suspended once, and resumed a minute later."""
     flooder, other = bench.enroll("web-1"), bench.enroll("web-2")
     flood(bench, flooder, BURST + BURST // 4 - 5)
     bench.engine.step(bench.now)
@@ -111,7 +111,7 @@ def test_one_that_goes_on_is_kept_out_for_a_minute(bench: Bench) -> None:
 
 
 def test_one_that_is_removed_meanwhile_is_not_let_in_again(bench: Bench) -> None:
-    """The end of a suspension opens no door to an agent that is gone."""
+    """The end of a suspension does not resume a removed agent."""
     from manager.engine.commands.requests import RemoveAgent  # noqa: PLC0415 -- only here
 
     flooder = bench.enroll("web-1")
@@ -124,7 +124,7 @@ def test_one_that_is_removed_meanwhile_is_not_let_in_again(bench: Bench) -> None
 
 
 def test_a_guard_that_empties_a_full_outbox_is_never_kept_out(bench: Bench) -> None:
-    """A window of two MiB, sent again whenever a receipt says so, is no flood however long it goes on."""
+    """A window of two MiB, sent again whenever a receipt asks for it, is never a flood."""
     guard = bench.enroll("web-1")
     sent = 0
     for _ in range(120):
@@ -135,7 +135,7 @@ def test_a_guard_that_empties_a_full_outbox_is_never_kept_out(bench: Bench) -> N
 
 
 def test_registrations_without_end_fill_no_inbox(bench: Bench) -> None:
-    """Their lane has an end of its own; beyond it they are acknowledged and dropped, for they are sent again."""
+    """Registrations beyond the lane's bound are acknowledged and dropped, because clients send them again."""
     for number in range(3_000):
         bench.put(topics.REGISTRATION, f"{number:032x}", b'{"hostname":"x"}')
     assert len(bench.engine.inbox) == 1_000 < LinkSettings().inbox_messages
@@ -148,7 +148,7 @@ payments = st.lists(st.tuples(st.floats(0, 3), st.integers(0, 400)), max_size=60
 
 @given(payments)
 def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[float, int]]) -> None:
-    """In any stretch of time what was paid for is at most the burst and what came in meanwhile."""
+    """In any interval the consumed budget is at most the burst plus the rate times the interval."""
     budget = Budget(messages=3, bytes=200, burst=2)
     purse, now, paid = TokenBucket(budget, 0.0), 0.0, list[tuple[float, int]]()
     for wait, size in steps:
@@ -165,7 +165,7 @@ def test_a_purse_pays_for_its_burst_and_its_rate_and_no_more(steps: list[tuple[f
 
 @given(payments)
 def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]]) -> None:
-    """One that is made to wait as long as it owes has never sent more than one that is turned away could have."""
+    """A sender that waits out its debts sends no more than one whose excess is refused."""
     budget = Budget(messages=3, bytes=200, burst=2)
     purse, now, total = TokenBucket(budget, 0.0), 0.0, 0
     for number, (wait, size) in enumerate(steps, 1):
@@ -177,7 +177,7 @@ def test_who_waits_out_its_debts_keeps_to_the_rate(steps: list[tuple[float, int]
 
 
 def test_an_agent_over_its_budget_is_deferred_and_others_are_not(bench: Bench) -> None:
-    """What is over an agent's budget is acknowledged, named in a deferral and not stored; it may come again."""
+    """A report over the budget is acknowledged, deferred by receipt and not stored; sent again it is stored."""
     flood, quiet = bench.enroll("flood"), bench.enroll("quiet")
     for n in range(2500):
         bench.put(topics.THREATS, flood.agent_id, flood.threat(bench.wall, f"f-{n}"))
@@ -196,7 +196,7 @@ def test_an_agent_over_its_budget_is_deferred_and_others_are_not(bench: Bench) -
 
 
 def test_a_fleet_that_registers_waits_for_a_broker_that_falls_behind(bench: Bench) -> None:
-    """One goes through now and then; reports and heartbeats do not wait, and then all the others do register."""
+    """While the broker is behind one registration a second passes; reports and heartbeats do not wait."""
     old, token = bench.enroll("old"), bench.token()
     for n in range(100):
         bench.put(topics.REGISTRATION, *SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public).registration(0.0))
@@ -219,7 +219,7 @@ def test_a_fleet_that_registers_waits_for_a_broker_that_falls_behind(bench: Benc
 
 
 def test_registrations_never_fill_the_inbox(bench: Bench) -> None:
-    """What the lane has no room for is acknowledged and forgotten; the client that gets no answer asks again."""
+    """Registrations without room are acknowledged and dropped; the client sends them again."""
     bench.broker_access.room = 0
     token = bench.token()
     agents = [SimulatedAgent(f"new-{n}", token, bench.keyring.seal_public) for n in range(1003)]

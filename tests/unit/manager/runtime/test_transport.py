@@ -1,4 +1,4 @@
-"""What the doors serve and whom the manager trusts, from settings and files alone; and when it warns."""
+"""Transport security from settings and files: certificates, trust in the broker, warnings."""
 
 import os
 import ssl
@@ -45,7 +45,7 @@ def plan(tmp_path: Path, **settings: Any) -> Transport:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "manager.example"])
 def test_nothing_beyond_loopback_goes_in_plain_text(tmp_path: Path, host: str) -> None:
-    """Neither door opens there without a certificate; the sentence says how to make one, and what to say else."""
+    """Beyond loopback neither door opens without a certificate; the error says how to make one."""
     with pytest.raises(SetupError, match=r"HTTP and MQTT would go in plain text: .*certs init.*--insecure"):
         plan(tmp_path, host=host)
     assert plan(tmp_path, host=host, insecure=True).http is None
@@ -57,7 +57,7 @@ def test_nothing_beyond_loopback_goes_in_plain_text(tmp_path: Path, host: str) -
 def test_one_door_without_a_certificate_is_one_too_many(
     tmp_path: Path, directory: TlsDirectory, missing: str, named: str
 ) -> None:
-    """The sentence names the door that is open."""
+    """The error names the door without a certificate."""
     directory.certificate(missing).unlink()
     with pytest.raises(SetupError, match=named):
         plan(tmp_path, host="0.0.0.0")
@@ -65,7 +65,7 @@ def test_one_door_without_a_certificate_is_one_too_many(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.9.1"])
 def test_on_loopback_plain_text_is_fine(tmp_path: Path, host: str) -> None:
-    """It leaves no machine."""
+    """On loopback plain text is accepted, because it leaves no machine."""
     assert plan(tmp_path, host=host).http is None
     assert plan(tmp_path, broker=f"mqtt://{f'[{host}]' if ':' in host else host}").broker_trust is None
 
@@ -79,7 +79,7 @@ def test_the_managers_password_goes_to_no_other_machine_in_plain_text(tmp_path: 
 
 
 def test_the_data_directorys_files_are_served_unless_others_are_named(tmp_path: Path, directory: TlsDirectory) -> None:
-    """Named files win, and go in pairs; a broker of its own has its certificate itself."""
+    """Files named in settings win and go in pairs; an external broker has its own certificate."""
     found = plan(tmp_path)
     assert found.http == CertificateFiles(directory.certificate("http"), directory.key("http"))
     assert found.broker == CertificateFiles(directory.certificate("broker"), directory.key("broker"))
@@ -92,7 +92,7 @@ def test_the_data_directorys_files_are_served_unless_others_are_named(tmp_path: 
 
 
 def test_tokens_name_the_own_authority_only_where_guards_meet_it(tmp_path: Path, directory: TlsDirectory) -> None:
-    """Not without certificates, and not while both doors show another authority's."""
+    """Tokens name the own authority only if it issued a door's certificate."""
     own = directory.authority()
     assert own is not None
     assert plan(tmp_path).ca_fingerprint == own.fingerprint
@@ -122,7 +122,7 @@ def test_files_that_do_not_fit_are_said_so(tmp_path: Path, directory: TlsDirecto
 
 
 def test_a_server_shows_its_whole_chain(directory: TlsDirectory) -> None:
-    """A certificate's file ends in the authority, so that a client may find that by its fingerprint."""
+    """The served chain ends in the authority, so that a client finds it by its fingerprint."""
     files = CertificateFiles(directory.certificate("http"), directory.key("http"))
     own = directory.authority()
     assert own is not None
@@ -130,7 +130,7 @@ def test_a_server_shows_its_whole_chain(directory: TlsDirectory) -> None:
 
 
 def shakes_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> bool:
-    """Return whether a client believes a server, in memory."""
+    """Return whether a client accepts a server, in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [
         client.wrap_bio(to_client, to_server, server_hostname=name),
@@ -151,7 +151,7 @@ def shakes_hands(server: ssl.SSLContext, client: ssl.SSLContext, name: str | Non
 
 
 def test_the_embedded_broker_is_known_by_its_very_certificate(directory: TlsDirectory) -> None:
-    """Another one of the same authority, for the same names, is not it."""
+    """Another certificate of the same authority for the same names is not accepted."""
     broker, http = (CertificateFiles(directory.certificate(n), directory.key(n)) for n in ("broker", "http"))
     trust = pinned_context(broker)
     assert shakes_hands(broker.context(), trust, None)
@@ -170,7 +170,7 @@ def warnings() -> Iterator[list[Any]]:
 
 
 def test_a_certificate_that_was_only_met_is_warned_of_too(warnings: list[Any]) -> None:
-    """A broker of its own serves one that the manager sees at its first connection, and not before."""
+    """The expiry of an external broker's certificate is known from the first connection on."""
     met: dict[str, float] = {}
     watch = CertificateWatch({}, lambda: met)
     watch.check(0.0, 10.0)
@@ -188,7 +188,7 @@ def test_a_certificate_that_was_only_met_is_warned_of_too(warnings: list[Any]) -
 def test_what_expires_within_30_days_is_warned_of(
     tmp_path: Path, warnings: list[Any], days: float, at_once: int, in_two_days: int
 ) -> None:
-    """At the start and then once a day, not at every look."""
+    """Expiry within 30 days is warned of at the start and once a day."""
     files = CertificateFiles(*Authority(tmp_path, "ours").server("http", days=60))
     watch = CertificateWatch({"http": (files, lambda _files: None)})
     expires_at = watch.expiries()["http"]
@@ -204,7 +204,7 @@ def test_what_expires_within_30_days_is_warned_of(
 
 
 def test_new_files_are_taken_up_once_and_only_whole(tmp_path: Path, warnings: list[Any]) -> None:
-    """A certificate without its key changes nothing; when the key comes, both are served."""
+    """A new certificate without its key changes nothing; with its key both are served."""
     ours = Authority(tmp_path, "ours")
     files = CertificateFiles(*ours.server("http", days=60))
     served = files.context()

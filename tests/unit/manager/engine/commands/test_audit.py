@@ -1,4 +1,4 @@
-"""The audit log and the store: an entry is there with its change or not at all, and once however often it is tried."""
+"""The audit log: an entry is committed with its change, once."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.engine import Bench
 
 
 def test_an_entry_shares_the_fate_of_its_change(tmp_path: Path) -> None:
-    """While the store cannot commit neither is there; when it can again, both are, once."""
+    """While the store is unavailable neither is stored; afterwards both are, once."""
     bench = Bench(tmp_path)
     commit, answers = bench.store.commit, []
 

@@ -10,7 +10,7 @@ from tests.support.engine import Bench
 
 
 def test_a_removed_agent_is_gone(bench: Bench) -> None:
-    """Removal takes the record, cuts the connection, clears the retained topics, and refuses what still comes."""
+    """Removal deletes the record, ends the connection, clears retained messages, and refuses later messages."""
     agent = bench.enroll("web-1")
     bench.ask(SetPolicy(Scope("agent", agent.agent_id), {"thresholds": {"autoRespond": 1.0}}, "test"))
     bench.publisher.published.clear()

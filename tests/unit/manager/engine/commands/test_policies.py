@@ -11,7 +11,7 @@ from tests.support.engine import Bench
 
 
 def test_a_policy_reaches_each_agent_once_with_a_version_that_never_falls(bench: Bench) -> None:
-    """A change publishes to whom it touches, once; one that alters nothing publishes nothing."""
+    """A change is published once to the agents that it affects; a change without effect is not published."""
     acme, other = bench.enroll("a", organization_id="acme"), bench.enroll("b")
     for agent in (acme, other):
         (first,) = bench.publisher.take(topics.POLICY.address(agent.agent_id))
@@ -34,7 +34,7 @@ def test_a_policy_reaches_each_agent_once_with_a_version_that_never_falls(bench:
 
 
 def test_a_restored_store_continues_above_what_agents_prove(bench: Bench) -> None:
-    """A heartbeat with a rightly signed higher version raises the fleet's revision; a wrong proof does not."""
+    """A heartbeat with a valid proof of a higher version raises the fleet's revision; a wrong proof does not."""
     agent = bench.enroll("web-1")
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70.0}}, "test"))
     held = bench.ask(ReadPolicy(agent.agent_id)).document
@@ -49,7 +49,7 @@ def test_a_restored_store_continues_above_what_agents_prove(bench: Bench) -> Non
 
 
 def test_a_guard_that_is_behind_is_sent_its_policy_again(bench: Bench) -> None:
-    """A policy that a broker withheld or lost goes out again once a heartbeat shows an older one in force."""
+    """A policy that the broker withheld or lost is published again when a heartbeat shows an older version."""
     agent = bench.enroll("web-1")
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70.0}}, "test"))
     bench.publisher.take(topics.POLICY.address(agent.agent_id))

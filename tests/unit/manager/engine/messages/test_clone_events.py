@@ -1,4 +1,4 @@
-"""What the manager tells of clones: one event, one line of history, the overview; and of what only looks like them."""
+"""Clone events: one fleet event and one line of history for each clone, none for restarts and flapping."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.support.simulated import SimulatedAgent
 
 
 def _fight(bench: Bench, *instances: SimulatedAgent, rounds: int = 3) -> list[FleetEvent]:
-    """Let instances raise the session over each other; return what was told of clones."""
+    """Let instances raise the session over each other; return the clone events."""
     told: list[FleetEvent] = []
     bench.engine.listeners.append(told.append)
     session = max(each.session for each in instances)
@@ -36,7 +36,7 @@ def _history(bench: Bench) -> list[tuple[str, str]]:
 
 
 def test_two_instances_are_told_once(bench: Bench) -> None:
-    """One event that names both by when they were started, one line of history, however long they fight."""
+    """Two instances give one event with both start times and one line of history, however long they compete."""
     agent = bench.enroll("web-1")
     (event,) = _fight(bench, agent, _copy(agent, bench.wall - 3600), rounds=20)
     assert (event.event, event.agent_id, event.hostname) == ("agent_cloned", agent.agent_id, "web-1")
@@ -46,7 +46,7 @@ def test_two_instances_are_told_once(bench: Bench) -> None:
 
 
 def test_clones_are_forgotten_when_one_is_left(bench: Bench) -> None:
-    """A window after the last return of either the other event comes, and a new fight is told anew."""
+    """The end is announced one window after the last return, and a new competition is announced again."""
     agent = bench.enroll("web-1")
     copy = _copy(agent, bench.wall - 60)
     _fight(bench, agent, copy)
@@ -62,7 +62,7 @@ def test_clones_are_forgotten_when_one_is_left(bench: Bench) -> None:
 
 
 def test_a_guard_that_flaps_or_restarts_is_no_clone(bench: Bench) -> None:
-    """Thirty sessions of one process, then thirty of as many processes: nothing is told."""
+    """Thirty sessions of one process and thirty restarts give no clone event."""
     agent = bench.enroll("web-1")
     assert _fight(bench, agent, rounds=30) == []
     restarts = [_copy(agent, bench.wall + 2 * number) for number in range(30)]
@@ -70,7 +70,7 @@ def test_a_guard_that_flaps_or_restarts_is_no_clone(bench: Bench) -> None:
 
 
 def test_a_removed_clone_is_forgotten(bench: Bench) -> None:
-    """Removal takes the agent from the list, and nothing more is told of it."""
+    """Removal deletes the agent from the clones, and no further event names it."""
     agent = bench.enroll("web-1")
     _fight(bench, agent, _copy(agent, bench.wall - 60))
     bench.ask(RemoveAgent(agent.agent_id, "test"))
@@ -82,7 +82,7 @@ def test_a_removed_clone_is_forgotten(bench: Bench) -> None:
 
 
 def test_an_absurd_start_harms_nothing(bench: Bench) -> None:
-    """An agent may claim any uptime: what it says is handled, and named as the earliest time there is."""
+    """Any claimed uptime is handled; an absurd start is shown as the earliest time."""
     agent = bench.enroll("web-1")
     (event,) = _fight(bench, agent, _copy(agent, bench.wall - 9e9))
     assert event.data["instances"][0] == "1970-01-01T00:00:00.000Z"
@@ -90,7 +90,7 @@ def test_an_absurd_start_harms_nothing(bench: Bench) -> None:
 
 
 def test_two_hosts_with_one_secret_are_two_agents_that_come_and_go_apart(bench: Bench) -> None:
-    """A renamed copy of a disk is an agent of its own; removing one leaves the other, and both can be removed."""
+    """A renamed copy of a disk is another agent; each can be removed without the other."""
     token = bench.token()
     agent = bench.enroll("web-1", token)
     renamed = replace(agent, hostname="web-2")

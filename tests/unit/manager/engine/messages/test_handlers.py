@@ -23,7 +23,7 @@ def test_silence_of_ninety_seconds_is_stale_at_the_next_sweep(bench: Bench) -> N
 
 
 def test_a_manager_that_was_away_flags_nobody_before_its_own_grace(bench: Bench) -> None:
-    """Ten minutes down, deaf or suspended age no agent: each has its full 90 s afterwards."""
+    """Ten minutes without manager, broker or CPU age no agent: each has its full 90 s afterwards."""
     agent = bench.enroll("web-1")
     bench.elapsed += 600  # down
     bench.crash()

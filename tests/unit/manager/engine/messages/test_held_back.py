@@ -1,4 +1,4 @@
-"""Reports that are held back, as the engine tells it: by an event, a line of history, and the overview's record."""
+"""Held-back reports: fleet event, line of history, and the record in the overview."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.support.simulated import SimulatedAgent
 
 @pytest.fixture
 def heard(bench: Bench) -> list[FleetEvent]:
-    """The events of the rule, as they are told."""
+    """The fleet events of held-back reports."""
     events: list[FleetEvent] = []
     about = (held_back.BEGUN, held_back.OVER)
     bench.engine.listeners.append(lambda event: events.append(event) if event.event in about else None)
@@ -30,7 +30,7 @@ def live(bench: Bench, agent: SimulatedAgent, minutes: int, waiting: int, report
 
 
 def test_withheld_reports_are_told_once_and_so_is_their_end(bench: Bench, heard: list[FleetEvent]) -> None:
-    """After 90 s in which reports wait and none comes there is one event; another one when the outbox is empty."""
+    """After 90 s with waiting reports and none received there is one event, and another when the outbox is empty."""
     agent = bench.enroll("web-1")
     live(bench, agent, 1, waiting=2)
     assert (heard, held_back.records(bench.fleet)) == ([], [])
@@ -48,14 +48,14 @@ def test_withheld_reports_are_told_once_and_so_is_their_end(bench: Bench, heard:
 
 
 def test_withheld_receipts_are_told_too(bench: Bench, heard: list[FleetEvent]) -> None:
-    """The same report again and again is no sign that anything arrives at the guard."""
+    """A repeated report does not count as progress, because its receipt did not arrive."""
     agent = bench.enroll("web-1")
     live(bench, agent, 5, waiting=1, report=agent.threat(bench.wall))
     assert [event.event for event in heard] == ["reports_held_back"]
 
 
 def test_a_guard_that_always_has_something_to_report_is_not_held_back(bench: Bench, heard: list[FleetEvent]) -> None:
-    """An outbox that is never empty is well as long as new reports are stored."""
+    """An outbox that is never empty is not held back while new reports are stored."""
     agent = bench.enroll("web-1")
     for _ in range(5):
         live(bench, agent, 1, waiting=5, report=agent.threat(bench.wall))
@@ -63,7 +63,7 @@ def test_a_guard_that_always_has_something_to_report_is_not_held_back(bench: Ben
 
 
 def test_a_stale_agent_and_a_removed_one_are_not_held_back(bench: Bench, heard: list[FleetEvent]) -> None:
-    """Whoever is silent is called stale, which says more; whoever is removed is no more."""
+    """A stale agent and a removed agent are not listed as held back."""
     silent, removed = bench.enroll("web-1"), bench.enroll("web-2")
     live(bench, silent, 1, waiting=2)
     live(bench, removed, 3, waiting=2)
@@ -74,7 +74,7 @@ def test_a_stale_agent_and_a_removed_one_are_not_held_back(bench: Bench, heard: 
 
 
 def test_a_guard_that_never_had_a_policy_is_sent_it_again(bench: Bench) -> None:
-    """A heartbeat that names version 0 says that no policy ever came, whatever the broker confirmed."""
+    """A heartbeat with version 0 means that no policy arrived, whatever the broker confirmed."""
     agent = bench.enroll("web-1")
     bench.pass_time(11)
     topic = topics.POLICY.address(agent.agent_id)

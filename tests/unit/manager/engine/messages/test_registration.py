@@ -42,7 +42,7 @@ def test_a_registration_sent_again_is_answered_again_and_changes_nothing(bench: 
 
 
 def test_an_older_registration_is_refused(bench: Bench) -> None:
-    """A registration that a broker kept back changes nothing once a newer one was taken."""
+    """A withheld registration changes nothing after a newer one was accepted."""
     agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     old_id, old = agent.registration(bench.wall)
     assert "agentId" in bench.register(agent, sent_at=bench.wall + 5)
@@ -61,7 +61,7 @@ def test_an_older_registration_is_refused(bench: Bench) -> None:
     ],
 )
 def test_forged_registrations_are_refused(bench: Bench, spoil: object, error: str) -> None:
-    """A registration that was changed on its way enrolls nobody and is kept as a dead letter with its reason."""
+    """A modified registration enrolls nobody and becomes a dead letter with its reason."""
     agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     client_id, payload = agent.registration(bench.wall)
     bench.receive(topics.REGISTRATION, client_id, spoil(payload))  # type: ignore[operator]
@@ -94,7 +94,7 @@ def test_tokens_count_agents_and_end(bench: Bench) -> None:
 
 
 def test_the_token_fixes_organization_site_and_tags(bench: Bench) -> None:
-    """What the token says of organization, site and tags beats what the client says."""
+    """The token's organization, site and tags override those of the registration."""
     token = bench.token(organization_id="acme", site="berlin", tags=("prod",))
     agent = bench.enroll("web-1", token, organization_id="evil", site="moon", tags=["own"])
     record = bench.fleet.registry.agents[agent.agent_id]
@@ -103,7 +103,7 @@ def test_the_token_fixes_organization_site_and_tags(bench: Bench) -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_no_old_registration_brings_a_removed_agent_back(bench: Bench, *, restarted: bool) -> None:
-    """What a broker kept of it is refused, over a restart too; the guard itself comes back with a new one."""
+    """Old registrations are refused, also after a restart; a new registration of the guard is accepted."""
     agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     kept = []
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_no_old_registration_brings_a_removed_agent_back(bench: Bench, *, restar
 
 
 def test_a_removed_host_whose_clock_was_set_back_comes_back_with_a_new_token(bench: Bench) -> None:
-    """A token that was made after the removal stands in no registration from before it."""
+    """A token created after the removal proves that the registration is newer than the removal."""
     agent = bench.enroll("web-1")
     bench.pass_time(1)
     bench.ask(RemoveAgent(agent.agent_id, "test"))

@@ -11,7 +11,7 @@ from tests.support.engine import Bench
 
 
 def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench) -> None:
-    """However often a report arrives it is one row and one word: stored. Another content under its id is refused."""
+    """A repeated report is one row and is receipted as stored; other content under its id is refused."""
     agent = bench.enroll("web-1")
     report = agent.threat(bench.wall, "t-1", sourceIp="203.0.113.7")
     handles = [bench.receive(topics.THREATS, agent.agent_id, report) for _ in range(3)]
@@ -28,7 +28,7 @@ def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench)
 def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever goes wrong in correlating one report, it and all others are stored, receipted and acknowledged."""
+    """A report on which correlation fails, and all others, are stored, receipted and acknowledged."""
     one, other = bench.enroll("web-1"), bench.enroll("web-2")
     evidence = bench.fleet.responder.never_block.evidence
     note = evidence.record
@@ -47,7 +47,7 @@ def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
 
 
 def test_pruned_reports_are_still_known(bench: Bench) -> None:
-    """A report that comes again after its threat was pruned is not stored a second time."""
+    """A report that arrives again after its threat was pruned is not stored a second time."""
     agent = bench.enroll("web-1")
     report = agent.threat(bench.wall, "t-1")
     bench.receive(topics.THREATS, agent.agent_id, report)
@@ -76,7 +76,7 @@ def test_event_time_is_right_on_a_clock_that_is_an_hour_off(bench: Bench, skew: 
 
 
 def test_a_clock_that_leads_out_of_the_calendar_is_none(bench: Bench) -> None:
-    """A report whose time would be thousands of years ago counts at its receipt, and can be listed like any other."""
+    """A report with an event time outside the calendar counts at its receipt, and can be listed."""
     agent = bench.enroll("web-1")
     bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(253_402_300_000.0, uptime=1.0))
     bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "odd", sourceIp="203.0.113.1"))

@@ -1,4 +1,4 @@
-"""The engine with a whole fleet: what is published is counted, message by message."""
+"""Publications of an engine with a thousand agents, counted by message."""
 
 import json
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def test_a_global_change_publishes_each_policy_once_and_the_same_again_none(
 def test_an_organization_wide_block_is_one_publish_whatever_the_fleet(
     bench: Bench, agents: list[SimulatedAgent]
 ) -> None:
-    """Three attacked agents among a thousand: one change of the blocklist, and policies for the first two alone."""
+    """Three attacked agents of a thousand: one blocklist change, and policies for the first two alone."""
     policies_published(bench)
     for agent in agents[:3]:
         bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="203.0.113.66"))
@@ -91,7 +91,7 @@ def test_an_organization_wide_block_is_one_publish_whatever_the_fleet(
 
 
 def test_with_ten_thousand_entries_a_further_one_costs_the_entry(bench: Bench, agents: list[SimulatedAgent]) -> None:
-    """The change is some hundred bytes however long the list is, and snapshots come ten seconds apart at most."""
+    """A change has some hundred bytes whatever the length of the list; snapshots are ten seconds apart."""
     entries = bench.fleet.responder.entries
     for n in range(9_990):
         address = f"2001:db8:{n:x}::1"

@@ -1,4 +1,4 @@
-"""Incidents and their response through the engine: from reports to entries, policies and blocklists, and back."""
+"""Incidents and their response: from reports to entries, policies and blocklists, and their end."""
 
 import json
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def test_a_third_agent_makes_it_organization_wide_by_one_publish(bench: Bench) -
 
 
 def test_the_same_by_hash_and_by_technique(bench: Bench) -> None:
-    """A shared SHA-256 is quarantined on the agents concerned; a shared technique makes them more attentive."""
+    """A shared SHA-256 is quarantined on the affected agents; a shared technique lowers their thresholds."""
     first, second = trusted(bench, "a", "b")
     digest = "ab" * 32
     attack(bench, first, second, fileHash=digest)
@@ -125,7 +125,7 @@ def test_the_same_by_hash_and_by_technique(bench: Bench) -> None:
 
 
 def test_late_reports_show_in_the_incident_and_block_nobody(bench: Bench) -> None:
-    """A guard that was offline for an hour, or a backlog of the broker, makes incidents marked late, and no block."""
+    """Reports of a guard that was offline for an hour make an incident marked late, and no block."""
     first, second = trusted(bench, "a", "b")
     happened = bench.wall
     attack(bench, first)
@@ -159,7 +159,7 @@ def test_what_three_compromised_agents_offer_is_not_blocked_if_it_must_not_be(be
     [("0.0.0.0/0", "it is no single address"), ("203.0.113.9", "it is on the allowlist"), ("localhost", "it is no")],
 )
 def test_what_makes_no_incident_at_all_is_told_with_its_reason(bench: Bench, offered: str, reason: str) -> None:
-    """A network, an allowlisted address and a name, offered by three agents: no incident, and an event says why."""
+    """A network, an allowlisted address and a name from three agents make no incident; an event gives the reason."""
     bench.ask(SetPolicy(GLOBAL, {"allowlist": {"ips": ["203.0.113.0/24"]}}, "test"))
     agents = trusted(bench, *"abc")
     attack(bench, *agents, sourceIp=offered)
@@ -169,7 +169,7 @@ def test_what_makes_no_incident_at_all_is_told_with_its_reason(bench: Bench, off
 
 
 def test_a_backlog_that_waited_in_the_broker_blocks_nobody(bench: Bench) -> None:
-    """Reports that two guards sent while the manager was down for ten minutes make a late incident and no block."""
+    """Reports sent while the manager was down for ten minutes make a late incident and no block."""
     first, second = trusted(bench, "a", "b")
     waiting = [(agent, agent.threat(bench.wall, sourceIp=ATTACKER)) for agent in (first, second)]
     bench.elapsed += 600
@@ -182,7 +182,7 @@ def test_a_backlog_that_waited_in_the_broker_blocks_nobody(bench: Bench) -> None
 
 
 def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) -> None:
-    """After an undo no agent has the block, and the same incident does not block again; a freeze stops all."""
+    """After an undo no agent has the block, and the incident does not block again; a freeze stops all responses."""
     agents = trusted(bench, *"abc")
     attack(bench, *agents)
     ((incident_id, state),) = incidents(bench)
@@ -200,7 +200,7 @@ def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) ->
 
 
 def test_a_block_ends_on_time_and_the_policy_is_published_again(bench: Bench) -> None:
-    """Four hours later the entry is gone from store, policy and what is published."""
+    """After four hours the entry is gone from the store and from the published policy."""
     first, second = trusted(bench, "a", "b")
     attack(bench, first, second)
     bench.publisher.published.clear()
@@ -212,7 +212,7 @@ def test_a_block_ends_on_time_and_the_policy_is_published_again(bench: Bench) ->
 
 
 def test_a_restart_goes_on_as_if_nothing_had_happened(bench: Bench) -> None:
-    """Open incidents, entries, versions and sequences are what they were; the next agent still makes it three."""
+    """Open incidents, entries, versions and sequences survive a restart; the next agent is the third."""
     agents = trusted(bench, *"abc")
     attack(bench, *agents[:2])
     before = bench.ask(ReadPolicy(agents[0].agent_id))
@@ -226,7 +226,7 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(bench: Bench) -> None:
 
 
 def test_time_to_immunity_is_measured_from_the_guards_own_words(bench: Bench) -> None:
-    """Once both agents acknowledge the policy with the block, the incident shows how long that took."""
+    """After both agents acknowledged the policy with the block, the incident shows the duration."""
     first, second = trusted(bench, "a", "b")
     attack(bench, first, second)
     bench.pass_time(2)
@@ -243,7 +243,7 @@ def test_time_to_immunity_is_measured_from_the_guards_own_words(bench: Bench) ->
 
 
 def test_a_flood_of_forged_attackers_waits_for_approval_and_can_be_approved(bench: Bench) -> None:
-    """Two liars get a tenth of the cap each; the rest waits, and an admin lets one through."""
+    """Two compromised agents get a tenth of the cap each; the rest waits, and an admin approves one."""
     liars = trusted(bench, "a", "b")
     for n in range(40):
         attack(bench, *liars, sourceIp=f"203.0.113.{n + 1}")
@@ -256,7 +256,7 @@ def test_a_flood_of_forged_attackers_waits_for_approval_and_can_be_approved(benc
 
 
 def test_a_rollback_is_a_new_revision(bench: Bench) -> None:
-    """Documents go back to what they were; the revision goes on."""
+    """A rollback restores the documents and raises the revision."""
     (agent,) = trusted(bench, "a")
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70.0}}, "test"))
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 40.0}}, "test"))
