@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -72,10 +72,11 @@ class ManagerBooks:
         threat = (threats[0]["agentId"], threats[0]["id"]) if threats else None
         return Mark(threat, newest.get("id"), newest.get("openedAt"))
 
-    def threats(self, mark: Mark, agent_ids: frozenset[str]) -> Iterator[Stored]:
-        """Yield what the manager has stored of these agents since the mark, newest first.
+    def threats(self, mark: Mark, report_ids: Container[str], agent_ids: Container[str]) -> Iterator[Stored]:
+        """Yield what the manager has stored since the mark of these reports and these agents, newest first.
 
-        The list is in the order of storing, so no clock decides what belongs to the simulation.
+        The list is in the order of storing, so no clock decides what belongs to the simulation. A report counts under
+        whatever agent id it stands: an agent that had to register anew has had two.
 
         Raises:
             UnreachableError: the manager does not answer.
@@ -83,7 +84,7 @@ class ManagerBooks:
         for record in self._records("/api/threats", {}):
             if (record["agentId"], record["id"]) == mark.threat:
                 return
-            if record["agentId"] in agent_ids:
+            if record["id"] in report_ids or record["agentId"] in agent_ids:
                 yield Stored(record["id"], digest_of(record["threat"], record["timestamp"]))
 
     def incidents(self, mark: Mark, addresses: frozenset[str]) -> list[str]:

@@ -23,6 +23,11 @@ from simulate.schedule import Detection, cuts, detections, hostname
 from simulate.verifier import Verifier
 
 _TICK = 0.5
+_LOOK_EVERY = 0.05
+_QUIET = 0.5
+"""Seconds without a further policy, after which reporting begins."""
+
+_QUIET_WITHIN = 30.0
 _SPARE_FILES = 64
 _FAREWELL_WITHIN = 15.0
 _AT_ONCE = 256
@@ -180,7 +185,8 @@ class Fleet:
         """Have sessions do what is due, and show progress.
 
         Raises:
-            UnreachableError: the manager refuses an agent for good.
+            UnreachableError: the manager refuses an agent for good while the fleet connects. Once reports are sent,
+                those of a refused agent are waited for in vain, and the books say so.
         """
         while True:
             await asyncio.sleep(_TICK)
@@ -190,11 +196,19 @@ class Fleet:
                     agent.session.tick(now)
             for task in tasks:
                 if task.done() and not self._leaving.is_set():
-                    task.result()
+                    self._ended(task)
             self._show(self.progress())
 
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        try:
+            task.result()
+        except UnreachableError as error:
+            if self._phase == "connecting":
+                raise
+            self.tally.last_error = str(error)
+
     async def _let_in(self, ticking: "asyncio.Task[None]") -> None:
-        """Wait until all agents are connected.
+        """Wait until all agents are connected, and the burst of their first policies is over.
 
         Raises:
             UnreachableError: for a while no further one was.
@@ -211,7 +225,16 @@ class Fleet:
                     f"{tally.connected} of {plan.agents} agents are connected, and for {plan.patience:g} s no other was"
                     f" let in: {tally.last_error or 'nothing answers'}"
                 )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_LOOK_EVERY)
+        await self._quiet(time.monotonic() + _QUIET_WITHIN)
+
+    async def _quiet(self, deadline: float) -> None:
+        """Wait until no further policy has come for a moment, or until the deadline."""
+        taken, since = -1, time.monotonic()
+        while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
+            if self.tally.policies_applied != taken:
+                taken, since = self.tally.policies_applied, time.monotonic()
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _report(self, start: float) -> None:
         """Make each report at its time, and cut connections where that is planned."""
@@ -260,7 +283,7 @@ class Fleet:
                 waiting, since = self.books.waiting, time.monotonic()
             elif time.monotonic() - since > self._plan.patience:
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK_EVERY)
 
 
 def raise_file_limit(plan: Plan) -> None:

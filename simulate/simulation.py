@@ -33,6 +33,7 @@ class Simulation:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._must_stop = threading.Event()
+        self._over = threading.Event()  # and not the thread's own end: an interrupted join() ends the wait for good
         self._thread = threading.Thread(target=self._run, name="simulation", daemon=True)
 
     def __enter__(self) -> Self:
@@ -45,7 +46,7 @@ class Simulation:
     ) -> None:
         """Stop it, and wait until it has ended."""
         self.stop()
-        self._thread.join()
+        self._over.wait()
 
     def start(self) -> None:
         """Start it."""
@@ -65,7 +66,7 @@ class Simulation:
     @property
     def is_over(self) -> bool:
         """Whether it has ended, well or not."""
-        return not self._thread.is_alive()
+        return self._over.is_set()
 
     def wait_until_connected(self, within: float) -> None:
         """Wait until all agents are connected and reports are being made.
@@ -87,8 +88,7 @@ class Simulation:
             SimulationError: the agents were not let in, or the manager's books could not be read.
             TimeoutError: it has not ended within so many seconds.
         """
-        self._thread.join(within)
-        if self._thread.is_alive():
+        if not self._over.wait(within):
             raise TimeoutError(f"the simulation has not ended within {within:g} s: {self._progress}")
         if self._result is None:
             raise self._error or SimulationError("the simulation ended without a result")
@@ -102,6 +102,7 @@ class Simulation:
             self._error = error
         finally:
             self._reporting.set()
+            self._over.set()
 
     async def _main(self) -> Result:
         plan = self._plan
@@ -115,9 +116,10 @@ class Simulation:
             fleet = Fleet(plan, self._tell, self._stopping)
             run = await fleet.run()
             self._progress = fleet.progress()
-            stored = await asyncio.to_thread(lambda: list(books.threats(mark, fleet.agent_ids)))
+            entries = fleet.books.entries
+            stored = await asyncio.to_thread(lambda: list(books.threats(mark, entries, fleet.agent_ids)))
             incidents = await asyncio.to_thread(books.incidents, mark, fleet.shared_addresses)
-        balance = check(fleet.books.entries, stored, plan.late_after)
+        balance = check(entries, stored, plan.late_after)
         return result_of(balance, fleet.tally, run, incidents)
 
     def _tell(self, progress: Progress) -> None:
