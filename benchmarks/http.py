@@ -25,9 +25,9 @@ from rich.table import Table
 from starlette.types import Receive, Scope, Send
 
 from manager.api.app import create_app
-from manager.api.credentials import Credentials
+from manager.api.authentication import Credentials
 from manager.api.engine_client import EngineClient
-from manager.api.middleware.peers import Peers
+from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.domain.agents.agent import Host
@@ -157,14 +157,14 @@ class HttpCore:
         self._ended = False
         self._reader = open_reader(path)
         services = Services(
-            door=EngineClient(self._engine.inbox.submit, self._woken.set),
+            engine=EngineClient(self._engine.inbox.submit, self._woken.set),
             queries=StoreQueries(self._reader),
             credentials=Credentials("admin", self._fleet.registry.find_by_http_digest),
             clock=lambda: clock.read().wall,
             version="bench",
             started_at=now.wall,
             not_ready=lambda: None,
-            peers=Peers(["127.0.0.1"]),
+            client_addresses=ClientAddresses(["127.0.0.1"]),
             rate_limit=0,
         )
         self.server = ApiServer(create_app(services), "127.0.0.1", 0)

@@ -1,1 +1,1 @@
-"""The HTTP door: the admin API, and the adapter for agents that speak HTTP. It changes things only by the inbox."""
+"""HTTP server of the manager: the admin API and the routes of HTTP agents. All writes go through the engine's inbox."""

@@ -1,4 +1,4 @@
-"""Puts the application together: routes, error map, boundary, and its own document."""
+"""Builds the ASGI application: routes, error handlers, OpenAPI document, and the outermost middleware."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,25 +13,22 @@ from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
 from manager.api.envelope import REFUSAL
 from manager.api.errors import add_error_map
+from manager.api.metrics import EventStreamCollector, RequestMetrics
+from manager.api.middleware.admission import Admission
 from manager.api.middleware.boundary import Boundary
-from manager.api.middleware.gate import Gate
-from manager.api.middleware.responses import RequestIds
+from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes import (
     agent_policy,
     agents,
     allowlist,
     audit,
-    blocks,
     documentation,
     events,
-    fleet,
-    health,
     incidents,
-    metrics,
+    monitoring,
     policies,
     policy_revisions,
     registration,
-    reporting,
     responses,
     rule_policies,
     threats,
@@ -47,9 +44,8 @@ _ABOUT = (
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
 _ROUTERS = (
-    health, registration, reporting, agents, agent_policy, rule_policies, fleet, threats, events, policies,
-    policy_revisions, incidents, blocks, allowlist, responses, tokens, audit,
-    metrics, documentation,
+    monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_revisions,
+    incidents, allowlist, responses, tokens, audit, documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, allowlist.NewAllowance, policy_revisions.Comparison, policy_revisions.GoBack, tokens.NewToken,
@@ -58,13 +54,13 @@ _BODIES = (
 
 
 class _Application(FastAPI):
-    """Adds to the document the models of the bodies that routes read by themselves."""
+    """FastAPI whose document also has the models of bodies that routes read by themselves."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Leave out the framework's last catch, which answers failures in words of its own: the boundary catches."""
+        """Leave out ServerErrorMiddleware, which answers in its own shape: the boundary handles all errors."""
         stack = super().build_middleware_stack()
         if not isinstance(stack, ServerErrorMiddleware):
-            raise TypeError("the framework's outermost layer is another one than the boundary replaces")
+            raise TypeError("the framework's outermost middleware is not ServerErrorMiddleware any more")
         return stack.app
 
     def openapi(self) -> dict[str, Any]:
@@ -79,7 +75,7 @@ class _Application(FastAPI):
 
 
 def create_app(services: Services) -> ASGIApp:
-    """Return the application that serves these parts, boundary and all; its reading threads end with it."""
+    """Return the application with its middleware; its reader threads end with it."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -101,16 +97,19 @@ def create_app(services: Services) -> ASGIApp:
     for module in _ROUTERS:
         app.include_router(module.router)
     add_error_map(app)
-    hot: dict[str, HotRoute] = {"heartbeat": HeartbeatRoute(), "events": EventsRoute(services.clock)}
-    gate, ids = Gate(services.credentials, services.peers, services.rate_limit), RequestIds()
+    metrics = RequestMetrics(services.registry)
+    services.registry.register(EventStreamCollector(services.stream))
+    hot_routes: dict[str, HotRoute] = {"heartbeat": HeartbeatRoute(), "events": EventsRoute(services.clock)}
+    admission = Admission(services.credentials, services.client_addresses, services.rate_limit)
+    request_ids = RequestIds()
     return Boundary(
         app,
-        hot=hot,
-        door=services.door,
-        gate=gate,
-        cors=services.cors,
-        traffic=services.traffic,
-        ids=ids,
+        hot_routes=hot_routes,
+        engine=services.engine,
+        admission=admission,
+        cors_origins=services.cors_origins,
+        metrics=metrics,
+        request_ids=request_ids,
         body_limit=BODY_LIMIT,
-        fast_lane=FastLane(hot, gate, services.door, services.traffic, ids),
+        fast_lane=FastLane(hot_routes, admission, services.engine, metrics, request_ids),
     )

@@ -1,4 +1,4 @@
-"""Reads a request's body as the message that its route takes."""
+"""Request body parsing: reads a JSON body and decodes it as a pydantic model."""
 
 import json
 from collections.abc import Callable
@@ -20,20 +20,20 @@ async def read_body(request: Request, model: type[Model], limit: int = BODY_LIMI
     """Return the body as `model`.
 
     Raises:
-        NoJsonBody: it is not declared as JSON.
-        BodyTooLarge: it has more bytes than any body may have.
-        DecodeError: it has more than `limit`, is no JSON, or not that message.
+        NoJsonBody: the content type is not JSON.
+        BodyTooLarge: the body exceeds the limit of all bodies.
+        DecodeError: the body exceeds `limit`, is no JSON, or does not fit the model.
     """
     return decode(model, await _json_body(request), limit)
 
 
 async def read_document(request: Request, model: type[Model], limit: int) -> tuple[Model, dict[str, Any]]:
-    """Return the body as `model`, and as it was written, for what the model leaves out.
+    """Return the body as `model`, and as plain JSON with the fields that the model ignores.
 
     Raises:
-        NoJsonBody: it is not declared as JSON.
-        BodyTooLarge: it has more bytes than any body may have.
-        DecodeError: it has more than `limit`, is no JSON, or not that message.
+        NoJsonBody: the content type is not JSON.
+        BodyTooLarge: the body exceeds the limit of all bodies.
+        DecodeError: the body exceeds `limit`, is no JSON, or does not fit the model.
     """
     body = await _json_body(request)
     document = decode(model, body, limit)
@@ -41,12 +41,12 @@ async def read_document(request: Request, model: type[Model], limit: int) -> tup
 
 
 async def read_document_or(request: Request, model: type[Model], check: Callable[[Any], None], limit: int) -> Model:
-    """Return the body as `model`; where it is not that, `check` may say so first, in words of its own.
+    """Return the body as `model`; if decoding fails, `check` may raise a clearer error first.
 
     Raises:
-        NoJsonBody: it is not declared as JSON.
-        BodyTooLarge: it has more bytes than any body may have.
-        DecodeError: it has more than `limit`, is no JSON, or not that message.
+        NoJsonBody: the content type is not JSON.
+        BodyTooLarge: the body exceeds the limit of all bodies.
+        DecodeError: the body exceeds `limit`, is no JSON, or does not fit the model.
     """
     body = await _json_body(request)
     try:

@@ -1,4 +1,4 @@
-"""The one shape of every answer: ``{"ok": true, "data": …}`` or ``{"ok": false, "error": "one clear sentence"}``."""
+"""Envelope of all answers, ``{"ok": true, "data": …}`` or ``{"ok": false, "error": …}``, with its OpenAPI schema."""
 
 import json
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ JSON_TYPE = "application/json"
 
 
 def ok(data: Any, status: int = 200, headers: Mapping[str, str] | None = None, /, **beside: Any) -> Response:
-    """Return an answer with its data; `beside` stands at the top level, and is left out where it is None."""
+    """Return a successful answer; members of `beside` stand at the top level, and are left out where they are None."""
     extra = {name: value for name, value in beside.items() if value is not None}
     return _json({"ok": True, "data": data, **extra}, status, headers)
 
 
 def page(records: list[dict[str, Any]], next_cursor: str | None) -> Response:
-    """Return one page of a list; `nextCursor` is null at the end."""
+    """Return one page of a list; `nextCursor` is null on the last page."""
     return _json({"ok": True, "data": records, "nextCursor": next_cursor}, 200, None)
 
 
 def fail(status: int, sentence: str, headers: Mapping[str, str] | None = None, **beside: Any) -> Response:
-    """Return a refusal, with the sentence that says what to do."""
+    """Return an error answer with one clear sentence."""
     return _json({"ok": False, "error": sentence, **beside}, status, headers)
 
 
 def _json(content: Any, status: int, headers: Mapping[str, str] | None) -> Response:
-    """Write JSON in ASCII: evidence may hold lone surrogates, which no other encoding of JSON can carry."""
+    """Serialize as ASCII JSON: evidence may hold lone surrogates, which UTF-8 cannot encode."""
     body = json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
     return Response(body, status, dict(headers or {}), media_type=JSON_TYPE)
 
@@ -54,19 +54,19 @@ REFUSAL: Schema = {
 
 
 def answer(description: str, data: Schema | None = None, status: int = 200, /, **beside: Schema) -> dict[Any, Schema]:
-    """Return what FastAPI's `responses` takes for an answer with `data` and members beside it."""
+    """Return the FastAPI `responses` entry of an answer with `data` and members beside it."""
     properties = {"ok": {"const": True}, "data": ANY_OBJECT if data is None else data, **beside}
     envelope = {"type": "object", "required": ["ok", "data"], "properties": properties}
     return {status: {"description": description, "content": _content(envelope)}}
 
 
 def page_of(description: str) -> dict[Any, Schema]:
-    """Return what FastAPI's `responses` takes for one page of a list."""
+    """Return the FastAPI `responses` entry of one page of a list."""
     return answer(description, ANY_LIST, nextCursor={"type": ["string", "null"]})
 
 
 def record(**members: str) -> Schema:
-    """Return the schema of an object whose members each have a JSON type, such as ``"string"`` or ``"string?"``."""
+    """Return an object schema from member names and JSON types, such as ``"string"``; ``"string?"`` may be null."""
     properties = {
         name: {"type": [kind.removesuffix("?"), "null"] if kind.endswith("?") else kind}
         for name, kind in members.items()
@@ -75,6 +75,6 @@ def record(**members: str) -> Schema:
 
 
 def body_of(component: str) -> Schema:
-    """Return the `openapi_extra` of a route whose body is one of the document's components."""
+    """Return the `openapi_extra` of a route whose body is a component of the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{component}"}
     return {"requestBody": {"required": True, "content": _content(schema)}}

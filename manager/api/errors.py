@@ -1,4 +1,4 @@
-"""The one map from errors to HTTP: which status each has, and which words a caller may see."""
+"""Error map: HTTP status and text of each exception. A text that callers must not see is replaced by a fixed one."""
 
 import re
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from schemas.errors import SchemaError
 log = structlog.get_logger(__name__)
 
 
-class Unauthorized(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """The request carries no token, or one that is nobody's."""
+class Unauthorized(ManagerError):  # noqa: N818 -- HTTP's own term
+    """The request carries no token, or an unknown one."""
 
 
-class Forbidden(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """The token is good, and does not open this path."""
+class Forbidden(ManagerError):  # noqa: N818 -- HTTP's own term
+    """The token is valid, but does not permit this path."""
 
 
 class TokenRefusedError(ManagerError):
-    """An enrollment token is this manager's, and lets nobody in any more; the text says why."""
+    """An enrollment token of this manager is expired or used up; the text says which."""
 
 
-class TooManyRequests(ManagerError):  # noqa: N818 -- the words that HTTP has for it
-    """An agent, or an address without a credential, asked too often.
+class TooManyRequests(ManagerError):  # noqa: N818 -- HTTP's own term
+    """An agent, or an address without a credential, exceeded its rate limit.
 
     Args:
-        limit: requests a minute that it may make.
-        retry_after: seconds until it may ask again.
+        limit: allowed requests per minute.
+        retry_after: seconds until the next request is allowed.
     """
 
     def __init__(self, limit: int, retry_after: int) -> None:
@@ -46,28 +46,28 @@ class TooManyRequests(ManagerError):  # noqa: N818 -- the words that HTTP has fo
         }
 
 
-class BodyTooLarge(ManagerError):  # noqa: N818 -- a fact about the request
-    """The body has more bytes than any request may have."""
+class BodyTooLarge(ManagerError):  # noqa: N818 -- named like its HTTP status
+    """The body exceeds the limit of all requests."""
 
 
-class Unserved(RuntimeError):  # noqa: N818 -- what it says
-    """A request reached the description of a route that is served before the framework: a mistake in the wiring."""
+class RouteNotWiredError(RuntimeError):
+    """A request reached the OpenAPI stub of a route that is served in front of the framework: a wiring bug."""
 
 
-class NoJsonBody(ManagerError):  # noqa: N818 -- a fact about the request
+class NoJsonBody(ManagerError):  # noqa: N818 -- named like its HTTP status
     """The body is not declared as application/json."""
 
 
-_OWN_WORDS: dict[type[Exception], int] = {
+_STATUSES: dict[type[Exception], int] = {
     NotFound: 404,
     Conflict: 409,
     Invalid: 400,
     SchemaError: 400,
     TokenRefusedError: 403,
 }
-"""Errors whose text was written for the caller."""
+"""Errors whose text is shown to the caller."""
 
-_SAID_HERE: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
+_FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     Unauthorized: (401, "Unauthorized", {"WWW-Authenticate": "Bearer"}),
     Forbidden: (403, "this token does not open this path", {}),
     BodyTooLarge: (413, "the body is too large: at most 1 MiB is taken", {}),
@@ -75,41 +75,41 @@ _SAID_HERE: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     StoreUnavailable: (503, "the store cannot commit just now; try again in a few seconds", {"Retry-After": "5"}),
     StoreRejected: (503, "the store cannot commit just now; try again in a few seconds", {"Retry-After": "5"}),
 }
-"""Errors whose text is for the log alone."""
+"""Errors with a fixed answer; their own text goes to the log only."""
 
-_OF_THE_FRAMEWORK = {404: "Not found", 405: "this path does not know that method", 400: "the request is malformed"}
+_FRAMEWORK_ERRORS = {404: "Not found", 405: "this path does not know that method", 400: "the request is malformed"}
 
 
-def answer_to(error: Exception) -> Response | None:
-    """Return what a caller is told of an error; None if it is no error of the caller's, nor one that passes."""
+def answer_for(error: Exception) -> Response | None:
+    """Return the answer to a known error; None for an unexpected one, which must become a 500."""
     if isinstance(error, TooManyRequests):
         return fail(429, str(error), error.headers)
-    for kind, status in _OWN_WORDS.items():
+    for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             return fail(status, str(error))
-    for kind, (status, sentence, headers) in _SAID_HERE.items():
+    for kind, (status, sentence, headers) in _FIXED_ANSWERS.items():
         if isinstance(error, kind):
             return fail(status, sentence, headers)
     return None
 
 
 def internal_error(request_id: str) -> Response:
-    """Return the answer to what should not have happened: nothing but the id that finds it in the log."""
+    """Return the 500 answer: only the request id, which finds the reason in the log."""
     return fail(500, f"the manager failed on this request; its log names the reason under {request_id}")
 
 
-def refusal(error: Exception, *, method: str, path: str, request_id: str) -> Response:
-    """Return the answer to any error; what should not have happened is logged under the request's id."""
-    response = answer_to(error)
+def error_response(error: Exception, *, method: str, path: str, request_id: str) -> Response:
+    """Return the answer to any error; an unexpected error is logged under the request id."""
+    response = answer_for(error)
     if response is None:
         log.error("request_failed", exc_info=error, method=method, path=path, request_id=request_id)
         response = internal_error(request_id)
     return response
 
 
-async def on_own_error(request: Request, error: Exception) -> Response:
-    """Answer what the manager raised."""
-    answer = answer_to(error)
+async def on_manager_error(request: Request, error: Exception) -> Response:
+    """Exception handler for the manager's own errors."""
+    answer = answer_for(error)
     if answer is None:
         raise error
     if isinstance(error, (StoreUnavailable, StoreRejected)):
@@ -118,7 +118,7 @@ async def on_own_error(request: Request, error: Exception) -> Response:
 
 
 async def on_validation_error(_request: Request, error: Exception) -> Response:
-    """Answer a parameter that is not what its route takes: 400, naming it and never repeating its value."""
+    """Exception handler for invalid parameters: 400 with the parameter's name, never its value."""
     if not isinstance(error, RequestValidationError):
         raise error
     first: dict[str, Any] = error.errors()[0]
@@ -126,42 +126,42 @@ async def on_validation_error(_request: Request, error: Exception) -> Response:
 
 
 async def on_framework_error(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: unknown paths and methods."""
+    """Exception handler for the router's errors: unknown paths and methods."""
     if not isinstance(error, HTTPException):
         raise error
     headers = dict(error.headers or {})
     if error.status_code == 405:  # noqa: PLR2004 -- the status itself
         headers["Allow"] = ", ".join(allowed_methods(request.app, request.url.path))
-    sentence = _OF_THE_FRAMEWORK.get(error.status_code, "the request is refused")
+    sentence = _FRAMEWORK_ERRORS.get(error.status_code, "the request is refused")
     return fail(error.status_code, sentence, headers)
 
 
 def add_error_map(app: FastAPI) -> None:
-    """Give an application the map; what is not in it reaches the boundary and becomes a 500."""
-    app.add_exception_handler(ManagerError, on_own_error)
-    app.add_exception_handler(SchemaError, on_own_error)
+    """Register the exception handlers; any other exception reaches the boundary and becomes a 500."""
+    app.add_exception_handler(ManagerError, on_manager_error)
+    app.add_exception_handler(SchemaError, on_manager_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_framework_error)
 
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
-_UNDESCRIBED = {
+_UNDOCUMENTED = {
     "/docs": {"GET"},
     "/openapi.json": {"GET"},
     "/health": {"HEAD"},
     "/health/live": {"HEAD"},
     "/health/ready": {"HEAD"},
 }
-"""What is served beside what the document describes."""
+"""Methods that are served but not in the OpenAPI document."""
 
 
 def allowed_methods(app: FastAPI, path: str) -> list[str]:
-    """Return the methods of the route that `path` names, or else of those that it matches."""
+    """Return the methods of the literal route `path`, or else of the templates that match it."""
     described = app.openapi()["paths"]
     found = (
         [described[path]] if path in described else [each for name, each in described.items() if _matches(name, path)]
     )
-    return sorted(set(_UNDESCRIBED.get(path, ())).union(*map(_methods, found)))
+    return sorted(set(_UNDOCUMENTED.get(path, ())).union(*map(_methods, found)))
 
 
 def _matches(template: str, path: str) -> bool:

@@ -1,8 +1,7 @@
-"""What the HTTP door needs of the manager: a way to ask the engine, and queries that read the store."""
+"""Ports of the HTTP server: submitting commands to the engine, and queries that read the store."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from manager.domain.policies.fleet_policies import Scope
 
@@ -11,44 +10,44 @@ Page = tuple[list[Record], str | None]
 """The records of a page, and the cursor of the next one; None at the end."""
 
 
-class Answer(Protocol):
-    """Where the engine's word goes: what a future is, and what stands for one without a task to wait for it."""
+class FutureLike(Protocol):
+    """Receiver of the engine's reply: an asyncio future, or a request of the fast lane, which has no task."""
 
     def done(self) -> bool:
-        """Return whether nobody waits any more."""
+        """Return whether the reply is no longer wanted."""
         ...
 
     def set_result(self, value: Any, /) -> None:
-        """Take what the engine answered."""
+        """Take the engine's reply."""
         ...
 
     def set_exception(self, error: Exception, /) -> None:
-        """Take what the engine refused it with."""
+        """Take the engine's refusal."""
         ...
 
 
-class Door(Protocol):
-    """The only way by which a request changes anything."""
+class CommandGateway(Protocol):
+    """Submits commands to the engine: the only way by which a request changes anything."""
 
     async def submit(self, request: Any) -> Any:
-        """Have the engine carry out a request of `manager.engine.commands`; return its answer after the commit.
+        """Submit a command of `manager.engine.commands` and return the engine's reply, after the commit.
 
         Raises:
-            ManagerError: what the engine refused it with, or StoreUnavailable if it cannot commit just now.
+            ManagerError: the engine refused the command, or StoreUnavailable if it cannot commit just now.
         """
         ...
 
-    def ask(self, request: Any, answer: Answer) -> None:
-        """Do the same without waiting: `answer` is told, in the thread of the server's loop.
+    def submit_nowait(self, request: Any, future: FutureLike) -> None:
+        """Submit a command without waiting; `future` gets the reply in the thread of the server's event loop.
 
         Raises:
-            StoreUnavailable: too many wait for an answer.
+            StoreUnavailable: too many requests wait for a reply.
         """
         ...
 
 
 class Queries(Protocol):
-    """What can be read, as records in the wire's words; lists come in pages. Called in threads of the door's own."""
+    """Read-only queries, as records with wire names; lists come in pages. Called in the API's reader threads."""
 
     def agents(
         self,
@@ -64,15 +63,15 @@ class Queries(Protocol):
         ...
 
     def agent(self, agent_id: str) -> Record | None:
-        """Return one agent with its newest threats."""
+        """Return one agent with its newest threats; None if it is unknown."""
         ...
 
     def agent_counts(self) -> dict[str, int]:
-        """Return how many agents are in each state, and of all as `total`."""
+        """Return the number of agents in each state, and of all as `total`."""
         ...
 
     def overview(self, now: float) -> Record:
-        """Return the fleet at a glance."""
+        """Return the summary of the fleet."""
         ...
 
     def threats(
@@ -90,11 +89,11 @@ class Queries(Protocol):
         ...
 
     def threat_summary(self, *, now: float, period: str, organization_id: str | None = None) -> Record:
-        """Return what threatened the fleet, or one organization, within a period that ends now."""
+        """Return the counts of threats of the fleet, or of one organization, within a period that ends now."""
         ...
 
     def active_policy(self) -> Record | None:
-        """Return the fleet's policy as earlier admin tools know it, or None if there is none."""
+        """Return the rules of the global policy in the form of `POST /api/policy`; None if there are none."""
         ...
 
     def policy_document(self, scope: Scope) -> Record | None:
@@ -106,7 +105,7 @@ class Queries(Protocol):
         ...
 
     def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return the documents that scopes have now, the last set first."""
+        """Return the current document of each scope, the last set first."""
         ...
 
     def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
@@ -148,7 +147,7 @@ class Queries(Protocol):
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return what incidents have put in force beyond a time, newest first."""
+        """Return emergency entries that expire after a time, newest first."""
         ...
 
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
@@ -156,7 +155,7 @@ class Queries(Protocol):
         ...
 
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return messages that changed nothing, newest first."""
+        """Return rejected messages, newest first."""
         ...
 
     def audit(
@@ -169,33 +168,5 @@ class Queries(Protocol):
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return who changed what, newest first; `since` is in seconds since 1970."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One figure for Prometheus: `kind` is gauge or counter; a line for each set of labels."""
-
-    name: str
-    about: str
-    kind: Literal["gauge", "counter"]
-    lines: Sequence[tuple[Mapping[str, str], float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How a figure was spread: observations up to each bound, their number and their sum."""
-
-    name: str
-    about: str
-    buckets: Sequence[tuple[float, int]]
-    total: float
-
-
-class Measurements(Protocol):
-    """What is measured in the manager beyond the HTTP door; called in threads of the door's own."""
-
-    def read(self) -> Sequence[Measure | Spread]:
-        """Return the figures of this moment."""
+        """Return audit records, newest first; `since` is in seconds since 1970."""
         ...

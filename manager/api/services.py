@@ -1,4 +1,4 @@
-"""What the routes work with, handed to each request."""
+"""Dependencies of the routes, injected into each request."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,76 +8,74 @@ from functools import partial
 from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
 
-from manager.api.credentials import Credentials
-from manager.api.events.event_stream import EventStream, Tickets
-from manager.api.metrics import Traffic
-from manager.api.middleware.cors import Cors
-from manager.api.middleware.peers import Peers
-from manager.api.ports import Door, Measurements, Queries, Record
+from manager.api.authentication import Credentials
+from manager.api.events.event_stream import EventStream
+from manager.api.events.tickets import Tickets
+from manager.api.middleware.client_address import ClientAddresses
+from manager.api.ports import CommandGateway, Queries, Record
 from manager.domain.agents.clones import Clone
 from manager.engine.agent_record import clone_record
 
-_READING_THREADS = 4
+_READER_THREADS = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="api-read")
+def _reader_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="api-read")
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts behind the routes.
+    """The parts that the routes work with.
 
     Args:
-        door: the way to the engine.
-        queries: what reads the store.
-        credentials: who a bearer is.
+        engine: executes commands.
+        queries: reads the store.
+        credentials: identifies bearer tokens.
         clock: seconds since 1970.
         version: the manager's release.
-        started_at: when the manager started, by `clock`.
-        not_ready: says in one sentence why the manager is not ready; None if it is.
-        peers: where requests come from, and which addresses may register without a token.
-        cors: which pages may read answers.
-        rate_limit: requests a minute of one agent, or of one address without a credential; 0 for no limit.
-        measurements: what `/metrics` shows beyond the HTTP door itself.
-        certificates: what the doors serve and until when, at a time in seconds since 1970.
-        clones: who lives more than once just now, by agent id.
-        held_back: whose reports wait, with nothing new of it stored.
-        traffic: what the door has served.
+        started_at: start of the manager, by `clock`.
+        not_ready: returns one sentence that says why the manager is not ready; None if it is.
+        client_addresses: resolves client addresses; knows the networks that may register without a token.
+        cors_origins: origins of the web pages that may read answers.
+        rate_limit: requests per minute of one agent, or of one address without a credential; 0 for no limit.
+        registry: the Prometheus metrics that `/metrics` exposes.
+        certificates: returns the served certificates and their expiry, at a time in seconds since 1970.
+        clones: returns the agents that run more than once, by agent id.
+        held_back: returns the agents with undelivered reports.
         stream: the fleet's events.
-        tickets: who may watch them from a browser.
-        readers: the threads in which the store is read, so that no query holds up another request.
+        tickets: tickets for the stream.
+        readers: threads that read the store, so that no query blocks another request.
     """
 
-    door: Door
+    engine: CommandGateway
     queries: Queries
     credentials: Credentials
     clock: Callable[[], float]
     version: str
     started_at: float
     not_ready: Callable[[], str | None]
-    peers: Peers = field(default_factory=Peers)
-    cors: Cors = field(default_factory=Cors)
+    client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
+    cors_origins: tuple[str, ...] = ()
     rate_limit: int = 60
-    measurements: Measurements | None = None
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     certificates: Callable[[float], list[Record]] = lambda _now: []
     clones: Callable[[], Mapping[str, Clone]] = dict
     held_back: Callable[[], list[Record]] = list
-    traffic: Traffic = field(default_factory=Traffic)
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
-    readers: ThreadPoolExecutor = field(default_factory=_readers)
+    readers: ThreadPoolExecutor = field(default_factory=_reader_threads)
 
     async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a query in one of the reading threads."""
+        """Run a query in one of the reader threads."""
         return await asyncio.get_running_loop().run_in_executor(self.readers, partial(query, *args, **kwargs))
 
     def with_clone(self, agent: Record) -> Record:
-        """Return an agent's record with whether it lives more than once, which only the engine knows."""
+        """Return an agent's record with its clone state, which only the engine knows."""
         clone = self.clones().get(agent["agentId"])
         return {**agent, "clone": clone and clone_record(clone)}
 
@@ -88,9 +86,9 @@ class Services:
 
 
 async def services_of(request: Request) -> Services:
-    """Return the parts that the application was created with."""
+    """Return the services of the application."""
     return cast("Services", request.app.state.services)
 
 
 WithServices = Annotated[Services, Depends(services_of)]
-"""What a route asks for to get at the manager's parts."""
+"""Route parameter that injects the services."""

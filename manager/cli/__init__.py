@@ -1,4 +1,4 @@
-"""The command line `panguard manager …`: runs a manager, and speaks HTTP to one."""
+"""Command line `panguard manager …`: runs a manager, or sends commands to one over HTTP."""
 
 from manager.cli.application import app
 

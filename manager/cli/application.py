@@ -1,4 +1,4 @@
-"""Puts `panguard manager` together: its commands and groups of commands."""
+"""Assembles `panguard manager` from its commands and command groups."""
 
 import typer
 
@@ -16,8 +16,9 @@ from manager.cli.commands import (
     policies,
     replay,
     responses,
-    start_stop,
+    start,
     status,
+    stop,
     threats,
     tokens,
     traffic,
@@ -26,18 +27,18 @@ from manager.cli.support.failures import EPILOG, FailingGroup
 
 app = typer.Typer(
     cls=FailingGroup,
-    help="Run a manager, or speak to one.",
+    help="Run a manager, or send commands to one.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-    rich_markup_mode=None,  # it takes [default: …] and [user@] for markup
+    rich_markup_mode=None,  # markup would swallow [default: …] and [user@]
 )
-app.command("start")(start_stop.start)
-app.command("stop", short_help="Stop the manager that runs on a data directory.")(start_stop.stop)
+app.command("start")(start.start)
+app.command("stop", short_help="Stop the manager that runs on a data directory.")(stop.stop)
 app.command("status", short_help="Show the fleet at a glance.")(status.status)
-app.command("health", short_help="Say whether the manager is well.")(health.health)
-app.command("now", short_help="Show what needs a person.")(now.now)
-app.command("replay", short_help="Try settings on the threats that are kept.")(replay.replay)
+app.command("health", short_help="Check whether the manager is ready.")(health.health)
+app.command("now", short_help="Show what needs attention now.")(now.now)
+app.command("replay", short_help="Try other settings on the stored threats.")(replay.replay)
 app.command("config", short_help="Print every setting with its value and meaning.")(config.config)
 app.command("traffic", short_help="Tail the live messages.")(traffic.traffic)
 app.add_typer(agents.app, name="agents")

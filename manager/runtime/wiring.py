@@ -6,12 +6,12 @@ from contextlib import ExitStack
 
 import structlog
 from peewee import Database
+from prometheus_client import CollectorRegistry
 
 from manager.api.app import create_app
-from manager.api.credentials import Credentials
+from manager.api.authentication import Credentials
 from manager.api.engine_client import EngineClient
-from manager.api.middleware.cors import Cors
-from manager.api.middleware.peers import Peers
+from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
@@ -28,7 +28,7 @@ from manager.provisioning.roles import RESPONSES
 from manager.runtime import clock, gc_tuning
 from manager.runtime.broker_supervisor import MANAGER_USER, BrokerSupervisor
 from manager.runtime.engine_settings import engine_settings
-from manager.runtime.metrics import Histograms, Measured, MeasuredPublisher, MeasuredStore
+from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.transport import EMBEDDED, Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
@@ -62,8 +62,9 @@ class Manager:
         self.directory = directory
         keyring = ManagerKeyring(directory.seed())
         database = _open_store(directory, stack)
-        histograms = Histograms()
-        self._store = MeasuredStore(database, keyring.store_key, histograms)
+        registry = CollectorRegistry()
+        histograms = Histograms(registry)
+        self._store = TimedStore(database, keyring.store_key, histograms)
         self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
         with undamaged(directory.store), gc_tuning.paused():
@@ -71,7 +72,7 @@ class Manager:
         self.broker = BrokerSupervisor(settings, transport, directory, stack) if settings.broker == EMBEDDED else None
         self._broker_access: BrokerAccess = NoBrokerAccess()
         self.mqtt = self._broker_link()
-        publisher = MeasuredPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
+        publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self._broker_access)
         with undamaged(directory.store), gc_tuning.paused():
             self.engine.restore_correlation(clock.read())
@@ -79,7 +80,8 @@ class Manager:
         self.mqtt.attach(self.engine.inbox, self.engine)
         self.batches = histograms.batches
         self.certificates = transport.watch(self._reload_broker_certificate, self._broker_certificate_expiry)
-        self.http = self._http_server(Measured(self.engine, histograms, self.certificates.expiries))
+        registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
+        self.http = self._http_server(registry)
 
     def presence(self, state: str) -> Publication:
         """Return the manager's retained presence."""
@@ -148,11 +150,11 @@ class Manager:
         expires_at = self.mqtt.peer_expires_at if self.broker is None else None
         return {} if expires_at is None else {"mqtt": expires_at}
 
-    def _http_server(self, measurements: Measured) -> ApiServer:
+    def _http_server(self, registry: CollectorRegistry) -> ApiServer:
         settings, fleet = self.settings, self._fleet
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         services = Services(
-            door=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
+            engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
             queries=StoreQueries(open_reader(self.directory.store)),
             credentials=Credentials(
                 given or self.directory.admin_token(), fleet.registry.find_by_http_digest, fleet.tokens.get
@@ -161,10 +163,10 @@ class Manager:
             version=VERSION,
             started_at=clock.read().wall,
             not_ready=self.not_ready,
-            peers=Peers(settings.trusted_networks, settings.trusted_proxies),
-            cors=Cors(settings.cors_allowed_origins),
+            client_addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
+            cors_origins=tuple(settings.cors_allowed_origins),
             rate_limit=settings.rate_limit,
-            measurements=measurements,
+            registry=registry,
             certificates=self.certificates.records,
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
@@ -174,7 +176,7 @@ class Manager:
             create_app(services),
             settings.host,
             settings.port,
-            stopping=services.stream.close,
+            on_stop=services.stream.close,
             tls=self.transport.http_tls,
         )
 

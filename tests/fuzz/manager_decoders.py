@@ -8,16 +8,15 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from manager.api.events.event_stream import EventStream
-from manager.api.middleware.cors import Cors
-from manager.api.middleware.gate import bearer
-from manager.api.middleware.peers import Peers
-from manager.api.middleware.responses import RequestIds
+from manager.api.middleware.admission import bearer
+from manager.api.middleware.client_address import ClientAddresses
+from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes.agent_policy import _versions
 from manager.cli.support.client import ManagerClient
-from manager.cli.support.durations import duration, moment
+from manager.cli.support.durations import parse_time, parse_timedelta
 from manager.cli.support.failures import CommandFailed
-from manager.cli.support.observer import Watcher, summary
-from manager.cli.support.tls_trust import trust_for
+from manager.cli.support.message_observer import MessageDecoder, summary
+from manager.cli.support.tls_trust import tls_context_for
 from manager.domain.correlation.allowlist import Allowlist
 from manager.domain.correlation.indicators import normal_address, normal_hash, normal_techniques
 from manager.domain.http_reports import prepare
@@ -207,16 +206,15 @@ _posts = st.one_of(
 
 
 def _headers(_place: Place, data: bytes) -> None:
-    peers = Peers(["10.0.0.0/8"], ["127.0.0.0/8", "::1/128"])
+    addresses = ClientAddresses(["10.0.0.0/8"], ["127.0.0.0/8", "::1/128"])
     for headers in (
         {b"x-forwarded-for": data, b"authorization": data, b"origin": data},
         {b"authorization": b"bearer " + data},
     ):
-        address = peers.address(("127.0.0.1", 1), headers)
-        peers.is_trusted(address)
-        peers.identity(address)
+        address = addresses.address(("127.0.0.1", 1), headers)
+        addresses.is_trusted(address)
+        addresses.rate_limit_key(address)
         bearer(headers)
-        Cors(["https://x.example"]).headers(headers)
     RequestIds().of({b"x-request-id": data})
     _versions(None, data.decode("latin-1"), None)
     EventStream()._since(data.decode("latin-1"))
@@ -257,23 +255,23 @@ def _indicator(_place: Place, data: bytes) -> None:
 
 
 def _sighting(_place: Place, data: bytes) -> None:
-    watcher = Watcher()
+    watcher = MessageDecoder()
     for row in TABLE:
         topic = row.address({"agentId": AGENT, "clientId": "0" * 32}.get(row.placeholder or "", "acme"))
-        seen = watcher.see(topic, data)
+        seen = watcher.decode(topic, data)
         if seen is not None:
             summary(seen)
             json.dumps(seen.record("now"))
             assert seen.agent_id is None or isinstance(seen.agent_id, str)
-    watcher.see(_text(data), data)
+    watcher.decode(_text(data), data)
 
 
 def _command_words(_place: Place, data: bytes) -> None:
     text = _text(data)
     for read in (
-        lambda: duration(text),
-        lambda: moment(text, utc(NOW)),
-        lambda: trust_for(text, _place.folder("nothing"), None, insecure=True),
+        lambda: parse_timedelta(text),
+        lambda: parse_time(text, utc(NOW)),
+        lambda: tls_context_for(text, _place.folder("nothing"), None, insecure=True),
     ):
         try:
             read()

@@ -89,10 +89,10 @@ class Place:
     @cached_property
     def served(self) -> Served:
         """An HTTP door that believes the proxies of loopback."""
-        from manager.api.middleware.peers import Peers  # noqa: PLC0415 -- only the HTTP door's decoders need it
+        from manager.api.middleware.client_address import ClientAddresses  # noqa: PLC0415 -- only the HTTP door's decoders need it
 
-        peers = Peers(trusted=["10.0.0.0/8"], proxies=["127.0.0.0/8"])
-        return self._stack.enter_context(Served(self.folder("served"), peers=peers, rate_limit=0))
+        addresses = ClientAddresses(trusted=["10.0.0.0/8"], proxies=["127.0.0.0/8"])
+        return self._stack.enter_context(Served(self.folder("served"), client_addresses=addresses, rate_limit=0))
 
     @cached_property
     def http_agent(self) -> str:

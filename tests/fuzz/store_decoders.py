@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import ValidationError
 
-from manager.cli.commands.start_stop import owner
+from manager.cli.commands.stop import lock_holder
 from manager.cli.commands.traffic import _credential, _sign_key
-from manager.cli.support.connection import _token, announced
 from manager.cli.support.failures import CommandFailed
-from manager.cli.support.policy_scopes import read_document
+from manager.cli.support.manager_connection import _token, announced_url
+from manager.cli.support.policy_options import read_document
 from manager.cli.support.replay_settings import read_replay_settings
 from manager.data_directory import DataDirectory
 from manager.domain.response import ResponseState
@@ -156,10 +156,10 @@ def _data_directory(place: Place, data: bytes) -> None:
 
 def _command_files(place: Place, data: bytes) -> None:
     directory = place.file("manager.ready", data).parent
-    announced(directory, "http")
+    announced_url(directory, "http")
     place.file("enroll.token", data)
     _sign_key(directory)
-    owner(place.file("manager.pid", data))
+    lock_holder(place.file("manager.pid", data))
     path = place.file("any", data)
     for read in (
         lambda: _token(path, directory),

@@ -1,1 +1,1 @@
-"""Hot routes of HTTP agents, and the fast lane that serves them without the framework."""
+"""Hot routes of HTTP agents (heartbeat and events), and the fast lane that serves them without the framework."""

@@ -1,7 +1,7 @@
-"""The way of what agents send all day: from the parser straight to the engine and back, with no task between.
+"""Fast lane for heartbeats and events: from the HTTP parser straight to the engine and back, without task or framework.
 
-A request takes it that is plain in every respect; any other goes through the application, to the same routes and the
-same answer. What it saves is in docs/http.md.
+It serves a request only if it is plain in every respect; any other goes through the application to the same routes
+and gets the same answer. The saving is measured in docs/http.md.
 """
 
 import re
@@ -10,170 +10,185 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from manager.api.agents.hot_routes import HotRoute
-from manager.api.errors import refusal
-from manager.api.metrics import Traffic
-from manager.api.middleware.gate import Gate
-from manager.api.middleware.peers import Headers
-from manager.api.middleware.responses import (
-    EVERY_ANSWER,
+from manager.api.errors import error_response
+from manager.api.metrics import RequestMetrics
+from manager.api.middleware.admission import Admission
+from manager.api.middleware.client_address import Headers
+from manager.api.middleware.response_headers import (
+    DEFAULT_HEADERS,
+    HSTS,
     JSON,
-    OVER_TLS,
     REQUEST_ID,
     Header,
     RequestIds,
-    head_of,
-    lines_of,
+    render_head,
+    render_headers,
 )
-from manager.api.ports import Door
+from manager.api.ports import CommandGateway
 
 PREFIX = b"/api/agents/"
 BODY_LIMIT = 32 * 1024
-"""Bytes of the bodies that are taken here: larger ones come in pieces, which the application waits for."""
+"""Largest body of the fast lane in bytes: larger ones arrive in pieces, which the application waits for."""
 
-_UNUSUAL = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
-"""Headers that ask for more than an answer; a request with one of them is not plain."""
+_EXCLUDED = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
+"""Headers that ask for more than a plain answer."""
 
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN_LENGTH = re.compile(rb"[0-9]{1,5}")
 
 
-class Wire(NamedTuple):
-    """One client's connection.
+class ConnectionHandle(NamedTuple):
+    """The part of a client's connection that the fast lane needs.
 
     Attributes:
         client: The peer's address and port.
         secure: Whether it speaks TLS.
-        write: Sends an answer whole, and ends the connection where the second argument says so.
-        standing: Returns the headers that the server itself puts into every answer of this moment: its date.
+        write: Sends a whole answer, and closes the connection if the second argument is true.
+        server_headers: Returns the headers that the server adds to every answer, such as the date.
     """
 
     client: tuple[str, int] | None
     secure: bool
     write: Callable[[bytes, bool], None]
-    standing: Callable[[], Iterable[Header]]
+    server_headers: Callable[[], Iterable[Header]]
 
 
-class Exchange:
-    """One request and its answer; it stands where the server keeps a request that is under way.
+class FastRequest:
+    """One request of the fast lane; it takes the place of uvicorn's request cycle and of an asyncio future.
 
     Args:
-        lane: who serves it.
-        route: the route that it is for.
-        agent_id: the agent that its path names.
+        lane: serves it.
+        route: the route of its path.
+        agent_id: the agent in its path.
         headers: its headers.
-        wire: where it came from.
+        connection: the connection that it came on.
     """
 
     __slots__ = (
-        "agent_id", "answer", "began", "body", "disconnected", "headers", "keep_alive", "lane", "message_event",
-        "more_body", "response_complete", "response_started", "route", "wire",
+        "agent_id", "began", "body", "connection", "disconnected", "headers", "keep_alive", "lane", "message_event",
+        "more_body", "render", "response_complete", "response_started", "route",
     )  # fmt: skip
 
-    def __init__(self, lane: "FastLane", route: HotRoute, agent_id: str, headers: Headers, wire: Wire) -> None:
+    def __init__(
+        self, lane: "FastLane", route: HotRoute, agent_id: str, headers: Headers, connection: ConnectionHandle
+    ) -> None:
         self.lane = lane
         self.route = route
         self.agent_id = agent_id
         self.headers = headers
-        self.wire = wire
+        self.connection = connection
         self.began = time.perf_counter()
         self.body = bytearray()
         self.more_body = self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
         self.message_event = self
-        self.answer: Callable[[Any], tuple[int, bytes]] | None = None
+        self.render: Callable[[Any], tuple[int, bytes]] | None = None
+
+    @property
+    def path(self) -> str:
+        """The request's path."""
+        return self.route.path.replace("{agent_id}", self.agent_id)
 
     def set(self) -> None:
-        """Nobody waits for more of this request: it is served once it is whole."""
+        """Do nothing: no task waits for more of the body."""
 
     def done(self) -> bool:
-        """Return whether nobody waits for the engine's word any more."""
+        """Return whether the engine's reply is no longer wanted."""
         return self.response_complete or self.disconnected
 
     def set_result(self, value: Any) -> None:
-        """Send what the engine answered."""
-        self.lane.answered(self, value)
+        """Answer with the engine's reply."""
+        self.lane.reply(self, value)
 
     def set_exception(self, error: Exception) -> None:
-        """Send what it refused the request with."""
-        self.lane.refused(self, error)
+        """Answer with an error."""
+        self.lane.refuse(self, error)
 
 
 class FastLane:
-    """Serves plain requests to the routes that are asked most.
+    """Serves plain requests to the hot routes.
 
     Args:
-        hot: the routes below ``/api/agents/{agent_id}/``, by their last word.
-        gate: who asks, and how often.
-        door: the way to the engine.
-        traffic: is told of every request.
-        ids: names requests.
+        hot_routes: the routes below ``/api/agents/{agent_id}/``, by their last path segment.
+        admission: authentication and rate limit.
+        engine: executes commands.
+        metrics: records every request.
+        request_ids: makes request ids.
     """
 
-    def __init__(self, hot: Mapping[str, HotRoute], gate: Gate, door: Door, traffic: Traffic, ids: RequestIds) -> None:
-        self._hot = {word.encode(): route for word, route in hot.items()}
-        self._gate = gate
-        self._door = door
-        self._traffic = traffic
-        self._ids = ids
+    def __init__(
+        self,
+        hot_routes: Mapping[str, HotRoute],
+        admission: Admission,
+        engine: CommandGateway,
+        metrics: RequestMetrics,
+        request_ids: RequestIds,
+    ) -> None:
+        self._hot_routes = {segment.encode(): route for segment, route in hot_routes.items()}
+        self._admission = admission
+        self._engine = engine
+        self._metrics = metrics
+        self._request_ids = request_ids
         self._heads: dict[tuple[int, bool], bytes] = {}
 
-    def exchange(self, url: bytes, given: Iterable[tuple[bytes, bytes]], wire: Wire) -> Exchange | None:
-        """Return an exchange for a POST to `url` with the headers `given`; None if it is not plain."""
+    def match(
+        self, url: bytes, given: Iterable[tuple[bytes, bytes]], connection: ConnectionHandle
+    ) -> FastRequest | None:
+        """Return the request of a POST to `url` with the headers `given`; None if it is not plain."""
         if not url.startswith(PREFIX):
             return None
-        agent_id, _, word = url[len(PREFIX) :].partition(b"/")
-        route = self._hot.get(word)
+        agent_id, _, segment = url[len(PREFIX) :].partition(b"/")
+        route = self._hot_routes.get(segment)
         if route is None or _PLAIN_ID.fullmatch(agent_id) is None:
             return None
         headers = dict(given)
         length = headers.get(b"content-length", b"")
-        if _PLAIN_LENGTH.fullmatch(length) is None or int(length) > BODY_LIMIT or not _UNUSUAL.isdisjoint(headers):
+        if _PLAIN_LENGTH.fullmatch(length) is None or int(length) > BODY_LIMIT or not _EXCLUDED.isdisjoint(headers):
             return None
-        return Exchange(self, route, agent_id.decode("ascii"), headers, wire)
+        return FastRequest(self, route, agent_id.decode("ascii"), headers, connection)
 
-    def serve(self, exchange: Exchange) -> None:
-        """Take a request that is whole; its answer follows when the engine has committed."""
+    def serve(self, request: FastRequest) -> None:
+        """Submit the command of a complete request; its answer follows the commit."""
         try:
-            caller = self._gate.admit(_path(exchange), exchange.wire.client, exchange.headers)
-            question = exchange.route.ask(exchange.agent_id, caller, exchange.headers, bytes(exchange.body))
-            exchange.answer = question.answer
-            self._door.ask(question.command, exchange)
-        except Exception as error:  # noqa: BLE001 -- the last catch: all of them are answered
-            self.refused(exchange, error)
+            caller = self._admission.admit(request.path, request.connection.client, request.headers)
+            command = request.route.prepare(request.agent_id, caller, request.headers, bytes(request.body))
+            request.render = command.render
+            self._engine.submit_nowait(command.request, request)
+        except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
+            self.refuse(request, error)
 
-    def answered(self, exchange: Exchange, value: Any) -> None:
-        """Send the answer that a value of the engine makes."""
-        answer = exchange.answer
-        if answer is None:
-            raise RuntimeError("the engine answered what it was not asked")
+    def reply(self, request: FastRequest, value: Any) -> None:
+        """Render the engine's reply and send it."""
+        render = request.render
+        if render is None:
+            raise RuntimeError("the engine replied to a request that was not submitted")
         try:
-            status, body = answer(value)
-        except Exception as error:  # noqa: BLE001 -- the last catch: all of them are answered
-            self.refused(exchange, error)
+            status, body = render(value)
+        except Exception as error:  # noqa: BLE001 -- the last error handler: every error is answered
+            self.refuse(request, error)
             return
-        secure = exchange.wire.secure
+        secure = request.connection.secure
         head = self._heads.get((status, secure))
         if head is None:
-            headers = (JSON, *EVERY_ANSWER, OVER_TLS) if secure else (JSON, *EVERY_ANSWER)
-            head = self._heads[status, secure] = head_of(status, headers)
-        own = (*exchange.wire.standing(), (REQUEST_ID, self._ids.new()), (b"content-length", b"%d" % len(body)))
-        self._send(exchange, status, b"%b%b\r\n%b" % (head, lines_of(own), body))
+            headers = (JSON, *DEFAULT_HEADERS, HSTS) if secure else (JSON, *DEFAULT_HEADERS)
+            head = self._heads[status, secure] = render_head(status, headers)
+        request_id = self._request_ids.new()
+        own = (
+            *request.connection.server_headers(), (REQUEST_ID, request_id), (b"content-length", b"%d" % len(body))
+        )  # fmt: skip
+        self._send(request, status, b"%b%b\r\n%b" % (head, render_headers(own), body))
 
-    def refused(self, exchange: Exchange, error: Exception) -> None:
-        """Send what the error map has for an error."""
-        request_id = self._ids.new()
-        response = refusal(error, method="POST", path=_path(exchange), request_id=request_id.decode())
-        secure = (OVER_TLS,) if exchange.wire.secure else ()
-        own = (*exchange.wire.standing(), (REQUEST_ID, request_id))
-        headers = (*response.raw_headers, *EVERY_ANSWER, *secure, *own)
+    def refuse(self, request: FastRequest, error: Exception) -> None:
+        """Send the error map's answer to an error."""
+        request_id = self._request_ids.new()
+        response = error_response(error, method="POST", path=request.path, request_id=request_id.decode())
+        secure = (HSTS,) if request.connection.secure else ()
+        own = (*request.connection.server_headers(), (REQUEST_ID, request_id))
+        headers = (*response.raw_headers, *DEFAULT_HEADERS, *secure, *own)
         status = response.status_code
-        self._send(exchange, status, b"%b\r\n%b" % (head_of(status, headers), bytes(response.body)))
+        self._send(request, status, b"%b\r\n%b" % (render_head(status, headers), bytes(response.body)))
 
-    def _send(self, exchange: Exchange, status: int, answer: bytes) -> None:
-        exchange.response_started = exchange.response_complete = True
-        self._traffic.record("POST", exchange.route.template, status, time.perf_counter() - exchange.began)
-        exchange.wire.write(answer, not exchange.keep_alive)
-
-
-def _path(exchange: Exchange) -> str:
-    return exchange.route.template.replace("{agent_id}", exchange.agent_id)
+    def _send(self, request: FastRequest, status: int, answer: bytes) -> None:
+        request.response_started = request.response_complete = True
+        self._metrics.observe("POST", request.route.path, status, time.perf_counter() - request.began)
+        request.connection.write(answer, not request.keep_alive)

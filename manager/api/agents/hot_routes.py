@@ -1,6 +1,6 @@
-"""The two routes that agents ask all day, heartbeat and events: plain objects in front of the framework.
+"""Hot routes of HTTP agents, heartbeat and events: plain objects that are served in front of the framework.
 
-They are described for OpenAPI in `manager.api.routes.reporting`; what a framework's layers cost is in docs/http.md.
+Their OpenAPI description is in `manager.api.routes.agents`; the framework's cost is measured in docs/http.md.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,13 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from manager.api.agents.policy_record import http_superset
-from manager.api.auth import own_or_admin
-from manager.api.credentials import Caller
+from manager.api.authentication import Caller, require_admin_or_self
 from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
-from manager.api.middleware.peers import Headers
+from manager.api.middleware.client_address import Headers
 from manager.domain.http_reports import PreparedReport, prepare
 from manager.engine.commands.http_agent_requests import HeartbeatRecorded, RecordHeartbeat, StoreReports
+from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
 from schemas.decoding import decode
@@ -27,34 +26,34 @@ from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
 _JSON = JSON_TYPE.encode()
 
 
-class Question(NamedTuple):
-    """What a request comes to: a command for the engine, and how its answer reads: status and body."""
+class PreparedCommand(NamedTuple):
+    """A command for the engine, and the function that renders its reply as status and body."""
 
-    command: Any
-    answer: Callable[[Any], tuple[int, bytes]]
+    request: Any
+    render: Callable[[Any], tuple[int, bytes]]
 
 
 class HotRoute(Protocol):
-    """A route that is served without the framework, because it is asked most."""
+    """A route that is served without the framework; `path` is its template."""
 
-    template: str
+    path: str
 
-    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
-        """Return what a request comes to, or raise what the error map knows."""
+    def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
+        """Decode a request into a command, or raise an error that the error map knows."""
         ...
 
 
 class HeartbeatRoute:
     """`POST /api/agents/{agent_id}/heartbeat`."""
 
-    template = "/api/agents/{agent_id}/heartbeat"
+    path = "/api/agents/{agent_id}/heartbeat"
 
-    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
-        """Read a heartbeat; it is answered once the engine has heard it."""
-        own_or_admin(caller, agent_id)
-        _is_json(headers, body)
+    def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
+        """Decode a heartbeat."""
+        require_admin_or_self(caller, agent_id)
+        _require_json(headers, body)
         heartbeat = decode(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
-        return Question(RecordHeartbeat(_checked(agent_id), heartbeat), _heard)
+        return PreparedCommand(RecordHeartbeat(_existing_id(agent_id), heartbeat), _render_heartbeat)
 
 
 class EventsRoute:
@@ -64,35 +63,48 @@ class EventsRoute:
         clock: seconds since 1970.
     """
 
-    template = "/api/agents/{agent_id}/events"
+    path = "/api/agents/{agent_id}/events"
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    def ask(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> Question:
-        """Read a report of threats; it is answered once all of them are committed."""
-        own_or_admin(caller, agent_id)
-        _is_json(headers, body)
+    def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
+        """Decode threat reports; they are answered once all of them are committed."""
+        require_admin_or_self(caller, agent_id)
+        _require_json(headers, body)
         events = decode(HttpEvents, body, BODY_LIMIT)
-        prepared = prepare(_checked(agent_id), events, self._clock())
+        prepared = prepare(_existing_id(agent_id), events, self._clock())
         sent_at = None if events.sent_at is None else events.sent_at.timestamp()
-        return Question(StoreReports(agent_id, tuple(prepared), sent_at), partial(_stored, events, prepared))
+        return PreparedCommand(
+            StoreReports(agent_id, tuple(prepared), sent_at), partial(_render_reports, events, prepared)
+        )
 
 
-def _heard(taken: HeartbeatRecorded) -> tuple[int, bytes]:
-    pending = [http_superset(policy) for policy in taken.pending]
+def policy_record(policy: AgentPolicy) -> dict[str, Any]:
+    """Return an agent's policy as HTTP agents read it: the document, and the field names of earlier guards."""
+    return {
+        **policy.document,
+        "policyId": f"pol-{policy.digest[:16]}",
+        "policyVersion": policy.version,
+        "version": policy.version,
+        "appliedAt": policy.document["updatedAt"],
+    }
+
+
+def _render_heartbeat(taken: HeartbeatRecorded) -> tuple[int, bytes]:
+    pending = [policy_record(policy) for policy in taken.pending]
     return 200, b'{"ok":true,"data":%b}' % orjson.dumps({**taken.record, "pendingPolicies": pending})
 
 
-def _stored(events: HttpEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
+def _render_reports(events: HttpEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
     if submission.refused is not None:
         place = f"{_list_name(events)}.{submission.refused}: " if _list_name(events) else ""
         raise Conflict(f"{place}another report of this agent has this id; nothing is stored")
-    return 200 if events.threats is not None else 201, _accepted(submission, prepared)
+    return 200 if events.threats is not None else 201, _reports_body(submission, prepared)
 
 
-def _accepted(submission: Submission, prepared: list[PreparedReport]) -> bytes:
-    """Write the answer; each threat is the report as it is stored, with whose it is before it."""
+def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> bytes:
+    """Write the answer; each threat is the stored document, preceded by its agent."""
     threats = b""
     if prepared:
         agent = submission.reports[0].agent
@@ -108,18 +120,18 @@ def _list_name(events: HttpEvents) -> str:
     return "threats" if events.threats is not None else "events" if events.events is not None else ""
 
 
-def _checked(agent_id: str) -> str:
-    """Return an agent's id; what is none can be nobody's.
+def _existing_id(agent_id: str) -> str:
+    """Return a well-formed agent id.
 
     Raises:
-        NotFound: it is none.
+        NotFound: no agent can have this id.
     """
     if not is_identifier("agentId", agent_id):
         raise NotFound(f"Agent {agent_id[:64]} not found")
     return agent_id
 
 
-def _is_json(headers: Headers, body: bytes) -> None:
+def _require_json(headers: Headers, body: bytes) -> None:
     declared = headers.get(b"content-type", b"")
     if declared != _JSON and declared.partition(b";")[0].strip().lower() != _JSON and (body or declared):
         raise NoJsonBody

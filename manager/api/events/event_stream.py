@@ -1,6 +1,6 @@
-"""The fleet's events for those who watch by HTTP: a ring of the newest, and readers of which none holds up another.
+"""Fleet events for HTTP clients: a ring buffer of the newest, and subscribers that cannot slow each other down.
 
-The engine hands events over from its own thread and waits for nobody; all else happens in the server's loop.
+The engine publishes from its own thread and never waits; everything else runs in the server's event loop.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import structlog
+from fastapi.sse import format_sse_event
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,143 +22,151 @@ from schemas.fleet import FleetEvent
 log = structlog.get_logger(__name__)
 
 KEEPALIVE = 30.0
-"""Seconds of silence after which a reader is sent a comment, so that nothing between takes it for dead."""
+"""Seconds of silence after which a subscriber is sent a comment, so that proxies keep the connection."""
 
-_KEPT = 1000
-_BEHIND = 500
-_READERS = 1000
+_RING_SIZE = 1000
+_MAX_LAG = 500
+_MAX_SUBSCRIBERS = 1000
+_LONGEST_NUMBER = 20
+_CHUNK = 100
+_KEEPALIVE_COMMENT = format_sse_event(comment="keepalive")
 
 
-class Reader:
-    """One who watches: what it has not been sent yet, and whether it is given up."""
+class Subscriber:
+    """One client of the stream with its unsent events."""
 
     def __init__(self) -> None:
-        self.waiting: deque[bytes] = deque()
-        self.something = asyncio.Event()
-        self.over = False
+        self.queue: deque[bytes] = deque()
+        self.wakeup = asyncio.Event()
+        self.ended = False
         self.task: asyncio.Task[Any] | None = None
 
     def end(self, *, at_once: bool) -> None:
-        """Send no more; `at_once` even what is on its way is given up."""
-        self.over = True
-        self.something.set()
+        """Send no more events; with `at_once` cancel a send that is under way."""
+        self.ended = True
+        self.wakeup.set()
         if at_once and self.task is not None:
             self.task.cancel()
 
 
 class EventStream:
-    """Keeps the newest events, numbers them, and passes them on.
+    """Numbers fleet events, keeps the newest, and passes them to the subscribers.
 
     Args:
-        kept: events that a reader who comes back may have missed.
-        behind: events that a reader may lag behind before it is given up.
-        readers: how many may watch at once.
-        keepalive: seconds of silence after which a reader is sent a comment.
+        ring_size: number of events that are kept for resuming subscribers.
+        max_lag: number of unsent events after which a subscriber is dropped.
+        max_subscribers: number of subscribers at once.
+        keepalive: seconds of silence after which a subscriber is sent a comment.
     """
 
     def __init__(
-        self, kept: int = _KEPT, behind: int = _BEHIND, readers: int = _READERS, keepalive: float = KEEPALIVE
+        self,
+        ring_size: int = _RING_SIZE,
+        max_lag: int = _MAX_LAG,
+        max_subscribers: int = _MAX_SUBSCRIBERS,
+        keepalive: float = KEEPALIVE,
     ) -> None:
         self.keepalive = keepalive
-        self._ring: deque[tuple[int, bytes]] = deque(maxlen=kept)
-        self._behind = behind
-        self._most_readers = readers
+        self._ring: deque[tuple[int, bytes]] = deque(maxlen=ring_size)
+        self._max_lag = max_lag
+        self._max_subscribers = max_subscribers
         self._run = secrets.token_hex(4)
         self._number = 0
-        self._coming: deque[FleetEvent] = deque(maxlen=kept)
-        self._due = False
+        self._incoming: deque[FleetEvent] = deque(maxlen=ring_size)
+        self._drain_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._readers: set[Reader] = set()
+        self._subscribers: set[Subscriber] = set()
         self.dropped = 0
-        """Readers that were too slow."""
+        """Subscribers that were dropped for falling behind."""
 
     def __len__(self) -> int:
-        """Return how many watch."""
-        return len(self._readers)
+        """Return the number of subscribers."""
+        return len(self._subscribers)
 
     @property
     def full(self) -> bool:
-        """Whether nobody else may watch."""
-        return len(self._readers) >= self._most_readers
+        """Whether the maximum of subscribers is reached."""
+        return len(self._subscribers) >= self._max_subscribers
 
     def open(self) -> None:
         """Begin to pass events on, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._take_in()
+        self._drain()
 
     def close(self) -> None:
-        """End all readers; safe from any thread."""
+        """End all subscribers; safe from any thread."""
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and they with it
+            with suppress(RuntimeError):  # the loop is closed, and its subscribers with it
                 loop.call_soon_threadsafe(self._end_all)
 
     def publish(self, event: FleetEvent) -> None:
-        """Take an event, in the engine's thread; costs an append, and one call for all that come together."""
-        self._coming.append(event)
+        """Queue an event; called in the engine's thread. Costs an append, and one call into the loop for each burst."""
+        self._incoming.append(event)
         loop = self._loop
-        if loop is not None and not self._due:
-            self._due = True
-            with suppress(RuntimeError):  # the loop has ended: nobody watches any more
-                loop.call_soon_threadsafe(self._take_in)
+        if loop is not None and not self._drain_scheduled:
+            self._drain_scheduled = True
+            with suppress(RuntimeError):  # the loop is closed: there are no subscribers
+                loop.call_soon_threadsafe(self._drain)
 
-    def join(self, last_id: str | None) -> Reader:
-        """Return a new reader, with what it missed since the event that it names, as far as the ring holds it."""
-        reader = Reader()
+    def subscribe(self, last_id: str | None) -> Subscriber:
+        """Return a new subscriber; with `last_id` its queue begins with the kept events after that one."""
+        subscriber = Subscriber()
         missed = self._since(last_id)
-        data = {"resumed": last_id is not None, "missed": len(missed), "readers": len(self._readers) + 1}
-        reader.waiting.append(self._text(self._number - len(missed), "connected", json.dumps(data).encode()))
-        reader.waiting.extend(missed)
-        reader.something.set()
-        self._readers.add(reader)
-        return reader
+        data = {"resumed": last_id is not None, "missed": len(missed), "readers": len(self._subscribers) + 1}
+        subscriber.queue.append(self._frame(self._number - len(missed), "connected", json.dumps(data)))
+        subscriber.queue.extend(missed)
+        subscriber.wakeup.set()
+        self._subscribers.add(subscriber)
+        return subscriber
 
-    def leave(self, reader: Reader) -> None:
-        """Forget a reader."""
-        self._readers.discard(reader)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber."""
+        self._subscribers.discard(subscriber)
 
     def _since(self, last_id: str | None) -> list[bytes]:
         if last_id is None:
             return []
         run, _, number = last_id.partition("-")
-        seen = int(number) if run == self._run and number.isdecimal() and len(number) < 20 else 0  # noqa: PLR2004 -- digits
-        return [text for position, text in self._ring if position > seen]
+        is_ours = run == self._run and number.isdecimal() and len(number) < _LONGEST_NUMBER
+        seen = int(number) if is_ours else 0
+        return [frame for position, frame in self._ring if position > seen]
 
-    def _take_in(self) -> None:
-        self._due = False  # before the deque is looked at: what is appended from now on calls again
-        texts = []
-        while self._coming:
-            event = self._coming.popleft()
+    def _drain(self) -> None:
+        self._drain_scheduled = False  # before the deque is read: a later append schedules again
+        frames = []
+        while self._incoming:
+            event = self._incoming.popleft()
             self._number += 1
-            text = self._text(self._number, event.event, event.body())
-            self._ring.append((self._number, text))
-            texts.append(text)
-        for reader in tuple(self._readers):
-            self._pass_on(reader, texts)
+            frame = self._frame(self._number, event.event, event.body().decode())
+            self._ring.append((self._number, frame))
+            frames.append(frame)
+        for subscriber in tuple(self._subscribers):
+            self._send(subscriber, frames)
 
-    def _pass_on(self, reader: Reader, texts: Iterable[bytes]) -> None:
-        reader.waiting.extend(texts)
-        reader.something.set()
-        if len(reader.waiting) > self._behind + len(self._ring):
+    def _send(self, subscriber: Subscriber, frames: Iterable[bytes]) -> None:
+        subscriber.queue.extend(frames)
+        subscriber.wakeup.set()
+        if len(subscriber.queue) > self._max_lag + len(self._ring):
             self.dropped += 1
-            log.warning("slow_reader_dropped", behind=len(reader.waiting))
-            self.leave(reader)
-            reader.end(at_once=True)
+            log.warning("slow_subscriber_dropped", lag=len(subscriber.queue))
+            self.unsubscribe(subscriber)
+            subscriber.end(at_once=True)
 
     def _end_all(self) -> None:
-        for reader in tuple(self._readers):
-            reader.end(at_once=False)
+        for subscriber in tuple(self._subscribers):
+            subscriber.end(at_once=False)
 
-    def _text(self, number: int, name: str, data: bytes) -> bytes:
-        return b"id: %b-%d\nevent: %b\ndata: %b\n\n" % (self._run.encode(), number, name.encode(), data)
+    def _frame(self, number: int, name: str, data: str) -> bytes:
+        return format_sse_event(id=f"{self._run}-{number}", event=name, data_str=data)
 
 
 class StreamResponse(Response):
-    """Sends a reader what it waits for, until it leaves or is given up.
+    """Streams events to one subscriber until it disconnects or is dropped.
 
     Args:
-        stream: where events come from.
-        last_id: the last event that the reader has, if it was here before.
+        stream: source of the events.
+        last_id: id of the last event that the client has received before; None for a new client.
     """
 
     media_type = "text/event-stream"
@@ -169,64 +178,38 @@ class StreamResponse(Response):
         self._last_id = last_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one reader."""
+        """Serve one subscriber."""
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        reader = self._stream.join(self._last_id)
-        reader.task = asyncio.current_task()
-        watch = asyncio.create_task(_until_left(receive, reader), name="event-stream-reader")
+        subscriber = self._stream.subscribe(self._last_id)
+        subscriber.task = asyncio.current_task()
+        watch = asyncio.create_task(_end_on_disconnect(receive, subscriber), name="event-stream-disconnect")
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            while not reader.over:
-                await self._send_waiting(reader, send)
+            while not subscriber.ended:
+                await self._send_queued(subscriber, send)
             await send({"type": "http.response.body", "body": b""})
         except asyncio.CancelledError:
-            if not reader.over:
-                raise  # it is the server that ends, not this reader
+            if not subscriber.ended:
+                raise  # the server is stopping
         finally:
             watch.cancel()
-            self._stream.leave(reader)
+            self._stream.unsubscribe(subscriber)
 
-    async def _send_waiting(self, reader: Reader, send: Send) -> None:
-        reader.something.clear()
-        if not reader.waiting:
+    async def _send_queued(self, subscriber: Subscriber, send: Send) -> None:
+        subscriber.wakeup.clear()
+        if not subscriber.queue:
             try:
-                await asyncio.wait_for(reader.something.wait(), self._stream.keepalive)
+                await asyncio.wait_for(subscriber.wakeup.wait(), self._stream.keepalive)
             except TimeoutError:
-                await send({"type": "http.response.body", "body": b": keepalive\n\n", "more_body": True})
+                await send({"type": "http.response.body", "body": _KEEPALIVE_COMMENT, "more_body": True})
             return
-        some = [reader.waiting.popleft() for _ in islice(range(len(reader.waiting)), 100)]
-        await send({"type": "http.response.body", "body": b"".join(some), "more_body": True})
+        chunk = [subscriber.queue.popleft() for _ in islice(range(len(subscriber.queue)), _CHUNK)]
+        await send({"type": "http.response.body", "body": b"".join(chunk), "more_body": True})
 
 
-async def _until_left(receive: Receive, reader: Reader) -> None:
+async def _end_on_disconnect(receive: Receive, subscriber: Subscriber) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-    reader.end(at_once=False)
-
-
-VALID_FOR = 30.0
-"""Seconds for which a ticket is good, once."""
-
-_MOST = 1000
-
-
-class Tickets:
-    """Who may open the stream once, soon. Beyond so many unused tickets the oldest is forgotten."""
-
-    def __init__(self) -> None:
-        self._good_until: dict[str, float] = {}
-
-    def issue(self, now: float) -> str:
-        """Return a new ticket; `now` is in seconds on any clock that is used for all calls."""
-        self._good_until = {ticket: until for ticket, until in self._good_until.items() if until > now}
-        while len(self._good_until) >= _MOST:
-            del self._good_until[next(iter(self._good_until))]
-        ticket = secrets.token_urlsafe(24)
-        self._good_until[ticket] = now + VALID_FOR
-        return ticket
-
-    def redeem(self, ticket: str, now: float) -> bool:
-        """Return whether a ticket is good, and use it up."""
-        return self._good_until.pop(ticket, now) > now
+    subscriber.end(at_once=False)

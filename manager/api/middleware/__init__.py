@@ -1,1 +1,1 @@
-"""Layers that each HTTP request passes: authentication, rate limit, headers, CORS."""
+"""Layers that every HTTP request passes: admission (authentication, rate limit), CORS, headers, errors, metrics."""

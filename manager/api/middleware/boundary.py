@@ -1,7 +1,10 @@
-"""The outermost layer of every request: who asks and how often, its id, the headers of every answer, the last catch."""
+"""Outermost middleware: request id, response headers, CORS, admission, body limit, metrics, and the last error handler.
+
+It also serves the hot routes of agents in front of the framework.
+"""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -9,13 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import HotRoute
-from manager.api.errors import BodyTooLarge, refusal
-from manager.api.metrics import UNMATCHED, Traffic
+from manager.api.errors import BodyTooLarge, error_response
+from manager.api.metrics import UNMATCHED, RequestMetrics
+from manager.api.middleware.admission import Admission
+from manager.api.middleware.client_address import Headers
 from manager.api.middleware.cors import Cors
-from manager.api.middleware.gate import Gate
-from manager.api.middleware.peers import Headers
-from manager.api.middleware.responses import EVERY_ANSWER, JSON, OVER_TLS, REQUEST_ID, Header, RequestIds
-from manager.api.ports import Door
+from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, JSON, REQUEST_ID, Header, RequestIds
+from manager.api.ports import CommandGateway
 from manager.engine.origin import current_origin
 
 log = structlog.get_logger(__name__)
@@ -24,39 +27,40 @@ _HOT_PREFIX = "/api/agents/"
 
 
 class Boundary:
-    """Wraps the application; it runs inside nothing that could answer without it.
+    """Wraps the application; no request is answered outside of it, except by the fast lane.
 
     Args:
         app: the application.
-        hot: the routes below ``/api/agents/{agent_id}/`` that are served here, by their last word.
-        door: the way to the engine, for those.
-        gate: who asks, and how often.
-        cors: which pages may read answers.
-        traffic: is told of every request.
-        body_limit: bytes that a request's body may have.
-        fast_lane: what serves the plainest requests before they come here; the server asks for it.
+        hot_routes: the routes below ``/api/agents/{agent_id}/`` that are served here, by their last path segment.
+        engine: executes the commands of the hot routes.
+        admission: authentication and rate limit.
+        cors_origins: origins of the web pages that may read answers.
+        metrics: records every request.
+        request_ids: makes request ids.
+        body_limit: largest request body in bytes.
+        fast_lane: serves plain requests before they come here; the server reads this attribute.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        hot: Mapping[str, HotRoute],
-        door: Door,
-        gate: Gate,
-        cors: Cors,
-        traffic: Traffic,
-        ids: RequestIds,
+        hot_routes: Mapping[str, HotRoute],
+        engine: CommandGateway,
+        admission: Admission,
+        cors_origins: Iterable[str],
+        metrics: RequestMetrics,
+        request_ids: RequestIds,
         body_limit: int,
         fast_lane: FastLane | None = None,
     ) -> None:
         self._app = app
-        self._hot = hot
-        self._door = door
-        self._gate = gate
-        self._cors = cors
-        self._traffic = traffic
-        self._ids = ids
+        self._hot_routes = hot_routes
+        self._engine = engine
+        self._admission = admission
+        self._cors = Cors(self._serve, cors_origins)
+        self._metrics = metrics
+        self._request_ids = request_ids
         self._body_limit = body_limit
         self.fast_lane = fast_lane
 
@@ -66,55 +70,64 @@ class Boundary:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        headers = dict(scope["headers"])
-        request_id = self._ids.of(headers)
-        answer = _Answer(send, (*self._headers(scope, headers), (REQUEST_ID, request_id)))
-        route = None
+        request_id = scope["request_id"] = self._request_ids.of(dict(scope["headers"]))
+        secure = (HSTS,) if scope["scheme"] == "https" else ()
+        answer = _DefaultHeaders(send, (*DEFAULT_HEADERS, *secure, (REQUEST_ID, request_id)))
         try:
-            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-                await answer.send_whole(204, b"", self._cors.preflight(headers))
-                return
-            caller = self._gate.admit(scope["path"], scope["client"], headers)
-            _refuse_if_longer(headers, self._body_limit)
-            hot, agent_id = self._hot_route(scope)
-            if hot is None:
-                scope["caller"] = caller
-                current_origin.set(self._gate.origin(scope, headers, caller, request_id))
-                await self._app(scope, _limited(receive, self._body_limit), answer.send)
-            else:
-                route = hot.template
-                body = await _whole_body(receive, self._body_limit)
-                question = hot.ask(agent_id, caller, headers, body)
-                status, content = question.answer(await self._door.submit(question.command))
-                await answer.send_whole(status, content, (JSON,))
-        except ClientDisconnect:
-            log.info("client_left", path=scope["path"], request_id=request_id.decode())
-        except Exception as error:  # noqa: BLE001 -- this is the last catch: all of them are answered or raised again
-            await self._fail(error, scope, receive, answer, request_id.decode())
+            await self._cors(scope, receive, answer.send)
         finally:
-            template = route or getattr(scope.get("route"), "path", UNMATCHED)
-            self._traffic.record(scope["method"], str(template), answer.status, time.perf_counter() - began)
+            template = getattr(scope.get("route"), "path", UNMATCHED)
+            self._metrics.observe(scope["method"], str(template), answer.status, time.perf_counter() - began)
 
-    async def _fail(self, error: Exception, scope: Scope, receive: Receive, answer: "_Answer", request_id: str) -> None:
-        response = refusal(error, method=scope["method"], path=scope["path"], request_id=request_id)
-        if answer.status:
-            raise error  # half an answer cannot be mended: the server ends the connection
-        await response(scope, receive, answer.send)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that is no preflight; every exception becomes an answer."""
+        request_id: bytes = scope["request_id"]
+        started = False
 
-    def _headers(self, scope: Scope, headers: Headers) -> tuple[Header, ...]:
-        secure = (OVER_TLS,) if scope["scheme"] == "https" else ()
-        return (*EVERY_ANSWER, *secure, *self._cors.headers(headers))
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._dispatch(scope, receive, send_and_note, request_id)
+        except ClientDisconnect:
+            log.info("client_disconnected", path=scope["path"], request_id=request_id.decode())
+        except Exception as error:
+            response = error_response(error, method=scope["method"], path=scope["path"], request_id=request_id.decode())
+            if started:
+                raise  # an answer that has begun cannot be replaced: the server ends the connection
+            await response(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """Admit a request and pass it to a hot route or to the application."""
+        headers = dict(scope["headers"])
+        caller = self._admission.admit(scope["path"], scope["client"], headers)
+        _refuse_large_body(headers, self._body_limit)
+        hot, agent_id = self._hot_route(scope)
+        if hot is None:
+            scope["caller"] = caller
+            current_origin.set(self._admission.origin(scope, headers, caller, request_id))
+            await self._app(scope, _limited(receive, self._body_limit), send)
+            return
+        scope["route"] = hot
+        body = await _whole_body(receive, self._body_limit)
+        command = hot.prepare(agent_id, caller, headers, body)
+        status, content = command.render(await self._engine.submit(command.request))
+        start = [JSON, (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": status, "headers": start})
+        await send({"type": "http.response.body", "body": content})
 
     def _hot_route(self, scope: Scope) -> tuple[HotRoute | None, str]:
         path: str = scope["path"]
         if scope["method"] != "POST" or not path.startswith(_HOT_PREFIX):
             return None, ""
         agent_id, _, last = path[len(_HOT_PREFIX) :].partition("/")
-        return self._hot.get(last), agent_id
+        return self._hot_routes.get(last), agent_id
 
 
-class _Answer:
-    """Adds the headers of every answer, where a route did not set its own. `status` is 0 until one is sent."""
+class _DefaultHeaders:
+    """Adds default headers that the route did not set. `status` is 0 until an answer begins."""
 
     def __init__(self, send: Send, headers: tuple[Header, ...]) -> None:
         self._send = send
@@ -130,14 +143,6 @@ class _Answer:
             headers += [header for header in self._headers if header[0] not in present]
             message = {**message, "headers": headers}
         await self._send(message)
-
-    async def send_whole(self, status: int, body: bytes, headers: tuple[Header, ...]) -> None:
-        """Send an answer that sets none of the headers of every answer."""
-        self.status = status
-        length = () if status == 204 else ((b"content-length", b"%d" % len(body)),)  # noqa: PLR2004 -- it has no body
-        start = {"type": "http.response.start", "status": status, "headers": [*headers, *length, *self._headers]}
-        await self._send(start)
-        await self._send({"type": "http.response.body", "body": body})
 
 
 async def _whole_body(receive: Receive, limit: int) -> bytes:
@@ -169,7 +174,7 @@ def _limited(receive: Receive, limit: int) -> Callable[[], Awaitable[Message]]:
     return receive_limited
 
 
-def _refuse_if_longer(headers: Headers, limit: int) -> None:
+def _refuse_large_body(headers: Headers, limit: int) -> None:
     given = headers.get(b"content-length", b"")
     if given.isdigit() and int(given[:20]) > limit:
         raise BodyTooLarge

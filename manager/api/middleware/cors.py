@@ -1,41 +1,42 @@
-"""Which web pages may read answers: the origins that the operator names, and no other (CORS)."""
+"""CORS: Starlette's middleware for the configured origins; a preflight is answered with 204 and no body."""
 
 from collections.abc import Iterable
 
-from manager.api.middleware.peers import Headers
-from manager.api.middleware.responses import Header
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-_PREFLIGHT = (
-    (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type, If-None-Match, Last-Event-ID, X-Policy-Version"),
-    (b"access-control-max-age", b"600"),
-)
-_EXPOSED = (
-    b"access-control-expose-headers",
-    b"ETag, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-Request-Id",
-)
-_VARY = (b"vary", b"Origin")
+_ALLOWED_HEADERS = ("Authorization", "Content-Type", "If-None-Match", "Last-Event-ID", "X-Policy-Version")
+_EXPOSED_HEADERS = ("ETag", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-Request-Id")
 
 
-class Cors:
-    """Answers the questions that browsers ask before they let a page have an answer.
+class Cors(CORSMiddleware):
+    """Lets web pages of the configured origins read answers.
 
     Args:
-        origins: such as ``https://dashboard.example``; ``*`` is every page.
+        app: the application that answers all but preflights.
+        origins: such as ``https://dashboard.example``; ``*`` is every origin.
     """
 
-    def __init__(self, origins: Iterable[str] = ()) -> None:
-        self._origins = frozenset(origin.strip().rstrip("/").encode() for origin in origins if origin.strip())
+    def __init__(self, app: ASGIApp, origins: Iterable[str] = ()) -> None:
+        super().__init__(
+            app,
+            allow_origins=[origin.strip().rstrip("/") for origin in origins if origin.strip()],
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=_ALLOWED_HEADERS,
+            expose_headers=_EXPOSED_HEADERS,
+        )
 
-    def headers(self, headers: Headers) -> tuple[Header, ...]:
-        """Return what an answer to a request has to carry; nothing where no page asks."""
-        origin = headers.get(b"origin")
-        if origin is None or not self._origins:
-            return ()
-        if origin not in self._origins and b"*" not in self._origins:
-            return (_VARY,)
-        return ((b"access-control-allow-origin", origin), _EXPOSED, _VARY)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; without an `Origin` header it passes untouched, as answers are never cached."""
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
-    def preflight(self, headers: Headers) -> tuple[Header, ...]:
-        """Return what the answer to a preflight carries beside that."""
-        return _PREFLIGHT if len(self.headers(headers)) > 1 else ()
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Return 204; only an allowed origin finds itself in `Access-Control-Allow-Origin`."""
+        headers = super().preflight_response(request_headers).headers
+        kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
+        return Response(status_code=204, headers=kept)

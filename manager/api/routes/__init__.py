@@ -1,1 +1,1 @@
-"""The routes, one module for each thing that they are about."""
+"""Routes of the API, one module for each resource."""

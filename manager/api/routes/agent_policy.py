@@ -1,12 +1,12 @@
-"""An agent's effective policy, as agents poll it (lifecycle page, phase 4): the new one, or 304."""
+"""Policy poll of HTTP agents (lifecycle page, phase 4): the new effective policy, or 304."""
 
 import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from manager.api.agents.policy_record import http_superset
-from manager.api.auth import AdminOrOwn, Identified
+from manager.api.agents.hot_routes import policy_record
+from manager.api.authentication import AdminOrSelf, Authenticated
 from manager.api.envelope import answer, ok
 from manager.api.services import WithServices
 from manager.domain.policies.fleet_policies import GLOBAL
@@ -21,7 +21,7 @@ _ANSWERS = {
     304: {"description": "The agent has the newest version."},
 }
 _RULES = answer("The Sigma rules in force, at the top level too.", rules={"type": "array", "items": {"type": "string"}})
-_Version = Annotated[Count | None, Query(description="the version that the agent has")]
+_Version = Annotated[Count | None, Query(description="the agent's current version")]
 _VersionHeader = Annotated[Count | None, Header(alias="X-Policy-Version")]
 _Match = Annotated[str | None, Header(alias="If-None-Match", max_length=1024)]
 _TAG = re.compile(r'(?:W/)?"?([0-9]{1,16})"?')
@@ -32,26 +32,26 @@ async def poll_policy(
     *,
     agent_id: str,
     services: WithServices,
-    caller: AdminOrOwn,
+    caller: AdminOrSelf,
     version: _Version = None,
     x_policy_version: _VersionHeader = None,
     if_none_match: _Match = None,
 ) -> Response:
-    """The agent's policy, unless it has it: the query counts before `If-None-Match`, and that before the header.
+    """The agent's policy, or 304 if it has it: the query goes before `If-None-Match`, and that before the header.
 
-    That an agent asks is a sign of life, and the version that it names is what it has in force.
+    A poll counts as a sign of life, and the version that it names as the one in force.
     """
     versions = _versions(version, if_none_match, x_policy_version)
     request = ReadPolicy(agent_id) if caller.is_admin else PollPolicy(agent_id, versions)
-    policy: AgentPolicy = await services.door.submit(request)
+    policy: AgentPolicy = await services.engine.submit(request)
     headers = {"ETag": f'"{policy.version}"', "Cache-Control": "no-cache"}
     if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
         return Response(status_code=304, headers=headers)
-    return ok(http_superset(policy), 200, headers)
+    return ok(policy_record(policy), 200, headers)
 
 
 def _versions(asked: int | None, match: str | None, header: int | None) -> tuple[int, ...]:
-    """Return the versions that a caller says it has."""
+    """Return the versions that a caller claims to have."""
     if asked is not None:
         return (asked,)
     if match is not None:
@@ -61,13 +61,13 @@ def _versions(asked: int | None, match: str | None, header: int | None) -> tuple
 
 
 @router.get("/api/rules/latest", responses=_RULES)
-async def latest_rules(services: WithServices, caller: Identified) -> Response:
-    """The detection rules that older guards pull: those of the agent's own policy, or the whole fleet's."""
+async def latest_rules(services: WithServices, caller: Authenticated) -> Response:
+    """Detection rules for older guards: those of the agent's own policy; for the admin those of the global policy."""
     if caller.agent_id is None:
         found = await services.read(services.queries.policy_document, GLOBAL)
         document = (found or {}).get("document") or {}
     else:
-        policy: AgentPolicy = await services.door.submit(ReadPolicy(caller.agent_id))
+        policy: AgentPolicy = await services.engine.submit(ReadPolicy(caller.agent_id))
         document = dict(policy.document)
     rules = document.get("detection", {}).get("sigma", [])
     return ok({"rules": rules}, rules=rules)

@@ -1,12 +1,15 @@
-"""Agents: the list, one agent, deregistration and forced removal (lifecycle page, phase 5)."""
+"""Agents: list, record, deregistration and forced removal (lifecycle page, phase 5).
+
+Heartbeat and events are described here for the OpenAPI document; `manager.api.agents.hot_routes` serves them.
+"""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.auth import Admin, AdminOrOwn
-from manager.api.envelope import answer, ok, page, page_of, record
-from manager.api.errors import Forbidden
+from manager.api.authentication import Admin, AdminOrSelf
+from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
+from manager.api.errors import Forbidden, RouteNotWiredError
 from manager.api.parameters import Cursor, Organization
 from manager.api.services import WithServices
 from manager.domain.agents.agent import State
@@ -27,8 +30,8 @@ async def list_agents(
     _caller: Admin,
     status: Annotated[State | None, Query(description="only agents in this state")] = None,
     organization_id: Organization = None,
-    tag: Annotated[list[Label] | None, Query(description="only agents that carry all of these")] = None,
-    hostname: Annotated[Hostname | None, Query(description="only agents of this host name")] = None,
+    tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
+    hostname: Annotated[Hostname | None, Query(description="only agents with this hostname")] = None,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -46,7 +49,7 @@ async def list_agents(
 
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))
-async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrOwn) -> Response:
+async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrSelf) -> Response:
     """One agent."""
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
@@ -57,18 +60,45 @@ async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrOwn)
 _REMOVED = record(agentId="string", removed="boolean", message="string")
 
 
-@router.delete("/api/agents/{agent_id}", responses=answer("Offline, or gone for good.", _REMOVED))
+@router.delete("/api/agents/{agent_id}", responses=answer("Offline, or removed for good.", _REMOVED))
 async def remove_agent(
     agent_id: str,
     services: WithServices,
-    caller: AdminOrOwn,
-    purge: Annotated[bool, Query(description="remove the agent for good; the admin's alone")] = False,
+    caller: AdminOrSelf,
+    purge: Annotated[bool, Query(description="remove the agent for good; for the admin only")] = False,
 ) -> Response:
     """Deregister an agent: it is offline and its record is kept. With `purge` it is removed from the registry."""
     if not purge:
-        await services.door.submit(DeregisterAgent(agent_id))
+        await services.engine.submit(DeregisterAgent(agent_id))
         return ok({"agentId": agent_id, "removed": True, "message": "the agent is offline; its record is kept"})
     if not caller.is_admin:
         raise Forbidden
-    await services.door.submit(RemoveAgent(agent_id, caller.name))
+    await services.engine.submit(RemoveAgent(agent_id, caller.name))
     return ok({"agentId": agent_id, "removed": True, "message": "the agent is removed for good"})
+
+
+_HEARTBEAT = answer(
+    "The agent's record, and `pendingPolicies`: its policy, if it lacks it and should take it at once.",
+    {"type": "object", "required": ["agentId", "pendingPolicies"], "properties": {"pendingPolicies": ANY_LIST}},
+)
+_REPORTS = record(received="integer", accepted="integer", eventIds="array", threats="array")
+_STORED = {
+    **answer("All of `threats` are stored.", _REPORTS),
+    **answer("All threats are stored.", _REPORTS, 201),
+}
+
+
+@router.post("/api/agents/{agent_id}/heartbeat", responses=_HEARTBEAT, openapi_extra=body_of("HttpHeartbeat"))
+async def heartbeat(agent_id: str, _caller: AdminOrSelf) -> Response:
+    """A heartbeat, every 30 s (lifecycle page, phase 2). All members are optional: `{}` is a valid heartbeat."""
+    raise RouteNotWiredError(agent_id)
+
+
+@router.post("/api/agents/{agent_id}/events", responses=_STORED, openapi_extra=body_of("HttpEvents"))
+async def events(agent_id: str, _caller: AdminOrSelf) -> Response:
+    """Threats, as they are detected (lifecycle page, phase 3): all of them are stored, or none.
+
+    The body has one of four shapes: `{threat, response, timestamp}`; `{events: […]}`; one `{event, verdict}`; or
+    `{threats: [{event, verdict}, …]}`. A repeated report with the same ids is stored once.
+    """
+    raise RouteNotWiredError(agent_id)

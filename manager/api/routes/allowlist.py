@@ -1,11 +1,11 @@
-"""The allowlist: what is never blocked and makes no incident, for everybody or for one organization."""
+"""Allowlist entries, which are never blocked and open no incident: of the whole fleet, or of one organization."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AliasChoices, Field
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Organization
@@ -21,7 +21,7 @@ router = APIRouter(tags=["policies"])
 
 
 class NewAllowance(WireModel):
-    """What shall stand on an allowlist; `kind` may be left out where the value says it by its looks."""
+    """A new allowlist entry; without `kind` it is derived from the value."""
 
     value: ShortText = Field(description="an address, a CIDR, a file hash, or with its kind a process")
     kind: AllowlistEntryKind | None = None
@@ -36,13 +36,13 @@ _CHANGED = record(
     kind="string", value="string", scope="string", target="string?", revision="integer", changed="boolean",
     agents="integer",
 )  # fmt: skip
-_Value = Annotated[str, Query(min_length=1, max_length=512, description="as it was put there")]
-_Kind = Annotated[AllowlistEntryKind | None, Query(description="where the value does not say it by its looks")]
+_Value = Annotated[str, Query(min_length=1, max_length=512, description="exactly as it was added")]
+_Kind = Annotated[AllowlistEntryKind | None, Query(description="where it cannot be derived from the value")]
 
 
-@router.get("/api/allowlist", responses=page_of("Entries; with org_id those that count there, the global ones too."))
+@router.get("/api/allowlist", responses=page_of("Entries; with org_id those of the organization and the global ones."))
 async def list_allowances(services: WithServices, _caller: Admin, organization_id: Organization = None) -> Response:
-    """What stands on the allowlist of the fleet, or counts in an organization."""
+    """The global allowlist, or all entries that apply to an organization."""
     entries = []
     for scope in dict.fromkeys((GLOBAL, _scope(organization_id))):
         newest = await services.read(services.queries.policy_document, scope)
@@ -55,29 +55,29 @@ async def list_allowances(services: WithServices, _caller: Admin, organization_i
     return page(entries, None)
 
 
-_ADDED = {**answer("It stands there now.", _CHANGED, 201), **answer("It stood there already.", _CHANGED)}
+_ADDED = {**answer("The entry was added.", _CHANGED, 201), **answer("The entry existed already.", _CHANGED)}
 
 
 @router.post("/api/allowlist", responses=_ADDED, status_code=201, openapi_extra=body_of("NewAllowance"))
 async def add_allowance(
     request: Request, services: WithServices, caller: Admin, organization_id: Organization = None
 ) -> Response:
-    """Put an entry on an allowlist. What is blocked and now allowed is withdrawn at once."""
+    """Add an entry. Blocks that it covers are withdrawn at once."""
     wanted = await read_body(request, NewAllowance)
     scope = _scope(wanted.organization_id or organization_id)
     change = ChangeAllowlist(scope, wanted.kind, wanted.value, listed=True, author=caller.name)
-    done: AllowlistChanged = await services.door.submit(change)
+    done: AllowlistChanged = await services.engine.submit(change)
     return ok(_record(scope, done), 201 if done.policy.changed else 200)
 
 
-@router.delete("/api/allowlist", responses=answer("It stands there no more.", _CHANGED))
+@router.delete("/api/allowlist", responses=answer("The entry was removed.", _CHANGED))
 async def remove_allowance(
     services: WithServices, caller: Admin, value: _Value, kind: _Kind = None, organization_id: Organization = None
 ) -> Response:
-    """Take an entry from an allowlist; 404 if it does not stand there."""
+    """Remove an entry; 404 if it does not exist."""
     scope = _scope(organization_id)
     change = ChangeAllowlist(scope, kind, value, listed=False, author=caller.name)
-    return ok(_record(scope, await services.door.submit(change)))
+    return ok(_record(scope, await services.engine.submit(change)))
 
 
 def _scope(organization_id: str | None) -> Scope:

@@ -1,22 +1,22 @@
-"""Who changed what."""
+"""Audit log of changes, and dead letters (rejected messages)."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.envelope import page, page_of
-from manager.api.parameters import Cursor, Limit, Moment, epoch
+from manager.api.parameters import Cursor, Limit, QueryTime, epoch
 from manager.api.services import WithServices
 
-router = APIRouter(tags=["audit"])
+router = APIRouter()
 
-_Since = Annotated[Moment | None, Query(description="only what was done at this time or later")]
+_Since = Annotated[QueryTime | None, Query(description="only changes at this time or later")]
 _Word = Annotated[str | None, Query(max_length=256)]
 _Action = Annotated[str | None, Query(max_length=64, description="such as policy.set, or policy for all of its kind")]
 
 
-@router.get("/api/audit", responses=page_of("Who changed what, newest first."))
+@router.get("/api/audit", responses=page_of("Changes, newest first."), tags=["audit"])
 async def list_audit(
     *,
     services: WithServices,
@@ -28,7 +28,7 @@ async def list_audit(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Every change: who, what, when, from where, and what stood there before and after."""
+    """Every change: actor, time, client address, action, target, and the state before and after."""
     found = await services.read(
         services.queries.audit,
         since=epoch(since),
@@ -39,3 +39,11 @@ async def list_audit(
         cursor=cursor,
     )
     return page(*found)
+
+
+@router.get("/api/dead-letters", responses=page_of("Rejected messages, newest first."), tags=["fleet"])
+async def list_dead_letters(
+    services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Rejected messages, each with the reason."""
+    return page(*await services.read(services.queries.dead_letters, limit=limit, cursor=cursor))

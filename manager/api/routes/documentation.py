@@ -1,4 +1,4 @@
-"""The API's own document, and a page of it for people that needs nothing from another host."""
+"""HTML page of the OpenAPI document; it loads nothing from another host."""
 
 import hashlib
 from base64 import b64encode
@@ -15,7 +15,7 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}"
 )
 STYLE_SOURCE = f"'sha256-{b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-"""What a Content-Security-Policy must allow for the page's one style sheet."""
+"""Content-Security-Policy source of the page's one style sheet."""
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -70,22 +70,22 @@ def _members(model: Mapping[str, Any], before: str, models: Mapping[str, Any]) -
 
 def _answers(operation: Mapping[str, Any]) -> Iterator[str]:
     for status, answer in operation["responses"].items():
-        yield _row(status, f"{answer['description']} {_told(answer)}".strip())
+        yield _row(status, f"{answer['description']} {_answer_members(answer)}".strip())
 
 
-def _told(answer: Mapping[str, Any]) -> str:
-    """Return which members an answer's data has, and which stand beside it."""
+def _answer_members(answer: Mapping[str, Any]) -> str:
+    """Return the members of an answer's data, and those beside it."""
     (schema,) = [content.get("schema", {}) for content in answer.get("content", {}).values()] or [{}]
     beside = dict(schema.get("properties", {}))
     inside = beside.pop("data", {}).get("properties", {})
-    said = [f"data: {', '.join(inside)}."] if inside else []
+    parts = [f"data: {', '.join(inside)}."] if inside else []
     beside.pop("ok", None)
     beside.pop("error", None)
-    return " ".join(said + ([f"Beside data: {', '.join(beside)}."] if beside else []))
+    return " ".join(parts + ([f"Beside data: {', '.join(beside)}."] if beside else []))
 
 
 def _kind(schema: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    """Return in a word or two what a value must be."""
+    """Return the type of a value in a word or two."""
     name = _name(schema)
     if "enum" in models.get(name, {}):
         schema = models[name]
@@ -113,5 +113,5 @@ _POLICY = f"default-src 'none'; style-src {STYLE_SOURCE}; frame-ancestors 'none'
 
 @router.get("/docs")
 async def reference(request: Request) -> Response:
-    """The reference as a page."""
+    """The API reference as a page."""
     return HTMLResponse(render(request.app.openapi()), headers={"Content-Security-Policy": _POLICY})

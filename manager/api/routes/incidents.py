@@ -1,12 +1,12 @@
-"""Incidents: what several agents share, what was done about it, and what people decide on it."""
+"""Incidents (indicators shared by several agents): list, record, undo and approve."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.envelope import Schema, answer, ok, page, page_of
-from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
+from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import Services, WithServices
 from manager.domain.correlation import Kind
 from manager.domain.response import ResponseState
@@ -16,10 +16,10 @@ from manager.errors import NotFound
 router = APIRouter(tags=["incidents"])
 
 _Open = Annotated[bool | None, Query(alias="open", description="only open ones, or only closed ones")]
-_Response = Annotated[ResponseState | None, Query(description="only what was answered in this way")]
+_Response = Annotated[ResponseState | None, Query(description="only incidents with this response state")]
 _Chronic = Annotated[bool | None, Query(description="only chronic ones, or only others")]
-_Merged = Annotated[bool | None, Query(description="only those merged into others, or only others")]
-_Since = Annotated[Moment | None, Query(description="only what opened at this time or later")]
+_Merged = Annotated[bool | None, Query(description="only incidents merged into another, or only others")]
+_Since = Annotated[QueryTime | None, Query(description="only incidents opened at this time or later")]
 
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
@@ -49,12 +49,12 @@ _MEMBERS: dict[str, Schema] = {
     "approvedBy": _MAYBE,
     "timeToImmunity": {
         "type": "object",
-        "description": "seconds until this part of the targets, in percent, had the response in force",
+        "description": "seconds until this percentage of the targets had the response in force",
         "properties": {"50": _SECONDS, "95": _SECONDS, "100": _SECONDS},
     },
 }
 _INCIDENT: Schema = {"type": "object", "required": list(_MEMBERS), "properties": _MEMBERS}
-_LISTED = "Incidents, the last opened first; one names at most 200 of its agents."
+_LISTED = "Incidents, the last opened first; each names at most 200 of its agents."
 
 
 @router.get("/api/incidents", responses=page_of(_LISTED))
@@ -90,27 +90,27 @@ async def list_incidents(
 
 @router.get("/api/incidents/{incident_id}", responses=answer("The incident, its members and live entries.", _INCIDENT))
 async def show_incident(incident_id: str, services: WithServices, _caller: Admin) -> Response:
-    """One incident; of members and entries it shows at most 1,000."""
-    return ok(await _found(services, incident_id))
+    """One incident, with at most 1,000 members and 1,000 entries."""
+    return ok(await _incident(services, incident_id))
 
 
 @router.post("/api/incidents/{incident_id}/undo", responses=answer("The incident as it is now.", _INCIDENT))
 async def undo_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
-    """Take an incident's response away everywhere, and keep the incident from firing again."""
-    return await _decided(services, UndoIncident(incident_id, caller.name))
+    """Withdraw an incident's response everywhere, and keep the incident from firing again."""
+    return await _decide(services, UndoIncident(incident_id, caller.name))
 
 
 @router.post("/api/incidents/{incident_id}/approve", responses=answer("The incident as it is now.", _INCIDENT))
 async def approve_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
-    """Let an incident respond that waits for approval; 409 if it does not wait."""
-    return await _decided(services, ApproveIncident(incident_id, caller.name))
+    """Approve the response of an incident; 409 if it does not wait for approval."""
+    return await _decide(services, ApproveIncident(incident_id, caller.name))
 
 
-async def _decided(services: Services, request: UndoIncident | ApproveIncident) -> Response:
-    return ok(await _found(services, await services.door.submit(request)))
+async def _decide(services: Services, request: UndoIncident | ApproveIncident) -> Response:
+    return ok(await _incident(services, await services.engine.submit(request)))
 
 
-async def _found(services: Services, incident_id: str) -> dict[str, Any]:
+async def _incident(services: Services, incident_id: str) -> dict[str, Any]:
     found = await services.read(services.queries.incident, incident_id)
     if found is None:
         raise NotFound(f"Incident {incident_id} not found")

@@ -1,10 +1,9 @@
-"""The policy documents that admins set, for everybody, an organization or an agent, and their history."""
+"""Policy documents of the whole fleet, of organizations and of agents: get, set, remove, and their history."""
 
 from fastapi import APIRouter, Request, Response
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin, Caller
 from manager.api.bodies import read_document
-from manager.api.credentials import Caller
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
@@ -19,14 +18,14 @@ router = APIRouter(tags=["policies"])
 
 _BODY = body_of("PolicyDocument")
 _DOCUMENT = answer(
-    "What was set, as it can be set again; empty if nothing was.",
+    "The document as it was set; empty if there is none.",
     {"$ref": "#/components/schemas/PolicyDocument"},
     revision={"type": ["integer", "null"]},
     updatedAt={"type": ["string", "null"]},
     author={"type": ["string", "null"]},
 )
 _SET = answer(
-    "The fleet's revision since, and how many agents got a new effective policy.",
+    "The fleet's revision after the change, and the number of agents with a new effective policy.",
     record(scope="string", target="string?", revision="integer", changed="boolean", agents="integer"),
     warnings={"type": "array", "items": {"type": "string"}},
 )
@@ -34,19 +33,19 @@ _SET = answer(
 
 @router.get("/api/policies/global", responses=_DOCUMENT)
 async def show_global(services: WithServices, _caller: Admin) -> Response:
-    """What is set for the whole fleet."""
+    """The document of the whole fleet."""
     return await _show(services, GLOBAL)
 
 
 @router.get("/api/policies/organizations/{organization_id}", responses=_DOCUMENT)
 async def show_organization(organization_id: OrganizationId, services: WithServices, _caller: Admin) -> Response:
-    """What is set for an organization."""
+    """The document of an organization."""
     return await _show(services, Scope("organization", organization_id))
 
 
 @router.get("/api/policies/agents/{agent_id}", responses=_DOCUMENT)
 async def show_agent(agent_id: str, services: WithServices, _caller: Admin) -> Response:
-    """What is set for one agent."""
+    """The document of one agent."""
     if await services.read(services.queries.agent, agent_id) is None:
         raise NotFound(f"Agent {agent_id} not found")
     return await _show(services, Scope("agent", agent_id))
@@ -74,25 +73,25 @@ async def set_agent(request: Request, agent_id: str, services: WithServices, cal
 
 @router.delete("/api/policies/global", responses=_SET)
 async def clear_global(services: WithServices, caller: Admin) -> Response:
-    """Take the fleet's document away: the defaults count again."""
+    """Remove the fleet's document: the defaults apply again."""
     return await _submit(services, SetPolicy(GLOBAL, None, caller.name))
 
 
 @router.delete("/api/policies/organizations/{organization_id}", responses=_SET)
 async def clear_organization(organization_id: OrganizationId, services: WithServices, caller: Admin) -> Response:
-    """Take an organization's document away."""
+    """Remove an organization's document."""
     return await _submit(services, SetPolicy(Scope("organization", organization_id), None, caller.name))
 
 
 @router.delete("/api/policies/agents/{agent_id}", responses=_SET)
 async def clear_agent(agent_id: str, services: WithServices, caller: Admin) -> Response:
-    """Take an agent's own document away."""
+    """Remove an agent's own document."""
     return await _submit(services, SetPolicy(Scope("agent", agent_id), None, caller.name))
 
 
 @router.get("/api/policies/history", responses=page_of("Changes, newest first."))
 async def history(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Every change of the fleet's policies: which scope got which document, when, by whom."""
+    """Every change of the fleet's policies: scope, document, time and author."""
     return page(*await services.read(services.queries.policy_history, limit=limit, cursor=cursor))
 
 
@@ -111,7 +110,7 @@ async def _set(request: Request, services: Services, caller: Caller, scope: Scop
 
 
 async def _submit(services: Services, request: SetPolicy, warnings: list[str] | None = None) -> Response:
-    done: PolicySet = await services.door.submit(request)
+    done: PolicySet = await services.engine.submit(request)
     scope = request.scope
     data = {"scope": scope.kind, "target": scope.target or None, "revision": done.revision, "changed": done.changed}
     return ok({**data, "agents": done.agents}, warnings=warnings or [])

@@ -1,11 +1,11 @@
-"""The fleet's policies as a whole: which documents there are, what differs, going back, drift, publishing again."""
+"""The fleet's policies as a whole: list of documents, diff, rollback, drift, broadcast."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.bodies import read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
@@ -24,15 +24,15 @@ router = APIRouter(tags=["policies"])
 
 
 class GoBack(WireModel):
-    """Which revision's documents shall count again."""
+    """Body of a rollback: the revision whose documents are restored."""
 
     revision: int = Field(ge=1, le=2**53)
 
 
 class Comparison(WireModel):
-    """Either two revisions (`from`, and `to` or the newest), or a scope and the document that it might get.
+    """Body of a diff: two revisions (`from`, and `to` or the newest), or a scope and a document to try on it.
 
-    A document that is null or missing stands for taking the scope's own away.
+    A document that is null or missing stands for removing the scope's own.
     """
 
     from_: int | None = Field(default=None, alias="from", ge=1, le=2**53)
@@ -42,34 +42,36 @@ class Comparison(WireModel):
     document: PolicyDocument | None = None
 
 
-@router.get("/api/policies", responses=page_of("The documents that scopes have, the last set first."))
+@router.get("/api/policies", responses=page_of("The document of each scope, the last set first."))
 async def list_documents(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Which scopes have a document of their own, and what stands in it."""
+    """The scopes with a document of their own, and the documents."""
     return page(*await services.read(services.queries.policy_documents, limit=limit, cursor=cursor))
 
 
 _ROLLED_BACK = answer(
-    "The fleet's revision since, and how many agents got a new effective policy.",
+    "The fleet's revision after the change, and the number of agents with a new effective policy.",
     record(revision="integer", changed="boolean", agents="integer"),
 )
 
 
 @router.post("/api/policies/rollback", responses=_ROLLED_BACK, openapi_extra=body_of("GoBack"))
 async def roll_back(request: Request, services: WithServices, caller: Admin) -> Response:
-    """Set every document back to what it was at a revision, as new revisions."""
+    """Restore every document as it was at a revision, as new revisions."""
     wanted = await read_body(request, GoBack)
-    done: PolicySet = await services.door.submit(RollBack(wanted.revision, caller.name))
+    done: PolicySet = await services.engine.submit(RollBack(wanted.revision, caller.name))
     return ok({"revision": done.revision, "changed": done.changed, "agents": done.agents})
 
 
-@router.post("/api/policies/broadcast", responses=answer("How many policies go out.", record(agents="integer")))
+@router.post(
+    "/api/policies/broadcast", responses=answer("The number of policies that are published.", record(agents="integer"))
+)
 async def broadcast(services: WithServices, caller: Admin) -> Response:
     """Publish every agent's policy and every blocklist again."""
-    return ok({"agents": await services.door.submit(Broadcast(caller.name))})
+    return ok({"agents": await services.engine.submit(Broadcast(caller.name))})
 
 
 _COMPARED = answer(
-    "What differs, each by its path, such as blocklist.ips[203.0.113.7].",
+    "The differences, each with its path, such as blocklist.ips[203.0.113.7].",
     ANY_LIST,
     warnings={"type": "array", "items": {"type": "string"}},
 )
@@ -77,13 +79,13 @@ _COMPARED = answer(
 
 @router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("Comparison"))
 async def compare(request: Request, services: WithServices, _caller: Admin) -> Response:
-    """What differs between two revisions' documents, or what a document would change in what agents get."""
+    """Differences between the documents of two revisions, or the effect of a document on the effective policies."""
     wanted, written = await read_document(request, Comparison, BODY_LIMIT)
     if wanted.from_ is not None:
         return ok(await services.read(services.queries.policy_differences, wanted.from_, wanted.to), warnings=[])
     scope = await _scope(services, wanted)
     document = None if wanted.document is None else wanted.document.sections()
-    found: list[Difference] = await services.door.submit(Preview(scope, document))
+    found: list[Difference] = await services.engine.submit(Preview(scope, document))
     unknown = unknown_fields(written.get("document") or {})
     warnings = [f"document.{path}: no such field; it is ignored" for path in unknown]
     where = {"scope": scope.kind, "target": scope.target or None}
@@ -92,11 +94,11 @@ async def compare(request: Request, services: WithServices, _caller: Admin) -> R
 
 async def _scope(services: Services, wanted: Comparison) -> Scope:
     if wanted.scope is None:
-        raise Invalid("scope: name a scope, or the revision `from` which to compare")
+        raise Invalid("scope: name a scope, or a revision to compare with in `from`")
     if wanted.scope == "global":
         return GLOBAL
     if wanted.target is None:
-        raise Invalid(f"target: which {wanted.scope} is meant")
+        raise Invalid(f"target: name the {wanted.scope}")
     if wanted.scope == "agent" and await services.read(services.queries.agent, wanted.target) is None:
         raise NotFound(f"Agent {wanted.target} not found")
     return Scope(wanted.scope, wanted.target)
@@ -105,10 +107,10 @@ async def _scope(services: Services, wanted: Comparison) -> Scope:
 _After = Annotated[AgentId | None, Query(description="`nextCursor` of the page before")]
 
 
-@router.get("/api/policies/drift", responses=page_of("Agents that differ, in the order of their ids."))
+@router.get("/api/policies/drift", responses=page_of("Agents with drift, in the order of their ids."))
 async def list_drift(services: WithServices, _caller: Admin, limit: Limit = 200, cursor: _After = None) -> Response:
-    """Which agents say that something else is in force than what is meant for them."""
-    drifts: list[Drift] = await services.door.submit(ReadDrift())
+    """Agents whose policy in force is not their effective policy."""
+    drifts: list[Drift] = await services.engine.submit(ReadDrift())
     rest = sorted((drift for drift in drifts if drift.agent_id > (cursor or "")), key=lambda each: each.agent_id)
     shown = rest[:limit]
     hostnames = await services.read(services.queries.hostnames, [drift.agent_id for drift in shown])

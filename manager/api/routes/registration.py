@@ -1,14 +1,14 @@
-"""How an agent enters the fleet over HTTP (lifecycle page, phase 1)."""
+"""Registration of agents over HTTP (lifecycle page, phase 1)."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from manager.api.authentication import Caller
 from manager.api.bodies import read_document_or
-from manager.api.credentials import Caller
 from manager.api.envelope import answer, body_of, ok
 from manager.api.errors import TokenRefusedError, Unauthorized
-from manager.api.middleware.gate import bearer
+from manager.api.middleware.admission import bearer
 from manager.api.services import Services, WithServices
 from manager.domain.agents.agent import Host
 from manager.domain.networks import network_of
@@ -23,7 +23,7 @@ router = APIRouter(tags=["agents"])
 _REQUIRED = ("hostname", "os", "arch", "version")
 _TEXT = {"type": "string"}
 _REGISTERED = answer(
-    "The agent's record, and its token, the only time that it is told.", None, 201, agentId=_TEXT, token=_TEXT
+    "The agent's record and its token, which is shown only here.", None, 201, agentId=_TEXT, token=_TEXT
 )
 
 
@@ -31,13 +31,13 @@ _REGISTERED = answer(
 async def register(request: Request, services: WithServices) -> Response:
     """Register an agent; the same hostname and organization again is a reconnection, with the same `agentId`.
 
-    It takes an enrollment token or the admin's as bearer, or nothing from a trusted network. An agent that still has
-    its own token gives that: so it may take its place again while it counts as online.
+    The bearer is an enrollment token or the admin's token; hosts of a trusted network need none. An agent that still
+    has its own token sends that, and so may reconnect while it counts as online.
     """
-    address = services.peers.address(request.scope["client"], dict(request.scope["headers"]))
+    address = services.client_addresses.address(request.scope["client"], dict(request.scope["headers"]))
     token, caller = _authority(request, services, address)
     wanted = await _read(request)
-    registered = await services.door.submit(
+    registered = await services.engine.submit(
         RegisterAgent(
             host=_host(wanted, address),
             organization_id=wanted.organization_id,
@@ -54,10 +54,10 @@ async def register(request: Request, services: WithServices) -> Response:
 
 
 def _authority(request: Request, services: Services, address: str) -> tuple[EnrollmentToken | None, Caller | None]:
-    """Return what lets a registration in: an enrollment token, an agent or the admin, or neither of a trusted network.
+    """Return what authorizes a registration: an enrollment token, a caller, or neither on a trusted network.
 
     Raises:
-        Unauthorized: nothing does.
+        Unauthorized: nothing authorizes it.
     """
     given = bearer(dict(request.scope["headers"]))
     caller: Caller | None = request.scope.get("caller")
@@ -68,7 +68,7 @@ def _authority(request: Request, services: Services, address: str) -> tuple[Enro
         if token is None:
             raise Unauthorized
         return token, None
-    if "authorization" in request.headers or not services.peers.is_trusted(address):
+    if "authorization" in request.headers or not services.client_addresses.is_trusted(address):
         raise Unauthorized
     return None, None
 
@@ -83,7 +83,7 @@ async def _read(request: Request) -> HttpRegistration:
 
 
 def _host(wanted: HttpRegistration, address: str) -> Host:
-    """Return what is known of the host; all its addresses count, so that no response ever blocks one of them."""
+    """Return the host's data; all its known addresses are kept, so that no response ever blocks one of them."""
     known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
     return Host(
         hostname=wanted.hostname,

@@ -1,47 +1,90 @@
-"""Automatic response as a whole: how it stands, frozen and let go on."""
+"""Automatic response: its state, freeze and thaw, and the emergency entries (blocks) in force."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from manager.api.auth import Admin
-from manager.api.envelope import answer, ok, record
+from fastapi import APIRouter, Query, Response
+
+from manager.api.authentication import Admin
+from manager.api.envelope import answer, ok, page, page_of, record
+from manager.api.parameters import Cursor, Limit, Organization
 from manager.api.services import Services, WithServices
-from manager.engine.commands.requests import FreezeResponses, ReadResponseStatus, ResponseStatus
+from manager.domain.response.emergency_entry import EntryKind
+from manager.engine.commands.requests import FreezeResponses, ReadResponseStatus, RemoveBlock, ResponseStatus
 
 router = APIRouter(tags=["incidents"])
 
-_STANDING = answer(
-    "Whether it is frozen or only simulated, how many entries are in force, how many incidents wait for approval.",
+_STATE = answer(
+    "Whether response is frozen or only simulated, the number of entries in force and of incidents to approve.",
     record(frozen="boolean", simulation="boolean", entries="integer", pending="integer"),
+)
+_Target = Annotated[str | None, Query(max_length=64, description="only entries of this agent or organization itself")]
+_Incident = Annotated[str | None, Query(alias="incidentId", max_length=64, description="only this incident's entries")]
+
+
+@router.get("/api/responses", responses=_STATE)
+async def show_responses(services: WithServices, _caller: Admin) -> Response:
+    """State of automatic response."""
+    return await _state(services)
+
+
+@router.post("/api/responses/freeze", responses=_STATE)
+async def freeze(services: WithServices, caller: Admin) -> Response:
+    """Stop all automatic response; entries in force stay until they are undone or expire."""
+    await services.engine.submit(FreezeResponses(frozen=True, author=caller.name))
+    return await _state(services)
+
+
+@router.post("/api/responses/thaw", responses=_STATE)
+async def thaw(services: WithServices, caller: Admin) -> Response:
+    """Resume automatic response: an incident responds at its next report by a further agent."""
+    await services.engine.submit(FreezeResponses(frozen=False, author=caller.name))
+    return await _state(services)
+
+
+async def _state(services: Services) -> Response:
+    state: ResponseStatus = await services.engine.submit(ReadResponseStatus())
+    return ok(
+        {
+            "frozen": state.frozen,
+            "simulation": state.simulation,
+            "entries": state.entries,
+            "pending": state.pending,
+        }
+    )
+
+
+@router.get("/api/blocks", responses=page_of("Entries in force, newest first."))
+async def list_blocks(
+    *,
+    services: WithServices,
+    _caller: Admin,
+    kind: EntryKind | None = None,
+    organization_id: Organization = None,
+    target: _Target = None,
+    incident_id: _Incident = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Emergency entries in force and their expiry. Entries that admins block by policy are in the policies."""
+    found = await services.read(
+        services.queries.blocks,
+        after=services.clock(),
+        kind=kind,
+        organization_id=organization_id,
+        target=target,
+        incident_id=incident_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    return page(*found)
+
+
+_REMOVED = answer(
+    "The entry is no longer in force, and its incident does not fire again.", record(id="string", removed="boolean")
 )
 
 
-@router.get("/api/responses", responses=_STANDING)
-async def show_responses(services: WithServices, _caller: Admin) -> Response:
-    """How automatic response stands."""
-    return await _standing(services)
-
-
-@router.post("/api/responses/freeze", responses=_STANDING)
-async def freeze(services: WithServices, caller: Admin) -> Response:
-    """Stop all automatic response; what is in force stays until it is undone or ends."""
-    await services.door.submit(FreezeResponses(frozen=True, author=caller.name))
-    return await _standing(services)
-
-
-@router.post("/api/responses/thaw", responses=_STANDING)
-async def thaw(services: WithServices, caller: Admin) -> Response:
-    """Let incidents respond again, from their next report by a further agent on."""
-    await services.door.submit(FreezeResponses(frozen=False, author=caller.name))
-    return await _standing(services)
-
-
-async def _standing(services: Services) -> Response:
-    standing: ResponseStatus = await services.door.submit(ReadResponseStatus())
-    return ok(
-        {
-            "frozen": standing.frozen,
-            "simulation": standing.simulation,
-            "entries": standing.entries,
-            "pending": standing.pending,
-        }
-    )
+@router.delete("/api/blocks/{entry_id}", responses=_REMOVED)
+async def remove_block(entry_id: str, services: WithServices, caller: Admin) -> Response:
+    """Take one entry out of force."""
+    return ok({"id": await services.engine.submit(RemoveBlock(entry_id, caller.name)), "removed": True})

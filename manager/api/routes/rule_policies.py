@@ -1,11 +1,11 @@
-"""Policies as earlier admin tools set and read them: a list of typed rules under a name."""
+"""`/api/policy`: policies as named lists of typed rules, for earlier admin tools."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from pydantic import AliasChoices, Field, StringConstraints
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.bodies import read_body
 from manager.api.envelope import ANY_LIST, answer, body_of, ok
 from manager.api.services import WithServices
@@ -27,7 +27,7 @@ _POLICY = {
 
 
 class NewPolicy(WireModel):
-    """Rules for the whole fleet, or for the organization or the agent that it names."""
+    """Body of a new policy: rules for the whole fleet, an organization or an agent."""
 
     rules: list[Rule] = Field(max_length=1000)
     name: _Name | None = None
@@ -41,7 +41,7 @@ class NewPolicy(WireModel):
 
 @router.post(
     "/api/policy",
-    responses=answer("The policy; agents that it is for get it at once, or at their next poll.", _POLICY, 201),
+    responses=answer("The policy; its agents get it at once, or at their next poll.", _POLICY, 201),
     status_code=201,
     openapi_extra=body_of("NewPolicy"),
 )
@@ -53,7 +53,7 @@ async def create_policy(request: Request, services: WithServices, caller: Admin)
     rules = [
         rule.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True) for rule in wanted.rules
     ]
-    created: PolicyCreated = await services.door.submit(
+    created: PolicyCreated = await services.engine.submit(
         CreatePolicy(
             tuple(rules), wanted.name, wanted.description, wanted.organization_id, wanted.agent_id, caller.name
         )

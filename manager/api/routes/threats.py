@@ -1,19 +1,19 @@
-"""Threats that the fleet reported."""
+"""Reported threats: list and summary."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.envelope import answer, ok, page, page_of, record
-from manager.api.parameters import Cursor, Limit, Moment, Organization, epoch
+from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import WithServices
 from schemas.identifiers import AgentId
 from schemas.threats import Severity
 
 router = APIRouter(tags=["threats"])
 
-_Since = Annotated[Moment | None, Query(description="only what the manager received at this time or later")]
+_Since = Annotated[QueryTime | None, Query(description="only threats received at this time or later")]
 _Type = Annotated[str | None, Query(alias="type", max_length=128)]
 _AgentId = Annotated[AgentId | None, Query(alias="agentId")]
 
@@ -31,7 +31,7 @@ async def list_threats(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Threats, the last stored first; those of removed agents too."""
+    """Threats, the last stored first; including those of removed agents."""
     found = await services.read(
         services.queries.threats,
         since=epoch(since),
@@ -48,7 +48,7 @@ async def list_threats(
 Period = Literal["1h", "6h", "24h", "7d", "30d"]
 
 _SUMMARY = answer(
-    "Counts, and what stood out.",
+    "Counts, and the most frequent agents and sources.",
     record(
         total="integer", bySeverity="object", byType="object", topAgents="array", topSourceIps="array",
         totalThreats="integer", criticalCount="integer", highCount="integer", suspiciousCount="integer",
@@ -61,6 +61,6 @@ _SUMMARY = answer(
 async def threat_summary(
     services: WithServices, _caller: Admin, period: Period = "24h", organization_id: Organization = None
 ) -> Response:
-    """What threatened the fleet, or one organization, within a period that ends now."""
+    """Counts of threats of the fleet, or of one organization, within a period that ends now."""
     query = services.queries.threat_summary
     return ok(await services.read(query, now=services.clock(), period=period, organization_id=organization_id))

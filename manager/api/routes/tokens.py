@@ -1,9 +1,9 @@
-"""Enrollment tokens: made, listed without their secrets, revoked."""
+"""Enrollment tokens: create, list (without secrets), revoke."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from manager.api.auth import Admin
+from manager.api.authentication import Admin
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
@@ -18,32 +18,32 @@ router = APIRouter(tags=["tokens"])
 
 
 class NewToken(WireModel):
-    """What a new token shall be good for; without a member there is no such limit."""
+    """Body of a new token; a missing member means no such limit."""
 
     organization_id: OrganizationId | None = None
     site: Label | None = None
     tags: list[Label] = Field(default_factory=list, max_length=32)
     expires_at: Timestamp | None = None
-    max_uses: int | None = Field(default=None, ge=1, le=2**31 - 1, description="agents that it lets in")
+    max_uses: int | None = Field(default=None, ge=1, le=2**31 - 1, description="new agents that may register with it")
 
 
 @router.get("/api/tokens", responses=page_of("Tokens, newest first."))
 async def list_tokens(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """All tokens ever made; never their secrets."""
+    """All tokens ever created, without their secrets."""
     return page(*await services.read(services.queries.tokens, limit=limit, cursor=cursor))
 
 
-_CREATED = answer("The token, the only time that it is shown.", record(tokenId="string", token="string"), 201)  # noqa: S106 -- a type
+_CREATED = answer("The token, which is shown only here.", record(tokenId="string", token="string"), 201)  # noqa: S106 -- a type
 
 
 @router.post("/api/tokens", responses=_CREATED, status_code=201, openapi_extra=body_of("NewToken"))
 async def create_token(request: Request, services: WithServices, caller: Admin) -> Response:
-    """Make a token. Its text is in this answer and nowhere else."""
+    """Create a token. Its text is in this answer and nowhere else."""
     wanted = await read_body(request, NewToken)
     expires_at = None if wanted.expires_at is None else wanted.expires_at.timestamp()
     if expires_at is not None and expires_at <= services.clock():
         raise Invalid("expiresAt: it lies in the past")
-    token: EnrollmentToken = await services.door.submit(
+    token: EnrollmentToken = await services.engine.submit(
         CreateToken(
             author=caller.name,
             organization_id=wanted.organization_id,
@@ -57,10 +57,10 @@ async def create_token(request: Request, services: WithServices, caller: Admin) 
     return ok({"tokenId": token.token_id, "token": str(token), **members}, 201)
 
 
-_REVOKED = answer("Nobody registers with it any more.", record(tokenId="string", revoked="boolean"))
+_REVOKED = answer("The token is refused from now on.", record(tokenId="string", revoked="boolean"))
 
 
 @router.delete("/api/tokens/{token_id}", responses=_REVOKED)
 async def revoke_token(token_id: str, services: WithServices, caller: Admin) -> Response:
-    """Revoke a token; agents that registered with it stay."""
-    return ok({"tokenId": await services.door.submit(RevokeToken(token_id, caller.name)), "revoked": True})
+    """Revoke a token; agents that registered with it stay registered."""
+    return ok({"tokenId": await services.engine.submit(RevokeToken(token_id, caller.name)), "revoked": True})

@@ -1,1 +1,1 @@
-"""The HTTP server: listening, connections, TLS handshakes."""
+"""HTTP server: uvicorn with time and size limits for each connection."""

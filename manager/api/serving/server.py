@@ -1,4 +1,4 @@
-"""Serves the application on a port of its own, in a thread of its own."""
+"""HTTP server: uvicorn on its own port, in its own thread."""
 
 import asyncio
 import errno
@@ -12,27 +12,27 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from manager.api.serving.connections import Connection, mind
+from manager.api.serving.http_connection import HttpConnection, enforce_timeouts
 from manager.errors import SetupError
 
 log = structlog.get_logger(__name__)
 
-_RETRY = 0.1
-_REQUESTS_END_WITHIN = 1
-_THREAD_ENDS_WITHIN = 2.0
+_BIND_RETRY = 0.1
+_SHUTDOWN_GRACE = 1
+_JOIN_TIMEOUT = 2.0
 _BACKLOG = 1024
 
 
 class ApiServer:
-    """A uvicorn server.
+    """A uvicorn server with its thread.
 
     Args:
-        app: what it serves.
+        app: the application.
         host: the address or name to listen on.
         port: the port; 0 for any free one.
-        stopping: is called when the server is told to stop, before requests under way are waited for.
-        port_wait: seconds to wait for a port that is taken: the manager before this one may still be leaving.
-        tls: what it speaks TLS with; None for plain HTTP. What the context is given later, later connections get.
+        on_stop: called when the server is told to stop, before it waits for open requests.
+        port_wait: seconds to wait for a port in use: the previous manager may still be stopping.
+        tls: TLS context; None for plain HTTP. New connections use a certificate that is loaded into it later.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class ApiServer:
         host: str,
         port: int,
         *,
-        stopping: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
         port_wait: float = 10.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._scheme = "http" if tls is None else "https"
-        self._stopping = stopping
+        self._on_stop = on_stop
         self._host = host
         self._wanted_port = port
         self._port_wait = port_wait
         self._server = _Server(
             uvicorn.Config(
                 app,
-                loop="uvloop" if tls is None else "manager.api.serving.connections:HandshakeLoop",
-                http=Connection,
+                loop="uvloop" if tls is None else "manager.api.serving.http_connection:HandshakeLoop",
+                http=HttpConnection,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -62,50 +62,50 @@ class ApiServer:
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_graceful_shutdown=_REQUESTS_END_WITHIN,
+                timeout_graceful_shutdown=_SHUTDOWN_GRACE,
                 ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             )
         )
         self._thread: threading.Thread | None = None
         self.port = port
-        """The port that is open, once it is."""
+        """The bound port; before `start`, the requested one."""
 
     @property
     def url(self) -> str:
-        """Where clients find the server."""
+        """Base URL for clients."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"{self._scheme}://{host}:{self.port}"
 
     def start(self) -> None:
-        """Open the port and serve; return when requests are taken.
+        """Bind the port and serve; return when requests are accepted.
 
         Raises:
-            SetupError: the port cannot be had, or the application cannot start.
+            SetupError: the port is in use, or the application cannot start.
         """
         listener = self._bind()
         self.port = listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, args=(listener,), name="api", daemon=True)
         self._thread.start()
-        self._server.settled.wait()
+        self._server.start_finished.wait()
         if not self._server.started:
-            self._thread.join(_THREAD_ENDS_WITHIN)
+            self._thread.join(_JOIN_TIMEOUT)
             raise SetupError("the HTTP server cannot start; the log says why")
 
     def stop(self) -> None:
-        """Take no more requests, let those under way end within a second, and close the port."""
-        self._stopping()
+        """Close the port and let open requests finish within a second."""
+        self._on_stop()
         self._server.should_exit = True
         if self._thread is not None:
-            self._thread.join(_THREAD_ENDS_WITHIN)
+            self._thread.join(_JOIN_TIMEOUT)
 
     def _serve(self, listener: socket.socket) -> None:
         try:
             self._server.run(sockets=[listener])
-        except (Exception, SystemExit):  # what goes wrong at the start is told to `start`
+        except (Exception, SystemExit):  # `start` raises its own error for the caller
             log.exception("http_server_failed")
         finally:
             listener.close()
-            self._server.settled.set()
+            self._server.start_finished.set()
 
     def _bind(self) -> socket.socket:
         deadline = time.monotonic() + self._port_wait
@@ -118,7 +118,7 @@ class ApiServer:
                     raise SetupError(f"cannot listen on {where}: {error.strerror or error}") from error
                 if time.monotonic() >= deadline:
                     raise SetupError(f"{where} is taken by another process; stop it or choose another port") from error
-            time.sleep(_RETRY)
+            time.sleep(_BIND_RETRY)
 
     def _listener(self) -> socket.socket:
         found = socket.getaddrinfo(self._host, self._wanted_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -127,7 +127,7 @@ class ApiServer:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(_BACKLOG)  # binding alone lets two processes believe that they have the port
+            listener.listen(_BACKLOG)  # two processes can bind one port; only one can listen
         except OSError:
             listener.close()
             raise
@@ -135,19 +135,21 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started."""
+    """A uvicorn server that signals the end of its start, and enforces connection timeouts."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.settled = threading.Event()
-        self._minding: asyncio.Task[None] | None = None
+        self.start_finished = threading.Event()
+        self._timeouts: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._minding = asyncio.create_task(mind(self.server_state.connections), name="connections")
-        self.settled.set()
+        self._timeouts = asyncio.create_task(
+            enforce_timeouts(self.server_state.connections), name="connection-timeouts"
+        )
+        self.start_finished.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        if self._minding is not None:
-            self._minding.cancel()
+        if self._timeouts is not None:
+            self._timeouts.cancel()

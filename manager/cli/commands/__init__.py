@@ -1,1 +1,1 @@
-"""The commands of `panguard manager`, one file for each word."""
+"""Commands of `panguard manager`, one file for each word."""

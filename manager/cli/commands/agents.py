@@ -1,14 +1,14 @@
-"""`panguard manager agents`: the registry, one agent, forced removal (lifecycle page, "Forced Removal")."""
+"""`panguard manager agents`: list, show, and forced removal (lifecycle page, "Forced Removal")."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manager.cli.support.agent_lookup import find_machine
-from manager.cli.support.completion import machines
-from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.durations import ago
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption, StateWord
 from manager.cli.support.printing import clone_text
 
@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_agents(
     client: "ManagerClient",
     status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
@@ -44,17 +44,17 @@ def list_agents(
 
 
 @app.command("show")
-@talks_to_manager
+@with_manager_client
 def show_agent(
     client: "ManagerClient",
-    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=machines)],
+    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=complete_agents)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show all that is known of an agent."""
+    """Show an agent's record."""
     from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- the same
     from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
-    found = client.get(f"/api/agents/{find_machine(client, machine_id)['agentId']}")
+    found = client.get(f"/api/agents/{find_agent(client, machine_id)['agentId']}")
     if output is Output.JSON:
         print_json(found)
         return
@@ -68,19 +68,21 @@ def show_agent(
 
 
 @app.command("remove")
-@talks_to_manager
+@with_manager_client
 def remove_agent(
     client: "ManagerClient",
     machine_id: Annotated[
         str,
-        typer.Option("--machine-id", help="an agent's id, or a hostname that only one has", autocompletion=machines),
+        typer.Option(
+            "--machine-id", help="an agent's id, or a hostname that only one has", autocompletion=complete_agents
+        ),
     ],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove an agent from the registry for good: its credential is refused from then on."""
+    """Remove an agent from the registry for good: its credential is refused from now on."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    agent = find_machine(client, machine_id)
+    agent = find_agent(client, machine_id)
     done = client.answer("DELETE", f"/api/agents/{agent['agentId']}", {"purge": "true"})["data"]
     if output is Output.JSON:
         print_json(done)

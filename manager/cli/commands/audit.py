@@ -1,4 +1,4 @@
-"""`panguard manager audit`: who changed what, when, from where, before and after."""
+"""`panguard manager audit`: the audit log, as a table or exported for other tools."""
 
 import csv
 import json
@@ -12,37 +12,37 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from manager.cli.support.connection import talks_to_manager
-from manager.cli.support.durations import ago, moment
+from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="Who changed what, when, and from where.", no_args_is_help=True)
+app = typer.Typer(help="Audit log of all changes.", no_args_is_help=True)
 
 _COLUMNS = ("when", "who", "from", "what", "to what", "before", "after")
 _MEMBERS = ("id", "at", "actor", "address", "requestId", "action", "target", "before", "after")
 _STATE_SHOWN = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; hostnames and targets come from outside."""
+"""First characters of spreadsheet formulas; hostnames and targets come from outside."""
 
-Since = Annotated[str | None, typer.Option(help="done since: 15m, 24h, 7d, or a time in ISO 8601")]
-Actor = Annotated[str | None, typer.Option(help="only by this one: admin, responder, an agent's id")]
-Action = Annotated[str | None, typer.Option(help="only this: policy.set, or policy for all of its kind")]
-Target = Annotated[str | None, typer.Option(help="only to this: an agent's id, a scope, an incident's id")]
+Since = Annotated[str | None, typer.Option(help="changes since: 15m, 24h, 7d, or a time in ISO 8601")]
+Actor = Annotated[str | None, typer.Option(help="only by this actor: admin, responder, an agent's id")]
+Action = Annotated[str | None, typer.Option(help="only this action: policy.set, or policy for all of its kind")]
+Target = Annotated[str | None, typer.Option(help="only this target: an agent's id, a scope, an incident's id")]
 
 
 class Format(StrEnum):
-    """How entries are exported."""
+    """Export format."""
 
     JSONL = "jsonl"
     CSV = "csv"
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_audit(
     client: "ManagerClient",
     *,
@@ -79,7 +79,7 @@ def list_audit(
 
 
 @app.command("export")
-@talks_to_manager
+@with_manager_client
 def export(
     client: "ManagerClient",
     *,
@@ -87,12 +87,10 @@ def export(
     actor: Actor = None,
     action: Action = None,
     target: Target = None,
-    format_: Annotated[Format, typer.Option("--format", help="one JSON object a line, or a table")] = Format.JSONL,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="the file to write; standard output by default")
-    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="one JSON object per line, or CSV")] = Format.JSONL,
+    output: Annotated[Path | None, typer.Option("--output", help="file to write; standard output by default")] = None,
 ) -> None:
-    """Write all changes, newest first, for another tool."""
+    """Export all changes, newest first, for another tool."""
     found = client.records("/api/audit", since=_since(since), actor=actor, action=action, target=target)
     with _opened(output) as file:
         if format_ is Format.JSONL:
@@ -104,7 +102,7 @@ def export(
 
 
 def _since(text: str | None) -> str | None:
-    return None if text is None else moment(text, datetime.now(UTC))
+    return None if text is None else parse_time(text, datetime.now(UTC))
 
 
 def _shown(state: "Record | None") -> str | None:
@@ -112,7 +110,7 @@ def _shown(state: "Record | None") -> str | None:
 
 
 def _cell(value: object) -> str:
-    """Return a value as a spreadsheet shows it and never computes it."""
+    """Return a value that a spreadsheet never evaluates as a formula."""
     text = "" if value is None else json.dumps(value) if isinstance(value, dict) else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
 

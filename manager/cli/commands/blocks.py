@@ -1,4 +1,4 @@
-"""`panguard manager blocks`: what incidents have put in force."""
+"""`panguard manager blocks`: emergency entries that incidents have put in force."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -7,18 +7,18 @@ from urllib.parse import quote
 import typer
 
 from manager.cli.support.completion import blocks
-from manager.cli.support.connection import talks_to_manager
 from manager.cli.support.durations import ago
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient
 
-app = typer.Typer(help="Blocks that incidents have put in force.", no_args_is_help=True)
+app = typer.Typer(help="Blocks put in force by incidents.", no_args_is_help=True)
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_blocks(
     client: "ManagerClient",
     *,
@@ -55,13 +55,13 @@ def list_blocks(
 
 
 @app.command("remove")
-@talks_to_manager
+@with_manager_client
 def remove_block(
     client: "ManagerClient",
     block_id: Annotated[str, typer.Argument(help="the block's id, blk-…", autocompletion=blocks)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Take one entry out of force; its incident does not fire again."""
+    """Remove a block; its incident does not fire again."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     done = client.answer("DELETE", f"/api/blocks/{quote(block_id, safe='')}")["data"]

@@ -1,4 +1,4 @@
-"""`panguard manager certs`: the manager's own certification authority, and what its doors show."""
+"""`panguard manager certs`: the manager's own certificate authority and server certificates."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,50 +6,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manager.cli.support.connection import data_directory
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import data_directory
 from manager.cli.support.options import DataDir, Once, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.tls.directory import TlsDirectory
 
-app = typer.Typer(help="Certificates for the HTTP door and the broker.", no_args_is_help=True)
+app = typer.Typer(help="Certificates of the HTTP server and the broker.", no_args_is_help=True)
 
 _COLUMNS = ("certificate", "subject", "for", "expires", "days left", "fingerprint")
 
 Host = Annotated[
     list[str] | None,
-    typer.Option("--host", metavar="NAME|IP", help="how others reach this machine, beyond its own name; repeatable"),
+    typer.Option("--host", metavar="NAME|IP", help="further names and addresses of this machine; repeatable"),
 ]
 Days = Annotated[
-    int | None, typer.Option(min=1, max=3650, help="how long the doors' certificates are good [default: 397]")
+    int | None, typer.Option(min=1, max=3650, help="validity of the server certificates in days [default: 397]")
 ]
 
 
 @app.command("init")
 def init(*, host: Host = None, days: Days = None, once: Once = False, data_dir: DataDir = None) -> None:
-    """Make an authority and certificates in the data directory; a manager that starts on it speaks TLS."""
+    """Create an authority and certificates in the data directory; a manager started on it uses TLS."""
     directory = _directory(data_dir)
     if once and _is_made(directory):
-        typer.echo(f"{directory.path} was made before")
+        typer.echo(f"{directory.path} already exists")
         return
     _make(directory.init, host, days)
-    typer.echo(f"made {directory.path}; (re)start the manager, and give guards a new enrollment token or ca.crt")
+    typer.echo(f"created {directory.path}; (re)start the manager, and give guards a new enrollment token or ca.crt")
 
 
 @app.command("renew")
 def renew(*, host: Host = None, days: Days = None, data_dir: DataDir = None) -> None:
-    """Make new certificates under the same authority, for the same names unless others are given."""
+    """Create new certificates under the same authority, for the same names unless others are given."""
     directory = _directory(data_dir)
     _make(directory.renew, host, days)
-    typer.echo(
-        f"renewed {directory.path}; a running manager takes them up by itself, a broker of its own at its reload"
-    )
+    typer.echo(f"renewed {directory.path}; a running manager loads them by itself, your own broker when it reloads")
 
 
 @app.command("list")
 def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
-    """List the certificates of the data directory: for whom, until when, and their fingerprints."""
+    """List the certificates of the data directory: names, expiry and fingerprints."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
     from manager.tls.certificates import CertificateError, days_left  # noqa: PLC0415 -- cryptography takes a while to load
     from schemas.model import iso  # noqa: PLC0415 -- the same
@@ -60,7 +58,7 @@ def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output
     except CertificateError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     if not found:
-        sentence = f"there are no certificates in {directory.path}: panguard manager certs init makes them"
+        sentence = f"there are no certificates in {directory.path}: create them with panguard manager certs init"
         raise CommandFailed(ExitCode.NOT_FOUND, sentence)
     now = datetime.now(UTC).timestamp()
     records: list[dict[str, Any]] = [

@@ -1,4 +1,4 @@
-"""`panguard manager config`: every setting with its value, the environment variable that sets it, and its meaning."""
+"""`panguard manager config`: every setting with its value, environment variable and meaning."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from manager.cli.support.options import DataDir, Output, OutputOption
 
 
 def config(data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
-    """Print every setting as a manager that started here and now would have it; secrets are masked."""
+    """Print every setting that a manager started now would have; secrets are masked."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
-    found = settings_in_force({} if data_dir is None else {"data_dir": data_dir})
+    found = effective_settings({} if data_dir is None else {"data_dir": data_dir})
     if output is Output.JSON:
         print_json(found)
     else:
@@ -18,11 +18,11 @@ def config(data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> Non
         print_table(members, [[setting[member] for member in members] for setting in found])
 
 
-def settings_in_force(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return each setting: its name, its value (secrets masked), its environment variable, and what it means.
+def effective_settings(given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the name, value (secrets masked), environment variable and meaning of each setting.
 
     Raises:
-        CommandFailed: the environment holds a value that no setting can have.
+        CommandFailed: the environment holds an invalid value.
     """
     from pydantic import SecretStr  # noqa: PLC0415 -- pydantic takes a while to load
 
@@ -43,10 +43,10 @@ def settings_in_force(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_settings(given: dict[str, Any]) -> Any:
-    """Return the settings of the environment, with those that flags gave laid over them.
+    """Return the settings of the environment, overridden by the given flags.
 
     Raises:
-        CommandFailed: one of them has a value that it cannot have; the sentence names it and never repeats the value.
+        CommandFailed: a setting has an invalid value; the error names it and never quotes the value.
     """
     from pydantic import ValidationError  # noqa: PLC0415 -- settings take a while to load
 

@@ -1,16 +1,16 @@
-"""`panguard manager health`: whether the manager can do its work, as an exit code."""
+"""`panguard manager health`: readiness of the manager as an exit code."""
 
 from typing import TYPE_CHECKING
 
-from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.manager_connection import with_manager_client
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient
 
 
-@talks_to_manager
+@with_manager_client
 def health(client: "ManagerClient") -> None:
-    """Succeed if the manager can commit and its broker is connected; else say which of them fails."""
+    """Exit 0 if the manager can commit and its broker is connected; else print the reason."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     client.answer("GET", "/health/ready")

@@ -1,4 +1,4 @@
-"""`panguard manager incidents`: what several agents share, and what people decide on it."""
+"""`panguard manager incidents`: list, show, undo and approve incidents."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -7,14 +7,14 @@ from urllib.parse import quote
 import typer
 
 from manager.cli.support.completion import incidents, waiting_incidents
-from manager.cli.support.connection import talks_to_manager
-from manager.cli.support.durations import ago, moment
+from manager.cli.support.durations import ago, parse_time
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import IndicatorWord, Output, OutputOption, ResponseWord
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="Incidents: what several agents share.", no_args_is_help=True)
+app = typer.Typer(help="Incidents: indicators shared by several agents.", no_args_is_help=True)
 
 COLUMNS = ("incident", "kind", "value", "organization", "agents", "opened", "last seen", "state", "response", "reason")
 _PERCENTS = ("50", "95", "100")
@@ -23,14 +23,14 @@ IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", au
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_incidents(
     client: "ManagerClient",
     *,
     is_open: Annotated[bool | None, typer.Option("--open/--closed", help="only open ones, or only closed ones")] = None,
-    kind: Annotated[IndicatorWord | None, typer.Option(help="only by what is shared")] = None,
+    kind: Annotated[IndicatorWord | None, typer.Option(help="only this kind of indicator")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    response: Annotated[ResponseWord | None, typer.Option(help="only what was answered in this way")] = None,
+    response: Annotated[ResponseWord | None, typer.Option(help="only this response state")] = None,
     since: Annotated[str | None, typer.Option(help="opened since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
     output: OutputOption = Output.TABLE,
@@ -46,7 +46,7 @@ def list_incidents(
         kind=kind,
         org_id=organization,
         response=response,
-        since=None if since is None else moment(since, now),
+        since=None if since is None else parse_time(since, now),
     )
     if output is Output.JSON:
         print_json(found)
@@ -55,9 +55,9 @@ def list_incidents(
 
 
 @app.command("show")
-@talks_to_manager
+@with_manager_client
 def show_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Show an incident with its agents, what is in force for it, and how fast that was."""
+    """Show an incident with its agents, its entries in force, and its time to immunity."""
     from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     found = client.get(_path(incident_id))
@@ -82,25 +82,25 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
 
 
 @app.command("undo")
-@talks_to_manager
+@with_manager_client
 def undo_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Take an incident's response away everywhere, and keep the incident from firing again."""
-    _decided(client, incident_id, "undo", output)
+    """Withdraw an incident's response everywhere, and keep the incident from firing again."""
+    _decide(client, incident_id, "undo", output)
 
 
 @app.command("approve")
-@talks_to_manager
+@with_manager_client
 def approve_incident(
     client: "ManagerClient",
     incident_id: Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=waiting_incidents)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let an incident respond that waits for approval."""
-    _decided(client, incident_id, "approve", output)
+    """Approve the response of an incident that waits for it."""
+    _decide(client, incident_id, "approve", output)
 
 
 def row_of(incident: "Record", now: datetime) -> tuple[object, ...]:
-    """Return an incident's row below `COLUMNS`."""
+    """Return an incident's table row, in the order of `COLUMNS`."""
     return (
         incident["id"],
         incident["kind"],
@@ -122,7 +122,7 @@ def _state(incident: "Record") -> str:
     return " ".join(["open" if incident["closedAt"] is None else "closed", *flags])
 
 
-def _decided(client: "ManagerClient", incident_id: str, decision: str, output: Output) -> None:
+def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Output) -> None:
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     now = client.answer("POST", f"{_path(incident_id)}/{decision}")["data"]

@@ -1,4 +1,4 @@
-"""`panguard manager now`: one screen for three in the morning."""
+"""`panguard manager now`: one screen with everything that needs attention, and the commands to act on it."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manager.cli.support.connection import talks_to_manager
-from manager.cli.support.durations import ago, moment
+from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.escaping import printable
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
 _NEW = "24h"
-_MOST = 2000
+_LIMIT = 2000
 _SHOWN = 5
 _HOSTS_SHOWN = 5
-_PASSED_ON = ("manager", "auth_token_file", "data_dir", "ca_file")
+_FORWARDED_OPTIONS = ("manager", "auth_token_file", "data_dir", "ca_file")
 
-Limit = Annotated[int, typer.Option(min=1, help="how many lines a part shows")]
+Limit = Annotated[int, typer.Option(min=1, help="lines of each section")]
 
 
-@talks_to_manager
+@with_manager_client
 def now(
     client: "ManagerClient", context: typer.Context, limit: Limit = _SHOWN, output: OutputOption = Output.TABLE
 ) -> None:
-    """Show what needs a person: new incidents, blocks and how to undo them, approvals, silence, held back reports."""
+    """Show what needs attention: incidents, blocks and their undo, approvals, silent agents, undelivered reports."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
     at = datetime.now(UTC)
@@ -40,9 +40,9 @@ def now(
 
 
 def _commands(context: typer.Context) -> Callable[..., str]:
-    """Return what writes a command to this manager: with the options that named it here, but for secrets."""
+    """Return a function that writes a command line for this manager, with the options used here except secrets."""
     options: list[str] = []
-    for name in _PASSED_ON:
+    for name in _FORWARDED_OPTIONS:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             options += [f"--{name.replace('_', '-')}", str(context.params[name])]
@@ -56,10 +56,10 @@ def _commands(context: typer.Context) -> Callable[..., str]:
 
 
 def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str]) -> "Record":
-    """Return all that the screen shows, with the commands that change it."""
-    waiting = client.records("/api/incidents", most=_MOST, response="pending_approval", merged="false")
+    """Collect the content of the screen, with the commands to act on it."""
+    waiting = client.records("/api/incidents", most=_LIMIT, response="pending_approval", merged="false")
     waiting.sort(key=lambda incident: incident["approvalExpiresAt"] or "")
-    opened = client.records("/api/incidents", most=_MOST, since=moment(_NEW, at), chronic="false", merged="false")
+    opened = client.records("/api/incidents", most=_LIMIT, since=parse_time(_NEW, at), chronic="false", merged="false")
     return {
         "at": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "manager": client.url,
@@ -68,18 +68,18 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "newIncidents": opened,
         "blocks": _blocks(client, write),
         "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
-        "silence": _silence(client.records("/api/agents", most=_MOST, status="stale")),
+        "silence": _stale_by_site(client.records("/api/agents", most=_LIMIT, status="stale")),
         "heldBack": client.get("/api/overview")["heldBack"],
-        "chronicIncidents": len(client.records("/api/incidents", most=_MOST, chronic="true", open="true")),
+        "chronicIncidents": len(client.records("/api/incidents", most=_LIMIT, chronic="true", open="true")),
     }
 
 
 def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"]:
-    """Return what is blocked, the widest first: one record for each incident, with the command that undoes it."""
-    entries = [entry for kind in ("ip", "file_hash") for entry in client.records("/api/blocks", most=_MOST, kind=kind)]
+    """Return the blocks, organization-wide ones first: one record per incident and value, with its undo command."""
+    entries = [entry for kind in ("ip", "file_hash") for entry in client.records("/api/blocks", most=_LIMIT, kind=kind)]
     together: dict[tuple[str, str], list[Record]] = {}
     for entry in entries:
-        # An incident that is no longer kept cannot be undone as a whole, only entry by entry.
+        # A pruned incident cannot be undone as a whole, only entry by entry.
         key = entry["incidentId"] if entry["incidentKept"] else entry["id"]
         together.setdefault((key, entry["value"]), []).append(entry)
     blocks = []
@@ -99,8 +99,8 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
     return sorted(blocks, key=lambda block: not block["organizationWide"])
 
 
-def _silence(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
-    """Return the agents that fell silent, by site, the longest silent first."""
+def _stale_by_site(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
+    """Group stale agents by site, the longest silent first."""
     by_site: dict[str, list[Record]] = {}
     for agent in sorted(agents, key=lambda each: each["statusSince"]):
         members = ("agentId", "hostname", "organizationId", "statusSince", "reason")
@@ -115,21 +115,21 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
 
     responses = situation["responses"]
     if responses["frozen"]:
-        shouted = f" AUTOMATIC RESPONSE IS FROZEN. To let it go on: {situation['thaw']} "
+        shouted = f" AUTOMATIC RESPONSE IS FROZEN. To resume it: {situation['thaw']} "
         print_lines(Text(printable(shouted), "bold white on red"))
     elif responses["simulation"]:
         print_lines(Text("Automatic response is only simulated.", "bold yellow"))
     print_lines(
-        *_part(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
-        *_part("Blocks in force", situation["blocks"], _block, limit),
-        *_part("Wait for approval", situation["approvals"], _approval, limit),
+        *_section(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
+        *_section("Blocks in force", situation["blocks"], _block, limit),
+        *_section("Wait for approval", situation["approvals"], _approval, limit),
         *_silent(situation["silence"], at, limit),
-        *_part("Reports held back", situation["heldBack"], _held_back, limit),
+        *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
     )
 
 
-def _part(
+def _section(
     title: str, records: list["Record"], lines_of: Callable[["Record"], tuple[str, ...]], limit: int
 ) -> Iterator[str]:
     yield f"{title}: {len(records)}"
@@ -159,7 +159,7 @@ def _approval(incident: "Record") -> tuple[str, str]:
     return said, f"    approve: {incident['approve']}"
 
 
-def _held_back(record: "Record") -> tuple[str]:
+def _undelivered(record: "Record") -> tuple[str]:
     since = f"none stored since {record['since']}"
     return (f"  {record['hostname']} ({record['agentId']}): {record['waiting']} wait, {since}",)
 

@@ -1,25 +1,41 @@
-"""`panguard manager policies`: what admins set for the fleet, an organization or an agent."""
+"""`panguard manager policies`: policy documents of the fleet, an organization or an agent; diff, rollback and drift."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manager.cli.commands import policy_revisions
-from manager.cli.support.agent_lookup import find_machine
-from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
-from manager.cli.support.policy_scopes import Agent, Global, Organization, named_scope, path_of, read_document, warn
+from manager.cli.support.policy_options import (
+    Agent,
+    Global,
+    Organization,
+    path_of,
+    print_warnings,
+    read_document,
+    scope_of,
+)
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
 app = typer.Typer(help="The fleet's policies.", no_args_is_help=True)
 
+_SHOWN = 160
+
+Before = Annotated[int | None, typer.Option("--from", min=1, help="compare the documents of this revision …")]
+After = Annotated[int | None, typer.Option("--to", min=1, help="… with those of this one [default: the newest]")]
+File = Annotated[Path | None, typer.Option("--file", help="a document to try on a scope, JSON; - reads stdin")]
+
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the scopes that have a document of their own."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
@@ -33,30 +49,30 @@ def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) 
 
 
 @app.command("get")
-@talks_to_manager
+@with_manager_client
 def get_policy(
     client: "ManagerClient",
     *,
     everybody: Global = False,
     organization: Organization = None,
     agent: Agent = None,
-    effective: Annotated[bool, typer.Option(help="with --agent: what results of all scopes for it")] = False,
+    effective: Annotated[bool, typer.Option(help="with --agent: its effective policy, merged from all scopes")] = False,
 ) -> None:
-    """Print the document that was set, as it can be set again; of the whole fleet if nothing else is named."""
+    """Print a document as it was set; that of the whole fleet unless another is named."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
     if effective:
         if agent is None:
             raise CommandFailed(ExitCode.USAGE, "--effective needs --agent: only an agent has an effective policy")
-        print_json(client.get(f"/api/policy/agent/{find_machine(client, agent)['agentId']}"))
+        print_json(client.get(f"/api/policy/agent/{find_agent(client, agent)['agentId']}"))
         return
     named = everybody or organization or agent
-    scope = named_scope(client, everybody=everybody or not named, organization=organization, agent=agent)
+    scope = scope_of(client, everybody=everybody or not named, organization=organization, agent=agent)
     print_json(client.get(path_of(*scope)))
 
 
 @app.command("set")
-@talks_to_manager
+@with_manager_client
 def set_policy(
     client: "ManagerClient",
     *,
@@ -66,16 +82,16 @@ def set_policy(
     agent: Agent = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Set the document of the fleet, an organization or an agent; it reaches every agent that it changes at once."""
+    """Set the document of the fleet, an organization or an agent; every agent that it affects gets it at once."""
     document = read_document(file)
-    path = path_of(*named_scope(client, everybody=everybody, organization=organization, agent=agent))
+    path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
     answer = client.answer("PUT", path, body=document)
-    warn(answer)
-    policy_revisions.print_done(answer["data"], output)
+    print_warnings(answer)
+    _print_change(answer["data"], output)
 
 
 @app.command("remove")
-@talks_to_manager
+@with_manager_client
 def remove_policy(
     client: "ManagerClient",
     *,
@@ -84,13 +100,13 @@ def remove_policy(
     agent: Agent = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Take a document away: what is set for wider scopes, or by default, counts again."""
-    path = path_of(*named_scope(client, everybody=everybody, organization=organization, agent=agent))
-    policy_revisions.print_done(client.answer("DELETE", path)["data"], output)
+    """Remove a document: the wider scopes and the defaults apply again."""
+    path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
+    _print_change(client.answer("DELETE", path)["data"], output)
 
 
 @app.command("history")
-@talks_to_manager
+@with_manager_client
 def history(
     client: "ManagerClient",
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
@@ -109,12 +125,121 @@ def history(
     )
 
 
-app.command("diff")(policy_revisions.diff)
-app.command("rollback")(policy_revisions.rollback)
-app.command("broadcast")(policy_revisions.broadcast)
-app.command("drift")(policy_revisions.drift)
+@app.command("diff")
+@with_manager_client
+def diff(
+    client: "ManagerClient",
+    *,
+    before: Before = None,
+    after: After = None,
+    file: File = None,
+    everybody: Global = False,
+    organization: Organization = None,
+    agent: Agent = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the differences of two revisions, or the effect of a document on the effective policies."""
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    if (before is None) == (file is None):
+        raise CommandFailed(ExitCode.USAGE, "name --from (and --to), or --file with a scope")
+    body: dict[str, Any]
+    if file is None:
+        body = {"from": before} if after is None else {"from": before, "to": after}
+    else:
+        document = read_document(file)
+        scope, target = scope_of(client, everybody=everybody, organization=organization, agent=agent)
+        body = {"scope": scope, "target": target, "document": document}
+    answer = client.answer("POST", "/api/policies/diff", body=body)
+    print_warnings(answer)
+    found = answer["data"]
+    if output is Output.JSON:
+        print_json(found)
+    elif found:
+        print_table(("scope", "of", "what", "before", "after"), [_difference(each) for each in found])
+    else:
+        print_lines("nothing differs")
+
+
+@app.command("rollback")
+@with_manager_client
+def rollback(
+    client: "ManagerClient",
+    revision: Annotated[int, typer.Argument(min=1, help="the revision to restore")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Restore every document as it was at a revision, as new revisions."""
+    _print_change(client.answer("POST", "/api/policies/rollback", body={"revision": revision})["data"], output)
+
+
+@app.command("broadcast")
+@with_manager_client
+def broadcast(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """Publish every agent's policy and every blocklist again."""
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    done = client.answer("POST", "/api/policies/broadcast")["data"]
+    if output is Output.JSON:
+        print_json(done)
+    else:
+        print_lines(f"{done['agents']} policies are published again")
+
+
+@app.command("drift")
+@with_manager_client
+def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the agents whose policy in force is not their effective policy."""
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/policies/drift")
+    if output is Output.JSON:
+        print_json(found)
+    elif found:
+        now = datetime.now(UTC)
+        columns = ("agent id", "hostname", "should have", "has", "state", "error", "since", "blocklist")
+        print_table(columns, [_drift(each, now) for each in found])
+    else:
+        print_lines("every agent has its effective policy in force")
 
 
 def _change(change: "Record") -> tuple[object, ...]:
-    sections = "taken away" if change["document"] is None else sorted(change["document"])
+    sections = "removed" if change["document"] is None else sorted(change["document"])
     return change["revision"], change["updatedAt"], change["author"], sections
+
+
+def _print_change(done: "Record", output: Output) -> None:
+    """Print the result of a change of documents."""
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    if output is Output.JSON:
+        print_json(done)
+    elif done["changed"]:
+        print_lines(
+            f"revision {done['revision']}: a new policy for {done['agents']} agent{'s' * (done['agents'] != 1)}"
+        )
+    else:
+        print_lines(f"nothing changed; the fleet stays at revision {done['revision']}")
+
+
+def _difference(change: "Record") -> tuple[object, ...]:
+    return change["scope"], change["target"], change["path"], _shown(change["before"]), _shown(change["after"])
+
+
+def _shown(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)[:_SHOWN]
+
+
+def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
+    same = record["version"] == record["versionInForce"] and record["digest"] != record["digestInForce"]
+    should, have = record["blocklistSequence"], record["blocklistInForce"]
+    has = f"{record['versionInForce']}, other content" if same else record["versionInForce"]
+    return (
+        record["agentId"],
+        record["hostname"],
+        record["version"],
+        has,
+        record["state"],
+        record["error"],
+        ago(record["since"], now),
+        f"{have} → {should}" if have < should else should or None,
+    )

@@ -1,15 +1,17 @@
-"""`panguard manager replay`: what other thresholds and allowlists would have made of the threats that are kept."""
+"""`panguard manager replay`: applies other thresholds and allowlists to the stored threats and shows the difference."""
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manager.cli.support.connection import data_directory
-from manager.cli.support.durations import duration
+from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import data_directory
 from manager.cli.support.options import DataDir, Output, OutputOption
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from manager.storage.queries.replay_source import ReplaySource
 
 _WARM_UP = 86_400.0
-"""Seconds before the time asked for that are replayed too, so that what was going on then is known."""
+"""Seconds before `--since` that are replayed too, so that runs open at that time are known."""
 
 _STEP = 1000
 _SHOWN = 50
@@ -27,19 +29,19 @@ _COLUMNS = ("kind", "value", "organization", "site", "agents", "opened", "respon
 Record = dict[str, Any]
 
 Settings = Annotated[Path, typer.Option("--settings", help="the settings to try, JSON (see examples/replay.json)")]
-Since = Annotated[str, typer.Option("--since", help="how far back: 90s, 15m, 24h or 7d, as far as threats are kept")]
+Since = Annotated[str, typer.Option("--since", help="how far back: 90s, 15m, 24h or 7d")]
 
 
 def replay(
     *, settings: Settings, since: Since = "24h", data_dir: DataDir = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Try settings on the threats that are kept, and print the difference to what really happened. Nothing is sent."""
+    """Replay the stored threats with other settings, and print the difference to the real outcome. Nothing is sent."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.replay_settings import read_replay_settings  # noqa: PLC0415 -- the rules load with the command
     from manager.errors import StoreUnavailable  # noqa: PLC0415 -- the same
 
     wanted = read_replay_settings(settings)
-    span, now = duration(since).total_seconds(), datetime.now(UTC).timestamp()
+    span, now = parse_timedelta(since).total_seconds(), datetime.now(UTC).timestamp()
     retained, close = _open(data_directory(data_dir))
     try:
         result = _run(retained, wanted, now - span, now)
@@ -70,13 +72,12 @@ def _open(directory: Path) -> tuple["ReplaySource", Any]:
 
 
 def _run(retained: "ReplaySource", wanted: "ReplaySettings", since: float, now: float) -> Record:
-    from manager.cli.support.progress import progress  # noqa: PLC0415 -- rich takes a while to load
     from manager.domain.replay.outcomes import compare  # noqa: PLC0415 -- the same
     from manager.domain.replay.replay import Replay  # noqa: PLC0415 -- the rules load with the command
 
     extent = retained.extent(since - _WARM_UP)
     run = Replay(wanted.candidate(retained.documents(), retained.organizations()), retained.fleet(now))
-    with progress("replayed threats:", extent.count) as show:
+    with _progress("replayed threats:", extent.count) as show:
         for done, kept in enumerate(retained.threats(extent), 1):
             run.observe(kept)
             if done % _STEP == 0 or done == extent.count:
@@ -140,17 +141,17 @@ def _print(result: Record) -> None:
         f"Threats replayed  {result['threats']}, judged since {result['since']}",
         f"Would open        {len(result['wouldOpen'])} incidents; really {result['opened']}",
         f"Would block       {len(result['wouldBlock'])} addresses and hashes; really {result['blocked']}",
-        f"Alike             {difference['same']}",
+        f"Same              {difference['same']}",
     )
     for title, records in (
-        ("Would open, and did not", difference["onlyReplayed"]),
-        ("Opened, and would not", difference["onlyReal"]),
+        ("Would open, but did not", difference["onlyReplayed"]),
+        ("Opened, but would not", difference["onlyReal"]),
     ):
         if records:
             print_lines("", f"{title}: {len(records)}")
             print_table(_COLUMNS, _rows(records))
     if difference["changed"]:
-        print_lines("", f"Would go another way: {len(difference['changed'])}")
+        print_lines("", f"Different response: {len(difference['changed'])}")
         both = [each for pair in difference["changed"][:_SHOWN] for each in _before_and_after(pair)]
         print_table(("", *_COLUMNS), both)
 
@@ -178,3 +179,43 @@ def _row(record: Record) -> tuple[object, ...]:
         record["response"],
         record["responseReason"],
     )
+
+
+_TENTHS = 10
+
+
+@contextmanager
+def _progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error: a bar on a terminal, else a line at each tenth. Yields its update function."""
+    from rich.console import Console  # noqa: PLC0415 -- rich takes a while to load
+    from rich.progress import (  # noqa: PLC0415 -- the same
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    if sys.stderr.isatty():
+        columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+            task = bar.add_task(doing, total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        yield _Lines(doing, total).show
+
+
+class _Lines:
+    """Progress as lines of text."""
+
+    def __init__(self, doing: str, total: int) -> None:
+        self._doing = doing
+        self._total = total
+        self._shown = 0
+
+    def show(self, done: int) -> None:
+        """Write a line at each further tenth."""
+        tenth = done * _TENTHS // self._total if self._total else _TENTHS
+        if tenth > self._shown:
+            self._shown = tenth
+            sys.stderr.write(f"{self._doing} {done} of {self._total}\n")

@@ -1,54 +1,54 @@
-"""`panguard manager responses`: automatic response as a whole, frozen and let go on."""
+"""`panguard manager responses`: state of automatic response, freeze and thaw."""
 
 from typing import TYPE_CHECKING
 
 import typer
 
-from manager.cli.support.connection import talks_to_manager
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="Automatic response as a whole.", no_args_is_help=True)
+app = typer.Typer(help="Automatic response: state, freeze, thaw.", no_args_is_help=True)
 
 
 @app.command("status")
-@talks_to_manager
+@with_manager_client
 def show_responses(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Show whether automatic response acts, what is in force, and what waits for approval."""
+    """Show whether automatic response is active, the entries in force, and the incidents to approve."""
     _print(client.get("/api/responses"), output)
 
 
 @app.command("freeze")
-@talks_to_manager
+@with_manager_client
 def freeze(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Stop all automatic response; what is in force stays until it is undone or ends."""
+    """Stop all automatic response; entries in force stay until they are undone or expire."""
     _print(client.answer("POST", "/api/responses/freeze")["data"], output)
 
 
 @app.command("thaw")
-@talks_to_manager
+@with_manager_client
 def thaw(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Let incidents respond again, from their next report by a further agent on."""
+    """Resume automatic response: an incident responds at its next report by a further agent."""
     _print(client.answer("POST", "/api/responses/thaw")["data"], output)
 
 
-def stands(standing: "Record") -> str:
-    """Return how automatic response stands, in words."""
-    if standing["frozen"]:
+def _state_text(state: "Record") -> str:
+    """Describe the state of automatic response."""
+    if state["frozen"]:
         return "frozen"
-    return "simulated only" if standing["simulation"] else "acts"
+    return "simulated only" if state["simulation"] else "active"
 
 
-def _print(standing: "Record", output: Output) -> None:
+def _print(state: "Record", output: Output) -> None:
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     if output is Output.JSON:
-        print_json(standing)
+        print_json(state)
         return
     print_lines(
-        f"Automatic response  {stands(standing)}",
-        f"Entries in force    {standing['entries']}",
-        f"Wait for approval   {standing['pending']}",
+        f"Automatic response  {_state_text(state)}",
+        f"Entries in force    {state['entries']}",
+        f"Wait for approval   {state['pending']}",
     )

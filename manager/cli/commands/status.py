@@ -1,10 +1,10 @@
-"""`panguard manager status`: the fleet as the documentation shows it."""
+"""`panguard manager status`: summary of the fleet."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from manager.cli.support.connection import talks_to_manager
 from manager.cli.support.durations import ago
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 from manager.cli.support.printing import clone_text
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _WARN_DAYS = 30
 
 
-@talks_to_manager
+@with_manager_client
 def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Show how many agents are well, which are not and since when, the threats of today, and who has the policy."""
+    """Show agents by state, the stale ones, the threats of the last 24 hours, and policies in force."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     overview = client.get("/api/overview")
@@ -27,8 +27,8 @@ def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None
 
 
 def _certificate(record: "Record") -> str:
-    said = f"Certificate     {record['door']}, expires {record['expiresAt']}, {record['daysLeft']} days left"
-    return f"{said}: panguard manager certs renew" if record["daysLeft"] < _WARN_DAYS else said
+    line = f"Certificate     {record['door']}, expires {record['expiresAt']}, {record['daysLeft']} days left"
+    return f"{line}: panguard manager certs renew" if record["daysLeft"] < _WARN_DAYS else line
 
 
 def _held_back(record: "Record", now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""`panguard manager threats`: what the fleet reported."""
+"""`panguard manager threats`: reported threats."""
 
 import json
 from collections.abc import Sequence
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from manager.cli.support.agent_lookup import agent_id
-from manager.cli.support.completion import machines
-from manager.cli.support.connection import talks_to_manager
-from manager.cli.support.durations import ago, moment
+from manager.cli.support.agent_lookup import find_agent_id
+from manager.cli.support.completion import agents as complete_agents
+from manager.cli.support.durations import ago, parse_time
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption, SeverityWord
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="The threats that the fleet reported.", no_args_is_help=True)
+app = typer.Typer(help="Threats reported by the fleet.", no_args_is_help=True)
 
 _COLUMNS = ("when", "severity", "type", "technique", "confidence", "source", "hostname", "response", "evidence")
 _EVIDENCE_SHOWN = 120
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_threats(
     client: "ManagerClient",
     *,
@@ -32,7 +32,7 @@ def list_threats(
     type_: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
     agent: Annotated[
-        str | None, typer.Option(help="only of this agent, by its id or hostname", autocompletion=machines)
+        str | None, typer.Option(help="only of this agent, by its id or hostname", autocompletion=complete_agents)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
     output: OutputOption = Output.TABLE,
@@ -41,11 +41,11 @@ def list_threats(
     found = client.records(
         "/api/threats",
         most=limit,
-        since=None if since is None else moment(since, datetime.now(UTC)),
+        since=None if since is None else parse_time(since, datetime.now(UTC)),
         severity=severity,
         type=type_,
         org_id=organization,
-        agentId=None if agent is None else agent_id(client, agent),
+        agentId=None if agent is None else find_agent_id(client, agent),
     )
     if output is Output.JSON:
         from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load

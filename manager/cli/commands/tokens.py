@@ -1,4 +1,4 @@
-"""`panguard manager tokens`: what lets a guard register."""
+"""`panguard manager tokens`: enrollment tokens for guards."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manager.cli.support.completion import tokens
-from manager.cli.support.connection import talks_to_manager
-from manager.cli.support.durations import duration
+from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
@@ -23,29 +23,29 @@ _COLUMNS = ("token id", "organization", "site", "tags", "uses", "left", "created
 
 
 @app.command("create")
-@talks_to_manager
+@with_manager_client
 def create_token(
     client: "ManagerClient",
     *,
-    organization: Annotated[str | None, typer.Option(help="whom its agents belong to")] = None,
-    site: Annotated[str | None, typer.Option(help="where its agents stand")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="what its agents are tagged with")] = None,
-    expires: Annotated[str | None, typer.Option(help="how long it is good: 24h, 7d [default: for ever]")] = None,
-    uses: Annotated[int | None, typer.Option(min=1, help="how many agents it lets in [default: any number]")] = None,
+    organization: Annotated[str | None, typer.Option(help="organization of its agents")] = None,
+    site: Annotated[str | None, typer.Option(help="site of its agents")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="tag of its agents; repeatable")] = None,
+    expires: Annotated[str | None, typer.Option(help="validity: 24h, 7d [default: unlimited]")] = None,
+    uses: Annotated[int | None, typer.Option(min=1, help="number of new agents [default: unlimited]")] = None,
     keep_in: Annotated[
         Path | None,
-        typer.Option(help="write it to this file, for its owner alone, and print nothing; one that is there stays"),
+        typer.Option(help="write the token to this file, mode 0600, and print nothing; an existing file is kept"),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Make a token, and print it: this is the only time that it is shown."""
+    """Create a token and print it; it is shown only once."""
     if keep_in is not None and keep_in.exists():
         return
     wanted = {
         "organizationId": organization,
         "site": site,
         "tags": tag or [],
-        "expiresAt": None if expires is None else (datetime.now(UTC) + duration(expires)).isoformat(),
+        "expiresAt": None if expires is None else (datetime.now(UTC) + parse_timedelta(expires)).isoformat(),
         "maxUses": uses,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
@@ -73,7 +73,7 @@ def _keep(path: Path, token: str) -> None:
 
 
 @app.command("list")
-@talks_to_manager
+@with_manager_client
 def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the tokens, without their secrets."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
@@ -87,12 +87,12 @@ def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) ->
 
 
 @app.command("revoke")
-@talks_to_manager
+@with_manager_client
 def revoke_token(
     client: "ManagerClient",
     token_id: Annotated[str, typer.Argument(help="the token's id, tok-…", autocompletion=tokens)],
 ) -> None:
-    """Let nobody register with a token any more; agents that did stay."""
+    """Revoke a token; agents that registered with it stay registered."""
     from urllib.parse import quote  # noqa: PLC0415 -- only here
 
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load

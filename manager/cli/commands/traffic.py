@@ -1,4 +1,4 @@
-"""`panguard manager traffic`: the fleet's live messages, decoded, verified and coloured."""
+"""`panguard manager traffic`: tails the fleet's live MQTT messages, decoded and verified."""
 
 import json
 import sys
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from manager.cli.support.completion import agent_ids
-from manager.cli.support.connection import announced, data_directory
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import announced_url, data_directory
 from manager.cli.support.options import CaFile, DataDir, Insecure, Output, OutputOption
 
 if TYPE_CHECKING:
-    from manager.cli.support.observer import Sighting, Watcher
+    from manager.cli.support.message_observer import MessageDecoder, ObservedMessage
 
 _DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -30,7 +30,7 @@ Agent = Annotated[
     str | None, typer.Option(help="only messages from, for or about the agent with this id", autocompletion=agent_ids)
 ]
 TopicName = Annotated[list[str] | None, typer.Option("--topic", help="only this topic, such as threats; repeatable")]
-Count = Annotated[int | None, typer.Option(min=1, help="end after so many messages")]
+Count = Annotated[int | None, typer.Option(min=1, help="stop after this number of messages")]
 
 
 def traffic(
@@ -45,45 +45,45 @@ def traffic(
     ca_file: CaFile = None,
     insecure: Insecure = False,
 ) -> None:
-    """Tail the live messages until interrupted; ✓ is rightly signed, ✗ is not, the others only agents can verify."""
-    from manager.cli.support.observer import (  # noqa: PLC0415 -- the same
+    """Tail the live messages until interrupted; ✓ has a valid signature, ✗ an invalid one, the others none."""
+    from manager.cli.support.message_observer import (  # noqa: PLC0415 -- the same
+        MessageDecoder,
         Observer,
-        Watcher,
-        names,
+        observable_topics,
     )
-    from manager.cli.support.tls_trust import trust_for  # noqa: PLC0415 -- the same
+    from manager.cli.support.tls_trust import tls_context_for  # noqa: PLC0415 -- the same
 
-    unknown = sorted(set(topic or ()) - set(names()))
+    unknown = sorted(set(topic or ()) - set(observable_topics()))
     if unknown:
-        raise CommandFailed(ExitCode.USAGE, f"no topic is called {unknown[0]}; there are {', '.join(names())}")
+        raise CommandFailed(ExitCode.USAGE, f"unknown topic {unknown[0]}; known: {', '.join(observable_topics())}")
     directory = data_directory(data_dir)
     username, password = _credential(credential_file or directory / "observer.credential")
-    url = broker or announced(directory, "mqtt") or _DEFAULT_BROKER
-    observer = Observer(url, username, password, trust_for(url, directory, ca_file, insecure=insecure))
-    with suppress(KeyboardInterrupt):  # that is how a watch ends
-        _follow(observer.messages(), Watcher(_sign_key(directory)), output, count, _Wanted(agent, topic))
+    url = broker or announced_url(directory, "mqtt") or _DEFAULT_BROKER
+    observer = Observer(url, username, password, tls_context_for(url, directory, ca_file, insecure=insecure))
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the regular end
+        _follow(observer.messages(), MessageDecoder(_sign_key(directory)), output, count, _Filter(agent, topic))
 
 
-def show(sighting: "Sighting", at: datetime, output: Output) -> None:
-    """Print one message: a line of JSON for programs, a coloured line for people."""
+def show(message: "ObservedMessage", at: datetime, output: Output) -> None:
+    """Print one message: as a line of JSON, or as a coloured line for people."""
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(sighting.record(at.isoformat().replace("+00:00", "Z"))) + "\n")
+        sys.stdout.write(json.dumps(message.record(at.isoformat().replace("+00:00", "Z"))) + "\n")
         sys.stdout.flush()
         return
     from rich.text import Text  # noqa: PLC0415 -- rich takes a while to load
 
     from manager.cli.support.escaping import printable  # noqa: PLC0415 -- the same
-    from manager.cli.support.observer import summary  # noqa: PLC0415 -- the same
+    from manager.cli.support.message_observer import summary  # noqa: PLC0415 -- the same
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- the same
 
-    mark, style = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("·", "dim")}[sighting.verified]
+    mark, style = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("·", "dim")}[message.verified]
     print_lines(
         Text.assemble(
             (at.astimezone().strftime("%H:%M:%S "), "dim"),
             (f"{mark} ", style),
-            (f"{sighting.name:<16} ", _COLOURS.get(sighting.name, "")),
-            (f"{printable(sighting.identifier or ''):<20} ", "cyan"),
-            printable(summary(sighting)),
+            (f"{message.name:<16} ", _COLOURS.get(message.name, "")),
+            (f"{printable(message.identifier or ''):<20} ", "cyan"),
+            printable(summary(message)),
         )
     )
     sys.stdout.flush()
@@ -92,26 +92,26 @@ def show(sighting: "Sighting", at: datetime, output: Output) -> None:
 _COLOURS = {"threats": "red", "policy": "magenta", "policy_applied": "magenta", "fleet": "blue", "heartbeat": "dim"}
 
 
-class _Wanted(NamedTuple):
-    """Which messages are asked for; None and empty are all."""
+class _Filter(NamedTuple):
+    """Filter of messages; None and an empty list match all."""
 
     agent: str | None
     topics: list[str] | None
 
-    def has(self, sighting: "Sighting") -> bool:
-        of_agent = self.agent is None or sighting.agent_id == self.agent
-        return of_agent and (not self.topics or sighting.name in self.topics)
+    def matches(self, message: "ObservedMessage") -> bool:
+        of_agent = self.agent is None or message.agent_id == self.agent
+        return of_agent and (not self.topics or message.name in self.topics)
 
 
 def _follow(
-    messages: Iterable[tuple[str, bytes]], watcher: "Watcher", output: Output, count: int | None, wanted: _Wanted
+    messages: Iterable[tuple[str, bytes]], decoder: "MessageDecoder", output: Output, count: int | None, wanted: _Filter
 ) -> None:
     shown = 0
     for topic, payload in messages:
-        sighting = watcher.see(topic, payload)
-        if sighting is None or not wanted.has(sighting):
+        message = decoder.decode(topic, payload)
+        if message is None or not wanted.matches(message):
             continue
-        show(sighting, datetime.now(UTC), output)
+        show(message, datetime.now(UTC), output)
         shown += 1
         if shown == count:
             return
@@ -125,12 +125,12 @@ def _credential(path: Path) -> tuple[str, str]:
             ExitCode.UNAUTHORIZED, f"{path} cannot be read: name the manager's --data-dir, or a --credential-file"
         ) from error
     if not colon:
-        raise CommandFailed(ExitCode.UNAUTHORIZED, f"{path} is no credential: it must read username:password")
+        raise CommandFailed(ExitCode.UNAUTHORIZED, f"{path} is no credential: write username:password into it")
     return username, password
 
 
 def _sign_key(directory: Path) -> str | None:
-    """Return the signing key that the data directory's own enrollment token names, if it can be read."""
+    """Return the signing key in the data directory's enrollment token; None if it cannot be read."""
     from schemas.errors import TokenError  # noqa: PLC0415 -- needed only here
     from schemas.keys import EnrollmentToken  # noqa: PLC0415 -- the same
 

@@ -1,1 +1,1 @@
-"""Connection, output and options that the commands share."""
+"""Connection, output and options shared by the commands."""

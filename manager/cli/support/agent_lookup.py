@@ -1,4 +1,4 @@
-"""Which agent a person means: by its id, or by its hostname where only one agent has it."""
+"""Agent lookup by id, or by hostname where it is unambiguous."""
 
 from typing import TYPE_CHECKING
 
@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
 
-def agent_id(client: "ManagerClient", machine_id: str) -> str:
-    """Return the id that a person means, or the id of the agent with this hostname; of a removed one only the id.
+def find_agent_id(client: "ManagerClient", machine_id: str) -> str:
+    """Return an agent id unchanged (the agent may be removed), or the id of the agent with this hostname.
 
     Raises:
-        CommandFailed: no agent has this hostname, or more than one.
+        CommandFailed: no agent has this hostname, or more than one has it.
     """
     from schemas.identifiers import is_identifier  # noqa: PLC0415 -- pydantic takes a while to load
 
-    return machine_id if is_identifier("agentId", machine_id) else str(find_machine(client, machine_id)["agentId"])
+    return machine_id if is_identifier("agentId", machine_id) else str(find_agent(client, machine_id)["agentId"])
 
 
-def find_machine(client: "ManagerClient", machine_id: str) -> "Record":
-    """Return the record of the agent that has this id, or else this hostname.
+def find_agent(client: "ManagerClient", machine_id: str) -> "Record":
+    """Return the record of the agent with this id, or else with this hostname.
 
     Raises:
-        CommandFailed: there is none, or more than one; then the sentence names the candidates.
+        CommandFailed: there is none, or more than one; then the error names the candidates.
     """
     from schemas.identifiers import is_identifier  # noqa: PLC0415 -- pydantic takes a while to load
 
@@ -38,5 +38,7 @@ def find_machine(client: "ManagerClient", machine_id: str) -> "Record":
         raise CommandFailed(ExitCode.NOT_FOUND, f"no agent has the id or hostname {machine_id}")
     if len(found) > 1:
         candidates = ", ".join(f"{agent['agentId']} (organization {agent['organizationId']})" for agent in found)
-        raise CommandFailed(ExitCode.CONFLICT, f"{len(found)} agents are called {machine_id}; name one: {candidates}")
+        raise CommandFailed(
+            ExitCode.CONFLICT, f"{len(found)} agents have this hostname; name one by its id: {candidates}"
+        )
     return found[0]

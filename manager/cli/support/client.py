@@ -1,4 +1,4 @@
-"""A small client of the manager's HTTP API; every failure becomes one sentence and an exit code."""
+"""HTTP client of the manager's API; every failure becomes one sentence and an exit code."""
 
 import ssl
 from types import TracebackType
@@ -7,7 +7,7 @@ from typing import Any, Self
 import httpx2
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.tls_trust import untrusted
+from manager.cli.support.tls_trust import certificate_failure
 
 Record = dict[str, Any]
 
@@ -20,24 +20,24 @@ _CODES = {
 
 
 class ManagerClient:
-    """Speaks to one manager as its admin. A context manager.
+    """Client of one manager, with the admin's token. A context manager.
 
     Args:
-        url: the manager's HTTP door.
+        url: the manager's base URL.
         token: the admin token.
-        tls: what the manager's certificate is verified with; None only for plain HTTP.
+        tls: TLS context that verifies the manager; None only for plain HTTP.
         timeout: seconds to wait for an answer.
     """
 
     def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None, timeout: float = 15.0) -> None:
         self.url = url.rstrip("/")
         try:
-            # No proxy of the environment may see the token, and none stands before a loopback door.
+            # No proxy of the environment may see the token, and none serves a loopback address.
             self._http = httpx2.Client(
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=timeout,
-                # Without TLS a context that trusts nobody: reading the system's certificates takes a while.
+                # Without TLS an empty context: loading the system's certificates takes a while.
                 verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
                 trust_env=False,
             )
@@ -55,18 +55,18 @@ class ManagerClient:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the data of an answer; members of `query` that are None are left out.
+        """GET a path and return `data`; members of `query` that are None are left out.
 
         Raises:
-            CommandFailed: the manager cannot be reached, or refuses.
+            CommandFailed: the manager cannot be reached, or refuses the request.
         """
         return self.answer("GET", path, query)["data"]
 
     def records(self, path: str, most: int | None = None, **query: Any) -> list[Record]:
-        """Return a list, page after page, to its end or to `most` records.
+        """GET all pages of a list, up to `most` records.
 
         Raises:
-            CommandFailed: the manager cannot be reached, or refuses.
+            CommandFailed: the manager cannot be reached, or refuses the request.
         """
         found: list[Record] = []
         cursor: str | None = None
@@ -79,10 +79,10 @@ class ManagerClient:
                 return found
 
     def answer(self, method: str, path: str, query: Record | None = None, body: Any = None) -> Record:
-        """Return the whole envelope of a good answer.
+        """Send a request and return the envelope of a successful answer.
 
         Raises:
-            CommandFailed: the manager cannot be reached, or refuses.
+            CommandFailed: the manager cannot be reached, or refuses the request.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         try:
@@ -90,7 +90,7 @@ class ManagerClient:
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise CommandFailed(ExitCode.USAGE, f"{self.url} is no URL; write http://host:8443") from error
         except httpx2.TransportError as error:
-            if (failure := untrusted(self.url, error)) is not None:
+            if (failure := certificate_failure(self.url, error)) is not None:
                 raise failure from error
             raise CommandFailed(
                 ExitCode.UNREACHABLE, f"no manager answers at {self.url}: start one, or name another by --manager"
@@ -103,7 +103,7 @@ class ManagerClient:
         except (ValueError, RecursionError):
             envelope = None
         if not isinstance(envelope, dict) or not isinstance(envelope.get("ok"), bool):
-            raise CommandFailed(ExitCode.UNREACHABLE, f"what answers at {self.url} is no manager")
+            raise CommandFailed(ExitCode.UNREACHABLE, f"the server at {self.url} is no Panguard manager")
         if envelope["ok"] and "data" in envelope:
             return envelope
         code = _CODES.get(answer.status_code, ExitCode.FAILURE)

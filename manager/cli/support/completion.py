@@ -1,4 +1,4 @@
-"""What a shell offers for a value: ids and names of a list of the manager's, if it answers at once."""
+"""Shell completion: ids and names from the manager's lists, if it answers within a second."""
 
 import re
 from collections.abc import Callable
@@ -9,24 +9,24 @@ import typer
 
 Suggest = Callable[[typer.Context, str], list[str]]
 
-_AT_ONCE = 1.0
-"""Seconds for which somebody who pressed a key is kept waiting."""
+_TIMEOUT = 1.0
+"""Seconds that a person waits for a completion."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
-"""What no shell takes for anything but a word: zsh evaluates what it is offered, and hostnames come from outside."""
+"""Words without shell syntax: zsh evaluates completions, and hostnames come from outside."""
 
 
-def listed(path: str, *members: str, **query: str) -> Suggest:
-    """Return what offers these members of a list's first page; nothing where no manager answers or lets in."""
+def _complete_from(path: str, *members: str, **query: str) -> Suggest:
+    """Return a completion function for members of a list's first page; empty if the manager does not answer."""
 
     def suggest(context: typer.Context, incomplete: str) -> list[str]:
-        # A word on standard error, or a traceback, would land in the middle of what is being typed.
+        # Any output, or a traceback, would appear in the middle of the typed command line.
         with suppress(Exception):
-            from manager.cli.support.connection import opened  # noqa: PLC0415 -- a manager is asked only here
+            from manager.cli.support.manager_connection import open_client  # noqa: PLC0415 -- only completion needs it
 
             names = ("manager", "auth_token", "auth_token_file", "data_dir", "ca_file", "insecure")
             given: dict[str, Any] = {name: context.params.get(name) for name in names}
-            with opened(**given, timeout=_AT_ONCE) as client:
+            with open_client(**given, timeout=_TIMEOUT) as client:
                 found = client.answer("GET", path, {**query, "limit": "200"})["data"]
             values = dict.fromkeys(str(each[member]) for member in members for each in found)
             return [value for value in values if value.startswith(incomplete) and _PLAIN.fullmatch(value)]
@@ -35,10 +35,10 @@ def listed(path: str, *members: str, **query: str) -> Suggest:
     return suggest
 
 
-machines = listed("/api/agents", "hostname", "agentId")
-agent_ids = listed("/api/agents", "agentId")
-incidents = listed("/api/incidents", "id")
-waiting_incidents = listed("/api/incidents", "id", response="pending_approval")
-blocks = listed("/api/blocks", "id")
-tokens = listed("/api/tokens", "tokenId")
-allowances = listed("/api/allowlist", "value")
+agents = _complete_from("/api/agents", "hostname", "agentId")
+agent_ids = _complete_from("/api/agents", "agentId")
+incidents = _complete_from("/api/incidents", "id")
+waiting_incidents = _complete_from("/api/incidents", "id", response="pending_approval")
+blocks = _complete_from("/api/blocks", "id")
+tokens = _complete_from("/api/tokens", "tokenId")
+allowances = _complete_from("/api/allowlist", "value")

@@ -1,4 +1,4 @@
-"""Times as people write and read them on a command line."""
+"""Durations and times of the command line: parsing and display."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,11 @@ _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _SHORT = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def duration(text: str) -> timedelta:
-    """Return what ``90s``, ``15m``, ``24h`` or ``7d`` says.
+def parse_timedelta(text: str) -> timedelta:
+    """Parse a duration such as ``90s``, ``15m``, ``24h`` or ``7d``.
 
     Raises:
-        CommandFailed: it is none of these.
+        CommandFailed: the text is no duration.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
@@ -22,14 +22,14 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
-def moment(text: str, now: datetime) -> str:
-    """Return a time in ISO 8601 from such a time, or from how long ago it was (``15m``).
+def parse_time(text: str, now: datetime) -> str:
+    """Parse a time in ISO 8601, or a duration before now (``15m``); return it in ISO 8601, UTC.
 
     Raises:
-        CommandFailed: it is neither.
+        CommandFailed: the text is neither.
     """
     if _DURATION.fullmatch(text):
-        return (now - duration(text)).astimezone(UTC).isoformat()
+        return (now - parse_timedelta(text)).astimezone(UTC).isoformat()
     try:
         return datetime.fromisoformat(text).astimezone(UTC).isoformat()
     except (ValueError, OverflowError) as error:
@@ -38,7 +38,7 @@ def moment(text: str, now: datetime) -> str:
 
 
 def ago(iso: str | None, now: datetime) -> str:
-    """Return how long ago a time of the API was, such as ``12 s ago``; ``never`` for none."""
+    """Format the age of a time of the API, such as ``12 s ago``; ``never`` for None."""
     if iso is None:
         return "never"
     seconds = max(0, int((now - datetime.fromisoformat(iso)).total_seconds()))

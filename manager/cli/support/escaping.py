@@ -1,10 +1,10 @@
-"""Makes text from outside fit for a terminal: hostnames, threat types and evidence are chosen by attackers, too."""
+"""Escapes text from outside for terminals: attackers choose hostnames, threat types and evidence, too."""
 
 import unicodedata
 
 _HARMLESS_SPACE = " "
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-"""Categories that move the cursor, turn the reading direction, stand for nothing, or pass for a plain space."""
+"""Unicode categories that move the cursor, change the text direction, are invisible, or look like a space."""
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How a command ends that could not do its work: an exit code for scripts, one sentence for people."""
+"""Failures of commands: an exit code for scripts, and one sentence for people."""
 
 import sys
 from enum import IntEnum
@@ -11,7 +11,7 @@ from manager.cli.support.escaping import printable
 
 
 class ExitCode(IntEnum):
-    """What a script can tell from how a command ended."""
+    """Exit codes of the command line."""
 
     OK = 0
     FAILURE = 1
@@ -28,22 +28,22 @@ MEANINGS = {
     ExitCode.FAILURE: "failed",
     ExitCode.USAGE: "wrong usage",
     ExitCode.UNREACHABLE: "the manager cannot be reached",
-    ExitCode.UNAUTHORIZED: "it refuses the token",
+    ExitCode.UNAUTHORIZED: "the manager refuses the token",
     ExitCode.NOT_FOUND: "not found",
-    ExitCode.CONFLICT: "ambiguous or in conflict with how things stand",
-    ExitCode.UNTRUSTED: "its certificate is not believed, or plain text would leave this machine",
+    ExitCode.CONFLICT: "ambiguous, or in conflict with the current state",
+    ExitCode.UNTRUSTED: "the certificate is not trusted, or a secret would leave this machine in plain text",
 }
-"""Each exit code in words; docs/commands.md says the same."""
+"""Meaning of each exit code, the same as in docs/commands.md."""
 
 EPILOG = f"Exit codes: {', '.join(f'{code.value} {meaning}' for code, meaning in MEANINGS.items())}."
 
 
-class CommandFailed(Exception):  # noqa: N818 -- it is what happened to the command
-    """A command cannot do its work.
+class CommandFailed(Exception):  # noqa: N818 -- reads as a statement about the command
+    """A command failed.
 
     Args:
-        code: how the process ends.
-        sentence: what is wrong and what to do about it; may quote text from outside.
+        code: exit code of the process.
+        sentence: the problem and the remedy; may quote text from outside.
     """
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
@@ -52,10 +52,10 @@ class CommandFailed(Exception):  # noqa: N818 -- it is what happened to the comm
 
 
 class FailingGroup(TyperGroup):
-    """A group of commands whose failures end as one line on standard error and their exit code."""
+    """Command group that turns CommandFailed into one line on standard error and its exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except CommandFailed as failure:

@@ -1,4 +1,4 @@
-"""The manager's log: one line for each event, on standard error; control characters from outside stand escaped."""
+"""Log output of the manager: one line per event on standard error, with control characters escaped."""
 
 import logging
 import sys
@@ -13,7 +13,7 @@ from manager.cli.support.escaping import printable
 
 
 def configure_logs() -> None:
-    """Write events as lines of `key=value`, without colours, so that a service manager can keep them."""
+    """Configure structlog for lines of `key=value`, without colours, as service managers store them."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -22,13 +22,13 @@ def configure_logs() -> None:
             structlog.processors.LogfmtRenderer(key_order=("timestamp", "level", "event"), bool_as_flag=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing())),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _BestEffortStream())),
         cache_logger_on_first_use=False,
     )
 
 
-class _Unfailing:
-    """Standard error; where it cannot be written, a line is lost: a full disk must not end what it is told of."""
+class _BestEffortStream:
+    """Standard error that ignores write errors: a full disk must not stop the manager."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -41,7 +41,7 @@ class _Unfailing:
 
 
 def in_one_line(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Name an exception and where it was raised, never the values around it: those may be secrets."""
+    """Replace an exception by its type, text and stack; local variables are left out, as they may hold secrets."""
     if event.pop("exc_info", None):
         error = sys.exc_info()[1]
         if error is not None:

@@ -1,4 +1,4 @@
-"""The options that commands share, each defined once."""
+"""Options shared by several commands."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 
 class Output(StrEnum):
-    """How records are printed."""
+    """Output format of records."""
 
     TABLE = "table"
     JSON = "json"
@@ -22,12 +22,16 @@ ManagerUrl = Annotated[
     typer.Option(
         "--manager",
         envvar="MANAGER_URL",
-        help="the manager's HTTP door; by default the one that runs on the data directory, or http://127.0.0.1:8443",
+        help="the manager's URL; by default the manager that runs on the data directory, or http://127.0.0.1:8443",
     ),
 ]
 AuthToken = Annotated[
     str | None,
-    typer.Option("--auth-token", envvar="MANAGER_AUTH_TOKEN", help="the admin token; a file shows it to fewer eyes"),
+    typer.Option(
+        "--auth-token",
+        envvar="MANAGER_AUTH_TOKEN",
+        help="the admin token; prefer a file: processes show flags",
+    ),
 ]
 AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file that holds the admin token")]
 CaFile = Annotated[
@@ -35,12 +39,12 @@ CaFile = Annotated[
     typer.Option(
         "--ca-file",
         envvar="PANGUARD_CA_FILE",
-        help="whom to trust, PEM; by default the system's authorities and the data directory's own",
+        help="trusted authorities, PEM; by default the system's and the data directory's own",
     ),
 ]
-Insecure = Annotated[bool, typer.Option("--insecure", help="let secrets go beyond this machine in plain text")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="send secrets to other machines in plain text")]
 Once = Annotated[
-    bool, typer.Option("--once", help="leave what an earlier call has made, and succeed: for what runs at each start")
+    bool, typer.Option("--once", help="do nothing and succeed if an earlier call has made it: for start scripts")
 ]
 DataDir = Annotated[
     Path | None,

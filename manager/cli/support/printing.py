@@ -1,4 +1,4 @@
-"""What commands print: tables and colour for people, JSON for programs."""
+"""Output of commands: coloured tables for people, JSON for programs."""
 
 import json
 import sys
@@ -20,22 +20,22 @@ STYLES = {
     "applied": "green", "partial": "yellow", "failed": "bold red",
     "pending_approval": "bold yellow", "refused": "yellow", "simulated": "dim", "undone": "dim",
 }  # fmt: skip
-"""The colours of words that stand for how well something is."""
+"""Colours of status words."""
 
 
 def console() -> Console:
-    """Return where tables go; what is piped is not squeezed into a terminal's width."""
+    """Return the console for tables; piped output is wider than a terminal."""
     on_terminal = sys.stdout.isatty()
     return Console(file=sys.stdout, highlight=False, markup=False, width=None if on_terminal else _PIPED_WIDTH)
 
 
 def print_json(value: Any) -> None:
-    """Print JSON in ASCII, so that nothing in it can act on a terminal."""
+    """Print JSON in ASCII, so that no control character reaches the terminal."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; every cell is text that acts on nothing, whoever wrote it."""
+    """Print a table; control characters in cells are escaped."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -45,14 +45,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_lines(*lines: Any) -> None:
-    """Print lines of text, each safe for a terminal."""
+    """Print lines of text; control characters are escaped."""
     out = console()
     for line in lines:
         out.print(line if isinstance(line, Text) else cell(line), soft_wrap=True)
 
 
 def cell(value: Any) -> Text:
-    """Return a value as safe text, coloured where it is a word of how well something is."""
+    """Return a value as escaped text; status words are coloured."""
     if isinstance(value, Text):
         return value
     if value is None:
@@ -64,7 +64,7 @@ def cell(value: Any) -> Text:
 
 
 def percent(value: float | None) -> str | None:
-    """Return a percentage as it stands in a table."""
+    """Format a percentage for a table."""
     return None if value is None else f"{value:.0f} %"
 
 
@@ -73,6 +73,6 @@ if TYPE_CHECKING:
 
 
 def clone_text(clone: "Record") -> str:
-    """Return the instances, by when they were started, and the way out."""
+    """Describe the instances of a cloned agent by their start times, and the remedy."""
     started = " and ".join(clone["instances"])
     return f"started at {started}; keep one, give each other machine its own hostname and an empty data directory"

@@ -1,7 +1,7 @@
-"""The settings file of a replay: which thresholds and allowlists are tried in place of those in force.
+"""Settings file of a replay: thresholds and allowlists to try in place of those in force.
 
-Every member may be left out: then the default counts, or of the allowlists what the policies say. An allowlist that
-stands here replaces the policy's own, so that taking an entry away can be tried as well.
+All members are optional: the default is the rules' own, and for allowlists the policies'. An allowlist in the file
+replaces the policy's own, so that the removal of an entry can be tried as well.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from schemas.identifiers import OrganizationId
 from schemas.limits import BODY_LIMIT
 from schemas.policy import Address, FileHash
 
-Agents = Annotated[int, Field(ge=2, le=1_000_000, description="distinct agents that make an incident")]
+Agents = Annotated[int, Field(ge=2, le=1_000_000, description="distinct agents that open an incident")]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400.0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -29,17 +29,17 @@ Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class _Part(BaseModel):
-    """A part of the file: a member that is not known is a mistake, not a thing of the future."""
+    """Section of the file; unknown members are refused."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def given(self) -> dict[str, Any]:
-        """Return what the file says, by the names of the rules' own settings."""
+        """Return the given members, under the names of the rules' own settings."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class CorrelatorPart(_Part):
-    """How many distinct agents make an incident, by kind."""
+    """Number of distinct agents that open an incident, by kind."""
 
     source_ip_agents: Agents = 2
     file_hash_agents: Agents = 2
@@ -47,7 +47,7 @@ class CorrelatorPart(_Part):
 
 
 class ResponderPart(_Part):
-    """How incidents are answered; see `manager.domain.response.settings` for what each member means."""
+    """Limits of automatic response; `manager.domain.response.settings` documents each member."""
 
     duration: Seconds = 14_400.0
     longest: Seconds = 86_400.0
@@ -65,25 +65,25 @@ class ResponderPart(_Part):
 
 
 class AllowlistPart(_Part):
-    """What makes no incident and is never blocked."""
+    """Indicators that open no incident and are never blocked."""
 
     ips: list[Address] = Field(default_factory=list)
     file_hashes: list[FileHash] = Field(default_factory=list)
 
     @property
     def entries(self) -> list[str]:
-        """All of it."""
+        """All entries."""
         return [*self.ips, *self.file_hashes]
 
 
 class OrganizationPart(_Part):
-    """What is tried for one organization alone."""
+    """Settings of one organization."""
 
     allowlist: AllowlistPart
 
 
 class ReplaySettings(_Part):
-    """The whole file."""
+    """Root of the file."""
 
     correlator: CorrelatorPart = CorrelatorPart()
     responder: ResponderPart = ResponderPart()
@@ -93,7 +93,7 @@ class ReplaySettings(_Part):
     admin_networks: list[Address] = Field(default_factory=list)
 
     def candidate(self, documents: Mapping[Scope, Sections], organization_ids: Iterable[str]) -> Candidate:
-        """Return the settings to try on a fleet with these policies and organizations."""
+        """Return the replay candidate for a fleet with these policies and organizations."""
         everywhere = self._allowed(GLOBAL, self.allowlist, documents)
         allowed = {}
         for organization_id in organization_ids:
@@ -120,10 +120,10 @@ class ReplaySettings(_Part):
 
 
 def read_replay_settings(file: Path) -> ReplaySettings:
-    """Return what a settings file says.
+    """Read a settings file.
 
     Raises:
-        CommandFailed: it cannot be read, is no JSON, or has a wrong member; the sentence names it.
+        CommandFailed: the file cannot be read, is no JSON, or has an invalid member, which the error names.
     """
     try:
         return decode(ReplaySettings, file.read_bytes(), BODY_LIMIT)

@@ -1,4 +1,4 @@
-"""Whom a command believes for the certificate of a manager or broker, and what it says to nobody in plain text."""
+"""TLS verification for commands; refuses to send secrets to other machines in plain text."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ _TLS = ("https", "mqtts")
 _PLAIN = ("http", "mqtt")
 
 
-def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool) -> "ssl.SSLContext | None":
-    """Return what a certificate at `url` is verified with: by a CA file, or the system and the data directory's own.
+def tls_context_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool) -> "ssl.SSLContext | None":
+    """Return the TLS context for `url`, with a CA file, or the system's authorities and the data directory's own.
 
-    None for plain text, which needs none.
+    None for plain text.
 
     Raises:
-        CommandFailed: it is no URL, plain text would leave this machine, or a file holds no certificates.
+        CommandFailed: it is no URL, a secret would leave this machine in plain text, or a file holds no certificates.
     """
     try:
         parts = urlsplit(url)
@@ -29,8 +29,8 @@ def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool
     if parts.scheme in _PLAIN and parts.hostname and not (insecure or is_loopback(parts.hostname)):
         raise CommandFailed(
             ExitCode.UNTRUSTED,
-            f"{url} is another machine, and the secret of this command would go there in plain text:"
-            f" write {parts.scheme}s://, or say --insecure",
+            f"{url} is another machine, and this command would send it a secret in plain text:"
+            f" write {parts.scheme}s://, or add --insecure",
         )
     if parts.scheme not in _TLS:
         return None
@@ -44,8 +44,8 @@ def trust_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
 
 
-def untrusted(url: str, error: BaseException) -> CommandFailed | None:
-    """Return how a command ends whose connection failed by the other side's certificate; None if it did not."""
+def certificate_failure(url: str, error: BaseException) -> CommandFailed | None:
+    """Return the failure of a command whose connection failed certificate verification; None for other errors."""
     import ssl  # noqa: PLC0415 -- only a failure needs it
 
     from schemas.certificates import refusal  # noqa: PLC0415 -- the same

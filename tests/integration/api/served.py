@@ -10,9 +10,9 @@ from typing import Any, Self
 import httpx2
 
 from manager.api.app import create_app
-from manager.api.credentials import Credentials
-from manager.api.engine_client import ANSWER_WITHIN, EngineClient
-from manager.api.middleware.peers import Peers
+from manager.api.authentication import Credentials
+from manager.api.engine_client import REPLY_TIMEOUT, EngineClient
+from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.storage.connection import open_reader
@@ -24,7 +24,7 @@ ADMIN_TOKEN = "the-admins-own-token"
 
 
 HOST = {"os": "Debian 12", "arch": "x64", "version": "1.4.2"}
-LOOPBACK = Peers(trusted=["127.0.0.0/8"])
+LOOPBACK = ClientAddresses(trusted=["127.0.0.0/8"])
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Served:
     """A bench whose engine runs in a thread of its own, and the HTTP door in front of it."""
 
     def __init__(
-        self, directory: Path, answer_within: float = ANSWER_WITHIN, queries: Any = None, **options: Any
+        self, directory: Path, reply_timeout: float = REPLY_TIMEOUT, queries: Any = None, **options: Any
     ) -> None:
         self._bench = Bench(directory)
         self._turn = threading.Lock()
@@ -61,7 +61,7 @@ class Served:
         self._reader = open_reader(directory / "panguard.db")
         self.not_ready: str | None = None
         services = Services(
-            door=EngineClient(self._bench.engine.inbox.submit, self._woken.set, answer_within),
+            engine=EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout),
             queries=queries or StoreQueries(self._reader),
             credentials=Credentials(
                 ADMIN_TOKEN, self._bench.fleet.registry.find_by_http_digest, self._bench.fleet.tokens.get
@@ -75,7 +75,7 @@ class Served:
         )
         self.services = services
         self._bench.engine.listeners.append(services.stream.publish)
-        self.server = ApiServer(create_app(services), "127.0.0.1", 0, stopping=services.stream.close)
+        self.server = ApiServer(create_app(services), "127.0.0.1", 0, on_stop=services.stream.close)
         self._thread = threading.Thread(target=self._work, name="engine")
 
     @property
@@ -100,6 +100,12 @@ class Served:
         """The engine's turn: while the test has it, no command is carried out."""
         with self._turn:
             yield self._bench
+
+    def routes_requested(self) -> list[str]:
+        """Return the route label of each line of the request metric."""
+        families = self.services.registry.collect()
+        samples = [sample for family in families for sample in family.samples]
+        return [each.labels["route"] for each in samples if each.name == "panguard_http_request_seconds_count"]
 
     def enroll(self, hostname: str, **members: Any) -> SimulatedAgent:
         """Return an agent that registered over MQTT."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from manager.api.middleware.cors import Cors
 from schemas import topics
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
 from tests.support.browser import Browser
@@ -71,7 +70,7 @@ def dashboard() -> Iterator[str]:
 
 @pytest.fixture
 def served(tmp_path: Path, dashboard: str) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0, cors=Cors([dashboard])) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0, cors_origins=[dashboard]) as running:
         yield running
 
 
@@ -100,7 +99,7 @@ def test_the_reference_page_lets_nothing_else_in(served: Served, browser: Browse
     eventually(lambda: said.extend(browser.complaints()) or len(said) == 2, what="two violations on the console")
     assert all("Content Security Policy" in each for each in said)
     assert browser.run("return window.ran === undefined")
-    assert [route for _, route, _ in served.services.traffic.served] == ["/docs"]
+    assert served.routes_requested() == ["/docs"]
 
 
 def test_a_page_of_a_named_origin_hears_each_event_under_its_name(
@@ -140,7 +139,7 @@ def test_a_page_of_another_origin_is_told_nothing(tmp_path: Path, browser: Brows
     for name, told in ((dashboard, 200), ("https://dashboard.example", "TypeError")):
         directory = tmp_path / str(told)
         directory.mkdir()
-        with Served(directory, cors=Cors([name])) as served:
+        with Served(directory, cors_origins=[name]) as served:
             browser.open(dashboard)
             assert browser.run(ask, f"{served.url}/api/agents", f"Bearer {ADMIN_TOKEN}") == told
 

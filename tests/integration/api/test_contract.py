@@ -44,7 +44,7 @@ class Described:
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Described]:
-    with Served(tmp_path_factory.mktemp("manager"), peers=LOOPBACK, rate_limit=0) as served:
+    with Served(tmp_path_factory.mktemp("manager"), client_addresses=LOOPBACK, rate_limit=0) as served:
         agent = served.join("srv-01")
         agent.client.close()
         schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")

@@ -112,7 +112,7 @@ REFUSALS = (
     Refusal(415, _by_a_form, {}, ()),
     Refusal(429, _too_often, {}, ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining")),
     Refusal(500, _failing, {"queries": _Failing()}, ()),
-    Refusal(503, _while_the_store_is_held, {"answer_within": 0.05}, ("Retry-After",)),
+    Refusal(503, _while_the_store_is_held, {"reply_timeout": 0.05}, ("Retry-After",)),
 )
 
 
@@ -121,7 +121,7 @@ def test_a_refusal_is_one_sentence_with_the_headers_of_every_answer(refusal: Ref
     """Its status, `ok` false, a sentence of one line, and nothing of what went on inside."""
     with (
         capture_logs(),
-        Served(tmp_path, peers=LOOPBACK, **refusal.options) as served,
+        Served(tmp_path, client_addresses=LOOPBACK, **refusal.options) as served,
         served.client() as admin,
     ):
         answer = refusal.ask(served, admin)

@@ -70,7 +70,7 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("manager")
-    with Served(directory, peers=LOOPBACK, rate_limit=0) as served, served.client() as admin:
+    with Served(directory, client_addresses=LOOPBACK, rate_limit=0) as served, served.client() as admin:
         yield Fleet(served, admin)
 
 

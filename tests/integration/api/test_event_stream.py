@@ -21,7 +21,9 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0, stream=EventStream(kept=5, behind=5)) as running:
+    with Served(
+        tmp_path, client_addresses=LOOPBACK, rate_limit=0, stream=EventStream(ring_size=5, max_lag=5)
+    ) as running:
         yield running
 
 

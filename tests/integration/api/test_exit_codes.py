@@ -16,8 +16,11 @@ CASES = {
     ExitCode.UNREACHABLE: ("status --manager http://127.0.0.1:{closed}", "start one, or name another by --manager"),
     ExitCode.UNAUTHORIZED: ("status --auth-token wrong", "refuses this token; the admin token is needed"),
     ExitCode.NOT_FOUND: ("agents show srv-03", "no agent has the id or hostname srv-03"),
-    ExitCode.CONFLICT: ("agents remove --machine-id srv-01", "2 agents are called srv-01; name one: ag-"),
-    ExitCode.UNTRUSTED: ("status --manager http://192.0.2.1:8443", "write https://, or say --insecure"),
+    ExitCode.CONFLICT: (
+        "agents remove --machine-id srv-01",
+        "2 agents have this hostname; name one by its id: ag-",
+    ),
+    ExitCode.UNTRUSTED: ("status --manager http://192.0.2.1:8443", "write https://, or add --insecure"),
 }
 
 

@@ -72,7 +72,7 @@ def connected(served: Served) -> Iterator[Connection]:
 
 @pytest.fixture
 def served(tmp_path: Any) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
         yield running
 
 
@@ -251,7 +251,7 @@ def test_a_client_that_left_is_not_answered(served: Served, agent: HttpAgent, fa
 
 def test_what_the_engine_does_not_answer_in_time_is_503(tmp_path: Any, fast: list[str]) -> None:
     """Its late answer disturbs nobody: the connection goes on with the next request."""
-    with Served(tmp_path, answer_within=0.2, peers=LOOPBACK, rate_limit=0) as served:
+    with Served(tmp_path, reply_timeout=0.2, client_addresses=LOOPBACK, rate_limit=0) as served:
         agent = served.join()
         path, token = f"/api/agents/{agent.agent_id}/events", agent.told["token"]
         with connected(served) as connection:

@@ -9,14 +9,14 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from manager.runtime.metrics import Histograms, Measured
+from manager.runtime.metrics import EngineCollector, Histograms
 from schemas import topics
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
         yield running
 
 
@@ -155,10 +155,9 @@ def test_a_wrong_rule_is_named(admin: httpx2.Client, body: Any, named: str) -> N
 
 def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
     """Every documented figure is there, under routes and not paths, and counts what happened."""
-    options: dict[str, Any] = {"peers": LOOPBACK, "rate_limit": 0, "measurements": _Late()}
+    options: dict[str, Any] = {"client_addresses": LOOPBACK, "rate_limit": 0}
     with Served(tmp_path, **options) as served, served.client() as admin, served.client(None) as anybody:
-        with served.bench() as bench:
-            options["measurements"].measured = Measured(bench.engine, Histograms())
+        _register_metrics(served)
         agent = served.join()
         with agent.client:
             _report(served, agent, 3)
@@ -186,21 +185,16 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path) -> None:
     assert topics.ROOT not in answer.text
 
 
-class _Late:
-    """Measurements of an engine that is built after the door."""
-
-    measured: Measured
-
-    def read(self) -> Any:
-        return self.measured.read()
+def _register_metrics(served: Served) -> None:
+    registry = served.services.registry
+    with served.bench() as bench:
+        registry.register(EngineCollector(bench.engine, Histograms(registry)))
 
 
 def test_the_example_dashboard_shows_figures_that_exist(tmp_path: Path) -> None:
     """Every figure that examples/grafana.json asks for is one that /metrics has."""
-    late = _Late()
-    with Served(tmp_path, measurements=late) as served, served.client() as admin:
-        with served.bench() as bench:
-            late.measured = Measured(bench.engine, Histograms())
+    with Served(tmp_path) as served, served.client() as admin:
+        _register_metrics(served)
         admin.get("/metrics")
         text = admin.get("/metrics").text
     dashboard = (Path(__file__).parents[3] / "examples" / "grafana.json").read_text()

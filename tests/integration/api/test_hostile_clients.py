@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.api.serving import connections
+from manager.api.serving import http_connection
 from tests.integration.api.documented import HEADERS
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.waiting import eventually
@@ -20,7 +20,7 @@ _JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
         yield running
 
 
@@ -34,9 +34,9 @@ def agent(served: Served) -> Iterator[HttpAgent]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's patience, shortened."""
-    monkeypatch.setattr(connections, "HEAD_WITHIN", 0.3)
-    monkeypatch.setattr(connections, "BODY_WITHIN", 0.3)
-    monkeypatch.setattr(connections, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(http_connection, "HEAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_connection, "BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_connection, "CHECK_INTERVAL", 0.05)
 
 
 def _connect(served: Served) -> socket.socket:

@@ -22,7 +22,7 @@ PAGE = {
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
         yield running
 
 
@@ -86,7 +86,7 @@ def test_one_host_name_in_two_organizations_is_two_agents(served: Served) -> Non
 
 def test_a_living_instance_is_replaced_only_by_proof(tmp_path: Path) -> None:
     """Beyond loopback: 409 for a stranger, 201 for the agent itself with its token, and for the admin."""
-    with Served(tmp_path, peers=LOOPBACK) as served:
+    with Served(tmp_path, client_addresses=LOOPBACK) as served:
         with served.bench() as bench:
             bench.fleet.settings = EngineSettings(takeover=Takeover.WHEN_OFFLINE)
         agent = served.join(token=None)

@@ -30,7 +30,7 @@ PAGE = {
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, rate_limit=0) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
         yield running
 
 

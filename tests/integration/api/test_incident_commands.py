@@ -77,16 +77,16 @@ def test_the_allowlist_is_kept_by_command(terminal: Terminal) -> None:
         "192.0.2.1",
         "sshd",
     ]
-    assert "allowed no more" in terminal.ok("allowlist", "remove", "192.0.2.1")
+    assert "no longer allowed" in terminal.ok("allowlist", "remove", "192.0.2.1")
     assert terminal.run("allowlist", "remove", "192.0.2.1").exit_code == ExitCode.NOT_FOUND
 
 
 def test_responses_are_frozen_and_let_go_on(terminal: Terminal) -> None:
     """What each command prints is how automatic response stands since."""
-    assert "acts" in terminal.ok("responses", "status")
+    assert "active" in terminal.ok("responses", "status")
     assert "frozen" in terminal.ok("responses", "freeze")
     assert terminal.records("responses", "status")["frozen"] is True
-    assert "acts" in terminal.ok("responses", "thaw")
+    assert "active" in terminal.ok("responses", "thaw")
 
 
 def test_policies_are_compared_rolled_back_and_taken_away(
@@ -132,7 +132,7 @@ def test_now_shows_what_needs_a_person(attacked: Served, terminal: Terminal) -> 
     assert block["organizationWide"] is True
     assert block["undo"] == f"panguard manager incidents undo {address['id']}"
     screen = terminal.ok("now")
-    assert "AUTOMATIC RESPONSE IS FROZEN. To let it go on: panguard manager responses thaw" in screen.splitlines()[0]
+    assert "AUTOMATIC RESPONSE IS FROZEN. To resume it: panguard manager responses thaw" in screen.splitlines()[0]
     for words in (block["undo"], waiting["approve"], "site hamburg: 1, lost", "Chronic incidents: 0"):
         assert words in screen
     assert "… and" in terminal.ok("now", "--limit", "1")

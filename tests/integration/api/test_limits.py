@@ -6,13 +6,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.api.middleware.cors import Cors
 from tests.integration.api.served import HOST, LOOPBACK, Served
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with Served(tmp_path, peers=LOOPBACK, cors=Cors(["https://dashboard.example"])) as running:
+    with Served(tmp_path, client_addresses=LOOPBACK, cors_origins=["https://dashboard.example"]) as running:
         yield running
 
 

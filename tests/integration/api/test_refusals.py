@@ -136,7 +136,7 @@ def test_an_unforeseen_failure_says_nothing_but_where_to_look(tmp_path: Path) ->
 
 def test_a_command_that_is_not_committed_in_time_is_503(tmp_path: Path) -> None:
     """While the engine cannot commit the answer is 503 with Retry-After, reads go on, and it is carried out later."""
-    with Served(tmp_path, answer_within=0.05) as served, served.client() as client, capture_logs():
+    with Served(tmp_path, reply_timeout=0.05) as served, served.client() as client, capture_logs():
         with served.bench():
             answer = client.put("/api/policies/global", json={"thresholds": {"autoRespond": 70}})
             assert answer.status_code == 503

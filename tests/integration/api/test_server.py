@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from manager.api.serving import connections
+from manager.api.serving import http_connection
 from manager.api.serving.server import ApiServer
 from manager.errors import SetupError
 from manager.tls.server_certificate import CertificateFiles
@@ -94,7 +94,7 @@ def test_stop_ends_idle_connections_and_requests_that_hang() -> None:
 
 def test_a_client_that_shakes_no_hands_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open connection that never says its TLS hello does not stay."""
-    monkeypatch.setattr(connections, "HANDSHAKE_WITHIN", 0.2)
+    monkeypatch.setattr(http_connection, "HANDSHAKE_TIMEOUT", 0.2)
     tls = CertificateFiles(*Authority(tmp_path, "ours").server("http")).context()
     server = ApiServer(_application, "127.0.0.1", 0, tls=tls)
     server.start()

@@ -150,8 +150,8 @@ def test_renew_keeps_authority_and_names(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("renew",), "panguard manager certs init makes an authority"),
-        (("list",), "panguard manager certs init makes them"),
-        (("init", "--host", "no host"), "is no host that a certificate can be for"),
+        (("list",), "create them with panguard manager certs init"),
+        (("init", "--host", "no host"), "is not valid in a certificate"),
     ],
 )
 def test_mistakes_are_sentences(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manager.cli.support.durations import ago, duration, moment
+from manager.cli.support.durations import ago, parse_time, parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -13,22 +13,22 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("0s", 0)])
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
     """Seconds, minutes, hours and days."""
-    assert duration(text) == timedelta(seconds=seconds)
+    assert parse_timedelta(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "15", "m", "-5m", "1.5h", "5 m", "5w", "9999999s"])
 def test_anything_else_is_wrong_usage(text: str) -> None:
     """The sentence shows how to write one."""
     with pytest.raises(CommandFailed, match="write 90s") as failure:
-        duration(text)
+        parse_timedelta(text)
     assert failure.value.code is ExitCode.USAGE
 
 
 def test_a_moment_is_a_time_or_how_long_ago() -> None:
     """Both ways of saying it give the same moment, in UTC."""
-    assert moment("1h", NOW) == moment("2026-01-31T12:00:00+01:00", NOW) == "2026-01-31T11:00:00+00:00"
+    assert parse_time("1h", NOW) == parse_time("2026-01-31T12:00:00+01:00", NOW) == "2026-01-31T11:00:00+00:00"
     with pytest.raises(CommandFailed, match="is no time"):
-        moment("yesterday", NOW)
+        parse_time("yesterday", NOW)
 
 
 @pytest.mark.parametrize(

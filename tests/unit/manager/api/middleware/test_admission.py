@@ -1,17 +1,17 @@
-"""How often an identity may ask, against counting by hand."""
+"""Rate limit by sliding window, against counting by hand."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.api.middleware.gate import RateLimit
+from manager.api.middleware.admission import SlidingWindow
 
 _STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 40)), max_size=60)
 
 
 @given(_STEPS, st.integers(1, 5))
 def test_no_window_of_a_minute_has_more_than_the_limit(steps: list[tuple[str, float]], limit: int) -> None:
-    """A request passes exactly if fewer than the limit passed in the minute before it; each identity by itself."""
-    limits, passed, now = RateLimit(limit), {"a": [], "b": []}, 0.0  # type: ignore[var-annotated]
+    """A request passes exactly if fewer than the limit passed in the minute before it; each key by itself."""
+    limits, passed, now = SlidingWindow(limit), {"a": [], "b": []}, 0.0  # type: ignore[var-annotated]
     for identity, pause in steps:
         now += pause
         recent = [at for at in passed[identity] if now - at < 60]
@@ -24,9 +24,9 @@ def test_no_window_of_a_minute_has_more_than_the_limit(steps: list[tuple[str, fl
 
 
 @given(_STEPS)
-def test_who_waits_as_long_as_told_may_pass(steps: list[tuple[str, float]]) -> None:
-    """Retry-After is the truth."""
-    limits, now = RateLimit(2), 0.0
+def test_a_request_passes_after_the_returned_wait(steps: list[tuple[str, float]]) -> None:
+    """After waiting for the returned time a request is allowed."""
+    limits, now = SlidingWindow(2), 0.0
     for identity, pause in steps:
         now += pause
         wait = limits.wait(identity, now)
@@ -36,8 +36,8 @@ def test_who_waits_as_long_as_told_may_pass(steps: list[tuple[str, float]]) -> N
 
 
 def test_memory_is_bounded() -> None:
-    """However many identities come, only so many are remembered, the newest."""
-    limits = RateLimit(1, most_kept=3)
+    """Beyond the maximum of keys, the one idle longest is forgotten."""
+    limits = SlidingWindow(1, max_keys=3)
     for number in range(10):
         assert limits.wait(str(number), 0.0) == 0
     assert len(limits) == 3

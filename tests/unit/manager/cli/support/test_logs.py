@@ -59,7 +59,7 @@ def test_an_exception_is_named_with_its_place_and_no_values() -> None:
     except ValueError:
         event = in_one_line(None, "error", {"event": "x", "exc_info": True})
     assert event["error"] == "ValueError: 9"
-    assert "test_log_lines.py:" in event["where"]
+    assert "test_logs.py:" in event["where"]
     assert "swordfish" not in str(event)
 
 

@@ -1,15 +1,15 @@
 """Tickets for the event stream."""
 
-from manager.api.events.event_stream import VALID_FOR, Tickets
+from manager.api.events.tickets import TICKET_LIFETIME, Tickets
 
 
 def test_a_ticket_is_good_once_and_for_a_while() -> None:
     """Used up by its first use; worth nothing after half a minute; unknown ones never good."""
     tickets = Tickets()
     first, second = tickets.issue(100.0), tickets.issue(100.0)
-    assert tickets.redeem(first, 100.0 + VALID_FOR - 1) is True
-    assert tickets.redeem(first, 100.0 + VALID_FOR - 1) is False
-    assert tickets.redeem(second, 100.0 + VALID_FOR) is False
+    assert tickets.redeem(first, 100.0 + TICKET_LIFETIME - 1) is True
+    assert tickets.redeem(first, 100.0 + TICKET_LIFETIME - 1) is False
+    assert tickets.redeem(second, 100.0 + TICKET_LIFETIME) is False
     assert tickets.redeem("", 100.0) is False
 
 

@@ -1,10 +1,10 @@
-"""Whose word counts for where a request comes from."""
+"""Client addresses: forwarded headers, trusted networks, and rate limit keys."""
 
 import pytest
 
-from manager.api.middleware.peers import Peers
+from manager.api.middleware.client_address import ClientAddresses
 
-_PROXIED = Peers(trusted=["10.0.0.0/8", "2001:db8::/32"], proxies=["192.0.2.1"])
+_PROXIED = ClientAddresses(trusted=["10.0.0.0/8", "2001:db8::/32"], proxies=["192.0.2.1"])
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ _PROXIED = Peers(trusted=["10.0.0.0/8", "2001:db8::/32"], proxies=["192.0.2.1"])
     ],
 )
 def test_only_a_named_proxy_is_believed(peer: str, forwarded: str | None, address: str) -> None:
-    """The last hop that is no proxy counts; what a client wrote before it does not."""
+    """The last hop that is no proxy counts; hops that a client wrote before it do not."""
     headers = {} if forwarded is None else {b"x-forwarded-for": forwarded.encode()}
     assert _PROXIED.address((peer, 1), headers) == address
 
@@ -39,10 +39,11 @@ def test_only_a_named_proxy_is_believed(peer: str, forwarded: str | None, addres
 def test_trust_is_a_matter_of_networks(address: str, *, trusted: bool) -> None:
     """An IPv4 address is the same in its IPv6 form."""
     assert _PROXIED.is_trusted(address) is trusted
-    assert Peers().is_trusted(address) is False
+    assert ClientAddresses().is_trusted(address) is False
 
 
-def test_a_host_cannot_count_as_many_by_its_own_prefix() -> None:
-    """All addresses of one IPv6 /64 are one identity; IPv4 addresses each are one, in either form."""
-    assert Peers.identity("2001:db8::1") == Peers.identity("2001:db8::2") != Peers.identity("2001:db8:0:1::1")
-    assert Peers.identity("::ffff:192.0.2.7") == Peers.identity("192.0.2.7") != Peers.identity("192.0.2.8")
+def test_an_ipv6_host_cannot_evade_the_limit_within_its_prefix() -> None:
+    """All addresses of one IPv6 /64 share a key; each IPv4 address has its own, in either form."""
+    key = ClientAddresses.rate_limit_key
+    assert key("2001:db8::1") == key("2001:db8::2") != key("2001:db8:0:1::1")
+    assert key("::ffff:192.0.2.7") == key("192.0.2.7") != key("192.0.2.8")

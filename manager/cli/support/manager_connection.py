@@ -1,4 +1,4 @@
-"""Finds the manager and the admin token, and gives a command an open client."""
+"""Locates the manager and the admin token, and passes an open client to a command."""
 
 import functools
 import inspect
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8443"
 
-ANSWER_WITHIN = 15.0
+CLIENT_TIMEOUT = 15.0
 """Seconds that a command waits for an answer."""
 
 P = ParamSpec("P")
 
 
-def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -> Callable[..., None]:
-    """Give a command the options that find its manager; its first argument becomes an open client."""
+def with_manager_client(command: Callable[Concatenate["ManagerClient", P], None]) -> Callable[..., None]:
+    """Decorator: adds the options that locate the manager; the command's first argument becomes an open client."""
 
     @functools.wraps(command)
     def run(  # noqa: PLR0917 -- typer gives each by its name
@@ -35,7 +35,7 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        with opened(manager, auth_token, auth_token_file, data_dir, ca_file, insecure=bool(insecure)) as client:
+        with open_client(manager, auth_token, auth_token_file, data_dir, ca_file, insecure=bool(insecure)) as client:
             command(client, *args, **kwargs)
 
     options = {
@@ -62,7 +62,7 @@ def talks_to_manager(command: Callable[Concatenate["ManagerClient", P], None]) -
     return run
 
 
-def opened(
+def open_client(
     manager: str | None,
     auth_token: str | None,
     auth_token_file: Path | None,
@@ -70,24 +70,24 @@ def opened(
     ca_file: Path | None,
     *,
     insecure: bool,
-    timeout: float = ANSWER_WITHIN,
+    timeout: float = CLIENT_TIMEOUT,
 ) -> "ManagerClient":
-    """Return a client of the manager that these options name; each of them may be left open.
+    """Return a client of the manager that these options name; each of them may be None.
 
     Raises:
-        CommandFailed: there is no token, or the manager's certificate could not be believed.
+        CommandFailed: there is no token, or the CA file holds no certificates.
     """
     from manager.cli.support.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
-    from manager.cli.support.tls_trust import trust_for  # noqa: PLC0415 -- the same
+    from manager.cli.support.tls_trust import tls_context_for  # noqa: PLC0415 -- the same
 
     directory = data_directory(data_dir)
-    url = _without_password(manager) or announced(directory, "http") or DEFAULT_URL
-    tls = trust_for(url, directory, ca_file, insecure=insecure)
+    url = _without_password(manager) or announced_url(directory, "http") or DEFAULT_URL
+    tls = tls_context_for(url, directory, ca_file, insecure=insecure)
     return ManagerClient(url, auth_token or _token(auth_token_file, directory), tls, timeout)
 
 
 def data_directory(given: Path | None) -> Path:
-    """Return the data directory: the one named, or where a manager keeps its data by default."""
+    """Return the given data directory, or the default one."""
     if given is not None:
         return given
     from manager.settings import default_data_directory  # noqa: PLC0415 -- settings take a while to load
@@ -95,17 +95,17 @@ def data_directory(given: Path | None) -> Path:
     return default_data_directory()
 
 
-def announced(directory: Path, door: str) -> str | None:
-    """Return where the manager that runs on a data directory has a door (`http` or `mqtt`); None if none runs."""
+def announced_url(directory: Path, protocol: str) -> str | None:
+    """Return the URL that the manager running on a data directory serves for `http` or `mqtt`; None if none runs."""
     try:
         found: Any = json.loads((directory / "manager.ready").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return str(found[door]) if isinstance(found, dict) and door in found else None
+    return str(found[protocol]) if isinstance(found, dict) and protocol in found else None
 
 
 def _without_password(url: str | None) -> str | None:
-    """Return a URL as it was given; one that holds a password is refused without a word of it."""
+    """Return a URL unchanged; one with a password is refused, and the error does not quote it."""
     if url is not None and "@" in url:
         raise CommandFailed(ExitCode.USAGE, "a manager's URL holds no password: write http://host:8443")
     return url

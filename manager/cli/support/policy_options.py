@@ -1,4 +1,4 @@
-"""Whom a policy document is for, as options of the command line, and documents read from files."""
+"""Options that name a policy scope, and reading of policy documents from files."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manager.cli.support.agent_lookup import find_machine
-from manager.cli.support.completion import machines
+from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.failures import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
@@ -17,37 +17,38 @@ if TYPE_CHECKING:
 Global = Annotated[bool, typer.Option("--global", help="the document of the whole fleet")]
 Organization = Annotated[str | None, typer.Option("--organization", help="an organization's document")]
 Agent = Annotated[
-    str | None, typer.Option("--agent", help="one agent's document, by its id or hostname", autocompletion=machines)
+    str | None,
+    typer.Option("--agent", help="one agent's document, by id or hostname", autocompletion=complete_agents),
 ]
 
 
-def named_scope(
+def scope_of(
     client: "ManagerClient", *, everybody: bool, organization: str | None, agent: str | None
 ) -> tuple[str, str | None]:
-    """Return the scope that was named, and whom it is for.
+    """Return the named scope and its target.
 
     Raises:
-        CommandFailed: none was named, or more than one.
+        CommandFailed: no scope was named, or more than one.
     """
     if [everybody, organization is not None, agent is not None].count(True) != 1:
         raise CommandFailed(ExitCode.USAGE, "name one of --global, --organization and --agent")
     if organization is not None:
         return "organization", organization
-    return ("global", None) if agent is None else ("agent", str(find_machine(client, agent)["agentId"]))
+    return ("global", None) if agent is None else ("agent", str(find_agent(client, agent)["agentId"]))
 
 
 def path_of(scope: str, target: str | None) -> str:
-    """Return the API's path of a scope's document."""
+    """Return the API path of a scope's document."""
     from urllib.parse import quote  # noqa: PLC0415 -- only here
 
     return "/api/policies/global" if target is None else f"/api/policies/{scope}s/{quote(target, safe='')}"
 
 
 def read_document(file: Path) -> Any:
-    """Return the JSON of a file, or of standard input for ``-``.
+    """Read JSON from a file, or from standard input for ``-``.
 
     Raises:
-        CommandFailed: it cannot be read, or is no JSON.
+        CommandFailed: the file cannot be read, or is no JSON.
     """
     try:
         return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
@@ -57,7 +58,7 @@ def read_document(file: Path) -> Any:
         raise CommandFailed(ExitCode.FAILURE, f"{file} is no JSON: {error}") from error
 
 
-def warn(answer: dict[str, Any]) -> None:
-    """Print what the manager warns of, on standard error."""
+def print_warnings(answer: dict[str, Any]) -> None:
+    """Print the warnings of an answer on standard error."""
     for warning in answer.get("warnings", ()):
         sys.stderr.write(f"warning: {json.dumps(warning)[1:-1]}\n")

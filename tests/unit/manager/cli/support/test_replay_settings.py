@@ -12,7 +12,7 @@ from manager.domain.correlation import CorrelatorSettings, Indicator
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response import ResponderSettings
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "replay.json"
+EXAMPLE = Path(__file__).parents[5] / "examples" / "replay.json"
 DOCUMENTS = {
     GLOBAL: {"allowlist": {"ips": ["192.0.2.1"]}},
     Scope("organization", "acme"): {"allowlist": {"ips": ["192.0.2.2"], "fileHashes": ["ab" * 32]}},

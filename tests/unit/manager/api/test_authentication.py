@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.api import credentials
-from manager.api.credentials import Caller, Credentials
+from manager.api import authentication
+from manager.api.authentication import Caller, Credentials
 from manager.domain.agents.agent import Agent, Credential, Door, Host
 from manager.domain.agents.tokens import Token
 from schemas.keys import EnrollmentToken, ManagerKeyring
@@ -48,7 +48,7 @@ class Steps:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken: list[tuple[str, Any]] = []
-        monkeypatch.setattr(credentials.hmac, "compare_digest", self._compare)
+        monkeypatch.setattr(authentication.hmac, "compare_digest", self._compare)
 
     def bearer(self, digest: bytes) -> Agent | None:
         self.taken.append(("look up", len(digest)))

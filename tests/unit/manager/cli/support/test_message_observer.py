@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.cli.support.observer import Sighting, Watcher, names, summary
+from manager.cli.support.message_observer import MessageDecoder, ObservedMessage, observable_topics, summary
 from schemas import codes, topics
 from schemas.keys import ManagerKeyring
 from schemas.presence import ManagerKeys
@@ -26,55 +26,55 @@ def _policy(keyring: ManagerKeyring, agent_id: str = AGENT) -> bytes:
     return codes.with_signature(keyring.sign_key, topics.POLICY.below_root(agent_id), POLICY)
 
 
-def _see(watcher: Watcher, row: topics.Topic, payload: bytes, identifier: str | None = AGENT) -> Sighting:
-    seen = watcher.see(row.address(identifier if row.placeholder else None), payload)
+def _see(decoder: MessageDecoder, row: topics.Topic, payload: bytes, identifier: str | None = AGENT) -> ObservedMessage:
+    seen = decoder.decode(row.address(identifier if row.placeholder else None), payload)
     assert seen is not None
     return seen
 
 
 def test_a_policy_is_verified_with_the_key_that_the_manager_published() -> None:
     """After manager/keys, the manager's own policies are verified, a stranger's and a moved one are not."""
-    watcher = Watcher()
-    assert _see(watcher, topics.POLICY, _policy(KEYRING)).verified is None
-    assert _see(watcher, topics.MANAGER_KEYS, _keys(KEYRING)).verified is True
-    assert _see(watcher, topics.POLICY, _policy(KEYRING)).verified is True
-    assert _see(watcher, topics.POLICY, _policy(STRANGER)).verified is False
-    assert _see(watcher, topics.POLICY, _policy(KEYRING, "ag-ffffffffffffffff")).verified is False
+    decoder = MessageDecoder()
+    assert _see(decoder, topics.POLICY, _policy(KEYRING)).verified is None
+    assert _see(decoder, topics.MANAGER_KEYS, _keys(KEYRING)).verified is True
+    assert _see(decoder, topics.POLICY, _policy(KEYRING)).verified is True
+    assert _see(decoder, topics.POLICY, _policy(STRANGER)).verified is False
+    assert _see(decoder, topics.POLICY, _policy(KEYRING, "ag-ffffffffffffffff")).verified is False
 
 
 def test_a_second_key_is_not_believed() -> None:
     """Who publishes other keys later is shown as what he is."""
-    watcher = Watcher()
-    _see(watcher, topics.MANAGER_KEYS, _keys(KEYRING))
-    assert _see(watcher, topics.MANAGER_KEYS, _keys(STRANGER)).verified is False
-    assert _see(watcher, topics.POLICY, _policy(STRANGER)).verified is False
+    decoder = MessageDecoder()
+    _see(decoder, topics.MANAGER_KEYS, _keys(KEYRING))
+    assert _see(decoder, topics.MANAGER_KEYS, _keys(STRANGER)).verified is False
+    assert _see(decoder, topics.POLICY, _policy(STRANGER)).verified is False
 
 
 def test_keys_that_do_not_sign_themselves_teach_nothing() -> None:
     """The key in a message must have signed it."""
-    watcher = Watcher()
-    _see(watcher, topics.MANAGER_KEYS, _keys(KEYRING, signed_by=STRANGER))
-    assert _see(watcher, topics.POLICY, _policy(KEYRING)).verified is None
+    decoder = MessageDecoder()
+    _see(decoder, topics.MANAGER_KEYS, _keys(KEYRING, signed_by=STRANGER))
+    assert _see(decoder, topics.POLICY, _policy(KEYRING)).verified is None
 
 
 def test_a_key_that_is_known_beforehand_is_the_only_one() -> None:
     """With the enrollment token's key even the first manager/keys of another is refused."""
-    watcher = Watcher(KEYRING.sign_public)
-    assert _see(watcher, topics.MANAGER_KEYS, _keys(STRANGER)).verified is False
-    assert _see(watcher, topics.POLICY, _policy(KEYRING)).verified is True
+    decoder = MessageDecoder(KEYRING.sign_public)
+    assert _see(decoder, topics.MANAGER_KEYS, _keys(STRANGER)).verified is False
+    assert _see(decoder, topics.POLICY, _policy(KEYRING)).verified is True
 
 
 def test_the_same_keys_again_are_not_shown_again() -> None:
     """A retained message that matches two filters is one sighting."""
-    watcher = Watcher()
+    decoder = MessageDecoder()
     topic = topics.MANAGER_KEYS.address()
-    assert watcher.see(topic, _keys(KEYRING)) is not None
-    assert watcher.see(topic, _keys(KEYRING)) is None
+    assert decoder.decode(topic, _keys(KEYRING)) is not None
+    assert decoder.decode(topic, _keys(KEYRING)) is None
 
 
 def test_codes_are_left_out_of_what_is_shown() -> None:
     """A record has the message's members, who it is about, and no code."""
-    seen = _see(Watcher(), topics.PRESENCE, b'{"state":"online","session":2,"mac":"AAAA"}')
+    seen = _see(MessageDecoder(), topics.PRESENCE, b'{"state":"online","session":2,"mac":"AAAA"}')
     assert seen.agent_id == AGENT
     assert summary(seen) == "online, session 2"
     assert seen.record("2026-01-31T12:00:00Z") == {
@@ -100,7 +100,7 @@ def test_codes_are_left_out_of_what_is_shown() -> None:
             topics.THREATS,
             AGENT,
             {"threat": {"type": "brute_force", "confidence": 80, "evidence": {"sourceIp": "198.51.100.7"}}},
-            "medium brute_force from 198.51.100.7, 80 % sure",
+            "medium brute_force from 198.51.100.7, 80 % confidence",
         ),
         (topics.RECEIPTS, AGENT, {"stored": ["a", "b"], "refused": [{}]}, "2 stored, 1 refused"),
         (topics.POLICY_APPLIED, AGENT, {"version": 3, "state": "failed", "error": "no"}, "version 3 failed: no"),
@@ -109,20 +109,20 @@ def test_codes_are_left_out_of_what_is_shown() -> None:
 )
 def test_a_summary_says_what_matters(row: topics.Topic, identifier: str, payload: dict[str, object], said: str) -> None:
     """One line for each kind of message."""
-    assert summary(_see(Watcher(), row, json.dumps(payload).encode(), identifier)).strip() == said
+    assert summary(_see(MessageDecoder(), row, json.dumps(payload).encode(), identifier)).strip() == said
 
 
 def test_a_fleet_event_is_about_its_agent() -> None:
     """`--agent` finds what the manager says of an agent, too."""
     payload = json.dumps({"event": "agent_stale", "agentId": AGENT}).encode()
-    assert _see(Watcher(), topics.FLEET, payload, "agent_stale").agent_id == AGENT
+    assert _see(MessageDecoder(), topics.FLEET, payload, "agent_stale").agent_id == AGENT
 
 
 @given(st.sampled_from(topics.TABLE), st.binary(max_size=200) | st.just(b'{"threat":3,"cpu":"x"}') | st.just(b"[]"))
 def test_no_payload_breaks_the_watch(row: topics.Topic, payload: bytes) -> None:
     """Garbage on any topic is shown as what it is."""
     identifiers = {"agentId": AGENT, "clientId": "0" * 32, "organizationId": "acme", "event": "x", None: None}
-    seen = _see(Watcher(KEYRING.sign_public), row, payload, identifiers[row.placeholder])
+    seen = _see(MessageDecoder(KEYRING.sign_public), row, payload, identifiers[row.placeholder])
     assert isinstance(summary(seen), str)
     assert seen.verified is not True
     json.dumps(seen.record("now"))
@@ -130,12 +130,12 @@ def test_no_payload_breaks_the_watch(row: topics.Topic, payload: bytes) -> None:
 
 def test_a_topic_of_no_row_is_shown_as_unknown() -> None:
     """What does not belong on the broker is not hidden."""
-    seen = Watcher().see("panguard/v1/agents/nobody/else", b"hello")
+    seen = MessageDecoder().decode("panguard/v1/agents/nobody/else", b"hello")
     assert seen is not None
     assert (seen.name, summary(seen)) == ("unknown", "hello")
 
 
 def test_registrations_are_no_topic_of_an_observers() -> None:
     """Who asks for them learns that there is no such topic to watch."""
-    assert "registration" not in names()
-    assert {"threats", "policy", "fleet"} <= set(names())
+    assert "registration" not in observable_topics()
+    assert {"threats", "policy", "fleet"} <= set(observable_topics())

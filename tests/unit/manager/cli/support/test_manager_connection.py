@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.support.connection import announced
 from manager.cli.support.failures import ExitCode
+from manager.cli.support.manager_connection import announced_url
 from manager.settings import Settings
 
 TOKEN = "the-admins-own-token"
@@ -64,7 +64,7 @@ def test_what_is_no_manager_is_said_so() -> None:
         result = run("status", "--manager", f"http://127.0.0.1:{listener.getsockname()[1]}", "--auth-token", TOKEN)
         other.join()
     assert result.exit_code == ExitCode.UNREACHABLE
-    assert "is no manager" in result.stderr
+    assert "is no Panguard manager" in result.stderr
 
 
 def test_a_running_manager_is_found_by_its_data_directory(tmp_path: Path, closed_port: int) -> None:
@@ -78,7 +78,7 @@ def test_a_running_manager_is_found_by_its_data_directory(tmp_path: Path, closed
 def test_a_damaged_ready_file_is_none(tmp_path: Path, text: str) -> None:
     """It says nothing, as if it were not there."""
     (tmp_path / "manager.ready").write_text(text)
-    assert announced(tmp_path, "http") is None
+    assert announced_url(tmp_path, "http") is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What someone who watches the broker sees: each message decoded, and verified as far as an observer can."""
+"""MQTT observer: receives all messages of the fleet, decodes them, and verifies signatures."""
 
 import json
 import secrets
@@ -12,7 +12,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.tls_trust import untrusted
+from manager.cli.support.tls_trust import certificate_failure
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
 from schemas import codes, topics
@@ -27,11 +27,11 @@ _NO_ROW = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """One message as it was seen.
+class ObservedMessage:
+    """One decoded message.
 
-    `name` is its row in the topic table; `verified` is None where an observer cannot tell (only agent and manager
-    have the key of a message code); `members` are None where the payload is no JSON object, and then `text` is it.
+    `name` is its row in the topic table; `verified` is None where an observer cannot verify (only agent and manager
+    have the key of a message code); `members` is None if the payload is no JSON object, and then `text` holds it.
     """
 
     topic: str
@@ -43,14 +43,14 @@ class Sighting:
 
     @property
     def agent_id(self) -> str | None:
-        """The agent that the message is from, for or about."""
+        """The agent that sent, receives or is named in the message."""
         if self.topic.startswith(f"{PREFIX}agents/"):
             return self.identifier
         found = (self.members or {}).get("agentId")
         return found if isinstance(found, str) else None
 
     def record(self, at: str) -> dict[str, Any]:
-        """Return what programs get: when it was seen, what it is, and the message itself."""
+        """Return the message as JSON output: time, topic, verification, payload."""
         return {
             "at": at,
             "topic": self.topic,
@@ -61,32 +61,32 @@ class Sighting:
         }
 
 
-class Watcher:
-    """Turns messages into sightings; learns the manager's signing key from what it sees.
+class MessageDecoder:
+    """Decodes and verifies messages; learns the manager's signing key from `manager/keys`.
 
     Args:
-        sign_key: the manager's public signing key where it is known beforehand (an enrollment token names it). Else
-            the first rightly signed `manager/keys` is believed, and every other key after it is not.
+        sign_key: the manager's public signing key, if an enrollment token names it. Without it the first correctly
+            signed `manager/keys` is trusted, and no other key after it.
     """
 
     def __init__(self, sign_key: str | None = None) -> None:
         self._sign_key = sign_key
-        self._newest_keys: bytes | None = None
+        self._last_keys: bytes | None = None
 
-    def see(self, topic: str, payload: bytes) -> Sighting | None:
-        """Return what was seen; None if it is the keys once more."""
+    def decode(self, topic: str, payload: bytes) -> ObservedMessage | None:
+        """Return the decoded message; None for an unchanged repetition of the keys."""
         try:
             row, identifier = resolve(topic)
         except TopicError:
-            return Sighting(topic, _NO_ROW, None, None, *_read(payload))
+            return ObservedMessage(topic, _NO_ROW, None, None, *_read(payload))
         if row is MANAGER_KEYS:
-            if payload == self._newest_keys:
+            if payload == self._last_keys:
                 return None
-            self._newest_keys = payload
-            self._learn(payload)
-        return Sighting(topic, row.name, identifier, self._verify(row, identifier, payload), *_read(payload))
+            self._last_keys = payload
+            self._learn_key(payload)
+        return ObservedMessage(topic, row.name, identifier, self._verify(row, identifier, payload), *_read(payload))
 
-    def _learn(self, payload: bytes) -> None:
+    def _learn_key(self, payload: bytes) -> None:
         if self._sign_key is not None:
             return
         try:
@@ -102,26 +102,20 @@ class Watcher:
         return codes.has_signature(public_sign_key(self._sign_key), row.below_root(identifier), payload)
 
 
-def names() -> list[str]:
-    """Return the names of the topics that an observer may see."""
+def observable_topics() -> list[str]:
+    """Return the names of the topics that an observer may read."""
     return [row.name for row in topics.TABLE if topics.Role.OBSERVER in row.readers]
 
 
-def summary(sighting: Sighting) -> str:
-    """Return what a message says, in a line."""
-    members = sighting.members
+def summary(message: ObservedMessage) -> str:
+    """Summarize a message in one line."""
+    members = message.members
     if members is None:
-        return sighting.text or "(cleared)"
-    tell = _TELLERS.get(sighting.name)
+        return message.text or "(cleared)"
+    summarize = _SUMMARIES.get(message.name)
     try:
-        return tell(members) if tell else _compact(members)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-    ):  # nothing vouches for what stands on a broker
+        return summarize(members) if summarize else _compact(members)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # the payload is unverified
         return _compact(members)
 
 
@@ -153,7 +147,7 @@ def _threat(report: Mapping[str, Any]) -> str:
     threat = report["threat"]
     source = (threat.get("evidence") or {}).get("sourceIp")
     about = f" from {source}" if source else ""
-    return f"{threat.get('severity', 'medium')} {threat['type']}{about}, {threat['confidence']:.0f} % sure"
+    return f"{threat.get('severity', 'medium')} {threat['type']}{about}, {threat['confidence']:.0f} % confidence"
 
 
 def _receipt(receipt: Mapping[str, Any]) -> str:
@@ -175,7 +169,7 @@ def _fleet(event: Mapping[str, Any]) -> str:
     return f"{event['event']} {event.get('hostname') or ''} {_compact(event.get('data') or {})}"
 
 
-_TELLERS = {
+_SUMMARIES = {
     "heartbeat": _heartbeat,
     "presence": lambda presence: f"{presence['state']}, session {presence['session']}",
     "manager_presence": lambda presence: f"{presence['state']}, version {presence['version']}",
@@ -189,17 +183,17 @@ _TELLERS = {
 
 _KEEP_ALIVE = 30
 _FILTERS = [(f"{PREFIX}manager/+", 0), (f"{PREFIX}#", 0)]
-"""The keys come first, so that what is signed can be verified from the first policy on."""
+"""The keys come first, so that signatures can be verified from the first policy on."""
 
 
 class Observer:
-    """A connection that only reads.
+    """Read-only connection to the broker.
 
     Args:
-        url: the broker's.
-        username: the observer's.
-        password: the observer's.
-        tls: what the broker's certificate is verified with; None only for plain text.
+        url: URL of the broker.
+        username: user of the observer.
+        password: password of the observer.
+        tls: TLS context that verifies the broker; None only for plain text.
     """
 
     def __init__(self, url: str, username: str, password: str, tls: ssl.SSLContext | None = None) -> None:
@@ -207,7 +201,7 @@ class Observer:
             self._address = BrokerAddress.parse(url)
         except SetupError as error:
             raise CommandFailed(ExitCode.USAGE, str(error)) from error
-        self._seen: deque[tuple[str, bytes]] = deque()
+        self._received: deque[tuple[str, bytes]] = deque()
         self._refusal: str | None = None
         self._client = Client(CallbackAPIVersion.VERSION2, f"observer-{secrets.token_hex(8)}")
         self._client.username_pw_set(username, password)
@@ -217,7 +211,7 @@ class Observer:
         self._client.on_message = self._on_message
 
     def messages(self) -> Iterator[tuple[str, bytes]]:
-        """Yield topic and payload of each message, until the broker is gone.
+        """Yield topic and payload of each message, until the connection ends.
 
         Raises:
             CommandFailed: the broker cannot be reached, refuses the credential, or ended the connection.
@@ -225,15 +219,15 @@ class Observer:
         try:
             self._client.connect(self._address.host, self._address.port, _KEEP_ALIVE)
         except OSError as error:
-            if (failure := untrusted(str(self._address), error)) is not None:
+            if (failure := certificate_failure(str(self._address), error)) is not None:
                 raise failure from error
             raise CommandFailed(
                 ExitCode.UNREACHABLE, f"no broker answers at {self._address}: {error.strerror or error}"
             ) from error
         try:
             while self._client.loop(1.0) is MQTTErrorCode.MQTT_ERR_SUCCESS:
-                while self._seen:
-                    yield self._seen.popleft()
+                while self._received:
+                    yield self._received.popleft()
         finally:
             self._client.disconnect()
         if self._refusal is not None:
@@ -249,4 +243,4 @@ class Observer:
             client.subscribe(_FILTERS)
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._seen.append((message.topic, bytes(message.payload)))
+        self._received.append((message.topic, bytes(message.payload)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
-from manager.cli.commands.start_stop import owner
+from manager.cli.commands.stop import lock_holder
 from manager.cli.support.failures import ExitCode
 
 _OWNER = """
@@ -45,9 +45,9 @@ def _running(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_stop_ends_the_owner_and_waits_for_it(tmp_path: Path) -> None:
     """When the command returns, the directory is free."""
     with _running(tmp_path) as process:
-        assert owner(tmp_path / "manager.pid") == process.pid
+        assert lock_holder(tmp_path / "manager.pid") == process.pid
         assert _stop(tmp_path).exit_code == ExitCode.OK
-        assert owner(tmp_path / "manager.pid") is None
+        assert lock_holder(tmp_path / "manager.pid") is None
         assert process.wait(10) == 0
 
 

@@ -1,4 +1,4 @@
-"""Where a request comes from: the peer's own address, or what a named proxy says of it."""
+"""Client address of a request: the peer's own, or the one that a trusted proxy forwards."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Network
@@ -6,17 +6,17 @@ from ipaddress import IPv6Network
 from manager.domain.networks import NetworkSet, network_of
 
 Headers = Mapping[bytes, bytes]
-"""A request's headers by their names in lower case; of a repeated one the last."""
+"""A request's headers by lower-case name; of a repeated header the last value."""
 
 _IPV6_SITE = 64
 
 
-class Peers:
-    """Tells addresses, and which of them are trusted.
+class ClientAddresses:
+    """Resolves client addresses and matches them with the trusted networks.
 
     Args:
-        trusted: the networks whose hosts may register without a token.
-        proxies: the networks of the proxies whose `X-Forwarded-For` is believed.
+        trusted: networks whose hosts may register without a token.
+        proxies: networks of the proxies whose `X-Forwarded-For` is believed.
     """
 
     def __init__(self, trusted: Iterable[str] = (), proxies: Iterable[str] = ()) -> None:
@@ -24,7 +24,7 @@ class Peers:
         self._proxies = NetworkSet(proxies)
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
-        """Return the address that a request comes from, in its normal form."""
+        """Return the client's address in normal form; the nearest hop that is no trusted proxy."""
         peer = client[0] if client else ""
         if not self._proxies or not self._is_in(self._proxies, peer):
             return peer
@@ -42,8 +42,8 @@ class Peers:
         return self._is_in(self._trusted, address)
 
     @staticmethod
-    def identity(address: str) -> str:
-        """Return what requests from an address are counted under: an IPv6 host has its whole /64 to choose from."""
+    def rate_limit_key(address: str) -> str:
+        """Return the key under which an address is rate-limited: an IPv6 address counts as its /64."""
         network = network_of(address)
         if isinstance(network, IPv6Network):
             return str(network.supernet(new_prefix=_IPV6_SITE))

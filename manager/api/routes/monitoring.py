@@ -1,0 +1,83 @@
+"""Monitoring routes: health checks (no token, also by HEAD), the fleet's overview, and Prometheus metrics."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from manager.api.authentication import Admin
+from manager.api.envelope import REFUSAL, answer, fail, ok, record
+from manager.api.metrics import CONTENT_TYPE, expose
+from manager.api.services import WithServices
+from manager.engine.agent_record import clone_record
+
+router = APIRouter()
+
+_CLONES_SHOWN = 200
+_HEALTH = record(
+    status="string", running="boolean", uptime="number", version="string", agents="integer", agentCounts="object"
+)
+_HEALTHY = answer("The manager runs; the members stand at the top level, too.", _HEALTH, 200, **_HEALTH["properties"])
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Text exposition format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+@router.head("/health", include_in_schema=False)
+@router.get("/health", responses=_HEALTHY, tags=["health"])
+async def health(services: WithServices) -> Response:
+    """State of the manager, its uptime in seconds, and the number of agents."""
+    counts = await services.read(services.queries.agent_counts)
+    data = {
+        "status": "healthy" if services.not_ready() is None else "degraded",
+        "running": True,
+        "uptime": round(services.uptime, 3),
+        "version": services.version,
+        "agents": counts["total"],
+        "agentCounts": counts,
+    }
+    return ok(data, **data)
+
+
+@router.head("/health/live", include_in_schema=False)
+@router.get("/health/live", responses=answer("The process answers."), tags=["health"])
+async def live() -> Response:
+    """Liveness check: the process answers. If it does not, restart it."""
+    return ok({"live": True})
+
+
+@router.head("/health/ready", include_in_schema=False)
+@router.get("/health/ready", responses={**answer("The manager is ready."), 503: REFUSAL}, tags=["health"])
+async def ready(services: WithServices) -> Response:
+    """Readiness check: 503 with the reason while the store cannot commit or the broker is not connected."""
+    reason = services.not_ready()
+    return ok({"ready": True}) if reason is None else fail(503, reason)
+
+
+@router.get(
+    "/api/overview",
+    responses=answer("Counts, the stale and offline agents first, threats, policy revision."),
+    tags=["fleet"],
+)
+async def overview(services: WithServices, _caller: Admin) -> Response:
+    """Summary of the fleet."""
+    now = services.clock()
+    found = await services.read(services.queries.overview, now)
+    clones = services.clones()
+    names = await services.read(services.queries.hostnames, sorted(clones)[:_CLONES_SHOWN]) if clones else {}
+    return ok(
+        {
+            **found,
+            "agents": [services.with_clone(agent) for agent in found["agents"]],
+            "clonedAgents": len(clones),
+            "clones": [{"agentId": each, "hostname": names[each], **clone_record(clones[each])} for each in names],
+            "heldBack": services.held_back(),
+            "certificates": services.certificates(now),
+            "uptimeMs": round(services.uptime * 1000),
+        }
+    )
+
+
+@router.get("/metrics", responses=_METRICS, response_class=Response, tags=["fleet"])
+async def metrics(services: WithServices, _caller: Admin) -> Response:
+    """Prometheus metrics: ingest, batches, commits, lag, dead letters, agents, incidents, policies, HTTP by route."""
+    return Response(await services.read(expose, services.registry), media_type=CONTENT_TYPE)
