@@ -1,4 +1,4 @@
-"""What the contract documents of the HTTP door, row by row: a request, and what its answer must have at least."""
+"""The documented HTTP contract, row by row: a request, and the least that its answer must have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -179,7 +179,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'",
     "X-Request-Id": "",
 }
-"""What every answer carries, and how it begins."""
+"""Headers of every answer, with the beginning of their values."""
 
 STATUSES = {400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 503}
-"""How requests are refused."""
+"""Documented refusals by status."""

@@ -21,7 +21,7 @@ def test_an_agent_record_has_the_fields_of_both_generations(served: Served, admi
 
 
 def test_a_heartbeat_shows_in_the_record_once_it_is_written(served: Served, admin: httpx2.Client) -> None:
-    """What the newest heartbeat said is what the record says."""
+    """The record shows the values of the newest heartbeat."""
     agent = served.enroll("srv-01")
     with served.bench() as bench:
         bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, cpu=12.5, memory=40.0))

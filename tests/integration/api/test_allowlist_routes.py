@@ -31,7 +31,7 @@ def entries(admin: httpx2.Client, query: str = "") -> list[tuple[str, str, str]]
 def test_an_entry_is_added_in_normal_form_and_taken_away_again(
     admin: httpx2.Client, body: dict[str, str], kind: str, value: str
 ) -> None:
-    """What it is, the value says by its looks; both forms take it away, and a second time it is not there."""
+    """The kind is derived from the value; both forms remove the entry, and a second removal is 404."""
     added = admin.post("/api/allowlist", json=body)
     assert (added.status_code, added.json()["data"]["changed"]) == (201, True)
     assert entries(admin) == [(kind, value, "global")]
@@ -45,7 +45,7 @@ def test_an_entry_is_added_in_normal_form_and_taken_away_again(
 
 
 def test_only_the_one_member_of_the_document_changes(admin: httpx2.Client) -> None:
-    """Whatever else an admin set stays as it was, and taking the entry away restores the document."""
+    """Other settings stay unchanged, and removing the entry restores the document."""
     document = {"thresholds": {"autoRespond": 70}, "allowlist": {"ips": ["198.51.100.1"], "processes": ["sshd"]}}
     admin.put("/api/policies/global", json=document)
     admin.post("/api/allowlist", json={"value": "192.0.2.10"})

@@ -128,7 +128,7 @@ def test_who_registers_with_a_token_is_named_by_it(served: Served) -> None:
 
 
 def test_responses_are_the_responders(served: Served) -> None:
-    """What it puts in force stands with its incident; undone and frozen stand as the admin's doing."""
+    """Entries put in force are recorded with their incident; undo and freeze with the admin as actor."""
     with served.bench() as bench:
         attack(bench, *trusted(bench, "srv-01", "srv-02"))
     entries = _log(served, actor="responder")

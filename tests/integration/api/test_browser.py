@@ -1,4 +1,4 @@
-"""What a real browser makes of the door: the reference page, and a page of another origin that watches the fleet."""
+"""The API in a real browser: the reference page, and a page of another origin that watches the fleet."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _WATCH = """
     }
     watch();
 """
-"""What docs/http.md tells a page to do."""
+"""The example of docs/http.md."""
 
 _NAMES = ("connected", "agent_registered", "agent_online", "agent_stale", "agent_offline", "threats_reported",
           "incident_opened", "policy_created")  # fmt: skip

@@ -47,7 +47,7 @@ def test_a_listing_goes_past_one_page(admin: httpx2.Client, terminal: Terminal) 
 
 
 def test_a_table_shows_hostile_names_escaped(served: Served, terminal: Terminal) -> None:
-    """What an attacker wrote into a report reaches no terminal as it was, in a table or in JSON."""
+    """Control characters in a report are escaped in tables and in JSON."""
     agent = served.enroll("[red]srv")
     with served.bench() as bench:
         evil = agent.threat(bench.wall, "t-1", sourceIp="\x1b]0;owned\x07", user="\u202e[link=http://x]y")
@@ -119,7 +119,7 @@ def test_a_policy_with_a_wrong_field_is_refused_and_an_unknown_one_warned_of(
 
 
 def test_a_token_is_printed_alone_and_can_be_revoked(terminal: Terminal) -> None:
-    """What `create` prints is the token and nothing else, so that a script can take it."""
+    """`create` prints the token and nothing else, for scripts."""
     made = ("--organization", "acme", "--tag", "web", "--expires", "520w", "--uses", "2")
     assert terminal.run("tokens", "create", *made).exit_code == ExitCode.USAGE
     token = EnrollmentToken.parse(terminal.ok("tokens", "create", "--organization", "acme", "--uses", "2"))

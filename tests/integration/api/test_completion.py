@@ -54,7 +54,7 @@ def test_commands_words_and_hosts_are_offered(served: Served, shell: str) -> Non
 
 
 def test_bash_completes_by_the_script_that_is_shown() -> None:
-    """What `--show-completion` prints is a script that bash takes, and that fills in what is being typed."""
+    """`--show-completion` prints a script that bash accepts and that completes the typed word."""
     script = _run("bash", "--norc", "-c", "panguard --show-completion; true")
     typed = "COMP_WORDS=(panguard manager pol); COMP_CWORD=2; _panguard_completion panguard; echo ${COMPREPLY[@]}"
     assert _run("bash", "--norc", "-c", f"{script}\n{typed}") == "policies\n"

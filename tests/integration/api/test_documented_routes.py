@@ -17,7 +17,7 @@ _FOUND = {
     "incident_id": "/api/incidents?response=applied&kind=source_ip",
     "waiting_id": "/api/incidents?response=pending_approval",
 }
-"""Where the ids stand that fill a row's braces."""
+"""Ids that fill the placeholders of a row."""
 
 
 class Fleet:

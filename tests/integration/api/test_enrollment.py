@@ -68,7 +68,7 @@ def test_what_the_token_leaves_open_the_caller_says(served: Served, terminal: Te
 
 @DOORS
 def test_uses_are_counted_once_for_each_agent(served: Served, terminal: Terminal, enroll: Enroll) -> None:
-    """However often a host registers; the list says how many came and how many still may, the next one is refused."""
+    """Repeated registrations of a host count once; the list shows used and left, and the next host is refused."""
     token = _create(terminal, "--uses", "2", "--expires", "9999d")
     first = enroll(served, "srv-01", token)
     assert [enroll(served, "srv-01", token) for _ in range(3)] == [first] * 3
@@ -110,7 +110,7 @@ def test_a_repeat_byte_for_byte_uses_nothing_up(served: Served, terminal: Termin
 
 @DOORS
 def test_a_revoked_or_expired_token_lets_nobody_in(served: Served, terminal: Terminal, enroll: Enroll) -> None:
-    """Who came before stays; the list says since when it is revoked."""
+    """Registered agents stay; the list shows the time of the revocation."""
     revoked, expired = _create(terminal), _create(terminal, "--expires", "9999d")
     with served.bench() as bench:
         bench.fleet.tokens[expired.token_id].expires_at = bench.wall - 1

@@ -142,7 +142,7 @@ def test_a_ticket_opens_the_stream_once(served: Served, admin: httpx2.Client) ->
 
 
 def test_the_stream_is_the_admins(served: Served) -> None:
-    """Nobody else hears of other agents: 401 without a token, 403 with an agent's; nor do they get tickets."""
+    """The stream and its tickets are for the admin only: 401 without a token, 403 with an agent's."""
     agent = served.join()
     with agent.client, served.client(None) as anybody:
         assert anybody.get("/api/events/stream").status_code == 401

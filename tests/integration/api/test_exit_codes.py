@@ -55,7 +55,7 @@ def test_what_the_command_line_itself_refuses_is_wrong_usage(terminal: Terminal,
 
 
 def test_help_texts_lose_none_of_their_brackets() -> None:
-    """What stands in them is text, no markup: defaults and placeholders are shown."""
+    """Help texts are plain text, not markup: defaults and placeholders are shown."""
     text = " ".join(CliRunner().invoke(app, ["start", "--help"]).output.split())
     assert "mqtts://[user@]host:port [default: embedded]" in text
     assert "[default: 8443]" in text

@@ -201,7 +201,7 @@ def test_what_is_not_plain_goes_the_long_way(
 
 
 def test_a_large_report_goes_the_long_way(agent: HttpAgent, fast: list[str]) -> None:
-    """What does not fit into one piece is waited for by the application, and stored like any other."""
+    """A body in several pieces goes through the application, and is stored like any other."""
     threat = {"type": "x", "confidence": 1, "evidence": {"note": "n" * BODY_LIMIT}}
     assert agent.events({"id": "large", "threat": threat}).status_code == 201
     assert fast == []
@@ -236,7 +236,7 @@ def test_a_request_in_pieces_is_one_request(served: Served, agent: HttpAgent, fa
 
 
 def test_a_client_that_left_is_not_answered(served: Served, agent: HttpAgent, fast: list[str]) -> None:
-    """What it reported is stored all the same; the next client is served."""
+    """Its report is stored all the same; the next client is served."""
     with served.bench() as bench:  # the engine waits
         with connected(served) as connection:
             connection.send(_post(f"/api/agents/{agent.agent_id}/events", agent.told["token"], _event(8)))

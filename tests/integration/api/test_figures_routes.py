@@ -76,7 +76,7 @@ def test_a_weeks_summary_outlives_the_threats(served: Served, admin: httpx2.Clie
 
 
 def test_a_repeated_report_is_counted_once(served: Served, admin: httpx2.Client) -> None:
-    """What the store has already changes no figure."""
+    """A duplicate of a stored report changes no count."""
     agent = served.join()
     body = {"threats": [{"id": "x", "threat": {"type": "scan", "confidence": 1}}]}
     with agent.client:

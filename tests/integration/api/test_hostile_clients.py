@@ -145,7 +145,7 @@ def test_what_is_no_http_is_400(served: Served) -> None:
 )
 @pytest.mark.usefixtures("impatient")
 def test_a_head_that_comes_byte_by_byte_is_ended(served: Served, first: bytes, drop: bytes) -> None:
-    """However diligently a client sends a byte now and then: 408, and the connection is closed."""
+    """A client that sends a byte now and then gets 408, and the connection is closed."""
     with _connect(served) as connection:
         connection.sendall(first)
         _drip(connection, drop)

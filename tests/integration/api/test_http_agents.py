@@ -1,4 +1,4 @@
-"""What agents do over HTTP: the documented request and answer of each row."""
+"""Requests of HTTP agents: the documented request and answer of each row."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,7 +262,7 @@ def test_what_is_acknowledged_outlives_a_crash(served: Served, agent: HttpAgent)
 
 
 def test_an_organizations_blocks_reach_its_http_agents(served: Served, agent: HttpAgent) -> None:
-    """What is in the organization's blocklist is in the one document that they poll, under the higher number."""
+    """The polled document includes the organization's blocklist, under the higher of the two numbers."""
     assert agent.poll().json()["data"]["version"] == 1
     with served.bench() as bench:
         others = trusted(bench, "a", "b", "c")

@@ -82,7 +82,7 @@ def test_the_allowlist_is_kept_by_command(terminal: Terminal) -> None:
 
 
 def test_responses_are_frozen_and_let_go_on(terminal: Terminal) -> None:
-    """What each command prints is how automatic response stands since."""
+    """Each command prints the new state of automatic response."""
     assert "active" in terminal.ok("responses", "status")
     assert "frozen" in terminal.ok("responses", "freeze")
     assert terminal.records("responses", "status")["frozen"] is True

@@ -1,4 +1,4 @@
-"""What the routes of incidents, allowlists and revisions refuse: named, and without a trace."""
+"""Refusals of the routes of incidents, allowlists and revisions: they name the field and change nothing."""
 
 from collections.abc import Iterator
 

@@ -21,7 +21,7 @@ def address_incident(admin: httpx2.Client) -> dict[str, object]:
 
 
 def test_an_incident_has_every_documented_member(served: Served, admin: httpx2.Client) -> None:
-    """What two agents share: which, whose, since when, what was done about it, and how fast."""
+    """The record of an incident: indicator, agents, times, response and time to immunity."""
     with served.bench() as bench:
         agents = trusted(bench, "a", "b", organization_id="acme", site="berlin")
         attack(bench, *agents)

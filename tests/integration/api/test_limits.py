@@ -1,4 +1,4 @@
-"""How often one may ask, and which web pages may read the answers."""
+"""Rate limits and CORS."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_threats_are_filtered_and_paged_newest_first(served: Served, admin: http
 
 @pytest.mark.parametrize("value", [b"1e999", b"9" * 400, b'"\\ud800"', b"-1e999"])
 def test_evidence_that_json_cannot_carry_spoils_no_list(served: Served, admin: httpx2.Client, value: bytes) -> None:
-    """Whatever a report held, the list is valid JSON and has the reports after it."""
+    """For any content of a report, the list is valid JSON and has the later reports too."""
     agent = served.enroll("srv-01")
     with served.bench() as bench:
         body = agent.threat(bench.wall, "t-1", x="MARK").partition(b',"mac":')[0] + b"}"

@@ -37,7 +37,7 @@ def test_the_same_document_again_changes_nothing(admin: httpx2.Client) -> None:
 
 
 def test_unknown_fields_come_back_as_warnings(admin: httpx2.Client) -> None:
-    """What no section knows is ignored, and said so."""
+    """Unknown fields are ignored with a warning."""
     answer = admin.put("/api/policies/global", json={"thresholds": {"autoRespnd": 1}, "colour": "red"}).json()
     assert answer["ok"] is True
     assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["colour", "thresholds.autoRespnd"]

@@ -34,7 +34,7 @@ def test_a_missing_and_a_wrong_token_get_the_same_answer(served: Served, header:
 
 
 def test_nobody_learns_of_a_wrong_body_without_a_token(served: Served) -> None:
-    """Who may not set a policy is told that, not what is wrong with it."""
+    """A caller who may not set a policy gets 403, without the errors of the document."""
     with served.client(token=None) as anybody:
         assert anybody.put("/api/policies/global", content=b"{", headers=_JSON).status_code == 401
 
@@ -55,7 +55,7 @@ def test_a_wrong_method_is_405_with_all_that_are_right(admin: httpx2.Client) -> 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_a_body_that_is_not_declared_as_json_is_415(admin: httpx2.Client, kind: str) -> None:
-    """Whatever is in it."""
+    """For any content of the body."""
     answer = admin.put("/api/policies/global", content=b"{}", headers={"Content-Type": kind})
     assert answer.status_code == 415
     assert "application/json" in answer.json()["error"]

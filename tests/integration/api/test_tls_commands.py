@@ -129,7 +129,7 @@ def test_init_makes_private_files_once(tmp_path: Path) -> None:
 
 
 def test_renew_keeps_authority_and_names(tmp_path: Path) -> None:
-    """Whoever trusts the authority trusts the new certificates; hosts that are given take the place of the old ones."""
+    """Clients of the authority trust the new certificates; given hosts replace the old ones."""
     here = ("--data-dir", str(tmp_path))
     run("certs", "init", "--host", "manager.example", *here)
     folder = tmp_path / "tls"

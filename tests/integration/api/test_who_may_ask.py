@@ -1,4 +1,4 @@
-"""Who may ask what, over every route of the API's own document: nobody, a stranger, an agent, one that was removed."""
+"""Authorization of every documented route: without a token, with an unknown one, as an agent, as a removed agent."""
 
 from collections.abc import Iterator
 from typing import Any

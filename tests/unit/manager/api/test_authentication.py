@@ -1,4 +1,4 @@
-"""Who a bearer is."""
+"""Bearer tokens: identification of callers, in constant time."""
 
 import hashlib
 import hmac
@@ -39,12 +39,12 @@ def test_the_admin_and_an_agent_are_told_apart() -> None:
 
 @given(st.text().filter(lambda text: text not in {"admin", AGENT_TOKEN}))
 def test_any_other_text_is_nobodys(text: str) -> None:
-    """Whatever characters it has."""
+    """For any characters."""
     assert CREDENTIALS.identify(text) is None
 
 
 class Steps:
-    """What is looked up and compared on the way to an answer, by its size alone."""
+    """Records lookups and comparisons by size only."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken: list[tuple[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The way from a request to the engine's thread and back."""
+"""Commands to the engine's thread, and its replies."""
 
 import asyncio
 import threading
@@ -53,7 +53,7 @@ def test_the_engines_error_is_raised_where_the_request_came_from() -> None:
 
 
 def test_no_answer_in_time_means_that_the_store_cannot_commit() -> None:
-    """What comes too late, even after the loop is gone, disturbs nobody."""
+    """A late reply is ignored, even after the loop is closed."""
     late: list[Command] = []
     with pytest.raises(StoreUnavailable):
         _ask(late.append, within=0.0)

@@ -1,4 +1,4 @@
-"""What `panguard manager status` prints of a fleet that is too large to be shown whole."""
+"""`panguard manager status` of a fleet too large to be listed."""
 
 from datetime import UTC, datetime
 

@@ -44,5 +44,5 @@ def test_a_moment_is_a_time_or_how_long_ago() -> None:
     ],
 )
 def test_how_long_ago_is_said_in_its_largest_unit(iso: str | None, said: str) -> None:
-    """Whole units, rounded down; a clock that is ahead says now."""
+    """Whole units, rounded down; a time in the future is shown as now."""
     assert ago(iso, NOW) == said

@@ -13,7 +13,7 @@ from manager.cli.support.printing import cell
 
 @given(st.text())
 def test_nothing_that_acts_on_a_terminal_is_left(text: str) -> None:
-    """Whatever came in, what goes out is visible characters and plain spaces."""
+    """For any input, the output has only visible characters and plain spaces."""
     shown = printable(text)
     assert all(char == " " or unicodedata.category(char)[0] not in "CZ" for char in shown)
 

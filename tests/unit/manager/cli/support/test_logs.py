@@ -53,7 +53,7 @@ def test_a_line_cannot_be_broken_by_what_it_quotes() -> None:
 
 
 def test_an_exception_is_named_with_its_place_and_no_values() -> None:
-    """What it is and where it was raised; the variables around it may be secrets."""
+    """Type and place of an exception; local variables may be secrets and are left out."""
     try:
         _fail("swordfish")
     except ValueError:

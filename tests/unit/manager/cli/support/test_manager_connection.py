@@ -1,4 +1,4 @@
-"""How a command finds its manager, its token and its settings, and how it says that it cannot."""
+"""Locating the manager, the token and the settings, and the errors where that fails."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_what_is_no_manager_is_said_so() -> None:
 
 
 def test_a_running_manager_is_found_by_its_data_directory(tmp_path: Path, closed_port: int) -> None:
-    """Where the directory says that its doors are, there the command goes."""
+    """The command uses the URL announced in the data directory."""
     (tmp_path / "admin.token").write_text(TOKEN)
     (tmp_path / "manager.ready").write_text(json.dumps({"http": f"http://127.0.0.1:{closed_port}", "pid": 1}))
     assert f"127.0.0.1:{closed_port}" in run("status", "--data-dir", str(tmp_path)).stderr
@@ -137,7 +137,7 @@ def test_traffic_says_that_no_broker_answers(tmp_path: Path, closed_port: int) -
 
 
 def test_help_names_the_exit_codes() -> None:
-    """What a script may rely on is documented where it looks."""
+    """The help text documents the exit codes."""
     text = " ".join(re.sub(r"[^\w ]", " ", run("--help").stdout).split())
     assert "3 the manager cannot be reached" in text
     assert "5 not found" in text

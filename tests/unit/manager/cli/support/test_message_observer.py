@@ -1,4 +1,4 @@
-"""What an observer makes of messages: decoded, and believed only where a signature says so."""
+"""Messages as an observer sees them: decoded, and verified by signature."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_a_policy_is_verified_with_the_key_that_the_manager_published() -> None:
 
 
 def test_a_second_key_is_not_believed() -> None:
-    """Who publishes other keys later is shown as what he is."""
+    """Other keys published later are not trusted."""
     decoder = MessageDecoder()
     _see(decoder, topics.MANAGER_KEYS, _keys(KEYRING))
     assert _see(decoder, topics.MANAGER_KEYS, _keys(STRANGER)).verified is False
@@ -129,13 +129,13 @@ def test_no_payload_breaks_the_watch(row: topics.Topic, payload: bytes) -> None:
 
 
 def test_a_topic_of_no_row_is_shown_as_unknown() -> None:
-    """What does not belong on the broker is not hidden."""
+    """Messages on unknown topics are shown."""
     seen = MessageDecoder().decode("panguard/v1/agents/nobody/else", b"hello")
     assert seen is not None
     assert (seen.name, summary(seen)) == ("unknown", "hello")
 
 
 def test_registrations_are_no_topic_of_an_observers() -> None:
-    """Who asks for them learns that there is no such topic to watch."""
+    """`traffic --topic registration` is refused, as observers may not read it."""
     assert "registration" not in observable_topics()
     assert {"threats", "policy", "fleet"} <= set(observable_topics())

@@ -33,7 +33,7 @@ def allowed(settings: ReplaySettings, value: str, organization_id: str = "acme")
 
 
 def test_the_example_is_a_settings_file() -> None:
-    """What it says arrives at the rules; what it leaves out is the default."""
+    """Given members reach the rules; missing ones have their defaults."""
     candidate = read_replay_settings(EXAMPLE).candidate({}, ["default"])
     assert (candidate.correlator.source_ip_agents, candidate.correlator.file_hash_agents) == (3, 2)
     assert (candidate.responder.duration, candidate.responder.window) == (3600, 300)
