@@ -71,11 +71,22 @@ class Heartbeat(WireModel):
 
 
 class ManagerPresence(WireModel):
-    """Whether a manager is connected. For people and tools: nothing is decided by it."""
+    """Whether a manager is connected; managers that share a broker by mistake detect each other by it.
+
+    Managers before 0.2 send neither `store_id` nor `instance` nor `since`.
+    """
 
     state: Literal["online", "offline"]
     version: str
     sent_at: Timestamp
+    store_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """The id of the manager's store; a copied data directory has the same."""
+
+    instance: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """The id of the manager's process, new at each start."""
+
+    since: Timestamp | None = None
+    """When the process started."""
 
 
 class ManagerKeys(WireModel):

@@ -1,16 +1,22 @@
-"""Parent side of the embedded broker: starts its process, sends it commands, and notices its end."""
+"""Parent side of the embedded broker: starts its process, sends it commands, and notices its end or freeze."""
 
 import contextlib
 import json
+import os
 import queue
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
+import structlog
+
 from manager.broker.errors import BrokerNotRunningError, BrokerStartError
-from manager.domain.agents.agent import Agent
+from manager.broker.sign_of_life import SILENCE_SECONDS, Silence
+
+log = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 5.0
 _CHUNK = 4096
@@ -19,10 +25,14 @@ _CHUNK = 4096
 class EmbeddedBroker:
     """The broker's process; it ends with this process, however this one ends.
 
+    The process writes a sign of life to its stdout at intervals. One that is silent for too long is killed: its
+    successor needs the port.
+
     Args:
         config: the first line of the process's stdin; see `manager.broker.process`.
         module: the Python module that the process runs; it decides where accounts are looked up.
         ready_within: seconds that the process has to start, the wait for its port included.
+        silence: seconds without a sign of life after which the process is killed.
         on_exit: called with the exit code, from a thread of its own, when a process that was ready ends without `stop`.
     """
 
@@ -32,11 +42,13 @@ class EmbeddedBroker:
         *,
         module: str = "manager.broker.process",
         ready_within: float = 20.0,
+        silence: float = SILENCE_SECONDS,
         on_exit: Callable[[int], None] | None = None,
     ) -> None:
         self._config = config
         self._module = module
         self._ready_within = ready_within
+        self._silence = silence
         self._on_exit = on_exit
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -44,7 +56,7 @@ class EmbeddedBroker:
         self._writing = threading.Lock()
 
     def start(self) -> int:
-        """Start the process, wait until it listens, and return its port.
+        """Start the process, wait until it listens, and return its port; from the second start on the port is the same.
 
         Raises:
             BrokerStartError: the process did not start; the text is its own reason where it gave one.
@@ -52,20 +64,26 @@ class EmbeddedBroker:
         if self.alive:
             raise BrokerStartError("the embedded broker runs already: stop it before it is started again")
         self._stopping = False
-        # A session of its own: Ctrl-C in the terminal is for the manager, which needs the broker for its sign-off.
-        process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            [sys.executable, "-m", self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            # A session of its own: Ctrl-C in the terminal is for the manager, which needs the broker for its sign-off.
+            process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
+                [sys.executable, "-m", self._module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BrokerStartError(f"the embedded broker's process cannot be started: {error}") from error
         self._process = process
         first_line: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._watch, args=(process, first_line), name="embedded broker", daemon=True).start()
         try:
-            self._write(self._config)
+            port = self._port or self._config["port"]
+            self._write({**self._config, "port": port, "parent": os.getpid()})
             self._port = self._read_port(first_line)
-        except (BrokerStartError, BrokerNotRunningError) as error:
+            os.set_blocking(_pipe(process.stdin).fileno(), False)
+        except (BrokerStartError, BrokerNotRunningError, OSError, ValueError) as error:
             self.stop()
             if isinstance(error, BrokerStartError):
                 raise
@@ -87,12 +105,24 @@ class EmbeddedBroker:
         return port
 
     def _watch(self, process: subprocess.Popen[bytes], first_line: queue.SimpleQueue[bytes]) -> None:
+        """Read the process's stdout to its end; kill the process when its signs of life stop."""
         with _pipe(process.stdout) as output:
             line = output.readline()
             first_line.put(line)
-            while output.read(_CHUNK):
-                pass
+            poller, silence = select.poll(), Silence(self._silence)
+            poller.register(output, select.POLLIN)
+            while True:
+                if poller.poll(silence.step * 1000):
+                    silence.reset()
+                    if not os.read(output.fileno(), _CHUNK):
+                        break
+                elif silence.lasts():
+                    log.error("embedded_broker_frozen", seconds=self._silence, hint="it is killed and started again")
+                    process.kill()
+                    silence.reset()
         exit_code = process.wait()
+        with contextlib.suppress(OSError):
+            _pipe(process.stdin).close()
         if self._on_exit is not None and b'"ready"' in line and not self._stopping:
             self._on_exit(exit_code)
 
@@ -115,7 +145,8 @@ class EmbeddedBroker:
         """Close every connection of a user, and delete its stored sessions.
 
         Raises:
-            BrokerNotRunningError: the process is not running.
+            BrokerNotRunningError: the process is not running, or takes no command and was killed: all its connections
+                are closed.
         """
         self._write({"disconnect": username})
 
@@ -123,21 +154,25 @@ class EmbeddedBroker:
         """Serve new connections the certificate that is in the configured files now.
 
         Raises:
-            BrokerNotRunningError: the process is not running.
+            BrokerNotRunningError: as `disconnect`.
         """
         self._write({"reload": "certificate"})
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, message: Mapping[str, Any]) -> None:
         process = self._process
         if process is None or process.poll() is not None:
             raise BrokerNotRunningError(self.exit_code)
-        stdin = _pipe(process.stdin)
+        line = json.dumps(message).encode() + b"\n"
         try:
             with self._writing:
-                stdin.write(json.dumps(line).encode() + b"\n")
-                stdin.flush()
+                written = _pipe(process.stdin).write(line)
         except (OSError, ValueError) as error:
             raise BrokerNotRunningError(process.poll()) from error
+        if written != len(line):
+            # The pipe is full: the process reads nothing, and a lost command would leave a client connected.
+            log.error("embedded_broker_takes_no_command", hint="it is killed and started again")
+            process.kill()
+            raise BrokerNotRunningError(process.wait())
 
     def stop(self) -> None:
         """End the process and wait for its end; without a process nothing happens."""
@@ -152,40 +187,6 @@ class EmbeddedBroker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-class EmbeddedBrokerAccess:
-    """Broker access for the embedded broker, which looks agents up in the store: only ended access is sent to it.
-
-    Args:
-        broker: returns the broker that runs now; another replaces it when it ends by itself.
-    """
-
-    room = None
-
-    def __init__(self, broker: Callable[[], EmbeddedBroker | None]) -> None:
-        self._broker = broker
-
-    def admit(self, agent: Agent, *, replaced: bool) -> None:
-        """Close connections of the replaced credential; the store admits the new one."""
-        if replaced:
-            self.expel(agent.agent_id)
-
-    def expel(self, agent_id: str) -> None:
-        """Close an agent's connections, and delete its stored sessions."""
-        broker = self._broker()
-        if broker is not None and broker.alive:
-            broker.disconnect(agent_id)
-
-    def suspend(self, agent_id: str) -> None:
-        """Close an agent's connections. It may reconnect at once: the broker limits its rate."""
-        self.expel(agent_id)
-
-    def resume(self, agent_id: str) -> None:
-        """Do nothing: `suspend` refuses no login."""
-
-    def connected(self) -> None:
-        """Do nothing: the broker reads the store at each login."""
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -7,7 +7,9 @@ exit code 1. So no secret is in an argument or in the environment.
 
 Every further line is a command: `{"disconnect": "<username>"}` closes the user's connections and deletes its
 sessions, `{"reload": "certificate"}` reads the two PEM files again for new connections.
-The end of stdin means that the parent has ended: the broker ends, too.
+The end of stdin means that the parent has ended: the broker ends, too; `parent` in the configuration, its process id,
+has the kernel end a stopped process as well. A line `{"alive": true}` on stdout at intervals (`aliveSeconds`) is the
+sign of life: it is written by the event loop that serves the clients.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ from manager.broker.connection.listener import listen, raise_open_files
 from manager.broker.errors import BrokerStartError, EmbeddedBrokerError
 from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
+from manager.broker.sign_of_life import INTERVAL_SECONDS, die_with_parent, write_signs_of_life
 from schemas.topics import may_retain
 
 _LINE_LIMIT = 16 * 1024 * 1024
@@ -78,11 +81,14 @@ async def _run(build: BuildAccess) -> None:
     commands = await _stdin()
     line = await commands.readline()
     config = _configuration(line)
+    die_with_parent(_parent(config))
     tls = _tls(config)
     broker = await _start(config, build, tls, is_abandoned=commands.at_eof)
     _print_line({"ready": True, "port": broker.port})
+    alive = asyncio.create_task(write_signs_of_life(sys.stdout.fileno(), _interval(config)), name="signs of life")
     while line := await commands.readline():
         _run_command(broker, line, partial(_reload, tls, config))
+    alive.cancel()
     # No state of the broker outlives its process, and the kernel closes thousands of connections faster.
     sys.stderr.flush()
     os._exit(0)
@@ -103,6 +109,16 @@ def _configuration(line: bytes) -> Mapping[str, Any]:
         return {**config, "host": str(config["host"]), "port": int(config["port"]), "access": config["access"]}
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _unreadable(error) from error
+
+
+def _parent(config: Mapping[str, Any]) -> int | None:
+    parent = config.get("parent")
+    return parent if isinstance(parent, int) else None
+
+
+def _interval(config: Mapping[str, Any]) -> float:
+    seconds = config.get("aliveSeconds")
+    return float(seconds) if isinstance(seconds, int | float) else INTERVAL_SECONDS
 
 
 def _unreadable(error: Exception) -> BrokerStartError:

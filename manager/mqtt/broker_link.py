@@ -49,6 +49,7 @@ class LinkSettings:
 
     keepalive: int = 30
     connect_timeout: float = 5.0
+    answer_timeout: float = 10.0
     backoff: float = 0.2
     backoff_cap: float = 5.0
     inbox_messages: int = 5000
@@ -80,7 +81,8 @@ class BrokerLink:
         clock: reads both clocks.
         settings: timeouts and bounds.
         tls: verifies the broker, if the address asks for TLS.
-        other_topics: handlers for topics outside the topic table; called at once, without the inbox.
+        other_topics: handlers for further topics; called at once, without the inbox.
+        before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class BrokerLink:
         settings: LinkSettings | None = None,
         tls: ssl.SSLContext | None = None,
         other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
+        before_connect: Callable[[], str | None] | None = None,
     ) -> None:
         self.address = address
         self._login = (client_id, username, password)
@@ -106,6 +109,7 @@ class BrokerLink:
         self._backoff = Backoff(self._settings.backoff, self._settings.backoff_cap)
         self._tls = tls
         self._other_topics = {topic.encode(): handler for topic, handler in (other_topics or {}).items()}
+        self._before_connect = before_connect
         self._client: BufferedClient | None = None
         self._attempt: ConnectAttempt | None = None
         self._generation = 0
@@ -113,6 +117,7 @@ class BrokerLink:
         self._fresh = True
         self._next_attempt = 0.0
         self._next_misc = 0.0
+        self._answer_due = 0.0
         self._now = clock()
         self._topics: dict[bytes, tuple[Topic, str, str]] = {}
         self._inbox: Inbox | None = None
@@ -161,7 +166,9 @@ class BrokerLink:
             self._read(client)
             if self._now.monotonic >= self._next_misc:
                 self._next_misc = self._now.monotonic + 1.0
-                client.loop_misc()
+                client.check_keep_alive(reading=self._has_room())
+                if not self._ready and self._now.monotonic >= self._answer_due:
+                    self._lost(client, "the broker does not answer the manager's CONNECT or SUBSCRIBE")
         except OSError as error:
             self._lost(client, str(error))
 
@@ -190,6 +197,15 @@ class BrokerLink:
             first = self._generation * _MAX_MID
             self._client.acknowledge([handle - first for handle in handles if handle >= first])
 
+    def withdraw(self, reason: str) -> None:
+        """Give the connection up; it is tried again with backoff.
+
+        Args:
+            reason: shown as `last_error`.
+        """
+        if self._client is not None:
+            self._lost(self._client, reason)
+
     def close(self, farewell: Publication) -> None:
         """Publish a farewell in place of the will, disconnect, and release the sockets."""
         if self._attempt is not None:
@@ -211,12 +227,15 @@ class BrokerLink:
         attempt, self._now = self._attempt, self._clock()
         if attempt is None:
             if self._now.monotonic >= self._next_attempt:
-                self._attempt = ConnectAttempt(self._new_client(), self.address, self._settings.keepalive, self.wake)
+                self._attempt = ConnectAttempt(
+                    self._new_client(), self.address, self._settings.keepalive, self.wake, self._before_connect
+                )
         elif attempt.finished:
             self._attempt = None
             if attempt.error is None:
                 self._generation += 1
                 self._client = attempt.client
+                self._answer_due = self._now.monotonic + self._settings.answer_timeout
                 self.peer_expires_at = _certificate_end(attempt.client.socket())
             else:
                 self._failed(attempt.error)
@@ -334,10 +353,16 @@ class BrokerLink:
         self._fresh = not flags.session_present
         client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._other_topics)])
 
-    def _on_subscribe(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+    def _on_subscribe(self, client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
         refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]
         if refused:
-            log.error("subscription_refused", filters=refused)
+            # Without them the manager is deaf, and every agent would seem silent.
+            self._lost(
+                client,
+                f"the broker refuses the manager's subscription to {', '.join(refused)}:"
+                f" grant its login {self._login[1]} to read these topics",
+            )
+            return
         self._ready = True
         self._backoff.reset()
         self.last_error = None

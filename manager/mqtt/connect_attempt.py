@@ -6,9 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
+import structlog
+
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.paho_client import BufferedClient
 from schemas.certificates import refusal
+
+log = structlog.get_logger(__name__)
 
 
 class ConnectAttempt:
@@ -19,15 +23,22 @@ class ConnectAttempt:
         address: the broker's.
         keepalive: seconds; announced to the broker.
         done: called at the end, from the attempt's thread.
+        before: called first, in the attempt's thread; returns a reason not to connect, or None.
     """
 
     def __init__(
-        self, client: BufferedClient, address: BrokerAddress, keepalive: int, done: Callable[[], None]
+        self,
+        client: BufferedClient,
+        address: BrokerAddress,
+        keepalive: int,
+        done: Callable[[], None],
+        before: Callable[[], str | None] | None = None,
     ) -> None:
         self.client = client
         self.error: str | None = None
         self.finished = False
         self._abandoned = False
+        self._before = before
         self._arguments = (address, keepalive, done)
         self._thread = threading.Thread(target=self._run, name="mqtt-connect", daemon=True)
         self._thread.start()
@@ -37,18 +48,29 @@ class ConnectAttempt:
         self._abandoned = True
 
     def _run(self) -> None:
-        address, keepalive, done = self._arguments
+        address, _, done = self._arguments
         try:
-            self.client.connect(address.host, address.port, keepalive)
-            sock = cast("socket.socket | None", self.client.socket())
-            if sock is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open()
         except ssl.SSLCertVerificationError as error:
             remedy = "its authority's certificate in PANGUARD_BROKER_CA_FILE"
             self.error = refusal(str(address), error.verify_code, error.verify_message, remedy)
         except (OSError, ValueError) as error:
             self.error = str(error)
+        except Exception:
+            # The link waits for `finished`: a thread that ended otherwise would keep the manager away for ever.
+            log.exception("connect_failed", broker=str(address))
+            self.error = "connecting failed: the log says why"
         if self._abandoned:
             self.client.close_socket()
         self.finished = True
         done()
+
+    def _open(self) -> None:
+        self.error = self._before() if self._before is not None else None
+        if self.error is not None:
+            return
+        address, keepalive, _ = self._arguments
+        self.client.connect(address.host, address.port, keepalive)
+        sock = cast("socket.socket | None", self.client.socket())
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -69,6 +69,7 @@ class BufferedClient(Client):
         Raises:
             OSError: the connection is closed.
         """
+        self._require_socket()
         try:
             chunk = super()._sock_recv(_CHUNK)
         except BlockingIOError:
@@ -137,15 +138,35 @@ class BufferedClient(Client):
         Raises:
             OSError: the connection is closed.
         """
+        self._require_socket()
         if self.want_write():
             self.loop_write()
         with contextlib.suppress(BlockingIOError):
             while self._outbound:
                 del self._outbound[: super()._sock_send(bytes(self._outbound[:_CHUNK]))]
 
+    def check_keep_alive(self, *, reading: bool) -> None:
+        """Send a ping when it is due, and check that the broker has answered the one before.
+
+        Args:
+            reading: whether the socket was read; an answer that is not read yet is not missed.
+
+        Raises:
+            OSError: the broker does not answer.
+        """
+        if not reading:
+            self._ping_t = 0.0
+        self.loop_misc()
+        if self._sock is None:
+            raise TimeoutError(f"the broker has not answered for {self.keepalive} s")
+
     def close_socket(self) -> None:
         """Close the socket."""
         self._sock_close()
+
+    def _require_socket(self) -> None:
+        if self._sock is None:
+            raise ConnectionResetError("the connection to the broker is closed")
 
     def _dispatch(self, topic: str, payload: bytes, retained: bool, confirm: Confirm | None) -> None:
         mid = self._mid

@@ -5,6 +5,7 @@ registration, published later on the same connection, reaches the agent: no resp
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from manager.provisioning import plugin_commands as commands
 from manager.provisioning.logins import FleetLogins, agent_login
 from manager.provisioning.plugin_commands import Command
 from manager.provisioning.reconciliation import PluginState, reconcile
-from manager.provisioning.roles import CONTROL, organization_role
+from manager.provisioning.roles import CONTROL, MANAGER, organization_role
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,9 @@ _COMMANDS_IN_MESSAGE = 5
 
 _UNANSWERED = 5
 """Messages without a response at which new agents have to wait: messages for others queue behind these."""
+
+_PLUGIN_SECONDS = 10.0
+"""Seconds after which a plugin that has not responded counts as missing."""
 
 _LARGE_SYNC = 500
 """Missing logins above which a warning names the faster way."""
@@ -41,9 +45,16 @@ class DynamicSecurity:
         publish: publishes a message; `connected` repairs what was lost without a connection.
         logins: the logins that the broker should have.
         counters: counts `access_commands` and `access_failures`.
+        clock: the monotonic clock.
     """
 
-    def __init__(self, publish: Callable[[Publication], None], logins: FleetLogins, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        publish: Callable[[Publication], None],
+        logins: FleetLogins,
+        counters: Counter[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._publish = publish
         self._logins = logins
         self._counters = counters
@@ -51,6 +62,8 @@ class DynamicSecurity:
         self._steps: Iterator[list[Command]] | None = None
         self._changed = 0
         self._sent = self._responded = 0
+        self._clock = clock
+        self._connected_at = 0.0
         self.answered = False
         """Whether the plugin has responded on this connection."""
         self.in_sync = False
@@ -60,6 +73,24 @@ class DynamicSecurity:
     def room(self) -> int | None:
         """Further messages that may be sent before a response arrives: each one pauses the whole broker."""
         return max(0, _UNANSWERED - (self._sent - self._responded)) if self.answered else None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the plugin has had its time and has not responded on this connection."""
+        return not self.answered and self._clock() - self._connected_at >= _PLUGIN_SECONDS
+
+    @property
+    def problem(self) -> str | None:
+        """Why no agent can be admitted, in one sentence; None once the plugin has responded on this connection."""
+        if self.answered:
+            return None
+        if not self.is_missing:
+            return "the broker's dynamic-security plugin has not responded yet"
+        return (
+            f"the broker does not respond on {CONTROL}, so it admits no new agent: load its dynamic-security plugin"
+            " (panguard manager broker init writes all that it needs) and give the manager's login the role"
+            f" {MANAGER}, or start the manager without a broker password"
+        )
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
         """Create an agent's login; connections of an earlier credential end."""
@@ -88,6 +119,7 @@ class DynamicSecurity:
         self._found, self._steps, self._changed = PluginState(), None, 0
         self._responded = self._sent
         self.answered = self.in_sync = False
+        self._connected_at = self._clock()
         self._send([commands.default_access(), commands.list_page("listRoles", 0, _PAGE)])
 
     def handle_response(self, payload: bytes) -> None:

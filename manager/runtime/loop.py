@@ -1,4 +1,4 @@
-"""The manager's loop: polls the broker, steps the engine, and watches the embedded broker and the certificates."""
+"""The manager's loop: polls the broker, steps the engine, and watches broker and certificates."""
 
 import resource
 import signal
@@ -68,16 +68,14 @@ class ManagerLoop:
         gc_tuning.freeze_and_relax()
         announced = False
         while not self._stopping:
-            if manager.broker is not None:
-                manager.broker.restart_if_ended()
             self._step()
-            if not announced and manager.mqtt.ready:
+            if not announced and manager.mqtt_door.problem is None:
                 announced = True
                 self._prepare_enrollment_token()
                 self._announce(ready)
         log.info("manager_stopping")
         manager.engine.stop(clock.read())
-        manager.mqtt.close(manager.presence("offline"))
+        manager.mqtt_door.close()
 
     def _step(self) -> None:
         """Receive waiting messages, and take one batch to its acknowledgements."""
@@ -91,6 +89,7 @@ class ManagerLoop:
         if engine.suspend_flooding(now):
             mqtt.flush()
         engine.step(now)
+        manager.mqtt_door.tick()
         manager.certificates.check(now.wall, now.monotonic)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:

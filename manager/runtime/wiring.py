@@ -1,7 +1,5 @@
 """Wiring: the only place that builds the manager's parts and connects them."""
 
-import secrets
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import structlog
@@ -15,21 +13,14 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
-from manager.engine.batch import Publication
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
-from manager.engine.ports import BrokerAccess
-from manager.mqtt.broker_address import BrokerAddress
-from manager.mqtt.broker_link import BrokerLink
-from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAccess
-from manager.provisioning.logins import FleetLogins, observer_login
-from manager.provisioning.roles import RESPONSES
 from manager.runtime import clock, gc_tuning
-from manager.runtime.broker_supervisor import MANAGER_USER, BrokerSupervisor
 from manager.runtime.engine_settings import engine_settings
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
-from manager.runtime.transport import EMBEDDED, Transport
+from manager.runtime.mqtt_door import MqttDoor
+from manager.runtime.transport import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
 from manager.storage import tables
@@ -37,13 +28,8 @@ from manager.storage.connection import open_reader, open_store, undamaged
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
 from schemas.keys import ManagerKeyring
-from schemas.model import utc
-from schemas.presence import ManagerPresence
-from schemas.topics import MANAGER_PRESENCE
 
 log = structlog.get_logger(__name__)
-
-_CLIENT_ID = "mqtt_client_id"
 
 
 class Manager:
@@ -69,86 +55,24 @@ class Manager:
         now = clock.read()
         with undamaged(directory.store), gc_tuning.paused():
             changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
-        self.broker = BrokerSupervisor(settings, transport, directory, stack) if settings.broker == EMBEDDED else None
-        self._broker_access: BrokerAccess = NoBrokerAccess()
-        self.mqtt = self._broker_link()
+        self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
+        self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
-        self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self._broker_access)
+        self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self.mqtt_door.access)
         with undamaged(directory.store), gc_tuning.paused():
             self.engine.restore_correlation(clock.read())
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
         self.batches = histograms.batches
-        self.certificates = transport.watch(self._reload_broker_certificate, self._broker_certificate_expiry)
+        self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
         self.http = self._http_server(registry)
-
-    def presence(self, state: str) -> Publication:
-        """Return the manager's retained presence."""
-        message = ManagerPresence.model_validate(
-            {"state": state, "version": VERSION, "sent_at": utc(clock.read().wall)}
-        )
-        return Publication(MANAGER_PRESENCE.address(), message.body(), retained=True)
 
     def not_ready(self) -> str | None:
         """Return the reason for which the manager is not ready; None if it is."""
         if not self.engine.can_commit:
             return "the store cannot commit just now"
-        if not self.mqtt.ready:
-            return f"the broker {self.mqtt.address} is not connected: {self.mqtt.last_error or 'connecting'}"
-        return None
-
-    def _broker_link(self) -> BrokerLink:
-        settings = self.settings
-        password: str | None
-        other_topics: dict[str, Callable[[bytes], None]] = {}
-        if self.broker is not None:
-            address, username, password = self.broker.start(), MANAGER_USER, self.broker.password
-            self._broker_access = self.broker.access
-        else:
-            address = BrokerAddress.parse(settings.broker)
-            username = address.username or MANAGER_USER
-            given = settings.broker_password
-            password = given.get_secret_value() if given else self.directory.broker_password()
-            if password is not None:
-                self._broker_access = plugin = self._dynamic_security()
-                other_topics[RESPONSES] = plugin.handle_response
-        return BrokerLink(
-            address,
-            self._client_id(),
-            username,
-            password,
-            will=self.presence("offline"),
-            presence=lambda: self.presence("online"),
-            clock=clock.read,
-            other_topics=other_topics,
-            tls=self.transport.broker_trust,
-        )
-
-    def _client_id(self) -> str:
-        """Return the manager's MQTT client id; it is kept, because the broker's session belongs to it."""
-        client_id = self._store.meta(_CLIENT_ID)
-        if client_id is None:
-            client_id = f"manager-{secrets.token_hex(16)}"
-            self._store.set_meta(_CLIENT_ID, client_id)
-        return client_id
-
-    def _dynamic_security(self) -> DynamicSecurity:
-        observer = observer_login(*self.directory.observer_credential())
-        logins = FleetLogins(self._fleet.registry.agents, {observer.username: observer})
-        return DynamicSecurity(self._publish, logins, self._fleet.counters)
-
-    def _publish(self, publication: Publication) -> None:
-        self.mqtt.publish(publication)  # the link is built after the plugin
-
-    def _reload_broker_certificate(self) -> None:
-        if self.broker is not None:
-            self.broker.reload_certificate()
-
-    def _broker_certificate_expiry(self) -> dict[str, float]:
-        """Return the expiry of the certificate of an external broker, after the first connection."""
-        expires_at = self.mqtt.peer_expires_at if self.broker is None else None
-        return {} if expires_at is None else {"mqtt": expires_at}
+        return self.mqtt_door.problem
 
     def _http_server(self, registry: CollectorRegistry) -> ApiServer:
         settings, fleet = self.settings, self._fleet

@@ -107,6 +107,7 @@ class ManagerProcess:
         self, home: Path, broker: str = "embedded", environment: Mapping[str, str] | None = None, *, tls: bool = False
     ) -> None:
         self.home = home
+        home.mkdir(exist_ok=True)
         self.data = home / "manager"
         self._broker = broker
         self._environment = environment or {}
@@ -131,13 +132,16 @@ class ManagerProcess:
         if self.running is not None:
             self.running.terminate()
 
-    def start(self) -> None:
-        """Start it, and wait until both doors are open."""
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until both doors are open, or only until it serves HTTP."""
         http, mqtt = self._ports
         words = ["manager", "start", "--data-dir", str(self.data), "--port", str(http)]
         words += ["--mqtt-port", str(mqtt), "--broker", self._broker]
         self.running = Panguard(self.home / "manager.log", *words, environment=self._environment)
-        self.running.line("ready ")
+        if wait:
+            self.running.line("ready ")
+        else:
+            eventually(lambda: self.not_ready() is not False, what="the HTTP door")
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -148,6 +152,15 @@ class ManagerProcess:
         """End it with SIGTERM; return its exit code."""
         assert self.running is not None
         return self.running.terminate()
+
+    def not_ready(self) -> str | bool | None:
+        """Return the reason why the manager is not ready; None if it is ready, False if it does not answer."""
+        try:
+            with httpx2.Client(base_url=self.http, timeout=10, verify=self.trust) as client:
+                answer = client.get("/health/ready")
+        except httpx2.HTTPError:
+            return False
+        return None if answer.status_code == httpx2.codes.OK else str(answer.json()["error"])
 
     def client(self) -> httpx2.Client:
         """Return the admin's HTTP client."""
