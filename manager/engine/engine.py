@@ -10,6 +10,7 @@ from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
+from manager.engine.clock_monitor import ClockMonitor
 from manager.engine.commands.executor import execute
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.fleet import Fleet
@@ -79,6 +80,7 @@ class Engine:
         self._incident_recorder = IncidentRecorder(
             settings.correlator, store.archive, emergency_response.react, fleet.allowlist
         )
+        self._clock_monitor = ClockMonitor(fleet, self._incident_recorder.correlator)
         self._suspensions = FloodSuspensions(fleet, self.inbox, broker_access)
         self._registration_throttle = RegistrationThrottle(broker_access, settings.registrations_in_batch)
         self._after_commit = AfterCommit(
@@ -109,7 +111,7 @@ class Engine:
     def restore_correlation(self, now: Instant) -> None:
         """Load incidents, recent reports and evidence, so that correlation continues as if it had never stopped."""
         archive = self._store.archive
-        self._incident_recorder.restore(archive, now)
+        self._incident_recorder.restore(archive, now.wall - self._clock_monitor.pending_step(now))
         evidence = self.fleet.responder.never_block.evidence
         for organization_id, site, agent_id, received_at, found in archive.evidence_since(now.wall - _EVIDENCE_MEMORY):
             evidence.record(organization_id, site, agent_id, found, received_at)
@@ -169,6 +171,7 @@ class Engine:
         context = self._uncommitted
         if context is None:
             context = self._new_context(now)
+            self._clock_monitor.tick(context, now)
             for item in self.inbox.take(self.fleet.settings.batch_limit, self._registration_throttle.allowance(now)):
                 self._handle(context, item)
             for tick in self._ticks:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from manager.domain.agents.agent import Agent
@@ -35,6 +35,8 @@ class Fleet:
     policies: Policies = field(default_factory=Policies)
     tokens: dict[str, Token] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    meta: Mapping[str, str] = field(default_factory=dict)
+    """Single values as they were stored at the start."""
     immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
@@ -64,6 +66,7 @@ class Fleet:
             incidents: the open incidents.
             now: seconds since 1970.
         """
+        self.meta = snapshot.meta
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.registry.reserve_numbers(snapshot.highest_agent_number)
         for removed in snapshot.removed_agents:

@@ -38,3 +38,5 @@ class EngineSettings:
     own_addresses: tuple[str, ...] = ()
     admin_networks: tuple[str, ...] = ()
     ca_fingerprint: str | None = None
+    boot_id: str = ""
+    """Id of the host's boot; empty if it is not known, and then no clock step before this start is detected."""

@@ -105,6 +105,10 @@ class InForce:
     reported_at: float = 0.0
     """Manager's time at which the newest accepted statement was made; after a restart it equals `applied_at`."""
 
+    def shift(self, seconds: float) -> None:
+        """Follow a step of the manager's clock: later statements stay newer than earlier ones."""
+        self.reported_at += seconds
+
     def update_if_newer(
         self, version: int, digest: str | None, state: str | None, error: str | None, at: float
     ) -> bool:

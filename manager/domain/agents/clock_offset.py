@@ -1,14 +1,20 @@
 """Event time: the agent's timestamp corrected by the offset of its clock.
 
-An agent's clock offset is the smallest (received - sentAt) since its clock last stepped: the message with the shortest
-way is the most exact. A guard sends a heartbeat before it empties its outbox, so the offset is known before old reports
-arrive (the contract, section 2, "Event time").
+An agent's clock offset is the smallest (received - sentAt) of the last half hour to hour since its clock last stepped.
+The message with the shortest way is the most exact; older ones are dropped, because clocks drift apart.
+
+A guard sends a heartbeat before it empties its outbox, so the offset is known before old reports arrive (the contract,
+section 2, "Event time").
 """
 
 from dataclasses import dataclass
+from math import inf
 
 STEP = 2.0
 """Seconds by which sentAt - uptime may move before the agent's clock counts as stepped."""
+
+PERIOD = 1800.0
+"""Seconds after which the smallest measurement of the period before is dropped."""
 
 
 @dataclass(slots=True)
@@ -22,6 +28,9 @@ class ClockOffset:
     seconds: float | None = None
     origin: float | None = None
     session: int = -1
+    smallest: float = inf
+    """Smallest measurement of the current period; in memory only."""
+    period_start: float | None = None
 
     def observe(self, received: float, sent_at: float, uptime: float, session: int, *, fresh: bool) -> None:
         """Update the offset from a message that carries its sending time.
@@ -35,20 +44,36 @@ class ClockOffset:
         """
         measured, origin = received - sent_at, sent_at - uptime
         moved = self.origin is None or abs(origin - self.origin) > STEP
-        if self.seconds is None:
-            self.seconds = measured
-        elif not moved:
-            self.seconds = min(self.seconds, measured)
-        elif session == self.session:
-            self.seconds = measured
-        elif not fresh:
+        if self.seconds is None or (moved and session == self.session):
+            self._begin(measured, received)
+        elif moved and not fresh:
             self.seconds = min(self.seconds, measured)
             return  # a restarted guard, and a message that may be old: the session's first heartbeat decides
-        elif abs(measured - self.seconds) > STEP:
-            self.seconds = measured
+        elif moved and abs(measured - self.seconds) > STEP:
+            self._begin(measured, received)
         else:
-            self.seconds = min(self.seconds, measured)
+            self._add(measured, received)
         self.origin, self.session = origin, session
+
+    def shift(self, seconds: float) -> None:
+        """Follow a step of the manager's own clock."""
+        if self.seconds is not None:
+            self.seconds += seconds
+        self.smallest += seconds
+        if self.period_start is not None:
+            self.period_start += seconds
+
+    def _begin(self, measured: float, received: float) -> None:
+        self.seconds = self.smallest = measured
+        self.period_start = received
+
+    def _add(self, measured: float, received: float) -> None:
+        self.smallest = min(self.smallest, measured)
+        if self.period_start is None:
+            self.period_start = received
+        if received - self.period_start >= PERIOD:
+            self.seconds, self.smallest, self.period_start = self.smallest, measured, received
+        self.seconds = measured if self.seconds is None else min(self.seconds, measured)
 
     def event_time(self, timestamp: float, received: float) -> tuple[float, bool]:
         """Return the event time of a report on the manager's clock, and whether the offset is known.

@@ -110,6 +110,12 @@ class Correlator:
                 changes.append(IncidentChange(ChangeKind.CLOSED, incident))
         return changes
 
+    def shift(self, seconds: float) -> list[Incident]:
+        """Follow a step of the manager's clock: everything in memory keeps its age. Return the incidents in memory."""
+        self._clock += seconds
+        self._due = [(due + seconds, number, incident) for due, number, incident in self._due]
+        return self._memory.shift(seconds)
+
     def rebuild(self, incidents: Iterable[Incident], recent: Iterable[Report], now: float) -> None:
         """Restore the state from the store. Opens, changes and closes nothing.
 

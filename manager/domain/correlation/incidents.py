@@ -113,6 +113,14 @@ class Incident:
         self.announced_members = max(self.announced_members, later.announced_members)
         later.merged_into = self.id
 
+    def shift(self, seconds: float) -> None:
+        """Move all times by a step of the manager's clock."""
+        self.opened_at += seconds
+        self.first_seen_at += seconds
+        self.last_seen_at += seconds
+        if self.closed_at is not None:
+            self.closed_at += seconds
+
     def stays_silent(self) -> bool:
         """Return whether it is chronic and need not be announced; if not, remember the announced size."""
         if not self.chronic:

@@ -51,6 +51,13 @@ class Run:
         run.earlier = None if self.earlier is None else self.earlier.copy()
         return run
 
+    def shift(self, seconds: float) -> None:
+        """Move all times by a step of the manager's clock."""
+        self.first += seconds
+        self.last += seconds
+        if self.points is not None:
+            self.points = [(time + seconds, agent_id) for time, agent_id in self.points]
+
     @property
     def complete(self) -> bool:
         """Whether enough distinct agents have reported within a window of each other."""

@@ -151,6 +151,17 @@ class Timeline:
         if start < end:
             yield start, end
 
+    def shift(self, seconds: float) -> None:
+        """Move all times by a step of the manager's clock; incidents are not moved."""
+        self.since += seconds
+        self.floor += seconds
+        self.hold += seconds
+        self.touched += seconds
+        for run in self.runs:
+            run.shift(seconds)
+        if self.ontime is not None:
+            self.ontime.shift(seconds)
+
     def forget(self, horizon: float) -> None:
         """Drop closed runs and the points of live ones from before `horizon`, out of reach of reports on time."""
         runs = self.runs

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from math import inf, nextafter
 
+from manager.domain.correlation.incidents import Incident
 from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.reports import MEMORY
 from manager.domain.correlation.timeline import Timeline
@@ -71,6 +72,17 @@ class TimelineCache:
         if not timeline.open_incidents:
             self._watched[indicator] = self._open.pop(indicator)
         return timeline
+
+    def shift(self, seconds: float) -> list[Incident]:
+        """Move all timelines by a step of the manager's clock; return their incidents."""
+        self._forgotten += seconds
+        incidents: list[Incident] = []
+        for timeline in (*self._open.values(), *self._watched.values()):
+            timeline.shift(seconds)
+            incidents += [run.incident for run in timeline.runs if run.incident is not None]
+        for incident in incidents:
+            incident.shift(seconds)
+        return incidents
 
     def drop_idle(self, now: float) -> None:
         """Drop timelines that no report on time can reach any more."""

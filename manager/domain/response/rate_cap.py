@@ -41,6 +41,10 @@ class RateCap:
         for grant in sorted(grants, key=lambda each: each.at):
             self._take(grant)
 
+    def shift(self, seconds: float) -> None:
+        """Follow a step of the manager's clock: every grant keeps its age."""
+        self._grants = deque(grant._replace(at=grant.at + seconds) for grant in self._grants)
+
     def request(
         self, agent_ids: Iterable[str], token_of: Callable[[str], str | None], now: float, *, several_tokens: bool
     ) -> Grant | str:

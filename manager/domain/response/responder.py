@@ -58,7 +58,9 @@ class Responder:
         self.entries.load(entries)
         self.responses.load(kept, incidents, now)
         self._cap.load(
-            Grant(each.granted_at, each.made_by, tuple(dict.fromkeys(facts.token_of(by) for by in each.made_by)))
+            Grant(
+                min(each.granted_at, now), each.made_by, tuple(dict.fromkeys(facts.token_of(by) for by in each.made_by))
+            )
             for each in kept
             if each.granted_at is not None and now - each.granted_at < self._settings.window
         )
@@ -161,6 +163,11 @@ class Responder:
                     refused = replace(known, state=ResponseState.REFUSED, reason=f"never blocked: {reason}", at=now)
                     reaction.merge(self._save(refused))
         return reaction
+
+    def shift(self, seconds: float) -> None:
+        """Follow a step of the manager's clock. Entries and approvals keep the end that people were shown."""
+        self._cap.shift(seconds)
+        self.responses.shift(seconds)
 
     def forget_agent(self, agent_id: str) -> Reaction:
         """Drop a removed agent's own entries."""

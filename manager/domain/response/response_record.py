@@ -90,6 +90,11 @@ class ResponseRecord:
             if response.state is ResponseState.UNDONE:
                 self.suppress(incident)
 
+    def shift(self, seconds: float) -> None:
+        """Follow a step of the manager's clock: closed incidents stay as long as without it."""
+        for incident_id in self._closed:
+            self._closed[incident_id] += seconds
+
     def next_expiry(self) -> float | None:
         """Return the time at which the next approval expires."""
         first = next(iter(self._pending.values()), None)

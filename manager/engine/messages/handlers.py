@@ -109,7 +109,7 @@ def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at:
     elif (
         version < policy.version
         and policy.published
-        and now - policy.updated_at > context.fleet.settings.republish_after
+        and abs(now - policy.updated_at) > context.fleet.settings.republish_after
     ):
         context.fleet.counters["policies_republished"] += 1
         context.policy_queue.add([agent.agent_id])

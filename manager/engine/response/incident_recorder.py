@@ -57,10 +57,10 @@ class IncidentRecorder:
         self._react = react
         self._next = 0.0
 
-    def restore(self, archive: Archive, now: Instant) -> None:
+    def restore(self, archive: Archive, now: float) -> None:
         """Load live incidents and recent reports, as after a restart."""
-        since = now.wall - MEMORY
-        self.correlator.rebuild(archive.live(since), archive.recent(since), now.wall)
+        since = now - MEMORY
+        self.correlator.rebuild(archive.live(since), archive.recent(since), now)
 
     def observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
         """Correlate one new report.

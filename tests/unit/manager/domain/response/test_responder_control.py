@@ -200,3 +200,19 @@ def test_what_is_remembered_of_closed_incidents_is_bounded() -> None:
     scene.pass_time(700)
     scene.pass_time(1000)
     assert all(scene.responder.responses.get(incident_id) is None for incident_id in scene.incidents)
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+def test_an_undo_is_remembered_through_a_step_of_the_clock(seconds: float) -> None:
+    """The clock is set right after an undone incident closed: it is still known as undone for 900 s, then forgotten."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
+    scene.pass_time(601)
+    incident_id = scene.incident(IP).id
+    scene.now += seconds
+    scene.responder.shift(seconds)
+    scene.pass_time(890)
+    assert scene.responder.responses.get(incident_id) is not None
+    scene.pass_time(20)
+    assert scene.responder.responses.get(incident_id) is None

@@ -1,0 +1,73 @@
+"""Steps of the manager's wall clock: state in wall-clock time is shifted, and the step is logged and audited.
+
+Without this, a clock that is set forward by more than 300 s makes every report late, and one that is set back makes the
+newest reports look older than those in memory. Steps while no manager runs are detected as long as the host does not
+boot; after a boot, clock offsets are right again once their older half hour is dropped (`ClockOffset`).
+"""
+
+from math import isfinite
+
+import structlog
+
+from manager.domain.correlation import Correlator
+from manager.domain.instant import ClockSteps, Instant
+from manager.engine.commands.audit import add_entry
+from manager.engine.context import Context
+from manager.engine.fleet import Fleet
+from manager.engine.origin import MANAGER
+from schemas.model import iso
+
+log = structlog.get_logger(__name__)
+
+_KEY = "clock_reference"
+"""Key of the stored value: the boot, and wall minus monotonic time in it."""
+
+
+class ClockMonitor:
+    """Compares the wall clock with the monotonic clock at each batch.
+
+    Args:
+        fleet: its agents' clock offsets and its responder are shifted.
+        correlator: its memory is shifted.
+    """
+
+    def __init__(self, fleet: Fleet, correlator: Correlator) -> None:
+        self._fleet = fleet
+        self._correlator = correlator
+        self._boot_id = fleet.settings.boot_id
+        self._stored = fleet.meta.get(_KEY)
+        self._steps = ClockSteps(self._stored_reference())
+
+    def pending_step(self, now: Instant) -> float:
+        """Return the seconds by which the next tick will shift the state; 0.0 without a step."""
+        return ClockSteps(self._steps.reference).observe(now)
+
+    def tick(self, context: Context, now: Instant) -> None:
+        """Follow a step of the wall clock, before any message of the batch is handled."""
+        step = self._steps.observe(now)
+        if step:
+            self._shift(context, step)
+            before, after = {"at": iso(now.wall - step)}, {"at": iso(now.wall)}
+            log.warning("manager_clock_stepped", seconds=round(step, 3), before=before["at"], after=after["at"])
+            add_entry(context, MANAGER, "clock.step", "manager", before=before, after=after)
+            self._fleet.counters["clock_steps"] += 1
+        reference = f"{self._boot_id} {self._steps.reference!r}"
+        if self._boot_id and reference != self._stored:
+            self._stored = context.batch.changes.meta[_KEY] = reference
+
+    def _stored_reference(self) -> float | None:
+        boot_id, _, text = (self._stored or "").partition(" ")
+        try:
+            reference = float(text) if self._boot_id and boot_id == self._boot_id else None
+        except ValueError:
+            return None
+        return reference if reference is not None and isfinite(reference) else None
+
+    def _shift(self, context: Context, step: float) -> None:
+        for agent in self._fleet.registry.agents.values():
+            agent.clock.shift(step)
+            agent.in_force.shift(step)
+            context.batch.save(agent)
+        for incident in self._correlator.shift(step):
+            context.batch.changes.incidents[incident.id] = incident
+        self._fleet.responder.shift(step)
