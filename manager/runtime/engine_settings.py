@@ -10,6 +10,7 @@ from manager.domain.correlation import CorrelatorSettings
 from manager.domain.response import ResponderSettings
 from manager.engine.settings import EngineSettings
 from manager.mqtt.broker_address import BrokerAddress
+from manager.runtime import clock
 from manager.runtime.transport import EMBEDDED
 from manager.settings import Settings
 
@@ -20,6 +21,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
     """Return the engine's part of the settings; new enrollment tokens carry `ca_fingerprint`."""
     return EngineSettings(
         ca_fingerprint=ca_fingerprint,
+        boot_id=clock.boot_id(),
         sweep_interval=settings.sweep_interval,
         batch_limit=settings.batch_limit,
         agent_messages=settings.agent_messages,
