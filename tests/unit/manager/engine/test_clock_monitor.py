@@ -181,6 +181,20 @@ def test_another_boot_has_no_reference(bench: Bench) -> None:
     assert bench.fleet.counters["clock_steps"] == 0
 
 
+@pytest.mark.parametrize(
+    "stored", ["", "boot-1", "boot-1 ", "boot-1 x", "boot-1 nan", "boot-1 inf", "boot-1 1e999", "x 5"]
+)
+def test_a_stored_reference_that_is_damaged_counts_for_nothing(bench: Bench, stored: str) -> None:
+    """A start with it finds no step, and stores a right one."""
+    bench.pass_time(1)
+    with bench.database.atomic():
+        bench.database.execute_sql("UPDATE meta SET value = ? WHERE key = 'clock_reference'", (stored,))
+    bench.crash()
+    bench.pass_time(1)
+    assert bench.fleet.counters["clock_steps"] == 0
+    assert bench.store.meta("clock_reference") == f"boot-1 {bench.wall - bench.now.monotonic!r}"
+
+
 def test_a_step_is_logged_and_audited(bench: Bench) -> None:
     """People are told of a step, once, with both times; small corrections say nothing."""
     bench.pass_time(5)
