@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
+from agent.sources import health
 from schemas import codes
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
@@ -28,8 +29,11 @@ _log = EventLog("guard")
 
 _NEVER = float("inf")
 
-_WORD_WITHIN = 0.3
-"""Seconds within which a heartbeat tells the manager that a change of the blocklist is in force."""
+_SOON = 0.3
+"""Seconds within which a heartbeat tells the manager of a change of the blocklist or of the guard's health."""
+
+_COUNTERS_EVERY = 5.0
+"""Seconds between two updates of counters in the status file; states are updated at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,10 @@ class Guard:
         self._announce = announce
         self._link: Link | None = None
         self._agent_id = ""
+        self._states = [(source.name, source.state) for source in parts.pipeline.health]
+        self._shown_states: Sequence[tuple[str, str, str | None]] | None = None
+        self._shown: list[dict[str, Any]] = []
+        self._shown_until = 0.0
         self._mac_key = parts.identity.identity.keys.mac_key
         self._heartbeat_due = _NEVER
         self._poll_due = _NEVER
@@ -96,6 +104,7 @@ class Guard:
         """Do what is due."""
         parts = self._parts
         reported = parts.pipeline.tick(now)
+        self._notice_health(now)
         parts.enforcement.tick(now)
         if now >= self._heartbeat_due:
             self._heartbeat(now)
@@ -159,14 +168,30 @@ class Guard:
         self._heartbeat_due = now + self._settings.heartbeat_interval
         if self._link is None:
             return
-        vitals = HeartbeatFields(
+        fields = HeartbeatFields(
             events_total=parts.pipeline.events_total,
             outbox_size=len(parts.outbox),
             outbox_dropped=parts.outbox.dropped,
             policy=parts.policy.in_force,
             blocklist_sequence=parts.blocklist.sequence,
+            health=health.overall(parts.pipeline.health),
+            sources=health.reports(parts.pipeline.health),
+            enforcement=parts.enforcement.kind,
         )
-        self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, vitals))
+        self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
+
+    def _notice_health(self, now: float) -> None:
+        """Send a heartbeat soon after the state of a source has changed."""
+        states = [(source.name, source.state) for source in self._parts.pipeline.health]
+        if states != self._states:
+            self._states = states
+            if self._link is not None:
+                self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
+
+    @staticmethod
+    def _soon(now: float) -> float:
+        """Return a moment within the next `_SOON` seconds, at random: a fleet does not answer all at once."""
+        return now + random.uniform(0, _SOON)  # noqa: S311 -- no secret
 
     def _receipt(self, row: Topic, payload: bytes, now: float) -> None:
         if not codes.has_mac(self._mac_key, row.below_root(self._agent_id), payload):
@@ -194,8 +219,7 @@ class Guard:
     def _blocklist(self, row: Topic, payload: bytes, now: float) -> None:
         if self._parts.blocklist.receive(row, payload, now):
             self._parts.enforcement.refresh()
-            word = now + random.uniform(0, _WORD_WITHIN)  # noqa: S311 -- spreads a fleet's answers, no secret
-            self._heartbeat_due = min(self._heartbeat_due, word)
+            self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
 
     def status(self) -> dict[str, Any]:
         """Return what the status file says of sessions and messages."""
@@ -204,5 +228,17 @@ class Guard:
             "agentId": None if enrolled is None else enrolled.agent_id,
             "organizationId": None if enrolled is None else enrolled.organization_id,
             "session": self._parts.identity.identity.session,
+            "health": health.overall(self._parts.pipeline.health),
+            "sources": self._sources(),
+            "enforcement": self._parts.enforcement.kind,
             "ignored": dict(self._parts.ignored),
         }
+
+    def _sources(self) -> list[dict[str, Any]]:
+        """Return the source reports; their counters are up to `_COUNTERS_EVERY` seconds old."""
+        now, sources = self._clock.monotonic(), self._parts.pipeline.health
+        states = [(source.name, source.state, source.reason) for source in sources]
+        if now >= self._shown_until or states != self._shown_states:
+            self._shown_states, self._shown_until = states, now + _COUNTERS_EVERY
+            self._shown = [report.model_dump(mode="json", by_alias=True) for report in health.reports(sources)]
+        return self._shown

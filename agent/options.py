@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ from schemas.loopback import is_loopback
 from schemas.presence import Mode
 
 _MAX_TOKEN = 4096
+
+Watch = Literal["auto", "none"]
 
 
 class _Names(BaseModel):
@@ -36,7 +38,10 @@ class Options:
         manager: The address of the manager, or of its broker.
         directory: The data directory.
         mode: What to do with a verdict.
-        log: The log to watch; None to watch none.
+        logs: The log files to watch that vouch for nothing.
+        trusted_logs: The log files to watch for which the operator vouches.
+        watch: ``auto`` for the best log that the host has, ``none`` for nothing; None for ``auto`` where no file is
+            named.
         hostname: The host's name in the fleet; None for its own.
         organization: The organization to register in.
         site: Where the host stands.
@@ -49,7 +54,9 @@ class Options:
     manager: ManagerAddress
     directory: Path
     mode: Mode
-    log: Path | None = None
+    logs: tuple[Path, ...] = ()
+    trusted_logs: tuple[Path, ...] = ()
+    watch: Watch | None = None
     hostname: str | None = None
     organization: str | None = None
     site: str | None = None
@@ -65,7 +72,9 @@ class Options:
         manager: str,
         directory: Path,
         mode: Mode,
-        log: Path | None = None,
+        logs: Sequence[Path] = (),
+        trusted_logs: Sequence[Path] = (),
+        watch: Watch | None = None,
         hostname: str | None = None,
         organization: str | None = None,
         site: str | None = None,
@@ -95,11 +104,20 @@ class Options:
                 f" {address.scheme}s:// (on the manager, panguard manager certs init makes certificates),"
                 " or say --insecure"
             )
+        files = tuple(log.absolute() for log in (*logs, *trusted_logs))
+        if len(set(files)) < len(files):
+            raise ConfigurationError("one log is named twice by --watch-log or --trust-log: name each once")
+        if watch == "none" and files:
+            raise ConfigurationError(
+                "--watch none reads no log: leave it out, or name no log by --watch-log or --trust-log"
+            )
         return cls(
             manager=address,
             directory=directory.absolute(),
             mode=mode,
-            log=None if log is None else log.absolute(),
+            logs=files[: len(logs)],
+            trusted_logs=files[len(logs) :],
+            watch=watch,
             hostname=names.hostname,
             organization=names.organization,
             site=names.site,
@@ -109,13 +127,18 @@ class Options:
             insecure=insecure,
         )
 
+    @property
+    def watches_auto(self) -> bool:
+        """Whether the guard chooses a log of the host by itself."""
+        return self.watch == "auto" or (self.watch is None and not self.logs and not self.trusted_logs)
+
     def arguments(self) -> list[str]:
         """Return the flags of ``guard start`` that mean the same; the token is not among them."""
         flags = {
             "--manager": str(self.manager),
             "--data-dir": str(self.directory),
             "--mode": str(self.mode),
-            "--watch-log": self.log,
+            "--watch": self.watch,
             "--hostname": self.hostname,
             "--organization": self.organization,
             "--site": self.site,
@@ -123,6 +146,8 @@ class Options:
         }
         given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
         given += ["--insecure"] if self.insecure else []
+        given += [word for log in self.logs for word in ("--watch-log", str(log))]
+        given += [word for log in self.trusted_logs for word in ("--trust-log", str(log))]
         return given + [word for tag in self.tags for word in ("--tag", tag)]
 
 

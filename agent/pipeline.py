@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from uuid_utils.compat import uuid7
 
@@ -15,7 +16,8 @@ from agent.logs import EventLog
 from agent.report.outbox import Outbox
 from agent.report.threat_report import report_body
 from agent.sources import cursors
-from agent.sources.source import Batch, Source, SourceError
+from agent.sources.health import SourceHealth
+from agent.sources.source import LOOK_BACK_RECORDS, Batch, Source, SourceError
 from agent.storage.database import Database, add_to_counter, counter
 from schemas.threats import ResponseTaken
 
@@ -23,17 +25,38 @@ _log = EventLog("pipeline")
 
 _EVENTS = "events_total"
 _RETRY_AFTER = 5.0
+_CHECK_EVERY = 5.0
 _BUDGET = 1_000
 _NEVER = float("inf")
 
-Respond = Callable[[Verdict], ResponseTaken | None]
+# Seconds by which the stamp of a record that was just written may differ from the host's clock.
+_STAMP_OFF = 300.0
+
+LOOK_BACK_SECONDS = 20.0
+"""CPU seconds that a look back may take."""
+
+Respond = Callable[[Verdict, bool], ResponseTaken | None]
+"""Acts on a threat, unless the second argument says that it is long past; returns the response to report."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One source and what is known of it."""
+
+    source: Source
+    health: SourceHealth
+    failed: bool = False
+    suspect: bool = False
+    stamps_off: bool = False
+    back_records: int = 0
+    back_seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class _Pending:
     """A batch that was examined and is not committed yet."""
 
-    source: Source
+    reading: _Reading
     batch: Batch
     reports: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -50,14 +73,14 @@ class Pipeline:
         sources: The logs to read; empty to read none.
         database: The guard's database.
         outbox: The queue of reports.
-        respond: Acts on a threat and returns the response to report.
+        respond: Acts on a threat.
         clock: The host's clocks.
     """
 
     def __init__(
         self, *, sources: Sequence[Source], database: Database, outbox: Outbox, respond: Respond, clock: Clock
     ) -> None:
-        self._sources = sources
+        self._readings = [_Reading(source, SourceHealth(source.name)) for source in sources]
         self._database = database
         self._outbox = outbox
         self._respond = respond
@@ -66,14 +89,20 @@ class Pipeline:
         self._chain.restore(database.connection)
         self._pending: _Pending | None = None
         self._not_before = 0.0
-        self._problems: dict[str, str] = {}
+        self._check_due = 0.0 if sources else _NEVER
         self.enabled = True
         self.events_total = counter(database.connection, _EVENTS)
 
     @property
     def due(self) -> float:
         """The time of the next read, on the monotonic clock."""
-        return max(self._not_before, min((source.due for source in self._sources), default=_NEVER))
+        reads = min((reading.source.due for reading in self._readings), default=_NEVER)
+        return max(self._not_before, min(reads, self._check_due))
+
+    @property
+    def health(self) -> list[SourceHealth]:
+        """The health of each source."""
+        return [reading.health for reading in self._readings]
 
     def tick(self, now: float) -> bool:
         """Read every source that is due; return whether there are new reports.
@@ -85,41 +114,86 @@ class Pipeline:
         reported = False
         try:
             reported = self._commit()  # what an earlier tick could not
-            for source in self._sources:
-                if now >= source.due:
-                    self._read(source, now)
+            for reading in self._readings:
+                if now >= reading.source.due:
+                    self._read(reading, now)
                     reported = self._commit() or reported
         except sqlite3.Error as error:
             self._not_before = now + _RETRY_AFTER
             _log.error("batch_not_committed", reason=str(error), retry_in=_RETRY_AFTER)
+        if now >= self._check_due:
+            self._check(now)
         return reported
 
     def close(self) -> None:
         """Close all sources."""
-        for source in self._sources:
-            source.close()
+        for reading in self._readings:
+            reading.source.close()
 
-    def _read(self, source: Source, now: float) -> None:
+    def _read(self, reading: _Reading, now: float) -> None:
+        source, health = reading.source, reading.health
+        looking_back, began = source.looking_back, self._clock.cpu()
         try:
             batch = source.read(_BUDGET, now)
         except SourceError as error:
-            self._tell(source.name, str(error))
+            reading.failed = True
+            self._judge(reading, error)
             return
-        self._tell(source.name, "")
+        if reading.failed:
+            reading.failed = False
+            self._judge(reading, None)
+        health.name = source.name
         for gap in batch.lost:
             _log.error("records_lost", source=source.name, reason=gap)
-        if batch.records:
-            self._pending = self._examine(source, batch)
+        if batch.records or batch.keep:
+            self._pending = self._examine(reading, batch, past=looking_back)
+        if looking_back or source.looking_back:
+            self._look_back(reading, len(batch.records), self._clock.cpu() - began)
 
-    def _examine(self, source: Source, batch: Batch) -> _Pending:
-        pending, now = _Pending(source, batch), self._clock.wall()
+    def _examine(self, reading: _Reading, batch: Batch, *, past: bool) -> _Pending:
+        pending, now = _Pending(reading, batch), self._clock.wall()
+        understood: list[bool] = []
         for record in batch.records if self.enabled else ():
-            for threat in self._chain.examine(record, now).threats:
+            examined = self._chain.examine(record, now)
+            understood.append(examined.understood)
+            if record.live and examined.stamp is not None:
+                self._compare(reading, examined.stamp, now)
+            for threat in examined.threats:
                 report_id = str(uuid7())
-                pending.reports.append((report_id, report_body(report_id, threat, self._respond(threat))))
+                pending.reports.append((report_id, report_body(report_id, threat, self._respond(threat, past))))
                 evidence = dict(threat.evidence)
                 _log.warning("threat_detected", id=report_id, type=threat.type, count=threat.count, evidence=evidence)
+        reading.health.count(understood, now)
         return pending
+
+    def _compare(self, reading: _Reading, stamp: float, now: float) -> None:
+        """Say once that a source's time stamps are off: its clock, or the zone that it writes in."""
+        off = abs(stamp - now) > _STAMP_OFF
+        if off and not reading.stamps_off:
+            zone = datetime.fromtimestamp(now, local_zone()).tzname()
+            advice = "live records count as happening now; a log that is read later is dated by its stamps"
+            off_by = round(stamp - now)
+            _log.warning("stamps_off", source=reading.source.name, seconds=off_by, zone=zone, advice=advice)
+        reading.stamps_off = off
+
+    def _look_back(self, reading: _Reading, records: int, seconds: float) -> None:
+        """Count what the look back took; end it at its limits, and say how far it came."""
+        reading.back_records += records
+        reading.back_seconds += seconds
+        source = reading.source
+        limited = reading.back_records >= LOOK_BACK_RECORDS or reading.back_seconds >= LOOK_BACK_SECONDS
+        if source.looking_back and not limited:
+            return
+        complete = not source.looking_back
+        if not complete:
+            source.skip_to_end()
+        _log.info(
+            "looked_back",
+            source=source.name,
+            records=reading.back_records,
+            cpu_seconds=round(reading.back_seconds, 1),
+            complete=complete,
+        )
 
     def _commit(self) -> bool:
         """Commit the pending batch; return whether it has reports."""
@@ -132,7 +206,7 @@ class Pipeline:
                     if not self._outbox.add(connection, report_id, body, self._clock.wall()):
                         _log.error("report_not_kept", id=report_id, outbox=len(self._outbox))
                 self._chain.save(connection)
-                cursors.save(connection, pending.source.name, pending.batch.cursor)
+                cursors.save(connection, pending.reading.source.name, pending.batch.cursor)
                 add_to_counter(connection, _EVENTS, len(pending.batch.records))
         except sqlite3.Error:
             self._outbox.recount()
@@ -142,11 +216,26 @@ class Pipeline:
         self.events_total += len(pending.batch.records)
         return bool(pending.reports)
 
-    def _tell(self, name: str, problem: str) -> None:
-        """Log a problem when it changes, and its end."""
-        before = self._problems.get(name, "")
-        if problem and problem != before:
-            _log.error("source_not_read", source=name, reason=problem)
-        elif before and not problem:
-            _log.info("source_read_again", source=name)
-        self._problems[name] = problem
+    def _check(self, now: float) -> None:
+        """Ask each source that reads without an error whether something could reach it.
+
+        A problem counts when it was there at two checks: between two steps of a rotation a log may be missing.
+        """
+        self._check_due = now + _CHECK_EVERY
+        for reading in self._readings:
+            if reading.failed:
+                continue
+            problem = reading.source.check(now)
+            if problem is None or reading.suspect:
+                self._judge(reading, None if problem is None else SourceError(problem[1], problem[0]))
+            reading.suspect = problem is not None
+
+    def _judge(self, reading: _Reading, error: SourceError | None) -> None:
+        """Take a source's problem, None for none, and log what changes."""
+        health = reading.health
+        if not health.judge(None if error is None else (error.state, str(error))):
+            return
+        if health.state == "ok":
+            _log.info("source_well_again", source=health.name)
+        else:
+            _log.error("source_degraded", source=health.name, state=health.state, reason=health.reason)

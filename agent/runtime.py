@@ -1,5 +1,6 @@
 """The only place that builds the guard's parts, wires them, and runs them."""
 
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
@@ -28,8 +29,7 @@ from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings
-from agent.sources import cursors
-from agent.sources.file_source import FileSource
+from agent.sources.selection import SourceBuilder, build_sources
 from agent.sources.source import Source
 from agent.storage.database import DATABASE, Database
 from agent.storage.instance import Instance
@@ -100,7 +100,7 @@ class Runtime:
         outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
         blocklist = OrganizationBlocklist(database, ignored)
         enforcement = Enforcement(
-            responder=RecordingResponder(database),
+            responder=RecordingResponder(database, simulated=settings.simulate_enforcement),
             own=OwnBlocks(database),
             organization=blocklist.measures,
             mode=options.mode,
@@ -130,14 +130,9 @@ class Runtime:
         )
 
     def _sources(self, database: Database) -> list[Source]:
-        path, now = self._options.log, self._clock.monotonic()
-        if path is None:
-            return []
-        cursor = cursors.load(database.connection, f"file:{path}")
-        source = FileSource(path, cursor, interval=self._settings.log_poll_interval, now=now)
-        with database.transaction() as connection:
-            cursors.save(connection, source.name, source.cursor)
-        return [source]
+        settings = self._settings
+        builder = SourceBuilder(database, self._clock, settings.log_poll_interval, settings.journal_directory)
+        return build_sources(self._options, builder)
 
     def _connection(self, guard: Guard, parts: Parts) -> Connector:
         options, settings, clock = self._options, self._settings, self._clock
@@ -163,11 +158,11 @@ class Runtime:
 
         def report(*, stopped: bool = False) -> None:
             fields = {
+                "pid": os.getpid(),
                 "state": "stopped" if stopped else str(connection.phase),
                 "manager": str(self._options.manager),
                 "notConnected": None if stopped else connection.trouble,
                 "mode": str(self._options.mode),
-                "watchedLog": None if self._options.log is None else str(self._options.log),
                 **guard.status(),
             }
             if fields == self._written:

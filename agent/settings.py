@@ -4,6 +4,7 @@ They are read without pydantic-settings, whose import alone takes 4 MB of the 60
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,6 +39,12 @@ class GuardSettings(BaseModel):
     )
     registration_attempts: int = Field(default=3, ge=1, description="times that one registration is sent on one link")
     log_poll_interval: float = Field(default=0.2, gt=0, description="seconds between two looks at the watched log")
+    journal_directory: Path | None = Field(
+        default=None, description="the directory of the journal that is read [default: this host's own]"
+    )
+    simulate_enforcement: bool = Field(
+        default=False, description="pretend to enforce: report what would be taken, for demonstrations and tests"
+    )
     outbox_max_reports: int = Field(
         default=100_000, ge=1, description="reports that wait for the manager; what is over is dropped and counted"
     )

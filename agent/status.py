@@ -13,7 +13,6 @@ from agent.storage.files import write_private
 from agent.storage.instance import running_pid
 from schemas.decoding import DecodeError, decode
 from schemas.model import iso
-from schemas.presence import Mode
 from schemas.topics import POLICY
 
 _FILE = "status.json"
@@ -47,7 +46,7 @@ def read_status(directory: Path) -> dict[str, Any]:
 
 
 def inspect_guard(directory: Path) -> dict[str, Any]:
-    """Return a guard's state, in wire names: sessions, outbox, the effective policy, and what is in force.
+    """Return a guard's state, in wire names: sessions, outbox, the effective policy, and recorded measures.
 
     Raises:
         StorageError: the data directory cannot be read.
@@ -58,15 +57,15 @@ def inspect_guard(directory: Path) -> dict[str, Any]:
         raise StorageError(directory, "no guard was ever started in it")
     fields["state"] = "stopped" if pid is None else fields.get("state", "starting")
     fields["pid"] = pid
-    return fields | _stored(directory / DATABASE, learning=fields.get("mode") == Mode.LEARNING)
+    return fields | _stored(directory / DATABASE)
 
 
-def _stored(path: Path, *, learning: bool) -> dict[str, Any]:
+def _stored(path: Path) -> dict[str, Any]:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             connection.execute("PRAGMA busy_timeout = 2000")
-            return _counts(connection) | _policy(connection) | _in_force(connection, learning=learning)
+            return _counts(connection) | _policy(connection) | _measures(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
@@ -96,11 +95,11 @@ def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
     return fields | {"policyVersion": version, "policyState": row[2], "policyError": row[3], "policy": sections}
 
 
-def _in_force(connection: sqlite3.Connection, *, learning: bool) -> dict[str, Any]:
-    """In mode `learning` nothing is set: what would be is listed as recorded."""
+def _measures(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Return the recorded measures; none is in force, for this guard sets no firewall yet."""
     rows = connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures ORDER BY kind, value")
     measures = [_wire(Measure(*row)) for row in rows]
-    return {"inForce": [], "recorded": measures} if learning else {"inForce": measures, "recorded": []}
+    return {"inForce": [], "recorded": measures}
 
 
 def _wire(measure: Measure) -> dict[str, Any]:

@@ -45,6 +45,27 @@ class Presence(WireModel):
     uptime: Uptime
 
 
+HealthState = Literal["ok", "degraded"]
+"""Whether all of a guard's sources are well."""
+
+StateWord = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[a-z_]+$")]
+"""A word of an open list: a reader takes words that it does not know."""
+
+
+class SourceReport(WireModel):
+    """The state and the counters of one log that a guard reads, since the guard was started.
+
+    All reports of a heartbeat together have at most 2 KiB.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    state: StateWord = Field(description="ok, missing, unreadable, silent, dropping or unparsed")
+    records: Count = Field(default=0, description="records that were read")
+    understood: Count = Field(default=0, description="records whose format was known")
+    last_at: Timestamp | None = Field(default=None, description="when the last record was read")
+    reason: Annotated[str, StringConstraints(max_length=512)] | None = None
+
+
 class Heartbeat(WireModel):
     """An agent's heartbeat, every 30 s.
 
@@ -68,6 +89,11 @@ class Heartbeat(WireModel):
     blocklist_sequence: Count | None = None
     outbox_size: Count | None = None
     outbox_dropped: Count | None = None
+    health: HealthState | None = None
+    sources: Annotated[list[SourceReport], Field(max_length=64)] | None = None
+    enforcement: StateWord | None = Field(
+        default=None, description="nftables, route, simulated or impossible; a guard that does not say is unknown"
+    )
 
 
 class ManagerPresence(WireModel):

@@ -37,6 +37,9 @@ class Threat(WireModel):
     count: int = Field(default=1, ge=1, le=2**53 - 1)
     first_seen: Timestamp | None = None
     last_seen: Timestamp | None = None
+    vouched: Annotated[list[Word], Field(max_length=64)] | None = Field(
+        default=None, description="keys of `evidence` whose writer the guard can prove; absent or empty: none"
+    )
 
 
 class ResponseTaken(WireModel):

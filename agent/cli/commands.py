@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 _STOP_PATIENCE = 10.0
+_DEGRADED = 3
 
 DataDir = Annotated[
     Path | None,
@@ -60,7 +61,25 @@ def start(
         ),
     ],
     data_dir: DataDir = None,
-    watch_log: Annotated[Path | None, typer.Option(help="The sshd log to watch, such as /var/log/auth.log.")] = None,
+    watch: Annotated[
+        Literal["auto", "none"] | None,
+        typer.Option(
+            help="auto reads the best log that this host has: the journal, else its authentication log; none reads"
+            " nothing [default: auto where no log is named].",
+            show_default=False,
+        ),
+    ] = None,
+    watch_log: Annotated[
+        list[Path] | None,
+        typer.Option(help="A log file to read, such as /var/log/auth.log; it proves no writer. May be repeated."),
+    ] = None,
+    trust_log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A log file that you vouch for: only trusted programs can write it, so the addresses in it may be"
+            " acted on. May be repeated."
+        ),
+    ] = None,
     hostname: Annotated[str | None, typer.Option(help="The host's name in the fleet [default: its own].")] = None,
     mode: Annotated[Mode, typer.Option(help="learning never acts, it only reports.")] = Mode.LEARNING,
     organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
@@ -95,7 +114,9 @@ def start(
             manager=manager,
             directory=directory,
             mode=mode,
-            log=watch_log,
+            logs=watch_log or (),
+            trusted_logs=trust_log or (),
+            watch=watch,
             hostname=hostname,
             organization=organization,
             site=site,
@@ -132,8 +153,17 @@ def status(
 
 
 @app.command()
-def health(data_dir: DataDir = None) -> None:
-    """Succeed if the guard is connected to its manager; else say why it is not. It detects and spools meanwhile."""
+def health(
+    data_dir: DataDir = None,
+    allow_degraded: Annotated[
+        bool, typer.Option("--allow-degraded", help="Exit 0 for a degraded guard too, as long as it is connected.")
+    ] = False,
+) -> None:
+    """Tell whether the guard does its work: 0 well, 1 not connected, 3 connected and degraded.
+
+    It is degraded while one of its logs is missing, unreadable, silent or of an unknown format. A guard that is not
+    connected goes on detecting, and keeps its reports.
+    """
     from agent.connection.connector import Phase  # noqa: PLC0415 -- start needs none of it
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
@@ -143,6 +173,11 @@ def health(data_dir: DataDir = None) -> None:
     if state != Phase.ONLINE:
         typer.echo(f"error: the guard is {state}" + (f": {_printable(str(reason))}" if reason else ""), err=True)
         raise typer.Exit(1)
+    if fields.get("health") != "ok":
+        problems = [source for source in fields.get("sources", []) if source["state"] != "ok"]
+        told = [f"{source['name']} is {source['state']}: {source['reason']}" for source in problems]
+        typer.echo(f"degraded: {_printable('; '.join(told) or 'its sources are not known yet')}", err=True)
+        raise typer.Exit(0 if allow_degraded else _DEGRADED)
     typer.echo(str(state))
 
 
@@ -174,6 +209,33 @@ def try_(
     typer.echo(try_log.as_json(trial.verdicts) if output == "json" else try_log.as_table(trial))
 
 
+@app.command()
+def doctor(
+    data_dir: DataDir = None,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="Mend what can be mended: have rsyslog write records of root's processes into a log of their own.",
+        ),
+    ] = False,
+) -> None:
+    """Tell which logs this host has, what the guard can read, who writes it and whether it proves its writer.
+
+    Exits 0 if a log with logins can be read, else 3.
+    """
+    from agent.cli.doctor import examine, fix_rsyslog  # noqa: PLC0415 -- start needs none of it
+
+    with _one_sentence():
+        if fix:
+            for line in fix_rsyslog():
+                typer.echo(line, err=True)
+        found = examine(data_dir or instance.default_data_directory())
+    typer.echo(json.dumps(found.document(), indent=2) if output == "json" else _printable_lines(found.lines()))
+    raise typer.Exit(0 if found.well else _DEGRADED)
+
+
 def _run(options: Any) -> None:
     from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
     from agent.settings import read_settings  # noqa: PLC0415
@@ -191,8 +253,12 @@ def _announce(agent_id: str, session: int) -> None:
 def _detach(options: Any, token: str | None) -> None:
     from agent.cli.detach import start_in_background  # noqa: PLC0415 -- a guard in the foreground needs none of it
 
-    pid = start_in_background(options.directory, options.arguments(), token)
-    typer.echo(f"guard started pid={pid} data-dir={options.directory}")
+    pid, agent_id = start_in_background(options.directory, options.arguments(), token)
+    if agent_id is None:
+        typer.echo(f"guard started pid={pid} data-dir={options.directory}")
+        typer.echo(f"warning: it is not registered yet and goes on trying; see {options.directory}/guard.log", err=True)
+        return
+    typer.echo(f"guard started agentId={agent_id} pid={pid} data-dir={options.directory}")
 
 
 def _as_text(fields: dict[str, Any]) -> str:
@@ -209,6 +275,10 @@ def _as_text(fields: dict[str, Any]) -> str:
             )
             lines.append(f"{name}: {_printable(text)}")
     return "\n".join(lines)
+
+
+def _printable_lines(lines: Iterable[str]) -> str:
+    return "\n".join(_printable(line) for line in lines)
 
 
 def _printable(text: str) -> str:

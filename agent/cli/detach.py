@@ -1,4 +1,4 @@
-"""Starts a guard in the background and waits until it owns its data directory, or says why it does not."""
+"""Starts a guard in the background and waits until it is registered, or returns the reason why it is not."""
 
 import os
 import subprocess
@@ -9,22 +9,28 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import GuardError, StorageError
-from agent.storage.instance import running_pid
+from agent.status import read_status
 
 _TOKEN = "PANGUARD_ENROLL_TOKEN"  # noqa: S105 -- the name of a variable
 LOG = "guard.log"
 """Where a guard in the background writes its log, within its data directory."""
 
-_PATIENCE = 15.0
+PATIENCE = 20.0
+"""Seconds that registration may take before the command returns without it."""
+
+_ONLINE = "online"
 _POLL = 0.05
 
 
 class DetachError(GuardError):
-    """The guard in the background ended at once."""
+    """The guard in the background ended."""
 
 
-def start_in_background(directory: Path, arguments: Sequence[str], token: str | None) -> int:
-    """Start ``guard start`` with these arguments; return its process id.
+def start_in_background(directory: Path, arguments: Sequence[str], token: str | None) -> tuple[int, str | None]:
+    """Start ``guard start`` with these arguments, and wait until it is registered and online.
+
+    Returns:
+        Its process id, and its agentId: None if it runs and the manager has not answered within `PATIENCE` seconds.
 
     Args:
         directory: Its data directory.
@@ -32,7 +38,7 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
         token: The enrollment token, handed on through a pipe: it stands in no list of processes and no environment.
 
     Raises:
-        DetachError: it ended at once.
+        DetachError: it ended, such as for want of a token or because the manager refused it.
         StorageError: its log cannot be written.
     """
     environment = {name: value for name, value in os.environ.items() if name != _TOKEN}
@@ -57,15 +63,28 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
     if process.stdin is not None:
         with suppress(BrokenPipeError), process.stdin as pipe:  # one that ended at once is looked for below
             pipe.write((token or "").encode())
-    deadline = time.monotonic() + _PATIENCE
+    try:
+        return process.pid, _wait_for_registration(process, directory, begin)
+    finally:
+        if process.returncode is None:
+            process.returncode = 0  # it is on its own now; nobody here waits for it
+
+
+def _wait_for_registration(process: "subprocess.Popen[bytes]", directory: Path, begin: int) -> str | None:
+    """Return the agentId once the guard is online; None if the manager has not answered in time.
+
+    Raises:
+        DetachError: the guard ended.
+    """
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise DetachError(_last_words(directory / LOG, begin))
-        if running_pid(directory) == process.pid:
-            break
+        fields = read_status(directory)
+        if fields.get("pid") == process.pid and fields.get("state") == _ONLINE:
+            return str(fields["agentId"])
         time.sleep(_POLL)
-    process.returncode = 0  # it is on its own now; nobody here waits for it
-    return process.pid
+    return None
 
 
 def _last_words(log: Path, begin: int) -> str:

@@ -8,7 +8,7 @@ from agent.clock import Clock
 from agent.host import Load
 from schemas import codes
 from schemas.model import utc
-from schemas.presence import Heartbeat, Mode, PolicyState, Presence
+from schemas.presence import HealthState, Heartbeat, Mode, PolicyState, Presence, SourceReport
 from schemas.topics import HEARTBEAT, PRESENCE
 
 
@@ -31,6 +31,9 @@ class HeartbeatFields:
     outbox_dropped: int
     policy: AppliedPolicy | None = None
     blocklist_sequence: int | None = None
+    health: HealthState | None = None
+    sources: list[SourceReport] | None = None
+    enforcement: str | None = None
 
 
 class Liveness:
@@ -70,15 +73,15 @@ class Liveness:
         )
         return codes.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
 
-    def heartbeat(self, agent_id: str, mac_key: bytes, vitals: HeartbeatFields) -> bytes:
+    def heartbeat(self, agent_id: str, mac_key: bytes, fields: HeartbeatFields) -> bytes:
         """Return the next coded heartbeat of the current session."""
-        load, policy = self._load(), vitals.policy
+        load, policy = self._load(), fields.policy
         self._sequence += 1
         heartbeat = Heartbeat(
             cpu=load.cpu,
             memory=load.memory,
-            events_processed=max(0, vitals.events_total - self._reported),
-            events_total=vitals.events_total,
+            events_processed=max(0, fields.events_total - self._reported),
+            events_total=fields.events_total,
             mode=self._mode,
             uptime=round(self.uptime, 3),
             sent_at=utc(self._clock.wall()),
@@ -88,9 +91,12 @@ class Liveness:
             policy_digest=None if policy is None else policy.digest,
             policy_state=None if policy is None else policy.state,
             version_proof=None if policy is None else policy.proof,
-            blocklist_sequence=vitals.blocklist_sequence,
-            outbox_size=vitals.outbox_size,
-            outbox_dropped=vitals.outbox_dropped,
+            blocklist_sequence=fields.blocklist_sequence,
+            outbox_size=fields.outbox_size,
+            outbox_dropped=fields.outbox_dropped,
+            health=fields.health,
+            sources=fields.sources,
+            enforcement=fields.enforcement,
         )
-        self._reported = vitals.events_total
+        self._reported = fields.events_total
         return codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

@@ -1,4 +1,4 @@
-"""From a detected threat to the report that goes out: its id, its verdict on the wire, what was done about it."""
+"""Encodes a verdict and the response to it as a threat report."""
 
 from agent.events import Verdict
 from schemas.model import utc
@@ -13,7 +13,7 @@ def report_body(report_id: str, detected: Verdict, response: ResponseTaken | Non
     Args:
         report_id: UUIDv7, given once.
         detected: The verdict.
-        response: What was done; None if nothing was to be done.
+        response: The response; None if nothing was to be done.
     """
     report = ThreatReport(
         id=report_id,
@@ -26,7 +26,7 @@ def report_body(report_id: str, detected: Verdict, response: ResponseTaken | Non
 
 
 def wire_threat(detected: Verdict) -> Threat:
-    """Return the verdict in the contract's words."""
+    """Return the verdict as the contract's model."""
     return Threat(
         type=detected.type,
         confidence=detected.confidence,
@@ -37,4 +37,5 @@ def wire_threat(detected: Verdict) -> Threat:
         count=detected.count,
         first_seen=utc(detected.first_seen),
         last_seen=utc(detected.last_seen),
+        vouched=sorted(detected.vouched) or None,
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.events import Verdict
+from agent.respond.responder import EnforcementKind
 from agent.respond.wanted import Span, overlapping, span
 from schemas.model import utc
 from schemas.policy import Allowlist, PolicySections
@@ -11,6 +12,9 @@ from schemas.presence import Mode
 from schemas.threats import ResponseTaken, Severity
 
 _LEVELS = tuple(Severity)
+
+NO_FIREWALL = "this version of the guard sets no firewall; the block is only recorded"
+"""The reason why nothing is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +31,25 @@ def decide(
     *,
     sections: PolicySections,
     mode: Mode,
+    enforcement: EnforcementKind,
     protected: Iterable[Span],
     now: float,
     duration: float,
     times: int,
 ) -> Decision:
-    """Return what to do.
+    """Return the response to a threat.
 
-    From `thresholds.autoRespond` on the verdict's target is blocked, if `response.actions` allows it: for `duration`,
-    and once it was blocked `escalation.repeatThreshold` times, for `escalation.repeatBlockDuration`. From
-    `notifyAndWait` on a person is told, if the severity is worth an alert; a target that should be throttled is never
-    blocked, so a person is told of it too. The allowlist and the guard's own host are never acted upon. In mode
-    `learning` nothing is done, and the report says what would have been.
+    From `thresholds.autoRespond` on the verdict's target is blocked, if it is vouched (its writer is proven) and
+    `response.actions` allows it: for `duration`, and once it was blocked `escalation.repeatThreshold` times, for
+    `escalation.repeatBlockDuration`. From `notifyAndWait` on the action is `notify`, if the severity is worth an alert;
+    so it is for a target that is not vouched, or that should be throttled. The allowlist and the guard's own host are
+    never acted upon. In mode `learning` nothing is done, and the outcome is `would_be_taken`.
 
     Args:
         threat: The verdict.
         sections: The policy in force.
         mode: What the guard does with a verdict.
+        enforcement: The means by which a block is carried out.
         protected: What is never blocked.
         now: Epoch seconds.
         duration: Seconds of an ordinary block.
@@ -52,19 +58,17 @@ def decide(
     source = None if threat.target is None else str(threat.evidence[threat.target])
     thresholds, actions = sections.thresholds, sections.response.actions
     certain = threat.confidence >= thresholds.auto_respond and not threat.throttle
-    if source is not None and certain and "block_ip" in actions:
+    if source is not None and certain and threat.target in threat.vouched and "block_ip" in actions:
         spared = _spared(source, sections.allowlist, protected)
         if spared is not None:
-            return Decision(ResponseTaken(action="none", target=source, outcome=f"not blocked: {spared}"))
+            return Decision(ResponseTaken(action="none", target=source, outcome=f"refused: {spared}"))
         escalation = sections.response.escalation
         repeated = times >= escalation.repeat_threshold
         until = now + (escalation.repeat_block_duration if repeated else duration)
-        return _block(source, until, mode)
+        return _block(source, until, mode, enforcement)
     worth = _LEVELS.index(Severity(threat.severity)) >= _LEVELS.index(sections.alerting.minimum_severity)
     if threat.confidence >= thresholds.notify_and_wait and worth and "notify" in actions:
-        outcome = (
-            "waits for a person" if mode is Mode.PROTECTION else "would have waited for a person: mode is learning"
-        )
+        outcome = "would_be_taken" if mode is Mode.LEARNING else None  # the report itself is the notification
         return Decision(ResponseTaken(action="notify", target=source, outcome=outcome))
     return Decision(None)
 
@@ -77,9 +81,11 @@ def _spared(source: str, allowlist: Allowlist, protected: Iterable[Span]) -> str
     return None if overlapping(address, protected) is None else "it would cut this host off"
 
 
-def _block(source: str, until: float, mode: Mode) -> Decision:
-    if mode is Mode.LEARNING:
-        outcome = "would have been taken: mode is learning"
-        return Decision(ResponseTaken(action="block_ip", target=source, outcome=outcome, expires_at=utc(until)))
-    taken = ResponseTaken(action="block_ip", target=source, outcome="taken", expires_at=utc(until))
-    return Decision(taken, source, until)
+def _block(source: str, until: float, mode: Mode, enforcement: EnforcementKind) -> Decision:
+    outcome = "taken"
+    if mode is Mode.LEARNING or enforcement == "simulated":
+        outcome = "would_be_taken"
+    elif enforcement == "impossible":
+        outcome = f"impossible: {NO_FIREWALL}"
+    response = ResponseTaken(action="block_ip", target=source, outcome=outcome, expires_at=utc(until))
+    return Decision(response) if mode is Mode.LEARNING else Decision(response, source, until)

@@ -10,7 +10,7 @@ from agent.logs import EventLog
 from agent.policy.policy_store import Effective
 from agent.respond.decide import decide
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.responder import Kind, Measure, Responder, ResponderError
+from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
 from agent.respond.wanted import Wanted, from_policy, next_expiry, protected_spans, span, wanted
 from schemas.policy import PolicySections
 from schemas.presence import Mode
@@ -71,6 +71,11 @@ class Enforcement:
             "file_hash": responder.release_hash,
         }
         self.due = _NEVER
+
+    @property
+    def kind(self) -> EnforcementKind:
+        """The means by which measures are carried out."""
+        return self._responder.enforcement
 
     @property
     def measures(self) -> list[Measure]:
@@ -137,10 +142,14 @@ class Enforcement:
             wait = min(wait, end - now)
         self.due = self._clock.monotonic() + max(wait, 0.0)
 
-    def respond(self, threat: Verdict) -> ResponseTaken | None:
-        """Act on a threat that this guard detected, as policy and mode have it; return what to report.
+    def respond(self, threat: Verdict, past: bool = False) -> ResponseTaken | None:
+        """Act on a threat that this guard detected, as policy and mode have it; return the response to report.
 
         Never raises for a block that fails: the report says so.
+
+        Args:
+            threat: The threat.
+            past: It was found while looking back from the first start: nothing is done about it.
         """
         now = self._clock.wall()
         source = "" if threat.target is None else str(threat.evidence[threat.target])
@@ -148,7 +157,8 @@ class Enforcement:
         decision = decide(
             threat,
             sections=self.sections,
-            mode=self._mode,
+            mode=Mode.LEARNING if past else self._mode,
+            enforcement=self.kind,
             protected=self._protected,
             now=now,
             duration=self._duration,
@@ -163,7 +173,7 @@ class Enforcement:
             _log.exception("block_not_kept", value=decision.block)
         if ("ip", decision.block) in self._in_force or decision.response is None:
             return decision.response
-        return decision.response.model_copy(update={"outcome": "failed: the address could not be blocked"})
+        return decision.response.model_copy(update={"outcome": "failed: the block could not be recorded"})
 
     def tick(self, now: float) -> None:
         """Lift what has expired."""

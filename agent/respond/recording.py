@@ -4,19 +4,21 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from agent.respond.responder import Measure, ResponderError
+from agent.respond.responder import EnforcementKind, Measure, ResponderError
 from agent.storage.database import Database
 
 
 class RecordingResponder:
-    """See `agent.respond.responder.Responder`.
+    """Stores measures and enforces none of them; see `agent.respond.responder.Responder`.
 
     Args:
         database: The guard's database.
+        simulated: The operator asked for a simulation; else enforcement counts as impossible.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, simulated: bool = False) -> None:
         self._database = database
+        self.enforcement: EnforcementKind = "simulated" if simulated else "impossible"
 
     def block_address(self, measure: Measure) -> None:
         """Record it."""

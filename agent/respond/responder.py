@@ -9,6 +9,9 @@ from agent.errors import GuardError
 
 Kind = Literal["ip", "domain", "file_hash"]
 
+EnforcementKind = Literal["nftables", "route", "simulated", "impossible"]
+"""The means by which measures are carried out; the last two carry out none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
@@ -39,6 +42,11 @@ class Responder(Protocol):
     `expires_at` is for responders that can end a measure by themselves, should the guard die; while it lives it lifts
     what has expired. Every call raises `ResponderError` if it fails, and then nothing of it was done.
     """
+
+    @property
+    def enforcement(self) -> EnforcementKind:
+        """The means by which measures are carried out."""
+        ...
 
     def block_address(self, measure: Measure) -> None:
         """Drop the traffic from and to an address or CIDR."""

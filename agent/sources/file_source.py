@@ -1,10 +1,13 @@
 """A log file as a source of records."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.events import Origin, Record
 from agent.sources.log_file import Position
-from agent.sources.source import Batch
+from agent.sources.source import Batch, SourceError, SourceState
 from agent.sources.tail import Tail
 
 _LIVE_WITHIN = 10.0
@@ -16,24 +19,41 @@ class FileSource:
 
     Args:
         path: The log file.
-        cursor: The cursor of an earlier run; None at the first start, which begins at the end of the file.
+        cursor: The cursor of an earlier run; None at the first start.
         interval: Seconds between two reads.
         now: The time of the first read, on the monotonic clock.
+        wall: Returns the epoch seconds.
+        look_back: At the first start, the epoch seconds from which on files are read; None for the end of the log.
         vouched: The operator vouches for every line of this file.
 
     Raises:
         SourceError: the path is a symbolic link, not a regular file, or not readable.
     """
 
-    def __init__(self, path: Path, cursor: str | None, *, interval: float, now: float, vouched: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        cursor: str | None,
+        *,
+        interval: float,
+        now: float,
+        wall: Callable[[], float],
+        look_back: float | None = None,
+        vouched: bool = False,
+    ) -> None:
         self.name = f"file:{path}"
         self.needs = f"read access to {path}"
         self.due = now
+        self._path = path
         self._interval = interval
+        self._wall = wall
         self._vouched = vouched
         self._origin = Origin(self.name)
         self._at_end: float | None = None
-        self._tail = Tail(path, _position(cursor))
+        self._kept = False
+        position = _position(cursor)
+        self.looking_back = position is None and look_back is not None
+        self._tail = Tail(path, position, at=wall(), look_back=look_back)
 
     @property
     def cursor(self) -> str:
@@ -43,18 +63,44 @@ class FileSource:
     def read(self, budget: int, now: float) -> Batch:
         """Return the new lines; see `agent.sources.source.Source`."""
         self.due = now + self._interval
-        lines = self._tail.read(budget)
-        if not self._tail.at_end:
-            self.due = now
+        lines = self._tail.read(budget, self._wall())
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
         if self._tail.at_end:
-            self._at_end = now
+            self._at_end, self.looking_back = now, False
+        else:
+            self.due = now
         records = [Record(line.text, self._origin, live=live, vouched=self._vouched, cut=line.cut) for line in lines]
-        return Batch(records, self.cursor, more=not self._tail.at_end)
+        keep, self._kept = not self._kept, True
+        return Batch(records, self.cursor, self._tail.take_lost(), more=not self._tail.at_end, keep=keep)
+
+    def skip_to_end(self) -> None:
+        """Leave out what was not read yet: the end of a look back that takes too long."""
+        self._tail.close()
+        self._tail = Tail(self._path, at=self._wall())
+        self.looking_back = False
+
+    def check(self, now: float) -> tuple[SourceState, str] | None:
+        """Return why no line can come; None if all is well."""
+        del now
+        problem = unreadable(self._path)
+        return None if problem is None else (problem.state, str(problem))
 
     def close(self) -> None:
         """Close the file."""
         self._tail.close()
+
+
+def unreadable(path: Path) -> SourceError | None:
+    """Return why a log file cannot be read by this process; None if it can."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return SourceError(f"there is no {path}; see that a syslog daemon writes it", "missing")
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return SourceError(f"{path} cannot be read: add the guard's user to the file's group, such as adm")
+        return SourceError(f"{path} cannot be read: {error.strerror}")
+    return None
 
 
 def _position(cursor: str | None) -> Position | None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from agent.sources.rotation import COMPRESSED, unpack, unpacked_head
 from agent.sources.source import SourceError
 
 MAX_LINES = 1_000
@@ -21,6 +22,7 @@ MAX_LINE = 16 * 1024
 """Bytes kept of one line; what is longer is cut."""
 
 _CHUNK = 64 * 1024
+_COUNTED = 1024 * 1024
 _HEAD = 256
 
 
@@ -50,12 +52,14 @@ class Position:
         offset: Bytes before the next unread line.
         head_size: How many of the file's first bytes `head` covers, at most `offset`.
         head: SHA-256 of these bytes, hex.
+        at: When the file was read last, in epoch seconds; 0 if that is not known.
     """
 
     inode: int
     offset: int
     head_size: int
     head: str
+    at: float = 0.0
 
     def to_json(self) -> str:
         """The position as one line of JSON."""
@@ -72,7 +76,7 @@ class Position:
             fields = json.loads(text)
             position = cls(**fields)
             numbers = (position.inode, position.offset, position.head_size)
-            whole = all(type(number) is int and number >= 0 for number in numbers)
+            whole = all(type(number) is int and number >= 0 for number in numbers) and type(position.at) in (int, float)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a position in a log file: {text[:200]!r}") from error
         if not whole or position.head_size > min(_HEAD, position.offset) or not isinstance(position.head, str):
@@ -97,8 +101,9 @@ class LineBuffer:
 class LogFile:
     """One open log file: from its bytes to lines."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, inode: int | None = None) -> None:
         self._descriptor = descriptor
+        self.inode = os.fstat(descriptor).st_ino if inode is None else inode
         self._offset = 0  # where the next unread line begins
         self._scanned = 0  # up to where bytes have been read: beyond the offset by the pending line
         self._pending = bytearray()  # the beginning of that line, at most MAX_LINE of it
@@ -106,8 +111,17 @@ class LogFile:
         self._head = b""
 
     @classmethod
-    def open(cls, path: Path) -> Self | None:
-        """Opens a regular file, at its beginning; None if there is none."""
+    def open(cls, path: Path, content: Position | None = None) -> Self | None:
+        """Opens a regular file, at its beginning; None if there is none. A compressed file is unpacked.
+
+        Args:
+            path: The file.
+            content: A compressed file that does not begin with the content of this position counts as none.
+
+        Raises:
+            SourceError: it cannot be opened, or is no regular file.
+            OSError: it cannot be unpacked.
+        """
         try:
             # Not blocking: to open a named pipe would wait for its writer. Not following: whoever may write to a log's
             # folder must not choose which file a guard reads as root.
@@ -122,7 +136,16 @@ class LogFile:
         if not stat.S_ISREG(file.stat().st_mode):
             file.close()
             raise SourceError(f"{path} is not a regular file: name a log file")
-        return file
+        if path.suffix not in COMPRESSED:
+            return file
+        try:
+            if content is not None:
+                head = unpacked_head(file._descriptor, path.suffix, content.head_size)
+                if _digest(head) != content.head:
+                    return None
+            return cls(unpack(file._descriptor, path.suffix), file.inode)
+        finally:
+            file.close()
 
     def close(self) -> None:
         """Closes it; it must not be used any more."""
@@ -140,16 +163,45 @@ class LogFile:
     @property
     def position(self) -> Position:
         """Where the next unread line begins."""
-        return Position(self.stat().st_ino, self._offset, len(self._head), _digest(self._head))
+        return Position(self.inode, self._offset, len(self._head), _digest(self._head))
+
+    @property
+    def unread(self) -> int:
+        """Bytes in the file that were not read yet."""
+        return max(0, self.size - self._scanned)
 
     def resume(self, position: Position) -> bool:
         """Goes to a position, if it is one of this file; else stays at the beginning and says False."""
+        return self.inode == position.inode and self._go_to_position(position)
+
+    def resume_copy(self, position: Position) -> bool:
+        """Goes to a position of another file, if this one begins with the same content; else returns False."""
+        return position.head_size > 0 and self._go_to_position(position)
+
+    def _go_to_position(self, position: Position) -> bool:
         head = os.pread(self._descriptor, position.head_size, 0)
-        state = self.stat()
-        if state.st_ino != position.inode or state.st_size < position.offset or _digest(head) != position.head:
+        if self.size < position.offset or _digest(head) != position.head:
             return False
         self._go_to(position.offset)
         return True
+
+    def go_back(self, lines: int) -> int:
+        """Goes to the beginning of the last lines, at most `lines`; returns how many complete lines follow."""
+        found, end = 0, self.size
+        while end > 0:
+            begin = max(0, end - _COUNTED)
+            chunk = os.pread(self._descriptor, end - begin, begin)
+            newlines = chunk.count(b"\n")
+            if found + newlines > lines:
+                place = len(chunk)
+                for _ in range(lines + 1 - found):
+                    place = chunk.rfind(b"\n", 0, place)
+                self._go_to(begin + place + 1)
+                return lines
+            found += newlines
+            end = begin
+        self._go_to(0)
+        return found
 
     def skip_to_last_line(self) -> None:
         """Goes to the end, or to where an unfinished last line begins: it will be new when it is finished."""

@@ -6,7 +6,13 @@ from typing import Literal, Protocol
 
 from agent.events import Record
 
-SourceState = Literal["ok", "missing", "unreadable", "silent", "unparsed"]
+SourceState = Literal["ok", "missing", "unreadable", "silent", "dropping", "unparsed"]
+"""`silent`: the writer has written, and nothing reached the guard; a quiet log is `ok`. `dropping`: the log's keeper
+dropped records of a watched program lately."""
+
+
+LOOK_BACK_RECORDS = 200_000
+"""Records that are read back at a guard's first start, at most: the newest ones."""
 
 
 class SourceError(Exception):
@@ -30,12 +36,14 @@ class Batch:
         cursor: The source's position after these records, as text; committed together with what they lead to.
         lost: One sentence for each gap that is certain: records that were written and can never be read.
         more: There may be more to read at once.
+        keep: The cursor is worth committing without records.
     """
 
     records: Sequence[Record]
     cursor: str
     lost: Sequence[str] = field(default=())
     more: bool = False
+    keep: bool = False
 
 
 class Source(Protocol):
@@ -56,11 +64,27 @@ class Source(Protocol):
         """The time of the next read, on the monotonic clock."""
         ...
 
+    @property
+    def looking_back(self) -> bool:
+        """Whether records from before the guard's first start are being read: they lead to no action."""
+        ...
+
     def read(self, budget: int, now: float) -> Batch:
         """Return what is new, at most `budget` records.
 
         Raises:
             SourceError: the source cannot be read now; nothing is lost by it, and a later call tries again.
+        """
+        ...
+
+    def skip_to_end(self) -> None:
+        """Leave out what was not read yet: the end of a look back that takes too long."""
+        ...
+
+    def check(self, now: float) -> tuple[SourceState, str] | None:
+        """Return state and reason if nothing would reach the guard though `read` raises no error; None if all is well.
+
+        Called every few seconds.
         """
         ...
 

@@ -1,57 +1,87 @@
-"""Follows a log file: each line once and in order, through rotation and through restarts of the guard."""
+"""Follows a log file through rotation and through restarts of the guard: each line once and in order."""
 
 import os
-import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from agent.sources.log_file import MAX_LINES, NOWHERE, Line, LineBuffer, LogFile, Position
-from agent.sources.source import SourceError
+from agent.sources.rotation import RotatedFile, rotated_files
+from agent.sources.source import LOOK_BACK_RECORDS, SourceError
 
-_NUMBER = re.compile(r"\.[1-9]\d{0,5}", re.ASCII)
+# Seconds by which the time of a file's last change may lag behind the clock: the kernel's own is coarse.
+_CLOCK_GRAIN = 0.02
 
 
 class Tail:
-    """Follows one log file from `position`, or where there is none, from its end.
+    """Follows one log file from `position`, or without one from its end.
 
     - Rotation by rename: the old file is read until the new one has its first byte, for a writer goes on with the old
-      one until it is told to reopen, and then once more to its end. Files named `path.1`, `path.2`, … that went by
-      in between are read in their turn, as long as they are not compressed.
-    - Truncation in place (copytruncate) and a file put in the place of another: read from the beginning. What was
-      truncated before it was read is lost; copytruncate cannot be followed better.
+      one until it is told to reopen, and then once more to its end. Rotated files (numbered or dated, compressed or
+      not) that came in between are read in their turn.
+    - copytruncate: what was not read before the truncation is read from the copy; then the file from its beginning.
     - A file that does not exist yet is read from its beginning as soon as it does.
-    - After a restart the file of `position` is found under its rotated name too.
+    - After a restart the file of `position` is found under its rotated name, as a copy, or compressed.
+
+    What can no longer be read is in `lost`, one sentence for each gap.
 
     Args:
         path: The log file.
-        position: What `Tail.position` gave in an earlier run, None at the first start.
-        from_start: At the first start, read what is there already.
+        position: The `Tail.position` of an earlier run, None at the first start.
+        at: Now, in epoch seconds; see `read`.
+        look_back: At the first start, seconds since 1970: rotated files that changed later, and the log itself, are
+            read from their beginning.
+        most: At the first start, the number of lines that are read back at most: the newest ones.
 
     Raises:
         SourceError: The path is a symbolic link, not a regular file, or not readable.
     """
 
-    def __init__(self, path: Path, position: Position | None = None, *, from_start: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        position: Position | None = None,
+        *,
+        at: float = 0.0,
+        look_back: float | None = None,
+        most: int = LOOK_BACK_RECORDS,
+    ) -> None:
         self._path = path
         self._at_rest = NOWHERE
+        self._read_at = at if position is None else position.at
+        self._unread = 0  # bytes that were in the file and not read when the last `read` returned
         self.at_end = False
+        self.lost: list[str] = []
         try:
-            self._file = LogFile.open(path) if position is None else self._resume(position)
-            if self._file is not None and position is None and not from_start:
-                self._file.skip_to_last_line()
+            if position is not None:
+                self._file = self._resume(position)
+            elif look_back is not None:
+                self._file = self._begin_at(look_back, most)
+            else:
+                self._file = LogFile.open(path)
+                if self._file is not None:
+                    self._file.skip_to_last_line()
         except OSError as error:
             raise SourceError(f"{path} cannot be followed: {error}") from error
 
     @property
     def position(self) -> Position:
-        """Where the next unread line begins: keep it once what `read` returned has been dealt with."""
-        return self._at_rest if self._file is None else self._file.position
+        """The position of the next unread line: keep it once the lines that `read` returned have been dealt with."""
+        if self._file is None:
+            return replace(self._at_rest, at=self._read_at)
+        return replace(self._file.position, at=self._read_at)
 
-    def read(self, max_lines: int = MAX_LINES) -> list[Line]:
+    def read(self, max_lines: int = MAX_LINES, at: float = 0.0) -> list[Line]:
         """Return the complete lines that are new: at most `max_lines` from at most `MAX_BYTES`; empty for none.
 
         `at_end` says afterwards whether the end of the newest file was reached.
+
+        Args:
+            max_lines: The largest number of lines to return.
+            at: Now, in epoch seconds: kept in the position, to tell files that were written later.
 
         Raises:
             SourceError: What is now at the path cannot be read. Nothing is lost; a later call tries again.
@@ -59,24 +89,31 @@ class Tail:
         buffer = LineBuffer(max_lines)
         try:
             if self._file is not None and self._file.was_truncated():
-                self._file.restart(buffer)
+                self._file = self._after_truncation(self._file, buffer)
             while not buffer.full:
                 if self._file is not None:
                     self._file.drain(buffer)
                 if buffer.full or not self._go_on(buffer):
                     break
+            self._unread = 0 if self._file is None else self._file.unread
         except (OSError, SourceError) as error:
             self.at_end = False
-            if buffer.lines:  # hand them out; the next call will meet the error again
+            if buffer.lines:  # return them; the next call will meet the error again
                 return buffer.lines
             if isinstance(error, SourceError):
                 raise
             raise SourceError(f"{self._path} cannot be followed: {error}") from error
         self.at_end = not buffer.full
+        self._read_at = at
         return buffer.lines
 
+    def take_lost(self) -> list[str]:
+        """Return, once, the gaps that were found."""
+        lost, self.lost = self.lost, []
+        return lost
+
     def close(self) -> None:
-        """Closes the file. `position` stays."""
+        """Close the file. `position` stays."""
         if self._file is not None:
             self._at_rest = self._file.position
             self._file.close()
@@ -90,22 +127,67 @@ class Tail:
     ) -> None:
         self.close()
 
+    def _begin_at(self, since: float, most: int) -> LogFile | None:
+        """Open the oldest file to look back to, at the line from which on there are at most `most` lines."""
+        recent = [other.path for other in rotated_files(self._path) if other.modified >= since]
+        oldest: LogFile | None = None
+        for path in (self._path, *reversed(recent)):
+            file = _open_quietly(path) if path != self._path else LogFile.open(path)
+            if file is None:
+                continue
+            if oldest is not None:
+                oldest.close()
+            oldest = file
+            most -= file.go_back(most)
+            if most <= 0:
+                break
+        return oldest
+
     def _resume(self, position: Position) -> LogFile | None:
-        """The file of a position, at that position; else, as a new one, what is at the path now."""
-        rotated = [path for path, inode in self._siblings() if inode == position.inode]
-        for path in (self._path, *rotated):
+        """Open the file of a position, at that position; else, at its beginning, the first file that came after it."""
+        rotated = rotated_files(self._path)
+        for path in (self._path, *self._renamed(position.inode)):
             file = LogFile.open(path)
             if file is not None:
                 if file.resume(position):
                     return file
                 file.close()
-        # A numbered file with the inode and other contents was truncated, or made after the one that was read had
-        # gone: all of it is new, and it came before what is at the path.
-        unread = next((path for path in rotated if self._number(path)), self._path)
-        return LogFile.open(unread)
+        copy = _find_copy(rotated, position)
+        if copy is not None:
+            return copy
+        # A rotated file with the inode and other contents was truncated, or made after the one that was read had
+        # gone: all of it is new, and it came before the file at the path.
+        unread = next((other.path for other in rotated if other.inode == position.inode), None)
+        if unread is None and position.inode:
+            if position.at:
+                unread = next((other.path for other in rotated if other.modified > position.at - _CLOCK_GRAIN), None)
+            if unread is None or position.offset:
+                self._lose("the file that was read last is gone; lines written to it after the guard stopped are lost")
+        return (None if unread is None else _open_quietly(unread)) or LogFile.open(self._path)
+
+    def _renamed(self, inode: int) -> Iterator[Path]:
+        """Yield the regular files beside the log that share the beginning of its name and have this inode."""
+        with suppress(FileNotFoundError), os.scandir(self._path.parent) as entries:
+            for entry in entries:
+                if entry.name.startswith(self._path.name) and entry.name != self._path.name and entry.inode() == inode:
+                    yield self._path.with_name(entry.name)
+
+    def _after_truncation(self, file: LogFile, buffer: LineBuffer) -> LogFile:
+        """Return the copy that copytruncate made, at the place where reading ended; else the file, at its beginning."""
+        copy = _find_copy(rotated_files(self._path), file.position)
+        if copy is not None:
+            file.close()
+            return copy
+        if self._unread:
+            self._lose(f"it was truncated with {self._unread} bytes unread")
+        file.restart(buffer)
+        return file
+
+    def _lose(self, gap: str) -> None:
+        self.lost.append(f"{self._path}: {gap}")
 
     def _go_on(self, buffer: LineBuffer) -> bool:
-        """Having read the file to its end, moves on to the one after it; False if there is none yet."""
+        """Having read the file to its end, open the one after it; return False if there is none yet."""
         if self._file is None:
             self._file = LogFile.open(self._path)
             return self._file is not None
@@ -125,33 +207,43 @@ class Tail:
         following.close()
         return False
 
-    def _successor(self, file: "LogFile") -> Path | None:
-        """The path of the file that was begun after this one; None while this one is the newest."""
+    def _successor(self, file: LogFile) -> Path | None:
+        """Return the path of the file that was begun after this one; None while this one is the newest."""
         try:
             if os.path.samestat(self._path.lstat(), file.stat()):
                 return None
         except FileNotFoundError:
-            pass  # renamed, and the new one not made yet; there may be numbered ones in between all the same
-        numbered = {number: (path, inode) for path, inode in self._siblings() if (number := self._number(path))}
-        inode = file.stat().st_ino
-        own = max((number for number, (_, other) in numbered.items() if other == inode), default=0)
-        newer = max((number for number in numbered if number < own), default=0)
-        return numbered[newer][0] if newer else self._path
+            pass  # renamed, and the new one not made yet; there may be rotated ones in between all the same
+        rotated = rotated_files(self._path)
+        own = next((place for place, other in enumerate(rotated) if other.inode == file.inode), None)
+        if own is None:  # it was compressed, or removed
+            own = next((place for place, other in enumerate(rotated) if _has_content(other, file.position)), None)
+        return self._path if own is None or own + 1 == len(rotated) else rotated[own + 1].path
 
-    def _number(self, path: Path) -> int:
-        """How many rotations ago a file was the log, from its name (`path.1`, `path.2`, …); 0 if it has no number."""
-        numbered = path.stem == self._path.name and _NUMBER.fullmatch(path.suffix)
-        return int(path.suffix[1:]) if numbered else 0
 
-    def _siblings(self) -> list[tuple[Path, int]]:
-        """The regular files beside the log that share the beginning of its name, with their inodes."""
-        found: list[tuple[Path, int]] = []
-        try:
-            with os.scandir(self._path.parent) as entries:
-                for entry in entries:
-                    rotated = entry.name.startswith(self._path.name) and entry.name != self._path.name
-                    if rotated and entry.is_file(follow_symlinks=False):
-                        found.append((self._path.with_name(entry.name), entry.stat(follow_symlinks=False).st_ino))
-        except FileNotFoundError:
-            pass  # the folder is not there yet, or a file went while we looked: the next call looks again
-        return found
+def _find_copy(rotated: list[RotatedFile], position: Position) -> LogFile | None:
+    """Open the newest rotated file with the content of a position, under another inode: copied, or compressed since."""
+    if not position.head_size:
+        return None
+    for other in reversed(rotated):
+        file = _open_quietly(other.path, position)
+        if file is not None:
+            if file.resume_copy(position):
+                return file
+            file.close()
+    return None
+
+
+def _has_content(rotated: RotatedFile, position: Position) -> bool:
+    """Return whether a rotated file begins with the content of a position."""
+    found = _find_copy([rotated], position)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
+def _open_quietly(path: Path, content: Position | None = None) -> LogFile | None:
+    """Open a rotated file; None if it cannot be read: a damaged archive must not end the reading of the log."""
+    with suppress(OSError, SourceError):
+        return LogFile.open(path, content)
+    return None

@@ -119,7 +119,7 @@ def test_an_organization_wide_block_reaches_a_guard_that_was_not_attacked(
 
 
 def _in_force(guard: GuardProcess) -> list[str]:
-    return [entry["value"] for entry in inspect_guard(guard.data).get("inForce", [])]
+    return [entry["value"] for entry in inspect_guard(guard.data).get("recorded", [])]
 
 
 def _blocks(guard: GuardProcess, address: str) -> bool:

@@ -1,8 +1,11 @@
 """What a guard reads of its manager and broker, of its own disk, and of the host that it guards."""
 
+import bz2
 import contextlib
 import fcntl
+import gzip
 import json
+import lzma
 import queue
 import socket
 import sqlite3
@@ -18,6 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from paho.mqtt.client import MQTTMessage
 
 from agent.accounts import HostAccounts
+from agent.cli.doctor import fix_rsyslog
 from agent.clock import Clock
 from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
@@ -44,8 +48,9 @@ from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording import RecordingResponder
 from agent.settings import GuardSettings, read_settings
-from agent.sources import cursors
+from agent.sources import cursors, journal_reader
 from agent.sources.file_source import FileSource
+from agent.sources.journal_source import JournalSource
 from agent.sources.log_file import Position
 from agent.sources.tail import Tail
 from agent.status import inspect_guard, read_status
@@ -352,8 +357,10 @@ def _start(database: Database, log: Path) -> None:
     outbox = Outbox(database, 100, 1 << 20)
     OrganizationBlocklist(database, Counter())
     PolicyStore(database, clock, lambda _effective: [], Counter()).pin(_ENROLLED)
-    source = FileSource(log, cursors.load(database.connection, f"file:{log}"), interval=1.0, now=0.0)
-    pipeline = Pipeline(sources=[source], database=database, outbox=outbox, respond=lambda _threat: None, clock=clock)
+    source = FileSource(log, cursors.load(database.connection, f"file:{log}"), interval=1.0, now=0.0, wall=lambda: NOW)
+    pipeline = Pipeline(
+        sources=[source], database=database, outbox=outbox, respond=lambda _threat, _past: None, clock=clock
+    )
     pipeline.close()
     for entry in outbox.after(0, 10):
         coded(entry.body, AGENT, b"k")
@@ -425,11 +432,42 @@ def _line(_place: Place, data: bytes) -> None:
     chain.finish()
 
 
+def _journal(_place: Place, data: bytes) -> None:
+    """Whatever journalctl prints and a cursor holds, a source gives records of bounded length and a cursor."""
+    entries = [entry for line in data.splitlines() for entry in journal_reader._entries(line)]
+    source = JournalSource(_text(data), interval=1.0, now=0.0, wall=lambda: NOW)
+    assert all(len(source._record(entry, live=False).text) <= journal_reader.MAX_FIELD for entry in entries)
+    JournalSource(source.cursor, interval=1.0, now=0.0, wall=lambda: NOW)
+
+
+def _archive(place: Place, data: bytes) -> None:
+    """A damaged archive beside a log costs no more than itself."""
+    path = place.file("packed.log", b"one\n")
+    for suffix in (".gz", ".bz2", ".xz", ".zst"):
+        path.with_name(f"packed.log.1{suffix}").write_bytes(data)
+        with Tail(path, look_back=0.0) as tail:
+            assert [line.text for line in tail.read()][-1:] == ["one"]
+        path.with_name(f"packed.log.1{suffix}").unlink()
+
+
+def _rsyslog(place: Place, data: bytes) -> None:
+    """A configuration is changed in one line, or refused; a second time changes nothing."""
+    path = place.file("rsyslog.conf", data)
+    drop_in = path.with_name("20-panguard.conf")
+    try:
+        fix_rsyslog(path, drop_in)
+    except (ConfigurationError, UnicodeDecodeError):
+        return
+    once = path.read_bytes()
+    fix_rsyslog(path, drop_in)
+    assert path.read_bytes() == once
+
+
 def _log(place: Place, data: bytes) -> None:
     """A log of any bytes, read through a rotation, gives lines of bounded length, and a position that leads back."""
     path = place.file("auth.log", b"")
     (path.parent / "auth.log.1").unlink(missing_ok=True)
-    with Tail(path, from_start=True) as tail:
+    with Tail(path, look_back=0.0) as tail:
         half = len(data) // 2
         path.write_bytes(data[:half])
         lines = tail.read()
@@ -459,6 +497,13 @@ def _words(_place: Place, data: bytes) -> None:
         except (ConfigurationError, TokenError):
             continue
 
+
+_ENTRIES = (
+    '{"MESSAGE":"m","__REALTIME_TIMESTAMP":"1","__CURSOR":"s=1;i=1","_UID":"0","SYSLOG_IDENTIFIER":"sshd"}',
+    '{"MESSAGE":[104,105],"__REALTIME_TIMESTAMP":"1","__CURSOR":"s=1;i=2","_EXE":"/usr/sbin/sshd"}',
+    '{"cursor":"s=1;i=1","readTo":1.5}',
+)
+_ARCHIVES = (gzip.compress(b"zero\n"), bz2.compress(b"zero\n"), lzma.compress(b"zero\n"))
 
 _answers = st.sampled_from(
     [
@@ -527,6 +572,9 @@ GUARD = (
     ),
     Decoder("guard routes", "disk", hostile_text(_ROUTE, _ROUTE6), _routes),
     Decoder("sshd line", "disk", hostile_text(*_LINES), _line),
+    Decoder("journal", "disk", hostile_text(*_ENTRIES), _journal),
+    Decoder("rsyslog configuration", "disk", hostile_text('module(load="imuxsock") # provides\n'), _rsyslog),
+    Decoder("log archive", "disk", hostile(st.sampled_from(_ARCHIVES)), _archive),
     Decoder("log tail", "disk", hostile_text("\n".join(_LINES), "a\nb\n"), _log),
     Decoder(
         "guard words", "operator", hostile_text("mqtt://h:1", "http://[::1]:8443", "30", "srv-01", str(TOKEN)), _words

@@ -57,7 +57,7 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
         "guard detection_events.event",
         b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"2001:db8::/64"},"vouched":[],"count":1}',
     ),
-    ("guard log_positions.position", _DEEP),
+    ("guard source_cursors.cursor", _DEEP),
     ("guard routes", b"a\nb c d e\n" + b"x " * 12),
     ("guard routes", b"\x80"),
 )

@@ -1,13 +1,15 @@
-"""A log file under any interleaving of writes, rotations, truncations, reads and restarts."""
+"""A log file under any interleaving of writes, rotations, copies, compressions, reads and restarts."""
 
+import gzip
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agent.sources.log_file import Position
 from agent.sources.tail import Tail
@@ -18,11 +20,13 @@ class LogUnderRotation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.time = 1.0
         self.folder = tempfile.TemporaryDirectory()
         self.log = Path(self.folder.name) / "auth.log"
         self.writer: IO[bytes] = self.log.open("ab", buffering=0)
-        self.tail = Tail(self.log)
+        self.tail = Tail(self.log, at=self._now())
         self.rotations = 0
+        self.dated = self.copies = False
         self.reopened = True
         self.unfinished = b""
         self.number = 0
@@ -31,6 +35,13 @@ class LogUnderRotation(RuleBasedStateMachine):
 
     def _write(self, text: bytes) -> None:
         self.writer.write(text)
+        now = self._now()
+        os.utime(self.writer.fileno(), (now, now))
+
+    def _now(self) -> float:
+        """Return a time that no other call returned, for the kernel's own is coarser than this test is quick."""
+        self.time += 1
+        return self.time
 
     def _next_line(self, length: int) -> bytes:
         self.number += 1
@@ -50,16 +61,39 @@ class LogUnderRotation(RuleBasedStateMachine):
         self.unfinished = self._next_line(length)
         self._write(self.unfinished)
 
-    @precondition(lambda self: self.reopened and self.log.exists() and self.log.stat().st_size)
+    @initialize(dated=st.booleans(), copies=st.booleans())
+    def choose_scheme(self, dated: bool, copies: bool) -> None:
+        self.dated, self.copies = dated, copies
+
+    def _make_room(self) -> Path:
+        """Return the name under which the log is kept at this rotation."""
+        self.rotations += 1
+        if self.dated:
+            return self.log.with_name(f"auth.log-{20260000 + self.rotations}")
+        for number in range(self.rotations - 1, 0, -1):
+            for suffix in ("", ".gz"):
+                old = self.log.with_name(f"auth.log.{number}{suffix}")
+                if old.exists():
+                    old.rename(self.log.with_name(f"auth.log.{number + 1}{suffix}"))
+        return self.log.with_name("auth.log.1")
+
+    @precondition(lambda self: not self.copies and self.reopened and self.log.exists() and self.log.stat().st_size)
     @rule(create=st.booleans())
     def rotate(self, create: bool) -> None:
-        for number in range(self.rotations, 0, -1):
-            self.log.with_name(f"auth.log.{number}").rename(self.log.with_name(f"auth.log.{number + 1}"))
-        self.log.rename(self.log.with_name("auth.log.1"))
-        self.rotations += 1
+        self.log.rename(self._make_room())
         self.reopened = False
         if create:
             self.log.touch()
+
+    @precondition(lambda self: self.reopened and self.rotations)
+    @rule()
+    def compress(self) -> None:
+        for path in sorted(self.log.parent.glob("auth.log?*")):
+            if path.suffix != ".gz":
+                packed = path.with_name(path.name + ".gz")
+                packed.write_bytes(gzip.compress(path.read_bytes()))
+                shutil.copystat(path, packed)
+                path.unlink()
 
     @precondition(lambda self: not self.reopened and not self.unfinished)
     @rule()
@@ -68,24 +102,30 @@ class LogUnderRotation(RuleBasedStateMachine):
         self.writer = self.log.open("ab", buffering=0)
         self.reopened = True
 
-    @precondition(lambda self: self.reopened and not self.unfinished)
+    @precondition(lambda self: self.copies and not self.unfinished and self.log.stat().st_size)
     @rule()
     def copytruncate(self) -> None:
-        self.read_all()  # what is truncated unread is lost, by copytruncate's nature
+        position = self.tail.position
+        if not (position.offset and self.log.exists() and position.inode == self.log.stat().st_ino):
+            self.read_all()  # of a file that was never looked at nothing tells its copy
+        shutil.copy2(self.log, self._make_room())
         os.truncate(self.log, 0)
+        os.utime(self.log, (self.time, self.time))
 
     @rule()
     def read(self) -> None:
-        self.read_so_far += [line.text for line in self.tail.read()]
+        self.read_so_far += [line.text for line in self.tail.read(at=self._now())]
         assert self.read_so_far == self.written[: len(self.read_so_far)]
 
     @rule()
     def restart(self) -> None:
+        if not self.tail.position.offset:
+            self.read_all()  # of a file that was never looked at nothing tells its copy
         self.tail.close()
         self.tail = Tail(self.log, Position.from_json(self.tail.position.to_json()))
 
     def read_all(self) -> None:
-        while lines := self.tail.read():
+        while lines := self.tail.read(at=self._now()):
             self.read_so_far += [line.text for line in lines]
         assert self.read_so_far == self.written
 

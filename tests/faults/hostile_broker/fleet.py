@@ -31,7 +31,7 @@ _OF_AGENT = (
     "session", "policyVersion", "policyDigest", "policyState", "policyError", "policyAppliedAt", "outboxDropped",
 )  # fmt: skip
 _OF_GUARD = (
-    "agentId", "organizationId", "session", "policyVersion", "policyState", "policy", "inForce", "blocklistSequence",
+    "agentId", "organizationId", "session", "policyVersion", "policyState", "policy", "recorded", "blocklistSequence",
     "outboxDropped", "deadLetters",
 )  # fmt: skip
 

@@ -42,7 +42,7 @@ def _lose_the_connection(fleet: HostileFleet, guard: GuardThread) -> None:
 
 
 def _blocks(guard: GuardThread, address: str) -> bool:
-    wide = [measure for measure in guard.status()["inForce"] if measure["value"] == address]
+    wide = [measure for measure in guard.status()["recorded"] if measure["value"] == address]
     return bool(wide) and guard.status()["blocklistSequence"] > 0
 
 

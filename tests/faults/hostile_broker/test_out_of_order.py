@@ -96,7 +96,7 @@ def _changes(kept: list[Message]) -> int:
 
 
 def _blocked(guard: GuardThread) -> set[str]:
-    return {measure["value"] for measure in guard.status()["inForce"]}
+    return {measure["value"] for measure in guard.status()["recorded"]}
 
 
 def test_heartbeats_in_reverse_say_what_the_newest_says(past: HostileFleet, guard: GuardThread) -> None:

@@ -165,7 +165,7 @@ def test_a_withheld_blocklist_is_drift_and_the_snapshot_comes_again(fleet: Hosti
         assert f"{behind} → {drift['blocklistSequence']}" in printed(fleet, "policies", "drift")
     settled(fleet, *guards)
     assert guard.status()["blocklistSequence"] == drift["blocklistSequence"]
-    assert attacker in [measure["value"] for measure in guard.status()["inForce"]]
+    assert attacker in [measure["value"] for measure in guard.status()["recorded"]]
 
 
 def lagging(fleet: HostileFleet, sequence: int) -> list[dict[str, int]]:

@@ -34,6 +34,7 @@ class GuardThread:
         self.url = url
         self.token = token
         self.hostname = "srv-01"
+        self.log_option = "trusted_logs"
         self.mode = Mode.LEARNING
         self.settings = QUICK
         self.clock = Clock()
@@ -48,7 +49,7 @@ class GuardThread:
             manager=self.url,
             directory=self.directory,
             mode=self.mode,
-            log=self.log.path,
+            **{self.log_option: [self.log.path]},
             hostname=self.hostname,
             token=self.token,
             **self.options,

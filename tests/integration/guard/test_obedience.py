@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.respond.decide import NO_FIREWALL
 from schemas import topics
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.presence import Mode, PolicyState
@@ -12,8 +13,8 @@ from tests.integration.guard.scripted_manager import ScriptedManager, eventually
 from tests.support.mosquitto import Mosquitto
 
 
-def _in_force(guard: GuardThread) -> list[str]:
-    return [measure["value"] for measure in guard.status()["inForce"]]
+def _recorded(guard: GuardThread) -> list[str]:
+    return [measure["value"] for measure in guard.status()["recorded"]]
 
 
 def _blocklist(*ips: object) -> dict[str, object]:
@@ -35,10 +36,10 @@ def test_a_blocklist_is_in_force_and_lifted(protecting: GuardThread, manager: Sc
     """What a policy blocks is in force before it is acknowledged, and gone with the policy that leaves it out."""
     manager.push_policy(1, blocklist=_blocklist("203.0.113.7"))
     eventually(manager.applied, "an acknowledgement")
-    assert _in_force(protecting) == ["203.0.113.7"]
+    assert _recorded(protecting) == ["203.0.113.7"]
     manager.push_policy(2)
     eventually(lambda: len(manager.applied()) == 2, "the second acknowledgement")
-    assert _in_force(protecting) == []
+    assert _recorded(protecting) == []
 
 
 def test_an_entry_ends_by_itself_with_the_manager_gone(
@@ -50,8 +51,8 @@ def test_an_entry_ends_by_itself_with_the_manager_gone(
     manager.push_policy(1, blocklist=_blocklist(entry, "198.51.100.1"))
     eventually(manager.applied, "an acknowledgement")
     broker.kill()
-    assert set(_in_force(protecting)) == {"203.0.113.7", "198.51.100.1"}
-    eventually(lambda: _in_force(protecting) == ["198.51.100.1"], "the end of the block")
+    assert set(_recorded(protecting)) == {"203.0.113.7", "198.51.100.1"}
+    eventually(lambda: _recorded(protecting) == ["198.51.100.1"], "the end of the block")
     assert datetime.now(UTC) >= end
 
 
@@ -60,12 +61,12 @@ def test_a_learning_guard_applies_and_sets_nothing(guard: GuardThread, manager: 
     guard.start().ready()
     manager.push_policy(1, blocklist=_blocklist("203.0.113.7"))
     assert eventually(manager.applied, "an acknowledgement")[0].state is PolicyState.APPLIED
-    assert _in_force(guard) == []
+    assert guard.status()["inForce"] == []
     assert [measure["value"] for measure in guard.status()["recorded"]] == ["203.0.113.7"]
 
 
 def test_thresholds_decide_what_a_detection_leads_to(protecting: GuardThread, manager: ScriptedManager) -> None:
-    """With a low threshold a first detection blocks, the report says so, and the block ends by itself."""
+    """With a low threshold a first detection leads to a block; the report says that nothing enforces it; it expires."""
     protecting.stop()
     protecting.settings = protecting.settings.model_copy(update={"block_duration": 1.0})
     protecting.start().ready()
@@ -73,8 +74,8 @@ def test_thresholds_decide_what_a_detection_leads_to(protecting: GuardThread, ma
     eventually(manager.applied, "an acknowledgement")
     protecting.log.attack("203.0.113.7")
     report = eventually(manager.reports, "a report")[0]
-    assert (report.response.action, report.response.outcome) == ("block_ip", "taken")
-    eventually(lambda: _in_force(protecting) == [], "the end of the block")
+    assert (report.response.action, report.response.outcome) == ("block_ip", f"impossible: {NO_FIREWALL}")
+    eventually(lambda: _recorded(protecting) == [], "the end of the block")
 
 
 def test_a_section_that_cannot_be_applied_is_partial(protecting: GuardThread, manager: ScriptedManager) -> None:
@@ -83,7 +84,7 @@ def test_a_section_that_cannot_be_applied_is_partial(protecting: GuardThread, ma
     applied = eventually(manager.applied, "an acknowledgement")[0]
     assert applied.state is PolicyState.PARTIAL
     assert applied.error.startswith("detection: ")
-    assert _in_force(protecting) == ["203.0.113.7"]
+    assert _recorded(protecting) == ["203.0.113.7"]
     assert eventually(lambda: manager.heartbeats()[-1].policy_state is PolicyState.PARTIAL, "a heartbeat that says so")
 
 
@@ -105,11 +106,11 @@ def test_the_organizations_blocks_come_as_changes(protecting: GuardThread, manag
     eventually(manager.heartbeats, "a heartbeat")
     added = BlocklistChange(organization_id="default", from_sequence=0, sequence=4, added=[_entry("203.0.113.7")])
     manager.say(topics.BLOCKLIST_CHANGES, "default", added)
-    eventually(lambda: _in_force(protecting) == ["203.0.113.7"], "the block")
+    eventually(lambda: _recorded(protecting) == ["203.0.113.7"], "the block")
     eventually(lambda: manager.heartbeats()[-1].blocklist_sequence == 4, "a heartbeat with the sequence")
     removed = BlocklistChange(organization_id="default", from_sequence=4, sequence=5, removed=[_entry("203.0.113.7")])
     manager.say(topics.BLOCKLIST_CHANGES, "default", removed)
-    eventually(lambda: _in_force(protecting) == [], "no block")
+    eventually(lambda: _recorded(protecting) == [], "no block")
 
 
 def test_a_guard_that_missed_changes_is_right_from_the_snapshot(
@@ -124,7 +125,7 @@ def test_a_guard_that_missed_changes_is_right_from_the_snapshot(
     change = BlocklistChange(organization_id="default", from_sequence=90, sequence=91, removed=[entries[0]])
     manager.say(topics.BLOCKLIST_CHANGES, "default", change)
     eventually(lambda: protecting.status()["blocklistSequence"] == 91, "the newest sequence")
-    eventually(lambda: _in_force(protecting) == ["198.51.100.1", "198.51.100.2"], "what the change left")
+    eventually(lambda: _recorded(protecting) == ["198.51.100.1", "198.51.100.2"], "what the change left")
 
 
 def test_the_allowlist_beats_the_organization(protecting: GuardThread, manager: ScriptedManager) -> None:
@@ -137,7 +138,7 @@ def test_the_allowlist_beats_the_organization(protecting: GuardThread, manager: 
         "default",
         BlocklistChange(organization_id="default", from_sequence=0, sequence=1, added=entries),
     )
-    eventually(lambda: _in_force(protecting) == ["198.51.100.1"], "only the other block")
+    eventually(lambda: _recorded(protecting) == ["198.51.100.1"], "only the other block")
 
 
 def test_blocks_survive_a_restart_without_a_broker(
@@ -150,4 +151,4 @@ def test_blocks_survive_a_restart_without_a_broker(
     protecting.stop()
     protecting.start()
     eventually(lambda: protecting.status()["state"] == "waiting", "a guard without a broker")
-    assert _in_force(protecting) == ["203.0.113.7"]
+    assert _recorded(protecting) == ["203.0.113.7"]

@@ -119,7 +119,7 @@ def _change(status: Mapping[str, Any]) -> dict[str, Any]:
         "fromSequence": status["blocklistSequence"],
         "sequence": _VERSION_OF_LIES,
         "added": [{"kind": "ip", "value": BLAMED}],
-        "removed": [{"kind": "ip", "value": each["value"]} for each in status["inForce"]],
+        "removed": [{"kind": "ip", "value": each["value"]} for each in status["recorded"]],
     }
 
 

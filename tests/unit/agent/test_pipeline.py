@@ -48,14 +48,12 @@ class GuardedLog:
         self.database = FailingDatabase.open(self._path)
         self.outbox = Outbox(self.database, 1_000, 10_000_000)
         cursor = cursors.load(self.database.connection, f"file:{self.log}")
-        source = FileSource(self.log, cursor, interval=1.0, now=self.now)
-        with self.database.transaction() as connection:
-            cursors.save(connection, source.name, source.cursor)
+        source = FileSource(self.log, cursor, interval=1.0, now=self.now, wall=lambda: START, look_back=0.0)
         self.pipeline = Pipeline(
             sources=[source],
             database=self.database,
             outbox=self.outbox,
-            respond=lambda threat: ResponseTaken(action="notify", target=threat.evidence["sourceIp"]),
+            respond=lambda threat, _past: ResponseTaken(action="notify", target=threat.evidence["sourceIp"]),
             clock=Clock(lambda: START, lambda: self.now),
         )
 

@@ -58,6 +58,18 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "blocklistSequence": 5,
         "outboxSize": 6,
         "outboxDropped": 0,
+        "health": "degraded",
+        "sources": [
+            {
+                "name": "file:/var/log/auth.log",
+                "state": "silent",
+                "records": 3,
+                "understood": 2,
+                "lastAt": NOW,
+                "reason": "nothing comes",
+            }
+        ],
+        "enforcement": "impossible",
     },
     ThreatReport: {
         "id": "0198a3c0-0000-7000-8000-000000000000",
@@ -72,6 +84,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
             "count": 5,
             "firstSeen": NOW,
             "lastSeen": NOW,
+            "vouched": ["sourceIp"],
         },
         "response": {"action": "block_ip", "target": "192.0.2.1", "outcome": "blocked", "expiresAt": NOW},
         "timestamp": NOW,

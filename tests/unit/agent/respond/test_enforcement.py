@@ -8,6 +8,7 @@ import pytest
 from agent.clock import Clock
 from agent.events import Verdict
 from agent.policy.policy_store import Effective
+from agent.respond.decide import NO_FIREWALL
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording import RecordingResponder
@@ -61,7 +62,7 @@ def world(database: Database) -> World:
     return World(database)
 
 
-def threat(confidence: int, address: str = ATTACKER, severity: str = "high") -> Verdict:
+def threat(confidence: int, address: str = ATTACKER, severity: str = "high", *, vouched: bool = True) -> Verdict:
     return Verdict(
         type="brute_force",
         technique="T1110",
@@ -74,6 +75,7 @@ def threat(confidence: int, address: str = ATTACKER, severity: str = "high") -> 
         detected_at=1,
         evidence={"sourceIp": address},
         target="sourceIp",
+        vouched=frozenset({"sourceIp"} if vouched else ()),
     )
 
 
@@ -86,25 +88,39 @@ def test_confidence_decides_between_nothing_notify_and_block(world: World) -> No
     """The policy's thresholds are bounds from which on, inclusive, the guard notifies or blocks."""
     world.obey(thresholds={"autoRespond": 80, "notifyAndWait": 60})
     assert act(world, threat(59)) is None
-    assert act(world, threat(60)) == ("notify", "waits for a person")
-    assert act(world, threat(79)) == ("notify", "waits for a person")
+    assert act(world, threat(60)) == ("notify", None)
+    assert act(world, threat(79)) == ("notify", None)
     assert world.blocked() == []
-    assert act(world, threat(80)) == ("block_ip", "taken")
+    assert act(world, threat(80)) == ("block_ip", f"impossible: {NO_FIREWALL}")
     assert world.blocked() == [ATTACKER]
+
+
+def test_an_address_that_nobody_vouches_for_is_never_acted_upon(world: World) -> None:
+    """However sure the verdict is: where any local user may have written the line, the action is `notify`."""
+    assert act(world, threat(100, severity="critical", vouched=False)) == ("notify", None)
+    assert world.blocked() == []
+
+
+def test_a_threat_from_before_the_first_start_is_never_acted_upon(world: World) -> None:
+    """While the guard looks back its responses are those of mode learning."""
+    response = world.enforcement.respond(threat(100), past=True)
+    assert response is not None
+    assert (response.action, response.outcome) == ("block_ip", "would_be_taken")
+    assert world.blocked() == []
 
 
 def test_alerting_below_its_severity_is_silent(world: World) -> None:
     """`alerting.minimumSeverity` keeps small things from people, and blocks all the same."""
     world.obey(alerting={"minimumSeverity": "critical"})
     assert act(world, threat(70, severity="high")) is None
-    assert act(world, threat(70, severity="critical")) == ("notify", "waits for a person")
-    assert act(world, threat(90, severity="low")) == ("block_ip", "taken")
+    assert act(world, threat(70, severity="critical")) == ("notify", None)
+    assert act(world, threat(90, severity="low")) == ("block_ip", f"impossible: {NO_FIREWALL}")
 
 
 def test_actions_that_are_not_allowed_are_not_taken(world: World) -> None:
     """Without `block_ip` a guard notifies, without `notify` it only reports."""
     world.obey(response={"actions": ["notify"]})
-    assert act(world, threat(95)) == ("notify", "waits for a person")
+    assert act(world, threat(95)) == ("notify", None)
     world.obey(response={"actions": []})
     assert act(world, threat(95)) is None
     assert world.blocked() == []
@@ -113,8 +129,8 @@ def test_actions_that_are_not_allowed_are_not_taken(world: World) -> None:
 def test_a_learning_guard_only_says_what_it_would_do(database: Database) -> None:
     """In mode learning nothing of its own is blocked, and the report has the action with its outcome."""
     world = World(database, Mode.LEARNING)
-    assert act(world, threat(95)) == ("block_ip", "would have been taken: mode is learning")
-    assert act(world, threat(70)) == ("notify", "would have waited for a person: mode is learning")
+    assert act(world, threat(95)) == ("block_ip", "would_be_taken")
+    assert act(world, threat(70)) == ("notify", "would_be_taken")
     assert world.blocked() == []
 
 
@@ -165,14 +181,14 @@ def test_the_allowlist_beats_everybody(world: World) -> None:
     assert world.blocked() == [ATTACKER]
     world.obey(blocklist={"ips": [ATTACKER]}, allowlist={"ips": ["203.0.113.0/24"]})
     assert world.blocked() == []
-    assert act(world, threat(95)) == ("none", "not blocked: it is on the allowlist")
+    assert act(world, threat(95)) == ("none", "refused: it is on the allowlist")
 
 
 @pytest.mark.parametrize("own", ["127.0.0.1", "10.0.0.1", "::ffff:10.0.0.1", "192.0.2.5"])
 def test_the_own_host_and_the_broker_are_never_blocked(world: World, own: str) -> None:
     """However sure it is, a guard does not cut itself off."""
     world.enforcement.protect("192.0.2.5")
-    assert act(world, threat(95, own)) == ("none", "not blocked: it would cut this host off")
+    assert act(world, threat(95, own)) == ("none", "refused: it would cut this host off")
     errors = world.obey(blocklist={"ips": [own]})
     assert len(errors) == 1
     assert world.blocked() == []
@@ -265,4 +281,4 @@ def test_a_measure_that_fails_is_reported_and_tried_again(database: Database) ->
     assert enforcement.due == time.now + 5
     response = enforcement.respond(threat(95))
     assert response is not None
-    assert response.outcome == "failed: the address could not be blocked"
+    assert response.outcome == "failed: the block could not be recorded"

@@ -1,0 +1,224 @@
+"""`panguard guard doctor`: the logs of this host, their readability, their writers, and remedies for problems."""
+
+import grp
+import os
+import pwd
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from agent.errors import ConfigurationError, StorageError
+from agent.sources import catalogue
+from agent.sources.catalogue import Log
+from agent.sources.source import SourceError
+from agent.status import inspect_guard
+
+VOUCHED_FILE = Path("/var/log/panguard-auth.log")
+"""The log that the rsyslog drop-in writes: only records whose sender's user id the kernel gave as 0."""
+
+RSYSLOG = Path("/etc/rsyslog.conf")
+DROP_IN = Path("/etc/rsyslog.d/20-panguard.conf")
+
+_DAEMONS = ("rsyslogd", "syslog-ng", "syslogd", "busybox", "metalog", "systemd-journald", "systemd-journal")
+_MODULE = re.compile(r'^(?P<begin>\s*module\(\s*load="imuxsock")(?P<rest>[^)\n]*)\)', re.MULTILINE)
+_ANNOTATE = ' SysSock.Annotate="on" SysSock.ParseTrusted="on"'
+_RULE = f"""# Written by `panguard guard doctor --fix`. Authentication records of processes whose user id is 0, as
+# the kernel gave it. Start the guard with: --trust-log {VOUCHED_FILE}
+if $!uid == "0" and ($syslogfacility-text == "auth" or $syslogfacility-text == "authpriv") then {{
+    action(type="omfile" file="{VOUCHED_FILE}" fileOwner="root" fileGroup="adm" fileCreateMode="0640"
+           template="RSYSLOG_FileFormat")
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem and its remedy."""
+
+    problem: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The findings of the doctor.
+
+    Attributes:
+        user: The user who asked; what is readable is readable for them.
+        groups: Their groups.
+        logs: The logs of the catalogue.
+        chosen: The name of the log that ``--watch auto`` reads; None if there is none.
+        writers: The daemons that run and write logs.
+        problems: Problems with their remedies.
+        guard: State and health of the guard in the data directory; None if none was started there.
+    """
+
+    user: str
+    groups: list[str]
+    logs: list[Log]
+    chosen: str | None
+    writers: list[str]
+    problems: list[Problem]
+    guard: dict[str, Any] | None
+
+    @property
+    def well(self) -> bool:
+        """Whether a log with logins can be read."""
+        return self.chosen is not None
+
+    def document(self) -> dict[str, Any]:
+        """Return the findings as JSON's types."""
+        return {
+            "user": self.user,
+            "groups": self.groups,
+            "logs": [
+                {
+                    "name": log.name,
+                    "path": None if log.path is None else str(log.path),
+                    "state": log.state,
+                    "reason": log.reason,
+                    "writers": self._writers_of(log),
+                    "vouches": log.vouches,
+                    "chosen": log.name == self.chosen,
+                }
+                for log in self.logs
+            ],
+            "chosen": self.chosen,
+            "problems": [{"problem": found.problem, "mend": found.mend} for found in self.problems],
+            "guard": self.guard,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the findings for people."""
+        yield f"user {self.user}, groups {', '.join(self.groups) or '-'}"
+        for log in self.logs:
+            mark = "*" if log.name == self.chosen else " "
+            trust = "proves its writers" if log.vouches else "proves no writer"
+            writers = ", ".join(self._writers_of(log)) or "no running writer found"
+            yield f"{mark} {log.name}: {log.state}; {writers}; {trust}" + (f"; {log.reason}" if log.reason else "")
+        yield f"--watch auto reads {self.chosen}" if self.chosen else "--watch auto finds nothing to read"
+        if self.guard is not None:
+            yield f"guard: {self.guard['state']}, {self.guard['health'] or 'health unknown'}"
+        for found in self.problems:
+            yield f"problem: {found.problem}"
+            yield f"  mend: {found.mend}"
+
+    def _writers_of(self, log: Log) -> list[str]:
+        of_journal = [name for name in self.writers if name.startswith("systemd-journal")]
+        if log.path is None:
+            return of_journal
+        return [name for name in self.writers if name not in of_journal]
+
+
+def examine(directory: Path) -> Examination:
+    """Examine this host for the user who asks.
+
+    Args:
+        directory: The guard's data directory.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    logs = catalogue.survey()
+    try:
+        chosen: str | None = catalogue.choose(logs).name
+    except SourceError:
+        chosen = None
+    writers = _writers()
+    user = pwd.getpwuid(os.geteuid()).pw_name if _known(os.geteuid()) else str(os.geteuid())
+    problems = list(_problems(logs, chosen, writers, user))
+    return Examination(user, _groups(), logs, chosen, writers, problems, _guard(directory))
+
+
+def fix_rsyslog(configuration: Path = RSYSLOG, drop_in: Path = DROP_IN) -> list[str]:
+    """Have rsyslog write records of root's processes into a file of their own; return the steps that are left.
+
+    The line of the configuration that loads imuxsock gets `SysSock.Annotate` and `SysSock.ParseTrusted`; the original
+    is kept beside it. The drop-in writes the file. rsyslog is not restarted.
+
+    Raises:
+        ConfigurationError: rsyslog's configuration is not there, does not load imuxsock, or cannot be written.
+    """
+    try:
+        before = configuration.read_text(errors="surrogateescape")
+        module = _MODULE.search(before)
+        if module is None:
+            raise ConfigurationError(
+                f"{configuration} does not load imuxsock by module(load=…): add {_ANNOTATE.strip()} to it by hand"
+            )
+        if "SysSock.Annotate" not in module["rest"]:
+            line = f"{module['begin']}{module['rest'].rstrip()}{_ANNOTATE})"
+            configuration.with_name(configuration.name + ".before-panguard").write_text(
+                before, errors="surrogateescape"
+            )
+            configuration.write_text(before[: module.start()] + line + before[module.end() :], errors="surrogateescape")
+        drop_in.write_text(_RULE)
+    except OSError as error:
+        raise ConfigurationError(f"rsyslog cannot be set up: {error.filename}: {error.strerror}") from error
+    return [
+        f"wrote {drop_in} and {configuration}",
+        "check it by: rsyslogd -N1; then: systemctl restart rsyslog (or service rsyslog restart)",
+        f"then start the guard with: --trust-log {VOUCHED_FILE}",
+    ]
+
+
+def _problems(logs: list[Log], chosen: str | None, writers: list[str], user: str) -> Iterator[Problem]:
+    for log in logs:
+        if log.state == "unreadable":
+            group = "systemd-journal" if log.path is None else _group_of(log.path)
+            mend = f"usermod --append --groups {group} {user}, then log in anew or restart the guard"
+            yield Problem(log.reason or f"{log.name} cannot be read", mend)
+    if chosen is None and all(log.state == "missing" for log in logs):
+        yield Problem(
+            "this host keeps no log of logins where the guard looks",
+            "start systemd-journald, or install a syslog daemon such as rsyslog, or name your log by --watch-log",
+        )
+    if chosen is not None and not any(log.vouches for log in logs if log.name == chosen):
+        mend = "as root: panguard guard doctor --fix" if "rsyslogd" in writers else "run systemd-journald, or rsyslog"
+        yield Problem(f"{chosen} proves no writer: what it names is reported and never acted upon", mend)
+    yield Problem(
+        "this version of the guard sets no firewall: blocks are recorded and reported, nothing is blocked",
+        "nothing to do yet",
+    )
+
+
+def _writers() -> list[str]:
+    found = set()
+    for process in psutil.process_iter(["name"]):
+        name = process.info["name"] or ""
+        if name in _DAEMONS:
+            found.add("systemd-journald" if name == "systemd-journal" else name)
+    return sorted(found)
+
+
+def _groups() -> list[str]:
+    found = []
+    for number in sorted({os.getegid(), *os.getgroups()}):
+        with suppress(KeyError):
+            found.append(grp.getgrgid(number).gr_name)
+    return found
+
+
+def _group_of(path: Path) -> str:
+    with suppress(OSError, KeyError):
+        return path.group()
+    return "adm"
+
+
+def _known(uid: int) -> bool:
+    with suppress(KeyError):
+        return bool(pwd.getpwuid(uid))
+    return False
+
+
+def _guard(directory: Path) -> dict[str, Any] | None:
+    try:
+        fields = inspect_guard(directory)
+    except StorageError:
+        return None
+    return {name: fields.get(name) for name in ("state", "health", "sources", "enforcement", "notConnected")}

@@ -1,0 +1,70 @@
+"""The catalogue: the logs that this host has, which of them this process can read, and which of them vouch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.sources import file_source, journal_source
+from agent.sources.source import SourceError, SourceState
+
+AUTH_LOGS = (Path("/var/log/auth.log"), Path("/var/log/secure"), Path("/var/log/messages"))
+"""Where syslog daemons write logins: Debian and Ubuntu; Red Hat; BusyBox and SUSE."""
+
+JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One log that a host may have.
+
+    Attributes:
+        name: ``journal``, or ``file:`` and the path.
+        path: The file; None for the journal.
+        state: `ok` if it can be read.
+        reason: Why it cannot; None if it can.
+        vouches: Whether its records prove their writer.
+    """
+
+    name: str
+    path: Path | None
+    state: SourceState
+    reason: str | None
+    vouches: bool
+
+
+def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> list[Log]:
+    """Return the logs with logins that a Linux host may have, the best first: the journal, then the files.
+
+    Args:
+        directory: The journal's directory; None for the host's own.
+        paths: The files.
+    """
+    problem = journal_source.unreadable(directory)
+    if problem is None and directory is None and not journal_source.journald_listens():
+        problem = SourceError("systemd-journald does not run", "silent")
+    logs = [_log(JOURNAL, None, problem, vouches=True)]
+    return logs + [_log(f"file:{path}", path, file_source.unreadable(path), vouches=False) for path in paths]
+
+
+def choose(logs: Sequence[Log]) -> Log:
+    """Return the log to read where the operator names none: the first that can be read.
+
+    The journal has the lines of the files too, so one of them is read, not both.
+
+    Raises:
+        SourceError: none can be read.
+    """
+    readable = next((log for log in logs if log.state == "ok"), None)
+    if readable is not None:
+        return readable
+    there = next((log for log in logs if log.state != "missing"), None)
+    if there is not None:
+        raise SourceError(there.reason or there.name, there.state)
+    names = ", ".join(JOURNAL if log.path is None else str(log.path) for log in logs)
+    raise SourceError(f"this host has none of the known logs ({names}); name one by --watch-log", "missing")
+
+
+def _log(name: str, path: Path | None, problem: SourceError | None, *, vouches: bool) -> Log:
+    if problem is None:
+        return Log(name, path, "ok", None, vouches)
+    return Log(name, path, problem.state, str(problem), vouches)

@@ -1,0 +1,251 @@
+"""The systemd journal as a source of records."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent.events import Origin, Record
+from agent.sources.journal_reader import JOURNALD, Entry, JournalReader, open_reader
+from agent.sources.source import LOOK_BACK_RECORDS, Batch, SourceError, SourceState
+from agent.sources.trust import trusted_executables, vouches
+
+DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
+"""Where journald keeps its files: persistent, volatile."""
+
+_SOCKET = Path("/run/systemd/journal/socket")
+_LIVE_WITHIN = 10.0
+_KEEP_EVERY = 60.0
+_REOPEN_AFTER = 5.0
+
+# Seconds for which the source counts as degraded after records were dropped.
+_DROPPING_FOR = 300.0
+
+# journald's own messages (systemd's catalogue): it dropped messages of a service; it missed messages of the kernel.
+_DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
+_MISSED = "e9bf28e6e834481bb6f48f548ad13606"
+_READ_UNITS = ("ssh", "sudo", "session-", "user@", "login")
+
+
+class JournalSource:
+    """Reads the authentication entries of the journal; see `agent.sources.source.Source`.
+
+    The cursor holds the last entry, and the time up to which the journal was read: so an entry that was vacuumed after
+    it was read is told from entries that were lost.
+
+    Args:
+        cursor: The cursor of an earlier run; None at the first start.
+        interval: Seconds between two reads.
+        now: The time of the first read, on the monotonic clock.
+        wall: Now, in epoch seconds.
+        look_back: At the first start, the epoch seconds from which on entries are read; None for the end.
+        directory: The journal's directory; None for the host's own.
+        open_journal: Opens the journal.
+    """
+
+    def __init__(
+        self,
+        cursor: str | None,
+        *,
+        interval: float,
+        now: float,
+        wall: Callable[[], float],
+        look_back: float | None = None,
+        directory: Path | None = None,
+        open_journal: Callable[[Path | None], JournalReader] = open_reader,
+    ) -> None:
+        self.name = "journal"
+        self.needs = "membership in the group systemd-journal, or adm"
+        self.due = now
+        self._interval = interval
+        self._wall = wall
+        self._directory = directory
+        self._open_journal = open_journal
+        self._executables = trusted_executables()
+        self._reader: JournalReader | None = None
+        self._lost: list[str] = []
+        self._at_end: float | None = None
+        self._kept: float | None = None
+        self._dropped = ""
+        self._dropping_until = float("-inf")
+        self._cursor, self._read_to = _position(cursor)
+        self.looking_back = not self._read_to and look_back is not None
+        if not self._read_to:
+            self._read_to = wall() if look_back is None else look_back
+
+    @property
+    def cursor(self) -> str:
+        """The last entry, and the time up to which the journal was read."""
+        return json.dumps({"cursor": self._cursor, "readTo": round(self._read_to, 6)})
+
+    def read(self, budget: int, now: float) -> Batch:
+        """Return the new entries; see `agent.sources.source.Source`."""
+        self.due = now + self._interval
+        try:
+            reader = self._reader or self._open()
+            entries = reader.read(budget)
+        except SourceError:
+            self._close()
+            self.due = now + _REOPEN_AFTER
+            raise
+        live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
+        more = len(entries) >= budget
+        if entries:
+            self._cursor, self._read_to = entries[-1].cursor, entries[-1].at
+        if more:
+            self.due = now
+        else:
+            self._at_end, self.looking_back, self._read_to = now, False, max(self._read_to, self._wall())
+        lost, self._lost = self._lost, []
+        records = []
+        for entry in entries:
+            if entry.fields.get("SYSLOG_IDENTIFIER") == JOURNALD:
+                lost += self._suppressed(entry, now)
+            else:
+                records.append(self._record(entry, live=live))
+        keep = bool(lost) or self._kept is None or now - self._kept >= _KEEP_EVERY
+        if keep:
+            self._kept = now
+        return Batch(records, self.cursor, lost, more=more, keep=keep)
+
+    def skip_to_end(self) -> None:
+        """Leave out what was not read yet."""
+        self._close()
+        self._cursor, self._read_to, self.looking_back = "", self._wall(), False
+
+    def check(self, now: float) -> tuple[SourceState, str] | None:
+        """Return why the journal gets nothing any more; None if it is well."""
+        if now < self._dropping_until:
+            return "dropping", f"records are being dropped; {self._dropped}"
+        if self._directory is None and not journald_listens():
+            return "silent", "systemd-journald does not run: what programs log reaches nobody; start it"
+        return None
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._close()
+
+    def _open(self) -> JournalReader:
+        refusal = unreadable(self._directory)
+        if refusal is not None:
+            raise refusal
+        reader = self._open_journal(self._directory)
+        try:
+            if self.looking_back:
+                reader.seek_back(LOOK_BACK_RECORDS, self._read_to)
+            elif not self._cursor:
+                reader.seek_time(self._read_to)
+            elif not reader.seek(self._cursor):
+                oldest = reader.oldest()
+                if oldest is None or oldest > self._read_to:
+                    until = "now" if oldest is None else _moment(oldest)
+                    self._lost.append(
+                        f"the journal no longer has its entries from {_moment(self._read_to)} to {until}:"
+                        " vacuumed, removed, or kept in memory only when the host was restarted"
+                    )
+                reader.seek_time(self._read_to)
+        except SourceError:
+            reader.close()
+            raise
+        self._reader = reader
+        return reader
+
+    def _close(self) -> None:
+        reader, self._reader, self._at_end = self._reader, None, None
+        if reader is not None:
+            reader.close()
+
+    def _suppressed(self, entry: Entry, now: float) -> list[str]:
+        gaps = _dropped(entry)
+        if gaps and self._wall() - entry.at < _DROPPING_FOR:
+            self._dropped, self._dropping_until = gaps[-1], now + _DROPPING_FOR
+        return gaps
+
+    def _record(self, entry: Entry, *, live: bool) -> Record:
+        fields = entry.fields
+        origin = Origin(
+            self.name,
+            identifier=fields.get("SYSLOG_IDENTIFIER", ""),
+            unit=fields.get("_SYSTEMD_UNIT"),
+            exe=fields.get("_EXE"),
+            uid=_number(fields.get("_UID")),
+            cgroup=fields.get("_SYSTEMD_CGROUP"),
+            pid=_number(fields.get("_PID")),
+        )
+        vouched = vouches(origin, self._executables)
+        return Record(fields.get("MESSAGE", ""), origin, entry.at, live=live, vouched=vouched, cut=entry.cut)
+
+
+def journald_listens() -> bool:
+    """Return whether somebody takes what is logged; a socket without a process behind it refuses the connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(str(_SOCKET))
+        except OSError:
+            return False
+    return True
+
+
+def unreadable(directory: Path | None = None) -> SourceError | None:
+    """Return why the journal cannot be read by this process; None if it can."""
+    places = DIRECTORIES if directory is None else (directory,)
+    files = [file for place in places for file in _journal_files(place)]
+    if not files:
+        where = " or ".join(map(str, places))
+        return SourceError(f"there is no journal in {where}; see that systemd-journald runs", "missing")
+    if not any(os.access(file, os.R_OK) for file in files):
+        return SourceError(
+            f"{files[0]} cannot be read: add the guard's user to the group systemd-journal, and start it again"
+        )
+    return None
+
+
+def _journal_files(place: Path) -> list[Path]:
+    """Return the system journal's files in a directory, and in those below it that have a machine's id as name."""
+    found = []
+    for folder in (place, *_folders(place)):
+        try:
+            found += [file for file in folder.iterdir() if file.name.startswith("system") and ".journal" in file.name]
+        except OSError:
+            continue
+    return found
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return [entry for entry in place.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _dropped(entry: Entry) -> list[str]:
+    """Return what a message of journald itself says of messages that were not stored and that the guard would read."""
+    message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
+    if kind == _DROPPED:
+        unit = message.rpartition(" from ")[2].rstrip(".")
+        if unit.startswith(_READ_UNITS):
+            return [f"journald's rate limit: {message}; raise RateLimitBurst= in journald.conf or for {unit}"]
+    return [f"journald: {message}"] if kind == _MISSED else []
+
+
+def _position(text: str | None) -> tuple[str, float]:
+    """Return the entry and the time in a stored cursor; nothing of one that cannot be read."""
+    try:
+        document: Any = json.loads(text or "{}")
+        cursor, read_to = document.get("cursor", ""), document.get("readTo", 0.0)
+    except (ValueError, AttributeError, RecursionError):
+        return "", 0.0
+    if not isinstance(cursor, str) or type(read_to) not in (int, float) or not 0 <= read_to < 1e11:  # noqa: PLR2004
+        return "", 0.0
+    return cursor, float(read_to)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds")
