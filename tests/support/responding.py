@@ -93,6 +93,7 @@ class Scene:
         site: str | None = None,
         organization_id: str = "acme",
         late: float = 0.0,
+        clock_known: bool = True,
         **evidence: object,
     ) -> Reaction:
         """Take one report, and everything that follows from it."""
@@ -101,7 +102,7 @@ class Scene:
         reaction = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
         name = f"t-{next(self._reports)}"
         report = Report(
-            agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique
+            agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known
         )  # fmt: skip
         for change in self.correlator.observe(report):
             self.incidents[change.incident.id] = change.incident

@@ -142,7 +142,13 @@ class Correlator:
                 if counts and ontime is not None:
                     ontime.place(report.event_time, report.agent_id, decide=known)
                 if not known:
-                    timeline.place(report.event_time, report.agent_id, late=late, decide=False)
+                    timeline.place(
+                        report.event_time,
+                        report.agent_id,
+                        late=late,
+                        clock_unknown=not report.event_time_trusted,
+                        decide=False,
+                    )
 
     def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
         time, agent_id = report.event_time, report.agent_id
@@ -154,7 +160,7 @@ class Correlator:
             self._loader.load_around(timeline, time)
         if late:
             timeline.hold = self._clock + MEMORY
-        placement = timeline.place(time, agent_id, late=late)
+        placement = timeline.place(time, agent_id, late=late, clock_unknown=not report.event_time_trusted)
         if placement.joined is None:
             if counts and timeline.ontime is not None:
                 timeline.ontime.place(time, agent_id)
@@ -212,7 +218,8 @@ class Correlator:
         )
         self._schedule(incident, timeline)
         kind = ChangeKind.RETURNED if returns else ChangeKind.OPENED
-        return IncidentChange(kind, incident, report.agent_id, incident.mark_actionable(actionable))
+        newly = incident.mark_actionable(actionable)
+        return IncidentChange(kind, incident, report.agent_id, newly, clock_unknown=run.clock_unknown)
 
     def _update_incident(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report

@@ -68,7 +68,12 @@ class HistoryLoader:
                 elif late or not trusted:
                     continue
                 placement = timeline.place(
-                    time, agent_id, count=time < timeline.since, late=late, decide=timeline.counts_only
+                    time,
+                    agent_id,
+                    count=time < timeline.since,
+                    late=late,
+                    clock_unknown=not trusted,
+                    decide=timeline.counts_only,
                 )
                 agents.update(placement.joined or ())
         timeline.since = min(timeline.since, start)

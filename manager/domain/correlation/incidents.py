@@ -158,6 +158,7 @@ class IncidentChange(NamedTuple):
         actionable: agents that the responder may act for from now on. Each is named once in an incident's life.
         absorbed: the incident that was merged into this one.
         silent: whether a chronic incident need not be announced: stored, shown to nobody.
+        clock_unknown: whether a report whose event time is not known is part of an incident that opens.
     """
 
     kind: ChangeKind
@@ -166,3 +167,4 @@ class IncidentChange(NamedTuple):
     actionable: tuple[str, ...] = ()
     absorbed: Incident | None = None
     silent: bool = False
+    clock_unknown: bool = False

@@ -23,13 +23,14 @@ class Run:
     whatever the number of reports. (With a threshold of two, such a run has a single agent.)
     """
 
-    __slots__ = ("count", "earlier", "first", "incident", "last", "late", "points", "starts_known")
+    __slots__ = ("clock_unknown", "count", "earlier", "first", "incident", "last", "late", "points", "starts_known")
 
     def __init__(self, time: float, agent_id: str) -> None:
         self.first = time
         self.last = time
         self.count = 0
         self.late = False
+        self.clock_unknown = False  # a report without a known event time is part of it
         self.points: list[tuple[float, str]] | None = [(time, agent_id)]
         self.earlier: set[str] | None = None  # agents whose points were trimmed
         self.incident: Incident | None = None
@@ -47,6 +48,7 @@ class Run:
         """Return a copy without the incident, to be continued with other reports."""
         run = Run(self.first, "")
         run.last, run.count, run.late, run.starts_known = self.last, self.count, self.late, self.starts_known
+        run.clock_unknown = self.clock_unknown
         run.points = None if self.points is None else self.points.copy()
         run.earlier = None if self.earlier is None else self.earlier.copy()
         return run
@@ -136,6 +138,7 @@ class Run:
         self.last = later.last
         self.count += later.count
         self.late |= later.late
+        self.clock_unknown |= later.clock_unknown
         return joined
 
 

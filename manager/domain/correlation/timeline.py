@@ -73,7 +73,14 @@ class Timeline:
         return self.ontime
 
     def place(
-        self, time: float, agent_id: str, *, count: int = 1, late: bool = False, decide: bool = True
+        self,
+        time: float,
+        agent_id: str,
+        *,
+        count: int = 1,
+        late: bool = False,
+        clock_unknown: bool = False,
+        decide: bool = True,
     ) -> Placement:
         """Put a report into its run, which it may begin, extend, complete or join to another.
 
@@ -88,7 +95,7 @@ class Timeline:
         run = left or right
         if run is None:
             run = Run(time, agent_id)
-            run.count, run.late = count, late
+            run.count, run.late, run.clock_unknown = count, late, clock_unknown
             runs.insert(position, run)
             return Placement(run, None, None)
         joined: set[str] | None = None
@@ -99,6 +106,7 @@ class Timeline:
             del runs[position]
         run.count += count
         run.late |= late
+        run.clock_unknown |= clock_unknown
         run.first = min(run.first, time)
         run.last = max(run.last, time)
         if run.complete:

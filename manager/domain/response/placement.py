@@ -2,6 +2,7 @@
 
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
+from manager.domain.correlation.reports import WINDOW
 from manager.domain.response.evidence import Evidence
 from manager.domain.response.settings import RepeatOffenderRule, ResponderSettings
 
@@ -35,6 +36,20 @@ def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
         return "a private address is another host on another network"
     path = evidence.system_path(incident.indicator) if incident.kind == "file_hash" else None
     return f"a system keeps this file at {path[:200]}" if path is not None else None
+
+
+def untimely_reason(incident: Incident, *, clock_unknown: bool) -> str:
+    """Return why an incident has too few reports that count for a response.
+
+    Args:
+        incident: the incident, when it opens.
+        clock_unknown: whether a report whose event time is not known is part of it.
+    """
+    if not clock_unknown:
+        return f"too few agents reported it within {WINDOW:.0f} s of the attack"
+    if not incident.late:
+        return "too few of the agents that reported it have a known clock offset; the next heartbeat of each teaches it"
+    return f"too few agents reported it within {WINDOW:.0f} s of the attack and with a known clock offset"
 
 
 def entry_reason(incident: Incident) -> str:

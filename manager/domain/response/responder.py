@@ -15,7 +15,13 @@ from manager.domain.correlation import ChangeKind, Incident, IncidentChange
 from manager.domain.response.emergency_entries import EmergencyEntries
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
 from manager.domain.response.never_block import NeverBlock
-from manager.domain.response.placement import describe_outcome, entry_duration, entry_reason, local_scope_reason
+from manager.domain.response.placement import (
+    describe_outcome,
+    entry_duration,
+    entry_reason,
+    local_scope_reason,
+    untimely_reason,
+)
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.reaction import Reaction, Response, ResponseState
 from manager.domain.response.response_record import ResponseRecord
@@ -78,7 +84,9 @@ class Responder:
             reaction, everybody = self._merge(incident, change.absorbed, now)
         known = self.responses.get(incident.id)
         if known is None and not change.actionable and change.kind in {ChangeKind.OPENED, ChangeKind.RETURNED}:
-            return self._record(incident, ResponseState.REFUSED, "no two agents reported it in time", now)
+            return self._record(
+                incident, ResponseState.REFUSED, untimely_reason(incident, clock_unknown=change.clock_unknown), now
+            )
         if change.actionable or everybody:
             reaction.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
         return reaction

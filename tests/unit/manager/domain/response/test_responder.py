@@ -289,3 +289,27 @@ def test_an_indicator_and_what_is_in_force_about_it_name_each_other() -> None:
     """From an entry's subject the indicator can be told, with its organization and site."""
     indicator = Indicator("source_ip", "192.168.1.5", "acme", "berlin")
     assert Subject.of(indicator).indicator() == indicator
+
+
+@pytest.mark.parametrize(
+    ("reports", "reason"),
+    [
+        ([(0.0, False), (0.0, True)], "too few of the agents that reported it have a known clock offset"),
+        ([(0.0, True), (0.0, False)], "too few of the agents that reported it have a known clock offset"),
+        ([(400.0, True), (200.0, True)], "too few agents reported it within 300 s of the attack"),
+        ([(250.0, True), (400.0, True)], "too few agents reported it within 300 s of the attack"),
+        ([(350.0, True), (100.0, False)], "too few agents reported it within 300 s of the attack and with a known"),
+    ],
+)
+def test_a_refusal_for_the_reports_times_names_the_true_reason(reports: list[tuple[float, bool]], reason: str) -> None:
+    """An unknown clock is not called a late report, and the other way round; the right report is answered then."""
+    scene = Scene()
+    for number, (late, clock_known) in enumerate(reports):
+        scene.report(f"ag-{number}", ip=IP, late=late, clock_known=clock_known)
+    response = scene.response(IP)
+    assert response.state is ResponseState.REFUSED
+    assert response.reason.startswith(reason)
+    assert ("clock" in response.reason) == any(not known for _, known in reports)
+    for number in range(2):
+        scene.report(f"ag-{number}", ip=IP)
+    assert scene.response(IP).state is ResponseState.APPLIED
