@@ -10,8 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from manager.errors import SetupError
+from manager.storage.connection import holds_secrets
 
 _SEED = 32
+_TRUST = "trust no other key: put manager.key back from a backup; the store stays as it is until then"
+KEY_FILE = "manager.key"
 BROKER_PASSWORD_FILE = "broker.password"  # noqa: S105 -- the name of a file
 _ENROLLMENT_TOKEN_FILE = "enroll.token"  # noqa: S105 -- the name of a file
 
@@ -41,6 +44,11 @@ class DataDirectory:
     def ready_file(self) -> Path:
         """Addresses of the running manager's doors, as JSON: `http`, `mqtt`, `pid`."""
         return self.path / "manager.ready"
+
+    @property
+    def was_used(self) -> bool:
+        """Whether a manager has served here before: each start creates the enrollment token if it is missing."""
+        return (self.path / _ENROLLMENT_TOKEN_FILE).exists()
 
     def __enter__(self) -> Self:
         """Create the directory if it does not exist, and lock it.
@@ -76,16 +84,25 @@ class DataDirectory:
     def seed(self) -> bytes:
         """Return the seed of the manager's keys, created at the first start.
 
+        It is never created beside a store that has agents or tokens: they trust and need the key that they were made
+        with.
+
         Raises:
-            SetupError: the file is damaged.
+            SetupError: the file is damaged, or missing beside such a store.
         """
-        text = self._read_or_create("manager.key", lambda: secrets.token_hex(_SEED))
+        path = self.path / KEY_FILE
+        text = self._read(KEY_FILE)
+        if not text:
+            if holds_secrets(self.store):
+                raise SetupError(f"{path} is missing or empty, and {self.store} has agents that {_TRUST}")
+            text = secrets.token_hex(_SEED)
+            self._write(path, text)
         try:
             seed = bytes.fromhex(text)
         except ValueError:
             seed = b""
         if len(seed) != _SEED:
-            raise SetupError(f"{self.path / 'manager.key'} is damaged; restore it: agents trust no other key")
+            raise SetupError(self._damaged(KEY_FILE))
         return seed
 
     def admin_token(self) -> str:
@@ -139,7 +156,18 @@ class DataDirectory:
         except OSError as error:
             raise SetupError(f"{path} cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise SetupError(f"{path} is damaged; restore it, or remove it to have it made anew") from error
+            raise SetupError(self._damaged(name)) from error
+
+    def _damaged(self, name: str) -> str:
+        """Return the sentence for a file that is not text, or not a key."""
+        path = self.path / name
+        if name == BROKER_PASSWORD_FILE:
+            return f"{path} is damaged: put it back from a backup; the broker lets the manager in with no other"
+        if name != KEY_FILE:
+            return f"{path} is damaged: put it back from a backup, or remove it, and the next start creates another"
+        if holds_secrets(self.store):
+            return f"{path} is damaged, and {self.store} has agents that {_TRUST}"
+        return f"{path} is damaged: move it aside, and the next start creates another; no agent trusts it yet"
 
     def _write(self, path: Path, text: str) -> None:
         """Write a file atomically and durably, readable by the owner only."""
@@ -151,3 +179,8 @@ class DataDirectory:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

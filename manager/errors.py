@@ -9,6 +9,10 @@ class StoreUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
     """The store cannot commit just now: locked, full, damaged or unreachable. Nothing is lost or acknowledged."""
 
 
+class StoreDamaged(StoreUnavailable):
+    """The store's files are damaged; nothing is stored until a person has restored them."""
+
+
 class StoreRejected(ManagerError):  # noqa: N818 -- named beside StoreUnavailable
     """The store can commit, but these changes do not fit its tables."""
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login
 from manager.provisioning.mosquitto_files import Listeners
 from manager.provisioning.roles import AccessRole, organization_role, shared_roles
-from manager.storage.connection import open_reader, undamaged
+from manager.storage.connection import open_reader
+from manager.storage.health import StoreHealth, start_errors
 from manager.storage.store import PeeweeStore
 from manager.tls.directory import AUTHORITY, TlsDirectory
 from schemas.keys import ManagerKeyring
@@ -104,12 +106,11 @@ def prepare(
 def _agents(data: DataDirectory) -> list[Agent]:
     if not data.store.exists():
         return []
-    database = open_reader(data.store)
-    try:
-        with undamaged(data.store):
-            return PeeweeStore(database, ManagerKeyring(data.seed()).store_key).load().agents
-    finally:
-        database.close()
+    health = StoreHealth(data.store)
+    with start_errors(health):
+        health.check_at_start(used=data.was_used)
+        with closing(open_reader(data.store)) as database:
+            return PeeweeStore(database, ManagerKeyring(data.seed()).store_key, health=health).load().agents
 
 
 def _logins(agents: list[Agent]) -> Iterator[Login]:

@@ -15,6 +15,7 @@ from manager.engine.batch import Changes, Publication
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.ports import Publisher
+from manager.storage.health import StoreHealth
 from manager.storage.store import PeeweeStore
 from schemas.fleet import FleetEvent
 
@@ -50,8 +51,8 @@ class Histograms:
 class TimedStore(PeeweeStore):
     """A store that measures its commits."""
 
-    def __init__(self, database: Database, store_key: bytes, histograms: Histograms) -> None:
-        super().__init__(database, store_key)
+    def __init__(self, database: Database, store_key: bytes, histograms: Histograms, health: StoreHealth) -> None:
+        super().__init__(database, store_key, health=health)
         self._histograms = histograms
 
     def commit(self, changes: Changes) -> None:

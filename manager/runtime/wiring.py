@@ -24,7 +24,8 @@ from manager.runtime.transport import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
 from manager.storage import tables
-from manager.storage.connection import open_reader, open_store, undamaged
+from manager.storage.connection import open_reader, open_store
+from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
 from schemas.keys import ManagerKeyring
@@ -47,19 +48,22 @@ class Manager:
         self.transport = transport
         self.directory = directory
         keyring = ManagerKeyring(directory.seed())
-        database = _open_store(directory, stack)
         registry = CollectorRegistry()
         histograms = Histograms(registry)
-        self._store = TimedStore(database, keyring.store_key, histograms)
+        self._health = StoreHealth(directory.store)
         self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
         now = clock.read()
-        with undamaged(directory.store), gc_tuning.paused():
+        with start_errors(self._health), gc_tuning.paused():
+            self._health.check_at_start(used=directory.was_used)
+            database = _open_database(directory)
+            self._store = TimedStore(database, keyring.store_key, histograms, self._health)
+            stack.callback(self._store.close)
             changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
         self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)
         self.engine = Engine(self._fleet, self._store, publisher, self.mqtt.acknowledge, self.mqtt_door.access)
-        with undamaged(directory.store), gc_tuning.paused():
+        with start_errors(self._health), gc_tuning.paused():
             self.engine.restore_correlation(clock.read())
         self.engine.store_restored_policies(changed)
         self.mqtt.attach(self.engine.inbox, self.engine)
@@ -70,6 +74,8 @@ class Manager:
 
     def not_ready(self) -> str | None:
         """Return the reason for which the manager is not ready; None if it is."""
+        if self._health.damage is not None:
+            return self._health.damage
         if not self.engine.can_commit:
             return "the store cannot commit just now"
         return self.mqtt_door.problem
@@ -79,7 +85,7 @@ class Manager:
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
         services = Services(
             engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
-            queries=StoreQueries(open_reader(self.directory.store)),
+            queries=StoreQueries(open_reader(self.directory.store), self._health),
             credentials=Credentials(
                 given or self.directory.admin_token(), fleet.registry.find_by_http_digest, fleet.tokens.get
             ),
@@ -105,9 +111,8 @@ class Manager:
         )
 
 
-def _open_store(directory: DataDirectory, stack: ExitStack) -> Database:
+def _open_database(directory: DataDirectory) -> Database:
     database = open_store(directory.store)
-    stack.callback(database.close)
     tables.database.initialize(database)
     for name in migrate(database, directory.store):
         log.info("store_migrated", migration=name)

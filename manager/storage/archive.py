@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from peewee import DatabaseError, InterfaceError
-
 from manager.domain.correlation import Incident, Indicator, PastReport, Report
 from manager.domain.correlation.indicators import SITELESS
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.engine.batch import Changes
-from manager.errors import StoreUnavailable
+from manager.storage.health import StoreHealth
 from manager.storage.statements import Params, Statements
 
 
@@ -19,10 +17,12 @@ class StoredArchive:
 
     Args:
         statements: those of the writer's database.
+        health: translates errors.
     """
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, health: StoreHealth) -> None:
         self._statements = statements
+        self._health = health
 
     def write(self, changes: Changes) -> None:
         """Write incidents and their new members."""
@@ -54,14 +54,16 @@ class StoredArchive:
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        for revision, scope, document, at, author in self._rows("policies.revisions"):
-            yield Revision(revision, Scope.parse(scope), None if document is None else json.loads(document), at, author)
+        for row in self._rows("policies.revisions"):
+            with self._health.content("policy_revision"):
+                revision = _revision(row)
+            yield revision
 
     def recent(self, since: float) -> Iterator[Report]:
         """Yield the reports with event times since a time."""
         for (
             agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
-        ) in self._statements.each("threats.since", (since,)):  # fmt: skip
+        ) in self._each("threats.since", (since,)):  # fmt: skip
             yield Report(
                 agent_id,
                 organization_id,
@@ -80,9 +82,10 @@ class StoredArchive:
 
         Each item is organization, site, agent id, time of receipt and evidence.
         """
-        rows = self._statements.each("threats.with_login_or_path_since", (since,))
+        rows = self._each("threats.with_login_or_path_since", (since,))
         for organization_id, site, agent_id, received_at, document in rows:
-            evidence = json.loads(document).get("threat", {}).get("evidence", {})
+            with self._health.content("threat"):
+                evidence = dict(json.loads(document).get("threat", {}).get("evidence", {}))
             yield organization_id, site, agent_id, received_at, evidence
 
     def prune(self, before: float) -> None:
@@ -122,13 +125,22 @@ class StoredArchive:
     def _incidents(self, name: str, params: Params) -> Iterator[Incident]:
         for row in self._rows(name, params):
             members = self._rows("incidents.members", (row[0],))
-            yield _incident(row, {agent_id: bool(actionable) for agent_id, actionable in members})
+            with self._health.content("incident"):
+                incident = _incident(row, {agent_id: bool(actionable) for agent_id, actionable in members})
+            yield incident
 
     def _rows(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
-        try:
+        with self._health.errors("be read"):
             return self._statements.rows(name, params)
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
+
+    def _each(self, name: str, params: Params) -> Iterator[tuple[Any, ...]]:
+        with self._health.errors("be read"):
+            yield from self._statements.each(name, params)
+
+
+def _revision(row: Sequence[Any]) -> Revision:
+    revision, scope, document, at, author = row
+    return Revision(revision, Scope.parse(scope), None if document is None else dict(json.loads(document)), at, author)
 
 
 def _key(indicator: Indicator) -> dict[str, str]:

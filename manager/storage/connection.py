@@ -1,13 +1,16 @@
 """Opens the store's database with durable settings."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from peewee import Database, DatabaseError, SqliteDatabase
+import structlog
+from peewee import Database, DatabaseError, InterfaceError, SqliteDatabase
 
 from manager.errors import SetupError
+from manager.storage.damage import damaged, has_wal, is_damage, is_empty
+
+log = structlog.get_logger(__name__)
 
 _DURABLE = {
     "journal_mode": "wal",
@@ -17,8 +20,10 @@ _DURABLE = {
     "cache_size": -65536,
     "temp_store": "memory",
 }
-_REASON = 200
 _READING = {**_DURABLE, "query_only": 1, "cache_size": -16384}
+
+
+_SECRETS = {"agent": "SELECT 1 FROM agent LIMIT 1", "enrollment_token": "SELECT 1 FROM enrollment_token LIMIT 1"}
 
 
 def open_store(path: Path) -> Database:
@@ -31,29 +36,33 @@ def open_store(path: Path) -> Database:
     return _connected(SqliteDatabase(str(path), pragmas=_DURABLE, thread_safe=False, check_same_thread=False), path)
 
 
-@contextmanager
-def undamaged(path: Path) -> Iterator[None]:
-    """Take whatever goes wrong with what a store holds, while it is read at a start, for damage.
+def close_store(database: Database) -> None:
+    """Move everything from the WAL into the store's file, and close the writer's database.
 
-    Raises:
-        SetupError: something in it is not what a manager writes.
+    A reader may hold the WAL; then it keeps what SQLite could not move, and the next start reads it there.
     """
     try:
-        yield
-    except (
-        DatabaseError,
-        InvalidTag,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        RecursionError,
-        AttributeError,
-    ) as error:
-        reason = f"{type(error).__name__}: {error}"[:_REASON]
-        raise SetupError(
-            f"the store {path} holds what no manager wrote ({reason}); restore it from a backup"
-        ) from error
+        busy, *_ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            log.warning("wal_kept", reason="a reader holds the store")
+    except (DatabaseError, InterfaceError) as error:
+        log.warning("wal_kept", reason=str(error))
+    database.close()
+
+
+def holds_secrets(path: Path) -> bool:
+    """Return whether a store has agents or tokens, whose secrets only its own key opens.
+
+    A store that cannot be read counts as one that has.
+    """
+    if not path.exists() or is_empty(path):
+        return path.exists() and has_wal(path)  # SQLite would delete the WAL of an empty file
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return any(database.execute(sql).fetchone() for table, sql in _SECRETS.items() if table in tables)
+    except sqlite3.Error:
+        return True
 
 
 def open_reader(path: Path) -> Database:
@@ -70,5 +79,7 @@ def _connected(database: Database, path: Path) -> Database:
         database.connect(reuse_if_open=True)
         database.execute_sql("SELECT 1 FROM sqlite_master").fetchone()
     except DatabaseError as error:
-        raise SetupError(f"{path} cannot be opened as a store: {error}; restore it from a backup") from error
+        database.close()
+        sentence = str(damaged(path, str(error))) if is_damage(error) else f"the store {path} cannot be opened: {error}"
+        raise SetupError(sentence) from error
     return database

@@ -7,6 +7,7 @@ from typing import Any, cast
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
 from manager.domain.response.reaction import Response, ResponseState
 from manager.engine.batch import Changes
+from manager.storage.health import StoreHealth
 from manager.storage.statements import Statements
 
 
@@ -15,10 +16,12 @@ class StoredResponses:
 
     Args:
         statements: those of the writer's database.
+        health: recognizes damaged rows.
     """
 
-    def __init__(self, statements: Statements) -> None:
+    def __init__(self, statements: Statements, health: StoreHealth) -> None:
         self._statements = statements
+        self._health = health
 
     def write(self, changes: Changes) -> None:
         """Write responses, entries and times to immunity."""
@@ -35,11 +38,13 @@ class StoredResponses:
 
     def entries(self) -> list[EmergencyEntry]:
         """Return every entry."""
-        return [_entry(row) for row in self._statements.rows("responses.load_entries")]
+        with self._health.content("emergency_entry"):
+            return [_entry(row) for row in self._statements.rows("responses.load_entries")]
 
     def responses(self) -> list[Response]:
         """Return every response."""
-        return [_response(row) for row in self._statements.rows("responses.load")]
+        with self._health.content("incident_response"):
+            return [_response(row) for row in self._statements.rows("responses.load")]
 
     def prune(self) -> None:
         """Delete the responses of incidents that are no longer kept."""

@@ -1,17 +1,20 @@
 """The writer: loads the engine's state and commits each batch in one transaction."""
 
 import json
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from peewee import Database, DatabaseError, InterfaceError, OperationalError
+from cryptography.exceptions import InvalidTag
+from peewee import Database
 
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.engine.batch import Changes
 from manager.engine.ports import Snapshot, StoredPolicy
-from manager.errors import StoreRejected, StoreUnavailable
 from manager.storage.archive import StoredArchive
+from manager.storage.connection import close_store
+from manager.storage.health import StoreHealth
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, SourcePruner, ThreatCounts
 from manager.storage.responses import StoredResponses
@@ -23,6 +26,8 @@ from manager.storage.threat_index.indexer import ThreatIndexer
 
 DEAD_LETTERS_KEPT = 1000
 
+T = TypeVar("T")
+
 
 class PeeweeStore:
     """The store on a database that peewee opened; only the engine's thread uses it.
@@ -31,10 +36,14 @@ class PeeweeStore:
         database: open, migrated, and written by nobody else.
         store_key: encrypts the secrets of agents and tokens, 32 bytes.
         piece: the number of threats that a projection takes in at a time, at most `bitmaps.SLICE`.
+        health: knows whether the store is damaged; a damaged one takes nothing.
     """
 
-    def __init__(self, database: Database, store_key: bytes, piece: int = SLICE) -> None:
+    def __init__(
+        self, database: Database, store_key: bytes, piece: int = SLICE, health: StoreHealth | None = None
+    ) -> None:
         self._database = database
+        self.health = health or StoreHealth(Path(database.database))
         self._statements = statements = Statements(database)
         cipher = SecretCipher(store_key)
         self._agents = AgentRows(cipher)
@@ -49,8 +58,8 @@ class PeeweeStore:
             {indexer.NAME: self._indexer.add},
             piece,
         )
-        self._archive = StoredArchive(statements)
-        self._responses = StoredResponses(statements)
+        self._archive = StoredArchive(statements, self.health)
+        self._responses = StoredResponses(statements, self.health)
 
     @property
     def archive(self) -> StoredArchive:
@@ -58,9 +67,27 @@ class PeeweeStore:
         return self._archive
 
     def load(self) -> Snapshot:
-        """Return the state that the engine keeps in memory."""
+        """Return the state that the engine keeps in memory.
+
+        Raises:
+            InvalidTag: the store key opens none of the secrets in the store.
+            StoreDamaged: a row is not one that a manager writes.
+            StoreUnavailable: the database cannot be read.
+        """
+        with self.health.errors("be read"), self.health.content("meta"):
+            return self._load()
+
+    def _load(self) -> Snapshot:
         rows = self._statements.rows
-        agents = [self._agents.to_agent(row) for row in rows("agents.load")]
+        with self.health.content("agent"):
+            agents, agents_locked = _opened(self._agents.to_agent, rows("agents.load"))
+        with self.health.content("enrollment_token"):
+            tokens, tokens_locked = _opened(self._tokens.to_token, rows("tokens.load"))
+        if agents_locked or tokens_locked:
+            if not agents and not tokens:
+                raise InvalidTag
+            table = "agent" if agents_locked else "enrollment_token"
+            raise self.health.found(f"a secret in table {table} cannot be decrypted, others can")
         ids = {agent.number: agent.agent_id for agent in agents}
         meta = dict(rows("meta.load"))
         revision = meta.get("fleet_revision")
@@ -71,7 +98,7 @@ class PeeweeStore:
                 for organization_id, hostname, sent_at, digest, removed_at in rows("agents.load_removed")
             ],
             highest_agent_number=rows("agents.highest_number")[0][0],
-            tokens=[self._tokens.to_token(row) for row in rows("tokens.load")],
+            tokens=tokens,
             revision=int(revision) if revision else 0,
             documents=self._documents(),
             entries=self._responses.entries(),
@@ -86,12 +113,13 @@ class PeeweeStore:
 
     def meta(self, key: str) -> str | None:
         """Return a single value that survives a restart."""
-        found = self._statements.rows("meta.get", (key,))
+        with self.health.errors("be read"):
+            found = self._statements.rows("meta.get", (key,))
         return cast("str", found[0][0]) if found else None
 
     def set_meta(self, key: str, value: str) -> None:
         """Store a single value; committed when this returns."""
-        with self._database.atomic():
+        with self.health.commit_errors(), self._database.atomic():
             self._statements.execute("meta.upsert", (key, value))
 
     def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
@@ -104,10 +132,8 @@ class PeeweeStore:
             return {}
         wanted = set(keys)
         ids = json.dumps([threat_id for _, threat_id in keys])
-        try:
+        with self.health.errors("be read"):
             rows = self._statements.rows("threats.known", {"threat_ids": ids})
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
         return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
     def commit(self, changes: Changes) -> None:
@@ -117,14 +143,10 @@ class PeeweeStore:
             StoreUnavailable: nothing was written.
             StoreRejected: nothing was written: something in the changes does not fit the tables.
         """
-        try:
-            with self._database.atomic():
-                self._write(changes)
-                self._projections.advance(len(changes.threats))
-        except (OperationalError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot commit: {_first(error)}") from error
-        except (DatabaseError, ValueError, OverflowError) as error:
-            raise StoreRejected(f"the store does not take it: {error}") from error
+        self.health.require_sound()
+        with self.health.commit_errors(), self._database.atomic():
+            self._write(changes)
+            self._projections.advance(len(changes.threats))
 
     def prune(self, threats_before: float, ids_before: float, limit: int) -> int:
         """Delete at most `limit` threats received before a time, keeping their ids, and ids older than another time.
@@ -132,19 +154,17 @@ class PeeweeStore:
         Raises:
             StoreUnavailable: nothing was deleted.
         """
-        try:
-            with self._database.atomic():
-                deleted = self._prune_counts(limit) + self._prune_threats(threats_before, limit)
-                self._archive.prune(threats_before)
-                self._responses.prune()
-                deleted += self._statements.execute("threats.delete_ids", (ids_before,))
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot prune: {error}") from error
+        self.health.require_sound()
+        with self.health.errors("prune"), self._database.atomic():
+            deleted = self._prune_counts(limit) + self._prune_threats(threats_before, limit)
+            self._archive.prune(threats_before)
+            self._responses.prune()
+            deleted += self._statements.execute("threats.delete_ids", (ids_before,))
         return deleted
 
     def close(self) -> None:
-        """Close the connection."""
-        self._database.close()
+        """Move everything into the store's file, and close the connection."""
+        close_store(self._database)
 
     def _prune_threats(self, before: float, limit: int) -> int:
         """Delete the oldest threats; they are stored in the order of their receipt."""
@@ -216,7 +236,8 @@ class PeeweeStore:
 
     def _documents(self) -> dict[Scope, Sections]:
         rows = self._statements.rows("policies.current_documents")
-        return {Scope.parse(scope): json.loads(document) for scope, document in rows}
+        with self.health.content("policy_revision"):
+            return {Scope.parse(scope): dict(json.loads(document)) for scope, document in rows}
 
 
 def _revision_row(revision: Revision) -> tuple[Any, ...]:
@@ -228,8 +249,13 @@ def _json_or_null(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _first(error: BaseException) -> BaseException:
-    """Return the first error of a chain: a full disk ends the transaction, and then the rollback fails, too."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
+def _opened(decode: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]]) -> tuple[list[T], int]:
+    """Return the decoded rows, and the number of those whose secret the store key does not open."""
+    decoded: list[T] = []
+    locked = 0
+    for row in rows:
+        try:
+            decoded.append(decode(row))
+        except InvalidTag:
+            locked += 1
+    return decoded, locked

@@ -4,6 +4,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from manager.data_directory import DataDirectory
 from manager.domain.response import ResponseState
 from manager.errors import ManagerError, SetupError
 from manager.settings import Settings
-from manager.storage.connection import open_store, undamaged
+from manager.storage.connection import open_store
+from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from manager.tls.authority import issue, new_authority
@@ -107,7 +109,7 @@ def _restart(place: Place) -> None:
     bench = place.bench
     store = PeeweeStore(bench.database, bench.keyring.store_key)
     fleet = Fleet(bench.keyring, bench.settings)
-    with undamaged(bench.directory / "panguard.db"):
+    with start_errors(StoreHealth(bench.directory / "panguard.db")):
         fleet.restore(store.load(), store.archive.live(bench.wall), bench.wall)
         Engine(fleet, store, bench.publisher, lambda _: None, bench.broker_access).restore_correlation(bench.now)
         list(store.archive.revisions())
@@ -119,21 +121,34 @@ def _store_file(place: Place, data: bytes) -> None:
         (place.folder("damaged") / name).unlink(missing_ok=True)
     path = place.folder("damaged") / "panguard.db"
     path.write_bytes(data)
-    database = open_store(path)
-    try:
-        migrate(database, path)
-        with undamaged(path):
-            PeeweeStore(database, KEYRING.store_key).load()
-    finally:
-        database.close()
+    health = StoreHealth(path)
+    with start_errors(health):
+        health.check_at_start(used=False)
+        with closing(open_store(path)) as database:
+            migrate(database, path)
+            PeeweeStore(database, KEYRING.store_key, health=health).load()
 
 
-def _stored_bytes(path: Path) -> bytes:
+def _store_wal(place: Place, data: bytes) -> None:
+    """A damaged WAL is refused, or read as far as a crash leaves it."""
+    path = place.file("panguard.db", _WITH_WAL[0])
+    place.file("panguard.db-wal", data)
+    (path.parent / "panguard.db-shm").unlink(missing_ok=True)
+    health = StoreHealth(path)
+    with start_errors(health):
+        health.check_at_start(used=False)
+        with closing(open_store(path)) as database:
+            migrate(database, path)
+
+
+def _stored_bytes(path: Path) -> tuple[bytes, bytes, bytes]:
+    """Return a store's file without a WAL, and file and WAL of the same store before that."""
     database = open_store(path)
     migrate(database, path)
+    with_wal = path.read_bytes(), path.with_name(f"{path.name}-wal").read_bytes()
     database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
-    return path.read_bytes()
+    return path.read_bytes(), *with_wal
 
 
 def _data_directory(place: Place, data: bytes) -> None:
@@ -228,11 +243,20 @@ def _store_files() -> SearchStrategy[bytes]:
     import tempfile  # noqa: PLC0415 -- only here
 
     with tempfile.TemporaryDirectory() as directory:
-        whole = _stored_bytes(Path(directory) / "panguard.db")
+        whole, *_WITH_WAL[:] = _stored_bytes(Path(directory) / "panguard.db")
     return hostile(st.just(whole))
 
 
+def _store_wals() -> SearchStrategy[bytes]:
+    if not _WITH_WAL:
+        _store_files()
+    return hostile(st.just(_WITH_WAL[1]))
+
+
+_WITH_WAL: list[bytes] = []
+"""File and WAL of a store that was not stopped cleanly."""
 _STORE_FILES = st.deferred(_store_files)
+_STORE_WALS = st.deferred(_store_wals)
 _JSON_FILES = st.sampled_from(
     [
         json.dumps({"http": "http://127.0.0.1:8443", "mqtt": "mqtt://127.0.0.1:1883", "pid": 7}).encode(),
@@ -250,6 +274,7 @@ STORE = (
         for column, valid in _COLUMNS.items()
     ),
     Decoder("store file", "disk", _STORE_FILES, _store_file, (ManagerError,), slow=True),
+    Decoder("store WAL", "disk", _STORE_WALS, _store_wal, (ManagerError,), slow=True),
     Decoder(
         "data directory",
         "disk",

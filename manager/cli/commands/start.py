@@ -47,12 +47,12 @@ def start(
     }
     settings = read_settings({name: value for name, value in given.items() if value is not None})
     from manager.cli.support.logs import configure_logs  # noqa: PLC0415 -- the parts of a manager load with the manager
-    from manager.errors import SetupError  # noqa: PLC0415 -- the same
+    from manager.errors import ManagerError  # noqa: PLC0415 -- the same
     from manager.runtime.loop import run  # noqa: PLC0415 -- the same
 
     configure_logs()
     try:
         code = run(settings)
-    except SetupError as error:
+    except ManagerError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     raise typer.Exit(code)

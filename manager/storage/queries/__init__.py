@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from peewee import Database
 
 from manager.domain.policies.fleet_policies import Scope
+from manager.storage.health import StoreHealth
 from manager.storage.queries import (
     agents,
     blocks,
@@ -25,14 +26,15 @@ class StoreQueries:
 
     Args:
         database: opened by `manager.storage.connection.open_reader`.
+        health: is told of damage that a query finds.
 
     Raises:
         StoreUnavailable: by any query, if the database cannot be read.
         Invalid: by any list, if the cursor was not returned by a list.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._reader = Reader(database)
+    def __init__(self, database: Database, health: StoreHealth | None = None) -> None:
+        self._reader = Reader(database, health)
 
     def agents(
         self,

@@ -3,11 +3,13 @@
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from peewee import Database, DatabaseError, Field, InterfaceError, ModelSelect
+from peewee import Database, Field, ModelSelect
 
-from manager.errors import Invalid, StoreUnavailable
+from manager.errors import Invalid
+from manager.storage.health import StoreHealth
 from manager.storage.statements import Params, Statements
 from schemas.model import iso
 
@@ -25,10 +27,12 @@ class Reader:
 
     Args:
         database: connects each thread by itself and cannot write.
+        health: translates errors.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, health: StoreHealth | None = None) -> None:
         self._database = database
+        self._health = health or StoreHealth(Path(database.database))
         self._statements = Statements(database)
 
     def rows(self, query: Query) -> list[Record]:
@@ -37,12 +41,10 @@ class Reader:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        try:
+        with self._health.errors("be read"):
             cursor = self._database.execute(query)
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
     def select(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a named statement.
@@ -58,10 +60,8 @@ class Reader:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        try:
+        with self._health.errors("be read"):
             yield from self._statements.each(name, params)
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
     def row(self, query: Query) -> Record | None:
         """Return the first row of a query, or None.

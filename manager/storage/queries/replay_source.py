@@ -3,16 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from peewee import JOIN, Database, DatabaseError, InterfaceError, fn
+from peewee import JOIN, Database, fn
 
 from manager.domain.correlation import Indicator, Report
 from manager.domain.policies.fleet_policies import Policies, Scope, Sections
 from manager.domain.replay.outcomes import IncidentOutcome
 from manager.domain.replay.replay import ReplayAgent, ReplayFleet, StoredReport
 from manager.domain.response import RepeatOffenderRule, ResponseState
-from manager.errors import StoreUnavailable
+from manager.storage.health import StoreHealth
 from manager.storage.queries import policies, threats
 from manager.storage.queries.reader import Query, Reader, Record
 from manager.storage.tables import (
@@ -50,7 +51,8 @@ class ReplaySource:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reader = Reader(database)
+        self._health = StoreHealth(Path(database.database))
+        self._reader = Reader(database, self._health)
 
     def extent(self, since: float) -> Extent:
         """Return the extent of the threats received since a time."""
@@ -116,10 +118,8 @@ class ReplaySource:
         query = _threats().where(
             threat.sequence > last, threat.sequence <= extent.last, threat.received_at >= extent.since
         )
-        try:
+        with self._health.errors("be read"):
             return list(query.order_by(threat.sequence).limit(_THREATS_IN_SLICE).tuples().execute(self._database))
-        except (DatabaseError, InterfaceError) as error:
-            raise StoreUnavailable(f"the store cannot be read: {error}") from error
 
 
 def _threats() -> Query:

@@ -66,7 +66,8 @@ SELECT sequence, received_at FROM threat ORDER BY sequence LIMIT ?;
 -- name: keep_ids
 -- Copies the ids of the threats up to a sequence, before these are deleted.
 INSERT INTO stored_id (agent_number, threat_id, digest, received_at)
-SELECT agent_number, threat_id, digest, received_at FROM threat WHERE sequence <= ?;
+SELECT agent_number, threat_id, digest, received_at FROM threat WHERE sequence <= ?
+ON CONFLICT DO NOTHING;
 
 -- name: delete_up_to
 DELETE FROM threat WHERE sequence <= ?;

@@ -1,0 +1,222 @@
+"""Health of a store: translates database errors, and finds out whether the store is damaged."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+from cryptography.exceptions import InvalidTag
+from peewee import DatabaseError, DataError, IntegrityError, InterfaceError
+
+from manager.errors import ManagerError, SetupError, StoreDamaged, StoreRejected, StoreUnavailable
+from manager.storage import damage
+
+log = structlog.get_logger(__name__)
+
+SMALL = 64 * 1024 * 1024
+"""The largest store in bytes that is checked before a start; a larger one is checked beside it, in a thread."""
+
+_DOES_NOT_FIT = (IntegrityError, DataError, ValueError, OverflowError)
+_EXPECTED_CODES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_NOMEM,
+}
+"""Errors of a sound store: held by another process, or without space."""
+
+_CHECK_INTERVAL = 600.0
+"""The least time between two checks after errors, in seconds."""
+
+
+class StoreHealth:
+    """Damage of one store; its methods may be called from any thread.
+
+    Args:
+        path: the store's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._damage: StoreDamaged | None = None
+        self._lock = threading.Lock()
+        self._check: threading.Thread | None = None
+        self._checked_at = -_CHECK_INTERVAL
+
+    @property
+    def damage(self) -> str | None:
+        """The sentence that says what is damaged; None if nothing is known to be."""
+        return None if self._damage is None else str(self._damage)
+
+    def require_sound(self) -> None:
+        """Refuse to store anything in a damaged store.
+
+        Raises:
+            StoreDamaged: the store is damaged.
+        """
+        if self._damage is not None:
+            raise self._damage
+
+    @contextmanager
+    def errors(self, verb: str) -> Iterator[None]:
+        """Translate database errors; after an unexpected one, check the store in a thread.
+
+        Args:
+            verb: what the store was asked to do, such as ``commit``.
+
+        Raises:
+            StoreDamaged: SQLite found damage.
+            StoreUnavailable: the database reports any other error.
+        """
+        try:
+            yield
+        except (DatabaseError, InterfaceError, sqlite3.Error) as error:
+            raise self._translated(error, verb) from error
+
+    @contextmanager
+    def commit_errors(self) -> Iterator[None]:
+        """Translate database errors of a commit.
+
+        Raises:
+            StoreRejected: a value does not fit the tables.
+            StoreDamaged: SQLite found damage.
+            StoreUnavailable: the database reports any other error.
+        """
+        try:
+            with self.errors("commit"):
+                yield
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, _DOES_NOT_FIT):
+                raise StoreRejected(f"a value does not fit the store: {error.__cause__}") from error.__cause__
+            raise
+        except (ValueError, OverflowError) as error:
+            raise StoreRejected(f"a value does not fit the store: {error}") from error
+
+    @contextmanager
+    def content(self, table: str) -> Iterator[None]:
+        """Recognize a row as damaged that no manager wrote.
+
+        Args:
+            table: the row's table.
+
+        Raises:
+            StoreDamaged: the row cannot be decoded.
+        """
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+            raise self.found(f"a row of table {table} is not one that a manager writes: {error}") from error
+
+    def found(self, detail: str) -> StoreDamaged:
+        """Record damage; return the error that says so."""
+        if self._damage is None:
+            self._damage = damage.damaged(self.path, detail)
+            log.error("store_damaged", reason=str(self._damage))
+        return self._damage
+
+    def check(self) -> None:
+        """Run `PRAGMA quick_check` in this thread.
+
+        Raises:
+            StoreDamaged: it found damage.
+        """
+        try:
+            detail = damage.quick_check(self.path)
+        except sqlite3.Error as error:
+            log.warning("store_not_checked", reason=str(error))
+            return
+        if detail is not None:
+            raise self.found(detail)
+
+    def check_at_start(self, *, used: bool) -> None:
+        """Check a store before it is opened; a large one is checked page by page in a thread.
+
+        Args:
+            used: whether a manager has worked with the store before.
+
+        Raises:
+            StoreDamaged: it is damaged.
+        """
+        try:
+            detail = damage.check_files(self.path, used=used)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(f"the store {self.path} cannot be read: {error}") from error
+        if detail is not None:
+            raise self.found(detail)
+        if not self.path.exists() or damage.is_empty(self.path):
+            return
+        if self.path.stat().st_size <= SMALL:
+            self.check()
+        else:
+            self.check_in_background()
+
+    def check_in_background(self) -> None:
+        """Run `PRAGMA quick_check` in a thread, unless one runs or has run in the last ten minutes."""
+        with self._lock:
+            if self._check is not None and self._check.is_alive():
+                return
+            if time.monotonic() - self._checked_at < _CHECK_INTERVAL:
+                return
+            self._checked_at = time.monotonic()
+            self._check = threading.Thread(target=self._run_check, name="store-check", daemon=True)
+            self._check.start()
+
+    def wait(self) -> None:
+        """Wait for the end of a check in the background."""
+        if self._check is not None:
+            self._check.join()
+
+    def _run_check(self) -> None:
+        began = time.monotonic()
+        try:
+            self.check()
+        except StoreDamaged:
+            return  # logged, and refused from now on
+        log.info("store_checked", seconds=round(time.monotonic() - began, 1))
+
+    def _translated(self, error: Exception, verb: str) -> StoreUnavailable:
+        first = list(damage.chain(error))[-1]  # a full disk ends the transaction, and then its rollback fails, too
+        if damage.is_damage(error):
+            return self.found(str(first))
+        codes = {damage.code_of(each) for each in damage.chain(error)}
+        if not codes & _EXPECTED_CODES and not isinstance(error, _DOES_NOT_FIT):
+            self.check_in_background()
+        return StoreUnavailable(f"the store cannot {verb}: {first}")
+
+
+@contextmanager
+def start_errors(health: StoreHealth) -> Iterator[None]:
+    """Translate errors while a store is opened and its content is loaded.
+
+    An error that is none of the database's is called damage only if the store is found to be damaged.
+
+    Raises:
+        SetupError: one sentence that says what to do.
+    """
+    try:
+        yield
+    except SetupError:
+        raise
+    except InvalidTag as error:
+        raise SetupError(
+            f"manager.key does not open the secrets in the store {health.path}: put the manager.key back that belongs "
+            "to this store; both stay as they are until then"
+        ) from error
+    except ManagerError as error:
+        raise SetupError(str(error)) from error
+    except (DatabaseError, InterfaceError, sqlite3.Error) as error:
+        raise SetupError(str(health._translated(error, "be read"))) from error  # noqa: SLF001 -- the same module
+    except Exception as error:
+        try:
+            health.check()
+        except StoreDamaged as found:
+            raise SetupError(str(found)) from error
+        log.exception("start_failed")
+        raise SetupError(
+            f"the manager failed on the content of the store {health.path} ({type(error).__name__}: {error}): this is "
+            "a defect of the manager; leave the store as it is, and report the traceback in the log"
+        ) from error

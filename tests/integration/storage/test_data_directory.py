@@ -1,0 +1,139 @@
+"""The data directory over starts and stops of a real manager: store, key, and the sentences when one is wrong."""
+
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from manager.data_directory import DataDirectory
+from manager.errors import SetupError
+from tests.support.engine import Bench
+from tests.support.processes import ManagerProcess, Panguard
+
+HOST = {"hostname": "web-1", "os": "linux", "arch": "x64", "version": "1.4.2"}
+STORE, KEY = "panguard.db", "manager.key"
+
+
+def refused(manager: ManagerProcess) -> str:
+    """Start a manager that cannot start; return what it says on standard error."""
+    log = manager.home / "refused.log"
+    log.write_bytes(b"")
+    words = ("manager", "start", "--data-dir", str(manager.data), "--port", "0", "--mqtt-port", "0")
+    process = Panguard(log, *words).process
+    try:
+        assert process.wait(30) == 1
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return log.read_text()
+
+
+def test_a_clean_stop_leaves_everything_in_the_stores_file(tmp_path: Path) -> None:
+    """After a stop the WAL is empty or gone, so that a copy of the one file is a copy of the store."""
+    with ManagerProcess(tmp_path) as manager, manager.client() as admin:
+        told = admin.post("/api/agents/register", json=HOST).json()
+        assert manager.stop() == 0
+        store = manager.data / STORE
+        wal = store.with_name(f"{STORE}-wal")
+        assert not wal.exists() or wal.stat().st_size == 0
+        (tmp_path / "copy").write_bytes(store.read_bytes())
+        for name in (f"{STORE}-wal", f"{STORE}-shm", STORE):
+            (manager.data / name).unlink(missing_ok=True)
+        store.write_bytes((tmp_path / "copy").read_bytes())
+        manager.start()
+        assert manager.agent("web-1")["agentId"] == told["agentId"]
+
+
+@pytest.mark.parametrize("key", [None, "no key"])
+def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path, key: str | None) -> None:
+    """The manager does not start, says that the key must be put back, and writes nothing; with the key it starts."""
+    with ManagerProcess(tmp_path) as manager, manager.client() as admin:
+        told = admin.post("/api/agents/register", json=HOST).json()
+        assert manager.stop() == 0
+        path, store = manager.data / KEY, (manager.data / STORE).read_bytes()
+        good = path.read_bytes()
+        path.unlink()
+        if key is not None:
+            path.write_text(key)
+        said = refused(manager)
+        assert "put manager.key back from a backup" in said
+        assert "Traceback" not in said
+        assert "remove" not in said
+        assert path.exists() == (key is not None)
+        assert (manager.data / STORE).read_bytes() == store
+        path.write_bytes(good)
+        manager.start()
+        assert manager.agent("web-1")["agentId"] == told["agentId"]
+
+
+def test_another_managers_key_is_named_as_the_fault(tmp_path: Path) -> None:
+    """A key that opens no secret of the store is said to be the wrong one; the store is not called damaged."""
+    with ManagerProcess(tmp_path) as manager, manager.client() as admin:
+        admin.post("/api/agents/register", json=HOST)
+        assert manager.stop() == 0
+        path = manager.data / KEY
+        good = path.read_bytes()
+        path.write_text("ab" * 32)
+        said = refused(manager)
+        assert "put the manager.key back that belongs to this store" in said
+        assert "damaged" not in said
+        assert "Traceback" not in said
+        path.write_bytes(good)
+        manager.start()
+
+
+def test_a_damaged_store_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
+    """The process ends with exit code 1 and the remedy, without a traceback."""
+    with ManagerProcess(tmp_path) as manager:
+        assert manager.stop() == 0
+        store = manager.data / STORE
+        content = bytearray(store.read_bytes())
+        content[4096 * 3 : 4096 * 4] = bytes(4096)
+        store.write_bytes(content)
+        said = refused(manager)
+        assert "is damaged (" in said
+        assert "Traceback" not in said
+        assert store.read_bytes() == bytes(content)
+        manager.running = None
+
+
+def test_a_key_is_created_where_nobody_needs_another(tmp_path: Path) -> None:
+    """An empty directory, and a store without agents and tokens, get a new key; a damaged key is moved by a person."""
+    with DataDirectory(tmp_path) as directory:
+        seed = directory.seed()
+        assert directory.seed() == seed
+        (tmp_path / KEY).unlink()
+        with closing(Bench(tmp_path).database):
+            pass
+        assert directory.seed() != seed
+        (tmp_path / KEY).write_text("no key")
+        with pytest.raises(SetupError, match="move it aside"):
+            directory.seed()
+
+
+@pytest.mark.parametrize("key", [b"", b"zz" * 32, b"00" * 31, b"00" * 33, b"\xff\xfe"])
+def test_a_damaged_key_stays_beside_a_store_with_agents(tmp_path: Path, key: bytes) -> None:
+    """Whatever the file holds, it is not replaced, and the advice does not say so."""
+    with DataDirectory(tmp_path) as directory:
+        bench = Bench(tmp_path)
+        bench.enroll("srv-01")
+        bench.database.close()
+        (tmp_path / KEY).write_bytes(key)
+        with pytest.raises(SetupError, match=r"put manager\.key back") as caught:
+            directory.seed()
+        assert "aside" not in str(caught.value)
+        assert (tmp_path / KEY).read_bytes() == key
+
+
+def test_an_unreadable_store_counts_as_one_with_agents(tmp_path: Path) -> None:
+    """No key is created beside a store that cannot be read, nor beside a WAL without its store."""
+    with DataDirectory(tmp_path) as directory:
+        (tmp_path / STORE).write_bytes(b"x" * 5000)
+        with pytest.raises(SetupError, match=r"put manager\.key back"):
+            directory.seed()
+        (tmp_path / STORE).write_bytes(b"")
+        (tmp_path / f"{STORE}-wal").write_bytes(b"x" * 5000)
+        with pytest.raises(SetupError, match=r"put manager\.key back"):
+            directory.seed()
+        assert not (tmp_path / KEY).exists()
