@@ -80,6 +80,7 @@ def test_a_pause_counts_only_while_a_report_waits() -> None:
     books.made("a", b"", 10.0)
     books.made("b", b"", 11.0)
     books.receipted("a", 12.0)
+    assert books.longest_pause(12.0) == 2.0
     books.receipted("b", 15.0)
     assert (books.waiting, books.longest_pause(100.0)) == (0, 3.0)
     books.made("c", b"", 100.0)

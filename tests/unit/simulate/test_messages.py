@@ -28,15 +28,17 @@ def _agent() -> Agent:
     return Agent(0, identity, Outbox(30.0), Books(), Tally(), time.monotonic())
 
 
-def _policy(version: int, agent_id: str = AGENT_ID, keyring: ManagerKeyring = KEYRING) -> bytes:
-    sections = default_sections()
-    digest = digest_of(sections)
-    proof = codes.encode(keyring.sign_key.sign(version_statement(agent_id, version, digest)))
+def _policy(
+    version: int, agent_id: str = AGENT_ID, keyring: ManagerKeyring = KEYRING, digest: str = "", proven: int = 0
+) -> bytes:
+    """Return a signed policy at this agent's topic; `digest` and the proven version may be wrong on purpose."""
+    digest = digest or digest_of(default_sections())
+    proof = codes.encode(keyring.sign_key.sign(version_statement(agent_id, proven or version, digest)))
     policy = Policy.model_validate(
         {"version": version, "digest": digest, "updated_at": utc(0), "scope": "global", "agent_id": agent_id,
          "version_proof": proof}
     )  # fmt: skip
-    return codes.with_signature(keyring.sign_key, topics.POLICY.below_root(agent_id), policy.body())
+    return codes.with_signature(keyring.sign_key, topics.POLICY.below_root(AGENT_ID), policy.body())
 
 
 def test_a_registration_is_the_contracts() -> None:
@@ -99,7 +101,8 @@ def test_only_the_managers_newer_policy_is_taken() -> None:
     assert applied is not None
     assert decode(PolicyApplied, applied, topics.POLICY_APPLIED.limit).version == 3
     stranger = ManagerKeyring(bytes([1] * 32))
-    for payload in (_policy(3), _policy(2), _policy(9, "ag-0000000000000002"), _policy(9, keyring=stranger)):
+    wrong = [_policy(9, "ag-0000000000000002"), _policy(9, keyring=stranger), _policy(9, digest="0" * 64)]
+    for payload in (_policy(3), _policy(2), *wrong, _policy(9, proven=8)):
         assert agent.take_policy(payload, verifier) is None
     beat = decode(Heartbeat, agent.heartbeat(), topics.HEARTBEAT.limit)
-    assert (beat.policy_version, agent.tally.policies_applied, agent.tally.ignored) == (3, 1, 2)
+    assert (beat.policy_version, agent.tally.policies_applied, agent.tally.ignored) == (3, 1, 4)

@@ -55,8 +55,9 @@ class Wire:
 class Talk:
     """A session with its agent, on a wire that the test holds the other end of."""
 
-    def __init__(self, interval: float | None = None) -> None:
-        self.agent = Agent(0, Identity("sim-1-00000", agent_id=AGENT_ID), Outbox(30.0), Books(), Tally(), 0.0)
+    def __init__(self, interval: float | None = None, agent: Agent | None = None) -> None:
+        identity = Identity("sim-1-00000", agent_id=AGENT_ID)
+        self.agent = agent or Agent(0, identity, Outbox(30.0), Books(), Tally(), 0.0)
         self.agent.begin_session()
         self.wire = Wire()
         self.session = MqttSession(self.agent, Verifier(KEYRING.sign_public), interval)
@@ -137,6 +138,18 @@ def test_only_the_managers_receipt_settles(talk: Talk) -> None:
     talk.receipt(report_id)
     assert (talk.agent.books.waiting, len(talk.agent.outbox)) == (0, 0)
     assert sum(packet.kind == packets.PUBACK for packet in talk.wire.written) == 2
+
+
+def test_a_session_sends_again_what_waits(loop: asyncio.AbstractEventLoop, talk: Talk) -> None:
+    """A report without a receipt goes again as soon as the next session is open, not after its timeout."""
+    report_id = talk.open().report()
+    talk.session.cut()
+
+    async def again() -> Talk:
+        return Talk(agent=talk.agent).open()
+
+    (payload,) = loop.run_until_complete(again()).wire.published(topics.THREATS)
+    assert report_id.encode() in payload
 
 
 def test_a_missing_change_asks_for_the_snapshot(talk: Talk) -> None:

@@ -25,6 +25,16 @@ def test_a_report_waits_for_its_receipt() -> None:
     assert (len(outbox), _taken(outbox, 1000)) == (0, [])
 
 
+def test_overdue_reports_go_first() -> None:
+    """What is sent again keeps its order, and goes before what is new."""
+    outbox = _filled("a", "b")
+    _taken(outbox, 0)
+    outbox.add("c", b"c")
+    assert _taken(outbox, 30, 2) == ["a", "b"]
+    outbox.settle(["a"])
+    assert _taken(outbox, 31, 2) == ["c"]
+
+
 def test_the_patience_doubles_until_a_receipt() -> None:
     """Copies become rare while nobody answers, and begin again from the first timeout after a receipt."""
     outbox = _filled("a", "b")
@@ -39,9 +49,12 @@ def test_a_session_sends_all_that_waits() -> None:
     outbox = _filled("a", "b", "c")
     _taken(outbox, 0)
     outbox.settle(["b"])
-    outbox.defer(["c"], 100.0)
+    outbox.defer(["c"], 5.0)
     outbox.begin()
-    assert _taken(outbox, 1) == ["a", "c"]
+    assert _taken(outbox, 1, 2) == ["a", "c"]
+    assert _taken(outbox, 5, 3) == []
+    outbox.begin()
+    assert _taken(outbox, 6, 2) == ["a", "c"]
 
 
 def test_a_deferred_report_waits_as_told() -> None:
