@@ -10,7 +10,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import Agent
 from manager.errors import Conflict, SetupError
 from manager.provisioning import mosquitto_files
-from manager.provisioning.logins import Login, agent_login, manager_login, observer_login
+from manager.provisioning.logins import Login, agent_login, manager_login, observer_login, registration_login
 from manager.provisioning.mosquitto_files import Listeners
 from manager.provisioning.roles import AccessRole, organization_role, shared_roles
 from manager.storage.connection import open_reader
@@ -93,6 +93,7 @@ def prepare(
         logins = [
             manager_login(data.new_broker_password()),
             observer_login(*data.observer_credential()),
+            registration_login(),
             *_logins(agents),
         ]
         if not (directory / CONFIGURATION).exists():

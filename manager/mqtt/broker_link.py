@@ -20,6 +20,7 @@ from manager.engine.inbox import Inbound, Inbox
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.connect_attempt import ConnectAttempt
 from manager.mqtt.paho_client import BufferedClient
+from manager.mqtt.retained_cleanup import REGISTRATIONS, RetainedCleanup, is_left_behind
 from schemas.errors import TopicError
 from schemas.limits import MIB
 from schemas.topics import PREFIX, REGISTRATION, TABLE, Role, Topic, resolve
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 _FAILURE = 128
 _MAX_MID = 0x10000
 _TOPIC_CACHE = 65_536
-_REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
 _CHUNKS = 256
 """Chunks read from the socket between two batches at most: 64 MiB."""
 
@@ -50,6 +50,7 @@ class LinkSettings:
     keepalive: int = 30
     connect_timeout: float = 5.0
     answer_timeout: float = 10.0
+    clear_every: float = 600.0
     backoff: float = 0.2
     backoff_cap: float = 5.0
     inbox_messages: int = 5000
@@ -82,6 +83,7 @@ class BrokerLink:
         settings: timeouts and bounds.
         tls: verifies the broker, if the address asks for TLS.
         other_topics: handlers for further topics; called at once, without the inbox.
+        cleared_filter: retained messages that match it are cleared at each connect, and at intervals.
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
     """
 
@@ -98,6 +100,7 @@ class BrokerLink:
         settings: LinkSettings | None = None,
         tls: ssl.SSLContext | None = None,
         other_topics: Mapping[str, Callable[[bytes], None]] | None = None,
+        cleared_filter: str | None = None,
         before_connect: Callable[[], str | None] | None = None,
     ) -> None:
         self.address = address
@@ -110,6 +113,7 @@ class BrokerLink:
         self._tls = tls
         self._other_topics = {topic.encode(): handler for topic, handler in (other_topics or {}).items()}
         self._before_connect = before_connect
+        self._cleanup = RetainedCleanup(cleared_filter, self._settings.clear_every)
         self._client: BufferedClient | None = None
         self._attempt: ConnectAttempt | None = None
         self._generation = 0
@@ -167,6 +171,8 @@ class BrokerLink:
             if self._now.monotonic >= self._next_misc:
                 self._next_misc = self._now.monotonic + 1.0
                 client.check_keep_alive(reading=self._has_room())
+                if self._ready:
+                    self._cleanup.tick(client, self._now.monotonic)
                 if not self._ready and self._now.monotonic >= self._answer_due:
                     self._lost(client, "the broker does not answer the manager's CONNECT or SUBSCRIBE")
         except OSError as error:
@@ -304,7 +310,7 @@ class BrokerLink:
         """Put a message into the inbox; return whether there is room for another."""
         known = self._topics.get(topic) or self._resolve(topic)
         if known is None or (known[0] is REGISTRATION and (retained or not payload)):
-            self._handle_other(topic, payload)
+            self._handle_other(topic, payload, retained)
             if mid and self._client is not None:
                 self._client.acknowledge([mid])
         elif self._inbox is not None:
@@ -313,19 +319,17 @@ class BrokerLink:
             self._inbox.put(Inbound(row, identifier, below_root, payload, handle), self._now.monotonic)
         return self._has_room()
 
-    def _handle_other(self, topic: bytes, payload: bytes) -> None:
-        """Handle a message that is not for the engine.
+    def _handle_other(self, topic: bytes, payload: bytes, retained: bool) -> None:
+        """Handle a message that is not for the engine; what clients left on registration topics is cleared unread.
 
-        At a broker that cannot forbid the retain flag, clients may leave retained messages on registration topics.
-        They are cleared unread: a client that still waits for its reply registers again. So are payloads on topics
-        that are no client's.
+        A client that still waits for its reply registers again.
         """
         handler = self._other_topics.get(topic)
         if handler is not None:
             handler(payload)
-        elif not topic.startswith(_REGISTRATIONS):
+        elif not topic.startswith(REGISTRATIONS):
             self.unknown_topics += 1
-        elif payload:  # an empty payload is the echo of a clearing
+        elif is_left_behind(topic, payload, retained):
             self.cleared += 1
             with contextlib.suppress(UnicodeDecodeError):
                 self.publish(Publication(topic.decode(), b"", retained=True))
@@ -337,7 +341,7 @@ class BrokerLink:
             row, identifier = resolve(text)
         except (TopicError, UnicodeDecodeError):
             return None
-        if identifier is None:
+        if identifier is None or row.publisher is Role.MANAGER:
             return None
         if len(self._topics) >= _TOPIC_CACHE:
             self._topics.clear()
@@ -353,7 +357,9 @@ class BrokerLink:
         self._fresh = not flags.session_present
         client.subscribe([*FILTERS, *((topic.decode(), 0) for topic in self._other_topics)])
 
-    def _on_subscribe(self, client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+    def _on_subscribe(self, client: Any, _data: Any, mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+        if self._cleanup.subscribed(client, mid):
+            return
         refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]
         if refused:
             # Without them the manager is deaf, and every agent would seem silent.
@@ -364,6 +370,8 @@ class BrokerLink:
             )
             return
         self._ready = True
+        self._cleanup.reset()
+        self._cleanup.tick(client, self._now.monotonic)
         self._backoff.reset()
         self.last_error = None
         log.info("broker_connected", broker=str(self.address), fresh=self._fresh)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from manager.domain.agents.agent import Agent, Door
-from manager.provisioning.roles import MANAGER, OBSERVER, organization_role
+from manager.provisioning.roles import MANAGER, OBSERVER, REGISTERING, organization_role
 from schemas.keys import AgentKeys
+from schemas.topics import Role
 
 _DIGEST_LENGTH = 16
 _OURS = "panguard"
@@ -57,6 +58,11 @@ def manager_login(password: str) -> Login:
 def observer_login(username: str, password: str) -> Login:
     """Return the login of observers, who only read."""
     return Login(username, password, OBSERVER)
+
+
+def registration_login() -> Login:
+    """Return the login of registering clients; everyone knows its password."""
+    return Login(str(Role.REGISTERING), str(Role.REGISTERING), REGISTERING)
 
 
 class FleetLogins:

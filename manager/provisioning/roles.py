@@ -8,7 +8,7 @@ where the role neither allows nor denies.
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from schemas.topics import PREFIX, TABLE, Principal, Role, filters, is_cleared
+from schemas.topics import PREFIX, REGISTRATION, TABLE, Principal, Role, filters, is_cleared
 
 CONTROL = "$CONTROL/dynamic-security/v1"
 """Topic of commands to the plugin."""
@@ -16,11 +16,12 @@ CONTROL = "$CONTROL/dynamic-security/v1"
 RESPONSES = f"{CONTROL}/response"
 """Topic of the plugin's responses."""
 
-NOT_FOR_AGENTS = f"{PREFIX}registration/#"
-"""Topics that the static file opens to registering clients by client id; agents choose client ids, too."""
+ALL_REGISTRATIONS = f"{PREFIX}registration/#"
+"""Topics of registering clients, which the static file opens by client id; agents choose client ids, too."""
 
 MANAGER = "panguard-manager"
 OBSERVER = "panguard-observer"
+REGISTERING = "panguard-registration"
 
 _OURS = "panguard-"
 _ORGANIZATION = "panguard-organization-"
@@ -55,8 +56,8 @@ def organization_role(organization_id: str) -> AccessRole:
     Raises:
         TopicError: the organization id is invalid.
     """
-    acls = {Acl("publishClientSend", NOT_FOR_AGENTS, allow=False)}
-    acls |= {Acl("publishClientReceive", NOT_FOR_AGENTS, allow=False)}
+    acls = {Acl("publishClientSend", ALL_REGISTRATIONS, allow=False)}
+    acls |= {Acl("publishClientReceive", ALL_REGISTRATIONS, allow=False)}
     acls |= {Acl("subscribePattern", kind, allow=False, priority=_AFTER) for kind in ("#", "$SYS/#", "$CONTROL/#")}
     acls |= {Acl("subscribeLiteral", topic_filter) for topic_filter in filters(Principal(Role.AGENT, {}))}
     for row in TABLE:
@@ -82,12 +83,13 @@ def is_ours(name: str) -> bool:
 
 
 def shared_roles() -> Iterator[AccessRole]:
-    """Yield the roles of the manager and of observers; each ends with denying everything else.
+    """Yield the roles of the manager, of observers and of registering clients; the first two deny everything else.
 
     The plugin leaves access that no entry names to the static ACL file, which grants every subscription.
     """
     yield AccessRole(MANAGER, frozenset((*_of_the_manager(), *_all_else())))
     yield AccessRole(OBSERVER, frozenset((*_of_observers(), *_all_else())))
+    yield AccessRole(REGISTERING, frozenset(_of_registering_clients()))
 
 
 def _of_the_manager() -> Iterator[Acl]:
@@ -99,6 +101,9 @@ def _of_the_manager() -> Iterator[Acl]:
             yield Acl("publishClientReceive", row.filter)
     for topic_filter in filters(Principal(Role.MANAGER, {})):
         yield Acl("subscribeLiteral", topic_filter)
+    kinds: tuple[AclType, ...] = ("publishClientSend", "publishClientReceive", "subscribeLiteral")
+    for kind in kinds:
+        yield Acl(kind, ALL_REGISTRATIONS)  # to clear what clients left there, however deep
     yield Acl("publishClientSend", CONTROL)
     yield Acl("publishClientReceive", RESPONSES)
     yield Acl("subscribeLiteral", RESPONSES)
@@ -110,6 +115,20 @@ def _of_observers() -> Iterator[Acl]:
     for kind in kinds:
         yield Acl(kind, f"{PREFIX}#")
         yield Acl(kind, f"{PREFIX}registration/#", allow=False, priority=_BEFORE)
+
+
+def _of_registering_clients() -> Iterator[Acl]:
+    """Yield the entries of registering clients, whose own topics the static file opens by client id.
+
+    A client id may contain slashes, and `%c` puts them into the topic: what is deeper than a registration is denied.
+    """
+    yield Acl("publishClientSend", f"{REGISTRATION.filter}/+/#", allow=False, priority=_BEFORE)
+    for row in TABLE:
+        if Role.REGISTERING in row.readers:
+            yield Acl("subscribePattern", row.filter)
+    yield from (Acl("subscribeLiteral", each) for each in filters(Principal(Role.REGISTERING, {})))
+    for kind in ("#", "$SYS/#", "$CONTROL/#"):
+        yield Acl("subscribePattern", kind, allow=False, priority=_AFTER)
 
 
 def _all_else() -> Iterator[Acl]:

@@ -19,8 +19,8 @@ from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
 from manager.mqtt.rival_managers import RivalManagers
 from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAccess
-from manager.provisioning.logins import FleetLogins, observer_login
-from manager.provisioning.roles import RESPONSES
+from manager.provisioning.logins import FleetLogins, observer_login, registration_login
+from manager.provisioning.roles import ALL_REGISTRATIONS, RESPONSES
 from manager.runtime import clock
 from manager.runtime.transport import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
@@ -161,7 +161,8 @@ class MqttDoor:
         handlers: dict[str, Callable[[bytes], None]] = {MANAGER_PRESENCE.address(): self._on_presence}
         if password is not None:
             observer = observer_login(*self._directory.observer_credential())
-            logins = FleetLogins(self._fleet.registry.agents, {observer.username: observer})
+            fixed = {login.username: login for login in (observer, registration_login())}
+            logins = FleetLogins(self._fleet.registry.agents, fixed)
             self.access = self._dynamic_security = plugin = DynamicSecurity(
                 self._publish, logins, self._fleet.counters, time.monotonic
             )
@@ -195,6 +196,7 @@ class MqttDoor:
             presence=lambda: self._rivals.publication("online"),
             clock=clock.read,
             other_topics=handlers,
+            cleared_filter=None if before_connect is None else ALL_REGISTRATIONS,
             before_connect=before_connect,
             tls=self._transport.broker_trust,
         )

@@ -53,6 +53,9 @@ WILDCARDS = (
 OF_ITSELF = {"agents/{agentId}/presence", "agents/{agentId}/receipts", "agents/{agentId}/policy"}
 """What an agent subscribes to under its own id. Mosquitto grants it under any id, and delivers by the login's."""
 
+CLEARED_BY_THE_MANAGER = {"registration/{clientId}/reply", "panguard/v1/registration/#"}
+"""What the manager reads at Mosquitto beyond the table, to clear what clients left on registration topics."""
+
 END = "that was all"
 Cell = tuple[str, str]
 
@@ -177,8 +180,13 @@ def experiment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield experiment
 
 
-def _expected(who: str, patterns: set[str]) -> set[Cell]:
-    return {(pattern, by) for pattern in patterns for by in MATRIX[pattern][0] if who in MATRIX[pattern][1]}
+def _readers(kind: str, pattern: str) -> set[str]:
+    readers = MATRIX[pattern][1]
+    return readers | MANAGER if kind == MOSQUITTO and pattern in CLEARED_BY_THE_MANAGER else readers
+
+
+def _expected(kind: str, who: str, patterns: set[str]) -> set[Cell]:
+    return {(pattern, by) for pattern in patterns for by in MATRIX[pattern][0] if who in _readers(kind, pattern)}
 
 
 def test_no_cell_is_missing() -> None:
@@ -195,17 +203,17 @@ def test_a_removed_agent_is_not_let_in(experiment: Experiment) -> None:
 def test_subscriptions(experiment: Experiment) -> None:
     """Granted for what one may receive, and to agents for no wildcard.
 
-    Mosquitto grants more and delivers nothing for it: to a registering client all, to an agent others' topics by name.
+    Mosquitto grants an agent others' topics by name and delivers nothing for it.
     """
     for who in EVERYBODY:
         granted = {pattern for pattern, by in experiment.seen.granted if by == who}
         allowed = {pattern for pattern, (_, readers) in MATRIX.items() if who in readers}
-        if experiment.fleet.kind == MOSQUITTO and who == "registering":
-            assert allowed <= granted
-        elif who == "observer":
+        if who == "observer":
             assert {pattern for pattern in granted if pattern in MATRIX} == allowed
         elif experiment.fleet.kind == MOSQUITTO and who in ORGANIZATIONS and who in experiment.seen.connected:
             assert granted == allowed | OF_ITSELF, who
+        elif experiment.fleet.kind == MOSQUITTO and who == "manager":
+            assert granted == allowed | CLEARED_BY_THE_MANAGER & set(WILDCARDS)
         else:
             assert granted == allowed, who
 
@@ -213,13 +221,13 @@ def test_subscriptions(experiment: Experiment) -> None:
 @pytest.mark.parametrize("who", EVERYBODY)
 def test_live_messages(experiment: Experiment, who: str) -> None:
     """Everybody hears exactly what the contract lets others say and lets this one hear, whatever was subscribed to."""
-    assert experiment.seen.live.get(who, set()) == _expected(who, set(MATRIX))
+    assert experiment.seen.live.get(who, set()) == _expected(experiment.fleet.kind, who, set(MATRIX))
 
 
 @pytest.mark.parametrize("who", EVERYBODY)
 def test_last_wills(experiment: Experiment, who: str) -> None:
     """A will goes where its owner may publish, and nowhere else."""
-    expected = _expected(who, set(MATRIX))
+    expected = _expected(experiment.fleet.kind, who, set(MATRIX))
     if who == "registering":  # a reply to another client is not its own
         expected -= {("registration/{clientId}/reply", "manager")}
     assert experiment.seen.wills.get(who, set()) == expected
@@ -236,6 +244,6 @@ def test_retained_messages(experiment: Experiment, who: str) -> None:
         pattern: "own" if "own" in publishers else max(publishers, key=EVERYBODY.index)
         for pattern, (publishers, _) in MATRIX.items()
     }
-    expected = {(pattern, newest[pattern]) for pattern in patterns if who in MATRIX[pattern][1]}
+    expected = {(pattern, newest[pattern]) for pattern in patterns if who in _readers(experiment.fleet.kind, pattern)}
     expected -= {("manager/presence", "manager")}  # the word that ended the round before took its place
     assert experiment.seen.retained.get(who, set()) - {("manager/presence", "manager")} == expected

@@ -129,7 +129,10 @@ def test_a_manager_makes_the_broker_agree(broker: ProductionMosquitto, guard: Gu
     broker.start()
     manager.start()
     _agree(manager, 2)
-    eventually(lambda: _clients(broker) == {"manager", "observer", "dashboard", agent_id}, what="the right clients")
+    eventually(
+        lambda: _clients(broker) == {"manager", "observer", "registration", "dashboard", agent_id},
+        what="the right clients",
+    )
     (role,) = [role for role in _state(broker)["roles"] if role["rolename"].startswith("panguard-organization-")]
     assert "#" not in {acl["topic"] for acl in role["acls"] if acl["allow"]}
     assert guard.start() == agent_id
@@ -161,7 +164,8 @@ def test_the_registering_client_has_its_own_two_topics(broker: ProductionMosquit
     try:
         for listener in (client, other, stranger):
             assert listener.connect() == 0
-            listener.subscribe("#")
+            own = topics.REGISTRATION_REPLY.address(listener.name)
+            assert listener.subscribe_to_all(["#", own, f"{topics.PREFIX}manager/+"]) == [128, 1, 1]
         known = {topics.MANAGER_PRESENCE.address(), topics.MANAGER_KEYS.address()}
         for listener in (client, other, stranger):
             assert {listener.next().topic, listener.next().topic} == known

@@ -89,6 +89,11 @@ def test_agents_of_the_store_are_let_in_from_the_start(tmp_path: Path) -> None:
     bench.database.close()
     assert prepare(data, tmp_path / "broker", plugin=PLUGIN).agents == 1
     state = json.loads((tmp_path / "broker" / mosquitto_files.STATE).read_text())
-    assert [client["username"] for client in state["clients"]] == ["manager", "observer", agent.agent_id]
-    assert [role["rolename"] for role in state["clients"][2]["roles"]] == ["panguard-organization-default"]
+    assert [client["username"] for client in state["clients"]] == [
+        "manager",
+        "observer",
+        "registration",
+        agent.agent_id,
+    ]
+    assert [role["rolename"] for role in state["clients"][3]["roles"]] == ["panguard-organization-default"]
     assert "panguard-organization-default" in {role["rolename"] for role in state["roles"]}

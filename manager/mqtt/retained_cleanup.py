@@ -1,0 +1,50 @@
+"""Cleanup of retained messages on registration topics, for brokers that cannot forbid the retain flag."""
+
+from manager.mqtt.paho_client import BufferedClient
+from schemas.topics import REGISTRATION
+
+REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
+"""The beginning of all registration topics."""
+
+
+class RetainedCleanup:
+    """Subscribes for a moment to a filter, at each connect and at intervals, so that the broker sends what it retains.
+
+    The subscription ends at once: live messages that match the filter are the manager's own replies.
+
+    Args:
+        topic_filter: None for a broker that retains nothing there.
+        interval: seconds.
+    """
+
+    def __init__(self, topic_filter: str | None, interval: float) -> None:
+        self._filter = topic_filter
+        self._interval = interval
+        self._next = 0.0
+        self._mid: int | None = None
+
+    def reset(self) -> None:
+        """Start anew on a new connection."""
+        self._next, self._mid = 0.0, None
+
+    def tick(self, client: BufferedClient, now: float) -> None:
+        """Subscribe when it is due; `now` is on the monotonic clock."""
+        if self._filter is not None and now >= self._next:
+            self._next = now + self._interval
+            self._mid = client.subscribe(self._filter, 0)[1]
+
+    def subscribed(self, client: BufferedClient, mid: int) -> bool:
+        """Handle a SUBACK; return whether it is the cleanup's own. Refused or granted, the subscription ends."""
+        if mid != self._mid or self._filter is None:
+            return False
+        self._mid = None
+        client.unsubscribe(self._filter)
+        return True
+
+
+def is_left_behind(topic: bytes, payload: bytes, retained: bool) -> bool:
+    """Return whether a message on a registration topic is to be cleared: it is retained, or may be.
+
+    The retain flag of a live message is not visible to subscribers. An empty payload is the echo of a clearing.
+    """
+    return bool(payload) and (retained or b"/" not in topic[len(REGISTRATIONS) :])
