@@ -14,7 +14,13 @@ help: ## show the targets
 
 setup: .venv/.ready ## everything into .venv; the command is .venv/bin/panguard
 
-demo: setup ## broker, manager and three guards on this machine, live
+# What running needs; `setup` adds what developing needs. pip shows its progress.
+.venv/.running: pyproject.toml constraints.txt
+	@test -e .venv/bin/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+demo: .venv/.running ## broker, manager and three guards on this machine, live
 	$(BIN)/panguard demo
 
 test: setup ## all tests; services that are not installed are skipped, in CI they must be there

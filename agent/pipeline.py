@@ -25,7 +25,6 @@ _log = EventLog("pipeline")
 
 _EVENTS = "events_total"
 _RETRY_AFTER = 5.0
-_CHECK_EVERY = 5.0
 _BUDGET = 1_000
 _NEVER = float("inf")
 
@@ -75,10 +74,18 @@ class Pipeline:
         outbox: The queue of reports.
         respond: Acts on a threat.
         clock: The host's clocks.
+        check_interval: Seconds between two checks of the sources.
     """
 
     def __init__(
-        self, *, sources: Sequence[Source], database: Database, outbox: Outbox, respond: Respond, clock: Clock
+        self,
+        *,
+        sources: Sequence[Source],
+        database: Database,
+        outbox: Outbox,
+        respond: Respond,
+        clock: Clock,
+        check_interval: float = 5.0,
     ) -> None:
         self._readings = [_Reading(source, SourceHealth(source.name)) for source in sources]
         self._database = database
@@ -87,6 +94,7 @@ class Pipeline:
         self._clock = clock
         self._chain = DetectionChain(HostAccounts(), local_zone())
         self._chain.restore(database.connection)
+        self._check_interval = check_interval
         self._pending: _Pending | None = None
         self._not_before = 0.0
         self._check_due = 0.0 if sources else _NEVER
@@ -221,7 +229,7 @@ class Pipeline:
 
         A problem counts when it was there at two checks: between two steps of a rotation a log may be missing.
         """
-        self._check_due = now + _CHECK_EVERY
+        self._check_due = now + self._check_interval
         for reading in self._readings:
             if reading.failed:
                 continue

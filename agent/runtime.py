@@ -115,6 +115,7 @@ class Runtime:
             outbox=outbox,
             respond=enforcement.respond,
             clock=clock,
+            check_interval=settings.source_check_interval,
         )
         return Parts(
             started=started,

@@ -39,6 +39,9 @@ class GuardSettings(BaseModel):
     )
     registration_attempts: int = Field(default=3, ge=1, description="times that one registration is sent on one link")
     log_poll_interval: float = Field(default=0.2, gt=0, description="seconds between two looks at the watched log")
+    source_check_interval: float = Field(
+        default=5, gt=0, description="seconds between two checks whether something can reach each log"
+    )
     journal_directory: Path | None = Field(
         default=None, description="the directory of the journal that is read [default: this host's own]"
     )

@@ -22,8 +22,9 @@ PACE = {
     "PANGUARD_STALE_AFTER": "6",
     "PANGUARD_SWEEP_INTERVAL": "1",
     "PANGUARD_SETTLING_TIME": "2",
+    "PANGUARD_SIMULATE_ENFORCEMENT": "true",
 }
-"""Seconds: the lifecycle at a pace that fits a demo."""
+"""The lifecycle at a pace that fits a demo, in seconds; and nothing of this machine is blocked."""
 
 
 class DemoError(Exception):
@@ -99,7 +100,7 @@ class Process:
 
 
 class Guard:
-    """One guard: its host's name, its directory, and the log that it watches."""
+    """One guard: its hostname, its data directory, and the log that it reads."""
 
     def __init__(self, hostname: str, home: Path, manager: str, token: Path) -> None:
         self.hostname = hostname
@@ -113,7 +114,7 @@ class Guard:
     def start(self) -> None:
         """Start the guard, or start it again on what it kept."""
         words = ["guard", "start", "--manager", self._manager, "--data-dir", str(self._data)]
-        words += ["--watch-log", str(self.log.path), "--hostname", self.hostname, "--mode", "protection"]
+        words += ["--trust-log", str(self.log.path), "--hostname", self.hostname, "--mode", "protection"]
         words += ["--enroll-token-file", str(self._token)]
         self.process = Process(self.hostname, words, self._home / f"{self.hostname}.log", {})
 

@@ -65,7 +65,7 @@ class Story:
         self._report(f"{count} guards registered and online: {', '.join(sorted(self._ids))}")
 
     def _incident(self) -> None:
-        """One attacker on two guards, blocked on both; on the third guard too, and the whole fleet blocks it."""
+        """One attacker on two guards: both are told to block it; on the third guard too: the whole fleet is told."""
         first, second, third = self._fleet.guards
         for guard in (first, second):
             guard.log.failed_logins(ATTACKER, 6)
@@ -73,20 +73,21 @@ class Story:
         for threat in reversed(threats):
             source = threat["threat"]["evidence"].get("sourceIp")
             self._report(f"threat on {threat['hostname']}: {threat['threat']['type']} from {source}")
-        incident = self._immune(organization_wide=False)
-        self.facts["timeToImmunitySeconds"] = incident["timeToImmunity"]["100"]
+        incident = self._accepted(organization_wide=False)
+        self.facts["timeToAcceptanceSeconds"] = _acceptance(incident)["100"]
+        self.facts["timeToImmunitySeconds"] = None  # no guard sets a firewall yet
         self._report(
-            f"incident {incident['id']}: {incident['value']} on {len(incident['agentIds'])} guards, "
-            f"blocked on both after {self.facts['timeToImmunitySeconds']:.2f} s"
+            f"incident {incident['id']}: {incident['value']} on {len(incident['agentIds'])} guards; the block was "
+            f"accepted by both after {self.facts['timeToAcceptanceSeconds']:.2f} s (recorded: nothing is blocked yet)"
         )
         third.log.failed_logins(ATTACKER, 6)
-        self._immune(organization_wide=True)
+        self._accepted(organization_wide=True)
         self.facts["fleetWideBlock"] = True
-        self._report(f"{ATTACKER} attacked a third guard: blocked on the whole fleet, by one publish")
+        self._report(f"{ATTACKER} attacked a third guard: the block was accepted by the whole fleet, by one publish")
         self.facts["threats"] = len(self._fleet.threats())
 
-    def _immune(self, *, organization_wide: bool) -> dict[str, Any]:
-        """Return the attacker's incident once its block is in force on every target, by the guards' own words."""
+    def _accepted(self, *, organization_wide: bool) -> dict[str, Any]:
+        """Return the attacker's incident once every target has accepted its block, as the guards report it."""
         found: list[dict[str, Any]] = []
 
         def seen(agents: list[dict[str, Any]], _threats: list[dict[str, Any]]) -> bool:
@@ -96,12 +97,12 @@ class Story:
                 if incident["value"] == ATTACKER
                 and incident["response"] == "applied"
                 and incident["organizationWide"] is organization_wide
-                and incident["timeToImmunity"].get("100") is not None
+                and _acceptance(incident).get("100") is not None
             ]
             on_all = not organization_wide or all(agent["blocklistSequence"] > 0 for agent in agents)
             return bool(found) and on_all
 
-        self._until(f"the block in force{' everywhere' if organization_wide else ' on both guards'}", seen)
+        self._until(f"the block accepted{' everywhere' if organization_wide else ' by both guards'}", seen)
         return found[0]
 
     def _crash(self) -> None:
@@ -147,6 +148,11 @@ class Story:
             if time.monotonic() > deadline:
                 raise DemoError(f"not seen within {_STEP_WITHIN:g} s: {what}; the logs are in {self._fleet.home}")
             time.sleep(_LOOK_AGAIN)
+
+
+def _acceptance(incident: dict[str, Any]) -> dict[str, Any]:
+    """Return the percentiles of the time to acceptance; managers before it had a name give them as immunity."""
+    return incident.get("timeToAcceptance") or incident["timeToImmunity"] or {}
 
 
 def _all(agents: list[dict[str, Any]], count: int, **members: Any) -> bool:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,10 @@ FIELDS = (
 """Fields that are read of each entry."""
 
 JOURNALD = "systemd-journald"
-"""The identifier of journald's own messages, of which `MESSAGE_ID` is read too."""
+"""The identifier of journald's own messages, of which the fields of `JOURNALD_FIELDS` are read too."""
+
+JOURNALD_FIELDS = ("MESSAGE_ID", "_TRANSPORT")
+"""The second one tells journald's messages from those of a program that gives itself journald's name."""
 
 MAX_FIELD = 16 * 1024
 """Bytes of a field that are kept; what is longer is cut."""
@@ -31,12 +35,15 @@ MATCHES = (
 )
 """Entries that are read: of the authentication facilities, of these programs, and the journal's own."""
 
-_NAMES = {name: name.encode() for name in (*FIELDS, "MESSAGE_ID")}
+_NAMES = {name: name.encode() for name in (*FIELDS, *JOURNALD_FIELDS)}
 _LIBRARY = "libsystemd.so.0"
 _LOCAL_AND_SYSTEM = 1 | 4
 _INVALIDATED = 2
 _CHUNK = 256 * 1024
 _LARGEST_LINE = 4 * 1024 * 1024
+
+# Seconds without output after which a journalctl that follows counts as having printed what there is.
+_PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +188,7 @@ class LibsystemdReader:
     def _entry(self) -> Entry:
         fields = {name: value for name in FIELDS if (value := self._field(name)) is not None}
         if fields.get("SYSLOG_IDENTIFIER") == JOURNALD:
-            fields["MESSAGE_ID"] = self._field("MESSAGE_ID") or ""
+            fields |= {name: self._field(name) or "" for name in JOURNALD_FIELDS}
         cut = len(fields.get("MESSAGE", "")) >= MAX_FIELD - len("MESSAGE=")
         self._call("sd_journal_get_realtime_usec", self._at_reference)
         return Entry(fields, self._at.value / 1e6, cut=cut)
@@ -225,6 +232,7 @@ class JournalctlReader:
         self._start: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
+        self._flowing = False
 
     def seek(self, cursor: str) -> bool:
         """Go behind the entry of a cursor; return False if the journal does not have it."""
@@ -254,10 +262,14 @@ class JournalctlReader:
             try:
                 chunk = os.read(output.fileno(), _CHUNK)
             except BlockingIOError:
-                break
+                if not self._flowing or not select.select([output], [], [], _PAUSE)[0]:
+                    self._flowing = False
+                    break
+                continue
             if not chunk:
                 self._ended(process)
                 break
+            self._flowing = True
             self._pending = (self._pending + chunk)[:_LARGEST_LINE]
         if entries:
             self._start = [f"--after-cursor={entries[-1].cursor}"]
@@ -291,6 +303,7 @@ class JournalctlReader:
             raise SourceError(f"journalctl cannot be started: {error.strerror}", "missing") from error
         if self._process.stdout is not None:
             descriptor = self._process.stdout.fileno()
+            self._flowing = True
             fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_NONBLOCK)
         return self._process
 

@@ -16,7 +16,9 @@ from agent.sources.trust import trusted_executables, vouches
 DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
 """Where journald keeps its files: persistent, volatile."""
 
-_SOCKET = Path("/run/systemd/journal/socket")
+SOCKET = Path("/run/systemd/journal/socket")
+"""Where journald takes entries."""
+
 _LIVE_WITHIN = 10.0
 _KEEP_EVERY = 60.0
 _REOPEN_AFTER = 5.0
@@ -43,6 +45,7 @@ class JournalSource:
         wall: Now, in epoch seconds.
         look_back: At the first start, the epoch seconds from which on entries are read; None for the end.
         directory: The journal's directory; None for the host's own.
+        journald: The socket at which journald listens; None for that of the host's own journal.
         open_journal: Opens the journal.
     """
 
@@ -55,6 +58,7 @@ class JournalSource:
         wall: Callable[[], float],
         look_back: float | None = None,
         directory: Path | None = None,
+        journald: Path | None = None,
         open_journal: Callable[[Path | None], JournalReader] = open_reader,
     ) -> None:
         self.name = "journal"
@@ -63,6 +67,7 @@ class JournalSource:
         self._interval = interval
         self._wall = wall
         self._directory = directory
+        self._journald = SOCKET if directory is None and journald is None else journald
         self._open_journal = open_journal
         self._executables = trusted_executables()
         self._reader: JournalReader | None = None
@@ -120,7 +125,7 @@ class JournalSource:
         """Return why the journal gets nothing any more; None if it is well."""
         if now < self._dropping_until:
             return "dropping", f"records are being dropped; {self._dropped}"
-        if self._directory is None and not journald_listens():
+        if self._journald is not None and not journald_listens(self._journald):
             return "silent", "systemd-journald does not run: what programs log reaches nobody; start it"
         return None
 
@@ -179,11 +184,11 @@ class JournalSource:
         return Record(fields.get("MESSAGE", ""), origin, entry.at, live=live, vouched=vouched, cut=entry.cut)
 
 
-def journald_listens() -> bool:
+def journald_listens(path: Path = SOCKET) -> bool:
     """Return whether somebody takes what is logged; a socket without a process behind it refuses the connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(str(_SOCKET))
+            probe.connect(str(path))
         except OSError:
             return False
     return True
@@ -224,6 +229,8 @@ def _folders(place: Path) -> list[Path]:
 def _dropped(entry: Entry) -> list[str]:
     """Return what a message of journald itself says of messages that were not stored and that the guard would read."""
     message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
+    if entry.fields.get("_TRANSPORT") != "driver":
+        return []  # another program's words
     if kind == _DROPPED:
         unit = message.rpartition(" from ")[2].rstrip(".")
         if unit.startswith(_READ_UNITS):

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand: only ports and the watched log are put in place."""
+"""The README's commands, run as they stand: only ports are put in place, and a log file for this host's own."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,12 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     manager = None
     try:
         for command in COMMANDS:
-            placed = command.replace("127.0.0.1:1883", f"127.0.0.1:{mqtt}").replace("/var/log/auth.log", "auth.log")
-            words = shlex.split(placed)[1:]
+            words = shlex.split(command.replace("127.0.0.1:1883", f"127.0.0.1:{mqtt}").rstrip("& "))[1:]
+            if words[:2] == ["guard", "start"]:
+                words += ["--watch-log", "auth.log"]
+            if words[:3] == ["manager", "threats", "list"]:
+                _attack(tmp_path / "auth.log")
+                _until_reported(tmp_path, words, environment)
             if words[:2] == ["manager", "start"]:
                 manager = _start(tmp_path, words, environment)
                 continue
@@ -67,11 +72,33 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
             assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
             outputs[" ".join(words[:3])] = ended.stdout
         assert "online" in outputs["manager agents list"]
+        assert "203.0.113.9" in outputs["manager threats list"]
         assert manager is not None
         eventually(lambda: manager.process.poll() == 0, 10, "the manager ended by `manager stop`")
     finally:
         if manager is not None:
             manager.terminate()
+
+
+def _attack(log: Path) -> None:
+    """Write the lines of the README's loop as a syslog daemon does."""
+    (loop,) = re.findall(r'^    logger -p auth.info -t (\w+) "(.*)"$', "\n".join(BLOCKS), re.MULTILINE)
+    with log.open("a") as lines:
+        for port in range(5):
+            stamp = datetime.now().astimezone().isoformat()
+            lines.write(f"{stamp} host {loop[0]}: {loop[1].replace('$port', str(40_000 + port))}\n")
+
+
+def _until_reported(home: Path, words: list[str], environment: dict[str, str]) -> None:
+    """Wait for the report of the attack, as a reader does who looks a moment later."""
+
+    def seen() -> bool:
+        listed = subprocess.run(  # noqa: S603 -- the README's own words
+            [sys.executable, "-m", "panguard", *words], cwd=home, env=environment, capture_output=True, check=False
+        )
+        return b"203.0.113.9" in listed.stdout
+
+    eventually(seen, 20, "the attack in the list of threats")
 
 
 def _start(home: Path, words: list[str], environment: dict[str, str]) -> Panguard:
@@ -98,5 +125,7 @@ def test_the_demo_sees_everything_it_promises(tmp_path: Path) -> None:
     assert seen["ok"]
     assert seen["registered"] == 3
     assert seen["resumedIdentity"]
+    assert seen["timeToAcceptanceSeconds"] > 0
+    assert seen["timeToImmunitySeconds"] is None
     assert seen["cleanStop"]
     assert "\x1b" not in ended.stdout

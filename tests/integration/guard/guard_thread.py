@@ -23,6 +23,7 @@ QUICK = GuardSettings(
     reconnect_cap=0.2,
     registration_timeout=0.3,
     receipt_timeout=0.5,
+    source_check_interval=0.05,
 )
 
 
