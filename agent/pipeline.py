@@ -45,7 +45,7 @@ class _Reading:
     source: Source
     health: SourceHealth
     failed: bool = False
-    suspect: bool = False
+    suspect: bool = True  # a log that is not there at the first check counts as missing at once
     stamps_off: bool = False
     back_records: int = 0
     back_seconds: float = 0.0

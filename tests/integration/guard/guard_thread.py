@@ -50,7 +50,7 @@ class GuardThread:
             manager=self.url,
             directory=self.directory,
             mode=self.mode,
-            **{self.log_option: [self.log.path]},
+            **({} if self.log_option == "nothing" else {self.log_option: [self.log.path]}),
             hostname=self.hostname,
             token=self.token,
             **self.options,
