@@ -40,11 +40,16 @@ class WireModel(BaseModel):
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
+_FIRST_SECOND = -62_135_596_800.0
+_LAST_SECOND = 253_402_300_799.0
+"""The first and the last second of the calendar; a moment close to its end is rounded past it in a float."""
+
+
 def utc(epoch: float) -> datetime:
-    """Convert seconds since 1970 to a `Timestamp`."""
-    return datetime.fromtimestamp(epoch, UTC)
+    """Convert seconds since 1970 to a `Timestamp`; a moment outside the calendar becomes its first or last second."""
+    return datetime.fromtimestamp(min(max(epoch, _FIRST_SECOND), _LAST_SECOND), UTC)
 
 
 def iso(epoch: float) -> str:
-    """Convert seconds since 1970 to the wire's time format: ISO 8601, UTC, milliseconds, ``Z``."""
-    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Convert seconds since 1970 to the wire's time format: ISO 8601, UTC, milliseconds, ``Z``; bounded as `utc`."""
+    return utc(epoch).isoformat(timespec="milliseconds").replace("+00:00", "Z")

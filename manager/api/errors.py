@@ -73,7 +73,7 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     BodyTooLarge: (413, "the body is too large: at most 1 MiB is taken", {}),
     NoJsonBody: (415, "the body must be application/json", {}),
     StoreUnavailable: (503, "the store cannot commit just now; try again in a few seconds", {"Retry-After": "5"}),
-    StoreRejected: (503, "the store cannot commit just now; try again in a few seconds", {"Retry-After": "5"}),
+    StoreRejected: (500, "the store cannot hold this change, and nothing of it was stored; the log has the reason", {}),
 }
 """Errors with a fixed answer; their own text goes to the log only."""
 

@@ -115,18 +115,23 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to be published after the commit; `confirm` is called when the broker has it."""
+    """A message to be published after the commit.
+
+    `confirm` is called when the broker has it. `subject` names the change without which it must not be published.
+    """
 
     topic: str
     payload: bytes
     qos: int = 1
     retained: bool = False
     confirm: Callable[[], None] | None = None
+    subject: str | None = None
 
 
 class CommandAnswer(NamedTuple):
     """The answer to a command: a value, or the error that its caller raises."""
 
+    request: Any
     reply: Callable[[Any, Exception | None], None]
     value: Any
     error: Exception | None

@@ -35,11 +35,19 @@ class ReceivedReport:
 class Submission:
     """Reports of one HTTP request: all of them are stored, or none.
 
-    `refused` is the index of the report that prevents it: its id is stored with other content, or no row holds it.
+    Attributes:
+        reports: The reports, in the order of the request.
+        refusal: The reason for which none of them is stored; None if all are.
+        refused: The index of the report that prevents it; None if it is not known.
     """
 
     reports: list[ReceivedReport]
+    refusal: str | None = None
     refused: int | None = None
+
+    def refuse(self, index: int | None, reason: str) -> None:
+        """Refuse the whole submission because of one report."""
+        self.refused, self.refusal = index, reason
 
 
 @dataclass(slots=True)
@@ -58,6 +66,8 @@ class Context:
     archive: Archive
     write_behind: set[str]
     origin: Origin = MANAGER
+    new_agents: set[str] = field(default_factory=set)
+    """Ids of the agents that the store does not have yet."""
     reports: list[ReceivedReport] = field(default_factory=list)
     submissions: list[Submission] = field(default_factory=list)
     decided_submissions: list[Submission] = field(default_factory=list)

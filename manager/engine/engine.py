@@ -12,6 +12,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor
 from manager.engine.commands.executor import execute
+from manager.engine.containment import contained
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.fleet import Fleet
 from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
@@ -27,7 +28,7 @@ from manager.engine.policies.queue import PolicyQueue
 from manager.engine.ports import BrokerAccess, Publisher, Store
 from manager.engine.response import emergency_response
 from manager.engine.response.incident_recorder import IncidentRecorder
-from manager.engine.salvage import salvage
+from manager.engine.salvage import Salvage
 from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, settle_wills, sweep
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import codes
@@ -93,6 +94,7 @@ class Engine:
             blocklist_messages=self._blocklist_messages,
         )
         self._uncommitted: Context | None = None
+        self._salvage: Salvage | None = None
         self._last_step: float | None = None
         housekeeping = Housekeeping(fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle))
         self._sweep = Periodic(settings.sweep_interval, sweep)
@@ -165,16 +167,19 @@ class Engine:
         """Take one batch from the inbox to its acknowledgements; return whether it could be committed.
 
         A batch that cannot be committed is kept and committed by a later step. Until then nothing of it is
-        acknowledged, and nothing else is taken from the inbox.
+        acknowledged, and nothing else is taken from the inbox. No error ends a step: each is logged and counted.
         """
-        self._detect_stall(now)
-        context = self._uncommitted
-        if context is None:
-            context = self._new_context(now)
+        with contained(self.fleet.counters, "stall detection"):
+            self._detect_stall(now)
+        if self._uncommitted is not None:
+            return self._commit(self._uncommitted, now)
+        context = self._new_context(now)
+        with contained(self.fleet.counters, "clock monitor"):
             self._clock_monitor.tick(context, now)
-            for item in self.inbox.take(self.fleet.settings.batch_limit, self._registration_throttle.allowance(now)):
-                self._handle(context, item)
-            for tick in self._ticks:
+        for item in self._take(now):
+            self._handle(context, item)
+        for tick in self._ticks:
+            with contained(self.fleet.counters, "tick"):
                 tick(context, now)
         return self._commit(context, now)
 
@@ -197,6 +202,11 @@ class Engine:
             self._store.archive,
             self._write_behind.agents,
         )
+
+    def _take(self, now: Instant) -> list[Inbound | Command]:
+        with contained(self.fleet.counters, "inbox"):
+            return self.inbox.take(self.fleet.settings.batch_limit, self._registration_throttle.allowance(now))
+        return []
 
     def _handle(self, context: Context, item: Inbound | Command) -> None:
         """Handle one item; its failure does not affect the rest of the batch."""
@@ -225,43 +235,60 @@ class Engine:
             error = refused
         except Exception as failure:  # its caller gets it, the batch continues
             log.exception("command_failed", command=type(command.request).__name__)
+            self.fleet.counters["commands_failed"] += 1
             error = failure
         context.origin = MANAGER
-        context.batch.answers.append(CommandAnswer(command.reply, value, error))
+        context.batch.answers.append(CommandAnswer(command.request, command.reply, value, error))
 
     def _correlate(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
         """Correlate a new report; a report on which the rules fail is stored without correlation."""
         try:
             emergency_response.record_evidence(context, received)
             self._incident_recorder.observe(context, received, row)
-        except ManagerError:
+        except StoreUnavailable:
             raise
         except Exception:
             log.exception("report_not_correlated", agent_id=received.agent.agent_id, threat_id=received.report.id)
             self.fleet.counters["reports_not_correlated"] += 1
 
     def _commit(self, context: Context, now: Instant) -> bool:
+        """Commit a batch and carry out its effects, or keep it for the next step; return whether it is committed."""
         try:
-            reports.process_reports(context, self._store, self._correlate)
-            if context.batch.changes:
-                self._store.commit(context.batch.changes)
-        except StoreRejected as error:
-            log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
-            salvage(context, self._store)
-        except StoreUnavailable as error:
-            if self._uncommitted is None:
-                log.error("store_unavailable", reason=str(error))  # noqa: TRY400 -- the reason is enough
-                self._uncommitted = context
-                self.fleet.counters["commits_failed"] += 1
-                for door in Door:
-                    self.fleet.liveness.close_door(door)
+            self._write(context)
+        except Exception as error:  # noqa: BLE001 -- whatever fails here, nothing may be acknowledged
+            self._keep_uncommitted(context, error)
             return False
         if self._uncommitted is not None:
             log.info("store_available")
-            self._uncommitted = None
+            self._uncommitted = self._salvage = None
             self._reopen_doors(now)
         self._after_commit.run(context, now)
         return True
+
+    def _write(self, context: Context) -> None:
+        """Write a batch in one transaction; a batch that does not fit is written piece by piece."""
+        reports.process_reports(context, self._store, self._correlate)
+        if self._salvage is None:
+            if not context.batch.changes:
+                return
+            try:
+                self._store.commit(context.batch.changes)
+            except StoreRejected as error:
+                log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
+                self._salvage = Salvage(context)
+            else:
+                return
+        self._salvage.run(self._store)
+        self._salvage = None
+
+    def _keep_uncommitted(self, context: Context, error: Exception) -> None:
+        if self._uncommitted is None:
+            unexpected = None if isinstance(error, StoreUnavailable) else error
+            log.error("store_unavailable", reason=str(error) or type(error).__name__, exc_info=unexpected)
+            self._uncommitted = context
+            self.fleet.counters["commits_failed"] += 1
+            for door in Door:
+                self.fleet.liveness.close_door(door)
 
     def _keys(self) -> bytes:
         keyring = self.fleet.keyring

@@ -84,6 +84,20 @@ class Fleet:
             changed += self._restore_policy(agent, kept)
         return changed
 
+    def forget_agent(self, agent: Agent) -> None:
+        """Drop an agent that the store does not have, as if it had never registered."""
+        agent.stamp = None  # the same registration may come again
+        self.remove_agent(agent, 0.0)
+
+    def remove_agent(self, agent: Agent, now: float) -> None:
+        """Drop an agent from registry, liveness, clones, held-back reports, policies and time to immunity."""
+        self.registry.remove(agent, now)
+        self.liveness.forget(agent)
+        self.clones.forget(agent.agent_id)
+        self.held_back.forget(agent.agent_id)
+        self.policies.forget(agent.agent_id)
+        self.immunity.forget_agent(agent.agent_id)
+
     def facts(self, now: float) -> FleetFacts:
         """Return the facts that the responder asks for."""
         return FleetFacts(self.registry, lambda: self.tokens, self.policies, now)

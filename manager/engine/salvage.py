@@ -1,49 +1,219 @@
-"""Salvage: commits a rejected batch piece by piece, so that one bad report does not take the others along."""
+"""Salvage: commits a rejected batch in smaller transactions, and drops only the change that does not fit.
+
+A batch becomes a list of pieces, each of which is consistent by itself: one removal, one agent, one incident with its
+members and entries, the reports of one submission, and so on. The list is committed by bisection. A piece that the
+store rejects alone is dropped: a report is refused, any other change becomes a dead letter and an error for its caller.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
 
 from manager.engine.batch import Changes, DeadLetter, ThreatRow
-from manager.engine.context import Context
-from manager.engine.messages.reports import report_key
+from manager.engine.context import Context, ReceivedReport
+from manager.engine.messages.reports import ReportKey, report_key
 from manager.engine.ports import Store
-from manager.errors import StoreRejected, StoreUnavailable
+from manager.errors import StoreRejected
+
+log = structlog.get_logger(__name__)
+
+_REFUSAL = "the store cannot hold this report"
 
 
-def salvage(context: Context, store: Store) -> None:
-    """Commit everything but the reports, then each report by itself.
+@dataclass(slots=True)
+class Piece:
+    """Changes that are committed or dropped together.
 
-    Raises:
-        StoreRejected: the part that does not fit is not a report.
-        StoreUnavailable: part of the batch may be written; all of it may be committed again.
+    Attributes:
+        changes: One part of a batch.
+        subject: The id or scope that the changes are about, such as an agent id.
+        rows: The reports of the piece; a piece has either reports or other changes.
     """
-    changes = context.batch.changes
-    rows, changes.threats = changes.threats, []
-    try:
-        store.commit(changes)
-        changes.threats = _commit_reports(context, store, rows)
-    except StoreUnavailable:
-        changes.threats = rows
-        raise
+
+    changes: Changes
+    subject: str
+    rows: tuple[ThreatRow, ...] = ()
 
 
-def _commit_reports(context: Context, store: Store, rows: list[ThreatRow]) -> list[ThreatRow]:
-    kept = []
-    for row in rows:
-        try:
-            store.commit(Changes(threats=[row]))
-            kept.append(row)
-        except StoreRejected as error:
-            agent_id, _ = context.fleet.registry.names_by_number[row.agent_number]
-            _refuse(context, agent_id, row)
-            letter = DeadLetter(row.received_at, f"agents/{agent_id}/threats", str(error), len(row.document), b"")
-            store.commit(Changes(dead_letters=[letter]))
-    return kept
+class Salvage:
+    """The pieces of a rejected batch that are not committed yet; `run` may be called again until it returns.
+
+    Args:
+        context: the rejected batch.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._kept: list[ThreatRow] = []
+        self._dropped_agents: set[str] = set()
+        pieces = [*_other_pieces(context.batch.changes), *_report_pieces(context)]
+        self._groups = [pieces] if pieces else []
+        """A stack: the next group is the last one."""
+
+    def run(self, store: Store) -> None:
+        """Commit the remaining pieces; afterwards the batch holds the reports that were stored.
+
+        Raises:
+            StoreUnavailable: some pieces are not committed yet.
+        """
+        while self._groups:
+            group = self._groups[-1]
+            try:
+                store.commit(_merged(group))
+            except StoreRejected as error:
+                self._groups.pop()
+                if len(group) > 1:
+                    middle = len(group) // 2
+                    self._groups += [group[middle:], group[:middle]]
+                else:
+                    self._drop(group[0], str(error))
+            else:
+                self._groups.pop()
+                self._kept += [row for piece in group for row in piece.rows]
+        self._context.batch.changes.threats = self._kept
+
+    def _drop(self, piece: Piece, reason: str) -> None:
+        log.error("change_rejected", subject=piece.subject, reason=reason)
+        context = self._context
+        context.fleet.counters["changes_rejected"] += 1
+        if piece.rows:
+            self._refuse(piece)
+        else:
+            self._drop_effects(piece, reason)
+        if not piece.changes.dead_letters:
+            size = sum(len(row.document) for row in piece.rows)
+            letter = DeadLetter(context.batch.now.wall, piece.subject, reason[:512], size, b"")
+            self._groups.append([Piece(Changes(dead_letters=[letter]), piece.subject)])
+
+    def _refuse(self, piece: Piece) -> None:
+        """Turn the word "stored" on reports into a refusal, unless the fault is that their agent was dropped."""
+        context = self._context
+        keys = {(row.agent_number, row.threat_id) for row in piece.rows}
+        for submission in context.decided_submissions:
+            if any(report_key(report) in keys for report in submission.reports):
+                submission.refuse(0 if len(submission.reports) == 1 else None, _REFUSAL)
+        for row in piece.rows:
+            agent_id, _ = context.fleet.registry.names_by_number.get(row.agent_number, ("", ""))
+            if (agent_id, row.threat_id) in context.stored:
+                context.stored.remove((agent_id, row.threat_id))
+                if agent_id not in self._dropped_agents:
+                    context.refused.append((agent_id, row.threat_id, _REFUSAL))
+
+    def _drop_effects(self, piece: Piece, reason: str) -> None:
+        """Answer the callers of a dropped change with an error, and drop what would be published about it."""
+        context, batch = self._context, self._context.batch
+        self._dropped_agents |= piece.changes.agents.keys()
+        error = StoreRejected(f"the store cannot hold this change: {reason}")
+        batch.answers = [
+            answer._replace(value=None, error=error) if _names(answer, piece.subject) else answer
+            for answer in batch.answers
+        ]
+        batch.publications = [each for each in batch.publications if each.subject != piece.subject]
+        for agent in piece.changes.agents.values():
+            if agent.agent_id in context.new_agents:
+                context.fleet.forget_agent(agent)
+                batch.admitted = [entry for entry in batch.admitted if entry[0] is not agent]
 
 
-def _refuse(context: Context, agent_id: str, row: ThreatRow) -> None:
-    """Turn the word "stored" on a report into a refusal."""
-    if (agent_id, row.threat_id) in context.stored:
-        context.stored.remove((agent_id, row.threat_id))
-        context.refused.append((agent_id, row.threat_id, "the store cannot hold this report"))
+def _other_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield everything but reports, a row before those that refer to it."""
+    for agent in changes.removed:
+        yield Piece(Changes(removed=[agent]), agent.agent_id)
+    yield from _keyed_pieces("agents", changes.agents)
+    yield from _keyed_pieces("tokens", changes.tokens)
+    for revision in changes.revisions:
+        yield Piece(Changes(revisions=[revision]), str(revision.scope))
+    yield from _keyed_pieces("policies", changes.policies)
+    if changes.fleet_revision is not None:
+        yield Piece(Changes(fleet_revision=changes.fleet_revision), "fleet")
+    yield from _keyed_pieces("meta", changes.meta)
+    yield from _incident_pieces(changes)
+    for line in changes.history:
+        yield Piece(Changes(history=[line]), line.agent_id)
+    for entry in changes.audit:
+        yield Piece(Changes(audit=[entry]), entry.target)
+    for letter in changes.dead_letters:
+        yield Piece(Changes(dead_letters=[letter]), letter.topic)
+
+
+def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:
+    for key, value in values.items():
+        changes = Changes()
+        getattr(changes, member)[key] = value
+        yield Piece(changes, key)
+
+
+def _incident_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield each incident with its members, response and entries; entries are added before they are removed."""
+    pieces: dict[str, Changes] = {}
+
+    def of(incident_id: str) -> Changes:
+        return pieces.setdefault(incident_id, Changes())
+
+    for incident_id, incident in changes.incidents.items():
+        of(incident_id).incidents[incident_id] = incident
+    for member in changes.members:
+        of(member[0]).members.append(member)
+    for incident_id, response in changes.responses.items():
+        of(incident_id).responses[incident_id] = response
+    for entry in changes.entries_added:
+        of(entry.incident_id).entries_added.append(entry)
+    for entry in changes.entries_removed:
+        of(entry.incident_id).entries_removed.append(entry)
+    for incident_id, immunity in changes.immunity.items():
+        of(incident_id).immunity[incident_id] = immunity
+    for incident_id, part in pieces.items():
+        yield Piece(part, incident_id)
+
+
+def _report_pieces(context: Context) -> Iterator[Piece]:
+    """Yield the reports of each submission together, and every other report alone."""
+    rows: dict[ReportKey, ThreatRow] = {(row.agent_number, row.threat_id): row for row in context.batch.changes.threats}
     for submission in context.decided_submissions:
-        for index, report in enumerate(submission.reports):
-            if report_key(report) == (row.agent_number, row.threat_id):
-                submission.refused = index
+        yield from _report_piece(rows, submission.reports)
+    for key in list(rows):
+        yield _piece_of((rows.pop(key),), context)
+
+
+def _report_piece(rows: dict[ReportKey, ThreatRow], reports: Iterable[ReceivedReport]) -> Iterator[Piece]:
+    reports = list(reports)
+    together = tuple(rows.pop(key) for key in dict.fromkeys(map(report_key, reports)) if key in rows)
+    if together:
+        yield Piece(Changes(threats=list(together)), f"agents/{reports[0].agent.agent_id}/threats", together)
+
+
+def _piece_of(rows: tuple[ThreatRow, ...], context: Context) -> Piece:
+    agent_id, _ = context.fleet.registry.names_by_number.get(rows[0].agent_number, ("?", ""))
+    return Piece(Changes(threats=list(rows)), f"agents/{agent_id}/threats", rows)
+
+
+def _merged(pieces: list[Piece]) -> Changes:
+    merged = Changes()
+    for piece in pieces:
+        for member in dataclasses.fields(Changes):
+            part, whole = getattr(piece.changes, member.name), getattr(merged, member.name)
+            if isinstance(part, dict):
+                whole.update(part)
+            elif isinstance(part, list):
+                whole.extend(part)
+            elif part is not None:
+                setattr(merged, member.name, part)
+    return merged
+
+
+def _names(answer: Any, subject: str) -> bool:
+    """Return whether a command or its answer is about a subject."""
+    found = list(_members(answer.request)) + list(_members(answer.value))
+    return any(str(each) == subject for each in found)
+
+
+def _members(value: Any) -> Iterator[Any]:
+    if dataclasses.is_dataclass(value):
+        for member in dataclasses.fields(value):
+            inner = getattr(value, member.name)
+            yield from inner.values() if isinstance(inner, dict) else (inner,)
+    else:
+        yield value

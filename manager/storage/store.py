@@ -188,8 +188,10 @@ class PeeweeStore:
         return sum(each.prune(newest[0][0], limit) for each in self._counts)
 
     def _write(self, changes: Changes) -> None:
-        """Write all rows, a referenced row before those that refer to it."""
+        """Write all rows: removals first, which free names for new agents; then a referenced row before others."""
         write = self._statements.execute_many
+        if changes.removed:
+            self._write_removed(changes)
         if changes.agents:
             write("agents.upsert", [self._agents.to_row(agent) for agent in changes.agents.values()])
         if changes.threats:
@@ -202,8 +204,6 @@ class PeeweeStore:
         if changes.audit:
             rows = [(*entry[:-2], _json_or_null(entry.before), _json_or_null(entry.after)) for entry in changes.audit]
             write("audit.insert", rows)
-        if changes.removed:
-            self._write_removed(changes)
         if changes.dead_letters:
             write("dead_letters.insert", changes.dead_letters)
             self._statements.execute("dead_letters.prune", (DEAD_LETTERS_KEPT,))

@@ -97,9 +97,10 @@ def _render_heartbeat(taken: HeartbeatRecorded) -> tuple[int, bytes]:
 
 
 def _render_reports(events: HttpEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:
-    if submission.refused is not None:
-        place = f"{_list_name(events)}.{submission.refused}: " if _list_name(events) else ""
-        raise Conflict(f"{place}another report of this agent has this id; nothing is stored")
+    if submission.refusal is not None:
+        named = _list_name(events) and submission.refused is not None
+        place = f"{_list_name(events)}.{submission.refused}: " if named else ""
+        raise Conflict(f"{place}{submission.refusal}; nothing is stored")
     return 200 if events.threats is not None else 201, _reports_body(submission, prepared)
 
 

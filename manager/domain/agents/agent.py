@@ -75,6 +75,10 @@ class RegistrationStamp:
     reply: bytes
 
 
+LARGEST_COUNT = 2**53 - 1
+"""The largest count of the wire contract, and of a JSON number that every reader takes."""
+
+
 @dataclass(slots=True)
 class Vitals:
     """Values of the newest heartbeat."""
@@ -89,6 +93,11 @@ class Vitals:
     actions_executed: int = 0
     outbox_size: int | None = None
     outbox_dropped: int | None = None
+
+    def count_events(self, processed: int, total: int | None) -> None:
+        """Take a heartbeat's counts; without a total the processed events are added up, to the largest count."""
+        self.events_processed = processed
+        self.events_total = min(self.events_total + processed, LARGEST_COUNT) if total is None else total
 
 
 @dataclass(slots=True)

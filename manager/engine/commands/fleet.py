@@ -28,13 +28,8 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     """Remove an agent for good, with its credential, policy document, emergency entries and retained messages."""
     agent = find_agent(context, request.agent_id)
     fleet, batch = context.fleet, context.batch
-    fleet.registry.remove(agent, batch.now.wall)
-    fleet.liveness.forget(agent)
-    fleet.clones.forget(agent.agent_id)
-    fleet.held_back.forget(agent.agent_id)
     _remove_document(context, Scope("agent", agent.agent_id), request.author)
-    fleet.policies.forget(agent.agent_id)
-    fleet.immunity.forget_agent(agent.agent_id)
+    fleet.remove_agent(agent, batch.now.wall)
     emergency_response.apply(context, fleet.responder.forget_agent(agent.agent_id))
     agent.state_since = batch.now.wall
     batch.changes.agents.pop(agent.agent_id, None)

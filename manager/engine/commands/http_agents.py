@@ -179,8 +179,8 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
         value = getattr(heartbeat, name)
         if value is not None:
             setattr(vitals, name, value)
-    if heartbeat.events_total is None and heartbeat.events_processed is not None:
-        vitals.events_total = min(vitals.events_total + heartbeat.events_processed, 2**53 - 1)
+    if heartbeat.events_processed is not None:
+        vitals.count_events(heartbeat.events_processed, heartbeat.events_total)
     if heartbeat.blocklist_sequence is not None:
         agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
     if heartbeat.version is not None and heartbeat.version != agent.host.version:

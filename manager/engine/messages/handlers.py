@@ -50,10 +50,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     agent.last_heartbeat = now.wall
     vitals = agent.vitals
     vitals.cpu, vitals.memory, vitals.uptime, vitals.mode = message.cpu, message.memory, message.uptime, message.mode
-    vitals.events_processed = message.events_processed
-    vitals.events_total = (
-        vitals.events_total + message.events_processed if message.events_total is None else message.events_total
-    )
+    vitals.count_events(message.events_processed, message.events_total)
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0)

@@ -79,6 +79,8 @@ def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced:
     """
     batch = context.batch
     batch.save(agent)
+    if is_new:
+        context.new_agents.add(agent.agent_id)
     if is_new or replaced:
         batch.admitted.append((agent, replaced))
         audit.record_enrollment(context, agent, is_new=is_new)
@@ -149,7 +151,7 @@ def _enroll(
     )
     context.fleet.registry.stamp(agent, application, reply)
     record_enrollment(context, agent, is_new=decision.is_new, replaced=decision.replaced)
-    _publish_reply(context, registration.client_id, reply)
+    _publish_reply(context, registration.client_id, reply, agent.agent_id)
 
 
 def _application(context: Context, registration: Registration, token: Token, payload: bytes) -> RegistrationRequest:
@@ -183,5 +185,5 @@ def _signed(context: Context, client_id: str, answer: WireModel) -> bytes:
     return codes.with_signature(context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body())
 
 
-def _publish_reply(context: Context, client_id: str, reply: bytes) -> None:
-    context.batch.publications.append(Publication(REGISTRATION_REPLY.address(client_id), reply))
+def _publish_reply(context: Context, client_id: str, reply: bytes, agent_id: str | None = None) -> None:
+    context.batch.publications.append(Publication(REGISTRATION_REPLY.address(client_id), reply, subject=agent_id))

@@ -13,6 +13,9 @@ from manager.engine.context import Context, ReceivedReport, Submission
 from manager.engine.ports import Store
 from schemas.threats import Severity
 
+OTHER_CONTENT = "another report of this agent has this id"
+"""Reason of a refusal: the store has the id with other content."""
+
 _LONGEST_TEXT = 256
 _SEVERITIES = {severity: severity.value for severity in Severity}
 
@@ -41,7 +44,7 @@ def report_key(report: ReceivedReport) -> ReportKey:
 def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float) -> Intake:
     """Decide on each report: new, known, or refused because its id is stored with other content.
 
-    A submission is taken as a whole: the first report that must be refused sets its `refused`.
+    A submission is taken as a whole: the first report that must be refused refuses it.
 
     Args:
         store: knows the stored reports.
@@ -101,7 +104,7 @@ def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, b
         intake.stored.append((agent_id, report_id))
     else:
         intake.refused_count += 1
-        intake.refused.append((agent_id, report_id, "another report of this agent has this id"))
+        intake.refused.append((agent_id, report_id, OTHER_CONTENT))
 
 
 def _decide_submission(intake: Intake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
@@ -110,7 +113,7 @@ def _decide_submission(intake: Intake, submission: Submission, known: dict[Repor
         key = report_key(report)
         if known.get(key, report.digest) != report.digest or seen.setdefault(key, report.digest) != report.digest:
             intake.refused_count += 1
-            submission.refused = index
+            submission.refuse(index, OTHER_CONTENT)
             return
     for report in submission.reports:
         key = report_key(report)

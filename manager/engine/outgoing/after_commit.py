@@ -1,10 +1,12 @@
 """After the commit: acknowledgements, answers, broker access, publications, receipts, policies and fleet events."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from manager.domain.instant import Instant
 from manager.engine.batch import Batch, Publication
+from manager.engine.containment import contained
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
 from manager.engine.inbox import Inbox
@@ -56,27 +58,39 @@ class AfterCommit:
         self.listeners: list[Callable[[FleetEvent], None]] = []
 
     def run(self, context: Context, now: Instant) -> None:
-        """Carry out the effects of a committed batch."""
+        """Carry out the effects of a committed batch; none of them depends on the success of another."""
         batch = context.batch
-        if batch.handles:
-            self._acknowledge(batch.handles)
+        with self._contained("acknowledgements"):
+            if batch.handles:
+                self._acknowledge(batch.handles)
         for answer in batch.answers:
-            answer.reply(answer.value, answer.error)
+            with self._contained("answer"):
+                answer.reply(answer.value, answer.error)
         self._update_broker_access(batch)
         for publication in batch.publications:
-            self._publisher.publish(publication)
-        self._send_receipts(context, now)
-        self._policies.publish_slice()
-        self._publish_snapshots(now)
-        self._record_threats(context, now)
-        self._announce_events(batch, now)
+            with self._contained("publication"):
+                self._publisher.publish(publication)
+        with self._contained("receipts"):
+            self._send_receipts(context, now)
+        with self._contained("policies"):
+            self._policies.publish_slice()
+        with self._contained("blocklist snapshots"):
+            self._publish_snapshots(now)
+        with self._contained("threat events"):
+            self._record_threats(context, now)
+        self._announce_events(batch)
+
+    def _contained(self, part: str) -> AbstractContextManager[None]:
+        return contained(self._fleet.counters, part)
 
     def _update_broker_access(self, batch: Batch) -> None:
         """Admit agents before the replies to their registrations are published, and cut off removed ones."""
         for agent, replaced in batch.admitted:
-            self._broker_access.admit(agent, replaced=replaced)
+            with self._contained("admission"):
+                self._broker_access.admit(agent, replaced=replaced)
         for agent_id in batch.cut_off:
-            self._broker_access.expel(agent_id)
+            with self._contained("expulsion"):
+                self._broker_access.expel(agent_id)
 
     def _send_receipts(self, context: Context, now: Instant) -> None:
         receipts = self.receipts
@@ -109,18 +123,21 @@ class AfterCommit:
                 self._publisher.publish(snapshot)
 
     def _record_threats(self, context: Context, now: Instant) -> None:
+        """Count stored threats, and add the event that announces them to the batch."""
         rows = context.batch.changes.threats
         if rows:
             held_back.record_stored(self._fleet, rows, now)
             self._fleet.counters["threats_stored"] += len(rows)
             self._threat_events.stored(rows, self._fleet.registry.names_by_number)
-
-    def _announce_events(self, batch: Batch, now: Instant) -> None:
         threats_reported = self._threat_events.due(now)
         if threats_reported is not None:
-            batch.events.append(threats_reported)
+            context.batch.events.append(threats_reported)
+
+    def _announce_events(self, batch: Batch) -> None:
         for event in batch.events:
-            if self._publisher.ready:
-                self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
+            with self._contained("fleet event"):
+                if self._publisher.ready:
+                    self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
             for listener in self.listeners:
-                listener(event)
+                with self._contained("event listener"):
+                    listener(event)

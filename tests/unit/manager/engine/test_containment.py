@@ -1,0 +1,185 @@
+"""Failure containment: no valid message, command, listener or store error ends the engine's step."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from manager.domain.agents.agent import Host
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.commands.http_agent_requests import RegisterAgent
+from manager.engine.commands.requests import CreateToken, RemoveAgent, SetPolicy
+from manager.engine.inbox import Command
+from schemas import topics
+from schemas.fleet import FleetEvent
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+MOST = 2**53 - 1
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+
+
+def failures(bench: Bench) -> dict[str, int]:
+    """Return the counters of contained failures that are not zero."""
+    names = ("messages_failed", "reports_failed", "reports_not_correlated", "commands_failed", "parts_failed")
+    names = (*names, "changes_rejected", "commits_failed")
+    return {name: bench.fleet.counters[name] for name in names if bench.fleet.counters[name]}
+
+
+def submit(bench: Bench, request: Any) -> list[tuple[Any, Exception | None]]:
+    """Put a command in the inbox without a step; return the list that gets its answer."""
+    answers: list[tuple[Any, Exception | None]] = []
+    bench.engine.inbox.submit(Command(request, lambda value, error: answers.append((value, error))))
+    return answers
+
+
+def test_counts_of_events_add_up_to_the_largest_number_of_the_contract(bench: Bench) -> None:
+    """1,053 heartbeats with the largest `eventsProcessed` are stored; the total stays at the largest count."""
+    agent = bench.enroll("web-1")
+    for _ in range(1053):
+        bench.put(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, events_processed=MOST))
+    bench.pass_time(10)
+    assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
+    assert failures(bench) == {}
+    bench.crash()
+    bench.pass_time(10)
+    assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
+
+
+def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> None:
+    """The old agent is removed, the new one is registered, and both callers get their answers."""
+    agent = bench.enroll("web-1")
+    removed = submit(bench, RemoveAgent(agent.agent_id, "test"))
+    registered = submit(bench, RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True))
+    newcomer = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    bench.engine.step(bench.now)
+    assert removed == [(agent.agent_id, None)]
+    ((value, error),) = registered
+    assert error is None
+    assert value.record["agentId"] != agent.agent_id
+    bench.pass_time(1)
+    assert "agentId" in bench.register(newcomer)
+    assert bench.rows("SELECT count(*) FROM agent WHERE removed_at IS NULL") == [(1,)]
+    assert failures(bench) == {}
+
+
+def test_a_host_may_be_removed_and_registered_in_batch_after_batch(bench: Bench) -> None:
+    """Each batch removes the agent of a host and registers the host again, also through the HTTP door."""
+    host = Host("web-1", "Debian 12", "x64", "1.0")
+    agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
+    for _ in range(3):
+        submit(bench, RemoveAgent(agent_id, "test"))
+        registered = submit(bench, RegisterAgent(host, None, by_admin=True))
+        bench.engine.step(bench.now)
+        agent_id = registered[0][0].record["agentId"]
+    assert bench.rows("SELECT count(*) FROM agent") == [(4,)]
+    assert bench.rows("SELECT count(*) FROM agent WHERE removed_at IS NULL") == [(1,)]
+    assert failures(bench) == {}
+
+
+def test_the_last_moment_of_the_calendar_is_a_moment_like_any_other(bench: Bench) -> None:
+    """Births that claim 9999-12-31T23:59:59.999999Z between ordinary ones are handled, then and ten minutes later."""
+    agent = bench.enroll("web-1")
+    events: list[FleetEvent] = []
+    bench.engine.listeners.append(events.append)
+    started = bench.wall
+    for number in range(6):
+        bench.pass_time(10)
+        agent.session += 1
+        odd = number % 2 == 0
+        message = {
+            "state": "online",
+            "session": agent.session,
+            "sentAt": LAST_MOMENT.isoformat().replace("+00:00", "Z") if odd else _iso(bench.wall),
+            "uptime": 0.0 if odd else bench.wall - started,
+        }
+        body = json.dumps(message, separators=(",", ":")).encode()
+        bench.receive(topics.PRESENCE, agent.agent_id, agent.coded(topics.PRESENCE, body))
+    bench.pass_time(1300, step=10)
+    assert {"agent_cloned", "agent_clone_gone"} <= {event.event for event in events}
+    assert failures(bench) == {}
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_a_token_that_expires_at_the_last_moment_is_made(bench: Bench) -> None:
+    """The audit entry of a token names its expiry, whatever moment of the calendar that is."""
+    bench.ask(CreateToken(author="test", expires_at=LAST_MOMENT.timestamp()))
+    assert failures(bench) == {}
+    assert bench.rows("SELECT count(*) FROM audit_entry WHERE action = 'token.create'") == [(1,)]
+
+
+def test_a_listener_that_raises_keeps_nothing_from_the_others(bench: Bench) -> None:
+    """Every listener gets the event, and the step goes on."""
+    heard: list[str] = []
+
+    def raising(_event: FleetEvent) -> None:
+        raise ZeroDivisionError
+
+    bench.engine.listeners.append(raising)
+    bench.engine.listeners.append(lambda event: heard.append(event.event))
+    bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
+    assert "policy_created" in heard
+    assert failures(bench) == {"parts_failed": 1}
+
+
+@pytest.mark.parametrize(
+    "part", ["acknowledge", "reply", "admit", "publish", "receipts", "snapshots", "policies", "threat events"]
+)
+def test_each_step_after_the_commit_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """Whatever fails after a commit, the other effects of the batch follow, and the next batch works."""
+    agent, token = bench.enroll("web-1"), bench.token()
+    after = bench.engine._after_commit
+
+    def raising(*_arguments: Any, **_options: Any) -> None:
+        raise ZeroDivisionError
+
+    target: dict[str, tuple[Any, str]] = {
+        "acknowledge": (after, "_acknowledge"),
+        "admit": (bench.broker_access, "admit"),
+        "publish": (bench.publisher, "publish"),
+        "receipts": (after.receipts, "due"),
+        "snapshots": (after._blocklist_messages, "due"),
+        "policies": (after._policies, "publish_slice"),
+        "threat events": (after._threat_events, "due"),
+    }
+    handle = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
+    bench.put(topics.REGISTRATION, *SimulatedAgent("web-2", token, bench.keyring.seal_public).registration(bench.wall))
+    answers = submit(bench, SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
+    if part == "reply":
+        bench.engine.inbox.submit(Command(CreateToken("test"), raising))
+    else:
+        monkeypatch.setattr(*target[part], raising)
+    bench.engine.step(bench.now)
+    monkeypatch.undo()
+    assert bench.fleet.counters["parts_failed"] >= 1
+    assert bench.rows("SELECT threat_id FROM threat") == [("t-1",)]
+    assert [error for _, error in answers] == [None]
+    assert (handle in bench.acknowledged) == (part != "acknowledge")
+    assert len(bench.broker_access.admitted) == (1 if part == "admit" else 2)
+    bench.pass_time(2)
+    if part != "publish":
+        assert bench.receipts(agent)["stored"] == ["t-1"]
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-2"))
+    bench.pass_time(2)
+    assert bench.receipts(agent)["stored"] == ["t-2"]
+
+
+def test_a_tick_that_raises_keeps_no_other_from_its_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tick is called, and the batch is committed, although all of them fail but one."""
+
+    def raising(*_arguments: Any) -> None:
+        raise ZeroDivisionError
+
+    called: list[float] = []
+    count = len(bench.engine._ticks)
+    ticks = (*(raising for _ in range(count)), lambda _context, now: called.append(now.wall))
+    monkeypatch.setattr(bench.engine, "_ticks", ticks)
+    agent = bench.enroll("web-1")
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
+    assert bench.rows("SELECT threat_id FROM threat") == [("t-1",)]
+    assert bench.fleet.counters["parts_failed"] == count * len(called)
+    assert called
