@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from agent.analyze.acquaintances import LOGIN_MEMORY
 from agent.events import Event, EventKind
 from agent.logs import EventLog
+from agent.parse.addresses import normal_address
 from agent.parse.reader import MAX_COUNT
 
 MAX_EVENTS = 20_000
@@ -99,12 +100,16 @@ def _decoded(text: str) -> Event | None:
         vouched, count = stored["vouched"], stored["count"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if type(at) not in (int, float) or not abs(at) < _END_OF_TIME:
-        return None
-    if type(count) is not int or not 0 < count <= MAX_COUNT:
-        return None
-    if not isinstance(fields, dict) or len(fields) > _MAX_FIELDS or not isinstance(vouched, list):
-        return None
-    if not all(type(value) in (str, int) for value in fields.values()) or not set(map(str, vouched)) <= set(fields):
+    whole = type(at) in (int, float) and abs(at) < _END_OF_TIME and type(count) is int and 0 < count <= MAX_COUNT
+    if not whole or not _are_fields(fields) or not isinstance(vouched, list) or not {*map(str, vouched)} <= set(fields):
         return None
     return Event(float(at), kind, fields, frozenset(vouched), count)
+
+
+def _are_fields(fields: object) -> bool:
+    if not isinstance(fields, dict) or len(fields) > _MAX_FIELDS:
+        return False
+    address = fields.get("sourceIp")
+    if address is not None and (not isinstance(address, str) or normal_address(address) != address):
+        return False
+    return all(type(value) in (str, int) for value in fields.values())

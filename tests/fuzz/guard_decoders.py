@@ -388,6 +388,7 @@ def _database_bytes() -> SearchStrategy[bytes]:
         path = Path(directory) / "guard.db"
         database = Database.open(path)
         database.connection.execute("INSERT INTO outbox (id, body) VALUES ('t-1', '{}')")
+        database.connection.execute("VACUUM")
         database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.close()
         return hostile(st.just(path.read_bytes()))
