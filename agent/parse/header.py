@@ -38,7 +38,7 @@ _FULL = re.compile(
 _UNIX = re.compile(r"(?P<unix>\d{9,11}\.\d{1,9}) (?P<body>.*)", re.ASCII | re.DOTALL)
 _SYSLOG = re.compile(
     r"<\d{1,3}>1 (?P<iso>\d{4}-\S+) \S+ (?P<program>\S{1,128}) (?P<pid>\S{1,128}) \S+ "
-    r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \ufeff?(?P<message>.*))?",
+    r"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+)(?: \ufeff? ?(?P<message>.*))?",
     re.ASCII | re.DOTALL,
 )
 _BODY_PATTERN = re.compile(_BODY, re.ASCII | re.DOTALL)

@@ -37,6 +37,7 @@ def header(line: str) -> Header | None:
         "<38>2026-11-22T10:00:01Z host sshd[77]: ",
         "<38>1 2026-11-22T10:00:01Z host sshd 77 - - ",
         "<38>1 2026-11-22T10:00:01Z host sshd 77 - - \ufeff",
+        "<38>1 2026-11-22T10:00:01Z host sshd 77 - -  ",
         '<38>1 2026-11-22T10:00:01Z host sshd 77 ID7 [meta sequenceId="1"][x@1 a="\\]"] ',
         "Sun 2026-11-22 10:00:01 UTC host sshd[77]: ",
         "Sun 2026-11-22 13:00:01 +03 host sshd[77]: ",
