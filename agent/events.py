@@ -62,6 +62,8 @@ class EventKind(StrEnum):
     peer's port, ``pid`` the process id of the writer; ``valid_user`` is 0 or 1.
     """
 
+    __hash__ = str.__hash__  # an enumeration's own is a Python function, and kinds are looked up for every line
+
     LOGIN_FAILED = "login_failed"
     """sshd refused a credential: user, sourceIp, port, method, valid_user."""
 

@@ -2,8 +2,8 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
+from typing import NamedTuple
 
 from agent.analyze.acquaintances import Accounts
 from agent.analyze.analyzer import Analyzer
@@ -14,8 +14,7 @@ from agent.events import Event, Record, Verdict
 from agent.parse.reader import RecordReader
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """One record's result.
 
     Attributes:

@@ -12,23 +12,27 @@ class Connection:
     - A connection that only offered keys is one failure once it has ended without a login.
 
     Attributes:
+        port: The peer's port; None while no line has named it.
         logged_in: The connection logged in.
         ended: The connection ended before authentication.
+        failures: The failed logins that this connection stands for.
         contacted: It was counted as a contact that named no user.
     """
 
     __slots__ = (
         "_interactive",
+        "_judged",
         "_keys",
         "_named",
         "_pam",
         "_passwords",
         "_pid",
-        "_port",
         "at",
         "contacted",
         "ended",
+        "failures",
         "logged_in",
+        "port",
     )
 
     def __init__(self, port: int | None, pid: int | None, at: float) -> None:
@@ -36,47 +40,36 @@ class Connection:
         self.ended = False
         self.logged_in = False
         self.contacted = False
-        self._port = port
+        self.port = port
         self._pid = pid
         self._passwords = 0
         self._pam = 0
         self._interactive = 0
         self._keys = False
         self._named = False
+        self._judged = 0
+        self.failures = 0
 
     def is_of(self, port: int | None, pid: int | None, at: float) -> bool:
         """Tell whether a line with this port and process belongs to this connection."""
         if abs(at - self.at) > _SAME_PORT_FOR and pid != self._pid:
             return False
-        if port is not None and self._port is not None:
-            return port == self._port
+        if port is not None and self.port is not None:
+            return port == self.port
         return pid == self._pid
 
     def join(self, port: int | None, pid: int | None, at: float) -> None:
         """Note a further line of this connection."""
         self.at = max(self.at, at)
-        if self._port is None:
-            self._port = port
+        if self.port is None:
+            self.port = port
         if self._pid is None:
             self._pid = pid
 
     @property
-    def judged(self) -> int:
-        """Secrets that sshd refused."""
-        return self._passwords + max(self._pam, self._interactive)
-
-    @property
-    def failures(self) -> int:
-        """The failed logins that this connection stands for."""
-        if self.judged:
-            return self.judged
-        offered_keys_in_vain = self._keys and self.ended and not self.logged_in
-        return int(self._named or offered_keys_in_vain)
-
-    @property
     def guessed(self) -> bool:
         """A secret or a user name was guessed; False where only keys were offered."""
-        return self._named or self.judged > 0
+        return self._named or self._judged > 0
 
     @property
     def named_valid_user_in_vain(self) -> bool:
@@ -98,12 +91,29 @@ class Connection:
             self._pam += count
         else:
             self._interactive += count
+        self._count()
 
     def name_invalid_user(self) -> None:
         """Note that the user does not exist or may not log in."""
         self._named = True
+        self._count()
+
+    def end(self) -> None:
+        """Note that it ended before authentication."""
+        self.ended = True
+        self._count()
+
+    def log_in(self) -> None:
+        """Note that it logged in."""
+        self.logged_in = True
+        self._count()
 
     def use_up_attempts(self) -> None:
         """Note that sshd ended it for too many attempts: if they were no secrets, they were keys."""
         self._keys = True
-        self.ended = True
+        self.end()
+
+    def _count(self) -> None:
+        self._judged = self._passwords + max(self._pam, self._interactive)
+        offered_keys_in_vain = self._keys and self.ended and not self.logged_in
+        self.failures = self._judged or int(self._named or offered_keys_in_vain)

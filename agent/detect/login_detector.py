@@ -92,7 +92,7 @@ class _LoginRules:
         """Take one event; return the rules that it meets."""
         if event.kind in _LOCAL:
             return self._local.observe(event)
-        address = event.text("sourceIp")
+        address = str(event.fields.get("sourceIp", ""))
         if not address:
             return []
         found = self._expire(event.at)
@@ -113,7 +113,7 @@ class _LoginRules:
         before, waited = connection.failures, connection.waits
         failure = _failure(event)
         if event.kind is EventKind.LOGIN_SUCCEEDED:
-            connection.logged_in = True
+            connection.log_in()
             return self._logins.observe(source, event)
         if event.kind is EventKind.LOGIN_FAILED:
             connection.refuse(event.text("method"), event.count, by_pam=event.number("port") is None)
@@ -132,7 +132,7 @@ class _LoginRules:
     def _end(self, source: Source, connection: Connection, failure: Failure) -> list[Finding]:
         """Take the end of a connection that did not log in."""
         before, ended = connection.failures, connection.ended
-        connection.ended = True
+        connection.end()
         if failure.user and not failure.valid_user:
             connection.name_invalid_user()
         found = self._count(source, connection, failure, before)
@@ -160,7 +160,7 @@ class _LoginRules:
             connection.contacted = True
             if event.kind is EventKind.AUTH_TIMEOUT:
                 before = connection.failures
-                connection.ended = True
+                connection.end()
                 found = self._count(source, connection, _failure(event), before)
                 if connection.failures:
                     return found
@@ -194,19 +194,15 @@ class _LoginRules:
             source, connection, failure = self._waiting.popleft()
             if connection.waits:
                 before = connection.failures
-                connection.ended = True
+                connection.end()
                 found += self._count(source, connection, failure, before)
         return found
 
 
 def _failure(event: Event) -> Failure:
-    return Failure(
-        event.at,
-        event.count,
-        event.text("user"),
-        event.text("sourceIp"),
-        valid_user=event.kind is not EventKind.INVALID_USER and event.fields.get("valid_user", 1) == 1,
-    )
+    fields = event.fields
+    valid = event.kind is not EventKind.INVALID_USER and fields.get("valid_user", 1) == 1
+    return Failure(event.at, event.count, str(fields.get("user", "")), str(fields["sourceIp"]), valid_user=valid)
 
 
 def _vouch(finding: Finding) -> Finding:

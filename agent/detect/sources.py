@@ -117,6 +117,8 @@ class Source:
     def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
         """The connection that a line belongs to, by the peer's port, else by the process; made if it is unknown."""
         for connection in reversed(self.connections):
+            if port != connection.port and port is not None and connection.port is not None:
+                continue  # the usual case, decided without a call
             if connection.is_of(port, pid, at):
                 connection.join(port, pid, at)
                 return connection
@@ -195,16 +197,17 @@ class EvictedFailures:
     def __init__(self) -> None:
         slots = self._WAYS * self._SETS
         self._keys = array("Q", bytes(8 * slots))
+        self._newest = array("I", bytes(4 * slots))
         self._times = array("I", bytes(4 * FAILURES * slots))
 
     def put(self, key: str, times: Iterable[float]) -> None:
         """Keep the times of a source, oldest first, at most `FAILURES`; whole seconds since 1970."""
         fingerprint, begin = self._place(key)
-        ways = range(begin, begin + self._WAYS)
-        free = next((slot for slot in ways if self._keys[slot] in (0, fingerprint)), None)
-        slot = min(ways, key=self._newest) if free is None else free
-        kept = [min(max(int(at), 0), 0xFFFFFFFF) for at in times]
+        ages = self._newest[begin : begin + self._WAYS]  # of a slot that is free, 0
+        slot = begin + ages.index(min(ages))
+        kept = [min(max(int(at), 1), 0xFFFFFFFF) for at in times]
         self._keys[slot] = fingerprint
+        self._newest[slot] = max(kept)
         first = slot * FAILURES
         self._times[first : first + FAILURES] = array("I", kept + [0] * (FAILURES - len(kept)))
 
@@ -215,12 +218,9 @@ class EvictedFailures:
             slot = self._keys.index(fingerprint, begin, begin + self._WAYS)
         except ValueError:
             return []
-        self._keys[slot] = 0
+        self._keys[slot] = self._newest[slot] = 0
         first = slot * FAILURES
         return [at for at in self._times[first : first + FAILURES] if at]
-
-    def _newest(self, slot: int) -> int:
-        return max(self._times[slot * FAILURES : (slot + 1) * FAILURES])
 
     def _place(self, key: str) -> tuple[int, int]:
         fingerprint = hash(key) & 0xFFFFFFFFFFFFFFFF or 1

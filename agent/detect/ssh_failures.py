@@ -60,8 +60,10 @@ class SshFailures:
             source.slow, source.users = None, None
         source.newest = max(source.newest, failure.at)
         source.count_user(failure.user, failure.weight)
-        kept = [old for old in source.failures if failure.at - old.at <= SLOW_WINDOW]
-        source.failures = [*kept[1 - FAILURES :], failure]
+        failures = source.failures
+        if failures and (len(failures) >= FAILURES or failure.at - failures[0].at > SLOW_WINDOW):
+            del failures[0]
+        failures.append(failure)
         slow = self._slow(source, failure)
         fast = self._fast(source, failure)
         return [finding for finding in (fast, slow) if finding is not None]
@@ -75,7 +77,7 @@ class SshFailures:
         if attack is None:
             return None
         protected = self._acquaintances.protected_users(source.key, source.newest)
-        throttle = bool(protected) and self._goes_too_far(source, attack, protected)
+        throttle = bool(protected) and _goes_too_far(source, attack, protected)
         newly = throttle and not source.throttled
         source.throttled = throttle
         if not (attack.due() or newly):
@@ -103,6 +105,8 @@ class SshFailures:
 
     def _begin(self, source: Source) -> None:
         """Begin an attack if the window is full."""
+        if sum([old.weight for old in source.failures]) < THRESHOLD:
+            return  # most sources fail once or twice
         recent = [old for old in source.failures if old.at >= source.newest - WINDOW]
         count = sum(old.weight for old in recent)
         if count < THRESHOLD:
@@ -112,17 +116,16 @@ class SshFailures:
             return
         source.attack = Tally(THRESHOLD, count, min(old.at for old in recent))
 
-    def _goes_too_far(self, source: Source, attack: Tally, protected: frozenset[str]) -> bool:
-        others = sum(user not in protected for user in source.users or ())
-        return others >= _FORGIVEN_USERS or attack.count >= _FORGIVEN
-
     def _slow(self, source: Source, failure: Failure) -> Finding | None:
         slow = source.slow
         if slow is None:
-            count = sum(old.weight for old in source.failures)
+            if sum([old.weight for old in source.failures]) < SLOW_THRESHOLD:
+                return None
+            recent = [old for old in source.failures if failure.at - old.at <= SLOW_WINDOW]
+            count = sum(old.weight for old in recent)
             if count < SLOW_THRESHOLD:
                 return None
-            slow = source.slow = Tally(SLOW_THRESHOLD, count, min(old.at for old in source.failures))
+            slow = source.slow = Tally(SLOW_THRESHOLD, count, min(old.at for old in recent))
         else:
             slow.add(failure.weight, failure.at)
         if source.attack is not None or self._acquaintances.last_login(source.key, failure.at) is not None:
@@ -157,6 +160,11 @@ class SshFailures:
         if login is not None:
             evidence["lastLogin"] = iso(login)
         return evidence, target
+
+
+def _goes_too_far(source: Source, attack: Tally, protected: frozenset[str]) -> bool:
+    others = sum(user not in protected for user in source.users or ())
+    return others >= _FORGIVEN_USERS or attack.count >= _FORGIVEN
 
 
 def _by_address(failures: list[Failure]) -> Counter[str]:

@@ -1,9 +1,11 @@
 """Normalises the addresses that log lines name."""
 
 import ipaddress
+import re
 from functools import lru_cache
 
 _LONGEST = 64
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!\Z)|\Z)){4}", re.ASCII)
 
 
 @lru_cache(maxsize=2048)
@@ -12,6 +14,8 @@ def normal_address(text: str) -> str | None:
 
     An IPv4-mapped IPv6 address is the IPv4 address; a zone is left out, for a firewall knows none.
     """
+    if _IPV4.fullmatch(text):
+        return text
     if len(text) > _LONGEST:
         return None
     try:

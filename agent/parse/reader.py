@@ -1,7 +1,7 @@
 """Turns the records of one source into events."""
 
-from dataclasses import dataclass
 from datetime import tzinfo
+from typing import NamedTuple
 
 from agent.events import NOTHING_VOUCHED, Event, Record
 from agent.parse import pam, sshd
@@ -11,8 +11,7 @@ MAX_COUNT = 1_000_000
 """How often a message can have happened at most, however often a line says that it was repeated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """The result of one record.
 
     Attributes:
