@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from agent.cli.printable import printable
 from agent.errors import GuardError
 from agent.storage import instance
 from schemas.errors import SchemaError
@@ -171,12 +172,12 @@ def health(
         fields = inspect_guard(data_dir or instance.default_data_directory())
     state, reason = fields["state"], fields.get("notConnected")
     if state != Phase.ONLINE:
-        typer.echo(f"error: the guard is {state}" + (f": {_printable(str(reason))}" if reason else ""), err=True)
+        typer.echo(f"error: the guard is {state}" + (f": {printable(str(reason))}" if reason else ""), err=True)
         raise typer.Exit(1)
     if fields.get("health") != "ok":
         problems = [source for source in fields.get("sources", []) if source["state"] != "ok"]
         told = [f"{source['name']} is {source['state']}: {source['reason']}" for source in problems]
-        typer.echo(f"degraded: {_printable('; '.join(told) or 'its sources are not known yet')}", err=True)
+        typer.echo(f"degraded: {printable('; '.join(told) or 'its sources are not known yet')}", err=True)
         raise typer.Exit(0 if allow_degraded else _DEGRADED)
     typer.echo(str(state))
 
@@ -266,20 +267,16 @@ def _as_text(fields: dict[str, Any]) -> str:
     for name, value in fields.items():
         if isinstance(value, list):
             lines.append(f"{name}: {len(value)}")
-            lines += [f"  {_printable(json.dumps(entry, ensure_ascii=False))}" for entry in value]
+            lines += [f"  {printable(json.dumps(entry, ensure_ascii=False))}" for entry in value]
         else:
             text = (
                 json.dumps(value, ensure_ascii=False)
                 if isinstance(value, dict)
                 else str("-" if value is None else value)
             )
-            lines.append(f"{name}: {_printable(text)}")
+            lines.append(f"{name}: {printable(text)}")
     return "\n".join(lines)
 
 
 def _printable_lines(lines: Iterable[str]) -> str:
-    return "\n".join(_printable(line) for line in lines)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "\n".join(printable(line) for line in lines)

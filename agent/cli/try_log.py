@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agent.accounts import HostAccounts
+from agent.cli.printable import printable
 from agent.detect.chain import DetectionChain
 from agent.events import Origin, Record, Verdict
 from agent.sources.log_file import MAX_LINE
@@ -101,7 +102,7 @@ def as_table(trial: Trial) -> str:
                 verdict.severity,
                 verdict.rule_id,
                 str(evidence.get("sourceNetwork", evidence.get("sourceIp", "-"))),
-                _printable(str(evidence.get("user", "-"))),
+                printable(str(evidence.get("user", "-"))),
                 str(verdict.count),
                 str(verdict.confidence),
                 _utc(verdict.first_seen)[:19].replace("T", " "),
@@ -138,10 +139,6 @@ def _fields(verdict: Verdict) -> dict[str, Any]:
 
 def _utc(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _decompressed(file: BufferedReader) -> BufferedIOBase:

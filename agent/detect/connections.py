@@ -13,6 +13,7 @@ class Connection:
 
     Attributes:
         port: The peer's port; None while no line has named it.
+        pid: The process of sshd that serves it; None while no line has named it.
         logged_in: The connection logged in.
         ended: The connection ended before authentication.
         failures: The failed logins that this connection stands for.
@@ -26,12 +27,12 @@ class Connection:
         "_named",
         "_pam",
         "_passwords",
-        "_pid",
         "at",
         "contacted",
         "ended",
         "failures",
         "logged_in",
+        "pid",
         "port",
     )
 
@@ -41,7 +42,7 @@ class Connection:
         self.logged_in = False
         self.contacted = False
         self.port = port
-        self._pid = pid
+        self.pid = pid
         self._passwords = 0
         self._pam = 0
         self._interactive = 0
@@ -52,19 +53,19 @@ class Connection:
 
     def is_of(self, port: int | None, pid: int | None, at: float) -> bool:
         """Tell whether a line with this port and process belongs to this connection."""
-        if abs(at - self.at) > _SAME_PORT_FOR and pid != self._pid:
+        if abs(at - self.at) > _SAME_PORT_FOR and pid != self.pid:
             return False
         if port is not None and self.port is not None:
             return port == self.port
-        return pid == self._pid
+        return pid == self.pid
 
     def join(self, port: int | None, pid: int | None, at: float) -> None:
         """Note a further line of this connection."""
         self.at = max(self.at, at)
         if self.port is None:
             self.port = port
-        if self._pid is None:
-            self._pid = pid
+        if self.pid is None:
+            self.pid = pid
 
     @property
     def guessed(self) -> bool:

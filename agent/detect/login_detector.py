@@ -176,7 +176,9 @@ class _LoginRules:
         added = connection.failures - before
         if added <= 0:
             return []
-        return self._failed(source, failure._replace(weight=added, guess=connection.guessed))
+        guess = connection.guessed
+        counted = Failure(failure.at, added, failure.user, failure.address, guess, failure.valid_user)
+        return self._failed(source, counted)
 
     def _failed(self, source: Source, failure: Failure) -> list[Finding]:
         found = self._failures.observe(source, failure)

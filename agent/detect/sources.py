@@ -81,7 +81,7 @@ class Source:
         attack: Failures since an attack began; None while there is none.
         throttled: The attack was reported as one to be throttled.
         slow: Failures since a slow attack began.
-        connections: Recent connections.
+        connections: Recent connections, at most `_CONNECTIONS`, by port; those without one by process.
         ends: Connections that ended before authentication and named a valid user: time, user and address.
         contacts: Times of recent contacts that named no user.
         contact: Contacts since a series of them began.
@@ -109,24 +109,35 @@ class Source:
         self.attack: Tally | None = None
         self.throttled = False
         self.slow: Tally | None = None
-        self.connections: list[Connection] = []
+        self.connections: dict[int, Connection] = {}
         self.ends: list[Failure] | None = None
         self.contacts: list[float] | None = None
         self.contact: Tally | None = None
 
     def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
         """The connection that a line belongs to, by the peer's port, else by the process; made if it is unknown."""
-        for connection in reversed(self.connections):
-            if port != connection.port and port is not None and connection.port is not None:
-                continue  # the usual case, decided without a call
-            if connection.is_of(port, pid, at):
-                connection.join(port, pid, at)
-                return connection
-        connection = Connection(port, pid, at)
-        self.connections.append(connection)
+        known = self._known(port, pid)
+        if known is not None and known.is_of(port, pid, at):
+            known.join(port, pid, at)
+        else:
+            known = Connection(port, pid, at)
+        key = _key(known.port, pid)
+        self.connections.pop(key, None)  # and in again at the end: the oldest makes room
+        self.connections[key] = known
         if len(self.connections) > _CONNECTIONS:
-            del self.connections[0]
-        return connection
+            del self.connections[next(iter(self.connections))]
+        return known
+
+    def _known(self, port: int | None, pid: int | None) -> Connection | None:
+        """The connection with this port; else with this process, where one of the two has no port."""
+        known = self.connections.get(_key(port, pid))
+        if known is not None:
+            return known
+        if port is not None:
+            return self.connections.pop(_key(None, pid), None)
+        if pid is None:
+            return None
+        return next((one for one in reversed(self.connections.values()) if one.pid == pid), None)
 
     def count_user(self, user: str, count: int) -> None:
         """Count a user name in little memory: the least tried name hands its count on to a new one (space-saving).
@@ -145,6 +156,10 @@ class Source:
         """The user names tried most, the most tried first."""
         users = self.users or {}
         return sorted((user for user in users if user), key=lambda user: -users[user])
+
+
+def _key(port: int | None, pid: int | None) -> int:
+    return port if port is not None else -1 - (pid or 0)
 
 
 class SourceTable:
