@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz audit clean
+.PHONY: help setup demo test check bench chaos fuzz audit clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +34,9 @@ check: setup ## ruff, mypy --strict, import-linter
 
 fuzz: setup ## every decoder on hostile bytes, 15 minutes; FUZZ="--minutes 60 --only HTTP --seed 7"
 	nice -n 19 $(BIN)/python -m tests.fuzz.long_run $(FUZZ)
+
+chaos: setup ## kills, stops, cuts and damage under load; CHAOS="--kills 200 --minutes 10 --only store --seed 7"
+	$(BIN)/python -m chaos $(CHAOS)
 
 bench: setup ## what is measured, beside its own limit
 	$(BIN)/python -m benchmarks

@@ -48,6 +48,7 @@ class Balance:
         sent: Reports that were made.
         stored: Those that the manager has.
         lost: Neither stored nor refused.
+        lost_after_receipt: How many of the lost had a receipt; a store that is put back to an older copy loses such.
         doubled: Stored more than once.
         altered: Stored with another content than was sent.
         late: Receipted later than allowed, or not at all, though stored.
@@ -64,6 +65,7 @@ class Balance:
     late: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     receipted: int = 0
+    lost_after_receipt: int = 0
     unsent: list[str] = field(default_factory=list)
 
     @property
@@ -103,10 +105,12 @@ def check(entries: Mapping[str, Entry], stored: Iterable[Stored], late_after: fl
         counts[record.report_id] += 1
         if record.digest != entry.digest:
             altered.add(record.report_id)
+    lost = [name for name, entry in entries.items() if not counts[name] and entry.refusal is None]
     return Balance(
         sent=len(entries),
         stored=len(counts),
-        lost=[name for name, entry in entries.items() if not counts[name] and entry.refusal is None],
+        lost=lost,
+        lost_after_receipt=sum(entries[name].receipted_at is not None for name in lost),
         doubled=[name for name in entries if counts[name] > 1],
         altered=[name for name in entries if name in altered],
         late=[name for name, entry in entries.items() if counts[name] and _is_late(entry, late_after)],

@@ -34,6 +34,7 @@ class Result:
         sent: Reports that were made.
         stored: Those that the manager has.
         lost: Neither stored nor refused.
+        lost_after_receipt: How many of the lost had a receipt.
         doubled: Stored more than once.
         altered: Stored with another content than was sent.
         late: Stored, with a receipt after more than the allowed time, or without one.
@@ -50,6 +51,7 @@ class Result:
     sent: int
     stored: int
     lost: int
+    lost_after_receipt: int
     doubled: int
     altered: int
     late: int
@@ -109,6 +111,7 @@ def result_of(balance: Balance, tally: Tally, run: Run, incidents: Iterable[str]
         sent=balance.sent,
         stored=balance.stored,
         **{kind: len(ids) for kind, ids in found.items()},
+        lost_after_receipt=balance.lost_after_receipt,
         seconds=round(run.seconds, 3),
         longest_pause=round(run.longest_pause, 3),
         longest_lag=round(run.longest_lag, 3),

@@ -134,14 +134,19 @@ class ManagerProcess:
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until both doors are open, or only until it serves HTTP."""
+        running = self.launch()
+        if wait:
+            running.line("ready ")
+        else:
+            eventually(lambda: self.not_ready() is not False, what="the HTTP door")
+
+    def launch(self) -> Panguard:
+        """Start it, and wait for nothing."""
         http, mqtt = self._ports
         words = ["manager", "start", "--data-dir", str(self.data), "--port", str(http)]
         words += ["--mqtt-port", str(mqtt), "--broker", self._broker]
         self.running = Panguard(self.home / "manager.log", *words, environment=self._environment)
-        if wait:
-            self.running.line("ready ")
-        else:
-            eventually(lambda: self.not_ready() is not False, what="the HTTP door")
+        return self.running
 
     def kill(self) -> None:
         """End it with SIGKILL."""

@@ -1,8 +1,10 @@
-"""A TCP proxy on loopback that can cut connections and deliver in pieces of any size."""
+"""A TCP proxy on loopback that can cut, hold and delay connections, and deliver in pieces of any size."""
 
 import contextlib
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,31 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
+        self._flows = {"server": threading.Event(), "client": threading.Event()}
+        for flows in self._flows.values():
+            flows.set()
+        self._delay = 0.0
+
+    @contextlib.contextmanager
+    def holding(self, *, to_server: bool, to_client: bool) -> Iterator[None]:
+        """Keep connections open within the block and carry nothing in one or both directions."""
+        held = [self._flows[name] for name, wanted in (("server", to_server), ("client", to_client)) if wanted]
+        for flows in held:
+            flows.clear()
+        try:
+            yield
+        finally:
+            for flows in held:
+                flows.set()
+
+    @contextlib.contextmanager
+    def delaying(self, seconds: float) -> Iterator[None]:
+        """Deliver so many seconds late within the block."""
+        self._delay = seconds
+        try:
+            yield
+        finally:
+            self._delay = 0.0
 
     @property
     def port(self) -> int:
@@ -73,13 +100,16 @@ class TcpProxy:
         server.settimeout(None)
         with self._lock:
             self._open += [client, server]
-        self._start(self._pump, client, server, None)
-        self._start(self._pump, server, client, self._piece)
+        self._start(self._pump, client, server, None, self._flows["server"])
+        self._start(self._pump, server, client, self._piece, self._flows["client"])
 
-    def _pump(self, source: socket.socket, sink: socket.socket, piece: int | None) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, piece: int | None, flows: threading.Event) -> None:
         """Carry one direction until it ends; the source is closed by the thread that reads it."""
         with source, contextlib.suppress(OSError):
             while chunk := source.recv(65536):
+                if self._delay:
+                    time.sleep(self._delay)  # the delay is what this proxy is asked for
+                flows.wait()
                 step = piece or len(chunk)
                 for start in range(0, len(chunk), step):
                     sink.sendall(chunk[start : start + step])

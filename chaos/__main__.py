@@ -1,0 +1,82 @@
+"""`python -m chaos`: strikes a manager with faults under load, and checks the books."""
+
+import json
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from chaos.fault import every_fault
+from chaos.report import write
+from chaos.run import Load, Row, run_fault, share_out
+from chaos.site import DOORS
+
+REPORT = Path(__file__).parents[1] / "docs" / "reliability.md"
+
+
+def main(
+    *,
+    kills: Annotated[int, typer.Option(help="Strikes, over all faults and doors.")] = 1000,
+    minutes: Annotated[float, typer.Option(help="No strike is begun after so many minutes.")] = 60.0,
+    only: Annotated[str | None, typer.Option(help="Only faults whose group or name contains this.")] = None,
+    door: Annotated[str | None, typer.Option(help=f"Only this door: {', '.join(DOORS)}.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice [default: a new one].")] = None,
+    agents: Annotated[int, typer.Option(help="Simulated agents at each site.")] = 20,
+    rate: Annotated[float, typer.Option(help="Reports a second at each site.")] = 60.0,
+    report: Annotated[bool, typer.Option("--report", help="Write docs/reliability.md.")] = False,
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--output", "-o", help="How to print the books.")
+    ] = "table",
+) -> None:
+    """Strike managers with faults while a simulated fleet reports, and check that nothing is lost or doubled.
+
+    Exits 0 if all that must hold held, 1 if something did not, 2 if there is nothing to run.
+    """
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    faults = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
+    shares = [share for share in share_out(faults, kills) if door in {None, share[1]}]
+    if not shares:
+        typer.echo("no fault of that name or group at that door", err=True)
+        raise typer.Exit(2)
+    typer.echo(f'seed {seed}: again with make chaos CHAOS="--seed {seed} --kills {kills}"', err=True)
+    load, deadline = Load(agents, rate), time.monotonic() + minutes * 60
+    rows: list[Row] = []
+    for number, (fault, at, strikes) in enumerate(shares):
+        if time.monotonic() > deadline:
+            break
+        rows.append(run_fault(fault, at, strikes, seed=seed + number, load=load, deadline=deadline, show=_show))
+        _print_row(rows[-1])
+    if output == "json":
+        typer.echo(json.dumps({"seed": seed, "rows": [row.members() for row in rows]}))
+    if report:
+        write(REPORT, rows, faults, seed, load)
+    raise typer.Exit(1 if any(_is_surprise(row) for row in rows) else 0)
+
+
+def _is_surprise(row: Row) -> bool:
+    """Return whether a row fails that must hold, or holds though it is known to fail."""
+    return row.holds == (row.expected is not None)
+
+
+def _show(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text[:118]}")
+        sys.stderr.flush()
+
+
+def _print_row(row: Row) -> None:
+    verdict = "holds" if row.holds else f"FAILS {'; '.join(row.failed)}"
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    sys.stderr.write(
+        f"{clear}{row.fault} at {row.door}: {row.strikes} times in {row.seconds:g} s, sent {row.sent},"
+        f" stored {row.stored}, lost {row.lost}, doubled {row.doubled},"
+        f" incidents {row.incidents} ({row.incidents_doubled} doubled),"
+        f" longest pause {row.longest_pause:g} s: {verdict}\n"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,27 @@
+"""The manager's wall clock is stepped: ±10 min, ±1 h, ±2 days, to 1971 and to 2039; the monotonic clock goes on.
+
+Must hold: nothing is lost and no threat is deleted for the step; the manager stays ready.
+"""
+
+from chaos.fault import Fault
+from chaos.site import Site
+
+STEPS = ("+10m", "-10m", "+1h", "-1h", "+2d", "-2d", "@1971-06-01 12:00:00", "@2037-12-31 23:00:00", "+0")
+CLOCK_FILE = "clock"
+
+
+def strike(site: Site) -> None:
+    """Step the clock there, wait, and back."""
+    for step in (site.dice.choice(STEPS), "+0"):
+        (site.home / CLOCK_FILE).write_text(step)
+        site.wait(0.5, 2.0)
+    site.wait_ready()
+
+
+FAULT = Fault(
+    "manager's clock stepped",
+    "clock",
+    strike,
+    environment=(("CHAOS_CLOCK", "1"),),
+    limits="2037 in place of 2039: the library that shifts the clock ends there; guards' clocks are stepped elsewhere",
+)

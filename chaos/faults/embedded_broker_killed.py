@@ -1,0 +1,33 @@
+"""SIGKILL of the embedded broker, half of the time of its successor too, before that serves.
+
+Must hold: the manager stays, starts another broker, is ready again; every report is stored once.
+"""
+
+import os
+import signal
+from contextlib import suppress
+
+from chaos.fault import Fault
+from chaos.site import Site
+
+
+def strike(site: Site) -> None:
+    """Kill the embedded broker once or twice."""
+    site.wait(0.05, 0.4)
+    _kill(site)
+    if site.dice.random() < 0.5:  # noqa: PLR2004 -- half of the time
+        before = site.embedded_pid()
+        site.until(lambda: site.embedded_pid() not in {None, before} or site.is_ready(), "a successor is started")
+        _kill(site)
+    site.until(lambda: site.embedded_pid() is not None, "a broker is started")
+    site.wait_ready()
+
+
+def _kill(site: Site) -> None:
+    pid = site.embedded_pid()
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+FAULT = Fault("embedded broker killed", "kill", strike, doors=("embedded",), weight=2)

@@ -1,0 +1,128 @@
+"""Runs faults against sites: seeded, under load, with the books checked at the end of each run."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from chaos.fault import Fault
+from chaos.site import DOORS, DoorName, Site, SiteError
+from simulate import SimulationError
+
+_BOOKS_WITHIN = 240.0
+_CONNECTED_WITHIN = 120.0
+
+
+@dataclass(slots=True)
+class Row:
+    """The books of one fault at one door. Times in seconds."""
+
+    fault: str
+    group: str
+    door: str
+    seed: int
+    strikes: int = 0
+    sent: int = 0
+    stored: int = 0
+    lost: int = 0
+    doubled: int = 0
+    altered: int = 0
+    refused: int = 0
+    before_copy: int = 0
+    incidents: int = 0
+    incidents_doubled: int = 0
+    longest_pause: float = 0.0
+    seconds: float = 0.0
+    failed: list[str] = field(default_factory=list)
+    expected: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that must hold held."""
+        return not (self.lost or self.doubled or self.altered or self.refused or self.incidents_doubled or self.failed)
+
+    def members(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "holds": self.holds}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The fleet that reports meanwhile."""
+
+    agents: int = 20
+    rate: float = 60.0
+
+
+Show = Callable[[str], None]
+
+
+def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Load, deadline: float, show: Show) -> Row:
+    """Strike a site so many times under load, then check its books.
+
+    Args:
+        fault: the fault.
+        door: the door at which the fleet reports.
+        strikes: how many times.
+        seed: of every random choice.
+        load: the fleet.
+        deadline: monotonic time from which no further strike is begun.
+        show: is told of progress.
+
+    Returns:
+        The books; what failed stands in them.
+    """
+    row = Row(fault.name, fault.group, door, seed, expected=fault.xfail)
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))
+    began = time.monotonic()
+    try:
+        site = Site(door, home, Random(seed), dict(fault.environment))
+        _strike(fault, site, strikes, load=load, deadline=deadline, show=show, row=row)
+    except (SiteError, SimulationError, TimeoutError, AssertionError, OSError) as error:
+        row.failed.append(f"{type(error).__name__}: {error}"[:600])
+    finally:
+        row.seconds = round(time.monotonic() - began, 1)
+        if row.holds:
+            shutil.rmtree(home, ignore_errors=True)
+        else:
+            show(f"logs kept in {home}")
+    return row
+
+
+def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: float, show: Show, row: Row) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(site)
+        simulation = stack.enter_context(site.simulation(row.seed, load.agents, load.rate))
+        simulation.wait_until_connected(_CONNECTED_WITHIN)
+        for number in range(strikes):
+            if time.monotonic() > deadline:
+                break
+            fault.strike(site)
+            row.strikes += 1
+            show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
+        site.wait_ready()
+        simulation.stop()
+        result = simulation.result(_BOOKS_WITHIN)
+        row.sent, row.stored, row.doubled, row.altered = result.sent, result.stored, result.doubled, result.altered
+        row.refused, row.incidents, row.incidents_doubled = result.refused, result.incidents, result.incidents_doubled
+        row.longest_pause = result.longest_pause
+        row.lost = result.lost
+        if site.copied_at is not None:  # what had its receipt before the copy came back is gone with the store
+            row.before_copy = min(result.lost, result.lost_after_receipt)
+            row.lost -= row.before_copy
+
+
+def share_out(faults: Sequence[Fault], kills: int) -> list[tuple[Fault, DoorName, int]]:
+    """Return how many strikes each fault has at each door, so that all faults together have so many."""
+    places = [(fault, door) for fault in faults for door in DOORS if door in fault.doors]
+    weighed = sum(fault.weight for fault, _ in places if not fault.once) or 1
+    shares = []
+    for fault, door in places:
+        count = 1 if fault.once else max(1, round(kills * fault.weight / weighed))
+        shares.append((fault, door, count))
+    return shares

@@ -1,0 +1,195 @@
+"""A site under test: a manager behind one of its doors, its broker, a proxy before the door, and a simulated fleet."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Literal, Self
+
+import httpx2
+import psutil
+
+from simulate import Plan, Simulation
+from tests.support.processes import ManagerProcess
+from tests.support.production_mosquitto import ProductionMosquitto
+from tests.support.tcp_proxy import TcpProxy
+
+DoorName = Literal["embedded", "mosquitto", "http"]
+DOORS: tuple[DoorName, ...] = ("embedded", "mosquitto", "http")
+
+_READY_WITHIN = 60.0
+_POLL = 0.05
+
+
+_SMALL_DISK = "48m"
+_FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+class SiteError(Exception):
+    """What must hold does not hold; the text says what was seen."""
+
+
+class Site:
+    """One manager with its broker and a fleet that reports all the time. A context manager.
+
+    Args:
+        door: how the fleet reports.
+        home: a directory for data and logs.
+        dice: the seeded source of every random choice.
+        environment: variables of the manager beside the usual ones.
+    """
+
+    def __init__(self, door: DoorName, home: Path, dice: Random, environment: Mapping[str, str] | None = None) -> None:
+        self.door = door
+        self.home = home
+        self.dice = dice
+        self.environment = dict(environment or {})
+        self._stack = ExitStack()
+        self._pause = threading.Event()
+        self.mosquitto: ProductionMosquitto | None = None
+        self.manager: ManagerProcess
+        self.proxy: TcpProxy
+        self.copied_at: float | None = None
+
+    def __enter__(self) -> Self:
+        """Start broker, manager and proxy."""
+        with ExitStack() as stack:
+            environment = dict(self.environment)
+            if environment.pop("CHAOS_SMALL_DISK", None):
+                stack.enter_context(_small_disk(self.home / "manager"))
+            if environment.pop("CHAOS_CLOCK", None):
+                environment |= _shifted_clock(self.home / "clock")
+            broker = "embedded"
+            if self.door == "mosquitto":
+                self.mosquitto = stack.enter_context(ProductionMosquitto(self.home / "manager", self.home / "broker"))
+                environment["PANGUARD_BROKER_PASSWORD"] = self.mosquitto.credential("manager")[1]
+                broker = self.mosquitto.url
+            self.manager = stack.enter_context(ManagerProcess(self.home, broker, environment))
+            url = self.manager.http if self.door == "http" else self.manager.mqtt
+            self.proxy = stack.enter_context(TcpProxy(int(url.rpartition(":")[2])))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End them."""
+        self._stack.close()
+
+    def simulation(self, seed: int, agents: int, rate: float, patience: float = 90.0) -> Simulation:
+        """Return a fleet of so many agents that reports until it is stopped."""
+        scheme = "http" if self.door == "http" else "mqtt"
+        plan = Plan(
+            manager=f"{scheme}://127.0.0.1:{self.proxy.port}",
+            admin=self.manager.http,
+            enroll_token=(self.manager.data / "enroll.token").read_text(),
+            auth_token=(self.manager.data / "admin.token").read_text().strip(),
+            agents=agents,
+            threats=int(rate * 7200),
+            rate=rate,
+            shared_attackers=0.3,
+            seed=seed,
+            heartbeats=True,
+            repeats=0.05,
+            heartbeat_interval=1.0,
+            reconnect_base=0.2,
+            reconnect_cap=1.0,
+            receipt_timeout=3.0,
+            patience=patience,
+        )
+        return Simulation(plan)
+
+    def wait(self, least: float, most: float) -> None:
+        """Let a seeded time pass."""
+        self._pause.wait(self.dice.uniform(least, most))
+
+    def until(self, holds: Callable[[], bool], what: str, within: float = _READY_WITHIN) -> None:
+        """Wait until something holds.
+
+        Raises:
+            SiteError: it does not within so many seconds.
+        """
+        deadline = time.monotonic() + within
+        while not holds():
+            if time.monotonic() > deadline:
+                raise SiteError(f"not within {within:g} s: {what}; {self.log()[-1500:]}")
+            self._pause.wait(_POLL)
+
+    def is_ready(self) -> bool:
+        """Return whether the manager says that it is ready."""
+        with suppress(httpx2.HTTPError):
+            return httpx2.get(f"{self.manager.http}/health/ready", timeout=2).status_code == 200  # noqa: PLR2004
+        return False
+
+    def wait_ready(self) -> None:
+        """Wait until the manager is ready."""
+        self.until(self.is_ready, "the manager is ready")
+
+    def manager_pid(self) -> int:
+        """Return the manager's process id."""
+        if self.manager.running is None:
+            raise SiteError("the manager does not run")
+        return self.manager.running.process.pid
+
+    def embedded_pid(self) -> int | None:
+        """Return the process id of the embedded broker; None while there is none."""
+        with suppress(psutil.Error):
+            for child in psutil.Process(self.manager_pid()).children():
+                if "manager.broker_process" in child.cmdline():
+                    return child.pid
+        return None
+
+    def log(self) -> str:
+        """Return the manager's log."""
+        with suppress(OSError):
+            return (self.home / "manager.log").read_text(errors="replace")
+        return ""
+
+    @contextmanager
+    def stopped(self, pid: int) -> Iterator[None]:
+        """Stop a process within the block, and let it go on after it."""
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _small_disk(directory: Path) -> Iterator[None]:
+    """Mount a small file system of its own at a directory within the block; as root."""
+    directory.mkdir(exist_ok=True)
+    _run("mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK},mode=0700", "tmpfs", str(directory))
+    try:
+        yield
+    finally:
+        _run("umount", "--lazy", str(directory))
+
+
+def _shifted_clock(file: Path) -> dict[str, str]:
+    """Return the variables under which a process's wall clock is shifted by what a file says."""
+    libraries = [_FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
+    library = next((path for path in libraries if path.exists()), None)
+    if library is None:
+        raise SiteError("libfaketime is not installed: apt-get install faketime")
+    file.write_text("+0")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    if done.returncode:
+        raise SiteError(f"{' '.join(words)}: {done.stderr.strip()}")
