@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from manager.errors import SetupError
+from manager.errors import DataDirectoryInUse, SetupError
 from manager.storage.connection import holds_secrets
 
 _SEED = 32
@@ -54,7 +54,8 @@ class DataDirectory:
         """Create the directory if it does not exist, and lock it.
 
         Raises:
-            SetupError: it cannot be created or written, or another manager has the lock.
+            DataDirectoryInUse: another manager has the lock.
+            SetupError: it cannot be created or written.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -66,7 +67,9 @@ class DataDirectory:
         except OSError as error:
             os.close(self._lock)
             self._lock = None
-            raise SetupError(f"another manager runs on {self.path}; stop it, or name another --data-dir") from error
+            raise DataDirectoryInUse(
+                f"another manager runs on {self.path}; stop it, or name another --data-dir"
+            ) from error
         os.ftruncate(self._lock, 0)
         os.write(self._lock, f"{os.getpid()}\n".encode())
         return self

@@ -35,3 +35,7 @@ class BrokerUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
 
 class SetupError(ManagerError):
     """The manager cannot start with these settings."""
+
+
+class DataDirectoryInUse(SetupError):  # noqa: N818 -- a state, not a mistake
+    """Another manager has locked the data directory."""

@@ -1,14 +1,15 @@
 """Prepares a fresh Mosquitto for the manager of one data directory: files, credentials, and the agents in the store."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import Agent
-from manager.errors import Conflict, SetupError
+from manager.errors import Conflict, DataDirectoryInUse, SetupError
 from manager.provisioning import mosquitto_files
 from manager.provisioning.logins import Login, agent_login, manager_login, observer_login, registration_login
 from manager.provisioning.mosquitto_files import Listeners
@@ -63,7 +64,7 @@ def prepare(
         port: for MQTT; 8883 with TLS, else 1883.
         websocket_port: for WebSocket; 8884 with TLS, else none.
         plugin: path of the dynamic-security plugin; by default the installed one.
-        user: owner of the files, and the user that Mosquitto runs as.
+        user: owner of the files, and the user that Mosquitto runs as; by default yours, for root `mosquitto`.
         copy_certificate: copy certificate and key into the broker's directory, instead of naming the manager's files.
         once: keep the files of an earlier call, except the copied certificate.
         force: replace the files of an earlier call.
@@ -74,13 +75,14 @@ def prepare(
     """
     directory = directory.absolute()
     served = TlsDirectory(data_directory.absolute())
+    user = _owner(user)
     listeners = _listeners(served, host, port, websocket_port)
     tls = listeners.certificate is not None
     url = f"{'mqtts' if tls else 'mqtt'}://{host or ('localhost' if tls else '127.0.0.1')}:{listeners.port}"
     prepared = (directory / mosquitto_files.STATE).exists()
     if prepared and not (once or force):
         raise Conflict(f"{directory} is prepared already; --force writes all of it anew, with Mosquitto stopped")
-    if copy_certificate and tls:
+    if tls and (copy_certificate or _needs_copies(user)):
         mosquitto_files.copy(directory, _copies(served), user)
         listeners = replace(listeners, certificate=COPIED_CERTIFICATE, key=COPIED_KEY)
     if prepared and not force:
@@ -88,7 +90,7 @@ def prepare(
     found = plugin or mosquitto_files.find_plugin()
     if found is None:
         raise SetupError(f"{mosquitto_files.PLUGIN} is not found: install Mosquitto, or name the file by --plugin")
-    with DataDirectory(data_directory) as data:
+    with _locked(data_directory) as data:
         agents = [agent for agent in _agents(data) if agent_login(agent) is not None]
         logins = [
             manager_login(data.new_broker_password()),
@@ -102,6 +104,25 @@ def prepare(
             directory, listeners=listeners, plugin=found, logins=logins, roles=_roles(agents), user=user
         )
     return Prepared(directory, len(agents), tls, url)
+
+
+@contextmanager
+def _locked(data_directory: Path) -> Iterator[DataDirectory]:
+    try:
+        with DataDirectory(data_directory) as data:
+            yield data
+    except DataDirectoryInUse as error:
+        raise SetupError(
+            f"a manager runs on {data_directory}: stop it by `panguard manager stop`, run this again, start Mosquitto,"
+            " and then start the manager"
+        ) from error
+
+
+def _owner(user: str | None) -> str | None:
+    """Return the user that Mosquitto runs as: started by root it becomes `mosquitto`, and cannot read root's files."""
+    if user is not None or os.geteuid() != 0:
+        return user
+    return mosquitto_files.DEFAULT_USER if mosquitto_files.user_exists(mosquitto_files.DEFAULT_USER) else "root"
 
 
 def _agents(data: DataDirectory) -> list[Agent]:
@@ -124,6 +145,11 @@ def _logins(agents: list[Agent]) -> Iterator[Login]:
 def _roles(agents: list[Agent]) -> Iterator[AccessRole]:
     yield from shared_roles()
     yield from map(organization_role, sorted({agent.organization_id for agent in agents}))
+
+
+def _needs_copies(user: str | None) -> bool:
+    """Return whether Mosquitto's user differs from the owner of the manager's files, which no other user can read."""
+    return os.geteuid() == 0 and user not in (None, "root")
 
 
 def _copies(served: TlsDirectory) -> dict[Path, bytes]:

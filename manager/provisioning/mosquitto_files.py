@@ -19,6 +19,9 @@ from schemas.topics import Role
 
 PLUGIN = "mosquitto_dynamic_security.so"
 STATE = "dynamic-security.json"
+DEFAULT_USER = "mosquitto"
+"""The user that Mosquitto becomes when root starts it."""
+
 _ITERATIONS = 101
 """Mosquitto's own default; these passwords have 256 random bits and cannot be guessed."""
 
@@ -54,6 +57,15 @@ def find_plugin() -> Path | None:
         for found in sorted(Path("/").glob(f"{folder.removeprefix('/')}/{PLUGIN}")):
             return found
     return None
+
+
+def user_exists(user: str) -> bool:
+    """Return whether this machine has a user."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def write(
@@ -102,6 +114,8 @@ def copy(directory: Path, files: Mapping[Path, bytes], user: str | None) -> None
     try:
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if user is not None and os.geteuid() == 0:
+            _check_access(directory, user)
         for name, content in files.items():
             _write(directory / name, content)
         if user is not None and os.geteuid() == 0:
@@ -112,6 +126,22 @@ def copy(directory: Path, files: Mapping[Path, bytes], user: str | None) -> None
         raise SetupError(f"{error.filename or directory} cannot be written: {error.strerror}") from error
     except KeyError as error:
         raise SetupError(f"there is no user {user} on this machine; name another by --user") from error
+
+
+def _check_access(directory: Path, user: str) -> None:
+    """Refuse a directory that its user cannot enter, because a directory above it is closed."""
+    entry = pwd.getpwnam(user)
+    if entry.pw_uid == 0:
+        return
+    groups = os.getgrouplist(user, entry.pw_gid)
+    for parent in directory.parents:
+        stat = parent.stat()
+        owner, group = stat.st_uid == entry.pw_uid, stat.st_gid in groups
+        if not stat.st_mode & (0o100 if owner else 0o010 if group else 0o001):
+            raise SetupError(
+                f"Mosquitto runs as the user {user}, which may not enter {parent}: name a --directory elsewhere, such as"
+                " /etc/mosquitto/panguard, or another --user"
+            )
 
 
 def _write(path: Path, content: bytes) -> None:

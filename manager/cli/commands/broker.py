@@ -29,7 +29,9 @@ def init(
         int | None, typer.Option(min=1, max=65535, help="for WebSocket [default: 8884, without TLS none]")
     ] = None,
     plugin: Annotated[Path | None, typer.Option(help="mosquitto_dynamic_security.so, if it is not found")] = None,
-    user: Annotated[str | None, typer.Option(help="the user that Mosquitto runs as; it will own the files")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Mosquitto's user, who owns the files [default: you; for root: mosquitto]")
+    ] = None,
     copy_certificate: Annotated[
         bool,
         typer.Option(
