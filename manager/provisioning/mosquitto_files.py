@@ -139,7 +139,7 @@ def _check_access(directory: Path, user: str) -> None:
         owner, group = stat.st_uid == entry.pw_uid, stat.st_gid in groups
         if not stat.st_mode & (0o100 if owner else 0o010 if group else 0o001):
             raise SetupError(
-                f"Mosquitto runs as the user {user}, which may not enter {parent}: name a --directory elsewhere, such as"
+                f"Mosquitto runs as {user}, which may not enter {parent}: name a --directory elsewhere, such as"
                 " /etc/mosquitto/panguard, or another --user"
             )
 
