@@ -23,10 +23,14 @@ class AccessControl(Protocol):
         """
         ...
 
+    def is_guest(self, username: str | None) -> bool:
+        """Return whether everyone knows the user's password: registering clients, with limits of their own."""
+        ...
+
     def rate_limit_key(self, username: str | None, client_id: str) -> str | None:
         """Return the key of the token bucket that a client's publications count against; None for no limit.
 
-        Connections with one key share one bucket.
+        Connections with one key share one bucket. Guests are limited by their networks instead.
         """
         ...
 

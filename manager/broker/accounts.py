@@ -67,13 +67,16 @@ class Accounts:
             principal = Principal(principal.role, {"clientId": client_id})
         return may(principal, action, topic)
 
-    def rate_limit_key(self, username: str | None, client_id: str) -> str | None:
-        """Return the agent's name; each registering client has a key of its own, and the manager has none."""
+    def is_guest(self, username: str | None) -> bool:
+        """Return whether the user is the registering client."""
         account = self._accounts.get(username or "")
-        if account is None:
-            return username
-        role = account.principal.role
-        return None if role is Role.MANAGER else f"{username}/{client_id}" if role is Role.REGISTERING else username
+        return account is not None and account.principal.role is Role.REGISTERING
+
+    def rate_limit_key(self, username: str | None, client_id: str) -> str | None:
+        """Return the username; the manager has no limit."""
+        del client_id
+        account = self._accounts.get(username or "")
+        return None if account is not None and account.principal.role is Role.MANAGER else username
 
 
 def build_access(

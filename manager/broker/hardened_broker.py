@@ -12,7 +12,7 @@ The defects, and the code that fixes each:
 - Each message visited every subscription: `SubscriptionIndex`; each subscription visited every retained message:
   `RetainedMessages`.
 - The whole subscription map was logged at each SUBSCRIBE: `ConnectionHandler` handles SUBSCRIBE itself.
-- Connections beyond the limit hung, and those without a CONNECT stayed open: `stream_connected`, `_read_connect`.
+- Connections beyond the limit hung, and those without a CONNECT stayed open: `ConnectionSlots`, `_read_connect`.
 - Publishing had no rate limit: `ConnectionHandler._slow_down`.
 - Nothing was bounded in bytes: `read_packet`, `DeliveryQueue`, `ConnectionHandler._receive`; nor were stored sessions:
   `_store`.
@@ -28,6 +28,7 @@ import asyncio
 import socket
 import ssl
 from functools import partial
+from typing import cast
 
 import structlog
 from amqtt.adapters import StreamReaderAdapter
@@ -35,6 +36,7 @@ from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
 
 from manager.broker.access import AccessControl, Authenticator, MayRetain
+from manager.broker.connection.acceptor import Acceptor
 from manager.broker.connection.connect_packet import (
     IDENTIFIER_REJECTED,
     NOT_AUTHORIZED,
@@ -45,6 +47,7 @@ from manager.broker.connection.connect_packet import (
     read_connect,
 )
 from manager.broker.connection.connection_handler import AbortableWriter, ConnectionHandler
+from manager.broker.connection.connection_slots import ConnectionSlots, network_of
 from manager.broker.connection.packet_reader import ConnectionLostError, PacketError
 from manager.broker.delivery.client_session import ClientSession
 from manager.broker.delivery.message import Message
@@ -53,7 +56,6 @@ from manager.broker.errors import require_pinned_amqtt
 from manager.broker.limits import BrokerLimits
 from manager.domain.budget import Budget, TokenBucket
 
-_BACKLOG = 1024
 _GOODBYE_SECONDS = 5.0
 _EXPIRY_CHECK_SECONDS = 60.0
 
@@ -94,9 +96,10 @@ class HardenedBroker(Broker):
         self._clients: dict[str, ClientSession] = {}
         self._by_user: dict[str | None, dict[str, ClientSession]] = {}
         self._router = MessageRouter(self._clients, access, may_retain)
-        self._open: set[AbortableWriter] = set()
         limits = self._limits
+        self._slots = ConnectionSlots(limits)
         self._budget = Budget(limits.publish_messages, limits.publish_bytes, limits.publish_burst)
+        self._guest_budget = Budget(limits.registration_messages, limits.registration_bytes, limits.publish_burst)
         self._buckets: dict[str, TokenBucket] = {}
 
     @property
@@ -119,14 +122,14 @@ class HardenedBroker(Broker):
     ) -> asyncio.Server:
         """Serve the given socket; the caller has bound it and knows its port."""
         del listener_type, address, port, ssl_context
-        connected = partial(self.stream_connected, listener_name=listener_name)
-        return await asyncio.start_server(
-            connected,
-            sock=self._listener,
-            backlog=_BACKLOG,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._limits.connect_seconds if self._tls else None,
+        acceptor = Acceptor(
+            self._listener,
+            self._slots,
+            partial(self.stream_connected, listener_name=listener_name),
+            tls=self._tls,
+            handshake_seconds=self._limits.connect_seconds,
         )
+        return cast("asyncio.Server", acceptor)  # amqtt calls `close` and `wait_closed` of it
 
     async def stream_connected(
         self,
@@ -137,11 +140,6 @@ class HardenedBroker(Broker):
         """Serve one connection from its first byte to its last; no error of it leaves this method."""
         del listener_name
         client = AbortableWriter(writer)
-        if len(self._open) >= self._limits.connections:
-            log.warning("connection_refused", reason="too many connections", limit=self._limits.connections)
-            client.abort()
-            return
-        self._open.add(client)
         try:
             await self._serve_connection(StreamReaderAdapter(reader), client)
         except (TimeoutError, PacketError, ConnectionLostError) as error:
@@ -154,11 +152,11 @@ class HardenedBroker(Broker):
             log.exception("connection_failed", peer=client.get_peer_info())
         finally:
             client.abort()
-            self._open.discard(client)
 
     async def _serve_connection(self, reader: StreamReaderAdapter, writer: AbortableWriter) -> None:
         request = await self._read_connect(reader)
-        session, present = self._admit(request)
+        guest = self._router.is_guest(request.username)
+        session, present = self._admit(request, guest=guest)
         handler = ConnectionHandler(
             plugins=self.plugins_manager,
             router=self._router,
@@ -166,7 +164,7 @@ class HardenedBroker(Broker):
             reader=reader,
             writer=writer,
             limits=self._limits,
-            bucket=self._bucket_of(session),
+            bucket=self._bucket_of(session, writer, guest=guest),
         )
         session.connection = handler
         session.transitions.connect()
@@ -174,7 +172,8 @@ class HardenedBroker(Broker):
         handler.answer(connack(0, session_present=present))
         clean_end = False
         try:
-            clean_end = await handler.serve()
+            async with asyncio.timeout(self._limits.registration_seconds if guest else None):
+                clean_end = await handler.serve()
         finally:
             if session.connection is handler:
                 self._end(session, with_will=not clean_end)
@@ -183,7 +182,7 @@ class HardenedBroker(Broker):
         read = read_connect(reader, self._limits.connect_bytes)
         return await asyncio.wait_for(read, self._limits.connect_seconds)
 
-    def _admit(self, request: ConnectRequest) -> tuple[ClientSession, bool]:
+    def _admit(self, request: ConnectRequest, *, guest: bool) -> tuple[ClientSession, bool]:
         """Authenticate a client; return its session, and whether the session was stored.
 
         Raises:
@@ -197,34 +196,44 @@ class HardenedBroker(Broker):
             raise RefusedError("authentication is not possible just now", connack(SERVER_UNAVAILABLE)) from error
         if not accepted:
             raise RefusedError("wrong credentials", connack(NOT_AUTHORIZED))
+        reason = self._slots.admit(asyncio.current_task(), username, guest=guest)
+        if reason is not None:
+            log.warning("connection_refused", reason=reason, username=username)
+            raise RefusedError(reason, connack(SERVER_UNAVAILABLE))
         stored = self._clients.get(client_id)
         if stored is not None and stored.username != username:
             raise RefusedError("the client id belongs to another user", connack(IDENTIFIER_REJECTED))
         if stored is not None and stored.connection is not None:
             log.info("session_taken_over", client_id=client_id, username=username)
             self._end(stored, with_will=True)
-        if stored is not None and request.clean_session:
+        if stored is not None and (request.clean_session or guest):
             self._delete(stored)
         session = self._clients.get(client_id)
         present = session is not None
         if session is None:
-            session = self._create(client_id, username)
-        session.clean_session = request.clean_session
+            session = self._create(client_id, username, guest=guest)
+        # A guest has no session to come back to: anyone could open any number of them.
+        session.clean_session = request.clean_session or guest
         session.keep_alive = request.keep_alive
         session.will = request.will
         session.will_flag = request.will is not None
         session.will_retain = request.will_retain
         return session, present
 
-    def _bucket_of(self, session: ClientSession) -> TokenBucket | None:
+    def _bucket_of(self, session: ClientSession, writer: AbortableWriter, *, guest: bool) -> TokenBucket | None:
         """Return the token bucket of a client; it outlives the connection, or a reconnect would refill it."""
+        if guest:
+            address, _ = writer.get_peer_info() or ("", 0)
+            guest_key = f"{session.username}@{network_of(str(address))}"
+            return self._buckets.setdefault(guest_key, TokenBucket(self._guest_budget, self._loop.time()))
         key = self._router.rate_limit_key(session)
         if key is None:
             return None
         return self._buckets.setdefault(key, TokenBucket(self._budget, self._loop.time()))
 
-    def _create(self, client_id: str, username: str | None) -> ClientSession:
-        session = ClientSession(client_id, username, self._limits)
+    def _create(self, client_id: str, username: str | None, *, guest: bool) -> ClientSession:
+        queue_bytes = self._limits.registration_queue_bytes if guest else None
+        session = ClientSession(client_id, username, self._limits, queue_bytes)
         self._clients[client_id] = session
         self._by_user.setdefault(username, {})[client_id] = session
         return session
@@ -310,6 +319,4 @@ class HardenedBroker(Broker):
         for session in list(self._clients.values()):
             if session.connection is not None:
                 self._end(session, with_will=False)
-        for writer in list(self._open):
-            writer.abort()
         await super().shutdown()

@@ -29,7 +29,31 @@ class BrokerLimits:
     """Messages queued for one client."""
 
     connections: int = 10_000
-    """Open connections, with or without a CONNECT; another one is closed at once."""
+    """Open connections of agents, observers and the manager; another one is refused."""
+
+    connections_per_user: int = 64
+    """Open connections of one of these users."""
+
+    pending_connections: int = 1_000
+    """Open connections without a complete CONNECT; for another one the oldest is closed."""
+
+    registration_connections: int = 96
+    """Open connections of registering clients, whose password is public."""
+
+    registration_connections_per_network: int = 48
+    """Open connections of registering clients from one IPv4 address or one IPv6 network of 64 bits."""
+
+    registration_seconds: float = 60.0
+    """Seconds after which the connection of a registering client is closed."""
+
+    registration_queue_bytes: int = 256 * KIB
+    """Bytes queued for one registering client."""
+
+    registration_messages: float = 50.0
+    """Messages a second of registering clients from one network."""
+
+    registration_bytes: float = 512 * KIB
+    """Bytes a second of registering clients from one network."""
 
     offline_sessions_per_user: int = 4
     """Stored sessions of one user without a connection; the oldest is deleted for a new one."""
@@ -50,7 +74,13 @@ class BrokerLimits:
         """Refuse limits that would let no message pass."""
         if self.queue_bytes < self.packet_bytes:
             raise ValueError("queue_bytes must hold at least one packet of packet_bytes")
-        if min(self.publish_messages, self.publish_bytes, self.publish_burst) <= 0:
-            raise ValueError("publish_messages, publish_bytes and publish_burst must be above 0")
-        if min(self.in_flight, self.queue_messages, self.connections) < 1:
-            raise ValueError("in_flight, queue_messages and connections must be at least 1")
+        rates = (self.publish_messages, self.publish_bytes, self.registration_messages, self.registration_bytes)
+        if min(*rates, self.publish_burst) <= 0:
+            raise ValueError("rates and publish_burst must be above 0")
+        if min(self.in_flight, self.queue_messages, self.connections, self.pending_connections) < 1:
+            raise ValueError("in_flight, queue_messages, connections and pending_connections must be at least 1")
+
+    @property
+    def sockets(self) -> int:
+        """Open connections of all kinds."""
+        return self.connections + self.pending_connections + self.registration_connections

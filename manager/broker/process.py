@@ -153,11 +153,19 @@ async def _start(
 
 
 def _within_descriptors(limits: BrokerLimits) -> BrokerLimits:
-    """Lower the limit of connections to the number of files that this process may open."""
-    connections = raise_open_files(limits.connections)
-    if connections < limits.connections:
-        log.warning("connections_limited", connections=connections, hint="raise the limit of open files (ulimit -n)")
-    return dataclasses.replace(limits, connections=connections)
+    """Lower the limits of connections to the number of files that this process may open."""
+    sockets = raise_open_files(limits.sockets)
+    if sockets >= limits.sockets:
+        return limits
+    share = sockets / limits.sockets
+    connections = max(1, int(limits.connections * share))
+    log.warning("connections_limited", connections=connections, hint="raise the limit of open files (ulimit -n)")
+    return dataclasses.replace(
+        limits,
+        connections=connections,
+        pending_connections=max(1, int(limits.pending_connections * share)),
+        registration_connections=max(1, int(limits.registration_connections * share)),
+    )
 
 
 def _tls(config: Mapping[str, Any]) -> ssl.SSLContext | None:

@@ -182,6 +182,7 @@ async def _serve_connection(data: bytes) -> None:
     try:
         far.write(data)
         far.write_eof()
+        broker._slots.open(asyncio.current_task(), "127.0.0.1")
         await broker._serve_connection(StreamReaderAdapter(reader), sink)
     finally:
         sink.abort()

@@ -45,11 +45,13 @@ class SessionState:
 class ClientSession(Session):
     """A session of the hardened broker; it belongs to the user who opened it."""
 
-    def __init__(self, client_id: str, username: str | None, limits: BrokerLimits) -> None:
+    def __init__(
+        self, client_id: str, username: str | None, limits: BrokerLimits, queue_bytes: int | None = None
+    ) -> None:
         super().__init__()
         self.client_id: str = client_id
         self.username = username
-        self.queue = DeliveryQueue(limits)
+        self.queue = DeliveryQueue(limits, queue_bytes)
         self.connection: SessionConnection | None = None
         self.will: Message | None = None
         self.incomplete: set[int] = set()

@@ -26,10 +26,15 @@ class DeliveryQueue:
     Messages leave in the order in which they came. A full window holds back QoS 1 only: QoS 0 then passes, because a
     heartbeat that waits says nothing. An unacknowledged message is sent again after a reconnect, first and in its old
     order (MQTT 3.1.1, 4.4 and 4.6). Beyond the bounds the oldest that is not in flight is dropped, QoS 0 before QoS 1.
+
+    Args:
+        limits: window and bounds.
+        max_bytes: replaces the bound in bytes.
     """
 
-    def __init__(self, limits: BrokerLimits) -> None:
+    def __init__(self, limits: BrokerLimits, max_bytes: int | None = None) -> None:
         self._limits = limits
+        self._max_bytes = limits.queue_bytes if max_bytes is None else max_bytes
         self._qos_0: deque[_Entry] = deque()
         self._qos_1: deque[_Entry] = deque()
         self._in_flight: dict[int, _Entry] = {}
@@ -58,7 +63,7 @@ class DeliveryQueue:
         queue = self._qos_1 if qos else self._qos_0
         queue.append(_Entry(self._order, message, retain))
         self._bytes += message.cost
-        while self._bytes > self._limits.queue_bytes or len(self) > self._limits.queue_messages:
+        while self._bytes > self._max_bytes or len(self) > self._limits.queue_messages:
             if not self._drop_oldest():
                 break
 

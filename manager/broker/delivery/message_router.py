@@ -42,6 +42,10 @@ class MessageRouter:
         if session.denials == 1:
             log.warning("denied", action=action, client_id=session.client_id, username=session.username, topic=topic)
 
+    def is_guest(self, username: str | None) -> bool:
+        """Return whether everyone knows the user's password."""
+        return self._access.is_guest(username)
+
     def rate_limit_key(self, session: ClientSession) -> str | None:
         """Return the key of the token bucket for a client's publications; None for no limit."""
         return self._access.rate_limit_key(session.username, session.client_id)

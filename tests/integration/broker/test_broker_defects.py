@@ -11,6 +11,7 @@ import pytest
 from amqtt.session import Session
 
 from tests.integration.broker.broker_clients import PahoClient, RawClient, packet, text
+from tests.integration.broker.broker_rules import PASSWORD
 from tests.integration.broker.broker_threads import BrokerThread
 
 Connect = Callable[..., PahoClient]
@@ -174,11 +175,13 @@ def test_a_subscription_does_not_write_out_all_others(
 @on_both
 @pytest.mark.limits(connections=2)
 def test_a_connection_too_many_is_refused(raw: Raw) -> None:
-    """Beyond the limit a connection is closed at once; one that ends makes room again."""
+    """Beyond the limit a client is refused; one that ends makes room again."""
     first, second = raw(), raw()
     first.connect("first")
     second.connect("second")
-    assert raw().is_closed_by_peer()
+    refused = raw()
+    refused.send(packet(0x10, text("MQTT") + b"\x04\xc2\x00\x3c" + text("x") + text("guest") + text(PASSWORD)))
+    assert refused.is_closed_by_peer()
     first.send(packet(0xE0, b""))
     assert first.is_closed_by_peer()
     assert raw().connect("third") == 0
