@@ -13,6 +13,12 @@ from agent.sources.tail import Tail
 _LIVE_WITHIN = 10.0
 """Seconds: a line that comes within this time after the end of the file was reached was written just now."""
 
+_SILENT_AFTER = 30.0
+"""Seconds after which a record that was written elsewhere, or a line without an end, counts as not arriving."""
+
+_COMPARE_EVERY = 15.0
+_LOOK_FOR = 600.0
+
 
 class FileSource:
     """Reads one log file; see `agent.sources.source.Source`.
@@ -25,6 +31,8 @@ class FileSource:
         wall: Returns the epoch seconds.
         look_back: At the first start, the epoch seconds from which on files are read; None for the end of the log.
         vouched: The operator vouches for every line of this file.
+        elsewhere: Returns whether another log got records of the same writers between two times, in epoch seconds;
+            None if there is no other log.
 
     Raises:
         SourceError: the path is a symbolic link, not a regular file, or not readable.
@@ -40,6 +48,7 @@ class FileSource:
         wall: Callable[[], float],
         look_back: float | None = None,
         vouched: bool = False,
+        elsewhere: Callable[[float, float], bool] | None = None,
     ) -> None:
         self.name = f"file:{path}"
         self.needs = f"read access to {path}"
@@ -48,6 +57,10 @@ class FileSource:
         self._interval = interval
         self._wall = wall
         self._vouched = vouched
+        self._elsewhere = elsewhere
+        self._last_line = wall()
+        self._compared = now
+        self._stalled = False
         self._origin = Origin(self.name)
         self._at_end: float | None = None
         self._kept = False
@@ -70,6 +83,8 @@ class FileSource:
         else:
             self.due = now
         records = [Record(line.text, self._origin, live=live, vouched=self._vouched, cut=line.cut) for line in lines]
+        if records:
+            self._last_line, self._stalled = self._wall(), False
         keep, self._kept = not self._kept, True
         return Batch(records, self.cursor, self._tail.take_lost(), more=not self._tail.at_end, keep=keep)
 
@@ -80,10 +95,18 @@ class FileSource:
         self.looking_back = False
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return why no line can come; None if all is well."""
-        del now
+        """Return why no line can come, or that lines do not come; None if all is well."""
         problem = unreadable(self._path)
-        return None if problem is None else (problem.state, str(problem))
+        if problem is not None:
+            return problem.state, str(problem)
+        if self._tail.stuck(self._wall() - _SILENT_AFTER):
+            return "silent", f"{self._path} has text without an end of line: its writer does not write lines"
+        if self._elsewhere is not None and now - self._compared >= _COMPARE_EVERY:
+            self._compared, end = now, self._wall() - _SILENT_AFTER
+            self._stalled = self._last_line < end and self._elsewhere(max(self._last_line, end - _LOOK_FOR), end)
+        if self._stalled:
+            return "silent", f"the journal has records of logins that did not reach {self._path}: does its writer run?"
+        return None
 
     def close(self) -> None:
         """Close the file."""

@@ -228,7 +228,8 @@ class JournalctlReader:
 
     def __init__(self, directory: Path | None) -> None:
         self._command = ["journalctl", "--output=json", "--all", "--no-pager", "--quiet"]
-        self._command += ["--system"] if directory is None else [f"--directory={directory}"]
+        # A journalctl that follows shows the current boot only, unless it merges; so it gets one machine's directory.
+        self._command += ["--merge", f"--directory={directory or _own_directory()}"]
         self._start: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
@@ -277,8 +278,16 @@ class JournalctlReader:
 
     def oldest(self) -> float | None:
         """Return when the oldest entry of the journal was received; None if there is none."""
-        lines = self._output("--lines=+1") or self._output("--lines=1")  # before version 256: the newest one
-        return next((entry.at for entry in _entries(lines.partition(b"\n")[0])), None)
+        with (
+            suppress(OSError),
+            subprocess.Popen(  # noqa: S603 -- the same
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process,
+        ):
+            line = b"" if process.stdout is None else process.stdout.readline(_LARGEST_LINE)
+            process.kill()
+            return next((entry.at for entry in _entries(line)), None)
+        return None
 
     def close(self) -> None:
         """End the process."""
@@ -286,8 +295,9 @@ class JournalctlReader:
         if process is not None:
             process.kill()
             process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
     def _restart(self, start: list[str]) -> None:
         self.close()
@@ -297,7 +307,7 @@ class JournalctlReader:
         command = [*self._command, "--follow", *_whole(self._start), *_match_arguments()]
         try:
             self._process = subprocess.Popen(  # noqa: S603 -- journalctl, with arguments of our own
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
         except OSError as error:
             raise SourceError(f"journalctl cannot be started: {error.strerror}", "missing") from error
@@ -309,8 +319,10 @@ class JournalctlReader:
 
     def _ended(self, process: "subprocess.Popen[bytes]") -> None:
         code = process.wait()
+        reason = b"" if process.stderr is None else process.stderr.read(1024)
         self.close()
-        raise SourceError(f"journalctl ended with exit code {code}; it is started again")
+        said = reason.decode(errors="replace").strip() or f"exit code {code}"
+        raise SourceError(f"journalctl ended: {said}; it is started again")
 
     def _run(self, *arguments: str, filtered: bool = True) -> list[Entry]:
         lines = self._output(*arguments, *(_match_arguments() if filtered else ()))
@@ -329,6 +341,16 @@ class JournalctlReader:
 
     def __exit__(self, *_details: object) -> None:
         self.close()
+
+
+def _own_directory() -> Path:
+    """Return the directory of this machine's own journal: the persistent one, else the volatile one."""
+    try:
+        machine = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    persistent = Path("/var/log/journal") / machine
+    return persistent if persistent.is_dir() else Path("/run/log/journal") / machine
 
 
 def _whole(start: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ SOCKET = Path("/run/systemd/journal/socket")
 _LIVE_WITHIN = 10.0
 _KEEP_EVERY = 60.0
 _REOPEN_AFTER = 5.0
+_COMPARED = 5_000
 
 # Seconds for which the source counts as degraded after records were dropped.
 _DROPPING_FOR = 300.0
@@ -145,10 +146,9 @@ class JournalSource:
                 reader.seek_time(self._read_to)
             elif not reader.seek(self._cursor):
                 oldest = reader.oldest()
-                if oldest is None or oldest > self._read_to:
-                    until = "now" if oldest is None else _moment(oldest)
+                if oldest is not None and oldest > self._read_to:
                     self._lost.append(
-                        f"the journal no longer has its entries from {_moment(self._read_to)} to {until}:"
+                        f"the journal no longer has its entries from {_moment(self._read_to)} to {_moment(oldest)}:"
                         " vacuumed, removed, or kept in memory only when the host was restarted"
                     )
                 reader.seek_time(self._read_to)
@@ -182,6 +182,26 @@ class JournalSource:
         )
         vouched = vouches(origin, self._executables)
         return Record(fields.get("MESSAGE", ""), origin, entry.at, live=live, vouched=vouched, cut=entry.cut)
+
+
+def has_logins(begin: float, end: float, directory: Path | None = None) -> bool:
+    """Return whether the journal has records of sshd between two times, in epoch seconds; False if it is not there."""
+    if unreadable(directory) is not None:
+        return False
+    try:
+        reader = open_reader(directory)
+    except SourceError:
+        return False
+    try:
+        reader.seek_time(begin)
+        for entry in reader.read(_COMPARED):
+            if begin < entry.at <= end and entry.fields.get("SYSLOG_IDENTIFIER", "").startswith("sshd"):
+                return True
+    except SourceError:
+        return False
+    finally:
+        reader.close()
+    return False
 
 
 def journald_listens(path: Path = SOCKET) -> bool:

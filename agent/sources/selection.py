@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.options import Options
-from agent.sources import catalogue, cursors
+from agent.sources import catalogue, cursors, journal_source
 from agent.sources.file_source import FileSource
 from agent.sources.journal_source import JournalSource
 from agent.sources.source import Batch, Source, SourceState
@@ -50,6 +50,7 @@ class SourceBuilder:
             wall=self.clock.wall,
             look_back=self.clock.wall() - LOOK_BACK,
             vouched=vouched,
+            elsewhere=self._in_journal if path in catalogue.AUTH_LOGS else None,
         )
 
     def log(self, log: catalogue.Log) -> Source:
@@ -76,6 +77,9 @@ class SourceBuilder:
             SourceError: there is none that can be read.
         """
         return self.log(catalogue.choose(catalogue.survey(self.journal)))
+
+    def _in_journal(self, begin: float, end: float) -> bool:
+        return journal_source.has_logins(begin, end, self.journal)
 
     def _cursor(self, name: str) -> str | None:
         return cursors.load(self.database.connection, name)

@@ -107,6 +107,13 @@ class Tail:
         self._read_at = at
         return buffer.lines
 
+    def stuck(self, since: float) -> bool:
+        """Return whether the newest file has had text that is no complete line since this time, in epoch seconds."""
+        if self._file is None or not self.at_end:
+            return False
+        state = self._file.stat()
+        return state.st_mtime < since and state.st_size > self._file.position.offset
+
     def take_lost(self) -> list[str]:
         """Return, once, the gaps that were found."""
         lost, self.lost = self.lost, []

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.events import Record
+from agent.sources.file_source import FileSource
 from agent.sources.journal_reader import JournalctlReader, JournalReader, open_reader
-from agent.sources.journal_source import JournalSource
+from agent.sources.journal_source import JournalSource, has_logins
 from agent.sources.source import SourceError
 from tests.support.journald import Journald, require_journald
 from tests.support.waiting import eventually
@@ -145,6 +146,7 @@ def test_a_vacuum_of_what_was_not_read_is_a_gap_that_is_said(journald: Journald,
     journald.rotate()
     journald.vacuum()
     journald.log("sshd", "two")
+    journald.settle()
     again = Reading(journald, open_journal, json.dumps(json.loads(cursor) | {"readTo": time.time() - 3600}))
     assert again.texts(1)[-1] == "two"
     assert len(again.lost) == 1
@@ -217,3 +219,29 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no journal in") as refused:
         source.read(10, 0.0)
     assert refused.value.state == "missing"
+
+
+def test_a_file_that_misses_what_the_journal_has_is_silent(journald: Journald, tmp_path: Path) -> None:
+    """A syslog daemon that ended leaves a readable file: sshd has written, and nothing reached the guard."""
+    path = tmp_path / "auth.log"
+    path.write_text("")
+    offset = [0.0]
+    source = FileSource(
+        path,
+        None,
+        interval=0.1,
+        now=0.0,
+        wall=lambda: time.time() + offset[0],
+        elsewhere=lambda begin, end: has_logins(begin, end, journald.directory),
+    )
+    assert source.check(20.0) is None
+    journald.log("sshd", "Failed password for root from 203.0.113.7 port 1 ssh2")
+    journald.settle()
+    offset[0] = 60.0
+    state = source.check(40.0)
+    assert state is not None
+    assert state[0] == "silent"
+    path.write_text("Failed password for root from 203.0.113.7 port 1 ssh2\n")
+    assert len(source.read(10, 41.0).records) == 1
+    assert source.check(60.0) is None
+    source.close()
