@@ -1,6 +1,8 @@
 """The command `panguard`: mounts manager, guard, demo and simulator, and leaves no core dump behind."""
 
+import os
 import resource
+import sys
 from contextlib import suppress
 
 import typer
@@ -24,9 +26,20 @@ def main() -> None:
 
     app.add_typer(manager, name="manager")
     app.add_typer(guard, name="guard", short_help="The guard on this host.")
+    app.command(
+        "fence",
+        short_help="The privileged part of a guarded host.",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(_fence)
     app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
     app.command("simulate", short_help="Load a manager with simulated agents, and check its books.")(simulate)
     app()
+
+
+def _fence(context: typer.Context) -> None:
+    """Run the fence's own command line in place of this process: it shares no code with the rest."""
+    os.execv(sys.executable, [sys.executable, "-m", "fence", *context.args])  # noqa: S606 -- this interpreter, no shell
 
 
 def _leave_no_core() -> None:

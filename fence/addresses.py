@@ -1,0 +1,158 @@
+"""Addresses and networks: strict parsing, special ranges, interval sets, and disjoint pieces of overlapping entries."""
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import pairwise
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+WIDEST = {4: 24, 6: 48}
+"""The shortest prefix that may be blocked, by IP version."""
+
+
+def parse(text: str) -> Network:
+    """Return an address or CIDR as a network; an IPv4-mapped address becomes IPv4.
+
+    Raises:
+        ValueError: the text is no single address or network in canonical digits; names are never looked up.
+    """
+    if not isinstance(text, str) or len(text) > 64 or not text.isascii() or "%" in text:  # noqa: PLR2004
+        raise ValueError("not an address")
+    network = ip_network(text, strict=True)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:  # noqa: PLR2004 -- ::ffff:0:0/96
+        return IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def covers(outer: Network, inner: Network) -> bool:
+    """Return whether every address of one network lies in another."""
+    if isinstance(outer, IPv4Network):
+        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+
+
+def is_single(network: Network) -> bool:
+    """Return whether a network holds one address."""
+    return network.prefixlen == network.max_prefixlen
+
+
+SPECIAL = tuple(
+    (ip_network(network), reason)
+    for network, reason in (
+        ("0.0.0.0/8", "it is an unspecified address"),
+        ("127.0.0.0/8", "it is loopback"),
+        ("169.254.0.0/16", "it is link-local"),
+        ("224.0.0.0/4", "it is multicast"),
+        ("240.0.0.0/4", "it is reserved or broadcast"),
+        ("::/128", "it is an unspecified address"),
+        ("::1/128", "it is loopback"),
+        ("fe80::/10", "it is link-local"),
+        ("ff00::/8", "it is multicast"),
+    )
+)
+"""Ranges that are never a target, each with the reason that people are shown."""
+
+CLOUD_FIXTURES_OF = "2026-11"
+CLOUD_FIXTURES = tuple(
+    (ip_network(network), f"it is a cloud fixture ({name})")
+    for network, name in (
+        ("168.63.129.16/32", "Azure's platform address"),
+        ("35.191.0.0/16", "Google's load balancers and health checks"),
+        ("130.211.0.0/22", "Google's load balancers and health checks"),
+        ("35.235.240.0/20", "Google's IAP tunnels"),
+        ("100.100.100.200/32", "Alibaba's metadata service"),
+        ("fd00:ec2::254/128", "AWS's metadata service"),
+    )
+)
+"""Addresses that clouds speak from to every host, as of CLOUD_FIXTURES_OF; 169.254.0.0/16 is link-local anyway."""
+
+PRIVATE = tuple(
+    ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+
+
+def is_private(network: Network) -> bool:
+    """Return whether a network touches a private range (RFC 1918, RFC 6598, RFC 4193)."""
+    return any(network.version == private.version and network.overlaps(private) for private in PRIVATE)
+
+
+class IntervalSet:
+    """A set of networks that answers whether a network overlaps one of them, in logarithmic time."""
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._ends: dict[int, list[int]] = {4: [], 6: []}
+        for version in (4, 6):
+            spans = sorted(span(network) for network in networks if network.version == version)
+            for first, last in spans:
+                if self._ends[version] and first <= self._ends[version][-1] + 1:
+                    self._ends[version][-1] = max(last, self._ends[version][-1])
+                else:
+                    self._starts[version].append(first)
+                    self._ends[version].append(last)
+
+    def overlaps(self, network: Network) -> bool:
+        """Return whether any address of the network is in the set."""
+        first, last = span(network)
+        starts = self._starts[network.version]
+        index = bisect_right(starts, last) - 1
+        return index >= 0 and self._ends[network.version][index] >= first
+
+    def intervals(self, version: int) -> list[tuple[Address, Address]]:
+        """Return the merged intervals of an IP version, first and last address of each."""
+        kind = IPv4Address if version == 4 else IPv6Address  # noqa: PLR2004 -- IPv4
+        pairs = zip(self._starts[version], self._ends[version], strict=True)
+        return [(kind(first), kind(last)) for first, last in pairs]
+
+
+def span(network: Network) -> tuple[int, int]:
+    """Return the first and last address of a network as integers."""
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def pieces(entries: Iterable[tuple[Network, float]]) -> list[tuple[int, int, float]]:
+    """Return disjoint intervals that cover what the networks cover, each with the latest end of those over it.
+
+    Args:
+        entries: networks of one IP version, each with the time at which it ends.
+
+    Returns:
+        First address, last address and end, in ascending order; neighbours of one end are joined.
+    """
+    spans = sorted((*span(network), end) for network, end in entries)
+    edges = sorted({first for first, _, _ in spans} | {last + 1 for _, last, _ in spans})
+    result: list[tuple[int, int, float]] = []
+    active: list[tuple[int, float]] = []
+    index = 0
+    for first, after in pairwise(edges):
+        while index < len(spans) and spans[index][0] == first:
+            active.append((spans[index][1], spans[index][2]))
+            index += 1
+        active = [(last, end) for last, end in active if last >= first]
+        if not active:
+            continue
+        latest = max(end for _, end in active)
+        if result and result[-1][1] + 1 == first and result[-1][2] == latest:
+            result[-1] = (result[-1][0], after - 1, latest)
+        else:
+            result.append((first, after - 1, latest))
+    return result
+
+
+def address_of(version: int, number: int) -> Address:
+    """Return an address of an IP version from its number."""
+    return IPv4Address(number) if version == 4 else IPv6Address(number)  # noqa: PLR2004 -- IPv4
+
+
+def single(text: str) -> Address:
+    """Return one address.
+
+    Raises:
+        ValueError: the text is no single address.
+    """
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,52 @@
+"""Caps of own decisions: new targets in five minutes, with and without a witness; kept over restarts of the fence."""
+
+import json
+
+from fence.addresses import Network, covers, is_single, parse
+from fence.config import Config
+from fence.manifest import Manifest
+from fence.nft import Kernel
+
+WINDOW = 300.0
+_WITNESSES_OF_A_SUBNET = 3
+_KEY = "own_decisions"
+
+
+class OwnCaps:
+    """Holds the guard's new targets to what the kernel witnessed, and to the caps.
+
+    Args:
+        config: the caps.
+        kernel: knows to whom this host sent payload from a protected port.
+        manifest: keeps what was allowed lately.
+        boot_id: names this boot: times of another one are worth nothing.
+    """
+
+    def __init__(self, config: Config, kernel: Kernel, manifest: Manifest, boot_id: str) -> None:
+        self._config = config
+        self._kernel = kernel
+        self._manifest = manifest
+        self._boot_id = boot_id
+        kept = json.loads(manifest.state(_KEY) or "{}")
+        self._allowed: list[tuple[float, bool]] = [tuple(each) for each in kept.get(boot_id, ())]
+
+    def refusal(self, network: Network, port: int | None, now: float) -> str | None:
+        """Return why a new target is refused, or None after counting it."""
+        self._allowed = [(at, witnessed) for at, witnessed in self._allowed if now - at < WINDOW]
+        witnessed = port is not None and self._kernel.has_witness(port)
+        if witnessed and port is not None and not self._is_witnessed(network, port):
+            return f"this address never spoke to port {port} here; is a proxy in front?"
+        limit = self._config.witness_limit if witnessed else self._config.own_limit
+        if sum(1 for _, by_witness in self._allowed if by_witness == witnessed) >= limit:
+            beside = "" if witnessed else ", for which no witness can exist"
+            return f"{limit} new targets in five minutes{beside}: the cap of own decisions is reached"
+        self._allowed.append((now, witnessed))
+        self._manifest.change([], [], {_KEY: json.dumps({self._boot_id: self._allowed})})
+        return None
+
+    def _is_witnessed(self, network: Network, port: int) -> bool:
+        if is_single(network):
+            return self._kernel.has_seen(port, network.network_address)
+        seen = self._kernel.elements(f"seen6_{port}")
+        within = sum(1 for element in seen if covers(network, parse(element.value)))
+        return within >= _WITNESSES_OF_A_SUBNET

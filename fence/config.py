@@ -1,0 +1,149 @@
+"""The fence's configuration: a TOML file that only root can change."""
+
+import os
+import stat
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fence.addresses import Network, parse
+
+DEFAULT_PATH = Path("/etc/panguard/fence.conf")
+DEFAULT_SOCKET = Path("/run/panguard/fence.sock")
+DEFAULT_STATE = Path("/var/lib/panguard-fence")
+
+PrivateTargets = Literal["never", "throttle", "block"]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What root allows.
+
+    Attributes:
+        sign_keys: the manager's Ed25519 keys (32 bytes each) under which managed requests are accepted.
+        agent_id: the agent on this host; other agents' policies are refused. Empty until the host is enrolled.
+        organization_id: the organization whose blocklist is accepted.
+        guard_uid: the user id of the guard; besides root the only peer that is answered.
+        protected_ports: TCP ports of services whose attackers are blocked; each has a witness set.
+        never: networks that are never a target: manager, broker, administrators, trusted proxies.
+        private_targets: `never`, `throttle` or `block`: what may be done to private addresses.
+        own_limit, witness_limit: new addresses in five minutes by own decision, without and with a witness.
+        longest: seconds after which every measure ends.
+        state: the directory of the manifest; only root can write it.
+        check_interval: seconds between two looks at the kernel's table.
+        idle_exit: seconds without a measure after which a fence that was started by a socket ends; 0 for never.
+    """
+
+    sign_keys: tuple[bytes, ...] = ()
+    agent_id: str = ""
+    organization_id: str = "default"
+    guard_uid: int | None = None
+    protected_ports: tuple[int, ...] = (22,)
+    never: tuple[Network, ...] = ()
+    private_targets: PrivateTargets = "never"
+    own_limit: int = 20
+    witness_limit: int = 200
+    longest: float = 30 * 86_400.0
+    state: Path = DEFAULT_STATE
+    check_interval: float = 30.0
+    idle_exit: float = 60.0
+    warnings: tuple[str, ...] = field(default=())
+
+
+_KNOWN = {
+    "sign_keys", "agent_id", "organization_id", "guard_uid", "guard_user", "protected_ports", "never",
+    "private_targets", "own_limit", "witness_limit", "longest", "state", "check_interval", "idle_exit",
+}  # fmt: skip
+
+
+def read(path: Path) -> Config:
+    """Return the configuration of a file.
+
+    Raises:
+        ConfigError: the file is missing, writable by others than root, or says something that cannot be used.
+    """
+    try:
+        status = path.stat()
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; `panguard guard install` writes it") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    if status.st_uid != 0 or stat.S_IMODE(status.st_mode) & 0o022:
+        raise ConfigError(
+            f"{path} must belong to root and be writable by root alone: chown root {path}; chmod 644 {path}"
+        )
+    try:
+        return build(document)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def build(document: dict[str, Any]) -> Config:
+    """Return the configuration that a parsed document describes.
+
+    Raises:
+        ValueError: a value cannot be used; the text names it.
+    """
+    unknown = sorted(set(document) - _KNOWN)
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}; known are {', '.join(sorted(_KNOWN))}")
+    uid = document.get("guard_uid")
+    if uid is None and "guard_user" in document:
+        uid = _uid_of(str(document["guard_user"]))
+    private = document.get("private_targets", "never")
+    if private not in get_args(PrivateTargets):
+        raise ValueError(f"private_targets is {private!r}; it takes never, throttle or block")
+    ports = tuple(document.get("protected_ports", (22,)))
+    if not all(isinstance(port, int) and 0 < port < 65_536 for port in ports) or len(ports) > 32:  # noqa: PLR2004
+        raise ValueError("protected_ports takes up to 32 TCP ports")
+    return Config(
+        sign_keys=tuple(_key(text) for text in document.get("sign_keys", ())),
+        agent_id=str(document.get("agent_id", "")),
+        organization_id=str(document.get("organization_id", "default")),
+        guard_uid=uid,
+        protected_ports=ports,
+        never=tuple(parse(text) for text in document.get("never", ())),
+        private_targets=private,
+        own_limit=_whole(document, "own_limit", 20, 20),
+        witness_limit=_whole(document, "witness_limit", 200, 200),
+        longest=float(_whole(document, "longest", 30 * 86_400, 30 * 86_400)),
+        state=Path(document.get("state", DEFAULT_STATE)),
+        check_interval=float(document.get("check_interval", 30.0)),
+        idle_exit=float(document.get("idle_exit", 60.0)),
+    )
+
+
+def _whole(document: dict[str, Any], name: str, default: int, most: int) -> int:
+    value = document.get(name, default)
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r}; it takes a whole number from 0 to {most}")
+    return value
+
+
+def _key(text: str) -> bytes:
+    from base64 import urlsafe_b64decode  # noqa: PLC0415 -- only where a key is configured
+
+    raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if len(raw) != 32:  # noqa: PLR2004 -- an Ed25519 public key
+        raise ValueError(f"{text!r} is no Ed25519 public key in base64url")
+    return raw
+
+
+def _uid_of(user: str) -> int:
+    import pwd  # noqa: PLC0415 -- reads /etc/passwd only where a name is configured
+
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise ValueError(f"guard_user {user!r} is no user of this host") from None
+
+
+def is_root() -> bool:
+    """Return whether this process may change the kernel's tables as far as its user id says."""
+    return os.geteuid() == 0

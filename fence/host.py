@@ -1,0 +1,209 @@
+"""Facts about this host, read from the kernel and from the login records: addresses, gateways, sessions, listeners."""
+
+import ctypes
+import os
+import re
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from fence.addresses import Address, Network, single
+
+ESTABLISHED, LISTEN = "01", "0A"
+
+_UTMP = struct.Struct("=hxxi32s4s32s256shhiii4I20x")
+_USER_PROCESS = 7
+_CLONE_NEWNET = 0x40000000
+_LOCAL_V4 = re.compile(r"\|--\s+(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
+
+
+class Host:
+    """Reads one host.
+
+    Args:
+        root: where `/` is; another folder in tests.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+
+    def path(self, name: str) -> Path:
+        """Return a file of the host by its absolute name."""
+        return self._root / name.lstrip("/")
+
+    def _text(self, name: str) -> str:
+        try:
+            return self.path(name).read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def own_addresses(self) -> set[Address]:
+        """Return the addresses of this network namespace's interfaces."""
+        found: set[Address] = {IPv4Address(text) for text in _LOCAL_V4.findall(self._text("/proc/net/fib_trie"))}
+        for line in self._text("/proc/net/if_inet6").splitlines():
+            with suppress(ValueError):
+                found.add(IPv6Address(bytes.fromhex(line.split()[0])))
+        return found
+
+    def gateways(self) -> set[Address]:
+        """Return the next hops of this network namespace's routes."""
+        found: set[Address] = set()
+        for line in self._text("/proc/net/route").splitlines()[1:]:
+            words = line.split()
+            if len(words) > 2 and words[2] != "00000000":  # noqa: PLR2004 -- the column of the gateway
+                found.add(IPv4Address(int.from_bytes(bytes.fromhex(words[2]), "little")))
+        for line in self._text("/proc/net/ipv6_route").splitlines():
+            words = line.split()
+            if len(words) > 4 and words[4].strip("0"):  # noqa: PLR2004 -- the column of the next hop
+                found.add(IPv6Address(bytes.fromhex(words[4])))
+        return found
+
+    def resolvers(self) -> set[Address]:
+        """Return the name servers of `/etc/resolv.conf`."""
+        found: set[Address] = set()
+        for line in self._text("/etc/resolv.conf").splitlines():
+            words = line.split()
+            if len(words) > 1 and words[0] == "nameserver":
+                with suppress(ValueError):
+                    found.add(single(words[1].partition("%")[0]))
+        return found
+
+    def peers(self, port: int, state: str = ESTABLISHED) -> set[Address]:
+        """Return the remote addresses of TCP connections to a local port."""
+        return {remote for local, remote, seen in self._connections() if local == port and seen == state}
+
+    def listens(self, port: int) -> bool:
+        """Return whether a socket of this network namespace listens on a TCP port."""
+        return any(local == port and state == LISTEN for local, _, state in self._connections())
+
+    def _connections(self, process: str = "") -> Iterator[tuple[int, Address, str]]:
+        for name in ("tcp", "tcp6"):
+            for line in self._text(f"/proc/{process}{'/' if process else ''}net/{name}").splitlines()[1:]:
+                words = line.split()
+                with suppress(ValueError, IndexError):
+                    yield int(words[1].rpartition(":")[2], 16), _socket_address(words[2].partition(":")[0]), words[3]
+
+    def join_namespace_of_listener(self, ports: tuple[int, ...]) -> str | None:
+        """Enter the network namespace in which a port is listened on, where that is another one than this process's.
+
+        Returns:
+            The path of the namespace, or None if this process is in the right one or none was found.
+        """
+        if any(self.listens(port) for port in ports):
+            return None
+        own = self.path("/proc/self/ns/net").stat().st_ino
+        seen = {own}
+        processes = [entry.name for entry in self.path("/proc").iterdir() if entry.name.isdigit()]
+        for process in sorted(processes, key=int):
+            path = self.path(f"/proc/{process}/ns/net")
+            with suppress(OSError):
+                inode = path.stat().st_ino
+                if inode in seen:
+                    continue
+                seen.add(inode)
+                if any(local in ports and state == LISTEN for local, _, state in self._connections(process)):
+                    _enter(path)
+                    return str(path)
+        return None
+
+    def sessions(self) -> tuple[set[Address], list[str]]:
+        """Return the addresses with a login session now, and the login records that could not be read."""
+        found: set[Address] = set()
+        unread: list[str] = []
+        for name, read in (("/run/utmp", self._utmp), ("/run/systemd/sessions", self._systemd_sessions)):
+            try:
+                found |= set(read(self.path(name)))
+            except OSError as error:
+                unread.append(f"{name}: {error.strerror}")
+        return found, unread
+
+    def operator_is_at(self, pid: int, network: Network) -> bool:
+        """Return whether a process, or one of its ancestors, was started over ssh from an address of a network."""
+        while pid > 1:
+            for variable in self._text(f"/proc/{pid}/environ").split("\0"):
+                if variable.startswith(("SSH_CONNECTION=", "SSH_CLIENT=")):
+                    with suppress(ValueError):
+                        address = single(variable.partition("=")[2].split()[0].partition("%")[0])
+                        if address in network:
+                            return True
+            stat = self._text(f"/proc/{pid}/stat")
+            try:
+                pid = int(stat.rpartition(")")[2].split()[1])
+            except (IndexError, ValueError):
+                return False
+        return False
+
+    def recent_logins(self, since: float) -> tuple[set[Address], list[str]]:
+        """Return the addresses that logged in since a time (seconds since 1970), and the unreadable records."""
+        found: set[Address] = set()
+        unread: list[str] = []
+        sources: tuple[tuple[str, Callable[[Path], Iterator[tuple[float, Address]]]], ...] = (
+            ("/var/log/wtmp", _wtmp),
+            ("/var/lib/wtmpdb/wtmp.db", _wtmpdb),
+        )
+        for name, read in sources:
+            try:
+                found |= {address for at, address in read(self.path(name)) if at >= since}
+            except (OSError, sqlite3.Error) as error:
+                unread.append(f"{name}: {error}")
+        return found, unread if len(unread) == len(sources) else []
+
+    @staticmethod
+    def _utmp(path: Path) -> Iterator[Address]:
+        return (address for _, address in _records(path))
+
+    @staticmethod
+    def _systemd_sessions(path: Path) -> Iterator[Address]:
+        found = []
+        for file in path.iterdir():
+            if file.suffix == ".ref":
+                continue
+            text = file.read_text(errors="replace")
+            match = re.search(r"^REMOTE_HOST=(\S+)$", text, re.MULTILINE)
+            if match and not re.search(r"^STATE=closing$", text, re.MULTILINE):
+                with suppress(ValueError):
+                    found.append(single(match[1].partition("%")[0]))
+        return iter(found)
+
+
+def _records(path: Path) -> Iterator[tuple[float, Address]]:
+    content = path.read_bytes()
+    for start in range(0, len(content) - _UTMP.size + 1, _UTMP.size):
+        record = _UTMP.unpack_from(content, start)
+        words = record[11:15]
+        if record[0] != _USER_PROCESS or not any(words):
+            continue
+        raw = struct.pack("=4I", *words)
+        address: Address = IPv6Address(raw) if any(words[1:]) else IPv4Address(raw[:4])
+        yield float(record[9]), address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+_wtmp = _records
+
+
+def _wtmpdb(path: Path) -> Iterator[tuple[float, Address]]:
+    path.stat()
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)) as database:
+        rows = database.execute("SELECT Login, RemoteHost FROM wtmp WHERE RemoteHost IS NOT NULL").fetchall()
+    for login, host in rows:
+        with suppress(ValueError):
+            yield float(login) / 1e6, single(str(host))
+
+
+def _socket_address(text: str) -> Address:
+    raw = bytes.fromhex(text)
+    if len(raw) == 4:  # noqa: PLR2004 -- IPv4, in the kernel's little-endian words
+        return IPv4Address(raw[::-1])
+    address = IPv6Address(b"".join(raw[start : start + 4][::-1] for start in range(0, 16, 4)))
+    return address.ipv4_mapped or address
+
+
+def _enter(path: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as namespace:
+        if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))

@@ -1,0 +1,116 @@
+"""The manager's share of the measures: what the last signed policy and blocklist came to on this host."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from fence import signed
+from fence.addresses import Network, parse
+from fence.config import Config
+from fence.enforcement import Enforcement
+from fence.manifest import Entry, Manifest
+from fence.never import NeverRules
+
+Source = Literal["policy", "blocklist"]
+
+
+class ManagedMeasures:
+    """Takes verified policies and blocklists.
+
+    Args:
+        config: the longest time of a measure.
+        manifest: keeps numbers, exempt networks and entries.
+        enforcement: sets them.
+        never: refuses targets.
+    """
+
+    def __init__(self, config: Config, manifest: Manifest, enforcement: Enforcement, never: NeverRules) -> None:
+        self._config = config
+        self._manifest = manifest
+        self._enforcement = enforcement
+        self._never = never
+        self._manager_offset: float | None = None
+        self.refused: dict[Source, dict[str, str]] = {"policy": {}, "blocklist": {}}
+        for source in ("policy", "blocklist"):
+            kept = manifest.state(f"{source}_exempt")
+            self._set_exempt(source, [parse(text) for text in kept.split("\n")] if kept else [])
+
+    def number(self, source: Source) -> int:
+        """Return the version of the policy, or the sequence of the blocklist, that was taken last."""
+        return int(self._manifest.state(f"{source}_number") or 0)
+
+    def take(self, managed: signed.Managed, hint: Any, now: float, wall: float) -> None:
+        """Set what a verified message says.
+
+        Args:
+            managed: the message.
+            hint: the guard's estimate of the manager's time, seconds since 1970; it can only shorten measures.
+            now: this boot's clock.
+            wall: seconds since 1970.
+
+        Raises:
+            signed.Untrusted: it is older than what the fence has, or a change that does not follow on it.
+            ManifestError, KernelError: it could not be kept or set.
+        """
+        source: Source = "policy" if managed.kind == "policy" else "blocklist"
+        known = self.number(source)
+        if managed.kind == "change" and managed.before != known:
+            raise signed.Untrusted(
+                f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
+            )
+        if managed.number < known:
+            raise signed.Untrusted(f"number {managed.number} is older than {known}, which the fence has")
+        self._learn_manager_time(managed.sent_at, hint, now)
+        state = {f"{source}_number": str(managed.number)}
+        if managed.exempt is not None:
+            state[f"{source}_exempt"] = "\n".join(map(str, managed.exempt))
+            self._set_exempt(source, managed.exempt)
+        added, gone = self._differences(managed, source, now, wall)
+        self._manifest.change(added, [entry.id for entry in gone], state)
+        if managed.exempt is not None:
+            self._enforcement.set_never()
+            exempt = [entry for entry in self._manifest.entries.values() if self._never.exempts(entry.network)]
+            self._enforcement.lift(exempt)
+        self._enforcement.enforce(entry.network for entry in (*added, *gone))
+
+    def _set_exempt(self, source: str, networks: Iterable[Network]) -> None:
+        (self._never.set_allowed if source == "policy" else self._never.set_fleet)(networks)
+
+    def _learn_manager_time(self, sent_at: float | None, hint: Any, now: float) -> None:
+        for moment in (sent_at, hint):
+            if isinstance(moment, int | float) and not isinstance(moment, bool) and abs(moment) < 2**40:
+                self._manager_offset = max(float(moment) - now, self._manager_offset or float("-inf"))
+
+    def _differences(
+        self, managed: signed.Managed, source: Source, now: float, wall: float
+    ) -> tuple[list[Entry], list[Entry]]:
+        """Return the entries to be set, and those to be taken away; note the refused ones."""
+        refused = self.refused[source]
+        if managed.kind != "change":
+            refused.clear()
+        refused.update(dict.fromkeys(managed.bad, "it is no address"))
+        elapsed = 0.0
+        if managed.sent_at is not None and self._manager_offset is not None:
+            elapsed = max(0.0, now + self._manager_offset - managed.sent_at)
+        before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
+        added: dict[str, Entry] = {}
+        for asked in managed.entries:
+            value = str(asked.network)
+            reason = self._never.refusal(asked.network, "block", source)
+            if reason is not None:
+                refused[value] = reason
+                continue
+            refused.pop(value, None)
+            longest = self._config.longest
+            left = longest if asked.left is None else min(asked.left - elapsed, longest)
+            identifier = f"{source}:{value}"
+            if left > 0:
+                since = before[identifier].added_at if identifier in before else wall
+                added[identifier] = Entry(
+                    identifier, "block", asked.network, source, asked.reason, None, since, now + left
+                )
+        if managed.kind != "change":
+            return list(added.values()), [entry for name, entry in before.items() if name not in added]
+        names = {f"{source}:{network}" for network in managed.removed} - set(added)
+        for network in managed.removed:
+            refused.pop(str(network), None)
+        return list(added.values()), [before[name] for name in names if name in before]

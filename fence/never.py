@@ -1,0 +1,147 @@
+"""Never-rules: targets that the fence refuses, whoever asks, each with the reason that people are shown."""
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+
+from fence.addresses import (
+    CLOUD_FIXTURES,
+    SPECIAL,
+    WIDEST,
+    Address,
+    IntervalSet,
+    Network,
+    is_private,
+)
+from fence.config import Config
+from fence.host import Host
+from fence.manifest import Measure, Origin
+
+_FACTS_FOR = 5.0
+"""Seconds for which facts about the host are used before they are read again."""
+
+_LOGIN_PROTECTS = 7 * 86_400.0
+_GRACE = 120.0
+"""sshd's LoginGraceTime by default: a connection that is older has logged in."""
+
+
+class NeverRules:
+    """Decides whether a target is refused.
+
+    Args:
+        config: what root excludes.
+        host: read for addresses, gateways, resolvers and logins.
+        now: this boot's clock, in seconds.
+        wall: seconds since 1970.
+    """
+
+    def __init__(self, config: Config, host: Host, now: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._config = config
+        self._host = host
+        self._now = now
+        self._wall = wall
+        self._read_at = float("-inf")
+        self._peers_since: dict[Address, float] = {}
+        self._configured = IntervalSet(config.never)
+        self._fleet = IntervalSet()
+        self._allowed = IntervalSet()
+        self.fleet: tuple[Network, ...] = ()
+        self.allowed: tuple[Network, ...] = ()
+        self.unread: list[str] = []
+        self._facts: dict[str, IntervalSet] = {}
+        self._sessions: IntervalSet = IntervalSet()
+        self._logins: IntervalSet = IntervalSet()
+
+    def set_fleet(self, networks: Iterable[Network]) -> None:
+        """Take the networks that the organization's signed blocklist names as never to be blocked."""
+        self.fleet = tuple(networks)
+        self._fleet = IntervalSet(self.fleet)
+
+    def set_allowed(self, networks: Iterable[Network]) -> None:
+        """Take the allowlist of the agent's signed policy."""
+        self.allowed = tuple(networks)
+        self._allowed = IntervalSet(self.allowed)
+
+    def kernel_never(self) -> IntervalSet:
+        """Return the networks that the kernel's table accepts before any measure."""
+        self.refresh()
+        own = [network for name in ("own", "gateway") for network in self._networks[name]]
+        return IntervalSet([*own, *self._config.never, *self.fleet, *self.allowed])
+
+    def refusal(self, network: Network, measure: Measure, origin: Origin) -> str | None:
+        """Return the reason why a target is refused, or None if it may be a target."""
+        if network.prefixlen < WIDEST[network.version]:
+            return f"it is wider than a /{WIDEST[network.version]}"
+        return (
+            self._special_refusal(network)
+            or self._listed_refusal(network)
+            or self._private_refusal(network, measure)
+            or self._login_refusal(network, measure, origin)
+        )
+
+    @staticmethod
+    def _special_refusal(network: Network) -> str | None:
+        for special, reason in (*SPECIAL, *CLOUD_FIXTURES):
+            if special.version == network.version and special.overlaps(network):
+                return reason
+        return None
+
+    def _listed_refusal(self, network: Network) -> str | None:
+        self.refresh()
+        listed = (
+            (self._facts["own"], "it is an address of this host"),
+            (self._facts["gateway"], "it is a gateway of this host"),
+            (self._facts["resolver"], "it is a name server of this host"),
+            (self._configured, "it is on this host's never list (fence.conf)"),
+            (self._fleet, "it belongs to the fleet: an agent, the manager, the broker or somebody signed in there"),
+            (self._allowed, "it is on the allowlist of the policy"),
+        )
+        return next((reason for networks, reason in listed if networks.overlaps(network)), None)
+
+    def exempts(self, network: Network) -> bool:
+        """Return whether the signed lists exempt a network."""
+        return self._fleet.overlaps(network) or self._allowed.overlaps(network)
+
+    def _private_refusal(self, network: Network, measure: Measure) -> str | None:
+        allowed = self._config.private_targets
+        if not is_private(network) or allowed == "block" or (allowed == "throttle" and measure == "throttle"):
+            return None
+        return f"it is a private address, and private_targets is {allowed} (fence.conf)"
+
+    def _login_refusal(self, network: Network, measure: Measure, origin: Origin) -> str | None:
+        if measure == "throttle":
+            return None
+        if self._sessions.overlaps(network):
+            return "somebody is logged in from it now"
+        if origin != "operator" and self._logins.overlaps(network):
+            return "somebody logged in from it within 7 days; it can be throttled"
+        return None
+
+    def refresh(self) -> None:
+        """Read the facts about the host again where they are older than a few seconds."""
+        if self._now() - self._read_at < _FACTS_FOR:
+            return
+        self._read_at = self._now()
+        host = self._host
+        self._networks = {
+            "own": _networks(host.own_addresses()),
+            "gateway": _networks(host.gateways()),
+            "resolver": _networks(host.resolvers()),
+        }
+        self._facts = {name: IntervalSet(networks) for name, networks in self._networks.items()}
+        sessions, unread = host.sessions()
+        if len(unread) > 1:  # neither utmp nor logind: whoever stays connected has logged in
+            sessions |= self._long_connected()
+            unread.append("connections to the protected ports older than 120 s count as sessions")
+        logins, unread_logins = host.recent_logins(self._wall() - _LOGIN_PROTECTS)
+        self._sessions, self._logins = IntervalSet(_networks(sessions)), IntervalSet(_networks(logins))
+        self.unread = [*(unread if len(unread) > 1 else []), *unread_logins]
+
+    def _long_connected(self) -> set[Address]:
+        now = self._now()
+        peers = {peer for port in self._config.protected_ports for peer in self._host.peers(port)}
+        self._peers_since = {peer: self._peers_since.get(peer, now) for peer in peers}
+        return {peer for peer, since in self._peers_since.items() if now - since >= _GRACE}
+
+
+def _networks(addresses: Iterable[Address]) -> list[Network]:
+    return [ip_network(address) for address in addresses]

@@ -1,0 +1,350 @@
+"""The fence's requests and answers: each is checked, carried out and answered with what really happened."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fence import signed
+from fence.addresses import Network, covers, is_single, parse
+from fence.caps import OwnCaps
+from fence.config import Config
+from fence.enforcement import Enforcement
+from fence.host import Host
+from fence.managed import ManagedMeasures
+from fence.manifest import Entry, Manifest, ManifestError, Measure, Origin
+from fence.never import NeverRules
+from fence.nft import Kernel, KernelError
+
+_OWN_IPV6_PREFIXES = (64, 128)
+_STILL_THROUGH_AFTER = 30.0
+_REASONS = 5
+_PANIC = "panic"
+_LIKELY = (
+    "the kernel has it, and it still gets through: a proxy, a flowtable or an eBPF program may carry its packets past"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who asks: the user id and process id that the kernel names (SO_PEERCRED)."""
+
+    uid: int
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """This boot's clock and the wall clock, in seconds."""
+
+    boot: Callable[[], float]
+    wall: Callable[[], float]
+
+
+class Refused(Exception):  # noqa: N818 -- an answer, not a fault
+    """A request that is not carried out.
+
+    Args:
+        reason: one clause that says why.
+        outcome: `refused`, `impossible` or `failed`.
+    """
+
+    def __init__(self, reason: str, outcome: str = "refused") -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+Answer = dict[str, Any]
+Request = dict[str, Any]
+
+
+class Fence:
+    """All that the fence knows and does.
+
+    Args:
+        config: what root allows.
+        kernel: the table.
+        manifest: the measures, loaded.
+        host: facts about the host.
+        clocks: time.
+        boot_id: names this boot.
+        log: is given each event as a dict, for the journal.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        kernel: Kernel,
+        manifest: Manifest,
+        host: Host,
+        clocks: Clocks,
+        boot_id: str,
+        log: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._config = config
+        self._kernel = kernel
+        self._manifest = manifest
+        self._host = host
+        self._clocks = clocks
+        self._log = log
+        self._never = NeverRules(config, host, clocks.boot, clocks.wall)
+        self._caps = OwnCaps(config, kernel, manifest, boot_id)
+        self.enforcement = Enforcement(manifest, kernel, self._never, clocks.boot, log)
+        self._managed = ManagedMeasures(config, manifest, self.enforcement, self._never)
+        self._ineffective: dict[Network, str] = {}
+
+    @property
+    def measures(self) -> int:
+        """How many measures are kept."""
+        return len(self._manifest.entries)
+
+    def answer(self, peer: Peer, request: Any) -> Answer:
+        """Carry out one request and return its answer; nothing that a peer sends raises."""
+        given: Request = request if isinstance(request, dict) else {}
+        name = str(given.get("request"))[:40]
+        handler = self._handlers(peer).get(name, _unknown)
+        try:
+            answer = {"ok": True, **handler(given)}
+        except (Refused, signed.Untrusted) as refused:
+            answer = {"ok": False, "outcome": getattr(refused, "outcome", "refused"), "reason": str(refused)}
+        except (KernelError, ManifestError) as error:
+            answer = {"ok": False, "outcome": "failed", "reason": str(error)}
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            answer = {"ok": False, "outcome": "refused", "reason": f"the request cannot be read: {error}"[:200]}
+        if name not in {"check", "status", "list"}:
+            self._record(peer, name, given, answer)
+        return answer
+
+    def _handlers(self, peer: Peer) -> dict[str, Callable[[Request], Answer]]:
+        handlers: dict[str, Callable[[Request], Answer]] = {
+            "status": lambda _request: self.status(),
+            "list": self._list,
+            "check": lambda _request: self.check(),
+            "block": lambda request: self._decide(request, "block", "own"),
+            "throttle": lambda request: self._decide(request, "throttle", "own"),
+            "managed": self._take_managed,
+            "still_through": self._still_through,
+            "lift": lambda request: self._lift(request, {"own"}),
+        }
+        if peer.uid == 0:
+            handlers |= {
+                "block": lambda request: self._decide(request, "block", "operator", peer),
+                "throttle": lambda request: self._decide(request, "throttle", "operator", peer),
+                "lift": lambda request: self._lift(request, {"own", "operator", "policy", "blocklist"}),
+                "panic": lambda _request: self._panic(),
+                "resume": lambda _request: self._resume(),
+            }
+        return handlers
+
+    def _decide(self, request: Request, measure: Measure, origin: Origin, peer: Peer | None = None) -> Answer:
+        """Set a measure of the guard's own decision, within its caps, or of an operator's, without caps."""
+        network, seconds, port = self._read(request)
+        if origin == "own":
+            self._check_own_form(network)
+        elif peer is not None and measure == "block" and self._host.operator_is_at(peer.pid, network):
+            raise Refused("you are logged in from it")
+        self._check_possible(port)
+        reason = self._never.refusal(network, measure, origin)
+        if reason is not None:
+            raise Refused(reason)
+        known = self._same(network, measure, origin)
+        now = self._clocks.boot()
+        if origin == "own" and known is None:
+            capped = self._caps.refusal(network, port, now)
+            if capped is not None:
+                raise Refused(capped)
+        identifier = known.id if known is not None else f"fen-{secrets.token_hex(6)}"
+        text = str(request.get("reason", ""))[:256]
+        self.enforcement.put(
+            Entry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
+        )
+        return {"outcome": "taken", "id": identifier, "measure": measure, "value": _shown(network), "seconds": seconds}
+
+    def _read(self, request: Request) -> tuple[Network, float, int | None]:
+        """Return target, seconds and port of a request."""
+        self._check_panic()
+        try:
+            network = parse(request["value"])
+        except (ValueError, TypeError, KeyError):
+            raise Refused("the value is no address or network in digits") from None
+        seconds, longest = request.get("seconds"), self._config.longest
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
+            raise Refused("seconds must be a positive number: nothing is blocked without an end")
+        if seconds > longest:
+            raise Refused(f"seconds may be at most {longest:.0f} ({longest / 86_400:.0f} days)")
+        port = request.get("port")
+        if port is not None and (not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 2**16):
+            raise Refused("port must be a TCP port")
+        return network, float(seconds), port
+
+    @staticmethod
+    def _check_own_form(network: Network) -> None:
+        if network.version == 4 and not is_single(network):  # noqa: PLR2004 -- IPv4
+            raise Refused("own decisions take single IPv4 addresses")
+        if network.version == 6 and network.prefixlen not in _OWN_IPV6_PREFIXES:  # noqa: PLR2004 -- IPv6
+            raise Refused("own decisions take single IPv6 addresses or a /64")
+
+    def _check_panic(self) -> None:
+        if self._manifest.state(_PANIC) == "true":
+            raise Refused("the fence is stopped by `panic`; `panguard guard resume` lets it go on")
+
+    def _check_possible(self, port: int | None = None) -> None:
+        missing = self.enforcement.missing()
+        if missing is not None:
+            raise Refused(missing, "impossible")
+        if port is not None and self._kernel.has_witness(port) and not self._host.listens(port):
+            raise Refused(
+                f"nothing listens on port {port} in this network namespace: run the fence with the host's network",
+                "impossible",
+            )
+
+    def _same(self, network: Network, measure: Measure, origin: Origin) -> Entry | None:
+        entries = self._manifest.entries.values()
+        return next((e for e in entries if (e.network, e.measure, e.origin) == (network, measure, origin)), None)
+
+    def _take_managed(self, request: Request) -> Answer:
+        """Take a signed policy, blocklist snapshot or change, byte for byte."""
+        self._check_panic()
+        self._check_possible()
+        config = self._config
+        managed = signed.read(
+            str(request["topic"]), str(request["payload"]).encode(), config.sign_keys, config.agent_id,
+            config.organization_id,
+        )  # fmt: skip
+        self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), self._clocks.wall())
+        return {"outcome": "taken", **self._enforced()}
+
+    def _lift(self, request: Request, origins: set[str]) -> Answer:
+        """Take measures away by id or by value."""
+        if "id" in request:
+            found = [entry for entry in self._manifest.entries.values() if entry.id == request["id"]]
+        else:
+            network = parse(request["value"])
+            found = [entry for entry in self._manifest.entries.values() if entry.network == network]
+        lifted = [entry for entry in found if entry.origin in origins]
+        if not lifted:
+            raise Refused("the manager or an operator set it: lift it as root" if found else "there is no such measure")
+        self.enforcement.lift(lifted)
+        self._forget_ineffective(lifted)
+        return {"outcome": "lifted", "ids": [entry.id for entry in lifted]}
+
+    def _panic(self) -> Answer:
+        """Undo every measure and take no new one until `resume`."""
+        count = self.measures
+        self._manifest.change([], list(self._manifest.entries), {_PANIC: "true"})
+        self._ineffective.clear()
+        self._kernel.remove()
+        self.enforcement.build()
+        return {"outcome": "lifted", "count": count}
+
+    def _resume(self) -> Answer:
+        self._manifest.change([], [], {_PANIC: "false"})
+        return {"outcome": "resumed"}
+
+    def _still_through(self, request: Request) -> Answer:
+        """Take the guard's word that a blocked address still reaches the service."""
+        network = parse(request["value"])
+        over = [
+            entry
+            for entry in self._manifest.entries.values()
+            if entry.measure == "block" and covers(entry.network, network)
+        ]
+        if not over or self._clocks.wall() - min(entry.added_at for entry in over) < _STILL_THROUGH_AFTER:
+            return {"outcome": "noted"}
+        for entry in over:
+            self._ineffective[entry.network] = _LIKELY
+        return {"outcome": "ineffective", "reason": _LIKELY}
+
+    def check(self) -> Answer:
+        """Look whether the table stands, mend it, and return what is enforced."""
+        self._forget_ineffective(self.enforcement.expire())
+        self.enforcement.check()
+        return self._enforced()
+
+    def _forget_ineffective(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._ineffective.pop(entry.network, None)
+
+    def _enforced(self) -> Answer:
+        """Return the counts that a guard sends on: measures in the kernel, and those that are not, with reasons."""
+        refused = self._managed.refused["policy"] | self._managed.refused["blocklist"]
+        reasons = [{"value": _shown(network), "reason": reason} for network, reason in self._ineffective.items()]
+        reasons += [{"value": value, "reason": reason} for value, reason in reversed(refused.items())]
+        missing, unset = self.enforcement.missing(), self.enforcement.unset_because
+        kept = self.measures
+        return {
+            "enforcement": "nftables" if missing is None else "impossible",
+            "policyVersion": self._managed.number("policy"),
+            "blocklistSequence": self._managed.number("blocklist"),
+            "set": 0 if missing or unset else kept - len(self._ineffective),
+            "ineffective": len(self._ineffective),
+            "refused": len(refused),
+            "impossible": kept if missing else 0,
+            "failed": kept if unset and not missing else 0,
+            "reasons": reasons[:_REASONS],
+            "measuresLost": self.enforcement.times_lost,
+        }
+
+    def status(self) -> Answer:
+        """Return what people are shown of the fence."""
+        self._never.refresh()
+        ports = self._config.protected_ports
+        return {
+            **self._enforced(),
+            "missing": self.enforcement.missing(),
+            "protectedPorts": list(ports),
+            "listening": [port for port in ports if self._host.listens(port)],
+            "privateTargets": self._config.private_targets,
+            "unread": self._never.unread,
+            "panic": self._manifest.state(_PANIC) == "true",
+            "auditIntact": self._manifest.audit_is_whole(),
+        }
+
+    def _list(self, request: Request) -> Answer:
+        """Return the measures, newest first; with a value those that cover it."""
+        now, value = self._clocks.boot(), request.get("value")
+        wanted = None if value is None else parse(value)
+        newest_first = sorted(self._manifest.entries.values(), key=lambda entry: -entry.added_at)
+        return {
+            "entries": [
+                {
+                    "id": entry.id,
+                    "measure": entry.measure,
+                    "value": _shown(entry.network),
+                    "origin": entry.origin,
+                    "reason": entry.reason,
+                    "port": entry.port,
+                    "since": entry.added_at,
+                    "secondsLeft": round(entry.ends_at - now, 1),
+                    "ineffective": self._ineffective.get(entry.network),
+                }
+                for entry in newest_first
+                if entry.ends_at > now and (wanted is None or covers(entry.network, wanted))
+            ]
+        }
+
+    def mark_time(self) -> None:
+        """Write this moment to the manifest: the time left after another boot is reckoned from it."""
+        self._manifest.mark_time(self._clocks.boot(), self._clocks.wall())
+
+    def _record(self, peer: Peer, name: str, request: Request, answer: Answer) -> None:
+        line: dict[str, Any] = {
+            "uid": peer.uid,
+            "request": name,
+            **{key: str(request[key])[:128] for key in ("value", "id", "topic", "seconds", "port") if key in request},
+            **{key: answer[key] for key in ("outcome", "reason") if key in answer},
+        }
+        self._log({"event": "request", **line})
+        try:
+            self._manifest.audit(self._clocks.wall(), line)
+        except ManifestError as error:
+            self._log({"event": "audit_failed", "reason": str(error)})
+
+
+def _unknown(request: Request) -> Answer:
+    raise Refused(f"no such request for this user: {str(request.get('request'))[:40]!r}")
+
+
+def _shown(network: Network) -> str:
+    return str(network.network_address if is_single(network) else network)

@@ -1,0 +1,169 @@
+"""Managed requests: the manager's signed policies and blocklists, verified byte for byte."""
+
+import json
+from base64 import urlsafe_b64decode
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from fence import ed25519
+from fence.addresses import Network, parse
+
+_SIGNATURE = b',"signature":"'
+_SIGNATURE_TAIL = len(_SIGNATURE) + 86 + 2
+_ENTRIES = 10_200
+_NEVER = 1_000
+
+Kind = Literal["policy", "snapshot", "change"]
+
+
+class Untrusted(Exception):  # noqa: N818 -- a refusal, not a fault
+    """A managed request that is refused; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedEntry:
+    """One address of a managed request; `left` is in seconds from the signing, None without an end."""
+
+    network: Network
+    reason: str
+    left: float | None
+
+
+@dataclass(slots=True)
+class Managed:
+    """A verified managed request.
+
+    Attributes:
+        kind: a policy, the snapshot of a blocklist, or a change of one.
+        number: the policy's version or the blocklist's sequence.
+        before: the sequence that a change starts from.
+        sent_at: when it was signed, seconds since 1970 by the manager's clock; None where the manager is older.
+        entries: addresses to be blocked.
+        removed: addresses that a change takes away.
+        exempt: the policy's allowlist, or the blocklist's `never`; None where the message says nothing of it.
+        bad: values that are no addresses.
+    """
+
+    kind: Kind
+    number: int
+    before: int | None = None
+    sent_at: float | None = None
+    entries: list[ManagedEntry] = field(default_factory=list)
+    removed: list[Network] = field(default_factory=list)
+    exempt: list[Network] | None = None
+    bad: list[str] = field(default_factory=list)
+
+
+def read(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> Managed:
+    """Verify and read a managed request.
+
+    Args:
+        topic: below the root, as the manager signed it.
+        payload: the message's bytes as they came from the broker.
+        keys: the manager's public keys.
+        agent_id: the agent whose policy is taken.
+        organization_id: the organization whose blocklist is taken.
+
+    Raises:
+        Untrusted: the message is not for this host, not signed by the manager, or says nothing that can be used.
+    """
+    if not keys or not agent_id:
+        raise Untrusted("fence.conf names no sign_keys and agent_id yet: run `panguard guard install` after enrolling")
+    kinds: dict[str, Kind] = {
+        f"agents/{agent_id}/policy": "policy",
+        f"organizations/{organization_id}/blocklist": "snapshot",
+        f"organizations/{organization_id}/blocklist/changes": "change",
+    }
+    kind = kinds.get(topic)
+    if kind is None:
+        raise Untrusted("the topic is not this agent's policy nor its organization's blocklist")
+    covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
+    if not _is_signed(topic, covered, tail, keys):
+        raise Untrusted("the signature is not the manager's")
+    try:
+        document = json.loads(payload)
+        return _policy(document, agent_id) if kind == "policy" else _blocklist(document, kind, organization_id)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Untrusted(f"the message cannot be read: {error}") from error
+
+
+def _is_signed(topic: str, covered: bytes, tail: bytes, keys: Sequence[bytes]) -> bool:
+    if not (tail.startswith(_SIGNATURE) and tail.endswith(b'"}')):
+        return False
+    text = tail[len(_SIGNATURE) : -2]
+    with suppress(ValueError):
+        signature = urlsafe_b64decode(text + b"==")
+        statement = topic.encode() + b"\0" + covered
+        return any(ed25519.verify(key, signature, statement) for key in keys)
+    return False
+
+
+def _policy(document: dict[str, Any], agent_id: str) -> Managed:
+    if document["agentId"] != agent_id:
+        raise Untrusted("it is the policy of another agent")
+    sent_at = _moment(document.get("sentAt") or document.get("updatedAt"))
+    managed = Managed("policy", _number(document["version"]), sent_at=sent_at)
+    lefts = document.get("secondsLeft") or {}
+    for entry in document["blocklist"]["ips"][:_ENTRIES]:
+        value = entry if isinstance(entry, str) else entry["value"]
+        given = {} if isinstance(entry, str) else entry
+        _take(managed, str(value), {**given, "secondsLeft": lefts.get(value, given.get("secondsLeft"))})
+    managed.exempt = _parsed(document["allowlist"]["ips"], managed.bad)
+    return managed
+
+
+def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> Managed:
+    if document["organizationId"] != organization_id:
+        raise Untrusted("it is the blocklist of another organization")
+    managed = Managed(kind, _number(document["sequence"]), sent_at=_moment(document.get("sentAt")))
+    entries = document.get("entries", []) if kind == "snapshot" else document.get("added", [])
+    for entry in entries[:_ENTRIES]:
+        if entry.get("kind") == "ip":
+            _take(managed, str(entry["value"]), entry)
+    if kind == "change":
+        managed.before = _number(document["fromSequence"])
+        gone = [entry["value"] for entry in document.get("removed", ()) if entry.get("kind") == "ip"]
+        managed.removed = _parsed(gone, managed.bad)
+    if "never" in document:
+        managed.exempt = _parsed(document["never"][:_NEVER], managed.bad)
+    return managed
+
+
+def _take(managed: Managed, value: str, entry: dict[str, Any]) -> None:
+    try:
+        network = parse(value)
+    except ValueError:
+        managed.bad.append(value[:64])
+        return
+    left = entry.get("secondsLeft")
+    expires_at = _moment(entry.get("expiresAt"))
+    if left is None and expires_at is not None and managed.sent_at is not None:
+        left = expires_at - managed.sent_at
+    elif left is None and expires_at is not None:
+        raise ValueError("an entry with expiresAt needs secondsLeft or the message's sentAt")
+    managed.entries.append(
+        ManagedEntry(network, str(entry.get("reason") or "")[:256], None if left is None else float(left))
+    )
+
+
+def _parsed(values: Any, bad: list[str]) -> list[Network]:
+    networks = []
+    for value in values:
+        try:
+            networks.append(parse(value))
+        except ValueError:
+            bad.append(str(value)[:64])
+    return networks
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError("a version or sequence is no number")
+    return value
+
+
+def _moment(text: Any) -> float | None:
+    return None if text is None else datetime.fromisoformat(str(text)).timestamp()
