@@ -1,4 +1,4 @@
-"""The command `panguard`: mounts manager, guard, demo and simulator, and leaves no core dump behind."""
+"""The command `panguard`: mounts manager, guard, fence, demo and simulator, and leaves no core dump behind."""
 
 import os
 import resource

@@ -13,6 +13,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 _SERVICES = {
     "mosquitto": (("mosquitto", "mosquitto_sub"), "mosquitto mosquitto-clients"),
+    "namespaces": (("nft", "ip"), "nftables iproute2"),
     "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),
 }
 """The programs that a marked test needs, and the packages that have them."""
