@@ -98,7 +98,8 @@ class FenceProcess:
         """Return the answer to a request from a process of another user, which gives root up once it runs."""
         self._open_path()
         done = subprocess.run(  # noqa: S603 -- our own
-            [sys.executable, "-c", _CLIENT, str(self.socket), json.dumps(request), str(uid)],
+            [sys.executable, "-c", _CLIENT, str(self.socket), str(uid)],
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             check=False,
@@ -132,11 +133,11 @@ class FenceProcess:
 _CLIENT = """
 import os, socket, sys
 os.setgroups([])
-os.setgid(int(sys.argv[3]))
-os.setuid(int(sys.argv[3]))
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
 connection = socket.socket(socket.AF_UNIX)
 connection.settimeout(15)
 connection.connect(sys.argv[1])
-connection.sendall(sys.argv[2].encode() + b"\\n")
+connection.sendall(sys.stdin.read().encode() + b"\\n")
 sys.stdout.write(connection.makefile().readline())
 """
