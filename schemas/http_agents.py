@@ -29,6 +29,19 @@ _MILLISECONDS_FROM = 1e11
 _LATEST = 253_402_300_799.0
 
 
+def _moment(value: object) -> object:
+    """Read a time given as a number: seconds since 1970, or milliseconds as browsers count."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not 0 <= value <= _LATEST * 1000:
+        raise ValueError("this moment lies outside the calendar")
+    return value / 1000 if value >= _MILLISECONDS_FROM else value
+
+
+HttpTime = Annotated[Timestamp, Field(strict=False), BeforeValidator(_moment)]
+"""A time in ISO 8601, or a number of seconds or milliseconds since 1970."""
+
+
 class HttpRegistration(WireModel):
     """Registration over HTTP (lifecycle page, phase 1)."""
 
@@ -64,6 +77,7 @@ class HttpHeartbeat(WireModel):
     uptime: Uptime | None = None
     version: Text | None = None
     policy_version: Count | None = None
+    timestamp: HttpTime | None = None
     sent_at: Timestamp | None = None
     events_total: Count | None = None
     policy_digest: Digest | None = None
@@ -87,15 +101,6 @@ def _severity(value: object) -> Severity:
     return found
 
 
-def _moment(value: object) -> object:
-    """Read a time given as a number: seconds since 1970, or milliseconds as browsers count."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if not 0 <= value <= _LATEST * 1000:
-        raise ValueError("this moment lies outside the calendar")
-    return value / 1000 if value >= _MILLISECONDS_FROM else value
-
-
 def evidence_of(given: object) -> object:
     """Normalise evidence: an object, with our names beside those of earlier agents.
 
@@ -115,7 +120,6 @@ def evidence_of(given: object) -> object:
 HttpSeverity = Annotated[
     Severity, PlainValidator(_severity, json_schema_input_type=Severity), PlainSerializer(str, return_type=str)
 ]
-HttpTime = Annotated[Timestamp, Field(strict=False), BeforeValidator(_moment)]
 GivenId = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
@@ -177,4 +181,5 @@ class HttpEvents(HttpReport):
 
     events: Annotated[list[DetectedEvent], Field(max_length=EVENTS_IN_ONE)] | None = None
     threats: Annotated[list[HttpReport], Field(max_length=EVENTS_IN_ONE)] | None = None
+    reported_at: HttpTime | None = None
     sent_at: Timestamp | None = None

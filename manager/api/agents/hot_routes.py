@@ -4,6 +4,7 @@ Their OpenAPI description is in `manager.api.routes.agents`; the framework's cos
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -74,10 +75,8 @@ class EventsRoute:
         _require_json(headers, body)
         events = decode(HttpEvents, body, BODY_LIMIT)
         prepared = prepare(_existing_id(agent_id), events, self._clock())
-        sent_at = None if events.sent_at is None else events.sent_at.timestamp()
-        return PreparedCommand(
-            StoreReports(agent_id, tuple(prepared), sent_at), partial(_render_reports, events, prepared)
-        )
+        command = StoreReports(agent_id, tuple(prepared), _epoch(events.sent_at), _epoch(events.reported_at))
+        return PreparedCommand(command, partial(_render_reports, events, prepared))
 
 
 def policy_record(policy: AgentPolicy) -> dict[str, Any]:
@@ -89,6 +88,10 @@ def policy_record(policy: AgentPolicy) -> dict[str, Any]:
         "version": policy.version,
         "appliedAt": policy.document["updatedAt"],
     }
+
+
+def _epoch(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
 
 
 def _render_heartbeat(taken: HeartbeatRecorded) -> tuple[int, bytes]:

@@ -67,12 +67,14 @@ class HeartbeatRecorded:
 class StoreReports:
     """Store reports, all or none. Answered by a `Submission`; NotFound if there is no such agent.
 
-    `sent_at` is the agent's own time at sending, in seconds since 1970; without it event time is the time of receipt.
+    `sent_at` (of our guards) and `reported_at` are the agent's own time at sending, in seconds since 1970; event time
+    follows from them as `http_agents.event_clock` says.
     """
 
     agent_id: str
     reports: tuple[PreparedReport, ...]
     sent_at: float | None = None
+    reported_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

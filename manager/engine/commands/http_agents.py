@@ -13,6 +13,7 @@ from manager.domain.agents.registry import (
     Takeover,
 )
 from manager.domain.agents.tokens import Token
+from manager.domain.correlation.reports import is_late
 from manager.engine.agent_record import agent_record
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import (
@@ -127,8 +128,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     context.fleet.counters["heartbeat_http"] += 1
     now = context.batch.now
     agent.last_heartbeat = now.wall
-    if heartbeat.sent_at is not None and heartbeat.uptime is not None:
-        agent.clock.observe(now.wall, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
+    _observe_clock(agent, heartbeat, now.wall)
     _record_vitals(agent, heartbeat)
     stated = heartbeat.policy_version
     if stated is not None:
@@ -139,15 +139,58 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     return HeartbeatRecorded(agent_record(agent, policy, clone), _pending(context, agent, stated))
 
 
+def _observe_clock(agent: Agent, heartbeat: HttpHeartbeat, received: float) -> None:
+    """Update the clock offset from a heartbeat's `sentAt`, or from the `timestamp` of other clients.
+
+    Without an uptime of the agent's monotonic clock the manager's own clock stands in for it: a `timestamp` that moves
+    by more than 2 s against the receipts is a step of the agent's clock.
+    """
+    if heartbeat.sent_at is not None and heartbeat.uptime is not None:
+        agent.clock.observe(received, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
+    elif heartbeat.timestamp is not None:
+        agent.clock.observe(received, heartbeat.timestamp.timestamp(), received, agent.session, fresh=True)
+
+
 def store_reports(context: Context, request: StoreReports) -> Submission:
     """Submit reports: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
     agent = _record_contact(context, request.agent_id)
     context.fleet.counters["threats_http"] += len(request.reports)
-    offset = None if request.sent_at is None else context.batch.now.wall - request.sent_at
-    clock = ClockOffset(offset)
-    submission = Submission([ReceivedReport(agent, *prepared, clock) for prepared in request.reports])
+    now = context.batch.now.wall
+    submission = Submission(
+        [
+            ReceivedReport(
+                agent, *prepared, event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now)
+            )
+            for prepared in request.reports
+        ]
+    )
     context.submissions.append(submission)
     return submission
+
+
+def event_clock(known: ClockOffset, timestamp: float, request: StoreReports, received: float) -> ClockOffset:
+    """Return the clock offset for a report over HTTP (the contract, section 5, "HTTP agents").
+
+    In this order: the request's `sentAt`; the agent's known offset; none, if the timestamp is within 300 s of the
+    receipt; the request's `reportedAt`; none, which makes an older report late. A timestamp further in the future has
+    no known event time.
+
+    Args:
+        known: the agent's own offset.
+        timestamp: the report's timestamp, in seconds since 1970.
+        request: the reports of one HTTP request.
+        received: when the manager received it, in seconds since 1970.
+    """
+    if request.sent_at is not None:
+        return ClockOffset(received - request.sent_at)
+    if known.seconds is not None:
+        return known
+    if is_late(timestamp, received) or is_late(received, timestamp):
+        if request.reported_at is not None:
+            return ClockOffset(received - request.reported_at)
+        if timestamp > received:
+            return ClockOffset()
+    return ClockOffset(0.0)
 
 
 def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:

@@ -46,7 +46,7 @@ def _threats(admin: httpx2.Client, **query: Any) -> list[dict[str, Any]]:
 
 
 def test_the_pages_shape_is_stored_as_it_is(admin: httpx2.Client, agent: HttpAgent) -> None:
-    """201 with one id; the threat is the report, counted at receipt, and marked so."""
+    """201 with one id; the threat is the report, and its timestamp is the event time."""
     answer = agent.events({**PAGE, "agentId": agent.agent_id})
     data = answer.json()["data"]
     assert (answer.status_code, data["received"], data["accepted"]) == (201, 1, 1)
@@ -58,7 +58,58 @@ def test_the_pages_shape_is_stored_as_it_is(admin: httpx2.Client, agent: HttpAge
     assert (kept["id"], kept["hostname"]) == (threat["id"], "srv-01")
     assert kept["threat"]["evidence"] == {"sourceIp": "198.51.100.7"}
     assert (kept["response"], kept["timestamp"]) == ("block_ip", "2027-01-15T07:59:00Z")
-    assert (kept["eventTime"], kept["timeKnown"]) == ("2027-01-15T08:00:00.000Z", False)
+    assert (kept["eventTime"], kept["timeKnown"]) == ("2027-01-15T07:59:00.000Z", True)
+
+
+@pytest.mark.parametrize(
+    ("stamps", "event_time", "known"),
+    [
+        ({"timestamp": "2027-01-15T07:55:01Z"}, "2027-01-15T07:55:01.000Z", True),
+        ({"timestamp": "2027-01-15T08:04:59Z"}, "2027-01-15T08:00:00.000Z", True),
+        ({"timestamp": "2027-01-15T07:00:00Z"}, "2027-01-15T07:00:00.000Z", True),
+        ({"timestamp": "2027-01-15T09:00:00Z"}, "2027-01-15T08:00:00.000Z", False),
+        ({"timestamp": "2027-01-15T06:58:00Z", "reportedAt": "2027-01-15T07:00:00Z"}, "2027-01-15T07:58:00.000Z", True),
+        ({"timestamp": "2027-01-15T09:58:00Z", "reportedAt": "2027-01-15T10:00:00Z"}, "2027-01-15T07:58:00.000Z", True),
+        ({"timestamp": 1_799_999_970_000}, "2027-01-15T07:59:30.000Z", True),
+        ({}, "2027-01-15T08:00:00.000Z", True),
+    ],
+)
+def test_event_time_without_a_known_offset(
+    admin: httpx2.Client, agent: HttpAgent, stamps: dict[str, Any], event_time: str, known: bool
+) -> None:
+    """A timestamp near the receipt counts; else `reportedAt` corrects it; else it is late, or unknown in the future."""
+    report = {name: value for name, value in PAGE.items() if name != "timestamp"}
+    assert agent.events({**report, **stamps}).status_code == 201
+    (kept,) = _threats(admin)
+    assert (kept["eventTime"], kept["timeKnown"]) == (event_time, known)
+
+
+def test_a_heartbeats_timestamp_teaches_the_clock_offset(served: Served, admin: httpx2.Client) -> None:
+    """A clock an hour behind, and a threat of two minutes ago: event time is corrected, over both doors' rules."""
+    agent = served.join("slow")
+    with agent.client:
+        assert agent.heartbeat(timestamp="2027-01-15T07:00:00Z").status_code == 200
+        assert agent.events({**PAGE, "timestamp": "2027-01-15T06:58:00Z"}).status_code == 201
+        (kept,) = _threats(admin)
+        assert (kept["eventTime"], kept["timeKnown"]) == ("2027-01-15T07:58:00.000Z", True)
+        with served.bench() as bench:
+            bench.elapsed += 30
+        agent.heartbeat(timestamp="2027-01-15T08:00:30Z")  # the clock was corrected
+        agent.events({**PAGE, "timestamp": "2027-01-15T08:00:10Z"})
+        assert _threats(admin)[0]["eventTime"] == "2027-01-15T08:00:10.000Z"
+
+
+def test_three_agents_of_the_page_get_an_emergency_policy(served: Served, admin: httpx2.Client) -> None:
+    """Agents that post the page's `{threat, response, timestamp}` at once: the incident is answered, not refused."""
+    agents = [served.join(name) for name in ("a", "b", "c")]
+    for agent in agents:
+        assert agent.events(PAGE).status_code == 201
+    (incident,) = [each for each in admin.get("/api/incidents").json()["data"] if each["kind"] == "source_ip"]
+    assert (incident["response"], incident["organizationWide"]) == ("applied", True), incident["responseReason"]
+    for agent in agents:
+        blocked = [entry["value"] for entry in agent.poll().json()["data"]["blocklist"]["ips"]]
+        assert blocked == ["198.51.100.7"]
+        agent.client.close()
 
 
 def test_with_sent_at_event_time_is_the_agents_mended(admin: httpx2.Client, agent: HttpAgent) -> None:
