@@ -101,6 +101,36 @@ def decode(model: type[Model], payload: bytes, limit: int) -> Model:
     return _read(model.model_validate_json, payload)
 
 
+def decode_leniently(model: type[Model], payload: bytes, limit: int) -> tuple[Model, list[str]]:
+    """Parse and validate a payload whose members are all optional; members that do not fit are dropped.
+
+    Args:
+        model: the expected message.
+        payload: JSON, UTF-8.
+        limit: size limit in bytes.
+
+    Returns:
+        The message, and one sentence for each dropped member, which names it.
+
+    Raises:
+        DecodeError: the payload is too large, or no JSON object.
+    """
+    try:
+        return decode(model, payload, limit), []
+    except DecodeError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        faults = {
+            str(detail["loc"][0]): complaint(detail)
+            for detail in error.__cause__.errors(include_url=False, include_context=False, include_input=False)
+            if detail["loc"]
+        }
+        if not faults:
+            raise
+    kept = {name: value for name, value in dict(json.loads(payload)).items() if name not in faults}
+    return validate(model, kept), [f"{name}: {fault}; the value is dropped" for name, fault in sorted(faults.items())]
+
+
 def validate(model: type[Model], document: Any) -> Model:
     """Validate JSON values that were parsed already.
 

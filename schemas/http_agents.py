@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
 from schemas.policy import Percentage
-from schemas.presence import Count, Digest, PolicyState, Uptime
+from schemas.presence import Count, Digest, PolicyState
 from schemas.registration import Text
 from schemas.threats import ResponseTaken, Severity, Threat, Word
 
@@ -27,6 +27,7 @@ _SOURCE_KEYS = ("sourceIP", "remoteAddress", "src_ip", "source_ip", "attacker_ip
 _HASH_KEYS = ("sha256", "sha1", "md5", "hash", "malwareHash")
 _MILLISECONDS_FROM = 1e11
 _LATEST = 253_402_300_799.0
+_LONGEST_UPTIME = 1e10
 
 
 def _moment(value: object) -> object:
@@ -61,8 +62,8 @@ class HttpRegistration(WireModel):
 class HttpHeartbeat(WireModel):
     """Heartbeat over HTTP, every 30 s; every member is optional (lifecycle page, phase 2).
 
-    `memoryUsageMB` is the guard's own memory in MiB, not the host's. The members from `sentAt` on come from guards of
-    this release.
+    `memoryUsageMB` is the guard's own memory in MiB, not the host's. Only the shipped client sends it, and its `uptime`
+    is in milliseconds. The members from `sentAt` on come from guards of this release.
     """
 
     cpu: Percentage | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpuUsage"))
@@ -74,7 +75,7 @@ class HttpHeartbeat(WireModel):
     )
     actions_executed: Count | None = None
     mode: Word | None = None
-    uptime: Uptime | None = None
+    uptime: Annotated[float, Field(ge=0, le=1000 * _LONGEST_UPTIME)] | None = None
     version: Text | None = None
     policy_version: Count | None = None
     timestamp: HttpTime | None = None
@@ -86,6 +87,14 @@ class HttpHeartbeat(WireModel):
     blocklist_sequence: Count | None = None
     outbox_size: Count | None = None
     outbox_dropped: Count | None = None
+
+    @property
+    def uptime_seconds(self) -> float | None:
+        """Uptime in seconds: whole numbers beside `memoryUsageMB`, and those beyond 317 years, are milliseconds."""
+        if self.uptime is None:
+            return None
+        of_shipped_client = self.memory_usage_mb is not None and self.uptime.is_integer()
+        return self.uptime / 1000 if of_shipped_client or self.uptime > _LONGEST_UPTIME else self.uptime
 
 
 _SEVERITIES = {severity.value: severity for severity in Severity}

@@ -19,7 +19,7 @@ from manager.engine.commands.http_agent_requests import HeartbeatRecorded, Recor
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Submission
 from manager.errors import Conflict, NotFound
-from schemas.decoding import decode
+from schemas.decoding import decode, decode_leniently
 from schemas.http_agents import HttpEvents, HttpHeartbeat
 from schemas.identifiers import is_identifier
 from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
@@ -50,11 +50,12 @@ class HeartbeatRoute:
     path = "/api/agents/{agent_id}/heartbeat"
 
     def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
-        """Decode a heartbeat."""
+        """Decode a heartbeat; a member that does not fit is dropped, and the answer says so in `warnings`."""
         require_admin_or_self(caller, agent_id)
         _require_json(headers, body)
-        heartbeat = decode(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
-        return PreparedCommand(RecordHeartbeat(_existing_id(agent_id), heartbeat), _render_heartbeat)
+        heartbeat, dropped = decode_leniently(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
+        command = RecordHeartbeat(_existing_id(agent_id), heartbeat, tuple(dropped))
+        return PreparedCommand(command, partial(_render_heartbeat, dropped))
 
 
 class EventsRoute:
@@ -94,9 +95,12 @@ def _epoch(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def _render_heartbeat(taken: HeartbeatRecorded) -> tuple[int, bytes]:
-    pending = [policy_record(policy) for policy in taken.pending]
-    return 200, b'{"ok":true,"data":%b}' % orjson.dumps({**taken.record, "pendingPolicies": pending})
+def _render_heartbeat(dropped: list[str], recorded: HeartbeatRecorded) -> tuple[int, bytes]:
+    pending = [policy_record(policy) for policy in recorded.pending]
+    data = orjson.dumps({**recorded.record, "pendingPolicies": pending, "pendingPolicyCount": len(pending)})
+    if dropped:
+        return 200, b'{"ok":true,"data":%b,"warnings":%b}' % (data, orjson.dumps(dropped))
+    return 200, b'{"ok":true,"data":%b}' % data
 
 
 def _render_reports(events: HttpEvents, prepared: list[PreparedReport], submission: Submission) -> tuple[int, bytes]:

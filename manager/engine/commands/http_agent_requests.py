@@ -49,10 +49,14 @@ class TokenRefused:
 
 @dataclass(frozen=True, slots=True)
 class RecordHeartbeat:
-    """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent."""
+    """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent.
+
+    `dropped` has a sentence for each member that did not fit and was left out.
+    """
 
     agent_id: str
     heartbeat: HttpHeartbeat
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import hmac
 from dataclasses import replace
 
+import structlog
+
 from manager.domain.agents.agent import Agent, Credential, Door, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import (
@@ -35,8 +37,13 @@ from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.keys import AgentKeys, new_secret
 from schemas.presence import PolicyState
 
+log = structlog.get_logger(__name__)
+
+_LOGGED = 512
+"""Characters of a heartbeat's faults that are logged."""
+
 _VITALS = (
-    "cpu", "memory", "uptime", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
+    "cpu", "memory", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
     "outbox_size", "outbox_dropped",
 )  # fmt: skip
 """Members that a heartbeat and an agent's vitals share."""
@@ -126,6 +133,9 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     """Record a heartbeat, and return the policy that the agent should have (lifecycle page, phase 2)."""
     agent, heartbeat = _record_contact(context, request.agent_id), request.heartbeat
     context.fleet.counters["heartbeat_http"] += 1
+    if request.dropped:
+        context.fleet.counters["heartbeat_values_dropped"] += len(request.dropped)
+        log.info("heartbeat_values_dropped", agent_id=agent.agent_id, values="; ".join(request.dropped)[:_LOGGED])
     now = context.batch.now
     agent.last_heartbeat = now.wall
     _observe_clock(agent, heartbeat, now.wall)
@@ -145,8 +155,10 @@ def _observe_clock(agent: Agent, heartbeat: HttpHeartbeat, received: float) -> N
     Without an uptime of the agent's monotonic clock the manager's own clock stands in for it: a `timestamp` that moves
     by more than 2 s against the receipts is a step of the agent's clock.
     """
-    if heartbeat.sent_at is not None and heartbeat.uptime is not None:
-        agent.clock.observe(received, heartbeat.sent_at.timestamp(), heartbeat.uptime, agent.session, fresh=True)
+    if heartbeat.sent_at is not None and heartbeat.uptime_seconds is not None:
+        agent.clock.observe(
+            received, heartbeat.sent_at.timestamp(), heartbeat.uptime_seconds, agent.session, fresh=True
+        )
     elif heartbeat.timestamp is not None:
         agent.clock.observe(received, heartbeat.timestamp.timestamp(), received, agent.session, fresh=True)
 
@@ -218,6 +230,8 @@ def _record_contact(context: Context, agent_id: str) -> Agent:
 def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
     """Record the vitals of a heartbeat; members that it lacks keep their last value."""
     vitals = agent.vitals
+    if heartbeat.uptime_seconds is not None:
+        vitals.uptime = heartbeat.uptime_seconds
     for name in _VITALS:
         value = getattr(heartbeat, name)
         if value is not None:

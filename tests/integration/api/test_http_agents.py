@@ -126,7 +126,7 @@ def test_a_heartbeat_is_answered_with_the_record(served: Served, admin: httpx2.C
         version="1.5.0", timestamp="2027-01-15T08:00:00Z",
     )  # fmt: skip
     data = answer.json()["data"]
-    assert (answer.status_code, data.pop("pendingPolicies")) == (200, [])
+    assert (answer.status_code, data.pop("pendingPolicies"), data.pop("pendingPolicyCount")) == (200, [], 0)
     assert (data["cpu"], data["memory"], data["eventsProcessed"], data["uptime"]) == (12.5, 40, 7, 60.5)
     assert (data["threatsDetected"], data["actionsExecuted"], data["mode"]) == (2, 1, "learning")
     assert (data["version"], data["lastHeartbeat"]) == ("1.5.0", "2027-01-15T08:00:00.000Z")
@@ -144,20 +144,61 @@ def test_an_empty_heartbeat_is_one(agent: HttpAgent, body: bytes) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "named"),
-    [({"cpu": 101}, "cpu"), ({"memory": "40"}, "memory"), ({"uptime": -1}, "uptime"), ([], "object")],
-)
-def test_a_wrong_heartbeat_is_400_and_no_sign_of_life(served: Served, agent: HttpAgent, body: Any, named: str) -> None:
-    """The sentence names the field, and the agent's record is as it was."""
+@pytest.mark.parametrize("body", [b"[]", b"{", b'"x"', b'{"cpu":NaN}'])
+def test_a_heartbeat_that_is_no_json_object_is_400(served: Served, agent: HttpAgent, body: bytes) -> None:
+    """It is no sign of life."""
     with served.bench() as bench:
         before = bench.fleet.registry.agents[agent.agent_id].heard_monotonic
         bench.elapsed += 10
-    answer = agent.client.post(f"/api/agents/{agent.agent_id}/heartbeat", json=body)
+    headers = {"Content-Type": "application/json"}
+    answer = agent.client.post(f"/api/agents/{agent.agent_id}/heartbeat", content=body, headers=headers)
     assert answer.status_code == 400
-    assert named in answer.json()["error"]
     with served.bench() as bench:
         assert bench.fleet.registry.agents[agent.agent_id].heard_monotonic == before
+
+
+@pytest.mark.parametrize(
+    ("body", "dropped"),
+    [
+        ({"memUsage": 2048}, ["memUsage"]),
+        ({"cpu": 101, "memory": "40"}, ["cpu", "memory"]),
+        ({"uptime": -1}, ["uptime"]),
+        (
+            {"version": ["x"], "policyDigest": "short", "timestamp": "yesterday"},
+            ["policyDigest", "timestamp", "version"],
+        ),
+    ],
+)
+def test_a_bad_value_does_not_refuse_a_heartbeat(
+    served: Served, agent: HttpAgent, body: dict[str, Any], dropped: list[str]
+) -> None:
+    """The agent is heard, the good values are recorded, and `warnings` names each dropped one."""
+    with served.bench() as bench:
+        for _ in range(12):
+            bench.pass_time(10)
+        assert bench.fleet.registry.agents[agent.agent_id].state == "stale"
+    answer = agent.heartbeat(eventsProcessed=7, **body)
+    assert answer.status_code == 200, answer.text
+    assert [warning.partition(":")[0] for warning in answer.json()["warnings"]] == dropped
+    data = answer.json()["data"]
+    assert (data["status"], data["eventsProcessed"], data["memory"], data["cpu"]) == ("online", 7, None, None)
+    with served.bench() as bench:
+        assert bench.fleet.counters["heartbeat_values_dropped"] == len(dropped)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ({"uptime": 61_500, "memoryUsageMB": 58.25}, 61.5),
+        ({"uptime": 61.5, "memoryUsageMB": 58.25}, 61.5),
+        ({"uptime": 61_500}, 61_500),
+        ({"uptime": 20_000_000_000}, 20_000_000),
+    ],
+)
+def test_the_shipped_clients_uptime_is_in_milliseconds(agent: HttpAgent, body: dict[str, Any], seconds: float) -> None:
+    """Only the shipped client sends `memoryUsageMB`, and its uptime is a whole number of milliseconds."""
+    answer = agent.heartbeat(**body).json()
+    assert (answer["data"]["uptime"], "warnings" in answer) == (seconds, False)
 
 
 def test_an_unknown_agent_is_404_for_the_admin_and_403_for_others(admin: httpx2.Client, agent: HttpAgent) -> None:
