@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -10,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
 from schemas.loopback import is_loopback
+
+_ENROLLMENT_RATE = 60
 
 
 def default_data_directory() -> Path:
@@ -97,6 +100,12 @@ class Settings(BaseSettings):
         description="condition for a registration to replace a credential without it: allow, when-offline or proof; "
         "default allow on loopback, else when-offline",
     )
+    enrollment_rate: int | None = Field(
+        None,
+        ge=0,
+        description="new agents an hour that an enrollment token without limits registers; 0 is no limit; "
+        "default 60, and no limit where HTTP and broker are on loopback only",
+    )
     source_ip_agents: int = Field(2, ge=2, description="agents with one source address that make an incident")
     file_hash_agents: int = Field(2, ge=2, description="agents with one file hash that make an incident")
     technique_agents: int = Field(2, ge=2, description="agents with one technique that make an incident")
@@ -125,6 +134,14 @@ class Settings(BaseSettings):
     def on_loopback(self) -> bool:
         """Whether both doors listen on loopback only."""
         return is_loopback(self.host)
+
+    @property
+    def enrollment_limit(self) -> int:
+        """The configured enrollment rate, or the default for the addresses of HTTP and broker; 0 is no limit."""
+        if self.enrollment_rate is not None:
+            return self.enrollment_rate
+        broker_host = self.host if self.broker == "embedded" else urlsplit(self.broker).hostname
+        return 0 if self.on_loopback and is_loopback(broker_host or "") else _ENROLLMENT_RATE
 
     @property
     def takeover_rule(self) -> Takeover:

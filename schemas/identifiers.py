@@ -4,6 +4,7 @@ Every id is a plain ASCII word: no `+`, `#`, `/`, NUL or white space can reach a
 """
 
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -41,6 +42,15 @@ Label = Annotated[str, StringConstraints(pattern=_whole(LABEL))]
 
 Hostname = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^\s\x00-\x1f\x7f/+#]+$")]
 """A host's own name; free of white space, control characters and the separators of topics."""
+
+
+def hostname_key(hostname: str) -> str:
+    """Return the form in which hostnames are compared: case-folded, NFC, without a trailing dot."""
+    key = hostname
+    if not (hostname.isascii() and hostname.islower()):
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFD", hostname).casefold())
+    return key[:-1] if key.endswith(".") and len(key) > 1 else key
+
 
 _FULL = {
     "agentId": re.compile(AGENT_ID),

@@ -51,6 +51,18 @@ class ResponseTaken(WireModel):
     expires_at: Timestamp | None = None
 
 
+_PASSIVE = frozenset({"none", "notify", "log", "alert", "monitor"})
+_NOT_TAKEN = ("not blocked", "would have been taken", "would_be_taken", "refused", "impossible", "failed")
+
+
+def is_executed(response: str | ResponseTaken | None) -> bool:
+    """Return whether a report's response is an action that was carried out on the host."""
+    if response is None:
+        return False
+    action, outcome = (response, None) if isinstance(response, str) else (response.action, response.outcome)
+    return action.lower() not in _PASSIVE and not (outcome or "").lower().startswith(_NOT_TAKEN)
+
+
 class ThreatReport(WireModel):
     """One detected threat; `id` is unique within the agent, and stored once however often it arrives."""
 

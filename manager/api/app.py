@@ -99,8 +99,11 @@ def create_app(services: Services) -> ASGIApp:
     add_error_map(app)
     metrics = RequestMetrics(services.registry)
     services.registry.register(EventStreamCollector(services.stream))
-    hot_routes: dict[str, HotRoute] = {"heartbeat": HeartbeatRoute(), "events": EventsRoute(services.clock)}
-    admission = Admission(services.credentials, services.client_addresses, services.rate_limit)
+    admission = Admission(services.credentials, services.client_addresses, services.rate_limit, services.report_budget)
+    hot_routes: dict[str, HotRoute] = {
+        "heartbeat": HeartbeatRoute(),
+        "events": EventsRoute(services.clock, admission.charge_reports),
+    }
     request_ids = RequestIds()
     return Boundary(
         app,

@@ -30,15 +30,16 @@ class TokenRefusedError(ManagerError):
 
 
 class TooManyRequests(ManagerError):  # noqa: N818 -- HTTP's own term
-    """An agent, or an address without a credential, exceeded its rate limit.
+    """A caller exceeded a rate limit.
 
     Args:
-        limit: allowed requests per minute.
+        sentence: the limit, and when to try again.
+        limit: the limit as a number.
         retry_after: seconds until the next request is allowed.
     """
 
-    def __init__(self, limit: int, retry_after: int) -> None:
-        super().__init__(f"at most {limit} requests a minute are taken; try again in {retry_after} s")
+    def __init__(self, sentence: str, limit: int, retry_after: int) -> None:
+        super().__init__(sentence)
         self.headers = {
             "Retry-After": str(retry_after),
             "X-RateLimit-Limit": str(limit),

@@ -26,6 +26,25 @@ class FutureLike(Protocol):
         ...
 
 
+class _Discard:
+    """Receiver that ignores the reply."""
+
+    @staticmethod
+    def done() -> bool:
+        """Return True: the reply is not wanted."""
+        return True
+
+    def set_result(self, value: Any, /) -> None:
+        """Do nothing."""
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Do nothing."""
+
+
+DISCARD: FutureLike = _Discard()
+"""For commands whose reply nobody waits for."""
+
+
 class CommandGateway(Protocol):
     """Submits commands to the engine: the only way by which a request changes anything."""
 
@@ -55,7 +74,7 @@ class Queries(Protocol):
         status: str | None = None,
         organization_id: str | None = None,
         tags: Sequence[str] = (),
-        hostname: str | None = None,
+        hostnames: Sequence[str] | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

@@ -16,7 +16,10 @@ from manager.api.events.tickets import Tickets
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.ports import CommandGateway, Queries, Record
 from manager.domain.agents.clones import Clone
+from manager.domain.agents.refused_registrations import RefusedHost
+from manager.domain.budget import Budget
 from manager.engine.agent_record import clone_record
+from schemas.limits import MIB
 
 _READER_THREADS = 4
 
@@ -42,11 +45,14 @@ class Services:
         not_ready: returns one sentence that says why the manager is not ready; None if it is.
         client_addresses: resolves client addresses; knows the networks that may register without a token.
         cors_origins: origins of the web pages that may read answers.
-        rate_limit: requests per minute of one agent, or of one address without a credential; 0 for no limit.
+        rate_limit: requests per minute of one agent, or of one address without a credential; 0 for no limits.
+        report_budget: reports and bytes a second of one agent.
         registry: the Prometheus metrics that `/metrics` exposes.
         certificates: returns the served certificates and their expiry, at a time in seconds since 1970.
+        spellings: returns the spellings of a hostname that agents registered with.
         clones: returns the agents that run more than once, by agent id.
         held_back: returns the agents with undelivered reports.
+        refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         stream: the fleet's events.
         tickets: tickets for the stream.
         readers: threads that read the store, so that no query blocks another request.
@@ -62,10 +68,13 @@ class Services:
     client_addresses: ClientAddresses = field(default_factory=ClientAddresses)
     cors_origins: tuple[str, ...] = ()
     rate_limit: int = 60
+    report_budget: Budget = field(default_factory=lambda: Budget(200.0, 2.0 * MIB, 10.0))
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     certificates: Callable[[float], list[Record]] = lambda _now: []
+    spellings: Callable[[str], list[str]] = lambda hostname: [hostname]
     clones: Callable[[], Mapping[str, Clone]] = dict
     held_back: Callable[[], list[Record]] = list
+    refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
     readers: ThreadPoolExecutor = field(default_factory=_reader_threads)

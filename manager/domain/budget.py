@@ -43,17 +43,24 @@ class TokenBucket:
         self.bytes -= size
         return True
 
-    def consume(self, size: int, now: float) -> float:
-        """Consume one message in any case; return the seconds until the bucket is out of debt, 0 without debt."""
+    def consume(self, size: int, now: float, messages: int = 1) -> float:
+        """Consume messages of this size together in any case; return the seconds until the debt is paid, 0 for none."""
         self._fill(now)
-        self.messages -= 1
+        self.messages -= messages
         self.bytes -= size
         budget = self._budget
         return max(0.0, -self.messages / budget.messages, -self.bytes / budget.bytes)
 
+    def wait(self, now: float) -> float:
+        """Return the seconds until the next message is within the budget; 0 if it is now."""
+        self._fill(now)
+        return max(0.0, (1 - self.messages) / self._budget.messages, -self.bytes / self._budget.bytes)
+
     def is_full(self, now: float) -> bool:
         """Return whether the bucket has refilled and can be dropped."""
-        return now - self.at >= self._budget.burst
+        self._fill(now)
+        budget = self._budget
+        return self.messages >= budget.messages * budget.burst and self.bytes >= budget.bytes * budget.burst
 
     def _fill(self, now: float) -> None:
         budget, elapsed = self._budget, now - self.at

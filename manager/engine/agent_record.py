@@ -47,6 +47,7 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "eventsProcessed": vitals.events_processed,
         "eventsTotal": vitals.events_total,
         "threatsDetected": vitals.threats_detected,
+        "threatCount": vitals.threats_detected,
         "actionsExecuted": vitals.actions_executed,
         "outboxSize": vitals.outbox_size,
         "outboxDropped": vitals.outbox_dropped,

@@ -111,8 +111,12 @@ class Engine:
         )
 
     def restore_correlation(self, now: Instant) -> None:
-        """Load incidents, recent reports and evidence, so that correlation continues as if it had never stopped."""
+        """Load incidents, recent reports and evidence, so that correlation continues as if it had never stopped.
+
+        The new agents of the last hour go on counting towards the enrollment rate, too.
+        """
         archive = self._store.archive
+        self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), now)
         self._incident_recorder.restore(archive, now.wall - self._clock_monitor.pending_step(now))
         evidence = self.fleet.responder.never_block.evidence
         for organization_id, site, agent_id, received_at, found in archive.evidence_since(now.wall - _EVIDENCE_MEMORY):

@@ -3,14 +3,15 @@
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import CloneTracker
 from manager.domain.agents.held_back import HeldBackReports
 from manager.domain.agents.liveness import Liveness
-from manager.domain.agents.registry import Registry
-from manager.domain.agents.tokens import Token
+from manager.domain.agents.refused_registrations import RefusedRegistrations
+from manager.domain.agents.registry import Registry, cap_stamp
+from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.correlation import Incident
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
 from manager.domain.response import Blocklists, Evidence, FleetAddresses, NeverBlock, Responder
@@ -40,6 +41,8 @@ class Fleet:
     immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
+    refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
+    enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
     held_back: HeldBackReports = field(init=False)
     allowlist: PolicyAllowlist = field(init=False)
@@ -50,6 +53,7 @@ class Fleet:
         """Build the parts that depend on other parts."""
         settings = self.settings
         self.liveness = Liveness(settings.times)
+        self.enrollment_rate = EnrollmentRate(settings.enrollment_rate)
         self.held_back = HeldBackReports(settings.held_back_after)
         self.allowlist = PolicyAllowlist(self.policies)
         never_block = NeverBlock(
@@ -72,6 +76,8 @@ class Fleet:
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)
         for agent in snapshot.agents:
+            if agent.stamp is not None:  # a release before may have stored it as it came
+                agent.stamp = replace(agent.stamp, sent_at=cap_stamp(agent.stamp.sent_at, now))
             self.registry.load(agent)
             self.set_addresses(agent)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now)

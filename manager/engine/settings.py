@@ -32,6 +32,8 @@ class EngineSettings:
     threat_retention: float = 86_400.0
     id_retention: float = 7 * 86_400.0
     takeover: Takeover = Takeover.WHEN_OFFLINE
+    enrollment_rate: int = 0
+    """New agents an hour of a token without limits; 0 for no limit."""
     times: LivenessTimes = field(default_factory=LivenessTimes)
     correlator: CorrelatorSettings = field(default_factory=CorrelatorSettings)
     responder: ResponderSettings = field(default_factory=ResponderSettings)

@@ -31,6 +31,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         threat_retention=settings.threat_retention,
         id_retention=settings.id_retention,
         takeover=settings.takeover_rule,
+        enrollment_rate=settings.enrollment_limit,
         republish_after=settings.republish_after,
         snapshot_every=settings.snapshot_every,
         held_back_after=settings.held_back_after,

@@ -13,6 +13,7 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
+from manager.domain.budget import Budget
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
@@ -96,8 +97,11 @@ class Manager:
             client_addresses=ClientAddresses(settings.trusted_networks, settings.trusted_proxies),
             cors_origins=tuple(settings.cors_allowed_origins),
             rate_limit=settings.rate_limit,
+            report_budget=Budget(settings.agent_messages, settings.agent_bytes, settings.agent_burst),
             registry=registry,
             certificates=self.certificates.records,
+            spellings=fleet.registry.spellings,
+            refused_registrations=fleet.refused_registrations.current,
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
         )

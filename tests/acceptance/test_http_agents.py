@@ -113,8 +113,8 @@ def test_curl_watches_the_fleet(manager: HttpManager) -> None:
         agent_id, token = _register(manager, "srv-01")
         assert _until(lines, "event: ") == "agent_registered"
         assert manager.send("POST", f"/api/agents/{agent_id}/events", _event(1, "203.0.113.9"), token)[0] == 201
-        last = _until(lines, "id: ")
         assert _until(lines, "event: ") == "threats_reported"
+        last = _until(lines, "id: ")
     _register(manager, "srv-02")
     with _curl(manager, "-H", f"Last-Event-ID: {last}") as lines:
         assert [_until(lines, "event: ") for _ in range(2)] == ["connected", "agent_registered"]

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
+    "manager/settings.py:enrollment_limit": "reads the URL that the transport has parsed before",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
     "manager/storage/queries/incidents.py:_time_to_immunity": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/operators.py:_audit_record": "the same",

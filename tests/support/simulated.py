@@ -27,6 +27,8 @@ class SimulatedAgent:
     session: int = 0
     sequence: int = 0
     uptime_from: float = 0.0
+    response: Any = "block_ip"
+    """Response in its threat reports."""
 
     def __post_init__(self) -> None:
         self.keys = AgentKeys.derive(self.secret)
@@ -87,7 +89,7 @@ class SimulatedAgent:
             id=threat_id or str(uuid7()),
             agent_id=self.agent_id,
             threat=Threat(type="brute_force", confidence=80.0, technique="T1110", evidence=evidence),
-            response="block_ip",
+            response=self.response,
             timestamp=utc(timestamp),
         )
         return self.coded(topics.THREATS, report.body())

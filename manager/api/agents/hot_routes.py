@@ -63,19 +63,23 @@ class EventsRoute:
 
     Args:
         clock: seconds since 1970.
+        charge: charges the caller's budget for a number of reports and bytes.
     """
 
     path = "/api/agents/{agent_id}/events"
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], charge: Callable[[Caller | None, int, int], None]) -> None:
         self._clock = clock
+        self._charge = charge
 
     def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
         """Decode threat reports; they are answered once all of them are committed."""
         require_admin_or_self(caller, agent_id)
+        self._charge(caller, 1, len(body))
         _require_json(headers, body)
         events = decode(HttpEvents, body, BODY_LIMIT)
         prepared = prepare(_existing_id(agent_id), events, self._clock())
+        self._charge(caller, len(prepared), 0)
         command = StoreReports(agent_id, tuple(prepared), _epoch(events.sent_at), _epoch(events.reported_at))
         return PreparedCommand(command, partial(_render_reports, events, prepared))
 

@@ -2,33 +2,54 @@
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from starlette.types import Scope
 
 from manager.api.authentication import Caller, Credentials
 from manager.api.errors import TooManyRequests
 from manager.api.middleware.client_address import ClientAddresses, Headers
+from manager.api.middleware.rate_limits import ReportBudgets, SlidingWindow
+from manager.domain.budget import Budget
 from manager.engine.origin import Origin
 
 _BEARER = b"bearer "
 _UNLIMITED = ("/health", "/health/live", "/health/ready")
 _REGISTER = "/api/agents/register"
+_EVENTS = "/events"
+_HEARTBEAT = "/heartbeat"
+_POLL = "/api/policy/agent/"
 
 
 class Admission:
     """Identifies callers and limits their request rate.
 
+    Each agent has three budgets: `limit` requests per minute for heartbeats and policy polls, as many for everything
+    else, and the budget of its reports, which is the one of MQTT agents. So a burst of reports keeps no heartbeat out.
+
     Args:
         credentials: identifies bearer tokens.
         addresses: resolves client addresses.
-        limit: requests per minute of each agent, and of each address without a valid credential; 0 for no limit.
+        limit: requests per minute of each agent, and of each address without a valid credential; 0 for no limits.
+        reports: reports and bytes a second of each agent.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, credentials: Credentials, addresses: ClientAddresses, limit: int) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        addresses: ClientAddresses,
+        limit: int,
+        reports: Budget,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._credentials = credentials
         self._addresses = addresses
-        self._limit = SlidingWindow(limit) if limit else None
+        self._clock = clock
+        self._limit = limit
+        self._life = SlidingWindow(limit)
+        self._other = SlidingWindow(limit)
+        self._reports = ReportBudgets(reports)
 
     def admit(self, path: str, client: tuple[str, int] | None, headers: Headers) -> Caller | None:
         """Return the caller, None for an unknown one; `client` is the peer's address and port.
@@ -38,24 +59,43 @@ class Admission:
         """
         token = bearer(headers)
         caller = self._credentials.identify(token) if token is not None else None
-        limit = self._limit
-        if limit is None or (caller is not None and caller.is_admin):
+        if not self._limit or (caller is not None and caller.is_admin):
             return caller
         if caller is not None and caller.agent_id is not None:
-            key = caller.agent_id
-        elif self._is_unlimited(path, client, headers, token):
-            return caller
-        else:
+            self._limit_agent(caller.agent_id, path)
+        elif not self._is_unlimited(path, client, headers, token):
             key = self._addresses.rate_limit_key(self._addresses.address(client, headers))
-        wait = limit.wait(key, time.monotonic())
-        if wait:
-            raise TooManyRequests(limit.limit, max(1, math.ceil(wait)))
+            self._refuse_over_limit(self._other, key)
         return caller
+
+    def charge_reports(self, caller: Caller | None, reports: int, size: int) -> None:
+        """Charge an agent's budget for the body of an admitted request, which paid for one report when it was admitted.
+
+        The agent may get into debt by it.
+        """
+        if self._limit and caller is not None and caller.agent_id is not None:
+            self._reports.charge(caller.agent_id, max(0, reports - 1), size, self._clock())
 
     def origin(self, scope: Scope, headers: Headers, caller: Caller | None, request_id: bytes) -> Origin:
         """Return the actor, address and request id for audit records."""
         actor = caller.name if caller is not None else "anonymous"
         return Origin(actor, self._addresses.address(scope["client"], headers) or None, request_id.decode())
+
+    def _limit_agent(self, agent_id: str, path: str) -> None:
+        if path.endswith(_EVENTS):
+            wait = self._reports.wait(agent_id, self._clock())
+            if wait:
+                raise self._reports.refusal(wait)
+            self._reports.charge(agent_id, 1, 0, self._clock())
+        else:
+            is_life = path.endswith(_HEARTBEAT) or path.startswith(_POLL)
+            self._refuse_over_limit(self._life if is_life else self._other, agent_id)
+
+    def _refuse_over_limit(self, window: SlidingWindow, key: str) -> None:
+        wait = math.ceil(window.wait(key, self._clock()))
+        if wait:
+            sentence = f"at most {window.limit} requests a minute are taken; try again in {wait} s"
+            raise TooManyRequests(sentence, window.limit, wait)
 
     def _is_unlimited(self, path: str, client: tuple[str, int] | None, headers: Headers, token: str | None) -> bool:
         """Return whether an unauthenticated request is exempt: health checks, and registrations that are let in."""
@@ -72,45 +112,3 @@ def bearer(headers: Headers) -> str | None:
     if given is None or given[:7].lower() != _BEARER:
         return None
     return given[7:].strip().decode("latin-1") or None
-
-
-MINUTE = 60.0
-_MAX_KEYS = 100_000
-
-
-class SlidingWindow:
-    """Rate limit by key: at most `limit` requests within any `window` seconds.
-
-    Memory is bounded: beyond `max_keys`, the key that was idle longest is forgotten.
-
-    Args:
-        limit: requests of one key within `window`.
-        window: seconds.
-        max_keys: keys that are remembered.
-    """
-
-    def __init__(self, limit: int, window: float = MINUTE, max_keys: int = _MAX_KEYS) -> None:
-        self.limit = limit
-        self._window = window
-        self._max_keys = max_keys
-        self._recent: OrderedDict[str, deque[float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Return the number of remembered keys."""
-        return len(self._recent)
-
-    def wait(self, key: str, now: float) -> float:
-        """Count a request and return 0 if it is allowed, else return the seconds until the next one is.
-
-        A refused request does not count, so waiting always helps. `now` is monotonic.
-        """
-        recent = self._recent.get(key)
-        if recent is None:
-            recent = self._recent[key] = deque(maxlen=self.limit)
-            if len(self._recent) > self._max_keys:
-                self._recent.popitem(last=False)
-        if len(recent) == self.limit and now - recent[0] < self._window:
-            return self._window - (now - recent[0])
-        recent.append(now)
-        self._recent.move_to_end(key)
-        return 0.0

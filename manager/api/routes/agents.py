@@ -41,7 +41,7 @@ async def list_agents(
         status=status,
         organization_id=organization_id,
         tags=tag or (),
-        hostname=hostname,
+        hostnames=None if hostname is None else services.spellings(hostname),
         limit=limit,
         cursor=cursor,
     )

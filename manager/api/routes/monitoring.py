@@ -7,12 +7,16 @@ from fastapi import APIRouter, Response
 from manager.api.authentication import Admin
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.metrics import CONTENT_TYPE, expose
+from manager.api.ports import Record
 from manager.api.services import WithServices
+from manager.domain.agents.refused_registrations import RefusedHost
 from manager.engine.agent_record import clone_record
+from schemas.model import iso
 
 router = APIRouter()
 
 _CLONES_SHOWN = 200
+_REFUSED_SHOWN = 50
 _HEALTH = record(
     status="string", running="boolean", uptime="number", version="string", agents="integer", agentCounts="object"
 )
@@ -71,10 +75,24 @@ async def overview(services: WithServices, _caller: Admin) -> Response:
             "clonedAgents": len(clones),
             "clones": [{"agentId": each, "hostname": names[each], **clone_record(clones[each])} for each in names],
             "heldBack": services.held_back(),
+            "refusedRegistrations": [_refused(host) for host in services.refused_registrations(now)[:_REFUSED_SHOWN]],
             "certificates": services.certificates(now),
             "uptimeMs": round(services.uptime * 1000),
         }
     )
+
+
+def _refused(host: RefusedHost) -> Record:
+    return {
+        "hostname": host.hostname,
+        "organizationId": host.organization_id,
+        "door": host.door,
+        "origin": host.origin,
+        "reason": host.reason,
+        "count": host.count,
+        "firstAt": iso(host.first_at),
+        "lastAt": iso(host.last_at),
+    }
 
 
 @router.get("/metrics", responses=_METRICS, response_class=Response, tags=["fleet"])

@@ -1,5 +1,7 @@
 """Registration of agents over HTTP (lifecycle page, phase 1)."""
 
+import math
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -7,13 +9,20 @@ from fastapi import APIRouter, Request, Response
 from manager.api.authentication import Caller
 from manager.api.bodies import read_document_or
 from manager.api.envelope import answer, body_of, ok
-from manager.api.errors import TokenRefusedError, Unauthorized
+from manager.api.errors import TokenRefusedError, TooManyRequests, Unauthorized
 from manager.api.middleware.admission import bearer
+from manager.api.ports import DISCARD
 from manager.api.services import Services, WithServices
 from manager.domain.agents.agent import Host
 from manager.domain.networks import network_of
-from manager.engine.commands.http_agent_requests import RegisterAgent, Registered, TokenRefused
-from manager.errors import Invalid
+from manager.engine.commands.http_agent_requests import (
+    EnrollmentLimited,
+    RecordRefusedRegistration,
+    RegisterAgent,
+    Registered,
+    TokenRefused,
+)
+from manager.errors import Invalid, StoreUnavailable
 from schemas.http_agents import HttpRegistration
 from schemas.keys import EnrollmentToken
 from schemas.limits import MESSAGE_LIMIT
@@ -21,6 +30,7 @@ from schemas.limits import MESSAGE_LIMIT
 router = APIRouter(tags=["agents"])
 
 _REQUIRED = ("hostname", "os", "arch", "version")
+_UNAUTHORIZED = "no token of this manager, and no address of a trusted network"
 _TEXT = {"type": "string"}
 _REGISTERED = answer(
     "The agent's record and its token, which is shown only here.", None, 201, agentId=_TEXT, token=_TEXT
@@ -35,7 +45,13 @@ async def register(request: Request, services: WithServices) -> Response:
     has its own token sends that, and so may reconnect while it counts as online.
     """
     address = services.client_addresses.address(request.scope["client"], dict(request.scope["headers"]))
-    token, caller = _authority(request, services, address)
+    trusted = services.client_addresses.is_trusted(address)
+    try:
+        token, caller = _authority(request, services, trusted=trusted)
+    except Unauthorized:
+        with suppress(StoreUnavailable):
+            services.engine.submit_nowait(RecordRefusedRegistration(address, _UNAUTHORIZED), DISCARD)
+        raise
     wanted = await _read(request)
     registered = await services.engine.submit(
         RegisterAgent(
@@ -44,8 +60,12 @@ async def register(request: Request, services: WithServices) -> Response:
             token=token,
             own_agent_id=caller.agent_id if caller else None,
             by_admin=caller is not None and caller.is_admin,
+            address=address,
+            trusted=trusted,
         )
     )
+    if isinstance(registered, EnrollmentLimited):
+        raise TooManyRequests(registered.reason, registered.limit, math.ceil(registered.retry_after))
     if isinstance(registered, TokenRefused):
         if registered.reason is None:
             raise Unauthorized
@@ -53,7 +73,7 @@ async def register(request: Request, services: WithServices) -> Response:
     return _answer(registered)
 
 
-def _authority(request: Request, services: Services, address: str) -> tuple[EnrollmentToken | None, Caller | None]:
+def _authority(request: Request, services: Services, *, trusted: bool) -> tuple[EnrollmentToken | None, Caller | None]:
     """Return what authorizes a registration: an enrollment token, a caller, or neither on a trusted network.
 
     Raises:
@@ -68,7 +88,7 @@ def _authority(request: Request, services: Services, address: str) -> tuple[Enro
         if token is None:
             raise Unauthorized
         return token, None
-    if "authorization" in request.headers or not services.client_addresses.is_trusted(address):
+    if "authorization" in request.headers or not trusted:
         raise Unauthorized
     return None, None
 

@@ -28,7 +28,7 @@ Limit = Annotated[int, typer.Option(min=1, help="lines of each section")]
 def now(
     client: "ManagerClient", context: typer.Context, limit: Limit = _SHOWN, output: OutputOption = Output.TABLE
 ) -> None:
-    """Show what needs attention: incidents, blocks and their undo, approvals, silent agents, undelivered reports."""
+    """Show what needs attention: incidents, blocks and their undo, approvals, silent agents, refused registrations."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
     at = datetime.now(UTC)
@@ -59,6 +59,7 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
     """Collect the content of the screen, with the commands to act on it."""
     waiting = client.records("/api/incidents", most=_LIMIT, response="pending_approval", merged="false")
     waiting.sort(key=lambda incident: incident["approvalExpiresAt"] or "")
+    overview = client.get("/api/overview")
     opened = client.records("/api/incidents", most=_LIMIT, since=parse_time(_NEW, at), chronic="false", merged="false")
     return {
         "at": at.isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -69,7 +70,8 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "blocks": _blocks(client, write),
         "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
         "silence": _stale_by_site(client.records("/api/agents", most=_LIMIT, status="stale")),
-        "heldBack": client.get("/api/overview")["heldBack"],
+        "heldBack": overview["heldBack"],
+        "refusedRegistrations": overview["refusedRegistrations"],
         "chronicIncidents": len(client.records("/api/incidents", most=_LIMIT, chronic="true", open="true")),
     }
 
@@ -125,6 +127,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_section("Wait for approval", situation["approvals"], _approval, limit),
         *_silent(situation["silence"], at, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
+        *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
     )
 
@@ -162,6 +165,12 @@ def _approval(incident: "Record") -> tuple[str, str]:
 def _undelivered(record: "Record") -> tuple[str]:
     since = f"none stored since {record['since']}"
     return (f"  {record['hostname']} ({record['agentId']}): {record['waiting']} wait, {since}",)
+
+
+def _refused(record: "Record", at: datetime) -> tuple[str]:
+    from manager.cli.support.printing import refused_text  # noqa: PLC0415 -- rich takes a while to load
+
+    return (f"  {refused_text(record, at)}",)
 
 
 def _silent(silence: dict[str, list["Record"]], at: datetime, limit: int) -> list[str]:

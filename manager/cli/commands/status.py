@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from manager.cli.support.durations import ago
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
-from manager.cli.support.printing import clone_text
+from manager.cli.support.printing import clone_text, refused_text
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -66,5 +66,6 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
         f"In force on     {overview['policyCurrentAgents']} of {overview['totalAgents']} agents",
     ]
     lines += [_held_back(record, now) for record in overview.get("heldBack", ())]
+    lines += [f"Refused         {refused_text(record, now)}" for record in overview.get("refusedRegistrations", ())]
     lines += [_certificate(record) for record in overview.get("certificates", ())]
     return lines

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manager.cli.support.durations import ago
 from manager.cli.support.escaping import printable
 
 _PIPED_WIDTH = 400
@@ -70,6 +72,14 @@ def percent(value: float | None) -> str | None:
 
 if TYPE_CHECKING:
     from manager.cli.support.client import Record
+
+
+def refused_text(record: "Record", now: datetime) -> str:
+    """Describe refused registrations of one host: the host, how often and since when, and the reason."""
+    host = record["hostname"] or f"a host at {record['origin']}"
+    organization = f" ({record['organizationId']})" if record["organizationId"] else ""
+    times = f"{record['count']} registration{'s' * (record['count'] != 1)} over {record['door'].upper()}"
+    return f"{host}{organization}: {times}, the last {ago(record['lastAt'], now)}: {record['reason']}"
 
 
 def clone_text(clone: "Record") -> str:

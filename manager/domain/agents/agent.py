@@ -93,6 +93,8 @@ class Vitals:
     actions_executed: int = 0
     outbox_size: int | None = None
     outbox_dropped: int | None = None
+    counts_stated: bool = False
+    """Whether the agent states `threats_detected` and `actions_executed` itself; in memory only."""
 
     def count_events(self, processed: int, total: int | None) -> None:
         """Take a heartbeat's counts; without a total the processed events are added up, to the largest count."""

@@ -1,13 +1,17 @@
-"""Registry: one agent for each hostname and organization (lifecycle page, phase 1)."""
+"""Registry: one agent for each hostname and organization (lifecycle page, phase 1).
+
+Hostnames are compared without regard to case, Unicode form and a trailing dot; the first spelling is kept.
+"""
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from manager.domain.agents.agent import Agent, Credential, Door, Host, RegistrationStamp, State
 from manager.domain.instant import Instant
+from schemas.identifiers import hostname_key
 
 
 class Takeover(StrEnum):
@@ -17,6 +21,8 @@ class Takeover(StrEnum):
     WHEN_OFFLINE = "when-offline"
     PROOF = "proof"
 
+
+_AHEAD = 300.0
 
 RefusalCode = Literal["outdated", "conflict"]
 
@@ -94,6 +100,8 @@ class Registry:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self._by_name: dict[tuple[str, str], Agent] = {}
+        self._namesakes: dict[tuple[str, str], list[Agent]] = {}
+        """Further agents of one hostname in other spellings, from stores of earlier releases."""
         self._removed: dict[tuple[str, str], RemovedAgent] = {}
         self._by_http_digest: dict[bytes, Agent] = {}
         self.names_by_number: dict[int, tuple[str, str]] = {}
@@ -106,7 +114,8 @@ class Registry:
     def load(self, agent: Agent) -> None:
         """Add an agent from the store."""
         self.agents[agent.agent_id] = agent
-        self._by_name[agent.organization_id, agent.hostname] = agent
+        if self._by_name.setdefault(_name(agent), agent) is not agent:
+            self._namesakes.setdefault(_name(agent), []).append(agent)
         self._by_http_digest[agent.credential.http_digest] = agent
         self.names_by_number[agent.number] = (agent.agent_id, agent.hostname)
         self._highest_number = max(self._highest_number, agent.number)
@@ -120,17 +129,21 @@ class Registry:
         return self.agents.get(agent_id)
 
     def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
-        """Return the agent of this host in this organization."""
-        return self._by_name.get((organization_id, hostname))
+        """Return the agent of this host in this organization, in this or another spelling."""
+        key = organization_id, hostname_key(hostname)
+        exact = (agent for agent in self._namesakes.get(key, ()) if agent.hostname == hostname)
+        return next(exact, None) or self._by_name.get(key)
+
+    def spellings(self, hostname: str) -> list[str]:
+        """Return the spellings of a hostname in all organizations; safe from any thread."""
+        wanted = hostname_key(hostname)
+        found = [agent.hostname for (_, key), agent in list(self._by_name.items()) if key == wanted]
+        found += [agent.hostname for agents in list(self._namesakes.values()) for agent in list(agents)]
+        return sorted({each for each in found if hostname_key(each) == wanted})
 
     def find_by_http_digest(self, http_digest: bytes) -> Agent | None:
         """Return the agent whose HTTP token has this SHA-256."""
         return self._by_http_digest.get(http_digest)
-
-    def find_by_machine_id(self, machine_id: str) -> list[Agent]:
-        """Return the agent with this id, else all agents with this hostname."""
-        agent = self.agents.get(machine_id)
-        return [agent] if agent else [agent for agent in self.agents.values() if agent.hostname == machine_id]
 
     def of_organization(self, organization_id: str) -> Iterator[Agent]:
         """Yield the agents of one organization."""
@@ -149,7 +162,7 @@ class Registry:
         """
         known = self.find_by_hostname(request.organization_id, request.host.hostname)
         if known is None:
-            removed = self._removed.get((request.organization_id, request.host.hostname))
+            removed = self._removed.get((request.organization_id, hostname_key(request.host.hostname)))
             if removed is not None and removed.forbids(request):
                 return RefusedRegistration(
                     "outdated",
@@ -161,21 +174,22 @@ class Registry:
             return verdict
         replaced = known.credential.secret != request.credential.secret or known.door is not request.door
         self._drop_http_digest(known)
-        known.host = request.host
+        known.host = replace(request.host, hostname=known.hostname)
         known.credential = request.credential
         known.token_id = request.token_id
         known.door = request.door
         self._by_http_digest[known.credential.http_digest] = known
         return AcceptedRegistration(known, is_new=False, replaced=replaced)
 
-    def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes) -> None:
+    def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes, now: float) -> None:
         """Remember the agent's newest registration and the reply to it."""
         if request.sent_at is not None and request.digest is not None:
-            agent.stamp = RegistrationStamp(request.sent_at, request.digest, reply)
+            agent.stamp = RegistrationStamp(cap_stamp(request.sent_at, now), request.digest, reply)
 
     def record_removed(self, organization_id: str, hostname: str, removed: RemovedAgent) -> None:
         """Remember the stamp of a removed agent; the last one of a hostname counts."""
-        self._removed[organization_id, hostname] = removed
+        sent_at = cap_stamp(removed.sent_at, removed.removed_at)
+        self._removed[organization_id, hostname_key(hostname)] = replace(removed, sent_at=sent_at)
 
     def remove(self, agent: Agent, now: float) -> None:
         """Drop an agent; only the stamp that keeps its old registrations out stays."""
@@ -183,9 +197,21 @@ class Registry:
             removed = RemovedAgent(agent.stamp.sent_at, agent.stamp.digest, now)
             self.record_removed(agent.organization_id, agent.hostname, removed)
         del self.agents[agent.agent_id]
-        del self._by_name[agent.organization_id, agent.hostname]
+        self._drop_name(agent)
         self._drop_http_digest(agent)
         del self.names_by_number[agent.number]
+
+    def _drop_name(self, agent: Agent) -> None:
+        name = _name(agent)
+        namesakes = self._namesakes.get(name, [])
+        if self._by_name[name] is not agent:
+            namesakes.remove(agent)
+        elif namesakes:
+            self._by_name[name] = namesakes.pop(0)
+        else:
+            del self._by_name[name]
+        if not namesakes:
+            self._namesakes.pop(name, None)
 
     def _drop_http_digest(self, agent: Agent) -> None:
         """Drop an agent's HTTP token, unless another agent has the same one (a copied disk under another hostname)."""
@@ -235,3 +261,15 @@ class Registry:
         )
         self.load(agent)
         return agent
+
+
+def cap_stamp(sent_at: float, received: float) -> float:
+    """Return the time of a registration: the agent's own, but that of the receipt if its clock is over 300 s ahead.
+
+    Else a host whose clock was once set years ahead could never register again.
+    """
+    return received if sent_at - received > _AHEAD else sent_at
+
+
+def _name(agent: Agent) -> tuple[str, str]:
+    return agent.organization_id, hostname_key(agent.hostname)

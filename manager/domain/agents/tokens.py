@@ -1,8 +1,12 @@
-"""Enrollment tokens in the manager: the key that verifies proofs, never the secret."""
+"""Enrollment tokens in the manager: the key that verifies proofs (never the secret), and the rate of new agents."""
 
+import math
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.agent import Agent, Host
+from manager.domain.instant import Instant
 
 
 @dataclass(slots=True)
@@ -28,6 +32,11 @@ class Token:
         """Number of agents that the token may still enroll; None for no limit."""
         return None if self.max_uses is None else max(0, self.max_uses - self.uses)
 
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the token has neither an expiry nor a number of uses."""
+        return self.expires_at is None and self.max_uses is None
+
     def place(self, host: Host) -> Host:
         """Return the host with the token's site and tags, where the token names any, in place of its own."""
         return replace(host, site=self.site or host.site, tags=self.tags or host.tags)
@@ -41,3 +50,48 @@ class Token:
         if is_new_agent and self.uses_left == 0:
             return "used_token"
         return None
+
+
+RATE_WINDOW = 3600.0
+"""Seconds in which a token without limits enrolls at most `limit` new agents."""
+
+
+class EnrollmentRate:
+    """Limits the new agents of each token that has no limits of its own; reconnections do not count.
+
+    Args:
+        limit: new agents within RATE_WINDOW; 0 for no limit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._enrolled: dict[str, deque[float]] = {}
+
+    def load(self, agents: Iterable[Agent], now: Instant) -> None:
+        """Count the registered agents of the last hour, after a restart."""
+        for agent in sorted(agents, key=lambda each: each.registered_at):
+            age = now.wall - agent.registered_at
+            if agent.token_id is not None and 0 <= age < RATE_WINDOW:
+                self._record(agent.token_id, now.monotonic - age)
+
+    def wait(self, token: Token, now: Instant) -> float:
+        """Return the seconds until the token may enroll a new agent; 0 if it may now."""
+        enrolled = self._enrolled.get(token.token_id)
+        if not token.is_unlimited or enrolled is None or len(enrolled) < self.limit:
+            return 0.0
+        return max(0.0, enrolled[0] + RATE_WINDOW - now.monotonic)
+
+    def reason(self, wait: float) -> str:
+        """Return the sentence that refuses a new agent, and says when to try again."""
+        return (
+            f"the enrollment token has let in {self.limit} new agents within an hour; try again in"
+            f" {math.ceil(wait / 60)} min, or use a token with an expiry or a number of uses"
+        )
+
+    def record(self, token: Token, now: Instant) -> None:
+        """Count a new agent."""
+        self._record(token.token_id, now.monotonic)
+
+    def _record(self, token_id: str, monotonic: float) -> None:
+        if self.limit:
+            self._enrolled.setdefault(token_id, deque(maxlen=self.limit)).append(monotonic)

@@ -25,6 +25,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.FreezeResponses: incidents.freeze_responses,
     requests.ReadResponseStatus: incidents.read_response_status,
     http_agent_requests.RegisterAgent: http_agents.register_agent,
+    http_agent_requests.RecordRefusedRegistration: http_agents.record_refused_registration,
     http_agent_requests.RecordHeartbeat: http_agents.record_heartbeat,
     http_agent_requests.StoreReports: http_agents.store_reports,
     http_agent_requests.PollPolicy: http_agents.poll_policy,

@@ -14,7 +14,9 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RegisterAgent:
-    """Register an agent. Answered by `Registered` or `TokenRefused`; Conflict if it may not replace another instance.
+    """Register an agent. Answered by `Registered`, `TokenRefused` or `EnrollmentLimited`.
+
+    Conflict if it may not replace another instance.
 
     Args:
         host: the host as the agent describes it.
@@ -22,6 +24,8 @@ class RegisterAgent:
         token: the agent's enrollment token; None if it needs none.
         own_agent_id: the agent whose credential the request proved.
         by_admin: whether the admin token authorized the request, which may then replace an online instance.
+        address: the client's address.
+        trusted: whether it is on a trusted network. From the address of the known instance it is then a reconnection.
     """
 
     host: Host
@@ -29,6 +33,25 @@ class RegisterAgent:
     token: EnrollmentToken | None = None
     own_agent_id: str | None = None
     by_admin: bool = False
+    address: str = ""
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefusedRegistration:
+    """Record a registration that was refused before its body was read. Answered by None."""
+
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentLimited:
+    """The token has enrolled its hourly number of new agents; `retry_after` is in seconds."""
+
+    reason: str
+    limit: int
+    retry_after: float
 
 
 @dataclass(frozen=True, slots=True)

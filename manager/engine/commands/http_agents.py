@@ -19,9 +19,11 @@ from manager.domain.correlation.reports import is_late
 from manager.engine.agent_record import agent_record
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import (
+    EnrollmentLimited,
     HeartbeatRecorded,
     PollPolicy,
     RecordHeartbeat,
+    RecordRefusedRegistration,
     RegisterAgent,
     Registered,
     StoreReports,
@@ -48,6 +50,7 @@ _VITALS = (
 )  # fmt: skip
 """Members that a heartbeat and an agent's vitals share."""
 
+_UNKNOWN = "this manager knows no such enrollment token; ask its operator for one"
 _TOKEN_REASONS = {
     "unknown_token": None,
     "expired_token": "the enrollment token has expired; ask for a new one",
@@ -55,12 +58,49 @@ _TOKEN_REASONS = {
 }
 
 
-def register_agent(context: Context, request: RegisterAgent) -> Registered | TokenRefused:
-    """Register or reconnect an agent (lifecycle page, phase 1).
+def register_agent(context: Context, request: RegisterAgent) -> Registered | TokenRefused | EnrollmentLimited:
+    """Register or reconnect an agent (lifecycle page, phase 1); a refusal is recorded for operators.
 
     Raises:
         Conflict: an instance of this host is online, and the request does not prove to be the same one.
     """
+    try:
+        answer = _register(context, request)
+    except Conflict as conflict:
+        _record_refusal(context, request, str(conflict))
+        raise
+    match answer:
+        case TokenRefused():
+            _record_refusal(context, request, answer.reason or _UNKNOWN)
+        case EnrollmentLimited():
+            _record_refusal(context, request, answer.reason)
+    return answer
+
+
+def record_refused_registration(context: Context, request: RecordRefusedRegistration) -> None:
+    """Record a registration that was refused before its body was read."""
+    fleet = context.fleet
+    fleet.counters["registrations_refused"] += 1
+    now = context.batch.now.wall
+    fleet.refused_registrations.record(
+        None, None, door=Door.HTTP, origin=request.address, reason=request.reason, at=now
+    )
+
+
+def _record_refusal(context: Context, request: RegisterAgent, reason: str) -> None:
+    fleet, host = context.fleet, request.host
+    fleet.counters["registrations_refused"] += 1
+    fleet.refused_registrations.record(
+        host.hostname,
+        request.organization_id,
+        door=Door.HTTP,
+        origin=request.address,
+        reason=reason,
+        at=context.batch.now.wall,
+    )
+
+
+def _register(context: Context, request: RegisterAgent) -> Registered | TokenRefused | EnrollmentLimited:
     fleet, now = context.fleet, context.batch.now
     itself = fleet.registry.find(request.own_agent_id or "")
     token = _token(context, request, itself)
@@ -71,18 +111,24 @@ def register_agent(context: Context, request: RegisterAgent) -> Registered | Tok
     refusal = token.refuses(now.wall, is_new_agent=known is None) if token and itself is None else None
     if refusal is not None:
         return TokenRefused(_TOKEN_REASONS[refusal])
+    wait = fleet.enrollment_rate.wait(token, now) if token is not None and known is None else 0.0
+    if wait:
+        return EnrollmentLimited(fleet.enrollment_rate.reason(wait), fleet.enrollment_rate.limit, wait)
     credential = _credential(request, known)
     application = _application(request, token, organization_id, credential)
-    takeover = Takeover.ALLOW if request.by_admin else fleet.settings.takeover
+    same_place = request.trusted and known is not None and request.address in known.host.addresses
+    takeover = Takeover.ALLOW if request.by_admin or same_place else fleet.settings.takeover
     decision = fleet.registry.register(application, takeover, new_agent_id(), now)
     if isinstance(decision, RefusedRegistration):
         raise Conflict(decision.reason)
     if isinstance(decision, AcceptedRegistration) and decision.is_new and token is not None:
         token.uses += 1
+        fleet.enrollment_rate.record(token, now)
         context.batch.changes.tokens[token.token_id] = token
     is_new = not isinstance(decision, RepeatedRegistration) and decision.is_new
     replaced = not isinstance(decision, RepeatedRegistration) and decision.replaced
     agent = decision.agent
+    fleet.refused_registrations.forget(request.host.hostname, agent.organization_id)
     record_enrollment(context, agent, is_new=is_new, replaced=replaced)
     record = agent_record(agent, fleet.policies.effective[agent.agent_id], fleet.clones.known.get(agent.agent_id))
     return Registered(record, AgentKeys.derive(credential.secret).http_token, is_new)
@@ -238,6 +284,7 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
             setattr(vitals, name, value)
     if heartbeat.events_processed is not None:
         vitals.count_events(heartbeat.events_processed, heartbeat.events_total)
+    vitals.counts_stated |= heartbeat.threats_detected is not None or heartbeat.actions_executed is not None
     if heartbeat.blocklist_sequence is not None:
         agent.in_force.blocklist_sequence = heartbeat.blocklist_sequence
     if heartbeat.version is not None and heartbeat.version != agent.host.version:

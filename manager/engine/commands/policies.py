@@ -2,6 +2,7 @@
 
 import json
 
+from manager.domain.agents.agent import Door
 from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Revision, Scope
@@ -19,6 +20,7 @@ from manager.engine.commands.requests import (
     SetPolicy,
 )
 from manager.engine.context import Context
+from manager.engine.policies.merged_policy import merged_policy, sequence_of, with_scopes
 from manager.engine.policies.message import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response
 from manager.errors import Invalid, NotFound
@@ -115,10 +117,27 @@ def preview(context: Context, request: Preview) -> list[Difference]:
 
 
 def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
-    """Return an agent's effective policy as it is sent, without the signature."""
+    """Return what an agent has to enforce, for people: its policy with the organization's emergency entries.
+
+    An HTTP agent gets both in one document, under the version and digest shown. An MQTT agent gets them apart: version
+    and digest are its policy's, and `blocklistSequence` is the blocklist's. Emergency entries carry their scope.
+    """
     agent = find_agent(context, request.agent_id)
-    policy = context.fleet.policies.effective[agent.agent_id]
-    return AgentPolicy(agent.agent_id, policy.version, policy.resolved.digest, context.serializer.document(policy))
+    if agent.door is Door.HTTP:
+        policy = merged_policy(context, agent)
+        version, digest, document = policy.version, policy.digest, policy.document
+    else:
+        effective = context.fleet.policies.effective[agent.agent_id]
+        version, digest = effective.version, effective.resolved.digest
+        document = context.serializer.document(effective)
+    entries = context.fleet.responder.entries
+    blocklist = with_scopes(
+        document["blocklist"],
+        entries.list_of("organization", agent.organization_id),
+        entries.list_of("agent", agent.agent_id),
+    )
+    shown = {**document, "blocklist": blocklist, "blocklistSequence": sequence_of(context, agent)}
+    return AgentPolicy(agent.agent_id, version, digest, shown)
 
 
 def _apply_revisions(context: Context, revisions: list[Revision]) -> int:

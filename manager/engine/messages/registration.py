@@ -46,10 +46,12 @@ class _RejectedError(Exception):
 
 def register(context: Context, message: Inbound) -> None:
     """Handle one registration; it always gets a reply."""
+    registration = None
     try:
         registration = _decoded(message)
         _admit(context, message, registration)
     except _RejectedError as rejected:
+        _record_refusal(context, message, registration, rejected.reason)
         context.dead_letter(message.topic, rejected.reason, message.payload)
         context.batch.clear_retained(
             REGISTRATION.address(message.identifier)
@@ -61,6 +63,21 @@ def register(context: Context, message: Inbound) -> None:
             reason=rejected.reason,
         )
         _publish_reply(context, message.identifier, _signed(context, message.identifier, rejection))
+
+
+def _record_refusal(context: Context, message: Inbound, registration: Registration | None, reason: str) -> None:
+    fleet = context.fleet
+    fleet.counters["registrations_refused"] += 1
+    hostname = registration.hostname if registration is not None else None
+    organization_id = registration.organization_id if registration is not None else None
+    fleet.refused_registrations.record(
+        hostname,
+        organization_id,
+        door=Door.MQTT,
+        origin=message.identifier,
+        reason=reason,
+        at=context.batch.now.wall,
+    )
 
 
 def new_agent_id() -> str:
@@ -120,6 +137,9 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     error = token.refuses(now.wall, is_new_agent=known is None)
     if error is not None:
         raise _RejectedError(error)
+    wait = fleet.enrollment_rate.wait(token, now) if known is None else 0.0
+    if wait:  # "conflict" is the one error code after which guards of every release try again
+        raise _RejectedError("conflict", fleet.enrollment_rate.reason(wait))
     decision = fleet.registry.register(application, fleet.settings.takeover, new_agent_id(), now)
     match decision:
         case RefusedRegistration():
@@ -137,7 +157,9 @@ def _enroll(
     if decision.is_new:
         token = context.fleet.tokens[registration.token_id]
         token.uses += 1
+        context.fleet.enrollment_rate.record(token, now)
         context.batch.changes.tokens[token.token_id] = token
+    context.fleet.refused_registrations.forget(registration.hostname, agent.organization_id)
     agent.clock.observe(now.wall, registration.sent_at.timestamp(), registration.uptime, agent.session, fresh=False)
     reply = _signed(
         context,
@@ -149,7 +171,7 @@ def _enroll(
             session=agent.session,
         ),
     )
-    context.fleet.registry.stamp(agent, application, reply)
+    context.fleet.registry.stamp(agent, application, reply, now.wall)
     record_enrollment(context, agent, is_new=decision.is_new, replaced=decision.replaced)
     _publish_reply(context, registration.client_id, reply, agent.agent_id)
 

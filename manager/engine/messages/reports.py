@@ -11,7 +11,7 @@ from manager.domain.correlation.indicators import normal_address, normal_hash
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport, Submission
 from manager.engine.ports import Store
-from schemas.threats import Severity
+from schemas.threats import Severity, is_executed
 
 OTHER_CONTENT = "another report of this agent has this id"
 """Reason of a refusal: the store has the id with other content."""
@@ -82,6 +82,8 @@ def process_reports(
         context.stored += intake.stored
         context.refused += intake.refused
         context.batch.changes.threats += [row for _, row in intake.new]
+        for report, _ in intake.new:
+            _count_for_agent(context, report)
         context.new_reports.extend(intake.new)
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
@@ -89,6 +91,15 @@ def process_reports(
         report, row = context.new_reports[0]
         correlate(context, report, row)
         context.new_reports.popleft()
+
+
+def _count_for_agent(context: Context, received: ReceivedReport) -> None:
+    """Count a new report for an agent that does not state its counts itself, as MQTT agents do not."""
+    vitals = received.agent.vitals
+    if not vitals.counts_stated:
+        vitals.threats_detected += 1
+        vitals.actions_executed += is_executed(received.report.response)
+        context.write_behind.add(received.agent.agent_id)
 
 
 def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:

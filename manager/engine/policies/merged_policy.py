@@ -3,15 +3,21 @@
 Over MQTT these are two topics with two numbers; an HTTP agent polls one document (wire contract, section 4).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from manager.domain.agents.agent import Agent
+from manager.domain.policies.resolution import value_of
+from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context
 from schemas import codes
 from schemas.blocklist import BlocklistEntry
 from schemas.keys import version_statement
+from schemas.model import iso
 from schemas.policy import digest_of
+
+Section = dict[str, list[Any]]
 
 _SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
@@ -54,3 +60,30 @@ def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> d
             members = entry.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"kind"})
             merged.setdefault(name, []).append(members)
     return merged
+
+
+def with_scopes(blocklist: Section, organization: list[EmergencyEntry], agent: list[EmergencyEntry]) -> Section:
+    """Return a blocklist that also has the organization's entries; each emergency entry carries its widest scope.
+
+    Args:
+        blocklist: section of an agent's policy.
+        organization: live entries of the agent's organization.
+        agent: live entries of the agent itself.
+    """
+    scopes = {(entry.value, entry.incident_id): entry.scope for entry in (*agent, *organization)}
+    shown: Section = {}
+    for name, section in blocklist.items():
+        shown[name] = [_with_scope(entry, scopes) for entry in section]
+    known = {name: {value_of(entry) for entry in section} for name, section in shown.items()}
+    for entry in organization:
+        place = _SECTION.get(entry.kind)
+        if place is not None and entry.value not in known.get(place, ()):
+            expires_at = iso(entry.expires_at)
+            members = {"value": entry.value, "expiresAt": expires_at, "incidentId": entry.incident_id}
+            shown.setdefault(place, []).append({**members, "scope": entry.scope})
+    return shown
+
+
+def _with_scope(entry: Any, scopes: Mapping[tuple[str, str], str]) -> Any:
+    scope = scopes.get((value_of(entry), entry.get("incidentId", ""))) if isinstance(entry, dict) else None
+    return entry if scope is None else {**entry, "scope": scope}

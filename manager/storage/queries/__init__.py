@@ -42,14 +42,14 @@ class StoreQueries:
         status: str | None = None,
         organization_id: str | None = None,
         tags: Sequence[str] = (),
-        hostname: str | None = None,
+        hostnames: Sequence[str] | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
         """Return agents in the order of their first registration; each carries all of `tags`."""
         return agents.page(
             self._reader,
-            agents.AgentFilter(status, organization_id, tuple(tags), hostname),
+            agents.AgentFilter(status, organization_id, tuple(tags), None if hostnames is None else tuple(hostnames)),
             limit,
             cursor,
         )

@@ -14,12 +14,12 @@ _LIVING = AgentTable.removed_at.is_null()
 
 
 class AgentFilter(NamedTuple):
-    """Filters of agents; None and empty are any. An agent must carry all of `tags`."""
+    """Filters of agents; None is any. An agent must carry all of `tags`, and have one of `hostnames`."""
 
     status: str | None = None
     organization_id: str | None = None
     tags: tuple[str, ...] = ()
-    hostname: str | None = None
+    hostnames: tuple[str, ...] | None = None
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
@@ -28,8 +28,8 @@ class AgentFilter(NamedTuple):
             wanted.append(AgentTable.state == self.status)
         if self.organization_id is not None:
             wanted.append(AgentTable.organization_id == self.organization_id)
-        if self.hostname is not None:
-            wanted.append(AgentTable.hostname == self.hostname)
+        if self.hostnames is not None:
+            wanted.append(AgentTable.hostname.in_(self.hostnames))
         # Tags are one JSON text; removing the tag is a case-sensitive test that every database has.
         wanted += [fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags for tag in self.tags]
         return wanted
@@ -113,6 +113,7 @@ def _condition(row: Record) -> Record:
         "eventsProcessed": row["events_processed"],
         "eventsTotal": row["events_total"],
         "threatsDetected": row["threats_detected"],
+        "threatCount": row["threats_detected"],
         "actionsExecuted": row["actions_executed"],
         "outboxSize": row["outbox_size"],
         "outboxDropped": row["outbox_dropped"],

@@ -15,6 +15,7 @@ from manager.api.engine_client import REPLY_TIMEOUT, EngineClient
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.services import Services
 from manager.api.serving.server import ApiServer
+from manager.domain.agents.refused_registrations import RefusedHost
 from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from tests.support.engine import Bench
@@ -70,6 +71,8 @@ class Served:
             version="1.2.3",
             started_at=self._bench.wall,
             not_ready=lambda: self.not_ready,
+            spellings=self._spellings,
+            refused_registrations=self._refused_registrations,
             clones=lambda: self._bench.fleet.clones.known,
             **options,
         )
@@ -124,6 +127,12 @@ class Served:
         """Return a client with a token, the admin's unless another is named."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx2.Client(base_url=self.url, headers=headers, verify=False, trust_env=False)
+
+    def _spellings(self, hostname: str) -> list[str]:
+        return self._bench.fleet.registry.spellings(hostname)
+
+    def _refused_registrations(self, now: float) -> list[RefusedHost]:
+        return self._bench.fleet.refused_registrations.current(now)
 
     def _work(self) -> None:
         while not self._ended:

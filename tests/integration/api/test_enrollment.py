@@ -8,6 +8,7 @@ import pytest
 
 from manager.domain.agents.agent import State
 from manager.domain.agents.registry import Takeover
+from manager.domain.agents.tokens import EnrollmentRate
 from manager.engine.settings import EngineSettings
 from schemas import topics
 from schemas.keys import EnrollmentToken, new_secret
@@ -180,3 +181,78 @@ def test_the_list_shows_uses_and_what_is_left(served: Served, terminal: Terminal
     _by_mqtt(served, "srv-01", token)
     (row,) = [line for line in terminal.ok("tokens", "list").splitlines() if token.token_id in line]
     assert row.split()[:5] == [token.token_id, "acme", "-", "1", "9"]
+
+
+@DOORS
+def test_a_token_without_limits_has_a_rate(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """3 new agents an hour; reconnections do not count; an hour after the first one the next is let in."""
+    token = _create(terminal)
+    with served.bench() as bench:
+        bench.fleet.enrollment_rate = EnrollmentRate(3)
+    known = [enroll(served, f"srv-{number}", token) for number in range(3)]
+    assert [enroll(served, f"srv-{number}", token) for number in range(3)] == known
+    refusal = enroll(served, "srv-3", token)
+    assert refusal == "conflict" or refusal.startswith("the enrollment token has let in 3 new agents within an hour")
+    assert enroll(served, "srv-4", _create(terminal, "--uses", "9")).startswith("ag-")
+    with served.bench() as bench:
+        for _ in range(60):
+            bench.pass_time(60, step=30)
+    assert enroll(served, "srv-3", token).startswith("ag-")
+
+
+def test_over_http_the_rate_is_429_with_retry_after(served: Served, terminal: Terminal) -> None:
+    """The guard tries again after the time that it is told."""
+    token = _create(terminal)
+    with served.bench() as bench:
+        bench.fleet.enrollment_rate = EnrollmentRate(1)
+    _by_http(served, "srv-1", token)
+    with served.client(str(token)) as client:
+        answer = client.post("/api/agents/register", json={**HOST, "hostname": "srv-2"})
+    assert answer.status_code == 429
+    assert (answer.headers["Retry-After"], answer.headers["X-RateLimit-Limit"]) == ("3600", "1")
+
+
+@DOORS
+def test_refused_registrations_show_in_status_and_now(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """With the host, how often, and the reason; a host that comes in later is shown no more."""
+    token = _create(terminal, "--uses", "1")
+    enroll(served, "srv-01", token)
+    for _ in range(2):
+        enroll(served, "srv-02", token)
+    for text in (terminal.ok("status"), terminal.ok("now")):
+        (line,) = [line for line in text.splitlines() if "srv-02" in line]
+        assert "2 registrations over" in line
+        assert "used up; ask for a new one" in line
+    (refused,) = terminal.records("now")["refusedRegistrations"]
+    assert (refused["hostname"], refused["count"]) == ("srv-02", 2)
+    enroll(served, "srv-02", _create(terminal))
+    assert terminal.records("now")["refusedRegistrations"] == []
+
+
+def test_a_host_without_a_token_shows_by_its_address(served: Served, terminal: Terminal) -> None:
+    """A registration over HTTP that is refused before it is read: its address and the reason."""
+    assert _by_http(served, "srv-01", "wrong") == "Unauthorized"
+    assert "a host at 127.0.0.1: 1 registration over HTTP" in terminal.ok("status")
+
+
+@DOORS
+def test_spellings_of_one_host_are_one_agent(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """`SRV-01`, `srv-01` and `srv-01.`, composed or not; the first spelling is shown, and each finds the agent."""
+    token = _create(terminal)
+    first = enroll(served, "SRV-01", token)
+    assert {enroll(served, name, token) for name in ("srv-01", "srv-01.", "Srv-01")} == {first}
+    assert enroll(served, "zürich", token) == enroll(served, "ZU\u0308RICH", token)
+    for name in ("SRV-01", "srv-01", "srv-01."):
+        assert terminal.records("agents", "show", name)["hostname"] == "SRV-01"
+    assert "removed" in terminal.ok("agents", "remove", "--machine-id", "srv-01")
+    assert [agent["hostname"] for agent in terminal.records("agents", "list")] == ["zürich"]
+
+
+@DOORS
+def test_a_stamp_years_ahead_locks_nobody_out(served: Served, terminal: Terminal, enroll: Enroll) -> None:
+    """A clock that was years ahead, then right: the host comes back at once, by either door."""
+    token = _create(terminal)
+    with served.bench() as bench:
+        agent = SimulatedAgent("srv-01", token, bench.keyring.seal_public)
+        first = str(bench.register(agent, sent_at=bench.wall + 70 * 366 * 86_400)["agentId"])
+    assert enroll(served, "srv-01", token) == first

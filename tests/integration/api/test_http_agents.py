@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from manager.api.middleware.client_address import ClientAddresses
 from manager.domain.agents.registry import Takeover
 from manager.engine.settings import EngineSettings
 from schemas import topics
@@ -84,21 +85,59 @@ def test_one_host_name_in_two_organizations_is_two_agents(served: Served) -> Non
     assert served.join(organizationId="a").agent_id != served.join(organizationId="b").agent_id
 
 
-def test_a_living_instance_is_replaced_only_by_proof(tmp_path: Path) -> None:
-    """Beyond loopback: 409 for a stranger, 201 for the agent itself with its token, and for the admin."""
-    with Served(tmp_path, client_addresses=LOOPBACK) as served:
+def _from(address: str) -> dict[str, str]:
+    return {"X-Forwarded-For": address}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Served]:
+    """A manager as beyond loopback: 10.0.0.0/8 is trusted, and clients are told apart by a proxy's word."""
+    addresses = ClientAddresses(trusted=["10.0.0.0/8"], proxies=["127.0.0.1"])
+    with Served(tmp_path, client_addresses=addresses) as served:
         with served.bench() as bench:
             bench.fleet.settings = EngineSettings(takeover=Takeover.WHEN_OFFLINE)
-        agent = served.join(token=None)
-        body = {**HOST, "hostname": "srv-01"}
-        with served.client(token=None) as stranger, agent.client as own:
-            answer = stranger.post("/api/agents/register", json=body)
-            assert answer.status_code == 409
-            assert "online" in answer.json()["error"]
-            again = own.post("/api/agents/register", json=body)
-            assert (again.status_code, again.json()["token"]) == (201, agent.told["token"])
-            assert own.post("/api/agents/register", json={**body, "hostname": "srv-02"}).status_code == 409
-        assert served.join().agent_id == agent.agent_id
+        yield served
+
+
+def test_a_restarted_guard_without_its_token_is_taken_back(fleet: Served) -> None:
+    """On a trusted network, from the address it came from: a reconnection at once, while it still counts as online."""
+    body = {**HOST, "hostname": "srv-01"}
+    with fleet.client(token=None) as guard:
+        first = guard.post("/api/agents/register", json=body, headers=_from("10.0.0.7"))
+        again = guard.post("/api/agents/register", json=body, headers=_from("10.0.0.7"))
+        other = guard.post("/api/agents/register", json=body, headers=_from("10.0.0.8"))
+    assert (first.status_code, again.status_code) == (201, 201), again.text
+    assert again.json()["agentId"] == first.json()["agentId"]
+    assert again.json()["token"] != first.json()["token"]
+    assert other.status_code == 409
+
+
+def test_the_same_address_outside_of_trusted_networks_proves_nothing(fleet: Served) -> None:
+    """With an enrollment token a second instance of an online host is refused, whatever its address."""
+    with fleet.bench() as bench:
+        token = str(bench.token())
+    body = {**HOST, "hostname": "srv-01"}
+    with fleet.client(token) as guard:
+        statuses = [
+            guard.post("/api/agents/register", json=body, headers=_from("203.0.113.7")).status_code for _ in range(2)
+        ]
+    assert statuses == [201, 409]
+
+
+def test_a_living_instance_is_replaced_only_by_proof(fleet: Served) -> None:
+    """Beyond loopback: 409 for a stranger, 201 for the agent itself with its token, and for the admin."""
+    served, body = fleet, {**HOST, "hostname": "srv-01"}
+    with served.client(token=None) as first:
+        told = first.post("/api/agents/register", json=body, headers=_from("10.0.0.7")).json()
+    agent = HttpAgent(told["agentId"], served.client(told["token"]), told)
+    with served.client(token=None) as stranger, agent.client as own:
+        answer = stranger.post("/api/agents/register", json=body, headers=_from("10.0.0.8"))
+        assert answer.status_code == 409
+        assert "online" in answer.json()["error"]
+        again = own.post("/api/agents/register", json=body)
+        assert (again.status_code, again.json()["token"]) == (201, agent.told["token"])
+        assert own.post("/api/agents/register", json={**body, "hostname": "srv-02"}).status_code == 409
+    assert served.join().agent_id == agent.agent_id
 
 
 def test_who_may_register(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from manager.domain.budget import Budget
 from tests.integration.api.served import HOST, LOOPBACK, Served
 
 
@@ -39,6 +41,51 @@ def test_each_agent_has_its_own_limit(served: Served) -> None:
         assert (set(statuses[:60]), statuses[60]) == ({200}, 429)
         assert loud.heartbeat().headers["X-RateLimit-Remaining"] == "0"
         assert quiet.heartbeat().status_code == 200
+
+
+def _report(number: int) -> dict[str, Any]:
+    return {"id": f"t-{number}", "threat": {"type": "scan", "confidence": 50}}
+
+
+def test_a_burst_of_reports_is_taken_and_keeps_no_heartbeat_out(served: Served) -> None:
+    """200 reports at once pass, as over MQTT; heartbeats, polls and everything else have budgets of their own."""
+    agent = served.join("loud")
+    with agent.client as client:
+        assert {agent.events(_report(number)).status_code for number in range(200)} == {201}
+        assert {agent.heartbeat().status_code for _ in range(30)} == {200}
+        assert {agent.poll(version=1).status_code for _ in range(30)} == {304}
+        assert agent.heartbeat().status_code == agent.poll().status_code == 429
+        own = f"/api/agents/{agent.agent_id}"
+        assert set(_statuses(client, own, 60)) == {200}
+        assert client.get(own).status_code == 429
+        assert agent.events(_report(200)).status_code == 201
+
+
+def test_an_agent_beyond_its_report_budget_waits(tmp_path: Path) -> None:
+    """429 with Retry-After once the burst is used up; a request of many reports counts as many, a bad one as one."""
+    budget = Budget(messages=0.01, bytes=1e6, burst=2000)
+    with Served(tmp_path, client_addresses=LOOPBACK, report_budget=budget) as served:
+        agent, other = served.join("loud"), served.join("quiet")
+        with agent.client, other.client:
+            assert agent.events({"threats": [None]}).status_code == 400
+            many = {"threats": [_report(number) for number in range(19)]}
+            assert agent.events(many).status_code == 200
+            refused = agent.events(_report(19))
+            assert refused.status_code == 429
+            assert refused.headers["X-RateLimit-Remaining"] == "0"
+            assert 0 < int(refused.headers["Retry-After"]) <= 100
+            assert "20 in one burst" in refused.json()["error"]
+            assert other.events(_report(0)).status_code == 201
+            assert agent.heartbeat().status_code == 200
+
+
+def test_paths_that_are_no_route_cost_the_report_budget_too(tmp_path: Path) -> None:
+    """An agent cannot ask without end on a path that only looks like the route of its reports."""
+    budget = Budget(messages=0.01, bytes=1e6, burst=300)
+    with Served(tmp_path, client_addresses=LOOPBACK, report_budget=budget) as served:
+        agent = served.join()
+        with agent.client as client:
+            assert _statuses(client, f"/api/agents/{agent.agent_id}/events", 4) == [405, 405, 405, 429]
 
 
 def test_the_admin_is_not_limited(admin: httpx2.Client) -> None:

@@ -1,11 +1,15 @@
 """Threats, tokens, dead letters, the overview and health: the documented request and answer of each."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
 from schemas import topics
 from schemas.keys import EnrollmentToken
+from schemas.threats import ResponseTaken
 from tests.integration.api.served import Served
+from tests.support.attacks import ATTACKER, attack, trusted
 
 
 def test_a_threat_has_the_reports_fields_and_the_managers(served: Served, admin: httpx2.Client) -> None:
@@ -174,3 +178,55 @@ def test_readiness_says_why_not(served: Served) -> None:
         assert (answer.status_code, answer.json()["error"]) == (503, "the broker is not connected")
         assert anybody.get("/health").json()["data"]["status"] == "degraded"
         assert anybody.get("/health/live").status_code == 200
+
+
+def test_the_counts_of_mqtt_agents_are_their_threats(served: Served, admin: httpx2.Client) -> None:
+    """Their heartbeats have no counts: each stored threat counts once, and each action that was carried out."""
+    agent = served.enroll("srv-01")
+    responses: list[Any] = [
+        "block_ip", "notify", None, ResponseTaken(action="block_ip", outcome="taken"),
+        ResponseTaken(action="block_ip", outcome="would have been taken: mode is learning"),
+    ]  # fmt: skip
+    with served.bench() as bench:
+        for response in responses:
+            agent.response = response
+            payload = agent.threat(bench.wall)
+            for _ in range(2):  # the second one is a repetition
+                bench.receive(topics.THREATS, agent.agent_id, payload)
+        bench.pass_time(10)
+    record = admin.get(f"/api/agents/{agent.agent_id}").json()["data"]
+    assert (record["threatsDetected"], record["threatCount"], record["actionsExecuted"]) == (5, 5, 2)
+
+
+def test_the_counts_that_an_http_agent_states_are_its_own(served: Served) -> None:
+    """A heartbeat that states them decides; without them its stored threats count."""
+    agent = served.join("srv-02")
+    with agent.client:
+        for _ in range(2):
+            agent.events({"threat": {"type": "scan", "confidence": 9}, "response": "block_ip"})
+        assert agent.heartbeat().json()["data"]["threatCount"] == 2
+        agent.heartbeat(threatCount=7)
+        agent.events({"threat": {"type": "scan", "confidence": 9}})
+        assert agent.heartbeat().json()["data"]["threatsDetected"] == 7
+
+
+def test_an_admin_sees_the_organizations_entries_of_every_agent(served: Served, admin: httpx2.Client) -> None:
+    """Over both doors, each emergency entry with its scope; an MQTT agent's version and digest stay its policy's."""
+    over_http = served.join("srv-01")
+    with served.bench() as bench:
+        attack(bench, *trusted(bench, "a", "b", "c"))
+        mqtt_agent = bench.fleet.registry.find_by_hostname("default", "a")
+        assert mqtt_agent is not None
+        effective = bench.fleet.policies.effective[mqtt_agent.agent_id]
+        sequence = bench.fleet.blocklists.sequences["default"]
+    for agent_id in (over_http.agent_id, mqtt_agent.agent_id):
+        policy = admin.get(f"/api/policy/agent/{agent_id}").json()["data"]
+        shown = [(entry["value"], entry["scope"]) for entry in policy["blocklist"]["ips"] if isinstance(entry, dict)]
+        assert (ATTACKER, "organization") in shown, policy["blocklist"]
+        assert len({value for value, _ in shown}) == len(shown)
+        assert policy["blocklistSequence"] == sequence
+    policy = admin.get(f"/api/policy/agent/{mqtt_agent.agent_id}").json()["data"]
+    assert (policy["version"], policy["digest"]) == (effective.version, effective.resolved.digest)
+    with over_http.client as own:
+        document = own.get(f"/api/policy/agent/{over_http.agent_id}").json()["data"]
+        assert "scope" not in document["blocklist"]["ips"][0]

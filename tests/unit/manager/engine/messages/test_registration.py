@@ -50,6 +50,18 @@ def test_an_older_registration_is_refused(bench: Bench) -> None:
     assert bench.answer(old_id)["error"] == "outdated"
 
 
+def test_a_stamp_years_ahead_is_capped_in_the_store_and_at_the_start(bench: Bench) -> None:
+    """The stored stamp is the receipt; one that an earlier release stored is capped when it is loaded."""
+    agent = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    bench.register(agent, sent_at=bench.wall + 1e9)
+    assert bench.rows("SELECT stamp_sent_at FROM agent") == [(bench.wall,)]
+    bench.database.execute_sql("UPDATE agent SET stamp_sent_at = ?", (bench.wall + 1e9,))
+    bench.crash()
+    bench.pass_time(1)
+    again = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
+    assert "agentId" in bench.register(again)
+
+
 @pytest.mark.parametrize(
     ("spoil", "error"),
     [

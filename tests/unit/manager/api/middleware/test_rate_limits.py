@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.api.middleware.admission import SlidingWindow
+from manager.api.middleware.rate_limits import SlidingWindow
 
 _STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 40)), max_size=60)
 
