@@ -122,6 +122,10 @@ class Settings(BaseSettings):
     admin_networks: Networks = Field((), description="addresses and CIDRs of administrators, which are never blocked")
     threat_retention: float = Field(86_400, gt=0, description="seconds that threats are kept")
     id_retention: float = Field(7 * 86_400, gt=0, description="seconds that the ids of stored threats are kept")
+    history_retention: float = Field(90 * 86_400, gt=0, description="seconds that changes of agents' states are kept")
+    audit_retention: float = Field(
+        730 * 86_400, ge=90 * 86_400, description="seconds that audit entries are kept, at least 90 days"
+    )
     agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")
     agent_bytes: float = Field(2 * 1024 * 1024, gt=0, description="bytes a second that one agent may send")
     agent_burst: float = Field(10, gt=0, description="seconds over which an unused budget accumulates")

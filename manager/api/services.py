@@ -53,6 +53,7 @@ class Services:
         clones: returns the agents that run more than once, by agent id.
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
+        warnings: returns sentences for operators about conditions that last.
         stream: the fleet's events.
         tickets: tickets for the stream.
         readers: threads that read the store, so that no query blocks another request.
@@ -75,6 +76,7 @@ class Services:
     clones: Callable[[], Mapping[str, Clone]] = dict
     held_back: Callable[[], list[Record]] = list
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
+    warnings: Callable[[], list[str]] = list
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
     readers: ThreadPoolExecutor = field(default_factory=_reader_threads)

@@ -9,6 +9,7 @@ from manager.cli.commands import (
     blocks,
     broker,
     certs,
+    clock,
     config,
     health,
     incidents,
@@ -47,6 +48,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(blocks.app, name="blocks")
 app.add_typer(broker.app, name="broker")
 app.add_typer(certs.app, name="certs")
+app.add_typer(clock.app, name="clock")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
 app.add_typer(responses.app, name="responses")

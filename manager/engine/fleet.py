@@ -16,11 +16,15 @@ from manager.domain.correlation import Incident
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
 from manager.domain.response import Blocklists, Evidence, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.immunity import ImmunityTracker
+from manager.domain.retention import ClockTrust
 from manager.engine.policies.blocklist_messages import stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.engine.response.fleet_facts import FleetFacts, PolicyAllowlist
 from manager.engine.settings import EngineSettings
 from schemas.keys import ManagerKeyring
+
+CLOCK_WARNING = "clock"
+"""Name of the warning that nothing is pruned because the clock is not trusted."""
 
 FROZEN = "responses_frozen"
 """Key of the stored value that says whether automatic response is frozen."""
@@ -41,6 +45,9 @@ class Fleet:
     immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
+    clock_trust: ClockTrust = field(default_factory=ClockTrust)
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Sentences for operators about conditions that last, by the name of the condition."""
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)

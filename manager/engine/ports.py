@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
@@ -39,6 +39,48 @@ class Snapshot:
     entries: list[EmergencyEntry] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     meta: Mapping[str, str] = field(default_factory=dict)
+
+
+class StoreSizes(NamedTuple):
+    """Numbers of stored threats, and of stored ids of deleted threats."""
+
+    threats: int
+    ids: int
+
+
+class Pruned(NamedTuple):
+    """Numbers of deleted threats, of deleted ids, and of all other deleted rows."""
+
+    threats: int
+    ids: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOrder:
+    """The rows that may be deleted in one transaction. Times are in seconds since 1970.
+
+    Attributes:
+        now: The present time.
+        threats_before: Threats received before this time, and incidents last seen before it.
+        ids_before: Ids of deleted threats that were received before this time.
+        history_before: Changes of agents' states.
+        audit_before: Audit entries.
+        removed_before: Agents that were removed.
+        threats: The most threats.
+        ids: The most ids.
+        rows: The most rows of each other table.
+    """
+
+    now: float
+    threats_before: float
+    ids_before: float
+    history_before: float
+    audit_before: float
+    removed_before: float
+    threats: int
+    ids: int
+    rows: int
 
 
 class Archive(History, Protocol):
@@ -98,11 +140,16 @@ class Store(Protocol):
         """
         ...
 
-    def prune(self, threats_before: float, ids_before: float, limit: int) -> int:
-        """Delete at most `limit` threats received before a time, keeping their ids, and as many older ids.
+    def sizes(self) -> StoreSizes:
+        """Return the number of rows whose deletion is limited by the hour.
 
-        Returns:
-            The number of deleted rows.
+        Raises:
+            StoreUnavailable: it cannot be read just now.
+        """
+        ...
+
+    def prune(self, order: PruneOrder) -> Pruned:
+        """Delete expired rows, keeping the ids of deleted threats; return the number of rows that were deleted.
 
         Raises:
             StoreUnavailable: nothing was deleted.

@@ -31,6 +31,8 @@ class EngineSettings:
     held_back_after: float = 90.0
     threat_retention: float = 86_400.0
     id_retention: float = 7 * 86_400.0
+    history_retention: float = 90 * 86_400.0
+    audit_retention: float = 730 * 86_400.0
     takeover: Takeover = Takeover.WHEN_OFFLINE
     enrollment_rate: int = 0
     """New agents an hour of a token without limits; 0 for no limit."""

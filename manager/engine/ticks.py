@@ -6,10 +6,11 @@ import structlog
 
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
+from manager.domain.retention import DeletionBudget
 from manager.engine.context import Context
-from manager.engine.fleet import Fleet
+from manager.engine.fleet import CLOCK_WARNING, Fleet
 from manager.engine.messages import held_back
-from manager.engine.ports import Store
+from manager.engine.ports import PruneOrder, Store
 from manager.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -21,6 +22,15 @@ _CATCH_UP_INTERVAL = 1.0
 """Seconds between two prunings while each of them reaches its limit."""
 
 _PRUNE_LIMIT = 2000
+_REMOVED_AGENT_RETENTION = 100 * 86_400.0
+"""Seconds that removed agents are kept: longer than the counts of their threats."""
+
+_REMEDY = "if the clock is right, run `panguard manager clock accept`"
+_UNCONFIRMED = (
+    "nothing is pruned yet: fewer than three agents have confirmed the clock since the start or its last step; "
+    f"it is trusted after 24 hours; {_REMEDY}"
+)
+_DISAGREES = f"nothing is pruned: the clock is {{minutes}} minutes off the agents' clocks; correct it, or {_REMEDY}"
 
 
 class Periodic:
@@ -101,32 +111,66 @@ class Housekeeping:
     """Prunes the store, and drops state of agents that are idle.
 
     Args:
-        fleet: has the settings of retention.
+        fleet: has the settings of retention, and knows whether the clock may be trusted.
         store: is pruned in pieces, once a minute, or once a second while more is due.
         forget_idle: functions that drop state of idle agents; each is given monotonic time.
     """
 
     def __init__(self, fleet: Fleet, store: Store, forget_idle: Iterable[Callable[[float], None]]) -> None:
-        self._settings = fleet.settings
+        self._fleet = fleet
         self._store = store
         self._forget_idle = tuple(forget_idle)
-        self._next = 0.0
+        self._threats = DeletionBudget(fleet.settings.threat_retention)
+        self._ids = DeletionBudget(fleet.settings.id_retention)
+        self._next: float | None = None
 
     def tick(self, _context: Context, now: Instant) -> None:
-        """Do what is due."""
+        """Do what is due: at first after an interval, in which agents may confirm the clock."""
+        if self._next is None:
+            self._fleet.clock_trust.is_trusted(now)
+            self._next = now.monotonic + _HOUSEKEEPING_INTERVAL
         if now.monotonic < self._next:
             return
-        caught_up = self._prune(now) < _PRUNE_LIMIT
-        self._next = now.monotonic + (_HOUSEKEEPING_INTERVAL if caught_up else _CATCH_UP_INTERVAL)
+        more = self._may_prune(now) and self._prune(now)
+        self._next = now.monotonic + (_CATCH_UP_INTERVAL if more else _HOUSEKEEPING_INTERVAL)
         for forget_idle in self._forget_idle:
             forget_idle(now.monotonic)
 
-    def _prune(self, now: Instant) -> int:
-        settings = self._settings
+    def _may_prune(self, now: Instant) -> bool:
+        """Return whether the clock may be trusted; a change is logged, and the wait is a warning for operators."""
+        trust, warnings = self._fleet.clock_trust, self._fleet.warnings
+        if trust.is_trusted(now):
+            if warnings.pop(CLOCK_WARNING, None):
+                log.info("pruning_continues")
+            return True
+        difference = trust.difference()
+        sentence = _UNCONFIRMED if difference is None else _DISAGREES.format(minutes=round(abs(difference) / 60))
+        if warnings.get(CLOCK_WARNING) != sentence:
+            warnings[CLOCK_WARNING] = sentence
+            log.warning("pruning_waits", reason=sentence)
+        return False
+
+    def _prune(self, now: Instant) -> bool:
+        """Delete expired rows; return whether more may be deleted at once."""
+        settings = self._fleet.settings
         try:
-            return self._store.prune(
-                now.wall - settings.threat_retention, now.wall - settings.id_retention, _PRUNE_LIMIT
+            sizes = self._store.sizes()
+            order = PruneOrder(
+                now.wall,
+                threats_before=now.wall - settings.threat_retention,
+                ids_before=now.wall - settings.id_retention,
+                history_before=now.wall - settings.history_retention,
+                audit_before=now.wall - settings.audit_retention,
+                removed_before=now.wall - _REMOVED_AGENT_RETENTION,
+                threats=min(_PRUNE_LIMIT, self._threats.left(sizes.threats, now.monotonic)),
+                ids=min(_PRUNE_LIMIT, self._ids.left(sizes.ids, now.monotonic)),
+                rows=_PRUNE_LIMIT,
             )
+            pruned = self._store.prune(order)
         except StoreUnavailable as error:
             log.warning("prune_failed", reason=str(error))
-            return 0
+            return False
+        self._threats.spend(pruned.threats, now.monotonic)
+        self._ids.spend(pruned.ids, now.monotonic)
+        self._fleet.registry.forget_removed(order.removed_before)
+        return _PRUNE_LIMIT in {pruned.threats, pruned.ids} or pruned.other >= _PRUNE_LIMIT

@@ -88,11 +88,6 @@ class StoredArchive:
                 evidence = dict(json.loads(document).get("threat", {}).get("evidence", {}))
             yield organization_id, site, agent_id, received_at, evidence
 
-    def prune(self, before: float) -> None:
-        """Delete closed incidents that were last seen before a time."""
-        self._statements.execute("incidents.prune_members", (before,))
-        self._statements.execute("incidents.prune", (before,))
-
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
         """Return the reports of an indicator with start ≤ event time < end.
 

@@ -46,10 +46,6 @@ class StoredResponses:
         with self._health.content("incident_response"):
             return [_response(row) for row in self._statements.rows("responses.load")]
 
-    def prune(self) -> None:
-        """Delete the responses of incidents that are no longer kept."""
-        self._statements.execute("responses.prune")
-
 
 def _response_row(response: Response) -> tuple[Any, ...]:
     return (

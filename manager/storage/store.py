@@ -11,12 +11,13 @@ from peewee import Database
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.engine.batch import Changes
-from manager.engine.ports import Snapshot, StoredPolicy
+from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
 from manager.storage.archive import StoredArchive
 from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth
 from manager.storage.projections.projections import Projections
-from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, SourcePruner, ThreatCounts
+from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
+from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows
 from manager.storage.statements import Statements
@@ -49,15 +50,14 @@ class PeeweeStore:
         self._agents = AgentRows(cipher)
         self._tokens = TokenRows(cipher)
         counts = {each.name: ThreatCounts(statements, each) for each in (KINDS, AGENTS, SOURCES)}
-        self._counts = counts.values()
-        self._sources = SourcePruner(statements)
-        self._indexer = ThreatIndexer(statements)
+        threat_index = ThreatIndexer(statements)
         self._projections = Projections(
             statements,
             {name: each.add for name, each in counts.items()},
-            {indexer.NAME: self._indexer.add},
+            {indexer.NAME: threat_index.add},
             piece,
         )
+        self._pruner = Pruner(database, statements, self._projections, counts.values(), threat_index)
         self._archive = StoredArchive(statements, self.health)
         self._responses = StoredResponses(statements, self.health)
 
@@ -148,44 +148,28 @@ class PeeweeStore:
             self._write(changes)
             self._projections.advance(len(changes.threats))
 
-    def prune(self, threats_before: float, ids_before: float, limit: int) -> int:
-        """Delete at most `limit` threats received before a time, keeping their ids, and ids older than another time.
+    def sizes(self) -> StoreSizes:
+        """Return the numbers of threats and of stored ids.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self.health.errors("be read"):
+            return self._pruner.sizes()
+
+    def prune(self, order: PruneOrder) -> Pruned:
+        """Delete expired rows; return the number of rows that were deleted.
 
         Raises:
             StoreUnavailable: nothing was deleted.
         """
         self.health.require_sound()
-        with self.health.errors("prune"), self._database.atomic():
-            deleted = self._prune_counts(limit) + self._prune_threats(threats_before, limit)
-            self._archive.prune(threats_before)
-            self._responses.prune()
-            deleted += self._statements.execute("threats.delete_ids", (ids_before,))
-        return deleted
+        with self.health.errors("prune"):
+            return self._pruner.prune(order)
 
     def close(self) -> None:
         """Move everything into the store's file, and close the connection."""
         close_store(self._database)
-
-    def _prune_threats(self, before: float, limit: int) -> int:
-        """Delete the oldest threats; they are stored in the order of their receipt."""
-        oldest = self._statements.rows("threats.oldest", (limit,))
-        last = max((sequence for sequence, received_at in oldest if received_at < before), default=None)
-        if last is None:
-            return 0
-        self._statements.execute("threats.keep_ids", (last,))
-        self._projections.before_prune(last)
-        self._indexer.prune(last)
-        deleted = self._statements.execute("threats.delete_up_to", (last,))
-        self._projections.after_prune()
-        return deleted
-
-    def _prune_counts(self, limit: int) -> int:
-        """Delete old counts, by the age of the newest threat: without new threats the counts stay."""
-        newest = self._statements.rows("threats.last_received_at")
-        if not newest:
-            return 0
-        self._sources.prune(newest[0][0])
-        return sum(each.prune(newest[0][0], limit) for each in self._counts)
 
     def _write(self, changes: Changes) -> None:
         """Write all rows: removals first, which free names for new agents; then a referenced row before others."""

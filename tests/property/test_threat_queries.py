@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from peewee import Database
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
+from manager.engine.ports import PruneOrder
 from manager.storage import tables
 from manager.storage.connection import open_reader, open_store
 from manager.storage.migrate import migrate
@@ -84,9 +85,9 @@ class Bench:
             self.now += value
             self.store.commit(Changes())
         elif kind == "prune":
-            self.store.prune(self.now - value, 0, 7)
-            old = [place for place, row in enumerate(self.kept[:7]) if row.received_at < self.now - value]
-            del self.kept[: max(old, default=-1) + 1]
+            before = self.now - value
+            self.store.prune(PruneOrder(self.now, before, 0, 0, 0, 0, threats=7, ids=0, rows=7))
+            del self.kept[: len(list(takewhile(lambda row: row.received_at < before, self.kept[:7])))]
         elif kind == "remove":
             self.store.commit(Changes(removed=[agent_of(value)]))
         else:

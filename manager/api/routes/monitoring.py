@@ -11,6 +11,7 @@ from manager.api.ports import Record
 from manager.api.services import WithServices
 from manager.domain.agents.refused_registrations import RefusedHost
 from manager.engine.agent_record import clone_record
+from manager.engine.commands.requests import AcceptClock
 from schemas.model import iso
 
 router = APIRouter()
@@ -77,6 +78,7 @@ async def overview(services: WithServices, _caller: Admin) -> Response:
             "heldBack": services.held_back(),
             "refusedRegistrations": [_refused(host) for host in services.refused_registrations(now)[:_REFUSED_SHOWN]],
             "certificates": services.certificates(now),
+            "warnings": services.warnings(),
             "uptimeMs": round(services.uptime * 1000),
         }
     )
@@ -93,6 +95,12 @@ def _refused(host: RefusedHost) -> Record:
         "firstAt": iso(host.first_at),
         "lastAt": iso(host.last_at),
     }
+
+
+@router.post("/api/clock/accept", responses=answer("The accepted time.", record(at="string")), tags=["fleet"])
+async def accept_clock(services: WithServices, caller: Admin) -> Response:
+    """Accept the manager's clock as right: rows are deleted by it without waiting for agents or 24 hours."""
+    return ok({"at": await services.engine.submit(AcceptClock(caller.name))})
 
 
 @router.get("/metrics", responses=_METRICS, response_class=Response, tags=["fleet"])

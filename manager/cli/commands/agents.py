@@ -50,7 +50,7 @@ def show_agent(
     machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=complete_agents)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show an agent's record."""
+    """Show an agent's record, its last changes of state and its last threats."""
     from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- the same
     from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
@@ -58,11 +58,12 @@ def show_agent(
     if output is Output.JSON:
         print_json(found)
         return
-    recent = found.pop("recentThreats")
+    recent, history = found.pop("recentThreats"), found.pop("history")
     if found["clone"] is not None:
         found["clone"] = f"since {found['clone']['since']}: {clone_text(found['clone'])}"
     hidden = {"id", "platform"}
     print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
+    print_table(("at", "event", "reason"), [(line["at"], line["event"], line["detail"]) for line in history])
     if recent:
         print_threats(recent)
 

@@ -72,6 +72,7 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "silence": _stale_by_site(client.records("/api/agents", most=_LIMIT, status="stale")),
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
+        "warnings": overview["warnings"],
         "chronicIncidents": len(client.records("/api/incidents", most=_LIMIT, chronic="true", open="true")),
     }
 
@@ -122,6 +123,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
     elif responses["simulation"]:
         print_lines(Text("Automatic response is only simulated.", "bold yellow"))
     print_lines(
+        *(f"Warning: {sentence}" for sentence in situation["warnings"]),
         *_section(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
         *_section("Blocks in force", situation["blocks"], _block, limit),
         *_section("Wait for approval", situation["approvals"], _approval, limit),

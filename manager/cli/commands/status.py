@@ -67,5 +67,6 @@ def _lines(url: str, overview: "Record", now: datetime) -> list[str]:
     ]
     lines += [_held_back(record, now) for record in overview.get("heldBack", ())]
     lines += [f"Refused         {refused_text(record, now)}" for record in overview.get("refusedRegistrations", ())]
+    lines += [f"Warning         {sentence}" for sentence in overview.get("warnings", ())]
     lines += [_certificate(record) for record in overview.get("certificates", ())]
     return lines

@@ -189,7 +189,14 @@ class Registry:
     def record_removed(self, organization_id: str, hostname: str, removed: RemovedAgent) -> None:
         """Remember the stamp of a removed agent; the last one of a hostname counts."""
         sent_at = cap_stamp(removed.sent_at, removed.removed_at)
-        self._removed[organization_id, hostname_key(hostname)] = replace(removed, sent_at=sent_at)
+        key = organization_id, hostname_key(hostname)
+        self._removed.pop(key, None)
+        self._removed[key] = replace(removed, sent_at=sent_at)
+
+    def forget_removed(self, before: float) -> None:
+        """Drop the stamps of agents that were removed before a time; they are kept in the order of their removal."""
+        while self._removed and next(iter(self._removed.values())).removed_at < before:
+            del self._removed[next(iter(self._removed))]
 
     def remove(self, agent: Agent, now: float) -> None:
         """Drop an agent; only the stamp that keeps its old registrations out stays."""

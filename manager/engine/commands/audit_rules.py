@@ -12,6 +12,7 @@ from manager.engine.commands.audit import AuditState, add_entry, agent_state, en
 from manager.engine.commands.http_agent_requests import CreatePolicy
 from manager.engine.commands.policies import scope_of
 from manager.engine.commands.requests import (
+    AcceptClock,
     ApproveIncident,
     Broadcast,
     ChangeAllowlist,
@@ -108,6 +109,10 @@ def _frozen(context: Context, _request: FreezeResponses) -> AuditState:
     return {"frozen": context.fleet.responder.frozen}
 
 
+def _clock_state(context: Context, _request: AcceptClock) -> AuditState:
+    return {"trusted": context.fleet.clock_trust.is_trusted(context.batch.now)}
+
+
 def _revision(context: Context, _request: Any) -> AuditState:
     return {"revision": context.fleet.policies.revision}
 
@@ -150,6 +155,7 @@ _RULES: dict[type, AuditRule] = {
         lambda _request: "incident.approve", lambda request: str(request.incident_id), _incident_state
     ),
     RemoveBlock: AuditRule(lambda _request: "block.remove", lambda request: str(request.entry_id), _block_state),
+    AcceptClock: AuditRule(lambda _request: "clock.accept", lambda _request: "manager", _clock_state),
     FreezeResponses: AuditRule(
         lambda request: "responses.freeze" if request.frozen else "responses.thaw", lambda _request: "fleet", _frozen
     ),

@@ -19,6 +19,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.DeregisterAgent: fleet.deregister_agent,
     requests.CreateToken: fleet.create_token,
     requests.RevokeToken: fleet.revoke_token,
+    requests.AcceptClock: fleet.accept_clock,
     requests.UndoIncident: incidents.undo_incident,
     requests.ApproveIncident: incidents.approve_incident,
     requests.RemoveBlock: incidents.remove_block,

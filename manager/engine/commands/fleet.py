@@ -4,11 +4,13 @@ from manager.domain.agents.agent import Agent
 from manager.domain.agents.tokens import Token
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.batch import HistoryLine
-from manager.engine.commands.requests import CreateToken, DeregisterAgent, RemoveAgent, RevokeToken
+from manager.engine.commands.requests import AcceptClock, CreateToken, DeregisterAgent, RemoveAgent, RevokeToken
 from manager.engine.context import Context
+from manager.engine.fleet import CLOCK_WARNING
 from manager.engine.response import emergency_response
 from manager.errors import NotFound
 from schemas.keys import EnrollmentToken
+from schemas.model import iso
 from schemas.topics import POLICY, PRESENCE
 
 
@@ -89,3 +91,11 @@ def revoke_token(context: Context, request: RevokeToken) -> str:
         token.revoked_at = context.batch.now.wall
         context.batch.changes.tokens[token.token_id] = token
     return token.token_id
+
+
+def accept_clock(context: Context, _request: AcceptClock) -> str:
+    """Trust the manager's clock for the deletion of old rows."""
+    now = context.batch.now
+    context.fleet.clock_trust.accept(now)
+    context.fleet.warnings.pop(CLOCK_WARNING, None)
+    return iso(now.wall)

@@ -185,6 +185,8 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     now = context.batch.now
     agent.last_heartbeat = now.wall
     _observe_clock(agent, heartbeat, now.wall)
+    if heartbeat.sent_at is not None:
+        context.fleet.clock_trust.observe(agent.agent_id, heartbeat.sent_at.timestamp(), now)
     _record_vitals(agent, heartbeat)
     stated = heartbeat.policy_version
     if stated is not None:

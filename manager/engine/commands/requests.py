@@ -63,6 +63,13 @@ class RevokeToken:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptClock:
+    """Trust the manager's clock for the deletion of old rows. Answered by its time, as the wire writes it."""
+
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadPolicy:
     """Read an agent's effective policy. Answered by an `AgentPolicy`; NotFound if there is no such agent."""
 

@@ -46,6 +46,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
         context.batch.save(agent)
     sent_at = message.sent_at.timestamp()
     agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=True)
+    context.fleet.clock_trust.observe(agent.agent_id, sent_at, now)
     clone_events.observe(context, agent, message.session, sent_at - message.uptime)
     agent.last_heartbeat = now.wall
     vitals = agent.vitals

@@ -55,10 +55,11 @@ class StoreQueries:
         )
 
     def agent(self, agent_id: str) -> Record | None:
-        """Return a registered agent with its newest threats, or None."""
+        """Return a registered agent with its newest threats and changes of state, or None."""
         record = agents.find(self._reader, agent_id)
         if record is not None:
             record["recentThreats"] = threats.recent(self._reader, agent_id)
+            record["history"] = agents.history(self._reader, agent_id)
         return record
 
     def agent_counts(self) -> dict[str, int]:

@@ -10,6 +10,9 @@ from manager.domain.agents.agent import State
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import AgentPolicyTable, AgentTable
 
+HISTORY_SHOWN = 20
+"""The most changes of state in an agent's own record."""
+
 _LIVING = AgentTable.removed_at.is_null()
 
 
@@ -45,6 +48,12 @@ def find(reader: Reader, agent_id: str) -> Record | None:
     """Return a registered agent, or None."""
     row = reader.row(selection().where(_LIVING, AgentTable.agent_id == agent_id))
     return None if row is None else record_of(row)
+
+
+def history(reader: Reader, agent_id: str) -> list[Record]:
+    """Return an agent's newest changes of state, newest first."""
+    rows = reader.select("agents.history", (agent_id, HISTORY_SHOWN))
+    return [{"at": moment(at), "event": event, "detail": detail} for at, event, detail in rows]
 
 
 def hostnames(reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:

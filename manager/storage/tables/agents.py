@@ -15,7 +15,10 @@ from manager.storage.tables.table import Table
 
 
 class AgentTable(Table):
-    """An agent. A removed one stays as the name of its threats, without credentials."""
+    """An agent. A removed one stays as the name of its threats, without credentials.
+
+    `last_sequence` is the last stored threat of all at the removal; once that is deleted, the row may be, too.
+    """
 
     number = IntegerField(primary_key=True)
     agent_id = TextField(unique=True)
@@ -64,6 +67,7 @@ class AgentTable(Table):
     policy_error = TextField(null=True)
     policy_applied_at = DoubleField(null=True)
     blocklist_sequence = BigIntegerField(default=0)
+    last_sequence = BigIntegerField(null=True)
 
     class Meta:
         """One registered agent for each hostname and organization."""

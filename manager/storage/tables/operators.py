@@ -41,7 +41,7 @@ class TokenTable(Table):
 
 
 class AuditEntryTable(Table):
-    """An operator's change with the state before and after. Triggers refuse to change or delete a row."""
+    """An operator's change, before and after. Triggers refuse to change a row or delete one of the last 90 days."""
 
     id = BigAutoField()
     at = DoubleField(index=True)
@@ -54,7 +54,7 @@ class AuditEntryTable(Table):
     after = TextField(null=True)
 
     class Meta:
-        """Append-only."""
+        """Append-only for 90 days."""
 
         table_name = "audit_entry"
 

@@ -89,22 +89,22 @@ class ThreatSliceTable(Table):
         table_name = "threat_slice"
 
 
-class ThreatMarkTable(Table):
+class ThreatBitmapTable(Table):
     """The bitmap of the threats of a slice that have a value; see `manager.storage.threat_index.bitmaps`."""
 
     first = BigIntegerField()
     dimension = TextField()
     value = TextField()
-    marks = BlobField()
+    bits = BlobField()
 
     class Meta:
         """Appended to in key order."""
 
-        table_name = "threat_mark"
+        table_name = "threat_bitmap"
         primary_key = CompositeKey("first", "dimension", "value")
 
 
-class ThreatFollowerTable(Table):
+class ProjectionProgressTable(Table):
     """The progress of a projection: the sequence of the last threat that it has taken in."""
 
     name = TextField(primary_key=True)
@@ -113,4 +113,4 @@ class ThreatFollowerTable(Table):
     class Meta:
         """One row for each projection."""
 
-        table_name = "threat_follower"
+        table_name = "projection_progress"

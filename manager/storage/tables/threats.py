@@ -63,7 +63,7 @@ class StoredIdTable(Table):
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
     threat_id = TextField()
     digest = BlobField()
-    received_at = DoubleField(index=True)
+    received_at = DoubleField()
 
     class Meta:
         """Indexed like the threats."""

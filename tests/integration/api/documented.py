@@ -116,7 +116,8 @@ ROWS = (
     Row("GET /api/agents", query="status=online&org_id=default&tag=web&tag=eu&limit=1", data=tuple(
         f"0.{name}" for name in AGENT), top=LISTED),
     Row("GET /api/agents/{agent_id}", own=True, data=(
-        *AGENT, "cpu", "memory", "uptime", "recentThreats", "activePolicyVersion")),
+        *AGENT, "cpu", "memory", "uptime", "recentThreats", "history.0.at", "history.0.event",
+        "history.0.detail", "activePolicyVersion")),
     Row("GET /api/overview", data=(
         "totalAgents", "onlineAgents", "staleAgents", "offlineAgents", "agents.0.agentId", "activePolicyVersion",
         "topThreats", "agentsByOs", "uptimeMs", "updatedAt",
@@ -161,6 +162,7 @@ ROWS = (
     Row("GET /api/responses", data=STANDING),
     Row("POST /api/responses/freeze", data=STANDING),
     Row("POST /api/responses/thaw", data=STANDING),
+    Row("POST /api/clock/accept", data=("at",)),
     Row("POST /api/tokens", {}, status=201, data=("tokenId", "token")),
     Row("GET /api/tokens", data=("0.tokenId", "0.uses"), top=LISTED),
     Row("DELETE /api/tokens/{token_id}", data=("tokenId", "revoked")),

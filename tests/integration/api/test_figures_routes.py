@@ -64,7 +64,8 @@ def test_a_weeks_summary_outlives_the_threats(served: Served, admin: httpx2.Clie
         _report(served, agent, 4, evidence={"sourceIp": "198.51.100.7"})
         with served.bench() as bench:
             bench.elapsed += 3 * 86_400
-            for _ in range(3):
+            for _ in range(6):
+                bench.elapsed += 3600
                 bench.pass_time(61)
             bench.crash()
             assert bench.rows("SELECT count(*) FROM threat") == [(0,)]

@@ -8,6 +8,7 @@ from peewee import Database
 
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
+from manager.engine.ports import PruneOrder
 from manager.errors import StoreRejected
 from manager.storage import tables
 from manager.storage.connection import open_store
@@ -48,7 +49,7 @@ def threats(first: int, number: int, agent: int = 1) -> Changes:
 
 
 def progress(database: Database) -> dict[str, int]:
-    return dict(database.execute_sql("SELECT name, last FROM threat_follower").fetchall())
+    return dict(database.execute_sql("SELECT name, last FROM projection_progress").fetchall())
 
 
 def counted(database: Database) -> int:
@@ -59,7 +60,7 @@ def counted(database: Database) -> int:
 def test_a_projection_catches_up_a_piece_at_a_time(database: Database, store: PeeweeStore) -> None:
     """A commit without threats writes one piece, until every projection has all whole pieces."""
     store.commit(threats(0, 105))
-    for table in ("threat_follower", "threat_agent_count", "threat_kind_count", "threat_slice", "threat_mark"):
+    for table in ("projection_progress", "threat_agent_count", "threat_kind_count", "threat_slice", "threat_bitmap"):
         database.execute_sql(f"DELETE FROM {table}")
     steps = 0
     while sum(progress(database).values()) < 4 * 100:
@@ -97,7 +98,7 @@ def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, s
 def test_threats_are_counted_before_they_are_pruned(database: Database, store: PeeweeStore) -> None:
     """Threats pruned before they fill a piece stay in the counts, and later ones are added."""
     store.commit(threats(0, 4))
-    store.prune(NOW + 1, 0, 100)
+    store.prune(PruneOrder(NOW + 2, NOW + 1, 0, 0, 0, 0, threats=100, ids=0, rows=100))
     assert (counted(database), database.execute_sql("SELECT count(*) FROM threat").fetchone()) == (4, (0,))
     store.commit(threats(4, 10))
     for _ in range(4):

@@ -85,11 +85,16 @@ ON CONFLICT (number) DO UPDATE SET
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.
 UPDATE agent
-SET removed_at = ?, keys = NULL, mqtt_digest = NULL, http_digest = NULL, stamp_reply = NULL, state = 'removed'
+SET removed_at = ?, keys = NULL, mqtt_digest = NULL, http_digest = NULL, stamp_reply = NULL, state = 'removed',
+    last_sequence = coalesce((SELECT max(sequence) FROM threat), 0)
 WHERE number = ?;
 
 -- name: insert_history
 INSERT INTO agent_history (agent_id, at, event, detail) VALUES (?, ?, ?, ?);
+
+-- name: history
+-- The newest changes of an agent's state.
+SELECT at, event, detail FROM agent_history WHERE agent_id = ? ORDER BY id DESC LIMIT ?;
 
 -- name: login
 -- SHA-256 of a registered agent's MQTT password, and its organization.

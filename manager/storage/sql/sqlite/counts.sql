@@ -109,7 +109,7 @@ FROM (
     UNION ALL
     SELECT severity, type, count(*)
     FROM threat
-    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'kinds')
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'kinds')
       AND event_time >= :since
       AND (:organization_id IS NULL
            OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
@@ -127,7 +127,7 @@ SELECT count(DISTINCT value) FROM (
     UNION ALL
     SELECT agent_number, count(*)
     FROM threat
-    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'agents')
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
       AND event_time >= :since
       AND (:organization_id IS NULL
            OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
@@ -144,7 +144,7 @@ WITH found AS (
     UNION ALL
     SELECT agent_number, count(*)
     FROM threat
-    WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'agents')
+    WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
       AND event_time >= :since
       AND (:organization_id IS NULL
            OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
@@ -168,7 +168,7 @@ SELECT count(DISTINCT value) FROM (
     FROM (
         SELECT source_ip, min(sequence) AS first, count(*) AS number
         FROM threat
-        WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'sources')
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
           AND event_time >= :since
           AND (:organization_id IS NULL
                OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
@@ -191,7 +191,7 @@ WITH found AS (
     FROM (
         SELECT source_ip, min(sequence) AS first, count(*) AS number
         FROM threat
-        WHERE sequence > (SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'sources')
+        WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
           AND event_time >= :since
           AND (:organization_id IS NULL
                OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))

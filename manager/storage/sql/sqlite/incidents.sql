@@ -67,10 +67,3 @@ FROM incident_member
 WHERE incident_id IN (SELECT value FROM json_each(:incident_ids))
 ORDER BY incident_id, agent_id
 LIMIT :limit;
-
--- name: prune_members
-DELETE FROM incident_member
-WHERE incident_id IN (SELECT id FROM incident WHERE closed_at IS NOT NULL AND last_seen_at < ?);
-
--- name: prune
-DELETE FROM incident WHERE closed_at IS NOT NULL AND last_seen_at < ?;

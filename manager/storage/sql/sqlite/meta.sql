@@ -8,3 +8,6 @@ SELECT value FROM meta WHERE key = ?;
 
 -- name: upsert
 INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+
+-- name: delete
+DELETE FROM meta WHERE key = ?;

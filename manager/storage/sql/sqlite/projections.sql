@@ -1,10 +1,10 @@
 -- Progress of the projections: the sequence of the last threat that each has taken in.
 
 -- name: progress
-SELECT name, last FROM threat_follower;
+SELECT name, last FROM projection_progress;
 
 -- name: set_progress
-INSERT INTO threat_follower (name, last) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET last = excluded.last;
+INSERT INTO projection_progress (name, last) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET last = excluded.last;
 
 -- name: restart
-UPDATE threat_follower SET last = 0;
+UPDATE projection_progress SET last = 0;

@@ -38,9 +38,3 @@ ON CONFLICT DO NOTHING;
 
 -- name: delete_entry
 DELETE FROM emergency_entry WHERE id = ?;
-
--- name: prune
--- Responses of incidents that are no longer kept and have no entry in force.
-DELETE FROM incident_response
-WHERE incident_id NOT IN (SELECT id FROM incident)
-  AND incident_id NOT IN (SELECT incident_id FROM emergency_entry);

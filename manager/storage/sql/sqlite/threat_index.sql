@@ -7,16 +7,16 @@ SELECT sequence, agent_number, type, severity, received_at FROM threat WHERE seq
 INSERT INTO threat_slice (first, last, earliest, latest, agents, places) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: insert_bitmap
-INSERT INTO threat_mark (first, dimension, value, marks) VALUES (?, ?, ?, ?);
+INSERT INTO threat_bitmap (first, dimension, value, bits) VALUES (?, ?, ?, ?);
 
 -- name: prune_bitmaps
-DELETE FROM threat_mark WHERE first IN (SELECT first FROM threat_slice WHERE first <= :sequence AND last <= :sequence);
+DELETE FROM threat_bitmap WHERE first IN (SELECT first FROM threat_slice WHERE first <= :sequence AND last <= :sequence);
 
 -- name: prune_slices
 DELETE FROM threat_slice WHERE first <= :sequence AND last <= :sequence;
 
 -- name: last_indexed
-SELECT coalesce(max(last), 0) FROM threat_follower WHERE name = 'slices';
+SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'slices';
 
 -- name: first_since
 -- The first threat of the oldest slice that holds one received since a time.
@@ -31,21 +31,21 @@ SELECT
     earliest,
     CASE WHEN :agent_number IS NOT NULL THEN agents END,
     CASE WHEN :agent_number IS NOT NULL THEN places END,
-    (SELECT marks FROM threat_mark AS bitmap
+    (SELECT bits FROM threat_bitmap AS bitmap
      WHERE bitmap.first = slice.first AND dimension = 'severity' AND value = :severity),
-    (SELECT marks FROM threat_mark AS bitmap
+    (SELECT bits FROM threat_bitmap AS bitmap
      WHERE bitmap.first = slice.first AND dimension = 'type' AND value = :type),
-    (SELECT marks FROM threat_mark AS bitmap
+    (SELECT bits FROM threat_bitmap AS bitmap
      WHERE bitmap.first = slice.first AND dimension = 'organization' AND value = :organization_id)
 FROM threat_slice AS slice
 WHERE first < :below AND (:since IS NULL OR latest >= :since)
   AND (:type IS NULL OR EXISTS (
-      SELECT 1 FROM threat_mark AS bitmap
+      SELECT 1 FROM threat_bitmap AS bitmap
       WHERE bitmap.first = slice.first AND dimension = 'type' AND value = :type))
   AND (:organization_id IS NULL OR EXISTS (
-      SELECT 1 FROM threat_mark AS bitmap
+      SELECT 1 FROM threat_bitmap AS bitmap
       WHERE bitmap.first = slice.first AND dimension = 'organization' AND value = :organization_id))
   AND (:severity IS NULL OR EXISTS (
-      SELECT 1 FROM threat_mark AS bitmap
+      SELECT 1 FROM threat_bitmap AS bitmap
       WHERE bitmap.first = slice.first AND dimension = 'severity' AND value = :severity))
 ORDER BY first DESC;

@@ -60,9 +60,6 @@ SELECT
 -- name: last_received_at
 SELECT received_at FROM threat ORDER BY sequence DESC LIMIT 1;
 
--- name: oldest
-SELECT sequence, received_at FROM threat ORDER BY sequence LIMIT ?;
-
 -- name: keep_ids
 -- Copies the ids of the threats up to a sequence, before these are deleted.
 INSERT INTO stored_id (agent_number, threat_id, digest, received_at)
@@ -71,9 +68,6 @@ ON CONFLICT DO NOTHING;
 
 -- name: delete_up_to
 DELETE FROM threat WHERE sequence <= ?;
-
--- name: delete_ids
-DELETE FROM stored_id WHERE received_at < ?;
 
 -- name: source_ip
 SELECT source_ip FROM threat WHERE sequence = ?;

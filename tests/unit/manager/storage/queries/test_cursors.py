@@ -34,5 +34,5 @@ def test_no_other_text_is_a_cursor(text: str) -> None:
 @pytest.mark.parametrize("parts", [(-1,), (2**63,), (1.0,), ("1",), (1, 2), (True,), (None,), ()])
 def test_the_cursor_of_another_list_is_refused(parts: tuple[object, ...]) -> None:
     """Kind, number and range of its parts must fit."""
-    with pytest.raises(Invalid, match="cursor: take it"):
+    with pytest.raises(Invalid, match="cursor: pass the value"):
         read_cursor(cursor_after(*parts), int)  # type: ignore[arg-type]  # that is the point

@@ -1,0 +1,81 @@
+-- Retention: deletes expired rows in pieces.
+
+-- name: sizes
+-- The numbers of threats and of stored ids. Rows are deleted from the low end of each table, so that the ends tell them.
+SELECT
+    coalesce((SELECT max(sequence) FROM threat) - (SELECT min(sequence) FROM threat) + 1, 0),
+    coalesce((SELECT max(rowid) FROM stored_id) - (SELECT min(rowid) FROM stored_id) + 1, 0);
+
+-- name: oldest_threat
+SELECT sequence, received_at FROM threat ORDER BY sequence LIMIT ?;
+
+-- name: highest_threat
+SELECT max(sequence) FROM threat;
+
+-- name: oldest_stored_id
+-- Ids are in the order in which their threats were stored.
+SELECT rowid, received_at FROM stored_id ORDER BY rowid LIMIT ?;
+
+-- name: highest_stored_id
+SELECT max(rowid) FROM stored_id;
+
+-- name: ids
+DELETE FROM stored_id WHERE rowid <= ?;
+
+-- name: history
+-- Parameters: time, limit. Rows are in the order of their time.
+DELETE FROM agent_history
+WHERE id IN (SELECT id FROM (SELECT id, at FROM agent_history ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1);
+
+-- name: audit
+-- Parameters: time, limit. A trigger refuses to delete the last 90 days before the newest entry.
+DELETE FROM audit_entry
+WHERE id IN (SELECT id FROM (SELECT id, at FROM audit_entry ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1)
+  AND at < (SELECT max(at) FROM audit_entry) - 7776000;
+
+-- name: incident_members
+DELETE FROM incident_member
+WHERE incident_id IN (
+    SELECT id FROM incident
+    WHERE closed_at IS NOT NULL AND last_seen_at < :before
+      AND NOT EXISTS (SELECT 1 FROM emergency_entry WHERE incident_id = incident.id)
+    ORDER BY last_seen_at, id LIMIT :limit
+);
+
+-- name: incident_responses
+DELETE FROM incident_response
+WHERE incident_id IN (
+    SELECT id FROM incident
+    WHERE closed_at IS NOT NULL AND last_seen_at < :before
+      AND NOT EXISTS (SELECT 1 FROM emergency_entry WHERE incident_id = incident.id)
+    ORDER BY last_seen_at, id LIMIT :limit
+);
+
+-- name: incidents
+DELETE FROM incident
+WHERE id IN (
+    SELECT id FROM incident
+    WHERE closed_at IS NOT NULL AND last_seen_at < :before
+      AND NOT EXISTS (SELECT 1 FROM emergency_entry WHERE incident_id = incident.id)
+    ORDER BY last_seen_at, id LIMIT :limit
+);
+
+-- name: has_removed_agents
+SELECT 1 FROM agent WHERE removed_at < ? LIMIT 1;
+
+-- name: removed_agents
+-- Parameters: time, limit. `last_sequence` is the last threat at the removal: once it is deleted, all of the agent's are.
+-- The agent with the highest number stays, so that no number is assigned twice.
+DELETE FROM agent
+WHERE number IN (
+    SELECT number FROM agent
+    WHERE removed_at < ? AND number < (SELECT max(number) FROM agent)
+      AND last_sequence < coalesce((SELECT min(sequence) FROM threat), last_sequence + 1)
+    LIMIT ?
+);
+
+-- name: references_off
+PRAGMA foreign_keys = OFF;
+
+-- name: references_on
+PRAGMA foreign_keys = ON;

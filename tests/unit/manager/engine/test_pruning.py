@@ -1,0 +1,204 @@
+"""Pruning over a real store, with a clock that may be wrong: fresh rows stay, old ones go, operators are told."""
+
+import sqlite3
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from manager.engine.commands.requests import AcceptClock, RemoveAgent
+from schemas import topics
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+class Fleet:
+    """Agents on a right clock, and a manager whose clock is `ahead` seconds off."""
+
+    def __init__(self, directory: Path, agents: int = 4) -> None:
+        self.bench = Bench(directory)
+        self.ahead = 0.0
+        self.agents = [self.bench.enroll(f"srv-{number}") for number in range(agents)]
+        self.received: dict[str, float] = {}
+
+    @property
+    def true_time(self) -> float:
+        return self.bench.wall - self.ahead
+
+    def set_clock(self, ahead: float) -> None:
+        """Step the manager's clock."""
+        self.bench.began += ahead - self.ahead
+        self.ahead = ahead
+
+    def restart(self, ahead: float) -> None:
+        """End the manager, and start it on a host that booted with another time."""
+        self.set_clock(ahead)
+        self.bench.crash()
+
+    def report(self, agent: SimulatedAgent) -> None:
+        threat_id = f"t-{len(self.received):06}"
+        self.received[threat_id] = self.true_time
+        self.bench.put(topics.THREATS, agent.agent_id, agent.threat(self.true_time, threat_id))
+
+    def heartbeats(self) -> None:
+        for agent in self.agents:
+            self.bench.put(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(self.true_time))
+
+    def run(self, seconds: float, step: float, *, reporting: bool = True, beating: bool = True) -> None:
+        """Let time pass; an agent reports in each step, and all send a heartbeat every minute."""
+        end = self.bench.elapsed + seconds
+        beat = self.bench.elapsed
+        while self.bench.elapsed < end:
+            self.bench.elapsed += step
+            if beating and self.bench.elapsed >= beat:
+                self.heartbeats()
+                beat = self.bench.elapsed + 60
+            if reporting:
+                self.report(self.agents[len(self.received) % len(self.agents)])
+            self.bench.engine.step(self.bench.now)
+
+    def kept(self) -> set[str]:
+        return {threat_id for (threat_id,) in self.bench.rows("SELECT threat_id FROM threat")}
+
+    def fresh(self) -> set[str]:
+        """Return the reports that are younger than the retention by the true time."""
+        return {threat_id for threat_id, at in self.received.items() if at > self.true_time - DAY}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    fleet = Fleet(tmp_path)
+    yield fleet
+    fleet.bench.database.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_start_two_days_ahead_deletes_nothing_fresh(fleet: Fleet) -> None:
+    """An hour of reports each second on a clock two days ahead, a day on the right one: only what is old goes."""
+    fleet.run(DAY, 600)
+    fleet.restart(ahead=2 * DAY)
+    fleet.run(HOUR, 1)  # a report each second
+    assert fleet.kept() == set(fleet.received)
+    assert "the clock is 2880 minutes off the agents' clocks" in fleet.bench.fleet.warnings["clock"]
+    fleet.set_clock(0.0)
+    fleet.run(HOUR, 60)
+    for _ in range(30):
+        fleet.run(HOUR, 300, reporting=False)
+        assert fleet.fresh() <= fleet.kept()
+    fleet.run(DAY, 600)
+    assert fleet.fresh() <= fleet.kept()
+    assert len(fleet.kept() - fleet.fresh()) < 20
+    assert not fleet.bench.fleet.warnings
+
+
+def test_old_rows_go_in_three_silent_days(fleet: Fleet) -> None:
+    """Without an agent the clock is trusted after 24 hours, and two days later nothing old is left."""
+    fleet.run(DAY, 300)
+    fleet.restart(ahead=0.0)
+    fleet.run(DAY - 120, 60, reporting=False, beating=False)
+    assert fleet.kept() == set(fleet.received)
+    assert "fewer than three agents" in fleet.bench.fleet.warnings["clock"]
+    fleet.run(2 * DAY + 120, 60, reporting=False, beating=False)
+    assert fleet.kept() == set()
+
+
+def test_an_hour_deletes_a_24th_and_a_tenth_of_it(fleet: Fleet) -> None:
+    """With a trusted clock and everything expired, an hour takes its share and no more."""
+    fleet.run(DAY, 300)
+    fleet.restart(ahead=40 * DAY)
+    held = len(fleet.kept())
+    share = ceil(held / 24 * 1.1)
+    fleet.bench.ask(AcceptClock("admin"))
+    for hour in range(1, 4):
+        fleet.run(HOUR - 200, 100, reporting=False, beating=False)
+        assert held - len(fleet.kept()) == share * hour
+        fleet.run(200, 100, reporting=False, beating=False)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("ahead", [3650 * DAY, -18_000 * DAY])
+def test_rows_of_an_impossible_time_do_not_stop_pruning(fleet: Fleet, ahead: float) -> None:
+    """A whole store that was stamped years off expires a retention after a right clock has seen it, not before."""
+    fleet.restart(ahead=ahead)
+    fleet.run(HOUR, 60)
+    stored = fleet.kept()
+    fleet.restart(ahead=0.0)
+    fleet.run(DAY - HOUR, 300, reporting=False)
+    assert fleet.kept() == stored
+    fleet.run(2 * DAY, 300, reporting=False)
+    assert fleet.kept() == set()
+
+
+def test_an_operator_may_accept_the_clock(fleet: Fleet) -> None:
+    """The command is audited, ends the warning, and lets pruning begin; said twice, it changes nothing."""
+    fleet.run(DAY, 600)
+    with capture_logs() as logs:
+        fleet.restart(ahead=3 * DAY)
+        fleet.run(120, 60, reporting=False, beating=False)
+    assert [entry["event"] for entry in logs if entry["event"].startswith("prun")] == ["pruning_waits"]
+    assert "clock accept" in fleet.bench.fleet.warnings["clock"]
+    fleet.bench.ask(AcceptClock("admin"))
+    fleet.bench.ask(AcceptClock("admin"))
+    assert not fleet.bench.fleet.warnings
+    assert fleet.bench.rows("SELECT target FROM audit_entry WHERE action = 'clock.accept'") == [("manager",)]
+    fleet.run(120, 60, reporting=False, beating=False)
+    assert len(fleet.kept()) < len(fleet.received)
+
+
+def test_history_audit_and_removed_agents_do_not_grow_for_ever(fleet: Fleet) -> None:
+    """Each goes at its age; a removed agent stays while a threat of it does, and no number is assigned twice."""
+    gone, last = fleet.agents[0], fleet.agents[-1]
+    fleet.report(gone)
+    fleet.bench.ask(RemoveAgent(gone.agent_id, "admin"))
+    fleet.bench.ask(RemoveAgent(last.agent_id, "admin"))
+    fleet.agents = fleet.agents[1:-1]
+    fleet.run(60, 60, reporting=False)
+    history = fleet.bench.rows("SELECT count(*) FROM agent_history")
+    fleet.bench.elapsed += 89 * DAY
+    fleet.run(600, 60, reporting=False)
+    assert fleet.bench.rows("SELECT count(*) FROM agent_history")[0][0] >= history[0][0]
+    assert fleet.bench.rows("SELECT agent_id FROM agent WHERE removed_at > 0 ORDER BY number") == [
+        (gone.agent_id,),
+        (last.agent_id,),
+    ]
+    fleet.bench.elapsed += 12 * DAY
+    fleet.run(600, 60, reporting=False)
+    assert fleet.bench.rows("SELECT count(*) FROM agent_history WHERE event = 'agent_removed'") == [(0,)]
+    assert fleet.bench.rows("SELECT agent_id FROM agent WHERE removed_at > 0") == [(last.agent_id,)]
+    assert fleet.bench.rows("SELECT count(*) FROM audit_entry") != [(0,)]
+    fleet.bench.elapsed += 730 * DAY
+    fleet.bench.ask(RemoveAgent(fleet.agents.pop().agent_id, "admin"))
+    fleet.run(600, 60, reporting=False)
+    assert fleet.bench.rows("SELECT count(*) FROM audit_entry") == [(1,)]
+    assert fleet.bench.rows("PRAGMA foreign_keys") == [(1,)]
+    assert fleet.bench.rows("PRAGMA foreign_key_check") == []
+
+
+def test_a_removed_agent_stays_while_its_threats_do(fleet: Fleet) -> None:
+    """Threats that are not pruned, for the clock is not trusted, keep the agent that reported them."""
+    gone = fleet.agents.pop(0)
+    fleet.report(gone)
+    fleet.bench.engine.step(fleet.bench.now)
+    assert len(fleet.kept()) == 1
+    fleet.bench.ask(RemoveAgent(gone.agent_id, "admin"))
+    fleet.bench.database.execute_sql("UPDATE agent SET removed_at = 1 WHERE removed_at > 0")
+    fleet.run(600, 60)
+    assert fleet.bench.rows("SELECT agent_id FROM agent WHERE removed_at = 1") == [(gone.agent_id,)]
+    fleet.run(2 * DAY, 600)
+    assert fleet.bench.rows("SELECT count(*) FROM agent WHERE removed_at = 1") == [(0,)]
+
+
+def test_the_audit_log_keeps_its_last_90_days(fleet: Fleet) -> None:
+    """The database itself refuses to delete a younger entry, or to change any."""
+    fleet.bench.ask(RemoveAgent(fleet.agents[0].agent_id, "admin"))
+    for statement in ("DELETE FROM audit_entry", "UPDATE audit_entry SET actor = 'x'"):
+        with (
+            sqlite3.connect(fleet.bench.directory / "panguard.db") as other,
+            pytest.raises(sqlite3.IntegrityError, match="only appended to"),
+        ):
+            other.execute(statement)
+        other.close()
