@@ -106,9 +106,10 @@ class Guard:
         reported = parts.pipeline.tick(now)
         self._notice_health(now)
         parts.enforcement.tick(now)
-        if now >= self._heartbeat_due:
+        beat = now >= self._heartbeat_due
+        if beat:
             self._heartbeat(now)
-        if reported or now >= parts.delivery.due:
+        if reported or beat or now >= parts.delivery.due:  # with a heartbeat, what another process put into the outbox
             parts.delivery.tick(now)
         parts.blocklist.tick(now)
         if now >= self._poll_due and self._link is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from agent.cli.printable import printable
-from agent.errors import GuardError
+from agent.errors import GuardError, StorageError
 from agent.storage import instance
 from schemas.errors import SchemaError
 from schemas.presence import Mode
@@ -235,6 +236,41 @@ def doctor(
         found = examine(data_dir or instance.default_data_directory())
     typer.echo(json.dumps(found.document(), indent=2) if output == "json" else _printable_lines(found.lines()))
     raise typer.Exit(0 if found.well else _DEGRADED)
+
+
+_outbox = typer.Typer(
+    help="Reports that wait for the manager's receipt, and those that it refused.", no_args_is_help=True
+)
+app.add_typer(_outbox, name="outbox")
+
+
+@_outbox.callback()
+def outbox() -> None:
+    """Hold the commands together: Typer would merge a single one into its group."""
+
+
+@_outbox.command()
+def retry(
+    data_dir: DataDir = None,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+) -> None:
+    """Send refused reports (dead letters) again with the same ids; a running guard does at its next heartbeat."""
+    from agent.report.outbox import retry_dead_letters  # noqa: PLC0415 -- start needs none of it
+    from agent.storage.database import DATABASE, Database  # noqa: PLC0415 -- the same
+
+    directory = data_dir or instance.default_data_directory()
+    with _one_sentence():
+        if not (directory / DATABASE).exists():
+            raise StorageError(directory, "no guard was ever started in it")
+        database = Database.open(directory / DATABASE)
+        try:
+            moved, left = retry_dead_letters(database)
+        except sqlite3.Error as error:
+            raise StorageError(directory / DATABASE, str(error)) from error
+        finally:
+            database.close()
+    kept = f"; {left} stay, for they were too large to be sent" if left else ""
+    typer.echo(json.dumps({"retried": moved, "left": left}) if output == "json" else f"retried: {moved}{kept}")
 
 
 def _run(options: Any) -> None:

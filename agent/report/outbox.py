@@ -4,6 +4,7 @@ A report is kept without its agentId, for a guard detects before it is ever regi
 later. `coded` makes of it the bytes that go out: always the same ones for one agentId and secret.
 """
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class Outbox:
         self._database = database
         self._max_reports = max_reports
         self._max_bytes = max_bytes
+        self._data_version = self._read_data_version()
         self.recount()
 
     def recount(self) -> None:
@@ -96,7 +98,14 @@ class Outbox:
         return True
 
     def after(self, sequence: int, count: int) -> Iterator[Entry]:
-        """Yield the first reports behind `sequence`, at most `count`, in order."""
+        """Yield the first reports behind `sequence`, at most `count`, in order.
+
+        Another process may have moved dead letters back into the outbox meanwhile.
+        """
+        version = self._read_data_version()
+        if version != self._data_version:
+            self._data_version = version
+            self.recount()
         found = self._database.connection.execute(
             "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (sequence, count),
@@ -135,6 +144,39 @@ class Outbox:
         self._size -= len(gone)
         self._bytes -= sum(gone)
         return forgotten, len(gone) - forgotten
+
+    def _read_data_version(self) -> int:
+        """Return a number that changes when another connection commits."""
+        return int(self._database.connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def retry_dead_letters(database: Database) -> tuple[int, int]:
+    """Move dead letters back into the outbox, oldest first, to be sent again with their ids.
+
+    A dead letter that was too large to be sent is kept only in part, and stays.
+
+    Returns:
+        The number of reports that were moved, and of dead letters that stay.
+    """
+    moved = 0
+    with database.transaction() as connection:
+        found = connection.execute("SELECT sequence, id, CAST(body AS BLOB) FROM dead_letters ORDER BY sequence")
+        for sequence, report_id, body in found.fetchall():
+            if not _is_whole(body):
+                continue
+            moved += connection.execute(
+                "INSERT INTO outbox (id, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (report_id, body)
+            ).rowcount
+            connection.execute("DELETE FROM dead_letters WHERE sequence = ?", (sequence,))
+        left = connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0]
+    return moved, int(left)
+
+
+def _is_whole(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _remove(connection: sqlite3.Connection, report_id: str) -> list[int]:

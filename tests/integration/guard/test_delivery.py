@@ -1,5 +1,9 @@
 """What becomes of a detected threat: reported, confirmed, kept over kills of everything."""
 
+import json
+import subprocess
+import sys
+
 from schemas import codes, topics
 from schemas.threats import Deferral, Receipt, Refusal, ThreatReport
 from tests.integration.guard.guard_process import GuardProcess
@@ -164,3 +168,32 @@ def test_a_forged_receipt_drops_nothing(guard: GuardThread, manager: ScriptedMan
         manager.say_raw(topics.RECEIPTS, manager.agent_id, payload)
     eventually(lambda: guard.status()["ignored"].get("receipt_forged", 0) == 4, "four forged receipts counted")
     assert guard.status()["outboxSize"] == 1
+
+
+def test_a_refused_report_is_sent_again_at_a_persons_word(
+    guard_process: GuardProcess, manager: ScriptedManager
+) -> None:
+    """`guard outbox retry` beside the running guard: the same id goes out again, and a receipt ends its wait."""
+    manager.on_report = lambda report: Receipt(refused=[Refusal(id=report.id, reason="the store cannot hold it")])
+    guard_process.start().ready()
+    guard_process.log.attack("203.0.113.7")
+    first = eventually(manager.reports, "a report")[0]
+    eventually(lambda: guard_process.status()["deadLetters"] == 1, "a dead letter")
+    manager.heard.clear()
+    manager.on_report = lambda report: Receipt(stored=[report.id])
+    command = [
+        sys.executable,
+        "-m",
+        "agent",
+        "outbox",
+        "retry",
+        "--data-dir",
+        str(guard_process.directory),
+        "-o",
+        "json",
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603 -- the guard
+    assert json.loads(told.stdout) == {"retried": 1, "left": 0}
+    assert eventually(manager.reports, "the report again")[0].id == first.id
+    eventually(lambda: _emptied(guard_process), "an empty outbox")
+    assert guard_process.status()["deadLetters"] == 0

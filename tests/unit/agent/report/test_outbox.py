@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.report.outbox import Outbox, coded
+from agent.report.outbox import Outbox, coded, retry_dead_letters
 from agent.storage.database import Database
 from schemas import codes, limits
 from schemas.threats import ThreatReport
@@ -81,3 +81,38 @@ def test_a_failed_transaction_leaves_no_trace(database: Database) -> None:
     outbox.recount()
     assert len(outbox) == 0
     assert list(outbox.after(0, 10)) == []
+
+
+def test_dead_letters_are_sent_again_beside_a_running_guard(database: Database, tmp_path: Path) -> None:
+    """Another process moves them back whole and in order; the guard sees them, and its counts stay right."""
+    outbox = Outbox(database, 10, 10_000)
+    _add(outbox, database, "a", "b", "c")
+    outbox.settle([], [("a", "no"), ("b", "no")], 5.0)
+    last = [entry.sequence for entry in outbox.after(0, 10)][-1]
+    other = Database.open(tmp_path / "guard.db")
+    assert retry_dead_letters(other) == (2, 0)
+    assert retry_dead_letters(other) == (0, 0)
+    other.close()
+    assert [(entry.id, entry.body) for entry in outbox.after(last, 10)] == [("a", BODY), ("b", BODY)]
+    assert (len(outbox), outbox.dead_letters) == (3, 0)
+    assert outbox.settle(["a", "b", "c"], [], 6.0) == (3, 0)
+    assert (len(outbox), Outbox(database, 10, 10_000).dropped) == (0, 0)
+
+
+def test_a_dead_letter_that_was_too_large_stays(database: Database) -> None:
+    """Only its beginning is kept, which is no report."""
+    outbox = Outbox(database, 10, 10**9)
+    large = BODY[:-1] + b',"note":"' + b"x" * limits.THREAT_LIMIT + b'"}'
+    assert _add(outbox, database, "large", body=large) == [False]
+    assert retry_dead_letters(database) == (0, 1)
+    assert outbox.dead_letters == 1
+
+
+def test_a_report_that_waits_again_already_is_not_doubled(database: Database) -> None:
+    """A dead letter whose id waits is dropped for the one that waits."""
+    outbox = Outbox(database, 10, 10_000)
+    _add(outbox, database, "a")
+    outbox.settle([], [("a", "no")], 5.0)
+    _add(outbox, database, "a")
+    assert retry_dead_letters(database) == (0, 0)
+    assert [entry.id for entry in outbox.after(0, 10)] == ["a"]
