@@ -14,6 +14,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 _SERVICES = {
     "mosquitto": (("mosquitto", "mosquitto_sub"), "mosquitto mosquitto-clients"),
     "namespaces": (("nft", "ip"), "nftables iproute2"),
+    "nats": (("nats-server",), "nats-server"),
+    "rabbitmq": (("rabbitmq-server",), "rabbitmq-server"),
     "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),
 }
 """The programs that a marked test needs, and the packages that have them."""

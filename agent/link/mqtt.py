@@ -25,7 +25,6 @@ from schemas.topics import Topic
 
 _log = EventLog("link")
 
-_TO_EVERYBODY = topics.PREFIX + "manager/+"
 _REFUSED = 128
 _UNAUTHORIZED = ("Bad user name or password", "Not authorized")
 
@@ -102,8 +101,8 @@ class MqttLink:
 
     def subscribe(self, *rows: Topic) -> None:
         """Subscribe in one packet."""
-        # What everybody may read is opened as one filter (wire.md); the rest under this link's own ids alone.
-        filters = [(self.topic(row) if row.placeholder else _TO_EVERYBODY, int(row.qos)) for row in rows]
+        # By name, never by a wildcard: RabbitMQ delivers no retained message for a wildcard.
+        filters = [(self.topic(row), int(row.qos)) for row in rows]
         with self._numbering:
             code, number = self._client.subscribe(filters)
             if code is MQTTErrorCode.MQTT_ERR_SUCCESS and number is not None:

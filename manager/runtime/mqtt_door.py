@@ -17,6 +17,7 @@ from manager.engine.ports import BrokerAccess
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.broker_link import BrokerLink
+from manager.mqtt.broker_probe import find_obstacle
 from manager.mqtt.rival_managers import RivalManagers
 from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAccess
 from manager.provisioning.logins import FleetLogins, observer_login, registration_login
@@ -174,7 +175,7 @@ class MqttDoor:
             username,
             password,
             handlers=handlers,
-            before_connect=lambda: self._rivals.search(address, username, password, tls),
+            before_connect=lambda: find_obstacle(self._rivals, address, username, password, tls),
         )
 
     def _link(

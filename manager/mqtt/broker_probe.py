@@ -1,0 +1,159 @@
+"""Probe of an external broker before the manager opens its session: finds what makes the broker unusable for it.
+
+- Another manager is online there. If the retained presence is another instance's, the probe publishes the manager's own
+  as offline, not retained; an online manager answers that by its presence. A retained presence that a crash left behind
+  has nobody who answers.
+- The broker delivers no retained message for a wildcard subscription. Where nothing is retained the probe leaves the
+  manager's own presence, offline, to see that.
+"""
+
+import queue
+import secrets
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from manager.engine.batch import Publication
+from manager.mqtt.broker_address import BrokerAddress
+from manager.mqtt.rival_managers import RivalManagers
+from schemas.topics import MANAGER_PRESENCE
+
+_FAILURE = 128
+_TOPIC = MANAGER_PRESENCE.address()
+_WILDCARD = f"{_TOPIC.rpartition('/')[0]}/+"
+_NO_WILDCARDS = (
+    "this broker delivers no retained message for a wildcard subscription, as RabbitMQ does not: the agents' presence"
+    " would stay unknown; use Mosquitto or NATS (docs/brokers.md says what a broker must do)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSettings:
+    """Timeouts in seconds."""
+
+    connect: float = 5.0
+    """For each answer of the broker."""
+
+    grace: float = 0.2
+    """For a retained message that a broker sends after its other answers."""
+
+    answer: float = 5.0
+    """For the answer of a manager that is online."""
+
+    wildcard: float = 5.0
+    """For the retained message of a wildcard subscription."""
+
+
+def find_obstacle(
+    managers: RivalManagers,
+    address: BrokerAddress,
+    username: str,
+    password: str | None,
+    tls: ssl.SSLContext | None,
+    *,
+    settings: ProbeSettings | None = None,
+) -> str | None:
+    """Return why the manager must not connect, in one sentence; None if nothing is against it. Blocks.
+
+    A broker that refuses the login or the subscription is no obstacle: the manager's own connection reports that.
+
+    Raises:
+        OSError: the broker cannot be reached.
+    """
+    settings = settings or ProbeSettings()
+    client = Client(CallbackAPIVersion.VERSION2, f"{username}-presence-{secrets.token_hex(8)}")
+    client.username_pw_set(username, password)
+    client.connect_timeout = settings.connect
+    if tls is not None:
+        client.tls_set_context(tls)
+    client.connect(address.host, address.port, keepalive=30)
+    try:
+        return _Probe(client, settings).run(managers)
+    finally:
+        client.disconnect()
+        client.loop(0.0)
+
+
+class _Probe:
+    """A connection of its own with a clean session, driven by `run`."""
+
+    def __init__(self, client: Client, settings: ProbeSettings) -> None:
+        self._client = client
+        self._settings = settings
+        self._answers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._messages: deque[MQTTMessage] = deque()
+        client.on_connect = lambda _client, _data, _flags, code, _: self._answers.put(int(code.value))
+        client.on_subscribe = lambda _client, _data, _mid, codes, _: self._answers.put(int(codes[0].value))
+        client.on_unsubscribe = lambda *_: self._answers.put(0)
+        client.on_message = lambda _client, _data, message: self._messages.append(message)
+
+    def run(self, managers: RivalManagers) -> str | None:
+        if self._answer() != 0 or not self._subscribe(_TOPIC):
+            return None
+        retained = self._retained()
+        if retained is None:
+            self._publish(managers.publication("offline"))
+        if not self._delivers_by_wildcard():
+            return _NO_WILDCARDS
+        if retained is None or managers.conflict(retained) is None:
+            return None
+        self._messages.clear()
+        self._publish(managers.publication("offline", retained=False))
+        return self._conflict(managers)
+
+    def _retained(self) -> bytes | None:
+        """Return the retained presence; the answer to a further request shows that none is to be expected."""
+        self._client.unsubscribe(f"{_TOPIC}/none")
+        self._answer()
+        message = self._message(self._settings.grace)
+        return bytes(message.payload) if message is not None else None
+
+    def _delivers_by_wildcard(self) -> bool:
+        """Return whether a retained message is delivered for a wildcard; a refused wildcard shows nothing."""
+        self._messages.clear()
+        if not self._subscribe(_WILDCARD):
+            return True
+        deadline = time.monotonic() + self._settings.wildcard
+        while (message := self._message(deadline - time.monotonic())) is not None:
+            if message.retain:
+                return True
+        return False
+
+    def _conflict(self, managers: RivalManagers) -> str | None:
+        """Return the conflict with a manager that answers."""
+        deadline = time.monotonic() + self._settings.answer
+        while (message := self._message(deadline - time.monotonic())) is not None:
+            conflict = managers.conflict(bytes(message.payload))
+            if conflict is not None:
+                return conflict
+        return None
+
+    def _subscribe(self, topic_filter: str) -> bool:
+        self._client.subscribe(topic_filter, 1)
+        code = self._answer()
+        return code is not None and code < _FAILURE
+
+    def _publish(self, publication: Publication) -> None:
+        self._client.publish(publication.topic, publication.payload, qos=1, retain=publication.retained)
+
+    def _answer(self) -> int | None:
+        """Return the code of the broker's next answer; None without one in time."""
+        self._run(self._settings.connect, lambda: not self._answers.empty())
+        return None if self._answers.empty() else self._answers.get()
+
+    def _message(self, seconds: float) -> MQTTMessage | None:
+        """Return the next message; None without one in time."""
+        self._run(seconds, lambda: bool(self._messages))
+        return self._messages.popleft() if self._messages else None
+
+    def _run(self, seconds: float, done: Callable[[], bool]) -> None:
+        """Drive the connection until something is there, the time is over, or the connection is."""
+        deadline = time.monotonic() + seconds
+        while not done() and (left := deadline - time.monotonic()) > 0:
+            if self._client.loop(min(0.1, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
