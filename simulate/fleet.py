@@ -125,7 +125,7 @@ class Fleet:
             seconds=seconds,
             longest_pause=self.books.longest_pause(end),
             longest_lag=self._longest_lag,
-            usage=Usage(cpu, cpu / seconds if seconds else 0.0, memory),
+            usage=Usage(cpu, cpu / seconds if self._sent else 0.0, memory),
         )
 
     def _identity(self, name: str) -> Identity:
