@@ -1,1 +1,1 @@
-"""The guard: watches one host, reports what it detects and enforces the manager's policy."""
+"""The guard: reads a host's logs, detects and reports threats, and applies the manager's policy."""

@@ -1,4 +1,4 @@
-"""What can go wrong in a guard; every text is one sentence that says what to do."""
+"""The guard's errors; each text is one sentence that says what to do."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The guard itself: what it does in a session and between sessions, part by part."""
+"""The guard: runs its parts on their deadlines and routes messages of a session to them."""
 
 import random
 from collections import Counter
@@ -38,7 +38,7 @@ _COUNTERS_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a guard is made of; built in `agent.runtime`, or by a test."""
+    """The guard's parts; built by `agent.runtime`, or by a test."""
 
     started: float
     identity: IdentityFile
@@ -53,13 +53,13 @@ class Parts:
 
 
 class Guard:
-    """Detects all the time; beats, reports and obeys while a session is open.
+    """Detects always; sends heartbeats and reports and applies policies while a session is open.
 
     Args:
-        parts: What it is made of.
-        settings: Its intervals.
+        parts: The parts.
+        settings: The intervals.
         clock: The host's clocks.
-        announce: Called with agentId and session when a birth is taken.
+        announce: Called with agentId and session when a birth is acknowledged.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Guard:
             BLOCKLIST_CHANGES.name: self._blocklist,
         }
         self._pin()
-        self._heed_monitors()
+        self._apply_monitors()
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do, on the monotonic clock."""
+        """The next deadline, on the monotonic clock."""
         parts = self._parts
         return min(
             self._heartbeat_due,
@@ -101,7 +101,7 @@ class Guard:
         )
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Run the parts that are due."""
         parts = self._parts
         reported = parts.pipeline.tick(now)
         self._notice_health(now)
@@ -114,11 +114,11 @@ class Guard:
         parts.blocklist.tick(now)
         if now >= self._poll_due and self._link is not None:
             self._poll_due = now + self._settings.policy_poll_interval
-            self._link.subscribe(POLICY)  # what is retained comes again; over HTTP this is the poll
+            self._link.subscribe(POLICY)  # the broker sends the retained policy again; over HTTP this is the poll
             parts.blocklist.ask(now)
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
-        """A session began: beat, then report, so that the manager knows this clock before it reads event times."""
+        """Start a session: send a heartbeat before any report, so the manager knows the clock offset first."""
         self._link = link
         self._pin()
         if peer is not None:
@@ -130,28 +130,28 @@ class Guard:
         self._parts.blocklist.opened(link, now)
 
     def ready(self, session: int) -> None:
-        """The birth is taken."""
+        """Announce the session: its birth is acknowledged."""
         self._announce(self._agent_id, session)
 
     def offline(self) -> None:
-        """The session is over: go on detecting."""
+        """End the session; detection goes on."""
         self._link = None
         self._heartbeat_due = self._poll_due = _NEVER
         self._parts.delivery.closed()
         self._parts.blocklist.closed()
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
-        """Take a message; whatever has no right code is counted and changes nothing."""
+        """Route a message to its part; a message without a valid code is counted and dropped."""
         handler = self._handlers.get(row.name)
         if handler is not None:
             handler(row, payload, now)
 
     def settled(self, receipt: Receipt, now: float) -> None:
-        """Take the manager's own word on reports."""
+        """Take a receipt that the manager answered directly (HTTP)."""
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
-        """Take a policy from the manager's own answer; once it is in force the next heartbeat says so at once."""
+        """Take a policy that the manager answered directly (HTTP); send a heartbeat once it is applied."""
         before = self._parts.policy.in_force
         self._acknowledge(self._parts.policy.take(document))
         if self._parts.policy.in_force != before:
@@ -209,12 +209,12 @@ class Guard:
         self._acknowledge(self._parts.policy.receive(payload))
 
     def _acknowledge(self, answer: PolicyApplied | None) -> None:
-        self._heed_monitors()
+        self._apply_monitors()
         if answer is not None and self._link is not None:
             topic = POLICY_APPLIED.below_root(self._agent_id)
             self._link.publish(POLICY_APPLIED, codes.with_mac(self._mac_key, topic, answer.body()))
 
-    def _heed_monitors(self) -> None:
+    def _apply_monitors(self) -> None:
         self._parts.pipeline.enabled = "log" in self._parts.enforcement.sections.monitors.enabled
 
     def _blocklist(self, row: Topic, payload: bytes, now: float) -> None:
@@ -223,7 +223,7 @@ class Guard:
             self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
 
     def status(self) -> dict[str, Any]:
-        """Return what the status file says of sessions and messages."""
+        """Return the fields of the status file about session, messages and health."""
         enrolled = self._parts.identity.identity.enrolled
         return {
             "agentId": None if enrolled is None else enrolled.agent_id,

@@ -1,4 +1,4 @@
-"""What a guard tells of its host: its name, system, addresses and gateways, and how busy it is."""
+"""Host facts: hostname, operating system, addresses, gateways, time zone, CPU and memory load."""
 
 import ipaddress
 import os
@@ -35,7 +35,7 @@ _NOT_A_LABEL = re.compile(r"[\s\x00-\x1f\x7f/+#]+")
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What a registration says of the host; the page's names."""
+    """The host facts of a registration."""
 
     hostname: str
     os: str
@@ -47,7 +47,7 @@ class HostFacts:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the host is, in percent of all cores and of all memory."""
+    """CPU load in percent of all cores, and memory use in percent."""
 
     cpu: float
     memory: float
@@ -62,7 +62,7 @@ def package_version() -> str:
 
 
 def host_facts(hostname: str | None = None) -> HostFacts:
-    """Return the facts of this host, under another name if one is given."""
+    """Return the facts of this host; `hostname` replaces its own name."""
     return HostFacts(
         hostname=hostname or own_hostname(),
         os=operating_system(),
@@ -110,16 +110,16 @@ def gateways(ipv4: Path = _IPV4_ROUTES, ipv6: Path = _IPV6_ROUTES) -> tuple[str,
 
 
 class LoadMeter:
-    """Tells how busy the host was since the last call; the first call, since the host was started.
+    """Measures the CPU load since the last call; the first call measures since boot.
 
-    A first look that began with the guard itself would see little but its own start.
+    A first measurement since the guard's own start would show little but that start.
     """
 
     def __init__(self) -> None:
         self._busy = self._total = 0.0
 
     def __call__(self) -> Load:
-        """Return both figures."""
+        """Return CPU load and memory use."""
         times = psutil.cpu_times()
         guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # they stand in `user`, too
         total = sum(times) - guests

@@ -1,7 +1,6 @@
 """The guard's own log: one line of logfmt for each event, with fields, on standard error.
 
-structlog would do the same, but its import takes 6 MB of the 60 that a guard at rest may have. Control characters that
-came from outside reach the log escaped.
+structlog is not used: its import takes 6 MB of the 60 MB that a guard at rest may have. Control characters are escaped.
 """
 
 import sys
@@ -15,7 +14,7 @@ _sink: list[TextIO] = []
 
 
 def log_to(stream: TextIO | None) -> None:
-    """Write all logs to a stream from now on; None for standard error."""
+    """Redirect the log to a stream; None for standard error."""
     _sink[:] = [] if stream is None else [stream]
 
 
@@ -30,26 +29,26 @@ class EventLog:
         self._part = part
 
     def info(self, event: str, **fields: object) -> None:
-        """Log that something happened as it should."""
+        """Log a normal event."""
         self._write("info", event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """Log what an operator may want to look at."""
+        """Log an event that an operator may want to check."""
         self._write("warning", event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """Log what does not work."""
+        """Log a failure."""
         self._write("error", event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
-        """Log an error that is being handled, by its name and text; a guard's log has no tracebacks."""
+        """Log the exception being handled, by name and text, without a traceback."""
         error = sys.exc_info()[1]
         self._write("error", event, fields | {"error": f"{type(error).__name__}: {error}"})
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         head = {"timestamp": iso(time.time()), "level": level, "event": event, "part": self._part}
         line = " ".join(f"{name}={_value(value)}" for name, value in (head | fields).items() if value is not None)
-        with suppress(OSError):  # a full disk must not end what the log tells of
+        with suppress(OSError):  # a full disk must not stop the guard
             print(line, file=_sink[0] if _sink else sys.stderr, flush=True)
 
 

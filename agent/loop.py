@@ -1,4 +1,4 @@
-"""The guard's one loop: events of its link, deadlines of its parts, a stop that is asked for from anywhere."""
+"""The guard's main loop: link events, deadlines of the parts, and the request to stop."""
 
 import queue
 import sqlite3
@@ -22,21 +22,21 @@ _POST_PATIENCE = 0.5
 
 
 class Mailbox:
-    """Where links put what they tell, from threads of theirs; bounded, so that a flood waits where it comes from."""
+    """Bounded queue of link events between the links' threads and the loop; a full queue blocks the link."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[tuple[Link, Event]] = queue.Queue(_CAPACITY)
 
     def post(self, link: Link, event: Event) -> None:
-        """Put an event; wait a moment for room.
+        """Put an event into the queue; wait up to 0.5 s for room.
 
         Raises:
-            queue.Full: there was none; try again.
+            queue.Full: there was no room; try again.
         """
         self._events.put((link, event), timeout=_POST_PATIENCE)
 
     def take(self, patience: float) -> Iterator[tuple[Link, Event]]:
-        """Yield what has come, after waiting `patience` seconds for the first event at most."""
+        """Yield the events in the queue; wait at most `patience` seconds for the first one."""
         try:
             yield self._events.get(timeout=patience) if patience > 0 else self._events.get_nowait()
             for _ in range(_AT_ONCE):
@@ -49,11 +49,11 @@ class Loop:
     """Runs a guard in the calling thread.
 
     Args:
-        guard: What to run.
-        connection: What connects it.
-        mailbox: Where its links tell what happens.
+        guard: The guard.
+        connection: Its connector.
+        mailbox: The queue of link events.
         clock: The host's clocks.
-        report: Called in every round, to keep the status file true.
+        report: Updates the status file; called in every round.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Loop:
         self._not_before = 0.0
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Run until `stopping` says so.
+        """Run until `stopping` returns True.
 
         Raises:
             EnrollmentError: the manager turned the guard away for good.
@@ -88,7 +88,7 @@ class Loop:
                 self._not_before = now + _AFTER_A_FAILURE
 
     def sign_off(self) -> None:
-        """Say `offline`, wait 2 s at most until it is taken, and leave without a last will."""
+        """Publish `offline`, wait at most 2 s for its acknowledgement, and disconnect without a last will."""
         said = self._connection.sign_off()
         deadline = self._clock.monotonic() + _FAREWELL
         while said is not None and self._clock.monotonic() < deadline:

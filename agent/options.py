@@ -1,4 +1,4 @@
-"""What an operator says when a guard is started, checked before anything is touched."""
+"""The validated start options of a guard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ Watch = Literal["auto", "none"]
 
 
 class _Names(BaseModel):
-    """The names in a registration, by the contract's grammar."""
+    """The names in a registration, validated by the contract's grammar."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,23 +32,23 @@ class _Names(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an operator says when a guard is started.
+    """The start options of a guard.
 
     Attributes:
         manager: The address of the manager, or of its broker.
         directory: The data directory.
-        mode: What to do with a verdict.
+        mode: The mode.
         logs: The log files to watch that vouch for nothing.
         trusted_logs: The log files to watch for which the operator vouches.
         watch: ``auto`` for the best log that the host has, ``none`` for nothing; None for ``auto`` where no file is
             named.
-        hostname: The host's name in the fleet; None for its own.
+        hostname: The hostname to register with; None for the host's own.
         organization: The organization to register in.
-        site: Where the host stands.
-        tags: Words for it.
-        token: What to register with; None once it is registered.
-        ca_file: Whom to trust for the certificate at that address.
-        insecure: Whether plain text may leave this host.
+        site: The site.
+        tags: The tags.
+        token: The enrollment token; None for a registered guard.
+        ca_file: The CA file that the manager's certificate is verified with.
+        insecure: Whether connections without TLS may leave this host.
     """
 
     manager: ManagerAddress
@@ -83,11 +83,11 @@ class Options:
         ca_file: Path | None = None,
         insecure: bool = False,
     ) -> Self:
-        """Return the options, every one of them read and found good.
+        """Return validated options.
 
         Raises:
-            ConfigurationError: one is not; the text names it.
-            TokenError: the token is none.
+            ConfigurationError: an option is invalid; the text names it.
+            TokenError: the token is invalid.
         """
         try:
             names = _Names(hostname=hostname, organization=organization, site=site, tag=list(tags))
@@ -133,7 +133,7 @@ class Options:
         return self.watch == "auto" or (self.watch is None and not self.logs and not self.trusted_logs)
 
     def arguments(self) -> list[str]:
-        """Return the flags of ``guard start`` that mean the same; the token is not among them."""
+        """Return the equivalent flags of ``guard start``, without the token."""
         flags = {
             "--manager": str(self.manager),
             "--data-dir": str(self.directory),
@@ -152,7 +152,7 @@ class Options:
 
 
 def read_token_file(path: Path) -> str:
-    """Return the token in a file.
+    """Return the content of a token file.
 
     Raises:
         ConfigurationError: the file cannot be read.

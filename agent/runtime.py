@@ -1,4 +1,4 @@
-"""The only place that builds the guard's parts, wires them, and runs them."""
+"""The composition root: builds the guard's parts, wires and runs them."""
 
 import os
 import sqlite3
@@ -43,9 +43,9 @@ class Runtime:
     """One guard, from its start to its stop; `run` may be called once.
 
     Args:
-        options: What the operator said.
-        settings: What is tuned.
-        announce: Called with agentId and session when the first birth is taken.
+        options: The start options.
+        settings: The settings.
+        announce: Called with agentId and session when the first birth is acknowledged.
         clock: The host's clocks.
     """
 
@@ -61,15 +61,15 @@ class Runtime:
         self._written: dict[str, Any] = {}
 
     def stop(self) -> None:
-        """Ask the guard to sign off and end; safe in a signal handler and from any thread."""
+        """Request a clean stop; safe in a signal handler and from any thread."""
         self._stopping = True
 
     def run(self) -> None:
         """Run until `stop`.
 
         Raises:
-            GuardError: it cannot start, or the manager turned it away for good.
-            SourceError: the log cannot be followed.
+            GuardError: the guard cannot start, or the manager rejected it for good.
+            SourceError: a named log cannot be followed.
         """
         with ExitStack() as stack:
             instance = Instance.claim(self._options.directory)

@@ -19,7 +19,7 @@ _FILE = "status.json"
 
 
 def write_status(directory: Path, fields: dict[str, Any]) -> None:
-    """Replace the status file; losing it loses nothing, so it is not forced to the disk.
+    """Replace the status file; it is not synced to disk.
 
     Raises:
         StorageError: it cannot be written.
@@ -28,7 +28,7 @@ def write_status(directory: Path, fields: dict[str, Any]) -> None:
 
 
 def read_status(directory: Path) -> dict[str, Any]:
-    """Return what the guard wrote last; empty if it never did.
+    """Return the content of the status file; empty if there is none.
 
     Raises:
         StorageError: the file cannot be read.

@@ -33,7 +33,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Where the guard keeps identity and outbox [default: /var/lib/panguard/guard for root,"
+        help="The guard's data directory [default: /var/lib/panguard/guard for root,"
         " ~/.local/state/panguard/guard for others].",
         show_default=False,
     ),
@@ -42,7 +42,7 @@ DataDir = Annotated[
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Turn what went wrong into one sentence on standard error and exit code 1."""
+    """Print an error as one sentence on standard error and exit with code 1."""
     from agent.sources.source import SourceError  # noqa: PLC0415 -- stop and status need none of it
 
     try:
@@ -82,31 +82,35 @@ def start(
             " acted on. May be repeated."
         ),
     ] = None,
-    hostname: Annotated[str | None, typer.Option(help="The host's name in the fleet [default: its own].")] = None,
+    hostname: Annotated[
+        str | None, typer.Option(help="The hostname to register with [default: the host's own].")
+    ] = None,
     mode: Annotated[Mode, typer.Option(help="learning never acts, it only reports.")] = Mode.LEARNING,
     organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
-    site: Annotated[str | None, typer.Option(help="Where the host stands.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A word for this host; may be repeated.")] = None,
+    site: Annotated[str | None, typer.Option(help="The site of this host.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for this host. May be repeated.")] = None,
     enroll_token_file: Annotated[Path | None, typer.Option(help="A file with the enrollment token.")] = None,
     enroll_token: Annotated[
         str | None,
         typer.Option(
             envvar="PANGUARD_ENROLL_TOKEN",
-            help="The enrollment token; give it in the environment or a file, where no list of processes shows it.",
+            help="The enrollment token; prefer the environment or a file: process lists show arguments.",
         ),
     ] = None,
     ca_file: Annotated[
         Path | None,
         typer.Option(
             envvar="PANGUARD_CA_FILE",
-            help="Whom to trust, PEM [default: whom the token names, or once named; else the system's].",
+            help="The CA certificates to trust, PEM [default: the CA of the enrollment token, else the system's].",
             show_default=False,
         ),
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Let plain text leave this host.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow connections without TLS to other hosts.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background; return once the guard is registered.")
+    ] = False,
 ) -> None:
-    """Start the guard; it registers with its manager, and runs until SIGTERM."""
+    """Start the guard: register with the manager and run until SIGTERM."""
     from agent.options import Options, read_token_file  # noqa: PLC0415 -- stop and status need none of it
 
     directory = data_dir or instance.default_data_directory()
@@ -135,7 +139,7 @@ def start(
 
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
-    """Stop the guard that owns the data directory: it signs off, and its registration is kept."""
+    """Stop the guard of a data directory; it signs off and stays registered."""
     with _one_sentence():
         pid = instance.stop(data_dir or instance.default_data_directory(), _STOP_PATIENCE)
     typer.echo(f"guard stopped pid={pid}")
@@ -146,7 +150,7 @@ def status(
     data_dir: DataDir = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
 ) -> None:
-    """Show what the guard does: its session, its outbox, its policy and what is in force."""
+    """Show session, health, sources, outbox, policy and recorded blocks."""
     from agent.status import inspect_guard  # noqa: PLC0415 -- start needs none of it
 
     with _one_sentence():

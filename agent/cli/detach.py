@@ -13,7 +13,7 @@ from agent.status import read_status
 
 _TOKEN = "PANGUARD_ENROLL_TOKEN"  # noqa: S105 -- the name of a variable
 LOG = "guard.log"
-"""Where a guard in the background writes its log, within its data directory."""
+"""The log file of a background guard, in its data directory."""
 
 PATIENCE = 20.0
 """Seconds that registration may take before the command returns without it."""

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: exponential, with full jitter, so that a fleet does not return at once."""
+"""Exponential backoff with full jitter: spreads the reconnects of a fleet."""
 
 import random
 from collections.abc import Callable
@@ -7,14 +7,14 @@ _RANDOM = random.SystemRandom()
 
 
 class Backoff:
-    """Counts failures and gives each its delay.
+    """Counts failures and returns the delay after each.
 
     The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
 
     Args:
         base: Seconds; the longest delay after the first failure.
         cap: Seconds; the longest delay of all.
-        uniform: Draws between two bounds.
+        uniform: Returns a random number between two bounds.
     """
 
     def __init__(self, base: float, cap: float, uniform: Callable[[float, float], float] = _RANDOM.uniform) -> None:
@@ -30,5 +30,5 @@ class Backoff:
         return self._uniform(0.0, ceiling)
 
     def reset(self) -> None:
-        """Forget the failures, after a success that lasted."""
+        """Reset the count, after a connection that lasted."""
         self._failures = 0

@@ -1,4 +1,4 @@
-"""Keeps the guard connected: registers it where needed, opens one session after another, never gives up."""
+"""The reconnect loop: registers the guard where needed and opens one session after another."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from agent.logs import EventLog
 
 _log = EventLog("connection")
 
-# A session that lasted this many seconds was a success: the next failure is a first one again.
+# Seconds: a session that lasted so long resets the backoff.
 _LASTING = 10.0
 _NEVER = float("inf")
-# Seconds that leaving may take; without it a broker would publish the last will.
+# Seconds to wait for the DISCONNECT to be sent; without it the broker would publish the last will.
 _FAREWELL = 1.0
-# No retry with the same token helps against these; the last two are HTTP's. A conflict ends when the other instance is
-# gone, and what is outdated or malformed is made anew.
+# Errors that no retry with the same token can cure; the last two are HTTP's. A conflict ends with the other instance,
+# and an outdated or malformed registration is built again.
 _FINAL = frozenset({"bad_proof", "unknown_token", "expired_token", "used_token", "unauthorized", "forbidden"})
 
 
 class Phase(StrEnum):
-    """How far the guard is on its way to the manager."""
+    """The phases of a connection."""
 
     WAITING = "waiting"
     REGISTERING = "registering"
@@ -35,18 +35,18 @@ class Phase(StrEnum):
 
 
 class Connector:
-    """One link after another: a registration at the start and when the account is refused, and sessions.
+    """Opens one link after another: registrations at the start and after refused credentials, and sessions.
 
     Args:
         dial: Opens links.
-        identity: Who the guard is.
-        apply: Begins a registration; None for a guard that cannot register, for want of a token.
-        liveness: Makes presence.
-        connect_timeout: Seconds that may pass until a session is open.
-        post: Where links tell what happens.
-        listener: Who is told of sessions.
-        ignored: Counts messages that are not believed, by reason.
-        backoff: How long to wait after failures.
+        identity: The guard's identity.
+        apply: Starts a registration attempt; None for a guard without a token.
+        liveness: Builds presence messages.
+        connect_timeout: Seconds until a session must be open.
+        post: Takes link events.
+        listener: Is notified of sessions.
+        ignored: Counts rejected messages by reason.
+        backoff: The delays after failures.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Connector:
 
     @property
     def phase(self) -> Phase:
-        """How far the guard is."""
+        """The current phase."""
         if self._stage is None:
             return Phase.WAITING
         if not isinstance(self._stage, Session):
@@ -89,12 +89,12 @@ class Connector:
 
     @property
     def trouble(self) -> str | None:
-        """Why the guard is not online; None while it is, and before anything went wrong."""
+        """The reason why the guard is not online; None while it is, and before the first failure."""
         return None if self.phase is Phase.ONLINE else self._trouble
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do, on the monotonic clock."""
+        """The next deadline, on the monotonic clock."""
         if self._closed:
             return _NEVER
         if self._stage is None or isinstance(self._stage, Session):
@@ -102,10 +102,10 @@ class Connector:
         return min(self._deadline, self._stage.due)
 
     def tick(self, now: float) -> None:
-        """Do what is due.
+        """Run what is due.
 
         Raises:
-            EnrollmentError: the manager turned the guard away for good.
+            EnrollmentError: the manager rejected the guard for good.
         """
         if now < self.due:
             return
@@ -118,15 +118,15 @@ class Connector:
         if self._stage is None:
             self._begin(now)
         elif now >= self._deadline:
-            self._retry("nobody has answered in time", now)
+            self._retry("no answer in time", now)
         elif not isinstance(self._stage, Session) and self._link is not None:
             self._registered(self._stage, self._stage.tick(self._link, now), now)
 
     def handle(self, link: Link, event: Event, now: float) -> None:
-        """Take what a link tells; what an earlier one still tells is ignored.
+        """Handle a link event; events of earlier links are ignored.
 
         Raises:
-            EnrollmentError: the manager turned the guard away for good.
+            EnrollmentError: the manager rejected the guard for good.
         """
         if link is not self._link or self._stage is None:
             return
@@ -144,14 +144,14 @@ class Connector:
             self._registered(self._stage, self._stage.handle(link, event, now), now)
 
     def sign_off(self) -> tuple[Link, int] | None:
-        """Say `offline`; return the link and the message's number, or None if no session is open."""
+        """Publish `offline`; return the link and the message's number, or None without a session."""
         if not isinstance(self._stage, Session) or self._stage.online_since is None or self._link is None:
             return None
         number = self._stage.sign_off(self._link)
         return None if number is None else (self._link, number)
 
     def close(self) -> None:
-        """Leave the manager, for good."""
+        """Disconnect for good."""
         self._closed = True
         self._drop(patience=_FAREWELL)
 
@@ -214,7 +214,7 @@ class Connector:
         self._go_on_or_retry(reason, now)
 
     def _go_on_or_retry(self, reason: str, now: float) -> None:
-        """With an identity a guard needs no registration: it goes on with what it has."""
+        """Retry; an enrolled guard goes on without registering again."""
         self._must_register = self._identity.identity.enrolled is None
         self._retry(reason, now)
 

@@ -1,4 +1,4 @@
-"""Registration over HTTP: the page's five fields, under the guard's own token, an enrollment token, or none."""
+"""Registration over HTTP, with the guard's own token, an enrollment token, or none."""
 
 import json
 import re
@@ -26,18 +26,18 @@ _NOT_TRUSTED = (
 
 
 class HttpRegistrations:
-    """Begins one registration after another.
+    """Starts registration attempts.
 
-    A guard that has a token of its own shows that: so it may take its own place again while it still counts as online,
-    and keeps its token. One that the manager does not know any more, or knows as somebody else's, is not shown again.
+    A guard with a token of its own sends that, so it may reconnect while it still counts as online, and keeps its
+    token. A token that the manager rejected is not sent again.
 
     Args:
-        identity: Who the guard is.
-        token: The operator's enrollment token; without one only a manager that trusts this network lets the guard in.
-        facts: Tells what is true of the host now.
-        organization: The organization to register in, if the operator named one.
-        site: Where the host stands.
-        tags: The operator's words for it.
+        identity: The guard's identity.
+        token: The enrollment token; without one only a manager that trusts this network registers the guard.
+        facts: Returns the current host facts.
+        organization: The organization to register in, if named.
+        site: The site.
+        tags: The tags.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class HttpRegistration:
     See `agent.connection.registration.Registering`.
 
     Args:
-        body: The request's.
-        bearer: The token to show; empty for none.
-        spurn: Told of `bearer` if that is the guard's own and is refused: then another registration has another one.
+        body: The request body.
+        bearer: The bearer token; empty for none.
+        spurn: Called with `bearer` if it is the guard's own and was rejected; the next attempt uses another one.
     """
 
     resumed = False
@@ -103,7 +103,7 @@ class HttpRegistration:
 
     @property
     def account(self) -> Account:
-        """Who registers has no name yet."""
+        """The account without an agentId."""
         return Account("", "", self._bearer, {})
 
     def handle(self, link: Link, event: Event, now: float) -> Outcome | None:
@@ -117,7 +117,7 @@ class HttpRegistration:
         return None
 
     def tick(self, link: Link, now: float) -> Outcome | None:
-        """Do nothing: requests have their own time limits."""
+        """Do nothing: requests have their own timeouts."""
         del link, now
         return None
 
@@ -136,7 +136,7 @@ class HttpRegistration:
 
 
 def _enrolled(body: bytes) -> Enrolled | None:
-    """Read `agentId` and `token` at the top level of the answer, as all guards do (wire.md, section 3)."""
+    """Return the registration in an answer: `agentId` and `token` at its top level; None if they are missing."""
     try:
         answer: Any = json.loads(body)
         agent_id, token = answer["agentId"], answer["token"]

@@ -1,4 +1,4 @@
-"""Who this guard is: its secret, what the manager named it, and the counter of its sessions, kept in one file."""
+"""The guard's identity file: its secret, its agentId, and its session counter."""
 
 import json
 import secrets
@@ -18,7 +18,7 @@ _FILE = "identity.json"
 
 
 class PendingRegistration(BaseModel):
-    """A registration that was sent and not answered yet: sent again byte for byte, it gets the same answer."""
+    """An unanswered registration: sent again byte for byte, it gets the same answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,7 +27,7 @@ class PendingRegistration(BaseModel):
 
 
 class _StoredToken(BaseModel):
-    """What a registration over HTTP gave."""
+    """The result of a registration over HTTP."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,13 +53,13 @@ class _Stored(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Enrolled:
-    """What a manager made of this guard: over MQTT it has a `sign_key`, over HTTP a `token`.
+    """The result of a registration: over MQTT it has a `sign_key`, over HTTP a `token`.
 
     Attributes:
-        agent_id: The name that it gave.
-        organization_id: The organization that the guard belongs to.
-        sign_key: The manager's public signing key, base64url: pinned, nobody else's word counts. Empty over HTTP, where
-            the connection itself proves who speaks.
+        agent_id: The agent's id.
+        organization_id: Its organization.
+        sign_key: The manager's public signing key, base64url, pinned. Empty over HTTP, where the connection
+            authenticates the manager.
         token: The bearer token that the manager gave; empty over MQTT.
     """
 
@@ -71,7 +71,7 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The guard's identity as it stands in the file, with what it is `enrolled` as. `IdentityFile` changes it."""
+    """The content of the identity file. `IdentityFile` changes it."""
 
     secret: bytes
     connection: str
@@ -85,15 +85,15 @@ class Identity:
 
     @property
     def keys(self) -> AgentKeys:
-        """The keys that come from the secret."""
+        """The keys derived from the secret."""
         return AgentKeys.derive(self.secret)
 
     @property
     def mqtt_client_id(self) -> str:
-        """The client id at the broker: kept, and half of it random, for who knows it can take over the connection.
+        """The MQTT client id: constant, and half random, for a known client id could be taken over.
 
         Raises:
-            ValueError: no manager has named this guard yet.
+            ValueError: the guard is not registered.
         """
         if self.enrolled is None:
             raise ValueError("a guard has no client id before it is enrolled")
@@ -103,11 +103,11 @@ class Identity:
 class IdentityFile:
     """The identity in a data directory; each change is on the disk before it is used.
 
-    What a guard became over MQTT and what it became over HTTP are kept side by side: neither is taken for the other.
+    The registrations over MQTT and over HTTP are stored side by side.
 
     Args:
         directory: The data directory, which the caller owns.
-        over_http: Which of the two counts as `enrolled`.
+        over_http: Whether the HTTP registration is `enrolled`, else the MQTT one.
 
     Raises:
         StorageError: the file is damaged or cannot be written.
@@ -132,17 +132,17 @@ class IdentityFile:
         return self._identity
 
     def enroll(self, enrolled: Enrolled, known_session: int) -> None:
-        """Keep what the manager answered, and stay above the last session that it knows."""
+        """Store a registration, and raise the session counter to the one that the manager knows."""
         session = max(self._identity.session, known_session)
         self._save(replace(self._identity, enrolled=enrolled, session=session, pending=None))
 
     def await_answer(self, pending: PendingRegistration | None) -> None:
-        """Keep a registration until it is answered; None when it was."""
+        """Store an unanswered registration; None clears it."""
         if pending != self._identity.pending:
             self._save(replace(self._identity, pending=pending))
 
     def raise_session(self, above: int = 0) -> int:
-        """Count one more connect and return its session: higher than any before it, and than `above`."""
+        """Return the next session number, higher than all before and than `above`; store it."""
         session = max(self._identity.session, above) + 1
         self._save(replace(self._identity, session=session))
         return session

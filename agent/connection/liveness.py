@@ -1,4 +1,4 @@
-"""Signs of life: what a guard says of itself at birth, every 30 s, at a clean stop, and through its last will."""
+"""Builds presence messages (birth, sign-off, last will) and heartbeats."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from schemas.topics import HEARTBEAT, PRESENCE
 
 @dataclass(frozen=True, slots=True)
 class AppliedPolicy:
-    """Which policy a guard obeys, as its heartbeats say it."""
+    """The applied policy, as heartbeats report it."""
 
     version: int
     digest: str
@@ -24,7 +24,7 @@ class AppliedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatFields:
-    """What the other parts of the guard add to a heartbeat."""
+    """The heartbeat fields that other parts of the guard provide."""
 
     events_total: int
     outbox_size: int
@@ -37,14 +37,14 @@ class HeartbeatFields:
 
 
 class Liveness:
-    """Makes the presence and the heartbeats of one session after another.
+    """Builds the presence messages and heartbeats of one session after another.
 
     Args:
         mode: What the guard does with a verdict.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
-        events_total: What was processed before the guard was started.
-        load: Tells how busy the host is.
+        events_total: Records processed before the guard was started.
+        load: Measures the host's load.
     """
 
     def __init__(self, mode: Mode, clock: Clock, started: float, events_total: int, load: Callable[[], Load]) -> None:
@@ -62,7 +62,7 @@ class Liveness:
         return max(0.0, self._clock.monotonic() - self._started)
 
     def begin(self, session: int) -> None:
-        """Speak for another session."""
+        """Start a session."""
         self._session = session
         self._sequence = 0
 

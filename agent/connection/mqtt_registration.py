@@ -1,4 +1,4 @@
-"""Registration over MQTT: how a guard with a token becomes an agent, or is taken back after a restart (wire.md)."""
+"""Registration over MQTT with an enrollment token, at the first start and after restarts."""
 
 import secrets
 from collections.abc import Callable
@@ -27,15 +27,15 @@ _EVERYBODY = "registration"
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """What a guard says of itself when it registers.
+    """The content of a registration.
 
     Attributes:
-        token: What lets it in, and tells it whom to trust.
-        secret: Its own secret.
-        facts: Its host.
-        organization: The organization that it asks for, if it asks.
-        site: Where it stands.
-        tags: The operator's words for it.
+        token: The enrollment token, with the manager's signing key.
+        secret: The guard's secret.
+        facts: The host facts.
+        organization: The requested organization, if any.
+        site: The site.
+        tags: The tags.
     """
 
     token: EnrollmentToken
@@ -51,15 +51,15 @@ class Applicant:
 
 
 class MqttRegistration:
-    """One registration: one client id, one payload, sent again byte for byte until it is answered.
+    """One registration attempt: one client id and one payload, sent again byte for byte until it is answered.
 
     Args:
-        applicant: Who registers.
-        settings: How long to wait, and how often to send.
+        applicant: The content.
+        settings: Timeout and number of attempts.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
-        keep: Keeps the registration where a restart finds it, before it is sent for the first time.
-        pending: An earlier registration without an answer, to be sent again instead of a new one.
+        keep: Stores the registration before it is sent for the first time.
+        pending: An unanswered registration of an earlier run, to send instead of a new one.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class MqttRegistration:
 
     @property
     def account(self) -> Account:
-        """The account that everybody registers with, under this registration's own client id."""
+        """The public registration account, under this registration's own client id."""
         return Account(self._client_id, _EVERYBODY, _EVERYBODY, {"clientId": self._client_id})
 
     def handle(self, link: Link, event: Event, now: float) -> Outcome | None:
-        """Take what the link tells; return what became of the registration, or None while that is open."""
+        """Handle a link event; return the outcome, or None while it is open."""
         match event:
             case Opened():
                 self._sent = 0
@@ -103,7 +103,7 @@ class MqttRegistration:
         return None
 
     def tick(self, link: Link, now: float) -> Outcome | None:
-        """Send again, or give up, when it is time."""
+        """Send again, or give up, when the deadline has passed."""
         if now < self.due:
             return None
         if self._sent == 0:

@@ -1,4 +1,4 @@
-"""What a registration comes to, whichever way it goes to the manager."""
+"""The outcomes of a registration, and the interface of a registration attempt, over MQTT or HTTP."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from agent.link.link import Account, Event, Link
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The manager took the guard; `session` is the last that it knows of it."""
+    """Registered; `session` is the highest session that the manager knows of this agent."""
 
     enrolled: Enrolled
     session: int
@@ -17,7 +17,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The manager turned this registration away."""
+    """The manager rejected the registration."""
 
     error: str
     reason: str
@@ -25,14 +25,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Nothing that counts was heard; `reason` says what to look at."""
+    """No valid answer; `reason` says what to check."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """The manager turned this credential away, and the next registration has another one to show."""
+    """The manager rejected this credential; the next attempt uses another one."""
 
     reason: str
 
@@ -41,27 +41,27 @@ Outcome = Accepted | Refused | Unanswered | Again
 
 
 class RegistrationAttempt(Protocol):
-    """One registration under way."""
+    """One registration attempt."""
 
     @property
     def account(self) -> Account:
-        """What its link is dialled with."""
+        """The account that its link connects with."""
         ...
 
     @property
     def resumed(self) -> bool:
-        """Whether it was begun by an earlier run of the guard."""
+        """Whether an earlier run of the guard began it."""
         ...
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do, on the monotonic clock."""
+        """The next deadline, on the monotonic clock."""
         ...
 
     def handle(self, link: Link, event: Event, now: float) -> Outcome | None:
-        """Take what the link tells; return what became of the registration, or None while that is open."""
+        """Handle a link event; return the outcome, or None while it is open."""
         ...
 
     def tick(self, link: Link, now: float) -> Outcome | None:
-        """Do what is due; return what became of the registration, or None while that is open."""
+        """Run what is due; return the outcome, or None while it is open."""
         ...

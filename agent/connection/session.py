@@ -1,4 +1,4 @@
-"""One session of an enrolled guard: last will, subscriptions, birth, and what it reads of its own retained presence."""
+"""One session of an enrolled guard: last will, subscriptions, birth, and checks of its own retained presence."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ from schemas.topics import BLOCKLIST_CHANGES, POLICY, PRESENCE, RECEIPTS, Topic
 
 _log = EventLog("session")
 
-# A broker may send what is retained before it answers the subscription.
+# A broker may send retained messages before it acknowledges the subscription; so many are kept.
 _MOST_EARLY = 16
 _SUBSCRIPTIONS = (PRESENCE, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
 
 
 class SessionListener(Protocol):
-    """Who is told of sessions and their messages."""
+    """Callbacks of a session."""
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
-        """A session began: its birth is on its way, nothing else yet; `peer` is the other side's address, if known."""
+        """A session began: its birth is sent, nothing else yet; `peer` is the other side's address, if known."""
         ...
 
     def ready(self, session: int) -> None:
-        """The birth is taken."""
+        """The birth is acknowledged."""
         ...
 
     def offline(self) -> None:
@@ -37,30 +37,30 @@ class SessionListener(Protocol):
         ...
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
-        """A message came, of any row but the guard's own presence; its code is not checked yet."""
+        """A message arrived, of any row but the own presence; its code is not checked yet."""
         ...
 
     def settled(self, receipt: Receipt, now: float) -> None:
-        """The manager itself has said what became of reports."""
+        """A receipt that the manager answered over HTTP."""
         ...
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
-        """The manager itself has answered with the agent's policy."""
+        """A policy that the manager answered over HTTP."""
         ...
 
 
 class Session:
-    """From the dial to the end of one connection.
+    """One connection, from the dial to its end.
 
-    The birth waits for the answer to the subscriptions: so what is retained of an earlier session is read before this
-    one's birth takes its place.
+    The birth is published after the subscriptions are acknowledged, so the retained presence of an earlier session is
+    read before this birth replaces it.
 
     Args:
-        identity: Who the guard is, `session` already raised for this session.
-        enrolled: The same, as the manager named it.
-        liveness: Makes presence; told to begin the session.
-        listener: Who is told.
-        ignored: Counts messages that are not believed.
+        identity: The guard's identity, with the number of this session.
+        enrolled: Its registration.
+        liveness: Builds presence messages.
+        listener: Is notified.
+        ignored: Counts rejected messages by reason.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class Session:
         )
 
     def handle(self, link: Link, event: Event, now: float) -> int | None:
-        """Take what the link tells.
+        """Handle a link event.
 
         Returns:
-            None if all is well; a session number if the fleet has heard of it, so that only a higher one counts.
+            A session number that the fleet has seen and that must be exceeded; else None.
         """
         match event:
             case Opened(peer):
@@ -122,7 +122,7 @@ class Session:
         return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "offline"))
 
     def end(self) -> None:
-        """Tell the listener, if it was ever told of the session."""
+        """Notify the listener, if the session was open."""
         if self.online_since is not None:
             self._listener.offline()
 

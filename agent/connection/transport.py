@@ -1,6 +1,6 @@
-"""Which way to the manager an address asks for: the link, and how a guard registers over it.
+"""Builds the dialer and the registrations for the manager's address: MQTT or HTTP.
 
-Each way is imported only where it is gone: the other one's client would be idle memory.
+Only the transport in use is imported: the other client library would be idle memory.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ _log = EventLog("doors")
 
 
 def build_dialer(options: Options, settings: GuardSettings, clock: Clock, version: Callable[[], int | None]) -> Dialer:
-    """Return what opens links to the manager's address.
+    """Return the dialer for the manager's address.
 
     Args:
-        options: What the operator said.
-        settings: What is tuned.
+        options: The start options.
+        settings: The settings.
         clock: The host's clocks.
-        version: Tells the version of the policy in force, None without one.
+        version: Returns the version of the policy in force, None without one.
 
     Raises:
         ConfigurationError: the file of certificates cannot be used.
     """
     address = options.manager
     if not address.tls and not is_loopback(address.host):
-        advice = "anybody on the way can read what is sent, and over http write the policy; use TLS"
+        advice = "anyone on the network path can read the traffic, and over http forge the policy; use TLS"
         _log.warning("link_unprotected", manager=str(address), advice=advice)
     wanted = options.token.ca_fingerprint if options.token is not None else None
     trust = trust_for(address, options.directory, options.ca_file, wanted)
@@ -51,17 +51,17 @@ def build_dialer(options: Options, settings: GuardSettings, clock: Clock, versio
 def build_registrations(
     options: Options, settings: GuardSettings, clock: Clock, identity: IdentityFile, started: float
 ) -> Callable[[], RegistrationAttempt] | None:
-    """Return what begins registrations; None for a guard that is registered over MQTT already and has no token.
+    """Return the factory of registration attempts; None if registered over MQTT and without a token.
 
     Args:
-        options: What the operator said.
-        settings: What is tuned.
+        options: The start options.
+        settings: The settings.
         clock: The host's clocks.
-        identity: Who the guard is.
+        identity: The guard's identity.
         started: When the guard was started, on the monotonic clock.
 
     Raises:
-        ConfigurationError: the guard is nobody yet, and has no token to become somebody.
+        ConfigurationError: the guard is not registered and has no token.
     """
 
     def facts() -> HostFacts:
@@ -104,7 +104,7 @@ def _over_mqtt(
 
     def apply() -> MqttRegistration:
         known = identity.identity
-        # An agent registers anew with what is true now; only who has no name yet depends on an unanswered one.
+        # A registered agent sends its current facts; only one without an agentId repeats an unanswered registration.
         pending = known.pending if known.enrolled is None else None
         return MqttRegistration(
             applicant=Applicant(token, known.secret, facts(), options.organization, options.site, options.tags),

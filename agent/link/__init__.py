@@ -1,1 +1,1 @@
-"""How a guard speaks to its manager: one small interface, and what implements it."""
+"""Connections to the manager: the interface `Link`, and its implementations over MQTT and HTTP."""

@@ -12,7 +12,7 @@ _GRAMMAR = "mqtt://host:port or mqtts://host:port, or http://host:port or https:
 
 @dataclass(frozen=True, slots=True)
 class ManagerAddress:
-    """Where a guard reaches its manager: at the manager's broker over MQTT, or at the manager itself over HTTP.
+    """The address of the manager: of its broker over MQTT, or of its HTTP server.
 
     Attributes:
         scheme: ``mqtt``, ``mqtts``, ``http`` or ``https``.
@@ -26,12 +26,12 @@ class ManagerAddress:
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted and the other side's certificate checked."""
+        """Whether the connection uses TLS."""
         return self.scheme in ("mqtts", "https")
 
     @property
     def over_http(self) -> bool:
-        """Whether the manager itself is addressed, over HTTP."""
+        """Whether the address is the manager's HTTP server."""
         return self.scheme.startswith("http")
 
     @classmethod
@@ -41,7 +41,7 @@ class ManagerAddress:
         Raises:
             ConfigurationError: it is no address of a manager.
         """
-        shown = repr(url.rpartition("@")[2])  # what stands before it may be a password
+        shown = repr(url.rpartition("@")[2])  # the part before it may hold a password
         try:
             parts = urlsplit(url)
             port = parts.port

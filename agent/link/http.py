@@ -20,12 +20,12 @@ from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
 from schemas.topics import Topic
 
 ANSWER_WITHIN = 10.0
-"""Seconds; a manager that cannot commit says so after 5."""
+"""Seconds; a manager that cannot commit answers 503 after 5."""
 
 LARGEST_ANSWER = POLICY_LIMIT + BLOCKLIST_LIMIT
-"""Bytes; an agent's policy and its organization's blocklist come as one over HTTP."""
+"""Bytes; over HTTP an agent's policy contains its organization's blocklist."""
 
-# Seconds for which an idle connection is kept: less than servers do, so that none is used just as its server ends it.
+# Seconds that an idle connection is kept: fewer than servers keep one, to avoid reuse of a connection being closed.
 _KEPT_FOR = 3.0
 
 
@@ -34,9 +34,9 @@ class HttpDialer:
 
     Args:
         address: Where it listens.
-        version: Tells the version of the policy in force, None without one.
+        version: Returns the version of the policy in force, None without one.
         clock: The host's clocks.
-        trust: Whom to trust for its certificate; None without TLS.
+        trust: Verifies its certificate; None without TLS.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class HttpDialer:
         self._address = address
         self._version = version
         self._clock = clock
-        # Without TLS a context that trusts nobody: it is never asked, and costs no certificates in memory.
+        # Without TLS a context that trusts nobody: it is never used, and loads no certificates into memory.
         self._tls = trust.context if trust else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "HttpLink":
-        """Begin a connection; see `agent.link.link.Dial`. Nobody can say a will over HTTP."""
+        """Start connecting; see `agent.link.link.Dialer`. HTTP has no last will; ignored."""
         del will
         headers = {"Accept-Encoding": "identity", "User-Agent": f"panguard-guard/{package_version()}"}
         if account.password:
@@ -95,10 +95,10 @@ class HttpLink:
             self._turn.notify()
 
     def unsubscribe(self, row: Topic) -> None:
-        """Do nothing: over HTTP nothing comes that was not asked for."""
+        """Do nothing: over HTTP nothing arrives unasked."""
 
     def publish(self, row: Topic, payload: bytes) -> int | None:
-        """Ask for what the row stands for, as soon as it is its turn."""
+        """Queue the request of a row."""
         with self._turn:
             if self._over:
                 return None
@@ -107,7 +107,7 @@ class HttpLink:
             return number
 
     def close(self, patience: float = 0.0) -> None:
-        """End the thread after the request that is under way."""
+        """End the thread after the current request."""
         with self._turn:
             self._over = True
             self._turn.notify()
@@ -117,7 +117,7 @@ class HttpLink:
         with self._client:
             try:
                 if self._trust is not None:
-                    self._trust.meet()
+                    self._trust.fetch_wanted_ca()
                 while self._step():
                     pass
             except (httpx2.HTTPError, OSError, GuardError) as error:
@@ -127,7 +127,7 @@ class HttpLink:
                 self._over = True
 
     def _step(self) -> bool:
-        """Tell what is to be told, or make the next request, or wait for one; return whether to go on."""
+        """Post pending events, or send the next request, or wait for one; return whether to go on."""
         with self._turn:
             if self._over:
                 return False
@@ -158,7 +158,7 @@ class HttpLink:
             return Answer(response.status_code, bytes(body), _retry_after(response), _peer(response))
 
     def _tell(self, events: list[Event]) -> None:
-        """Hand events on; wait while the guard is busy."""
+        """Post events; wait while the queue is full."""
         for event in events:
             while not self._over:
                 with suppress(queue.Full):
@@ -167,7 +167,7 @@ class HttpLink:
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    """Return the header's seconds; 0 for none, and for a date, which is rare and not worth a second clock."""
+    """Return the seconds of a Retry-After header; 0 without one, and for the date form, which is not supported."""
     text = response.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0
 

@@ -1,4 +1,4 @@
-"""One request to a manager over HTTP, and how its answer reads: what it gives, or why it says no."""
+"""HTTP requests to the manager and the parsing of its answers."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from agent.link.link import Closed
 OK, CREATED, NOT_MODIFIED = 200, 201, 304
 
 LONGEST_PAUSE = 900.0
-"""Seconds; for no longer is a manager left alone, whatever it asks for."""
+"""Seconds; the longest pause that a Retry-After is followed for."""
 
 _LONGEST_SENTENCE = 300
 
 
 class Task(StrEnum):
-    """What a request is about."""
+    """The kinds of requests, named as in messages."""
 
     REGISTRATION = "registration"
     HEARTBEAT = "heartbeat"
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """One HTTP answer.
 
     Attributes:
         status: HTTP's.
@@ -54,7 +54,7 @@ class Answer:
 
 
 def data_of(answer: Answer) -> dict[str, Any] | None:
-    """Return what a manager's answer gives; None if it says no, or is none of a manager's."""
+    """Return the `data` of a successful answer; None for an error or a foreign answer."""
     if answer.status not in (OK, CREATED):
         return None
     document = _read(answer.body)
@@ -63,17 +63,17 @@ def data_of(answer: Answer) -> dict[str, Any] | None:
 
 
 def sentence_of(body: bytes) -> str:
-    """Return the sentence in a manager's answer that says no, safe to print; empty if there is none."""
+    """Return the `error` sentence of an answer, made printable; empty without one."""
     error = _read(body).get("error")
     text = error if isinstance(error, str) else ""
     return "".join(char if char.isprintable() else " " for char in text[:_LONGEST_SENTENCE]).strip()
 
 
 def closed_by(request: Request, answer: Answer, *, unauthorized: bool = False) -> Closed:
-    """Return the end of a link whose request got an answer after which it cannot go on."""
+    """Return the `Closed` event for an answer that ends the link."""
     said = sentence_of(answer.body)
     if not said and answer.status in (OK, CREATED):
-        said = "and not in a manager's words; is this the manager's address?"
+        said = "not by a manager; check the manager's address"
     reason = f"a {request.task} was answered {answer.status}{': ' if said else ''}{said}"
     return Closed(reason, unauthorized, min(answer.retry_after, LONGEST_PAUSE))
 

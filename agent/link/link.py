@@ -1,8 +1,7 @@
-"""The small interface between a guard and its way to the manager: what a link can do, and what it tells.
+"""The interface `Link`: one connection to the manager, its operations and its events.
 
-A link is one connection. It never comes back: after `Closed` the guard dials a new one, so that nothing of an old
-connection is ever sent again by itself. All that a link tells goes through the `Post` that it was dialled with, from
-any thread.
+A link never reconnects: after `Closed` the guard dials a new one, so nothing of an old connection is sent again by
+itself. A link posts its events through the `Post` that it was dialled with, from any thread.
 
 Both kinds of link use the rows of the topic table: each publish or subscription over MQTT has its request over HTTP
 (`agent.link.request_queue`). A message that came through a broker is `Received` and must prove itself by its code or
@@ -19,13 +18,13 @@ from schemas.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom a link speaks for, and how that is proved.
+    """The credentials and identifiers that a link connects with.
 
     Attributes:
-        client_id: The connection's name; a broker keeps one connection for each.
-        username: Who connects.
-        password: What proves it; over HTTP the bearer token, empty for none.
-        identifiers: The ids that stand in the topics of this link, by the placeholder's name.
+        client_id: The MQTT client id; a broker keeps one connection for each.
+        username: The MQTT user name.
+        password: The MQTT password; over HTTP the bearer token, empty for none.
+        identifiers: The ids in the topics of this link, by placeholder.
     """
 
     client_id: str
@@ -36,7 +35,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What a broker publishes for a guard that is gone without a word; over HTTP nobody does."""
+    """The MQTT last will; HTTP has none."""
 
     row: Topic
     payload: bytes
@@ -59,8 +58,8 @@ class Closed:
 
     Attributes:
         reason: One short phrase.
-        unauthorized: The account itself was refused; to try again with the same one is in vain.
-        retry_after: Seconds for which the other side asks to be left alone.
+        unauthorized: The credentials were refused; a retry with the same ones cannot succeed.
+        retry_after: Seconds to wait before a retry, as the other side asked.
     """
 
     reason: str
@@ -78,7 +77,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The message of this number is taken."""
+    """The message with this number is acknowledged."""
 
     number: int
 
@@ -101,14 +100,14 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The manager has said over HTTP what became of reports."""
+    """A receipt that the manager answered over HTTP."""
 
     receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The manager has answered with the agent's policy: JSON without a signature, for which the connection vouches."""
+    """A policy that the manager answered over HTTP: unsigned JSON, authenticated by the connection."""
 
     document: Mapping[str, Any]
 
@@ -147,8 +146,8 @@ Post = Callable[[Link, Event], None]
 
 
 class Dialer(Protocol):
-    """Opens links; the address and what it takes to reach it are in the part that implements it."""
+    """Opens links to one address."""
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> Link:
-        """Begin a connection and return at once; `Opened` or `Closed` follows."""
+        """Start connecting and return at once; `Opened` or `Closed` follows."""
         ...

@@ -1,7 +1,7 @@
 """A link over MQTT 3.1.1: one paho client for one connection.
 
-paho sends what was not acknowledged again by itself after it reconnects, with the old payload. So a client here never
-reconnects: it ends with its connection, and what must not be lost waits in the outbox.
+After a reconnect paho sends unacknowledged messages again, with their old payload. So a client here never reconnects:
+it ends with its connection, and reports wait in the outbox.
 """
 
 import queue
@@ -34,8 +34,8 @@ class MqttDialer:
 
     Args:
         address: Where it listens.
-        keep_alive: Seconds of silence after which either side takes the other for dead, by half more.
-        trust: Whom to trust for its certificate; None without TLS.
+        keep_alive: MQTT keep-alive in seconds.
+        trust: Verifies its certificate; None without TLS.
     """
 
     def __init__(self, address: ManagerAddress, keep_alive: int, trust: Trust | None = None) -> None:
@@ -44,7 +44,7 @@ class MqttDialer:
         self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "MqttLink":
-        """Begin a connection; see `agent.link.link.Dial`."""
+        """Start connecting; see `agent.link.link.Dialer`."""
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=account.client_id,
@@ -85,12 +85,12 @@ class MqttLink:
         return row.address(self._identifiers.get(row.placeholder or ""))
 
     def dial(self, address: ManagerAddress, keep_alive: int, trust: Trust | None) -> None:
-        """Connect in a thread of its own, for that may take long; what becomes of it is told."""
+        """Connect in a thread of its own; `Opened` or `Closed` is posted."""
 
         def connect() -> None:
             try:
                 if trust is not None:
-                    trust.meet()
+                    trust.fetch_wanted_ca()
                 self._client.connect(address.host, address.port, keep_alive)
                 self._client.loop_start()  # in a thread of paho's own
             except (OSError, ValueError, GuardError) as error:
@@ -124,7 +124,7 @@ class MqttLink:
             self._gone.wait(patience)
 
     def _tell(self, event: Event) -> None:
-        """Hand an event on; wait while the guard is busy, which slows the broker down instead of filling memory."""
+        """Post an event; wait while the queue is full: back pressure on the broker instead of memory growth."""
         while not self._over.is_set():
             try:
                 self._post(self, event)
@@ -133,7 +133,7 @@ class MqttLink:
             break
 
     def _let_go(self) -> None:
-        """Break the circle of client and link, so that the client closes its sockets as soon as nobody needs it."""
+        """Break the reference cycle of client and link, so that the client's sockets close without the cyclic GC."""
         self._client.on_connect = self._client.on_disconnect = self._client.on_subscribe = None
         self._client.on_publish = self._client.on_message = None
 
@@ -141,7 +141,7 @@ class MqttLink:
         self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         if self._over.is_set():
-            self._client.disconnect()  # it was closed while it was being dialled
+            self._client.disconnect()  # the link was closed while it was connecting
         elif code.is_failure:
             self._tell(Closed(f"the broker said: {code}", unauthorized=str(code) in _UNAUTHORIZED))
         else:
@@ -183,7 +183,7 @@ class MqttLink:
 def _peer(client: Client) -> str | None:
     connection = client.socket()
     try:
-        # paho's own type of a socket has none of a socket's names; TLS sockets are sockets too.
+        # paho's socket type lacks the methods of socket.socket; TLS sockets are subclasses of it.
         return str(connection.getpeername()[0]) if isinstance(connection, socket.socket) else None
     except OSError:
         return None

@@ -1,11 +1,11 @@
-"""What one HTTP link asks of the manager, in which order, and what the answers mean: no I/O, no clock.
+"""Request queue of one HTTP link: maps topics to requests, orders them, and interprets the answers. No I/O, no clock.
 
-The page's requests (lifecycle page; wire.md, section 3), by the rows that a guard publishes and subscribes to:
+The requests of the HTTP agents' protocol, by topic:
 
 - the policy, subscribed to: ``GET /api/policy/agent/:id`` with the version in force. A session opens with it.
-- a heartbeat: ``POST …/heartbeat``. One that says that a policy is pending is followed by a poll at once.
+- a heartbeat: ``POST …/heartbeat``. If its answer names pending policies, a poll follows at once.
 - threats: ``POST …/events``, all that wait in one request, under their ids, all of them stored or none.
-- presence: the birth is nothing here, for the opening poll was answered; the sign-off is ``DELETE /api/agents/:id``.
+- presence: the birth needs no request, the opening poll was answered; the sign-off is ``DELETE /api/agents/:id``.
 - a registration: ``POST /api/agents/register``.
 """
 
@@ -24,7 +24,7 @@ from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, REGISTRA
 REPORTS_EVERY = 1.25
 """Seconds between two requests with reports: 48 of the 60 requests a minute that a manager takes from one agent.
 
-What is detected meanwhile gathers, and goes in one.
+Reports that come in between are sent in one request.
 """
 
 MOST_REPORTS = 500
@@ -38,16 +38,16 @@ _FAILING_FROM = 500
 _NOT_OURS = frozenset({401, 403, 404})
 _BAD_CONTENT = frozenset({400, 409, 413, 422})
 _PLACE = re.compile(r"threats\.([0-9]{1,6})\b")
-# Codes and counters of a broker's sessions mean nothing here: the connection proves who speaks, and TCP keeps order.
+# Message codes and session counters are MQTT's: over HTTP the bearer token authenticates, and TCP keeps the order.
 _OF_MQTT = ("mac", "session", "sequence", "blocklistSequence")
 
 
 class RequestQueue:
-    """The requests of one link, one at a time: `next` names one, and `answered` takes what came of it.
+    """The requests of one link, one at a time: `next` returns one, and `answered` takes its answer.
 
     Args:
-        agent_id: For whom a session is opened; empty on a link that registers.
-        version: Tells the version of the policy in force, None without one.
+        agent_id: The agent of the session; empty on a link that registers.
+        version: Returns the version of the policy in force, None without one.
     """
 
     def __init__(self, agent_id: str, version: Callable[[], int | None]) -> None:
@@ -70,12 +70,12 @@ class RequestQueue:
         self._events: list[Event] = [] if self._opening else [Opened()]
 
     def events(self) -> list[Event]:
-        """Return, once, what is to be told before anything is asked."""
+        """Return, once, the events to post before the next request."""
         events, self._events = self._events, []
         return events
 
     def subscribe(self, rows: tuple[Topic, ...]) -> None:
-        """Poll if the policy is among them, unless the session has just been opened with that."""
+        """Queue a poll if the policy is among the rows, unless the opening poll was just sent."""
         self._poll = self._poll or (POLICY in rows and self._subscribed)
         self._subscribed = True
         self._events.append(Subscribed(rows))
@@ -100,7 +100,7 @@ class RequestQueue:
         return self._number
 
     def next(self, now: float, wall: float) -> Request | None:
-        """Return what is to be asked now, if anything; the same again until it is answered.
+        """Return the request to send now, if any; the same one again until it is answered.
 
         Args:
             now: On the monotonic clock.
@@ -126,7 +126,7 @@ class RequestQueue:
         return None
 
     def wait(self, now: float) -> float | None:
-        """Return the seconds until `next` has something, if nothing more is published; None for never."""
+        """Return the seconds until `next` returns a request; None while nothing is queued."""
         if self._left:
             return None
         if self._registration is not None or self._heartbeat is not None or self._poll:
@@ -136,7 +136,7 @@ class RequestQueue:
         return None
 
     def answered(self, request: Request, answer: Answer, now: float) -> list[Event]:
-        """Return what an answer means to the guard; an unfinished request stays in the queue."""
+        """Return the events of an answer; a request that did not succeed stays in the queue."""
         if request.task is Task.FAREWELL:
             number, self._farewell, self._left = self._farewell or 0, None, True
             return [Delivered(number)]
@@ -181,7 +181,7 @@ class RequestQueue:
         return opened + offered
 
     def _batch(self, wall: float) -> Request:
-        """Put as many reports as may go together into one request, the oldest first; one report goes at any size."""
+        """Return one request with as many reports as fit, the oldest first; a single report may have any size."""
         ids: list[str] = []
         size = _ROOM
         for report_id, body in self._reports.items():
@@ -194,7 +194,7 @@ class RequestQueue:
         return Request(Task.REPORTS, "POST", f"{self._path}/events", body, tuple(ids))
 
     def _reported(self, request: Request, answer: Answer, now: float) -> list[Event]:
-        """Take the answer to reports: all of them are stored, or one of them can never be, or they go again."""
+        """Take the answer to reports: all are stored, or one is refused for good, or all are sent again."""
         self._reports_from = now + REPORTS_EVERY
         data = data_of(answer)
         if data is not None and data.get("accepted") == len(request.ids):
@@ -205,7 +205,7 @@ class RequestQueue:
             return [closed_by(request, answer)]
         sentence = sentence_of(answer.body) or f"the manager answered {answer.status}"
         bad = _named(sentence, request.ids)
-        if bad is None:  # nobody is named: halves of halves find out whom it is about
+        if bad is None:  # no report is named: bisect the batch
             self._most = len(request.ids) // 2
             return []
         self._forget((bad,))
@@ -217,7 +217,7 @@ class RequestQueue:
 
 
 def _named(sentence: str, ids: tuple[str, ...]) -> str | None:
-    """Return the report that a refusal is about: the one whose place it names, or the only one."""
+    """Return the id of the refused report: the one whose index the sentence names, or the only one."""
     if len(ids) == 1:
         return ids[0]
     place = _PLACE.match(sentence)

@@ -11,13 +11,13 @@ from agent.storage.files import write_private
 from schemas.certificates import fingerprint, refusal
 
 PINNED = "ca.crt"
-"""The certificate that a guard once knew by its token's fingerprint, within its data directory."""
+"""File name of the pinned CA certificate in the data directory."""
 
 _PATIENCE = 10.0
 
 
 class DistrustError(GuardError):
-    """The other side does not show the certificate that the enrollment token names."""
+    """The server's chain lacks the CA certificate that the enrollment token names."""
 
     def __init__(self, address: ManagerAddress) -> None:
         super().__init__(
@@ -27,13 +27,13 @@ class DistrustError(GuardError):
 
 
 class Trust:
-    """How certificates are verified, on every connection of one guard.
+    """Certificate verification for every connection of one guard.
 
     Args:
-        address: Where the other side is.
-        context: What verifies; with a `wanted` authority it trusts nobody until that is found.
-        wanted: The fingerprint of the only authority to trust, which the other side is to show itself.
-        keep: Where that is kept, for starts without a token.
+        address: The server.
+        context: The TLS context; with a `wanted` CA it trusts nobody until that is found.
+        wanted: The fingerprint of the only CA to trust; the server sends its certificate.
+        keep: The file that the CA certificate is pinned in, for starts without a token.
     """
 
     def __init__(
@@ -44,16 +44,15 @@ class Trust:
         self._wanted = wanted
         self._keep = keep
 
-    def meet(self) -> None:
-        """Find the wanted authority among what the other side sends; once found, do nothing more.
+    def fetch_wanted_ca(self) -> None:
+        """Find the wanted CA in the server's chain, trust it, and pin it; do nothing once it was found.
 
-        That it really signed what the other side shows, the handshake of each connection verifies: the fingerprint
-        only tells which certificate is meant.
+        The handshake of each connection then verifies that this CA signed the server's certificate.
 
         Raises:
-            DistrustError: it is not there.
-            StorageError: it cannot be kept.
-            OSError: the other side cannot be reached.
+            DistrustError: the chain does not contain it.
+            StorageError: it cannot be pinned.
+            OSError: the server cannot be reached.
         """
         if self._wanted is None:
             return
@@ -68,7 +67,7 @@ class Trust:
         raise DistrustError(address)
 
     def reason(self, error: BaseException) -> str:
-        """Return in one sentence why a connection did not come about."""
+        """Return the reason of a failed connection, in one sentence."""
         seen: BaseException | None = error
         while seen is not None:
             if isinstance(seen, ssl.SSLCertVerificationError):
@@ -82,13 +81,13 @@ class Trust:
 def trust_for(
     address: ManagerAddress, directory: Path, ca_file: Path | None = None, wanted: str | None = None
 ) -> Trust | None:
-    """Return whom a guard trusts: those in a file, else the authority that its token names, else whom the system does.
+    """Return the trust for an address: a CA file, else the CA that the token names, else the system's store.
 
     Args:
-        address: Where the other side is.
-        directory: The guard's data directory; what its token named once counts for later starts.
-        ca_file: What the operator gave.
-        wanted: The fingerprint in the token.
+        address: The server.
+        directory: The guard's data directory, with a CA pinned at an earlier start.
+        ca_file: The operator's CA file.
+        wanted: The CA fingerprint in the token.
 
     Returns:
         None for an address without TLS.
@@ -114,7 +113,7 @@ def _fingerprint_of(path: Path) -> str | None:
     try:
         return fingerprint(ssl.PEM_cert_to_DER_cert(path.read_text("ascii")))
     except (OSError, ValueError):
-        return None  # damaged: the other side shows it again
+        return None  # damaged: the server sends it again
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""An organization's emergency blocklist as this guard has it: changes first, the snapshot where one is missing."""
+"""The organization's emergency blocklist: applies changes in sequence, the snapshot where one is missing."""
 
 import re
 import sqlite3
@@ -30,15 +30,15 @@ PATIENCE = 15.0
 
 
 class OrganizationBlocklist:
-    """The entries of the guard's organization, durable, at one sequence.
+    """The stored entries of the guard's organization, at one sequence.
 
-    Each session subscribes to the changes and takes the retained snapshot. A change that does not join on to the own
-    sequence waits. The snapshot stays subscribed to until no sequence is missing, and for `PATIENCE` seconds: the one
-    that is retained may lag behind changes that this guard was not there to hear.
+    Each session subscribes to the changes and reads the retained snapshot. A change with a gap before it waits. The
+    snapshot stays subscribed until no sequence is missing, and for `PATIENCE` seconds: the retained snapshot may lag
+    behind changes that were published while this guard was offline.
 
     Args:
         database: The guard's database.
-        ignored: Counts messages that are not believed, by reason.
+        ignored: Counts rejected messages by reason.
     """
 
     def __init__(self, database: Database, ignored: Counter[str]) -> None:
@@ -53,9 +53,9 @@ class OrganizationBlocklist:
         self.sequence: int = 0 if row is None else row[2]
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Follow this organization's list, signed with this key; the list of another one is forgotten.
+        """Accept this organization's list, signed with this key; delete the list of another organization.
 
-        Over HTTP there is no key and no list: its entries stand in the policy.
+        Over HTTP there is no key and no list: the policy contains the entries.
         """
         self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
         owner = (enrolled.organization_id, enrolled.sign_key)
@@ -64,24 +64,24 @@ class OrganizationBlocklist:
             self._store(0, [], [], whole=True)
 
     def opened(self, link: Link, now: float) -> None:
-        """Take the snapshot on a new link; the changes are subscribed to already."""
+        """Subscribe to the snapshot on a new link; the changes are subscribed already."""
         self._link = link
         self._waiting.clear()
         self.ask(now)
 
     def closed(self) -> None:
-        """Wait for the next link."""
+        """Stop until the next link."""
         self._link = None
         self.due = _NEVER
 
     def ask(self, now: float) -> None:
-        """Take the snapshot (once more)."""
+        """Subscribe to the snapshot (again)."""
         if self._link is not None:
             self._link.subscribe(BLOCKLIST)
             self.due = now + PATIENCE
 
     def tick(self, now: float) -> None:
-        """Leave the snapshot when nothing is missing any more."""
+        """Unsubscribe from the snapshot when no sequence is missing."""
         if now < self.due or self._link is None:
             return
         if self._waiting:
@@ -91,7 +91,7 @@ class OrganizationBlocklist:
             self.due = _NEVER
 
     def receive(self, row: Topic, payload: bytes, now: float) -> bool:
-        """Take a snapshot or a change; return whether the entries are others now."""
+        """Apply a snapshot or a change; return whether the sequence changed."""
         if self._key is None or not payload:
             return False
         if not codes.has_signature(self._key, row.below_root(self._owner[0]), payload):
@@ -132,7 +132,7 @@ class OrganizationBlocklist:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Take the waiting changes that join on, in order, and forget those that are behind."""
+        """Apply the waiting changes without a gap, in order, and drop outdated ones."""
         for sequence in sorted(self._waiting):
             change = self._waiting[sequence]
             if sequence > self.sequence:
@@ -158,7 +158,7 @@ class OrganizationBlocklist:
 
 
 def _normal(entry: BlocklistEntry) -> Measure | None:
-    """Return an entry as a measure with its value in normal form; None for one that no guard can read."""
+    """Return an entry as a measure with a normalized value; None for an invalid one."""
     expires_at = None if entry.expires_at is None else entry.expires_at.timestamp()
     if entry.kind == "file_hash":
         value = entry.value.lower() if _HASH.fullmatch(entry.value) else ""

@@ -1,4 +1,4 @@
-"""The policy that this guard obeys: verified, stored, put in force section by section, and acknowledged."""
+"""The agent's policy: verification, storage, application section by section, acknowledgement."""
 
 import json
 import sqlite3
@@ -30,7 +30,7 @@ _MAX_ERROR = 1024
 
 
 class PolicyHead(WireModel):
-    """A policy without its sections: what decides whether they are obeyed at all."""
+    """The fields of a policy that are checked before its sections are read."""
 
     version: Count
     digest: Digest
@@ -41,8 +41,8 @@ class PolicyHead(WireModel):
     version_proof: Annotated[str, StringConstraints(max_length=128)]
 
 
-class _DisobeyedError(Exception):
-    """A policy that changes nothing; `reason` is what it is counted under."""
+class _RejectedError(Exception):
+    """A rejected policy; `reason` is the name of its counter."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -51,11 +51,11 @@ class _DisobeyedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """What the guard goes by: the last good value of each section, and the policy's own end.
+    """The effective policy: the last valid value of each section, and the expiry.
 
     Attributes:
         sections: A value for every section.
-        expires_at: Epoch seconds after which the defaults count again; None for never.
+        expires_at: Epoch seconds after which the defaults apply; None for never.
     """
 
     sections: PolicySections
@@ -63,17 +63,17 @@ class Effective:
 
 
 Enforce = Callable[[Effective], list[str]]
-"""Puts a policy in force; returns one sentence for each section that could not be, beginning with its name."""
+"""Applies a policy; returns one sentence for each section that failed, beginning with its name."""
 
 
 class PolicyStore:
-    """Takes policies from the link and keeps the one in force.
+    """Verifies, stores and applies policies.
 
     Args:
         database: The guard's database.
         clock: The host's clocks.
-        enforce: Puts a policy in force.
-        ignored: Counts policies that are not obeyed, by reason.
+        enforce: Applies a policy.
+        ignored: Counts rejected policies by reason.
     """
 
     def __init__(self, database: Database, clock: Clock, enforce: Enforce, ignored: Counter[str]) -> None:
@@ -92,9 +92,10 @@ class PolicyStore:
         self._load()
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Obey policies for this agentId, signed with this key, and no others; without a key, see `take`.
+        """Accept only policies for this agentId, signed with this key; without a key, see `take`.
 
-        If either is new, what is in force stays so until the first policy for the new identity, whatever its version.
+        After a change of either the current policy stays in force until the first one for the new identity, with any
+        version.
         """
         self._agent_id, self._sign_key = enrolled.agent_id, enrolled.sign_key
         self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
@@ -107,17 +108,17 @@ class PolicyStore:
         return None if self.in_force is None else self.in_force.version
 
     def receive(self, payload: bytes) -> PolicyApplied | None:
-        """Take a signed policy; return what to answer, None for one that changes nothing."""
+        """Take a signed policy; return the acknowledgement, None for a rejected policy."""
         key = self._key
         if not payload or key is None:
-            return None  # an empty payload clears what was retained: the agent was removed
+            return None  # an empty payload clears the retained policy: the agent was removed
         return self._consider(lambda: self._verified(payload, key))
 
     def take(self, document: Mapping[str, Any]) -> PolicyApplied | None:
-        """Take a policy that the manager itself has answered with; return what to answer, as `receive` does.
+        """Take an unsigned policy from the manager's HTTP answer; return the acknowledgement, as `receive` does.
 
-        Its connection vouches for it: the guard asked for it with its own token. A guard that has pinned a signing key
-        takes nothing unsigned, whoever offers it.
+        The connection authenticates it: the guard polled with its own token. A guard with a pinned signing key accepts
+        no unsigned policy.
         """
         if self._key is not None or not self._agent_id:
             self._ignored["policy_unsigned"] += 1
@@ -131,40 +132,40 @@ class PolicyStore:
             if current is not None and (head.version, head.digest) == (current.version, current.digest):
                 return self._answer(current, current.state, self.error)
             _must_be_newer(head, current)
-        except _DisobeyedError as error:
+        except _RejectedError as error:
             self._ignored[error.reason] += 1
             _log.warning("policy_ignored", reason=error.reason)
             return None
-        return self._obey(head, document)
+        return self._apply(head, document)
 
     def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
         if not codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
-            raise _DisobeyedError("policy_forged")
+            raise _RejectedError("policy_forged")
         try:
             head = decode(PolicyHead, payload, POLICY.limit)
             document: dict[str, Any] = json.loads(payload)
         except (DecodeError, RecursionError) as error:
-            raise _DisobeyedError("policy_unreadable") from error
+            raise _RejectedError("policy_unreadable") from error
         self._must_be_whole(head, document)
         if not has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof):
-            raise _DisobeyedError("policy_digest_wrong")
+            raise _RejectedError("policy_digest_wrong")
         return head, document
 
     def _answered(self, document: Mapping[str, Any]) -> tuple[PolicyHead, dict[str, Any]]:
         try:
             head = validate(PolicyHead, document)
         except DecodeError as error:
-            raise _DisobeyedError("policy_unreadable") from error
+            raise _RejectedError("policy_unreadable") from error
         self._must_be_whole(head, document)
         return head, dict(document)
 
     def _must_be_whole(self, head: PolicyHead, document: Mapping[str, Any]) -> None:
         if head.agent_id != self._agent_id:
-            raise _DisobeyedError("policy_of_another_agent")
+            raise _RejectedError("policy_of_another_agent")
         if digest_of(document) != head.digest:
-            raise _DisobeyedError("policy_digest_wrong")
+            raise _RejectedError("policy_digest_wrong")
 
-    def _obey(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
+    def _apply(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
         good, refused = _good_sections(document)
         kept = {name: self._good[name] for name in refused if name in self._good} | good
         effective = Effective(validate(PolicySections, kept), _expiry(head))
@@ -200,7 +201,7 @@ class PolicyStore:
             good = dict(json.loads(row[3]))
             self.effective = Effective(validate(PolicySections, good), _expiry(head))
         except (ValueError, TypeError, RecursionError):
-            _log.exception("policy_kept_unreadable", advice="the manager's own counts again as soon as it is heard")
+            _log.exception("policy_kept_unreadable", advice="the guard waits for the manager's policy")
         else:
             self._owner, self.error, self.in_force, self._good = (row[0], row[1]), row[5], in_force, good
         self._enforce(self.effective)
@@ -217,11 +218,11 @@ class PolicyStore:
 
 def _must_be_newer(head: PolicyHead, current: AppliedPolicy | None) -> None:
     if current is not None and head.version <= current.version:
-        raise _DisobeyedError("policy_outdated")
+        raise _RejectedError("policy_outdated")
 
 
 def _good_sections(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the sections that can be read, as they came, and by name what is wrong with the others."""
+    """Return the valid sections as received, and by name the errors of the others."""
     good: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for name in SECTIONS:

@@ -1,4 +1,4 @@
-"""Sends the outbox: a window of reports on their way, each again until the manager's receipt."""
+"""Sends the outbox: a window of reports in flight, each retransmitted until the manager's receipt."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from schemas.topics import THREATS
 _log = EventLog("delivery")
 
 WINDOW_BYTES = 2 * 1024 * 1024
-"""Bytes on their way at most, unless one report alone is more."""
+"""The largest number of bytes in flight, unless a single report is larger."""
 
 _LONGEST_PATIENCE = 900.0
 _NEVER = float("inf")
@@ -25,16 +25,16 @@ class _Flight:
 
 
 class Delivery:
-    """Keeps a window of reports on their way to the manager.
+    """Keeps a window of reports in flight.
 
-    - At each new link everything that waits goes again, in order.
-    - What has no receipt after `receipt_timeout` goes again; the patience doubles each time, up to 15 minutes, and is
-      back at its beginning with the next receipt: a broker whose manager is away is not filled with copies.
-    - What the manager defers leaves the window and goes again when it says.
+    - On each new link all waiting reports are sent again, in order.
+    - A report without a receipt after `receipt_timeout` is sent again; the timeout doubles each time, up to 15 minutes,
+      and is reset by the next receipt, so a broker without its manager is not filled with copies.
+    - A deferred report leaves the window and is sent again after the delay that the manager named.
 
     Args:
-        outbox: What waits.
-        window: Reports on their way at most.
+        outbox: The queue.
+        window: The largest number of reports in flight.
         receipt_timeout: Seconds.
     """
 
@@ -53,7 +53,7 @@ class Delivery:
 
     @property
     def due(self) -> float:
-        """When `tick` has something to do again, on the monotonic clock."""
+        """The next deadline, on the monotonic clock."""
         if self._link is None:
             return _NEVER
         oldest = next(iter(self._flights.values()), None)
@@ -61,7 +61,7 @@ class Delivery:
         return min(again, min(self._deferred.values(), default=_NEVER))
 
     def opened(self, link: Link, agent_id: str, mac_key: bytes, now: float) -> None:
-        """Begin anew on a link."""
+        """Start from the beginning of the outbox on a new link."""
         self._link, self._agent_id, self._mac_key = link, agent_id, mac_key
         self._flights.clear()
         self._flying = 0
@@ -70,11 +70,11 @@ class Delivery:
         self.pump(now)
 
     def closed(self) -> None:
-        """Stop sending until the next link."""
+        """Stop until the next link."""
         self._link = None
 
     def tick(self, now: float) -> None:
-        """Send again what is due, and what has come new."""
+        """Retransmit what is due, and send new reports."""
         if self._link is None:
             return
         overdue = [report for report, flight in self._flights.items() if flight.sent_at + self._patience <= now]
@@ -91,7 +91,7 @@ class Delivery:
         self.pump(now)
 
     def pump(self, now: float) -> None:
-        """Send what is new, as far as the window goes."""
+        """Send new reports while the window has room."""
         while self._link is not None and self._room():
             count = self._window - len(self._flights)
             entries = list(self._outbox.after(self._cursor, min(count, 50)))
@@ -103,10 +103,10 @@ class Delivery:
                 return
 
     def receipt(self, receipt: Receipt, now: float, at: float) -> None:
-        """Take the manager's word.
+        """Apply a receipt.
 
         Args:
-            receipt: It.
+            receipt: The receipt.
             now: On the monotonic clock.
             at: Now, in epoch seconds.
         """
@@ -143,7 +143,7 @@ class Delivery:
         return True
 
     def _landed(self, report_id: str) -> bool:
-        """Take a report out of the window; say whether it was in it."""
+        """Remove a report from the window; return whether it was in it."""
         flight = self._flights.pop(report_id, None)
         if flight is not None:
             self._flying -= flight.size

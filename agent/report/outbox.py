@@ -1,7 +1,7 @@
-"""The durable outbox: every report waits here until the manager's receipt says that it is stored.
+"""The durable outbox: each report is stored here until the manager's receipt confirms it.
 
-A report is kept without its agentId, for a guard detects before it is ever registered, and may get another agentId
-later. `coded` makes of it the bytes that go out: always the same ones for one agentId and secret.
+Reports are stored without agentId, for a guard detects before it is registered, and its agentId may change. `coded`
+returns the bytes to send: always the same for one agentId and secret.
 """
 
 import json
@@ -29,21 +29,21 @@ class Entry:
 
 
 def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
-    """Return a report as it goes out: with its agentId and its message code."""
+    """Return the bytes of a report to send, with agentId and message code."""
     whole = b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:])
     return codes.with_mac(mac_key, THREATS.below_root(agent_id), whole)
 
 
 class Outbox:
-    """Reports that are not confirmed yet, in order, and the dead letters: those that never will be.
+    """Unconfirmed reports, in order, and dead letters: reports that were refused for good.
 
-    It is bounded. When it is full new reports are dropped and counted, not old ones: those that began an attack are
-    worth more than its repetitions, and what is on its way must be there to be confirmed.
+    Bounded: when it is full new reports are dropped and counted, not old ones. The first reports of an attack are worth
+    more than its repetitions, and reports in flight must stay until they are confirmed.
 
     Args:
         database: The guard's database.
-        max_reports: Reports that it holds.
-        max_bytes: Bytes of reports that it holds.
+        max_reports: The capacity in reports.
+        max_bytes: The capacity in bytes.
     """
 
     def __init__(self, database: Database, max_reports: int, max_bytes: int) -> None:
@@ -54,30 +54,30 @@ class Outbox:
         self.recount()
 
     def recount(self) -> None:
-        """Take size and drops from the database, at the start and after a transaction that failed."""
+        """Read size and dropped count from the database, at the start and after a failed transaction."""
         connection = self._database.connection
         row = connection.execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM outbox").fetchone()
         self._size, self._bytes = int(row[0]), int(row[1])
         self._dropped = counter(connection, _DROPPED)
 
     def __len__(self) -> int:
-        """Return how many reports wait."""
+        """Return the number of waiting reports."""
         return self._size
 
     @property
     def dropped(self) -> int:
-        """Reports that were dropped because the outbox was full, since the guard was first started."""
+        """The number of reports dropped because the outbox was full, since the guard was first started."""
         return self._dropped
 
     @property
     def dead_letters(self) -> int:
-        """Reports that the manager refused, and that are kept with its reason: the newest 1,000."""
+        """The number of refused reports that are stored with the reason: the newest 1,000."""
         return int(self._database.connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0])
 
     def add(self, connection: sqlite3.Connection, report_id: str, body: bytes, at: float) -> bool:
-        """Add a report within the caller's transaction; return whether it waits now.
+        """Add a report within the caller's transaction; return whether it was queued.
 
-        A report over the contract's size can never be stored: it becomes a dead letter at once.
+        A report above the size limit becomes a dead letter at once.
 
         Args:
             connection: The transaction.
@@ -86,7 +86,7 @@ class Outbox:
             at: Now, in epoch seconds.
         """
         if len(body) + _ROOM_FOR_CODE > THREAT_LIMIT:
-            _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, too many to be sent", at)
+            _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, more than the limit", at)
             return False
         if self._size >= self._max_reports or self._bytes + len(body) > self._max_bytes:
             add_to_counter(connection, _DROPPED, 1)
@@ -98,7 +98,7 @@ class Outbox:
         return True
 
     def after(self, sequence: int, count: int) -> Iterator[Entry]:
-        """Yield the first reports behind `sequence`, at most `count`, in order.
+        """Yield at most `count` reports after `sequence`, in order.
 
         Another process may have moved dead letters back into the outbox meanwhile.
         """
@@ -114,22 +114,22 @@ class Outbox:
             yield Entry(*row)
 
     def get(self, report_id: str) -> Entry | None:
-        """Return a waiting report; None if it does not wait any more."""
+        """Return a waiting report; None if it is not in the outbox."""
         found = self._database.connection.execute(
             "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE id = ?", (report_id,)
         ).fetchone()
         return None if found is None else Entry(*found)
 
     def settle(self, stored: Collection[str], refused: Collection[tuple[str, str]], at: float) -> tuple[int, int]:
-        """Take a receipt's word: forget what is stored, and move what is refused to the dead letters.
+        """Apply a receipt: delete stored reports, move refused ones to the dead letters.
 
         Args:
-            stored: Ids; those that do not wait here are ignored.
+            stored: Ids; unknown ones are ignored.
             refused: Ids and reasons.
             at: Now, in epoch seconds.
 
         Returns:
-            How many reports were stored, and how many refused.
+            The numbers of stored and of refused reports.
         """
         gone: list[int] = []
         with self._database.transaction() as connection:
@@ -180,7 +180,7 @@ def _is_whole(body: bytes) -> bool:
 
 
 def _remove(connection: sqlite3.Connection, report_id: str) -> list[int]:
-    """Take a report out; return its size in bytes, or nothing if it was not there."""
+    """Delete a report; return its size in bytes, or an empty list if it was not there."""
     found = connection.execute("DELETE FROM outbox WHERE id = ? RETURNING LENGTH(body)", (report_id,))
     return [int(row[0]) for row in found.fetchall()]
 

@@ -1,1 +1,1 @@
-"""What a guard does about threats and policies: decide, enforce, and the responders that carry it out."""
+"""Responses: decisions on threats, the wanted measures, and responders that carry them out."""

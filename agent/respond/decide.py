@@ -1,4 +1,4 @@
-"""What a guard does about a threat that it detected: a pure rule over the verdict, the policy and the mode."""
+"""The response to a detected threat: a pure rule over verdict, policy and mode."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ NO_FIREWALL = "this version of the guard sets no firewall; the block is only rec
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to report, and whom to block until when (epoch seconds), if anybody."""
+    """The response to report; `block` is the address to block until `until` (epoch seconds), if any."""
 
     response: ResponseTaken | None
     block: str | None = None
@@ -48,9 +48,9 @@ def decide(
     Args:
         threat: The verdict.
         sections: The policy in force.
-        mode: What the guard does with a verdict.
+        mode: The mode.
         enforcement: The means by which a block is carried out.
-        protected: What is never blocked.
+        protected: The spans that are never blocked.
         now: Epoch seconds.
         duration: Seconds of an ordinary block.
         times: How often this source was blocked already.
@@ -74,7 +74,7 @@ def decide(
 
 
 def _spared(source: str, allowlist: Allowlist, protected: Iterable[Span]) -> str | None:
-    """Return why an address is never blocked, if it is not."""
+    """Return the reason why an address is never blocked; None if it may be."""
     address = span(source)
     if overlapping(address, (span(allowed) for allowed in allowlist.ips)) is not None:
         return "it is on the allowlist"

@@ -1,4 +1,4 @@
-"""Keeps in force what should be: brings the responder from what it does to what is wanted, and lifts what expires."""
+"""Reconciles the responder's measures with the wanted ones, and lifts expired ones."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -25,18 +25,18 @@ _NEVER = float("inf")
 
 
 class Enforcement:
-    """Policy, organization blocklist and own decisions, in force.
+    """Applies the measures of policy, organization blocklist and own decisions.
 
-    Expiry is a wall-clock time from elsewhere, so it is looked at again at least every minute: a clock that steps ends
-    a measure late by no more than that.
+    Expiry is in wall-clock time, so it is checked at least every minute: after a clock step a measure ends at most so
+    much late.
 
     Args:
-        responder: Carries measures out.
-        own: The guard's own decisions.
+        responder: Carries out measures.
+        own: The guard's own blocks.
         organization: Returns the entries of the organization's blocklist.
-        mode: What the guard does with a verdict.
+        mode: The mode.
         protected: Addresses that are never blocked: the host's own, its gateways.
-        duration: Seconds of an ordinary block of its own.
+        duration: Seconds of an ordinary own block.
         clock: The host's clocks.
     """
 
@@ -79,22 +79,22 @@ class Enforcement:
 
     @property
     def measures(self) -> list[Measure]:
-        """What is in force now."""
+        """The current measures."""
         return list(self._in_force.values())
 
     @property
     def sections(self) -> PolicySections:
-        """The policy that counts now: the defaults once it has expired."""
+        """The sections of the current policy; the defaults once it has expired."""
         end = self._policy.expires_at
         return self._policy.sections if end is None or self._clock.wall() < end else PolicySections()
 
     def protect(self, address: str) -> None:
-        """Never block this address either, for the manager's broker is reached there."""
+        """Never block this address: it is the broker's or manager's."""
         if span(address) not in self._protected:
             self._protected = (*self._protected, span(address))
 
     def obey(self, policy: Effective) -> list[str]:
-        """Put a policy in force; return a sentence for each part of it that could not be."""
+        """Apply a policy; return a sentence for each part that failed."""
         self._policy = policy
         errors = self.refresh()
         if policy.sections.detection.sigma or policy.sections.detection.yara:
@@ -102,7 +102,7 @@ class Enforcement:
         return errors
 
     def refresh(self) -> list[str]:
-        """Bring what is in force to what should be; return a sentence for each thing that could not be done."""
+        """Reconcile the measures with the wanted ones; return a sentence for each failure."""
         goal = self._goal()
         gone = self._in_force.keys() - goal.measures.keys()
         new = [measure for key, measure in goal.measures.items() if self._in_force.get(key) != measure]
@@ -125,7 +125,7 @@ class Enforcement:
         return failures
 
     def _log_change(self, gone: AbstractSet[tuple[Kind, str]], new: Sequence[Measure]) -> None:
-        """Name each measure, unless a whole list changes: then their number is worth more."""
+        """Log each measure, or only their number for a large change."""
         if len(gone) + len(new) > _NAMED:
             _log.info("measures_changing", to_set=len(new), to_lift=len(gone), mode=self._mode)
             return
@@ -135,7 +135,7 @@ class Enforcement:
             _log.info("measure_setting", kind=measure.kind, value=measure.value, reason=measure.reason, mode=self._mode)
 
     def _look_again(self, goal: Wanted, longest: float) -> None:
-        """Wake when the first measure or the policy expires, at the latest after `longest` seconds."""
+        """Set the next deadline: the first expiry, at the latest after `longest` seconds."""
         now, end = self._clock.wall(), self._policy.expires_at
         wait = min(next_expiry(goal.measures.values()) - now, longest)
         if end is not None and end > now:
@@ -176,7 +176,7 @@ class Enforcement:
         return decision.response.model_copy(update={"outcome": "failed: the block could not be recorded"})
 
     def tick(self, now: float) -> None:
-        """Lift what has expired."""
+        """Lift expired measures."""
         if now >= self.due:
             self.refresh()
 

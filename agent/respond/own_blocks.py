@@ -1,4 +1,4 @@
-"""The guard's own decisions to block an address, and how often each was met, kept over restarts."""
+"""The guard's own blocks and how often each address was blocked, stored in the database."""
 
 import sqlite3
 
@@ -10,7 +10,7 @@ _MEMORY = 30 * 86_400.0
 
 
 class OwnBlocks:
-    """A bounded table: what was not blocked for 30 days is forgotten, and so is the first to expire beyond 10,000.
+    """A bounded table: rows expire after 30 days; beyond 10,000 the first to expire is deleted.
 
     Args:
         database: The guard's database.
@@ -20,12 +20,12 @@ class OwnBlocks:
         self._database = database
 
     def times(self, value: str) -> int:
-        """Return how often an address was blocked already."""
+        """Return how often an address was blocked."""
         row = self._database.connection.execute("SELECT times FROM own_blocks WHERE value = ?", (value,)).fetchone()
         return 0 if row is None else int(row[0])
 
     def add(self, value: str, reason: str, now: float, until: float) -> None:
-        """Block an address from `now` to `until`; another time only if its last block is over."""
+        """Add a block from `now` to `until`; it counts as a repetition only if the last block is over."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO own_blocks VALUES (:value, :reason, :until, 1) ON CONFLICT (value) DO UPDATE SET"
@@ -35,7 +35,7 @@ class OwnBlocks:
             _forget(connection, now)
 
     def measures(self, now: float) -> list[Measure]:
-        """Return the blocks that are not over."""
+        """Return the current blocks."""
         rows = self._database.connection.execute(
             "SELECT value, reason, expires_at FROM own_blocks WHERE expires_at > ?", (now,)
         )

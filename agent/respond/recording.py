@@ -1,4 +1,4 @@
-"""The responder that only records, durably: what learning guards use, and all of them until a firewall comes."""
+"""The responder that stores measures and enforces none: the only one until a firewall is supported."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator

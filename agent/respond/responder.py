@@ -1,4 +1,4 @@
-"""The interface of whatever carries a measure out: a firewall, a quarantine, or a record of what they would do."""
+"""The interface `Responder`: carries out measures by a firewall or quarantine, or only records them."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -15,13 +15,13 @@ EnforcementKind = Literal["nftables", "route", "simulated", "impossible"]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One thing that is blocked.
+    """One blocked address, domain or file hash.
 
     Attributes:
-        kind: What `value` is.
+        kind: The kind of `value`.
         value: An address or CIDR, a domain, or a file's hash, in normal form.
-        reason: Why, for people.
-        expires_at: Until when, in epoch seconds; None for good.
+        reason: The reason, for people.
+        expires_at: The end in epoch seconds; None for none.
         incident_id: The incident that led to it, if one did.
     """
 
@@ -33,11 +33,11 @@ class Measure:
 
 
 class ResponderError(GuardError):
-    """A measure could not be carried out; the text says why."""
+    """A measure failed; the text says why."""
 
 
 class Responder(Protocol):
-    """Carries measures out. All calls may be repeated: the last one counts.
+    """Carries out measures. All calls are idempotent: the last one counts.
 
     `expires_at` is for responders that can end a measure by themselves, should the guard die; while it lives it lifts
     what has expired. Every call raises `ResponderError` if it fails, and then nothing of it was done.
@@ -65,15 +65,15 @@ class Responder(Protocol):
         ...
 
     def quarantine_hash(self, measure: Measure) -> None:
-        """Put files of this content away wherever they turn up (SHA-256; other hashes only alert)."""
+        """Quarantine files with this content (SHA-256; other hashes only alert)."""
         ...
 
     def release_hash(self, value: str) -> None:
-        """Leave files of this content alone again."""
+        """End the quarantine of this content."""
         ...
 
     def together(self) -> AbstractContextManager[None]:
-        """Carry out what is called inside at once: ten thousand entries are one change, not ten thousand.
+        """Batch the calls inside the block into one change.
 
         Raises:
             ResponderError: at the end; then nothing of it was done.
@@ -81,5 +81,5 @@ class Responder(Protocol):
         ...
 
     def in_force(self) -> Iterable[Measure]:
-        """Return what is carried out now, also by an earlier run of the guard."""
+        """Return the current measures, those of earlier runs included."""
         ...

@@ -1,4 +1,4 @@
-"""Which measures should be in force: policy, organization and own decisions in one set, without what must never be."""
+"""The wanted measures: those of policy, organization and own decisions, without protected and allowed targets."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _CACHED = 16_384
 
 
 class Span(NamedTuple):
-    """An address or CIDR as the numbers of its first and last address: cheap to compare with ten thousand others."""
+    """An address or CIDR as the numbers of its first and last address, for fast comparison."""
 
     version: int
     first: int
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The outcome: what to enforce, and for what is refused one sentence each."""
+    """The measures to enforce, and one sentence for each refused one."""
 
     measures: dict[tuple[Kind, str], Measure] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Wanted:
 
 @lru_cache(maxsize=_CACHED)
 def span(text: str) -> Span:
-    """Return an address or CIDR as a span, its text in the one normal form; IPv4-mapped IPv6 as IPv4.
+    """Return an address or CIDR as a span with normalized text; IPv4-mapped IPv6 as IPv4.
 
     Raises:
         ValueError: it is neither.
@@ -56,7 +56,7 @@ def overlapping(one: Span, others: Iterable[Span]) -> Span | None:
 
 
 def protected_spans(addresses: Iterable[str]) -> tuple[Span, ...]:
-    """Return what a guard never blocks, or it would cut its own host off: loopback, and the addresses given."""
+    """Return the spans that are never blocked: loopback, and the given addresses."""
     return tuple(span(address) for address in (*_LOOPBACK, *addresses))
 
 
@@ -79,15 +79,15 @@ def from_policy(blocklist: Blocklist) -> list[Measure]:
 
 
 def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Span], now: float) -> Wanted:
-    """Return what should be in force at `now`.
+    """Return the measures wanted at `now`.
 
-    What has expired is left out. Of two measures for one value the one that lasts longer counts. The allowlist beats
-    all of them: whatever shares an address with an allowed one is not blocked. So does the guard's own host.
+    Expired measures are left out. Of two measures for one value the one that lasts longer counts. The allowlist and the
+    protected spans win: a block that shares an address with one of them is left out.
 
     Args:
-        measures: From everywhere.
-        allowlist: The policy's.
-        protected: What is never blocked.
+        measures: All measures.
+        allowlist: The policy's allowlist.
+        protected: The spans that are never blocked.
         now: Epoch seconds.
     """
     allowed = [span(address) for address in allowlist.ips]
@@ -115,7 +115,7 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
 
 
 def next_expiry(measures: Iterable[Measure]) -> float:
-    """Return when the first of them expires, in epoch seconds; infinity if none does."""
+    """Return the first expiry in epoch seconds; infinity without one."""
     return min((measure.expires_at for measure in measures if measure.expires_at is not None), default=float("inf"))
 
 

@@ -1,1 +1,1 @@
-"""Where the guard's events come from: the host's own logs."""
+"""Sources of records: log files and the systemd journal."""

@@ -42,10 +42,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the next unread line begins; all that a guard keeps of a file over its own restart.
+    """The position of the next unread line, kept over restarts of the guard.
 
-    The device is not part of it: device numbers may change at a reboot. The head tells a file from another one that
-    got its inode.
+    The device number is left out: it may change at a reboot. The head tells a file from another one with the same
+    inode.
 
     Attributes:
         inode: The file's inode; 0 if there was no file yet.
@@ -162,7 +162,7 @@ class LogFile:
 
     @property
     def position(self) -> Position:
-        """Where the next unread line begins."""
+        """The position of the next unread line."""
         return Position(self.inode, self._offset, len(self._head), _digest(self._head))
 
     @property

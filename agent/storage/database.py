@@ -1,4 +1,4 @@
-"""The guard's one SQLite file: what must survive a kill is committed here, and a commit is on the disk."""
+"""The guard's SQLite database and its migrations; a commit is on the disk when it returns."""
 
 import os
 import sqlite3
@@ -50,10 +50,9 @@ _MIGRATIONS = (
 
 
 class Database:
-    """One connection, for the one thread that decides.
+    """The connection of the guard's one thread.
 
-    Write-ahead log with ``synchronous=FULL``: what `transaction` committed survives the kill of the process and of
-    the machine.
+    Write-ahead log with ``synchronous=FULL``: a committed transaction survives a kill of the process and a power cut.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -91,7 +90,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit all that happens inside, or nothing of it."""
+        """Run the block in a transaction: commit at its end, roll back on an exception."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection

@@ -1,4 +1,4 @@
-"""Files of the data directory: private, and replaced as a whole or not at all."""
+"""Atomic replacement of private files (mode 0600) in the data directory."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who owns a data directory: one guard at a time, found and stopped through the lock that it holds."""
+"""The lock on a data directory: one guard at a time; finds and stops the guard that holds it."""
 
 import fcntl
 import os
@@ -11,12 +11,12 @@ from agent.errors import AlreadyRunningError, NotRunningError, StillRunningError
 _LOCK = "guard.pid"
 _POLL = 0.05
 _LONGEST_PID = 9
-# Whoever asks for the status holds the lock for a moment; a guard that starts just then waits for this many seconds.
+# Seconds: a status query holds the lock for a moment; a guard that starts then retries for this long.
 _PROBES_END = 0.3
 
 
 def default_data_directory() -> Path:
-    """Return where a guard keeps its data if nobody says otherwise: the system's place for root, else the user's."""
+    """Return the default data directory: the system's for root, else the user's."""
     if os.geteuid() == 0:
         return Path("/var/lib/panguard/guard")
     state = os.environ.get("XDG_STATE_HOME", "")
@@ -24,7 +24,7 @@ def default_data_directory() -> Path:
 
 
 class Instance:
-    """The claim of one guard on its data directory, held until `release` or the end of the process."""
+    """A held lock on a data directory, until `release` or the end of the process."""
 
     def __init__(self, directory: Path, descriptor: int) -> None:
         self.directory = directory
@@ -32,7 +32,7 @@ class Instance:
 
     @classmethod
     def claim(cls, directory: Path) -> "Instance":
-        """Make the directory (0700) if it is missing, and lock it.
+        """Create the directory (0700) if it is missing, and lock it.
 
         Raises:
             AlreadyRunningError: another guard holds it.
@@ -56,7 +56,7 @@ class Instance:
         return cls(directory, descriptor)
 
     def release(self) -> None:
-        """Let another guard have the directory."""
+        """Release the lock."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
@@ -76,7 +76,7 @@ def running_pid(directory: Path) -> int | None:
 
 
 def stop(directory: Path, patience: float) -> int:
-    """End the guard that owns a directory and wait for it; return the process id that it had.
+    """Stop the guard that holds a data directory and wait for its end; return its process id.
 
     Args:
         directory: Its data directory.
