@@ -20,7 +20,14 @@ NOW = "2026-01-02T03:04:05.678000Z"
 _ENTRY = {"kind": "ip", "value": "192.0.2.1", "reason": "scan", "expiresAt": NOW, "incidentId": "inc-1"}
 
 EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
-    ManagerPresence: {"state": "online", "version": "1.0.0", "sentAt": NOW},
+    ManagerPresence: {
+        "state": "online",
+        "version": "1.0.0",
+        "sentAt": NOW,
+        "storeId": "store-0123456789abcdef",
+        "instance": "0123456789abcdef",
+        "since": NOW,
+    },
     ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A"},
     Registration: {
         "hostname": "srv-01.example",
