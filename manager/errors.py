@@ -17,6 +17,10 @@ class StoreRejected(ManagerError):  # noqa: N818 -- named beside StoreUnavailabl
     """The store can commit, but these changes do not fit its tables."""
 
 
+class CommitPending(ManagerError):  # noqa: N818 -- a state, not a mistake
+    """A command was carried out, and the store has not committed it yet; it commits it once it can."""
+
+
 class NotFound(ManagerError):  # noqa: N818 -- the word that HTTP has for it
     """The target of a command does not exist."""
 

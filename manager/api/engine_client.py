@@ -13,7 +13,7 @@ from typing import Any
 from manager.api.ports import FutureLike
 from manager.engine.inbox import Command
 from manager.engine.origin import current_origin
-from manager.errors import StoreUnavailable
+from manager.errors import CommitPending, ManagerError, StoreUnavailable
 
 REPLY_TIMEOUT = 5.0
 """Seconds that a request waits for its commit."""
@@ -27,8 +27,8 @@ class EngineClient:
     Args:
         submit: puts a command into the inbox; safe from any thread.
         wake: makes the engine read its inbox now.
-        reply_timeout: seconds after which a request fails with StoreUnavailable. Its command stays in the inbox and
-            may still be executed: a retry is safe, for every command can be repeated.
+        reply_timeout: seconds after which a request fails. Its command is withdrawn from the inbox; if the engine has
+            carried it out already, the request fails with CommitPending.
         max_waiting: requests that may wait for a reply at once; more fail with StoreUnavailable and change nothing.
     """
 
@@ -44,7 +44,7 @@ class EngineClient:
         self._reply_timeout = reply_timeout
         self._max_waiting = max_waiting
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: deque[tuple[float, FutureLike]] = deque()
+        self._waiting: deque[tuple[float, FutureLike, Command]] = deque()
         self._replies: deque[tuple[FutureLike, Any, Exception | None]] = deque()
         self._wake_scheduled = False
         self._delivery_scheduled = False
@@ -55,7 +55,8 @@ class EngineClient:
 
         Raises:
             ManagerError: the engine refused the command.
-            StoreUnavailable: no reply in time, or too many requests wait.
+            StoreUnavailable: no reply in time, or too many requests wait; nothing was changed.
+            CommitPending: no reply in time; the command is carried out, and its commit is still to come.
         """
         future = asyncio.get_running_loop().create_future()
         self.submit_nowait(request, future)
@@ -74,8 +75,9 @@ class EngineClient:
             self._expire_waiting()
             if len(self._waiting) >= self._max_waiting:
                 raise StoreUnavailable("too many requests wait for the engine")
-        self._waiting.append((loop.time() + self._reply_timeout, future))
-        self._submit(Command(request, partial(self._reply, future), current_origin.get()))
+        command = Command(request, partial(self._reply, future), current_origin.get())
+        self._waiting.append((loop.time() + self._reply_timeout, future, command))
+        self._submit(command)
         if not self._wake_scheduled:
             self._wake_scheduled = True
             loop.call_soon(self._wake_engine)
@@ -116,9 +118,16 @@ class EngineClient:
             return
         now = loop.time()
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
-            _, future = waiting.popleft()
+            _, future, command = waiting.popleft()
             if not future.done():
-                future.set_exception(StoreUnavailable("no reply from the engine in time"))
+                future.set_exception(_withdraw(command))
         self._expiry_scheduled = bool(waiting)
         if waiting:
             loop.call_later(min(_EXPIRY_INTERVAL, max(0.0, waiting[0][0] - now)), self._expire_waiting)
+
+
+def _withdraw(command: Command) -> ManagerError:
+    """Withdraw a command, and return the error that its sender gets."""
+    if command.claim():
+        return StoreUnavailable("no reply from the engine in time; the command is withdrawn")
+    return CommitPending("no reply from the engine in time; the command waits for its commit")

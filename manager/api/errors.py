@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from manager.api.envelope import fail
-from manager.errors import Conflict, Invalid, ManagerError, NotFound, StoreRejected, StoreUnavailable
+from manager.errors import CommitPending, Conflict, Invalid, ManagerError, NotFound, StoreRejected, StoreUnavailable
 from schemas.decoding import complaint
 from schemas.errors import SchemaError
 
@@ -73,7 +73,16 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     Forbidden: (403, "this token does not open this path", {}),
     BodyTooLarge: (413, "the body is too large: at most 1 MiB is taken", {}),
     NoJsonBody: (415, "the body must be application/json", {}),
-    StoreUnavailable: (503, "the store cannot commit just now; try again in a few seconds", {"Retry-After": "5"}),
+    StoreUnavailable: (
+        503,
+        "the store cannot commit just now, and nothing was changed; try again in a few seconds",
+        {"Retry-After": "5"},
+    ),
+    CommitPending: (
+        503,
+        "the store cannot commit just now; this change is carried out and will be stored: look before you ask again",
+        {"Retry-After": "5"},
+    ),
     StoreRejected: (500, "the store cannot hold this change, and nothing of it was stored; the log has the reason", {}),
 }
 """Errors with a fixed answer; their own text goes to the log only."""
@@ -113,7 +122,7 @@ async def on_manager_error(request: Request, error: Exception) -> Response:
     answer = answer_for(error)
     if answer is None:
         raise error
-    if isinstance(error, (StoreUnavailable, StoreRejected)):
+    if isinstance(error, (StoreUnavailable, CommitPending, StoreRejected)):
         log.warning("request_deferred", path=request.url.path, reason=str(error))
     return answer
 

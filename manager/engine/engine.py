@@ -94,6 +94,7 @@ class Engine:
             blocklist_messages=self._blocklist_messages,
         )
         self._uncommitted: Context | None = None
+        self._available = True
         self._salvage: Salvage | None = None
         self._last_step: float | None = None
         housekeeping = Housekeeping(fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle))
@@ -144,8 +145,8 @@ class Engine:
 
     @property
     def can_commit(self) -> bool:
-        """Whether the last commit succeeded."""
-        return self._uncommitted is None
+        """Whether the store took the last commit, and no transaction failed to begin since."""
+        return self._available
 
     def connected(self, now: Instant, *, fresh: bool) -> None:
         """Handle a connection to the broker; if `fresh`, the broker kept nothing, and everything is published again."""
@@ -175,17 +176,11 @@ class Engine:
         """
         with contained(self.fleet.counters, "stall detection"):
             self._detect_stall(now)
-        if self._uncommitted is not None:
-            return self._commit(self._uncommitted, now)
-        context = self._new_context(now)
-        with contained(self.fleet.counters, "clock monitor"):
-            self._clock_monitor.tick(context, now)
-        for item in self._take(now):
-            self._handle(context, item)
-        for tick in self._ticks:
-            with contained(self.fleet.counters, "tick"):
-                tick(context, now)
-        return self._commit(context, now)
+        context = self._uncommitted or self._decide(now)
+        if context is None or not self._commit(context, now):
+            self._work_without_store(now)
+            return False
+        return True
 
     def suspend_flooding(self, now: Instant) -> bool:
         """Suspend agents that flood, before the next batch; return whether there was any."""
@@ -206,6 +201,42 @@ class Engine:
             self._store.archive,
             self._write_behind.agents,
         )
+
+    def _decide(self, now: Instant) -> Context | None:
+        """Take a batch from the inbox and decide it; None if the store cannot commit what would be decided.
+
+        Commands are carried out only within a transaction: a caller that is told that the store cannot commit must not
+        find its change there later.
+        """
+        if not self._begin():
+            return None
+        context = self._new_context(now)
+        with contained(self.fleet.counters, "clock monitor"):
+            self._clock_monitor.tick(context, now)
+        for item in self._take(now):
+            self._handle(context, item)
+        for tick in self._ticks:
+            with contained(self.fleet.counters, "tick"):
+                tick(context, now)
+        return context
+
+    def _begin(self) -> bool:
+        """Begin a transaction where it matters: for commands, and while the store is known to be unavailable."""
+        if self._available and not self.inbox.has_commands:
+            return True
+        try:
+            self._store.begin()
+        except Exception as error:  # noqa: BLE001 -- whatever fails here, nothing may be carried out
+            self._set_unavailable(error)
+            return False
+        return True
+
+    def _work_without_store(self, now: Instant) -> None:
+        """Do what needs no commit while the store is unavailable, so that nothing grows without end."""
+        self.inbox.drop_withdrawn()
+        self._after_commit.defer(now)
+        with contained(self.fleet.counters, "suspensions"):
+            self._suspensions.resume(now)
 
     def _take(self, now: Instant) -> list[Inbound | Command]:
         with contained(self.fleet.counters, "inbox"):
@@ -260,12 +291,14 @@ class Engine:
         try:
             self._write(context)
         except Exception as error:  # noqa: BLE001 -- whatever fails here, nothing may be acknowledged
-            self._keep_uncommitted(context, error)
+            self._uncommitted = context
+            self._set_unavailable(error)
             return False
-        if self._uncommitted is not None:
-            log.info("store_available")
-            self._uncommitted = self._salvage = None
-            self._reopen_doors(now)
+        finally:
+            with contained(self.fleet.counters, "transaction"):
+                self._store.abandon()
+        self._uncommitted = self._salvage = None
+        self._set_available(now)
         self._after_commit.run(context, now)
         return True
 
@@ -283,16 +316,25 @@ class Engine:
             else:
                 return
         self._salvage.run(self._store)
-        self._salvage = None
 
-    def _keep_uncommitted(self, context: Context, error: Exception) -> None:
-        if self._uncommitted is None:
+    def _set_unavailable(self, error: Exception) -> None:
+        """Let no agent age, and report not ready, from the first error on."""
+        if self._available:
             unexpected = None if isinstance(error, StoreUnavailable) else error
             log.error("store_unavailable", reason=str(error) or type(error).__name__, exc_info=unexpected)
-            self._uncommitted = context
+            self._available = False
             self.fleet.counters["commits_failed"] += 1
             for door in Door:
                 self.fleet.liveness.close_door(door)
+
+    def _set_available(self, now: Instant) -> None:
+        """Give every agent its full grace after the store was unavailable."""
+        if not self._available:
+            log.info("store_available")
+            self._available = True
+            self.fleet.liveness.open_door(Door.HTTP, now)
+            if self._publisher.ready:
+                self.fleet.liveness.open_door(Door.MQTT, now)
 
     def _keys(self) -> bytes:
         keyring = self.fleet.keyring
@@ -309,8 +351,3 @@ class Engine:
                 if liveness.is_open(door):
                     liveness.close_door(door)
                     liveness.open_door(door, now)
-
-    def _reopen_doors(self, now: Instant) -> None:
-        self.fleet.liveness.open_door(Door.HTTP, now)
-        if self._publisher.ready:
-            self.fleet.liveness.open_door(Door.MQTT, now)

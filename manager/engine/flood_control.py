@@ -73,12 +73,16 @@ class FloodSuspensions:
         """Suspend agents that flood, announce suspensions, and resume agents whose suspension is over."""
         fleet, seconds = self._fleet, self._fleet.settings.suspension
         self.suspend_flooding(now)
+        self.resume(now)
         for agent_id in self._unannounced:
             log.warning("agent_suspended", agent_id=agent_id, seconds=seconds)
             fleet.counters["agents_suspended"] += 1
             context.batch.event("agent_suspended", fleet.registry.find(agent_id), {"seconds": seconds})
         self._unannounced.clear()
+
+    def resume(self, now: Instant) -> None:
+        """Resume agents whose suspension is over."""
         for agent_id in [agent_id for agent_id, until in self._until.items() if until <= now.monotonic]:
             del self._until[agent_id]
-            if fleet.registry.find(agent_id) is not None:
+            if self._fleet.registry.find(agent_id) is not None:
                 self._broker_access.resume(agent_id)

@@ -29,15 +29,31 @@ class Inbound(NamedTuple):
     handle: Any
 
 
-class Command(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Command:
     """A request of a person or HTTP agent; `reply` is called with the value or the error.
 
-    `request` is one of the values of `manager.engine.commands.requests`; `origin` is its source.
+    `request` is one of the values of `manager.engine.commands.requests`; `origin` is its source. A command is claimed
+    once: by the engine, which carries it out, or by its sender, which withdraws it.
     """
 
     request: Any
     reply: Callable[[Any, Exception | None], None]
     origin: Origin = MANAGER
+    _unclaimed: list[None] = field(default_factory=lambda: [None])
+
+    def claim(self) -> bool:
+        """Return True to the first caller and False to every other; safe from any thread."""
+        try:
+            self._unclaimed.pop()
+        except IndexError:
+            return False
+        return True
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the command is being carried out, or was withdrawn."""
+        return not self._unclaimed
 
 
 class Deferred(NamedTuple):
@@ -115,6 +131,17 @@ class Inbox:
         self._commands.append(command)
 
     @property
+    def has_commands(self) -> bool:
+        """Whether a command waits."""
+        self.drop_withdrawn()
+        return bool(self._commands)
+
+    def drop_withdrawn(self) -> None:
+        """Remove the oldest commands that their senders have withdrawn; they give up in the order of their arrival."""
+        while self._commands and self._commands[0].is_claimed:
+            self._commands.popleft()
+
+    @property
     def registrations(self) -> int:
         """Registrations that wait."""
         return len(self._registrations)
@@ -132,7 +159,9 @@ class Inbox:
         taken: list[Inbound | Command] = []
         commands = max(1, limit // 2) if self._waiting else limit
         while self._commands and len(taken) < commands:
-            taken.append(self._commands.popleft())
+            command = self._commands.popleft()
+            if command.claim():
+                taken.append(command)
         most = self.registrations_in_batch if registrations is None else registrations
         count = min(len(self._registrations), most, limit - len(taken))
         taken += [self._taken(self._registrations.popleft()) for _ in range(count)]

@@ -131,8 +131,22 @@ class Store(Protocol):
         """
         ...
 
+    def begin(self) -> None:
+        """Begin the transaction of the next `commit`, with the write lock, so that what is decided can be committed.
+
+        Raises:
+            StoreUnavailable: the store cannot commit just now.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """End a transaction that was begun and will not be committed; without one, do nothing."""
+        ...
+
     def commit(self, changes: Changes) -> None:
         """Write all changes in one transaction, on disk when this returns.
+
+        It ends a transaction that was begun, whatever comes of it.
 
         Raises:
             StoreUnavailable: nothing was written; the same changes may be committed again.

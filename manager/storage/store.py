@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from manager.domain.agents.registry import RemovedAgent
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.engine.batch import Changes
 from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
+from manager.errors import StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth
@@ -60,6 +62,7 @@ class PeeweeStore:
         self._pruner = Pruner(database, statements, self._projections, counts.values(), threat_index)
         self._archive = StoredArchive(statements, self.health)
         self._responses = StoredResponses(statements, self.health)
+        self._begun: ExitStack | None = None
 
     @property
     def archive(self) -> StoredArchive:
@@ -136,15 +139,37 @@ class PeeweeStore:
             rows = self._statements.rows("threats.known", {"threat_ids": ids})
         return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
+    def begin(self) -> None:
+        """Begin the transaction of the next `commit`, with the write lock.
+
+        Raises:
+            StoreUnavailable: the store cannot commit just now.
+        """
+        self.health.require_sound()
+        transaction = ExitStack()
+        with self.health.errors("commit"):
+            transaction.enter_context(self._database.transaction("IMMEDIATE"))
+        self._begun = transaction
+
+    def abandon(self) -> None:
+        """End a transaction that was begun and will not be committed; without one, do nothing."""
+        transaction, self._begun = self._begun, None
+        if transaction is not None:
+            with self.health.errors("commit"):
+                transaction.close()
+
     def commit(self, changes: Changes) -> None:
-        """Write all changes in one transaction, on disk when this returns.
+        """Write all changes in one transaction, on disk when this returns; it ends a transaction that was begun.
 
         Raises:
             StoreUnavailable: nothing was written.
             StoreRejected: nothing was written: something in the changes does not fit the tables.
         """
-        self.health.require_sound()
-        with self.health.commit_errors(), self._database.atomic():
+        transaction, self._begun = self._begun, None
+        with self.health.commit_errors(), transaction or self._database.atomic():
+            self.health.require_sound()
+            if transaction is not None and not self._database.connection().in_transaction:
+                raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
             self._write(changes)
             self._projections.advance(len(changes.threats))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import Takeover
+from manager.domain.http_reports import PreparedReport, prepare
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.commands.requests import CreateToken
@@ -18,7 +19,10 @@ from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from schemas import topics
+from schemas.decoding import decode
+from schemas.http_agents import HttpEvents
 from schemas.keys import EnrollmentToken, ManagerKeyring
+from schemas.limits import BODY_LIMIT
 from schemas.topics import Topic
 from tests.support.simulated import SimulatedAgent
 
@@ -137,8 +141,7 @@ class Bench:
 
     def ask(self, request: Any) -> Any:
         """Submit a command, let the engine step, and return its answer or raise its error."""
-        answers: list[tuple[Any, Exception | None]] = []
-        self.engine.inbox.submit(Command(request, lambda value, error: answers.append((value, error))))
+        answers = self.submit(request)
         self.engine.step(self.now)
         value, error = answers[0]
         if error is not None:
@@ -186,3 +189,26 @@ class Bench:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return rows of the store."""
         return list(self.database.execute_sql(sql).fetchall())
+
+    def submit(self, request: Any) -> list[tuple[Any, Exception | None]]:
+        """Put a command in the inbox without a step; return the list that gets its answer."""
+        answers: list[tuple[Any, Exception | None]] = []
+        self.engine.inbox.submit(Command(request, lambda value, error: answers.append((value, error))))
+        return answers
+
+    def failures(self) -> dict[str, int]:
+        """Return the counters of contained failures that are not zero."""
+        return {name: self.fleet.counters[name] for name in FAILURES if self.fleet.counters[name]}
+
+
+FAILURES = (
+    "messages_failed", "reports_failed", "reports_not_correlated", "commands_failed", "parts_failed",
+    "changes_rejected", "commits_failed",
+)  # fmt: skip
+"""Counters of failures that the engine contains."""
+
+
+def prepared_reports(agent_id: str, now: float, *ids: str, **details: str) -> tuple[PreparedReport, ...]:
+    """Return reports as the HTTP server hands them to the engine."""
+    events = [{"id": each, "type": "brute_force", "severity": "high", "details": details} for each in ids]
+    return tuple(prepare(agent_id, decode(HttpEvents, json.dumps({"events": events}).encode(), BODY_LIMIT), now))

@@ -7,14 +7,21 @@ words for receipts; it uses no other part of the engine.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from manager.domain.correlation.indicators import normal_address, normal_hash
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport, Submission
 from manager.engine.ports import Store
 from schemas.threats import Severity, is_executed
+from schemas.topics import THREATS
+
+log = structlog.get_logger(__name__)
 
 OTHER_CONTENT = "another report of this agent has this id"
 """Reason of a refusal: the store has the id with other content."""
+
+FAILURE = "the manager failed on it"
 
 _LONGEST_TEXT = 256
 _SEVERITIES = {severity: severity.value for severity in Severity}
@@ -32,6 +39,8 @@ class Intake:
     """Agent id and report id of MQTT reports that are new or were stored before."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """Agent id, report id and reason of refused MQTT reports."""
+    failed: list[ReceivedReport] = field(default_factory=list)
+    """Reports on which the manager failed; they get no receipt, and may come again."""
     repeated_count: int = 0
     refused_count: int = 0
 
@@ -61,9 +70,19 @@ def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterabl
     known = store.known_reports(keys)
     intake = Intake()
     for report in reports:
-        _decide_one(intake, report, known, now)
+        try:
+            _decide_one(intake, report, known, now)
+        except Exception:
+            log.exception("report_failed", agent_id=report.agent.agent_id, report_id=report.report.id)
+            intake.failed.append(report)
     for submission in submissions:
-        _decide_submission(intake, submission, known, now)
+        try:
+            _decide_submission(intake, submission, known, now)
+        except Exception:
+            first = submission.reports[0]
+            log.exception("report_failed", agent_id=first.agent.agent_id, report_id=first.report.id)
+            submission.refuse(None, FAILURE)
+            intake.failed += submission.reports
     return intake
 
 
@@ -81,6 +100,9 @@ def process_reports(
         context.fleet.counters["reports_refused"] += intake.refused_count
         context.stored += intake.stored
         context.refused += intake.refused
+        context.fleet.counters["reports_failed"] += len(intake.failed)
+        for report in intake.failed:
+            context.dead_letter(THREATS.below_root(report.agent.agent_id), FAILURE, report.document.encode())
         context.batch.changes.threats += [row for _, row in intake.new]
         for report, _ in intake.new:
             _count_for_agent(context, report)
@@ -107,8 +129,8 @@ def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, b
     agent_id, report_id = report.agent.agent_id, report.report.id
     stored_digest = known.get(key)
     if stored_digest is None:
-        known[key] = report.digest
         intake.new.append((report, _row(report, now)))
+        known[key] = report.digest
         intake.stored.append((agent_id, report_id))
     elif stored_digest == report.digest:
         intake.repeated_count += 1
@@ -126,13 +148,10 @@ def _decide_submission(intake: Intake, submission: Submission, known: dict[Repor
             intake.refused_count += 1
             submission.refuse(index, OTHER_CONTENT)
             return
-    for report in submission.reports:
-        key = report_key(report)
-        if key in known:
-            intake.repeated_count += 1
-        else:
-            known[key] = report.digest
-            intake.new.append((report, _row(report, now)))
+    new = {report_key(each): (each, _row(each, now)) for each in submission.reports if report_key(each) not in known}
+    intake.repeated_count += len(submission.reports) - len(new)
+    intake.new += new.values()
+    known.update({key: report.digest for key, (report, _) in new.items()})
 
 
 def _row(received: ReceivedReport, now: float) -> ThreatRow:

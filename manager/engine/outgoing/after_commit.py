@@ -98,16 +98,25 @@ class AfterCommit:
             receipts.stored(agent_id, report_id)
         for agent_id, report_id, reason in context.refused:
             receipts.refused(agent_id, report_id, reason)
-        self._defer()
-        for agent_id, receipt in receipts.due(now.monotonic):
+        self._take_deferred()
+        self._publish_receipts(now)
+
+    def defer(self, now: Instant) -> None:
+        """Acknowledge messages over their agents' budgets and publish receipts; it needs no commit."""
+        with self._contained("deferral"):
+            self._take_deferred()
+            self._publish_receipts(now)
+
+    def _publish_receipts(self, now: Instant) -> None:
+        for agent_id, receipt in self.receipts.due(now.monotonic):
             agent = self._fleet.registry.find(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
                 payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
                 self._publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
-    def _defer(self) -> None:
-        """Acknowledge messages over their agents' budgets, and add the reports among them to receipts."""
+    def _take_deferred(self) -> None:
+        """Acknowledge deferred messages, and add the reports among them to receipts."""
         deferred = self._inbox.take_deferred()
         if not deferred:
             return

@@ -8,30 +8,17 @@ import pytest
 
 from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
-from manager.engine.commands.http_agent_requests import RegisterAgent
+from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.engine.commands.requests import CreateToken, RemoveAgent, SetPolicy
 from manager.engine.inbox import Command
+from manager.engine.messages import reports
 from schemas import topics
 from schemas.fleet import FleetEvent
-from tests.support.engine import Bench
+from tests.support.engine import Bench, prepared_reports
 from tests.support.simulated import SimulatedAgent
 
 MOST = 2**53 - 1
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
-
-
-def failures(bench: Bench) -> dict[str, int]:
-    """Return the counters of contained failures that are not zero."""
-    names = ("messages_failed", "reports_failed", "reports_not_correlated", "commands_failed", "parts_failed")
-    names = (*names, "changes_rejected", "commits_failed")
-    return {name: bench.fleet.counters[name] for name in names if bench.fleet.counters[name]}
-
-
-def submit(bench: Bench, request: Any) -> list[tuple[Any, Exception | None]]:
-    """Put a command in the inbox without a step; return the list that gets its answer."""
-    answers: list[tuple[Any, Exception | None]] = []
-    bench.engine.inbox.submit(Command(request, lambda value, error: answers.append((value, error))))
-    return answers
 
 
 def test_counts_of_events_add_up_to_the_largest_number_of_the_contract(bench: Bench) -> None:
@@ -41,7 +28,7 @@ def test_counts_of_events_add_up_to_the_largest_number_of_the_contract(bench: Be
         bench.put(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, events_processed=MOST))
     bench.pass_time(10)
     assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
-    assert failures(bench) == {}
+    assert bench.failures() == {}
     bench.crash()
     bench.pass_time(10)
     assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
@@ -50,8 +37,8 @@ def test_counts_of_events_add_up_to_the_largest_number_of_the_contract(bench: Be
 def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> None:
     """The old agent is removed, the new one is registered, and both callers get their answers."""
     agent = bench.enroll("web-1")
-    removed = submit(bench, RemoveAgent(agent.agent_id, "test"))
-    registered = submit(bench, RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True))
+    removed = bench.submit(RemoveAgent(agent.agent_id, "test"))
+    registered = bench.submit(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True))
     newcomer = SimulatedAgent("web-1", bench.token(), bench.keyring.seal_public)
     bench.engine.step(bench.now)
     assert removed == [(agent.agent_id, None)]
@@ -61,7 +48,7 @@ def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> 
     bench.pass_time(1)
     assert "agentId" in bench.register(newcomer)
     assert bench.rows("SELECT count(*) FROM agent WHERE removed_at IS NULL") == [(1,)]
-    assert failures(bench) == {}
+    assert bench.failures() == {}
 
 
 def test_a_host_may_be_removed_and_registered_in_batch_after_batch(bench: Bench) -> None:
@@ -69,13 +56,13 @@ def test_a_host_may_be_removed_and_registered_in_batch_after_batch(bench: Bench)
     host = Host("web-1", "Debian 12", "x64", "1.0")
     agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
     for _ in range(3):
-        submit(bench, RemoveAgent(agent_id, "test"))
-        registered = submit(bench, RegisterAgent(host, None, by_admin=True))
+        bench.submit(RemoveAgent(agent_id, "test"))
+        registered = bench.submit(RegisterAgent(host, None, by_admin=True))
         bench.engine.step(bench.now)
         agent_id = registered[0][0].record["agentId"]
     assert bench.rows("SELECT count(*) FROM agent") == [(4,)]
     assert bench.rows("SELECT count(*) FROM agent WHERE removed_at IS NULL") == [(1,)]
-    assert failures(bench) == {}
+    assert bench.failures() == {}
 
 
 def test_the_last_moment_of_the_calendar_is_a_moment_like_any_other(bench: Bench) -> None:
@@ -98,7 +85,7 @@ def test_the_last_moment_of_the_calendar_is_a_moment_like_any_other(bench: Bench
         bench.receive(topics.PRESENCE, agent.agent_id, agent.coded(topics.PRESENCE, body))
     bench.pass_time(1300, step=10)
     assert {"agent_cloned", "agent_clone_gone"} <= {event.event for event in events}
-    assert failures(bench) == {}
+    assert bench.failures() == {}
 
 
 def _iso(moment: float) -> str:
@@ -108,7 +95,7 @@ def _iso(moment: float) -> str:
 def test_a_token_that_expires_at_the_last_moment_is_made(bench: Bench) -> None:
     """The audit entry of a token names its expiry, whatever moment of the calendar that is."""
     bench.ask(CreateToken(author="test", expires_at=LAST_MOMENT.timestamp()))
-    assert failures(bench) == {}
+    assert bench.failures() == {}
     assert bench.rows("SELECT count(*) FROM audit_entry WHERE action = 'token.create'") == [(1,)]
 
 
@@ -123,7 +110,7 @@ def test_a_listener_that_raises_keeps_nothing_from_the_others(bench: Bench) -> N
     bench.engine.listeners.append(lambda event: heard.append(event.event))
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
     assert "policy_created" in heard
-    assert failures(bench) == {"parts_failed": 1}
+    assert bench.failures() == {"parts_failed": 1}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +135,7 @@ def test_each_step_after_the_commit_fails_alone(bench: Bench, monkeypatch: pytes
     }
     handle = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
     bench.put(topics.REGISTRATION, *SimulatedAgent("web-2", token, bench.keyring.seal_public).registration(bench.wall))
-    answers = submit(bench, SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
+    answers = bench.submit(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
     if part == "reply":
         bench.engine.inbox.submit(Command(CreateToken("test"), raising))
     else:
@@ -183,3 +170,54 @@ def test_a_tick_that_raises_keeps_no_other_from_its_work(bench: Bench, monkeypat
     assert bench.rows("SELECT threat_id FROM threat") == [("t-1",)]
     assert bench.fleet.counters["parts_failed"] == count * len(called)
     assert called
+
+
+@pytest.mark.parametrize("bad", ["a", "b", "c"])
+def test_a_report_that_the_manager_fails_on_takes_no_other_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    """It becomes a dead letter without a receipt; the others are stored; sent again later it is stored, too."""
+    one, two = bench.enroll("web-1"), bench.enroll("web-2")
+    row = reports._row
+
+    def failing(received: Any, now: float) -> Any:
+        if received.report.id == bad:
+            raise ZeroDivisionError
+        return row(received, now)
+
+    monkeypatch.setattr(reports, "_row", failing)
+    for agent, report_id in ((one, "a"), (two, "b"), (one, "c")):
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, report_id))
+    bench.engine.step(bench.now)
+    bench.pass_time(2)
+    stored = sorted(bench.receipts(one)["stored"] + bench.receipts(two)["stored"])
+    assert stored == sorted({"a", "b", "c"} - {bad})
+    assert bench.rows("SELECT reason FROM dead_letter") == [("the manager failed on it",)]
+    assert bench.failures() == {"reports_failed": 1}
+    monkeypatch.undo()
+    agent = two if bad == "b" else one
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, bad))
+    bench.pass_time(2)
+    assert bench.receipts(agent)["stored"] == [bad]
+
+
+def test_a_submission_that_the_manager_fails_on_is_refused_as_a_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of its reports is stored, and its caller gets the reason."""
+    host = Host("http-1", "Debian 12", "x64", "1.0")
+    agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
+    row = reports._row
+
+    def failing(received: Any, now: float) -> Any:
+        if received.report.id == "h-2":
+            raise ZeroDivisionError
+        return row(received, now)
+
+    monkeypatch.setattr(reports, "_row", failing)
+    submission = bench.ask(StoreReports(agent_id, prepared_reports(agent_id, bench.wall, "h-1", "h-2")))
+    assert submission.refusal == "the manager failed on it"
+    assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
+    monkeypatch.undo()
+    assert bench.ask(StoreReports(agent_id, prepared_reports(agent_id, bench.wall, "h-1", "h-2"))).refusal is None
+    assert bench.rows("SELECT count(*) FROM threat") == [(2,)]

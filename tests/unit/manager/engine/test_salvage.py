@@ -6,19 +6,14 @@ from typing import Any
 import pytest
 
 from manager.domain.agents.agent import Host
-from manager.domain.http_reports import PreparedReport, prepare
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.engine.commands.requests import CreateToken, DeregisterAgent, SetPolicy
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas import topics
-from schemas.decoding import decode
-from schemas.http_agents import HttpEvents
-from schemas.limits import BODY_LIMIT
-from tests.support.engine import Bench
+from tests.support.engine import Bench, prepared_reports
 from tests.support.simulated import SimulatedAgent
-from tests.unit.manager.engine.test_containment import submit
 
 Culprit = Callable[[Changes], bool]
 
@@ -35,11 +30,6 @@ def reject(bench: Bench, culprit: Culprit) -> list[Changes]:
 
     bench.store.commit = rejecting  # type: ignore[method-assign]
     return committed
-
-
-def prepared(agent_id: str, now: float, *ids: str) -> tuple[PreparedReport, ...]:
-    events = ",".join(f'{{"id":"{each}","type":"brute_force","severity":"high","details":{{}}}}' for each in ids)
-    return tuple(prepare(agent_id, decode(HttpEvents, f'{{"events":[{events}]}}'.encode(), BODY_LIMIT), now))
 
 
 class Scene:
@@ -66,11 +56,13 @@ class Scene:
         bench.put(topics.REGISTRATION, self.client_id, payload)
         bench.put(topics.PRESENCE, one.agent_id, one.presence("offline", bench.wall))
         bench.put(topics.HEARTBEAT, two.agent_id, b"{}")
-        self.http = submit(bench, StoreReports(self.http_agent, prepared(self.http_agent, bench.wall, "h-1", "h-2")))
-        self.token = submit(bench, CreateToken("test", organization_id="acme"))
-        self.policy = submit(bench, SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
-        self.offline = submit(bench, DeregisterAgent(self.http_agent))
-        self.registered = submit(bench, RegisterAgent(Host("http-2", "x", "x64", "1"), None, by_admin=True))
+        self.http = bench.submit(
+            StoreReports(self.http_agent, prepared_reports(self.http_agent, bench.wall, "h-1", "h-2"))
+        )
+        self.token = bench.submit(CreateToken("test", organization_id="acme"))
+        self.policy = bench.submit(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
+        self.offline = bench.submit(DeregisterAgent(self.http_agent))
+        self.registered = bench.submit(RegisterAgent(Host("http-2", "x", "x64", "1"), None, by_admin=True))
 
     def stored(self) -> dict[str, Any]:
         """Return what of the batch is in the store."""

@@ -1,0 +1,168 @@
+"""The engine while the store is unavailable: nothing is decided, nothing grows without end, deferrals are sent."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.batch import Changes
+from manager.engine.commands.requests import DeregisterAgent, SetPolicy
+from manager.engine.inbox import Command
+from manager.errors import StoreUnavailable
+from schemas import topics
+from tests.support.engine import Bench
+
+DOCUMENT = {"thresholds": {"autoRespond": 70}}
+
+
+@contextmanager
+def locked(bench: Bench) -> Iterator[None]:
+    """Hold the store's write lock, as another program would."""
+    bench.database.execute_sql("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(bench.directory / "panguard.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def full(_changes: Changes) -> None:
+    raise StoreUnavailable("the disk is full")
+
+
+def test_no_command_is_carried_out_that_could_not_be_committed(bench: Bench) -> None:
+    """During a lock commands stay in the inbox and change nothing in memory; a withdrawn one is never carried out."""
+    agent = bench.enroll("web-1")
+    commands = [Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None) for _ in range(3)]
+    with locked(bench):
+        for command in commands:
+            bench.engine.inbox.submit(command)
+        waiting = bench.submit(DeregisterAgent(agent.agent_id))
+        bench.pass_time(60)
+        assert not bench.engine.can_commit
+        assert bench.fleet.policies.document(GLOBAL) is None
+        assert (bench.state(agent), waiting) == ("online", [])
+        assert all(command.claim() for command in commands)
+    bench.pass_time(1)
+    assert bench.engine.can_commit
+    assert bench.fleet.policies.document(GLOBAL) is None
+    assert waiting == [(agent.agent_id, None)]
+    assert bench.rows("SELECT count(*) FROM policy_revision") == [(0,)]
+    assert bench.fleet.counters["commits_failed"] == 1
+
+
+def test_a_command_that_the_engine_has_claimed_cannot_be_withdrawn(bench: Bench) -> None:
+    """A sender that gives up after the engine took its command is told so, for the change will be stored."""
+    bench.store.commit = full  # type: ignore[method-assign]
+    command = Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None)
+    bench.engine.inbox.submit(command)
+    bench.engine.step(bench.now)
+    assert command.is_claimed
+    assert not command.claim()
+    del bench.store.commit
+    bench.engine.step(bench.now)
+    assert bench.rows("SELECT count(*) FROM policy_revision") == [(1,)]
+
+
+def test_no_withdrawn_command_stays_in_the_inbox(bench: Bench) -> None:
+    """An hour of requests that give up leaves the inbox empty."""
+    with locked(bench):
+        for _ in range(200):
+            command = Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None)
+            bench.engine.inbox.submit(command)
+            bench.pass_time(1)
+            assert command.claim()
+            assert len(bench.engine.inbox) == 1
+    bench.pass_time(1)
+    assert bench.failures() == {"commits_failed": 1}
+
+
+def test_deferrals_are_sent_while_the_store_is_unavailable(bench: Bench) -> None:
+    """A report over its agent's budget is acknowledged and deferred by receipt at once, and nothing of it is kept."""
+    agent = bench.enroll("web-1")
+    bench.store.commit = full  # type: ignore[method-assign]
+    kept = bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "kept"))
+    assert not bench.engine.can_commit
+    reports = [agent.threat(bench.wall, f"f-{number}") for number in range(2500)]
+    handles = [bench.put(topics.THREATS, agent.agent_id, report) for report in reports]
+    bench.pass_time(2)
+    told = bench.receipts(agent)
+    deferred = [one for entry in told["deferred"] for one in entry["ids"]]
+    assert len(deferred) >= 450
+    assert told["stored"] == []
+    assert set(bench.acknowledged) & {kept, *handles} == set(handles[-len(deferred) :])
+    assert bench.engine.inbox.take_deferred() == []
+
+
+def test_a_suspension_ends_while_the_store_is_unavailable(bench: Bench) -> None:
+    """The broker accepts a suspended agent again after a minute, whatever the store does."""
+    agent = bench.enroll("web-1")
+    for number in range(3500):
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, f"f-{number}"))
+    bench.engine.step(bench.now)
+    assert bench.broker_access.suspended == [agent.agent_id]
+    bench.store.commit = full  # type: ignore[method-assign]
+    bench.pass_time(61)
+    assert not bench.engine.can_commit
+    assert bench.broker_access.resumed == [agent.agent_id]
+
+
+def test_the_mqtt_door_stays_closed_while_the_store_is_unavailable(bench: Bench) -> None:
+    """A broker that connects meanwhile opens no door: agents whose messages cannot be taken do not age."""
+    agent = bench.enroll("web-1")
+    with locked(bench):
+        bench.submit(DeregisterAgent("ag-0000000000000000"))
+        bench.pass_time(5)
+        bench.engine.disconnected()
+        bench.engine.connected(bench.now, fresh=False)
+        bench.pass_time(300, step=5)
+        bench.engine._sweep.run_next()
+    bench.pass_time(1)
+    assert bench.engine.can_commit
+    assert bench.state(agent) == "online"
+    bench.pass_time(80, step=5)
+    assert bench.state(agent) == "online"
+    bench.pass_time(40, step=5)
+    assert bench.state(agent) == "stale silence"
+
+
+def test_wills_wait_again_after_an_outage_of_the_store(bench: Bench) -> None:
+    """A will from before an outage counts only after the settling time that follows it."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("lost", bench.wall))
+    with locked(bench):
+        bench.submit(DeregisterAgent("ag-0000000000000000"))
+        bench.pass_time(60)
+    bench.pass_time(4)
+    assert bench.state(agent) == "online"
+    agent.session += 1
+    bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("online", bench.wall))
+    bench.pass_time(30)
+    assert bench.state(agent) == "online"
+    assert bench.rows("SELECT count(*) FROM agent_history WHERE event = 'agent_stale'") == [(0,)]
+
+
+def test_wills_wait_again_after_an_outage_of_the_broker(bench: Bench) -> None:
+    """The birth that a restarted broker delivers after an old will keeps the agent online."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("lost", bench.wall))
+    bench.engine.disconnected()
+    bench.pass_time(60)
+    bench.engine.connected(bench.now, fresh=False)
+    bench.pass_time(4)
+    assert bench.state(agent) == "online"
+    bench.pass_time(2)
+    assert bench.state(agent) == "stale connection_lost"
+
+
+def test_an_idle_engine_ends_every_transaction_that_it_begins(bench: Bench) -> None:
+    """A command without a change leaves no lock behind."""
+    agent = bench.enroll("web-1")
+    bench.pass_time(20)
+    for _ in range(3):
+        bench.ask(DeregisterAgent(agent.agent_id))
+        with locked(bench):
+            pass
+    assert bench.failures() == {}
