@@ -90,12 +90,12 @@ def lines_a_second(path: Path, folder: Path, count: int) -> float:
     """Read a log as the guard does, through its database, and return lines for each second of CPU."""
     folder.mkdir()
     database = Database.open(folder / "guard.db")
-    source = FileSource(path, NOWHERE.to_json(), interval=0.0, now=0.0)
+    source = FileSource(path, NOWHERE.to_json(), interval=0.0, now=0.0, wall=time.time)
     pipeline = Pipeline(
         sources=[source],
         database=database,
         outbox=Outbox(database, 100_000, 1 << 30),
-        respond=lambda _verdict: None,
+        respond=lambda _verdict, _past: None,
         clock=Clock(time.time, lambda: 0.0),
     )
     begin = cpu()

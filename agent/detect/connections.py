@@ -115,6 +115,6 @@ class Connection:
         self.end()
 
     def _count(self) -> None:
-        self._judged = self._passwords + max(self._pam, self._interactive)
+        judged = self._judged = self._passwords + (max(self._interactive, self._pam))
         offered_keys_in_vain = self._keys and self.ended and not self.logged_in
-        self.failures = self._judged or int(self._named or offered_keys_in_vain)
+        self.failures = judged or int(self._named or offered_keys_in_vain)

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from agent.analyze.acquaintances import LOGIN_MEMORY
-from agent.events import Event, EventKind
+from agent.events import NOTHING_VOUCHED, Event, EventKind
 from agent.logs import EventLog
 from agent.parse.addresses import normal_address
 from agent.parse.reader import MAX_COUNT
@@ -64,12 +64,18 @@ def save(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
     connection.executemany(
         "DELETE FROM detection_events WHERE login = ? AND at < ?", [(login, newest - DAY) for login in logins]
     )
-    connection.execute("DELETE FROM detection_events WHERE login IS NULL AND at < ?", (newest - DAY,))
-    connection.execute("DELETE FROM detection_events WHERE login IS NOT NULL AND at < ?", (newest - LOGIN_MEMORY,))
-    for kind in ("IS NULL", "IS NOT NULL"):
+    connection.execute(
+        "WITH newest AS (SELECT MAX(sequence) AS sequence FROM detection_events)"
+        " DELETE FROM detection_events WHERE login IS NULL AND sequence < MAX("
+        " COALESCE((SELECT sequence FROM detection_events WHERE login IS NULL AND at >= ? ORDER BY sequence LIMIT 1),"
+        " (SELECT sequence + 1 FROM newest)), (SELECT sequence + 1 FROM newest) - ?)",
+        (newest - DAY, MAX_EVENTS),
+    )
+    if logins:
+        connection.execute("DELETE FROM detection_events WHERE login IS NOT NULL AND at < ?", (newest - LOGIN_MEMORY,))
         connection.execute(
-            f"DELETE FROM detection_events WHERE login {kind} AND sequence <="  # noqa: S608 -- words of this file
-            " (SELECT MAX(sequence) FROM detection_events) - ?",
+            "DELETE FROM detection_events WHERE login IS NOT NULL"
+            " AND sequence <= (SELECT MAX(sequence) FROM detection_events) - ?",
             (MAX_EVENTS,),
         )
 
@@ -82,28 +88,20 @@ def _login_key(event: Event) -> str | None:
 
 
 def _encoded(event: Event) -> str:
-    return json.dumps(
-        {
-            "at": event.at,
-            "kind": event.kind,
-            "fields": dict(event.fields),
-            "vouched": sorted(event.vouched),
-            "count": event.count,
-        }
-    )
+    """Time, kind, fields, whether all of the fields are vouched or none is, and count."""
+    return json.dumps((event.at, event.kind, event.fields, bool(event.vouched), event.count))
 
 
 def _decoded(text: str) -> Event | None:
     try:
-        stored = json.loads(text)
-        at, kind, fields = stored["at"], EventKind(stored["kind"]), stored["fields"]
-        vouched, count = stored["vouched"], stored["count"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        at, kind, fields, vouched, count = json.loads(text)
+        known = EventKind(kind)
+    except (ValueError, TypeError, RecursionError):
         return None
     whole = type(at) in (int, float) and abs(at) < _END_OF_TIME and type(count) is int and 0 < count <= MAX_COUNT
-    if not whole or not _are_fields(fields) or not isinstance(vouched, list) or not {*map(str, vouched)} <= set(fields):
+    if not whole or not _are_fields(fields) or type(vouched) is not bool:
         return None
-    return Event(float(at), kind, fields, frozenset(vouched), count)
+    return Event(float(at), known, fields, frozenset(fields) if vouched else NOTHING_VOUCHED, count)
 
 
 def _are_fields(fields: object) -> bool:

@@ -95,8 +95,8 @@ class _LoginRules:
         address = str(event.fields.get("sourceIp", ""))
         if not address:
             return []
-        found = self._expire(event.at)
-        source = self._table.touch(source_of(address))
+        found = self._expire(event.at) if self._waiting else []
+        source = self._table.touch(address if ":" not in address else source_of(address))
         if event.kind is EventKind.PENALTY:
             return found + self._penalty(source, event)
         if event.kind in _CONTACTS:
@@ -109,14 +109,14 @@ class _LoginRules:
 
     def _connection(self, source: Source, event: Event) -> list[Finding]:
         """Take an event about a connection that names a user, or its end."""
-        connection = source.connection(event.number("port"), event.number("pid"), event.at)
-        before, waited = connection.failures, connection.waits
-        failure = _failure(event)
+        port = event.number("port")
+        connection = source.connection(port, event.number("pid"), event.at)
         if event.kind is EventKind.LOGIN_SUCCEEDED:
             connection.log_in()
             return self._logins.observe(source, event)
+        before, waited, failure = connection.failures, connection.waits, _failure(event)
         if event.kind is EventKind.LOGIN_FAILED:
-            connection.refuse(event.text("method"), event.count, by_pam=event.number("port") is None)
+            connection.refuse(event.text("method"), event.count, by_pam=port is None)
             if not failure.valid_user:
                 connection.name_invalid_user()
         elif event.kind in (EventKind.INVALID_USER, EventKind.USER_REFUSED):

@@ -87,7 +87,8 @@ class SshLogins:
         return _finding(event, rule, count, min((old.at for old in failures), default=event.at))
 
     def _remember(self, source: Source, event: Event, user: str, *, critical: bool) -> None:
-        source.failures = [old for old in source.failures if old.user != user]
+        if source.failures:
+            source.failures = [old for old in source.failures if old.user != user]
         self._spray.forgive(user, source.key)
         self._acquaintances.remember(
             user, source.key, event.at, protects=self._accounts.ordinary(user), trusted=not critical

@@ -116,16 +116,17 @@ class Source:
 
     def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
         """The connection that a line belongs to, by the peer's port, else by the process; made if it is unknown."""
-        known = self._known(port, pid)
+        connections = self.connections
+        known = None if not connections else self._known(port, pid)
         if known is not None and known.is_of(port, pid, at):
             known.join(port, pid, at)
         else:
             known = Connection(port, pid, at)
-        key = _key(known.port, pid)
-        self.connections.pop(key, None)  # and in again at the end: the oldest makes room
-        self.connections[key] = known
-        if len(self.connections) > _CONNECTIONS:
-            del self.connections[next(iter(self.connections))]
+        key = port if port is not None else _key(known.port, pid)
+        connections.pop(key, None)  # and in again at the end: the oldest makes room
+        connections[key] = known
+        if len(connections) > _CONNECTIONS:
+            del connections[next(iter(connections))]
         return known
 
     def _known(self, port: int | None, pid: int | None) -> Connection | None:

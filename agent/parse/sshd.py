@@ -117,9 +117,15 @@ def _judged(message: str) -> Reading | None:
     certain = ends_with_peer and match["method"].startswith(("password", "keyboard-interactive", "publickey"))
     if not certain and len(_ANY_PEER.findall(message)) != 1:
         return None
-    if match["outcome"] == "Accepted":
-        return _reading(EventKind.LOGIN_SUCCEEDED, match, method=match["method"])
-    return _reading(EventKind.LOGIN_FAILED, match, method=match["method"], valid_user=int(match["invalid"] is None))
+    outcome, method, invalid, user, text, port = match.groups()
+    address = normal_address(text)
+    if address is None:
+        return None
+    fields: Fields = {"sourceIp": address, "port": int(port), "user": user[:MAX_USER], "method": method}
+    if outcome == "Accepted":
+        return EventKind.LOGIN_SUCCEEDED, fields
+    fields["valid_user"] = int(invalid is None)
+    return EventKind.LOGIN_FAILED, fields
 
 
 def _invalid_user(message: str) -> Reading | None:

@@ -46,6 +46,10 @@ _MIGRATIONS = (
     DROP TABLE failed_logins;
     DROP TABLE last_logins;
     """,
+    """
+    DROP INDEX detection_events_by_login;
+    CREATE INDEX detection_events_by_login ON detection_events (login, at) WHERE login IS NOT NULL;
+    """,
 )
 
 

@@ -305,10 +305,7 @@ _GUARD_COLUMNS: dict[str, SearchStrategy[bytes]] = {
     "policy.sections": hostile_json(st.just(json.dumps(default_sections()).encode())),
     "policy.state": hostile_text("applied", "partial"),
     "detection_events.event": hostile_json(
-        st.just(
-            b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"192.0.2.1","port":22,"user":"root",'
-            b'"method":"password"},"vouched":["sourceIp"],"count":1}'
-        )
+        st.just(b'[1.0,"login_failed",{"sourceIp":"192.0.2.1","port":22,"user":"a","method":"password"},true,1]')
     ),
     "source_cursors.cursor": hostile_json(st.just(b'{"inode":1,"offset":5,"head_size":5,"head":"%b"}' % (b"0" * 64))),
     "outbox.body": hostile_json(st.just(b'{"id":"t-1","threat":{"type":"x"}}')),

@@ -51,11 +51,11 @@ REGRESSIONS: tuple[tuple[str, bytes], ...] = (
     ("guard detection_events.event", b"{}"),
     (
         "guard detection_events.event",
-        b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"192.0.2.1"},"vouched":[],"count":1e999}',
+        b'[1.0,"login_failed",{"sourceIp":"192.0.2.1"},false,1e999]',
     ),
     (
         "guard detection_events.event",
-        b'{"at":1.0,"kind":"login_failed","fields":{"sourceIp":"2001:db8::/64"},"vouched":[],"count":1}',
+        b'[1.0,"login_failed",{"sourceIp":"2001:db8::/64"},false,1]',
     ),
     ("guard source_cursors.cursor", _DEEP),
     ("guard routes", b"a\nb c d e\n" + b"x " * 12),

@@ -13,7 +13,7 @@ FIELDS: dict[str, str | int] = {"sourceIp": "203.0.113.7", "user": "alice", "por
 
 
 def failed(at: float) -> Event:
-    return Event(at, EventKind.LOGIN_FAILED, FIELDS, frozenset({"sourceIp"}), 3)
+    return Event(at, EventKind.LOGIN_FAILED, FIELDS, frozenset(FIELDS), 3)
 
 
 def login(at: float, user: str = "alice") -> Event:
@@ -38,6 +38,11 @@ def test_failures_are_kept_for_a_day(database: Database) -> None:
     assert stored(database, [failed(0.0), failed(1.0)], [failed(DAY + 0.5)]) == [failed(1.0), failed(DAY + 0.5)]
 
 
+def test_login_ends_the_day_of_failures(database: Database) -> None:
+    """Failures are forgotten too when the newest event, a day later, is a login."""
+    assert stored(database, [failed(0.0)], [login(DAY + 1)]) == [login(DAY + 1)]
+
+
 def test_latest_login_of_user_and_address_is_kept_for_a_week(database: Database) -> None:
     """Of logins that are older than a day only the latest of a user and an address is kept, for seven days."""
     kept = stored(database, [login(0.0), login(1.0), login(0.0, "bob")], [login(2 * DAY)])
@@ -59,7 +64,7 @@ def test_number_of_events_is_bounded(database: Database, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"at": 1, "kind": "gone", "fields": {}, "vouched": [], "count": 1}', "[" * 5000],
+    ["", "[]", "{}", '[1, "gone", {}, false, 1]', '[1, "login_failed", {"sourceIp": "x"}, false, 1]', "[" * 5000],
 )
 def test_row_that_cannot_be_read_costs_itself_only(database: Database, text: str) -> None:
     """A damaged row is left out; the others are read."""
