@@ -65,6 +65,30 @@ def test_the_window_is_bounded_in_bytes_too(database: Database, outbox: Outbox, 
     assert len(_sent(link)) == 11
 
 
+@pytest.mark.parametrize("way", ["stored", "refused", "deferred", "sent again", "a new link"])
+def test_the_bytes_of_the_window_are_given_back(database: Database, outbox: Outbox, link: FakeLink, way: str) -> None:
+    """However a report leaves the window its bytes leave it too: as many large ones as at first go at once, again."""
+    _add(outbox, database, [f"t{number:02}" for number in range(60)], size=200_000)
+    delivery, now = Delivery(outbox, window=200, receipt_timeout=30), 0.0
+    delivery.opened(link, AGENT, bytes(32), now)
+    for _ in range(4):
+        sent = _sent(link)
+        assert len(sent) == 11
+        now += 1.0
+        match way:
+            case "stored":
+                delivery.receipt(Receipt(stored=sent), now, 0)
+            case "refused":
+                delivery.receipt(Receipt(refused=[{"id": each, "reason": "no"} for each in sent]), now, 0)
+            case "deferred":
+                delivery.receipt(Receipt(deferred=[Deferral(ids=sent, retry_after=3600)]), now, 0)
+            case "sent again":
+                now = delivery.due
+                delivery.tick(now)
+            case _:
+                delivery.opened(link, AGENT, bytes(32), now)
+
+
 def test_patience_doubles_until_a_receipt(
     database: Database, outbox: Outbox, delivery: Delivery, link: FakeLink
 ) -> None:

@@ -162,6 +162,20 @@ def test_beyond_the_bound_quality_0_goes_before_quality_1() -> None:
     assert queue.dropped == 2
 
 
+def test_a_packet_id_in_flight_is_not_used_again() -> None:
+    """With one message never acknowledged, 70,000 later ones pass its id over."""
+    queue = DeliveryQueue(LIMITS)
+    queue.put(Message("t", b"0", 1), 1)
+    ((never, _, _),) = sent(queue)
+    for number in range(1, 70_000):
+        queue.put(Message("t", b"%d" % number, 1), 1)
+        packet = queue.take(1_000)
+        packet_id = int.from_bytes(packet[5:7], "big")
+        assert packet_id not in (0, never)
+        queue.acknowledge(packet_id)
+    assert queue.in_flight == 1
+
+
 @given(
     topics,
     st.binary(max_size=300),

@@ -17,7 +17,8 @@ class _Broker:
     def __init__(self, agents: dict[str, Agent]) -> None:
         self.sent: list[Publication] = []
         self.counters: Counter[str] = Counter()
-        self.keeper = DynamicSecurity(self.sent.append, FleetLogins(agents, {}), self.counters)
+        self.now = 100.0
+        self.keeper = DynamicSecurity(self.sent.append, FleetLogins(agents, {}), self.counters, lambda: self.now)
 
     def commands(self) -> list[dict[str, Any]]:
         """Return the commands of the newest message."""
@@ -78,6 +79,23 @@ def test_it_has_no_room_while_the_plugin_falls_behind() -> None:
     broker.keeper.connected()
     broker.answer({"command": "setDefaultACLAccess", "correlationData": broker.commands()[0]["correlationData"]})
     assert broker.keeper.room == 5, "what an earlier connection was told is not waited for"
+
+
+def test_a_plugin_that_does_not_respond_is_a_problem() -> None:
+    """At once it may still respond; after ten seconds it is missing; a response ends that, for its connection only."""
+    broker = _Broker({})
+    broker.keeper.connected()
+    assert (broker.keeper.is_missing, "has not responded yet" in str(broker.keeper.problem)) == (False, True)
+    broker.now += 9.9
+    assert not broker.keeper.is_missing
+    broker.now += 0.1
+    assert broker.keeper.is_missing
+    assert "load its dynamic-security plugin" in str(broker.keeper.problem)
+    broker.answer({"command": "setDefaultACLAccess"})
+    assert (broker.keeper.problem, broker.keeper.is_missing) == (None, False)
+    broker.now += 100.0
+    broker.keeper.connected()
+    assert (broker.keeper.is_missing, "has not responded yet" in str(broker.keeper.problem)) == (False, True)
 
 
 def test_what_is_there_or_gone_already_is_no_failure() -> None:
