@@ -68,7 +68,7 @@ def test_the_window_is_bounded_in_bytes_too(database: Database, outbox: Outbox, 
 @pytest.mark.parametrize("way", ["stored", "refused", "deferred", "sent again", "a new link"])
 def test_the_bytes_of_the_window_are_given_back(database: Database, outbox: Outbox, link: FakeLink, way: str) -> None:
     """However a report leaves the window its bytes leave it too: as many large ones as at first go at once, again."""
-    _add(outbox, database, [f"t{number:02}" for number in range(60)], size=200_000)
+    _add(outbox, database, [f"t{number:02}" for number in range(70)], size=200_000)
     delivery, now = Delivery(outbox, window=200, receipt_timeout=30), 0.0
     delivery.opened(link, AGENT, bytes(32), now)
     for _ in range(4):
@@ -87,6 +87,8 @@ def test_the_bytes_of_the_window_are_given_back(database: Database, outbox: Outb
                 delivery.tick(now)
             case _:
                 delivery.opened(link, AGENT, bytes(32), now)
+    delivery.receipt(Receipt(stored=_sent(link)), now, 0)
+    assert len(_sent(link)) == 11
 
 
 def test_patience_doubles_until_a_receipt(

@@ -1,7 +1,7 @@
 """The shares of connections against a naive oracle that recounts everything at each step."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.broker.connection.connection_slots import ConnectionSlots, network_of
@@ -49,6 +49,7 @@ class Oracle:
         return self.count(state="user") >= 4 or self.count(state=user) >= 2
 
 
+@settings(max_examples=300)
 @given(steps)
 def test_shares_hold_whatever_happens(steps: list[tuple[str, str | None, int]]) -> None:
     """No share is ever exceeded, none takes from another, and a closed connection gives its place back."""
@@ -76,6 +77,24 @@ def test_shares_hold_whatever_happens(steps: list[tuple[str, str | None, int]]) 
     for each in range(number + 1):
         slots.close(each)
     assert (slots.total, slots._by_user, slots._guests_by_network) == (0, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("users", "refused"),
+    [
+        (["ag-1"] * 3, "too many connections of this user"),
+        (["ag-1", "ag-1", "ag-2", "ag-2", "ag-3"], "too many connections"),
+        (["ag-1", "ag-2", "ag-1", "ag-3"], None),
+    ],
+)
+def test_a_user_has_a_share_and_all_users_have_one(users: list[str], refused: str | None) -> None:
+    """The last one is refused for the share that is used up, and for no other."""
+    slots = ConnectionSlots(LIMITS)
+    answers = []
+    for number, user in enumerate(users):
+        slots.open(number, "192.0.2.1")
+        answers.append(slots.admit(number, user, guest=False))
+    assert answers == [*([None] * (len(users) - 1)), refused]
 
 
 @pytest.mark.parametrize(
