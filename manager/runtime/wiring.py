@@ -104,7 +104,7 @@ class Manager:
             refused_registrations=fleet.refused_registrations.current,
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
-            warnings=lambda: list(fleet.warnings.values()),
+            warnings=lambda: [*filter(None, (self._health.damage,)), *fleet.warnings.values()],
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

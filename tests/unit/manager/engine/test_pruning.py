@@ -106,6 +106,16 @@ def test_old_rows_go_in_three_silent_days(fleet: Fleet) -> None:
     assert fleet.kept() == set()
 
 
+def test_a_store_that_was_emptied_keeps_its_next_reports(fleet: Fleet) -> None:
+    """Sequences begin again in an empty table, and no checkpoint of before makes the new rows old."""
+    fleet.run(HOUR, 600)
+    fleet.run(3 * DAY, 300, reporting=False)
+    assert fleet.kept() == set()
+    emptied = len(fleet.received)
+    fleet.run(6 * HOUR, 300)
+    assert len(fleet.kept()) == len(fleet.received) - emptied
+
+
 def test_an_hour_deletes_a_24th_and_a_tenth_of_it(fleet: Fleet) -> None:
     """With a trusted clock and everything expired, an hour takes its share and no more."""
     fleet.run(DAY, 300)
