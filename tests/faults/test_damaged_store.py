@@ -248,7 +248,8 @@ def test_a_large_store_is_checked_beside_its_start(
         PeeweeStore(database, KEYRING.store_key, health=health).commit(Changes(meta={"any": "value"}))
 
 
-def test_a_damaged_index_page_refuses_no_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", ["threattable_threat_id_agent_number", "threat_technique_event_time"])
+def test_a_damaged_index_page_refuses_no_report(tmp_path: Path, index: str) -> None:
     """No report is acknowledged or refused for it, and the reason says damage; after the repair it is stored once."""
     bench = Bench(tmp_path)
     agent = bench.enroll("srv-01")
@@ -260,7 +261,7 @@ def test_a_damaged_index_page_refuses_no_report(tmp_path: Path) -> None:
     path = tmp_path / FILES[0]
     good = path.read_bytes()
     bench.database.close()
-    root_page("threattable_threat_id_agent_number", ZEROS)(path)
+    root_page(index, ZEROS)(path)
     bench.build()
     handle = bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-new"))
     bench.pass_time(5)
