@@ -19,7 +19,7 @@ from agent.sources import cursors
 from agent.sources.health import SourceHealth
 from agent.sources.source import LOOK_BACK_RECORDS, Batch, Source, SourceError
 from agent.storage.database import Database, add_to_counter, counter
-from schemas.threats import ResponseTaken
+from schemas.threats import ResponseTaken, Severity
 
 _log = EventLog("pipeline")
 
@@ -57,7 +57,7 @@ class _Pending:
 
     reading: _Reading
     batch: Batch
-    reports: list[tuple[str, bytes]] = field(default_factory=list)
+    reports: list[tuple[str, bytes, Severity]] = field(default_factory=list)
 
 
 class Pipeline:
@@ -168,7 +168,8 @@ class Pipeline:
                 self._compare(reading, examined.stamp, now)
             for threat in examined.threats:
                 report_id = str(uuid7())
-                pending.reports.append((report_id, report_body(report_id, threat, self._respond(threat, past))))
+                body = report_body(report_id, threat, self._respond(threat, past))
+                pending.reports.append((report_id, body, Severity(threat.severity)))
                 evidence = dict(threat.evidence)
                 _log.warning("threat_detected", id=report_id, type=threat.type, count=threat.count, evidence=evidence)
         reading.health.count(understood, now)
@@ -210,8 +211,8 @@ class Pipeline:
             return False
         try:
             with self._database.transaction() as connection:
-                for report_id, body in pending.reports:
-                    if not self._outbox.add(connection, report_id, body, self._clock.wall()):
+                for report_id, body, severity in pending.reports:
+                    if not self._outbox.add(connection, report_id, body, self._clock.wall(), severity):
                         _log.error("report_not_kept", id=report_id, outbox=len(self._outbox))
                 self._chain.save(connection)
                 cursors.save(connection, pending.reading.source.name, pending.batch.cursor)

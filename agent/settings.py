@@ -45,7 +45,7 @@ class GuardSettings(BaseModel):
         default=False, description="pretend to enforce: report what would be taken, for demonstrations and tests"
     )
     outbox_max_reports: int = Field(
-        default=100_000, ge=1, description="capacity of the outbox; further reports are dropped and counted"
+        default=100_000, ge=1, description="capacity of the outbox; the lowest severity is dropped first, and counted"
     )
     outbox_max_bytes: int = Field(default=64 * MIB, ge=MIB, description="capacity of the outbox in bytes")
     outbox_window: int = Field(default=200, ge=1, description="reports in flight: sent and without a receipt")

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from agent.storage.database import Database, add_to_counter, counter
 from schemas import codes
 from schemas.limits import THREAT_LIMIT
+from schemas.threats import Severity
 from schemas.topics import THREATS
 
 _DROPPED = "outbox_dropped"
 _DEAD_LETTERS = 1_000
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _ROOM_FOR_CODE = 256
 
 
@@ -37,8 +39,8 @@ def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
 class Outbox:
     """Unconfirmed reports, in order, and dead letters: reports that were refused for good.
 
-    Bounded: when it is full new reports are dropped and counted, not old ones. The first reports of an attack are worth
-    more than its repetitions, and reports in flight must stay until they are confirmed.
+    Bounded: when it is full, reports of the lowest severity are dropped first and counted, of those the newest. The
+    first reports of an attack are worth more than its repetitions, and the oldest may be in flight.
 
     Args:
         database: The guard's database.
@@ -74,7 +76,7 @@ class Outbox:
         """The number of refused reports that are stored with the reason: the newest 1,000."""
         return int(self._database.connection.execute("SELECT COUNT(*) FROM dead_letters").fetchone()[0])
 
-    def add(self, connection: sqlite3.Connection, report_id: str, body: bytes, at: float) -> bool:
+    def add(self, connection: sqlite3.Connection, report_id: str, body: bytes, at: float, severity: Severity) -> bool:
         """Add a report within the caller's transaction; return whether it was queued.
 
         A report above the size limit becomes a dead letter at once.
@@ -84,18 +86,47 @@ class Outbox:
             report_id: The report's id.
             body: Its JSON without agentId.
             at: Now, in epoch seconds.
+            severity: The threat's; decides what is dropped when the outbox is full.
         """
         if len(body) + _ROOM_FOR_CODE > THREAT_LIMIT:
             _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, more than the limit", at)
             return False
-        if self._size >= self._max_reports or self._bytes + len(body) > self._max_bytes:
-            add_to_counter(connection, _DROPPED, 1)
-            self._dropped += 1
+        rank = _RANKS[severity]
+        if not self._has_room(len(body)):
+            self._drop_below(connection, rank, len(body))
+        if not self._has_room(len(body)):
+            self._count_dropped(connection, 1)
             return False
-        connection.execute("INSERT INTO outbox (id, body) VALUES (?, ?)", (report_id, body))
+        connection.execute("INSERT INTO outbox (id, body, severity) VALUES (?, ?, ?)", (report_id, body, rank))
         self._size += 1
         self._bytes += len(body)
         return True
+
+    def _has_room(self, size: int) -> bool:
+        return self._size < self._max_reports and self._bytes + size <= self._max_bytes
+
+    def _drop_below(self, connection: sqlite3.Connection, rank: int, size: int) -> None:
+        """Drop reports of a lower severity, lowest and newest first, until there is room, if that makes room at all."""
+        rows = connection.execute(
+            "SELECT sequence, LENGTH(body) FROM outbox WHERE severity < ? ORDER BY severity, sequence DESC", (rank,)
+        )
+        victims: list[tuple[int, int]] = []
+        count, total = self._size, self._bytes
+        for sequence, length in rows:
+            victims.append((int(sequence), int(length)))
+            count, total = count - 1, total - int(length)
+            if count < self._max_reports and total + size <= self._max_bytes:
+                break
+        else:
+            return
+        rows.close()
+        connection.executemany("DELETE FROM outbox WHERE sequence = ?", [(sequence,) for sequence, _ in victims])
+        self._size, self._bytes = count, total
+        self._count_dropped(connection, len(victims))
+
+    def _count_dropped(self, connection: sqlite3.Connection, number: int) -> None:
+        add_to_counter(connection, _DROPPED, number)
+        self._dropped += number
 
     def after(self, sequence: int, count: int) -> Iterator[Entry]:
         """Yield at most `count` reports after `sequence`, in order.

@@ -50,6 +50,10 @@ _MIGRATIONS = (
     DROP INDEX detection_events_by_login;
     CREATE INDEX detection_events_by_login ON detection_events (login, at) WHERE login IS NOT NULL;
     """,
+    """
+    ALTER TABLE outbox ADD COLUMN severity INTEGER NOT NULL DEFAULT 3;
+    CREATE INDEX outbox_by_severity ON outbox (severity, sequence);
+    """,
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.storage.database import Database
-from schemas.threats import Deferral, Receipt, ThreatReport
+from schemas.threats import Deferral, Receipt, Severity, ThreatReport
 from schemas.topics import THREATS
 from tests.unit.agent.fake_link import FakeLink
 
@@ -23,7 +23,7 @@ def _add(outbox: Outbox, database: Database, ids: Iterable[str], size: int = 0) 
                 b'{"id":"%b","threat":{"type":"x","confidence":1.0,"evidence":{"pad":"%b"}},'
                 b'"timestamp":"2026-01-01T00:00:00Z"}'
             ) % (report_id.encode(), b"x" * size)
-            outbox.add(connection, report_id, body, 0.0)
+            outbox.add(connection, report_id, body, 0.0, Severity.HIGH)
 
 
 def _sent(link: FakeLink) -> list[str]:

@@ -1,22 +1,27 @@
 """The durable outbox and its bounds."""
 
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.report.outbox import Outbox, coded, retry_dead_letters
 from agent.storage.database import Database
 from schemas import codes, limits
-from schemas.threats import ThreatReport
+from schemas.threats import Severity, ThreatReport
 from schemas.topics import THREATS
 
 BODY = b'{"id":"t","threat":{"type":"x","confidence":1.0},"timestamp":"2026-01-01T00:00:00Z"}'
 
 
-def _add(outbox: Outbox, database: Database, *ids: str, body: bytes = BODY) -> list[bool]:
+def _add(
+    outbox: Outbox, database: Database, *ids: str, body: bytes = BODY, severity: Severity = Severity.HIGH
+) -> list[bool]:
     with database.transaction() as connection:
-        return [outbox.add(connection, report_id, body, 0.0) for report_id in ids]
+        return [outbox.add(connection, report_id, body, 0.0, severity) for report_id in ids]
 
 
 def test_reports_wait_in_order_over_a_restart(database: Database, tmp_path: Path) -> None:
@@ -41,9 +46,55 @@ def test_a_full_outbox_drops_what_is_new_and_counts_it(database: Database) -> No
     """By number and by bytes, the oldest reports stay; the count of drops is kept."""
     outbox = Outbox(database, 2, 10_000)
     assert _add(outbox, database, "a", "b", "c") == [True, True, False]
-    assert Outbox(database, 10, 2 * len(BODY)).add(database.connection, "d", BODY, 0.0) is False
+    assert Outbox(database, 10, 2 * len(BODY)).add(database.connection, "d", BODY, 0.0, Severity.HIGH) is False
     assert [entry.id for entry in outbox.after(0, 10)] == ["a", "b"]
     assert Outbox(database, 2, 10_000).dropped == 2
+
+
+def test_a_full_outbox_drops_the_lowest_severity_first_and_of_it_the_newest(database: Database) -> None:
+    """What is worse finds room as long as something lesser waits; every drop is counted."""
+    outbox = Outbox(database, 3, 10_000)
+    _add(outbox, database, "low1", "low2", severity=Severity.LOW)
+    _add(outbox, database, "medium", severity=Severity.MEDIUM)
+    assert _add(outbox, database, "critical", severity=Severity.CRITICAL) == [True]
+    assert [entry.id for entry in outbox.after(0, 10)] == ["low1", "medium", "critical"]
+    assert _add(outbox, database, "low3", severity=Severity.LOW) == [False]
+    assert _add(outbox, database, "high1", "high2", "high3") == [True, True, False]
+    assert [entry.id for entry in outbox.after(0, 10)] == ["critical", "high1", "high2"]
+    assert (len(outbox), outbox.dropped) == (3, 5)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(list(Severity)), st.integers(60, 200)), max_size=30),
+    st.integers(1, 6),
+    st.integers(100, 900),
+)
+def test_a_bounded_outbox_is_the_naive_one(reports: list[tuple[Severity, int]], most: int, most_bytes: int) -> None:
+    """The oracle keeps a list, and looks for what to drop by sorting it."""
+    with tempfile.TemporaryDirectory() as home:
+        database = Database.open(Path(home) / "guard.db")
+        outbox = Outbox(database, most, most_bytes)
+        kept: list[tuple[int, int, Severity, int]] = []  # rank, number, severity, size
+        dropped = 0
+        for number, (severity, size) in enumerate(reports):
+            _add(outbox, database, str(number), body=b"{" + b" " * (size - 2) + b"}", severity=severity)
+            rank = list(Severity).index(severity)
+            lesser = sorted((each for each in kept if each[0] < rank), key=lambda each: (each[0], -each[1]))
+            gone: list[tuple[int, int, Severity, int]] = []
+            while lesser and not _fits([each for each in kept if each not in gone], size, most, most_bytes):
+                gone.append(lesser.pop(0))
+            if _fits([each for each in kept if each not in gone], size, most, most_bytes):
+                kept = [each for each in kept if each not in gone] + [(rank, number, severity, size)]
+                dropped += len(gone)
+            else:
+                dropped += 1
+            assert [entry.id for entry in outbox.after(0, 100)] == [str(each[1]) for each in kept]
+        assert (len(outbox), outbox.dropped) == (len(kept), dropped)
+        database.close()
+
+
+def _fits(kept: list[tuple[int, int, Severity, int]], size: int, most: int, most_bytes: int) -> bool:
+    return len(kept) < most and sum(each[3] for each in kept) + size <= most_bytes
 
 
 def test_a_receipt_makes_room(database: Database) -> None:
