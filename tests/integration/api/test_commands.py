@@ -212,3 +212,25 @@ def test_the_token_may_come_from_a_file_or_a_flag(served: Served, tmp_path: Path
         arguments = ["agents", "list", "-o", "json", "--manager", served.url, *way]
         result = CliRunner().invoke(app, arguments, env={"MANAGER_AUTH_TOKEN": None, "MANAGER_URL": None})
         assert (result.exit_code, json.loads(result.stdout)) == (ExitCode.OK, [])
+
+
+def test_an_agents_record_shows_its_last_changes_of_state(served: Served, terminal: Terminal) -> None:
+    """The newest change comes first, in the table and in JSON."""
+    agent = served.enroll("srv-01")
+    with served.bench() as bench:
+        bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
+    lines = terminal.records("agents", "show", "srv-01")["history"]
+    assert [line["event"] for line in lines] == ["agent_offline", "agent_registered"]
+    shown = terminal.ok("agents", "show", "srv-01")
+    assert shown.index("agent_offline") < shown.index("agent_registered")
+
+
+def test_the_clock_is_accepted_by_command(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:
+    """The command ends the wait of pruning, and answers with the time that was accepted."""
+    with served.bench() as bench:
+        bench.pass_time(130, step=10)
+        assert "clock accept" in bench.fleet.warnings["clock"]
+    assert terminal.ok("clock", "accept").startswith("accepted 20")
+    with served.bench() as bench:
+        assert not bench.fleet.warnings
+    assert [entry["action"] for entry in admin.get("/api/audit").json()["data"]][:1] == ["clock.accept"]
