@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 
 from schemas.identifiers import AgentId
 from schemas.model import Timestamp, WireModel
 from schemas.presence import Count, Digest, PolicyState
 from schemas.threats import Severity
+
+_LONGEST_DURATION = 10 * 366 * 86_400
 
 SECTIONS = ("thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules")
 """Sections of the document in order; the digest covers them and nothing else."""
@@ -108,11 +110,16 @@ def _all_monitors() -> list[Monitor]:
     return ["log", "network", "process", "file"]
 
 
+def _advanced(value: object) -> object:
+    """Read `advanced` as a flag, too: `true` is `{"enabled": true}`, as guards of every release take it."""
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
 class Monitors(WireModel):
     """Enabled monitors, and their settings by name."""
 
     enabled: list[Monitor] = Field(default_factory=_all_monitors)
-    advanced: dict[str, JsonValue] = Field(default_factory=dict)
+    advanced: Annotated[dict[str, JsonValue], BeforeValidator(_advanced)] = Field(default_factory=dict)
 
 
 class Alerting(WireModel):
@@ -143,6 +150,15 @@ class Detection(WireModel):
     yara: list[str] = Field(default_factory=list)
 
 
+def _duration(value: object) -> object:
+    """Read a number as seconds: `3600` is `"3600s"`, as guards of every release take it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not 1 <= value <= _LONGEST_DURATION:
+        raise ValueError(f"a number is in seconds, from 1 to {_LONGEST_DURATION}")
+    return f"{round(value)}s"
+
+
 class Rule(WireModel):
     """One typed rule; its type decides which optional members it needs."""
 
@@ -150,7 +166,7 @@ class Rule(WireModel):
     enabled: bool = True
     rule_id: ShortText | None = None
     value: JsonValue = None
-    duration: ShortText | None = None
+    duration: Annotated[ShortText, BeforeValidator(_duration)] | None = None
     reason: ShortText | None = None
     config: dict[str, JsonValue] | None = None
     condition: JsonValue = None

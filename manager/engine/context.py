@@ -37,11 +37,13 @@ class Submission:
 
     Attributes:
         reports: The reports, in the order of the request.
+        received_at: When the manager received them, in seconds since 1970.
         refusal: The reason for which none of them is stored; None if all are.
         refused: The index of the report that prevents it; None if it is not known.
     """
 
     reports: list[ReceivedReport]
+    received_at: float = 0.0
     refusal: str | None = None
     refused: int | None = None
 

@@ -23,6 +23,7 @@ from schemas.decoding import decode, decode_leniently
 from schemas.http_agents import HttpEvents, HttpHeartbeat
 from schemas.identifiers import is_identifier
 from schemas.limits import BODY_LIMIT, MESSAGE_LIMIT
+from schemas.model import iso
 
 _JSON = JSON_TYPE.encode()
 
@@ -120,7 +121,12 @@ def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> byt
     threats = b""
     if prepared:
         agent = submission.reports[0].agent
-        source = orjson.dumps({"sourceAgentId": agent.agent_id, "sourceHostname": agent.hostname})[:-1]
+        about = {
+            "sourceAgentId": agent.agent_id,
+            "sourceHostname": agent.hostname,
+            "receivedAt": iso(submission.received_at),
+        }
+        source = orjson.dumps(about)[:-1]
         threats = b",".join(b"%b,%b" % (source, report.document[1:].encode()) for report in prepared)
     ids = orjson.dumps([report.report.id for report in prepared])
     number = len(prepared)

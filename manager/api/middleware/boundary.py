@@ -20,10 +20,12 @@ from manager.api.middleware.cors import Cors
 from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, JSON, REQUEST_ID, Header, RequestIds
 from manager.api.ports import CommandGateway
 from manager.engine.origin import current_origin
+from manager.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
 _HOT_PREFIX = "/api/agents/"
+_NOT_FOUND = "Not found"
 
 
 class Boundary:
@@ -104,6 +106,8 @@ class Boundary:
         headers = dict(scope["headers"])
         caller = self._admission.admit(scope["path"], scope["client"], headers)
         _refuse_large_body(headers, self._body_limit)
+        if b"%2f" in scope["raw_path"].lower():  # an encoded slash separates nothing (RFC 3986), and is in no id
+            raise NotFound(_NOT_FOUND)
         hot, agent_id = self._hot_route(scope)
         if hot is None:
             scope["caller"] = caller

@@ -1,12 +1,15 @@
 """HTTP connection: limits the size of request heads, and the time a client may take to send and to read.
 
 Without these limits anybody could hold the server by opening connections and staying silent. Every connection has a
-time limit for its next head, for each body, and for reading its last answer.
+time limit for its next head, for each body, and for reading its last answer. Requests that RFC 9112 calls invalid are
+refused here, before either lane sees them.
 """
 
 import asyncio
+import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvloop
@@ -27,15 +30,68 @@ BODY_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 10.0
 """Seconds that a client may take to read what was sent before its connection was closed."""
 
+LINGER_BYTES = 4 * 1024 * 1024
+LINGER_HEAD_BYTES = 512 * 1024
+LINGER_TIMEOUT = 5.0
+"""Bytes (of a body, or of a head that is too large) and seconds for which a refused request is read on and dropped:
+closing at once would reset the connection, and the client would lose the answer."""
+
 CHECK_INTERVAL = 1.0
 """Seconds between two checks of the time limits."""
 
 _CLOSE = (b"connection", b"close")
-_SENTENCES = {
-    408: b"the request came too slowly",
-    431: b"the request's head is too large: at most 64 KiB are taken",
-    400: b"the request is no HTTP",
-}
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:\[\]%-]*")
+_ONCE = (b"host", b"authorization")
+
+_TOO_SLOW = "the request came too slowly"
+_TOO_LARGE = "the request's head is too large: at most 64 KiB are taken"
+_NO_HTTP = "the request is no HTTP"
+
+
+class _LingeringTransport(asyncio.Transport):
+    """A transport whose `close` lets the connection linger first, if the client is still sending.
+
+    Args:
+        transport: the real one.
+        must_linger: returns whether a request is incomplete.
+    """
+
+    def __init__(self, transport: asyncio.Transport, must_linger: Callable[[], bool]) -> None:
+        super().__init__()
+        self._transport = transport
+        self._must_linger = must_linger
+        self.write = transport.write  # type: ignore[method-assign]  # without a call in between: it is in the hot path
+        self.lingering_since: float | None = None
+
+    def close(self) -> None:
+        """Send what was written and the end of the stream, and close once the client has ended or goes too far."""
+        if self.lingering_since is not None or self._transport.is_closing() or not self._must_linger():
+            self._transport.close()
+            return
+        self.lingering_since = time.monotonic()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def is_closing(self) -> bool:
+        """Return whether nothing may be written any more."""
+        return self.lingering_since is not None or self._transport.is_closing()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return information on the socket."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        self._transport.resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -49,20 +105,27 @@ class HttpConnection(HttpToolsProtocol):
         self._head_size = 0
         self._since = time.monotonic()
         self._closing_since: float | None = None
+        self._received = 0
+        self._refused = False
+        self._dropped = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Callback: a client connected."""
-        super().connection_made(transport)
+        super().connection_made(_LingeringTransport(transport, self._is_incomplete))
         self._handle = ConnectionHandle(self.client, self.scheme == "https", self._write, self._server_headers)
 
     def on_message_begin(self) -> None:
         """Callback: a request begins."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self._in_head, self._head_size, self._since = True, 0, time.monotonic()
+        self._in_head, self._head_size, self._since, self._dropped = True, 0, time.monotonic(), 0
 
     def on_headers_complete(self) -> None:
         """Callback: a head is complete. A plain request takes the fast lane, any other goes to the application."""
         self._in_head, self._since = False, time.monotonic()
+        fault = self._fault()
+        if fault is not None:
+            self._refuse_request(*fault)
+            return
         request = self._fast_request()
         if request is not None:
             self.cycle = cast("RequestResponseCycle", request)
@@ -72,6 +135,39 @@ class HttpConnection(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers += headers
         super().on_headers_complete()
+
+    def _fault(self) -> tuple[int, str] | None:
+        """Return status and sentence for a head that RFC 9112 calls invalid, or that this server does not speak."""
+        if self._head_size + self._received > HEAD_LIMIT and self._exact_head_size() > HEAD_LIMIT:
+            return 431, _TOO_LARGE
+        version = self.parser.get_http_version()
+        if version not in {"1.0", "1.1"}:
+            return 505, "this server speaks HTTP/1.1"
+        seen = [name for name, _ in self.headers if name in _ONCE]
+        if seen.count(b"host") != 1 and (version == "1.1" or b"host" in seen):
+            return 400, "a request has exactly one Host header (RFC 9112, section 3.2)"
+        if seen.count(b"authorization") > 1:
+            return 400, "a request has at most one Authorization header (RFC 9110, section 5.3)"
+        if any(name == b"host" and _HOST.fullmatch(value) is None for name, value in self.headers):
+            return 400, "the Host header is no host (RFC 9112, section 3.2)"
+        return None
+
+    def _exact_head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+
+    def _refuse_request(self, status: int, sentence: str) -> None:
+        """Answer a bad head; behind an unanswered request the connection ends with that one's answer instead."""
+        self._refused = True
+        before = cast("RequestResponseCycle | None", self.cycle)
+        if before is None or before.response_complete:
+            self._refuse(status, sentence)
+        else:
+            before.keep_alive = False
+
+    def _is_incomplete(self) -> bool:
+        """Return whether the client is in the middle of a request."""
+        cycle = self.cycle
+        return self._refused or (self._in_head and self._head_size > 0) or (cycle is not None and cycle.more_body)
 
     def _fast_request(self) -> FastRequest | None:
         """Return the request if the fast lane may serve it, else None.
@@ -87,8 +183,15 @@ class HttpConnection(HttpToolsProtocol):
             return None
         return self._lane.match(self.url, self.headers, self._handle)
 
+    def on_body(self, body: bytes) -> None:
+        """Callback: a part of a body; that of a refused request is dropped."""
+        if not self._refused:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Callback: a request is complete."""
+        if self._refused:
+            return
         super().on_message_complete()
         cycle: object = self.cycle
         if isinstance(cycle, FastRequest) and self._lane is not None and not cycle.done():
@@ -108,31 +211,51 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; those of an incomplete head count towards its size limit."""
+        if self._refused or self._is_lingering:
+            self._drop(data)
+            return
+        cycle = self.cycle
+        if cycle is not None and cycle.response_complete and cycle.more_body:
+            self._drop(data)  # answered before its end, and kept alive: the parser looks for the end of the body
+        self._received = len(data)
         super().data_received(data)
         if self._in_head:
             self._head_size += len(data)
             if self._head_size > HEAD_LIMIT and not self.transport.is_closing():
-                self._refuse(431)
+                self._refuse(431, _TOO_LARGE)
         elif self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
             # Empty lines between two requests begin none, and must not keep the connection open either.
             self._in_head, self._head_size, self._since = True, 0, time.monotonic()
 
+    @property
+    def _is_lingering(self) -> bool:
+        return cast("_LingeringTransport", self.transport).lingering_since is not None
+
+    def _drop(self, data: bytes) -> None:
+        """Count bytes that are read in vain; too many of them end the connection."""
+        self._dropped += len(data)
+        if self._dropped > (LINGER_HEAD_BYTES if self._in_head else LINGER_BYTES):
+            self.transport.abort()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's text does not reach the client
         """Answer bytes that are no HTTP, in the shape of all answers."""
-        self._refuse(400)
+        if not self.transport.is_closing():
+            self._refused = True
+            self._refuse(400, _NO_HTTP)
 
     def enforce_timeouts(self, now: float) -> None:
         """Close the connection if its client exceeded a time limit."""
         if self.transport.is_closing():
             self._closing_since = self._closing_since or now
-            if now - self._closing_since >= CLOSE_TIMEOUT:
+            patience = LINGER_TIMEOUT if self._is_lingering else CLOSE_TIMEOUT
+            if now - self._closing_since >= patience:
                 self.transport.abort()
             return
         waited = now - self._since
         cycle = self.cycle
         if self._in_head:
             if waited >= HEAD_TIMEOUT and self._head_size:
-                self._refuse(408)
+                self._refuse(408, _TOO_SLOW)
             elif waited >= HEAD_TIMEOUT:
                 self.transport.close()
         elif cycle is not None and cycle.more_body and waited >= BODY_TIMEOUT:  # whether or not it is answered already
@@ -141,10 +264,10 @@ class HttpConnection(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
             else:
-                self._refuse(408)
+                self._refuse(408, _TOO_SLOW)
 
-    def _refuse(self, status: int) -> None:
-        body = b'{"ok":false,"error":"%b"}' % _SENTENCES[status]
+    def _refuse(self, status: int, sentence: str) -> None:
+        body = b'{"ok":false,"error":"%b"}' % sentence.encode()
         secure = (HSTS,) if self.scheme == "https" else ()
         own = ((REQUEST_ID, secrets.token_hex(16).encode()), (b"content-length", b"%d" % len(body)), _CLOSE)
         head = render_head(status, (JSON, *DEFAULT_HEADERS, *secure, *own))

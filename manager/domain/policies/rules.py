@@ -2,10 +2,11 @@
 
 A rule acts in its own layer, as if its effect were written in that layer's sections beside it:
 
-- ``block_ip`` puts an address or CIDR on ``blocklist.ips``, until `duration` after it was set;
+- ``block_ip`` puts an address or CIDR on ``blocklist.ips``, until `duration` after it was set; with a `condition` and
+  no address it means the source of every threat that meets the condition, and guards get it as it is;
 - ``alert_threshold`` sets ``alerting.minimumSeverity`` by a severity, or ``thresholds.notifyAndWait`` by a confidence;
 - ``auto_respond`` sets ``thresholds.autoRespond`` by a confidence, or leaves only ``notify`` in ``response.actions``
-  by `false` or ``off``;
+  by `false` or ``off``; with a condition that names no confidence the threshold in force stays;
 - ``custom`` does nothing to the sections: guards get it as it is.
 
 A rule whose own `enabled` is false is checked all the same, and does nothing. The shapes (the contract, section 3,
@@ -61,7 +62,7 @@ class AutoRespond:
 
 @dataclass(frozen=True, slots=True)
 class Custom:
-    """A rule that only guards interpret."""
+    """A rule that only guards interpret, or that leaves the sections as they are."""
 
 
 TypedRule = BlockIp | AlertThreshold | AutoRespond | Custom
@@ -79,7 +80,7 @@ def parse_rule(rule: Mapping[str, Any], path: str) -> TypedRule:
     """
     match rule.get("type"):
         case "block_ip":
-            return _block_ip(rule, path)
+            return Custom() if _is_conditional(rule, _ADDRESS_MEMBERS) else _block_ip(rule, path)
         case "alert_threshold":
             return _alert_threshold(rule, path)
         case "auto_respond":
@@ -90,7 +91,7 @@ def parse_rule(rule: Mapping[str, Any], path: str) -> TypedRule:
 
 
 def parse_duration(text: Any, path: str) -> float | None:
-    """Return a duration such as ``30m``, ``24h`` or ``7d`` in seconds; None for ``permanent``.
+    """Return a duration such as ``30m``, ``24h`` or ``7d``, or a number of seconds, in seconds; None for ``permanent``.
 
     Raises:
         Invalid: it is none of these, or longer than ten years.
@@ -99,8 +100,10 @@ def parse_duration(text: Any, path: str) -> float | None:
         return None
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     seconds = int(match[1]) * _UNITS[match[2]] if match else inf
+    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 1:
+        seconds = text
     if seconds > _LONGEST:
-        raise Invalid(f"{path}: say 30s, 15m, 1h, 7d, 2w (at most ten years) or permanent")
+        raise Invalid(f"{path}: write 30s, 15m, 1h, 7d, 2w or a number of seconds (at most ten years), or permanent")
     return float(seconds)
 
 
@@ -135,7 +138,7 @@ def stamp_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, a
 
 def rule_expiry(rule: Mapping[str, Any]) -> float:
     """Return the expiry of a checked and stamped rule, in seconds since 1970; infinity for one that stays."""
-    if rule.get("type") != "block_ip":
+    if rule.get("type") != "block_ip" or _is_conditional(rule, _ADDRESS_MEMBERS):
         return inf
     duration, set_at = _block_ip(rule, "rule").duration, _set_at(rule)
     return inf if duration is None or set_at is None else set_at + duration
@@ -194,15 +197,22 @@ def _alert_threshold(rule: Mapping[str, Any], path: str) -> AlertThreshold:
     return AlertThreshold(None, confidence)
 
 
-def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond:
+def _auto_respond(rule: Mapping[str, Any], path: str) -> AutoRespond | Custom:
     member, value = _find_member(rule, _CONFIDENCE_MEMBERS)
     switched_off = any(isinstance(place, Mapping) and place.get("enabled") is False for place in _places(rule)[:2])
     if value is False or value == "off" or switched_off:
         return AutoRespond(None)
+    if _is_conditional(rule, _CONFIDENCE_MEMBERS):
+        return Custom()
     confidence = _confidence(value)
     if confidence is None:
         raise Invalid(f"{path}.{member}: say a confidence from 0 to 100, or false")
     return AutoRespond(confidence)
+
+
+def _is_conditional(rule: Mapping[str, Any], members: tuple[str, ...]) -> bool:
+    """Return whether a rule has a condition (an object, it may be empty) and none of these members."""
+    return isinstance(rule.get("condition"), Mapping) and _find_member(rule, members)[1] is None
 
 
 def _find_member(rule: Mapping[str, Any], members: tuple[str, ...], default: Any = None) -> tuple[str, Any]:
@@ -227,7 +237,8 @@ def _confidence(value: Any) -> float | None:
 
 
 def _needs_date(rule: Mapping[str, Any]) -> bool:
-    return rule.get("type") == "block_ip" and "setAt" not in (rule.get("config") or {})
+    is_block = rule.get("type") == "block_ip" and not _is_conditional(rule, _ADDRESS_MEMBERS)
+    return is_block and "setAt" not in (rule.get("config") or {})
 
 
 def _undated(rule: Mapping[str, Any]) -> dict[str, Any]:

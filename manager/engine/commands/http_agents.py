@@ -216,14 +216,11 @@ def store_reports(context: Context, request: StoreReports) -> Submission:
     agent = _record_contact(context, request.agent_id)
     context.fleet.counters["threats_http"] += len(request.reports)
     now = context.batch.now.wall
-    submission = Submission(
-        [
-            ReceivedReport(
-                agent, *prepared, event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now)
-            )
-            for prepared in request.reports
-        ]
-    )
+    reports = [
+        ReceivedReport(agent, *prepared, event_clock(agent.clock, prepared.report.timestamp.timestamp(), request, now))
+        for prepared in request.reports
+    ]
+    submission = Submission(reports, now)
     context.submissions.append(submission)
     return submission
 

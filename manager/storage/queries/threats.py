@@ -2,19 +2,26 @@
 
 import json
 import math
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from peewee import Expression
 
+from manager.domain.correlation.indicators import indicators_of
+from manager.domain.correlation.reports import WINDOW
 from manager.storage.queries.reader import Page, Query, Reader, Record, cursor_after, moment, read_cursor
 from manager.storage.tables import AgentTable, ThreatTable
 from manager.storage.threat_index import search
 from manager.storage.threat_index.search import ThreatIndexSearch
+from schemas.threats import Severity
 
 RECENT = 10
 """The most threats in an agent's own record."""
 
+_MOST_CORRELATED = 20
+_CORRELATED = {"source_ip": "threats.correlated_by_source_ip", "file_hash": "threats.correlated_by_file_hash"}
+_CONCLUSIONS = {Severity.LOW.value: "suspicious", Severity.MEDIUM.value: "suspicious"}
 _DIGITS = 300
 _HIGHEST = 2**63 - 1
 
@@ -45,7 +52,8 @@ def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -
     if len(rows) <= limit and indexed:
         rows += _indexed(reader, filters, limit + 1 - len(rows), min(below, indexed + 1))
     following = cursor_after(rows[limit - 1]["sequence"]) if len(rows) > limit else None
-    return [record_of(row) for row in rows[:limit]], following
+    shown = rows[:limit]
+    return [record_of(row, correlated(reader, row)) for row in shown], following
 
 
 def recent(reader: Reader, agent_id: str) -> list[Record]:
@@ -93,22 +101,76 @@ def _selection() -> Query:
     threat, agent = ThreatTable, AgentTable
     return threat.select(
         threat.sequence, threat.threat_id, threat.event_time, threat.received_at, threat.time_known, threat.document,
-        agent.agent_id, agent.hostname, agent.organization_id,
+        threat.source_ip, threat.file_hash, agent.number, agent.agent_id, agent.hostname, agent.organization_id,
+        agent.site,
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
 
 
-def record_of(row: Record) -> Record:
-    """Return a threat's record: the report's members, overlaid with those that the manager vouches for."""
+def correlated(reader: Reader, row: Record) -> list[str]:
+    """Return the ids of other agents' threats that share a threat's source address or file hash within 300 s.
+
+    At most 20; of a value that very many share, 200 threats are looked at. A private address counts within its site.
+    """
+    found: dict[str, None] = {}
+    for indicator in indicators_of(row["organization_id"], row["site"], row["source_ip"], row["file_hash"], None):
+        params = {
+            "value": indicator.value,
+            "start": row["event_time"] - WINDOW,
+            "end": row["event_time"] + WINDOW,
+            "agent": row["number"],
+            "organization_id": indicator.organization_id,
+            "site": indicator.site,
+            "most": _MOST_CORRELATED,
+        }
+        found.update((threat_id, None) for (threat_id,) in reader.select(_CORRELATED[indicator.kind], params))
+    return list(found)[:_MOST_CORRELATED]
+
+
+def record_of(row: Record, correlated_ids: Sequence[str] = ()) -> Record:
+    """Return a threat's record: the report's members, overlaid with those that the manager vouches for.
+
+    `type`, `severity`, `confidence` and `details` repeat the threat's own members, and `originalThreat` is the threat
+    as `{event, verdict}`: two more shapes that earlier clients read.
+    """
+    report = _report(row["document"])
+    threat = report["threat"]
+    evidence, severity = threat.get("evidence") or {}, threat.get("severity", Severity.MEDIUM)
     return {
-        **_report(row["document"]),
+        **report,
         "id": row["threat_id"],
         "agentId": row["agent_id"],
+        "sourceAgentId": row["agent_id"],
         "hostname": row["hostname"],
+        "sourceHostname": row["hostname"],
+        "type": threat["type"],
+        "severity": severity,
+        "confidence": threat["confidence"],
+        "details": evidence,
+        "correlatedWith": correlated_ids,
+        "originalThreat": _event_and_verdict(row, report, evidence, severity),
         "organizationId": row["organization_id"],
         "eventTime": moment(row["event_time"]),
         "receivedAt": moment(row["received_at"]),
         "timeKnown": bool(row["time_known"]),
     }
+
+
+def _event_and_verdict(row: Record, report: Record, evidence: Record, severity: str) -> Record:
+    threat, response = report["threat"], report.get("response")
+    event = {
+        "id": row["threat_id"],
+        "timestamp": report["timestamp"],
+        "source": evidence.get("source", "guard"),
+        "severity": severity,
+        "category": threat.get("technique") or threat["type"],
+        "description": evidence.get("description", threat["type"]),
+        "raw": evidence.get("raw"),
+        "host": evidence.get("host", row["hostname"]),
+        "metadata": evidence,
+    }
+    conclusion = evidence.get("conclusion", _CONCLUSIONS.get(severity, "malicious"))
+    action = response.get("action") if isinstance(response, dict) else response
+    return {"event": event, "verdict": {"conclusion": conclusion, "confidence": threat["confidence"], "action": action}}
 
 
 def evidence_of(document: str) -> Record:

@@ -1,5 +1,6 @@
 """Clients that send too much, too slowly, or nothing at all: each is refused or let go, and the others are served."""
 
+import http.client
 import json
 import socket
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from manager.api.serving import http_connection
 from tests.integration.api.documented import HEADERS
-from tests.integration.api.served import LOOPBACK, HttpAgent, Served
+from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, HttpAgent, Served
 from tests.support.waiting import eventually
 
 _JSON = {"Content-Type": "application/json"}
@@ -217,3 +218,124 @@ def test_idle_connections_are_let_go_and_disturb_nobody(served: Served, agent: H
         assert all(_all(connection) == b"" for connection in idle)
     connected = served.server._server.server_state.connections
     eventually(lambda: len(connected) <= 1, what="only the agent's connection is left")
+
+
+_REFUSED_EARLY = {
+    401: ("/api/policy", {"Authorization": "Bearer wrong", "Content-Type": "application/json"}),
+    413: ("/api/policy", {"Content-Type": "application/json"}),
+    415: ("/api/policy", {"Content-Type": "text/plain"}),
+    429: ("/api/agents", {"Authorization": "Bearer wrong"}),
+    431: ("/api/policy", {"X-Long": "a" * 70_000}),
+}
+
+
+@pytest.mark.parametrize("status", list(_REFUSED_EARLY))
+def test_a_client_that_sends_on_still_gets_its_answer(tmp_path: Path, status: int) -> None:
+    """`Connection: close` and a body that nobody wants: the answer arrives each time, without a reset."""
+    path, headers = _REFUSED_EARLY[status]
+    body = b" " * (2_000_000 if status == 413 else 900_000)
+    limit = 1 if status == 429 else 0
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=limit) as served:
+        told = []
+        for _ in range(10):
+            client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=10)
+            admin = {} if "Authorization" in headers else {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+            client.request("POST", path, body, {"Connection": "close", **admin, **headers})
+            told.append(client.getresponse().status)
+            client.close()
+    assert told[1:] == [status] * 9
+
+
+def test_lingering_is_bounded_in_bytes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused client that sends without end is cut."""
+    monkeypatch.setattr(http_connection, "LINGER_BYTES", 1_000_000)
+    with _connect(served) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            connection.sendall(b"x" * 200_000_000)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_lingering_is_bounded_in_time(served: Served, monkeypatch: pytest.MonkeyPatch, *, kept: bool) -> None:
+    """A refused client that keeps its connection open and sends a byte now and then is let go."""
+    monkeypatch.setattr(http_connection, "LINGER_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_connection, "CHECK_INTERVAL", 0.05)
+    connected = served.server._server.server_state.connections
+    with _connect(served) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+        if kept:
+            eventually(lambda: not connected, what="the connection is gone")
+        else:
+            connection.close()
+            eventually(lambda: not connected, what="the connection is gone")
+
+
+_INVALID_HEADS = {
+    "no Host": (b"%b HTTP/1.1\r\n", 400),
+    "two Hosts": (b"%b HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400),
+    "a Host that is none": (b"%b HTTP/1.1\r\nHost: a b\r\n", 400),
+    "two Hosts in 1.0": (b"%b HTTP/1.0\r\nHost: x\r\nHost: y\r\n", 400),
+    "two Authorizations": (b"%b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\n", 400),
+    "version 2.0": (b"%b HTTP/2.0\r\nHost: x\r\n", 505),
+    "version 0.9": (b"%b HTTP/0.9\r\nHost: x\r\n", 505),
+}
+
+
+@pytest.mark.parametrize("invalid", list(_INVALID_HEADS))
+def test_heads_that_rfc_9112_forbids_are_refused_in_both_lanes(served: Served, agent: HttpAgent, invalid: str) -> None:
+    """A plain heartbeat, which takes the fast lane, and a request of the application get the same answer."""
+    head, status = _INVALID_HEADS[invalid]
+    token = agent.told["token"].encode()
+    own = b"Authorization: Bearer %b\r\n" % token
+    lines = {
+        "fast": b"POST /api/agents/%b/heartbeat" % agent.agent_id.encode(),
+        "application": b"POST /api/agents/%b/heartbeat?a=b" % agent.agent_id.encode(),
+    }
+    said = {}
+    for lane, line in lines.items():
+        with _connect(served) as connection:
+            rest = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            connection.sendall(head % line + own + rest)
+            said[lane] = _all(connection)
+    assert said["fast"].startswith(b"HTTP/1.1 %d " % status)
+    assert json.loads(said["fast"].partition(b"\r\n\r\n")[2])["ok"] is False
+    without_id = [[line for line in text.split(b"\r\n") if b"request-id" not in line] for text in said.values()]
+    assert without_id[0] == without_id[1]
+
+
+def test_an_http_1_0_request_needs_no_host(served: Served) -> None:
+    """RFC 9112 asks it of HTTP/1.1 only; an empty Host and one with a port are hosts."""
+    for head in (b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost:\r\n", b"HTTP/1.1\r\nHost: [::1]:8443\r\n"):
+        with _connect(served) as connection:
+            connection.sendall(b"GET /health/live %bConnection: close\r\n\r\n" % head)
+            assert _all(connection).startswith(b"HTTP/1.1 200 "), head
+
+
+def test_an_encoded_slash_separates_nothing(served: Served, agent: HttpAgent) -> None:
+    """`%2f` in a path is 404, not the route that it would make; other encoded characters are what they stand for."""
+    own = {"Authorization": f"Bearer {agent.told['token']}", "Content-Type": "application/json"}
+    encoded = agent.agent_id.replace("-", "%2D")
+    statuses = {}
+    for path in (
+        f"/api/agents/{agent.agent_id}%2fheartbeat", f"/api/agents%2F{agent.agent_id}/heartbeat",
+        f"/api/agents/{encoded}/heartbeat",
+    ):  # fmt: skip
+        client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=10)
+        client.request("POST", path, b"{}", own)
+        statuses[path] = client.getresponse().status
+        client.close()
+    assert list(statuses.values()) == [404, 404, 200]
+
+
+def test_a_bad_head_behind_an_unanswered_request_is_not_answered_before_it(served: Served, agent: HttpAgent) -> None:
+    """Answers keep their order: the first request gets its own, and then the connection ends."""
+    token, name = agent.told["token"].encode(), agent.agent_id.encode()
+    first = b"POST /api/agents/%b/heartbeat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % (name, token)
+    first += b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with _connect(served) as connection:
+        with served.bench():
+            connection.sendall(first + b"GET /health HTTP/1.1\r\n\r\n")
+        said = _all(connection)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 ") == 1

@@ -230,3 +230,48 @@ def test_an_admin_sees_the_organizations_entries_of_every_agent(served: Served, 
     with over_http.client as own:
         document = own.get(f"/api/policy/agent/{over_http.agent_id}").json()["data"]
         assert "scope" not in document["blocklist"]["ips"][0]
+
+
+def test_a_threat_has_the_shapes_of_earlier_clients(served: Served, admin: httpx2.Client) -> None:
+    """Flat members, `originalThreat` as {event, verdict}, and the other agents' threats that it is correlated with."""
+    first, second = served.join("srv-01"), served.join("srv-02")
+    event = {
+        "id": "evt-1", "timestamp": "2027-01-15T08:00:00Z", "source": "network", "severity": "high",
+        "category": "T1110", "description": "many failed logins", "raw": {"a": 1}, "host": "srv",
+        "metadata": {"sourceIP": ATTACKER},
+    }  # fmt: skip
+    verdict = {"conclusion": "malicious", "confidence": 92, "action": "block_ip"}
+    with first.client, second.client:
+        answer = first.events({"event": event, "verdict": verdict}).json()["data"]["threats"][0]
+        assert (answer["receivedAt"], answer["sourceHostname"]) == ("2027-01-15T08:00:00.000Z", "srv-01")
+        second.events({"threats": [{"id": "t-2", "threat": {"type": "scan", "confidence": 9,
+                                                            "evidence": {"sourceIp": ATTACKER}}}]})  # fmt: skip
+        second.events({"id": "t-3", "threat": {"type": "scan", "confidence": 9}})
+    by_id = {threat["id"]: threat for threat in admin.get("/api/threats").json()["data"]}
+    threat = by_id["evt-1"]
+    assert (threat["sourceAgentId"], threat["sourceHostname"]) == (first.agent_id, "srv-01")
+    assert (threat["type"], threat["severity"], threat["confidence"]) == ("T1110", "high", 92)
+    assert threat["details"]["sourceIp"] == ATTACKER
+    assert {name: threat["originalThreat"]["event"][name] for name in event if name != "metadata"} == {
+        name: value for name, value in event.items() if name != "metadata"
+    }
+    assert threat["originalThreat"]["verdict"] == verdict
+    assert [by_id[each]["correlatedWith"] for each in ("evt-1", "t-2", "t-3")] == [["t-2"], ["evt-1"], []]
+    (recent,) = admin.get(f"/api/agents/{first.agent_id}").json()["data"]["recentThreats"]
+    assert recent == threat
+
+
+def test_private_addresses_correlate_within_a_site(served: Served, admin: httpx2.Client) -> None:
+    """10.0.0.9 of another site or organization is another host; so is what came more than five minutes apart."""
+    agents = {
+        "a": served.enroll("a", site="berlin"), "b": served.enroll("b", site="berlin"), "c": served.enroll("c"),
+        "d": served.enroll("d", organization_id="acme", site="berlin"),
+    }  # fmt: skip
+    with served.bench() as bench:
+        for name, agent in agents.items():
+            bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, name, sourceIp="10.0.0.9"))
+        bench.elapsed += 301
+        again = agents["b"]
+        bench.receive(topics.THREATS, again.agent_id, again.threat(bench.wall, "later", sourceIp="10.0.0.9"))
+    found = {threat["id"]: threat["correlatedWith"] for threat in admin.get("/api/threats").json()["data"]}
+    assert found == {"a": ["b"], "b": ["a"], "c": [], "d": [], "later": []}

@@ -51,6 +51,30 @@ FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
   AND (technique = :value OR technique LIKE :value || '.%');
 
+-- name: correlated_by_source_ip
+-- Threats of other agents around an event time; of a value that very many share, the first 200 are looked at.
+SELECT threat_id
+FROM (
+    SELECT threat_id, agent_number FROM threat
+    WHERE source_ip = :value AND event_time BETWEEN :start AND :end
+    LIMIT 200
+) AS near JOIN agent ON agent.number = near.agent_number
+WHERE agent_number <> :agent AND organization_id = :organization_id
+  AND (:site IS NULL OR coalesce(site, '') = :site)
+LIMIT :most;
+
+-- name: correlated_by_file_hash
+-- Threats of other agents around an event time; of a value that very many share, the first 200 are looked at.
+SELECT threat_id
+FROM (
+    SELECT threat_id, agent_number FROM threat
+    WHERE file_hash = :value AND event_time BETWEEN :start AND :end
+    LIMIT 200
+) AS near JOIN agent ON agent.number = near.agent_number
+WHERE agent_number <> :agent AND organization_id = :organization_id
+  AND (:site IS NULL OR coalesce(site, '') = :site)
+LIMIT :most;
+
 -- name: sequences
 -- The lowest and the highest sequence; each is one look at an end of the table.
 SELECT

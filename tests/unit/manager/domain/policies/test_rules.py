@@ -1,12 +1,23 @@
 """Typed rules: the documented shapes, what they do to the sections, and what is refused with the field named."""
 
+from math import inf
 from typing import Any
 
 import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
 from manager.domain.policies.layers import read_document
-from manager.domain.policies.rules import AlertThreshold, AutoRespond, BlockIp, Custom, parse_duration, parse_rule
+from manager.domain.policies.rules import (
+    AlertThreshold,
+    AutoRespond,
+    BlockIp,
+    Custom,
+    effects,
+    parse_duration,
+    parse_rule,
+    rule_expiry,
+    stamp_rules,
+)
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.threats import Severity
@@ -69,7 +80,7 @@ def test_each_documented_shape_is_understood(rule: dict[str, Any], meaning: obje
         ({"type": "block_ip", "value": "0.0.0.0/0"}, "rules.0.value"),
         ({"type": "block_ip", "value": "::/0"}, "rules.0.value"),
         ({"type": "block_ip", "value": IP, "duration": "1 hour"}, "rules.0.duration"),
-        ({"type": "block_ip", "config": {"ip": IP, "duration": 60}}, "rules.0.config.duration"),
+        ({"type": "block_ip", "config": {"ip": IP, "duration": 0}}, "rules.0.config.duration"),
         ({"type": "block_ip", "value": IP, "config": {"setAt": "then"}}, "rules.0.config.setAt"),
         ({"type": "alert_threshold"}, "rules.0.value"),
         ({"type": "alert_threshold", "value": "awful"}, "rules.0.value"),
@@ -95,7 +106,7 @@ def test_durations(text: str, seconds: float | None) -> None:
     assert parse_duration(text, "duration") == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0h", "-1h", "1", "h", "1h ", "1.5h", "99999d", "1H", "٣h", None, 5, True])
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "1", "h", "1h ", "1.5h", "99999d", "1H", "٣h", None, 0.5, True])
 def test_what_is_no_duration_is_refused(text: object) -> None:
     """Anything else is refused rather than guessed, and so is a block of more than ten years."""
     with pytest.raises(Invalid, match=r"^duration: "):
@@ -195,3 +206,66 @@ def test_a_stored_rule_that_is_no_longer_understood_does_no_harm(policies: Polic
     later.load(5, {GLOBAL: {"rules": [{"type": "teleport"}], "thresholds": {"autoRespond": 61}}}, NOW)
     later.restore("ag-1", "acme", 5, policies.effective["ag-1"].resolved.digest, NOW, published=True)
     assert effective(later)["thresholds"]["autoRespond"] == 61
+
+
+@pytest.mark.parametrize("where", ["duration", "config"])
+def test_a_number_is_a_duration_in_seconds(where: str) -> None:
+    """In the rule itself, where it is stored as text for every guard, or in its config."""
+    rule = {"type": "block_ip", "value": "203.0.113.7"}
+    rule |= {"duration": 3600} if where == "duration" else {"config": {"duration": 3600}}  # type: ignore[dict-item]
+    (read,) = read_document({"rules": [rule]})["rules"]
+    assert read.get("duration") == ("3600s" if where == "duration" else None)
+    parsed = parse_rule(read, "rules.0")
+    assert isinstance(parsed, BlockIp)
+    assert parsed.duration == 3600
+
+
+@pytest.mark.parametrize("duration", [0, -1, True, 1e12, "soon", 0.5])
+def test_no_other_number_is_a_duration(duration: object) -> None:
+    """Named, with the forms that are."""
+    with pytest.raises(Invalid, match="duration"):
+        read_document({"rules": [{"type": "block_ip", "value": "203.0.113.7", "duration": duration}]})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"type": "block_ip", "condition": {"minSeverity": "high"}, "action": "block_ip"},
+        {"type": "block_ip", "condition": {}, "duration": "1h"},
+        {"type": "auto_respond", "condition": {}, "action": "block_ip"},
+        {"type": "auto_respond", "condition": {"severity": "critical"}},
+    ],
+)
+def test_a_rule_with_a_condition_alone_is_left_to_guards(rule: dict[str, object]) -> None:
+    """It is taken, changes no other section, expires never and gets no date."""
+    document = read_document({"rules": [rule]})
+    assert list(effects(document)) == []
+    assert rule_expiry(document["rules"][0]) == inf
+    assert stamp_rules(document, None, 1.0) == document
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        ({"type": "block_ip"}, "value"),
+        ({"type": "block_ip", "condition": {"ip": "nowhere"}}, "condition.ip"),
+        ({"type": "auto_respond"}, "value"),
+        ({"type": "auto_respond", "condition": {"confidence": 200}}, "condition.confidence"),
+    ],
+)
+def test_a_rule_without_value_and_condition_is_refused(rule: dict[str, object], field: str) -> None:
+    """A value in the condition must be right, too."""
+    with pytest.raises(Invalid, match=rf"rules\.0\.{field}"):
+        read_document({"rules": [rule]})
+
+
+def test_a_condition_with_an_address_blocks_it() -> None:
+    """`condition.ip` is an address like any other."""
+    (effect,) = effects(read_document({"rules": [{"type": "block_ip", "condition": {"ip": "203.0.113.7"}}]}))
+    assert effect["blocklist"]["ips"][0]["value"] == "203.0.113.7"
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_monitors_advanced_is_a_flag_too(*, flag: bool) -> None:
+    """It is stored as an object, which guards of every release take."""
+    assert read_document({"monitors": {"advanced": flag}}) == {"monitors": {"advanced": {"enabled": flag}}}
