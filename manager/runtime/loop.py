@@ -3,8 +3,9 @@
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from types import FrameType
 
@@ -12,6 +13,7 @@ import structlog
 
 from manager.data_directory import DataDirectory
 from manager.engine.commands.requests import CreateToken
+from manager.engine.containment import contained
 from manager.engine.inbox import Command
 from manager.runtime import clock, gc_tuning
 from manager.runtime.transport import Transport, reachable
@@ -74,23 +76,36 @@ class ManagerLoop:
                 self._prepare_enrollment_token()
                 self._announce(ready)
         log.info("manager_stopping")
-        manager.engine.stop(clock.read())
-        manager.mqtt_door.close()
+        with self._contained("stop"):
+            manager.engine.stop(clock.read())
+        with self._contained("sign-off"):
+            manager.mqtt_door.close()
 
     def _step(self) -> None:
         """Receive waiting messages, and take one batch to its acknowledgements."""
         manager, engine, mqtt = self._manager, self._manager.engine, self._manager.mqtt
         available = engine.can_commit
-        mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
+        failures = engine.fleet.counters["parts_failed"]
+        with self._contained("broker link"):
+            mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
+        if engine.fleet.counters["parts_failed"] > failures:
+            time.sleep(_IDLE)  # a link that fails at once must not use a whole processor
         waiting = len(engine.inbox)
         if waiting and available:
             manager.batches.observe(min(waiting, manager.settings.batch_limit))
         now = clock.read()
-        if engine.suspend_flooding(now):
-            mqtt.flush()
+        with self._contained("suspensions"):
+            if engine.suspend_flooding(now):
+                mqtt.flush()
         engine.step(now)
-        manager.mqtt_door.tick()
-        manager.certificates.check(now.wall, now.monotonic)
+        with self._contained("MQTT door"):
+            manager.mqtt_door.tick()
+        with self._contained("certificates"):
+            manager.certificates.check(now.wall, now.monotonic)
+
+    def _contained(self, part: str) -> AbstractContextManager[None]:
+        """Keep the failure of a part from ending the loop; it is logged and counted."""
+        return contained(self._manager.engine.fleet.counters, part)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

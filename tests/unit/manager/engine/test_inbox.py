@@ -1,0 +1,75 @@
+"""The inbox: fair between commands and agents, and without memory of idle senders."""
+
+from manager.domain.budget import Budget
+from manager.engine.inbox import Command, Inbound, Inbox
+from schemas import topics
+
+FIRST = "ag-0000000000000000"
+PLENTY = Budget(1000.0, 1e9, 10.0)
+
+
+def message(agent_id: str, payload: bytes = b"{}") -> Inbound:
+    return Inbound(topics.THREATS, agent_id, topics.THREATS.below_root(agent_id), payload, 1)
+
+
+def test_commands_leave_half_of_each_batch_to_the_agents() -> None:
+    """However many commands wait, messages get every second place, and commands the rest when nothing else waits."""
+    inbox = Inbox(PLENTY)
+    for _ in range(100):
+        inbox.submit(Command("request", lambda *_: None))
+    for number in range(8):
+        inbox.put(message(f"ag-{number:016x}"), 0.0)
+    for _ in range(2):
+        taken = inbox.take(8)
+        assert [isinstance(item, Inbound) for item in taken] == [False] * 4 + [True] * 4
+    assert all(isinstance(item, Command) for item in inbox.take(8))
+    assert len(inbox) == 100 - 16
+
+
+def test_messages_leave_a_place_in_each_batch_to_commands() -> None:
+    """A fleet that fills every batch does not keep a command waiting."""
+    inbox = Inbox(PLENTY)
+    for number in range(100):
+        inbox.put(message(f"ag-{number:016x}"), 0.0)
+    inbox.submit(Command("request", lambda *_: None))
+    assert isinstance(inbox.take(4)[0], Command)
+
+
+def test_withdrawn_commands_take_no_place_in_a_batch() -> None:
+    """A batch is full of commands that are carried out, although others before them were withdrawn."""
+    inbox = Inbox(PLENTY)
+    commands = [Command(number, lambda *_: None) for number in range(10)]
+    for command in commands:
+        inbox.submit(command)
+    for command in commands[::2]:
+        assert command.claim()
+    taken = inbox.take(3)
+    assert [item.request for item in taken if isinstance(item, Command)] == [1, 3, 5]
+    assert not any(command.claim() for command in commands[:6])
+
+
+def test_token_buckets_of_idle_agents_are_forgotten() -> None:
+    """After the length of a burst nothing is remembered of agents that sent, flooded and fell silent."""
+    inbox = Inbox(Budget(1.0, 1e9, 10.0))
+    for number in range(100):
+        for _ in range(30):
+            inbox.put(message(f"ag-{number:016x}"), 0.0)
+    assert len(inbox._budgets) == len(inbox._excess_budgets) == 100
+    inbox.forget_idle(9.0)
+    assert len(inbox._budgets) == 100
+    inbox.put(message(FIRST), 9.5)
+    inbox.forget_idle(10.0)
+    assert list(inbox._budgets) == [FIRST]
+    inbox.forget_idle(20.0)
+    assert not inbox._budgets
+    assert not inbox._excess_budgets
+
+
+def test_a_message_is_accounted_until_it_is_taken() -> None:
+    """Bytes and lengths of the inbox are those of the messages that wait."""
+    inbox = Inbox(PLENTY, batch_bytes=5)
+    for number in range(3):
+        inbox.put(message(f"ag-{number:016x}", b"1234"), 0.0)
+    assert (len(inbox), inbox.bytes) == (3, 12)
+    assert len(inbox.take(10)) == 2
+    assert (len(inbox), inbox.bytes) == (1, 4)
