@@ -32,8 +32,9 @@ check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: setup ## every decoder on hostile bytes, 15 minutes; FUZZ="--minutes 60 --only HTTP --seed 7"
+fuzz: setup ## every decoder on hostile bytes, 15 minutes, and 10,000 histories of the engine; FUZZ="--minutes 60 --only HTTP --seed 7"
 	nice -n 19 $(BIN)/python -m tests.fuzz.long_run $(FUZZ)
+	PANGUARD_HISTORIES=10000 nice -n 19 $(BIN)/pytest -q tests/property/test_engine_histories.py
 
 chaos: setup ## kills, stops, cuts and damage under load; CHAOS="--kills 200 --minutes 10 --only store --seed 7"
 	$(BIN)/python -m chaos $(CHAOS)

@@ -43,7 +43,7 @@ class SimulatedAgent:
             version=members.pop("version", "1.0"),
             client_id=client_id,
             sent_at=utc(sent_at),
-            uptime=max(0.0, sent_at - self.uptime_from),
+            uptime=min(max(0.0, sent_at - self.uptime_from), 1e10),
             token_id=self.token.token_id,
             sealed_secret=seal(self.seal_key, self.secret, client_id),
             **members,
@@ -61,7 +61,7 @@ class SimulatedAgent:
             state=state,
             session=self.session if session is None else session,
             sent_at=utc(sent_at),
-            uptime=max(0.0, sent_at - self.uptime_from),
+            uptime=min(max(0.0, sent_at - self.uptime_from), 1e10),
         )
         return self.coded(topics.PRESENCE, message.body())
 
@@ -74,7 +74,7 @@ class SimulatedAgent:
                 "memory": 2.0,
                 "events_processed": 0,
                 "mode": Mode.PROTECTION,
-                "uptime": max(0.0, sent_at - self.uptime_from),
+                "uptime": min(max(0.0, sent_at - self.uptime_from), 1e10),
                 "sent_at": utc(sent_at),
                 "session": self.session,
                 "sequence": self.sequence,
