@@ -50,7 +50,6 @@ def test_formats_are_all_there() -> None:
         ("guesses", {("sshd-brute-force", ATTACKER)}),
         ("keyboard-interactive", {("sshd-brute-force", ATTACKER)}),
         ("agent-keys", set()),
-        ("breach", {("sshd-brute-force", ATTACKER), ("sshd-login-after-failures", ATTACKER)}),
         ("forbidden-users", {("sshd-brute-force", ATTACKER)}),
         ("balancer", {("sshd-probe", "203.0.113.30")}),
         ("scanner", {("sshd-scan", ATTACKER)}),
@@ -62,11 +61,24 @@ def test_scenario_of_a_real_sshd(version: str, name: str, expected: set[tuple[st
     assert rules(tried(version, name)) == expected
 
 
-@pytest.mark.parametrize("version", SSHD)
-def test_guessed_password_is_critical(version: str) -> None:
+def test_guessed_password_is_critical() -> None:
     """The login after thirty guesses is critical, once."""
-    (verdict,) = by_rule(tried(version, "breach").verdicts, "sshd-login-after-failures")
+    trial = tried("sshd-9.2", "breach")
+    assert rules(trial) == {("sshd-brute-force", ATTACKER), ("sshd-login-after-failures", ATTACKER)}
+    (verdict,) = by_rule(trial.verdicts, "sshd-login-after-failures")
     assert (verdict.severity, verdict.count, verdict.evidence["user"]) == ("critical", 30, "alice")
+
+
+def test_penalties_of_sshd_10_count_for_the_attacker() -> None:
+    """sshd 10 drops the attacker's later connections, the one with the right password too: there is no breach."""
+    text = (TRANSCRIPTS / "sshd-10.0" / "breach.log").read_text()
+    drops = text.count("drop connection #")
+    assert drops
+    assert "Accepted password" not in text
+    (verdict,) = tried("sshd-10.0", "breach").verdicts
+    assert (verdict.rule_id, verdict.evidence["sourceIp"]) == ("sshd-brute-force", ATTACKER)
+    judged = text.count("Failed password")
+    assert verdict.count <= judged + 2 * drops < 2 * verdict.count
 
 
 @pytest.mark.parametrize("version", SSHD)
