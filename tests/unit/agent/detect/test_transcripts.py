@@ -70,7 +70,7 @@ def test_guessed_password_is_critical() -> None:
 
 
 def test_penalties_of_sshd_10_count_for_the_attacker() -> None:
-    """sshd 10 drops the attacker's later connections, the one with the right password too: there is no breach."""
+    """Version 10 of sshd drops the attacker's later connections, the one with the right password too."""
     text = (TRANSCRIPTS / "sshd-10.0" / "breach.log").read_text()
     drops = text.count("drop connection #")
     assert drops
