@@ -1,4 +1,4 @@
-"""Probe of an external broker before the manager opens its session: finds what makes the broker unusable for it.
+"""Probe of an external broker before the manager opens its session: finds reasons not to connect.
 
 - Another manager is online there. If the retained presence is another instance's, the probe publishes the manager's own
   as offline, not retained; an online manager answers that by its presence. A retained presence that a crash left behind

@@ -44,7 +44,7 @@ class CertificateFiles:
         self._load(context)
 
     def add_trust(self, context: ssl.SSLContext) -> None:
-        """Make a client's context accept this very certificate, whoever signed it.
+        """Make a client's context accept this very certificate, with any issuer.
 
         Raises:
             CertificateError: the file cannot be read.

@@ -26,7 +26,7 @@ MANAGER_PASSWORD = "the managers own"
 
 @dataclass(frozen=True)
 class Login:
-    """How somebody connects."""
+    """Username and password of a client."""
 
     username: str
     password: str

@@ -1,4 +1,4 @@
-"""What the contract of brokers needs: both brokers with a fleet, and clients of everybody in it."""
+"""Fixtures of the brokers' contract: both brokers with a fleet, and clients of its members."""
 
 import os
 from collections.abc import Iterator

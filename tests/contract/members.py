@@ -22,7 +22,7 @@ NOT_ON_MOSQUITTO = pytest.mark.parametrize(
 
 
 class Members:
-    """Connects whoever is named.
+    """Connects members of the fleet by name.
 
     Args:
         fleet: who is who.
@@ -50,7 +50,7 @@ class Members:
         return client
 
     def raw(self, who: str, name: str, **options: Any) -> RawClient:
-        """Return a raw client of a member that has sent its CONNECT and was let in."""
+        """Return a raw client of a member whose CONNECT was accepted."""
         login = self.fleet.logins[who]
         client = self._stack.enter_context(RawClient(self.fleet.port))
         given = {"username": login.username, "password": login.password, **options}

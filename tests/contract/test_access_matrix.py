@@ -62,7 +62,7 @@ Cell = tuple[str, str]
 
 @dataclass
 class Seen:
-    """What came of it: the subscriptions granted, and who heard whose word on which topic."""
+    """Results: the subscriptions granted, and for each client the publishers and topics that it received."""
 
     granted: set[Cell] = field(default_factory=set)
     live: dict[str, set[Cell]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Experiment:
         return filled if pattern in OUTSIDE else f"panguard/v1/{filled}"
 
     def _filter(self, who: str, pattern: str) -> str:
-        """Return what somebody subscribes to: the manager asks for everybody's topics of a kind at once."""
+        """Return a client's filter for a pattern: the manager uses the wildcard for all topics of a kind."""
         if who != "manager" or pattern in OUTSIDE:
             return self.topic(pattern)
         return "panguard/v1/" + re.sub(r"\{\w+\}", "+", pattern)
@@ -108,7 +108,7 @@ class Experiment:
         return self.seen
 
     def _connect(self, who: str, *, first: bool = True) -> None:
-        """Connect somebody and subscribe to everything, by name and by wildcard."""
+        """Connect a client and subscribe to everything, by name and by wildcard."""
         login = self.fleet.logins[who]
         client_id = CLIENT_ID if who == "registering" else f"{who}-{first}"
         client = PahoClient(self.fleet.port, client_id, username=login.username, password=login.password)
@@ -128,7 +128,7 @@ class Experiment:
                 self._publish(who, pattern, f"live|{pattern}|{who}", retain=False)
 
     def _retain(self) -> None:
-        """Leave what is retained; who may, speaks last, so that nobody's right hides another's wrong."""
+        """Publish retained messages; allowed publishers go last, so that theirs do not hide a forbidden one."""
         for pattern in (*MATRIX, *OUTSIDE):
             may = MATRIX.get(pattern, (set(), set()))[0]
             for who in sorted(EVERYBODY, key=lambda who: (who in may, who == "own")):

@@ -1,4 +1,4 @@
-"""What every broker does with messages: order, redelivery, the window, what waits and how much, and how large it is."""
+"""Delivery at every broker: order, redelivery, the window, queues and sizes."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -16,7 +16,7 @@ BATCH, WINDOW = 500, 2000
 
 
 def test_unacknowledged_messages_come_again_in_their_order(members: Members) -> None:
-    """What a manager had not acknowledged when it left, and what came since, is delivered when it is back."""
+    """Messages that a manager had not acknowledged, and later ones, are delivered when it is back."""
     threats, own = members.topic(THREATS), members.join("own")
     manager = members.join("manager", "m", clean=False, manual_ack=True)
     manager.subscribe(THREATS.filter)
@@ -106,7 +106,7 @@ def test_the_largest_messages_of_the_contract_arrive_whole(members: Members) -> 
 
 
 def test_larger_messages_end_their_sender(members: Members) -> None:
-    """Of 3 MiB nothing reaches anybody, and whoever sent them is cut; the others do not notice."""
+    """A message of 3 MiB is not delivered and ends its sender's connection; other clients are not affected."""
     mate, manager = members.join("mate"), members.join("manager")
     manager.subscribe(THREATS.filter)
     greedy = members.raw("own", "greedy")

@@ -1,4 +1,4 @@
-"""What every broker does with who is connected: wills, keep-alive, takeovers, and what is retained over time."""
+"""Sessions at every broker: wills, keep-alive, takeovers, and retained messages."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_what_is_retained_is_the_newest_and_can_be_cleared(members: Members) -> 
 
 
 def test_the_retain_flag_stands_on_what_is_old_alone(members: Members) -> None:
-    """Whoever is subscribed already gets a retained message as a live one; so does who was away."""
+    """An existing subscriber gets a retained message as a live one; so does one that was away."""
     manager, policy = members.join("manager"), members.topic(POLICY)
     present = members.join("own")
     present.subscribe(policy)
@@ -98,7 +98,7 @@ def test_a_guard_that_takes_its_own_connection_over_is_not_lost(members: Members
 
 
 def test_a_manager_that_takes_its_own_connection_over_loses_nothing(members: Members) -> None:
-    """What the old connection had not acknowledged is delivered to the new one."""
+    """Messages that the old connection had not acknowledged are delivered to the new one."""
     own, old = members.join("own"), members.raw("manager", "m", clean=False)
     old.send(packet(0x82, b"\x00\x01" + text(THREATS.filter) + b"\x01"))
     assert old.receive(5)[4] == 1
@@ -111,7 +111,7 @@ def test_a_manager_that_takes_its_own_connection_over_loses_nothing(members: Mem
 @NOT_ON_MOSQUITTO
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_takeover_by_another_user_is_refused(members: Members, *, clean: bool) -> None:
-    """Whoever knows a client id and has a login of its own still cannot have the connection of the id's user."""
+    """A client with a login of its own cannot take the connection of a client id's user over."""
     guard = members.join("own", "guard")
     with RawClient(members.fleet.port) as other:
         code = other.connect(members.client_id("guard"), username="registration", password="registration", clean=clean)
@@ -136,7 +136,7 @@ def test_who_sits_on_an_id_while_its_owner_is_away_keeps_nobody_out(members: Mem
 
 
 def test_who_takes_an_id_over_gets_nothing_by_it(members: Members) -> None:
-    """Whether it is let in or not: nothing that waited for the id's user, live or stored, is delivered to another."""
+    """Accepted or not, it gets no message that waited for the id's user, live or stored."""
     manager, own = members.join("manager", "m", clean=False, manual_ack=True), members.join("own")
     manager.subscribe(THREATS.filter)
     own.publish(members.topic(THREATS), "taken and not acknowledged")
@@ -174,7 +174,7 @@ def test_sessions_and_what_is_retained_outlive_a_restart(members: Members) -> No
 
 @NOT_ON_AMQTT
 def test_mqtt_5_is_spoken(members: Members) -> None:
-    """A CONNECT of MQTT 5 with a right login is let in. amqtt says that it does not serve it."""
+    """A CONNECT of MQTT 5 with a right login is accepted. amqtt answers that it does not support it."""
     login = members.fleet.logins["registering"]
     with RawClient(members.fleet.port) as client:
         head = text("MQTT") + b"\x05\xc2\x00\x3c\x00"

@@ -1,4 +1,4 @@
-"""Whatever the pieces in which a stream arrives, and whatever stands in it, the same messages are read from it."""
+"""A stream yields the same messages, however it is split; noise ends the connection."""
 
 import contextlib
 import itertools
@@ -72,6 +72,6 @@ def test_noise_is_refused_and_nothing_else(noise: bytes) -> None:
     ids=["no room for a topic", "topic beyond its end", "no room for an id", "QoS 2", "five digits of length"],
 )
 def test_malformed_messages_end_the_connection(packet: bytes) -> None:
-    """A message whose parts do not fit, or that nobody asked for, is never delivered."""
+    """A message whose parts do not fit, or with QoS 2, is never delivered."""
     with pytest.raises(packets.MalformedPacketError):
         read(packet, [], 1)

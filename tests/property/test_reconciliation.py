@@ -19,7 +19,7 @@ NUMBERS = st.integers(0, 5)
 
 
 class Plugin:
-    """What the dynamic-security plugin does with commands, in the plainest way; it refuses what is out of order."""
+    """A model of the dynamic-security plugin; it refuses commands in a wrong order."""
 
     def __init__(self) -> None:
         self.clients: dict[str, dict[str, Any]] = {}

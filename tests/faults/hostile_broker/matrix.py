@@ -17,7 +17,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Senseless:
-    """Why there is nothing to show."""
+    """The reason for which a cell has no test."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What a malicious broker offers (lies, old truths, the truths of others, parts of truths) is nobody's truth.
+"""Forged, old, foreign or truncated messages of a malicious broker are not accepted.
 
 Each case offers one kind of tampering with one kind of message, behind it a message that is refused for sure, and waits
 until that one is counted: what came before it has then been judged. Honest messages pass all the while.
@@ -71,7 +71,7 @@ def refused_registrations(known: Known, offers: list[bytes]) -> int:
 @pytest.mark.parametrize("tampering", OFFERS)
 @pytest.mark.parametrize("row", TO_MANAGER, ids=lambda row: row.name)
 def test_the_manager_stores_nothing_false(past: HostileFleet, row: Topic, tampering: str) -> None:
-    """Whatever is offered to the manager changes no fact; each forgery is a dead letter, and counted."""
+    """Tampered messages change nothing at the manager; each forgery is a dead letter, and counted."""
     topic, known = offered(past, row, past.guards[VICTIM])
     offers, before, counted = OFFERS[tampering](known), past.facts(), past.counters()
     assert offers
@@ -95,7 +95,7 @@ def test_the_manager_stores_nothing_false(past: HostileFleet, row: Topic, tamper
 @pytest.mark.parametrize("tampering", OFFERS)
 @pytest.mark.parametrize("row", TO_GUARD, ids=lambda row: row.name)
 def test_a_guard_obeys_nothing_false(past: HostileFleet, row: Topic, tampering: str) -> None:
-    """Whatever is offered to a guard, it obeys what it obeyed and keeps what it kept; each forgery is counted."""
+    """Tampered messages change neither a guard's policy nor its outbox; each forgery is counted."""
     swapped_list = tampering == "swap" and row.placeholder == "organizationId"
     guard = past.guards[STRANGER if swapped_list else VICTIM]
     topic, known = offered(past, row, guard)

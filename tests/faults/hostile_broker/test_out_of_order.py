@@ -1,4 +1,4 @@
-"""What a malicious broker keeps for a while and passes on in another order, or before its time, does no harm.
+"""Messages that a malicious broker delays, reorders or replays do no harm.
 
 Here true messages come for the first time, the newest first: what they come to is what they would have come to.
 """

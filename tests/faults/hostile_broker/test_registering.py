@@ -1,4 +1,4 @@
-"""A guard on its way into a fleet, past a malicious broker: it trusts the manager of its token and nobody else.
+"""Registration past a malicious broker: a guard trusts the manager of its token only.
 
 The broker may keep it waiting, and then it says why, detects, and spools.
 """
@@ -145,7 +145,7 @@ def test_a_registration_that_is_cut_short_turns_no_guard_away(past: HostileFleet
 
 @pytest.mark.parametrize("tampering", ["inject", "replay", "swap", "truncate"])
 def test_no_reply_but_its_own_names_a_guard(past: HostileFleet, newcomer: GuardThread, tampering: str) -> None:
-    """A reply that is forged, of another registration, to another guard, or cut short gives nobody an identity."""
+    """A reply that is forged, of another registration, to another guard, or truncated gives no identity."""
     other_id = past.registrations(VICTIM)[-1].topic.rpartition("/")[2]
     (theirs, *_) = past.heard(topics.REGISTRATION_REPLY, other_id)
 
@@ -194,7 +194,7 @@ def test_the_newest_registration_gets_the_same_reply_again(past: HostileFleet) -
 
 
 def test_a_removed_agent_is_not_brought_back(past: HostileFleet, newcomer: GuardThread) -> None:
-    """What a broker kept of a removed guard, registration, presence, heartbeats and threats, brings nothing back."""
+    """Replayed messages of a removed guard (registration, presence, heartbeats, threats) bring nothing back."""
     newcomer.start().ready()
     newcomer.log.attack("198.51.100.78")
     eventually(lambda: past.stored(newcomer.hostname), what="a threat")

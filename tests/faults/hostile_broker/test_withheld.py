@@ -1,4 +1,4 @@
-"""What a malicious broker withholds is noticed: by the manager, by the guard, or by both; and nothing of it is lost.
+"""Withheld messages are noticed by the manager, the guard, or both; and nothing is lost.
 
 Each test withholds one kind of message, waits for the words in which that is noticed, lets go, and sees all well again.
 """
@@ -118,7 +118,7 @@ def test_withheld_reports_and_receipts_are_noticed_on_both_sides(
 
 
 def test_a_withheld_policy_is_drift_and_comes_again(fleet: HostileFleet, guard: GuardThread) -> None:
-    """Who lacks its policy is named, whatever the broker confirmed; the manager publishes it until it is in force."""
+    """An agent without its policy is listed; the manager publishes the policy until it is in force."""
     agent_id = guard.status()["agentId"]
     with withheld(fleet, guard, topics.POLICY):
         fleet.manager.request("PUT", "/api/policies/global", {"thresholds": {"autoRespond": 90, "notifyAndWait": 37}})
@@ -146,7 +146,7 @@ def test_a_withheld_first_policy_comes_again(fleet: HostileFleet) -> None:
 
 
 def test_a_withheld_word_on_a_policy_is_made_up_for_by_heartbeats(fleet: HostileFleet, guard: GuardThread) -> None:
-    """What is in force is known without `policy/applied`."""
+    """The policy in force is known without `policy/applied`."""
     with withheld(fleet, guard, topics.POLICY_APPLIED):
         fleet.manager.request("PUT", "/api/policies/global", {"thresholds": {"autoRespond": 90, "notifyAndWait": 36}})
         eventually(lambda: guard.status()["policy"]["thresholds"]["notifyAndWait"] == 36, what="the policy in force")
@@ -154,7 +154,7 @@ def test_a_withheld_word_on_a_policy_is_made_up_for_by_heartbeats(fleet: Hostile
 
 
 def test_a_withheld_blocklist_is_drift_and_the_snapshot_comes_again(fleet: HostileFleet, guard: GuardThread) -> None:
-    """Who lacks an entry of its organization's blocklist is named; its heartbeats make the snapshot come again."""
+    """An agent that lacks a blocklist entry is listed; its heartbeats trigger the snapshot again."""
     guards = [fleet.guards[name] for name in (ONE, TWO, THREE)]
     rows, attacker = (topics.BLOCKLIST, topics.BLOCKLIST_CHANGES), "203.0.113.200"
     behind = guard.status()["blocklistSequence"]
@@ -178,7 +178,7 @@ def lagging(fleet: HostileFleet, sequence: int) -> list[dict[str, int]]:
 
 
 def test_a_withheld_birth_is_in_the_first_heartbeat(fleet: HostileFleet) -> None:
-    """A session that nobody announced is known, and stored, from its first heartbeat on."""
+    """A session without a birth is known, and stored, from its first heartbeat on."""
     guard = fleet.guards[TWO]
     before = guard.status()["session"]
     with withheld(fleet, guard, topics.PRESENCE):
@@ -191,7 +191,7 @@ def test_a_withheld_birth_is_in_the_first_heartbeat(fleet: HostileFleet) -> None
 
 
 def test_a_withheld_sign_off_is_noticed_as_silence(fleet: HostileFleet) -> None:
-    """A guard whose goodbye nobody heard is stale, not forgotten, and comes back."""
+    """A guard whose sign-off is withheld becomes stale, is kept, and comes back."""
     guard = fleet.guards[TWO]
     with withheld(fleet, guard, topics.PRESENCE):
         guard.stop()

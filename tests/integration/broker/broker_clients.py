@@ -63,7 +63,7 @@ class PahoClient:
         return self.codes
 
     def connect(self, keep_alive: int = 60) -> int:
-        """Connect and return the code of the broker's answer, 0 when let in."""
+        """Connect and return the code of the broker's answer; 0 accepts the client."""
         self.paho.connect("127.0.0.1", self._port, keepalive=keep_alive)
         self.paho.loop_start()
         return self._await_answer()[0]

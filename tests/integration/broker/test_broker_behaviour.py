@@ -1,4 +1,4 @@
-"""What the hardened broker promises beyond the mended defects."""
+"""Behaviour of the hardened broker beyond the fixed defects."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_each_publisher_s_messages_arrive_in_its_order(connect: Connect) -> None
 
 
 def test_a_denied_publication_changes_nothing(connect: Connect) -> None:
-    """What a client may not publish reaches nobody and is not retained; the client goes on."""
+    """A publication that is not allowed is delivered to no client and not retained; the client stays connected."""
     owner = connect("owner", username="owner")
     owner.subscribe("#")
     guest = connect("guest")
@@ -55,7 +55,7 @@ def test_a_message_that_a_subscriber_may_not_receive_passes_it_by(connect: Conne
 
 
 def test_quality_0_does_not_wait_for_an_absent_client(broker: BrokerThread, connect: Connect) -> None:
-    """What was published with QoS 0 while a client was away is not delivered later."""
+    """A message published with QoS 0 while a client was away is not delivered later."""
     absent = connect("absent", clean=False)
     absent.subscribe("open/a")
     absent.close()
@@ -211,7 +211,7 @@ def test_garbage_neither_harms_the_broker_nor_stays_connected(connect: Connect, 
 
 @pytest.mark.parametrize("data", BROKEN, ids=[data[:12].hex() for data in BROKEN])
 def test_a_client_that_breaks_the_protocol_is_cut(raw: Raw, data: bytes) -> None:
-    """A malformed or misplaced packet ends the connection of whoever sent it."""
+    """A malformed or unexpected packet ends the sender's connection."""
     client = raw()
     assert client.connect("breaker") == 0
     client.send(data)
@@ -219,7 +219,7 @@ def test_a_client_that_breaks_the_protocol_is_cut(raw: Raw, data: bytes) -> None
 
 
 def test_random_bytes_after_a_connect_harm_nobody_else(connect: Connect, raw: Raw) -> None:
-    """Whatever 50 clients send that know the password, the broker goes on serving."""
+    """After random bytes from 50 authenticated clients the broker still serves others."""
     consumer = connect("consumer")
     consumer.subscribe("open/a")
     for number in range(50):
@@ -262,7 +262,7 @@ def test_a_takeover_loses_nothing_that_the_old_connection_did_not_acknowledge(
     connect: Connect,
     raw: Raw,
 ) -> None:
-    """What the old connection was sent, or would have been sent next, reaches the new one, complete and in order."""
+    """Messages sent or queued for the old connection reach the new one, complete and in order."""
     deaf = raw()
     deaf.connect("twice", clean=False)
     deaf.send(packet(0x82, b"\x00\x01" + text("open/a") + b"\x01"))

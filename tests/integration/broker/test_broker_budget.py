@@ -35,7 +35,7 @@ def test_one_beyond_its_budget_waits_and_nobody_else_does(connect: Connect) -> N
 
 @SLOW
 def test_connections_of_one_user_pay_together(connect: Connect) -> None:
-    """What the first connection has spent, the second has not."""
+    """A second connection of a user shares the first one's budget."""
     watcher, first, second = connect("watcher"), connect("one", username="spender"), connect("two", username="spender")
     guest = connect("three")
     watcher.subscribe("flood/#", 1)

@@ -190,7 +190,7 @@ def test_a_connection_too_many_is_refused(raw: Raw) -> None:
 @on_both
 @pytest.mark.limits(connect_seconds=0.3)
 def test_a_connection_without_a_connect_is_closed(raw: Raw) -> None:
-    """Whoever says nothing, or only half a CONNECT, is closed after the time limit."""
+    """A connection without a CONNECT, or with half of one, is closed after the time limit."""
     silent, half = raw(), raw()
     half.send(b"\x10\x7f\x00\x04MQ")
     assert silent.is_closed_by_peer()
@@ -255,7 +255,7 @@ def test_a_will_on_a_denied_topic_is_not_published(broker: BrokerThread, connect
 
 @on_both
 def test_a_message_is_delivered_with_the_lower_of_both_qualities(connect: Connect) -> None:
-    """What was published with QoS 0 arrives with QoS 0 on a QoS 1 subscription, and the other way round."""
+    """A QoS 0 publication arrives with QoS 0 on a QoS 1 subscription, and the other way round."""
     consumer = connect("consumer")
     consumer.subscribe("open/a", 1)
     consumer.subscribe("open/b", 0)

@@ -98,7 +98,7 @@ def test_a_disconnected_user_is_cut_at_once(start: Any, raw: Any) -> None:
 
 
 def test_a_line_that_is_no_command_is_survived(start: Any, raw: Any) -> None:
-    """What is no command is skipped, and the next command is obeyed."""
+    """A line that is no command is skipped, and the next command is carried out."""
     broker = start()
     agent = raw(broker)
     agent.connect(f"{AGENT}-1", username=AGENT)
@@ -249,7 +249,7 @@ def test_ctrl_c_in_the_terminal_leaves_the_broker_to_its_parent(start: Any) -> N
 
 
 def test_no_secret_stands_in_the_arguments_or_the_environment(start: Any) -> None:
-    """What /proc shows of the process holds no digest of its configuration."""
+    """Neither arguments nor environment in /proc contain a digest of the configuration."""
     broker = start()
     proc = Path(f"/proc/{broker._process.pid}")
     shown = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()

@@ -86,7 +86,7 @@ def test_a_registering_client_has_no_stored_session(connect: Connect, broker: Br
 def test_a_registering_client_that_does_not_read_has_a_small_queue(
     broker: BrokerThread, connect: Connect, raw: Raw
 ) -> None:
-    """What waits for it ends at its own bound, far below an agent's."""
+    """Its queue ends at a bound of its own, far below an agent's."""
     deaf = raw()
     deaf.connect("deaf", username="visitor")
     deaf.send(packet(0x82, b"\x00\x01" + text("open/some") + b"\x01"))

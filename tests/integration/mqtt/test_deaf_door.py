@@ -21,7 +21,7 @@ IMPATIENT = LinkSettings(backoff=0.01, backoff_cap=0.05, answer_timeout=0.5)
 
 @contextmanager
 def door(port: int, settings: LinkSettings = IMPATIENT) -> Iterator[DoorBench]:
-    """Give a door that nobody has polled yet."""
+    """Give a door that has not been polled yet."""
     bench = DoorBench(port, settings)
     try:
         yield bench

@@ -68,7 +68,7 @@ def test_acknowledgements_of_an_older_connection_are_not_sent(mosquitto: Mosquit
 
 
 def test_messages_wait_while_the_manager_is_away(mosquitto: Mosquitto) -> None:
-    """What agents publish between two runs of the manager is delivered to the second."""
+    """Messages that agents publish between two runs of the manager are delivered to the second."""
     with peer(mosquitto.port) as agent:
         with door_bench(mosquitto.port) as bench:
             assert bench.notes.said == ["fresh"]

@@ -1,4 +1,4 @@
-"""BrokerLink over TLS at a real Mosquitto: whom it believes, and that nothing is lost in the records of TLS."""
+"""BrokerLink over TLS at a real Mosquitto: it verifies the broker, and loses nothing in TLS records."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A fleet at a Mosquitto with the shipped broker.conf: who is let in follows the registry, at once and for good."""
+"""A fleet at a Mosquitto with the shipped broker.conf: its logins follow the registry at once."""
 
 import json
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ def test_a_removed_agent_is_cut_off_at_once(broker: ProductionMosquitto, guard: 
 
 
 def test_a_replaced_credential_opens_nothing(broker: ProductionMosquitto, guard: GuardProcess) -> None:
-    """Whoever registers the same host anew gets the same agent, and the connection of the old credential ends."""
+    """A second registration of the same host gets the same agent, and the connection of the old credential ends."""
     agent_id = guard.agent_id()
     guard.kill()
     old = AgentKeys.derive(codes.decode(json.loads((guard.data / "identity.json").read_text())["secret"]))
@@ -156,7 +156,7 @@ def test_a_broker_that_lost_its_file_is_told_all_again(broker: ProductionMosquit
 
 
 def test_the_registering_client_has_its_own_two_topics(broker: ProductionMosquitto, manager: ManagerProcess) -> None:
-    """It is answered under its own client id alone, and what it publishes elsewhere reaches nobody."""
+    """It gets a reply under its own client id only, and its publications elsewhere are not delivered."""
     del manager  # it answers
     client, other, stranger = (
         PahoClient(broker.port, letter * 32, username="registration", password="registration") for letter in "abc"

@@ -41,7 +41,7 @@ def left_behind(broker: ProductionMosquitto) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("client_id", DEEP)
 def test_a_client_id_with_a_slash_opens_no_topic(broker: ProductionMosquitto, client_id: str) -> None:
-    """What it publishes below another registration is refused, live and retained."""
+    """Its publications below another registration are refused, live and retained."""
     topic = f"{topics.PREFIX}registration/{client_id}"
     victim = registering(broker, client_id.rpartition("/")[0] or "victim")
     client = registering(broker, client_id)

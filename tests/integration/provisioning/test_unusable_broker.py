@@ -60,7 +60,7 @@ def test_a_login_that_may_not_read_threats_leaves_the_manager_not_ready(
 
 
 def test_a_broker_without_the_plugin_leaves_a_manager_with_a_password_not_ready(tmp_path: Path) -> None:
-    """No answer on the plugin's topic within ten seconds is said, with what helps; nobody would ever be admitted."""
+    """Without a response on the plugin's topic within ten seconds the reason says what to do."""
     with Mosquitto() as plain:
         manager = ManagerProcess(tmp_path, plain.url, {"PANGUARD_BROKER_PASSWORD": "a password"})
         manager.start(wait=False)

@@ -1,4 +1,4 @@
-"""What `panguard manager broker init` writes, and what it refuses with a sentence that says what to do."""
+"""Files that `panguard manager broker init` writes, and its refusals, which say what to do."""
 
 import json
 import os

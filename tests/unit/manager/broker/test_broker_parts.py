@@ -52,7 +52,7 @@ def test_a_topic_reaches_exactly_the_subscribers_whose_filters_match(
     changes: list[tuple[str, str, str, int]],
     published: list[str],
 ) -> None:
-    """Whatever was added and taken back, the index finds whom a look at every filter finds, with the highest QoS."""
+    """After any changes the index finds the subscribers that a scan of all filters finds, with the highest QoS."""
     index, granted = SubscriptionIndex(), dict[tuple[str, str], int]()
     for change, client, topic_filter, qos in changes:
         if change == "add":
@@ -218,7 +218,7 @@ def test_no_bytes_upset_the_reader_of_publications(body: bytes, flags: int) -> N
 
 @pytest.mark.parametrize("topic_filter", ["", "a/#/b", "a#", "a+/b", "$share/g/t", "a\0", "/" * 40])
 def test_a_filter_outside_the_grammar_is_none(topic_filter: str) -> None:
-    """Misplaced wildcards, NUL, shared subscriptions and depths that nobody needs are no filters."""
+    """Misplaced wildcards, NUL, shared subscriptions and deeper levels than the limit are invalid."""
     assert not is_filter(topic_filter)
 
 

@@ -91,7 +91,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
 
 
 def test_a_connection_that_was_cut_takes_nothing_more_from_the_outbox() -> None:
-    """What was queued for a connection that is cut at the same moment stays for the session's next one."""
+    """A message queued for a connection that is closed at the same moment stays for the session's next one."""
 
     async def cut_while_sending() -> int:
         served = Served(b"")

@@ -37,7 +37,7 @@ def test_a_pause_of_the_parent_is_not_the_childs_silence() -> None:
 
 
 def test_a_sign_of_life_starts_the_silence_anew() -> None:
-    """What was counted before a sign of life does not count after it."""
+    """Silence before a sign of life does not count after it."""
     clock = _Clock()
     silence = Silence(20.0, clock)
     for _ in range(19):

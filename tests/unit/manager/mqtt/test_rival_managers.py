@@ -44,7 +44,7 @@ def test_exactly_one_of_several_stays(managers: list[tuple[str, int]]) -> None:
 
 
 def test_each_online_manager_keeps_another_from_connecting() -> None:
-    """Before it has connected, a manager yields to whoever is online, whenever that one started."""
+    """Before it has connected, a manager yields to any online manager, whenever that one started."""
     early, late = _Manager("a", "i1", 1.0), _Manager("a", "i2", 2.0)
     for one, other in permutations((early, late)):
         assert one.rivals.conflict(other.says("online")) is not None
@@ -83,6 +83,6 @@ def test_an_online_manager_answers_others_at_most_once_a_second() -> None:
 
 
 def test_a_question_is_not_retained() -> None:
-    """What asks for an answer must not take the place of the presence that is retained."""
+    """The question must not replace the retained presence."""
     question = _Manager("a", "i1", 1.0).rivals.publication("offline", retained=False)
     assert (question.topic, question.retained) == (MANAGER_PRESENCE.address(), False)

@@ -46,7 +46,7 @@ def test_an_agent_that_changed_to_http_is_let_in_no_more() -> None:
 
 
 def test_a_fleet_is_told_in_small_messages() -> None:
-    """A broker that knows nobody is told step by step, each after the answer to the one before, until it agrees."""
+    """A broker without logins gets them step by step, each after the response to the last, until it is in sync."""
     agents = {agent.agent_id: agent for agent in map(_agent, range(50))}
     broker = _Broker(agents)
     broker.keeper.connected()
@@ -99,7 +99,7 @@ def test_a_plugin_that_does_not_respond_is_a_problem() -> None:
 
 
 def test_what_is_there_or_gone_already_is_no_failure() -> None:
-    """A role that cannot be given because it is missing is one, and so is a command that nobody knows."""
+    """A missing role and an unknown command are failures."""
     broker = _Broker({})
     broker.answer(
         {"command": "createRole", "error": "Role already exists"},
@@ -111,7 +111,7 @@ def test_what_is_there_or_gone_already_is_no_failure() -> None:
 
 
 def test_an_answer_that_is_none_changes_nothing() -> None:
-    """Whatever arrives on the answers' topic, the manager goes on."""
+    """Malformed responses change nothing."""
     broker = _Broker({})
     broker.keeper.connected()
     for payload in (b"", b"[]", b"{}", b'{"responses":[1]}', b'{"responses":{"a":1}}', b"\xff", b'{"responses":null}'):
