@@ -16,9 +16,8 @@ from manager.engine.outgoing.threat_events import ThreatEvents
 from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.ports import BrokerAccess, Publisher
-from schemas import codes
 from schemas.fleet import FleetEvent
-from schemas.topics import FLEET, RECEIPTS
+from schemas.topics import FLEET
 
 
 class AfterCommit:
@@ -99,21 +98,13 @@ class AfterCommit:
         for agent_id, report_id, reason in context.refused:
             receipts.refused(agent_id, report_id, reason)
         self._take_deferred()
-        self._publish_receipts(now)
+        self.receipts.send(self._publisher, self._fleet.registry, now.monotonic)
 
     def defer(self, now: Instant) -> None:
         """Acknowledge messages over their agents' budgets and publish receipts; it needs no commit."""
         with self._contained("deferral"):
             self._take_deferred()
-            self._publish_receipts(now)
-
-    def _publish_receipts(self, now: Instant) -> None:
-        for agent_id, receipt in self.receipts.due(now.monotonic):
-            agent = self._fleet.registry.find(agent_id)
-            if agent is not None:
-                topic = RECEIPTS.below_root(agent_id)
-                payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
-                self._publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
+            self.receipts.send(self._publisher, self._fleet.registry, now.monotonic)
 
     def _take_deferred(self) -> None:
         """Acknowledge deferred messages, and add the reports among them to receipts."""

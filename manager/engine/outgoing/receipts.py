@@ -1,9 +1,14 @@
-"""Receipts: gathers stored, refused and deferred reports into at most one receipt for each agent and second."""
+"""Receipts: gathers stored, refused and deferred reports, and sends at most one receipt for each agent and second."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from manager.domain.agents.registry import Registry
+from manager.engine.batch import Publication
+from manager.engine.ports import Publisher
+from schemas import codes
 from schemas.threats import Deferral, Receipt, Refusal
+from schemas.topics import RECEIPTS
 
 _IDS_IN_ONE = 150
 """The most ids in one receipt; with the longest ids it stays below the size limit of a message."""
@@ -43,6 +48,15 @@ class Receipts:
     def deferred(self, agent_id: str, report_id: str) -> None:
         """Add a report that was over its agent's budget."""
         self._of(agent_id).deferred.append(report_id)
+
+    def send(self, publisher: Publisher, registry: Registry, now: float) -> None:
+        """Publish the receipts that are due, each coded with its agent's key; `now` is monotonic."""
+        for agent_id, receipt in self.due(now):
+            agent = registry.find(agent_id)
+            if agent is not None:
+                topic = RECEIPTS.below_root(agent_id)
+                payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
+                publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
     def due(self, now: float) -> Iterator[tuple[str, Receipt]]:
         """Yield, once, the receipts of agents without a receipt in the last interval; `now` is monotonic."""
