@@ -154,6 +154,8 @@ class Engine:
             self.fleet.liveness.open_door(Door.MQTT, now)
         self._broker_access.connected()
         self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
+        for publication in self.fleet.retained_clearing.publications():
+            self._publisher.publish(publication)
         if fresh:
             self._blocklist_messages.publish_all()
             for policy in self.fleet.policies.effective.values():

@@ -17,6 +17,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
 from manager.domain.response import Blocklists, Evidence, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.immunity import ImmunityTracker
 from manager.domain.retention import ClockTrust
+from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.engine.response.fleet_facts import FleetFacts, PolicyAllowlist
@@ -45,6 +46,7 @@ class Fleet:
     immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
+    retained_clearing: RetainedClearing = field(default_factory=RetainedClearing)
     clock_trust: ClockTrust = field(default_factory=ClockTrust)
     warnings: dict[str, str] = field(default_factory=dict)
     """Sentences for operators about conditions that last, by the name of the condition."""
@@ -78,6 +80,7 @@ class Fleet:
             now: seconds since 1970.
         """
         self.meta = snapshot.meta
+        self.retained_clearing.load(snapshot.meta)
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.registry.reserve_numbers(snapshot.highest_agent_number)
         for removed in snapshot.removed_agents:

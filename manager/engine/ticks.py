@@ -102,6 +102,7 @@ class WriteBehind:
             if policy.agent_id in self._fleet.policies.effective:
                 context.batch.save_policy(policy)
         self._policies.clear()
+        context.batch.changes.meta.update(self._fleet.retained_clearing.changed_value())
         if self._revision_changed:
             self._revision_changed = False
             context.batch.changes.fleet_revision = self._fleet.policies.revision

@@ -30,7 +30,7 @@ START = 1_800_000_000.0
 
 
 class RecordingPublisher:
-    """Records publications, and confirms each at once, as a broker would."""
+    """Records publications, and confirms each at once, as a broker would; while it is not ready they are lost."""
 
     def __init__(self) -> None:
         self.ready = True
@@ -38,6 +38,8 @@ class RecordingPublisher:
         self.published: list[Publication] = []
 
     def publish(self, publication: Publication) -> None:
+        if not self.ready:
+            return
         self.published.append(publication)
         if publication.confirm is not None:
             publication.confirm()

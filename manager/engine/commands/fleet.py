@@ -11,7 +11,6 @@ from manager.engine.response import emergency_response
 from manager.errors import NotFound
 from schemas.keys import EnrollmentToken
 from schemas.model import iso
-from schemas.topics import POLICY, PRESENCE
 
 
 def find_agent(context: Context, agent_id: str) -> Agent:
@@ -39,8 +38,8 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     context.write_behind.discard(agent.agent_id)
     batch.changes.removed.append(agent)
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author))
-    batch.clear_retained(PRESENCE.address(agent.agent_id))
-    batch.clear_retained(POLICY.address(agent.agent_id))
+    batch.publications += fleet.retained_clearing.add(agent.agent_id)
+    batch.changes.meta.update(fleet.retained_clearing.changed_value())
     batch.cut_off.append(agent.agent_id)
     batch.event("agent_removed", agent)
     return agent.agent_id
