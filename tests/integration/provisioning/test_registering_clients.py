@@ -8,7 +8,7 @@ import pytest
 
 from schemas import topics
 from tests.integration.broker.broker_clients import PahoClient
-from tests.support.processes import ManagerProcess
+from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
@@ -86,3 +86,40 @@ def test_what_was_left_below_the_registration_topics_is_cleared(broker: Producti
     assert len(left_behind(broker)) == len(DEEP)
     with ManagerProcess(tmp_path, broker.url):
         eventually(lambda: not left_behind(broker), what="nothing left behind")
+
+
+def test_a_broker_of_an_earlier_release_gets_the_login_and_its_role(
+    broker: ProductionMosquitto, tmp_path: Path
+) -> None:
+    """Its manager connects though it may not read all registration topics yet, and corrects logins and roles."""
+    path = broker.directory / "dynamic-security.json"
+    broker.stop()
+    state = json.loads(path.read_text())
+    state["clients"] = [client for client in state["clients"] if client["username"] != "registration"]
+    state["roles"] = [role for role in state["roles"] if role["rolename"] != "panguard-registration"]
+    (own,) = [role for role in state["roles"] if role["rolename"] == "panguard-manager"]
+    own["acls"] = [acl for acl in own["acls"] if acl["topic"] != f"{topics.PREFIX}registration/#"]
+    path.write_text(json.dumps(state))
+    broker.start()
+    with ManagerProcess(tmp_path, broker.url) as manager:
+        guard = GuardProcess(manager, "srv-01")
+        try:
+            guard.start()
+            eventually(lambda: "panguard-registration" in path.read_text(), what="the role of registering clients")
+            eventually(lambda: _is_refused(broker, f"{CLIENT_ID}/reply"), what="the deeper topic refused")
+        finally:
+            guard.stop()
+
+
+def _is_refused(broker: ProductionMosquitto, client_id: str) -> bool:
+    """Return whether publishing below a registration ends the connection; what was left is cleared by the manager."""
+    with registering(broker, client_id) as client:
+        if client.connect() != 0:
+            return False
+        client.paho.publish(f"{topics.PREFIX}registration/{client_id}", "x", 1)
+        client.paho.publish(f"{topics.PREFIX}registration/{client_id}", "x", 1)
+        try:
+            eventually(lambda: not client.paho.is_connected(), within=1.0)
+        except AssertionError:
+            return False
+        return True
