@@ -10,7 +10,7 @@ import pytest
 from manager.provisioning.roles import MANAGER
 from tests.integration.mqtt.door_bench import PRESENCE, peer
 from tests.support.mosquitto import Mosquitto
-from tests.support.processes import ManagerProcess
+from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually
 
@@ -37,6 +37,11 @@ def test_a_login_that_may_not_read_threats_leaves_the_manager_not_ready(
     broker: ProductionMosquitto, tmp_path: Path
 ) -> None:
     """With one subscription refused no agent ages, and after the role is right again the manager is ready by itself."""
+    with ManagerProcess(tmp_path, broker.url) as manager:
+        guard = GuardProcess(manager, "srv-01")
+        guard.start()
+        guard.kill()
+        manager.kill()
     broker.stop()
     path = broker.directory / "dynamic-security.json"
     right = json.loads(path.read_text())
@@ -50,10 +55,14 @@ def test_a_login_that_may_not_read_threats_leaves_the_manager_not_ready(
     manager.start(wait=False)
     try:
         says(manager, f"the broker refuses the manager's subscription to {THREATS}: grant its login manager")
+        attempts = broker.log().count("as manager-")
+        eventually(lambda: broker.log().count("as manager-") >= attempts + 6, what="some seconds of further tries")
+        assert manager.agent("srv-01")["status"] == "online", "a deaf manager ages nobody, for however long"
         broker.stop()
         path.write_text(json.dumps(right))
         broker.start()
         eventually(lambda: manager.not_ready() is None, what="a ready manager")
+        eventually(lambda: manager.agent("srv-01")["status"] == "stale", what="the silent agent stale, after its grace")
         assert logged(manager, "broker_unreachable") <= 5, "a reason that does not change is logged once"
     finally:
         manager.stop()
