@@ -70,6 +70,15 @@ def explain(error: ValidationError) -> str:
     return (f"{path}: {said}" if path else said)[:_LONGEST]
 
 
+def explain_all(error: ValidationError) -> list[str]:
+    """Return every error of a validation as a sentence; of one field only the first."""
+    found: dict[str, str] = {}
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        path = ".".join(str(step) for step in detail["loc"] if _NAME.fullmatch(str(step)))
+        found.setdefault(path, f"{path}: {complaint(detail)}" if path else complaint(detail))
+    return list(found.values())
+
+
 def complaint(detail: Mapping[str, Any] | ErrorDetails) -> str:
     """Return the text of one validation error without pydantic's prefix."""
     return str(detail["msg"]).removeprefix("Value error, ")

@@ -6,12 +6,14 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
-from schemas.decoding import DecodeError, decode
-from schemas.limits import BODY_LIMIT
+from manager.domain.policies.document_check import Check, check_document
+from schemas.decoding import DecodeError, decode, explain_all
+from schemas.limits import BODY_LIMIT, POLICY_LIMIT
+from schemas.policy import PolicyDocument
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -38,6 +40,34 @@ async def read_document(request: Request, model: type[Model], limit: int) -> tup
     body = await _json_body(request)
     document = decode(model, body, limit)
     return document, dict(json.loads(body))
+
+
+async def read_policy(request: Request, *, allow_unknown: bool) -> tuple[PolicyDocument, list[str]]:
+    """Return the body as a policy document, and warnings about it.
+
+    Raises:
+        NoJsonBody: the content type is not JSON.
+        BodyTooLarge: the body exceeds the limit of all bodies.
+        DecodeError: the body exceeds the limit of a policy, or is no JSON object.
+        Invalid: the document has errors; the text names all of them.
+    """
+    body = await _json_body(request)
+    try:
+        document = decode(PolicyDocument, body, POLICY_LIMIT)
+    except DecodeError as error:
+        written: Any = None
+        with suppress(ValueError, RecursionError):
+            written = json.loads(body)
+        if not isinstance(error.__cause__, ValidationError) or not isinstance(written, dict):
+            raise
+        faults = explain_all(error.__cause__)
+        check = check_document(written, allow_unknown=allow_unknown)
+        named = {fault.partition(":")[0] for fault in faults}
+        Check([*faults, *(each for each in check.errors if each.partition(":")[0] not in named)], []).raise_errors()
+        raise
+    check = check_document(dict(json.loads(body)), allow_unknown=allow_unknown)
+    check.raise_errors()
+    return document, check.warnings
 
 
 async def read_document_or(request: Request, model: type[Model], check: Callable[[Any], None], limit: int) -> Model:

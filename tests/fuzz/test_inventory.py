@@ -34,6 +34,7 @@ ELSEWHERE = {
     "agent/sources/journal_reader.py:_own_directory": "the machine's id, which names a directory; root alone writes it",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
+    "manager/api/bodies.py:read_policy": "the same",
     "manager/mosquitto_setup.py:_copies": "hands bytes on, unread",
     "manager/mosquitto_setup.py:_shipped_configuration": "the same",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",

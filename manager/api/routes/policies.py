@@ -1,20 +1,43 @@
 """Policy documents of the whole fleet, of organizations and of agents: get, set, remove, and their history."""
 
-from fastapi import APIRouter, Request, Response
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from manager.api.authentication import Admin, Caller
-from manager.api.bodies import read_document
+from manager.api.bodies import read_policy
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
+from manager.domain.policies.diff import Difference
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.requests import PolicySet, SetPolicy
+from manager.engine.commands.requests import PolicySet, Preview, SetPolicy
 from manager.errors import NotFound
 from schemas.identifiers import OrganizationId
-from schemas.limits import POLICY_LIMIT
-from schemas.policy import PolicyDocument, unknown_fields
+from schemas.policy import PolicyDocument
 
 router = APIRouter(tags=["policies"])
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """Query options of setting a document."""
+
+    allow_unknown: bool
+    dry_run: bool
+
+
+async def set_options(
+    *,
+    allow_unknown: Annotated[bool, Query(description="warn of unknown fields instead of refusing them")] = False,
+    dry_run: Annotated[bool, Query(description="only check the document and show its effect")] = False,
+) -> SetOptions:
+    """Return the query options."""
+    return SetOptions(allow_unknown, dry_run)
+
+
+WithOptions = Annotated[SetOptions, Depends(set_options)]
 
 _BODY = body_of("PolicyDocument")
 _DOCUMENT = answer(
@@ -52,23 +75,25 @@ async def show_agent(agent_id: str, services: WithServices, _caller: Admin) -> R
 
 
 @router.put("/api/policies/global", responses=_SET, openapi_extra=_BODY)
-async def set_global(request: Request, services: WithServices, caller: Admin) -> Response:
+async def set_global(request: Request, services: WithServices, caller: Admin, options: WithOptions) -> Response:
     """Set the document of the whole fleet."""
-    return await _set(request, services, caller, GLOBAL)
+    return await _set(request, services, caller, GLOBAL, options)
 
 
 @router.put("/api/policies/organizations/{organization_id}", responses=_SET, openapi_extra=_BODY)
 async def set_organization(
-    request: Request, organization_id: OrganizationId, services: WithServices, caller: Admin
+    request: Request, organization_id: OrganizationId, services: WithServices, caller: Admin, options: WithOptions
 ) -> Response:
     """Set an organization's document."""
-    return await _set(request, services, caller, Scope("organization", organization_id))
+    return await _set(request, services, caller, Scope("organization", organization_id), options)
 
 
 @router.put("/api/policies/agents/{agent_id}", responses=_SET, openapi_extra=_BODY)
-async def set_agent(request: Request, agent_id: str, services: WithServices, caller: Admin) -> Response:
+async def set_agent(
+    request: Request, agent_id: str, services: WithServices, caller: Admin, options: WithOptions
+) -> Response:
     """Set the document of one agent."""
-    return await _set(request, services, caller, Scope("agent", agent_id))
+    return await _set(request, services, caller, Scope("agent", agent_id), options)
 
 
 @router.delete("/api/policies/global", responses=_SET)
@@ -103,10 +128,20 @@ async def _show(services: Services, scope: Scope) -> Response:
     return ok(document, revision=newest["revision"], updatedAt=newest["updatedAt"], author=newest["author"])
 
 
-async def _set(request: Request, services: Services, caller: Caller, scope: Scope) -> Response:
-    document, written = await read_document(request, PolicyDocument, POLICY_LIMIT)
-    warnings = [f"{path}: no such field; it is ignored" for path in unknown_fields(written)]
+async def _set(request: Request, services: Services, caller: Caller, scope: Scope, options: "SetOptions") -> Response:
+    document, warnings = await read_policy(request, allow_unknown=options.allow_unknown)
+    if options.dry_run:
+        return await _preview(services, scope, document, warnings)
     return await _submit(services, SetPolicy(scope, document.sections(), caller.name), warnings)
+
+
+async def _preview(services: Services, scope: Scope, document: PolicyDocument, warnings: list[str]) -> Response:
+    """Answer as if the document were set: nothing is, and `differences` shows the change of effective policies."""
+    if scope.kind == "agent" and await services.read(services.queries.agent, scope.target) is None:
+        raise NotFound(f"Agent {scope.target} not found")
+    found: list[Difference] = await services.engine.submit(Preview(scope, document.sections()))
+    data = {"scope": scope.kind, "target": scope.target or None, "changed": bool(found), "dryRun": True}
+    return ok({**data, "differences": [each._asdict() for each in found]}, warnings=warnings)
 
 
 async def _submit(services: Services, request: SetPolicy, warnings: list[str] | None = None) -> Response:

@@ -80,13 +80,19 @@ def set_policy(
     everybody: Global = False,
     organization: Organization = None,
     agent: Agent = None,
+    allow_unknown: Annotated[bool, typer.Option("--allow-unknown", help="warn of unknown fields only")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check the document and show its effect only")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; every agent that it affects gets it at once."""
     document = read_document(file)
     path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
-    answer = client.answer("PUT", path, body=document)
+    query = {"allow_unknown": allow_unknown or None, "dry_run": dry_run or None}
+    answer = client.answer("PUT", path, query, body=document)
     print_warnings(answer)
+    if dry_run:
+        _print_dry_run(answer["data"], output)
+        return
     _print_change(answer["data"], output)
 
 
@@ -205,6 +211,19 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
 def _change(change: "Record") -> tuple[object, ...]:
     sections = "removed" if change["document"] is None else sorted(change["document"])
     return change["revision"], change["updatedAt"], change["author"], sections
+
+
+def _print_dry_run(effect: "Record", output: Output) -> None:
+    """Print the differences that a document would make."""
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    if output is Output.JSON:
+        print_json(effect)
+    elif effect["differences"]:
+        rows = [(each["path"], _shown(each["before"]), _shown(each["after"])) for each in effect["differences"]]
+        print_table(("what", "before", "after"), rows)
+    else:
+        print_lines("the document is right, and would change nothing")
 
 
 def _print_change(done: "Record", output: Output) -> None:

@@ -114,7 +114,7 @@ def test_a_policy_with_a_wrong_field_is_refused_and_an_unknown_one_warned_of(
     wrong = terminal.run("policies", "set", "--global", "--file", str(file))
     assert (wrong.exit_code, "thresholds.autoRespond" in wrong.stderr) == (ExitCode.FAILURE, True)
     file.write_text('{"colour":"red"}')
-    warned = terminal.run("policies", "set", "--global", "--file", str(file))
+    warned = terminal.run("policies", "set", "--global", "--file", str(file), "--allow-unknown")
     assert (warned.exit_code, "colour" in warned.stderr) == (ExitCode.OK, True)
 
 
@@ -234,3 +234,17 @@ def test_the_clock_is_accepted_by_command(served: Served, admin: httpx2.Client, 
     with served.bench() as bench:
         assert not bench.fleet.warnings
     assert [entry["action"] for entry in admin.get("/api/audit").json()["data"]][:1] == ["clock.accept"]
+
+
+def test_a_policy_is_checked_before_it_is_set(served: Served, terminal: Terminal, tmp_path: Path) -> None:
+    """--dry-run shows the effect; a mistyped field is refused, and --allow-unknown takes it with a warning."""
+    served.enroll("srv-01")
+    file = tmp_path / "policy.json"
+    file.write_text('{"thresholds": {"autoRespond": 61}}')
+    shown = terminal.ok("policies", "set", "--global", "--file", str(file), "--dry-run")
+    assert "thresholds.autoRespond" in shown
+    assert terminal.records("policies", "list") == []
+    file.write_text('{"tresholds": {"autoRespond": 61}}')
+    refused = terminal.run("policies", "set", "--global", "--file", str(file))
+    assert (refused.exit_code, "did you mean thresholds?" in refused.stderr) == (ExitCode.FAILURE, True)
+    terminal.ok("policies", "set", "--global", "--file", str(file), "--allow-unknown")

@@ -36,11 +36,62 @@ def test_the_same_document_again_changes_nothing(admin: httpx2.Client) -> None:
     assert again == {**first, "changed": False, "agents": 0}
 
 
-def test_unknown_fields_come_back_as_warnings(admin: httpx2.Client) -> None:
-    """Unknown fields are ignored with a warning."""
-    answer = admin.put("/api/policies/global", json={"thresholds": {"autoRespnd": 1}, "colour": "red"}).json()
+def test_a_mistyped_document_is_refused_with_all_its_errors(admin: httpx2.Client) -> None:
+    """One answer names every error, with what was meant; nothing is set."""
+    document = {
+        "thresholds": {"autoRespnd": 1, "notifyAndWait": 200}, "colour": "red", "monitors": {"enabled": []},
+        "blocklist": {"ips": [{"value": "203.0.113.7", "resaon": "x"}]},
+        "response": {"actions": ["blok_ip"], "escalation": {"repeatTreshold": 3}},
+        "rules": [{"type": "block_ip", "value": "nowhere"}, {"type": "auto_respond", "valu": 3}],
+    }  # fmt: skip
+    answer = admin.put("/api/policies/global", json=document)
+    assert answer.status_code == 400
+    errors = dict(error.split(": ", 1) for error in answer.json()["error"].split("; "))
+    expected = {
+        "thresholds.notifyAndWait": "less than or equal to 100", "thresholds.autoRespnd": "did you mean autoRespond?",
+        "colour": "no such field", "monitors.enabled": "without a detector",
+        "blocklist.ips.0.resaon": "did you mean reason?", "response.actions.0": "did you mean block_ip?",
+        "response.escalation.repeatTreshold": "did you mean repeatThreshold?", "rules.0.value": "IP address",
+        "rules.1.valu": "did you mean value?", "rules.1.value": "confidence",
+    }  # fmt: skip
+    assert {path: text in errors.get(path, "") for path, text in expected.items()} == dict.fromkeys(expected, True)
+    assert admin.get("/api/policies/global").json()["data"] == {}
+
+
+def test_unknown_fields_are_taken_with_a_warning_where_it_is_asked_for(admin: httpx2.Client) -> None:
+    """`allow_unknown` ignores them; all other errors are still errors."""
+    options = {"allow_unknown": "true"}
+    document = {"thresholds": {"autoRespnd": 1}, "colour": "red"}
+    answer = admin.put("/api/policies/global", json=document, params=options).json()
     assert answer["ok"] is True
-    assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["colour", "thresholds.autoRespnd"]
+    assert [warning.partition(":")[0] for warning in answer["warnings"]] == ["thresholds.autoRespnd", "colour"]
+    wrong = admin.put("/api/policies/global", json={**document, "monitors": {"enabled": []}}, params=options)
+    assert wrong.status_code == 400
+
+
+def test_a_dry_run_shows_the_effect_and_sets_nothing(served: Served, admin: httpx2.Client) -> None:
+    """The differences of effective policies; an unknown agent is 404."""
+    served.enroll("srv-01")
+    answer = admin.put(
+        "/api/policies/global", json={"thresholds": {"autoRespond": 61}}, params={"dry_run": "true"}
+    ).json()
+    assert (answer["data"]["dryRun"], answer["data"]["changed"]) == (True, True)
+    assert "thresholds.autoRespond" in {each["path"] for each in answer["data"]["differences"]}
+    assert admin.get("/api/policies/global").json()["data"] == {}
+    assert admin.get("/api/policies/history").json()["data"] == []
+    unknown = "/api/policies/agents/ag-0000000000000000"
+    assert admin.put(unknown, json={"thresholds": {"autoRespond": 61}}, params={"dry_run": "true"}).status_code == 404
+
+
+def test_a_document_tells_what_nothing_runs_yet(admin: httpx2.Client) -> None:
+    """Sigma, YARA and channels are taken with a warning; so are two rules of which one may replace the other."""
+    document = {
+        "detection": {"sigma": ["title: x"], "yara": ["rule x {}"]}, "alerting": {"channels": ["syslog"]},
+        "rules": [{"type": "auto_respond", "value": 80}, {"type": "auto_respond", "value": 90}],
+    }  # fmt: skip
+    answer = admin.put("/api/policies/global", json=document).json()
+    paths = [warning.partition(":")[0] for warning in answer["warnings"]]
+    assert paths == ["detection.sigma", "detection.yara", "alerting.channels", "rules.1"]
 
 
 def test_the_document_of_an_unknown_agent_is_404(admin: httpx2.Client) -> None:
