@@ -314,6 +314,7 @@ class Engine:
                 self._store.commit(context.batch.changes)
             except StoreRejected as error:
                 log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
+                self.fleet.counters["batches_rejected"] += 1
                 self._salvage = Salvage(context)
             else:
                 return

@@ -205,7 +205,7 @@ class Bench:
 
 FAILURES = (
     "messages_failed", "reports_failed", "reports_not_correlated", "commands_failed", "parts_failed",
-    "changes_rejected", "commits_failed",
+    "batches_rejected", "changes_rejected", "commits_failed",
 )  # fmt: skip
 """Counters of failures that the engine contains."""
 

@@ -15,6 +15,7 @@ from manager.domain.correlation.indicators import Indicator, indicators_of
 from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
 from manager.domain.correlation.timeline_cache import TimelineCache
+from manager.errors import StoreUnavailable
 
 CLOSE_AFTER = 600.0
 """Seconds after its last report at which an incident closes: no report on time can join it any more."""
@@ -46,6 +47,10 @@ class Correlator:
         self._history = history
         self._memory = TimelineCache(settings.max_watched, settings.max_open)
         self._loader = HistoryLoader(history, self._schedule)
+        self._interrupted: tuple[Report, int, list[IncidentChange]] | None = None
+        """A report on which the store failed, the number of its indicators that were observed, and their changes."""
+        self._undecided: dict[Indicator, tuple[Placement, Collection[str]]] = {}
+        """The placement of that report that is not decided."""
         self._clock = 0.0  # the latest time seen: a clock that steps back must not widen the known span
         self._due: list[tuple[float, int, Incident]] = []
         self._scheduled = 0
@@ -71,12 +76,26 @@ class Correlator:
             yield from timeline.open()
 
     def observe(self, report: Report) -> list[IncidentChange]:
-        """Take a report at the time it was received; return the changes, a few values for each indicator."""
+        """Take a report at the time it was received; return the changes, a few values for each indicator.
+
+        Raises:
+            StoreUnavailable: the history cannot be read just now. The next report must be the same one again; the
+                changes of all tries are returned by the one that succeeds.
+        """
         self._clock = max(self._clock, report.received)
-        changes: list[IncidentChange] = []
-        for indicator in _indicators(report):
-            if not self.allowed(indicator):
-                changes += self._observe(indicator, report)
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is None or interrupted[0] != report:
+            self._undecided.clear()
+            interrupted = (report, 0, [])
+        _, done, changes = interrupted
+        for indicator in [*_indicators(report)][done:]:
+            try:
+                if not self.allowed(indicator):
+                    changes += self._observe(indicator, report)
+            except StoreUnavailable:
+                self._interrupted = (report, done, changes)
+                raise
+            done += 1
         return changes
 
     def expire(self, now: float) -> list[IncidentChange]:
@@ -161,18 +180,36 @@ class Correlator:
         if late:
             timeline.hold = self._clock + MEMORY
         placement = timeline.place(time, agent_id, late=late, clock_unknown=not report.event_time_trusted)
+        undecided, actionable = self._undecided.pop(indicator, (None, ()))
+        if undecided is not None:  # the store failed after this report was placed: the report comes again
+            placement.run.count -= 1
+            joined = {*(undecided.joined or ()), *(placement.joined or ())}
+            placement = placement._replace(joined=joined, absorbed=placement.absorbed or undecided.absorbed)
         if placement.joined is None:
             if counts and timeline.ontime is not None:
                 timeline.ontime.place(time, agent_id)
             self._forget(timeline)
             return []
-        actionable: Collection[str] = ()
-        if timeline.ontime is None:
-            actionable = placement.joined
-        elif counts:
-            actionable = self._count(timeline.ontime, report)
+        try:
+            if timeline.ontime is None:
+                actionable = placement.joined
+            elif counts:
+                actionable = {*actionable, *self._count(timeline.ontime, report)}
+            return self._decide(timeline, placement, actionable, report)
+        except StoreUnavailable:
+            self._undecided[indicator] = (placement, actionable)
+            raise
+
+    def _decide(
+        self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
+    ) -> list[IncidentChange]:
+        """Open or update the incident of a complete run.
+
+        Raises:
+            StoreUnavailable: older reports or incidents cannot be read just now.
+        """
         if not placement.run.starts_known:
-            placement, actionable = self._complete_run(timeline, placement, actionable, time)
+            placement, actionable = self._complete_run(timeline, placement, actionable, report.event_time)
         if placement.run.incident is None:
             return [self._open_incident(timeline, placement, actionable, report)]
         return self._update_incident(timeline, placement, actionable, report)
