@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
 from manager.engine.commands.requests import DeregisterAgent, SetPolicy
@@ -166,3 +168,30 @@ def test_an_idle_engine_ends_every_transaction_that_it_begins(bench: Bench) -> N
         with locked(bench):
             pass
     assert bench.failures() == {}
+
+
+@pytest.mark.parametrize("table", ["agent_history", "threat", "agent", "stored_id", "incident", "dead_letter"])
+def test_damage_is_never_the_reports_fault(bench: Bench, table: str) -> None:
+    """A damaged root page of any table: no step raises, nothing is acknowledged, refused or receipted as stored."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "before", sourceIp="203.0.113.1"))
+    bench.pass_time(10)
+    bench.receipts(agent)
+    path = bench.directory / "panguard.db"
+    ((page,),) = bench.rows(f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")
+    ((size,),) = bench.rows("PRAGMA page_size")
+    bench.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    bench.database.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    bench.database.connect()
+    handle = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "after", sourceIp="203.0.113.1"))
+    bench.put(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
+    answers = bench.submit(SetPolicy(GLOBAL, DOCUMENT, "test"))
+    bench.put(topics.HEARTBEAT, agent.agent_id, b"{}")
+    bench.pass_time(20)
+    told = bench.receipts(agent)
+    assert told["refused"] == []
+    assert not bench.engine.can_commit
+    assert (told["stored"], handle in bench.acknowledged, answers) == ([], False, [])
