@@ -112,6 +112,18 @@ def test_a_full_disk_loses_and_doubles_nothing(guard: GuardedLog) -> None:
     assert guard.pipeline.events_total == 5
 
 
+def test_a_report_that_was_not_committed_takes_no_room_in_the_outbox(guard: GuardedLog) -> None:
+    """After each failed commit the outbox counts stored reports alone, so that a full disk does not fill it."""
+    guard.fail("203.0.113.7", 1, 2, 3, 4, 5)
+    guard.database.full = True
+    for _ in range(3):
+        guard.look()
+        assert len(guard.outbox) == 0
+    guard.database.full = False
+    guard.look()
+    assert len(guard.outbox) == len(guard.reports()) == 1
+
+
 @pytest.mark.parametrize("cut", range(6))
 def test_a_kill_between_any_two_lines_changes_nothing(guard: GuardedLog, cut: int) -> None:
     """An attack that spans the end of one process and the start of the next is reported once, with its whole count."""
