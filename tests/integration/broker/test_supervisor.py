@@ -119,6 +119,13 @@ def test_a_broker_that_takes_no_command_is_replaced() -> None:
         supervisor.stop()
 
 
+def test_a_late_notice_of_an_end_changes_nothing(supervisor: BrokerSupervisor) -> None:
+    """A restart while the next broker runs already leaves that one alone, and is no problem."""
+    running = process()
+    assert supervisor._restart()
+    assert (process().pid, supervisor.problem) == (running.pid, None)
+
+
 def test_a_first_start_that_fails_is_an_error() -> None:
     """At the first start a taken port is the operator's to solve: nothing is tried again."""
     with socket.create_server(("127.0.0.1", 0)) as held:
