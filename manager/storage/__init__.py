@@ -1,1 +1,1 @@
-"""The store: tables, migrations, the engine's writer, the API's queries, and the SQL of each database system."""
+"""The store: tables, migrations, the engine's writer, the API's queries, and SQL files for each database system."""

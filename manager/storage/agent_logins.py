@@ -11,7 +11,7 @@ _AGENT_ID = re.compile(AGENT_ID)
 
 
 class AgentLogins:
-    """Reads agents' logins; a removed agent has none as soon as its removal is committed.
+    """Reads agents' MQTT logins from the store; a removed agent cannot log in once its removal is committed.
 
     Args:
         path: the SQLite store.
@@ -21,7 +21,7 @@ class AgentLogins:
         self._statements = Statements(open_reader(path))
 
     def find(self, agent_id: str) -> tuple[bytes, str] | None:
-        """Return SHA-256 of an agent's MQTT password and its organization."""
+        """Return the SHA-256 hash of an agent's MQTT password, and its organization; None for an unknown agent."""
         if _AGENT_ID.fullmatch(agent_id) is None:
             return None
         found = self._statements.rows("agents.login", (agent_id,))

@@ -1,4 +1,4 @@
-"""Incidents with their members, the threats behind them, and the history of policies."""
+"""Reads and writes stored incidents; reads the threats behind them and the policy history."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ class StoredArchive:
     """Reads and writes the incident tables in the writer's transaction.
 
     Args:
-        statements: those of the writer's database.
+        statements: the statements of the writer's database.
         health: translates errors.
     """
 
@@ -33,7 +33,7 @@ class StoredArchive:
             self._statements.execute_many("incidents.upsert_member", changes.members)
 
     def live(self, since: float) -> list[Incident]:
-        """Return the unmerged incidents that are open or were seen since a time.
+        """Return the unmerged incidents that are open or were last seen since a time.
 
         Raises:
             StoreUnavailable: the store cannot be read.
@@ -49,7 +49,7 @@ class StoredArchive:
         return next(self._incidents("incidents.find", (incident_id,)), None)
 
     def revisions(self) -> Iterator[Revision]:
-        """Yield every change of the fleet's policies, oldest first.
+        """Yield every policy revision, oldest first.
 
         Raises:
             StoreUnavailable: the store cannot be read.
@@ -78,9 +78,9 @@ class StoredArchive:
             )
 
     def evidence_since(self, since: float) -> Iterator[tuple[str, str | None, str, float, dict[str, Any]]]:
-        """Yield evidence of logins and file paths since a time.
+        """Yield the reports' evidence of logins and file paths since a time.
 
-        Each item is organization, site, agent id, time of receipt and evidence.
+        Each item is a tuple: organization, site, agent id, time of receipt, evidence.
         """
         rows = self._each("threats.with_login_or_path_since", (since,))
         for organization_id, site, agent_id, received_at, document in rows:

@@ -27,7 +27,7 @@ _SECRETS = {"agent": "SELECT 1 FROM agent LIMIT 1", "enrollment_token": "SELECT 
 
 
 def open_store(path: Path) -> Database:
-    """Return the writer's database; the file is created readable by its owner only.
+    """Open the writer's database; a new file is readable by its owner only.
 
     Raises:
         SetupError: the file cannot be opened or is not a database.
@@ -37,9 +37,9 @@ def open_store(path: Path) -> Database:
 
 
 def close_store(database: Database) -> None:
-    """Move everything from the WAL into the store's file, and close the writer's database.
+    """Checkpoint the WAL into the store's file and close the writer's database.
 
-    A reader may hold the WAL; then it keeps what SQLite could not move, and the next start reads it there.
+    While a reader uses the WAL, SQLite may leave transactions in it; the next start reads them from there.
     """
     try:
         busy, *_ = database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -51,9 +51,9 @@ def close_store(database: Database) -> None:
 
 
 def holds_secrets(path: Path) -> bool:
-    """Return whether a store has agents or tokens, whose secrets only its own key opens.
+    """Return whether a store has agents or tokens, whose secrets only the store key decrypts.
 
-    A store that cannot be read counts as one that has.
+    Return True for a store that cannot be read.
     """
     if not path.exists() or is_empty(path):
         return path.exists() and has_wal(path)  # SQLite would delete the WAL of an empty file

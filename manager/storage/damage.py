@@ -1,4 +1,4 @@
-"""Damage of a store's files: recognized by SQLite's own word for it, by `PRAGMA quick_check`, and in the WAL."""
+"""Detects a damaged store: by SQLite's error codes, by `PRAGMA quick_check`, and by the checksums in the WAL."""
 
 import sqlite3
 import struct
@@ -24,9 +24,9 @@ _LAST_FRAME_OFFSET = 16
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether SQLite reports damage by an error, or by one that it was raised from.
+    """Return whether an error, or one of its causes, is SQLite's report of a damaged file.
 
-    Two forms have no code of their own: text that is not UTF-8, and a schema format of no release of SQLite.
+    Two kinds of damage have no error code: text that is not UTF-8, and an unknown schema format.
     """
     return any(
         code_of(each) in _DAMAGE_CODES or (isinstance(each, sqlite3.OperationalError) and str(each).startswith(_WORDS))
@@ -40,7 +40,7 @@ def code_of(error: BaseException) -> int:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it was raised from, the first cause last."""
+    """Yield an error and its causes, the first cause last."""
     found: BaseException | None = error
     while found is not None:
         yield found
@@ -48,7 +48,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def damaged(path: Path, detail: str) -> StoreDamaged:
-    """Return the error for a damaged store: the one sentence that says so, everywhere."""
+    """Return the error for a damaged store, with the same message everywhere."""
     return StoreDamaged(
         f"the store {path} is damaged ({detail[:_DETAIL]}): stop the manager, keep the file with its -wal and -shm, "
         "and put a backup in its place; guards keep unconfirmed reports until then"
@@ -56,22 +56,22 @@ def damaged(path: Path, detail: str) -> StoreDamaged:
 
 
 def is_empty(path: Path) -> bool:
-    """Return whether a file is too short for a single page; SQLite takes it for a new database."""
+    """Return whether a file is too short for a single page, so that SQLite would treat it as a new database."""
     return path.stat().st_size < _PAGE_SIZES[0]
 
 
 def has_wal(path: Path) -> bool:
-    """Return whether a store has a WAL with something in it."""
+    """Return whether a store has a WAL that is not empty."""
     wal = path.with_name(f"{path.name}-wal")
     return wal.exists() and wal.stat().st_size > 0
 
 
 def check_files(path: Path, *, used: bool) -> str | None:
-    """Return the damage that must be found before SQLite opens the store, for opening it would hide it.
+    """Return a description of damage that opening the store with SQLite would hide; None without any.
 
     Args:
         path: the store's file.
-        used: whether a manager has worked with the store before; then it cannot be empty.
+        used: whether a manager has used the store before; then it cannot be empty.
     """
     if not path.exists():
         return None
@@ -97,11 +97,11 @@ def quick_check(path: Path) -> str | None:
 
 
 def wal_damage(path: Path) -> str | None:
-    """Return a description of committed transactions in the WAL that SQLite would skip; None without any.
+    """Return a description of committed transactions in the WAL that SQLite would ignore; None without any.
 
-    SQLite reads the WAL up to the first frame whose checksum is wrong, for a crash may tear the last transaction. If
-    two or more transactions of the same generation end behind that frame, it was no crash: each is on disk before the
-    next one begins. Opening the store for writing would overwrite what was skipped.
+    SQLite reads the WAL up to the first frame with a wrong checksum, because a crash may tear the last transaction. If
+    two or more transactions of the same generation end after that frame, the cause was no crash: each transaction is on
+    disk before the next one begins. Opening the store for writing would overwrite the ignored transactions.
     """
     wal = path.with_name(f"{path.name}-wal")
     if not wal.exists() or wal.stat().st_size <= _WAL_HEADER_SIZE + _FRAME_HEADER_SIZE:

@@ -1,4 +1,4 @@
-"""Health of a store: translates database errors, and finds out whether the store is damaged."""
+"""Store health: translates database errors and checks the store for damage."""
 
 import sqlite3
 import threading
@@ -17,7 +17,7 @@ from manager.storage import damage
 log = structlog.get_logger(__name__)
 
 SMALL = 64 * 1024 * 1024
-"""The largest store in bytes that is checked before a start; a larger one is checked beside it, in a thread."""
+"""The largest store, in bytes, that is checked before the start; a larger one is checked in a background thread."""
 
 _DOES_NOT_FIT = (IntegrityError, DataError, ValueError, OverflowError)
 _EXPECTED_CODES = {
@@ -27,14 +27,14 @@ _EXPECTED_CODES = {
     sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_NOMEM,
 }
-"""Errors of a sound store: held by another process, or without space."""
+"""Error codes that do not indicate damage: the store is locked by another process, or the disk is full."""
 
 _CHECK_INTERVAL = 600.0
-"""The least time between two checks after errors, in seconds."""
+"""The minimum time between two checks after errors, in seconds."""
 
 
 class StoreHealth:
-    """Damage of one store; its methods may be called from any thread.
+    """Translates database errors of one store and records its damage; thread-safe.
 
     Args:
         path: the store's file.
@@ -49,11 +49,11 @@ class StoreHealth:
 
     @property
     def damage(self) -> str | None:
-        """The sentence that says what is damaged; None if nothing is known to be."""
+        """The description of the damage; None if no damage is known."""
         return None if self._damage is None else str(self._damage)
 
     def require_sound(self) -> None:
-        """Refuse to store anything in a damaged store.
+        """Raise an error if the store is known to be damaged.
 
         Raises:
             StoreDamaged: the store is damaged.
@@ -66,7 +66,7 @@ class StoreHealth:
         """Translate database errors; after an unexpected one, check the store in a thread.
 
         Args:
-            verb: what the store was asked to do, such as ``commit``.
+            verb: the attempted operation for the error message, such as ``commit``.
 
         Raises:
             StoreDamaged: SQLite found damage.
@@ -98,7 +98,7 @@ class StoreHealth:
 
     @contextmanager
     def content(self, table: str) -> Iterator[None]:
-        """Recognize a row as damaged that no manager wrote.
+        """Record damage if the content of a row cannot be decoded.
 
         Args:
             table: the row's table.
@@ -112,7 +112,7 @@ class StoreHealth:
             raise self.found(f"a row of table {table} is not one that a manager writes: {error}") from error
 
     def found(self, detail: str) -> StoreDamaged:
-        """Record damage; return the error that says so."""
+        """Record damage; return the error to raise."""
         if self._damage is None:
             self._damage = damage.damaged(self.path, detail)
             log.error("store_damaged", reason=str(self._damage))
@@ -122,7 +122,7 @@ class StoreHealth:
         """Run `PRAGMA quick_check` in this thread.
 
         Raises:
-            StoreDamaged: it found damage.
+            StoreDamaged: the check found damage.
         """
         try:
             detail = damage.quick_check(self.path)
@@ -133,13 +133,13 @@ class StoreHealth:
             raise self.found(detail)
 
     def check_at_start(self, *, used: bool) -> None:
-        """Check a store before it is opened; a large one is checked page by page in a thread.
+        """Check a store before it is opened; the page check of a large store runs in a background thread.
 
         Args:
-            used: whether a manager has worked with the store before.
+            used: whether a manager has used the store before.
 
         Raises:
-            StoreDamaged: it is damaged.
+            StoreDamaged: the store is damaged.
         """
         try:
             detail = damage.check_files(self.path, used=used)
@@ -166,7 +166,7 @@ class StoreHealth:
             self._check.start()
 
     def wait(self) -> None:
-        """Wait for the end of a check in the background."""
+        """Wait for the background check to end."""
         if self._check is not None:
             self._check.join()
 
@@ -179,7 +179,7 @@ class StoreHealth:
         log.info("store_checked", seconds=round(time.monotonic() - began, 1))
 
     def _translated(self, error: Exception, verb: str) -> StoreUnavailable:
-        first = list(damage.chain(error))[-1]  # a full disk ends the transaction, and then its rollback fails, too
+        first = list(damage.chain(error))[-1]  # a full disk ends the transaction, so its rollback fails, too
         if damage.is_damage(error):
             return self.found(str(first))
         codes = {damage.code_of(each) for each in damage.chain(error)}
@@ -192,10 +192,10 @@ class StoreHealth:
 def start_errors(health: StoreHealth) -> Iterator[None]:
     """Translate errors while a store is opened and its content is loaded.
 
-    An error that is none of the database's is called damage only if the store is found to be damaged.
+    An error of another kind is reported as damage only if a check finds the store damaged.
 
     Raises:
-        SetupError: one sentence that says what to do.
+        SetupError: the store cannot be used; the message says what to do.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Pruning: deletes expired rows of every table that grows by itself, in pieces."""
+"""Pruning: deletes expired rows in pieces, from every table that grows."""
 
 from collections.abc import Iterable
 
@@ -17,9 +17,9 @@ class Pruner:
 
     Args:
         database: the writer's database.
-        statements: its statements.
-        projections: take in threats before these are deleted.
-        counts: counts of threats, which have retentions of their own.
+        statements: the statements of the writer's database.
+        projections: process threats before they are deleted.
+        counts: threat counts, each with its own retention.
         indexer: drops slices of deleted threats.
     """
 
@@ -39,12 +39,12 @@ class Pruner:
         self._indexer = indexer
 
     def sizes(self) -> StoreSizes:
-        """Return the spans of sequences of threats and stored ids, which have no gaps to speak of."""
+        """Return the number of threats and of stored ids, as spans of sequences (gaps are rare)."""
         ((threats, ids),) = self._statements.rows("pruning.sizes")
         return StoreSizes(threats, ids)
 
     def prune(self, order: PruneOrder) -> Pruned:
-        """Delete the rows of an order; return their number."""
+        """Delete the rows that an order names; return their number."""
         with self._database.atomic():
             threats = self._prune_threats(order)
             ids = self._prune_ids(order)
@@ -75,9 +75,9 @@ class Pruner:
         return deleted
 
     def _last_expired(self, table: str, before: float, now: float, limit: int) -> int | None:
-        """Return the sequence up to which at most `limit` of the oldest rows have expired; None without any.
+        """Return the last sequence of the oldest expired rows, at most `limit` of them; None if no row has expired.
 
-        Rows whose times of receipt cannot be right expire by a checkpoint: the highest sequence at a known time.
+        Rows with an impossible time of receipt expire by a checkpoint: the highest sequence at a known time.
         """
         rows = self._statements.rows(f"pruning.oldest_{table}", (limit,)) if limit else []
         if not rows:
@@ -89,7 +89,7 @@ class Pruner:
         return last
 
     def _checkpoint(self, table: str, lowest: int, now: float) -> tuple[int, float]:
-        """Return a sequence that was the highest at a time; a new one once all rows up to it are deleted."""
+        """Return a checkpoint (highest sequence, time); make a new one when all rows up to the last are deleted."""
         key = _checkpoint_key(table)
         found = self._statements.rows("meta.get", (key,))
         if found:
@@ -114,7 +114,7 @@ class Pruner:
         return sum(each.prune(newest[0][0], limit) for each in self._counts)
 
     def _prune_incidents(self, order: PruneOrder) -> int:
-        """Delete closed incidents with their members and responses; one with an entry in force stays to be undone."""
+        """Delete closed incidents with their members and responses; keep those with an entry in force, for undo."""
         expired = {"before": order.threats_before, "limit": order.rows}
         self._statements.execute("pruning.incident_members", expired)
         self._statements.execute("pruning.incident_responses", expired)
@@ -123,8 +123,8 @@ class Pruner:
     def _prune_removed_agents(self, order: PruneOrder) -> int:
         """Delete removed agents whose threats are all deleted.
 
-        SQLite would look through all threats and ids for references to each of them; there are none to the threats, and
-        ids need no agent. So the check is off meanwhile, which it cannot be within a transaction.
+        SQLite would search all threats and ids for references to each agent; no threat refers to these agents, and
+        ids need no agent. So the foreign key check is switched off, which must be done outside a transaction.
         """
         params = (order.removed_before, order.rows)
         if not self._statements.rows("pruning.has_removed_agents", params[:1]):

@@ -1,4 +1,4 @@
-"""Responses and emergency entries: rows written with the batch, read back at a restart."""
+"""Stores responses and emergency entries with each batch, and reads them back at a restart."""
 
 import json
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ class SecretCipher:
     """Encrypts short secrets with AES-256-GCM, each bound to the name of its owner.
 
     Args:
-        store_key: the manager's, 32 bytes.
+        store_key: the manager's store key, 32 bytes.
     """
 
     def __init__(self, store_key: bytes) -> None:
@@ -71,7 +71,7 @@ class AgentRows:
         )  # fmt: skip
 
     def to_agent(self, row: tuple[Any, ...]) -> Agent:
-        """Return the agent of a row; it has not been heard since the start.
+        """Return the agent of a row, with no contact since the manager's start.
 
         Raises:
             InvalidTag: its keys were encrypted with another store key, or are damaged.
@@ -119,7 +119,7 @@ class AgentRows:
         self._encrypted.pop(agent_id, None)
 
     def _encrypted_keys(self, agent: Agent) -> bytes:
-        """Encrypt an agent's keys, once for each credential."""
+        """Return an agent's encrypted keys, cached for each credential."""
         cached = self._encrypted.get(agent.agent_id)
         if cached is not None and cached[0] is agent.credential:
             return cached[1]

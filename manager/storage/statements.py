@@ -1,7 +1,7 @@
 """Named SQL statements: loads `sql/<system>/*.sql` and executes them on a database by name.
 
-A statement is written there as the database system takes it, so that a second system has its own files under the same
-names. `agents.upsert` is the statement that follows the line `-- name: upsert` in `agents.sql`.
+Statements are written in the dialect of the database system, so another system has its own files with the same names.
+`agents.upsert` is the statement that follows the line `-- name: upsert` in `agents.sql`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ class Statements:
     """Executes named statements on one database.
 
     Args:
-        database: decides which system's statements are executed.
+        database: its class determines which system's statements are executed.
 
     Raises:
         peewee.DatabaseError, peewee.InterfaceError: by any method, as the database reports it.
@@ -54,7 +54,7 @@ class Statements:
         return list(self._database.execute_sql(self._sql[name], params).fetchall())
 
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows that a statement selects, reading each when it is asked for."""
+        """Yield the rows that a statement selects, reading each on demand."""
         yield from self._database.execute_sql(self._sql[name], params)
 
     def execute(self, name: str, params: Params = ()) -> int:
@@ -62,6 +62,6 @@ class Statements:
         return int(self._database.execute_sql(self._sql[name], params).rowcount)
 
     def execute_many(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement for each row: building queries row by row costs most of a batch."""
+        """Execute a statement for each row; building a query for each row would take most of a batch's time."""
         with __exception_wrapper__:
             self._database.connection().executemany(self._sql[name], rows)

@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 
 class PeeweeStore:
-    """The store on a database that peewee opened; only the engine's thread uses it.
+    """The store on a peewee database; only the engine's thread uses it.
 
     Args:
         database: open, migrated, and written by nobody else.
         store_key: encrypts the secrets of agents and tokens, 32 bytes.
-        piece: the number of threats that a projection takes in at a time, at most `bitmaps.SLICE`.
-        health: knows whether the store is damaged; a damaged one takes nothing.
+        piece: the number of threats that a projection processes at a time, at most `bitmaps.SLICE`.
+        health: records damage; nothing is written to a damaged store.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PeeweeStore:
 
     @property
     def archive(self) -> StoredArchive:
-        """Incidents and the reports behind them."""
+        """The incident tables and the reports behind the incidents."""
         return self._archive
 
     def load(self) -> Snapshot:
@@ -74,7 +74,7 @@ class PeeweeStore:
 
         Raises:
             InvalidTag: the store key opens none of the secrets in the store.
-            StoreDamaged: a row is not one that a manager writes.
+            StoreDamaged: a row cannot be decoded.
             StoreUnavailable: the database cannot be read.
         """
         with self.health.errors("be read"), self.health.content("meta"):
@@ -121,12 +121,12 @@ class PeeweeStore:
         return cast("str", found[0][0]) if found else None
 
     def set_meta(self, key: str, value: str) -> None:
-        """Store a single value; committed when this returns."""
+        """Store and commit a single value."""
         with self.health.commit_errors(), self._database.atomic():
             self._statements.execute("meta.upsert", (key, value))
 
     def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
-        """Return the content digests of those (agent number, threat id) that were ever stored.
+        """Return the content digests of the given (agent number, threat id) pairs that are known as stored.
 
         Raises:
             StoreUnavailable: the database cannot be read.
@@ -140,10 +140,10 @@ class PeeweeStore:
         return {(row[0], row[1]): bytes(row[2]) for row in rows if (row[0], row[1]) in wanted}
 
     def begin(self) -> None:
-        """Begin the transaction of the next `commit`, with the write lock.
+        """Begin the transaction of the next `commit` and acquire the write lock.
 
         Raises:
-            StoreUnavailable: the store cannot commit just now.
+            StoreUnavailable: the write lock cannot be acquired.
         """
         self.health.require_sound()
         transaction = ExitStack()
@@ -152,18 +152,18 @@ class PeeweeStore:
         self._begun = transaction
 
     def abandon(self) -> None:
-        """End a transaction that was begun and will not be committed; without one, do nothing."""
+        """End the transaction that `begin` opened, with nothing written in it; without one, do nothing."""
         transaction, self._begun = self._begun, None
         if transaction is not None:
             with self.health.errors("commit"):
                 transaction.close()
 
     def commit(self, changes: Changes) -> None:
-        """Write all changes in one transaction, on disk when this returns; it ends a transaction that was begun.
+        """Write all changes in one transaction, durable when this returns; the one that `begin` opened, if any.
 
         Raises:
             StoreUnavailable: nothing was written.
-            StoreRejected: nothing was written: something in the changes does not fit the tables.
+            StoreRejected: nothing was written; a value in the changes does not fit the tables.
         """
         transaction, self._begun = self._begun, None
         with self.health.commit_errors(), transaction or self._database.atomic():
@@ -183,7 +183,7 @@ class PeeweeStore:
             return self._pruner.sizes()
 
     def prune(self, order: PruneOrder) -> Pruned:
-        """Delete expired rows; return the number of rows that were deleted.
+        """Delete expired rows; return the number of deleted rows.
 
         Raises:
             StoreUnavailable: nothing was deleted.
@@ -193,11 +193,11 @@ class PeeweeStore:
             return self._pruner.prune(order)
 
     def close(self) -> None:
-        """Move everything into the store's file, and close the connection."""
+        """Checkpoint the WAL into the store's file and close the connection."""
         close_store(self._database)
 
     def _write(self, changes: Changes) -> None:
-        """Write all rows: removals first, which free names for new agents; then a referenced row before others."""
+        """Write all rows: first removals, which free hostnames for new agents; then referenced rows before others."""
         write = self._statements.execute_many
         if changes.removed:
             self._write_removed(changes)
@@ -259,7 +259,7 @@ def _json_or_null(value: Any) -> str | None:
 
 
 def _opened(decode: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]]) -> tuple[list[T], int]:
-    """Return the decoded rows, and the number of those whose secret the store key does not open."""
+    """Return the decoded rows, and the number of rows whose secret the store key does not decrypt."""
     decoded: list[T] = []
     locked = 0
     for row in rows:

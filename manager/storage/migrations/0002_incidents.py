@@ -1,4 +1,4 @@
-"""Incidents, their members and responses, emergency entries, and the indexes by which late reports find others."""
+"""Incidents, their members and responses, emergency entries, and the indexes that correlate late reports."""
 
 from peewee import (
     BigIntegerField,

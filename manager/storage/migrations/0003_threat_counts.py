@@ -1,4 +1,4 @@
-"""Counts of threats that outlive the threats, begun with those that the store holds; what the overview reads."""
+"""Counts of threats that outlive the threats, filled from the stored threats; the overview reads them."""
 
 from peewee import BigIntegerField, CompositeKey, Database, DoubleField, Model, SqliteDatabase, TextField
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""The audit log, which the database itself lets nobody change. A store in PostgreSQL revokes these rights instead."""
+"""The audit log, protected against changes by triggers. A store in PostgreSQL revokes these rights instead."""
 
 from peewee import BigAutoField, Database, DoubleField, Model, SqliteDatabase, TextField
 from playhouse.migrate import SchemaMigrator

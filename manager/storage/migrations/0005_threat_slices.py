@@ -1,7 +1,7 @@
-"""Slices of the stored threats, by which they are searched, and counts in buckets of several lengths.
+"""Slices of the stored threats for the threat index, and counts in buckets of several lengths.
 
-Counts of hours and days are carried over; those of shorter buckets begin with the threats that the store holds. Slices
-follow by themselves.
+Counts of hours and days are copied; those of shorter buckets begin with the stored threats. The manager fills the
+slices later.
 """
 
 from peewee import (
@@ -121,7 +121,7 @@ def up(_migrator: SchemaMigrator, db: Database) -> None:
 
 
 def _carry_over(db: Database) -> None:
-    """The dimension `kind` was counted by the hour under severity and type with a space between; others by the day."""
+    """Copy the old counts: `kind` (severity, space, type) was counted by the hour, other dimensions by the day."""
     db.execute_sql(
         "INSERT INTO threat_kind_count (seconds, bucket, organization_id, severity, type, count, last_seen) "
         "SELECT 3600, bucket, organization_id, substr(value, 1, instr(value, ' ') - 1), "
@@ -149,7 +149,7 @@ def _carry_over(db: Database) -> None:
 
 
 def _count_short(db: Database) -> None:
-    """Count the last twelve hours in the shorter buckets, which are new."""
+    """Count the threats of the last twelve hours in the new, shorter buckets."""
     agent, source = "JOIN agent ON agent.number = agent_number", "JOIN threat_source ON address = source_ip"
     for table, seconds, key, join in (
         ("threat_kind_count", 300, "organization_id, severity, type", agent),

@@ -1,4 +1,4 @@
-"""Retention of everything that grows, and plain names for the tables of projections."""
+"""Retention for every growing table; plain names for the tables of projections."""
 
 from peewee import BigIntegerField, Database, SqliteDatabase
 from playhouse.migrate import SchemaMigrator

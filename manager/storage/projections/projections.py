@@ -1,7 +1,7 @@
-"""Projections: keeps counts and the threat index up to date with the stored threats, a piece at a time.
+"""Updates the projections (counts and the threat index) from the stored threats, in pieces.
 
-A piece is written in a transaction that commits threats, together with the progress of its projection. So each
-projection takes in every threat once, and what it lacks is short: queries read that part from the threats.
+A piece is written in the transaction that commits threats, together with the progress of its projection. So each
+projection processes every threat once and lags by little; queries read the threats that it has not processed yet.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ from manager.storage.statements import Statements
 from manager.storage.threat_index.bitmaps import SLICE
 
 Add: TypeAlias = Callable[[int, int], None]
-"""Takes in the threats from one sequence to another, both included."""
+"""Updates a projection with the threats from one sequence to another, both included."""
 
 
 class Projections:
     """Advances the projections in the writer's transaction.
 
     Args:
-        statements: those of the writer's database.
+        statements: the statements of the writer's database.
         counts: projections that need a threat before it is pruned, by name.
         indexes: projections that drop a pruned threat, by name.
-        piece: the number of threats that are taken in at a time; a slice of the threat index has as many.
+        piece: the number of threats that are processed at a time, and the size of a slice of the threat index.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Projections:
         self._add = {**counts, **indexes}
 
     def advance(self, stored: int) -> None:
-        """Take in whole pieces: one, and as many more as keep up with `stored` new threats."""
+        """Process whole pieces: one, and as many more as keep up with `stored` new threats."""
         lowest, highest = self._extent()
         progress = self._progress()
         for _ in range(1 + len(self._add) * stored // self._piece):
@@ -45,7 +45,7 @@ class Projections:
             self._take_in(name, first, progress[name])
 
     def before_prune(self, last: int) -> None:
-        """Count the threats up to a sequence that are about to be deleted; indexes skip them."""
+        """Update the counts with the threats up to a sequence before they are deleted; indexes skip them."""
         lowest, _ = self._extent()
         for name, done in self._progress().items():
             first = max(done + 1, lowest)
@@ -55,7 +55,7 @@ class Projections:
                 self._statements.execute("projections.set_progress", (name, last))
 
     def after_prune(self) -> None:
-        """Reset the progress if no threat is left: the next threat has sequence 1 again."""
+        """Reset the progress if no threat is left, because the next threat has sequence 1 again."""
         if self._extent() == (0, 0):
             self._statements.execute("projections.restart")
 

@@ -1,8 +1,8 @@
 """Counts of threats that outlive the threats: by severity and type, by agent, by source address.
 
-Each is counted in buckets of several lengths: a query for a period reads one or two buckets about as long as the
-period, or many short ones where a bucket has few rows. So a summary of weeks stays true after the threats are pruned,
-and no query reads a million of them.
+Threats are counted in buckets of several lengths: a query for a period reads one or two buckets about as long as the
+period, or many short ones where a bucket has few rows. So a summary of weeks stays exact after the threats are pruned,
+and no query reads a million threats.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ _SOURCES_IN_STEP = 2000
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """One way to count threats.
+    """The definition of one kind of threat counts.
 
     Args:
-        name: names the projection, and the statements `counts.add_{name}` and `counts.prune_{name}`.
-        kept: the bucket lengths of those statements, and the age at which a bucket of each is deleted, in seconds.
+        name: the projection's name, also in the statements `counts.add_{name}` and `counts.prune_{name}`.
+        kept: the retention of buckets by bucket length, both in seconds.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ThreatCounts:
 
     Args:
         statements: those of the writer's database.
-        counting: the kind.
+        counting: the kind of counts.
     """
 
     def __init__(self, statements: Statements, counting: Counting) -> None:
@@ -51,7 +51,7 @@ class ThreatCounts:
         self._counting = counting
 
     def add(self, first: int, last: int) -> None:
-        """Count the threats from one sequence to another."""
+        """Count the threats from one sequence to another, both included."""
         if self._counting is SOURCES:
             self._statements.execute("counts.number_sources", (first, last))
         self._statements.execute(f"counts.add_{self._counting.name}", (first, last))
@@ -66,7 +66,7 @@ class ThreatCounts:
 
 
 class SourcePruner:
-    """Deletes source addresses that no count refers to any more, a few thousand at a time.
+    """Deletes source addresses that no count refers to any more, in pieces.
 
     Args:
         statements: those of the writer's database.
@@ -77,7 +77,7 @@ class SourcePruner:
         self._checked = 0
 
     def prune(self, now: float) -> None:
-        """Check the next addresses, and delete those that were last seen before the oldest count."""
+        """Check the next addresses; delete those that were last seen before the oldest count."""
         rows = self._statements.rows("counts.source_numbers_after", (self._checked, _SOURCES_IN_STEP))
         numbers = [row[0] for row in rows]
         if numbers:

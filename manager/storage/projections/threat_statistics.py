@@ -1,7 +1,7 @@
-"""Statistics of the threats within a period that ends now: from the counts, and from the threats not counted yet.
+"""Threat statistics of a period that ends now, from the counts and the threats that are not counted yet.
 
 A period is rounded down to the start of a bucket: five minutes, an hour or a day for severities and types; an hour, six
-hours or a day for agents and sources, where those not seen within the period are left out.
+hours or a day for agents and sources. Agents and sources that were not seen within the period are left out.
 """
 
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from manager.storage.queries.reader import Reader
 
 
 class Ranking(NamedTuple):
-    """The number of agents or sources, and those with the most threats with their counts."""
+    """The number of agents or sources, and the ones with the most threats."""
 
     total: int
     top: list[tuple[Any, int]]
 
 
 def kinds(reader: Reader, since: float, now: float, organization_id: str | None) -> list[tuple[str, str, int]]:
-    """Return severity, type and number of threats."""
+    """Return tuples of severity, type and number of threats."""
     period = now - since
     seconds = FIVE_MINUTES if period <= SIX_HOURS else HOUR if period <= DAY else DAY
     found = reader.select("counts.kinds", _period(since, seconds, organization_id))
@@ -26,18 +26,18 @@ def kinds(reader: Reader, since: float, now: float, organization_id: str | None)
 
 
 def agents(reader: Reader, since: float, now: float, organization_id: str | None, limit: int) -> Ranking:
-    """Return the agents that reported, by their numbers in the registry; a limit of 0 counts them only."""
+    """Return the reporting agents by registry number; with a limit of 0, only their count."""
     return _ranking(reader, "agents", limit, _ranked_period(since, now, organization_id))
 
 
 def sources(reader: Reader, since: float, now: float, organization_id: str | None, limit: int) -> Ranking:
-    """Return the source addresses that were reported; a limit of 0 counts them only."""
+    """Return the reported source addresses; with a limit of 0, only their count."""
     total, top = _ranking(reader, "sources", limit, _ranked_period(since, now, organization_id))
     return Ranking(total, [(_address(reader, source), count) for source, count in top])
 
 
 def _ranking(reader: Reader, name: str, limit: int, params: dict[str, Any]) -> Ranking:
-    """Return the total and the top; without a top the query costs half."""
+    """Return the total and the top entries; the query without top entries costs half."""
     if not limit:
         return Ranking(reader.select(f"counts.count_{name}", params)[0][0], [])
     *top, (_, total) = reader.select(f"counts.top_{name}", {**params, "limit": limit})
@@ -45,14 +45,14 @@ def _ranking(reader: Reader, name: str, limit: int, params: dict[str, Any]) -> R
 
 
 def _ranked_period(since: float, now: float, organization_id: str | None) -> dict[str, Any]:
-    """Return the parameters of a ranking, by buckets about as long as the period."""
+    """Return the query parameters of a ranking, with buckets about as long as the period."""
     period = now - since
     seconds = HOUR if period <= HOUR else SIX_HOURS if period <= SIX_HOURS else DAY
     return _period(since, seconds, organization_id)
 
 
 def _period(since: float, seconds: int, organization_id: str | None) -> dict[str, Any]:
-    """Return the parameters of a query by buckets of a length in seconds."""
+    """Return the query parameters for a bucket length in seconds."""
     bucket = since // seconds * seconds
     return {"seconds": seconds, "bucket": bucket, "since": since, "organization_id": organization_id}
 

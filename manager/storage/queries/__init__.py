@@ -22,11 +22,11 @@ from manager.storage.queries.reader import Page, Reader, Record
 class StoreQueries:
     """All queries, on a read-only database; each thread has its own connection.
 
-    Lists are paged: the records, and the cursor of the next page or None at the end.
+    A list returns one page: its records, and the cursor of the next page, or None at the end.
 
     Args:
         database: opened by `manager.storage.connection.open_reader`.
-        health: is told of damage that a query finds.
+        health: records damage that a query finds.
 
     Raises:
         StoreUnavailable: by any query, if the database cannot be read.
@@ -67,7 +67,7 @@ class StoreQueries:
         return agents.counts(self._reader)
 
     def overview(self, now: float) -> Record:
-        """Return the overview of the fleet; `now` is in seconds since 1970."""
+        """Return the fleet overview; `now` is in seconds since 1970."""
         return overview.overview(self._reader, now)
 
     def threats(
@@ -98,7 +98,7 @@ class StoreQueries:
         return policies.last_of(self._reader, scope)
 
     def policy_history(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return every change of the fleet's policies, newest first."""
+        """Return every policy revision, newest first."""
         return policies.history(self._reader, limit, cursor)
 
     def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
@@ -145,7 +145,7 @@ class StoreQueries:
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return the emergency entries that expire after a time, newest first."""
+        """Return emergency entries, newest first."""
         wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id)
         return blocks.page(self._reader, wanted, limit, cursor)
 
@@ -154,7 +154,7 @@ class StoreQueries:
         return operators.tokens_page(self._reader, limit, cursor)
 
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
-        """Return messages that changed nothing, newest first."""
+        """Return dead letters (messages that changed nothing), newest first."""
         return operators.dead_letters_page(self._reader, limit, cursor)
 
     def audit(

@@ -1,4 +1,4 @@
-"""Agents as the API shows them: identity, state, vitals, applied and active policy."""
+"""Agent records for the API: identity, state, vitals, applied and active policy."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LIVING = AgentTable.removed_at.is_null()
 
 
 class AgentFilter(NamedTuple):
-    """Filters of agents; None is any. An agent must carry all of `tags`, and have one of `hostnames`."""
+    """Filters of agents; None matches any. An agent must have all of `tags` and one of `hostnames`."""
 
     status: str | None = None
     organization_id: str | None = None
@@ -33,7 +33,7 @@ class AgentFilter(NamedTuple):
             wanted.append(AgentTable.organization_id == self.organization_id)
         if self.hostnames is not None:
             wanted.append(AgentTable.hostname.in_(self.hostnames))
-        # Tags are one JSON text; removing the tag is a case-sensitive test that every database has.
+        # Tags are one JSON text; replacing the tag is a case-sensitive test that every database supports.
         wanted += [fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags for tag in self.tags]
         return wanted
 
@@ -71,7 +71,7 @@ def counts(reader: Reader) -> dict[str, int]:
 
 
 def selection() -> Query:
-    """Return the query whose rows `record_of` takes; it selects no credentials."""
+    """Return the query for the rows of `record_of`; it selects no credentials."""
     agent, policy = AgentTable, AgentPolicyTable
     return agent.select(
         agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
@@ -85,7 +85,7 @@ def selection() -> Query:
 
 
 def record_of(row: Record) -> Record:
-    """Return an agent's record; `policyVersion` is applied, `activePolicyVersion` is to be applied."""
+    """Return an agent's record; `policyVersion` is the applied version, `activePolicyVersion` the one to be applied."""
     return {**_identity(row), **_condition(row), **_policy(row)}
 
 

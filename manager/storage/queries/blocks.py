@@ -1,4 +1,4 @@
-"""Emergency entries (blocks) as the API shows them."""
+"""Emergency entry (block) records for the API."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
-    """Filters of entries; None is any. `after` leaves out those that expire by then (seconds since 1970)."""
+    """Filters of entries; None matches any. `after` excludes those that expire by then (seconds since 1970)."""
 
     after: float | None = None
     kind: str | None = None
@@ -46,7 +46,7 @@ def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) ->
 
 
 def record_of(row: Record) -> Record:
-    """Return an entry's record; `incidentKept` tells whether its incident can still be read and undone as a whole."""
+    """Return an entry's record; `incidentKept` tells whether its incident is stored and can be undone as a whole."""
     return {
         "id": row["id"],
         "kind": row["kind"],

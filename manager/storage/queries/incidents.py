@@ -1,4 +1,4 @@
-"""Incidents as the API shows them: indicator, members, response."""
+"""Incident records for the API: indicator, members, response."""
 
 import json
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_p
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
 
 AGENTS_SHOWN = 200
-"""The most agents in an incident of a list; `agentCount` is their full number."""
+"""The maximum number of agents listed for an incident in a list; `agentCount` is their full number."""
 
 MEMBERS_SHOWN = 1000
-"""The most members and entries in a single incident's record."""
+"""The maximum number of members and of entries in a single incident's record."""
 
 
 class IncidentFilter(NamedTuple):
-    """Filters of incidents; None is any. `since` is the time of opening, in seconds since 1970."""
+    """Filters of incidents; None matches any. `since` is the time of opening, in seconds since 1970."""
 
     is_open: bool | None = None
     kind: str | None = None
@@ -90,7 +90,7 @@ def open_count(reader: Reader) -> int:
 
 
 def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
-    """Return an incident's record; `agent_ids` may be a part of `agent_count` agents."""
+    """Return an incident's record; `agent_ids` may list fewer than `agent_count` agents."""
     return {
         "id": row["id"],
         "kind": row["kind"],

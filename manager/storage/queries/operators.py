@@ -1,4 +1,4 @@
-"""Operators' lists as the API shows them: the audit log, enrollment tokens, dead letters."""
+"""Operators' lists for the API: the audit log, enrollment tokens, dead letters."""
 
 import json
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from manager.storage.tables import AuditEntryTable, DeadLetterTable, TokenTable
 
 
 class AuditFilter(NamedTuple):
-    """Filters of audit entries; None is any. `since` is in seconds since 1970; `action` may be its first word."""
+    """Filters of audit entries; None matches any. `since` is in seconds since 1970; `action` may be the first word."""
 
     since: float | None = None
     actor: str | None = None
@@ -52,7 +52,7 @@ def tokens_page(reader: Reader, limit: int, cursor: str | None) -> Page:
 
 
 def dead_letters_page(reader: Reader, limit: int, cursor: str | None) -> Page:
-    """Return messages that changed nothing, newest first."""
+    """Return dead letters (messages that changed nothing), newest first."""
     return reader.page(DeadLetterTable.select(), DeadLetterTable.id, _dead_letter_record, limit, cursor)
 
 
@@ -86,7 +86,7 @@ def _token_record(row: Record) -> Record:
 
 
 def _dead_letter_record(row: Record) -> Record:
-    """Return a dead letter; bytes that are not UTF-8 are shown as escapes."""
+    """Return a dead letter's record; bytes that are not UTF-8 are escaped."""
     return {
         "id": row["id"],
         "receivedAt": moment(row["received_at"]),

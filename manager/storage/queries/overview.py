@@ -51,7 +51,7 @@ def _with_current_policy(reader: Reader) -> int:
 
 
 def _unwell_first(reader: Reader) -> list[Record]:
-    """Return the agents shown; an index finds them, so that no other row is read."""
+    """Return the agents of the overview, the most urgent first; an index finds them without reading other rows."""
     living = AgentTable.alias()
     numbers = living.select(living.number).where(living.removed_at.is_null())
     numbers = numbers.order_by(*_urgency(living)).limit(AGENTS_SHOWN)

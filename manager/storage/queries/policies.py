@@ -19,7 +19,7 @@ def last_of(reader: Reader, scope: Scope) -> Record | None:
 
 
 def history(reader: Reader, limit: int, cursor: str | None) -> Page:
-    """Return every change, newest first."""
+    """Return every revision, newest first."""
     return reader.page(PolicyRevisionTable.select(), PolicyRevisionTable.revision, record_of, limit, cursor)
 
 
@@ -84,7 +84,7 @@ def active(reader: Reader) -> Record | None:
 
 
 def _about(reader: Reader, key: str, of_revision: int) -> Record:
-    """Return the name and description of a scope's rules, unless its document was set since."""
+    """Return the stored name and description of the rules; empty if the policy was changed after they were stored."""
     row = reader.row(MetaTable.select(MetaTable.value).where(MetaTable.key == key))
     about = {} if row is None else dict(json.loads(row["value"]))
     return about if about.get("revision", 0) >= of_revision else {}

@@ -1,4 +1,4 @@
-"""Executes queries: rows as dicts, keyset pagination with opaque cursors, errors of the database translated."""
+"""Executes queries: returns rows as dicts, pages by keyset with opaque cursors, translates database errors."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -26,7 +26,7 @@ class Reader:
     """Executes queries on one database.
 
     Args:
-        database: connects each thread by itself and cannot write.
+        database: read-only, with one connection for each thread.
         health: translates errors.
     """
 
@@ -36,7 +36,7 @@ class Reader:
         self._statements = Statements(database)
 
     def rows(self, query: Query) -> list[Record]:
-        """Return the rows of a query as dicts, with the values as stored: peewee's conversion takes long.
+        """Return the rows of a query as dicts with the values as stored, because peewee's conversion is slow.
 
         Raises:
             StoreUnavailable: the database cannot be read.
@@ -55,7 +55,7 @@ class Reader:
         return list(self.each(name, params))
 
     def each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a named statement, reading each when it is asked for.
+        """Yield the rows of a named statement, reading each on demand.
 
         Raises:
             StoreUnavailable: the database cannot be read.
@@ -106,7 +106,7 @@ def read_cursor(cursor: str, *kinds: type) -> list[Any]:
     """Return the key in a cursor that `cursor_after` made; `kinds` are the types of its parts.
 
     Raises:
-        Invalid: the text is no such cursor.
+        Invalid: the text is not such a cursor.
     """
     try:
         last = json.loads(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
@@ -139,7 +139,7 @@ def keyset_page(
 
     Raises:
         Invalid: the cursor was not returned by this function.
-        StoreUnavailable: the database cannot be read just now.
+        StoreUnavailable: the database cannot be read.
     """
     if cursor is not None:
         last_at, last_key = read_cursor(cursor, float, str)

@@ -1,4 +1,4 @@
-"""Replay input read from a store: stored threats, the fleet, and the incidents that really happened."""
+"""Replay input read from a store: stored threats, the fleet, and the recorded incidents."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,12 +27,12 @@ from manager.storage.tables import (
 
 _THREATS_IN_SLICE = 5000
 _LEARNED_FROM = ('"lastLogin"', '"filePath"')
-"""Evidence members that the never-block core learns from; a report without them needs no parsing."""
+"""Evidence members that the never-block rules learn from; a report without them is not parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The threats of a replay: their number, and the last one stored when the replay began."""
+    """The number of threats in a replay, and the last one stored when the replay began."""
 
     since: float
     last: int
@@ -40,7 +40,7 @@ class Extent:
 
 
 class ReplaySource:
-    """Reads a store, beside a running manager or not.
+    """Reads replay input from a store; a manager may be running on it.
 
     Args:
         database: opened by `manager.storage.connection.open_reader`.
@@ -62,7 +62,7 @@ class ReplaySource:
         return Extent(since, row["last"] or 0, row["count"])
 
     def threats(self, extent: Extent) -> Iterator[StoredReport]:
-        """Yield the threats in the order of storing, with one slice of them in memory at a time."""
+        """Yield the threats in the order of storing, reading one slice at a time."""
         last = -1
         while rows := self._slice(extent, last):
             for row in rows:

@@ -1,4 +1,4 @@
-"""Threat summary of a period that ends now; it counts pruned threats, too."""
+"""Threat summary of a period that ends now, including pruned threats."""
 
 from manager.storage.projections import threat_statistics
 from manager.storage.projections.threat_counts import DAY, HOUR

@@ -1,4 +1,4 @@
-"""Threats as the API shows them: the agent's report with the manager's event time and time of receipt."""
+"""Threat records for the API: the agent's report with the manager's event time and time of receipt."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from manager.storage.threat_index.search import ThreatIndexSearch
 from schemas.threats import Severity
 
 RECENT = 10
-"""The most threats in an agent's own record."""
+"""The maximum number of threats in an agent's own record."""
 
 _MOST_CORRELATED = 20
 _CORRELATED = {"source_ip": "threats.correlated_by_source_ip", "file_hash": "threats.correlated_by_file_hash"}
@@ -27,7 +27,7 @@ _HIGHEST = 2**63 - 1
 
 
 class ThreatFilter(NamedTuple):
-    """Filters of threats; None is any. `since` is the time of receipt by the manager, in seconds since 1970."""
+    """Filters of threats; None matches any. `since` is the time of receipt by the manager, in seconds since 1970."""
 
     since: float | None = None
     severity: str | None = None
@@ -109,7 +109,7 @@ def _selection() -> Query:
 def correlated(reader: Reader, row: Record) -> list[str]:
     """Return the ids of other agents' threats that share a threat's source address or file hash within 300 s.
 
-    At most 20; of a value that very many share, 200 threats are looked at. A private address counts within its site.
+    Returns at most 20 ids and examines at most 200 threats for each value. A private address counts within its site.
     """
     found: dict[str, None] = {}
     for indicator in indicators_of(row["organization_id"], row["site"], row["source_ip"], row["file_hash"], None):
@@ -127,7 +127,7 @@ def correlated(reader: Reader, row: Record) -> list[str]:
 
 
 def record_of(row: Record, correlated_ids: Sequence[str] = ()) -> Record:
-    """Return a threat's record: the report's members, overlaid with those that the manager vouches for.
+    """Return a threat's record: the report's members, overridden by those that the manager determined.
 
     `type`, `severity`, `confidence` and `details` repeat the threat's own members, and `originalThreat` is the threat
     as `{event, verdict}`: two more shapes that earlier clients read.
@@ -179,7 +179,7 @@ def evidence_of(document: str) -> Record:
 
 
 def _report(document: str) -> Record:
-    """Parse a stored report. Evidence is free-form: a number that JSON cannot carry becomes null."""
+    """Parse a stored report; a number in the evidence that JSON cannot represent becomes null."""
     report: Any = json.loads(document, parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)
     return dict(report)
 

@@ -15,9 +15,10 @@ from manager.storage.tables.table import Table
 
 
 class AgentTable(Table):
-    """An agent. A removed one stays as the name of its threats, without credentials.
+    """An agent. A removed one is kept without credentials as long as its threats are stored.
 
-    `last_sequence` is the last stored threat of all at the removal; once that is deleted, the row may be, too.
+    `last_sequence` is the newest threat of any agent at the removal; once it is deleted, the row may be deleted.
+    The hostname of a registered agent is unique in its organization.
     """
 
     number = IntegerField(primary_key=True)
@@ -70,7 +71,7 @@ class AgentTable(Table):
     last_sequence = BigIntegerField(null=True)
 
     class Meta:
-        """One registered agent for each hostname and organization."""
+        """Peewee options: table name."""
 
         table_name = "agent"
 
@@ -97,13 +98,13 @@ class AgentHistoryTable(Table):
     detail = TextField()
 
     class Meta:
-        """One row for each transition."""
+        """Peewee options: table name."""
 
         table_name = "agent_history"
 
 
 class AgentPolicyTable(Table):
-    """An agent's effective policy by version and digest; its sections are resolved from the documents."""
+    """An agent's effective policy: version and digest. Its sections are resolved from the policy documents."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
     version = BigIntegerField()
@@ -112,6 +113,6 @@ class AgentPolicyTable(Table):
     published = BooleanField()
 
     class Meta:
-        """One row for each agent."""
+        """Peewee options: table name."""
 
         table_name = "agent_policy"

@@ -25,21 +25,21 @@ class IncidentTable(Table):
     announced_members = IntegerField()
 
     class Meta:
-        """Indexed by the indicator."""
+        """Peewee options: table name and indexes."""
 
         table_name = "incident"
         indexes = ((("organization_id", "kind", "value", "last_seen_at"), False),)
 
 
 class IncidentMemberTable(Table):
-    """An agent of an incident; the responder acts for `actionable` ones only."""
+    """An agent of an incident; the responder acts only on `actionable` ones."""
 
     incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
     agent_id = TextField()
     actionable = BooleanField()
 
     class Meta:
-        """Each agent once in each incident."""
+        """Peewee options: table name and primary key."""
 
         table_name = "incident_member"
         primary_key = CompositeKey("incident", "agent_id")
@@ -60,7 +60,7 @@ class IncidentResponseTable(Table):
     immunity = TextField(null=True)
 
     class Meta:
-        """One row for each incident with a response."""
+        """Peewee options: table name."""
 
         table_name = "incident_response"
 
@@ -81,6 +81,6 @@ class EmergencyEntryTable(Table):
     expires_at = DoubleField()
 
     class Meta:
-        """A row is deleted with its entry."""
+        """Peewee options: table name."""
 
         table_name = "emergency_entry"

@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class PolicyRevisionTable(Table):
-    """A change of the fleet's policies; `document` is NULL where a scope's document was removed."""
+    """A revision of the fleet's policies; `document` is NULL if a scope's document was removed. Append-only."""
 
     revision = BigIntegerField(primary_key=True)
     scope = TextField(index=True)
@@ -15,7 +15,7 @@ class PolicyRevisionTable(Table):
     author = TextField()
 
     class Meta:
-        """Append-only."""
+        """Peewee options: table name."""
 
         table_name = "policy_revision"
 
@@ -35,13 +35,13 @@ class TokenTable(Table):
     revoked_at = DoubleField(null=True)
 
     class Meta:
-        """One row for each token."""
+        """Peewee options: table name."""
 
         table_name = "enrollment_token"
 
 
 class AuditEntryTable(Table):
-    """An operator's change, before and after. Triggers refuse to change a row or delete one of the last 90 days."""
+    """An operator's change, before and after. Triggers reject changes, and deletion within 90 days."""
 
     id = BigAutoField()
     at = DoubleField(index=True)
@@ -54,13 +54,13 @@ class AuditEntryTable(Table):
     after = TextField(null=True)
 
     class Meta:
-        """Append-only for 90 days."""
+        """Peewee options: table name."""
 
         table_name = "audit_entry"
 
 
 class DeadLetterTable(Table):
-    """A message that changed nothing, with the reason."""
+    """A message that changed nothing, with the reason. Each insert deletes the oldest rows beyond a limit."""
 
     id = AutoField()
     received_at = DoubleField()
@@ -70,7 +70,7 @@ class DeadLetterTable(Table):
     payload = BlobField()
 
     class Meta:
-        """The oldest rows beyond a bound are deleted with each insert."""
+        """Peewee options: table name."""
 
         table_name = "dead_letter"
 
@@ -82,6 +82,6 @@ class MetaTable(Table):
     value = TextField()
 
     class Meta:
-        """Key and value."""
+        """Peewee options: table name."""
 
         table_name = "meta"

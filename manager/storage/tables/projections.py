@@ -6,7 +6,10 @@ from manager.storage.tables.table import Table
 
 
 class ThreatKindCountTable(Table):
-    """Threats of a severity and type in a bucket (`manager.storage.projections.threat_counts`)."""
+    """The number of threats of a severity and type in a bucket (`manager.storage.projections.threat_counts`).
+
+    Like all counts, it outlives the threats; in SQLite it is a WITHOUT ROWID table, with rows in key order.
+    """
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -17,14 +20,14 @@ class ThreatKindCountTable(Table):
     last_seen = DoubleField()
 
     class Meta:
-        """Outlives the threats; in SQLite a WITHOUT ROWID table, as all counts are: rows lie in key order."""
+        """Peewee options: table name and primary key."""
 
         table_name = "threat_kind_count"
         primary_key = CompositeKey("seconds", "bucket", "organization_id", "severity", "type")
 
 
 class ThreatAgentCountTable(Table):
-    """Threats of an agent in a bucket, and the event time of the last one."""
+    """The number of threats of an agent in a bucket, and the event time of the last one."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -34,27 +37,27 @@ class ThreatAgentCountTable(Table):
     last_seen = DoubleField()
 
     class Meta:
-        """Outlives the threats."""
+        """Peewee options: table name and primary key."""
 
         table_name = "threat_agent_count"
         primary_key = CompositeKey("seconds", "bucket", "agent_number")
 
 
 class ThreatSourceTable(Table):
-    """A source address and its number in the counts."""
+    """A source address and its number in the counts; numbers are grouped and compared faster than addresses."""
 
     number = AutoField()
     address = TextField(unique=True)
     last_seen = DoubleField()
 
     class Meta:
-        """Numbers are grouped and compared much faster than addresses."""
+        """Peewee options: table name."""
 
         table_name = "threat_source"
 
 
 class ThreatSourceCountTable(Table):
-    """Threats from a source address in a bucket, and the event time of the last one."""
+    """The number of threats from a source address in a bucket, and the event time of the last one."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -64,7 +67,7 @@ class ThreatSourceCountTable(Table):
     last_seen = DoubleField()
 
     class Meta:
-        """Outlives the threats."""
+        """Peewee options: table name and primary key."""
 
         table_name = "threat_source_count"
         primary_key = CompositeKey("seconds", "bucket", "source_number", "organization_id")
@@ -73,7 +76,8 @@ class ThreatSourceCountTable(Table):
 class ThreatSliceTable(Table):
     """A slice of consecutive threats: their times of receipt and their agents.
 
-    `agents` are the agent numbers in ascending order, `places` the position of each one's threat in the slice.
+    `agents` are the agent numbers in ascending order, `places` the position of each agent's threat in the slice.
+    A row is deleted after all of its threats.
     """
 
     first = BigIntegerField(primary_key=True)
@@ -84,13 +88,13 @@ class ThreatSliceTable(Table):
     places = BlobField()
 
     class Meta:
-        """A row is deleted when all of its threats are."""
+        """Peewee options: table name."""
 
         table_name = "threat_slice"
 
 
 class ThreatBitmapTable(Table):
-    """The bitmap of the threats of a slice that have a value; see `manager.storage.threat_index.bitmaps`."""
+    """The bitmap of the threats in a slice that have a certain value; see `manager.storage.threat_index.bitmaps`."""
 
     first = BigIntegerField()
     dimension = TextField()
@@ -98,19 +102,19 @@ class ThreatBitmapTable(Table):
     bits = BlobField()
 
     class Meta:
-        """Appended to in key order."""
+        """Peewee options: table name and primary key."""
 
         table_name = "threat_bitmap"
         primary_key = CompositeKey("first", "dimension", "value")
 
 
 class ProjectionProgressTable(Table):
-    """The progress of a projection: the sequence of the last threat that it has taken in."""
+    """The progress of a projection: the sequence of the last threat that it has processed."""
 
     name = TextField(primary_key=True)
     last = BigIntegerField()
 
     class Meta:
-        """One row for each projection."""
+        """Peewee options: table name."""
 
         table_name = "projection_progress"

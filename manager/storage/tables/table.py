@@ -9,7 +9,7 @@ class Table(Model):
     """A peewee model of the store."""
 
     class Meta:
-        """The same database for every table."""
+        """Peewee options: the database of every table."""
 
         database = database
         legacy_table_names = False

@@ -7,7 +7,11 @@ from manager.storage.tables.table import Table
 
 
 class ThreatTable(Table):
-    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its MAC."""
+    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its MAC.
+
+    A report is stored once for its agent and id. The id is the first column of the unique index: ids rise with time, so
+    a batch of many agents' reports is written to its end, not to one page for each agent (docs/performance.md).
+    """
 
     sequence = BigAutoField()
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
@@ -25,11 +29,7 @@ class ThreatTable(Table):
     document = TextField()
 
     class Meta:
-        """A report is stored once for its agent and id.
-
-        The id is the first column of the index: ids rise with time, so that a batch of many agents' reports is
-        written to the end of it, not to one page for each agent (docs/performance.md).
-        """
+        """Peewee options: table name and indexes."""
 
         table_name = "threat"
         indexes = (
@@ -58,7 +58,7 @@ ThreatTable.add_index(
 
 
 class StoredIdTable(Table):
-    """The id of a pruned report, kept as long as a guard's outbox may still send it."""
+    """The id of a pruned report, kept as long as a guard may send the report again."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
     threat_id = TextField()
@@ -66,7 +66,7 @@ class StoredIdTable(Table):
     received_at = DoubleField()
 
     class Meta:
-        """Indexed like the threats."""
+        """Peewee options: table name, primary key and indexes."""
 
         table_name = "stored_id"
         indexes = ((("threat_id", "agent"), True),)

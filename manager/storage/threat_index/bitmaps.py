@@ -11,25 +11,25 @@ SLICE = 2048
 _BYTES = SLICE // 8
 _POSITION: Final = "H"
 _AGENT: Final = "I"
-"""Array types of stored positions and agent numbers: 2 and 4 bytes in the machine's byte order."""
+"""Array types of stored positions (2 bytes) and agent numbers (4 bytes), in the machine's byte order."""
 
 
 def packed(bits: int) -> bytes:
-    """Return the bytes of a bitmap: one bit for each threat of a slice, or the positions of the set bits if shorter."""
+    """Return a packed bitmap: one bit for each threat of a slice, or the positions of the set bits if shorter."""
     if 2 * bits.bit_count() >= _BYTES:
         return bits.to_bytes(_BYTES, "little")
     return array(_POSITION, reversed(list(positions(bits)))).tobytes()
 
 
 def unpacked(data: bytes) -> int:
-    """Return the bitmap that `packed` turned into bytes."""
+    """Return the bitmap of bytes that `packed` returned."""
     if len(data) == _BYTES:
         return int.from_bytes(data, "little")
     return bits_at(memoryview(data).cast(_POSITION))
 
 
 def packed_agents(numbers: Sequence[int]) -> tuple[bytes, bytes]:
-    """Return the sorted agent numbers of a slice and the position of each; `numbers` has the agent of each position."""
+    """Return the sorted agent numbers of a slice and their positions; `numbers` has the agent of each position."""
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     return array(_AGENT, [numbers[position] for position in order]).tobytes(), array(_POSITION, order).tobytes()
 
@@ -42,7 +42,7 @@ def bits_of_agent(number: int, agents: bytes, places: bytes) -> int:
 
 
 def bits_at(places: Iterable[int]) -> int:
-    """Return the bitmap with these bits set; each place occurs once."""
+    """Return the bitmap with these bits set; each position occurs once."""
     return sum(1 << place for place in places)
 
 

@@ -1,6 +1,6 @@
-"""Threat index, writing: slices of consecutive threats, with a bitmap for each value that lists are filtered by.
+"""Threat index, writing: slices of consecutive threats, with a bitmap for each value of a filter.
 
-A search by any combination of filters reads a bitmap or two of each slice instead of its threats
+A search by any combination of filters reads a few bitmaps of each slice instead of its threats
 (docs/decisions/0010).
 """
 
@@ -16,7 +16,7 @@ class ThreatIndexer:
     """Writes and prunes slices in the writer's transaction.
 
     Args:
-        statements: those of the writer's database.
+        statements: the statements of the writer's database.
     """
 
     def __init__(self, statements: Statements) -> None:
@@ -57,7 +57,7 @@ class ThreatIndexer:
         self._statements.execute("threat_index.prune_slices", {"sequence": last})
 
     def _organization(self, agent_number: int) -> str:
-        """Return an agent's organization, which never changes, and cache it."""
+        """Return an agent's organization, cached because it never changes."""
         found: str = self._statements.rows("agents.organization", (agent_number,))[0][0]
         self._organizations[agent_number] = found
         return found

@@ -1,4 +1,4 @@
-"""Threat index, reading: finds the sequences of threats by any combination of filters, however rare a value is."""
+"""Threat index, reading: finds the sequences of threats by any combination of filters."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from manager.storage.threat_index.bitmaps import bits_of_agent, positions, unpac
 
 
 class ThreatIndexSearch(NamedTuple):
-    """Filters; None is any. `since` is the time of receipt by the manager, in seconds since 1970."""
+    """Filters of threats; None matches any. `since` is the time of receipt by the manager, in seconds since 1970."""
 
     since: float | None = None
     severity: str | None = None
@@ -18,7 +18,7 @@ class ThreatIndexSearch(NamedTuple):
 
     @property
     def needs_bitmaps(self) -> bool:
-        """Whether a slice must be read to know which of its threats match, apart from their time of receipt."""
+        """Whether any filter but `since` is set, so that the bitmaps of a slice must be read."""
         return any(wanted is not None for wanted in self[1:])
 
 
@@ -28,13 +28,13 @@ def last_indexed(reader: Reader) -> int:
 
 
 def first_since(reader: Reader, since: float) -> int | None:
-    """Return the first sequence of the oldest slice with a threat received since a time; None without such a slice."""
+    """Return the first sequence of the oldest slice with a threat received since a time; None without any."""
     found = reader.select("threat_index.first_since", (since,))
     return None if found[0][0] is None else int(found[0][0])
 
 
 def matching(reader: Reader, search: ThreatIndexSearch, below: int) -> Iterator[int]:
-    """Yield the sequences of the indexed threats that match, those below a sequence, newest first."""
+    """Yield the matching sequences below a sequence, newest first."""
     ((lowest, _),) = reader.select("threats.sequences")
     params = {
         "agent_number": search.agent_number,
