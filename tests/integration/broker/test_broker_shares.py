@@ -16,6 +16,7 @@ from tests.integration.broker.test_broker_process import AGENT, certificate, con
 Connect = Callable[..., PahoClient]
 Raw = Callable[[], RawClient]
 FEW = pytest.mark.limits(
+    connect_seconds=60.0,
     connections=3,
     connections_per_user=2,
     pending_connections=4,
@@ -74,6 +75,7 @@ def test_a_registering_client_has_no_stored_session(connect: Connect, broker: Br
     first.subscribe("open/a")
     first.close()
     broker.await_end_of("guest")
+    assert not broker.call(_is_kept)
     connect("publisher").publish("open/a", "missed")
     again = connect("guest", username="visitor", clean=False)
     assert not again.session_present
@@ -105,6 +107,10 @@ def test_a_registering_client_that_does_not_read_has_a_small_queue(
     # messages in flight are never dropped: the socket and the transport have taken them
     in_flight = broker.call(_in_flight) * 40_100
     assert size <= max(100_000, in_flight)
+
+
+async def _is_kept(hardened: Any) -> bool:
+    return hardened.session("guest") is not None
 
 
 async def _in_flight(hardened: Any) -> int:
