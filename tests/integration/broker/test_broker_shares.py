@@ -135,7 +135,9 @@ def test_registering_clients_of_one_network_share_one_rate(connect: Connect) -> 
 def test_idle_connections_at_a_tls_port_count_before_their_handshake(tmp_path: Path) -> None:
     """Sockets that never begin a handshake are closed for later ones, and an agent is served by TLS."""
     chain, key = certificate(tmp_path)
-    broker = EmbeddedBroker(configuration(certificate=str(chain), key=str(key), limits={"pending_connections": 5}))
+    broker = EmbeddedBroker(
+        configuration(certificate=str(chain), key=str(key), limits={"pending_connections": 5, "connect_seconds": 60})
+    )
     broker.start()
     try:
         with ExitStack() as stack:
