@@ -134,8 +134,9 @@ class StoredArchive:
 
 
 def _revision(row: Sequence[Any]) -> Revision:
-    revision, scope, document, at, author = row
-    return Revision(revision, Scope.parse(scope), None if document is None else dict(json.loads(document)), at, author)
+    revision, scope, document, at, author, message = row
+    sections = None if document is None else dict(json.loads(document))
+    return Revision(revision, Scope.parse(scope), sections, at, author, message)
 
 
 def _key(indicator: Indicator) -> dict[str, str]:

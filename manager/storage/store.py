@@ -251,7 +251,7 @@ class PeeweeStore:
 
 def _revision_row(revision: Revision) -> tuple[Any, ...]:
     document = _json_or_null(revision.document)
-    return revision.revision, str(revision.scope), document, revision.at, revision.author
+    return revision.revision, str(revision.scope), document, revision.at, revision.author, revision.message
 
 
 def _json_or_null(value: Any) -> str | None:

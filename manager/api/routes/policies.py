@@ -20,21 +20,26 @@ from schemas.policy import PolicyDocument
 router = APIRouter(tags=["policies"])
 
 
+Message = Annotated[str | None, Query(max_length=256, description="the reason of the change, for the history")]
+
+
 @dataclass(frozen=True)
 class SetOptions:
     """Query options of setting a document."""
 
     allow_unknown: bool
     dry_run: bool
+    message: str | None
 
 
 async def set_options(
     *,
     allow_unknown: Annotated[bool, Query(description="warn of unknown fields instead of refusing them")] = False,
     dry_run: Annotated[bool, Query(description="only check the document and show its effect")] = False,
+    message: Message = None,
 ) -> SetOptions:
     """Return the query options."""
-    return SetOptions(allow_unknown, dry_run)
+    return SetOptions(allow_unknown, dry_run, message)
 
 
 WithOptions = Annotated[SetOptions, Depends(set_options)]
@@ -97,21 +102,23 @@ async def set_agent(
 
 
 @router.delete("/api/policies/global", responses=_SET)
-async def clear_global(services: WithServices, caller: Admin) -> Response:
+async def clear_global(services: WithServices, caller: Admin, message: Message = None) -> Response:
     """Remove the fleet's document: the defaults apply again."""
-    return await _submit(services, SetPolicy(GLOBAL, None, caller.name))
+    return await _submit(services, SetPolicy(GLOBAL, None, caller.name, message))
 
 
 @router.delete("/api/policies/organizations/{organization_id}", responses=_SET)
-async def clear_organization(organization_id: OrganizationId, services: WithServices, caller: Admin) -> Response:
+async def clear_organization(
+    organization_id: OrganizationId, services: WithServices, caller: Admin, message: Message = None
+) -> Response:
     """Remove an organization's document."""
-    return await _submit(services, SetPolicy(Scope("organization", organization_id), None, caller.name))
+    return await _submit(services, SetPolicy(Scope("organization", organization_id), None, caller.name, message))
 
 
 @router.delete("/api/policies/agents/{agent_id}", responses=_SET)
-async def clear_agent(agent_id: str, services: WithServices, caller: Admin) -> Response:
+async def clear_agent(agent_id: str, services: WithServices, caller: Admin, message: Message = None) -> Response:
     """Remove an agent's own document."""
-    return await _submit(services, SetPolicy(Scope("agent", agent_id), None, caller.name))
+    return await _submit(services, SetPolicy(Scope("agent", agent_id), None, caller.name, message))
 
 
 @router.get("/api/policies/history", responses=page_of("Changes, newest first."))
@@ -132,7 +139,7 @@ async def _set(request: Request, services: Services, caller: Caller, scope: Scop
     document, warnings = await read_policy(request, allow_unknown=options.allow_unknown)
     if options.dry_run:
         return await _preview(services, scope, document, warnings)
-    return await _submit(services, SetPolicy(scope, document.sections(), caller.name), warnings)
+    return await _submit(services, SetPolicy(scope, document.sections(), caller.name, options.message), warnings)
 
 
 async def _preview(services: Services, scope: Scope, document: PolicyDocument, warnings: list[str]) -> Response:

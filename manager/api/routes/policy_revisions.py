@@ -24,9 +24,10 @@ router = APIRouter(tags=["policies"])
 
 
 class GoBack(WireModel):
-    """Body of a rollback: the revision whose documents are restored."""
+    """Body of a rollback: the revision whose documents are restored, and the reason for the history."""
 
     revision: int = Field(ge=1, le=2**53)
+    message: Annotated[str, Field(max_length=256)] | None = None
 
 
 class Comparison(WireModel):
@@ -58,7 +59,7 @@ _ROLLED_BACK = answer(
 async def roll_back(request: Request, services: WithServices, caller: Admin) -> Response:
     """Restore every document as it was at a revision, as new revisions."""
     wanted = await read_body(request, GoBack)
-    done: PolicySet = await services.engine.submit(RollBack(wanted.revision, caller.name))
+    done: PolicySet = await services.engine.submit(RollBack(wanted.revision, caller.name, wanted.message))
     return ok({"revision": done.revision, "changed": done.changed, "agents": done.agents})
 
 
@@ -87,7 +88,7 @@ async def compare(request: Request, services: WithServices, _caller: Admin) -> R
     document = None if wanted.document is None else wanted.document.sections()
     found: list[Difference] = await services.engine.submit(Preview(scope, document))
     unknown = unknown_fields(written.get("document") or {})
-    warnings = [f"document.{path}: no such field; it is ignored" for path in unknown]
+    warnings = [f"document.{path}: no such field; setting the document is refused for it" for path in unknown]
     where = {"scope": scope.kind, "target": scope.target or None}
     return ok([{**where, **difference._asdict()} for difference in found], warnings=warnings)
 

@@ -29,6 +29,7 @@ app = typer.Typer(help="The fleet's policies.", no_args_is_help=True)
 
 _SHOWN = 160
 
+Message = Annotated[str | None, typer.Option("--message", "-m", help="the reason, shown in the history")]
 Before = Annotated[int | None, typer.Option("--from", min=1, help="compare the documents of this revision …")]
 After = Annotated[int | None, typer.Option("--to", min=1, help="… with those of this one [default: the newest]")]
 File = Annotated[Path | None, typer.Option("--file", help="a document to try on a scope, JSON; - reads stdin")]
@@ -44,7 +45,7 @@ def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) 
     if output is Output.JSON:
         print_json(found)
         return
-    columns = ("scope", "of", "revision", "when", "by", "sections")
+    columns = ("scope", "of", "revision", "when", "by", "sections", "message")
     print_table(columns, [(each["scope"], each["target"], *_change(each)) for each in found])
 
 
@@ -82,12 +83,13 @@ def set_policy(
     agent: Agent = None,
     allow_unknown: Annotated[bool, typer.Option("--allow-unknown", help="warn of unknown fields only")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the document and show its effect only")] = False,
+    message: Message = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; every agent that it affects gets it at once."""
     document = read_document(file)
     path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
-    query = {"allow_unknown": allow_unknown or None, "dry_run": dry_run or None}
+    query = {"allow_unknown": allow_unknown or None, "dry_run": dry_run or None, "message": message}
     answer = client.answer("PUT", path, query, body=document)
     print_warnings(answer)
     if dry_run:
@@ -104,11 +106,12 @@ def remove_policy(
     everybody: Global = False,
     organization: Organization = None,
     agent: Agent = None,
+    message: Message = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a document: the wider scopes and the defaults apply again."""
     path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
-    _print_change(client.answer("DELETE", path)["data"], output)
+    _print_change(client.answer("DELETE", path, {"message": message})["data"], output)
 
 
 @app.command("history")
@@ -125,7 +128,7 @@ def history(
     if output is Output.JSON:
         print_json(found)
         return
-    columns = ("revision", "scope", "of", "when", "by", "sections")
+    columns = ("revision", "scope", "of", "when", "by", "sections", "message")
     print_table(
         columns, [(number, each["scope"], each["target"], *rest) for each in found for number, *rest in [_change(each)]]
     )
@@ -172,10 +175,12 @@ def diff(
 def rollback(
     client: "ManagerClient",
     revision: Annotated[int, typer.Argument(min=1, help="the revision to restore")],
+    message: Message = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Restore every document as it was at a revision, as new revisions."""
-    _print_change(client.answer("POST", "/api/policies/rollback", body={"revision": revision})["data"], output)
+    body = {"revision": revision, **({} if message is None else {"message": message})}
+    _print_change(client.answer("POST", "/api/policies/rollback", body=body)["data"], output)
 
 
 @app.command("broadcast")
@@ -210,7 +215,7 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
 
 def _change(change: "Record") -> tuple[object, ...]:
     sections = "removed" if change["document"] is None else sorted(change["document"])
-    return change["revision"], change["updatedAt"], change["author"], sections
+    return change["revision"], change["updatedAt"], change["author"], sections, change["message"]
 
 
 def _print_dry_run(effect: "Record", output: Output) -> None:

@@ -83,6 +83,7 @@ class Revision:
     document: Sections | None
     at: float
     author: str
+    message: str | None = None
 
 
 class Policies:
@@ -151,7 +152,9 @@ class Policies:
         """Return the document of a scope."""
         return self.documents.get(scope)
 
-    def set(self, scope: Scope, document: Sections | None, at: float, author: str) -> Revision | None:
+    def set(
+        self, scope: Scope, document: Sections | None, at: float, author: str, message: str | None = None
+    ) -> Revision | None:
         """Set or remove (None) the document of a scope; return None if nothing changed.
 
         Raises:
@@ -169,9 +172,11 @@ class Policies:
             self.documents[scope], self._layers[scope] = document, layer
             self._schedule(scope, layer, at)
         self.revision += 1
-        return Revision(self.revision, scope, document, at, author)
+        return Revision(self.revision, scope, document, at, author, message)
 
-    def rollback(self, documents: Mapping[Scope, Sections], at: float, author: str) -> list[Revision]:
+    def rollback(
+        self, documents: Mapping[Scope, Sections], at: float, author: str, message: str | None = None
+    ) -> list[Revision]:
         """Restore the documents of an earlier revision, in one new revision for each scope that differs.
 
         A rule keeps the time at which it was set: an expired block does not come back. Documents of removed agents are
@@ -181,7 +186,7 @@ class Policies:
         for scope in sorted({*self.documents, *documents}):
             if scope.kind == "agent" and scope.target not in self.effective:
                 continue
-            revision = self.set(scope, documents.get(scope), at, author)
+            revision = self.set(scope, documents.get(scope), at, author, message)
             if revision is not None:
                 revisions.append(revision)
         return revisions

@@ -40,7 +40,7 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     largest = max(sections_size(resolved.sections) for resolved in policies.preview(scope, request.document))
     if largest > SECTIONS_LIMIT:
         raise Invalid(f"the effective policy would have {largest} bytes; at most {SECTIONS_LIMIT} fit in a message")
-    revision = policies.set(scope, request.document, now, request.author)
+    revision = policies.set(scope, request.document, now, request.author, request.message)
     if revision is None:
         return PolicySet(policies.revision, changed=False, agents=0)
     agents = _apply_revisions(context, [revision])
@@ -82,7 +82,7 @@ def roll_back(context: Context, request: RollBack) -> PolicySet:
     if not 1 <= request.revision <= policies.revision:
         raise NotFound(f"Revision {request.revision} not found: the newest is {policies.revision}")
     documents = documents_at(context.archive.revisions(), request.revision)
-    revisions = policies.rollback(documents, context.batch.now.wall, request.author)
+    revisions = policies.rollback(documents, context.batch.now.wall, request.author, request.message)
     if not revisions:
         return PolicySet(policies.revision, changed=False, agents=0)
     agents = _apply_revisions(context, revisions)

@@ -13,6 +13,7 @@ class SetPolicy:
     scope: Scope
     document: Sections | None
     author: str
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class RollBack:
 
     revision: int
     author: str
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ def record_of(row: Record) -> Record:
         "document": None if row["document"] is None else json.loads(row["document"]),
         "updatedAt": moment(row["at"]),
         "author": row["author"],
+        "message": row["message"],
     }
 
 

@@ -13,6 +13,7 @@ class PolicyRevisionTable(Table):
     document = TextField(null=True)
     at = DoubleField()
     author = TextField()
+    message = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

@@ -236,6 +236,24 @@ def test_the_clock_is_accepted_by_command(served: Served, admin: httpx2.Client, 
     assert [entry["action"] for entry in admin.get("/api/audit").json()["data"]][:1] == ["clock.accept"]
 
 
+def test_a_policy_change_has_its_reason_in_the_history(terminal: Terminal, tmp_path: Path) -> None:
+    """--message of set, rollback and remove stands with its revision."""
+    file = tmp_path / "reasons.json"
+    file.write_text('{"thresholds": {"autoRespond": 71}}')
+    terminal.ok("policies", "set", "--global", "--file", str(file), "--message", "quieter nights")
+    file.write_text('{"thresholds": {"autoRespond": 72}}')
+    terminal.ok("policies", "set", "--global", "--file", str(file))
+    newest = terminal.records("policies", "history", "--limit", "2")
+    assert [each["message"] for each in newest] == [None, "quieter nights"]
+    terminal.ok("policies", "rollback", str(newest[1]["revision"]), "--message", "as before")
+    terminal.ok("policies", "remove", "--global", "-m", "no longer needed")
+    assert [each["message"] for each in terminal.records("policies", "history", "--limit", "2")] == [
+        "no longer needed",
+        "as before",
+    ]
+    assert "quieter nights" in terminal.ok("policies", "history")
+
+
 def test_a_policy_is_checked_before_it_is_set(served: Served, terminal: Terminal, tmp_path: Path) -> None:
     """--dry-run shows the effect; a mistyped field is refused, and --allow-unknown takes it with a warning."""
     served.enroll("srv-01")

@@ -64,7 +64,7 @@ def test_a_preview_shows_what_agents_would_get_and_sets_nothing(served: Served, 
     answer = admin.post("/api/policies/diff", json=body).json()
     (difference,) = answer["data"]
     assert (difference["path"], difference["before"], difference["after"]) == ("thresholds.autoRespond", 70.0, 60.0)
-    assert answer["warnings"] == ["document.colour: no such field; it is ignored"]
+    assert answer["warnings"] == ["document.colour: no such field; setting the document is refused for it"]
     assert len(admin.get("/api/policies/history").json()["data"]) == 1
     taken = admin.post("/api/policies/diff", json={"scope": "global", "document": None}).json()["data"]
     assert [(each["before"], each["after"]) for each in taken] == [(70.0, 85)]

@@ -25,10 +25,11 @@ WHERE agent.number = agent_policy.agent_number AND removed_at IS NULL
 
 -- name: insert_revision
 -- A batch that was written in part may be committed again.
-INSERT INTO policy_revision (revision, scope, document, at, author) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO policy_revision (revision, scope, document, at, author, message) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
 
 -- name: revisions
-SELECT revision, scope, document, at, author FROM policy_revision ORDER BY revision;
+SELECT revision, scope, document, at, author, message FROM policy_revision ORDER BY revision;
 
 -- name: current_documents
 -- The document of each scope's last revision, where it has one.
