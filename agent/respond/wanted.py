@@ -1,6 +1,7 @@
 """The wanted measures: those of policy, organization and own decisions, without protected and allowed targets."""
 
 import ipaddress
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -55,6 +56,27 @@ def overlapping(one: Span, others: Iterable[Span]) -> Span | None:
     return next((other for other in others if one.overlaps(other)), None)
 
 
+class SpanIndex:
+    """Spans sorted by their first address: finds one that overlaps another in logarithmic time."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._firsts: dict[int, list[int]] = {4: [], 6: []}
+        self._furthest: dict[int, list[Span]] = {4: [], 6: []}
+        """Per position the span that reaches furthest among those up to it."""
+        for each in sorted(spans):
+            firsts, furthest = self._firsts[each.version], self._furthest[each.version]
+            firsts.append(each.first)
+            furthest.append(each if not furthest or each.last > furthest[-1].last else furthest[-1])
+
+    def overlapping(self, other: Span) -> Span | None:
+        """Return a span that shares an address with another; None if there is none."""
+        index = bisect_right(self._firsts[other.version], other.last) - 1
+        if index < 0:
+            return None
+        found = self._furthest[other.version][index]
+        return found if found.last >= other.first else None
+
+
 def protected_spans(addresses: Iterable[str]) -> tuple[Span, ...]:
     """Return the spans that are never blocked: loopback, and the given addresses."""
     return tuple(span(address) for address in (*_LOOPBACK, *addresses))
@@ -90,9 +112,9 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
         protected: The spans that are never blocked.
         now: Epoch seconds.
     """
-    allowed = [span(address) for address in allowlist.ips]
+    allowed = SpanIndex(span(address) for address in allowlist.ips)
     allowed_hashes = frozenset(allowlist.file_hashes)
-    guarded = list(protected)
+    guarded = SpanIndex(protected)
     found = Wanted()
     for measure in measures:
         key = (measure.kind, measure.value)
@@ -100,9 +122,9 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
             continue
         if measure.kind == "ip":
             block = span(measure.value)
-            if overlapping(block, allowed) is not None:
+            if allowed.overlapping(block) is not None:
                 continue
-            own = overlapping(block, guarded)
+            own = guarded.overlapping(block)
             if own is not None:
                 found.refused.append(
                     f"blocklist: {measure.value} is not blocked, it would cut this host off ({own.text})"

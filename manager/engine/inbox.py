@@ -149,7 +149,8 @@ class Inbox:
     def take(self, limit: int, registrations: int | None = None) -> list[Inbound | Command]:
         """Return the next batch: commands, a few registrations, then one message of each agent in turn.
 
-        While messages of agents wait, commands get at most half of the batch.
+        While messages of agents wait, commands get at most half of the batch. A command counts for as many messages as
+        it has reports, so that requests with many reports make no longer batches than messages with one.
 
         Args:
             limit: the most items.
@@ -158,10 +159,12 @@ class Inbox:
         bytes_left_at_end = self._bytes - self.batch_bytes
         taken: list[Inbound | Command] = []
         commands = max(1, limit // 2) if self._waiting else limit
-        while self._commands and len(taken) < commands:
+        weight = 0
+        while self._commands and weight < commands:
             command = self._commands.popleft()
             if command.claim():
                 taken.append(command)
+                weight += getattr(command.request, "weight", 1)
         most = self.registrations_in_batch if registrations is None else registrations
         count = min(len(self._registrations), most, limit - len(taken))
         taken += [self._taken(self._registrations.popleft()) for _ in range(count)]

@@ -103,6 +103,11 @@ class StoreReports:
     sent_at: float | None = None
     reported_at: float | None = None
 
+    @property
+    def weight(self) -> int:
+        """The number of messages that it counts for in a batch: one for each report."""
+        return max(1, len(self.reports))
+
 
 @dataclass(frozen=True, slots=True)
 class PollPolicy:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from manager.domain.agents.agent import Agent
+from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.policies.resolution import value_of
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.engine.commands.requests import AgentPolicy
@@ -18,6 +19,9 @@ from schemas.model import iso
 from schemas.policy import digest_of
 
 Section = dict[str, list[Any]]
+
+_CACHED = 32
+"""Merged blocklists that are kept, the newest; each may have 10,000 entries."""
 
 _SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
@@ -35,16 +39,32 @@ def merged_version(context: Context, agent: Agent) -> int:
 def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
     """Return the agent's merged policy."""
     policy = context.fleet.policies.effective[agent.agent_id]
-    document = context.serializer.document(policy)
-    entries = context.fleet.blocklists.snapshot(agent.organization_id).entries
-    if entries:
-        document["blocklist"] = _with_entries(document["blocklist"], entries)
-    version, digest = merged_version(context, agent), digest_of(document)
+    merged, digest = _merged_blocklist(context, agent, policy)
+    document = {**context.serializer.document(policy), "blocklist": merged}
+    version = merged_version(context, agent)
     statement = version_statement(agent.agent_id, version, digest)
     proof = codes.encode(context.fleet.keyring.sign_key.sign(statement))
     return AgentPolicy(
         agent.agent_id, version, digest, {**document, "version": version, "digest": digest, "versionProof": proof}
     )
+
+
+def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -> tuple[dict[str, Any], str]:
+    """Return the merged blocklist section and the digest of all sections with it.
+
+    Both are computed once for each policy content, organization and sequence: agents with the same policy share them.
+    """
+    key = (policy.resolved.digest, agent.organization_id, sequence_of(context, agent))
+    cache = context.serializer.merged
+    if key not in cache:
+        blocklist = policy.resolved.sections["blocklist"]
+        entries = context.fleet.blocklists.snapshot(agent.organization_id).entries
+        if entries:
+            blocklist = _with_entries(blocklist, entries)
+        cache[key] = blocklist, digest_of({**policy.resolved.sections, "blocklist": blocklist})
+        if len(cache) > _CACHED:
+            cache.popitem(last=False)
+    return cache[key]
 
 
 def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Policy serializer: an agent's effective policy as a signed message of head, sections and version proof."""
 
 import json
+from collections import OrderedDict
 from typing import Any
 
 from manager.domain.policies.fleet_policies import EffectivePolicy
@@ -43,6 +44,8 @@ class PolicySerializer:
     def __init__(self, keyring: ManagerKeyring) -> None:
         self._keyring = keyring
         self._cached: tuple[str, bytes] = ("", b"")
+        self.merged: OrderedDict[tuple[str, str, int], tuple[dict[str, Any], str]] = OrderedDict()
+        """Merged blocklists of HTTP agents with their digests, by policy digest, organization and sequence."""
 
     def document(self, policy: EffectivePolicy) -> dict[str, Any]:
         """Return the document as JSON values, without the signature."""

@@ -1,6 +1,7 @@
 """The inbox: fair between commands and agents, and without memory of idle senders."""
 
 from manager.domain.budget import Budget
+from manager.engine.commands.http_agent_requests import StoreReports
 from manager.engine.inbox import Command, Inbound, Inbox
 from schemas import topics
 
@@ -73,3 +74,13 @@ def test_a_message_is_accounted_until_it_is_taken() -> None:
     assert (len(inbox), inbox.bytes) == (3, 12)
     assert len(inbox.take(10)) == 2
     assert (len(inbox), inbox.bytes) == (1, 4)
+
+
+def test_a_command_with_many_reports_fills_a_batch_by_itself() -> None:
+    """100 requests of 1,000 reports each are 100 steps, not one of many seconds."""
+    inbox = Inbox(PLENTY)
+    reports = (object(),) * 1000
+    for _ in range(3):
+        inbox.submit(Command(StoreReports(FIRST, reports), lambda *_: None))  # type: ignore[arg-type]
+    inbox.submit(Command("request", lambda *_: None))
+    assert [len(inbox.take(500)) for _ in range(4)] == [1, 1, 1, 1]
