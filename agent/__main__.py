@@ -1,4 +1,4 @@
-"""`python -m agent`: the guard's command line by itself; a guard in the background is started so."""
+"""`python -m agent`: runs the guard's command line; used to start a background guard."""
 
 from agent.cli.commands import app
 

@@ -1,4 +1,4 @@
-"""The accounts of this host, as detection asks for them."""
+"""Looks up the host's accounts for detection."""
 
 import grp
 import pwd
@@ -12,10 +12,10 @@ _CACHED = 1_000
 
 
 class HostAccounts:
-    """Accounts of the user database; answers are kept for a minute.
+    """Accounts in the user database; lookups are cached for a minute.
 
     Args:
-        unknown: The answer for users who are not in the database: False on the guarded host, True where a log of
+        unknown: The result for users who are not in the database: False on the guarded host, True if a log of
             another host is read.
     """
 
@@ -25,11 +25,11 @@ class HostAccounts:
         self._asked = 0.0
 
     def ordinary(self, user: str) -> bool:
-        """Tell whether a user is a person's account: a uid of 1000 and above, and a shell."""
+        """Return whether a user is a person's account: a uid of 1000 or above, and a login shell."""
         return self._answer(user)[0]
 
     def privileged(self, user: str) -> bool:
-        """Tell whether a user may become root by sudo, by membership in the groups sudo, wheel or admin."""
+        """Return whether a user may become root by sudo: a member of the group sudo, wheel or admin."""
         return self._answer(user)[1]
 
     def _answer(self, user: str) -> tuple[bool, bool]:

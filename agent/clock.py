@@ -1,4 +1,4 @@
-"""The clocks that a guard reads, as one part that tests can replace."""
+"""The clocks that a guard reads, bundled so that tests can replace them."""
 
 import time
 from collections.abc import Callable
@@ -10,8 +10,8 @@ class Clock:
     """The host's clocks.
 
     Attributes:
-        wall: Epoch seconds; may be wrong and may step.
-        monotonic: Seconds from some start; only ever rises. All deadlines are on it.
+        wall: Epoch seconds; may be wrong and may jump.
+        monotonic: Seconds from an arbitrary start; never decreases. All deadlines use it.
         cpu: CPU seconds that this process has used.
     """
 

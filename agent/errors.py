@@ -1,14 +1,14 @@
-"""The guard's errors; each text is one sentence that says what to do."""
+"""The guard's errors; each message says what to do."""
 
 from pathlib import Path
 
 
 class GuardError(Exception):
-    """Root of all errors that a guard raises on purpose."""
+    """Root of all errors that a guard raises itself."""
 
 
 class ConfigurationError(GuardError):
-    """Something that the operator gave cannot be used."""
+    """An option, setting or file from the operator is invalid."""
 
 
 class AlreadyRunningError(GuardError):
@@ -30,7 +30,7 @@ class NotRunningError(GuardError):
 
 
 class StillRunningError(GuardError):
-    """A guard was asked to stop and did not in time."""
+    """A guard did not stop in time."""
 
     def __init__(self, pid: int, seconds: float) -> None:
         self.pid = pid
@@ -46,10 +46,10 @@ class StorageError(GuardError):
 
 
 class EnrollmentError(GuardError):
-    """The manager turned this guard away for good: no retry with the same token can help.
+    """The manager rejected this guard permanently; a retry with the same token cannot succeed.
 
     Attributes:
-        error: The rejection's code, as the wire has it.
+        error: The rejection's code in the protocol.
     """
 
     def __init__(self, error: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The values on an event's way: from a source's record to the verdict that is reported. No I/O, no clock."""
+"""Data types of detection: record, event, finding, verdict. No I/O, no clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from enum import StrEnum
 from typing import Literal
 
 NOTHING_VOUCHED: frozenset[str] = frozenset()
-"""The vouched fields of an event whose writer is not proven."""
+"""The vouched fields of an event whose writer is not proven: none."""
 
 Severity = Literal["low", "medium", "high", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The writer of a record, as far as its source knows it; None where the source does not say.
+    """The writer of a record; attributes that the source does not know are None.
 
     Attributes:
         source: The name of the source, such as ``journal`` or ``file:/var/log/auth.log``.
@@ -44,7 +44,7 @@ class Record:
         at: Epoch seconds by the source's own clock; None if only the text has a time stamp.
         live: The source was read to its end before this record came, so it was written just now.
         vouched: The source proves the writer (design of the guard, section 1).
-        cut: The end of the text is missing. Whatever trusts the end of a line must not trust this one.
+        cut: The end of the text is missing, so a parser must not rely on it.
     """
 
     text: str
@@ -58,11 +58,13 @@ class Record:
 class EventKind(StrEnum):
     """The kinds of events that parsers make.
 
-    Fields by kind; a field that a line does not state is absent. ``sourceIp`` is a normalised address, ``port`` the
+    Each kind's docstring lists its fields; unknown ones are absent. ``sourceIp`` is a normalised address, ``port`` the
     peer's port, ``pid`` the process id of the writer; ``valid_user`` is 0 or 1.
     """
 
-    __hash__ = str.__hash__  # an enumeration's own is a Python function, and kinds are looked up for every line
+    __hash__ = (
+        str.__hash__
+    )  # the hash of an enumeration is a slow Python function, and kinds are looked up for every line
 
     LOGIN_FAILED = "login_failed"
     """sshd refused a credential: user, sourceIp, port, method, valid_user."""
@@ -92,7 +94,7 @@ class EventKind(StrEnum):
     """A peer sent no SSH identification, or a wrong one: sourceIp, port."""
 
     KEY_EXCHANGE_FAULT = "key_exchange_fault"
-    """No key exchange came about: sourceIp, port."""
+    """The key exchange failed: sourceIp, port."""
 
     AUTH_TIMEOUT = "auth_timeout"
     """A peer did not log in within sshd's LoginGraceTime: sourceIp, port."""
@@ -128,7 +130,7 @@ class Event:
         kind: The kind; it determines the fields.
         fields: See `EventKind`.
         vouched: The names of the fields whose writer is proven.
-        count: How often it happened: syslog daemons fold equal messages into one line.
+        count: The number of occurrences: syslog daemons fold equal messages into one line.
         origin: The writer of the record; None for an event that was read back from the guard's database.
     """
 
@@ -151,22 +153,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A detection rule that was met. Times are epoch seconds of the events.
+    """The match of a detection rule. Times are epoch seconds of the events.
 
     Attributes:
         rule_id: The rule, as `docs/detections.md` names it.
         type: The kind of threat.
         severity: low, medium, high or critical.
-        confidence: The rule's own, 0 to 100; `agent.analyze.confidence` adjusts it.
+        confidence: The rule's confidence, 0 to 100; `agent.analyze.analyzer` adjusts it.
         technique: MITRE ATT&CK id.
-        count: Events (failures, connections or addresses: the rule says which) since the attack began.
-        first_seen: The first of them.
-        last_seen: The latest of them.
-        evidence: Named as in the contract: `sourceIp`, `targetService`, `user`, `lastLogin`, …; the unknown is absent.
+        count: Events (failures, connections or addresses, by rule) since the attack began.
+        first_seen: The time of the first event.
+        last_seen: The time of the latest event.
+        evidence: Keys as in the contract: `sourceIp`, `targetService`, `user`, `lastLogin`, …; unknown ones are absent.
         target: The key in `evidence` that an automatic action may aim at; None if there is no single culprit.
         vouched: The keys in `evidence` whose writer is proven.
-        acquainted: Users who are no strangers log in from the source: no address of theirs is blocked for mistyping.
-        throttle: The source should be slowed down instead of blocked.
+        acquainted: Known users log in from the source, which lowers the confidence.
+        throttle: The source should be throttled instead of blocked.
     """
 
     rule_id: str
@@ -186,10 +188,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A threat as the guard reports it, before the report has an id; see `Finding` for the attributes in common.
+    """A detected threat before its report has an id; see `Finding` for the common attributes.
 
     Attributes:
-        confidence: 0 to 100, with all that is known of the target.
+        confidence: 0 to 100, adjusted by other knowledge of the target.
         detected_at: Epoch seconds of the event that met the rule.
     """
 

@@ -1,4 +1,4 @@
-"""The guard: runs its parts on their deadlines and routes messages of a session to them."""
+"""The guard: runs its parts at their deadlines and routes a session's messages to them."""
 
 import random
 from collections import Counter
@@ -30,7 +30,7 @@ _log = EventLog("guard")
 _NEVER = float("inf")
 
 _SOON = 0.3
-"""Seconds within which a heartbeat tells the manager of a change of the blocklist or of the guard's health."""
+"""Seconds within which a heartbeat reports a change of the blocklist or of the guard's health."""
 
 _COUNTERS_EVERY = 5.0
 """Seconds between two updates of counters in the status file; states are updated at once."""
@@ -53,7 +53,7 @@ class Parts:
 
 
 class Guard:
-    """Detects always; sends heartbeats and reports and applies policies while a session is open.
+    """Detects threats at all times; sends heartbeats and reports and applies policies while a session is open.
 
     Args:
         parts: The parts.
@@ -109,7 +109,9 @@ class Guard:
         beat = now >= self._heartbeat_due
         if beat:
             self._heartbeat(now)
-        if reported or beat or now >= parts.delivery.due:  # with a heartbeat, what another process put into the outbox
+        if (
+            reported or beat or now >= parts.delivery.due
+        ):  # with each heartbeat, send reports that another process put into the outbox
             parts.delivery.tick(now)
         parts.blocklist.tick(now)
         if now >= self._poll_due and self._link is not None:
@@ -134,7 +136,7 @@ class Guard:
         self._announce(self._agent_id, session)
 
     def offline(self) -> None:
-        """End the session; detection goes on."""
+        """End the session; detection continues."""
         self._link = None
         self._heartbeat_due = self._poll_due = _NEVER
         self._parts.delivery.closed()
@@ -147,11 +149,11 @@ class Guard:
             handler(row, payload, now)
 
     def settled(self, receipt: Receipt, now: float) -> None:
-        """Take a receipt that the manager answered directly (HTTP)."""
+        """Apply a receipt from the manager's HTTP answer."""
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
-        """Take a policy that the manager answered directly (HTTP); send a heartbeat once it is applied."""
+        """Apply a policy from the manager's HTTP answer; send a heartbeat once it is applied."""
         before = self._parts.policy.in_force
         self._acknowledge(self._parts.policy.take(document))
         if self._parts.policy.in_force != before:
@@ -182,7 +184,7 @@ class Guard:
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
 
     def _notice_health(self, now: float) -> None:
-        """Send a heartbeat soon after the state of a source has changed."""
+        """Schedule a heartbeat soon after the state of a source has changed."""
         states = [(source.name, source.state) for source in self._parts.pipeline.health]
         if states != self._states:
             self._states = states
@@ -191,7 +193,7 @@ class Guard:
 
     @staticmethod
     def _soon(now: float) -> float:
-        """Return a moment within the next `_SOON` seconds, at random: a fleet does not answer all at once."""
+        """Return a random time within the next `_SOON` seconds, so that a fleet does not answer all at once."""
         return now + random.uniform(0, _SOON)  # noqa: S311 -- no secret
 
     def _receipt(self, row: Topic, payload: bytes, now: float) -> None:
@@ -223,7 +225,7 @@ class Guard:
             self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
 
     def status(self) -> dict[str, Any]:
-        """Return the fields of the status file about session, messages and health."""
+        """Return the session, message and health fields of the status file."""
         enrolled = self._parts.identity.identity.enrolled
         return {
             "agentId": None if enrolled is None else enrolled.agent_id,

@@ -74,7 +74,7 @@ def host_facts(hostname: str | None = None) -> HostFacts:
 
 
 def own_hostname() -> str:
-    """Return the host's name, without the characters that a name on the wire cannot have."""
+    """Return the host's name without the characters that the protocol forbids in names."""
     return _NOT_A_LABEL.sub("-", socket.gethostname())[:253] or "unnamed"
 
 
@@ -89,12 +89,12 @@ def operating_system() -> str:
 
 
 def architecture(machine: str) -> str:
-    """Return the wire's word (x64, arm64, …) for the kernel's."""
+    """Return the protocol's name (x64, arm64, …) for the kernel's architecture."""
     return _ARCHITECTURES.get(machine.lower(), machine.lower() or "unknown")
 
 
 def own_addresses() -> tuple[str, ...]:
-    """Return the host's addresses, without loopback and link-local ones, each once and in order."""
+    """Return the host's addresses without loopback and link-local ones, in order and without duplicates."""
     found = (
         address.address.partition("%")[0]
         for interface in psutil.net_if_addrs().values()
@@ -105,14 +105,14 @@ def own_addresses() -> tuple[str, ...]:
 
 
 def gateways(ipv4: Path = _IPV4_ROUTES, ipv6: Path = _IPV6_ROUTES) -> tuple[str, ...]:
-    """Return the gateways in the kernel's routing tables; empty on a host that has no such tables."""
+    """Return the gateways in the kernel's routing tables; empty on a host without such tables."""
     return _usable([*_ipv4_gateways(_lines(ipv4)), *_ipv6_gateways(_lines(ipv6))])[:_MAX_GATEWAYS]
 
 
 class LoadMeter:
     """Measures the CPU load since the last call; the first call measures since boot.
 
-    A first measurement since the guard's own start would show little but that start.
+    A first measurement since the guard's start would mostly show the load of starting the guard.
     """
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class LoadMeter:
     def __call__(self) -> Load:
         """Return CPU load and memory use."""
         times = psutil.cpu_times()
-        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # they stand in `user`, too
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # `user` includes them, too
         total = sum(times) - guests
         busy = total - times.idle - getattr(times, "iowait", 0.0)
         elapsed, worked = total - self._total, busy - self._busy
@@ -131,7 +131,7 @@ class LoadMeter:
 
 
 def local_zone() -> tzinfo:
-    """Return the host's time zone, in which its logs are written: ``TZ``, else the system's, else UTC."""
+    """Return the host's time zone, used for its logs: ``TZ``, else the system's, else UTC."""
     name = os.environ.get("TZ", "").lstrip(":")
     try:
         if name:
@@ -150,7 +150,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
-    """Columns: interface, destination, gateway (little-endian hexadecimal), flags, …; one line of headings."""
+    """Read the columns interface, destination, gateway (little-endian hexadecimal), flags, …, below a heading line."""
     for columns in map(str.split, lines[1:]):
         if len(columns) > 3 and _is_gateway(columns[3]):  # noqa: PLR2004 -- flags are the fourth column
             with suppress(ValueError):
@@ -158,7 +158,7 @@ def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
 
 
 def _ipv6_gateways(lines: list[str]) -> Iterable[str]:
-    """Columns: destination, its length, source, its length, next hop, metric, …, flags, interface."""
+    """Read the columns destination, its length, source, its length, next hop, metric, …, flags, interface."""
     for columns in map(str.split, lines):
         if len(columns) > 8 and _is_gateway(columns[8]):  # noqa: PLR2004 -- flags are the ninth column
             with suppress(ValueError):
@@ -166,7 +166,7 @@ def _ipv6_gateways(lines: list[str]) -> Iterable[str]:
 
 
 def _is_gateway(flags: str) -> bool:
-    """Return whether a route's flags name a gateway; a column that is none of the kernel's says no."""
+    """Return whether a route's flags name a gateway; False for an invalid column."""
     try:
         return bool(int(flags, 16) & _RTF_GATEWAY)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The guard's own log: one line of logfmt for each event, with fields, on standard error.
+"""The guard's own log: one logfmt line for each event, on standard error.
 
 structlog is not used: its import takes 6 MB of the 60 MB that a guard at rest may have. Control characters are escaped.
 """
@@ -22,7 +22,7 @@ class EventLog:
     """The log of one part of the guard.
 
     Args:
-        part: The part's name, which stands in each of its lines.
+        part: The part's name, a field of each of its lines.
     """
 
     def __init__(self, part: str) -> None:

@@ -12,7 +12,7 @@ from agent.logs import EventLog
 
 _log = EventLog("loop")
 
-# Seconds: a stop that is asked for in a signal handler is noticed within this.
+# Seconds within which the loop notices a stop that a signal handler requested.
 _LONGEST_SLEEP = 0.25
 _FAREWELL = 2.0
 _AFTER_A_FAILURE = 1.0
@@ -36,7 +36,7 @@ class Mailbox:
         self._events.put((link, event), timeout=_POST_PATIENCE)
 
     def take(self, patience: float) -> Iterator[tuple[Link, Event]]:
-        """Yield the events in the queue; wait at most `patience` seconds for the first one."""
+        """Yield the queued events; wait at most `patience` seconds for the first one."""
         try:
             yield self._events.get(timeout=patience) if patience > 0 else self._events.get_nowait()
             for _ in range(_AT_ONCE):
@@ -50,7 +50,7 @@ class Loop:
 
     Args:
         guard: The guard.
-        connection: Its connector.
+        connection: The guard's connector.
         mailbox: The queue of link events.
         clock: The host's clocks.
         report: Updates the status file; called in every round.
@@ -70,7 +70,7 @@ class Loop:
         """Run until `stopping` returns True.
 
         Raises:
-            EnrollmentError: the manager turned the guard away for good.
+            EnrollmentError: the manager rejected the guard permanently.
         """
         while not stopping():
             now = self._clock.monotonic()

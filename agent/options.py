@@ -38,7 +38,7 @@ class Options:
         manager: The address of the manager, or of its broker.
         directory: The data directory.
         mode: The mode.
-        logs: The log files to watch that vouch for nothing.
+        logs: The log files to watch whose writers are not proven.
         trusted_logs: The log files to watch for which the operator vouches.
         watch: ``auto`` for the best log that the host has, ``none`` for nothing; None for ``auto`` where no file is
             named.
@@ -48,7 +48,7 @@ class Options:
         tags: The tags.
         token: The enrollment token; None for a registered guard.
         ca_file: The CA file that the manager's certificate is verified with.
-        insecure: Whether connections without TLS may leave this host.
+        insecure: Whether connections to other hosts without TLS are allowed.
     """
 
     manager: ManagerAddress
@@ -129,7 +129,7 @@ class Options:
 
     @property
     def watches_auto(self) -> bool:
-        """Whether the guard chooses a log of the host by itself."""
+        """Whether the guard chooses a log of the host."""
         return self.watch == "auto" or (self.watch is None and not self.logs and not self.trusted_logs)
 
     def arguments(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The pipeline: from the records of all sources to reports in the outbox, each record once, whatever is killed."""
+"""The pipeline: turns the records of all sources into reports in the outbox, each record once, even after a kill."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -28,24 +28,24 @@ _RETRY_AFTER = 5.0
 _BUDGET = 1_000
 _NEVER = float("inf")
 
-# Seconds by which the stamp of a record that was just written may differ from the host's clock.
+# Seconds by which the time stamp of a live record may differ from the host's clock.
 _STAMP_OFF = 300.0
 
 LOOK_BACK_SECONDS = 20.0
-"""CPU seconds that a look back may take."""
+"""The maximum CPU time of a look back in seconds."""
 
 Respond = Callable[[Verdict, bool], ResponseTaken | None]
-"""Acts on a threat, unless the second argument says that it is long past; returns the response to report."""
+"""Responds to a threat and returns the response to report; the second argument is True for a past threat."""
 
 
 @dataclass(slots=True)
 class _Reading:
-    """One source and what is known of it."""
+    """One source and its reading state."""
 
     source: Source
     health: SourceHealth
     failed: bool = False
-    suspect: bool = True  # a log that is not there at the first check counts as missing at once
+    suspect: bool = True  # a log that does not exist at the first check counts as missing at once
     stamps_off: bool = False
     back_records: int = 0
     back_seconds: float = 0.0
@@ -53,7 +53,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Pending:
-    """A batch that was examined and is not committed yet."""
+    """An examined batch that is not committed yet."""
 
     reading: _Reading
     batch: Batch
@@ -63,8 +63,8 @@ class _Pending:
 class Pipeline:
     """Reads sources, detects, responds, and puts reports into the outbox.
 
-    What a batch of records leads to (reports, the detectors' events, the cursor, the count of events) is committed in
-    one transaction. While that fails nothing more is read, and the same batch is committed later.
+    The results of a batch (reports, the detectors' events, the cursor, the count of events) are committed in one
+    transaction. While that fails, nothing more is read, and the same batch is committed later.
 
     While `enabled` is False (the policy's `monitors.enabled`) records are counted and not examined.
 
@@ -72,7 +72,7 @@ class Pipeline:
         sources: The logs to read; empty to read none.
         database: The guard's database.
         outbox: The queue of reports.
-        respond: Acts on a threat.
+        respond: Responds to a threat.
         clock: The host's clocks.
         check_interval: Seconds between two checks of the sources.
     """
@@ -115,13 +115,13 @@ class Pipeline:
     def tick(self, now: float) -> bool:
         """Read every source that is due; return whether there are new reports.
 
-        Never raises for a source that cannot be read or a disk that is full: it logs the error once, and tries again.
+        Does not raise for an unreadable source or a full disk: it logs the error once and retries later.
         """
         if now < self._not_before:
             return False
         reported = False
         try:
-            reported = self._commit()  # what an earlier tick could not
+            reported = self._commit()  # a batch that an earlier tick could not commit
             for reading in self._readings:
                 if now >= reading.source.due:
                     self._read(reading, now)
@@ -176,7 +176,7 @@ class Pipeline:
         return pending
 
     def _compare(self, reading: _Reading, stamp: float, now: float) -> None:
-        """Say once that a source's time stamps are off: its clock, or the zone that it writes in."""
+        """Log once that a source's time stamps are off, because of its clock or its time zone."""
         off = abs(stamp - now) > _STAMP_OFF
         if off and not reading.stamps_off:
             zone = datetime.fromtimestamp(now, local_zone()).tzname()
@@ -186,7 +186,7 @@ class Pipeline:
         reading.stamps_off = off
 
     def _look_back(self, reading: _Reading, records: int, seconds: float) -> None:
-        """Count what the look back took; end it at its limits, and say how far it came."""
+        """Count the records and CPU time of the look back; at its limits, end it and log its progress."""
         reading.back_records += records
         reading.back_seconds += seconds
         source = reading.source
@@ -226,9 +226,9 @@ class Pipeline:
         return bool(pending.reports)
 
     def _check(self, now: float) -> None:
-        """Ask each source that reads without an error whether something could reach it.
+        """Check each source that reads without an error for a hidden problem.
 
-        A problem counts when it was there at two checks: between two steps of a rotation a log may be missing.
+        A problem counts if two checks in a row find it, because a log may be missing during a rotation.
         """
         self._check_due = now + self._check_interval
         for reading in self._readings:
@@ -240,7 +240,7 @@ class Pipeline:
             reading.suspect = problem is not None
 
     def _judge(self, reading: _Reading, error: SourceError | None) -> None:
-        """Take a source's problem, None for none, and log what changes."""
+        """Update a source's health with its problem, if any, and log a change."""
         health = reading.health
         if not health.judge(None if error is None else (error.state, str(error))):
             return

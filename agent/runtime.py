@@ -1,4 +1,4 @@
-"""The composition root: builds the guard's parts, wires and runs them."""
+"""The composition root: builds, wires and runs the guard's parts."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""The guard's status: the file that a running guard writes, and its state read from the data directory."""
+"""The guard's status: the status file of a running guard, and the state in the data directory."""
 
 import json
 import sqlite3
@@ -46,7 +46,7 @@ def read_status(directory: Path) -> dict[str, Any]:
 
 
 def inspect_guard(directory: Path) -> dict[str, Any]:
-    """Return a guard's state, in wire names: sessions, outbox, the effective policy, and recorded measures.
+    """Return a guard's state with protocol names: sessions, outbox, the effective policy, and recorded measures.
 
     Raises:
         StorageError: the data directory cannot be read.
@@ -96,7 +96,7 @@ def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _measures(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Return the recorded measures; none is in force, for this guard sets no firewall yet."""
+    """Return the recorded measures; none is in force, because this guard sets no firewall yet."""
     rows = connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures ORDER BY kind, value")
     measures = [_wire(Measure(*row)) for row in rows]
     return {"inForce": [], "recorded": measures}

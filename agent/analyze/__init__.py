@@ -1,1 +1,1 @@
-"""From a finding to the verdict that is reported. No I/O, no clock."""
+"""Analysis: turns a finding into the verdict that is reported. No I/O, no clock."""

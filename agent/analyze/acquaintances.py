@@ -1,4 +1,4 @@
-"""Acquaintances: who logs in from which source. A login vouches for its source for seven days."""
+"""Acquaintances: known pairs of user and source address. A login is remembered for seven days."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ LOGIN_MEMORY = 7 * 86_400.0
 """Seconds for which a login is remembered."""
 
 SOURCES = 10_000
-"""Sources remembered; the one least recently logged in from makes room. The same bound holds for users."""
+"""The maximum number of sources; the one with the oldest login is evicted. The same limit applies to users."""
 
 USERS = 64
-"""Users remembered of each source."""
+"""The maximum number of users remembered for each source."""
 
 _SHARED_FROM = 3
 
@@ -20,11 +20,11 @@ class Accounts(Protocol):
     """The accounts of the host."""
 
     def ordinary(self, user: str) -> bool:
-        """Tell whether a user is a person's account: a uid of 1000 and above, and a shell."""
+        """Return whether a user is a person's account: a uid of 1000 or above, and a login shell."""
         ...
 
     def privileged(self, user: str) -> bool:
-        """Tell whether a user may become root by sudo."""
+        """Return whether a user may become root by sudo."""
         ...
 
 
@@ -36,7 +36,7 @@ class _Login:
 
 
 class Acquaintances:
-    """Logins by source and user. A source is an IPv4 address or an IPv6 /64."""
+    """Remembers logins by source and user. A source is an IPv4 address or an IPv6 /64."""
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, dict[str, _Login]] = OrderedDict()
@@ -46,12 +46,12 @@ class Acquaintances:
         """Remember a login.
 
         Args:
-            user: Who logged in.
-            source: Where from.
+            user: The user who logged in.
+            source: The source of the login.
             at: Epoch seconds.
-            protects: The login protects its source against this user's failures.
-            trusted: False for a login that looks like a guessed password: the pair is known from now on, so that it is
-                reported once, and protects nothing.
+            protects: Later failures of this user from this source are forgiven.
+            trusted: False for a login that looks like a guessed password: the pair is remembered, so that the login is
+                reported once, and it protects nothing.
         """
         users = self._sources.setdefault(source, {})
         before = users.pop(user, None)
@@ -69,28 +69,28 @@ class Acquaintances:
             self._users.popitem(last=False)
 
     def knows(self, user: str, source: str, at: float) -> bool:
-        """Tell whether a user logged in from a source within the seven days before."""
+        """Return whether a user logged in from a source within the last seven days."""
         login = self._sources.get(source, {}).get(user)
         return login is not None and at - login.at <= LOGIN_MEMORY
 
     def has_logged_in(self, user: str, at: float) -> bool:
-        """Tell whether a user logged in from anywhere within the seven days before."""
+        """Return whether a user logged in from any source within the last seven days."""
         login = self._users.get(user)
         return login is not None and at - login <= LOGIN_MEMORY
 
     def last_login(self, source: str, at: float) -> float | None:
-        """The latest login from a source within the seven days before, in epoch seconds; None if there is none."""
+        """Return the epoch seconds of the latest login from a source within the last seven days; None without any."""
         latest = max((login.at for login in self._sources.get(source, {}).values()), default=None)
         return latest if latest is not None and at - latest <= LOGIN_MEMORY else None
 
     def protected_users(self, source: str, at: float) -> frozenset[str]:
-        """The users whose failures from a source are forgiven: they logged in there, and are persons."""
+        """Return the users whose failures from a source are forgiven: persons who logged in from there."""
         users = self._sources.get(source)
         if not users:
             return frozenset()
         return frozenset(user for user, login in users.items() if login.protects and at - login.at <= LOGIN_MEMORY)
 
     def shared(self, source: str, at: float) -> bool:
-        """Tell whether several persons log in from a source, as behind the address translation of an office."""
+        """Return whether several persons log in from a source, as behind the NAT of an office."""
         users = self._sources.get(source, {})
         return sum(login.trusted and at - login.at <= LOGIN_MEMORY for login in users.values()) >= _SHARED_FROM

@@ -1,4 +1,4 @@
-"""From findings to verdicts: confidence with all that is known of the target."""
+"""Turns findings into verdicts: adjusts the confidence by other knowledge of the target."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from agent.events import Finding, Verdict
 
 SECOND_RULE = 5
-"""Added if another rule has found the same target within `RULE_MEMORY`."""
+"""Confidence added if another rule found the same target within `RULE_MEMORY`."""
 
 LISTED = 10
-"""Added if the target is on a list of attackers."""
+"""Confidence added if the target is on a list of attackers."""
 
 ACQUAINTED = -20
-"""Added if persons log in from the target."""
+"""Confidence added if persons log in from the target."""
 
 RULE_MEMORY = 86_400.0
 
@@ -28,7 +28,7 @@ class Analyzer:
     """Makes a verdict of each finding.
 
     Args:
-        listed: Tells whether an address or prefix is on a list of attackers.
+        listed: Returns whether an address or prefix is on a list of attackers.
     """
 
     def __init__(self, listed: Callable[[str], bool] = _on_no_list) -> None:
@@ -60,8 +60,10 @@ class Analyzer:
         )
 
     def _found_by_another(self, target: str, finding: Finding) -> bool:
-        """Remember which rule found a target; tell whether another one has."""
-        key = f"{bool(finding.vouched)} {target}"  # what is not proven does not make the proven more certain
+        """Record that a rule found a target; return whether another rule found it before."""
+        key = (
+            f"{bool(finding.vouched)} {target}"  # a finding without proof must not raise the confidence of a proven one
+        )
         rules = self._rules.setdefault(key, {})
         self._rules.move_to_end(key)
         if len(self._rules) > _TARGETS:

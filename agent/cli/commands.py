@@ -42,7 +42,7 @@ DataDir = Annotated[
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Print an error as one sentence on standard error and exit with code 1."""
+    """Print an error on one line of standard error and exit with code 1."""
     from agent.sources.source import SourceError  # noqa: PLC0415 -- stop and status need none of it
 
     try:
@@ -165,10 +165,10 @@ def health(
         bool, typer.Option("--allow-degraded", help="Exit 0 for a degraded guard too, as long as it is connected.")
     ] = False,
 ) -> None:
-    """Tell whether the guard does its work: 0 well, 1 not connected, 3 connected and degraded.
+    """Check the guard's health: exits 0 if healthy, 1 if not connected, 3 if connected and degraded.
 
     It is degraded while one of its logs is missing, unreadable, silent or of an unknown format. A guard that is not
-    connected goes on detecting, and keeps its reports.
+    connected keeps detecting and stores its reports.
     """
     from agent.connection.connector import Phase  # noqa: PLC0415 -- start needs none of it
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
@@ -194,7 +194,7 @@ def try_(
     sample: Annotated[Literal["ssh"] | None, typer.Option(help="Use harmless sample lines instead of a file.")] = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
 ) -> None:
-    """Read a log as the guard would and print the verdicts. Nothing is reported to a manager, and nothing is done."""
+    """Read a log as the guard would and print the verdicts. Nothing is reported to a manager, nothing is blocked."""
     from agent.cli import try_log  # noqa: PLC0415 -- start and status need none of it
     from agent.host import local_zone  # noqa: PLC0415 -- the same
 
@@ -227,7 +227,7 @@ def doctor(
         ),
     ] = False,
 ) -> None:
-    """Tell which logs this host has, what the guard can read, who writes it and whether it proves its writer.
+    """Examine this host's logs: which ones the guard can read, which program writes them, and which prove their writer.
 
     Exits 0 if a log with logins can be read, else 3.
     """
@@ -250,7 +250,7 @@ app.add_typer(_outbox, name="outbox")
 
 @_outbox.callback()
 def outbox() -> None:
-    """Hold the commands together: Typer would merge a single one into its group."""
+    """Keep `outbox` a command group: Typer would merge a group with a single command."""
 
 
 @_outbox.command()
@@ -258,7 +258,7 @@ def retry(
     data_dir: DataDir = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
 ) -> None:
-    """Send refused reports (dead letters) again with the same ids; a running guard does at its next heartbeat."""
+    """Send refused reports (dead letters) again with the same ids; a running guard sends them at its next heartbeat."""
     from agent.report.outbox import retry_dead_letters  # noqa: PLC0415 -- start needs none of it
     from agent.storage.database import DATABASE, Database  # noqa: PLC0415 -- the same
 

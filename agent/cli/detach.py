@@ -1,4 +1,4 @@
-"""Starts a guard in the background and waits until it is registered, or returns the reason why it is not."""
+"""Starts a guard in the background and waits until it is registered or has ended."""
 
 import os
 import subprocess
@@ -16,29 +16,29 @@ LOG = "guard.log"
 """The log file of a background guard, in its data directory."""
 
 PATIENCE = 20.0
-"""Seconds that registration may take before the command returns without it."""
+"""Seconds that the command waits for the registration."""
 
 _ONLINE = "online"
 _POLL = 0.05
 
 
 class DetachError(GuardError):
-    """The guard in the background ended."""
+    """The background guard ended before it was registered."""
 
 
 def start_in_background(directory: Path, arguments: Sequence[str], token: str | None) -> tuple[int, str | None]:
-    """Start ``guard start`` with these arguments, and wait until it is registered and online.
+    """Run ``guard start`` in the background with these arguments, and wait until the guard is registered and online.
 
     Returns:
-        Its process id, and its agentId: None if it runs and the manager has not answered within `PATIENCE` seconds.
+        The process id, and the agentId: None if the manager has not answered within `PATIENCE` seconds.
 
     Args:
-        directory: Its data directory.
-        arguments: What follows ``start``.
-        token: The enrollment token, handed on through a pipe: it stands in no list of processes and no environment.
+        directory: The guard's data directory.
+        arguments: The arguments after ``start``.
+        token: The enrollment token, passed through a pipe so that no process list or environment shows it.
 
     Raises:
-        DetachError: it ended, such as for want of a token or because the manager refused it.
+        DetachError: the guard ended, for example without a token or because the manager refused it.
         StorageError: its log cannot be written.
     """
     environment = {name: value for name, value in os.environ.items() if name != _TOKEN}
@@ -61,13 +61,13 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
     finally:
         os.close(log)
     if process.stdin is not None:
-        with suppress(BrokenPipeError), process.stdin as pipe:  # one that ended at once is looked for below
+        with suppress(BrokenPipeError), process.stdin as pipe:  # the check below finds a guard that ended at once
             pipe.write((token or "").encode())
     try:
         return process.pid, _wait_for_registration(process, directory, begin)
     finally:
         if process.returncode is None:
-            process.returncode = 0  # it is on its own now; nobody here waits for it
+            process.returncode = 0  # the guard runs on its own now; this process does not wait for its end
 
 
 def _wait_for_registration(process: "subprocess.Popen[bytes]", directory: Path, begin: int) -> str | None:

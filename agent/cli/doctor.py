@@ -19,7 +19,7 @@ from agent.sources.source import SourceError
 from agent.status import inspect_guard
 
 VOUCHED_FILE = Path("/var/log/panguard-auth.log")
-"""The log that the rsyslog drop-in writes: only records whose sender's user id the kernel gave as 0."""
+"""The log that the rsyslog drop-in writes: only records whose sender has user id 0 according to the kernel."""
 
 RSYSLOG = Path("/etc/rsyslog.conf")
 DROP_IN = Path("/etc/rsyslog.d/20-panguard.conf")
@@ -46,10 +46,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """The findings of the doctor.
+    """The results of the doctor's examination.
 
     Attributes:
-        user: The user who asked; what is readable is readable for them.
+        user: The user who asked; readable means readable for this user.
         groups: Their groups.
         logs: The logs of the catalogue.
         chosen: The name of the log that ``--watch auto`` reads; None if there is none.
@@ -116,13 +116,13 @@ class Examination:
 
 
 def examine(directory: Path) -> Examination:
-    """Examine this host for the user who asks.
+    """Examine this host's logs for the current user.
 
     Args:
         directory: The guard's data directory.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: the data directory cannot be read.
     """
     logs = catalogue.survey()
     try:
@@ -136,13 +136,13 @@ def examine(directory: Path) -> Examination:
 
 
 def fix_rsyslog(configuration: Path = RSYSLOG, drop_in: Path = DROP_IN) -> list[str]:
-    """Have rsyslog write records of root's processes into a file of their own; return the steps that are left.
+    """Configure rsyslog to write records of root's processes into a file of their own; return the remaining steps.
 
     The line of the configuration that loads imuxsock gets `SysSock.Annotate` and `SysSock.ParseTrusted`; the original
-    is kept beside it. The drop-in writes the file. rsyslog is not restarted.
+    is kept beside it. The drop-in defines the new file. rsyslog is not restarted.
 
     Raises:
-        ConfigurationError: rsyslog's configuration is not there, does not load imuxsock, or cannot be written.
+        ConfigurationError: rsyslog's configuration is missing, does not load imuxsock, or cannot be written.
     """
     try:
         before = configuration.read_text(errors="surrogateescape")

@@ -21,7 +21,7 @@ from agent.events import Origin, Record, Verdict
 from agent.sources.log_file import MAX_LINE
 
 UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""The errors of a log that cannot be read, or whose compressed content is damaged."""
+"""The errors raised for a log that cannot be read or decompressed."""
 
 _SAMPLE_ADDRESS = "203.0.113.7"
 
@@ -31,9 +31,9 @@ class Trial:
     """The result of reading a log.
 
     Attributes:
-        lines: Lines read.
-        understood: Lines whose header was understood.
-        verdicts: One for each attack: the latest, if it was reported several times as its count grew.
+        lines: The number of lines read.
+        understood: The number of lines whose header was understood.
+        verdicts: One for each attack: the latest one, if the attack was reported several times.
     """
 
     lines: int
@@ -42,12 +42,12 @@ class Trial:
 
 
 def try_lines(lines: Iterable[bytes], zone: tzinfo, now: float) -> Trial:
-    """Examine the lines of a log. Their stamps are taken as they are, and nothing is vouched for.
+    """Examine the lines of a log. Their time stamps are trusted, and no field counts as vouched.
 
     Args:
-        lines: The lines; their newlines do not matter.
-        zone: The zone of stamps that name none.
-        now: Epoch seconds, to find the year of a stamp that has none.
+        lines: The lines, with or without newlines.
+        zone: The time zone of stamps without one.
+        now: Epoch seconds, to determine the year of a stamp without one.
     """
     chain, origin = DetectionChain(HostAccounts(unknown=True), zone), Origin("try")
     verdicts: dict[tuple[Any, ...], Verdict] = {}
@@ -68,7 +68,7 @@ def log_lines(path: str) -> Iterator[Iterator[bytes]]:
     """Open a log, compressed or not; `-` is standard input.
 
     Raises:
-        OSError: it cannot be read; the others of `UNREADABLE` come while its lines are read.
+        OSError: the log cannot be opened; reading its lines may raise any of `UNREADABLE`.
     """
     if path == "-":
         yield _bounded(sys.stdin.buffer)
@@ -78,7 +78,7 @@ def log_lines(path: str) -> Iterator[Iterator[bytes]]:
 
 
 def sample_lines(now: float) -> list[bytes]:
-    """Harmless lines of sshd: a few guesses from an address that is reserved for documentation, and a login."""
+    """Return harmless sshd lines: failed logins from an address reserved for documentation, and a successful login."""
     stamps = (datetime.fromtimestamp(now - 60 + second, UTC).isoformat(timespec="seconds") for second in range(60))
     messages = [
         *(f"Failed password for root from {_SAMPLE_ADDRESS} port {40_000 + guess} ssh2" for guess in range(6)),
@@ -88,12 +88,12 @@ def sample_lines(now: float) -> list[bytes]:
 
 
 def as_json(verdicts: Iterable[Verdict]) -> str:
-    """The array of verdicts, in the contract's words."""
+    """Return the verdicts as a list of JSON objects in the contract's terms."""
     return json.dumps([_fields(verdict) for verdict in verdicts], indent=2)
 
 
 def as_table(trial: Trial) -> str:
-    """The verdicts for people, one a line, and what was read."""
+    """Return the verdicts as text, one on a line, and the number of lines read."""
     rows = [("SEVERITY", "RULE", "SOURCE", "USER", "COUNT", "CONFIDENCE", "FIRST SEEN (UTC)")]
     for verdict in trial.verdicts:
         evidence = verdict.evidence
@@ -151,7 +151,7 @@ def _decompressed(file: BufferedReader) -> BufferedIOBase:
 
 
 def _bounded(file: IO[bytes] | BufferedIOBase) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long only its beginning is kept in memory."""
+    """Yield the lines of a file; of a too long line only the beginning is kept in memory."""
     while line := file.readline(MAX_LINE + 1):
         while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
             if rest.endswith(b"\n"):

@@ -1,1 +1,1 @@
-"""The way to the manager: identity, registration, sessions, and the reconnect loop."""
+"""Connection to the manager: identity, registration, sessions, and the reconnect loop."""

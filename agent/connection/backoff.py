@@ -12,8 +12,8 @@ class Backoff:
     The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
 
     Args:
-        base: Seconds; the longest delay after the first failure.
-        cap: Seconds; the longest delay of all.
+        base: The maximum delay after the first failure, in seconds.
+        cap: The maximum delay of all, in seconds.
         uniform: Returns a random number between two bounds.
     """
 
@@ -30,5 +30,5 @@ class Backoff:
         return self._uniform(0.0, ceiling)
 
     def reset(self) -> None:
-        """Reset the count, after a connection that lasted."""
+        """Reset the count after a connection that lasted."""
         self._failures = 0

@@ -20,8 +20,8 @@ _LASTING = 10.0
 _NEVER = float("inf")
 # Seconds to wait for the DISCONNECT to be sent; without it the broker would publish the last will.
 _FAREWELL = 1.0
-# Errors that no retry with the same token can cure; the last two are HTTP's. A conflict ends with the other instance,
-# and an outdated or malformed registration is built again.
+# Rejections that a retry with the same token cannot change; the last two are HTTP's. A conflict is retried, because it
+# ends with the other instance; an outdated or malformed registration is built again.
 _FINAL = frozenset({"bad_proof", "unknown_token", "expired_token", "used_token", "unauthorized", "forbidden"})
 
 
@@ -102,7 +102,7 @@ class Connector:
         return min(self._deadline, self._stage.due)
 
     def tick(self, now: float) -> None:
-        """Run what is due.
+        """Run the steps that are due.
 
         Raises:
             EnrollmentError: the manager rejected the guard for good.
@@ -144,7 +144,7 @@ class Connector:
             self._registered(self._stage, self._stage.handle(link, event, now), now)
 
     def sign_off(self) -> tuple[Link, int] | None:
-        """Publish `offline`; return the link and the message's number, or None without a session."""
+        """Publish `offline`; return the link and the message's number, or None without an open session."""
         if not isinstance(self._stage, Session) or self._stage.online_since is None or self._link is None:
             return None
         number = self._stage.sign_off(self._link)
@@ -214,7 +214,7 @@ class Connector:
         self._go_on_or_retry(reason, now)
 
     def _go_on_or_retry(self, reason: str, now: float) -> None:
-        """Retry; an enrolled guard goes on without registering again."""
+        """Retry the registration; an enrolled guard continues without it."""
         self._must_register = self._identity.identity.enrolled is None
         self._retry(reason, now)
 

@@ -1,4 +1,4 @@
-"""Registration over HTTP, with the guard's own token, an enrollment token, or none."""
+"""Registration over HTTP, with the guard's own token, an enrollment token, or no token."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _NOT_TRUSTED = (
 class HttpRegistrations:
     """Starts registration attempts.
 
-    A guard with a token of its own sends that, so it may reconnect while it still counts as online, and keeps its
+    A guard with a token of its own sends that one, so it may reconnect while it still counts as online, and keeps its
     token. A token that the manager rejected is not sent again.
 
     Args:
@@ -85,7 +85,7 @@ class HttpRegistrations:
 class HttpRegistration:
     """One registration over HTTP, sent once: the link repeats a request that was not answered.
 
-    See `agent.connection.registration.Registering`.
+    Implements `agent.connection.registration.RegistrationAttempt`.
 
     Args:
         body: The request body.
@@ -107,7 +107,7 @@ class HttpRegistration:
         return Account("", "", self._bearer, {})
 
     def handle(self, link: Link, event: Event, now: float) -> Outcome | None:
-        """Send the registration, and read the answer."""
+        """Handle a link event: send the registration when the link opens; return the outcome of the answer."""
         del now
         match event:
             case Opened():

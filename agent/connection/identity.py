@@ -80,17 +80,17 @@ class Identity:
     pending: PendingRegistration | None = None
 
     def __repr__(self) -> str:
-        """Never show the secret."""
+        """Return a text without the secret."""
         return f"Identity({self.enrolled}, session={self.session})"
 
     @property
     def keys(self) -> AgentKeys:
-        """The keys derived from the secret."""
+        """The keys derived from the guard's secret."""
         return AgentKeys.derive(self.secret)
 
     @property
     def mqtt_client_id(self) -> str:
-        """The MQTT client id: constant, and half random, for a known client id could be taken over.
+        """The MQTT client id: constant and half random, because another client could take over a guessed one.
 
         Raises:
             ValueError: the guard is not registered.
@@ -128,11 +128,11 @@ class IdentityFile:
 
     @property
     def identity(self) -> Identity:
-        """The identity as it is now."""
+        """The current identity."""
         return self._identity
 
     def enroll(self, enrolled: Enrolled, known_session: int) -> None:
-        """Store a registration, and raise the session counter to the one that the manager knows."""
+        """Store a registration, and raise the session counter to the number known to the manager."""
         session = max(self._identity.session, known_session)
         self._save(replace(self._identity, enrolled=enrolled, session=session, pending=None))
 

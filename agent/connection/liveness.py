@@ -14,7 +14,7 @@ from schemas.topics import HEARTBEAT, PRESENCE
 
 @dataclass(frozen=True, slots=True)
 class AppliedPolicy:
-    """The applied policy, as heartbeats report it."""
+    """The applied policy in a heartbeat."""
 
     version: int
     digest: str
@@ -37,10 +37,10 @@ class HeartbeatFields:
 
 
 class Liveness:
-    """Builds the presence messages and heartbeats of one session after another.
+    """Builds presence messages and heartbeats for the current session.
 
     Args:
-        mode: What the guard does with a verdict.
+        mode: The guard's mode, which decides whether it acts on verdicts.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
         events_total: Records processed before the guard was started.
@@ -67,14 +67,14 @@ class Liveness:
         self._sequence = 0
 
     def presence(self, agent_id: str, mac_key: bytes, state: Literal["online", "offline", "lost"]) -> bytes:
-        """Return the coded presence of the current session."""
+        """Return a presence message of the current session, with its message code."""
         presence = Presence(
             state=state, session=self._session, sent_at=utc(self._clock.wall()), uptime=round(self.uptime, 3)
         )
         return codes.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
 
     def heartbeat(self, agent_id: str, mac_key: bytes, fields: HeartbeatFields) -> bytes:
-        """Return the next coded heartbeat of the current session."""
+        """Return the next heartbeat of the current session, with its message code."""
         load, policy = self._load(), fields.policy
         self._sequence += 1
         heartbeat = Heartbeat(
@@ -87,7 +87,7 @@ class Liveness:
             sent_at=utc(self._clock.wall()),
             session=self._session,
             sequence=self._sequence,
-            policy_version=0 if policy is None else policy.version,  # 0 for none: the manager sends it again
+            policy_version=0 if policy is None else policy.version,  # 0: the manager sends one
             policy_digest=None if policy is None else policy.digest,
             policy_state=None if policy is None else policy.state,
             version_proof=None if policy is None else policy.proof,

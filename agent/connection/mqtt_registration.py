@@ -58,7 +58,7 @@ class MqttRegistration:
         settings: Timeout and number of attempts.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
-        keep: Stores the registration before it is sent for the first time.
+        keep: Stores the registration; called before it is first sent.
         pending: An unanswered registration of an earlier run, to send instead of a new one.
     """
 
@@ -95,7 +95,7 @@ class MqttRegistration:
             case Opened():
                 self._sent = 0
                 self.due = now + self._settings.registration_timeout
-                link.subscribe(REGISTRATION_REPLY, MANAGER_KEYS)  # the reply first, for it may be quick
+                link.subscribe(REGISTRATION_REPLY, MANAGER_KEYS)  # subscribe to the reply first: it may arrive at once
             case Received(row, payload) if row is MANAGER_KEYS and self._sent == 0:
                 return self._keys(link, payload, now)
             case Received(row, payload) if row is REGISTRATION_REPLY:
@@ -103,7 +103,7 @@ class MqttRegistration:
         return None
 
     def tick(self, link: Link, now: float) -> Outcome | None:
-        """Send again, or give up, when the deadline has passed."""
+        """Send the registration again, or give up, when the deadline has passed."""
         if now < self.due:
             return None
         if self._sent == 0:
@@ -179,7 +179,7 @@ def _read(payload: bytes) -> RegistrationReply | Rejection | None:
     try:
         return decode(RegistrationReply, payload, limits.MESSAGE_LIMIT)
     except DecodeError:
-        pass  # then it is the other answer
+        pass  # not this answer; try the other one
     try:
         return decode(Rejection, payload, limits.MESSAGE_LIMIT)
     except DecodeError:

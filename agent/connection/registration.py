@@ -45,12 +45,12 @@ class RegistrationAttempt(Protocol):
 
     @property
     def account(self) -> Account:
-        """The account that its link connects with."""
+        """The account that the link of this attempt connects with."""
         ...
 
     @property
     def resumed(self) -> bool:
-        """Whether an earlier run of the guard began it."""
+        """Whether an earlier run of the guard began this attempt."""
         ...
 
     @property
@@ -63,5 +63,5 @@ class RegistrationAttempt(Protocol):
         ...
 
     def tick(self, link: Link, now: float) -> Outcome | None:
-        """Run what is due; return the outcome, or None while it is open."""
+        """Run the steps that are due; return the outcome, or None while it is open."""
         ...

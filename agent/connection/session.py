@@ -16,7 +16,7 @@ from schemas.topics import BLOCKLIST_CHANGES, POLICY, PRESENCE, RECEIPTS, Topic
 
 _log = EventLog("session")
 
-# A broker may send retained messages before it acknowledges the subscription; so many are kept.
+# The maximum number of retained messages kept that a broker sends before it acknowledges the subscription.
 _MOST_EARLY = 16
 _SUBSCRIPTIONS = (PRESENCE, RECEIPTS, POLICY, BLOCKLIST_CHANGES)
 
@@ -25,32 +25,32 @@ class SessionListener(Protocol):
     """Callbacks of a session."""
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
-        """A session began: its birth is sent, nothing else yet; `peer` is the other side's address, if known."""
+        """Handle the start of a session, whose birth was just sent; `peer` is the other side's address, if known."""
         ...
 
     def ready(self, session: int) -> None:
-        """The birth is acknowledged."""
+        """Handle the acknowledgement of the birth."""
         ...
 
     def offline(self) -> None:
-        """The session is over."""
+        """Handle the end of the session."""
         ...
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
-        """A message arrived, of any row but the own presence; its code is not checked yet."""
+        """Handle a message of any topic but the own presence; its message code is not checked yet."""
         ...
 
     def settled(self, receipt: Receipt, now: float) -> None:
-        """A receipt that the manager answered over HTTP."""
+        """Handle a receipt from the manager's HTTP answer."""
         ...
 
     def offered(self, document: Mapping[str, Any], now: float) -> None:
-        """A policy that the manager answered over HTTP."""
+        """Handle a policy from the manager's HTTP answer."""
         ...
 
 
 class Session:
-    """One connection, from the dial to its end.
+    """One session on one connection, from dialing to the end.
 
     The birth is published after the subscriptions are acknowledged, so the retained presence of an earlier session is
     read before this birth replaces it.
@@ -59,7 +59,7 @@ class Session:
         identity: The guard's identity, with the number of this session.
         enrolled: Its registration.
         liveness: Builds presence messages.
-        listener: Is notified.
+        listener: Receives the session's callbacks.
         ignored: Counts rejected messages by reason.
     """
 
@@ -96,7 +96,7 @@ class Session:
         """Handle a link event.
 
         Returns:
-            A session number that the fleet has seen and that must be exceeded; else None.
+            A session number in use that the next session must exceed; else None.
         """
         match event:
             case Opened(peer):
@@ -147,13 +147,13 @@ class Session:
         return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "online"))
 
     def _own_presence(self, link: Link, payload: bytes) -> int | None:
-        """React to the own retained presence (wire.md): an older session is overwritten, a newer one is surpassed.
+        """Handle the own retained presence (wire.md): overwrite an older session's; exceed a newer session's number.
 
-        `lost` or `offline` under the current number is the end of the current session for whoever reads it, so that is
-        surpassed too.
+        For its readers `lost` or `offline` under the current number ends the current session, so that number is
+        exceeded, too.
         """
         if not payload:
-            return None  # cleared: the agent was removed, and the broker will say so itself
+            return None  # cleared: the agent was removed, and the broker will close the connection
         if not codes.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
             self._ignored["presence_forged"] += 1
             return None
@@ -166,6 +166,6 @@ class Session:
             return presence.session
         if presence.session == self.number:
             self._echoed = True
-        elif self._echoed:  # what comes before the own birth does was overwritten by it
+        elif self._echoed:  # the own birth overwrites everything that arrives before it
             self._publish_birth(link)
         return None

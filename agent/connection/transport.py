@@ -1,6 +1,6 @@
 """Builds the dialer and the registrations for the manager's address: MQTT or HTTP.
 
-Only the transport in use is imported: the other client library would be idle memory.
+Only the transport in use is imported, because the other client library would waste memory.
 """
 
 from collections.abc import Callable

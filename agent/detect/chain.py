@@ -1,4 +1,4 @@
-"""The detection chain: from a record to verdicts, through parser, detectors and analysis."""
+"""The detection chain: passes records through parser, detectors and analysis, and returns verdicts."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from agent.parse.reader import RecordReader
 
 
 class Examined(NamedTuple):
-    """One record's result.
+    """The result of one record.
 
     Attributes:
         understood: The parser knew the record's format.
@@ -29,11 +29,11 @@ class Examined(NamedTuple):
 
 
 class DetectionChain:
-    """Parsers, detectors and analysis, with the events that detectors need again after a restart.
+    """Runs parsers, detectors and analysis, and stores the events that detectors need again after a restart.
 
     Args:
         accounts: The accounts of the host.
-        zone: The zone of time stamps that name none.
+        zone: The time zone of time stamps without one.
     """
 
     def __init__(self, accounts: Accounts, zone: tzinfo) -> None:
@@ -44,12 +44,12 @@ class DetectionChain:
         self._unsaved: list[Event] = []
 
     def restore(self, connection: sqlite3.Connection) -> None:
-        """Replay the events that `save` stored; their verdicts were reported by the run that read them."""
+        """Replay the events that `save` stored; their verdicts are dropped, because an earlier run reported them."""
         for event in event_store.load(connection):
             self._judge(event)
 
     def examine(self, record: Record, now: float) -> Examined:
-        """Take one record.
+        """Examine one record.
 
         Args:
             record: The record.
@@ -65,7 +65,7 @@ class DetectionChain:
         return Examined(True, self._judge(read.event), read.stamp)
 
     def finish(self) -> list[Verdict]:
-        """Take the end of a log that is not written any more: what is still open in it never came to a login."""
+        """Return the verdicts at the end of a log: connections that are still open count as ended without a login."""
         return [self._analyzer.verdict(finding) for detector in self._detectors for finding in detector.finish()]
 
     def save(self, connection: sqlite3.Connection) -> None:
@@ -73,7 +73,7 @@ class DetectionChain:
         event_store.save(connection, self._unsaved)
 
     def saved(self) -> None:
-        """Forget the events that `save` stored, once its transaction is committed."""
+        """Drop the unsaved events after the transaction of `save` is committed."""
         self._unsaved.clear()
 
     def _judge(self, event: Event) -> list[Verdict]:

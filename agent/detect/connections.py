@@ -1,23 +1,23 @@
-"""One ssh connection: how many failed logins all the lines about it stand for."""
+"""One ssh connection: counts the failed logins in the lines about it."""
 
 _SAME_PORT_FOR = 600.0
-"""Seconds after which a peer's port is taken for another connection: a client uses it again only much later."""
+"""Seconds after which a peer's port counts as a new connection; clients reuse a port much later."""
 
 
 class Connection:
-    """The lines that sshd writes about one connection say the same thing several times; it counts them once.
+    """Counts each failed login of one connection once, though sshd may log it in several lines.
 
-    - Each secret that sshd refused is a failure. A keyboard-interactive one may stand in two lines, PAM's and sshd's.
+    - Each secret that sshd refused is a failure. A keyboard-interactive one may be logged twice, by PAM and by sshd.
     - If no secret was refused, a connection that names an invalid or a forbidden user is one failure.
     - A connection that only offered keys is one failure once it has ended without a login.
 
     Attributes:
-        port: The peer's port; None while no line has named it.
-        pid: The process of sshd that serves it; None while no line has named it.
+        port: The peer's port; None until a line names it.
+        pid: The process of sshd that serves the connection; None until a line names it.
         logged_in: The connection logged in.
         ended: The connection ended before authentication.
-        failures: The failed logins that this connection stands for.
-        contacted: It was counted as a contact that named no user.
+        failures: The number of failed logins of this connection.
+        contacted: The connection was counted as a contact that named no user.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Connection:
         self.failures = 0
 
     def is_of(self, port: int | None, pid: int | None, at: float) -> bool:
-        """Tell whether a line with this port and process belongs to this connection."""
+        """Return whether a line with this port and process belongs to this connection."""
         if abs(at - self.at) > _SAME_PORT_FOR and pid != self.pid:
             return False
         if port is not None and self.port is not None:
@@ -60,7 +60,7 @@ class Connection:
         return pid == self.pid
 
     def join(self, port: int | None, pid: int | None, at: float) -> None:
-        """Note a further line of this connection."""
+        """Update port and process from a further line of this connection."""
         self.at = max(self.at, at)
         if self.port is None:
             self.port = port
@@ -69,21 +69,21 @@ class Connection:
 
     @property
     def guessed(self) -> bool:
-        """A secret or a user name was guessed; False where only keys were offered."""
+        """Whether a secret or a user name was guessed; False if only keys were offered."""
         return self._named or self._judged > 0
 
     @property
     def named_valid_user_in_vain(self) -> bool:
-        """It ended without a login, and is no failure of any other kind."""
+        """Whether the connection named a valid user and ended without a login or any other failure."""
         return self.ended and not self.logged_in and not self.failures
 
     @property
     def waits(self) -> bool:
-        """Keys were refused, and it is open whether it logs in."""
+        """Whether keys were refused and the connection may still log in."""
         return self._keys and not self.ended and not self.logged_in
 
     def refuse(self, method: str, count: int, *, by_pam: bool) -> None:
-        """Note a credential that sshd, or PAM for it, refused."""
+        """Count a credential that sshd, or PAM for sshd, refused."""
         if method == "publickey":
             self._keys = True
         elif not method.startswith("keyboard-interactive"):
@@ -95,22 +95,22 @@ class Connection:
         self._count()
 
     def name_invalid_user(self) -> None:
-        """Note that the user does not exist or may not log in."""
+        """Record that the user does not exist or may not log in."""
         self._named = True
         self._count()
 
     def end(self) -> None:
-        """Note that it ended before authentication."""
+        """Record that the connection ended before authentication."""
         self.ended = True
         self._count()
 
     def log_in(self) -> None:
-        """Note that it logged in."""
+        """Record a successful login."""
         self.logged_in = True
         self._count()
 
     def use_up_attempts(self) -> None:
-        """Note that sshd ended it for too many attempts: if they were no secrets, they were keys."""
+        """Record that sshd ended the connection after too many attempts, with keys if no secrets were refused."""
         self._keys = True
         self.end()
 

@@ -1,4 +1,4 @@
-"""Contacts with sshd that come to nothing: scanners, and the probes of load balancers and monitoring."""
+"""Contacts: connections to sshd that name no user, from scanners, load balancers and monitoring."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ from agent.detect.sources import Source, Tally
 from agent.events import Finding
 
 THRESHOLD = 5
-"""Contacts within `WINDOW` that are reported."""
+"""The number of contacts within `WINDOW` that is reported."""
 
 WINDOW = 300.0
 
@@ -18,15 +18,15 @@ _SECOND = 1.0
 
 
 class SshContacts:
-    """Counts contacts by source: no or a wrong identification, no key exchange, no login in time, dropped connections.
+    """Counts contacts by source: missing or bad identification, failed key exchange, login timeout, dropped connection.
 
     `THRESHOLD` contacts within `WINDOW` are a scan, reported again each time the count doubles; at a steady interval
-    they are a probe, reported once. Both are low and never reach the threshold for a response by themselves: who only
-    connects guesses nothing.
+    they are a probe, reported once. Both are low and never reach the threshold for a response by themselves, because
+    nothing is guessed.
     """
 
     def observe(self, source: Source, address: str, at: float, count: int = 1) -> list[Finding]:
-        """Take a contact; return what it completes."""
+        """Count a contact; return the findings that it completes."""
         times = source.contacts or []
         if times and abs(at - times[-1]) > WINDOW:
             times, source.contact = [], None
@@ -58,7 +58,7 @@ class SshContacts:
 
 
 def _steady(times: list[float]) -> bool:
-    """Tell whether times follow each other at one interval, give or take the second to which logs round."""
+    """Return whether the times are evenly spaced, within the one second to which logs round."""
     intervals = [after - before for before, after in pairwise(times)]
     shortest, longest = min(intervals), max(intervals)
     return shortest >= _SHORTEST_INTERVAL and longest - shortest <= max(2 * _SECOND, _JITTER * longest)

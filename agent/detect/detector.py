@@ -7,16 +7,16 @@ from agent.events import Event, Finding
 
 
 class Detector(Protocol):
-    """Takes events in the order in which they are read, and keeps bounded state.
+    """Processes events in reading order, and keeps bounded state.
 
-    State survives a restart by replay: `agent.detect.chain` stores the events and gives them to `observe` again at the
-    next start; what `observe` returns then was reported before and is dropped.
+    State survives a restart by replay: `agent.detect.chain` stores the events and passes them to `observe` again at the
+    next start. The findings of a replay are dropped, because they were reported before.
     """
 
     def observe(self, event: Event) -> Sequence[Finding]:
-        """Take one event; return the rules that it meets."""
+        """Process one event; return the findings of the rules that it meets."""
         ...
 
     def finish(self) -> Sequence[Finding]:
-        """Take the end of all events; return the rules that open matters meet if nothing follows on them."""
+        """Handle the end of all events; return the findings of connections that are still open."""
         ...

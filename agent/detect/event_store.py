@@ -1,6 +1,6 @@
-"""Stores the events that detectors need again after a restart, to replay them in the order in which they came.
+"""Stores the events that detectors need after a restart, for replay in their original order.
 
-They are written in the transaction that moves the source's cursor, so a record is either in both or in none.
+Events are written in the transaction that moves the source's cursor, so both or neither are stored.
 """
 
 import json
@@ -14,10 +14,10 @@ from agent.parse.addresses import normal_address
 from agent.parse.reader import MAX_COUNT
 
 MAX_EVENTS = 20_000
-"""Events stored that are no logins; the oldest makes room. The same bound holds for logins."""
+"""The maximum number of stored events other than logins; the oldest is evicted. The same limit applies to logins."""
 
 DAY = 86_400.0
-"""Seconds, on the events' own clock, for which failures are kept, and every single login."""
+"""Seconds, by the events' times, for which failures and individual logins are kept."""
 
 STORED = frozenset(
     {
@@ -33,7 +33,7 @@ STORED = frozenset(
         EventKind.LOCAL_LOGIN_FAILED,
     }
 )
-"""Contacts that name no user are not stored: after a restart they are counted anew."""
+"""Kinds of events that are stored. Contacts that name no user are not; their count restarts at 0."""
 
 _END_OF_TIME = 253_402_300_800.0
 _MAX_FIELDS = 16
@@ -41,7 +41,7 @@ _log = EventLog("event_store")
 
 
 def load(connection: sqlite3.Connection) -> Iterator[Event]:
-    """Yield the stored events in the order in which they came; those that cannot be read are left out and counted."""
+    """Yield the stored events in their original order; unreadable ones are skipped and counted."""
     unreadable = 0
     for row in connection.execute("SELECT event FROM detection_events ORDER BY sequence"):
         event = _decoded(row[0])
@@ -54,7 +54,7 @@ def load(connection: sqlite3.Connection) -> Iterator[Event]:
 
 
 def save(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
-    """Store events within the caller's transaction, and delete those that count no more."""
+    """Store events within the caller's transaction, and delete expired ones."""
     rows = [(event.at, _login_key(event), _encoded(event)) for event in events if event.kind in STORED]
     if not rows:
         return
@@ -81,14 +81,14 @@ def save(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
 
 
 def _login_key(event: Event) -> str | None:
-    """The user and address of a login, of which the latest is kept for longer."""
+    """Return the key of a login, its user and address; the latest login of each key is kept for longer."""
     if event.kind is not EventKind.LOGIN_SUCCEEDED:
         return None
     return json.dumps([event.text("user"), event.text("sourceIp"), bool(event.vouched)])
 
 
 def _encoded(event: Event) -> str:
-    """Time, kind, fields, whether all of the fields are vouched or none is, and count."""
+    """Return an event's row: time, kind, fields, whether its fields are vouched, count."""
     return json.dumps((event.at, event.kind, event.fields, bool(event.vouched), event.count))
 
 

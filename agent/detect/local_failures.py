@@ -1,4 +1,4 @@
-"""Wrong passwords on the host itself: sudo, su and the console."""
+"""Detects wrong passwords on the host itself: sudo, su and the console."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from agent.detect.sources import Tally
 from agent.events import Event, EventKind, Finding
 
 THRESHOLD = 5
-"""Failures of one user within `WINDOW` that are an attack."""
+"""The number of failures of one user within `WINDOW` that counts as an attack."""
 
 WINDOW = 300.0
 
 USERS = 1_000
-"""Users remembered; the one who failed least recently makes room."""
+"""The maximum number of users; the one with the oldest failure is evicted."""
 
 _CONFIDENCE = 70
 _CONFIDENCE_FORBIDDEN = 60
@@ -34,15 +34,15 @@ class _User:
 class LocalFailures:
     """Counts wrong passwords by service and by the user who typed them.
 
-    PAM logs a failure, and then the program itself does, sudo with their sum: they count once. A user who may not
-    use sudo at all is reported at once.
+    A failure that both PAM and the program log (sudo logs the sum of failures) counts once. A user who may not use sudo
+    at all is reported at once.
     """
 
     def __init__(self) -> None:
         self._users: OrderedDict[tuple[str, str], _User] = OrderedDict()
 
     def observe(self, event: Event) -> list[Finding]:
-        """Take a failure of sudo, su or a console; return what it completes."""
+        """Count a failure of sudo, su or a console; return the findings that it completes."""
         if event.text("reason").startswith("user NOT"):
             return [_finding(event, None)]
         user = self._user((event.kind, event.text("user")), event.at)
@@ -83,7 +83,7 @@ class LocalFailures:
 
 
 def _finding(event: Event, tally: Tally | None) -> Finding:
-    """The finding of many failures, or without a tally of a user who may not use sudo."""
+    """Return the finding for many failures, or, without a tally, for a user who may not use sudo."""
     service, technique = _SERVICES[event.kind]
     evidence: dict[str, str | int] = {"targetService": service, "user": event.text("user")}
     if event.text("target_user"):

@@ -45,14 +45,14 @@ OBSERVED = (
         EventKind.PENALTY,
     }
 )
-"""The kinds of events that the detector takes; others are ignored."""
+"""The kinds of events that the detector processes; others are ignored."""
 
 
 class LoginDetector:
-    """All rules about logins. Events whose writer is proven and others are judged apart.
+    """Applies all rules about logins, separately to events with a proven writer and to other events.
 
-    So a line that anybody could write neither adds to what sshd itself said of an address, nor protects one. The
-    findings of the one part are vouched, those of the other are not.
+    So a line that anybody could write neither adds to the failures that sshd itself logged for an address, nor protects
+    an address. Findings from proven events are vouched, the others are not.
 
     Args:
         accounts: The accounts of the host.
@@ -63,7 +63,7 @@ class LoginDetector:
         self._claimed = _LoginRules(accounts)
 
     def observe(self, event: Event) -> Sequence[Finding]:
-        """Take one event; return the rules that it meets."""
+        """Process one event; return the findings of the rules that it meets."""
         if event.kind not in OBSERVED:
             return ()
         if ("user" if event.kind in _LOCAL else "sourceIp") not in event.vouched:
@@ -71,12 +71,12 @@ class LoginDetector:
         return [_vouch(finding) for finding in self._vouched.observe(event)]
 
     def finish(self) -> Sequence[Finding]:
-        """Count the connections that offered keys and whose end was not seen."""
+        """Count the connections that offered keys and whose end was not logged."""
         return [*self._claimed.finish(), *map(_vouch, self._vouched.finish())]
 
 
 class _LoginRules:
-    """The rules over the events of one degree of trust, and their memory."""
+    """The rules and their state for either the proven or the other events."""
 
     def __init__(self, accounts: Accounts) -> None:
         acquaintances = Acquaintances()
@@ -89,7 +89,7 @@ class _LoginRules:
         self._waiting: deque[tuple[Source, Connection, Failure]] = deque()
 
     def observe(self, event: Event) -> list[Finding]:
-        """Take one event; return the rules that it meets."""
+        """Process one event; return the findings of the rules that it meets."""
         if event.kind in _LOCAL:
             return self._local.observe(event)
         address = str(event.fields.get("sourceIp", ""))
@@ -104,11 +104,11 @@ class _LoginRules:
         return found + self._connection(source, event)
 
     def finish(self) -> list[Finding]:
-        """Count the connections that wait for their end."""
+        """Count the connections whose end was not logged."""
         return self._expire(float("inf"))
 
     def _connection(self, source: Source, event: Event) -> list[Finding]:
-        """Take an event about a connection that names a user, or its end."""
+        """Process an event about a connection that names a user, or about its end."""
         port = event.number("port")
         connection = source.connection(port, event.number("pid"), event.at)
         if event.kind is EventKind.LOGIN_SUCCEEDED:
@@ -130,7 +130,7 @@ class _LoginRules:
         return self._count(source, connection, failure, before)
 
     def _end(self, source: Source, connection: Connection, failure: Failure) -> list[Finding]:
-        """Take the end of a connection that did not log in."""
+        """Process the end of a connection that did not log in."""
         before, ended = connection.failures, connection.ended
         connection.end()
         if failure.user and not failure.valid_user:
@@ -144,16 +144,16 @@ class _LoginRules:
         return found + (self._in_vain(source, failure) if failure.user else [])
 
     def _in_vain(self, source: Source, failure: Failure) -> list[Finding]:
-        """Count ends without a login that name valid users: once there are three users they are failures."""
+        """Count ends without a login that name valid users; with three such users they count as failures."""
         recent = [end for end in source.ends or () if abs(failure.at - end.at) <= WINDOW]
         ends = source.ends = [*recent[1 - _ENDS :], failure._replace(weight=1)]
         if len({end.user for end in ends}) < _USERS_IN_VAIN:
             return []
-        source.ends = [end._replace(weight=0) for end in ends]  # 0: it is counted
+        source.ends = [end._replace(weight=0) for end in ends]  # 0: already counted
         return [finding for end in ends if end.weight for finding in self._failed(source, end)]
 
     def _contact(self, source: Source, event: Event) -> list[Finding]:
-        """Take a contact that names no user."""
+        """Process a contact that names no user."""
         port, pid = event.number("port"), event.number("pid")
         if port is not None or event.kind is EventKind.AUTH_TIMEOUT:
             connection = source.connection(port, pid, event.at)
@@ -167,7 +167,7 @@ class _LoginRules:
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
 
     def _penalty(self, source: Source, event: Event) -> list[Finding]:
-        """Take a dropped connection of a penalized source: two failures if the source failed before, else a contact."""
+        """Process a penalized source's dropped connection: two failures if the source failed before, else a contact."""
         if any(0 <= event.at - old.at <= WINDOW and old.guess for old in source.failures):
             return self._failed(source, _failure(event)._replace(weight=_PENALTY_WEIGHT * event.count))
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
@@ -190,7 +190,7 @@ class _LoginRules:
             self._waiting.popleft()
 
     def _expire(self, at: float) -> list[Finding]:
-        """Count the connections that offered keys, and whose end was not logged within the time to log in."""
+        """Count the connections that offered keys and whose end was not logged within the login grace time."""
         found: list[Finding] = []
         while self._waiting and at - self._waiting[0][2].at > GRACE:
             source, connection, failure = self._waiting.popleft()

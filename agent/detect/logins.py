@@ -1,4 +1,4 @@
-"""Rules over successful ssh logins: after failures, as root by password, and from a new source."""
+"""Rules for successful ssh logins: after failures, as root by password, and from a new source."""
 
 from typing import NamedTuple
 
@@ -9,10 +9,10 @@ from agent.detect.ssh_failures import SLOW_WINDOW
 from agent.events import Event, Finding, Severity
 
 MANY = 10
-"""Failures of the source or of the user within a day, after which a login by a stranger is critical."""
+"""The number of failures of the source or of the user within a day after which a login of a stranger is critical."""
 
 FEW = 3
-"""Failures of the source within a day, after which a login of a user never seen there is critical."""
+"""The number of failures of the source within a day after which a login of a user new to it is critical."""
 
 
 class _Rule(NamedTuple):
@@ -31,20 +31,20 @@ _BY_SECRET = ("password", "keyboard-interactive")
 
 
 class SshLogins:
-    """Judges each login by what came before it.
+    """Judges each login by earlier failures and logins.
 
     - A login by a secret after failures is critical if user and source were not seen together within seven days, and
       the source failed `FEW` times within a day, or the user `MANY` times from anywhere. Else, after any failure of the
       source, it is low. Of a source that several persons log in from only the failures of the user himself count.
-      After refused keys a login is nothing.
+      A login after refused keys is not reported.
     - root by a secret, from a source that root was not seen at: medium.
     - A user with sudo who is known, from a source where the user was not seen: low.
 
-    A login ends the failures of its user from its source. A critical one makes no acquaintance, and is reported once:
-    the same user from the same source is then known.
+    A login clears the failures of its user from its source. A critical login protects nothing and is reported once:
+    afterwards the same user from the same source is known.
 
     Args:
-        acquaintances: Who logs in from where; it learns of each login.
+        acquaintances: The known pairs of user and source; each login is added.
         accounts: The accounts of the host.
         spray: The failures by user.
     """
@@ -55,7 +55,7 @@ class SshLogins:
         self._spray = spray
 
     def observe(self, source: Source, event: Event) -> list[Finding]:
-        """Take a successful login; return what is wrong with it."""
+        """Judge a successful login; return its findings."""
         user, by_secret = event.text("user"), event.text("method").startswith(_BY_SECRET)
         known = self._acquaintances.knows(user, source.key, event.at)
         found = []
@@ -76,7 +76,7 @@ class SshLogins:
             failures = [old for old in failures if old.user == user]
         of_source = sum(old.weight for old in failures)
         if failures and source.attack is not None and len(failures) == len(source.failures):
-            of_source = max(of_source, source.attack.count)  # of an attack only the latest failures are kept
+            of_source = max(of_source, source.attack.count)  # only the latest failures of an attack are kept
         of_user = self._spray.failures_of(user, event.at)
         count = max(of_source, of_user)
         rule = _AFTER_MANY if count >= MANY else _AFTER_FEW

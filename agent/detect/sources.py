@@ -8,13 +8,13 @@ from typing import NamedTuple
 from agent.detect.connections import Connection
 
 CAPACITY = 10_000
-"""Sources in the table; the one least recently seen makes room."""
+"""The maximum number of sources in the table; the least recently seen one is evicted."""
 
 FAILURES = 10
-"""Recent failures kept of each source."""
+"""The maximum number of recent failures kept for each source."""
 
 USERS = 5
-"""User names kept of each source: those tried most."""
+"""The maximum number of user names kept for each source: those tried most."""
 
 _CONNECTIONS = 16
 _NEVER = float("-inf")
@@ -25,10 +25,10 @@ class Failure(NamedTuple):
 
     Attributes:
         at: Epoch seconds.
-        weight: How many failures it counts for.
-        user: The user that was tried.
+        weight: The number of failures that it counts for.
+        user: The attempted user name.
         address: The peer.
-        guess: A secret or a user name was guessed; False where only keys were offered.
+        guess: A secret or a user name was guessed; False if only keys were offered.
         valid_user: The user exists.
     """
 
@@ -62,7 +62,7 @@ class Tally:
         self.first_seen = min(self.first_seen, at)
 
     def due(self) -> bool:
-        """Tell whether the count is to be reported now; it is then not due until it has doubled."""
+        """Return whether the count must be reported now; the next report is due when it has doubled."""
         if self.count < self.report_at:
             return False
         while self.report_at <= self.count:
@@ -71,20 +71,20 @@ class Tally:
 
 
 class Source:
-    """One address, or one IPv6 /64, with what the rules remember of it.
+    """The rules' state for one address or one IPv6 /64.
 
     Attributes:
         key: The address or prefix.
         newest: Epoch seconds of the latest failure.
-        failures: The latest failures, at most `FAILURES`, in the order in which they came.
+        failures: The latest failures, at most `FAILURES`, in order of arrival.
         users: Failures by user name, for at most `USERS` names.
-        attack: Failures since an attack began; None while there is none.
+        attack: The tally of failures since an attack began; None without an attack.
         throttled: The attack was reported as one to be throttled.
-        slow: Failures since a slow attack began.
+        slow: The tally of failures since a slow attack began.
         connections: Recent connections, at most `_CONNECTIONS`, by port; those without one by process.
         ends: Connections that ended before authentication and named a valid user: time, user and address.
         contacts: Times of recent contacts that named no user.
-        contact: Contacts since a series of them began.
+        contact: The tally of contacts since a series of them began.
     """
 
     __slots__ = (
@@ -115,7 +115,7 @@ class Source:
         self.contact: Tally | None = None
 
     def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
-        """The connection that a line belongs to, by the peer's port, else by the process; made if it is unknown."""
+        """Return the connection of a line, by the peer's port or else by the process; create it if unknown."""
         connections = self.connections
         known = None if not connections else self._known(port, pid)
         if known is not None and known.is_of(port, pid, at):
@@ -123,14 +123,14 @@ class Source:
         else:
             known = Connection(port, pid, at)
         key = port if port is not None else _key(known.port, pid)
-        connections.pop(key, None)  # and in again at the end: the oldest makes room
+        connections.pop(key, None)  # moved to the end: the first one is evicted next
         connections[key] = known
         if len(connections) > _CONNECTIONS:
             del connections[next(iter(connections))]
         return known
 
     def _known(self, port: int | None, pid: int | None) -> Connection | None:
-        """The connection with this port; else with this process, where one of the two has no port."""
+        """Return the connection with this port, or else with this process if either has no port."""
         known = self.connections.get(_key(port, pid))
         if known is not None:
             return known
@@ -141,9 +141,9 @@ class Source:
         return next((one for one in reversed(self.connections.values()) if one.pid == pid), None)
 
     def count_user(self, user: str, count: int) -> None:
-        """Count a user name in little memory: the least tried name hands its count on to a new one (space-saving).
+        """Count a user name in bounded memory by the space-saving algorithm: a new name inherits the lowest count.
 
-        So a name that makes more than one in `USERS` of all tries is always among those kept.
+        So a name with more than one in `USERS` of all attempts is always kept.
         """
         users = self.users
         if users is None:
@@ -154,7 +154,7 @@ class Source:
 
     @property
     def top_users(self) -> list[str]:
-        """The user names tried most, the most tried first."""
+        """Return the most attempted user names, in descending order of attempts."""
         users = self.users or {}
         return sorted((user for user in users if user), key=lambda user: -users[user])
 
@@ -164,7 +164,7 @@ def _key(port: int | None, pid: int | None) -> int:
 
 
 class SourceTable:
-    """At most `CAPACITY` sources. Of a source that makes room the times of its failures are kept, in 40 bytes."""
+    """Holds at most `CAPACITY` sources. The failure times of an evicted source are kept, in 40 bytes."""
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, Source] = OrderedDict()
@@ -174,11 +174,11 @@ class SourceTable:
         return len(self._sources)
 
     def get(self, key: str) -> Source | None:
-        """The entry of a source, if it has one."""
+        """Return the entry of a source; None without one."""
         return self._sources.get(key)
 
     def touch(self, key: str) -> Source:
-        """The entry of a source, made if it is missing; it is now the most recently seen."""
+        """Return the entry of a source, created if missing, and mark it as the most recently seen."""
         source = self._sources.get(key)
         if source is not None:
             self._sources.move_to_end(key)
@@ -201,10 +201,10 @@ class SourceTable:
 
 
 class EvictedFailures:
-    """Times of the failures of 65,536 sources that are no longer in the table, in about 3 MB.
+    """The failure times of up to 65,536 sources that were evicted from the table, in about 3 MB.
 
-    A set-associative array: a source's hash names a set of 16 slots, and the slot with the oldest failure makes room.
-    Python's string hash is keyed with a random number of the process, so nobody can choose sources for one set.
+    A set-associative array: a source's hash selects a set of 16 slots; the slot with the oldest failure is reused.
+    Python's string hash has a random key in each process, so an attacker cannot choose sources for one set.
     """
 
     _WAYS = 16
@@ -217,9 +217,9 @@ class EvictedFailures:
         self._times = array("I", bytes(4 * FAILURES * slots))
 
     def put(self, key: str, times: Iterable[float]) -> None:
-        """Keep the times of a source, oldest first, at most `FAILURES`; whole seconds since 1970."""
+        """Store the times of a source, oldest first, at most `FAILURES`; whole seconds since 1970."""
         fingerprint, begin = self._place(key)
-        ages = self._newest[begin : begin + self._WAYS]  # of a slot that is free, 0
+        ages = self._newest[begin : begin + self._WAYS]  # 0 for a free slot
         slot = begin + ages.index(min(ages))
         kept = [min(max(int(at), 1), 0xFFFFFFFF) for at in times]
         self._keys[slot] = fingerprint

@@ -1,4 +1,4 @@
-"""Password spraying: one user, or many, tried from many sources that fail too seldom to be attackers by themselves."""
+"""Detects password spraying: failures for one or many users from many sources with few failures each."""
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from agent.detect.sources import Failure, Source, SourceTable, Tally
 from agent.events import Finding
 
 THRESHOLD = 20
-"""Sources within `WINDOW` that are a spray."""
+"""The number of sources within `WINDOW` that counts as a spray."""
 
 WINDOW = 6 * 3600.0
 
 USERS = 1_000
-"""Users remembered, of those who exist and of those who do not; the one least recently tried makes room."""
+"""The maximum number of existing users, and of unknown ones; the least recently tried one is evicted."""
 
 _HIGH_FROM = 100
 _CONFIDENCE = 80
@@ -23,7 +23,7 @@ _SOURCES = 1_024
 
 @dataclass(slots=True)
 class _Tried:
-    """A source's failures, of one user or of all."""
+    """A source's failures for one user or for all users."""
 
     at: float
     count: int
@@ -32,14 +32,14 @@ class _Tried:
 
 @dataclass(slots=True)
 class _Target:
-    """The sources that tried one user, or any user."""
+    """The sources that failed for one user, or for any user."""
 
     sources: OrderedDict[str, _Tried] = field(default_factory=OrderedDict)
     tally: Tally | None = None
     newest: float = float("-inf")
 
     def add(self, source: str, failure: Failure, keep: int) -> bool:
-        """Count a failure; return whether the source is new among those that are kept."""
+        """Count a failure; return whether its source is new."""
         tried = self.sources.get(source)
         new = tried is None or failure.at - tried.at > WINDOW
         if tried is None:
@@ -54,12 +54,12 @@ class _Target:
 
 
 class Spray:
-    """Counts sources by user, and sources in all.
+    """Counts failing sources for each user, and for all users.
 
     A source that is an attacker by itself does not count, and neither does one that logged in after its failures.
 
     Args:
-        table: The sources, to tell which are attackers by themselves.
+        table: The sources, with those that are attackers by themselves.
     """
 
     def __init__(self, table: SourceTable) -> None:
@@ -68,7 +68,7 @@ class Spray:
         self._users: dict[bool, OrderedDict[str, _Target]] = {True: OrderedDict(), False: OrderedDict()}
 
     def observe(self, source: Source, failure: Failure) -> list[Finding]:
-        """Take a failure; return the sprays that it completes."""
+        """Count a failure; return the findings that it completes."""
         user = self._target(failure)
         one = self._count(user, source, failure, _SOURCES_OF_USER)
         if source.attack is not None:
@@ -82,14 +82,14 @@ class Spray:
         return found
 
     def failures_of(self, user: str, at: float) -> int:
-        """The failures of an existing user within a day, from the sources that tried last."""
+        """Return the failures of an existing user within a day, from the latest sources."""
         target = self._users[True].get(user)
         if target is None:
             return 0
         return sum(tried.count for tried in target.sources.values() if at - tried.at <= _DAY)
 
     def forgive(self, user: str, source: str) -> None:
-        """Forget the failures of a user from a source: the user logged in from there."""
+        """Drop the failures of a user from a source, after a login of this user from there."""
         for users in self._users.values():
             target = users.get(user)
             if target is not None:
@@ -107,7 +107,7 @@ class Spray:
         return target
 
     def _count(self, target: _Target, source: Source, failure: Failure, keep: int) -> Tally | None:
-        """Count a failure; return the tally if it is to be reported."""
+        """Count a failure; return the tally if it must be reported."""
         if not target.add(source.key, failure, keep) or source.attack is not None:
             return None
         if target.tally is not None and abs(failure.at - target.newest) <= WINDOW:
@@ -119,7 +119,7 @@ class Spray:
         return target.tally if target.tally is not None and target.tally.due() else None
 
     def _times(self, target: _Target, at: float) -> list[float]:
-        """When the latest sources failed, within the window; no more than it takes to meet the rule."""
+        """Return the times of the latest sources' failures within the window, at most as many as meet the rule."""
         times: list[float] = []
         if len(target.sources) < THRESHOLD:
             return times

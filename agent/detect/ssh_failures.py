@@ -1,4 +1,4 @@
-"""Rules over the failed ssh logins of one source: many at once, and slowly over a day."""
+"""Rules for the failed ssh logins of one source: many at once, or slowly over a day."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -8,21 +8,21 @@ from agent.detect.sources import FAILURES, Failure, Source, Tally
 from agent.events import Finding, Severity
 
 THRESHOLD = 5
-"""Failures within `WINDOW` that are an attack."""
+"""The number of failures within `WINDOW` that counts as an attack."""
 
 WINDOW = 300.0
-"""Seconds, both ends included."""
+"""The window of an attack in seconds, both ends included."""
 
 SLOW_THRESHOLD = 10
-"""Failures within `SLOW_WINDOW`, of a source that did not log in, that are an attack."""
+"""The number of failures within `SLOW_WINDOW` that counts as an attack by a source that did not log in."""
 
 SLOW_WINDOW = 86_400.0
 
 HIGH_FROM = 20
-"""Failures from which an attack is of severity high."""
+"""The number of failures from which an attack has severity high."""
 
 CONFIDENCE = 90
-"""Of five failures within the window: above the default threshold for a response, 85."""
+"""The confidence for five failures within the window; above the default threshold for a response, 85."""
 
 SLOW_CONFIDENCE = 85
 
@@ -35,21 +35,21 @@ class SshFailures:
     """Counts failures by source: an IPv4 address, or an IPv6 /64.
 
     - `THRESHOLD` failures within `WINDOW` begin an attack. It is reported then, and each time its count doubles. A gap
-      of more than the window ends it. A time that lies as far *back* does the same: then the clock was set back, and
-      to wait until it catches up would be to see nothing for so long.
+            of more than the window ends it. So does a time as far *back*: the clock was set back, and without this rule
+      nothing would be detected until it catches up.
     - `SLOW_THRESHOLD` failures within a day, of a source that did not log in within seven days, are a slow attack.
-    - Of an IPv6 /64 the address is reported if it fails often enough by itself, the /64 if three addresses share the
+    - In an IPv6 /64 the address is reported if it fails often enough by itself, the /64 if three addresses share the
       failures.
 
     Args:
-        acquaintances: Who logs in from where.
+        acquaintances: The known pairs of user and source.
     """
 
     def __init__(self, acquaintances: Acquaintances) -> None:
         self._acquaintances = acquaintances
 
     def observe(self, source: Source, failure: Failure) -> list[Finding]:
-        """Take a failure; return what it completes."""
+        """Count a failure; return the findings that it completes."""
         gap = abs(failure.at - source.newest)
         if gap > WINDOW:
             source.attack, source.throttled = None, False
@@ -104,9 +104,9 @@ class SshFailures:
         )
 
     def _begin(self, source: Source) -> None:
-        """Begin an attack if the window is full."""
+        """Begin an attack if the window has enough failures."""
         if sum([old.weight for old in source.failures]) < THRESHOLD:
-            return  # most sources fail once or twice
+            return  # fast path: most sources fail once or twice
         recent = [old for old in source.failures if old.at >= source.newest - WINDOW]
         count = sum(old.weight for old in recent)
         if count < THRESHOLD:
@@ -147,7 +147,7 @@ class SshFailures:
         )
 
     def _evidence(self, source: Source, failures: list[Failure]) -> tuple[dict[str, str | int], str]:
-        """The evidence, and the key of what to aim at."""
+        """Return the evidence, and the key of the target in it."""
         by_address = _by_address(failures)
         address = max(by_address, key=by_address.__getitem__)
         evidence: dict[str, str | int] = {"sourceIp": address, "targetService": "sshd"}
@@ -169,12 +169,12 @@ def _goes_too_far(source: Source, attack: Tally, protected: frozenset[str]) -> b
 
 def _by_address(failures: list[Failure]) -> Counter[str]:
     found: Counter[str] = Counter()
-    for failure in reversed(failures):  # of two addresses with as many failures the later one is named
+    for failure in reversed(failures):  # of two addresses with equally many failures the later one is named
         if failure.address:
             found[failure.address] += failure.weight
     return found
 
 
 def iso(at: float) -> str:
-    """Epoch seconds as the contract writes times."""
+    """Return epoch seconds in the contract's time format."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The manager's address as the operator writes it."""
+"""Parses the manager's address."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,8 +16,8 @@ class ManagerAddress:
 
     Attributes:
         scheme: ``mqtt``, ``mqtts``, ``http`` or ``https``.
-        host: Its name or address.
-        port: Its port.
+        host: The host's name or address.
+        port: The port.
     """
 
     scheme: str
@@ -36,10 +36,10 @@ class ManagerAddress:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a scheme, a host and, unless it is the scheme's usual one, a port.
+        """Parse a URL with a scheme, a host and an optional port.
 
         Raises:
-            ConfigurationError: it is no address of a manager.
+            ConfigurationError: the text is not the address of a manager.
         """
         shown = repr(url.rpartition("@")[2])  # the part before it may hold a password
         try:
@@ -56,6 +56,6 @@ class ManagerAddress:
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
     def __str__(self) -> str:
-        """Return it as a URL."""
+        """Return the address as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"

@@ -20,12 +20,12 @@ from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
 from schemas.topics import Topic
 
 ANSWER_WITHIN = 10.0
-"""Seconds; a manager that cannot commit answers 503 after 5."""
+"""The timeout of a request in seconds; a manager that cannot commit answers 503 after 5."""
 
 LARGEST_ANSWER = POLICY_LIMIT + BLOCKLIST_LIMIT
-"""Bytes; over HTTP an agent's policy contains its organization's blocklist."""
+"""The maximum size of an answer in bytes; over HTTP a policy contains the organization's blocklist."""
 
-# Seconds that an idle connection is kept: fewer than servers keep one, to avoid reuse of a connection being closed.
+# Seconds that an idle connection is kept: fewer than on servers, to avoid reuse of a connection that is being closed.
 _KEPT_FOR = 3.0
 
 
@@ -33,10 +33,10 @@ class HttpDialer:
     """Dials one manager.
 
     Args:
-        address: Where it listens.
+        address: The manager's address.
         version: Returns the version of the policy in force, None without one.
         clock: The host's clocks.
-        trust: Verifies its certificate; None without TLS.
+        trust: Verifies the manager's certificate; None without TLS.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class HttpDialer:
         self._address = address
         self._version = version
         self._clock = clock
-        # Without TLS a context that trusts nobody: it is never used, and loads no certificates into memory.
+        # Without TLS the context is unused; an empty one loads no certificates into memory.
         self._tls = trust.context if trust else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust = trust
 
@@ -61,7 +61,7 @@ class HttpDialer:
             verify=self._tls,
             timeout=ANSWER_WITHIN,
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=_KEPT_FOR),
-            trust_env=False,  # neither a proxy nor a .netrc of whoever started the guard gets the token
+            trust_env=False,  # ignore proxies and .netrc in the environment: they must not get the token
         )
         requests = RequestQueue(account.identifiers.get("agentId", ""), self._version)
         link = HttpLink(client, requests, self._clock, post, self._trust)
@@ -89,16 +89,16 @@ class HttpLink:
         self._thread.start()
 
     def subscribe(self, *rows: Topic) -> None:
-        """Poll for the policy, if it is among them."""
+        """Poll for the policy, if it is among the rows."""
         with self._turn:
             self._requests.subscribe(rows)
             self._turn.notify()
 
     def unsubscribe(self, row: Topic) -> None:
-        """Do nothing: over HTTP nothing arrives unasked."""
+        """Do nothing: HTTP has no subscriptions."""
 
     def publish(self, row: Topic, payload: bytes) -> int | None:
-        """Queue the request of a row."""
+        """Queue the request for a row of the topic table."""
         with self._turn:
             if self._over:
                 return None
@@ -107,7 +107,7 @@ class HttpLink:
             return number
 
     def close(self, patience: float = 0.0) -> None:
-        """End the thread after the current request."""
+        """Stop the thread after the current request."""
         with self._turn:
             self._over = True
             self._turn.notify()

@@ -10,13 +10,13 @@ from agent.link.link import Closed
 OK, CREATED, NOT_MODIFIED = 200, 201, 304
 
 LONGEST_PAUSE = 900.0
-"""Seconds; the longest pause that a Retry-After is followed for."""
+"""The maximum pause in seconds after a Retry-After header."""
 
 _LONGEST_SENTENCE = 300
 
 
 class Task(StrEnum):
-    """The kinds of requests, named as in messages."""
+    """The kinds of requests; the values appear in error messages."""
 
     REGISTRATION = "registration"
     HEARTBEAT = "heartbeat"
@@ -27,7 +27,7 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; `ids` are the reports in its body."""
+    """One request; `ids` are the ids of the reports in its body."""
 
     task: Task
     method: str
@@ -41,9 +41,9 @@ class Answer:
     """One HTTP answer.
 
     Attributes:
-        status: HTTP's.
-        body: All of it.
-        retry_after: Seconds, from the header of that name; 0 without one.
+        status: The HTTP status.
+        body: The complete body.
+        retry_after: Seconds from the Retry-After header; 0 without one.
         peer: The address that answered, if known.
     """
 
@@ -54,7 +54,7 @@ class Answer:
 
 
 def data_of(answer: Answer) -> dict[str, Any] | None:
-    """Return the `data` of a successful answer; None for an error or a foreign answer."""
+    """Return the `data` of a successful answer; None for an error or another server's answer."""
     if answer.status not in (OK, CREATED):
         return None
     document = _read(answer.body)
@@ -63,7 +63,7 @@ def data_of(answer: Answer) -> dict[str, Any] | None:
 
 
 def sentence_of(body: bytes) -> str:
-    """Return the `error` sentence of an answer, made printable; empty without one."""
+    """Return the `error` message of an answer, made printable; empty without one."""
     error = _read(body).get("error")
     text = error if isinstance(error, str) else ""
     return "".join(char if char.isprintable() else " " for char in text[:_LONGEST_SENTENCE]).strip()

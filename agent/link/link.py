@@ -1,11 +1,11 @@
 """The interface `Link`: one connection to the manager, its operations and its events.
 
-A link never reconnects: after `Closed` the guard dials a new one, so nothing of an old connection is sent again by
-itself. A link posts its events through the `Post` that it was dialled with, from any thread.
+A link never reconnects: after `Closed` the guard dials a new one, so no message of an old connection is resent
+automatically. A link posts its events through the `Post` that it was dialled with, from any thread.
 
 Both kinds of link use the rows of the topic table: each publish or subscription over MQTT has its request over HTTP
-(`agent.link.request_queue`). A message that came through a broker is `Received` and must prove itself by its code or
-signature. `Replied`, `Settled` and `Offered` are a manager's own answers; no link over a broker posts them.
+(`agent.link.request_queue`). A message from a broker is `Received` and must be verified by its message code or
+signature. `Replied`, `Settled` and `Offered` are a manager's HTTP answers; no link over a broker posts them.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ from schemas.topics import Topic
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The credentials and identifiers that a link connects with.
+    """The credentials and identifiers of a link.
 
     Attributes:
-        client_id: The MQTT client id; a broker keeps one connection for each.
+        client_id: The MQTT client id; a broker allows one connection for each.
         username: The MQTT user name.
         password: The MQTT password; over HTTP the bearer token, empty for none.
         identifiers: The ids in the topics of this link, by placeholder.
@@ -54,10 +54,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection is over, or never came about.
+    """The connection ended or could not be opened.
 
     Attributes:
-        reason: One short phrase.
+        reason: A short phrase.
         unauthorized: The credentials were refused; a retry with the same ones cannot succeed.
         retry_after: Seconds to wait before a retry, as the other side asked.
     """
@@ -77,14 +77,14 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The message with this number is acknowledged."""
+    """The message with this number was acknowledged."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message of a row that this link subscribed to, under one of its own ids."""
+    """A message on a subscribed row, under one of the link's own ids."""
 
     row: Topic
     payload: bytes
@@ -116,28 +116,28 @@ Event = Opened | Closed | Subscribed | Delivered | Received | Replied | Settled 
 
 
 class Link(Protocol):
-    """One connection, open or not yet."""
+    """One connection to the manager, from dialing to its end."""
 
     def subscribe(self, *rows: Topic) -> None:
-        """Ask for the messages of these rows under the account's ids; a `Subscribed` follows."""
+        """Subscribe to these rows of the topic table under the account's ids; a `Subscribed` follows."""
         ...
 
     def unsubscribe(self, row: Topic) -> None:
-        """Ask for no more messages of a row."""
+        """Unsubscribe from a row."""
         ...
 
     def publish(self, row: Topic, payload: bytes) -> int | None:
-        """Send a message as its row says; return its number, which `Delivered` repeats for a QoS of 1.
+        """Send a message on a row; return its number, which `Delivered` repeats for QoS 1.
 
-        None if the link is not open: then nothing was sent, and `Closed` follows or has been.
+        Returns None if the link is not open: nothing was sent, and `Closed` follows or was posted before.
         """
         ...
 
     def close(self, patience: float = 0.0) -> None:
-        """Sign off: no will, and nothing is told any more.
+        """Disconnect cleanly, without the last will; no event is posted any more.
 
         Args:
-            patience: Seconds to wait until the other side has been told.
+            patience: Seconds to wait until the other side is notified.
         """
         ...
 

@@ -1,6 +1,6 @@
 """A link over MQTT 3.1.1: one paho client for one connection.
 
-After a reconnect paho sends unacknowledged messages again, with their old payload. So a client here never reconnects:
+After a reconnect paho sends unacknowledged messages again, with their old payload. So a client never reconnects here:
 it ends with its connection, and reports wait in the outbox.
 """
 
@@ -33,9 +33,9 @@ class MqttDialer:
     """Dials one broker.
 
     Args:
-        address: Where it listens.
+        address: The broker's address.
         keep_alive: MQTT keep-alive in seconds.
-        trust: Verifies its certificate; None without TLS.
+        trust: Verifies the broker's certificate; None without TLS.
     """
 
     def __init__(self, address: ManagerAddress, keep_alive: int, trust: Trust | None = None) -> None:
@@ -53,7 +53,7 @@ class MqttDialer:
             reconnect_on_failure=False,
         )
         client.username_pw_set(account.username, account.password)
-        client.max_inflight_messages_set(0)  # no bound: the outbox has its own window
+        client.max_inflight_messages_set(0)  # unlimited: the outbox has its own window
         if self._trust is not None:
             client.tls_set_context(self._trust.context)
         link = MqttLink(client, account, post)
@@ -73,7 +73,7 @@ class MqttLink:
         self._over = threading.Event()
         self._gone = threading.Event()
         self._subscribing: dict[int, tuple[Topic, ...]] = {}
-        self._numbering = threading.Lock()  # the answer to a subscribe may come before its number is noted
+        self._numbering = threading.Lock()  # the answer to a subscribe may arrive before its number is stored
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -81,18 +81,18 @@ class MqttLink:
         client.on_message = self._on_message
 
     def topic(self, row: Topic) -> str:
-        """Return the topic of a row under this link's own ids."""
+        """Return the topic of a row with this link's own ids."""
         return row.address(self._identifiers.get(row.placeholder or ""))
 
     def dial(self, address: ManagerAddress, keep_alive: int, trust: Trust | None) -> None:
-        """Connect in a thread of its own; `Opened` or `Closed` is posted."""
+        """Connect in a separate thread; `Opened` or `Closed` is posted."""
 
         def connect() -> None:
             try:
                 if trust is not None:
                     trust.fetch_wanted_ca()
                 self._client.connect(address.host, address.port, keep_alive)
-                self._client.loop_start()  # in a thread of paho's own
+                self._client.loop_start()  # in paho's thread
             except (OSError, ValueError, GuardError) as error:
                 self._tell(Closed(trust.reason(error) if trust else str(error) or type(error).__name__))
                 self._let_go()
@@ -124,7 +124,7 @@ class MqttLink:
             self._gone.wait(patience)
 
     def _tell(self, event: Event) -> None:
-        """Post an event; wait while the queue is full: back pressure on the broker instead of memory growth."""
+        """Post an event; wait while the queue is full, for back pressure on the broker instead of memory growth."""
         while not self._over.is_set():
             try:
                 self._post(self, event)

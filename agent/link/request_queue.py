@@ -2,10 +2,10 @@
 
 The requests of the HTTP agents' protocol, by topic:
 
-- the policy, subscribed to: ``GET /api/policy/agent/:id`` with the version in force. A session opens with it.
+- a subscription to the policy: ``GET /api/policy/agent/:id`` with the version in force; the first request of a session.
 - a heartbeat: ``POST …/heartbeat``. If its answer names pending policies, a poll follows at once.
-- threats: ``POST …/events``, all that wait in one request, under their ids, all of them stored or none.
-- presence: the birth needs no request, the opening poll was answered; the sign-off is ``DELETE /api/agents/:id``.
+- threats: ``POST …/events``, all waiting reports in one request with their ids; all of them are stored or none.
+- presence: the birth needs no request after the opening poll; the sign-off is ``DELETE /api/agents/:id``.
 - a registration: ``POST /api/agents/register``.
 """
 
@@ -22,13 +22,13 @@ from schemas.threats import Receipt, Refusal
 from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
 
 REPORTS_EVERY = 1.25
-"""Seconds between two requests with reports: 48 of the 60 requests a minute that a manager takes from one agent.
+"""Seconds between two requests with reports: 48 of the 60 requests a minute that a manager allows one agent.
 
 Reports that come in between are sent in one request.
 """
 
 MOST_REPORTS = 500
-"""Reports in one request; a manager takes 1,000 (wire.md)."""
+"""The maximum number of reports in one request; a manager accepts 1,000 (wire.md)."""
 
 _ROOM = 1024
 _SHORTEST_PAUSE = 1.0
@@ -38,12 +38,12 @@ _FAILING_FROM = 500
 _NOT_OURS = frozenset({401, 403, 404})
 _BAD_CONTENT = frozenset({400, 409, 413, 422})
 _PLACE = re.compile(r"threats\.([0-9]{1,6})\b")
-# Message codes and session counters are MQTT's: over HTTP the bearer token authenticates, and TCP keeps the order.
+# Only MQTT needs message codes and session counters: over HTTP the bearer token authenticates, and TCP keeps the order.
 _OF_MQTT = ("mac", "session", "sequence", "blocklistSequence")
 
 
 class RequestQueue:
-    """The requests of one link, one at a time: `next` returns one, and `answered` takes its answer.
+    """The requests of one link, one at a time: `next` returns one, and `answered` handles its answer.
 
     Args:
         agent_id: The agent of the session; empty on a link that registers.
@@ -70,18 +70,18 @@ class RequestQueue:
         self._events: list[Event] = [] if self._opening else [Opened()]
 
     def events(self) -> list[Event]:
-        """Return, once, the events to post before the next request."""
+        """Return and clear the events to post before the next request."""
         events, self._events = self._events, []
         return events
 
     def subscribe(self, rows: tuple[Topic, ...]) -> None:
-        """Queue a poll if the policy is among the rows, unless the opening poll was just sent."""
+        """Queue a poll if the policy is among the rows and the opening poll was not just sent."""
         self._poll = self._poll or (POLICY in rows and self._subscribed)
         self._subscribed = True
         self._events.append(Subscribed(rows))
 
     def publish(self, row: Topic, payload: bytes) -> int:
-        """Queue a message's request; a newer heartbeat takes the place of an older one. Return its number."""
+        """Queue a message's request and return its number; a newer heartbeat replaces an older one."""
         self._number += 1
         if row is REGISTRATION:
             self._registration = payload
@@ -92,7 +92,7 @@ class RequestQueue:
         elif row is THREATS:
             self._reports[message["id"]] = _compact(message)
         elif row is POLICY_APPLIED:
-            self._policy_error = message.get("error")  # heartbeats say the rest
+            self._policy_error = message.get("error")  # heartbeats carry the other states
         elif row is PRESENCE and message["state"] == "offline":
             self._farewell = self._number
         else:
@@ -166,7 +166,7 @@ class RequestQueue:
             return [closed_by(request, answer)]
         if self._heartbeat is request.body:
             self._heartbeat = None
-        self._poll = self._poll or bool(data.get("pendingPolicies"))  # a list of them, or their number
+        self._poll = self._poll or bool(data.get("pendingPolicies"))  # a list of policies, or their number
         return []
 
     def _polled(self, request: Request, answer: Answer) -> list[Event]:
@@ -181,7 +181,7 @@ class RequestQueue:
         return opened + offered
 
     def _batch(self, wall: float) -> Request:
-        """Return one request with as many reports as fit, the oldest first; a single report may have any size."""
+        """Return a request with as many reports as fit, the oldest first; a single report may have any size."""
         ids: list[str] = []
         size = _ROOM
         for report_id, body in self._reports.items():
@@ -194,7 +194,7 @@ class RequestQueue:
         return Request(Task.REPORTS, "POST", f"{self._path}/events", body, tuple(ids))
 
     def _reported(self, request: Request, answer: Answer, now: float) -> list[Event]:
-        """Take the answer to reports: all are stored, or one is refused for good, or all are sent again."""
+        """Handle the answer to reports: all are stored, or one is refused permanently, or all are sent again."""
         self._reports_from = now + REPORTS_EVERY
         data = data_of(answer)
         if data is not None and data.get("accepted") == len(request.ids):
@@ -204,8 +204,8 @@ class RequestQueue:
         if answer.status not in _BAD_CONTENT:
             return [closed_by(request, answer)]
         sentence = sentence_of(answer.body) or f"the manager answered {answer.status}"
-        bad = _named(sentence, request.ids)
-        if bad is None:  # no report is named: bisect the batch
+        bad = _refused_report_id(sentence, request.ids)
+        if bad is None:  # the answer names no report: bisect the batch
             self._most = len(request.ids) // 2
             return []
         self._forget((bad,))
@@ -216,8 +216,8 @@ class RequestQueue:
             self._reports.pop(report_id, None)
 
 
-def _named(sentence: str, ids: tuple[str, ...]) -> str | None:
-    """Return the id of the refused report: the one whose index the sentence names, or the only one."""
+def _refused_report_id(sentence: str, ids: tuple[str, ...]) -> str | None:
+    """Return the id of the refused report: the one whose index the error message names, or the only one."""
     if len(ids) == 1:
         return ids[0]
     place = _PLACE.match(sentence)

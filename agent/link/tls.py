@@ -31,9 +31,9 @@ class Trust:
 
     Args:
         address: The server.
-        context: The TLS context; with a `wanted` CA it trusts nobody until that is found.
+        context: The TLS context; with a `wanted` CA it trusts no certificate until that CA is found.
         wanted: The fingerprint of the only CA to trust; the server sends its certificate.
-        keep: The file that the CA certificate is pinned in, for starts without a token.
+        keep: The file for the pinned CA certificate, for starts without a token.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class Trust:
         self._keep = keep
 
     def fetch_wanted_ca(self) -> None:
-        """Find the wanted CA in the server's chain, trust it, and pin it; do nothing once it was found.
+        """Find the wanted CA in the server's chain, trust it and pin it; do nothing if it was found before.
 
         The handshake of each connection then verifies that this CA signed the server's certificate.
 
         Raises:
-            DistrustError: the chain does not contain it.
-            StorageError: it cannot be pinned.
+            DistrustError: the chain does not contain the CA.
+            StorageError: the CA certificate cannot be stored.
             OSError: the server cannot be reached.
         """
         if self._wanted is None:
@@ -67,7 +67,7 @@ class Trust:
         raise DistrustError(address)
 
     def reason(self, error: BaseException) -> str:
-        """Return the reason of a failed connection, in one sentence."""
+        """Return an error message for a failed connection."""
         seen: BaseException | None = error
         while seen is not None:
             if isinstance(seen, ssl.SSLCertVerificationError):

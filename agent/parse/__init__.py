@@ -1,1 +1,1 @@
-"""Parsers: from records to events."""
+"""Parsers: turn records into events."""

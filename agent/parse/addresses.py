@@ -1,4 +1,4 @@
-"""Normalises the addresses that log lines name."""
+"""Normalises the addresses in log lines."""
 
 import ipaddress
 import re
@@ -10,9 +10,9 @@ _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!\Z)|\Z)){4}",
 
 @lru_cache(maxsize=2048)
 def normal_address(text: str) -> str | None:
-    """The address in its one spelling; None for a host name.
+    """Return the address in canonical form; None for a host name.
 
-    An IPv4-mapped IPv6 address is the IPv4 address; a zone is left out, for a firewall knows none.
+    An IPv4-mapped IPv6 address becomes the IPv4 address; a zone is dropped, because firewalls have none.
     """
     if _IPV4.fullmatch(text):
         return text
@@ -29,7 +29,7 @@ def normal_address(text: str) -> str | None:
 
 @lru_cache(maxsize=2048)
 def source_of(address: str) -> str:
-    """The source that an address is counted for: itself, or the /64 of an IPv6 address, as a prefix."""
+    """Return the source that an address counts for: the address itself, or the /64 of an IPv6 address, as a prefix."""
     if ":" not in address:
         return address
     return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(address)) >> 64 << 64, 64)))

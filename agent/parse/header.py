@@ -1,7 +1,7 @@
 """Reads the header of a log line: RFC 3164, RFC 3339, RFC 5424 and the text formats of journalctl.
 
-The format is recognised line by line, so a file may change it. Program and process id are taken from the first place
-where a header can have them: no text further along the line can take their part.
+The format is recognised line by line, so it may change within a file. Program and process id are read from the first
+place where a header can have them, so text later in the line cannot forge them.
 """
 
 import re
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from agent.parse.stamps import MONTHS, Stamps
 
-# A host name neither contains a bracket nor ends in a colon: `kernel: sshd[1]: …` of a log without host names is the
-# kernel's line and not sshd's. BusyBox writes facility and level behind the host, FreeBSD's syslogd -v before it.
+# A host name neither contains a bracket nor ends in a colon: `kernel: sshd[1]: …` in a log without host names is the
+# kernel's line and not sshd's. BusyBox writes facility and level after the host, FreeBSD's syslogd -v before it.
 _BODY = (
     r"(?:<[\w.]{3,20}> )?"
     r"(?:(?P<host>[^\s\[]*[^\s\[:]) )?"
@@ -51,14 +51,14 @@ _LAST_REPEATED_MESSAGE = re.compile(r"last message repeated (?P<times>\d{1,6}) t
 
 
 class Header(NamedTuple):
-    """A line, taken apart.
+    """The header fields of a line, and its message.
 
     Attributes:
-        at: Epoch seconds of the stamp; None if it is no date.
+        at: Epoch seconds of the time stamp; None if it is invalid.
         program: The program's name without its folder; empty for the line of a syslog daemon about the one before it.
         pid: The process id, None if the line has none.
-        message: The text behind the header.
-        repeats: How often the line before this one was repeated, of `last message repeated N times`; 0 else.
+        message: The text after the header.
+        repeats: N of `last message repeated N times`; otherwise 0.
     """
 
     at: float | None
@@ -69,23 +69,23 @@ class Header(NamedTuple):
 
 
 class HeaderParser:
-    """Takes lines apart.
+    """Parses the headers of log lines.
 
     Args:
-        zone: The zone of stamps that name none.
+        zone: The time zone of time stamps without one.
     """
 
     def __init__(self, zone: tzinfo) -> None:
         self._stamps = Stamps(zone)
 
     def read(self, line: str, now: float) -> Header | None:
-        """Read one whole line without its newline; return None if it has none of the known headers.
+        """Parse one whole line without its newline; return None if it has no known header.
 
-        A byte order mark, blanks and carriage returns at the ends do not matter.
+        A byte order mark, blanks and carriage returns at the ends are ignored.
 
         Args:
             line: The line.
-            now: Epoch seconds, to find the year of a stamp that has none.
+            now: Epoch seconds, to determine the year of a time stamp without one.
         """
         line = line.lstrip("\ufeff").rstrip(" \t\r\n\0")
         first = line[:1]

@@ -1,4 +1,4 @@
-"""Reads the messages of sudo, su and login, and what PAM logs in their name."""
+"""Parses the messages of sudo, su and login, and PAM's messages under their names."""
 
 import re
 
@@ -41,12 +41,12 @@ _LOGIN_FAILED = _pattern(
 
 
 def read(program: str, message: str) -> Reading | None:
-    """Read one whole message of a program that checks passwords on the host itself.
+    """Parse one whole message of a program that checks passwords on the host itself.
 
-    What PAM says in sshd's name is left out: sshd says the same with the peer's port.
+    PAM's messages under sshd's name are ignored: sshd logs the same with the peer's port.
 
     Returns:
-        The event's kind, its fields and how often it happened; None if the message tells of none.
+        The event's kind, fields and number of occurrences; None if the message contains no event.
     """
     if message.startswith("pam_unix("):
         return _pam(message)

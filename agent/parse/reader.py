@@ -8,16 +8,16 @@ from agent.parse import pam, sshd
 from agent.parse.header import Header, HeaderParser
 
 MAX_COUNT = 1_000_000
-"""How often a message can have happened at most, however often a line says that it was repeated."""
+"""The maximum number of repetitions that a line may claim."""
 
 
 class Read(NamedTuple):
     """The result of one record.
 
     Attributes:
-        understood: The record's header could be read, or its source gives what a header has.
-        event: The event that the record tells of, if it tells of one.
-        stamp: Epoch seconds of the time stamp in the text; None if the text has none.
+        understood: The record's header could be parsed, or its source provides the header's fields.
+        event: The event in the record, if any.
+        stamp: Epoch seconds of the time stamp in the text; None without one.
     """
 
     understood: bool
@@ -26,12 +26,12 @@ class Read(NamedTuple):
 
 
 class RecordReader:
-    """Reads the records of one source, in order: a line may stand for repetitions of the one before it.
+    """Parses the records of one source in order, because a line may report repetitions of the previous one.
 
     The text of a record whose origin has an identifier is a message without a header.
 
     Args:
-        zone: The zone of stamps that name none.
+        zone: The time zone of time stamps without one.
     """
 
     def __init__(self, zone: tzinfo) -> None:
@@ -39,9 +39,9 @@ class RecordReader:
         self._last: Event | None = None
 
     def read(self, record: Record, now: float) -> Read:
-        """Read one record.
+        """Parse one record.
 
-        An event's time is the source's own; else now for a live record, whatever zone its stamp is in; else its stamp.
+        An event's time is the source's time; else now, for a live record; else the time stamp in the text.
 
         Args:
             record: The record.
@@ -73,13 +73,13 @@ class RecordReader:
             return None
         kind, fields, count = found
         if header.pid is not None:
-            fields.setdefault("pid", header.pid)  # sshd's listener names the process that it speaks of
+            fields.setdefault("pid", header.pid)  # sshd's listener logs the process id of the connection in its message
         vouched = frozenset(fields) if record.vouched else NOTHING_VOUCHED
         self._last = Event(at, kind, fields, vouched, min(count, MAX_COUNT), record.origin)
         return self._last
 
     def _repeated(self, header: Header, record: Record, at: float) -> Event | None:
-        """The event of the line before, which happened again: `last message repeated N times`."""
+        """Return the event of the previous line for `last message repeated N times`."""
         last = self._last
         if last is None:
             return None

@@ -1,9 +1,8 @@
-"""Reads OpenSSH's messages, versions 7 to 10: failed and successful logins, and connections that come to nothing.
+"""Parses messages of OpenSSH 7 to 10: failed and successful logins, and connections without a login.
 
-User names, key ids and protocol text are chosen by whoever connects. None of it may ever be taken for the peer's
-address. So a pattern covers the whole message and is anchored where sshd itself writes the address: at the end, or at
-the beginning before any foreign text; a message in which that is not decisive is dropped. A message that was cut has no
-such end: never pass one in.
+The client chooses user names, key ids and protocol text, and none of it may ever be read as the peer's address. So a
+pattern covers the whole message and is anchored where sshd itself writes the address: at the end, or at the beginning
+before any foreign text. A message with an ambiguous address is dropped. Never pass in a message that was cut.
 """
 
 import re
@@ -13,13 +12,13 @@ from agent.events import EventKind
 from agent.parse.addresses import normal_address
 
 PROGRAMS = frozenset({"sshd", "sshd-session", "sshd-auth"})
-"""The daemon of OpenSSH 7 to 9.7, and the programs that took over its sessions and its authentication since."""
+"""The daemon of OpenSSH 7 to 9.7, and the programs for sessions and authentication of later releases."""
 
 MAX_USER = 128
-"""Characters of a user name that are kept; sshd itself logs at most 100 bytes, escaped."""
+"""The maximum length of a user name in characters; sshd itself logs at most 100 bytes, escaped."""
 
-# sshd cuts a message at 1,023 characters, and a long certificate key id can choose where. What is shorter than this
-# was not cut, so its end is sshd's own.
+# sshd cuts a message at 1,023 characters, and a long certificate key id determines the place. A message shorter than
+# this was not cut, so sshd wrote its end.
 _DECISIVE_LENGTH = 1000
 
 Fields = dict[str, str | int]
@@ -76,11 +75,10 @@ _NOT_ALLOWED_TEXT = " not allowed because "
 
 
 def read(message: str) -> tuple[EventKind, Fields, int] | None:
-    """Read one whole message of sshd.
+    """Parse one whole message of sshd.
 
     Returns:
-        The event's kind, its fields and how often it happened; None if the message tells of none of them, or names no
-        address.
+        The event's kind, fields and number of occurrences; None if the message contains no event or no address.
     """
     count = 1
     if message.startswith("message repeated "):
@@ -103,9 +101,9 @@ def read(message: str) -> tuple[EventKind, Fields, int] | None:
 
 
 def _judged(message: str) -> Reading | None:
-    """Read `Failed …` and `Accepted …`, if the message is decisive about the address.
+    """Parse `Failed …` and `Accepted …`, if the address is unambiguous.
 
-    `Failed none` is how a client asks for the methods there are, not an attempt.
+    `Failed none` is a client's query for the available methods, not an attempt.
     """
     match = _JUDGED.fullmatch(message) or _JUDGED_WITH_DETAIL.fullmatch(message)
     if match is None or match["method"] == "none":

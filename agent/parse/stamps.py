@@ -5,7 +5,7 @@ from datetime import UTC, datetime, tzinfo
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 AHEAD = 7 * 86_400.0
-"""Seconds that a stamp without a year may lie ahead of now: clocks are set back, and log files are older than now."""
+"""Seconds that a time stamp without a year may be ahead of now, in case a clock was set back."""
 
 _YEARS_BACK = 8
 """Two 29ths of February are at most eight years apart."""
@@ -15,9 +15,9 @@ _UTC_NAMES = frozenset({"UTC", "GMT", "Z"})
 
 
 class Stamps:
-    """Reads stamps; a stamp that names no zone is in the host's.
+    """Parses time stamps; one without a zone is in the host's zone.
 
-    The last minute is cached, for a log has many lines of one minute.
+    The last minute is cached, because a log has many lines of one minute.
 
     Args:
         zone: The host's zone.
@@ -30,10 +30,10 @@ class Stamps:
         self._minute_now = 0.0
 
     def traditional(self, month: str, day: str, clock: str, year: str | None, now: float) -> float | None:
-        """Epoch seconds of ``Nov 22 10:00:01[.123456]``; None if there is no such time.
+        """Return the epoch seconds of ``Nov 22 10:00:01[.123456]``; None if there is no such time.
 
-        Without a year it is the latest one in which the stamp is at most `AHEAD` later than `now`; of an hour that a
-        clock change repeats, the one closer to `now`.
+        The year is the latest one in which the stamp is at most `AHEAD` later than `now`. In an hour that a clock
+        change repeats, the time closer to `now` is returned.
         """
         minute = (month, day, clock[:5], year or "")
         if minute != self._minute or abs(now - self._minute_now) > _CACHED_FOR:
@@ -45,7 +45,7 @@ class Stamps:
         return self._minute_at + seconds if seconds <= 60 else None  # noqa: PLR2004 -- 60 is a leap second
 
     def iso(self, text: str) -> float | None:
-        """Epoch seconds of an RFC 3339 or ISO 8601 stamp; None if there is no such time."""
+        """Return the epoch seconds of an RFC 3339 or ISO 8601 stamp; None if there is no such time."""
         try:
             moment = datetime.fromisoformat(text)
             return (moment if moment.tzinfo else moment.replace(tzinfo=self._zone)).timestamp()
@@ -53,9 +53,9 @@ class Stamps:
             return None
 
     def with_zone_name(self, text: str, zone_name: str) -> float | None:
-        """Epoch seconds of ``2026-11-22 10:00:01`` and a zone's abbreviation, as ``journalctl -o short-full`` prints.
+        """Return the epoch seconds of ``2026-11-22 10:00:01 UTC``, the format of ``journalctl -o short-full``.
 
-        UTC and numbers are exact. Any other abbreviation is the host's zone: journalctl prints no other.
+        UTC and numeric offsets are exact. Any other zone name means the host's zone: journalctl prints no other.
         """
         if zone_name in _UTC_NAMES:
             return self.iso(f"{text}Z")

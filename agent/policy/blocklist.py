@@ -1,4 +1,4 @@
-"""The organization's emergency blocklist: applies changes in sequence, the snapshot where one is missing."""
+"""The organization's emergency blocklist: applies changes in sequence, and the snapshot if a change is missing."""
 
 import re
 import sqlite3
@@ -26,13 +26,13 @@ _MAX_WAITING = 1_000
 _NEVER = float("inf")
 
 PATIENCE = 15.0
-"""Seconds; a snapshot follows its changes within 10 (wire.md)."""
+"""Seconds to wait for a newer snapshot; a snapshot follows its changes within 10 (wire.md)."""
 
 
 class OrganizationBlocklist:
     """The stored entries of the guard's organization, at one sequence.
 
-    Each session subscribes to the changes and reads the retained snapshot. A change with a gap before it waits. The
+    Each session subscribes to the changes and reads the retained snapshot. A change after a gap waits. The
     snapshot stays subscribed until no sequence is missing, and for `PATIENCE` seconds: the retained snapshot may lag
     behind changes that were published while this guard was offline.
 
@@ -53,9 +53,9 @@ class OrganizationBlocklist:
         self.sequence: int = 0 if row is None else row[2]
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Accept this organization's list, signed with this key; delete the list of another organization.
+        """Set the organization and signing key of the accepted list; delete the list of another organization.
 
-        Over HTTP there is no key and no list: the policy contains the entries.
+        Over HTTP there is no key and no list, because the policy contains the entries.
         """
         self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
         owner = (enrolled.organization_id, enrolled.sign_key)
@@ -158,7 +158,7 @@ class OrganizationBlocklist:
 
 
 def _normal(entry: BlocklistEntry) -> Measure | None:
-    """Return an entry as a measure with a normalized value; None for an invalid one."""
+    """Return an entry as a measure with a normalized value; None for an invalid entry."""
     expires_at = None if entry.expires_at is None else entry.expires_at.timestamp()
     if entry.kind == "file_hash":
         value = entry.value.lower() if _HASH.fullmatch(entry.value) else ""

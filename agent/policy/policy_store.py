@@ -63,7 +63,7 @@ class Effective:
 
 
 Enforce = Callable[[Effective], list[str]]
-"""Applies a policy; returns one sentence for each section that failed, beginning with its name."""
+"""Applies a policy; returns an error message for each section that failed, starting with the section's name."""
 
 
 class PolicyStore:
@@ -92,10 +92,10 @@ class PolicyStore:
         self._load()
 
     def pin(self, enrolled: Enrolled) -> None:
-        """Accept only policies for this agentId, signed with this key; without a key, see `take`.
+        """Set the agentId and signing key of accepted policies; without a key, see `take`.
 
-        After a change of either the current policy stays in force until the first one for the new identity, with any
-        version.
+        After a change of either, the current policy stays in force until the first policy for the new identity, which
+        may have any version.
         """
         self._agent_id, self._sign_key = enrolled.agent_id, enrolled.sign_key
         self._key = public_sign_key(enrolled.sign_key) if enrolled.sign_key else None
@@ -108,14 +108,14 @@ class PolicyStore:
         return None if self.in_force is None else self.in_force.version
 
     def receive(self, payload: bytes) -> PolicyApplied | None:
-        """Take a signed policy; return the acknowledgement, None for a rejected policy."""
+        """Verify and apply a signed policy; return the acknowledgement, None for a rejected policy."""
         key = self._key
         if not payload or key is None:
             return None  # an empty payload clears the retained policy: the agent was removed
         return self._consider(lambda: self._verified(payload, key))
 
     def take(self, document: Mapping[str, Any]) -> PolicyApplied | None:
-        """Take an unsigned policy from the manager's HTTP answer; return the acknowledgement, as `receive` does.
+        """Apply an unsigned policy from the manager's HTTP answer; return the acknowledgement, None if rejected.
 
         The connection authenticates it: the guard polled with its own token. A guard with a pinned signing key accepts
         no unsigned policy.
@@ -222,7 +222,7 @@ def _must_be_newer(head: PolicyHead, current: AppliedPolicy | None) -> None:
 
 
 def _good_sections(document: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the valid sections as received, and by name the errors of the others."""
+    """Return the valid sections as received, and the errors of the others by section name."""
     good: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for name in SECTIONS:

@@ -103,12 +103,12 @@ class Delivery:
                 return
 
     def receipt(self, receipt: Receipt, now: float, at: float) -> None:
-        """Apply a receipt.
+        """Apply a receipt: settle, defer or retransmit its reports.
 
         Args:
             receipt: The receipt.
-            now: On the monotonic clock.
-            at: Now, in epoch seconds.
+            now: Current time on the monotonic clock.
+            at: Current time in epoch seconds.
         """
         refused = [(refusal.id, refusal.reason) for refusal in receipt.refused]
         stored, buried = self._outbox.settle(receipt.stored, refused, at)

@@ -1,7 +1,7 @@
 """The durable outbox: each report is stored here until the manager's receipt confirms it.
 
-Reports are stored without agentId, for a guard detects before it is registered, and its agentId may change. `coded`
-returns the bytes to send: always the same for one agentId and secret.
+Reports are stored without agentId, because a guard detects before it is registered, and its agentId may change.
+`coded` returns the bytes to send, which are always the same for one agentId and secret.
 """
 
 import json
@@ -31,15 +31,15 @@ class Entry:
 
 
 def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
-    """Return the bytes of a report to send, with agentId and message code."""
+    """Return the encoded report with agentId and message code."""
     whole = b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:])
     return codes.with_mac(mac_key, THREATS.below_root(agent_id), whole)
 
 
 class Outbox:
-    """Unconfirmed reports, in order, and dead letters: reports that were refused for good.
+    """Unconfirmed reports, in order, and dead letters: reports that the manager refused permanently.
 
-    Bounded: when it is full, reports of the lowest severity are dropped first and counted, of those the newest. The
+    Bounded: when it is full, the newest reports of the lowest severity are dropped first, and counted. The
     first reports of an attack are worth more than its repetitions, and the oldest may be in flight.
 
     Args:
@@ -86,7 +86,7 @@ class Outbox:
             report_id: The report's id.
             body: Its JSON without agentId.
             at: Now, in epoch seconds.
-            severity: The threat's; decides what is dropped when the outbox is full.
+            severity: The threat's severity; decides which reports are dropped when the outbox is full.
         """
         if len(body) + _ROOM_FOR_CODE > THREAT_LIMIT:
             _bury(connection, report_id, body[:1024], f"the report has {len(body)} bytes, more than the limit", at)
@@ -106,7 +106,7 @@ class Outbox:
         return self._size < self._max_reports and self._bytes + size <= self._max_bytes
 
     def _drop_below(self, connection: sqlite3.Connection, rank: int, size: int) -> None:
-        """Drop reports of a lower severity, lowest and newest first, until there is room, if that makes room at all."""
+        """Drop reports of a lower severity, lowest and newest first, to make room; none if it would not suffice."""
         rows = connection.execute(
             "SELECT sequence, LENGTH(body) FROM outbox WHERE severity < ? ORDER BY severity, sequence DESC", (rank,)
         )

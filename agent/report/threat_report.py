@@ -11,9 +11,9 @@ def report_body(report_id: str, detected: Verdict, response: ResponseTaken | Non
     """Return a report's JSON without agentId, which is added when it is sent (see `agent.report.outbox`).
 
     Args:
-        report_id: UUIDv7, given once.
+        report_id: The report's UUIDv7.
         detected: The verdict.
-        response: The response; None if nothing was to be done.
+        response: The response; None without one.
     """
     report = ThreatReport(
         id=report_id,

@@ -14,7 +14,7 @@ from schemas.threats import ResponseTaken, Severity
 _LEVELS = tuple(Severity)
 
 NO_FIREWALL = "this version of the guard sets no firewall; the block is only recorded"
-"""The reason why nothing is enforced."""
+"""The reason in a response why nothing is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ def decide(
     From `thresholds.autoRespond` on the verdict's target is blocked, if it is vouched (its writer is proven) and
     `response.actions` allows it: for `duration`, and once it was blocked `escalation.repeatThreshold` times, for
     `escalation.repeatBlockDuration`. From `notifyAndWait` on the action is `notify`, if the severity is worth an alert;
-    so it is for a target that is not vouched, or that should be throttled. The allowlist and the guard's own host are
+    the same holds for a target that is not vouched or should be throttled. The allowlist and the guard's own host are
     never acted upon. In mode `learning` nothing is done, and the outcome is `would_be_taken`.
 
     Args:
         threat: The verdict.
         sections: The policy in force.
         mode: The mode.
-        enforcement: The means by which a block is carried out.
+        enforcement: The means of carrying out a block.
         protected: The spans that are never blocked.
         now: Epoch seconds.
         duration: Seconds of an ordinary block.
-        times: How often this source was blocked already.
+        times: The number of earlier blocks of this source.
     """
     source = None if threat.target is None else str(threat.evidence[threat.target])
     thresholds, actions = sections.thresholds, sections.response.actions

@@ -27,8 +27,8 @@ _NEVER = float("inf")
 class Enforcement:
     """Applies the measures of policy, organization blocklist and own decisions.
 
-    Expiry is in wall-clock time, so it is checked at least every minute: after a clock step a measure ends at most so
-    much late.
+    Expiry is in wall-clock time and checked at least every minute, so after a clock step a measure ends at most a
+    minute late.
 
     Args:
         responder: Carries out measures.
@@ -74,7 +74,7 @@ class Enforcement:
 
     @property
     def kind(self) -> EnforcementKind:
-        """The means by which measures are carried out."""
+        """The means of carrying out measures."""
         return self._responder.enforcement
 
     @property
@@ -89,12 +89,12 @@ class Enforcement:
         return self._policy.sections if end is None or self._clock.wall() < end else PolicySections()
 
     def protect(self, address: str) -> None:
-        """Never block this address: it is the broker's or manager's."""
+        """Protect the address of the broker or manager from blocks."""
         if span(address) not in self._protected:
             self._protected = (*self._protected, span(address))
 
     def obey(self, policy: Effective) -> list[str]:
-        """Apply a policy; return a sentence for each part that failed."""
+        """Apply a policy; return an error message for each part that failed."""
         self._policy = policy
         errors = self.refresh()
         if policy.sections.detection.sigma or policy.sections.detection.yara:
@@ -102,7 +102,7 @@ class Enforcement:
         return errors
 
     def refresh(self) -> list[str]:
-        """Reconcile the measures with the wanted ones; return a sentence for each failure."""
+        """Reconcile the measures with the wanted ones; return an error message for each failure."""
         goal = self._goal()
         gone = self._in_force.keys() - goal.measures.keys()
         new = [measure for key, measure in goal.measures.items() if self._in_force.get(key) != measure]
@@ -143,13 +143,13 @@ class Enforcement:
         self.due = self._clock.monotonic() + max(wait, 0.0)
 
     def respond(self, threat: Verdict, past: bool = False) -> ResponseTaken | None:
-        """Act on a threat that this guard detected, as policy and mode have it; return the response to report.
+        """Respond to a detected threat according to policy and mode; return the response to report.
 
-        Never raises for a block that fails: the report says so.
+        A failed block raises nothing; the returned response states the failure.
 
         Args:
             threat: The threat.
-            past: It was found while looking back from the first start: nothing is done about it.
+            past: The threat was found while looking back at the first start, so no action is taken.
         """
         now = self._clock.wall()
         source = "" if threat.target is None else str(threat.evidence[threat.target])

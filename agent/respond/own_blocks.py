@@ -1,4 +1,4 @@
-"""The guard's own blocks and how often each address was blocked, stored in the database."""
+"""Stores the guard's own blocks and the number of blocks for each address."""
 
 import sqlite3
 
@@ -20,7 +20,7 @@ class OwnBlocks:
         self._database = database
 
     def times(self, value: str) -> int:
-        """Return how often an address was blocked."""
+        """Return the number of blocks of an address."""
         row = self._database.connection.execute("SELECT times FROM own_blocks WHERE value = ?", (value,)).fetchone()
         return 0 if row is None else int(row[0])
 

@@ -9,7 +9,7 @@ from agent.storage.database import Database
 
 
 class RecordingResponder:
-    """Stores measures and enforces none of them; see `agent.respond.responder.Responder`.
+    """Stores measures without enforcing them; see `agent.respond.responder.Responder`.
 
     Args:
         database: The guard's database.
@@ -54,7 +54,7 @@ class RecordingResponder:
             raise ResponderError(f"nothing could be recorded: {error}") from error
 
     def in_force(self) -> Iterable[Measure]:
-        """Return what is recorded."""
+        """Return the recorded measures."""
         rows = self._database.connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures")
         return [Measure(*row) for row in rows]
 

@@ -10,7 +10,7 @@ from agent.errors import GuardError
 Kind = Literal["ip", "domain", "file_hash"]
 
 EnforcementKind = Literal["nftables", "route", "simulated", "impossible"]
-"""The means by which measures are carried out; the last two carry out none."""
+"""The means of carrying out measures; the last two enforce none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Measure:
         value: An address or CIDR, a domain, or a file's hash, in normal form.
         reason: The reason, for people.
         expires_at: The end in epoch seconds; None for none.
-        incident_id: The incident that led to it, if one did.
+        incident_id: The incident that caused it, if any.
     """
 
     kind: Kind
@@ -33,19 +33,19 @@ class Measure:
 
 
 class ResponderError(GuardError):
-    """A measure failed; the text says why."""
+    """A measure failed; the message says why."""
 
 
 class Responder(Protocol):
-    """Carries out measures. All calls are idempotent: the last one counts.
+    """Carries out measures. All calls are idempotent; the last call for a value counts.
 
-    `expires_at` is for responders that can end a measure by themselves, should the guard die; while it lives it lifts
-    what has expired. Every call raises `ResponderError` if it fails, and then nothing of it was done.
+    `expires_at` is for responders that can end a measure themselves if the guard dies; a running guard lifts expired
+    measures. Every call raises `ResponderError` if it fails, and then has no effect.
     """
 
     @property
     def enforcement(self) -> EnforcementKind:
-        """The means by which measures are carried out."""
+        """The means of carrying out measures."""
         ...
 
     def block_address(self, measure: Measure) -> None:
@@ -76,10 +76,10 @@ class Responder(Protocol):
         """Batch the calls inside the block into one change.
 
         Raises:
-            ResponderError: at the end; then nothing of it was done.
+            ResponderError: raised at the end of the block; then no call in it had an effect.
         """
         ...
 
     def in_force(self) -> Iterable[Measure]:
-        """Return the current measures, those of earlier runs included."""
+        """Return the current measures, including those of earlier runs."""
         ...

@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The measures to enforce, and one sentence for each refused one."""
+    """The measures to enforce, and an error message for each refused one."""
 
     measures: dict[tuple[Kind, str], Measure] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -38,10 +38,10 @@ class Wanted:
 
 @lru_cache(maxsize=_CACHED)
 def span(text: str) -> Span:
-    """Return an address or CIDR as a span with normalized text; IPv4-mapped IPv6 as IPv4.
+    """Return an address or CIDR as a span with normalized text; IPv4-mapped IPv6 becomes IPv4.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     network = ipaddress.ip_network(text, strict=False)
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
@@ -103,8 +103,8 @@ def from_policy(blocklist: Blocklist) -> list[Measure]:
 def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Span], now: float) -> Wanted:
     """Return the measures wanted at `now`.
 
-    Expired measures are left out. Of two measures for one value the one that lasts longer counts. The allowlist and the
-    protected spans win: a block that shares an address with one of them is left out.
+    Expired measures are omitted. Of two measures for one value the one that lasts longer counts. The allowlist and the
+    protected spans take precedence: a block that shares an address with one of them is omitted.
 
     Args:
         measures: All measures.
@@ -131,7 +131,7 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
                 )
                 continue
         elif measure.kind == "file_hash" and (measure.value in allowed_hashes or len(measure.value) != _SHA256_LENGTH):
-            continue  # shorter hashes can be forged to match a file that is needed: they alert, they never quarantine
+            continue  # shorter hashes can be forged to match a needed file, so they alert and never quarantine
         found.measures[key] = measure
     return found
 

@@ -1,4 +1,4 @@
-"""The catalogue: the logs that this host has, which of them this process can read, and which of them vouch."""
+"""The catalogue: the logs of this host, their readability, and whether they prove their writers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from agent.sources import file_source, journal_source
 from agent.sources.source import SourceError, SourceState
 
 AUTH_LOGS = (Path("/var/log/auth.log"), Path("/var/log/secure"), Path("/var/log/messages"))
-"""Where syslog daemons write logins: Debian and Ubuntu; Red Hat; BusyBox and SUSE."""
+"""The files with logins of syslog daemons: Debian and Ubuntu; Red Hat; BusyBox and SUSE."""
 
 JOURNAL = "journal"
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One log that a host may have.
+    """One log of the catalogue.
 
     Attributes:
         name: ``journal``, or ``file:`` and the path.
         path: The file; None for the journal.
         state: `ok` if it can be read.
-        reason: Why it cannot; None if it can.
+        reason: The reason why it cannot be read; None if it can.
         vouches: Whether its records prove their writer.
     """
 
@@ -33,7 +33,7 @@ class Log:
 
 
 def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> list[Log]:
-    """Return the logs with logins that a Linux host may have, the best first: the journal, then the files.
+    """Return the logs with logins that a Linux host may have, in order of preference: the journal, then the files.
 
     Args:
         directory: The journal's directory; None for the host's own.
@@ -47,12 +47,12 @@ def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> 
 
 
 def choose(logs: Sequence[Log]) -> Log:
-    """Return the log to read where the operator names none: the first that can be read.
+    """Return the log to read if the operator names none: the first readable one.
 
-    The journal has the lines of the files too, so one of them is read, not both.
+    The journal also has the lines of the files, so only one of them is read.
 
     Raises:
-        SourceError: none can be read.
+        SourceError: no log can be read.
     """
     readable = next((log for log in logs if log.state == "ok"), None)
     if readable is not None:

@@ -1,4 +1,4 @@
-"""The stored cursors: where each source goes on after a restart."""
+"""Stored cursors: the position at which each source continues after a restart."""
 
 import sqlite3
 

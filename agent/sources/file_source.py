@@ -11,10 +11,10 @@ from agent.sources.source import Batch, SourceError, SourceState
 from agent.sources.tail import Tail
 
 _LIVE_WITHIN = 10.0
-"""Seconds: a line that comes within this time after the end of the file was reached was written just now."""
+"""Seconds after reaching the end of the file within which a new line counts as live."""
 
 _SILENT_AFTER = 30.0
-"""Seconds after which a record that was written elsewhere, or a line without an end, counts as not arriving."""
+"""Seconds after which the file counts as silent if another log got a record or a line stays without its end."""
 
 _COMPARE_EVERY = 15.0
 _LOOK_FOR = 600.0
@@ -29,9 +29,9 @@ class FileSource:
         interval: Seconds between two reads.
         now: The time of the first read, on the monotonic clock.
         wall: Returns the epoch seconds.
-        look_back: At the first start, the epoch seconds from which on files are read; None for the end of the log.
+        look_back: At the first start, the epoch seconds from which files are read; None to start at the end of the log.
         vouched: The operator vouches for every line of this file.
-        elsewhere: Returns whether another log got records of the same writers between two times, in epoch seconds;
+        elsewhere: Returns whether another log got records of the same writers between two times in epoch seconds;
             None if there is no other log.
 
     Raises:
@@ -89,13 +89,13 @@ class FileSource:
         return Batch(records, self.cursor, self._tail.take_lost(), more=not self._tail.at_end, keep=keep)
 
     def skip_to_end(self) -> None:
-        """Leave out what was not read yet: the end of a look back that takes too long."""
+        """Skip the unread lines; ends a look back that takes too long."""
         self._tail.close()
         self._tail = Tail(self._path, at=self._wall())
         self.looking_back = False
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return why no line can come, or that lines do not come; None if all is well."""
+        """Return the problem if lines cannot arrive or do not arrive; None if there is none."""
         problem = unreadable(self._path)
         if problem is not None:
             return problem.state, str(problem)
@@ -114,7 +114,7 @@ class FileSource:
 
 
 def unreadable(path: Path) -> SourceError | None:
-    """Return why a log file cannot be read by this process; None if it can."""
+    """Return the reason why this process cannot read a log file; None if it can."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The health of the guard's sources: what its status, its heartbeats and its log say of each."""
+"""The health of the guard's sources, for its status, heartbeats and log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from schemas.model import utc
 from schemas.presence import HealthState, SourceReport
 
 UNPARSED_AFTER = 20
-"""Records in a row of which the parser knew no format, after which a source is `unparsed`."""
+"""The number of consecutive records of unknown format after which a source is `unparsed`."""
 
 REPORT_BYTES = 2048
-"""The largest size of all source reports in a heartbeat (the contract's)."""
+"""The maximum size of all source reports in a heartbeat (set by the contract)."""
 
 _MOST_REPORTED = 16
 _LONGEST_REASON = 300
@@ -23,11 +23,11 @@ class SourceHealth:
 
     Attributes:
         name: The source's name.
-        state: `ok`, or the problem that it has.
-        reason: One sentence about the problem; None while there is none.
-        records: Records that were read.
-        understood: Records whose format the parser knew.
-        last_at: When the last record was read, in epoch seconds; None if there was none.
+        state: `ok`, or its problem.
+        reason: A description of the problem; None without one.
+        records: The number of records read.
+        understood: The number of records of known format.
+        last_at: The time at which the last record was read, in epoch seconds; None without one.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SourceHealth:
     _misses: int = 0
 
     def count(self, understood: Sequence[bool], now: float) -> None:
-        """Count records that were read at `now`, in epoch seconds."""
+        """Count records read at `now`, in epoch seconds."""
         if not understood:
             return
         self.records += len(understood)
@@ -49,7 +49,7 @@ class SourceHealth:
             self._misses = 0 if known else self._misses + 1
 
     def judge(self, problem: tuple[SourceState, str] | None) -> bool:
-        """Take the source's problem, None for none; return whether state or reason changed."""
+        """Set the source's problem, None for none; return whether state or reason changed."""
         if problem is None and self._misses >= UNPARSED_AFTER:
             problem = ("unparsed", f"none of the last {UNPARSED_AFTER} records is in a known format: is this a syslog?")
         before = (self.state, self.reason)
@@ -60,7 +60,7 @@ class SourceHealth:
         return before != (self.state, self.reason)
 
     def report(self) -> SourceReport:
-        """Return it in the contract's words."""
+        """Return the health as a report of the contract."""
         return SourceReport(
             name=self.name[:128],
             state=self.state,
@@ -72,16 +72,16 @@ class SourceHealth:
 
 
 NOTHING_WATCHED = SourceHealth("none", "missing", "the guard was started with --watch none: it reads no log")
-"""The one entry of a guard without sources: it is never plainly well."""
+"""The entry of a guard without sources, which never counts as healthy."""
 
 
 def overall(sources: Sequence[SourceHealth]) -> HealthState:
-    """Return `ok` if there are sources and all of them are well."""
+    """Return `ok` if there are sources and all of them are ok."""
     return "ok" if sources and all(source.state == "ok" for source in sources) else "degraded"
 
 
 def reports(sources: Sequence[SourceHealth]) -> list[SourceReport]:
-    """Return the reports that fit into a heartbeat, those with a problem first."""
+    """Return the reports that fit into a heartbeat, first those with a problem."""
     ordered = sorted(sources or [NOTHING_WATCHED], key=lambda source: source.state == "ok")[:_MOST_REPORTED]
     chosen: list[SourceReport] = []
     room = REPORT_BYTES - 2

@@ -18,22 +18,22 @@ from agent.sources.source import SourceError
 FIELDS = (
     "SYSLOG_IDENTIFIER", "MESSAGE", "_SYSTEMD_UNIT", "_EXE", "_UID", "_SYSTEMD_CGROUP", "_PID",
 )  # fmt: skip
-"""Fields that are read of each entry."""
+"""The fields that are read from each entry."""
 
 JOURNALD = "systemd-journald"
-"""The identifier of journald's own messages, of which the fields of `JOURNALD_FIELDS` are read too."""
+"""The identifier of journald's own messages, from which the fields of `JOURNALD_FIELDS` are read, too."""
 
 JOURNALD_FIELDS = ("MESSAGE_ID", "_TRANSPORT")
-"""The second one tells journald's messages from those of a program that gives itself journald's name."""
+"""The extra fields of journald's messages; the second one exposes programs that use journald's name."""
 
 MAX_FIELD = 16 * 1024
-"""Bytes of a field that are kept; what is longer is cut."""
+"""The maximum size of a field in bytes; longer fields are cut."""
 
 MATCHES = (
     ("SYSLOG_FACILITY", ("4", "10")),
     ("SYSLOG_IDENTIFIER", ("sshd", "sshd-session", "sshd-auth", "sudo", "su", "login", JOURNALD)),
 )
-"""Entries that are read: of the authentication facilities, of these programs, and the journal's own."""
+"""The entries that are read: of the authentication facilities, of these programs, and of journald itself."""
 
 _NAMES = {name: name.encode() for name in (*FIELDS, *JOURNALD_FIELDS)}
 _LIBRARY = "libsystemd.so.0"
@@ -42,7 +42,7 @@ _INVALIDATED = 2
 _CHUNK = 256 * 1024
 _LARGEST_LINE = 4 * 1024 * 1024
 
-# Seconds without output after which a journalctl that follows counts as having printed what there is.
+# Seconds without output after which `journalctl --follow` counts as having printed all existing entries.
 _PAUSE = 0.5
 
 
@@ -51,10 +51,10 @@ class Entry:
     """One entry of the journal.
 
     Attributes:
-        fields: The values of `FIELDS` that it has.
-        at: When journald received it, in epoch seconds.
-        cursor: Its place in the journal; a reader may leave it empty for all but the last entry of one `read`.
-        cut: The message is longer than `MAX_FIELD`.
+        fields: The values of those `FIELDS` that the entry has.
+        at: The time at which journald received the entry, in epoch seconds.
+        cursor: The entry's position in the journal; a reader may set it for the last entry of a `read` only.
+        cut: The message was longer than `MAX_FIELD`.
     """
 
     fields: Mapping[str, str]
@@ -87,7 +87,7 @@ class JournalReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the reader holds open."""
+        """Release the reader's resources."""
         ...
 
 
@@ -128,7 +128,7 @@ class LibsystemdReader:
         else:
             self._check(library.sd_journal_open_directory(reference, os.fsencode(directory), 0), "opened")
         self._call("sd_journal_set_data_threshold", ctypes.c_size_t(MAX_FIELD), deed="opened")
-        self._call("sd_journal_get_fd", deed="watched")  # from now on changes are noted, for `_refresh`
+        self._call("sd_journal_get_fd", deed="watched")  # start change notification, for `_refresh`
         for number, (field, values) in enumerate(MATCHES):
             if number:
                 self._call("sd_journal_add_disjunction", deed="filtered")
@@ -137,7 +137,7 @@ class LibsystemdReader:
 
     def seek(self, cursor: str) -> bool:
         """Go behind the entry of a cursor; return False if the journal does not have it."""
-        with suppress(SourceError):  # a damaged cursor is one that the journal does not have
+        with suppress(SourceError):  # a damaged cursor is treated like one that the journal does not have
             self._call("sd_journal_seek_cursor", cursor.encode())
             found = self._call("sd_journal_next") > 0 and self._call("sd_journal_test_cursor", cursor.encode()) > 0
             return bool(found)
@@ -181,7 +181,7 @@ class LibsystemdReader:
             self._journal = ctypes.c_void_p()
 
     def _refresh(self) -> None:
-        """Take up files that were rotated, added or removed since the last read."""
+        """Process changes of the journal's files: rotated, added or removed since the last read."""
         while self._call("sd_journal_process") == _INVALIDATED:
             pass
 
@@ -194,7 +194,7 @@ class LibsystemdReader:
         return Entry(fields, self._at.value / 1e6, cut=cut)
 
     def _field(self, name: str) -> str | None:
-        """Return a field of the current entry; None if it has none of this name, or it cannot be read."""
+        """Return a field of the current entry; None if it is missing or cannot be read."""
         if self._library.sd_journal_get_data(self._journal, _NAMES[name], self._data_reference, self._size_reference):
             return None
         content = ctypes.string_at(self._data, min(self._size.value, MAX_FIELD))
@@ -228,7 +228,7 @@ class JournalctlReader:
 
     def __init__(self, directory: Path | None) -> None:
         self._command = ["journalctl", "--output=json", "--all", "--no-pager", "--quiet"]
-        # A journalctl that follows shows the current boot only, unless it merges; so it gets one machine's directory.
+        # `--follow` shows the current boot only, unless with `--merge`; so journalctl gets one machine's directory.
         self._command += ["--merge", f"--directory={directory or _own_directory()}"]
         self._start: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
@@ -250,7 +250,7 @@ class JournalctlReader:
         self._restart([f"--since=@{since:.6f}", f"--lines={entries}"])
 
     def read(self, budget: int) -> Sequence[Entry]:
-        """Return the next entries, at most `budget`; fewer mean that no more are here yet."""
+        """Return the next entries, at most `budget`; fewer mean that no more have arrived yet."""
         process = self._process or self._follow()
         output = process.stdout
         entries: list[Entry] = []
@@ -290,7 +290,7 @@ class JournalctlReader:
         return None
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the journalctl process."""
         process, self._process, self._pending = self._process, None, b""
         if process is not None:
             process.kill()
@@ -354,7 +354,7 @@ def _own_directory() -> Path:
 
 
 def _whole(start: list[str]) -> list[str]:
-    """Return the start arguments; without a number of lines a journalctl that follows would begin with ten."""
+    """Return the start arguments; without a number of lines `journalctl --follow` would begin with the last ten."""
     return start if any(word.startswith("--lines") for word in start) else ["--no-tail", *start]
 
 
@@ -376,7 +376,7 @@ def _entries(line: bytes) -> Iterator[Entry]:
 
 
 def _text(value: Any) -> str:
-    """Return a field's text: journalctl writes bytes that are not text as numbers, repeated fields as a list."""
+    """Return a field's text; journalctl writes bytes that are not text as numbers, and repeated fields as a list."""
     if isinstance(value, list) and value and all(isinstance(byte, int) for byte in value):
         return bytes(value).decode(errors="replace")
     return str(value[0] if isinstance(value, list) and value else value)

@@ -14,10 +14,10 @@ from agent.sources.source import LOOK_BACK_RECORDS, Batch, SourceError, SourceSt
 from agent.sources.trust import trusted_executables, vouches
 
 DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
-"""Where journald keeps its files: persistent, volatile."""
+"""The directories of journald's files: persistent, volatile."""
 
 SOCKET = Path("/run/systemd/journal/socket")
-"""Where journald takes entries."""
+"""The socket at which journald receives entries."""
 
 _LIVE_WITHIN = 10.0
 _KEEP_EVERY = 60.0
@@ -27,7 +27,7 @@ _COMPARED = 5_000
 # Seconds for which the source counts as degraded after records were dropped.
 _DROPPING_FOR = 300.0
 
-# journald's own messages (systemd's catalogue): it dropped messages of a service; it missed messages of the kernel.
+# The ids of journald's own messages (systemd's catalogue) for dropped messages of a service and of the kernel.
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
 _MISSED = "e9bf28e6e834481bb6f48f548ad13606"
 _READ_UNITS = ("ssh", "sudo", "session-", "user@", "login")
@@ -36,17 +36,17 @@ _READ_UNITS = ("ssh", "sudo", "session-", "user@", "login")
 class JournalSource:
     """Reads the authentication entries of the journal; see `agent.sources.source.Source`.
 
-    The cursor holds the last entry, and the time up to which the journal was read: so an entry that was vacuumed after
-    it was read is told from entries that were lost.
+    The cursor holds the last entry and the time up to which the journal was read, to distinguish an entry that was
+    vacuumed after it was read from entries that were lost.
 
     Args:
         cursor: The cursor of an earlier run; None at the first start.
         interval: Seconds between two reads.
         now: The time of the first read, on the monotonic clock.
-        wall: Now, in epoch seconds.
-        look_back: At the first start, the epoch seconds from which on entries are read; None for the end.
+        wall: Current time in epoch seconds.
+        look_back: At the first start, the epoch seconds from which entries are read; None to start at the end.
         directory: The journal's directory; None for the host's own.
-        journald: The socket at which journald listens; None for that of the host's own journal.
+        journald: The socket of journald; None for that of the host's own journal.
         open_journal: Opens the journal.
     """
 
@@ -118,12 +118,12 @@ class JournalSource:
         return Batch(records, self.cursor, lost, more=more, keep=keep)
 
     def skip_to_end(self) -> None:
-        """Leave out what was not read yet."""
+        """Skip the unread entries."""
         self._close()
         self._cursor, self._read_to, self.looking_back = "", self._wall(), False
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return why the journal gets nothing any more; None if it is well."""
+        """Return the problem that keeps entries from the journal; None without one."""
         if now < self._dropping_until:
             return "dropping", f"records are being dropped; {self._dropped}"
         if self._journald is not None and not journald_listens(self._journald):
@@ -185,7 +185,7 @@ class JournalSource:
 
 
 def has_logins(begin: float, end: float, directory: Path | None = None) -> bool:
-    """Return whether the journal has records of sshd between two times, in epoch seconds; False if it is not there."""
+    """Return whether the journal has records of sshd between two times in epoch seconds; False without a journal."""
     if unreadable(directory) is not None:
         return False
     try:
@@ -205,7 +205,7 @@ def has_logins(begin: float, end: float, directory: Path | None = None) -> bool:
 
 
 def journald_listens(path: Path = SOCKET) -> bool:
-    """Return whether somebody takes what is logged; a socket without a process behind it refuses the connection."""
+    """Return whether journald accepts messages; a socket without a process refuses the connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(str(path))
@@ -215,7 +215,7 @@ def journald_listens(path: Path = SOCKET) -> bool:
 
 
 def unreadable(directory: Path | None = None) -> SourceError | None:
-    """Return why the journal cannot be read by this process; None if it can."""
+    """Return the reason why this process cannot read the journal; None if it can."""
     places = DIRECTORIES if directory is None else (directory,)
     files = [file for place in places for file in _journal_files(place)]
     if not files:
@@ -229,7 +229,7 @@ def unreadable(directory: Path | None = None) -> SourceError | None:
 
 
 def _journal_files(place: Path) -> list[Path]:
-    """Return the system journal's files in a directory, and in those below it that have a machine's id as name."""
+    """Return the system journal's files in a directory and in its subdirectories named by a machine id."""
     found = []
     for folder in (place, *_folders(place)):
         try:
@@ -247,10 +247,10 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _dropped(entry: Entry) -> list[str]:
-    """Return what a message of journald itself says of messages that were not stored and that the guard would read."""
+    """Return the report of journald about dropped messages that the guard would have read."""
     message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
     if entry.fields.get("_TRANSPORT") != "driver":
-        return []  # another program's words
+        return []  # written by another program
     if kind == _DROPPED:
         unit = message.rpartition(" from ")[2].rstrip(".")
         if unit.startswith(_READ_UNITS):
@@ -259,7 +259,7 @@ def _dropped(entry: Entry) -> list[str]:
 
 
 def _position(text: str | None) -> tuple[str, float]:
-    """Return the entry and the time in a stored cursor; nothing of one that cannot be read."""
+    """Return the entry and the time in a stored cursor; empty values for an unreadable one."""
     try:
         document: Any = json.loads(text or "{}")
         cursor, read_to = document.get("cursor", ""), document.get("readTo", 0.0)

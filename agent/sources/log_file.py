@@ -1,4 +1,4 @@
-"""One open log file: from its bytes to complete lines, in bounded memory and without waiting."""
+"""One open log file: reads complete lines in bounded memory, without blocking."""
 
 import errno
 import hashlib
@@ -13,13 +13,13 @@ from agent.sources.rotation import COMPRESSED, unpack, unpacked_head
 from agent.sources.source import SourceError
 
 MAX_LINES = 1_000
-"""Lines returned by one `Tail.read`."""
+"""The maximum number of lines returned by one `Tail.read`."""
 
 MAX_BYTES = 1024 * 1024
-"""Bytes read by one `Tail.read`."""
+"""The maximum number of bytes read by one `Tail.read`."""
 
 MAX_LINE = 16 * 1024
-"""Bytes kept of one line; what is longer is cut."""
+"""The maximum size of a line in bytes; longer lines are cut."""
 
 _CHUNK = 64 * 1024
 _COUNTED = 1024 * 1024
@@ -31,9 +31,9 @@ class Line:
     """One line without its newline; bytes that are not UTF-8 are replacement characters.
 
     Attributes:
-        text: The line, or what there is of it.
+        text: The line, or the part of it that was read.
         cut: The line's end is missing: it was longer than `MAX_LINE`, or its file was rotated away or truncated before
-            the newline came. Whatever trusts the end of a line must not trust this one.
+            the newline came. A parser must not rely on the end of such a line.
     """
 
     text: str
@@ -44,15 +44,14 @@ class Line:
 class Position:
     """The position of the next unread line, kept over restarts of the guard.
 
-    The device number is left out: it may change at a reboot. The head tells a file from another one with the same
-    inode.
+    The device number is omitted because it may change at a reboot. The head distinguishes files with the same inode.
 
     Attributes:
         inode: The file's inode; 0 if there was no file yet.
-        offset: Bytes before the next unread line.
-        head_size: How many of the file's first bytes `head` covers, at most `offset`.
-        head: SHA-256 of these bytes, hex.
-        at: When the file was read last, in epoch seconds; 0 if that is not known.
+        offset: The number of bytes before the next unread line.
+        head_size: The number of first bytes that `head` covers, at most `offset`.
+        head: The SHA-256 of these bytes in hexadecimal.
+        at: The time of the last read in epoch seconds; 0 if unknown.
     """
 
     inode: int
@@ -62,15 +61,15 @@ class Position:
     at: float = 0.0
 
     def to_json(self) -> str:
-        """The position as one line of JSON."""
+        """Return the position as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote.
+        """Return the position from the output of `to_json`.
 
         Raises:
-            ValueError: The text is not a position.
+            ValueError: the text is not a position.
         """
         try:
             fields = json.loads(text)
@@ -85,7 +84,7 @@ class Position:
 
 
 class LineBuffer:
-    """The lines of one `Tail.read`, within its budget of lines and bytes."""
+    """Collects the lines of one `Tail.read`, within its budget of lines and bytes."""
 
     def __init__(self, max_lines: int = MAX_LINES) -> None:
         self.lines: list[Line] = []
@@ -94,33 +93,33 @@ class LineBuffer:
 
     @property
     def full(self) -> bool:
-        """Whether one of the budgets is spent."""
+        """Whether a budget is used up."""
         return len(self.lines) >= self._max_lines or self.budget <= 0
 
 
 class LogFile:
-    """One open log file: from its bytes to lines."""
+    """One open log file, read as lines."""
 
     def __init__(self, descriptor: int, inode: int | None = None) -> None:
         self._descriptor = descriptor
         self.inode = os.fstat(descriptor).st_ino if inode is None else inode
-        self._offset = 0  # where the next unread line begins
-        self._scanned = 0  # up to where bytes have been read: beyond the offset by the pending line
-        self._pending = bytearray()  # the beginning of that line, at most MAX_LINE of it
+        self._offset = 0  # the start of the next unread line
+        self._scanned = 0  # the end of the bytes read: the offset plus the pending line
+        self._pending = bytearray()  # the beginning of that line, at most MAX_LINE bytes
         self._cut = False
         self._head = b""
 
     @classmethod
     def open(cls, path: Path, content: Position | None = None) -> Self | None:
-        """Opens a regular file, at its beginning; None if there is none. A compressed file is unpacked.
+        """Open a regular file at its beginning; return None if there is none. A compressed file is unpacked.
 
         Args:
             path: The file.
-            content: A compressed file that does not begin with the content of this position counts as none.
+            content: A compressed file that does not begin with the content of this position is treated as missing.
 
         Raises:
-            SourceError: it cannot be opened, or is no regular file.
-            OSError: it cannot be unpacked.
+            SourceError: the file cannot be opened, or is not a regular file.
+            OSError: the file cannot be unpacked.
         """
         try:
             # Not blocking: to open a named pipe would wait for its writer. Not following: whoever may write to a log's
@@ -148,16 +147,16 @@ class LogFile:
             file.close()
 
     def close(self) -> None:
-        """Closes it; it must not be used any more."""
+        """Close the file; it must not be used any more."""
         os.close(self._descriptor)
 
     def stat(self) -> os.stat_result:
-        """The open file's own status, whatever its name is now."""
+        """Return the open file's status, even if it was renamed."""
         return os.fstat(self._descriptor)
 
     @property
     def size(self) -> int:
-        """Bytes in the file now."""
+        """The current size of the file in bytes."""
         return self.stat().st_size
 
     @property
@@ -167,15 +166,15 @@ class LogFile:
 
     @property
     def unread(self) -> int:
-        """Bytes in the file that were not read yet."""
+        """The number of unread bytes in the file."""
         return max(0, self.size - self._scanned)
 
     def resume(self, position: Position) -> bool:
-        """Goes to a position, if it is one of this file; else stays at the beginning and says False."""
+        """Go to a position of this file; for another file's position stay at the beginning and return False."""
         return self.inode == position.inode and self._go_to_position(position)
 
     def resume_copy(self, position: Position) -> bool:
-        """Goes to a position of another file, if this one begins with the same content; else returns False."""
+        """Go to a position of another file if this one begins with the same content; else return False."""
         return position.head_size > 0 and self._go_to_position(position)
 
     def _go_to_position(self, position: Position) -> bool:
@@ -186,7 +185,7 @@ class LogFile:
         return True
 
     def go_back(self, lines: int) -> int:
-        """Goes to the beginning of the last lines, at most `lines`; returns how many complete lines follow."""
+        """Go to the beginning of the last lines, at most `lines`; return the number of complete lines that follow."""
         found, end = 0, self.size
         while end > 0:
             begin = max(0, end - _COUNTED)
@@ -204,7 +203,7 @@ class LogFile:
         return found
 
     def skip_to_last_line(self) -> None:
-        """Goes to the end, or to where an unfinished last line begins: it will be new when it is finished."""
+        """Go to the end, or to the beginning of an unfinished last line, which is new when it is complete."""
         size = self.size
         tail = os.pread(self._descriptor, min(size, MAX_LINE), max(0, size - MAX_LINE))
         newline = tail.rfind(b"\n")
@@ -212,23 +211,23 @@ class LogFile:
         self._go_to(size if newline < 0 and size > MAX_LINE else size - unfinished)
 
     def was_truncated(self) -> bool:
-        """Whether the file is no longer the one read so far: shorter, or with another beginning."""
+        """Return whether the file was truncated: it is shorter, or its beginning has changed."""
         return self.size < self._scanned or os.pread(self._descriptor, len(self._head), 0) != self._head
 
     def restart(self, buffer: LineBuffer) -> None:
-        """Goes back to the beginning of a truncated file."""
+        """Go back to the beginning of a truncated file."""
         self.give_up_pending(buffer)
         self._head = b""
         self._go_to(0)
 
     def give_up_pending(self, buffer: LineBuffer) -> None:
-        """Hands out, marked as cut, the line whose newline will never come."""
+        """Add the pending line, whose newline will never come, marked as cut."""
         if self._pending:
             self._cut = True
             buffer.lines.append(self._take_pending())
 
     def drain(self, buffer: LineBuffer) -> None:
-        """Reads complete lines up to the end of the file or the buffer."""
+        """Read complete lines up to the end of the file or until the buffer is full."""
         while not buffer.full:
             chunk = os.pread(self._descriptor, min(_CHUNK, buffer.budget), self._scanned)
             if not chunk:
@@ -272,4 +271,4 @@ def _digest(head: bytes) -> str:
 
 
 NOWHERE = Position(inode=0, offset=0, head_size=0, head=_digest(b""))
-"""The position in a file that is not there yet: when it is, all of it is new."""
+"""The position in a file that does not exist yet: all of its content will be new."""

@@ -1,4 +1,4 @@
-"""The rotated files beside a log file, in the order in which they were written, compressed ones included."""
+"""Finds the rotated files of a log, oldest first, and unpacks compressed ones."""
 
 import bz2
 import gzip
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes of a compressed file that are unpacked at most; the rest is counted as lost."""
+"""The maximum number of bytes unpacked from a compressed file; the rest is counted as lost."""
 
 _NUMBERED = re.compile(r"\.(?P<number>[1-9]\d{0,5})", re.ASCII)
 _DATED = re.compile(r"[-._](?P<date>\d{8}|\d{4}-\d\d-\d\d|\d{9,11})(?P<rest>(?:[-._T]?\d{2,10})*)", re.ASCII)
@@ -24,7 +24,7 @@ _OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
     ".xz": lzma.LZMAFile,
 }
 COMPRESSED = (*_OPENERS, ".zst", ".Z", ".lz4")
-"""Extensions of compressed files; the last three are known and cannot be unpacked."""
+"""The extensions of compressed files; the last three are recognised but cannot be unpacked."""
 _CHUNK = 256 * 1024
 
 
@@ -33,9 +33,9 @@ class RotatedFile:
     """One rotated file. Files compare by age, the oldest first.
 
     Attributes:
-        age: The place in the order of rotations.
+        age: The position in the order of rotations.
         path: The file.
-        inode: Its inode.
+        inode: The file's inode.
     """
 
     age: tuple[int, str]
@@ -44,12 +44,12 @@ class RotatedFile:
 
     @property
     def compressed(self) -> bool:
-        """Whether its name says that it is compressed."""
+        """Whether the file's extension is that of a compressed file."""
         return self.path.suffix in COMPRESSED
 
     @property
     def modified(self) -> float:
-        """Epoch seconds of its last change; 0 if it is gone."""
+        """The epoch seconds of the file's last change; 0 if it is gone."""
         try:
             return self.path.lstat().st_mtime
         except OSError:
@@ -59,8 +59,8 @@ class RotatedFile:
 def rotated_files(log: Path) -> list[RotatedFile]:
     """Return the rotated files of a log, the oldest first.
 
-    Both schemes of logrotate are known: numbers (``auth.log.1``, ``auth.log.2.gz``) and dates (``auth.log-20240301``).
-    Other files with the log's name at their beginning are left out.
+    Both schemes of logrotate are supported: numbers (``auth.log.1``, ``auth.log.2.gz``) and dates
+    (``auth.log-20240301``). Other files whose names begin with the log's name are ignored.
 
     Raises:
         OSError: the folder cannot be read.
@@ -74,12 +74,12 @@ def rotated_files(log: Path) -> list[RotatedFile]:
                     inode = entry.stat(follow_symlinks=False).st_ino
                     found.append(RotatedFile(age, log.with_name(entry.name), inode))
     except FileNotFoundError:
-        return []  # the folder is not there yet, or a file went during the scan: the next call scans again
+        return []  # the folder does not exist yet, or a file disappeared during the scan; the next call scans again
     return sorted(found)
 
 
 def _age(suffix: str) -> tuple[int, str] | None:
-    """Return the place of a file's suffix in the order of rotations; None for a suffix that no rotation makes."""
+    """Return the position of a file's suffix in the order of rotations; None for a suffix of another kind."""
     for extension in COMPRESSED:
         suffix = suffix.removesuffix(extension)
     numbered = _NUMBERED.fullmatch(suffix)
@@ -100,11 +100,11 @@ def unpacked_head(descriptor: int, suffix: str, size: int) -> bytes:
 
 
 def unpack(descriptor: int, suffix: str) -> int:
-    """Return a descriptor of an unnamed temporary file with the content of a compressed one, at most `LARGEST` bytes.
+    """Unpack a file into an unnamed temporary file, at most `LARGEST` bytes, and return its descriptor.
 
     Args:
         descriptor: The compressed file, which is read from its beginning and left open.
-        suffix: Its extension, such as ``.gz``.
+        suffix: The file's extension, such as ``.gz``.
 
     Raises:
         OSError: the compression is not supported, or the file is damaged.

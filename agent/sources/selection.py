@@ -1,4 +1,4 @@
-"""Builds the sources that the operator asked for: named files, and with ``--watch auto`` what the host has."""
+"""Builds the configured sources: named files, and with ``--watch auto`` the best log of the host."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from agent.sources.source import Batch, Source, SourceState
 from agent.storage.database import Database
 
 LOOK_BACK = 86_400.0
-"""Seconds before its first start that a guard looks back."""
+"""The length of the look back at the first start, in seconds."""
 
 _SEARCH_EVERY = 10.0
 _AUTO = "auto"
@@ -74,7 +74,7 @@ class SourceBuilder:
         """Build the source of the best log of this host.
 
         Raises:
-            SourceError: there is none that can be read.
+            SourceError: no log can be read.
         """
         return self.log(catalogue.choose(catalogue.survey(self.journal)))
 
@@ -100,12 +100,12 @@ class AutoSource:
 
     @property
     def name(self) -> str:
-        """The name of the log that was found; ``auto`` before."""
+        """The name of the log that was found; ``auto`` until then."""
         return _AUTO if self._source is None else self._source.name
 
     @property
     def needs(self) -> str:
-        """What the log that was found needs."""
+        """The groups, files or capabilities for reading the log that was found."""
         return "a journal or an authentication log" if self._source is None else self._source.needs
 
     @property
@@ -115,7 +115,7 @@ class AutoSource:
 
     @property
     def looking_back(self) -> bool:
-        """Whether the log that was found is read back from before the first start."""
+        """Whether records from before the first start are being read."""
         return self._source is not None and self._source.looking_back
 
     def read(self, budget: int, now: float) -> Batch:
@@ -141,7 +141,7 @@ class AutoSource:
 
 
 def build_sources(options: Options, builder: SourceBuilder) -> list[Source]:
-    """Return the sources that the operator asked for.
+    """Return the sources that the start options select.
 
     Raises:
         SourceError: a named log cannot be followed.

@@ -1,4 +1,4 @@
-"""The interface of a source of records, and what its `read` returns."""
+"""The interface of a source of records, and the batch that its `read` returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ from typing import Literal, Protocol
 from agent.events import Record
 
 SourceState = Literal["ok", "missing", "unreadable", "silent", "dropping", "unparsed"]
-"""`silent`: the writer has written, and nothing reached the guard; a quiet log is `ok`. `dropping`: the log's keeper
-dropped records of a watched program lately."""
+"""The states of a source. `silent`: records were written and did not reach the guard (a quiet log is `ok`). `dropping`:
+the logging daemon recently dropped records of a watched program."""
 
 
 LOOK_BACK_RECORDS = 200_000
-"""Records that are read back at a guard's first start, at most: the newest ones."""
+"""The maximum number of records of the look back at a guard's first start: the newest ones."""
 
 
 class SourceError(Exception):
     """A source cannot be read; the message says why and what to do.
 
     Attributes:
-        state: The state that the source is in.
+        state: The resulting state of the source.
     """
 
     def __init__(self, message: str, state: SourceState = "unreadable") -> None:
@@ -29,14 +29,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records that were read together, and the position behind them.
+    """Records that were read together, and the position after them.
 
     Attributes:
         records: In the order in which they were written.
-        cursor: The source's position after these records, as text; committed together with what they lead to.
-        lost: One sentence for each gap that is certain: records that were written and can never be read.
-        more: There may be more to read at once.
-        keep: The cursor is worth committing without records.
+        cursor: The source's position after these records, as text; committed together with their results.
+        lost: A description of each certain gap: records that were written and can never be read.
+        more: There may be more records to read at once.
+        keep: The cursor must be committed even without records.
     """
 
     records: Sequence[Record]
@@ -56,7 +56,7 @@ class Source(Protocol):
 
     @property
     def needs(self) -> str:
-        """The groups, files or capabilities that reading takes, in one phrase."""
+        """The groups, files or capabilities needed for reading, in one phrase."""
         ...
 
     @property
@@ -70,24 +70,24 @@ class Source(Protocol):
         ...
 
     def read(self, budget: int, now: float) -> Batch:
-        """Return what is new, at most `budget` records.
+        """Return the new records, at most `budget`.
 
         Raises:
-            SourceError: the source cannot be read now; nothing is lost by it, and a later call tries again.
+            SourceError: the source cannot be read now; nothing is lost, and a later call tries again.
         """
         ...
 
     def skip_to_end(self) -> None:
-        """Leave out what was not read yet: the end of a look back that takes too long."""
+        """Skip the unread records; ends a look back that takes too long."""
         ...
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return state and reason if nothing would reach the guard though `read` raises no error; None if all is well.
+        """Return state and reason of a problem that `read` does not raise as an error; None without one.
 
         Called every few seconds.
         """
         ...
 
     def close(self) -> None:
-        """Release what the source holds open."""
+        """Release the source's resources."""
         ...

@@ -1,4 +1,4 @@
-"""Follows a log file through rotation and through restarts of the guard: each line once and in order."""
+"""Follows a log file through rotations and restarts of the guard; returns each line once and in order."""
 
 import os
 from collections.abc import Iterator
@@ -12,29 +12,29 @@ from agent.sources.log_file import MAX_LINES, NOWHERE, Line, LineBuffer, LogFile
 from agent.sources.rotation import RotatedFile, rotated_files
 from agent.sources.source import LOOK_BACK_RECORDS, SourceError
 
-# Seconds by which the time of a file's last change may lag behind the clock: the kernel's own is coarse.
+# Seconds by which a file's modification time may lag behind the clock, because the kernel's clock is coarse.
 _CLOCK_GRAIN = 0.02
 
 
 class Tail:
     """Follows one log file from `position`, or without one from its end.
 
-    - Rotation by rename: the old file is read until the new one has its first byte, for a writer goes on with the old
-      one until it is told to reopen, and then once more to its end. Rotated files (numbered or dated, compressed or
-      not) that came in between are read in their turn.
-    - copytruncate: what was not read before the truncation is read from the copy; then the file from its beginning.
+    - Rotation by rename: the old file is read until the new one has its first byte, because a writer uses the old one
+      until it reopens the log, and then once more to its end. Rotated files (numbered or dated, compressed or not)
+      that were made in between are read in order.
+    - copytruncate: lines that were unread at the truncation are read from the copy, then the file from its beginning.
     - A file that does not exist yet is read from its beginning as soon as it does.
     - After a restart the file of `position` is found under its rotated name, as a copy, or compressed.
 
-    What can no longer be read is in `lost`, one sentence for each gap.
+    `lost` describes each gap: lines that can no longer be read.
 
     Args:
         path: The log file.
         position: The `Tail.position` of an earlier run, None at the first start.
-        at: Now, in epoch seconds; see `read`.
+        at: Current time in epoch seconds; see `read`.
         look_back: At the first start, seconds since 1970: rotated files that changed later, and the log itself, are
             read from their beginning.
-        most: At the first start, the number of lines that are read back at most: the newest ones.
+        most: At the first start, the maximum number of lines to read back: the newest ones.
 
     Raises:
         SourceError: The path is a symbolic link, not a regular file, or not readable.
@@ -69,7 +69,7 @@ class Tail:
 
     @property
     def position(self) -> Position:
-        """The position of the next unread line: keep it once the lines that `read` returned have been dealt with."""
+        """The position of the next unread line; store it after the lines that `read` returned were processed."""
         if self._file is None:
             return replace(self._at_rest, at=self._read_at)
         return replace(self._file.position, at=self._read_at)
@@ -77,14 +77,14 @@ class Tail:
     def read(self, max_lines: int = MAX_LINES, at: float = 0.0) -> list[Line]:
         """Return the complete lines that are new: at most `max_lines` from at most `MAX_BYTES`; empty for none.
 
-        `at_end` says afterwards whether the end of the newest file was reached.
+        Afterwards `at_end` tells whether the end of the newest file was reached.
 
         Args:
             max_lines: The largest number of lines to return.
-            at: Now, in epoch seconds: kept in the position, to tell files that were written later.
+            at: Current time in epoch seconds, stored in the position to recognise files that were written later.
 
         Raises:
-            SourceError: What is now at the path cannot be read. Nothing is lost; a later call tries again.
+            SourceError: The file at the path cannot be read now. Nothing is lost; a later call tries again.
         """
         buffer = LineBuffer(max_lines)
         try:
@@ -98,7 +98,7 @@ class Tail:
             self._unread = 0 if self._file is None else self._file.unread
         except (OSError, SourceError) as error:
             self.at_end = False
-            if buffer.lines:  # return them; the next call will meet the error again
+            if buffer.lines:  # return the lines; the next call will get the error again
                 return buffer.lines
             if isinstance(error, SourceError):
                 raise
@@ -108,14 +108,14 @@ class Tail:
         return buffer.lines
 
     def stuck(self, since: float) -> bool:
-        """Return whether the newest file has had text that is no complete line since this time, in epoch seconds."""
+        """Return whether the newest file has had an incomplete line since this time in epoch seconds."""
         if self._file is None or not self.at_end:
             return False
         state = self._file.stat()
         return state.st_mtime < since and state.st_size > self._file.position.offset
 
     def take_lost(self) -> list[str]:
-        """Return, once, the gaps that were found."""
+        """Return and clear the gaps that were found."""
         lost, self.lost = self.lost, []
         return lost
 
@@ -135,7 +135,7 @@ class Tail:
         self.close()
 
     def _begin_at(self, since: float, most: int) -> LogFile | None:
-        """Open the oldest file to look back to, at the line from which on there are at most `most` lines."""
+        """Open the oldest file of the look back, at the line after which at most `most` lines follow."""
         recent = [other.path for other in rotated_files(self._path) if other.modified >= since]
         oldest: LogFile | None = None
         for path in (self._path, *reversed(recent)):
@@ -151,7 +151,7 @@ class Tail:
         return oldest
 
     def _resume(self, position: Position) -> LogFile | None:
-        """Open the file of a position, at that position; else, at its beginning, the first file that came after it."""
+        """Open the file of a position at that position; if it is gone, open its successor at the beginning."""
         rotated = rotated_files(self._path)
         for path in (self._path, *self._renamed(position.inode)):
             file = LogFile.open(path)
@@ -173,14 +173,14 @@ class Tail:
         return (None if unread is None else _open_quietly(unread)) or LogFile.open(self._path)
 
     def _renamed(self, inode: int) -> Iterator[Path]:
-        """Yield the regular files beside the log that share the beginning of its name and have this inode."""
+        """Yield the regular files with this inode whose names begin with the log's name."""
         with suppress(FileNotFoundError), os.scandir(self._path.parent) as entries:
             for entry in entries:
                 if entry.name.startswith(self._path.name) and entry.name != self._path.name and entry.inode() == inode:
                     yield self._path.with_name(entry.name)
 
     def _after_truncation(self, file: LogFile, buffer: LineBuffer) -> LogFile:
-        """Return the copy that copytruncate made, at the place where reading ended; else the file, at its beginning."""
+        """Return the copy made by copytruncate, at the position where reading ended; else the file at its beginning."""
         copy = _find_copy(rotated_files(self._path), file.position)
         if copy is not None:
             file.close()
@@ -194,7 +194,7 @@ class Tail:
         self.lost.append(f"{self._path}: {gap}")
 
     def _go_on(self, buffer: LineBuffer) -> bool:
-        """Having read the file to its end, open the one after it; return False if there is none yet."""
+        """Open the next file after the current one was read to its end; return False if there is none yet."""
         if self._file is None:
             self._file = LogFile.open(self._path)
             return self._file is not None
@@ -205,7 +205,7 @@ class Tail:
         moved_meanwhile = self._successor(self._file) != path
         writer_still_here = path == self._path and following.size == 0
         if not moved_meanwhile and not writer_still_here:
-            self._file.drain(buffer)  # what the writer added before it went
+            self._file.drain(buffer)  # lines that the writer added before the file was rotated
             if not buffer.full:
                 self._file.give_up_pending(buffer)
                 self._file.close()
@@ -215,21 +215,21 @@ class Tail:
         return False
 
     def _successor(self, file: LogFile) -> Path | None:
-        """Return the path of the file that was begun after this one; None while this one is the newest."""
+        """Return the path of the file that follows this one; None while this one is the newest."""
         try:
             if os.path.samestat(self._path.lstat(), file.stat()):
                 return None
         except FileNotFoundError:
-            pass  # renamed, and the new one not made yet; there may be rotated ones in between all the same
+            pass  # renamed, and the new file does not exist yet; there may still be rotated files in between
         rotated = rotated_files(self._path)
         own = next((place for place, other in enumerate(rotated) if other.inode == file.inode), None)
-        if own is None:  # it was compressed, or removed
+        if own is None:  # the file was compressed or removed
             own = next((place for place, other in enumerate(rotated) if _has_content(other, file.position)), None)
         return self._path if own is None or own + 1 == len(rotated) else rotated[own + 1].path
 
 
 def _find_copy(rotated: list[RotatedFile], position: Position) -> LogFile | None:
-    """Open the newest rotated file with the content of a position, under another inode: copied, or compressed since."""
+    """Open the newest rotated file with the content of a position and another inode, a copied or compressed one."""
     if not position.head_size:
         return None
     for other in reversed(rotated):
@@ -250,7 +250,7 @@ def _has_content(rotated: RotatedFile, position: Position) -> bool:
 
 
 def _open_quietly(path: Path, content: Position | None = None) -> LogFile | None:
-    """Open a rotated file; None if it cannot be read: a damaged archive must not end the reading of the log."""
+    """Open a rotated file; return None if it cannot be read, because a damaged archive must not stop the source."""
     with suppress(OSError, SourceError):
         return LogFile.open(path, content)
     return None

@@ -1,8 +1,8 @@
-"""The trust rule: whether a record's writer is proven, so that an automatic action may aim at what the record names.
+"""The trust rule: decides whether a record's writer is proven, which automatic actions require.
 
-A line of a log file vouches for nothing: any local user can write ``Failed password for root from ADDRESS`` with
-``logger -t sshd``. The operator may vouch for a file (``--trust-log``). Of a journal entry the identifier, the command
-name and the unit prove nothing; what is checked is the user id, the executable and the control group together.
+A line of a log file proves nothing: any local user can write ``Failed password for root from ADDRESS`` with
+``logger -t sshd``. The operator may vouch for a file (``--trust-log``). In a journal entry the identifier, the command
+name and the unit prove nothing; the user id, the executable and the control group are checked together.
 """
 
 import os
@@ -27,10 +27,10 @@ TRUSTED_EXECUTABLES = frozenset(
         "/usr/lib/ssh/sshd-auth",
     }
 )
-"""Where distributions install sshd and its helpers."""
+"""The paths at which distributions install sshd and its helpers."""
 
 EXECUTABLES_FILE = Path("/etc/panguard/trusted-executables")
-"""The host's additions: one absolute path in each line; used only if none but root can write it."""
+"""The file with the host's additions, one absolute path on each line; used only if only root can write it."""
 
 # sshd's unit, its instances for each connection (socket activation), and login sessions. Everything else is refused:
 # containers (docker, containerd, crio, libpod, kubepods, lxc), machine.slice, and units of users.
@@ -49,7 +49,7 @@ def vouches(origin: Origin, executables: Collection[str] = TRUSTED_EXECUTABLES, 
     Args:
         origin: The entry's trusted fields.
         executables: The accepted executables.
-        witnessed: The kernel confirms that this host answered the address that the entry names, on the attacked port
+        witnessed: The kernel confirms that this host answered the address in the entry, on the attacked port
             (the fence's witness set). Only then may the executable be missing: journald often loses it, because the
             process has ended when the entry is stored.
     """
@@ -59,7 +59,7 @@ def vouches(origin: Origin, executables: Collection[str] = TRUSTED_EXECUTABLES, 
 
 
 def trusted_executables(path: Path = EXECUTABLES_FILE) -> frozenset[str]:
-    """Return the accepted executables: the distributions' own, and the host's additions."""
+    """Return the accepted executables: those of distributions, and the host's additions."""
     try:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())

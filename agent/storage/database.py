@@ -1,4 +1,4 @@
-"""The guard's SQLite database and its migrations; a commit is on the disk when it returns."""
+"""The guard's SQLite database and its migrations; a commit is durable when it returns."""
 
 import os
 import sqlite3
@@ -58,7 +58,7 @@ _MIGRATIONS = (
 
 
 class Database:
-    """The connection of the guard's one thread.
+    """The database connection of the guard's single thread.
 
     Write-ahead log with ``synchronous=FULL``: a committed transaction survives a kill of the process and a power cut.
     """
@@ -68,10 +68,10 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the file, made with mode 0600 if it is missing, and bring its tables up to date.
+        """Open the file, created with mode 0600 if missing, and migrate its tables.
 
         Raises:
-            StorageError: it cannot be opened, is damaged, or was written by a newer guard.
+            StorageError: the file cannot be opened, is damaged, or was written by a newer guard.
         """
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -79,7 +79,9 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA busy_timeout = 5000")
-            connection.execute("PRAGMA cache_size = -512")  # KiB: the rows are read once and in order
+            connection.execute(
+                "PRAGMA cache_size = -512"
+            )  # cache size in KiB; small, because rows are read once and in order
             database = cls(connection)
             database._migrate(path)
         except (sqlite3.Error, OSError) as error:
@@ -119,7 +121,7 @@ class Database:
 
 
 def add_to_counter(connection: sqlite3.Connection, name: str, amount: int) -> None:
-    """Raise a lasting counter, within the caller's transaction."""
+    """Increase a persistent counter within the caller's transaction."""
     connection.execute(
         "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
         (name, amount),
@@ -127,6 +129,6 @@ def add_to_counter(connection: sqlite3.Connection, name: str, amount: int) -> No
 
 
 def counter(connection: sqlite3.Connection, name: str) -> int:
-    """Return a lasting counter; 0 for one that never rose."""
+    """Return a persistent counter; 0 if it was never increased."""
     row = connection.execute("SELECT value FROM counters WHERE name = ?", (name,)).fetchone()
     return 0 if row is None else int(row[0])

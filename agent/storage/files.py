@@ -7,15 +7,15 @@ from agent.errors import StorageError
 
 
 def write_private(path: Path, content: bytes, *, durable: bool) -> None:
-    """Replace a file by `content` with mode 0600; a reader sees the old one or the new one, never a part.
+    """Replace a file atomically by one with `content` and mode 0600.
 
     Args:
         path: The file.
-        content: All of it.
-        durable: Return only when it is on the disk.
+        content: The complete content.
+        durable: Return only when the file is on the disk.
 
     Raises:
-        StorageError: it cannot be written; the old one is untouched.
+        StorageError: the file cannot be written; the old one is unchanged.
     """
     fresh = path.with_name(path.name + ".new")
     try:

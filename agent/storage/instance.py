@@ -11,7 +11,7 @@ from agent.errors import AlreadyRunningError, NotRunningError, StillRunningError
 _LOCK = "guard.pid"
 _POLL = 0.05
 _LONGEST_PID = 9
-# Seconds: a status query holds the lock for a moment; a guard that starts then retries for this long.
+# Seconds for which a starting guard retries the lock, because a status query holds it for a moment.
 _PROBES_END = 0.3
 
 
@@ -32,7 +32,7 @@ class Instance:
 
     @classmethod
     def claim(cls, directory: Path) -> "Instance":
-        """Create the directory (0700) if it is missing, and lock it.
+        """Create the directory (0700) if missing, and lock it.
 
         Raises:
             AlreadyRunningError: another guard holds it.
@@ -76,15 +76,15 @@ def running_pid(directory: Path) -> int | None:
 
 
 def stop(directory: Path, patience: float) -> int:
-    """Stop the guard that holds a data directory and wait for its end; return its process id.
+    """Stop the guard that owns a data directory and wait for its end; return its process id.
 
     Args:
-        directory: Its data directory.
-        patience: Seconds that it may take to sign off.
+        directory: The guard's data directory.
+        patience: The maximum wait for its sign-off in seconds.
 
     Raises:
-        NotRunningError: there is none.
-        StillRunningError: it is still there after `patience`.
+        NotRunningError: no guard is running.
+        StillRunningError: the guard is still running after `patience`.
     """
     pid = running_pid(directory)
     if pid is None:
@@ -94,7 +94,7 @@ def stop(directory: Path, patience: float) -> int:
     except PermissionError as error:
         raise StorageError(directory, "its guard belongs to another user") from error
     except ProcessLookupError:
-        return pid  # it ended by itself just now
+        return pid  # the process has just ended
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if running_pid(directory) != pid:
