@@ -21,7 +21,7 @@ class BlocklistEntry(WireModel):
 
 
 class BlocklistSnapshot(WireModel):
-    """All entries of an organization at `sequence`, the fleet's revision at the list's last change. Signed."""
+    """All entries of an organization at `sequence`, the fleet's revision at the last change of the list. Signed."""
 
     organization_id: OrganizationId
     sequence: Count
@@ -29,7 +29,7 @@ class BlocklistSnapshot(WireModel):
 
 
 class BlocklistChange(WireModel):
-    """The step from one sequence to the next. Signed; a guard that misses one takes the snapshot."""
+    """The change from one sequence to the next. Signed; a guard that misses one applies the snapshot."""
 
     organization_id: OrganizationId
     from_sequence: Count

@@ -1,4 +1,4 @@
-"""Certificate fingerprints, and the reasons for which a certificate is not trusted."""
+"""Certificate fingerprints, and error messages for untrusted certificates."""
 
 import hashlib
 
@@ -8,22 +8,22 @@ _OTHER_HOST = (62, 64)
 _EXPIRED = 10
 _NOT_YET_VALID = 9
 _UNKNOWN_SIGNER = (7, 18, 19, 20, 21)
-"""X509_V_ERR_… of OpenSSL, as in `ssl.SSLCertVerificationError.verify_code`."""
+"""The value of an OpenSSL code X509_V_ERR_…, as in `ssl.SSLCertVerificationError.verify_code`."""
 
 
 def fingerprint(certificate: bytes) -> str:
-    """Return the SHA-256 of a certificate's DER, base64url: the form in which a token names a CA (wire.md)."""
+    """Return the SHA-256 of a certificate's DER in base64url, the form of a CA fingerprint in a token (wire.md)."""
     return codes.encode(hashlib.sha256(certificate).digest())
 
 
 def refusal(peer: str, verify_code: int, message: str, give: str = "the manager's ca.crt as --ca-file") -> str:
-    """Return why the certificate of `peer` is not trusted, and what to do.
+    """Return the error message for the untrusted certificate of `peer`, with the remedy.
 
     Args:
         peer: The host that presented it, as the operator named it.
         verify_code: OpenSSL's error code.
-        message: OpenSSL's text, for codes without a sentence here.
-        give: The option that makes the right signer trusted, and its value.
+        message: OpenSSL's text, for codes without a message here.
+        give: The option, with its value, that sets the trusted signer.
     """
     head = f"the certificate of {peer} is not believed: "
     if verify_code in _UNKNOWN_SIGNER:

@@ -2,7 +2,7 @@
 
 A coded message is a JSON object whose last member is its code: ``,"mac":"…"}``, ``,"proof":"…"}`` or
 ``,"signature":"…"}``. The code covers the topic below the root, a zero byte, and every byte of the payload before that
-member. Codes are unpadded base64url and compared as text, so that a message has one valid form.
+member. Codes are unpadded base64url and compared as text, so each message has one valid form.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ def encode(raw: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Decode unpadded base64url, in the one form that `encode` gives.
+    """Decode unpadded base64url in its canonical form, the output of `encode`.
 
     Raises:
-        ValueError: the text is not base64url, or not in its canonical form.
+        ValueError: the text is not base64url or not in canonical form.
     """
     raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     if encode(raw) != text:
@@ -51,7 +51,7 @@ def with_mac(key: bytes, topic: str, body: bytes) -> bytes:
 
 
 def has_mac(key: bytes, topic: str, payload: bytes) -> bool:
-    """Return whether `payload` ends in the right code of `key` for this topic; constant time in the code."""
+    """Return whether `payload` ends in the correct code for this key and topic; constant-time comparison."""
     covered = payload[:-_MAC_TAIL]
     expected = b"%b%b%b" % (_MAC, _hmac(key, topic, covered), _END)
     return hmac.compare_digest(payload[-_MAC_TAIL:], expected)
@@ -68,7 +68,7 @@ def with_proof(token_key: bytes, topic: str, body: bytes) -> bytes:
 
 
 def has_proof(token_key: bytes, topic: str, payload: bytes) -> bool:
-    """Return whether a registration carries the right proof of the token; constant time in the code."""
+    """Return whether a registration has the correct proof of the token; constant-time comparison."""
     covered = payload[:-_PROOF_TAIL]
     expected = b"%b%b%b" % (_PROOF, _hmac(token_key, topic, covered), _END)
     return hmac.compare_digest(payload[-_PROOF_TAIL:], expected)
@@ -82,7 +82,7 @@ def with_signature(key: Ed25519PrivateKey, topic: str, body: bytes) -> bytes:
 
 
 def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
-    """Return whether `payload` ends in the right signature for this topic."""
+    """Return whether `payload` ends in a valid signature for this topic."""
     covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
     if not (tail.startswith(_SIGNATURE) and tail.endswith(_END)):
         return False
@@ -94,10 +94,10 @@ def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
 
 
 def payload_digest(payload: bytes) -> str:
-    """Return SHA-256 of a payload in hexadecimal, the form in which messages name each other."""
+    """Return the SHA-256 of a payload in hexadecimal, by which messages refer to each other."""
     return hashlib.sha256(payload).hexdigest()
 
 
 def content_digest(payload: bytes) -> bytes:
-    """Return a 16-byte digest of a report's content: equal for the same report sent again."""
+    """Return a 16-byte digest of a report's content, equal for a repeated report."""
     return hashlib.blake2b(payload, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Decoding and validation of payloads, with one-sentence errors."""
+"""Decoding and validation of payloads, with short error messages."""
 
 import json
 import math
@@ -15,11 +15,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 _LONGEST = 512
-_NAME = re.compile(r"\w+")  # what pydantic calls the branches of a union is no name of ours
+_NAME = re.compile(r"\w+")  # pydantic's names for the branches of a union are no field names
 
 
 class DecodeError(SchemaError):
-    """A payload is not the expected message; the text names the field and never repeats a value."""
+    """A payload is not the expected message; the error names the field and never repeats a value."""
 
 
 def _not_a_number(_: str) -> Never:
@@ -36,7 +36,7 @@ def _finite(text: str) -> float:
 
 
 def _well_formed(payload: bytes) -> None:
-    """Refuse numbers that pydantic accepts inside free-form members; costs little where there can be none."""
+    """Reject numbers that pydantic accepts inside free-form members; fast for text without such numbers."""
     if _may_overflow(payload) and _may_overflow(_outside_strings(payload)):
         try:
             json.loads(payload, parse_constant=_not_a_number, parse_float=_finite)
@@ -49,7 +49,7 @@ def _well_formed(payload: bytes) -> None:
 def _may_overflow(text: bytes) -> bool:
     """Return whether `text` may contain a non-number, or a number beyond the range of a float.
 
-    Such a one has an exponent of three digits, or 200 digits. Within strings, ids and digests often look like one.
+    Such a number has an exponent of three digits, or 200 digits. Ids and digests in strings often look like one.
     """
     shape = text.translate(_SHAPE, b"+")
     return b"0e000" in shape or _DIGITS in shape or b"NaN" in text or b"Infinity" in text
@@ -63,7 +63,7 @@ def _outside_strings(payload: bytes) -> bytes:
 
 
 def explain(error: ValidationError) -> str:
-    """Return the first error of a validation as one sentence: the field's path and the fault."""
+    """Return the first validation error as a message: the field's path and the problem."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = ".".join(str(step) for step in first["loc"] if _NAME.fullmatch(str(step)))
     said = complaint(first)
@@ -71,7 +71,7 @@ def explain(error: ValidationError) -> str:
 
 
 def explain_all(error: ValidationError) -> list[str]:
-    """Return every error of a validation as a sentence; of one field only the first."""
+    """Return every validation error as a message, for each field only the first."""
     found: dict[str, str] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         path = ".".join(str(step) for step in detail["loc"] if _NAME.fullmatch(str(step)))
@@ -102,7 +102,7 @@ def decode(model: type[Model], payload: bytes, limit: int) -> Model:
         limit: size limit in bytes.
 
     Raises:
-        DecodeError: it is too large, no JSON, or not that message.
+        DecodeError: the payload is too large, not JSON, or not that message.
     """
     if len(payload) > limit:
         raise DecodeError(f"{len(payload)} bytes; at most {limit} are taken")
@@ -111,7 +111,7 @@ def decode(model: type[Model], payload: bytes, limit: int) -> Model:
 
 
 def decode_leniently(model: type[Model], payload: bytes, limit: int) -> tuple[Model, list[str]]:
-    """Parse and validate a payload whose members are all optional; members that do not fit are dropped.
+    """Parse and validate a payload whose members are all optional; invalid members are dropped.
 
     Args:
         model: the expected message.
@@ -119,10 +119,10 @@ def decode_leniently(model: type[Model], payload: bytes, limit: int) -> tuple[Mo
         limit: size limit in bytes.
 
     Returns:
-        The message, and one sentence for each dropped member, which names it.
+        The message, and an error message for each dropped member, with its name.
 
     Raises:
-        DecodeError: the payload is too large, or no JSON object.
+        DecodeError: the payload is too large or not a JSON object.
     """
     try:
         return decode(model, payload, limit), []
@@ -141,10 +141,10 @@ def decode_leniently(model: type[Model], payload: bytes, limit: int) -> tuple[Mo
 
 
 def validate(model: type[Model], document: Any) -> Model:
-    """Validate JSON values that were parsed already.
+    """Validate parsed JSON values.
 
     Raises:
-        DecodeError: they are not that message.
+        DecodeError: the values are not that message.
     """
     try:
         payload = json.dumps(document, allow_nan=False).encode()

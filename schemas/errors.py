@@ -2,11 +2,11 @@
 
 
 class SchemaError(ValueError):
-    """Root of all errors of `schemas`; its text is one sentence with the reason."""
+    """Root of all errors of `schemas`; the message gives the reason."""
 
 
 class TopicError(SchemaError):
-    """A topic name or an id in it is outside the topic table's grammar."""
+    """A topic, or an id in it, does not match the topic table."""
 
 
 class TokenError(SchemaError):

@@ -1,4 +1,4 @@
-"""Fleet events, for people and tools."""
+"""Fleet events for people and tools."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from schemas.model import Timestamp, WireModel
 
 
 class FleetEvent(WireModel):
-    """One event of the fleet; the same over MQTT (`fleet/{event}`) and in the event stream."""
+    """One event of the fleet, with the same form over MQTT (`fleet/{event}`) and in the event stream."""
 
     event: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
     at: Timestamp

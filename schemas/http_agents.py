@@ -1,4 +1,4 @@
-"""HTTP bodies of agents: the lifecycle page's payloads and those of earlier clients, under all their names."""
+"""HTTP request bodies of agents: the lifecycle page's payloads and those of earlier clients, with all field names."""
 
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ from schemas.registration import Text
 from schemas.threats import ResponseTaken, Severity, Threat, Word
 
 EVENTS_IN_ONE = 1000
-"""Reports that one request may carry."""
+"""The maximum number of reports in one request."""
 
 _SOURCE_KEYS = ("sourceIP", "remoteAddress", "src_ip", "source_ip", "attacker_ip", "client_ip")
 _HASH_KEYS = ("sha256", "sha1", "md5", "hash", "malwareHash")
@@ -31,7 +31,7 @@ _LONGEST_UPTIME = 1e10
 
 
 def _moment(value: object) -> object:
-    """Read a time given as a number: seconds since 1970, or milliseconds as browsers count."""
+    """Convert a number to a time: seconds since 1970, or milliseconds as in browsers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if not 0 <= value <= _LATEST * 1000:
@@ -63,7 +63,7 @@ class HttpHeartbeat(WireModel):
     """Heartbeat over HTTP, every 30 s; every member is optional (lifecycle page, phase 2).
 
     `memoryUsageMB` is the guard's own memory in MiB, not the host's. Only the shipped client sends it, and its `uptime`
-    is in milliseconds. The members from `sentAt` on come from guards of this release.
+    is in milliseconds. The members from `sentAt` on are sent by guards of this release.
     """
 
     cpu: Percentage | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpuUsage"))
@@ -90,7 +90,7 @@ class HttpHeartbeat(WireModel):
 
     @property
     def uptime_seconds(self) -> float | None:
-        """Uptime in seconds: whole numbers beside `memoryUsageMB`, and those beyond 317 years, are milliseconds."""
+        """Uptime in seconds; whole numbers with `memoryUsageMB`, and values above 317 years, are milliseconds."""
         if self.uptime is None:
             return None
         of_shipped_client = self.memory_usage_mb is not None and self.uptime.is_integer()
@@ -103,7 +103,7 @@ _NO_SEVERITY = "Input should be 'low', 'medium', 'high' or 'critical'"
 
 
 def _severity(value: object) -> Severity:
-    """Read the severities of earlier clients: in any case, and with names below low."""
+    """Convert the severities of earlier clients: upper or lower case, and levels below low."""
     found = _SEVERITIES.get(value.lower()) if isinstance(value, str) else None
     if found is None:
         raise PydanticCustomError("enum", _NO_SEVERITY)
@@ -111,9 +111,9 @@ def _severity(value: object) -> Severity:
 
 
 def evidence_of(given: object) -> object:
-    """Normalise evidence: an object, with our names beside those of earlier agents.
+    """Normalise evidence to an object, and add the contract's names for names of earlier agents.
 
-    Everything stays under its own name as well; a value that is no object is put under `evidence`.
+    The original names are kept as well; a value that is not an object is stored under `evidence`.
     """
     if not isinstance(given, dict):
         return {} if given is None else {"evidence": given}
@@ -162,7 +162,7 @@ class Verdict(WireModel):
 
 
 class DetectedEvent(WireModel):
-    """One element of `events`; its confidence is from 0 to 1."""
+    """One element of `events`; the confidence is between 0 and 1."""
 
     id: GivenId | None = None
     type: Word
@@ -174,7 +174,7 @@ class DetectedEvent(WireModel):
 
 
 class HttpReport(WireModel):
-    """One threat, by itself or in `threats`: `event` and `verdict`, or the page's `threat`, `response`, `timestamp`."""
+    """One threat, alone or in `threats`: `event` and `verdict`, or the page's `threat`, `response`, `timestamp`."""
 
     id: GivenId | None = None
     event: SecurityEvent | None = None

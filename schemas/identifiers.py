@@ -1,4 +1,4 @@
-"""Grammar of the ids that stand in topics, paths and tables.
+"""Grammar of the ids in topics, paths and tables.
 
 Every id is a plain ASCII word: no `+`, `#`, `/`, NUL or white space can reach a topic, a path or a query.
 """
@@ -18,7 +18,7 @@ LABEL = r"[A-Za-z0-9._:@-]{1,64}"
 EVENT_NAME = r"[a-z_]{1,64}"
 
 DEFAULT_ORGANIZATION = "default"
-"""Organization of agents that name none."""
+"""The organization of agents that name none."""
 
 
 def _whole(pattern: str) -> str:
@@ -29,19 +29,19 @@ AgentId = Annotated[str, StringConstraints(pattern=_whole(AGENT_ID))]
 """Id that the manager assigns to an agent: ``ag-`` and 16 hexadecimal digits."""
 
 ClientId = Annotated[str, StringConstraints(pattern=_whole(CLIENT_ID))]
-"""128 random bits in hexadecimal, made anew for each registration."""
+"""128 random bits in hexadecimal, new for each registration."""
 
 OrganizationId = Annotated[str, StringConstraints(pattern=_whole(ORGANIZATION_ID))]
 TokenId = Annotated[str, StringConstraints(pattern=_whole(TOKEN_ID))]
 
 ThreatId = Annotated[str, StringConstraints(pattern=_whole(THREAT_ID))]
-"""Unique within its agent; guards make UUIDv7, HTTP agents keep their own."""
+"""Id of a report, unique within its agent; guards use UUIDv7, other HTTP agents their own ids."""
 
 Label = Annotated[str, StringConstraints(pattern=_whole(LABEL))]
 """A site or a tag."""
 
 Hostname = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^\s\x00-\x1f\x7f/+#]+$")]
-"""A host's own name; free of white space, control characters and the separators of topics."""
+"""A host's name, without white space, control characters and topic separators."""
 
 
 def hostname_key(hostname: str) -> str:
@@ -61,5 +61,5 @@ _FULL = {
 
 
 def is_identifier(kind: str, text: str) -> bool:
-    """Return whether `text` is an id of `kind`, the placeholder's name in the topic table."""
+    """Return whether `text` is a valid id of `kind`, a placeholder's name in the topic table."""
     return _FULL[kind].fullmatch(text) is not None

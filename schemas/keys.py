@@ -1,4 +1,4 @@
-"""Secrets and keys: the agent's secret and its derived keys, the manager's keys, the enrollment token."""
+"""Secrets and keys: the agent's secret and derived keys, the manager's keys, the enrollment token."""
 
 import hashlib
 import re
@@ -30,14 +30,14 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class AgentKeys:
-    """The three keys derived from an agent's 256-bit secret by HKDF-SHA256; none reveals another."""
+    """The three keys derived from an agent's 256-bit secret by HKDF-SHA256; no key reveals another."""
 
     mqtt_password: str
     http_token: str
     mac_key: bytes
 
     def __repr__(self) -> str:
-        """Never show a key."""
+        """Return a text without the keys."""
         return "AgentKeys(…)"
 
     @classmethod
@@ -78,10 +78,10 @@ class ManagerKeyring:
         return codes.encode(self._seal_key.public_key().public_bytes_raw())
 
     def unseal(self, sealed: str, context: str) -> bytes:
-        """Open what `seal` closed for this manager in the same context.
+        """Decrypt a secret that `seal` encrypted for this manager and context.
 
         Raises:
-            KeyMaterialError: it was sealed to another key, for another context, or was changed on its way.
+            KeyMaterialError: the secret was sealed for another key or context, or was altered.
         """
         try:
             raw = codes.decode(sealed)
@@ -94,13 +94,13 @@ class ManagerKeyring:
 
 
 def seal(seal_public: str, secret: bytes, context: str) -> str:
-    """Encrypt `secret` so that only the private half of `seal_public` can open it.
+    """Encrypt `secret` so that only the private key of `seal_public` can decrypt it.
 
-    Each call makes a key of its own, so the nonce may stay zero. `context` (the client id) binds the box to one
+    Each call generates a new key, so the nonce may be zero. `context` (the client id) binds the ciphertext to one
     registration.
 
     Raises:
-        KeyMaterialError: `seal_public` is no X25519 key.
+        KeyMaterialError: `seal_public` is not an X25519 key.
     """
     try:
         recipient = X25519PublicKey.from_public_bytes(codes.decode(seal_public))
@@ -113,10 +113,10 @@ def seal(seal_public: str, secret: bytes, context: str) -> str:
 
 
 def public_sign_key(text: str) -> Ed25519PublicKey:
-    """Parse the signing key of a token or of ManagerKeys.
+    """Parse the public signing key in a token or in ManagerKeys.
 
     Raises:
-        KeyMaterialError: the text is no Ed25519 key in base64url.
+        KeyMaterialError: the text is not an Ed25519 key in base64url.
     """
     try:
         return Ed25519PublicKey.from_public_bytes(codes.decode(text))
@@ -130,10 +130,10 @@ def version_statement(agent_id: str, version: int, digest: str) -> bytes:
 
 
 def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest: str, proof: str) -> bool:
-    """Return whether the manager once gave this agent this version of this policy."""
+    """Return whether the manager signed this version of this policy for this agent."""
     try:
         key.verify(codes.decode(proof), version_statement(agent_id, version, digest))
-    except Exception:  # noqa: BLE001 -- whatever is wrong with a proof from the network, it is no proof
+    except Exception:  # noqa: BLE001 -- any error in a proof from the network makes it invalid
         return False
     return True
 
@@ -142,7 +142,7 @@ def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest
 class EnrollmentToken:
     """An enrollment token: its issuer (`sign_key`), its id, and the secret that keys the proof.
 
-    `ca_fingerprint` names the certification authority of a manager that has one of its own; it is no part of the proof.
+    `ca_fingerprint` identifies the manager's own certificate authority, if any; the proof does not cover it.
     """
 
     token_id: str
@@ -155,18 +155,18 @@ class EnrollmentToken:
         return f"EnrollmentToken({self.token_id})"
 
     def __str__(self) -> str:
-        """Return the token's text, as an operator hands it on."""
+        """Return the token's full text, including the secret."""
         text = f"pg1.{self.token_id}.{codes.encode(self.secret)}.{self.sign_key}"
         return f"{text}.{self.ca_fingerprint}" if self.ca_fingerprint else text
 
     @property
     def proof_key(self) -> bytes:
-        """SHA-256 of the secret: the key of proofs, and all that the manager keeps."""
+        """SHA-256 of the secret: the key of proofs, stored by the manager instead of the secret."""
         return hashlib.sha256(self.secret).digest()
 
     @classmethod
     def new(cls, sign_key: str, ca_fingerprint: str | None = None) -> Self:
-        """Generate a token for a manager's public signing key and, if it has one, its own authority."""
+        """Generate a token for a manager's public signing key and its own certificate authority, if any."""
         secret = secrets.token_bytes(_TOKEN_SECRET_LENGTH)
         return cls(f"tok-{secrets.token_hex(8)}", secret, sign_key, ca_fingerprint)
 
@@ -175,7 +175,7 @@ class EnrollmentToken:
         """Parse a token.
 
         Raises:
-            TokenError: the text is no token; the error shows the form and never repeats the text.
+            TokenError: the text is not a token; the error shows the form and never repeats the text.
         """
         found = _TOKEN.fullmatch(text.strip())
         if found is None:

@@ -4,7 +4,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 MESSAGE_LIMIT = 16 * KIB
-"""Any message without a limit of its own."""
+"""Any message without a more specific limit."""
 
 THREAT_LIMIT = 256 * KIB
 """One threat report."""
@@ -19,7 +19,7 @@ BODY_LIMIT = 1 * MIB
 """The body of an HTTP request."""
 
 AGENT_EMERGENCY_ENTRIES = 200
-"""Live emergency entries in one agent's own policy; the first to expire makes room."""
+"""The maximum number of live emergency entries in one agent's policy; the first to expire is evicted."""
 
 ORGANIZATION_EMERGENCY_ENTRIES = 10_000
-"""Live entries in one organization's blocklist; the first to expire makes room."""
+"""The maximum number of live entries in one organization's blocklist; the first to expire is evicted."""

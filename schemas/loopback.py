@@ -1,10 +1,10 @@
-"""Loopback test: traffic to these hosts leaves no machine, so it may go without TLS."""
+"""Loopback test: connections to loopback do not leave the machine, so they may go without TLS."""
 
 from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address can only mean this machine."""
+    """Return whether a host name or address always refers to this machine."""
     if host == "localhost":
         return True
     try:

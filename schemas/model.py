@@ -1,4 +1,4 @@
-"""Base of all wire models: camelCase outside, snake_case inside, strict and frozen."""
+"""Base of all wire models: camelCase in JSON, snake_case in Python, strict and frozen."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,14 +15,14 @@ def _as_utc(moment: datetime) -> datetime:
 
 
 Timestamp = Annotated[AwareDatetime, AfterValidator(_as_utc)]
-"""A moment in UTC; ISO 8601 with ``Z`` on the wire. A time without a zone is refused."""
+"""A time in UTC; ISO 8601 with ``Z`` on the wire. A time without a zone is rejected."""
 
 
 class WireModel(BaseModel):
     """A message or a part of one.
 
-    Unknown fields are ignored (an old manager meets a new guard), numbers are never read from strings, and NaN and
-    infinities are refused.
+    Unknown fields are ignored (for newer guards), numbers are never parsed from strings, and NaN and
+    infinities are rejected.
     """
 
     model_config = ConfigDict(
@@ -42,11 +42,11 @@ class WireModel(BaseModel):
 
 _FIRST_SECOND = -62_135_596_800.0
 _LAST_SECOND = 253_402_300_799.0
-"""The first and the last second of the calendar; a moment close to its end is rounded past it in a float."""
+"""The first and the last second of the calendar; later floats would be rounded past its end."""
 
 
 def utc(epoch: float) -> datetime:
-    """Convert seconds since 1970 to a `Timestamp`; a moment outside the calendar becomes its first or last second."""
+    """Convert seconds since 1970 to a `Timestamp`; a time outside the calendar becomes its first or last second."""
     return datetime.fromtimestamp(min(max(epoch, _FIRST_SECOND), _LAST_SECOND), UTC)
 
 

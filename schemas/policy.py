@@ -1,4 +1,4 @@
-"""Policy document, effective policy, and the digest that names it."""
+"""Policy document, effective policy, and the policy digest."""
 
 import hashlib
 import ipaddress
@@ -16,7 +16,7 @@ from schemas.threats import Severity
 _LONGEST_DURATION = 10 * 366 * 86_400
 
 SECTIONS = ("thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules")
-"""Sections of the document in order; the digest covers them and nothing else."""
+"""The sections of the document in order; the digest covers only them."""
 
 
 def _address(text: str) -> str:
@@ -34,7 +34,7 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(_address)]
-"""An IP address or a CIDR, in its one normal form."""
+"""An IP address or a CIDR in canonical form."""
 
 Domain = Annotated[
     str,
@@ -54,7 +54,7 @@ Percentage = Annotated[float, Field(ge=0, le=100)]
 
 
 class BlockedAddress(WireModel):
-    """An address or CIDR that the guard blocks until `expires_at`, or for good without one."""
+    """An address or CIDR that the guard blocks until `expires_at`, or permanently without one."""
 
     value: Address
     reason: ShortText | None = None
@@ -63,7 +63,7 @@ class BlockedAddress(WireModel):
 
 
 class BlockedDomain(WireModel):
-    """A domain that the guard blocks until `expires_at`, or for good without one."""
+    """A domain that the guard blocks until `expires_at`, or permanently without one."""
 
     value: Domain
     reason: ShortText | None = None
@@ -72,7 +72,7 @@ class BlockedDomain(WireModel):
 
 
 class BlockedHash(WireModel):
-    """A file hash that the guard blocks until `expires_at`, or for good without one."""
+    """A file hash that the guard blocks until `expires_at`, or permanently without one."""
 
     value: FileHash
     reason: ShortText | None = None
@@ -96,7 +96,7 @@ class Blocklist(WireModel):
 
 
 class Allowlist(WireModel):
-    """Values that are never acted upon; it always beats the blocklist."""
+    """Values that are never acted upon; takes precedence over the blocklist."""
 
     ips: list[Address] = Field(default_factory=list)
     processes: list[ShortText] = Field(default_factory=list)
@@ -111,7 +111,7 @@ def _all_monitors() -> list[Monitor]:
 
 
 def _advanced(value: object) -> object:
-    """Read `advanced` as a flag, too: `true` is `{"enabled": true}`, as guards of every release take it."""
+    """Accept `advanced` as a flag, too: `true` becomes `{"enabled": true}`, which guards of every release support."""
     return {"enabled": value} if isinstance(value, bool) else value
 
 
@@ -151,7 +151,7 @@ class Detection(WireModel):
 
 
 def _duration(value: object) -> object:
-    """Read a number as seconds: `3600` is `"3600s"`, as guards of every release take it."""
+    """Accept a number as seconds: `3600` becomes `"3600s"`, which guards of every release support."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if not 1 <= value <= _LONGEST_DURATION:
@@ -160,7 +160,7 @@ def _duration(value: object) -> object:
 
 
 class Rule(WireModel):
-    """One typed rule; its type decides which optional members it needs."""
+    """One typed rule; the type determines the required members."""
 
     type: Literal["block_ip", "alert_threshold", "auto_respond", "custom"]
     enabled: bool = True
@@ -193,7 +193,7 @@ class PolicyDocument(WireModel):
 
 
 class PolicySections(WireModel):
-    """All sections with all values: an effective policy without its head."""
+    """All sections with all values: an effective policy without its header fields."""
 
     thresholds: Thresholds = Field(default_factory=Thresholds)
     blocklist: Blocklist = Field(default_factory=Blocklist)
@@ -206,7 +206,7 @@ class PolicySections(WireModel):
 
 
 class Policy(PolicySections):
-    """An agent's effective policy. Signed; `version_proof` signs agent, version and digest once more for heartbeats."""
+    """An agent's effective policy. Signed; `version_proof` also signs agent, version and digest for heartbeats."""
 
     version: Count
     digest: Digest
@@ -218,7 +218,7 @@ class Policy(PolicySections):
 
 
 class PolicyApplied(WireModel):
-    """Result of a policy on an agent: verified, stored and handed to its responder, in part, or not at all."""
+    """The result of a policy on an agent: verified, stored and passed to its responder, in part, or not at all."""
 
     version: Count
     digest: Digest
@@ -233,7 +233,7 @@ def default_sections() -> dict[str, Any]:
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """Serialise JSON values canonically: keys sorted, no white space, UTF-8."""
+    """Serialise JSON values canonically: sorted keys, no white space, UTF-8."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -244,7 +244,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
 
 
 def unknown_fields(document: Mapping[str, Any]) -> list[str]:
-    """Return the paths in an operator's document that no section has."""
+    """Return the paths of unknown fields in an operator's document."""
     known = default_sections()
     unknown = []
     for name, section in document.items():

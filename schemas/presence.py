@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from schemas.model import Timestamp, WireModel
 
 Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
-"""Counter of an agent's connects; it only rises."""
+"""Counter of an agent's connections; it never decreases."""
 
 Uptime = Annotated[float, Field(ge=0, le=1e10)]
 """Seconds on the guard's monotonic clock."""
@@ -46,10 +46,10 @@ class Presence(WireModel):
 
 
 HealthState = Literal["ok", "degraded"]
-"""Whether all of a guard's sources are well."""
+"""Whether all of a guard's sources are ok."""
 
 StateWord = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=r"^[a-z_]+$")]
-"""A word of an open list: a reader takes words that it does not know."""
+"""A word of an extensible list: readers accept unknown words."""
 
 
 class SourceReport(WireModel):
@@ -69,8 +69,8 @@ class SourceReport(WireModel):
 class Heartbeat(WireModel):
     """An agent's heartbeat, every 30 s.
 
-    `sequence` rises within a session, so that a replayed heartbeat keeps nobody alive; `events_total` makes up for the
-    counts of lost heartbeats.
+    `sequence` increases within a session, so a replayed heartbeat has no effect; `events_total` includes the counts of
+    lost heartbeats.
     """
 
     cpu: float = Field(ge=0, le=100, description="percent of all cores")
@@ -97,7 +97,7 @@ class Heartbeat(WireModel):
 
 
 class ManagerPresence(WireModel):
-    """Whether a manager is connected; managers that share a broker by mistake detect each other by it.
+    """Whether a manager is connected; managers that share a broker by mistake detect each other by this message.
 
     Managers before 0.2 send neither `store_id` nor `instance` nor `since`.
     """
@@ -106,17 +106,17 @@ class ManagerPresence(WireModel):
     version: str
     sent_at: Timestamp
     store_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    """The id of the manager's store; a copied data directory has the same."""
+    """The id of the manager's store; a copied data directory has the same id."""
 
     instance: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     """The id of the manager's process, new at each start."""
 
     since: Timestamp | None = None
-    """When the process started."""
+    """The start time of the process."""
 
 
 class ManagerKeys(WireModel):
-    """The manager's public keys, base64url: a guard trusts them if its token names the same `sign_key`."""
+    """The manager's public keys, base64url; a guard trusts them if its token has the same `sign_key`."""
 
     sign_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
     seal_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]

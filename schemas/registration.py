@@ -1,4 +1,4 @@
-"""Enrollment messages: the registration, and its two possible answers."""
+"""Enrollment messages: the registration and its two possible answers."""
 
 from typing import Annotated, Literal
 
@@ -13,9 +13,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"
 
 
 class Registration(WireModel):
-    """Registration of a new agent, or of a known one after a restart.
+    """The registration of a new agent, or of a known one after a restart.
 
-    Ends in `proof` (see `schemas.codes`); `sealed_secret` is the agent's secret, sealed to the manager's seal key.
+    Ends in `proof` (see `schemas.codes`); `sealed_secret` is the agent's secret, sealed with the manager's seal key.
     """
 
     hostname: Hostname
@@ -35,7 +35,7 @@ class Registration(WireModel):
 
 
 class RegistrationReply(WireModel):
-    """The registration was accepted: the agent's id, and the last session that the manager knows. Signed."""
+    """The answer to an accepted registration: the agent's id, and the last session known to the manager. Signed."""
 
     client_id: ClientId
     agent_id: AgentId
@@ -44,9 +44,9 @@ class RegistrationReply(WireModel):
 
 
 class Rejection(WireModel):
-    """The registration was refused. Signed, so that nobody else can refuse a client.
+    """The answer to a refused registration. Signed, so that only the manager can refuse a client.
 
-    `digest` names the refused registration: one that was changed on its way is not the client's.
+    `digest` identifies the refused registration: a client ignores the refusal of one that was altered in transit.
     """
 
     client_id: ClientId

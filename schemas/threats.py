@@ -1,4 +1,4 @@
-"""Threat reports, and the receipts for them."""
+"""Threat reports and their receipts."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -21,11 +21,11 @@ class Severity(StrEnum):
 
 
 class Threat(WireModel):
-    """A verdict.
+    """A detected threat: the verdict in a report.
 
     Keys of `evidence` with a meaning: `sourceIp`, `fileHash` (sha256, sha1 or md5, hex), `filePath`, `process`, `pid`,
-    `user`, `targetService`, and `lastLogin`, the time of the source's last successful login on this host. Others are
-    kept as they came.
+    `user`, `targetService`, and `lastLogin`, the time of the source's last successful login on this host. Other keys
+    are kept unchanged.
     """
 
     type: Word
@@ -43,7 +43,7 @@ class Threat(WireModel):
 
 
 class ResponseTaken(WireModel):
-    """Action that the agent took on a threat."""
+    """The agent's response to a threat."""
 
     action: Word
     target: Annotated[str, StringConstraints(max_length=1024)] | None = None
@@ -64,7 +64,7 @@ def is_executed(response: str | ResponseTaken | None) -> bool:
 
 
 class ThreatReport(WireModel):
-    """One detected threat; `id` is unique within the agent, and stored once however often it arrives."""
+    """The report of one threat; `id` is unique within the agent, and repeated reports are stored once."""
 
     id: ThreatId
     agent_id: AgentId
@@ -74,14 +74,14 @@ class ThreatReport(WireModel):
 
 
 class Refusal(WireModel):
-    """A report that can never be stored, with the reason."""
+    """The refusal of a report that can never be stored, with the reason."""
 
     id: ThreatId
     reason: Annotated[str, StringConstraints(max_length=512)]
 
 
 class Deferral(WireModel):
-    """Reports over the agent's budget: to be sent again after `retry_after` seconds."""
+    """The deferral of reports over the agent's budget, to be sent again after `retry_after` seconds."""
 
     ids: list[ThreatId]
     retry_after: float = Field(ge=0)

@@ -39,7 +39,7 @@ Action = Literal["publish", "subscribe", "receive"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic:
-    """One row of the table, compared by identity. `pattern` stands below the root and has at most one placeholder."""
+    """One row of the table, compared by identity. `pattern` is relative to the root and has at most one placeholder."""
 
     name: str
     pattern: str
@@ -53,11 +53,11 @@ class Topic:
 
     @property
     def placeholder(self) -> str | None:
-        """Name of the id in the pattern, such as ``agentId``."""
+        """The name of the id in the pattern, such as ``agentId``."""
         return self.pattern.partition("{")[2].partition("}")[0] or None
 
     def below_root(self, identifier: str | None = None) -> str:
-        """Return the topic below the root, as codes cover it.
+        """Return the topic below the root, the form that message codes cover.
 
         Raises:
             TopicError: the id is missing or outside its grammar.
@@ -70,7 +70,7 @@ class Topic:
         return self.pattern.replace("{" + kind + "}", identifier)
 
     def address(self, identifier: str | None = None) -> str:
-        """Return the whole topic.
+        """Return the full topic.
 
         Raises:
             TopicError: the id is missing or outside its grammar.
@@ -79,7 +79,7 @@ class Topic:
 
     @property
     def filter(self) -> str:
-        """Filter that matches this topic for all ids."""
+        """The filter that matches this topic for all ids."""
         kind = self.placeholder
         return PREFIX + (self.pattern if kind is None else self.pattern.replace("{" + kind + "}", "+"))
 
@@ -159,7 +159,7 @@ for _row in TABLE:
 
 
 def resolve(topic: str) -> tuple[Topic, str | None]:
-    """Return the row of a whole topic and the id in it.
+    """Return the row of a full topic and the id in it.
 
     Raises:
         TopicError: the topic is not in the table, or an id in it is outside its grammar.
@@ -211,10 +211,10 @@ def may(principal: Principal, action: Action, topic: str) -> bool:
 
 
 def is_cleared(row: Topic) -> bool:
-    """Return whether the manager clears retained messages of other publishers on such a topic.
+    """Return whether the manager clears other publishers' retained messages on this topic.
 
-    A removed agent leaves its retained messages; a registering client may leave one at a broker that cannot forbid the
-    retain flag, and it is not known afterwards.
+    A removed agent leaves its retained messages; a registering client, which is unknown afterwards, may leave one at a
+    broker that cannot forbid the retain flag.
     """
     return row.retained or row.publisher is Role.REGISTERING
 
@@ -225,7 +225,7 @@ def _observable(topic: str) -> bool:
 
 
 def may_retain(topic: str) -> bool:
-    """Return whether messages of this topic are retained; on any other the retain flag is refused."""
+    """Return whether messages of this topic may be retained; other topics reject the retain flag."""
     try:
         return resolve(topic)[0].retained
     except TopicError:
@@ -233,7 +233,7 @@ def may_retain(topic: str) -> bool:
 
 
 def filters(principal: Principal) -> Iterator[str]:
-    """Yield the filters that a principal may subscribe to, by its role and ids alone."""
+    """Yield the filters that a principal may subscribe to, derived from its role and ids."""
     if principal.role is not Role.MANAGER:
         yield PREFIX + "manager/+"
     if principal.role is Role.OBSERVER:
