@@ -22,7 +22,9 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerProcess
 
 @pytest.fixture
 def guard(manager: ManagerProcess, request: pytest.FixtureRequest) -> Iterator[GuardProcess]:
-    guard = GuardProcess(manager, request.node.name.replace("_", "-").replace("[", "-").strip("]")[:60], QUICK, url=manager.http)
+    guard = GuardProcess(
+        manager, request.node.name.replace("_", "-").replace("[", "-").strip("]")[:60], QUICK, url=manager.http
+    )
     guard.start()
     yield guard
     guard.stop()
