@@ -1,6 +1,6 @@
-"""Simulated fleets: many agents over real connections, with books that are checked against the manager's, id by id.
+"""Simulated fleets: many agents over real connections; checks each report by id against the manager's store.
 
-It speaks the contract of `schemas` and imports neither the manager nor the guard.
+The simulator implements the contract of `schemas` and imports neither the manager nor the guard.
 """
 
 from simulate.errors import PlanError, SimulationError, UnreachableError

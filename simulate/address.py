@@ -1,4 +1,4 @@
-"""The two addresses that a simulation may connect to: the agents' door and the manager's HTTP API."""
+"""Addresses that a simulation connects to: the agents' door and the manager's HTTP API."""
 
 import ssl
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL; without a port it has the scheme's usual one.
+        """Parse a URL; the port defaults to the scheme's.
 
         Raises:
-            PlanError: it is no address of a broker or a manager, or it holds a password.
+            PlanError: the text is not the address of a broker or a manager, or it contains a password.
         """
-        shown = repr(url.rpartition("@")[2])  # before it may stand a password
+        shown = repr(url.rpartition("@")[2])  # the part before it may contain a password
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -44,19 +44,19 @@ class Address:
 
     @property
     def is_http(self) -> bool:
-        """Whether it is the manager's HTTP door."""
+        """Whether the address is the manager's HTTP door."""
         return self.scheme.startswith("http")
 
     @property
     def is_tls(self) -> bool:
-        """Whether connections to it are encrypted."""
+        """Whether connections to the address are encrypted."""
         return self.scheme in {"mqtts", "https"}
 
     def check_plain_text(self, *, insecure: bool) -> None:
-        """Refuse plain text beyond this machine.
+        """Refuse plain-text connections to other machines.
 
         Raises:
-            PlanError: the address is another machine's, without TLS, and `insecure` is not said.
+            PlanError: the address is another machine's, without TLS, and `insecure` is not set.
         """
         if not (self.is_tls or insecure or is_loopback(self.host)):
             raise PlanError(
@@ -68,7 +68,7 @@ class Address:
         """Return a context that verifies certificates; None without TLS.
 
         Raises:
-            PlanError: `ca_file` holds no certificates.
+            PlanError: `ca_file` contains no certificates.
         """
         if not self.is_tls:
             return None
@@ -82,6 +82,6 @@ class Address:
         return context
 
     def __str__(self) -> str:
-        """Return it as a URL."""
+        """Return the address as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"

@@ -1,4 +1,4 @@
-"""The manager's own books, read over its HTTP API as an admin does."""
+"""Reads the manager's stored threats and incidents over its HTTP API, as an admin."""
 
 import ssl
 import time
@@ -21,7 +21,7 @@ _UNAUTHORIZED = frozenset({401, 403})
 
 
 class Mark(NamedTuple):
-    """The newest records that the manager had before the simulation: ids of a threat and an incident, if any."""
+    """The ids of the newest threat and incident before the simulation, if any."""
 
     threat: tuple[str, str] | None
     incident: str | None
@@ -32,10 +32,10 @@ class ManagerBooks:
     """Reads threats and incidents of one manager. A context manager.
 
     Args:
-        address: Its HTTP address.
+        address: The manager's HTTP address.
         token: The admin token.
-        tls: Verifies its certificate; None for plain text.
-        patience: Seconds for which an unreachable manager is asked again.
+        tls: Verifies the manager's certificate; None for plain text.
+        patience: Seconds for which requests to an unreachable manager are retried.
     """
 
     def __init__(self, address: Address, token: str, tls: ssl.SSLContext | None, patience: float) -> None:
@@ -46,12 +46,12 @@ class ManagerBooks:
             headers={"Authorization": f"Bearer {token}"},
             timeout=_ANSWER_WITHIN,
             verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            trust_env=False,  # no proxy of the environment: no other address is connected to
+            trust_env=False,  # ignore proxies in the environment: the simulator connects to no other address
             follow_redirects=False,
         )
 
     def __enter__(self) -> Self:
-        """Return it."""
+        """Return this object."""
         return self
 
     def __exit__(
@@ -73,10 +73,10 @@ class ManagerBooks:
         return Mark(threat, newest.get("id"), newest.get("openedAt"))
 
     def threats(self, mark: Mark, report_ids: Container[str], agent_ids: Container[str]) -> Iterator[Stored]:
-        """Yield what the manager has stored since the mark of these reports and these agents, newest first.
+        """Yield the threats stored since the mark that are these reports or of these agents, newest first.
 
-        The list is in the order of storing, so no clock decides what belongs to the simulation. A report counts under
-        whatever agent id it stands: an agent that had to register anew has had two.
+        The list is in the order of storing, so no clock decides which threats belong to the simulation. A report counts
+        under any agent id, because an agent that registered again has had two.
 
         Raises:
             UnreachableError: the manager does not answer.
@@ -109,7 +109,7 @@ class ManagerBooks:
                 return
 
     def _page(self, path: str, query: dict[str, Any], patience: float) -> dict[str, Any]:
-        """Ask for a page, again while the manager is away."""
+        """Request a page, with retries while the manager is unreachable."""
         deadline = time.monotonic() + patience
         while True:
             problem = ""
@@ -123,7 +123,7 @@ class ManagerBooks:
                 problem = f"the manager at {self._address} answers {answer.status_code}: see its log"
             if time.monotonic() > deadline:
                 raise UnreachableError(problem)
-            time.sleep(_PAUSE)  # between two looks; the deadline above ends them
+            time.sleep(_PAUSE)  # between two requests; the deadline above ends them
 
     def _read(self, answer: httpx2.Response) -> dict[str, Any]:
         if answer.status_code in _UNAUTHORIZED:

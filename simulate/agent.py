@@ -1,4 +1,4 @@
-"""One simulated agent, whatever its door: its messages, its outbox, and its policy in force."""
+"""One simulated agent, for either door: its messages, its outbox, and its policy in force."""
 
 import time
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from simulate.schedule import Detection
 from simulate.verifier import Verifier
 
 SYSTEM, ARCHITECTURE, VERSION = "Debian 12", "x64", "0.1.0"
-"""The host that every simulated agent claims to run on."""
+"""The host facts that every simulated agent reports."""
 
 _CPU, _MEMORY = 3.0, 20.0
 _CONFIDENCE = 90.0
@@ -33,7 +33,7 @@ _TECHNIQUE = "T1110"
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over all agents. `last_error` is the newest reason for which an agent was not connected."""
+    """Counts over all agents. `last_error` is the latest connection error of an agent."""
 
     registered: int = 0
     connected: int = 0
@@ -50,32 +50,32 @@ class Session(Protocol):
     """An agent's open connection to its door."""
 
     def pump(self) -> None:
-        """Send what the outbox has to send."""
+        """Send the outbox's due reports."""
         ...
 
     def cut(self) -> None:
-        """End without a farewell."""
+        """Close the connection without a sign-off."""
         ...
 
     def sign_off(self) -> None:
-        """Say farewell and end."""
+        """Sign off and close the connection."""
         ...
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Run the steps that are due."""
         ...
 
 
 @dataclass(slots=True)
 class InForce:
-    """The policy that an agent has taken; 0 is none."""
+    """The policy that an agent has applied; version 0 without one."""
 
     version: int = 0
     digest: str = ""
     proof: str = ""
 
     def members(self) -> dict[str, Any]:
-        """Return what a heartbeat says of it."""
+        """Return the heartbeat's members about the policy."""
         if not self.version:
             return {}
         return {
@@ -88,19 +88,19 @@ class InForce:
 
 @dataclass(slots=True, eq=False)
 class Agent:
-    """State and messages. Policies are verified and kept; nothing is blocked on this machine.
+    """State and messages of one agent. Policies are verified and stored; nothing is blocked on this machine.
 
     Attributes:
-        number: From 0.
-        identity: Its secret and the manager's word on it.
+        number: The agent's number, from 0.
+        identity: The agent's secret and registration.
         outbox: Reports without a receipt.
-        books: The simulation's, which every report and every receipt is written into.
-        tally: The simulation's.
-        started: When the simulation began, on the monotonic clock: the agent's uptime.
-        session: Its open connection.
+        books: The simulation's books, which record every report and receipt.
+        tally: The simulation's counts.
+        started: The start of the simulation on the monotonic clock, for the agent's uptime.
+        session: The open connection.
         pending: A registration without an answer: client id and payload.
-        policy: In force.
-        blocklist_sequence: The newest of its organization that was taken.
+        policy: The policy in force.
+        blocklist_sequence: The sequence of the organization's blocklist that was last applied.
     """
 
     number: int
@@ -148,7 +148,7 @@ class Agent:
         return self.coded(topics.PRESENCE, message.body())
 
     def begin_session(self) -> None:
-        """Raise the session's number; heartbeats count anew."""
+        """Increment the session number and reset the heartbeat sequence."""
         self.identity.session += 1
         self._sequence = count(1)
 
@@ -171,7 +171,7 @@ class Agent:
         return message.body()
 
     def detected(self, detection: Detection) -> None:
-        """Make a report, write it into the books and put it into the outbox."""
+        """Create a report, record it in the books and add it to the outbox."""
         report_id, timestamp = str(uuid7()), iso(time.time())
         threat = {
             "type": "brute_force",
@@ -191,11 +191,11 @@ class Agent:
             self.outbox.repeat(report_id)
 
     def signed_by_agent(self, body: bytes) -> bytes:
-        """Return a report of the outbox with the agent's id, which a registration may have changed meanwhile."""
+        """Return a report of the outbox with the agent's id, which a later registration may have changed."""
         return b'{"agentId":"%b",%b' % (self.identity.agent_id.encode(), body[1:])
 
     def take_receipt(self, receipt: Receipt, now: float) -> None:
-        """Write the manager's word into the books; what is deferred is sent again when the manager says."""
+        """Apply a receipt: record it in the books, and hold deferred reports back for the manager's delay."""
         self.tally.receipts += 1
         for report_id in receipt.stored:
             self.books.receipted(report_id, now)
@@ -207,7 +207,7 @@ class Agent:
             self.outbox.defer(deferral.ids, now + deferral.retry_after)
 
     def take_policy(self, payload: bytes, verifier: Verifier) -> bytes | None:
-        """Take a policy if it is the manager's, this agent's and newer; return `policy/applied` without its code."""
+        """Apply a newer signed policy for this agent; return `policy/applied` without its code, or None."""
         policy = verifier.own(topics.POLICY, self.identity.agent_id, payload)
         if not isinstance(policy, Policy) or policy.agent_id != self.identity.agent_id:
             self.tally.ignored += 1
@@ -227,7 +227,7 @@ class Agent:
         return applied.body()
 
     def take_blocklist(self, row: topics.Topic, payload: bytes, verifier: Verifier) -> bool:
-        """Take a snapshot or a change; return False if a change before this one is missing."""
+        """Apply a snapshot or a change; return False if a change before this one is missing."""
         news = verifier.shared(row, self.identity.organization_id, payload)
         if news is None:
             self.tally.ignored += 1

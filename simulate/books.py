@@ -1,4 +1,4 @@
-"""The simulator's books: every report that was made, and the check of them against what the manager has stored.
+"""The simulator's books: records every report, and checks the reports against the manager's stored threats.
 
 Pure: no clock and no I/O. Times are seconds on the simulator's monotonic clock.
 """
@@ -21,9 +21,9 @@ class Entry:
     """One report: the content that was sent, and the manager's answer.
 
     Attributes:
-        digest: Of its content.
-        made_at: When it was handed to its agent's outbox.
-        receipted_at: When its receipt came; None without one.
+        digest: The digest of its content.
+        made_at: The time at which it was added to the agent's outbox.
+        receipted_at: The time of its receipt; None without one.
         refusal: The reason, if the manager refused it.
     """
 
@@ -45,16 +45,16 @@ class Balance:
     """The result of a check, by ids.
 
     Attributes:
-        sent: Reports that were made.
-        stored: Those that the manager has.
-        lost: Neither stored nor refused.
-        lost_after_receipt: How many of the lost had a receipt; a store that is put back to an older copy loses such.
-        doubled: Stored more than once.
-        altered: Stored with another content than was sent.
-        late: Receipted later than allowed, or not at all, though stored.
-        refused: Refused by receipt.
-        receipted: Those with a receipt that says stored.
-        unsent: Ids stored for an agent of the simulation that it has not sent.
+        sent: Reports that were created.
+        stored: Reports that the manager has stored.
+        lost: Reports neither stored nor refused.
+        lost_after_receipt: Lost reports with a receipt, as after restoring an older copy of the store.
+        doubled: Reports stored more than once.
+        altered: Reports stored with other content than was sent.
+        late: Stored reports with a late receipt or without one.
+        refused: Reports refused by receipt.
+        receipted: Reports with a receipt as stored.
+        unsent: Ids stored for an agent of the simulation that the agent has not sent.
     """
 
     sent: int = 0
@@ -70,15 +70,15 @@ class Balance:
 
     @property
     def is_even(self) -> bool:
-        """Whether every report is stored once, as it was sent. A late one is."""
+        """Whether every report is stored once, as it was sent; late reports count as stored."""
         return not (self.lost or self.doubled or self.altered or self.refused)
 
 
 def digest_of(threat: Mapping[str, Any], timestamp: str) -> bytes:
-    """Return what names a report's content: detection time to the millisecond, verdict and evidence.
+    """Return the digest of a report's content: detection time to the millisecond, verdict and evidence.
 
     Raises:
-        ValueError: the timestamp is none.
+        ValueError: the timestamp is invalid.
     """
     content = {name: threat.get(name) for name in _MEMBERS}
     content["confidence"] = float(content["confidence"] or 0)
@@ -88,12 +88,12 @@ def digest_of(threat: Mapping[str, Any], timestamp: str) -> bytes:
 
 
 def check(entries: Mapping[str, Entry], stored: Iterable[Stored], late_after: float) -> Balance:
-    """Compare, id by id, the reports that were made with those that the manager has.
+    """Compare the created reports with the manager's stored reports, by id.
 
     Args:
         entries: Reports by id.
         stored: The manager's records of the simulation's agents.
-        late_after: Seconds that a receipt may take.
+        late_after: Seconds after which a receipt is late.
     """
     counts: Counter[str] = Counter()
     altered, unsent = set(), set()
@@ -134,28 +134,28 @@ class Books:
         self._pause_from = 0.0
 
     def made(self, report_id: str, digest: bytes, now: float) -> None:
-        """Write down a new report."""
+        """Record a new report."""
         self.entries[report_id] = Entry(digest, now)
         if not self.waiting:
             self._pause_from = now
         self.waiting += 1
 
     def receipted(self, report_id: str, now: float) -> bool:
-        """Write down a receipt that says stored; return whether it is the first word on this report."""
+        """Record a receipt as stored; return whether it is the first receipt of this report."""
         entry = self._settled(report_id, now)
         if entry is not None:
             entry.receipted_at = now
         return entry is not None
 
     def refused(self, report_id: str, reason: str, now: float) -> bool:
-        """Write down a refusal; return whether it is the first word on this report."""
+        """Record a refusal; return whether it is the first receipt of this report."""
         entry = self._settled(report_id, now)
         if entry is not None:
             entry.refusal = reason
         return entry is not None
 
     def longest_pause(self, now: float) -> float:
-        """Return the longest time without a receipt while a report waited, one that lasts until now included."""
+        """Return the longest time without a receipt while a report waited, including the current wait."""
         return max(self._longest_pause, now - self._pause_from) if self.waiting else self._longest_pause
 
     def _settled(self, report_id: str, now: float) -> Entry | None:

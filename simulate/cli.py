@@ -120,10 +120,10 @@ def simulate(
 
 
 def _admin_url(manager: str | None) -> str:
-    """Return the manager's HTTP address: MANAGER_URL, or `--manager` where that is one.
+    """Return the manager's HTTP address: MANAGER_URL, or `--manager` if that is an HTTP address.
 
     Raises:
-        PlanError: neither says it.
+        PlanError: neither is set to an HTTP address.
     """
     from simulate.errors import PlanError  # noqa: PLC0415 -- a help text needs none of this
 
@@ -137,7 +137,7 @@ def _secret(file: Path | None, variable: str, what: str, option: str) -> str:
     """Return a token from its file, or from the environment.
 
     Raises:
-        PlanError: there is none.
+        PlanError: neither is set.
     """
     from simulate.errors import PlanError  # noqa: PLC0415 -- a help text needs none of this
 
@@ -154,7 +154,7 @@ def _secret(file: Path | None, variable: str, what: str, option: str) -> str:
 
 
 def _run(plan: "Plan") -> "Result":
-    """Run a plan; the first Ctrl-C ends its schedule, the second ends it."""
+    """Run a plan; the first Ctrl-C ends its schedule, the second stops the simulation."""
     from simulate.simulation import Simulation  # noqa: PLC0415 -- a help text needs none of this
 
     addresses = " and ".join(dict.fromkeys([str(plan.door), str(plan.admin_address)]))

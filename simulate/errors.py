@@ -1,13 +1,13 @@
-"""Errors that end a simulation, each in one sentence that says what to do."""
+"""Errors that end a simulation; each message says what to do."""
 
 
 class SimulationError(Exception):
-    """Root of what `simulate` raises."""
+    """Root of all errors of `simulate`."""
 
 
 class PlanError(SimulationError):
-    """A plan cannot be carried out as it was given."""
+    """A plan is invalid."""
 
 
 class UnreachableError(SimulationError):
-    """The manager or its broker does not answer, or refuses the simulation altogether."""
+    """The manager or its broker does not answer, or refuses the simulation."""

@@ -1,4 +1,4 @@
-"""The simulated fleet: connects, reports by the schedule, waits for receipts, signs off, and has the books checked."""
+"""The simulated fleet: connects, reports by the schedule, waits for receipts, signs off, and checks the books."""
 
 import asyncio
 import resource
@@ -25,7 +25,7 @@ from simulate.verifier import Verifier
 _TICK = 0.5
 _LOOK_EVERY = 0.05
 _QUIET = 0.5
-"""Seconds without a further policy, after which reporting begins."""
+"""Seconds without a new policy after which reporting begins."""
 
 _QUIET_WITHIN = 30.0
 _SPARE_FILES = 64
@@ -36,7 +36,7 @@ _KIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A simulation's state: its phase, how many of how many are done in it, and the counts behind."""
+    """A simulation's progress: its phase, done and total numbers in it, and the counts."""
 
     phase: str
     done: int
@@ -50,12 +50,12 @@ Show = Callable[[Progress], None]
 
 
 class Fleet:
-    """Agents of one plan, all in the running event loop.
+    """The agents of one plan, in the running event loop.
 
     Args:
-        plan: Theirs.
-        show: Told of progress twice a second.
-        stopping: Set when the schedule is to end early.
+        plan: The plan of the simulation.
+        show: Called with the progress twice a second.
+        stopping: Set to end the schedule early.
     """
 
     def __init__(self, plan: Plan, show: Show, stopping: asyncio.Event) -> None:
@@ -88,17 +88,17 @@ class Fleet:
         return frozenset(agent.identity.agent_id for agent in self.agents)
 
     def progress(self) -> Progress:
-        """Return the state of things."""
+        """Return the current progress."""
         connecting = self._phase == "connecting"
         settled = self._sent - self.books.waiting
         done, total = (self.tally.connected, self._plan.agents) if connecting else (settled, len(self._schedule))
         return Progress(self._phase, done, total, self.tally.connected, self._sent, self.books.waiting)
 
     async def run(self) -> Run:
-        """Carry the plan out.
+        """Run the plan.
 
         Raises:
-            UnreachableError: the agents are not let in.
+            UnreachableError: the agents cannot connect.
         """
         began = time.monotonic()
         if self._state is not None:
@@ -154,7 +154,7 @@ class Fleet:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
-        """Connect all agents, keep them connected meanwhile, and have them sign off at the end."""
+        """Connect all agents and keep them connected within the context; sign them off at its end."""
         door, plan = self._door(), self._plan
         tasks = [
             asyncio.create_task(
@@ -182,11 +182,11 @@ class Fleet:
             await door.close()
 
     async def _tick(self, tasks: list["asyncio.Task[None]"]) -> None:
-        """Have sessions do what is due, and show progress.
+        """Run the due steps of all sessions and show progress.
 
         Raises:
-            UnreachableError: the manager refuses an agent for good while the fleet connects. Once reports are sent,
-                those of a refused agent are waited for in vain, and the books say so.
+            UnreachableError: the manager refuses an agent permanently while the fleet connects. After that, the reports
+                of a refused agent are lost, and the books show it.
         """
         while True:
             await asyncio.sleep(_TICK)
@@ -211,7 +211,7 @@ class Fleet:
         """Wait until all agents are connected, and the burst of their first policies is over.
 
         Raises:
-            UnreachableError: for a while no further one was.
+            UnreachableError: no further agent connected for a while.
         """
         tally, plan = self.tally, self._plan
         seen, since = (-1, -1), time.monotonic()
@@ -229,7 +229,7 @@ class Fleet:
         await self._quiet(time.monotonic() + _QUIET_WITHIN)
 
     async def _quiet(self, deadline: float) -> None:
-        """Wait until no further policy has come for a moment, or until the deadline."""
+        """Wait until no new policy has arrived for a moment, or until the deadline."""
         taken, since = -1, time.monotonic()
         while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
             if self.tally.policies_applied != taken:
@@ -237,7 +237,7 @@ class Fleet:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _report(self, start: float) -> None:
-        """Make each report at its time, and cut connections where that is planned."""
+        """Create each report at its scheduled time, and cut connections as planned."""
         waiting_cuts = iter(cuts(self._plan))
         cut = next(waiting_cuts, None)
         for number, detection in enumerate(self._schedule):
@@ -251,7 +251,7 @@ class Fleet:
             self._detected(detection)
 
     async def _until(self, moment: float, number: int) -> None:
-        """Wait for a moment; now and then let the loop work even if that has passed already."""
+        """Wait until a time; if it has passed, still yield to the event loop now and then."""
         delay = moment - time.monotonic()
         if delay <= 0:
             if number % _AT_ONCE == 0:
@@ -276,7 +276,7 @@ class Fleet:
             agent.session.cut()
 
     async def _receipts(self) -> None:
-        """Wait until nothing waits, or nothing has been settled for as long as patience lasts."""
+        """Wait until no report waits for a receipt, or no receipt has arrived for the plan's patience."""
         waiting, since = self.books.waiting, time.monotonic()
         while self.books.waiting:
             if self.books.waiting != waiting:
@@ -287,7 +287,7 @@ class Fleet:
 
 
 def raise_file_limit(plan: Plan) -> None:
-    """Let this process have as many open files as the plan needs.
+    """Raise the limit of open files to the number that the plan needs.
 
     Raises:
         UnreachableError: the system does not allow it.

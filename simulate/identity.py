@@ -1,4 +1,4 @@
-"""The identities of simulated agents, and the directory that keeps them for the next run."""
+"""The identities of simulated agents, and the directory that stores them for the next run."""
 
 import json
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret
 from simulate.errors import PlanError
 
 _RESERVED = 1_000
-"""Sessions set aside before a run connects, so that after a kill no session is used twice."""
+"""The number of sessions reserved before a run connects, so that no session is used twice after a kill."""
 
 
 @dataclass(slots=True)
 class Identity:
-    """One simulated agent: its secret, and the manager's words on it. `http_token` is for the HTTP door alone."""
+    """One simulated agent's secret and registration; `http_token` is used only by the HTTP door."""
 
     hostname: str
     secret: bytes = field(default_factory=new_secret, repr=False)
@@ -44,14 +44,14 @@ class Identity:
 
 
 class StateDirectory:
-    """Keeps the identities of one manager's simulated agents, one line for each; the last line of a hostname counts.
+    """Stores the identities of one manager's simulated agents, one on a line; the last line of a hostname counts.
 
     Args:
-        path: The directory; made with mode 0700 if it is not there.
-        sign_key: The manager's public key, as its token names it: another manager's identities stand in another file.
+        path: The directory; created with mode 0700 if missing.
+        sign_key: The manager's public key in its token; each manager's identities have their own file.
 
     Raises:
-        PlanError: the directory cannot be made, or the file cannot be read.
+        PlanError: the directory cannot be created, or the file cannot be read.
     """
 
     def __init__(self, path: Path, sign_key: str) -> None:
@@ -69,22 +69,22 @@ class StateDirectory:
                 self._known[identity.hostname] = identity
 
     def identity(self, hostname: str) -> Identity:
-        """Return the identity of a hostname, a new one if none is kept."""
+        """Return the identity of a hostname, a new one if none is stored."""
         known = self._known.get(hostname)
         return Identity(hostname) if known is None else known
 
     def keep(self, identity: Identity) -> None:
-        """Keep an identity with the manager's word on it."""
+        """Store an identity with its registration."""
         self._known[identity.hostname] = identity
         with self._file.open("a", encoding="utf-8") as file:
             file.write(identity._as_line() + "\n")  # noqa: SLF001 -- the form in the file is this module's
 
     def reserve(self, identities: Iterable[Identity]) -> None:
-        """Write down a session that these identities will not reach before `release`."""
+        """Store a session number that these identities will not reach before `release`."""
         self._rewrite(identities, _RESERVED)
 
     def release(self, identities: Iterable[Identity]) -> None:
-        """Write down the sessions that these identities have reached."""
+        """Store the session numbers that these identities have reached."""
         self._rewrite(identities, 0)
 
     def _rewrite(self, identities: Iterable[Identity], ahead: int) -> None:
@@ -103,7 +103,7 @@ class StateDirectory:
 
 
 def _read(line: str) -> Identity | None:
-    """Read a line; None for one that was not written to its end."""
+    """Parse a line; return None for an incomplete one."""
     try:
         found = json.loads(line)
         secret = codes.decode(found["secret"])

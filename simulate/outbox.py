@@ -1,4 +1,4 @@
-"""One agent's outbox in memory: reports wait in it until the manager's receipt, and are sent again when none comes.
+"""One agent's outbox in memory: stores reports until the manager's receipt, and repeats them without one.
 
 Pure: times are arguments, seconds on a monotonic clock.
 """
@@ -7,18 +7,18 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 WINDOW = 200
-"""Reports sent and not yet receipted."""
+"""The maximum number of reports in flight (sent without a receipt)."""
 
 _LONGEST_PATIENCE = 900.0
 
 
 class Outbox:
-    """Reports in the order in which they were made.
+    """Reports in the order of their creation.
 
-    - When a session begins, everything that waits is sent again, in order.
-    - A report without a receipt after `receipt_timeout` is sent again; the time doubles up to 15 minutes, and is back
-      at its beginning with the next receipt.
-    - A report that the manager defers is sent again when it says.
+    - When a session begins, all waiting reports are sent again, in order.
+    - A report without a receipt after `receipt_timeout` is sent again; the timeout doubles up to 15 minutes, and is
+      reset by the next receipt.
+    - A report that the manager defers is sent again after the delay that it names.
 
     Args:
         receipt_timeout: Seconds.
@@ -31,32 +31,32 @@ class Outbox:
         self._patience = receipt_timeout
         self._waiting: OrderedDict[str, bytes] = OrderedDict()
         self._unsent: OrderedDict[str, None] = OrderedDict()
-        self._flights: OrderedDict[str, float] = OrderedDict()  # when each was sent
-        self._deferred: dict[str, float] = {}  # until when each waits
+        self._flights: OrderedDict[str, float] = OrderedDict()  # the time of sending by report
+        self._deferred: dict[str, float] = {}  # the end of the delay by report
 
     def __len__(self) -> int:
-        """Return how many reports wait for a receipt."""
+        """Return the number of reports without a receipt."""
         return len(self._waiting)
 
     def add(self, report_id: str, body: bytes) -> None:
-        """Take a new report."""
+        """Add a new report."""
         self._waiting[report_id] = body
         self._unsent[report_id] = None
 
     def begin(self) -> None:
-        """Begin a session: all that waits is to be sent."""
+        """Begin a session: all waiting reports must be sent."""
         self._unsent = OrderedDict.fromkeys(self._waiting)
         self._flights.clear()
         self._deferred.clear()
         self._patience = self._receipt_timeout
 
     def repeat(self, report_id: str) -> None:
-        """Have a report that is on its way sent once more."""
+        """Schedule a repeated send of a report in flight."""
         if self._flights.pop(report_id, None) is not None:
             self._unsent[report_id] = None
 
     def take(self, now: float, most: int = WINDOW) -> list[tuple[str, bytes]]:
-        """Return the reports to be sent now, at most so many beyond those that are on their way."""
+        """Return the reports to send now, within the window."""
         for report_id in [name for name, until in self._deferred.items() if until <= now]:
             del self._deferred[report_id]
             self._unsent[report_id] = None
@@ -79,7 +79,7 @@ class Outbox:
         return taken
 
     def settle(self, report_ids: Iterable[str]) -> None:
-        """Forget reports on which the manager has given its word."""
+        """Remove reports with a receipt."""
         for report_id in report_ids:
             if self._waiting.pop(report_id, None) is not None:
                 self._patience = self._receipt_timeout
@@ -88,7 +88,7 @@ class Outbox:
                 self._deferred.pop(report_id, None)
 
     def defer(self, report_ids: Iterable[str], until: float) -> None:
-        """Hold reports back that the manager has deferred; those that are not on their way stay as they are."""
+        """Hold back reports in flight that the manager has deferred; ignore others."""
         for report_id in report_ids:
             if self._flights.pop(report_id, None) is not None:
                 self._deferred[report_id] = until

@@ -1,4 +1,4 @@
-"""The plan of a simulation: addresses, tokens, sizes, rates and the seed, checked before anything is sent."""
+"""The plan of a simulation: addresses, tokens, sizes, rates and the seed, validated at construction."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from simulate.address import Address
 from simulate.errors import PlanError
 
 MOST_AGENTS = 100_000
-"""A hostname has five digits for the agent's number."""
+"""The maximum number of agents; a hostname has five digits for the agent's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,30 +18,30 @@ class Plan:
     """One simulation. Counts and rates are totals over all agents, shares lie between 0 and 1, times are seconds.
 
     Attributes:
-        manager: The agents' door: ``mqtt(s)://`` for a broker, ``http(s)://`` for the manager itself.
-        admin: The manager's HTTP address, at which the books are checked.
+        manager: The agents' door: ``mqtt(s)://`` for a broker, ``http(s)://`` for the manager.
+        admin: The manager's HTTP address, used to check the books.
         enroll_token: The enrollment token.
         auth_token: The admin token.
-        agents: Simulated agents.
-        threats: Reports.
-        rate: Reports a second.
-        shared_attackers: Share of the reports whose source address several agents report.
-        unvouched: Share of the reports that vouch for nothing.
-        seed: Of hostnames, attackers, severities, times and planted faults.
-        heartbeats: Whether agents go on sending heartbeats after their first.
-        connections: HTTP connections that all agents share; None is one for each agent.
-        cuts: Connections that the simulator cuts without a farewell while reports are sent.
-        repeats: Share of the reports that are sent twice at once.
-        state: A directory that keeps the agents' identities for the next run; None keeps none.
-        ca_file: Trusted certificates, PEM; None is the system's.
-        insecure: Whether plain text may leave this machine.
-        heartbeat_interval: Between two heartbeats of an agent.
-        policy_poll_interval: Between two polls of an agent over HTTP.
-        receipt_timeout: After which a report without a receipt is sent again; doubled each time.
-        reconnect_base: Longest wait after a first failure to connect.
-        reconnect_cap: Longest wait after any failure to connect.
-        patience: Without any progress, after which a phase is given up.
-        late_after: Between a report's detection and its receipt, above which it counts as late.
+        agents: The number of simulated agents.
+        threats: The number of reports.
+        rate: Reports per second.
+        shared_attackers: The share of reports whose source address several agents report.
+        unvouched: The share of reports that do not vouch for their source address.
+        seed: The random seed of hostnames, attackers, severities, times and planted faults.
+        heartbeats: Whether agents send heartbeats after the first one.
+        connections: The number of HTTP connections that all agents share; None for one connection for each agent.
+        cuts: The number of connections that are cut without a sign-off while reports are sent.
+        repeats: The share of reports that are sent twice at once.
+        state: The directory that stores the agents' identities for the next run; None stores none.
+        ca_file: The trusted certificates, PEM; None for the system's.
+        insecure: Whether plain-text connections to other machines are allowed.
+        heartbeat_interval: The time between two heartbeats of an agent.
+        policy_poll_interval: The time between two polls of an agent over HTTP.
+        receipt_timeout: The time after which a report without a receipt is sent again; doubled each time.
+        reconnect_base: The maximum wait after a first failure to connect.
+        reconnect_cap: The maximum wait after any failure to connect.
+        patience: The time without any progress after which a phase is given up.
+        late_after: The time between a report's detection and its receipt above which it counts as late.
     """
 
     manager: str
@@ -70,7 +70,7 @@ class Plan:
     late_after: float = 60.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be carried out.
+        """Validate the plan.
 
         Raises:
             PlanError: a value is out of its range, or an address or the enrollment token cannot be read.
@@ -121,5 +121,5 @@ class Plan:
 
     @property
     def sockets(self) -> int:
-        """Connections of agents that may be open at once."""
+        """The maximum number of open agent connections."""
         return self.agents if self.connections is None else min(self.connections, self.agents)

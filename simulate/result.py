@@ -1,4 +1,4 @@
-"""The result of a simulation, as `-o json` prints it."""
+"""The result of a simulation, with its JSON form for `-o json`."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from simulate.agent import Tally
 from simulate.books import Balance
 
 EXAMPLES = 20
-"""Ids that a result names of each kind at most."""
+"""The maximum number of example ids of each kind in a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The simulator's own process: CPU seconds from the first report to the last receipt, and its largest memory.
+    """Resources used by the simulator: CPU seconds from the first report to the last receipt, and peak memory.
 
-    `share` is of one core. A share near 1 means that the simulator is the limit, not the manager.
+    `share` is the share of one core. A share near 1 means that the simulator is the limit, not the manager.
     """
 
     cpu_seconds: float = 0.0
@@ -31,21 +31,21 @@ class Result:
     """Counts, and times in seconds.
 
     Attributes:
-        sent: Reports that were made.
-        stored: Those that the manager has.
-        lost: Neither stored nor refused.
-        lost_after_receipt: How many of the lost had a receipt.
-        doubled: Stored more than once.
-        altered: Stored with another content than was sent.
-        late: Stored, with a receipt after more than the allowed time, or without one.
-        refused: Refused by receipt.
-        unsent: Stored for these agents since the start, and not among the reports.
-        seconds: From the start of sending to the last receipt, or to the end of waiting.
-        longest_pause: Longest time without a receipt while a report waited.
-        longest_lag: Longest time that the simulator itself was behind its schedule.
-        incidents: About shared attackers, opened since the start.
-        incidents_doubled: Those about an address that another of them is about.
-        examples: Some ids of each kind that is not as it should be.
+        sent: Reports that were created.
+        stored: Reports that the manager has stored.
+        lost: Reports neither stored nor refused.
+        lost_after_receipt: Lost reports with a receipt.
+        doubled: Reports stored more than once.
+        altered: Reports stored with other content than was sent.
+        late: Stored reports with a late receipt or without one.
+        refused: Reports refused by receipt.
+        unsent: Reports stored for these agents since the start that they have not sent.
+        seconds: The time from the start of sending to the last receipt, or to the end of waiting.
+        longest_pause: The longest time without a receipt while a report waited.
+        longest_lag: The longest delay of the simulator itself behind its schedule.
+        incidents: Incidents about shared attackers that were opened since the start.
+        incidents_doubled: Incidents about the same address as another one.
+        examples: Some ids of each kind of error.
     """
 
     sent: int
@@ -82,14 +82,14 @@ class Result:
     examples: dict[str, list[str]]
 
     def members(self) -> dict[str, Any]:
-        """Return it as JSON values, camelCase."""
+        """Return the result as JSON values with camelCase names."""
         names = {"memory_mib": "memoryMiB", "is_even": "balanced"}
         return {names.get(name, to_camel(name)): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Figures of a run that its balance does not have."""
+    """Measurements of a run, apart from its balance."""
 
     agents: int
     seed: int
@@ -103,7 +103,7 @@ class Run:
 
 
 def result_of(balance: Balance, tally: Tally, run: Run, incidents: Iterable[str]) -> Result:
-    """Put a result together; `incidents` are the values of those that were opened."""
+    """Build the result of a run; `incidents` are the values of the opened incidents."""
     opened = Counter(incidents)
     kinds = ("lost", "doubled", "altered", "late", "refused", "unsent")
     found = {kind: getattr(balance, kind) for kind in kinds}

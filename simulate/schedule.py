@@ -1,6 +1,6 @@
-"""The schedule of a simulation: every report and every planted fault, with its time, from the seed alone.
+"""The schedule of a simulation: the time of every report and planted fault, derived from the seed.
 
-Source addresses lie in ranges that are reserved for tests and documentation: 198.18.0.0/16 for attackers that several
+Source addresses are in ranges reserved for tests and documentation: 198.18.0.0/16 for attackers that several
 agents report, 198.19.0.0/16 for those of one agent, and a /64 of 2001:db8::/32 for every tenth attacker and for those
 beyond the IPv4 ranges.
 """
@@ -14,7 +14,7 @@ from schemas.threats import Severity
 from simulate.plan import Plan
 
 REPORTS_OF_AN_ATTACKER = 5
-"""Agents that report a shared attacker, where there are as many agents."""
+"""The number of agents that report a shared attacker, if there are as many agents."""
 
 _FEWEST_SHARED = 2
 _SHARED_FROM, _OWN_FROM = int(IPv4Address("198.18.0.0")), int(IPv4Address("198.19.0.0"))
@@ -30,18 +30,18 @@ _FEWEST_ATTEMPTS = 5
 
 
 class Detection(NamedTuple):
-    """One report to be made.
+    """One scheduled report.
 
     Attributes:
         at: Seconds after the start of sending.
         agent: The reporting agent's number, from 0.
         source_ip: The attacker.
         is_shared: Whether other agents report the same attacker.
-        severity: How bad it is.
-        attempts: Failed logins.
-        user: The account that was tried.
+        severity: The threat's severity.
+        attempts: The number of failed logins.
+        user: The attempted user name.
         is_vouched: Whether the report vouches for its source address.
-        is_repeated: Whether it is sent twice at once.
+        is_repeated: Whether the report is sent twice at once.
     """
 
     at: float
@@ -56,7 +56,7 @@ class Detection(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A connection that ends without a farewell: seconds after the start of sending, and the agent's number."""
+    """A planned cut of a connection: seconds after the start of sending, and the agent's number."""
 
     at: float
     agent: int
@@ -68,7 +68,7 @@ def hostname(seed: int, number: int) -> str:
 
 
 def detections(plan: Plan) -> list[Detection]:
-    """Return all reports, in the order of their times; the same plan gives the same."""
+    """Return all reports in the order of their times; deterministic for a plan."""
     chance = _random(plan, "detections")
     order = list(range(plan.threats))
     shared = set(chance.sample(order, _shared_count(plan)))
@@ -103,7 +103,7 @@ def cuts(plan: Plan) -> list[Cut]:
 
 
 def _random(plan: Plan, purpose: str) -> random.Random:
-    return random.Random(f"{plan.seed} {purpose}")  # noqa: S311 -- repeatable on purpose, no secret
+    return random.Random(f"{plan.seed} {purpose}")  # noqa: S311 -- deterministic on purpose, no secret
 
 
 def _shared_count(plan: Plan) -> int:
@@ -112,9 +112,9 @@ def _shared_count(plan: Plan) -> int:
 
 
 def _shared_victims(plan: Plan, count: int, chance: random.Random) -> Iterator[tuple[int, int]]:
-    """Yield agent and attacker of each shared report: one attacker after another, each on different agents.
+    """Yield agent and attacker of each shared report, attacker by attacker, each with different agents.
 
-    A last report that would leave its attacker on one agent alone is one more of the attacker before.
+    A last report whose attacker would have only one agent is assigned to the previous attacker.
     """
     size = min(REPORTS_OF_AN_ATTACKER, plan.agents)
     for attacker, start in enumerate(range(0, count, size)):
@@ -124,7 +124,7 @@ def _shared_victims(plan: Plan, count: int, chance: random.Random) -> Iterator[t
 
 
 class _Addresses:
-    """Gives each attacker its address, beginning at a place that the seed chooses."""
+    """Assigns an address to each attacker, starting at an offset that the seed determines."""
 
     def __init__(self, chance: random.Random) -> None:
         self._ipv4 = chance.randrange(_IPV4)

@@ -1,4 +1,4 @@
-"""A simulation in a thread of its own, so that whoever runs it can kill a broker or a manager meanwhile."""
+"""Runs a simulation in a separate thread, so that the caller can kill a broker or a manager meanwhile."""
 
 import asyncio
 import threading
@@ -16,11 +16,11 @@ from simulate.result import Result, result_of
 
 
 class Simulation:
-    """One run of a plan. A context manager: it starts on entering, and is stopped and awaited on leaving.
+    """One run of a plan. A context manager: starts the run on entering, stops it and waits for its end on leaving.
 
     Args:
-        plan: Theirs.
-        show: Told of progress twice a second, in the simulation's thread.
+        plan: The plan to run.
+        show: Called with the progress twice a second, in the simulation's thread.
     """
 
     def __init__(self, plan: Plan, show: Show | None = None) -> None:
@@ -33,47 +33,47 @@ class Simulation:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._must_stop = threading.Event()
-        self._over = threading.Event()  # and not the thread's own end: an interrupted join() ends the wait for good
+        self._over = threading.Event()  # an event instead of Thread.join(): an interrupted join() cannot be repeated
         self._thread = threading.Thread(target=self._run, name="simulation", daemon=True)
 
     def __enter__(self) -> Self:
-        """Start it."""
+        """Start the simulation."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop it, and wait until it has ended."""
+        """Stop the simulation and wait for its end."""
         self.stop()
         self._over.wait()
 
     def start(self) -> None:
-        """Start it."""
+        """Start the simulation."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no further report; what was made is waited for and checked."""
+        """Stop creating reports; existing ones are still awaited and checked."""
         self._must_stop.set()
         if self._loop is not None and self._stopping is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     @property
     def progress(self) -> Progress:
-        """The newest state of things."""
+        """The latest progress."""
         return self._progress
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether the simulation has ended, with or without an error."""
         return self._over.is_set()
 
     def wait_until_connected(self, within: float) -> None:
-        """Wait until all agents are connected and reports are being made.
+        """Wait until all agents are connected and reporting has begun.
 
         Raises:
-            SimulationError: that has failed.
-            TimeoutError: it has taken longer.
+            SimulationError: the simulation has failed.
+            TimeoutError: the timeout has passed.
         """
         done = self._reporting.wait(within)
         if self._error is not None:
@@ -82,10 +82,10 @@ class Simulation:
             raise TimeoutError(f"not all agents are connected within {within:g} s: {self._progress}")
 
     def result(self, within: float | None = None) -> Result:
-        """Wait for the end and return the books' result.
+        """Wait for the end and return the result.
 
         Raises:
-            SimulationError: the agents were not let in, or the manager's books could not be read.
+            SimulationError: the agents could not connect, or the manager's books could not be read.
             TimeoutError: it has not ended within so many seconds.
         """
         if not self._over.wait(within):
@@ -130,14 +130,14 @@ class Simulation:
 
 
 def run(plan: Plan, show: Show | None = None) -> Result:
-    """Carry a plan out and return its result.
+    """Run a plan and return its result.
 
     Args:
         plan: The plan.
-        show: Told of progress twice a second, in another thread.
+        show: Called with the progress twice a second, in another thread.
 
     Raises:
-        SimulationError: the agents were not let in, or the manager's books could not be read.
+        SimulationError: the agents could not connect, or the manager's books could not be read.
     """
     with Simulation(plan, show) as simulation:
         return simulation.result()

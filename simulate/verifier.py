@@ -13,10 +13,10 @@ _SHARED = 16
 
 
 class Verifier:
-    """Checks signatures against the key that the enrollment token names.
+    """Verifies signatures with the key in the enrollment token.
 
-    A blocklist reaches every agent of an organization in the same bytes. They are verified and decoded once, so that a
-    simulation of thousands of agents does not take the processor from the manager that it measures.
+    Every agent of an organization gets the same blocklist message. It is verified and decoded once, so that a
+    simulation of thousands of agents does not use the CPU time of the manager that it measures.
 
     Args:
         sign_key: The manager's public signing key, base64url.
@@ -28,11 +28,11 @@ class Verifier:
         self._once = lru_cache(maxsize=_SHARED)(self._read)
 
     def own(self, row: Topic, identifier: str | None, payload: bytes) -> Any:
-        """Return an agent's own message, or a registration's answer; None if it is not the manager's or unreadable."""
+        """Return an agent's own message, or a registration's answer; None if its signature or content is invalid."""
         return self._read(row, identifier, payload)
 
     def shared(self, row: Topic, identifier: str | None, payload: bytes) -> Any:
-        """Return a message that many agents get; None if it is not the manager's or unreadable."""
+        """Return a message that many agents get; None if the signature or the message is invalid."""
         return self._once(row, identifier, payload)
 
     def _read(self, row: Topic, identifier: str | None, payload: bytes) -> WireModel | None:

@@ -11,24 +11,24 @@ _MOST_DOUBLINGS = 32
 
 
 class DoorError(ConnectionError):
-    """A connection could not be opened, or came to its end; the agent tries again."""
+    """A connection could not be opened, or ended; the agent retries."""
 
 
 class Door(Protocol):
     """Opens sessions for agents."""
 
     async def session(self, agent: Agent) -> None:
-        """Register the agent if it is not, connect it, and return when its session is over.
+        """Register the agent if necessary, connect it, and return at the end of its session.
 
         Raises:
-            OSError: no session came about; the caller tries again.
-            TimeoutError: an answer took too long before there was a session; the caller tries again.
+            OSError: no session could be opened; the caller retries.
+            TimeoutError: an answer took too long before the session was open; the caller retries.
             UnreachableError: the manager refuses the agent for good.
         """
         ...
 
     async def close(self) -> None:
-        """Close what agents share."""
+        """Close the resources that agents share."""
         ...
 
 
@@ -36,11 +36,11 @@ async def keep_connected(agent: Agent, door: Door, leaving: asyncio.Event, base:
     """Open one session after another until `leaving`; wait between them as a guard does.
 
     Args:
-        agent: Who is to be connected.
-        door: Where.
-        leaving: Set when agents are to sign off.
-        base: Longest wait after a first failure, seconds.
-        cap: Longest wait after any failure, seconds.
+        agent: The agent to connect.
+        door: The door to connect to.
+        leaving: Set when agents must sign off.
+        base: The maximum wait after a first failure, in seconds.
+        cap: The maximum wait after any failure, in seconds.
 
     Raises:
         UnreachableError: the manager refuses the agent for good.

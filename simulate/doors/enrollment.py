@@ -1,4 +1,4 @@
-"""Registration over MQTT: sealed secret, proof by the enrollment token, and the manager's signed answer."""
+"""Registration over MQTT: sends the sealed secret and the token's proof, and verifies the manager's signed answer."""
 
 import asyncio
 import secrets
@@ -31,10 +31,10 @@ class Enrollment:
 
     Args:
         address: The broker.
-        tls: Verifies its certificate; None for plain text.
+        tls: Verifies the broker's certificate; None for plain text.
         token: The enrollment token.
-        verifier: Checks what the manager signs.
-        keep: Told of each identity that the manager has accepted.
+        verifier: Verifies the manager's signatures.
+        keep: Called with each identity that the manager has accepted.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Enrollment:
         self._keep = keep
 
     async def register(self, agent: Agent) -> None:
-        """Make a client an agent. What has no answer is sent again, on the next connection too, byte for byte.
+        """Register a client. A registration without an answer is sent again unchanged, also on the next connection.
 
         Raises:
-            OSError: the connection failed, or nobody answered.
-            TimeoutError: the broker took no connection.
-            UnreachableError: the manager refuses the client, or is not the one that issued the token.
+            OSError: the connection failed, or no answer came.
+            TimeoutError: the broker did not accept the connection.
+            UnreachableError: the manager refuses the client, or another manager issued the token.
         """
         client_id = agent.pending[0] if agent.pending else secrets.token_hex(16)
         async with asyncio.timeout(_CONNECT_WITHIN):

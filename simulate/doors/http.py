@@ -1,6 +1,6 @@
-"""The HTTP door: agents as the lifecycle page has them, over connections of their own or over a few that all share.
+"""The HTTP door: the lifecycle page's agent protocol, over one connection for each agent or a few shared ones.
 
-A request proves its agent by a bearer token, so requests of many agents may follow one another on one connection.
+A bearer token authenticates each request, so many agents may share a connection.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from simulate.errors import UnreachableError
 from simulate.identity import Identity
 
 REPORTS_EVERY = 1.25
-"""Seconds between two requests with an agent's reports: a manager takes 60 requests a minute from one agent."""
+"""Seconds between two requests with an agent's reports: a manager allows one agent 60 requests a minute."""
 
 MOST_REPORTS = 500
-"""Reports in one request."""
+"""The maximum number of reports in one request."""
 
 _OF_MQTT = ("session", "sequence", "blocklistSequence")
 _OK, _CREATED, _NOT_MODIFIED = 200, 201, 304
@@ -42,10 +42,10 @@ class HttpDoor:
     Args:
         connections: The connections; agents are spread over them by number.
         token: The enrollment token.
-        keep: Told of each identity that the manager has accepted.
-        heartbeat_interval: Seconds; None sends only a session's first.
+        keep: Called with each identity that the manager has accepted.
+        heartbeat_interval: Seconds; None sends only the first of a session.
         policy_poll_interval: Seconds between two polls of an agent.
-        leaving: Set when agents are to sign off.
+        leaving: Set when agents must sign off.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class HttpDoor:
 
 
 class HttpSession:
-    """One agent's turn of requests, one at a time: heartbeat, policy, reports, and the farewell."""
+    """One agent's requests, one at a time: heartbeat, policy, reports, and the sign-off."""
 
     def __init__(
         self,
@@ -126,10 +126,10 @@ class HttpSession:
         self._most = MOST_REPORTS
 
     async def open(self) -> None:
-        """Poll the policy and send a heartbeat, after which reports may follow.
+        """Poll the policy and send the first heartbeat; reports may follow.
 
         Raises:
-            OSError: the manager did not answer so.
+            OSError: the manager did not answer as expected.
         """
         agent = self._agent
         agent.begin_session()
@@ -140,10 +140,10 @@ class HttpSession:
         agent.outbox.begin()
 
     async def run(self) -> None:
-        """Ask what is due until the agent leaves.
+        """Send the due requests until the agent leaves.
 
         Raises:
-            OSError: the manager did not answer as it should; another session begins.
+            OSError: the manager did not answer as expected; the caller opens another session.
         """
         while not self._is_cut:
             now = time.monotonic()
@@ -167,21 +167,21 @@ class HttpSession:
             self._agent.tally.connected -= 1
 
     def pump(self) -> None:
-        """Look at the outbox."""
+        """Wake the loop to send the outbox's reports."""
         self._news.set()
 
     def cut(self) -> None:
-        """End without a farewell, in the middle of a request if one is under way."""
+        """Close the connection without a sign-off, even during a request."""
         self._is_cut = True
         self._connection.close()
         self._news.set()
 
     def sign_off(self) -> None:
-        """Look at what is to be done: `leaving` is set."""
+        """Wake the loop, which signs off because `leaving` is set."""
         self._news.set()
 
     def tick(self, now: float) -> None:
-        """Look at the outbox again, when something in it may be due."""
+        """Wake the loop if a report in the outbox may be due."""
         if self._agent.outbox and now >= self._reports_from:
             self._news.set()
 
@@ -239,7 +239,7 @@ class HttpSession:
             raise DoorError("the manager did not say that it has stored all reports of a request")
 
     def _refused(self, answer: Answer, names: list[str], now: float) -> None:
-        """Find the report that a refusal is about: the one that it names, or the only one; else halve the request."""
+        """Find the refused report: the one that the answer names, or the only one; else halve the request."""
         place = _PLACE.match(answer.sentence)
         bad = names[int(place[1])] if place and int(place[1]) < len(names) else names[0] if len(names) == 1 else None
         if bad is None:
@@ -251,10 +251,10 @@ class HttpSession:
     async def _ask(
         self, method: str, path: str, body: bytes | None = None, expects: frozenset[int] = frozenset()
     ) -> Answer:
-        """Return an answer that says yes, wait, or one of `expects`.
+        """Send a request; return the answer if it means success, retry later, or one of `expects`.
 
         Raises:
-            DoorError: it says anything else; where the manager does not know the agent, it registers again.
+            DoorError: any other answer; an agent that the manager does not know registers again.
         """
         identity = self._agent.identity
         answer = await self._connection.ask(method, path, identity.http_token, body)

@@ -1,4 +1,4 @@
-"""One keep-alive HTTP connection to the manager: a request at a time, opened again when the manager has closed it."""
+"""One keep-alive HTTP connection to the manager: one request at a time, reconnects when the manager has closed it."""
 
 import asyncio
 import ssl
@@ -51,11 +51,11 @@ class Answer:
 
 
 class HttpConnection:
-    """A connection that several agents may use in turn. Redirects are not followed, proxies are not asked.
+    """A connection that several agents may use in turn. Redirects are not followed, proxies are ignored.
 
     Args:
         address: The manager.
-        tls: Verifies its certificate; None for plain text.
+        tls: Verifies the manager's certificate; None for plain text.
     """
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
@@ -89,7 +89,7 @@ class HttpConnection:
                 raise
 
     def close(self) -> None:
-        """Close it; the next request opens it again."""
+        """Close the connection; the next request opens it again."""
         if self._wire is not None:
             self._wire.abort()
             self._wire = None
@@ -130,21 +130,21 @@ class _Wire(asyncio.Protocol):
         return await self._answer
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the request that waits."""
+        """Fail the waiting request."""
         self._transport = None
         self._fail(exc or DoorError("the manager ended the connection"))
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser."""
+        """Feed the received bytes to the parser."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -152,16 +152,16 @@ class _Wire(asyncio.Protocol):
             self.abort()
 
     def on_message_begin(self) -> None:
-        """A response begins."""
+        """Reset the state for a new response."""
         self._body, self._size, self._retry_after = [], 0, 0.0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep Retry-After."""
+        """Store the Retry-After header."""
         if name.lower() == b"retry-after" and value.isdigit():
             self._retry_after = float(value)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of the body."""
+        """Store a part of the body."""
         self._size += len(body)
         if self._size > _LARGEST_ANSWER:
             self._fail(DoorError(f"an answer is larger than {_LARGEST_ANSWER} bytes"))
@@ -169,7 +169,7 @@ class _Wire(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand the response on."""
+        """Resolve the waiting request with the response."""
         self._keeps_alive = self._parser.should_keep_alive()
         if self._answer is not None and not self._answer.done():
             answer = Answer(self._parser.get_status_code(), self._retry_after, b"".join(self._body))

@@ -20,10 +20,10 @@ class MqttDoor:
 
     Args:
         address: The broker.
-        tls: Verifies its certificate; None for plain text.
+        tls: Verifies the broker's certificate; None for plain text.
         enrollment: Registers agents.
-        verifier: Checks what the manager signs.
-        heartbeat_interval: Seconds; None sends only a session's first.
+        verifier: Verifies the manager's signatures.
+        heartbeat_interval: Seconds; None sends only the first of a session.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MqttDoor:
             session.cut()
 
     async def close(self) -> None:
-        """Do nothing: agents share nothing here."""
+        """Do nothing: agents share no resources over MQTT."""
 
     async def _open(self, agent: Agent) -> MqttSession:
         agent.begin_session()
@@ -83,7 +83,7 @@ class MqttDoor:
         return session
 
     def _refused(self, agent: Agent) -> None:
-        """Have an agent register again that the broker has refused several times: the manager may not know it."""
+        """Count refused logins; after several the agent registers again, because the manager may not know it."""
         count = self._refusals.get(agent.number, 0) + 1
         self._refusals[agent.number] = count
         if count >= _REFUSALS_BEFORE_REGISTERING:

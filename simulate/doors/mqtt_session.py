@@ -16,24 +16,24 @@ from simulate.doors.packets import Packet
 from simulate.verifier import Verifier
 
 KEEP_ALIVE = 30
-"""Seconds of silence after which the broker is asked whether it lives."""
+"""Seconds without received bytes after which a PINGREQ is sent."""
 
 ANSWERS_WITHIN = 15.0
-"""Seconds that the broker has to answer that."""
+"""Seconds to wait for the PINGRESP."""
 
 _SNAPSHOT_FOR = 15.0
 _NOT_AUTHORIZED = frozenset({4, 5})
 
 
 class LoginRefusedError(DoorError):
-    """The broker does not let this agent in."""
+    """The broker refuses this agent's login."""
 
 
 class MqttSession(asyncio.Protocol):
     """One connection of an enrolled agent.
 
     Attributes:
-        opened: Done when the subscriptions are granted and the birth is on its way.
+        opened: Done when the subscriptions are granted and the birth is sent.
         over: Done when the connection has ended.
     """
 
@@ -73,7 +73,7 @@ class MqttSession(asyncio.Protocol):
         self._end(exc or DoorError("the broker ended the connection"))
 
     def data_received(self, data: bytes) -> None:
-        """Take what the broker sends."""
+        """Process the bytes that the broker sends."""
         self._heard_at = time.monotonic()
         try:
             for packet in self._framer.feed(data):
@@ -83,7 +83,7 @@ class MqttSession(asyncio.Protocol):
             self._abort()
 
     def pump(self) -> None:
-        """Send what the outbox has to send."""
+        """Send the outbox's due reports."""
         if self._agent.session is not self or self._transport is None:
             return
         agent = self._agent
@@ -96,7 +96,7 @@ class MqttSession(asyncio.Protocol):
             self._transport.write(b"".join(sent))
 
     def tick(self, now: float) -> None:
-        """Send heartbeats and reports that are due, and end a connection whose broker has gone."""
+        """Send heartbeats and reports that are due, and close a connection whose broker does not answer."""
         if now >= self._next_heartbeat and self._interval is not None:
             self._next_heartbeat = now + self._interval
             self._publish(topics.HEARTBEAT, self._agent.heartbeat())
@@ -115,12 +115,12 @@ class MqttSession(asyncio.Protocol):
             self._abort()
 
     def cut(self) -> None:
-        """End without a farewell: the broker publishes the last will."""
+        """Close the connection without a sign-off, so that the broker publishes the last will."""
         self._end(DoorError("the connection was cut"))
         self._abort()
 
     def sign_off(self) -> None:
-        """Publish `offline`, and disconnect when the broker has taken it."""
+        """Publish `offline`, and disconnect when the broker has acknowledged it."""
         if not self._farewell:
             self._farewell = self._next_id()
             payload = self._agent.presence("offline")
@@ -196,7 +196,7 @@ class MqttSession(asyncio.Protocol):
         self.pump()
 
     def _take_presence(self, payload: bytes) -> None:
-        """Overwrite an older session's presence; begin a higher session where the fleet has heard of this one's end."""
+        """Overwrite an older session's presence; begin a higher session if this one was reported as ended."""
         agent = self._agent
         if not payload or not codes.has_mac(
             agent.identity.keys.mac_key, topics.PRESENCE.below_root(agent.identity.agent_id), payload
@@ -216,7 +216,7 @@ class MqttSession(asyncio.Protocol):
             self._publish(topics.PRESENCE, agent.presence("online"), is_coded=True)
 
     def _take_snapshot(self) -> None:
-        """Subscribe to the blocklist's snapshot, until nothing has been missing for a while."""
+        """Subscribe to the blocklist's snapshot until no change has been missing for a while."""
         self._snapshot_until = time.monotonic() + _SNAPSHOT_FOR
         self._write(packets.subscribe(self._next_id(), [self._snapshot]))
 
@@ -245,7 +245,7 @@ class MqttSession(asyncio.Protocol):
             self._agent.tally.connected -= 1
         if not self.opened.done():
             self.opened.set_exception(error)
-            self.opened.exception()  # asyncio need not warn where the connection itself failed
+            self.opened.exception()  # retrieved, so that asyncio does not warn
             self.over.cancel()
         elif not self.over.done():
             self.over.set_result(None)

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 packets of a simulated agent, as bytes."""
+"""Encodes and decodes the MQTT 3.1.1 packets of a simulated agent."""
 
 import struct
 from collections.abc import Iterable
@@ -15,15 +15,15 @@ _LENGTH_BYTES = 4
 _MORE = 0x80
 _REFUSED = 0x80
 LARGEST = 4 * 1024 * 1024
-"""Bytes of a packet; what is larger ends the connection."""
+"""The maximum size of a packet in bytes; a larger one ends the connection."""
 
 
 class PacketError(ConnectionError):
-    """The broker sent no MQTT, or what nobody asked for."""
+    """The broker sent an invalid or unexpected packet."""
 
 
 class Packet(NamedTuple):
-    """One packet: its kind and flags as they stand in the first byte, and its body."""
+    """One packet: its first byte with kind and flags, and its body."""
 
     first: int
     body: bytes
@@ -35,7 +35,7 @@ class Packet(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A PUBLISH as it was received; `packet_id` is 0 with QoS 0."""
+    """A received PUBLISH; `packet_id` is 0 with QoS 0."""
 
     topic: str
     payload: bytes
@@ -43,7 +43,7 @@ class Message(NamedTuple):
 
 
 class Framer:
-    """Cuts a stream of bytes into packets."""
+    """Splits a stream of bytes into packets."""
 
     __slots__ = ("_unread",)
 
@@ -51,10 +51,10 @@ class Framer:
         self._unread = b""
 
     def feed(self, data: bytes) -> list[Packet]:
-        """Take bytes and return the packets that are whole now.
+        """Add bytes and return the packets that are now complete.
 
         Raises:
-            PacketError: a length is no length, or too large.
+            PacketError: a length is invalid or too large.
         """
         buffer = self._unread + data if self._unread else data
         packets, at = [], 0
@@ -67,7 +67,7 @@ class Framer:
 
 
 def _body(buffer: bytes, at: int) -> tuple[int, int] | None:
-    """Return where the body of the packet at `at` starts and ends; None while a part of it is missing."""
+    """Return start and end of the body of the packet at `at`; None while a part of it is missing."""
     length = 0
     for place in range(_LENGTH_BYTES):
         index = at + 1 + place
@@ -119,10 +119,10 @@ def acknowledge(packet_id: int) -> bytes:
 
 
 def message(packet: Packet) -> Message:
-    """Read a PUBLISH.
+    """Parse a PUBLISH.
 
     Raises:
-        PacketError: it is malformed, or has QoS 2, which nobody subscribed to.
+        PacketError: it is malformed, or has QoS 2, which the agent did not request.
     """
     body, qos = packet.body, packet.first & _QOS
     topic_end = 2 + int.from_bytes(body[:2])
@@ -137,7 +137,7 @@ def message(packet: Packet) -> Message:
 
 
 def return_code(packet: Packet) -> int:
-    """Return the code of a CONNACK: 0 is accepted.
+    """Return the code of a CONNACK; 0 means accepted.
 
     Raises:
         PacketError: it is too short.
