@@ -1,4 +1,4 @@
-"""Command line `panguard manager …`: runs a manager, or sends commands to one over HTTP."""
+"""Command line `panguard manager …`: runs a manager or sends commands to one over HTTP."""
 
 from manager.cli.application import app
 

@@ -1,1 +1,1 @@
-"""The running manager: wiring of its parts, and its loop."""
+"""The manager process: wiring of its parts, and its loop."""

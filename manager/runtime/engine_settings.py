@@ -1,4 +1,4 @@
-"""Engine settings from the manager's settings, with the addresses that are never blocked because they are its own."""
+"""Derives the engine's settings from the manager's, including the manager's own addresses, which are never blocked."""
 
 import socket
 
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> EngineSettings:
-    """Return the engine's part of the settings; new enrollment tokens carry `ca_fingerprint`."""
+    """Return the engine's settings; new enrollment tokens contain `ca_fingerprint`."""
     return EngineSettings(
         ca_fingerprint=ca_fingerprint,
         boot_id=clock.boot_id(),

@@ -17,7 +17,7 @@ def paused() -> Iterator[None]:
 
 
 def freeze_and_relax() -> None:
-    """Freeze the present objects, which live as long as the process, and collect less often."""
+    """Freeze the existing objects, which live as long as the process, and collect less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

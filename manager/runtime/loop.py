@@ -25,17 +25,17 @@ from schemas.keys import EnrollmentToken
 log = structlog.get_logger(__name__)
 
 _IDLE = 0.25
-"""The longest wait for a message, in seconds; ticks are late by no more than this."""
+"""The maximum wait for a message in seconds, and so the maximum delay of ticks."""
 
 _UNAVAILABLE = 0.5
-"""The wait between two tries to commit while the store is unavailable, in seconds."""
+"""The wait between two attempts to commit while the store is unavailable, in seconds."""
 
 
 def run(settings: Settings) -> int:
     """Run a manager until SIGTERM or SIGINT; return its exit code.
 
     Raises:
-        SetupError: it cannot start with these settings.
+        SetupError: the manager cannot start with these settings.
     """
     transport = Transport.plan(settings)
     _raise_open_files_limit()
@@ -60,7 +60,7 @@ class ManagerLoop:
         self._stopping = False
 
     def serve(self, ready: Callable[[str, str], None]) -> None:
-        """Open the doors, call `ready` with both addresses once both are open, and work until a signal arrives."""
+        """Open the doors, call `ready` with both addresses, and run the loop until a signal arrives."""
         manager = self._manager
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
@@ -82,14 +82,14 @@ class ManagerLoop:
             manager.mqtt_door.close()
 
     def _step(self) -> None:
-        """Receive waiting messages, and take one batch to its acknowledgements."""
+        """Receive waiting messages, and process one batch up to its acknowledgements."""
         manager, engine, mqtt = self._manager, self._manager.engine, self._manager.mqtt
         available = engine.can_commit
         failures = engine.fleet.counters["parts_failed"]
         with self._contained("broker link"):
             mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
         if engine.fleet.counters["parts_failed"] > failures:
-            time.sleep(_IDLE)  # a link that fails at once must not use a whole processor
+            time.sleep(_IDLE)  # a link that fails at once must not cause a busy loop
         waiting = len(engine.inbox)
         if waiting and available:
             manager.batches.observe(min(waiting, manager.settings.batch_limit))
@@ -104,7 +104,7 @@ class ManagerLoop:
             manager.certificates.check(now.wall, now.monotonic)
 
     def _contained(self, part: str) -> AbstractContextManager[None]:
-        """Keep the failure of a part from ending the loop; it is logged and counted."""
+        """Guard a part's call: log and count its failure instead of ending the loop."""
         return contained(self._manager.engine.fleet.counters, part)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -120,7 +120,7 @@ class ManagerLoop:
         ready(http, str(manager.mqtt.address))
 
     def _prepare_enrollment_token(self) -> None:
-        """Create the enrollment token without limits at the first start, and update its certificate fingerprint."""
+        """Create the unlimited enrollment token at the first start, and update its CA fingerprint."""
         directory, transport = self._manager.directory, self._manager.transport
         token_text = directory.enrollment_token(self._create_enrollment_token)
         with suppress(TokenError):  # an operator has to replace a damaged one

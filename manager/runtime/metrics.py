@@ -25,7 +25,7 @@ _DELAYS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
 
 class Histograms:
-    """All histograms of the manager. Seconds, but for `batches`.
+    """All histograms of the manager, in seconds except `batches`.
 
     Args:
         registry: exposes them.
@@ -56,7 +56,7 @@ class TimedStore(PeeweeStore):
         self._histograms = histograms
 
     def commit(self, changes: Changes) -> None:
-        """Commit; observe the duration and the age of the oldest threat."""
+        """Commit the changes; observe the duration and the age of the oldest threat."""
         began = time.perf_counter()
         super().commit(changes)
         self._histograms.commits.observe(time.perf_counter() - began)
@@ -81,7 +81,7 @@ class TimedPublisher:
 
     @property
     def backlog(self) -> int:
-        """Number of publications that the broker has not confirmed yet."""
+        """The number of publications that the broker has not confirmed yet."""
         return self._publisher.backlog
 
     def publish(self, publication: Publication) -> None:
@@ -118,7 +118,7 @@ class EngineCollector(Collector):
         engine.listeners.append(self._observe_applied)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics of this moment; safe from any thread."""
+        """Yield the current metrics; safe from any thread."""
         engine, fleet = self._engine, self._engine.fleet
         counters = dict(fleet.counters)
         agents = list(fleet.registry.agents.values())

@@ -1,4 +1,4 @@
-"""Wiring of the MQTT door: the link to the broker, and what stands behind it, an embedded broker or a Mosquitto."""
+"""Wiring of the MQTT door: the link to an embedded broker or a Mosquitto, and the broker's access control."""
 
 import secrets
 import time
@@ -43,13 +43,13 @@ _STORE_ID = "store_id"
 
 
 class MqttDoor:
-    """The link to the broker, the broker access, and the embedded broker's supervisor if there is one.
+    """The link to the broker, the broker's access control, and the supervisor of an embedded broker.
 
     Args:
-        settings: the manager's.
+        settings: the manager's settings.
         transport: certificates and trust.
         directory: the data directory.
-        store: keeps the client id and the store's id.
+        store: stores the client id and the store's id.
         fleet: the registered agents.
         stack: stops an embedded broker at its end.
 
@@ -89,7 +89,7 @@ class MqttDoor:
 
     @property
     def problem(self) -> str | None:
-        """Why the door is not ready, in one sentence; None if it is."""
+        """The reason why the door is not ready; None if it is."""
         if self._supervisor is not None and self._supervisor.problem is not None:
             return self._supervisor.problem
         if not self.link.ready:
@@ -97,7 +97,7 @@ class MqttDoor:
         return self._dynamic_security.problem if self._dynamic_security is not None else None
 
     def tick(self) -> None:
-        """Log a broker that admits no agent, once."""
+        """Log once if the broker admits no agent."""
         plugin = self._dynamic_security
         problem = plugin.problem if plugin is not None and self.link.ready and plugin.is_missing else None
         if problem is not None and problem != self._last_problem:
@@ -105,21 +105,21 @@ class MqttDoor:
         self._last_problem = problem
 
     def reload_certificate(self) -> None:
-        """Have an embedded broker read its certificate files again."""
+        """Make an embedded broker reload its certificate files."""
         if self._supervisor is not None:
             self._supervisor.reload_certificate()
 
     def peer_expiries(self) -> dict[str, float]:
-        """Return when the certificate of an external broker expires, in seconds since 1970, once it was seen."""
+        """Return the expiry of an external broker's certificate in seconds since 1970, once it was seen."""
         expires_at = self.link.peer_expires_at if self._supervisor is None else None
         return {} if expires_at is None else {"mqtt": expires_at}
 
     def close(self) -> None:
-        """Publish the sign-off, and disconnect."""
+        """Publish the sign-off and disconnect."""
         self.link.close(self._rivals.publication("offline"))
 
     def _embedded(self, client_id: str, stack: ExitStack) -> BrokerLink:
-        """Start the embedded broker, which only this manager can log in to as a manager, and return the link to it."""
+        """Start the embedded broker, at which only this manager can log in as manager, and return the link to it."""
         password = secrets.token_urlsafe(32)
         self._supervisor = supervisor = BrokerSupervisor(self._configuration(password), module="manager.broker_process")
         try:
@@ -152,7 +152,7 @@ class MqttDoor:
         }
 
     def _external(self, client_id: str) -> BrokerLink:
-        """Return the link to a broker of its own; with a password its dynamic-security plugin is provisioned."""
+        """Return the link to an external broker; with a password its dynamic-security plugin is provisioned."""
         settings = self._settings
         address = BrokerAddress.parse(settings.broker)
         username = address.username or _MANAGER
@@ -206,7 +206,7 @@ class MqttDoor:
         self.link.publish(publication)
 
     def _on_presence(self, payload: bytes) -> None:
-        """Withdraw from a broker at which an earlier manager is online; tell a later one that this one is."""
+        """Handle another manager's presence: disconnect if it was first, else publish this manager's presence again."""
         conflict = self._rivals.conflict(payload, with_earlier_only=True)
         if conflict is not None:
             self.link.withdraw(conflict)
@@ -227,7 +227,7 @@ class MqttDoor:
 
 
 def _kept(store: PeeweeStore, key: str, make: Callable[[], str]) -> str:
-    """Return a value of the store; it is made at the first start."""
+    """Return a stored value, which is generated at the first start."""
     value = store.meta(key)
     if value is None:
         value = make()

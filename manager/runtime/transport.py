@@ -1,4 +1,4 @@
-"""Transport security: the certificate of each door, trust in the broker, and the refusal of plain text."""
+"""Transport security: certificates of the doors, verification of the broker, and refusal of plain text."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -27,7 +27,8 @@ class Transport:
         http_tls: The TLS context of the HTTP door.
         broker: The embedded broker's certificate.
         broker_trust: The TLS context that verifies the broker.
-        ca_fingerprint: The manager's own authority, if it issued the certificates of a door; new tokens carry it.
+        ca_fingerprint: The fingerprint of the manager's own authority, if it issued a door's certificate; new tokens
+            contain it.
     """
 
     http: CertificateFiles | None
@@ -41,7 +42,7 @@ class Transport:
         """Return the transport security of the settings and the files in the data directory.
 
         Raises:
-            SetupError: a file cannot be used, or something would go in plain text beyond loopback.
+            SetupError: a file cannot be used, or a door would serve plain text beyond loopback.
         """
         directory = TlsDirectory(settings.data_dir)
         embedded = settings.broker == EMBEDDED
@@ -57,8 +58,8 @@ class Transport:
         """Return the watch over the certificates of the doors.
 
         Args:
-            reload_broker: makes the embedded broker read its files again.
-            met: tells when a certificate expires that somebody else serves; see `CertificateWatch`.
+            reload_broker: makes the embedded broker reload its certificate files.
+            met: returns the expiry of other servers' certificates; see `CertificateWatch`.
 
         Raises:
             SetupError: one of the files cannot be read.
@@ -69,7 +70,7 @@ class Transport:
             doors["http"] = (self.http, lambda files: files.refresh(http_tls))
 
         def renew_broker(files: CertificateFiles) -> None:
-            files.context()  # a pair that does not fit stops here
+            files.context()  # raises for a certificate and key that do not match
             if trust is not None:
                 files.add_trust(trust)
             reload_broker()
@@ -81,7 +82,7 @@ class Transport:
 
 def reachable(host: str) -> str:
     """Return the address at which this machine reaches a door that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- the names of everywhere, not bound here
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- the wildcard addresses; nothing is bound here
 
 
 def _refuse_plain_text(settings: Settings, doors: dict[str, CertificateFiles | None]) -> None:

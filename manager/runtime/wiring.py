@@ -74,7 +74,7 @@ class Manager:
         self.http = self._http_server(registry)
 
     def not_ready(self) -> str | None:
-        """Return the reason for which the manager is not ready; None if it is."""
+        """Return the reason why the manager is not ready; None if it is."""
         if self._health.damage is not None:
             return self._health.damage
         if not self.engine.can_commit:

@@ -1,4 +1,4 @@
-"""Makes certificates (ECDSA P-256): a certificate authority's own, and those of servers that it signs."""
+"""Creates certificates (ECDSA P-256) of a certificate authority and of the servers that it signs."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
 """The longest validity that browsers accept (CA/Browser Forum, baseline requirements)."""
 
-# A host whose clock is a little behind accepts a new certificate, too.
+# Backdated, so that a host whose clock is slightly behind accepts a new certificate.
 _BACKDATED = timedelta(hours=1)
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$)(\*\.)?{_LABEL}(\.{_LABEL})*")
@@ -45,10 +45,10 @@ class Issued:
 
 
 def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
-    """Return a new certificate authority, which signs servers' certificates and nothing else."""
+    """Return a new certificate authority that may sign only servers' certificates."""
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
-    # A unique name: error messages do not tell two authorities of one name apart.
+    # A unique name distinguishes authorities in error messages.
     name = _named(f"Panguard CA {serial % 16**8:08x}")
     builder = (
         _builder(name, key, name, key, serial=serial)
@@ -61,12 +61,12 @@ def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
 
 
 def issue(authority: Issued, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> Issued:
-    """Return a certificate for a server with these names and addresses; the first one is its subject.
+    """Return a server's certificate for these names and addresses; the first one is the subject.
 
-    It expires with the authority at the latest.
+    The certificate expires no later than the authority.
 
     Raises:
-        CertificateError: one of them is neither a valid name nor an address.
+        CertificateError: a host is neither a valid name nor an address.
     """
     names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
     key = ec.generate_private_key(ec.SECP256R1())
@@ -96,7 +96,7 @@ def _alternative(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:
-        pass  # a name
+        pass  # not an address: a name
     if _HOST.fullmatch(host) is None:
         raise CertificateError(
             f"{host!r} is not valid in a certificate: write a name such as manager.example, or an address"

@@ -17,7 +17,7 @@ WARN_DAYS = 30
 _CHECK_SECONDS = 1.0
 
 Reload = Callable[[CertificateFiles], None]
-"""Makes a door serve the files' present content."""
+"""Reloads the certificate files of a door."""
 
 
 class CertificateWatch:
@@ -25,7 +25,7 @@ class CertificateWatch:
 
     Args:
         doors: the files of each door, by its name, and the function that reloads them.
-        peer_expiries: returns when certificates of other servers expire, by door, in seconds since 1970.
+        peer_expiries: returns the expiry of other servers' certificates by door, in seconds since 1970.
 
     Raises:
         CertificateError: one of the files cannot be read.
@@ -44,7 +44,7 @@ class CertificateWatch:
         self._next_warnings: dict[str, float] = {}
 
     def check(self, wall: float, monotonic: float) -> None:
-        """Reload replaced files, and warn of expiry once a day; looks at the files once a second."""
+        """Reload replaced files, and warn of expiry once a day; checks the files at most once a second."""
         if monotonic < self._next_check:
             return
         self._next_check = monotonic + _CHECK_SECONDS
@@ -56,11 +56,11 @@ class CertificateWatch:
                 _warn(door, expires_at, wall)
 
     def expiries(self) -> dict[str, float]:
-        """Return when the certificate of each door expires, in seconds since 1970."""
+        """Return the expiry of each door's certificate, in seconds since 1970."""
         return {**self._peer_expiries(), **self._served}
 
     def records(self, now: float) -> list[dict[str, Any]]:
-        """Return the expiries as the API shows them; `now` is in seconds since 1970."""
+        """Return the expiries as records of the API; `now` is in seconds since 1970."""
         return [
             {"door": door, "expiresAt": iso(expires_at), "daysLeft": days_left(expires_at, now)}
             for door, expires_at in sorted(self.expiries().items())

@@ -14,7 +14,7 @@ DAY = 86_400.0
 
 
 class CertificateError(SetupError):
-    """A certificate or its key cannot be made, read or used; the text is one sentence that says what to do."""
+    """A certificate or its key cannot be created, read or used; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Certificate:
         subject: Its subject, in the form of RFC 4514.
         names: The names and addresses that it is valid for.
         expires_at: Seconds since 1970.
-        fingerprint: SHA-256 of its DER, base64url, as enrollment tokens carry it.
-        der: Its encoding.
+        fingerprint: SHA-256 of its DER in base64url, as in enrollment tokens.
+        der: Its DER encoding.
     """
 
     subject: str
@@ -45,7 +45,7 @@ def read_chain(path: Path) -> list[Certificate]:
     """Return the certificates of a PEM file, in its order.
 
     Raises:
-        CertificateError: it cannot be read, or contains no certificate.
+        CertificateError: the file cannot be read or contains no certificate.
     """
     content = _content(path)
     try:
@@ -55,7 +55,7 @@ def read_chain(path: Path) -> list[Certificate]:
 
 
 def contains(path: Path, certificate: Certificate) -> bool:
-    """Return whether a PEM file contains a certificate. No other one is parsed: system bundles hold malformed ones.
+    """Return whether a PEM file contains a certificate, without parsing others: system bundles contain malformed ones.
 
     Raises:
         CertificateError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""`<data directory>/tls`: the files of the manager's own certificate authority, made once and renewed in place."""
+"""`<data directory>/tls`: the manager's certificate authority and certificates, created once and renewed in place."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ from manager.tls.certificates import Certificate, CertificateError, read_chain
 AUTHORITY = "ca"
 SERVERS = ("http", "broker")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-"""Names in every server's certificate: the machine itself."""
+"""Loopback names in every server's certificate."""
 
 
 class TlsDirectory:
     """The certificates and keys below a manager's data directory.
 
     Args:
-        data_directory: the manager's.
+        data_directory: the manager's data directory.
     """
 
     def __init__(self, data_directory: Path) -> None:
@@ -43,21 +43,21 @@ class TlsDirectory:
         """Return the authority's certificate; None if there is none.
 
         Raises:
-            CertificateError: its file cannot be read.
+            CertificateError: the file cannot be read.
         """
         path = self.certificate(AUTHORITY)
         return read_chain(path)[0] if file_exists(path) else None
 
     def init(self, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> None:
-        """Make an authority and the certificates of both doors; all files appear together, or none.
+        """Create an authority and the certificates of both doors; all files appear together or none.
 
         Args:
-            hosts: names and addresses by which others reach this machine, beyond its own name and loopback.
+            hosts: further names and addresses of this machine, besides its own name and loopback.
             now: the start of their validity.
             days: validity of the servers' certificates.
 
         Raises:
-            CertificateError: there are certificates already, or the files cannot be written.
+            CertificateError: certificates exist already, or the files cannot be written.
         """
         if file_exists(self.path):
             raise CertificateError(
@@ -79,7 +79,7 @@ class TlsDirectory:
             raise CertificateError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def renew(self, hosts: Sequence[str], now: datetime, days: int = SERVER_DAYS) -> None:
-        """Make new certificates of both doors under the same authority, which guards trust already.
+        """Create new certificates of both doors under the same authority, which guards already trust.
 
         Args:
             hosts: as for `init`; none keeps the names that the certificates have.

@@ -35,16 +35,16 @@ class CertificateFiles:
         return context
 
     def refresh(self, context: ssl.SSLContext) -> None:
-        """Load the files' present content into a context in use; open connections are not affected.
+        """Load the current files into a context in use; open connections are not affected.
 
         Raises:
             CertificateError: the files cannot be used; the context is unchanged.
         """
-        self.context()  # fails first: a pair that does not match would break the context in use
+        self.context()  # check the pair first: a pair that does not match would break the context in use
         self._load(context)
 
     def add_trust(self, context: ssl.SSLContext) -> None:
-        """Make a client's context accept this very certificate, with any issuer.
+        """Make a client's context accept exactly this certificate, with any issuer.
 
         Raises:
             CertificateError: the file cannot be read.

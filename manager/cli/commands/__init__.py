@@ -1,1 +1,1 @@
-"""Commands of `panguard manager`, one file for each word."""
+"""Commands of `panguard manager`, one file for each command group."""

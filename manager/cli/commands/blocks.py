@@ -1,4 +1,4 @@
-"""`panguard manager blocks`: emergency entries that incidents have put in force."""
+"""`panguard manager blocks`: emergency entries of incidents."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +61,7 @@ def remove_block(
     block_id: Annotated[str, typer.Argument(help="the block's id, blk-…", autocompletion=blocks)],
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove a block; its incident does not fire again."""
+    """Remove a block; its incident does not respond again."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     done = client.answer("DELETE", f"/api/blocks/{quote(block_id, safe='')}")["data"]

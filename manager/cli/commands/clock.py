@@ -15,13 +15,13 @@ app = typer.Typer(help="The manager's clock.", no_args_is_help=True)
 
 @app.callback()
 def group() -> None:
-    """Hold the commands together: Typer would merge a single one into its group."""
+    """Keep `clock` a command group: Typer would merge a group with a single command."""
 
 
 @app.command("accept")
 @with_manager_client
 def accept(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Accept the manager's clock as right: rows are deleted by it without waiting for agents or 24 hours."""
+    """Accept the manager's clock as correct: old rows are deleted without waiting for agents or 24 hours."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     accepted = client.answer("POST", "/api/clock/accept")["data"]

@@ -7,7 +7,7 @@ from manager.cli.support.options import DataDir, Output, OutputOption
 
 
 def config(data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
-    """Print every setting that a manager started now would have; secrets are masked."""
+    """Print every setting of a manager started now; secrets are masked."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     found = effective_settings({} if data_dir is None else {"data_dir": data_dir})

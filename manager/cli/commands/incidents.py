@@ -84,7 +84,7 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
 @app.command("undo")
 @with_manager_client
 def undo_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Withdraw an incident's response everywhere, and keep the incident from firing again."""
+    """Withdraw an incident's response everywhere, and prevent further responses of the incident."""
     _decide(client, incident_id, "undo", output)
 
 

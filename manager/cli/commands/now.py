@@ -1,4 +1,4 @@
-"""`panguard manager now`: one screen with everything that needs attention, and the commands to act on it."""
+"""`panguard manager now`: one screen with the incidents, blocks and agents that need attention, with commands."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +40,7 @@ def now(
 
 
 def _commands(context: typer.Context) -> Callable[..., str]:
-    """Return a function that writes a command line for this manager, with the options used here except secrets."""
+    """Return a function that formats a command line for this manager, with the current options except secrets."""
     options: list[str] = []
     for name in _FORWARDED_OPTIONS:
         source = context.get_parameter_source(name)

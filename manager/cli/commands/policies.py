@@ -59,7 +59,7 @@ def get_policy(
     agent: Agent = None,
     effective: Annotated[bool, typer.Option(help="with --agent: its effective policy, merged from all scopes")] = False,
 ) -> None:
-    """Print a document as it was set; that of the whole fleet unless another is named."""
+    """Print a document as it was set, by default that of the whole fleet."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
 
     if effective:
@@ -86,7 +86,7 @@ def set_policy(
     message: Message = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Set the document of the fleet, an organization or an agent; every agent that it affects gets it at once."""
+    """Set the document of the fleet, an organization or an agent; every affected agent gets it at once."""
     document = read_document(file)
     path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
     query = {"allow_unknown": allow_unknown or None, "dry_run": dry_run or None, "message": message}
@@ -199,7 +199,7 @@ def broadcast(client: "ManagerClient", output: OutputOption = Output.TABLE) -> N
 @app.command("drift")
 @with_manager_client
 def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """List the agents whose policy in force is not their effective policy."""
+    """List the agents whose policy in force differs from their effective policy."""
     from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     found = client.records("/api/policies/drift")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from manager.storage.queries.replay_source import ReplaySource
 
 _WARM_UP = 86_400.0
-"""Seconds before `--since` that are replayed too, so that runs open at that time are known."""
+"""Seconds before `--since` that are also replayed, so that runs open at that time are known."""
 
 _STEP = 1000
 _SHOWN = 50
@@ -35,7 +35,7 @@ Since = Annotated[str, typer.Option("--since", help="how far back: 90s, 15m, 24h
 def replay(
     *, settings: Settings, since: Since = "24h", data_dir: DataDir = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Replay the stored threats with other settings, and print the difference to the real outcome. Nothing is sent."""
+    """Replay the stored threats with other settings and print the difference to the real outcome. Nothing is sent."""
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.replay_settings import read_replay_settings  # noqa: PLC0415 -- the rules load with the command
     from manager.errors import StoreUnavailable  # noqa: PLC0415 -- the same
@@ -214,7 +214,7 @@ class _Lines:
         self._shown = 0
 
     def show(self, done: int) -> None:
-        """Write a line at each further tenth."""
+        """Print a line at each further tenth."""
         tenth = done * _TENTHS // self._total if self._total else _TENTHS
         if tenth > self._shown:
             self._shown = tenth

@@ -16,7 +16,7 @@ app = typer.Typer(help="Automatic response: state, freeze, thaw.", no_args_is_he
 @app.command("status")
 @with_manager_client
 def show_responses(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Show whether automatic response is active, the entries in force, and the incidents to approve."""
+    """Show the state of automatic response, the entries in force, and the incidents to approve."""
     _print(client.get("/api/responses"), output)
 
 

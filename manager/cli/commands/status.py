@@ -16,7 +16,7 @@ _WARN_DAYS = 30
 
 @with_manager_client
 def status(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """Show agents by state, the stale ones, the threats of the last 24 hours, and policies in force."""
+    """Show agents by state, stale agents, the threats of the last 24 hours, and policies in force."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     overview = client.get("/api/overview")

@@ -20,7 +20,7 @@ _LONGEST_PID = 9
 
 
 def stop(data_dir: DataDir = None) -> None:
-    """Stop the manager that runs on a data directory, and wait until its process has ended."""
+    """Stop the manager of a data directory and wait until its process has ended."""
     directory = data_directory(data_dir)
     lock = directory / "manager.pid"
     pid = lock_holder(lock)
@@ -41,7 +41,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 def lock_holder(lock: Path) -> int | None:
-    """Return the process that holds a lock file; None for a leftover file, whose pid may be reused."""
+    """Return the process that holds a lock file; None for a leftover file, whose process id may be reused."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

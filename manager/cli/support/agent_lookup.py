@@ -23,7 +23,7 @@ def find_agent(client: "ManagerClient", machine_id: str) -> "Record":
     """Return the record of the agent with this id, or else with this hostname.
 
     Raises:
-        CommandFailed: there is none, or more than one; then the error names the candidates.
+        CommandFailed: no agent matches, or several do; then the error names the candidates.
     """
     from schemas.identifiers import is_identifier  # noqa: PLC0415 -- pydantic takes a while to load
 

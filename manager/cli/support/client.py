@@ -1,4 +1,4 @@
-"""HTTP client of the manager's API; every failure becomes one sentence and an exit code."""
+"""HTTP client of the manager's API; every failure becomes an error message and an exit code."""
 
 import ssl
 from types import TracebackType
@@ -32,7 +32,7 @@ class ManagerClient:
     def __init__(self, url: str, token: str, tls: ssl.SSLContext | None = None, timeout: float = 15.0) -> None:
         self.url = url.rstrip("/")
         try:
-            # No proxy of the environment may see the token, and none serves a loopback address.
+            # Ignore proxies in the environment: none may see the token, and none serves a loopback address.
             self._http = httpx2.Client(
                 base_url=self.url,
                 headers={"Authorization": f"Bearer {token}"},
@@ -55,7 +55,7 @@ class ManagerClient:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET a path and return `data`; members of `query` that are None are left out.
+        """GET a path and return `data`; members of `query` that are None are omitted.
 
         Raises:
             CommandFailed: the manager cannot be reached, or refuses the request.

@@ -10,10 +10,10 @@ import typer
 Suggest = Callable[[typer.Context, str], list[str]]
 
 _TIMEOUT = 1.0
-"""Seconds that a person waits for a completion."""
+"""The timeout of a completion in seconds."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
-"""Words without shell syntax: zsh evaluates completions, and hostnames come from outside."""
+"""Words without shell syntax: zsh evaluates completions, and hostnames are untrusted."""
 
 
 def _complete_from(path: str, *members: str, **query: str) -> Suggest:

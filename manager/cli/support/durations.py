@@ -14,7 +14,7 @@ def parse_timedelta(text: str) -> timedelta:
     """Parse a duration such as ``90s``, ``15m``, ``24h`` or ``7d``.
 
     Raises:
-        CommandFailed: the text is no duration.
+        CommandFailed: the text is not a duration.
     """
     found = _DURATION.fullmatch(text)
     if found is None:

@@ -1,4 +1,4 @@
-"""Escapes text from outside for terminals: attackers choose hostnames, threat types and evidence, too."""
+"""Escapes untrusted text for terminals: attackers can choose hostnames, threat types and evidence."""
 
 import unicodedata
 

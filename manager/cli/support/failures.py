@@ -1,4 +1,4 @@
-"""Failures of commands: an exit code for scripts, and one sentence for people."""
+"""Failures of commands: an exit code for scripts, and an error message for people."""
 
 import sys
 from enum import IntEnum
@@ -43,7 +43,7 @@ class CommandFailed(Exception):  # noqa: N818 -- reads as a statement about the 
 
     Args:
         code: exit code of the process.
-        sentence: the problem and the remedy; may quote text from outside.
+        sentence: the error message with the remedy; may quote untrusted text.
     """
 
     def __init__(self, code: ExitCode, sentence: str) -> None:
@@ -52,7 +52,7 @@ class CommandFailed(Exception):  # noqa: N818 -- reads as a statement about the 
 
 
 class FailingGroup(TyperGroup):
-    """Command group that turns CommandFailed into one line on standard error and its exit code."""
+    """Command group that prints a CommandFailed as one line on standard error and exits with its code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

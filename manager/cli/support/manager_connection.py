@@ -22,7 +22,7 @@ P = ParamSpec("P")
 
 
 def with_manager_client(command: Callable[Concatenate["ManagerClient", P], None]) -> Callable[..., None]:
-    """Decorator: adds the options that locate the manager; the command's first argument becomes an open client."""
+    """Decorator: adds the options that locate the manager, and passes an open client as the first argument."""
 
     @functools.wraps(command)
     def run(  # noqa: PLR0917 -- typer gives each by its name
@@ -75,7 +75,7 @@ def open_client(
     """Return a client of the manager that these options name; each of them may be None.
 
     Raises:
-        CommandFailed: there is no token, or the CA file holds no certificates.
+        CommandFailed: no token was given, or the CA file contains no certificates.
     """
     from manager.cli.support.client import ManagerClient  # noqa: PLC0415 -- an HTTP client is not needed to show help
     from manager.cli.support.tls_trust import tls_context_for  # noqa: PLC0415 -- the same
@@ -105,7 +105,7 @@ def announced_url(directory: Path, protocol: str) -> str | None:
 
 
 def _without_password(url: str | None) -> str | None:
-    """Return a URL unchanged; one with a password is refused, and the error does not quote it."""
+    """Return a URL unchanged; a URL with a password is refused with an error that does not quote it."""
     if url is not None and "@" in url:
         raise CommandFailed(ExitCode.USAGE, "a manager's URL holds no password: write http://host:8443")
     return url

@@ -30,8 +30,8 @@ _NO_ROW = "unknown"
 class ObservedMessage:
     """One decoded message.
 
-    `name` is its row in the topic table; `verified` is None where an observer cannot verify (only agent and manager
-    have the key of a message code); `members` is None if the payload is no JSON object, and then `text` holds it.
+    `name` is its row in the topic table; `verified` is None if an observer cannot verify it (only agent and manager
+    have the key of a message code); `members` is None if the payload is not a JSON object; then `text` contains it.
     """
 
     topic: str
@@ -183,7 +183,7 @@ _SUMMARIES = {
 
 _KEEP_ALIVE = 30
 _FILTERS = [(f"{PREFIX}manager/+", 0), (f"{PREFIX}#", 0)]
-"""The keys come first, so that signatures can be verified from the first policy on."""
+"""The order of subscriptions: the keys come first, so that signatures can be verified from the first policy on."""
 
 
 class Observer:

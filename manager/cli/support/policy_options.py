@@ -48,7 +48,7 @@ def read_document(file: Path) -> Any:
     """Read JSON from a file, or from standard input for ``-``.
 
     Raises:
-        CommandFailed: the file cannot be read, or is no JSON.
+        CommandFailed: the file cannot be read or is not JSON.
     """
     try:
         return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))

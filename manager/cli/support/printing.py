@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 
 def refused_text(record: "Record", now: datetime) -> str:
-    """Describe refused registrations of one host: the host, how often and since when, and the reason."""
+    """Describe refused registrations of one host: the host, the number, the first time, and the reason."""
     host = record["hostname"] or f"a host at {record['origin']}"
     organization = f" ({record['organizationId']})" if record["organizationId"] else ""
     times = f"{record['count']} registration{'s' * (record['count'] != 1)} over {record['door'].upper()}"

@@ -1,7 +1,7 @@
 """Settings file of a replay: thresholds and allowlists to try in place of those in force.
 
-All members are optional: the default is the rules' own, and for allowlists the policies'. An allowlist in the file
-replaces the policy's own, so that the removal of an entry can be tried as well.
+All members are optional: the defaults are those of the rules, and for allowlists those of the policies. An allowlist in
+the file replaces that of the policy, so that the removal of an entry can be tried as well.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def given(self) -> dict[str, Any]:
-        """Return the given members, under the names of the rules' own settings."""
+        """Return the given members with the names of the rules' settings."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
@@ -123,7 +123,7 @@ def read_replay_settings(file: Path) -> ReplaySettings:
     """Read a settings file.
 
     Raises:
-        CommandFailed: the file cannot be read, is no JSON, or has an invalid member, which the error names.
+        CommandFailed: the file cannot be read, is not JSON, or has an invalid member, which the error names.
     """
     try:
         return decode(ReplaySettings, file.read_bytes(), BODY_LIMIT)

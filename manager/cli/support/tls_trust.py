@@ -15,12 +15,12 @@ _PLAIN = ("http", "mqtt")
 
 
 def tls_context_for(url: str, directory: Path, ca_file: Path | None, *, insecure: bool) -> "ssl.SSLContext | None":
-    """Return the TLS context for `url`, with a CA file, or the system's authorities and the data directory's own.
+    """Return the TLS context that verifies `url`; None for plain text.
 
-    None for plain text.
+    It trusts the authorities in the CA file, or by default the system's and the one in the data directory.
 
     Raises:
-        CommandFailed: it is no URL, a secret would leave this machine in plain text, or a file holds no certificates.
+        CommandFailed: `url` is not a URL, a secret would be sent in plain text, or a file contains no certificates.
     """
     try:
         parts = urlsplit(url)
@@ -45,7 +45,7 @@ def tls_context_for(url: str, directory: Path, ca_file: Path | None, *, insecure
 
 
 def certificate_failure(url: str, error: BaseException) -> CommandFailed | None:
-    """Return the failure of a command whose connection failed certificate verification; None for other errors."""
+    """Return the failure for an error of certificate verification; None for other errors."""
     import ssl  # noqa: PLC0415 -- only a failure needs it
 
     from schemas.certificates import refusal  # noqa: PLC0415 -- the same
