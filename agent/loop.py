@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from agent.clock import Clock
-from agent.connection.connector import Connector
+from agent.connection.reconnect_loop import Connector
 from agent.guard import Guard
 from agent.link.link import Delivered, Event, Link
 from agent.logs import EventLog

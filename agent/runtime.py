@@ -10,9 +10,9 @@ from typing import Any
 from agent import status
 from agent.clock import Clock
 from agent.connection.backoff import Backoff
-from agent.connection.connector import Connector
 from agent.connection.identity import IdentityFile
-from agent.connection.liveness import Liveness
+from agent.connection.presence_messages import PresenceMessages
+from agent.connection.reconnect_loop import Connector
 from agent.connection.transport import build_dialer, build_registrations
 from agent.errors import StorageError
 from agent.guard import Guard, Parts
@@ -120,7 +120,7 @@ class Runtime:
         return Parts(
             started=started,
             identity=identity,
-            liveness=Liveness(options.mode, clock, started, pipeline.events_total, LoadMeter()),
+            liveness=PresenceMessages(options.mode, clock, started, pipeline.events_total, LoadMeter()),
             outbox=outbox,
             delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
             pipeline=pipeline,

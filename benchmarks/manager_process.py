@@ -18,7 +18,7 @@ import structlog
 from benchmarks.load import Counter
 from manager.data_directory import DataDirectory
 from manager.runtime.loop import ManagerLoop
-from manager.runtime.transport import Transport
+from manager.runtime.transport_security import Transport
 from manager.runtime.wiring import Manager
 from manager.settings import Settings
 

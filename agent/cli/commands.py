@@ -170,7 +170,7 @@ def health(
     It is degraded while one of its logs is missing, unreadable, silent or of an unknown format. A guard that is not
     connected keeps detecting and stores its reports.
     """
-    from agent.connection.connector import Phase  # noqa: PLC0415 -- start needs none of it
+    from agent.connection.reconnect_loop import Phase  # noqa: PLC0415 -- start needs none of it
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
     with _one_sentence():

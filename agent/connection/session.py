@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from agent.connection.identity import Enrolled, Identity
-from agent.connection.liveness import Liveness
+from agent.connection.presence_messages import PresenceMessages
 from agent.link.link import Account, Delivered, Event, Link, Offered, Opened, Received, Settled, Subscribed, Will
 from agent.logs import EventLog
-from schemas import codes
+from schemas import signing
 from schemas.decoding import DecodeError, decode
 from schemas.presence import Presence
 from schemas.threats import Receipt
@@ -67,7 +67,7 @@ class Session:
         self,
         identity: Identity,
         enrolled: Enrolled,
-        liveness: Liveness,
+        liveness: PresenceMessages,
         listener: SessionListener,
         ignored: Counter[str],
     ) -> None:
@@ -154,7 +154,7 @@ class Session:
         """
         if not payload:
             return None  # cleared: the agent was removed, and the broker will close the connection
-        if not codes.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
+        if not signing.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
             self._ignored["presence_forged"] += 1
             return None
         try:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
-from agent.analyze.acquaintances import Accounts
 from agent.analyze.analyzer import Analyzer
+from agent.analyze.known_login_sources import Accounts
 from agent.detect import event_store
 from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 
-from agent.analyze.acquaintances import LOGIN_MEMORY
+from agent.analyze.known_login_sources import LOGIN_MEMORY
 from agent.events import NOTHING_VOUCHED, Event, EventKind
 from agent.logs import EventLog
 from agent.parse.addresses import normal_address

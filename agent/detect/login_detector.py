@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.analyze.acquaintances import Accounts, Acquaintances
+from agent.analyze.known_login_sources import Accounts, KnownLoginSources
 from agent.detect.connections import Connection
 from agent.detect.contacts import SshContacts
 from agent.detect.local_failures import LocalFailures
@@ -79,7 +79,7 @@ class _LoginRules:
     """The rules and their state for either the proven or the other events."""
 
     def __init__(self, accounts: Accounts) -> None:
-        acquaintances = Acquaintances()
+        acquaintances = KnownLoginSources()
         self._table = SourceTable()
         self._failures = SshFailures(acquaintances)
         self._spray = Spray(self._table)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from agent.analyze.acquaintances import Accounts, Acquaintances
+from agent.analyze.known_login_sources import Accounts, KnownLoginSources
 from agent.detect.sources import Source
 from agent.detect.spray import Spray
 from agent.detect.ssh_failures import SLOW_WINDOW
@@ -49,7 +49,7 @@ class SshLogins:
         spray: The failures by user.
     """
 
-    def __init__(self, acquaintances: Acquaintances, accounts: Accounts, spray: Spray) -> None:
+    def __init__(self, acquaintances: KnownLoginSources, accounts: Accounts, spray: Spray) -> None:
         self._acquaintances = acquaintances
         self._accounts = accounts
         self._spray = spray

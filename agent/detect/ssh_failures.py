@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import UTC, datetime
 
-from agent.analyze.acquaintances import Acquaintances
+from agent.analyze.known_login_sources import KnownLoginSources
 from agent.detect.sources import FAILURES, Failure, Source, Tally
 from agent.events import Finding, Severity
 
@@ -45,7 +45,7 @@ class SshFailures:
         acquaintances: The known pairs of user and source.
     """
 
-    def __init__(self, acquaintances: Acquaintances) -> None:
+    def __init__(self, acquaintances: KnownLoginSources) -> None:
         self._acquaintances = acquaintances
 
     def observe(self, source: Source, failure: Failure) -> list[Finding]:

@@ -12,10 +12,10 @@ from pydantic import StringConstraints
 
 from agent.clock import Clock
 from agent.connection.identity import Enrolled
-from agent.connection.liveness import AppliedPolicy
+from agent.connection.presence_messages import AppliedPolicy
 from agent.logs import EventLog
 from agent.storage.database import Database
-from schemas import codes
+from schemas import signing
 from schemas.decoding import DecodeError, decode, validate
 from schemas.identifiers import AgentId
 from schemas.keys import has_version_proof, public_sign_key
@@ -139,7 +139,7 @@ class PolicyStore:
         return self._apply(head, document)
 
     def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
-        if not codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
+        if not signing.has_signature(key, POLICY.below_root(self._agent_id), payload):
             raise _RejectedError("policy_forged")
         try:
             head = decode(PolicyHead, payload, POLICY.limit)

@@ -11,7 +11,7 @@ from agent.policy.policy_store import Effective
 from agent.respond.decide import decide
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
-from agent.respond.wanted import Wanted, from_policy, next_expiry, protected_spans, span, wanted
+from agent.respond.wanted_measures import Wanted, from_policy, next_expiry, protected_spans, span, wanted
 from schemas.policy import PolicySections
 from schemas.presence import Mode
 from schemas.threats import ResponseTaken

@@ -13,7 +13,7 @@ from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
 from manager.api.envelope import REFUSAL
 from manager.api.errors import add_error_map
-from manager.api.metrics import EventStreamCollector, RequestMetrics
+from manager.api.http_metrics import EventStreamCollector, RequestMetrics
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.boundary import Boundary
 from manager.api.middleware.response_headers import RequestIds

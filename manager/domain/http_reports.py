@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 from uuid_utils import uuid7
 
 from manager.errors import Invalid
-from schemas.codes import content_digest
 from schemas.http_agents import DetectedEvent, HttpEvents, HttpReport, SecurityEvent, Verdict, evidence_of
 from schemas.identifiers import THREAT_ID
 from schemas.limits import THREAT_LIMIT
 from schemas.model import utc
+from schemas.signing import content_digest
 from schemas.threats import Severity, Threat, ThreatReport
 
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")

@@ -31,7 +31,7 @@ from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.salvage import Salvage
 from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, settle_wills, sweep
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
-from schemas import codes
+from schemas import signing
 from schemas.fleet import FleetEvent
 from schemas.presence import ManagerKeys
 from schemas.topics import MANAGER_KEYS
@@ -342,7 +342,7 @@ class Engine:
     def _keys(self) -> bytes:
         keyring = self.fleet.keyring
         keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public)
-        return codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
+        return signing.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
 
     def _detect_stall(self, now: Instant) -> None:
         """Give agents their full grace after the manager itself was suspended."""

@@ -15,7 +15,7 @@ from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.correlation import Incident
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
 from manager.domain.response import Blocklists, Evidence, FleetAddresses, NeverBlock, Responder
-from manager.domain.response.immunity import ImmunityTracker
+from manager.domain.response.time_to_immunity import ImmunityTracker
 from manager.domain.retention import ClockTrust
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_sequences

@@ -11,7 +11,7 @@ from manager.domain.response import ResponderSettings
 from manager.engine.settings import EngineSettings
 from manager.mqtt.broker_address import BrokerAddress
 from manager.runtime import clock
-from manager.runtime.transport import EMBEDDED
+from manager.runtime.transport_security import EMBEDDED
 from manager.settings import Settings
 
 log = structlog.get_logger(__name__)

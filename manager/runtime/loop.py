@@ -16,7 +16,7 @@ from manager.engine.commands.requests import CreateToken
 from manager.engine.containment import contained
 from manager.engine.inbox import Command
 from manager.runtime import clock, gc_tuning
-from manager.runtime.transport import Transport, reachable
+from manager.runtime.transport_security import Transport, reachable
 from manager.runtime.wiring import Manager
 from manager.settings import Settings
 from schemas.errors import TokenError

@@ -23,7 +23,7 @@ from manager.provisioning.dynamic_security import DynamicSecurity, NoBrokerAcces
 from manager.provisioning.logins import FleetLogins, observer_login, registration_login
 from manager.provisioning.roles import ALL_REGISTRATIONS, RESPONSES
 from manager.runtime import clock
-from manager.runtime.transport import EMBEDDED, Transport, reachable
+from manager.runtime.transport_security import EMBEDDED, Transport, reachable
 from manager.runtime.version import VERSION
 from manager.settings import Settings
 from manager.storage.store import PeeweeStore

@@ -21,7 +21,7 @@ from manager.runtime import clock, gc_tuning
 from manager.runtime.engine_settings import engine_settings
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
-from manager.runtime.transport import Transport
+from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
 from manager.storage import tables

@@ -143,7 +143,7 @@ def _threats_of(manager: ManagerProcess, agent_id: str) -> list[object]:
 def _identity(guard: GuardProcess) -> bytes:
     import json  # noqa: PLC0415 -- reads the guard's own file
 
-    from schemas.codes import decode  # noqa: PLC0415
+    from schemas.signing import decode  # noqa: PLC0415
 
     kept = json.loads((guard.data / "identity.json").read_text())
     return decode(kept["secret"])

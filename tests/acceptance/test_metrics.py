@@ -9,8 +9,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
-from schemas.codes import decode
 from schemas.keys import AgentKeys
+from schemas.signing import decode
 from schemas.topics import PREFIX
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually

@@ -11,7 +11,7 @@ from manager.api.routes.policy_revisions import Comparison, GoBack
 from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
-from schemas import codes, topics
+from schemas import signing, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
@@ -77,9 +77,9 @@ def _decoded(model: Any) -> Decoder:
 
 def _codes(_place: Place, payload: bytes) -> None:
     key = KEYRING.sign_key.public_key()
-    assert not codes.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
-    assert not codes.has_proof(b"k" * 32, f"registration/{CLIENT}", payload)
-    assert not codes.has_signature(key, f"agents/{AGENT}/policy", payload)
+    assert not signing.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
+    assert not signing.has_proof(b"k" * 32, f"registration/{CLIENT}", payload)
+    assert not signing.has_signature(key, f"agents/{AGENT}/policy", payload)
     has_version_proof(key, AGENT, 1, "0" * 64, payload.decode("latin-1"))
 
 
@@ -108,17 +108,17 @@ def _digest(_place: Place, payload: bytes) -> None:
 _TOPICS = [
     row.address({"agentId": AGENT, "clientId": CLIENT}.get(row.placeholder or "", "acme")) for row in topics.TABLE
 ]
-_SIGNED = codes.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receipts", b'{"a":1}')
+_SIGNED = signing.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receipts", b'{"a":1}')
 
 CONTRACT = (
     *(_decoded(model) for model in (*_MESSAGES, *BODIES)),
     Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
-    Decoder("codes", "network", hostile(st.just(_SIGNED) | st.just(codes.with_mac(b"x", "t", b'{"a":1}'))), _codes),
+    Decoder("codes", "network", hostile(st.just(_SIGNED) | st.just(signing.with_mac(b"x", "t", b'{"a":1}'))), _codes),
     Decoder(
-        "codes.decode",
+        "signing.decode",
         "network",
-        hostile(st.binary(max_size=80).map(lambda raw: codes.encode(raw).encode())),
-        lambda _, payload: codes.decode(payload.decode("utf-8", "surrogateescape")),
+        hostile(st.binary(max_size=80).map(lambda raw: signing.encode(raw).encode())),
+        lambda _, payload: signing.decode(payload.decode("utf-8", "surrogateescape")),
         (ValueError,),
     ),
     Decoder("topics.resolve", "network", hostile_text(*_TOPICS), _topic, (TopicError,)),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from manager.api.agents.hot_routes import HotRoute
 from manager.api.errors import error_response
-from manager.api.metrics import RequestMetrics
+from manager.api.http_metrics import RequestMetrics
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.client_address import Headers
 from manager.api.middleware.response_headers import (

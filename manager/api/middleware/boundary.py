@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import HotRoute
 from manager.api.errors import BodyTooLarge, error_response
-from manager.api.metrics import UNMATCHED, RequestMetrics
+from manager.api.http_metrics import UNMATCHED, RequestMetrics
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.client_address import Headers
 from manager.api.middleware.cors import Cors

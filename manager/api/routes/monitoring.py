@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from manager.api.authentication import Admin
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
-from manager.api.metrics import CONTENT_TYPE, expose
+from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.ports import Record
 from manager.api.services import WithServices
 from manager.domain.agents.refused_registrations import RefusedHost

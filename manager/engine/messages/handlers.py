@@ -7,7 +7,7 @@ from manager.domain.agents.agent import Agent
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.messages import clone_events
 from manager.engine.response import emergency_response
-from schemas import codes
+from schemas import signing
 from schemas.keys import has_version_proof
 from schemas.policy import PolicyApplied
 from schemas.presence import Heartbeat, PolicyState, Presence
@@ -77,8 +77,8 @@ def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: by
         context.dead_letter(THREATS.below_root(agent.agent_id), "agentId is not the one of its topic", payload)
         context.refused.append((agent.agent_id, message.id, "agentId is not the one of its topic"))
         return
-    body = codes.without_mac(payload)
-    context.reports.append(ReceivedReport(agent, message, codes.content_digest(body), body.decode()))
+    body = signing.without_mac(payload)
+    context.reports.append(ReceivedReport(agent, message, signing.content_digest(body), body.decode()))
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:

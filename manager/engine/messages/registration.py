@@ -15,7 +15,7 @@ from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
 from manager.engine.context import Context
 from manager.engine.inbox import Inbound
-from schemas import codes
+from schemas import signing
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -58,7 +58,7 @@ def register(context: Context, message: Inbound) -> None:
         )  # a client may have published it as a retained message
         rejection = Rejection(
             client_id=message.identifier,
-            digest=codes.payload_digest(message.payload),
+            digest=signing.payload_digest(message.payload),
             error=rejected.error,  # type: ignore[arg-type]
             reason=rejected.reason,
         )
@@ -127,7 +127,7 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     token = fleet.tokens.get(registration.token_id)
     if token is None:
         raise _RejectedError("unknown_token")
-    if not codes.has_proof(token.proof_key, message.topic, message.payload):
+    if not signing.has_proof(token.proof_key, message.topic, message.payload):
         raise _RejectedError("bad_proof")
     application = _application(context, registration, token, message.payload)
     known = fleet.registry.find_by_hostname(application.organization_id, application.host.hostname)
@@ -198,13 +198,15 @@ def _application(context: Context, registration: Registration, token: Token, pay
         token_id=registration.token_id,
         door=Door.MQTT,
         sent_at=registration.sent_at.timestamp(),
-        digest=codes.content_digest(payload),
+        digest=signing.content_digest(payload),
         token_created_at=token.created_at,
     )
 
 
 def _signed(context: Context, client_id: str, answer: WireModel) -> bytes:
-    return codes.with_signature(context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body())
+    return signing.with_signature(
+        context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body()
+    )
 
 
 def _publish_reply(context: Context, client_id: str, reply: bytes, agent_id: str | None = None) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import Agent
-from schemas.codes import has_mac
 from schemas.decoding import DecodeError, decode
+from schemas.signing import has_mac
 from schemas.topics import Topic
 
 

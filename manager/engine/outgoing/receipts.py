@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from manager.domain.agents.registry import Registry
 from manager.engine.batch import Publication
 from manager.engine.ports import Publisher
-from schemas import codes
+from schemas import signing
 from schemas.threats import Deferral, Receipt, Refusal
 from schemas.topics import RECEIPTS
 
@@ -55,7 +55,7 @@ class Receipts:
             agent = registry.find(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                payload = codes.with_mac(agent.credential.mac_key, topic, receipt.body())
+                payload = signing.with_mac(agent.credential.mac_key, topic, receipt.body())
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
     def due(self, now: float) -> Iterator[tuple[str, Receipt]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from manager.domain.response import Blocklists
 from manager.engine.batch import Publication
-from schemas import codes
+from schemas import signing
 from schemas.blocklist import BlocklistChange
 from schemas.keys import ManagerKeyring
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
@@ -49,7 +49,7 @@ class BlocklistMessages:
         """Return the publication of a change, and schedule the snapshot."""
         self._schedule(change.organization_id)
         topic = BLOCKLIST_CHANGES.below_root(change.organization_id)
-        payload = codes.with_signature(self._keyring.sign_key, topic, change.body())
+        payload = signing.with_signature(self._keyring.sign_key, topic, change.body())
         return Publication(BLOCKLIST_CHANGES.address(change.organization_id), payload)
 
     def publish_if_behind(self, organization_id: str, sequence: int) -> None:
@@ -64,7 +64,7 @@ class BlocklistMessages:
             self._published[organization_id] = now
             topic = BLOCKLIST.below_root(organization_id)
             body = self._blocklists.snapshot(organization_id).body()
-            payload = codes.with_signature(self._keyring.sign_key, topic, body)
+            payload = signing.with_signature(self._keyring.sign_key, topic, body)
             yield Publication(BLOCKLIST.address(organization_id), payload, retained=True)
 
     def _schedule(self, organization_id: str) -> None:

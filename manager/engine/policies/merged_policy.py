@@ -12,7 +12,7 @@ from manager.domain.policies.resolution import value_of
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context
-from schemas import codes
+from schemas import signing
 from schemas.blocklist import BlocklistEntry
 from schemas.keys import version_statement
 from schemas.model import iso
@@ -43,7 +43,7 @@ def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
     document = {**context.serializer.document(policy), "blocklist": merged}
     version = merged_version(context, agent)
     statement = version_statement(agent.agent_id, version, digest)
-    proof = codes.encode(context.fleet.keyring.sign_key.sign(statement))
+    proof = signing.encode(context.fleet.keyring.sign_key.sign(statement))
     return AgentPolicy(
         agent.agent_id, version, digest, {**document, "version": version, "digest": digest, "versionProof": proof}
     )

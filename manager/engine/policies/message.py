@@ -6,7 +6,7 @@ from typing import Any
 
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.policies.layers import EMERGENCY_ROOM
-from schemas import codes
+from schemas import signing
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.limits import POLICY_LIMIT
 from schemas.model import iso
@@ -34,7 +34,7 @@ def head(keyring: ManagerKeyring, policy: EffectivePolicy) -> dict[str, Any]:
         "updatedAt": iso(policy.updated_at),
         "scope": policy.resolved.scope,
         "agentId": policy.agent_id,
-        "versionProof": codes.encode(proof),
+        "versionProof": signing.encode(proof),
     }
 
 
@@ -58,7 +58,7 @@ class PolicySerializer:
             sections = _compact(policy.resolved.sections)
             self._cached = (policy.resolved.digest, sections)
         body = _compact(head(self._keyring, policy))[:-1] + b"," + sections[1:]
-        return codes.with_signature(self._keyring.sign_key, POLICY.below_root(policy.agent_id), body)
+        return signing.with_signature(self._keyring.sign_key, POLICY.below_root(policy.agent_id), body)
 
 
 def _compact(document: Any) -> bytes:

@@ -6,7 +6,7 @@ from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, Reaction, ResponseState
-from manager.domain.response.immunity import Immunity, Medium
+from manager.domain.response.time_to_immunity import Immunity, Medium
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from peewee import JOIN, Expression, fn
 
-from manager.domain.response.immunity import PERCENTS
+from manager.domain.response.time_to_immunity import PERCENTS
 from manager.storage.queries import blocks
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable

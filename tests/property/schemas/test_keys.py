@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas import codes
+from schemas import signing
 from schemas.certificates import fingerprint
 from schemas.errors import KeyMaterialError, TokenError
 from schemas.keys import (
@@ -50,7 +50,7 @@ def shown(holder: Any) -> str:
 
 def spellings(secret: bytes) -> list[str]:
     """Return the texts in which bytes may show themselves."""
-    return [secret.hex(), codes.encode(secret), repr(secret), str(list(secret))]
+    return [secret.hex(), signing.encode(secret), repr(secret), str(list(secret))]
 
 
 @given(secret=secrets_32)
@@ -58,8 +58,8 @@ def test_agent_keys_are_hkdf_sha256_by_purpose(secret: bytes) -> None:
     """The three keys are those that the standard library's HMAC gives, the same at every call."""
     keys = AgentKeys.derive(secret)
     assert keys == AgentKeys.derive(secret)
-    assert codes.decode(keys.mqtt_password) == hkdf(secret, b"mqtt")
-    assert codes.decode(keys.http_token) == hkdf(secret, b"http")
+    assert signing.decode(keys.mqtt_password) == hkdf(secret, b"mqtt")
+    assert signing.decode(keys.http_token) == hkdf(secret, b"http")
     assert keys.mac_key == hkdf(secret, b"mac")
 
 
@@ -69,7 +69,7 @@ def test_agent_keys_differ_from_one_another_and_from_anybodys(secret: bytes, oth
     material = set()
     for one in {secret, other}:
         keys = AgentKeys.derive(one)
-        material |= {one, codes.decode(keys.mqtt_password), codes.decode(keys.http_token), keys.mac_key}
+        material |= {one, signing.decode(keys.mqtt_password), signing.decode(keys.http_token), keys.mac_key}
     assert len(material) == 4 * len({secret, other})
 
 
@@ -84,7 +84,7 @@ def test_a_keyring_comes_back_from_its_seed(seed: bytes) -> None:
     )
     assert first.store_key == hkdf(seed, b"store")
     assert first.sign_key.private_bytes_raw() == hkdf(seed, b"sign")
-    assert len({first.sign_public, first.seal_public, codes.encode(first.store_key)}) == 3
+    assert len({first.sign_public, first.seal_public, signing.encode(first.store_key)}) == 3
 
 
 def test_new_secrets_are_long_and_new() -> None:
@@ -114,14 +114,14 @@ def test_a_sealed_secret_opens_for_nobody_else(secret: bytes, context: str, othe
 
 def test_every_changed_bit_of_a_sealed_secret_is_noticed() -> None:
     """Neither the ephemeral key nor the box can change by a bit, cut or lengthened."""
-    raw = codes.decode(seal(KEYRING.seal_public, bytes(32), CONTEXT))
+    raw = signing.decode(seal(KEYRING.seal_public, bytes(32), CONTEXT))
     changed = [
         raw[: bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1 :] for bit in range(8 * len(raw))
     ]
     changed += [raw[:end] for end in range(len(raw))] + [raw + b"\0"]
     for piece in changed:
         with pytest.raises(KeyMaterialError):
-            KEYRING.unseal(codes.encode(piece), CONTEXT)
+            KEYRING.unseal(signing.encode(piece), CONTEXT)
 
 
 def test_a_sealed_secret_tells_nothing_and_fits_a_registration() -> None:
@@ -130,15 +130,15 @@ def test_a_sealed_secret_tells_nothing_and_fits_a_registration() -> None:
     first, second = seal(KEYRING.seal_public, secret, CONTEXT), seal(KEYRING.seal_public, secret, CONTEXT)
     assert first[:43] != second[:43]
     assert first[43:] != second[43:]
-    assert secret not in codes.decode(first)
+    assert secret not in signing.decode(first)
     limit = next(part.max_length for part in Registration.model_fields["sealed_secret"].metadata)
     assert len(first) <= limit
 
 
 @given(text=st.text() | st.text("AQgw-_=", max_size=130))
 @example(text="")
-@example(text=codes.encode(bytes(80)))
-@example(text=codes.encode(b"\x01" + bytes(79)))
+@example(text=signing.encode(bytes(80)))
+@example(text=signing.encode(b"\x01" + bytes(79)))
 def test_unsealing_any_text_is_a_key_material_error(text: str) -> None:
     """Text from the network is no sealed secret, also where its point has a low order; nothing else is raised."""
     with pytest.raises(KeyMaterialError):
@@ -155,10 +155,10 @@ def test_a_public_key_is_a_key_or_a_key_material_error(text: str) -> None:
             use(text)
         except KeyMaterialError:
             continue
-        assert len(codes.decode(text)) == 32
+        assert len(signing.decode(text)) == 32
 
 
-@pytest.mark.parametrize("key", ["A" * 43, codes.encode(b"\x01" + bytes(31))])
+@pytest.mark.parametrize("key", ["A" * 43, signing.encode(b"\x01" + bytes(31))])
 def test_a_seal_key_that_gives_everybody_the_same_secret_is_refused(key: str) -> None:
     """A point of low order would seal the secret to whoever reads it."""
     with pytest.raises(KeyMaterialError):
@@ -171,7 +171,7 @@ def test_a_version_proof_holds_for_one_agent_version_and_digest(
 ) -> None:
     """The manager's word that an agent got a version is no word for another agent, version, policy or manager."""
     key = public_sign_key(KEYRING.sign_public)
-    proof = codes.encode(KEYRING.sign_key.sign(version_statement(agent, version, digest)))
+    proof = signing.encode(KEYRING.sign_key.sign(version_statement(agent, version, digest)))
     assert has_version_proof(key, agent, version, digest, proof) is True
     said = (other.draw(wire.agent_ids | st.just(agent)), other.draw(wire.counts), other.draw(wire.digests))
     assert has_version_proof(key, *said, proof) is (said == (agent, version, digest))
@@ -189,7 +189,7 @@ def test_any_text_is_no_version_proof(proof: str, agent: str) -> None:
 def test_every_changed_character_of_a_version_proof_is_noticed() -> None:
     """A proof has one form, and no part of it may change."""
     key = public_sign_key(KEYRING.sign_public)
-    proof = codes.encode(KEYRING.sign_key.sign(version_statement("ag-0123456789abcdef", 1, "0" * 64)))
+    proof = signing.encode(KEYRING.sign_key.sign(version_statement("ag-0123456789abcdef", 1, "0" * 64)))
     for index, character in enumerate(proof):
         for other in "AQgw":
             if other != character:
@@ -202,7 +202,7 @@ def test_a_token_survives_as_text(token: EnrollmentToken, padding: str) -> None:
     """A token copied with white space around it is parsed as the same token."""
     text = str(token)
     tail = f".{token.ca_fingerprint}" if token.ca_fingerprint else ""
-    assert text == f"pg1.{token.token_id}.{codes.encode(token.secret)}.{token.sign_key}{tail}"
+    assert text == f"pg1.{token.token_id}.{signing.encode(token.secret)}.{token.sign_key}{tail}"
     assert EnrollmentToken.parse(padding + text + padding) == token
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_token_is_refused_without_a_word_of_it(token: EnrollmentToken,
         parsed = EnrollmentToken.parse(damaged)
     except TokenError as error:
         told = "".join(traceback.format_exception_only(error)) + repr(error) + repr(error.__cause__)
-        secret = codes.encode(token.secret)
+        secret = signing.encode(token.secret)
         assert not any(secret[at : at + 6] in told for at in range(len(secret) - 5))
     else:
         assert str(parsed) == damaged.strip()

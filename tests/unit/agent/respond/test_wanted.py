@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.respond.responder import Measure
-from agent.respond.wanted import next_expiry, protected_spans, span, wanted
+from agent.respond.wanted_measures import next_expiry, protected_spans, span, wanted
 from schemas.policy import Allowlist
 
 NOW = 1_000.0

@@ -12,7 +12,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from manager.errors import SetupError
-from manager.runtime.transport import Transport
+from manager.runtime.transport_security import Transport
 from manager.settings import Settings
 from manager.tls.certificate_watch import CertificateWatch
 from manager.tls.certificates import DAY, CertificateError

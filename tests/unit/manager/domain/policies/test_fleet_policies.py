@@ -11,7 +11,7 @@ from manager.domain.policies.drift import drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
 from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
 from manager.domain.policies.revision_history import differences, documents_at
-from manager.domain.response.immunity import ImmunityTracker
+from manager.domain.response.time_to_immunity import ImmunityTracker
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.policy import default_sections

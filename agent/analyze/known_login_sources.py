@@ -1,4 +1,4 @@
-"""Acquaintances: known pairs of user and source address. A login is remembered for seven days."""
+"""KnownLoginSources: known pairs of user and source address. A login is remembered for seven days."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class _Login:
     trusted: bool
 
 
-class Acquaintances:
+class KnownLoginSources:
     """Remembers logins by source and user. A source is an IPv4 address or an IPv6 /64."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from agent.connection.backoff import Backoff
 from agent.connection.identity import IdentityFile
-from agent.connection.liveness import Liveness
+from agent.connection.presence_messages import PresenceMessages
 from agent.connection.registration import Accepted, Again, Outcome, Refused, RegistrationAttempt, Unanswered
 from agent.connection.session import Session, SessionListener
 from agent.errors import EnrollmentError, StorageError
@@ -55,7 +55,7 @@ class Connector:
         dial: Dialer,
         identity: IdentityFile,
         apply: Callable[[], RegistrationAttempt] | None,
-        liveness: Liveness,
+        liveness: PresenceMessages,
         connect_timeout: float,
         post: Post,
         listener: SessionListener,

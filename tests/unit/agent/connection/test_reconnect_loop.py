@@ -9,10 +9,10 @@ import pytest
 
 from agent.clock import Clock
 from agent.connection.backoff import Backoff
-from agent.connection.connector import Connector, Phase
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.liveness import Liveness
 from agent.connection.mqtt_registration import Applicant, MqttRegistration
+from agent.connection.presence_messages import PresenceMessages
+from agent.connection.reconnect_loop import Connector, Phase
 from agent.errors import EnrollmentError
 from agent.host import HostFacts, Load
 from agent.link.link import (
@@ -30,7 +30,7 @@ from agent.link.link import (
     Will,
 )
 from agent.settings import GuardSettings
-from schemas import codes, topics
+from schemas import signing, topics
 from schemas.decoding import decode
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import WireModel
@@ -101,7 +101,7 @@ class Desk:
             dial=self._dial,
             identity=self.identity,
             apply=apply if token else None,
-            liveness=Liveness(Mode.LEARNING, clock, 0.0, 0, lambda: Load(0, 0)),
+            liveness=PresenceMessages(Mode.LEARNING, clock, 0.0, 0, lambda: Load(0, 0)),
             connect_timeout=15,
             post=lambda _link, _event: None,
             listener=self.listener,
@@ -140,15 +140,15 @@ class Desk:
         self.say(Opened())
         keys = ManagerKeys(sign_key=KEYRING.sign_public, seal_key=KEYRING.seal_public)
         below = topics.MANAGER_KEYS.below_root()
-        self.say(Received(topics.MANAGER_KEYS, codes.with_signature(KEYRING.sign_key, below, keys.body())))
+        self.say(Received(topics.MANAGER_KEYS, signing.with_signature(KEYRING.sign_key, below, keys.body())))
         return self.dialled[-1][0].client_id
 
     def answer(self, client_id: str, message: WireModel) -> None:
         below = topics.REGISTRATION_REPLY.below_root(client_id)
-        self.say(Received(topics.REGISTRATION_REPLY, codes.with_signature(KEYRING.sign_key, below, message.body())))
+        self.say(Received(topics.REGISTRATION_REPLY, signing.with_signature(KEYRING.sign_key, below, message.body())))
 
     def refuse(self, client_id: str, error: Any, reason: str, registration: bytes) -> None:
-        digest = codes.payload_digest(registration)
+        digest = signing.payload_digest(registration)
         self.answer(client_id, Rejection(client_id=client_id, digest=digest, error=error, reason=reason))
 
     def accept(self, session: int = 0) -> None:
