@@ -44,7 +44,7 @@ class TokenBucket:
         return True
 
     def consume(self, size: int, now: float, messages: int = 1) -> float:
-        """Consume messages of this size together in any case; return the seconds until the debt is paid, 0 for none."""
+        """Consume messages of this total size unconditionally; return the seconds until the debt is paid, or 0."""
         self._fill(now)
         self.messages -= messages
         self.bytes -= size

@@ -40,7 +40,7 @@ def prepare(agent_id: str, events: HttpEvents, received: float) -> list[Prepared
         received: seconds since 1970; the timestamp of a report without one.
 
     Raises:
-        Invalid: an element is no report; the text names its index, and none is to be taken.
+        Invalid: an element is not a report; the message names its index.
     """
     if events.threats is not None:
         given = [_of_report(agent_id, report, f"threats.{index}: ") for index, report in enumerate(events.threats)]
@@ -73,7 +73,7 @@ def _of_report(agent_id: str, report: HttpReport, path: str) -> _Given:
 
 
 def _of_event(event: SecurityEvent, verdict: Verdict) -> Threat:
-    """Convert an event and its verdict; a benign one keeps its text, and nothing of it becomes an indicator."""
+    """Convert an event and its verdict; a benign event keeps its text but contributes no indicator."""
     about = {
         "conclusion": verdict.conclusion,
         "description": event.description,
@@ -120,7 +120,7 @@ def _evidence(given: Any) -> dict[str, Any]:
 
 
 def _classified(category: str | None, source: str | None) -> tuple[str, str | None]:
-    """Return type and technique of a category; an ATT&CK id is the technique, and the type where no other is given."""
+    """Return type and technique of a category; an ATT&CK id is the technique, and the type if no other is given."""
     if category is None:
         return (source or "unclassified")[:128] or "unclassified", None
     return category, category if _TECHNIQUE.fullmatch(category) else None
@@ -143,7 +143,7 @@ def _prepared(agent_id: str, given: _Given, received: float, path: str) -> Prepa
 
 
 def _id_of(given: str | None) -> str:
-    """Return the report's id; an id outside the grammar becomes a digest of itself, always the same."""
+    """Return the report's id; an id outside the grammar is replaced by its digest."""
     if given is None:
         return str(uuid7())
     if _ID.fullmatch(given):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 STEP = 2.0
-"""Seconds by which wall and monotonic clock may part before the wall clock counts as stepped."""
+"""Seconds by which wall and monotonic clock may diverge before the wall clock counts as stepped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class NetworkSet:
     """Set of networks with a cover test: one look-up for each prefix length, no scan.
 
     Args:
-        texts: addresses and CIDRs; anything else is left out.
+        texts: addresses and CIDRs; other texts are ignored.
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -49,7 +49,7 @@ class NetworkSet:
         return bool(self._starts)
 
     def covers(self, network: Network) -> bool:
-        """Return whether every address of `network` lies in one of these."""
+        """Return whether a network of the set contains every address of `network`."""
         start, bits = int(network.network_address), network.max_prefixlen
         return any(
             start >> (bits - prefix) << (bits - prefix) in starts

@@ -22,11 +22,11 @@ _SLACK = 1.1
 _PARTS = 24
 
 EARLIEST: Final = 1_735_689_600.0
-"""2025-01-01 UTC: no release with this rule received anything before."""
+"""2025-01-01 UTC; no release with this rule existed before."""
 
 
 class ClockTrust:
-    """Decides whether the wall clock is right enough to delete rows by it.
+    """Decides whether the wall clock is trusted for the deletion of rows.
 
     After a start, and after a step of more than an hour, it is not, until one of these is true: the median of the
     sending times of three agents or more agrees with it within ten minutes; an operator accepts it; the manager has run
@@ -40,7 +40,7 @@ class ClockTrust:
         self._trusted = False
 
     def observe(self, agent_id: str, sent_at: float, now: Instant) -> None:
-        """Take the sending time of an agent's fresh message, in seconds since 1970."""
+        """Record the sending time of an agent's fresh message, in seconds since 1970."""
         self._follow(now)
         if not self._trusted:
             self._offsets[agent_id] = sent_at - now.wall

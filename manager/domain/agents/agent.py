@@ -36,7 +36,7 @@ class Door(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Host description from the agent's registration."""
+    """The host's description in the agent's registration."""
 
     hostname: str
     os: str
@@ -51,7 +51,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Keys that verify an agent's messages and logins; all are derived from the agent's one secret."""
+    """Keys that verify an agent's messages and logins; all are derived from the agent's secret."""
 
     secret: bytes
     mac_key: bytes
@@ -59,13 +59,13 @@ class Credential:
     http_digest: bytes
 
     def __repr__(self) -> str:
-        """Never show a key."""
+        """Return a text without the keys."""
         return "Credential(…)"
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrationStamp:
-    """The agent's newest registration. The same bytes again get the same reply; an older registration is refused.
+    """The agent's newest registration. A repetition gets the same reply; an older registration is refused.
 
     `sent_at` is the agent's own time, in seconds since 1970.
     """
@@ -76,12 +76,12 @@ class RegistrationStamp:
 
 
 LARGEST_COUNT = 2**53 - 1
-"""The largest count of the wire contract, and of a JSON number that every reader takes."""
+"""The maximum count of the wire contract, which every JSON parser reads exactly."""
 
 
 @dataclass(slots=True)
 class Vitals:
-    """Values of the newest heartbeat."""
+    """The values of the newest heartbeat."""
 
     cpu: float | None = None
     memory: float | None = None
@@ -97,14 +97,14 @@ class Vitals:
     """Whether the agent states `threats_detected` and `actions_executed` itself; in memory only."""
 
     def count_events(self, processed: int, total: int | None) -> None:
-        """Take a heartbeat's counts; without a total the processed events are added up, to the largest count."""
+        """Update the counts from a heartbeat; without a total the processed events are added up, within the limit."""
         self.events_processed = processed
         self.events_total = min(self.events_total + processed, LARGEST_COUNT) if total is None else total
 
 
 @dataclass(slots=True)
 class InForce:
-    """Policy that the agent itself reports as in force. Nothing else counts as "in force"."""
+    """The policy in force according to the agent's own statement."""
 
     version: int = 0
     digest: str | None = None
@@ -112,24 +112,24 @@ class InForce:
     error: str | None = None
     blocklist_sequence: int = 0
     applied_at: float | None = None
-    """Manager's time since when the agent has reported this policy."""
+    """The time since which the agent has reported this policy, on the manager's clock."""
     reported_at: float = 0.0
-    """Manager's time at which the newest accepted statement was made; after a restart it equals `applied_at`."""
+    """The time of the newest accepted statement on the manager's clock; after a restart it equals `applied_at`."""
 
     def shift(self, seconds: float) -> None:
-        """Follow a step of the manager's clock: later statements stay newer than earlier ones."""
+        """Shift the times by a step of the manager's clock, so that later statements stay newer."""
         self.reported_at += seconds
 
     def update_if_newer(
         self, version: int, digest: str | None, state: str | None, error: str | None, at: float
     ) -> bool:
-        """Take a statement that may be delayed or repeated, unless a newer one is known; return whether it was new."""
+        """Update from a statement that may be old or repeated, unless a newer one is known; return whether it was."""
         if version < self.version or at < self.reported_at:
             return False
         return self.update(version, digest, state, error, at)
 
     def update(self, version: int, digest: str | None, state: str | None, error: str | None, at: float) -> bool:
-        """Take the agent's newest statement, made at `at`; return whether it changed anything."""
+        """Update from the agent's newest statement, made at `at`; return whether anything changed."""
         self.reported_at = at
         if (version, digest, state, error) == (self.version, self.digest, self.state, self.error):
             return False
@@ -166,7 +166,7 @@ class Agent:
 
     @property
     def hostname(self) -> str:
-        """The host's own name."""
+        """The host's name."""
         return self.host.hostname
 
 

@@ -1,7 +1,7 @@
 """Event time: the agent's timestamp corrected by the offset of its clock.
 
 An agent's clock offset is the smallest (received - sentAt) of the last half hour to hour since its clock last stepped.
-The message with the shortest way is the most exact; older ones are dropped, because clocks drift apart.
+The message with the shortest transit is the most exact; older ones are dropped, because clocks drift.
 
 A guard sends a heartbeat before it empties its outbox, so the offset is known before old reports arrive (the contract,
 section 2, "Event time").
@@ -14,12 +14,12 @@ STEP = 2.0
 """Seconds by which sentAt - uptime may move before the agent's clock counts as stepped."""
 
 PERIOD = 1800.0
-"""Seconds after which the smallest measurement of the period before is dropped."""
+"""The length of a period in seconds; the smallest measurement of the previous period is dropped at its end."""
 
 
 @dataclass(slots=True)
 class ClockOffset:
-    """Offset of one agent's clock; kept across sessions and restarts.
+    """The offset of one agent's clock; kept across sessions and restarts.
 
     `seconds` is added to the agent's time to get the manager's time; None while it is unknown. `origin` is
     sentAt - uptime, which moves only when the clock steps or the guard restarts.
@@ -48,7 +48,7 @@ class ClockOffset:
             self._begin(measured, received)
         elif moved and not fresh:
             self.seconds = min(self.seconds, measured)
-            return  # a restarted guard, and a message that may be old: the session's first heartbeat decides
+            return  # a restarted guard and maybe an old message: the session's first heartbeat determines the offset
         elif moved and abs(measured - self.seconds) > STEP:
             self._begin(measured, received)
         else:
@@ -56,7 +56,7 @@ class ClockOffset:
         self.origin, self.session = origin, session
 
     def shift(self, seconds: float) -> None:
-        """Follow a step of the manager's own clock."""
+        """Shift the offset by a step of the manager's clock."""
         if self.seconds is not None:
             self.seconds += seconds
         self.smallest += seconds

@@ -1,7 +1,7 @@
 """Clone detection: two living instances of one guard identity.
 
-Each instance that connects raises the session above all known sessions, so two copies of one identity raise it over
-each other for ever. `sentAt - uptime` is the time at which a process started, by its own clock. It tells the cases
+Each connecting instance raises the session above all known sessions, so two copies of one identity raise it
+endlessly. `sentAt - uptime` is the time at which a process started, by its own clock. It tells the cases
 apart: a guard that flaps keeps it; a guard that restarts has a new one each time and never returns to an earlier one.
 Only with two living instances do both start times return, each after the other.
 """
@@ -15,11 +15,11 @@ SAME = 0.5
 """Seconds within which two start times count as one: clock and uptime are read one after the other."""
 
 WINDOW = 600.0
-"""Seconds within which both instances must return; after as long without a return only one instance is left."""
+"""Seconds within which both instances must return; after that time without a return only one instance is left."""
 
 _BOTH = 2
 _MAX_OTHERS = 8
-"""Other instances remembered for each agent; the one that was silent longest is dropped first."""
+"""The maximum number of other instances remembered for each agent; the longest silent one is dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Clone:
 
     Args:
         agent_id: the identity.
-        since: when the manager detected it.
+        since: the time at which the manager detected it.
         instances: start time of each instance by its own clock, oldest first.
     """
 
@@ -42,7 +42,7 @@ class _Instance:
     started: float
     heard: float
     returned: float | None = None
-    """Monotonic time at which it last spoke again after another instance had spoken."""
+    """Monotonic time at which it last sent a message after another instance had sent one."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Track:
         return next((other for other in self.others if abs(other.started - started) <= SAME), None)
 
     def switch_to(self, known: _Instance | None, started: float, now: float) -> None:
-        """Make another instance the current one; a known instance has returned, any other is new."""
+        """Make another instance the current one: a returning instance, or a new one."""
         others = [other for other in (*self.others, self.current) if other is not known]
         if len(others) > _MAX_OTHERS:
             others.remove(min(others, key=lambda other: other.heard))
@@ -73,7 +73,7 @@ class _Track:
 
 
 class CloneTracker:
-    """Detects clones from births and heartbeats. Kept in memory only: a restarted manager detects them anew."""
+    """Detects clones from births and heartbeats. State is in memory only; a restarted manager detects clones again."""
 
     def __init__(self) -> None:
         self.known: Mapping[str, Clone] = {}
@@ -81,11 +81,11 @@ class CloneTracker:
         self._tracks: dict[str, _Track] = {}
 
     def observe(self, agent_id: str, session: int, started: float, now: Instant) -> Clone | None:
-        """Take an accepted birth or heartbeat; return the clone that it reveals, once.
+        """Observe an accepted birth or heartbeat; return a newly detected clone.
 
         Args:
             agent_id: the sender.
-            session: its session; messages of older sessions are no signs of life and must not be passed here.
+            session: its session; messages of older sessions must not be passed here.
             started: start time of the sending process, in seconds since 1970 by its own clock.
             now: the time.
         """
@@ -100,7 +100,7 @@ class CloneTracker:
         track.forget_before(now.monotonic - WINDOW)
         known = track.find(started)
         if known is None and session == track.session:
-            # No other instance is known: the clock of the process that holds the session was set.
+            # No other instance is known: the clock of the current process was set.
             current.started, current.heard = started, now.monotonic
             return None
         track.session = session
@@ -108,7 +108,7 @@ class CloneTracker:
         return self._detect(agent_id, track, now)
 
     def expire(self, now: Instant) -> list[Clone]:
-        """Return, once, the clones of which only one instance spoke within the last window."""
+        """Remove and return the clones of which only one instance sent messages within the last window."""
         horizon = now.monotonic - WINDOW
         over = [clone for agent_id, clone in self.known.items() if not self._tracks[agent_id].returned_since(horizon)]
         for clone in over:

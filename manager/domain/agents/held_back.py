@@ -1,6 +1,6 @@
-"""Detection of held-back reports: an agent's heartbeats announce waiting reports, and none of them arrives.
+"""Detects held-back reports: an agent's heartbeats announce waiting reports, but none arrives.
 
-A guard keeps a report until its receipt, and its heartbeats carry the number of reports that wait. A broker that
+A guard stores a report until its receipt, and its heartbeats contain the number of waiting reports. A broker that
 withholds reports or receipts but passes heartbeats is detected here; one that withholds heartbeats too makes the agent
 stale.
 """
@@ -13,7 +13,7 @@ from manager.domain.instant import Instant
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """One agent with held-back reports: how many wait, and when the last new one was stored (seconds since 1970)."""
+    """One agent with held-back reports: their number, and when the last new one was stored (seconds since 1970)."""
 
     agent_id: str
     waiting: int
@@ -43,7 +43,7 @@ class HeldBackReports:
         """Result of the last check. Replaced as a whole, so other threads may read it."""
 
     def record_outbox(self, agent_id: str, session: int, waiting: int, now: Instant) -> None:
-        """Take the outbox size of a heartbeat. A new session starts the time anew: its agent sends all again."""
+        """Record the outbox size of a heartbeat. A new session restarts the time: its agent sends all reports again."""
         outbox = self._outboxes.get(agent_id)
         if not waiting:
             self._outboxes.pop(agent_id, None)
@@ -53,7 +53,7 @@ class HeldBackReports:
             outbox.waiting, outbox.heard = waiting, now.monotonic
 
     def record_stored(self, agent_id: str, now: Instant) -> None:
-        """Take that a new report of the agent was stored. Repeated reports do not count."""
+        """Record that a new report of the agent was stored. Repeated reports do not count."""
         outbox = self._outboxes.get(agent_id)
         if outbox is not None:
             outbox.since = now
@@ -66,7 +66,7 @@ class HeldBackReports:
         """Find the agents whose reports are held back.
 
         Args:
-            is_online: tells whether an agent is online; reports of others are not expected.
+            is_online: returns whether an agent is online; reports of others are not expected.
             hearing_since: monotonic time since which the manager receives; None while it does not, which changes
                 nothing.
 

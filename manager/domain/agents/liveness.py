@@ -1,7 +1,7 @@
 """Liveness rules: births, wills, sign-offs, heartbeats and silence (lifecycle page, phases 2 and 5).
 
-Only the manager's monotonic clock decides, and only while the manager receives: time in which a door was closed, or
-the store could not commit, does not count as an agent's silence.
+Silence is measured on the manager's monotonic clock while the manager receives: time during which a door was closed, or
+the store could not commit, does not count.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from manager.domain.instant import Instant
 
 @dataclass(frozen=True, slots=True)
 class LivenessTimes:
-    """Seconds of silence after which an agent is stale, and seconds for which a will waits for a newer sign of life."""
+    """Seconds of silence after which an agent is stale, and settling time of a last will in seconds."""
 
     stale_after: float = 90.0
     settling: float = 5.0
@@ -31,7 +31,7 @@ class Transition:
 
 
 class Liveness:
-    """State machine of all agents. Doors start closed: no agent ages before `open_door`."""
+    """The state machine of all agents. Doors start closed: no agent becomes stale before `open_door`."""
 
     def __init__(self, times: LivenessTimes) -> None:
         self.times = times
@@ -39,7 +39,7 @@ class Liveness:
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
 
     def open_door(self, door: Door, now: Instant) -> None:
-        """Start to age the agents of a door; each gets its full grace from now."""
+        """Start the silence timers of a door's agents; each gets its full grace from now."""
         if self._open_since[door] is None:
             self._open_since[door] = now.monotonic
             self._wills = {
@@ -48,31 +48,31 @@ class Liveness:
             }
 
     def close_door(self, door: Door) -> None:
-        """Stop to age the agents of a door."""
+        """Stop the silence timers of a door's agents."""
         self._open_since[door] = None
 
     def is_open(self, door: Door) -> bool:
-        """Return whether the manager receives by this door."""
+        """Return whether the manager receives through this door."""
         return self._open_since[door] is not None
 
     def hearing_since(self, door: Door) -> float | None:
-        """Return the monotonic time since which the manager receives by this door; None while it does not."""
+        """Return the monotonic time since which the manager receives through this door; None while it does not."""
         return self._open_since[door]
 
     def registered(self, agent: Agent, now: Instant) -> Transition | None:
-        """Take a registration, the first one or a reconnection: the agent is online."""
+        """Handle a registration or reconnection: the agent becomes online."""
         self._wills.pop(agent.agent_id, None)
         agent.heard_monotonic = now.monotonic
         return self._transition(agent, State.ONLINE, Reason.REGISTERED, now)
 
     def birth(self, agent: Agent, session: int, now: Instant) -> Transition | None:
-        """Take a birth. It counts only with a session above the known one: a broker may repeat an old one."""
+        """Handle a birth; it counts only with a session above the known one, because brokers may repeat old births."""
         if session <= agent.session:
             return None
         return self._begin_session(agent, session, Reason.BIRTH, now)
 
     def sign_off(self, agent: Agent, session: int, now: Instant) -> Transition | None:
-        """Take a clean stop; one of an older session changes nothing."""
+        """Handle a sign-off: the agent becomes offline; a sign-off of an older session is ignored."""
         if session < agent.session:
             return None
         agent.session = session
@@ -80,14 +80,14 @@ class Liveness:
         return self._transition(agent, State.OFFLINE, Reason.SIGNED_OFF, now)
 
     def will(self, agent: Agent, session: int, now: Instant) -> None:
-        """Take a last will. It counts after the settling time, unless something newer is heard before."""
+        """Handle a last will: the agent becomes stale after the settling time, unless a newer message arrives."""
         if session < agent.session or agent.state is State.OFFLINE or agent.reason is Reason.CONNECTION_LOST:
             return
         agent.session = session
         self._wills.setdefault(agent.agent_id, (session, now.monotonic + self.times.settling))
 
     def heartbeat(self, agent: Agent, session: int, sequence: int, now: Instant) -> tuple[bool, Transition | None]:
-        """Take a heartbeat over MQTT; return whether it was accepted, and the change of state.
+        """Handle a heartbeat over MQTT; return whether it was accepted, and the change of state.
 
         A heartbeat of an older session, or one that does not raise `sequence` within its session, is ignored. Offline
         and lost end only with a higher session; silence ends with any heartbeat of the current one.
@@ -106,12 +106,12 @@ class Liveness:
         return True, self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def contact(self, agent: Agent, now: Instant) -> Transition | None:
-        """Take a sign of life of an agent without sessions (HTTP): it is online, whatever it was before."""
+        """Handle a request of an HTTP agent, which has no sessions: the agent becomes online from any state."""
         agent.heard_monotonic = now.monotonic
         return self._transition(agent, State.ONLINE, Reason.HEARTBEAT, now)
 
     def leave(self, agent: Agent, now: Instant) -> Transition | None:
-        """Take a deregistration over HTTP: the agent is offline, its record kept."""
+        """Handle a deregistration over HTTP: the agent becomes offline, and its record is kept."""
         return self.sign_off(agent, agent.session, now)
 
     def forget(self, agent: Agent) -> None:
@@ -119,7 +119,7 @@ class Liveness:
         self._wills.pop(agent.agent_id, None)
 
     def apply_wills(self, agents: dict[str, Agent], now: Instant) -> list[Transition]:
-        """Flag agents stale whose will has waited for the settling time; return the transitions."""
+        """Mark agents as stale whose last will has passed its settling time; return the transitions."""
         if not self._wills or not self.is_open(Door.MQTT):
             return []
         due = [agent_id for agent_id, (_, at) in self._wills.items() if at <= now.monotonic]
@@ -132,7 +132,7 @@ class Liveness:
         return [transition for transition in changed if transition is not None]
 
     def mark_stale(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
-        """Flag online agents stale that have been silent for `stale_after` seconds or more; return the transitions."""
+        """Mark online agents as stale after `stale_after` seconds of silence or more; return the transitions."""
         stale_after = self.times.stale_after
         horizon = {door: since for door, since in self._open_since.items() if since is not None}
         changed = []

@@ -1,4 +1,4 @@
-"""Refused registrations of the last day, for operators: a host that cannot enter the fleet shows nowhere else."""
+"""Refused registrations of the last day, which show operators the hosts that cannot enter the fleet."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class RefusedHost:
         organization_id: the organization that it named; None for none.
         door: the door it came by.
         origin: client address over HTTP, client id over MQTT.
-        reason: sentence that the host was answered.
+        reason: the error message in the answer to the host.
         count: number of refusals.
         first_at: time of the first one.
         last_at: time of the last one.
@@ -38,7 +38,7 @@ class RefusedHost:
 
 
 class RefusedRegistrations:
-    """Refusals by host and reason; bounded, for anybody may send registrations. In memory only."""
+    """Counts refusals by host and reason; bounded, because anybody may send registrations. In memory only."""
 
     def __init__(self) -> None:
         self._hosts: OrderedDict[tuple[str, str | None, str], RefusedHost] = OrderedDict()
@@ -46,7 +46,7 @@ class RefusedRegistrations:
     def record(
         self, hostname: str | None, organization_id: str | None, *, door: Door, origin: str, reason: str, at: float
     ) -> None:
-        """Count a refusal; beyond 200 hosts the one refused longest ago is dropped.
+        """Count a refusal; beyond 200 hosts the one with the oldest refusal is dropped.
 
         A host that cannot be named counts under its origin over HTTP, and over MQTT under its reason alone, because
         its client id is new each time.

@@ -15,7 +15,7 @@ from schemas.identifiers import hostname_key
 
 
 class Takeover(StrEnum):
-    """Rule for a registration that cannot prove the old credential of its host."""
+    """The rule for a registration that cannot prove the old credential of its host."""
 
     ALLOW = "allow"
     WHEN_OFFLINE = "when-offline"
@@ -29,7 +29,7 @@ RefusalCode = Literal["outdated", "conflict"]
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRequest:
-    """A registration as the registry judges it; its token or proof was verified before.
+    """A registration for the registry's decision; its token or proof was verified before.
 
     `sent_at` (the agent's time) and `digest` (of the payload's bytes) are None where the door has no such thing.
     `token_created_at` is in seconds since 1970.
@@ -47,9 +47,9 @@ class RegistrationRequest:
 
 @dataclass(frozen=True, slots=True)
 class RemovedAgent:
-    """Stamp of a removed agent's newest registration, and when the agent was removed.
+    """The stamp of a removed agent's newest registration, and the time of the removal.
 
-    A broker may keep registrations and deliver them again: none of them brings a removed agent back.
+    A broker may store registrations and deliver them again; the stamp prevents that they restore a removed agent.
     """
 
     sent_at: float
@@ -108,7 +108,7 @@ class Registry:
         self._highest_number = 0
 
     def __len__(self) -> int:
-        """Return how many agents are registered."""
+        """Return the number of registered agents."""
         return len(self.agents)
 
     def load(self, agent: Agent) -> None:
@@ -152,7 +152,7 @@ class Registry:
     def register(
         self, request: RegistrationRequest, takeover: Takeover, new_id: str, now: Instant
     ) -> AcceptedRegistration | RepeatedRegistration | RefusedRegistration:
-        """Decide on a registration and carry the decision out.
+        """Accept or refuse a registration, and update the registry.
 
         Args:
             request: the verified registration.
@@ -182,12 +182,12 @@ class Registry:
         return AcceptedRegistration(known, is_new=False, replaced=replaced)
 
     def stamp(self, agent: Agent, request: RegistrationRequest, reply: bytes, now: float) -> None:
-        """Remember the agent's newest registration and the reply to it."""
+        """Record the agent's newest registration and the reply to it."""
         if request.sent_at is not None and request.digest is not None:
             agent.stamp = RegistrationStamp(cap_stamp(request.sent_at, now), request.digest, reply)
 
     def record_removed(self, organization_id: str, hostname: str, removed: RemovedAgent) -> None:
-        """Remember the stamp of a removed agent; the last one of a hostname counts."""
+        """Record the stamp of a removed agent; the last one of a hostname counts."""
         sent_at = cap_stamp(removed.sent_at, removed.removed_at)
         key = organization_id, hostname_key(hostname)
         self._removed.pop(key, None)
@@ -199,7 +199,7 @@ class Registry:
             del self._removed[next(iter(self._removed))]
 
     def remove(self, agent: Agent, now: float) -> None:
-        """Drop an agent; only the stamp that keeps its old registrations out stays."""
+        """Remove an agent; only the stamp that blocks its old registrations is kept."""
         if agent.stamp is not None:
             removed = RemovedAgent(agent.stamp.sent_at, agent.stamp.digest, now)
             self.record_removed(agent.organization_id, agent.hostname, removed)
@@ -271,9 +271,9 @@ class Registry:
 
 
 def cap_stamp(sent_at: float, received: float) -> float:
-    """Return the time of a registration: the agent's own, but that of the receipt if its clock is over 300 s ahead.
+    """Return the time of a registration: the agent's, or the time of receipt if the agent's is over 300 s ahead.
 
-    Else a host whose clock was once set years ahead could never register again.
+    Otherwise a host whose clock was once set years ahead could never register again.
     """
     return received if sent_at - received > _AHEAD else sent_at
 

@@ -1,4 +1,4 @@
-"""Enrollment tokens in the manager: the key that verifies proofs (never the secret), and the rate of new agents."""
+"""Enrollment tokens in the manager: the key that verifies proofs (not the secret), and the rate limit of new agents."""
 
 import math
 from collections import deque
@@ -13,7 +13,7 @@ from manager.domain.instant import Instant
 class Token:
     """One enrollment token. Times are seconds since 1970; `proof_key` is SHA-256 of the token's secret.
 
-    `max_uses` counts agents, not registrations: a reconnection uses nothing up.
+    `max_uses` counts agents, not registrations: a reconnection does not count.
     """
 
     token_id: str
@@ -38,11 +38,11 @@ class Token:
         return self.expires_at is None and self.max_uses is None
 
     def place(self, host: Host) -> Host:
-        """Return the host with the token's site and tags, where the token names any, in place of its own."""
+        """Return the host with its site and tags replaced by those of the token, if any."""
         return replace(host, site=self.site or host.site, tags=self.tags or host.tags)
 
     def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
-        """Return the error code of a rejection by this token, or None if it admits the client."""
+        """Return the error code if this token rejects the client, else None."""
         if self.revoked_at is not None:
             return "unknown_token"
         if self.expires_at is not None and now >= self.expires_at:
@@ -82,7 +82,7 @@ class EnrollmentRate:
         return max(0.0, enrolled[0] + RATE_WINDOW - now.monotonic)
 
     def reason(self, wait: float) -> str:
-        """Return the sentence that refuses a new agent, and says when to try again."""
+        """Return the error message for a refused new agent, with the time to wait."""
         return (
             f"the enrollment token has let in {self.limit} new agents within an hour; try again in"
             f" {math.ceil(wait / 60)} min, or use a token with an expiry or a number of uses"

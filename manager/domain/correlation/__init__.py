@@ -1,4 +1,4 @@
-"""Correlation: an attacker's address, malware hash or technique on several agents at once. No I/O, no clock."""
+"""Correlation: finds addresses, file hashes and techniques that several agents report at once. No I/O, no clock."""
 
 from manager.domain.correlation.allowlist import Allowed, Allowlist
 from manager.domain.correlation.correlator import Correlator

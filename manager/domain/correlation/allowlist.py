@@ -1,4 +1,4 @@
-"""Allowlists for correlation: indicators that make no incident."""
+"""Allowlists for correlation: indicators that open no incident."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -27,7 +27,7 @@ def allow_nothing(_: Indicator, /) -> bool:
 
 
 class Allowlist:
-    """Parsed allowlists of several organizations, for one look-up a report.
+    """Parsed allowlists of several organizations, for fast look-ups.
 
     Args:
         entries: addresses, CIDRs, file hashes and techniques by organization. A technique covers its sub-techniques.

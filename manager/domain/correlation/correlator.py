@@ -1,4 +1,4 @@
-"""Correlator: finds incidents as a function of the reports, whatever their order.
+"""Correlator: finds incidents from the reports, independently of their order of arrival.
 
 The rule (lifecycle page, "Cross-Agent Correlation"; made exact in the design): the reports of one indicator, sorted by
 event time, form runs, cut at gaps of more than 300 s. A run in which enough distinct agents report within 300 s of
@@ -25,13 +25,13 @@ CHRONIC_AFTER = 3600.0
 
 
 class Correlator:
-    """Takes reports one by one and returns the changes of incidents.
+    """Processes reports one by one and returns the changes of incidents.
 
     Args:
         settings: thresholds and bounds.
         new_id: makes the id of an incident.
         history: the store, queried only for reports older than memory.
-        allowed: tells which indicators make no incident.
+        allowed: returns whether an indicator opens no incident.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Correlator:
             yield from timeline.open()
 
     def observe(self, report: Report) -> list[IncidentChange]:
-        """Take a report at the time it was received; return the changes, a few values for each indicator.
+        """Process a report at its time of receipt; return the changes of incidents.
 
         Raises:
-            StoreUnavailable: the history cannot be read just now. The next report must be the same one again; the
+            StoreUnavailable: the history cannot be read. The next report must be the same one again; the
                 changes of all tries are returned by the one that succeeds.
         """
         self._clock = max(self._clock, report.received)
@@ -130,7 +130,7 @@ class Correlator:
         return changes
 
     def shift(self, seconds: float) -> list[Incident]:
-        """Follow a step of the manager's clock: everything in memory keeps its age. Return the incidents in memory."""
+        """Shift all times by a step of the manager's clock, so that everything keeps its age; return the incidents."""
         self._clock += seconds
         self._due = [(due + seconds, number, incident) for due, number, incident in self._due]
         return self._memory.shift(seconds)
@@ -206,7 +206,7 @@ class Correlator:
         """Open or update the incident of a complete run.
 
         Raises:
-            StoreUnavailable: older reports or incidents cannot be read just now.
+            StoreUnavailable: older reports or incidents cannot be read.
         """
         if not placement.run.starts_known:
             placement, actionable = self._complete_run(timeline, placement, actionable, report.event_time)
@@ -217,7 +217,7 @@ class Correlator:
     def _complete_run(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
     ) -> tuple[Placement, Collection[str]]:
-        """Load the beginning of a run that is complete now: its agents from before the known span are members too."""
+        """Load the beginning of a newly completed run: its agents from before the known span are members, too."""
         run, joined, absorbed = placement
         if not timeline.is_whole(run):
             if timeline.ontime is None:  # loaded reports may not all be on time
@@ -276,7 +276,7 @@ class Correlator:
             self._reopen_or_close(incident, timeline)
         one = len(joined) == 1 and len(actionable) <= 1 and absorbed is None
         if one and agent_id in members and (members[agent_id] or not actionable):
-            # Fast path: by far the most frequent case, in a flood too.
+            # Fast path for the most frequent case, also in a flood.
             return [IncidentChange(ChangeKind.JOINED, incident, agent_id, (), None, incident.chronic)]
         added = incident.add_members(joined)
         newly, silent = incident.mark_actionable(actionable), incident.stays_silent()

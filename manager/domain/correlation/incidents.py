@@ -19,7 +19,7 @@ class Incident:
 
     Args:
         id: its id.
-        indicator: what the agents share, with its scope.
+        indicator: the shared indicator, with its scope.
         members: every agent of the run; True for those that the responder may act for (see `actionable_agent_ids`).
         opened_at: receipt of the report that completed the rule.
         first_seen_at: event time of the run's first report; of two incidents that merge, the earlier one stays.
@@ -105,7 +105,7 @@ class Incident:
         return newly
 
     def absorb(self, later: "Incident") -> None:
-        """Take the members and flags of a later incident that a report has joined to this one."""
+        """Merge the members and flags of a later incident that a report has joined to this one."""
         for agent_id, actionable in later.members.items():
             self.members[agent_id] = self.members.get(agent_id, False) or actionable
         self.opened_at = min(self.opened_at, later.opened_at)
@@ -157,7 +157,7 @@ class IncidentChange(NamedTuple):
         agent_id: the agent added (`grew`), or the reporting agent; None when time caused the change.
         actionable: agents that the responder may act for from now on. Each is named once in an incident's life.
         absorbed: the incident that was merged into this one.
-        silent: whether a chronic incident need not be announced: stored, shown to nobody.
+        silent: whether a chronic incident is stored without an announcement.
         clock_unknown: whether a report whose event time is not known is part of an incident that opens.
     """
 

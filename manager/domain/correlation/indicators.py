@@ -29,7 +29,7 @@ _PRIVATE = {
 
 
 class Indicator(NamedTuple):
-    """A value that agents may have in common, and the scope within which it means the same thing.
+    """A value that agents may share, and the scope within which it has the same meaning.
 
     Args:
         kind: source address, file hash or technique.
@@ -53,7 +53,7 @@ class Address(NamedTuple):
 
 
 def normal_address(text: str) -> Address | None:
-    """Return the normal form of an address, or None if it is no address.
+    """Return the normal form of an address, or None if it is not an address.
 
     IPv6 is compressed and in lower case; an IPv4-mapped address becomes the IPv4 address; a zone id is dropped, because
     it names an interface of the host that wrote it.
@@ -81,7 +81,7 @@ def parsed_address(value: str) -> IPv4Address | IPv6Address:
     """Parse an address in normal form; cached.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: the text is not an address.
     """
     return ip_address(value)
 
@@ -106,7 +106,7 @@ def hash_algorithm(value: str) -> HashAlgorithm | None:
 
 
 def normal_hash(text: str) -> str | None:
-    """Return a file hash in lower case, or None if it is no MD5, SHA-1 or SHA-256 in hexadecimal."""
+    """Return a file hash in lower case, or None if it is not an MD5, SHA-1 or SHA-256 in hexadecimal."""
     value = text.strip().lower()
     return value if hash_algorithm(value) is not None and _HEXADECIMAL.fullmatch(value) else None
 
@@ -123,7 +123,7 @@ def normal_techniques(text: str) -> tuple[str, ...]:
 def indicators_of(
     organization_id: str, site: str | None, source_ip: str | None, file_hash: str | None, technique: str | None
 ) -> tuple[Indicator, ...]:
-    """Return the indicators of a report; invalid fields are left out."""
+    """Return the indicators of a report; invalid fields are ignored."""
     found: list[Indicator] = []
     if source_ip and (address := normal_address(source_ip)) is not None:
         value, private = address

@@ -23,7 +23,7 @@ than two windows ago.
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A threat report as the correlator sees it. Times are seconds since 1970.
+    """A threat report as the correlator's input. Times are seconds since 1970.
 
     Args:
         agent_id: the reporting agent.

@@ -10,7 +10,7 @@ _time = itemgetter(0)
 
 
 class Run:
-    """State of a run that suffices to judge the next report, at whatever event time, as by all its reports.
+    """The compact state of a run, with which every further report is judged as with all reports of the run.
 
     Once enough agents have been within a window of each other, only the ends matter (the members are the incident's).
     Before that, `points` holds (event time, agent) in order, without those that decide nothing: a point is left out
@@ -111,7 +111,7 @@ class Run:
         return False
 
     def trim(self, horizon: float) -> bool:
-        """Drop points before `horizon`, keeping their agents; return whether there were any."""
+        """Drop points before `horizon` but keep their agents; return whether there were any."""
         points = self.points
         if points is None or points[0][0] >= horizon:
             return False

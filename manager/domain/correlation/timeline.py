@@ -82,7 +82,7 @@ class Timeline:
         clock_unknown: bool = False,
         decide: bool = True,
     ) -> Placement:
-        """Put a report into its run, which it may begin, extend, complete or join to another.
+        """Add a report to its run; it may begin, extend or complete the run, or join it to another.
 
         With `decide` false it completes nothing: that was decided when the report was first observed.
         """

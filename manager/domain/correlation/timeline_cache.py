@@ -1,4 +1,4 @@
-"""Bounded LRU cache of timelines; what was evicted is known to be unknown."""
+"""Bounded LRU cache of timelines; records the spans that are unknown after evictions."""
 
 from collections import OrderedDict
 from collections.abc import Iterator

@@ -14,19 +14,19 @@ from manager.errors import Invalid
 from schemas.policy import PolicyDocument
 
 ACTIONS = ("block_ip", "throttle_ip", "kill_process", "quarantine_file", "isolate_host", "notify")
-"""Actions that a policy may allow."""
+"""The actions that a policy may allow."""
 
 _MOST_ERRORS = 20
 
 
 class Check(NamedTuple):
-    """Errors and warnings of a document, each with the path that it is about."""
+    """Errors and warnings of a document, each with its path."""
 
     errors: list[str]
     warnings: list[str]
 
     def raise_errors(self) -> None:
-        """Raise all errors in one sentence.
+        """Raise all errors as one error.
 
         Raises:
             Invalid: there is an error.

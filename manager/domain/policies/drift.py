@@ -1,4 +1,4 @@
-"""Drift: agents that report another policy or blocklist in force than the effective one."""
+"""Drift: finds agents that report another policy or blocklist in force than the effective one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,9 +31,8 @@ def drifts(
     So do those that report a lower blocklist sequence than their organization's (`sequences`, by organization); over
     HTTP the blocklist is part of the policy.
 
-    Only the guards' own statements count (the design, section 3, "Policies"): the digest, and that all of it is
-    applied. The same digest under an older version is the same policy. An HTTP agent knows only versions, and is
-    believed about these.
+    Only the guards' own statements count (the design, section 3, "Policies"): the digest, and that all of the policy is
+    applied. The same digest under an older version is the same policy. An HTTP agent reports only versions.
     """
     for agent in agents:
         policy, force = effective.get(agent.agent_id), agent.in_force

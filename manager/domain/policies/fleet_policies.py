@@ -96,7 +96,7 @@ class Policies:
         self._layers: dict[Scope, Layer] = {}
         self._emergency: dict[str, Emergency] = {}
         self._defaults = Layer(default_sections(), ())
-        # Shared by agents; an entry goes with the last agent that has it.
+        # Shared by agents; an entry is dropped with the last agent that has it.
         self._resolved: WeakValueDictionary[Any, ResolvedPolicy] = WeakValueDictionary()
         self._due: list[tuple[float, int, Scope | str, Layer | Emergency]] = []
         self._order = count()
@@ -266,7 +266,7 @@ class Policies:
         return self.revision
 
     def continue_above(self, agent_id: str, version: int, at: float) -> EffectivePolicy:
-        """Continue above the version that an agent proved to have, where this store was restored from an older copy."""
+        """Raise the revision above the version that an agent proved to have, after a restore from an older copy."""
         self.revision = max(self.revision, version) + 1
         policy = self.effective[agent_id]
         policy.version, policy.updated_at, policy.published = self.revision, at, False

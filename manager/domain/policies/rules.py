@@ -7,9 +7,9 @@ A rule acts in its own layer, as if its effect were written in that layer's sect
 - ``alert_threshold`` sets ``alerting.minimumSeverity`` by a severity, or ``thresholds.notifyAndWait`` by a confidence;
 - ``auto_respond`` sets ``thresholds.autoRespond`` by a confidence, or leaves only ``notify`` in ``response.actions``
   by `false` or ``off``; with a condition that names no confidence the threshold in force stays;
-- ``custom`` does nothing to the sections: guards get it as it is.
+- ``custom`` does not change the sections: guards get it unchanged.
 
-A rule whose own `enabled` is false is checked all the same, and does nothing. The shapes (the contract, section 3,
+A rule whose own `enabled` is false is checked, too, and has no effect. The shapes (the contract, section 3,
 ``POST /api/policy``) carry their values in different places: in the rule itself, in `config`, or in `condition`.
 """
 

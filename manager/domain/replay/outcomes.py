@@ -15,7 +15,7 @@ class IncidentOutcome:
 
     Args:
         indicator: the shared indicator.
-        opened_at: when it opened.
+        opened_at: the time of opening.
         first_seen_at: event time of its first report.
         last_seen_at: event time of its last report.
         agent_count: number of members.

@@ -118,7 +118,7 @@ class ReplayFleet:
         return self._tokens.get(agent_id)
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
-        """Return what an organization's policy says of repeated offenders."""
+        """Return the repeat-offender rule of an organization's policy."""
         if organization_id not in self._repeats:
             self._repeats[organization_id] = self._escalation(organization_id)
         return self._repeats[organization_id]
@@ -146,7 +146,7 @@ class Replay:
         self._next_tick: float | None = None
 
     def observe(self, kept: StoredReport) -> None:
-        """Take the next report, in the order of receipt."""
+        """Process the next report, in the order of receipt."""
         report = kept.report
         now = report.received
         self.advance(now)
@@ -157,7 +157,7 @@ class Replay:
         self._memory.add_report(report)
 
     def advance(self, until: float) -> None:
-        """Advance the time second by second: incidents close, age and end."""
+        """Advance the time second by second: close and age incidents, and expire entries."""
         if self._next_tick is None:
             self._next_tick = until
         while self._next_tick <= until:

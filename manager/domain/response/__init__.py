@@ -1,4 +1,4 @@
-"""Emergency response: what incidents put in force by themselves. No I/O, no clock."""
+"""Emergency response: blocks and thresholds that incidents put in force automatically. No I/O, no clock."""
 
 from manager.domain.response.blocklists import Blocklists
 from manager.domain.response.emergency_entries import EmergencyEntries

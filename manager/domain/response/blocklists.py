@@ -71,6 +71,6 @@ def _key(entry: EmergencyEntry) -> tuple[Literal["ip", "file_hash"], str]:
 
 
 def _published(entry: EmergencyEntry) -> BlocklistEntry:
-    """Return an entry as guards get it, without the reason: the incident has that, and 10,000 entries must fit."""
+    """Return an entry for guards; without the reason, so that 10,000 entries fit in a message."""
     kind, value = _key(entry)
     return BlocklistEntry(kind=kind, value=value, expires_at=utc(entry.expires_at), incident_id=entry.incident_id)

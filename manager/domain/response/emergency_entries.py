@@ -69,7 +69,7 @@ class EmergencyEntries:
         return list(self._holders)
 
     def put(self, entry: EmergencyEntry) -> PutResult:
-        """Put an entry in force, unless the holder's entry for the same subject lasts at least as long.
+        """Add an entry, unless the holder's entry for the same subject lasts at least as long.
 
         Where a holder has no more room, its first entry to expire is evicted (the contract, section 4).
         """
@@ -91,7 +91,7 @@ class EmergencyEntries:
         return PutResult(added=True, removed=removed)
 
     def remove(self, entry: EmergencyEntry) -> None:
-        """Take a live entry out of force."""
+        """Remove a live entry."""
         place = (entry.scope, entry.target)
         del self._by_id[entry.id]
         del self._held[place][entry.subject]

@@ -1,4 +1,4 @@
-"""Index of evidence that the never-block rules need: successful logins, and paths of files. Bounded, one day old."""
+"""Index of evidence for the never-block rules: successful logins and paths of files, kept for a day, bounded."""
 
 import re
 from collections import OrderedDict
@@ -37,7 +37,7 @@ class _Observed(NamedTuple):
 
 
 class Evidence:
-    """The newest login and a system path of each indicator for which a report brought one.
+    """The newest login and a system path of each indicator, from reports.
 
     An entry is kept for a day after the last such report (reports are kept no longer), for at most 100,000 indicators;
     the least recently renewed goes first.
@@ -54,7 +54,7 @@ class Evidence:
     def record(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], at: float
     ) -> Indicator | None:
-        """Take a report's evidence; return its source address if that has logged in within 7 days.
+        """Record a report's evidence; return its source address if it has logged in within 7 days.
 
         Args:
             organization_id: the agent's organization.
@@ -75,7 +75,7 @@ class Evidence:
         return address
 
     def record_login(self, indicator: Indicator, agent_id: str, last_login: float, at: float) -> None:
-        """Take a report's `lastLogin`: when this source last logged in successfully on the agent's host."""
+        """Record a report's `lastLogin`: the source's last successful login on the agent's host."""
         known = self._observed.get(indicator)
         last_login = min(last_login, at)  # the agent's clock may be ahead
         if known is None or known.last_login is None or last_login > known.last_login:
@@ -84,7 +84,7 @@ class Evidence:
             self._keep(indicator, known._replace(at=at))
 
     def record_path(self, indicator: Indicator, file_path: str, at: float) -> None:
-        """Take a report's `filePath`: where a file with this hash lies on the agent's host."""
+        """Record a report's `filePath`: the path of the file with this hash on the agent's host."""
         if is_system_path(file_path):
             known = self._observed.get(indicator) or _Observed(at, None, "", None)
             self._keep(indicator, known._replace(at=at, system_path=file_path))
@@ -102,7 +102,7 @@ class Evidence:
         return known.system_path if known else None
 
     def expire(self, now: float) -> None:
-        """Drop what no report has renewed for a day."""
+        """Drop evidence that no report has renewed for a day."""
         while self._observed and now - next(iter(self._observed.values())).at > _KEPT_FOR:
             self._observed.popitem(last=False)
 

@@ -15,7 +15,7 @@ _Place = tuple[str, str]
 
 
 class FleetAddresses:
-    """Addresses and gateways that agents named at registration.
+    """Addresses and gateways in agents' registrations.
 
     They count in the agent's own organization, private addresses on its own site: 192.168.1.1 is another gateway behind
     each NAT, and no organization can shield an attacker from another one's blocklist.

@@ -32,7 +32,7 @@ _EMPTY_FILE = frozenset(
 
 
 def unblockable(network: Network) -> str | None:
-    """Return why a network is never blocked, whatever the fleet looks like; None if it may be."""
+    """Return the reason why a network is never blocked in any fleet; None if it may be blocked."""
     if network.prefixlen < _WIDEST[network.version]:
         return f"it is wider than /{_WIDEST[network.version]}"
     for range_, reason in _RANGES:
@@ -71,7 +71,7 @@ class NeverBlock:
         self._admin = tuple(ip_network(normal_network(text)) for text in admin_networks)
 
     def reason(self, indicator: Indicator, now: float) -> str | None:
-        """Return why an address, CIDR or file hash is never blocked; None if it may be."""
+        """Return the reason why an address, CIDR or file hash is never blocked; None if it may be blocked."""
         if self.allowed(indicator):
             return "it is on the allowlist"
         if indicator.kind == "file_hash":

@@ -29,7 +29,7 @@ def entry_duration(incident: Incident, settings: ResponderSettings, repeat: Repe
 
 
 def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
-    """Return why an incident's entries stay in its agents' own policies, whatever their number; None otherwise."""
+    """Return the reason why an incident's entries stay in its agents' own policies; None without one."""
     if incident.kind == "technique":
         return "a technique concerns the agents that see it"
     if incident.site is not None:
@@ -39,7 +39,7 @@ def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
 
 
 def untimely_reason(incident: Incident, *, clock_unknown: bool) -> str:
-    """Return why an incident has too few reports that count for a response.
+    """Return the reason why too few reports of an incident count for a response.
 
     Args:
         incident: the incident, when it opens.
@@ -58,7 +58,7 @@ def entry_reason(incident: Incident) -> str:
 
 
 def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
-    """Return the result of an incident's response as people see it."""
+    """Return a description of the result of an incident's response, for people."""
     if incident.kind == "technique":
         return "the agents that see it are more attentive"
     does = "alerted on" if hash_algorithm(incident.value) in {"md5", "sha1"} else "blocked"

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from manager.domain.response.settings import ResponderSettings
 
 SUPPORTERS = 2
-"""Agents with room in their shares that a block needs: one agent's word is no incident."""
+"""The number of agents with room in their shares that a block needs."""
 
 
 class Grant(NamedTuple):
-    """One new block: when it was granted, and whose shares it took."""
+    """One new block: the time of the grant, and the agents in whose shares it counts."""
 
     at: float
     agent_ids: tuple[str, ...]
@@ -37,18 +37,18 @@ class RateCap:
         self._by_token: Counter[str | None] = Counter()
 
     def load(self, grants: Iterable[Grant]) -> None:
-        """Take the grants from before a restart."""
+        """Load the grants from before a restart."""
         for grant in sorted(grants, key=lambda each: each.at):
             self._take(grant)
 
     def shift(self, seconds: float) -> None:
-        """Follow a step of the manager's clock: every grant keeps its age."""
+        """Shift all grants by a step of the manager's clock, so that each keeps its age."""
         self._grants = deque(grant._replace(at=grant.at + seconds) for grant in self._grants)
 
     def request(
         self, agent_ids: Iterable[str], token_of: Callable[[str], str | None], now: float, *, several_tokens: bool
     ) -> Grant | str:
-        """Grant a new block and return the grant, or return the reason for which it must wait.
+        """Grant a new block and return the grant, or return the reason why it must wait.
 
         Args:
             agent_ids: the agents that report it, in the order in which they joined.

@@ -1,4 +1,4 @@
-"""Responder: decides which blocks and thresholds an incident puts in force, and keeps it from doing harm.
+"""Responder: decides on the blocks and thresholds that an incident puts in force, within safety limits.
 
 The rules are the design's (section 3, "Responder"). Two or more agents that report one source address or file hash
 block it themselves; from three agents on the whole organization does, where the indicator means the same everywhere. A
@@ -108,7 +108,7 @@ class Responder:
         return self._apply(incident, approved, incident.actionable_agent_ids, facts, now)
 
     def undo(self, incident: Incident, now: float, author: str) -> Reaction:
-        """Remove all live entries about an incident's indicator, and keep the incident from firing again.
+        """Remove all live entries about an incident's indicator, and prevent further responses of the incident.
 
         While the incident is open, no other incident of the same indicator fires either.
         """
@@ -118,7 +118,7 @@ class Responder:
         return reaction
 
     def remove(self, entry_id: str, now: float, author: str) -> Reaction:
-        """Take one entry out of force; its incident, if it is still known, does not fire again.
+        """Remove one entry; its incident, if still known, does not respond again.
 
         An id that is not live changes nothing.
         """
@@ -144,7 +144,7 @@ class Responder:
     def record_evidence(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], now: float
     ) -> Reaction:
-        """Take a report's logins and paths, before its incidents are decided on.
+        """Record a report's logins and paths, before its incidents are decided on.
 
         A live entry about an address that turns out to have logged in is withdrawn.
         """
@@ -224,7 +224,7 @@ class Responder:
         return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
 
     def _objection(self, incident: Incident, now: float) -> Reaction | None:
-        """Return the reaction to an incident that must not respond in any case; None if it may."""
+        """Return the reaction to an incident that must not respond; None if it may."""
         known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.UNDONE:
             return Reaction()
@@ -278,7 +278,7 @@ class Responder:
         return sum(1 for _ in islice(incident.actionable_agent_ids, enough)) >= enough
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[Reaction, bool]:
-        """Take over the response of an absorbed incident; return whether all members need entries."""
+        """Merge the response of an absorbed incident; return whether all members need entries."""
         mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
         self.responses.closed(absorbed, now)
         self._missed_while_frozen.discard(absorbed.id)

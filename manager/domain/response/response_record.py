@@ -75,7 +75,7 @@ class ResponseRecord:
             self._suppressed.setdefault(incident.indicator, {})[incident.id] = None
 
     def closed(self, incident: Incident, now: float) -> None:
-        """Take that an incident closed."""
+        """Record that an incident closed."""
         undone = self._suppressed.get(incident.indicator, {})
         undone.pop(incident.id, None)
         if not undone:
@@ -84,14 +84,14 @@ class ResponseRecord:
             self._closed[incident.id] = now
 
     def reopened(self, incident: Incident) -> None:
-        """Take that a report joined an incident: if that reopened it, its response is remembered on."""
+        """Record that a report joined an incident; if it reopened the incident, keep its response."""
         if incident.is_open and self._closed.pop(incident.id, None) is not None:
             response = self._responses[incident.id]
             if response.state is ResponseState.UNDONE:
                 self.suppress(incident)
 
     def shift(self, seconds: float) -> None:
-        """Follow a step of the manager's clock: closed incidents stay as long as without it."""
+        """Shift the times of closed incidents by a step of the manager's clock."""
         for incident_id in self._closed:
             self._closed[incident_id] += seconds
 

@@ -37,7 +37,7 @@ class Immunity:
     _delays: "array[float]" = field(default_factory=lambda: array("d"))
 
     def applied(self, at: float) -> None:
-        """Count one more target that has it in force."""
+        """Count one more target that has the response in force."""
         insort(self._delays, max(0.0, at - self.reported_at))
 
     @property
@@ -93,7 +93,7 @@ class ImmunityTracker:
         An agent that is a target already keeps its state: it has the response, or waits for it, by another medium.
 
         Returns:
-            The incidents dropped for want of room.
+            The incidents dropped because the tracker was full.
         """
         immunity = self._followed.get(incident_id)
         if immunity is None:
@@ -107,7 +107,7 @@ class ImmunityTracker:
         return [self._abandon(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
 
     def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Immunity]:
-        """Take the version or sequence that an agent has in force; return the incidents whose figures changed."""
+        """Record the version or sequence that an agent has in force; return the incidents whose figures changed."""
         awaited = self._awaited.get((agent_id, medium), {})
         changed = []
         for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
@@ -120,7 +120,7 @@ class ImmunityTracker:
         return changed
 
     def stop(self, incident_id: str) -> Immunity | None:
-        """Stop to track an incident: its response ended or was undone. Return its figures."""
+        """Stop tracking an incident whose response ended or was undone; return its figures."""
         return self._abandon(incident_id) if incident_id in self._followed else None
 
     def forget_agent(self, agent_id: str) -> None:
