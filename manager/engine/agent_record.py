@@ -9,7 +9,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from schemas.model import iso
 
 _iso = lru_cache(maxsize=65_536)(iso)
-"""Cached: most of an agent's times do not change between two heartbeats."""
+"""Formats a time; cached, because most of an agent's times do not change between two heartbeats."""
 
 
 def clone_record(clone: Clone) -> dict[str, Any]:

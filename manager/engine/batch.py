@@ -117,7 +117,7 @@ class Changes:
 class Publication:
     """A message to be published after the commit.
 
-    `confirm` is called when the broker has it. `subject` names the change without which it must not be published.
+    `confirm` is called when the broker has confirmed it. It is not published if the change of `subject` is dropped.
     """
 
     topic: str
@@ -139,7 +139,7 @@ class CommandAnswer(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """The changes and effects of one transaction while it is decided."""
+    """The changes and effects of one transaction, collected while the batch is decided."""
 
     now: Instant
     changes: Changes = field(default_factory=Changes)
@@ -148,7 +148,7 @@ class Batch:
     handles: list[Any] = field(default_factory=list)
     answers: list[CommandAnswer] = field(default_factory=list)
     admitted: list[tuple[Agent, bool]] = field(default_factory=list)
-    """Agents with a new credential, and whether it replaced another one."""
+    """Agents with a new credential, and whether the credential replaced another one."""
     cut_off: list[str] = field(default_factory=list)
 
     def save(self, agent: Agent) -> None:

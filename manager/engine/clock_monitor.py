@@ -1,6 +1,6 @@
-"""Steps of the manager's wall clock: state in wall-clock time is shifted, and the step is logged and audited.
+"""Clock monitor: shifts wall-clock state after a step of the manager's clock, and logs and audits the step.
 
-Without this, a clock that is set forward by more than 300 s makes every report late, and one that is set back makes the
+Without it, a clock that is set forward by more than 300 s makes every report late, and one that is set back makes the
 newest reports look older than those in memory. Steps while no manager runs are detected as long as the host does not
 boot; after a boot, clock offsets are right again once their older half hour is dropped (`ClockOffset`).
 """
@@ -24,7 +24,7 @@ _KEY = "clock_reference"
 
 
 class ClockMonitor:
-    """Compares the wall clock with the monotonic clock at each batch.
+    """Compares the wall clock with the monotonic clock at each batch, and shifts the state after a step.
 
     Args:
         fleet: its agents' clock offsets and its responder are shifted.
@@ -43,7 +43,7 @@ class ClockMonitor:
         return ClockSteps(self._steps.reference).observe(now)
 
     def tick(self, context: Context, now: Instant) -> None:
-        """Follow a step of the wall clock, before any message of the batch is handled."""
+        """Detect and follow a step of the wall clock, before any message of the batch is handled."""
         step = self._steps.observe(now)
         if step:
             self._shift(context, step)

@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 @contextmanager
 def contained(counters: Counter[str], part: str) -> Iterator[None]:
-    """Keep an exception of the block from its caller.
+    """Log and count an exception of the block instead of raising it.
 
     Args:
         counters: `parts_failed` is raised by one for each exception.

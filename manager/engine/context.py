@@ -19,7 +19,7 @@ _PAYLOAD_KEPT = 512
 
 @dataclass(slots=True)
 class ReceivedReport:
-    """A verified and decoded report, before the store was asked whether it is new.
+    """A verified and decoded report, before the check whether it is new.
 
     `clock` replaces the agent's clock offset in the computation of event time; None keeps the agent's own.
     """
@@ -38,7 +38,7 @@ class Submission:
     Attributes:
         reports: The reports, in the order of the request.
         received_at: When the manager received them, in seconds since 1970.
-        refusal: The reason for which none of them is stored; None if all are.
+        refusal: The reason why none of them is stored; None if all are.
         refused: The index of the report that prevents it; None if it is not known.
     """
 
@@ -54,10 +54,10 @@ class Submission:
 
 @dataclass(slots=True)
 class Context:
-    """Everything a handler reads and writes while a batch is decided.
+    """The state that handlers read and write while a batch is decided.
 
     `write_behind` holds the ids of agents whose records are written some seconds later; it outlives the batch.
-    `origin` is the source of the command that is being carried out.
+    `origin` is the source of the current command.
     """
 
     fleet: Fleet

@@ -1,4 +1,4 @@
-"""Engine: the one writer. Takes a batch from the inbox, decides, commits one transaction, and then acknowledges."""
+"""Engine: the single writer. Processes the inbox in batches: decides, commits one transaction, then acknowledges."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,13 +46,13 @@ _EVIDENCE_MEMORY = 86_400.0
 
 
 class Engine:
-    """One inbox, one thread, one transaction for each batch. No method blocks, apart from the commit.
+    """Processes batches from one inbox in one thread, each in one transaction. Only the commit blocks.
 
     Args:
-        fleet: the state, restored from the store.
-        store: where batches are committed.
+        fleet: the in-memory state, restored from the store.
+        store: commits the batches.
         publisher: sends publications to the broker.
-        acknowledge: is given the handles of committed messages, in the order of their arrival.
+        acknowledge: called with the handles of committed messages, in the order of their arrival.
         broker_access: controls which agents the broker accepts.
     """
 
@@ -112,9 +112,9 @@ class Engine:
         )
 
     def restore_correlation(self, now: Instant) -> None:
-        """Load incidents, recent reports and evidence, so that correlation continues as if it had never stopped.
+        """Load incidents, recent reports and evidence, so that correlation continues after a restart.
 
-        The new agents of the last hour go on counting towards the enrollment rate, too.
+        The new agents of the last hour still count towards the enrollment rate.
         """
         archive = self._store.archive
         self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), now)
@@ -124,7 +124,7 @@ class Engine:
             evidence.record(organization_id, site, agent_id, found, received_at)
 
     def store_restored_policies(self, policies: list[EffectivePolicy]) -> None:
-        """Write effective policies that this release resolves differently from the release before."""
+        """Store effective policies that this release resolves differently from the previous release."""
         self._write_behind.add_restored_policies(policies)
 
     @property
@@ -134,22 +134,22 @@ class Engine:
 
     @property
     def policy_queue(self) -> PolicyQueue:
-        """Agents whose effective policy is to be published."""
+        """The agents whose effective policy must be published."""
         return self._policies.queue
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would do something at once."""
+        """Whether a step has work to do now."""
         held = self.inbox.registrations if self._registration_throttle.is_held else 0
         return len(self.inbox) > held or self._policies.has_work
 
     @property
     def can_commit(self) -> bool:
-        """Whether the store took the last commit, and no transaction failed to begin since."""
+        """Whether the last commit succeeded and no transaction has failed to begin since."""
         return self._available
 
     def connected(self, now: Instant, *, fresh: bool) -> None:
-        """Handle a connection to the broker; if `fresh`, the broker kept nothing, and everything is published again."""
+        """Handle a connection to the broker; if `fresh`, the broker has no state, and everything is published again."""
         if self.can_commit:
             self.fleet.liveness.open_door(Door.MQTT, now)
         self._broker_access.connected()
@@ -163,18 +163,18 @@ class Engine:
         self._policies.add_unpublished()
 
     def disconnected(self) -> None:
-        """Handle the loss of the broker: MQTT agents do not age until it is back."""
+        """Handle the loss of the broker: MQTT agents do not become stale until it is back."""
         self.fleet.liveness.close_door(Door.MQTT)
 
     def http_door_opened(self, now: Instant) -> None:
-        """Let HTTP agents age from now on."""
+        """Start the silence timers of HTTP agents."""
         self.fleet.liveness.open_door(Door.HTTP, now)
 
     def step(self, now: Instant) -> bool:
-        """Take one batch from the inbox to its acknowledgements; return whether it could be committed.
+        """Process one batch from the inbox up to its acknowledgements; return whether it was committed.
 
         A batch that cannot be committed is kept and committed by a later step. Until then nothing of it is
-        acknowledged, and nothing else is taken from the inbox. No error ends a step: each is logged and counted.
+        acknowledged, and no other batch begins. Errors do not end a step; they are logged and counted.
         """
         with contained(self.fleet.counters, "stall detection"):
             self._detect_stall(now)
@@ -189,7 +189,7 @@ class Engine:
         return self._suspensions.suspend_flooding(now)
 
     def stop(self, now: Instant) -> bool:
-        """Commit what is written behind; return whether it could be committed."""
+        """Commit the pending write-behind records; return whether they were committed."""
         self._flush.run_next()
         return self.step(now)
 
@@ -205,10 +205,10 @@ class Engine:
         )
 
     def _decide(self, now: Instant) -> Context | None:
-        """Take a batch from the inbox and decide it; None if the store cannot commit what would be decided.
+        """Take a batch from the inbox and decide it; None if the store cannot commit.
 
-        Commands are carried out only within a transaction: a caller that is told that the store cannot commit must not
-        find its change there later.
+        Commands are executed only within a transaction: after the error that the store cannot commit, a caller must
+        not find its change there later.
         """
         if not self._begin():
             return None
@@ -223,18 +223,18 @@ class Engine:
         return context
 
     def _begin(self) -> bool:
-        """Begin a transaction where it matters: for commands, and while the store is known to be unavailable."""
+        """Begin a transaction if needed: for commands, and while the store is known to be unavailable."""
         if self._available and not self.inbox.has_commands:
             return True
         try:
             self._store.begin()
-        except Exception as error:  # noqa: BLE001 -- whatever fails here, nothing may be carried out
+        except Exception as error:  # noqa: BLE001 -- after any failure here, no command may be executed
             self._set_unavailable(error)
             return False
         return True
 
     def _work_without_store(self, now: Instant) -> None:
-        """Do what needs no commit while the store is unavailable, so that nothing grows without end."""
+        """Do the work that needs no commit while the store is unavailable, so that no queue grows without limit."""
         self.inbox.drop_withdrawn()
         self._after_commit.defer(now)
         with contained(self.fleet.counters, "suspensions"):
@@ -270,7 +270,7 @@ class Engine:
             value = execute(context, command.request)
         except ManagerError as refused:
             error = refused
-        except Exception as failure:  # its caller gets it, the batch continues
+        except Exception as failure:  # the caller gets the error, the batch continues
             log.exception("command_failed", command=type(command.request).__name__)
             self.fleet.counters["commands_failed"] += 1
             error = failure
@@ -292,7 +292,7 @@ class Engine:
         """Commit a batch and carry out its effects, or keep it for the next step; return whether it is committed."""
         try:
             self._write(context)
-        except Exception as error:  # noqa: BLE001 -- whatever fails here, nothing may be acknowledged
+        except Exception as error:  # noqa: BLE001 -- after any failure here, nothing may be acknowledged
             self._uncommitted = context
             self._set_unavailable(error)
             return False
@@ -321,7 +321,7 @@ class Engine:
         self._salvage.run(self._store)
 
     def _set_unavailable(self, error: Exception) -> None:
-        """Let no agent age, and report not ready, from the first error on."""
+        """Stop the silence timers and report not ready, from the first error on."""
         if self._available:
             unexpected = None if isinstance(error, StoreUnavailable) else error
             log.error("store_unavailable", reason=str(error) or type(error).__name__, exc_info=unexpected)

@@ -1,4 +1,4 @@
-"""Fleet: the in-memory state that the engine decides on, one object for each rule, restored from the store."""
+"""Fleet: the engine's in-memory state, one object for each rule, restored from the store."""
 
 import secrets
 from collections import Counter
@@ -25,10 +25,10 @@ from manager.engine.settings import EngineSettings
 from schemas.keys import ManagerKeyring
 
 CLOCK_WARNING = "clock"
-"""Name of the warning that nothing is pruned because the clock is not trusted."""
+"""The name of the warning that nothing is pruned because the clock is not trusted."""
 
 FROZEN = "responses_frozen"
-"""Key of the stored value that says whether automatic response is frozen."""
+"""The key of the stored value for frozen automatic response."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Fleet:
     retained_clearing: RetainedClearing = field(default_factory=RetainedClearing)
     clock_trust: ClockTrust = field(default_factory=ClockTrust)
     warnings: dict[str, str] = field(default_factory=dict)
-    """Sentences for operators about conditions that last, by the name of the condition."""
+    """Warnings for operators about lasting conditions, by the name of the condition."""
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
@@ -86,7 +86,7 @@ class Fleet:
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)
         for agent in snapshot.agents:
-            if agent.stamp is not None:  # a release before may have stored it as it came
+            if agent.stamp is not None:  # an earlier release may have stored it without normalisation
                 agent.stamp = replace(agent.stamp, sent_at=cap_stamp(agent.stamp.sent_at, now))
             self.registry.load(agent)
             self.set_addresses(agent)
@@ -101,8 +101,8 @@ class Fleet:
         return changed
 
     def forget_agent(self, agent: Agent) -> None:
-        """Drop an agent that the store does not have, as if it had never registered."""
-        agent.stamp = None  # the same registration may come again
+        """Drop an agent that was not stored, as if it had never registered."""
+        agent.stamp = None  # the same registration may arrive again
         self.remove_agent(agent, 0.0)
 
     def remove_agent(self, agent: Agent, now: float) -> None:
@@ -115,7 +115,7 @@ class Fleet:
         self.immunity.forget_agent(agent.agent_id)
 
     def facts(self, now: float) -> FleetFacts:
-        """Return the facts that the responder asks for."""
+        """Return the facts about the fleet that the responder needs."""
         return FleetFacts(self.registry, lambda: self.tokens, self.policies, now)
 
     def set_addresses(self, agent: Agent) -> None:

@@ -18,8 +18,8 @@ class RegistrationThrottle:
     """Throttles registrations to what the broker's access control can absorb.
 
     Args:
-        broker_access: reports how many agents more the broker can absorb.
-        usual: the most registrations in one batch.
+        broker_access: reports the number of further agents that the broker can absorb.
+        usual: the maximum number of registrations in one batch.
     """
 
     def __init__(self, broker_access: BrokerAccess, usual: int) -> None:
@@ -33,7 +33,7 @@ class RegistrationThrottle:
         return self._broker_access.room == 0
 
     def allowance(self, now: Instant) -> int:
-        """Return the most registrations of the next batch: one a second while the broker has no room."""
+        """Return the maximum number of registrations of the next batch: one a second while the broker has no room."""
         room = self._broker_access.room
         if room != 0:
             return self._usual if room is None else min(room, self._usual)

@@ -1,7 +1,7 @@
-"""Inbox: messages and commands that wait for the engine, in one lane for each agent, so that no flood delays others.
+"""Inbox: queues messages and commands for the engine, with one lane for each agent, so that no flood delays others.
 
-A message over its agent's budget is not taken in: a report is deferred by receipt and stays in the guard's outbox. An
-agent that ignores this floods; the threshold is a quarter of a whole budget, more than a guard ever has in flight.
+A message over its agent's budget is not queued: a report is deferred by receipt and stays in the guard's outbox. An
+agent that ignores this floods; the threshold is a quarter of a full budget, more than a guard ever has in flight.
 """
 
 import re
@@ -34,7 +34,7 @@ class Command:
     """A request of a person or HTTP agent; `reply` is called with the value or the error.
 
     `request` is one of the values of `manager.engine.commands.requests`; `origin` is its source. A command is claimed
-    once: by the engine, which carries it out, or by its sender, which withdraws it.
+    once: by the engine, which executes it, or by its sender, which withdraws it.
     """
 
     request: Any
@@ -52,7 +52,7 @@ class Command:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether the command is being carried out, or was withdrawn."""
+        """Whether the command is being executed or was withdrawn."""
         return not self._unclaimed
 
 
@@ -70,9 +70,9 @@ class Inbox:
 
     Attributes:
         budget: rate and burst of each agent.
-        registrations_in_batch: the most registrations in one batch.
-        registrations_waiting: the most registrations that wait; a client whose registration is dropped sends it again.
-        batch_bytes: bytes of payload at which a batch is full, so that large messages delay nobody.
+        registrations_in_batch: the maximum number of registrations in one batch.
+        registrations_waiting: the maximum number of waiting registrations; a client repeats a dropped registration.
+        batch_bytes: bytes of payload at which a batch is full, so that large messages delay no agent.
     """
 
     budget: Budget
@@ -100,7 +100,7 @@ class Inbox:
 
     @property
     def bytes(self) -> int:
-        """Bytes of payload that wait."""
+        """The number of waiting payload bytes."""
         return self._bytes
 
     def put(self, message: Inbound, now: float) -> None:
@@ -137,24 +137,24 @@ class Inbox:
         return bool(self._commands)
 
     def drop_withdrawn(self) -> None:
-        """Remove the oldest commands that their senders have withdrawn; they give up in the order of their arrival."""
+        """Remove the oldest commands if their senders have withdrawn them, which happens in the order of arrival."""
         while self._commands and self._commands[0].is_claimed:
             self._commands.popleft()
 
     @property
     def registrations(self) -> int:
-        """Registrations that wait."""
+        """The number of waiting registrations."""
         return len(self._registrations)
 
     def take(self, limit: int, registrations: int | None = None) -> list[Inbound | Command]:
-        """Return the next batch: commands, a few registrations, then one message of each agent in turn.
+        """Remove and return the next batch: commands, a few registrations, then one message of each agent in turn.
 
         While messages of agents wait, commands get at most half of the batch. A command counts for as many messages as
         it has reports, so that requests with many reports make no longer batches than messages with one.
 
         Args:
-            limit: the most items.
-            registrations: the most registrations among them, if fewer than usual.
+            limit: the maximum number of items.
+            registrations: the maximum number of registrations among them, if fewer than usual.
         """
         bytes_left_at_end = self._bytes - self.batch_bytes
         taken: list[Inbound | Command] = []
@@ -177,7 +177,7 @@ class Inbox:
         return taken
 
     def take_deferred(self) -> list[Deferred]:
-        """Return, once, the messages deferred since the last call."""
+        """Return and clear the messages deferred since the last call."""
         deferred, self._deferred = self._deferred, []
         return deferred
 
@@ -187,12 +187,12 @@ class Inbox:
         return bool(self._flooding)
 
     def take_flooding(self) -> set[str]:
-        """Return, once, the agents with more deferred messages than a guard has in flight."""
+        """Return and clear the agents with more deferred messages than a guard has in flight."""
         flooding, self._flooding = self._flooding, set()
         return flooding
 
     def forget_idle(self, now: float) -> None:
-        """Drop the token buckets that are full again."""
+        """Drop the token buckets that have refilled."""
         self._budgets = {agent: bucket for agent, bucket in self._budgets.items() if not bucket.is_full(now)}
         self._excess_budgets = {
             agent: bucket for agent, bucket in self._excess_budgets.items() if not bucket.is_full(now)

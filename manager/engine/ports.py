@@ -61,15 +61,15 @@ class PruneOrder:
     """The rows that may be deleted in one transaction. Times are in seconds since 1970.
 
     Attributes:
-        now: The present time.
+        now: The current time.
         threats_before: Threats received before this time, and incidents last seen before it.
         ids_before: Ids of deleted threats that were received before this time.
-        history_before: Changes of agents' states.
-        audit_before: Audit entries.
-        removed_before: Agents that were removed.
-        threats: The most threats.
-        ids: The most ids.
-        rows: The most rows of each other table.
+        history_before: Changes of agents' states before this time.
+        audit_before: Audit entries before this time.
+        removed_before: Agents that were removed before this time.
+        threats: The maximum number of threats.
+        ids: The maximum number of ids.
+        rows: The maximum number of rows of each other table.
     """
 
     now: float
@@ -99,7 +99,7 @@ class Archive(History, Protocol):
         ...
 
     def revisions(self) -> Iterable[Revision]:
-        """Return every change of the fleet's policies, oldest first."""
+        """Return every policy revision, oldest first."""
         ...
 
     def recent(self, since: float) -> Iterable[Report]:
@@ -116,7 +116,7 @@ class Store(Protocol):
 
     @property
     def archive(self) -> Archive:
-        """Stored incidents and reports, for questions that memory cannot answer."""
+        """Stored incidents and reports, for data that is not in memory."""
         ...
 
     def load(self) -> Snapshot:
@@ -124,7 +124,7 @@ class Store(Protocol):
         ...
 
     def known_reports(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
-        """Return the content digests of those (agent number, threat id) that were ever stored.
+        """Return the content digests of the given (agent number, threat id) pairs that are known as stored.
 
         Raises:
             StoreUnavailable: the store cannot be read just now.
@@ -132,7 +132,7 @@ class Store(Protocol):
         ...
 
     def begin(self) -> None:
-        """Begin the transaction of the next `commit`, with the write lock, so that what is decided can be committed.
+        """Begin the transaction of the next `commit` and acquire the write lock.
 
         Raises:
             StoreUnavailable: the store cannot commit just now.
@@ -140,17 +140,17 @@ class Store(Protocol):
         ...
 
     def abandon(self) -> None:
-        """End a transaction that was begun and will not be committed; without one, do nothing."""
+        """End the transaction that `begin` opened, with nothing written in it; without one, do nothing."""
         ...
 
     def commit(self, changes: Changes) -> None:
-        """Write all changes in one transaction, on disk when this returns.
+        """Write all changes in one transaction, durable when this returns.
 
-        It ends a transaction that was begun, whatever comes of it.
+        It ends the transaction that `begin` opened, also after an error.
 
         Raises:
             StoreUnavailable: nothing was written; the same changes may be committed again.
-            StoreRejected: nothing was written, and never will be: something in the changes does not fit.
+            StoreRejected: nothing was written; a value in the changes does not fit the tables.
         """
         ...
 
@@ -158,12 +158,12 @@ class Store(Protocol):
         """Return the number of rows whose deletion is limited by the hour.
 
         Raises:
-            StoreUnavailable: it cannot be read just now.
+            StoreUnavailable: the store cannot be read.
         """
         ...
 
     def prune(self, order: PruneOrder) -> Pruned:
-        """Delete expired rows, keeping the ids of deleted threats; return the number of rows that were deleted.
+        """Delete expired rows, keeping the ids of deleted threats; return the number of deleted rows.
 
         Raises:
             StoreUnavailable: nothing was deleted.
@@ -172,11 +172,11 @@ class Store(Protocol):
 
 
 class BrokerAccess(Protocol):
-    """Access control of the broker. A change that cannot be applied just now is applied at `connected`."""
+    """Access control of the broker. A change that cannot be applied now is applied at `connected`."""
 
     @property
     def room(self) -> int | None:
-        """Registrations that the broker's access control can absorb now; None means without limit."""
+        """The number of registrations that the broker's access control can absorb now; None for no limit."""
         ...
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
@@ -210,7 +210,7 @@ class Publisher(Protocol):
 
     @property
     def backlog(self) -> int:
-        """Publications that the broker has not confirmed yet."""
+        """The number of publications that the broker has not confirmed yet."""
         ...
 
     def publish(self, publication: Publication) -> None:

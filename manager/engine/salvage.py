@@ -89,7 +89,7 @@ class Salvage:
             self._groups.append([Piece(Changes(dead_letters=[letter]), piece.subject)])
 
     def _refuse(self, piece: Piece) -> None:
-        """Turn the word "stored" on reports into a refusal, unless the fault is that their agent was dropped."""
+        """Change reports from stored to refused, unless the cause is that their agent was dropped."""
         context = self._context
         keys = {(row.agent_number, row.threat_id) for row in piece.rows}
         for submission in context.decided_submissions:

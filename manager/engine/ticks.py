@@ -1,4 +1,4 @@
-"""Ticks: the parts of the engine that do what is due by time alone, called with every batch."""
+"""Ticks: the periodic work of the engine, called with every batch."""
 
 from collections.abc import Callable, Iterable
 
@@ -82,7 +82,7 @@ class WriteBehind:
         self._revision_changed = False
 
     def add_policy(self, policy: EffectivePolicy) -> None:
-        """Write a policy that changed in `published` alone."""
+        """Add a policy of which only `published` changed."""
         self._policies[policy.agent_id] = policy
 
     def add_restored_policies(self, policies: Iterable[EffectivePolicy]) -> None:
@@ -92,7 +92,7 @@ class WriteBehind:
             self._revision_changed = True
 
     def tick(self, context: Context, _now: Instant) -> None:
-        """Add everything that waits to the batch."""
+        """Add all pending records and policies to the batch."""
         for agent_id in self.agents:
             agent = self._fleet.registry.find(agent_id)
             if agent is not None:
@@ -113,7 +113,7 @@ class Housekeeping:
 
     Args:
         fleet: has the settings of retention, and knows whether the clock may be trusted.
-        store: is pruned in pieces, once a minute, or once a second while more is due.
+        store: pruned in pieces, once a minute, or once a second while more rows are due.
         forget_idle: functions that drop state of idle agents; each is given monotonic time.
     """
 
@@ -126,7 +126,7 @@ class Housekeeping:
         self._next: float | None = None
 
     def tick(self, _context: Context, now: Instant) -> None:
-        """Do what is due: at first after an interval, in which agents may confirm the clock."""
+        """Run the work that is due, first after an interval in which agents may confirm the clock."""
         if self._next is None:
             self._fleet.clock_trust.is_trusted(now)
             self._next = now.monotonic + _HOUSEKEEPING_INTERVAL

@@ -18,7 +18,7 @@ def change_allowlist(context: Context, request: ChangeAllowlist) -> AllowlistCha
     """Change one entry of a document's allowlist; the rest of the document stays as it is.
 
     Raises:
-        Invalid: the value is not of its kind.
+        Invalid: the value does not match its kind.
         NotFound: the entry to be removed is not on the allowlist.
     """
     document = context.fleet.policies.document(request.scope)
@@ -34,7 +34,7 @@ def change_allowlist(context: Context, request: ChangeAllowlist) -> AllowlistCha
 
 
 def _entry_to_remove(request: ChangeAllowlist) -> tuple[AllowlistEntryKind, str]:
-    """Return kind and normal form of an entry to be removed; a value without another form is a process."""
+    """Return kind and normal form of an entry to be removed; a value of no other kind is a process."""
     try:
         return normalize_entry(request.kind, request.value)
     except Invalid:

@@ -49,7 +49,7 @@ class AuditRule:
 
 
 def audited(context: Context, request: Any, carry_out: Callable[[Context, Any], Any]) -> Any:
-    """Carry out a command, add an audit entry for its change, and return its answer."""
+    """Execute a command, add an audit entry for its change, and return its answer."""
     rule = _RULES.get(type(request))
     if rule is None:
         return carry_out(context, request)
@@ -144,7 +144,7 @@ _RULES: dict[type, AuditRule] = {
         lambda _request: "agent.deregister",
         lambda request: str(request.agent_id),
         lambda context, request: agent_state(context, request.agent_id),
-        unless=lambda context: context.origin.actor != "admin",  # an agent that signs off has a line of history
+        unless=lambda context: context.origin.actor != "admin",  # the history records an agent that signs off
     ),
     CreateToken: AuditRule(lambda _request: "token.create", lambda token: str(token.token_id), _token_state),
     RevokeToken: AuditRule(lambda _request: "token.revoke", lambda request: str(request.token_id), _token_state),

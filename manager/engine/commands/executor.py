@@ -1,4 +1,4 @@
-"""Command executor: the table of commands, each carried out in the batch's transaction and audited."""
+"""Command executor: the table of commands, each executed in the batch's transaction and audited."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,11 +32,11 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     http_agent_requests.PollPolicy: http_agents.poll_policy,
     http_agent_requests.CreatePolicy: policies.create_policy,
 }
-"""The function that carries out each kind of request."""
+"""The handler of each kind of request."""
 
 
 def execute(context: Context, request: Any) -> Any:
-    """Carry out a command and return its answer.
+    """Execute a command and return its answer.
 
     Raises:
         ManagerError: the command cannot be carried out; nothing was changed.

@@ -26,7 +26,7 @@ def find_agent(context: Context, agent_id: str) -> Agent:
 
 
 def remove_agent(context: Context, request: RemoveAgent) -> str:
-    """Remove an agent for good, with its credential, policy document, emergency entries and retained messages."""
+    """Remove an agent permanently, with its credential, policy document, emergency entries and retained messages."""
     agent = find_agent(context, request.agent_id)
     fleet, batch = context.fleet, context.batch
     _remove_document(context, Scope("agent", agent.agent_id), request.author)

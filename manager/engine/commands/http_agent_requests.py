@@ -16,7 +16,7 @@ Record = dict[str, Any]
 class RegisterAgent:
     """Register an agent. Answered by `Registered`, `TokenRefused` or `EnrollmentLimited`.
 
-    Conflict if it may not replace another instance.
+    Raises Conflict if it may not replace another instance.
 
     Args:
         host: the host as the agent describes it.
@@ -65,7 +65,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """A refused enrollment token; `reason` is None if this manager did not make it."""
+    """A refused enrollment token; `reason` is None if this manager did not issue it."""
 
     reason: str | None
 
@@ -74,7 +74,7 @@ class TokenRefused:
 class RecordHeartbeat:
     """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent.
 
-    `dropped` has a sentence for each member that did not fit and was left out.
+    `dropped` has an error message for each invalid member, which was ignored.
     """
 
     agent_id: str
@@ -105,7 +105,7 @@ class StoreReports:
 
     @property
     def weight(self) -> int:
-        """The number of messages that it counts for in a batch: one for each report."""
+        """The number of messages that the request counts for in a batch: one for each report."""
         return max(1, len(self.reports))
 
 

@@ -42,13 +42,13 @@ from schemas.presence import PolicyState
 log = structlog.get_logger(__name__)
 
 _LOGGED = 512
-"""Characters of a heartbeat's faults that are logged."""
+"""The maximum length of a heartbeat's logged errors, in characters."""
 
 _VITALS = (
     "cpu", "memory", "mode", "events_processed", "events_total", "threats_detected", "actions_executed",
     "outbox_size", "outbox_dropped",
 )  # fmt: skip
-"""Members that a heartbeat and an agent's vitals share."""
+"""The members that a heartbeat and an agent's vitals share."""
 
 _UNKNOWN = "this manager knows no such enrollment token; ask its operator for one"
 _TOKEN_REASONS = {
@@ -62,7 +62,7 @@ def register_agent(context: Context, request: RegisterAgent) -> Registered | Tok
     """Register or reconnect an agent (lifecycle page, phase 1); a refusal is recorded for operators.
 
     Raises:
-        Conflict: an instance of this host is online, and the request does not prove to be the same one.
+        Conflict: an instance of this host is online, and the request does not prove that it is the same one.
     """
     try:
         answer = _register(context, request)
@@ -176,7 +176,7 @@ def _application(
 
 
 def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRecorded:
-    """Record a heartbeat, and return the policy that the agent should have (lifecycle page, phase 2)."""
+    """Record a heartbeat and return the policy that the agent should have (lifecycle page, phase 2)."""
     agent, heartbeat = _record_contact(context, request.agent_id), request.heartbeat
     context.fleet.counters["heartbeat_http"] += 1
     if request.dropped:
@@ -212,7 +212,7 @@ def _observe_clock(agent: Agent, heartbeat: HttpHeartbeat, received: float) -> N
 
 
 def store_reports(context: Context, request: StoreReports) -> Submission:
-    """Submit reports: all of them are stored with this batch, or none (lifecycle page, phase 3)."""
+    """Submit reports, which are all stored with this batch or not at all (lifecycle page, phase 3)."""
     agent = _record_contact(context, request.agent_id)
     context.fleet.counters["threats_http"] += len(request.reports)
     now = context.batch.now.wall
@@ -291,7 +291,7 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
 
 
 def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: HttpHeartbeat | None) -> None:
-    """Record the policy in force; a version without a digest means the policy that was handed out under it."""
+    """Record the policy in force; a version without a digest means the policy that was sent with this version."""
     force, policy = agent.in_force, context.fleet.policies.effective[agent.agent_id]
     version, digest = stated, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None
@@ -329,7 +329,7 @@ def _hand_over(context: Context, agent: Agent) -> AgentPolicy:
 
 
 def _handed_digest(context: Context, agent: Agent) -> str | None:
-    """Return the digest of the agent's merged policy."""
+    """Return the digest of the merged policy that was sent to the agent."""
     if agent.handed_version != merged_version(context, agent):
-        _hand_over(context, agent)  # handed out before a restart
+        _hand_over(context, agent)  # sent before a restart
     return agent.handed_digest

@@ -42,7 +42,7 @@ def remove_block(context: Context, request: RemoveBlock) -> str:
 
 
 def freeze_responses(context: Context, request: FreezeResponses) -> bool:
-    """Freeze or thaw all automatic response; the state outlives a restart."""
+    """Freeze or thaw all automatic response; the state survives a restart."""
     responder = context.fleet.responder
     if request.frozen:
         responder.freeze()

@@ -99,7 +99,7 @@ def broadcast(context: Context, _request: Broadcast) -> int:
 
 
 def read_drift(context: Context, _request: ReadDrift) -> list[Drift]:
-    """Return the agents with another policy in force than the one meant for them."""
+    """Return the agents whose policy in force differs from their effective policy."""
     fleet = context.fleet
     return list(drifts(fleet.registry.agents.values(), fleet.policies.effective, fleet.blocklists.sequences))
 
@@ -117,7 +117,7 @@ def preview(context: Context, request: Preview) -> list[Difference]:
 
 
 def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
-    """Return what an agent has to enforce, for people: its policy with the organization's emergency entries.
+    """Return the policy that an agent enforces, for people: its own with the organization's emergency entries.
 
     An HTTP agent gets both in one document, under the version and digest shown. An MQTT agent gets them apart: version
     and digest are its policy's, and `blocklistSequence` is the blocklist's. Emergency entries carry their scope.

@@ -27,7 +27,7 @@ class PolicySet:
 
 @dataclass(frozen=True, slots=True)
 class RemoveAgent:
-    """Remove an agent from the registry for good. Answered by its agent id; NotFound if there is none."""
+    """Remove an agent from the registry permanently. Answered by its agent id; NotFound if there is none."""
 
     agent_id: str
     author: str
@@ -121,7 +121,7 @@ class FreezeResponses:
 
 @dataclass(frozen=True, slots=True)
 class RollBack:
-    """Set every policy document back to what it was at a revision. Answered by a `PolicySet`."""
+    """Restore every policy document of a revision. Answered by a `PolicySet`."""
 
     revision: int
     author: str
@@ -137,7 +137,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class ReadDrift:
-    """List the agents with another policy in force than the one meant for them. Answered by a list of `Drift`."""
+    """List the agents whose policy in force differs from their effective policy. Answered by a list of `Drift`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Clone events: passes births and heartbeats to the clone rules and records what they find."""
+"""Clone events: passes births and heartbeats to the clone rules and records detected clones."""
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import Clone
@@ -19,7 +19,7 @@ def observe(context: Context, agent: Agent, session: int, started: float) -> Non
 
 
 def tick(context: Context, _now: Instant) -> None:
-    """Record the agents of which only one instance is left."""
+    """Record the end of clones of which only one instance is left."""
     for clone in context.fleet.clones.expire(context.batch.now):
         agent = context.fleet.registry.find(clone.agent_id)
         if agent is not None:

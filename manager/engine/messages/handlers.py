@@ -61,7 +61,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
 
 
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
-    """Handle the first word on a policy's application; heartbeats repeat it."""
+    """Handle the first statement on a policy's application; heartbeats repeat it."""
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
@@ -72,7 +72,7 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
 
 
 def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: bytes) -> None:
-    """Collect a threat report; the store is asked for all reports of the batch together."""
+    """Collect a threat report; all reports of the batch are looked up in the store together."""
     if message.agent_id != agent.agent_id:
         context.dead_letter(THREATS.below_root(agent.agent_id), "agentId is not the one of its topic", payload)
         context.refused.append((agent.agent_id, message.id, "agentId is not the one of its topic"))

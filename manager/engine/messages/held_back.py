@@ -1,4 +1,4 @@
-"""Held-back reports: passes stored reports to the rule and records what it finds."""
+"""Held-back reports: passes stored reports to the rule and records its results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ BEGUN, OVER = "reports_held_back", "reports_arrive_again"
 
 
 def record_stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:
-    """Tell the rule which agents had a report stored for the first time."""
+    """Pass the agents with a newly stored report to the rule."""
     names = fleet.registry.names_by_number
     for number in {row.agent_number for row in rows}:
         agent_id, _ = names.get(number, ("", ""))
@@ -23,7 +23,7 @@ def record_stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None
 
 
 def check(context: Context) -> None:
-    """Record agents whose reports are held back now, and those whose reports arrive again."""
+    """Record agents whose reports are now held back, and those whose reports arrive again."""
     fleet = context.fleet
     begun, over = fleet.held_back.check(
         lambda agent_id: (agent := fleet.registry.find(agent_id)) is not None and agent.state is State.ONLINE,

@@ -36,7 +36,7 @@ _CODES: tuple[str, ...] = get_args(ErrorCode)
 
 
 class _RejectedError(Exception):
-    """A rejected registration: error code and sentence."""
+    """A rejected registration: error code and error message."""
 
     def __init__(self, error: str, reason: str | None = None) -> None:
         self.error = error
@@ -138,7 +138,7 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     if error is not None:
         raise _RejectedError(error)
     wait = fleet.enrollment_rate.wait(token, now) if known is None else 0.0
-    if wait:  # "conflict" is the one error code after which guards of every release try again
+    if wait:  # "conflict" is the only error code after which guards of every release retry
         raise _RejectedError("conflict", fleet.enrollment_rate.reason(wait))
     decision = fleet.registry.register(application, fleet.settings.takeover, new_agent_id(), now)
     match decision:

@@ -1,7 +1,7 @@
 """Report intake: stores each report once for its agent and id, however often it arrives.
 
-The decision on MQTT reports and on submissions takes received reports and a store's look-up, and returns rows and
-words for receipts; it uses no other part of the engine.
+`decide` turns received reports and the result of a look-up in the store into rows and receipts; it uses no other part
+of the engine.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -40,29 +40,29 @@ class Intake:
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """Agent id, report id and reason of refused MQTT reports."""
     failed: list[ReceivedReport] = field(default_factory=list)
-    """Reports on which the manager failed; they get no receipt, and may come again."""
+    """Reports whose processing failed; they get no receipt, and guards send them again."""
     repeated_count: int = 0
     refused_count: int = 0
 
 
 def report_key(report: ReceivedReport) -> ReportKey:
-    """Return what identifies a report in the store."""
+    """Return the key of a report in the store."""
     return report.agent.number, report.report.id
 
 
 def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float) -> Intake:
     """Decide on each report: new, known, or refused because its id is stored with other content.
 
-    A submission is taken as a whole: the first report that must be refused refuses it.
+    A submission is decided as a whole: one refused report refuses it.
 
     Args:
-        store: knows the stored reports.
+        store: looks up the stored reports.
         reports: reports that came over MQTT.
         submissions: reports that came over HTTP.
         now: the time of receipt, in seconds since 1970.
 
     Raises:
-        StoreUnavailable: the store cannot be read just now; nothing was decided.
+        StoreUnavailable: the store cannot be read; nothing was decided.
     """
     reports, submissions = list(reports), list(submissions)
     submitted = (report for submission in submissions for report in submission.reports)
@@ -92,7 +92,7 @@ def process_reports(
     """Decide on the batch's reports, add the new ones to its changes, and correlate them.
 
     Raises:
-        StoreUnavailable: the store cannot be read just now; called again, it continues where it stopped.
+        StoreUnavailable: the store cannot be read; another call continues where this one stopped.
     """
     if context.reports or context.submissions:
         intake = decide(store, context.reports, context.submissions, context.batch.now.wall)
@@ -116,7 +116,7 @@ def process_reports(
 
 
 def _count_for_agent(context: Context, received: ReceivedReport) -> None:
-    """Count a new report for an agent that does not state its counts itself, as MQTT agents do not."""
+    """Count a new report for an agent that does not report its own counts, such as MQTT agents."""
     vitals = received.agent.vitals
     if not vitals.counts_stated:
         vitals.threats_detected += 1
@@ -176,7 +176,7 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
 
 
 def _address(text: str | None) -> str | None:
-    """Return an address in normal form, for the store's index; any other text stays in the document alone."""
+    """Return an address in normal form for the store's index; None for any other text."""
     address = normal_address(text) if text else None
     return address.value if address is not None else None
 
@@ -186,6 +186,6 @@ def _hash(text: str | None) -> str | None:
 
 
 def _text(evidence: Mapping[str, object], key: str) -> str | None:
-    """Return a short text of the evidence; any other value stays in the document alone."""
+    """Return a short text of the evidence; None for any other value."""
     value = evidence.get(key)
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None

@@ -1,4 +1,4 @@
-"""Verification of agents' messages: sender, size, message code and form. Needs a look-up of agents, nothing else."""
+"""Verification of agents' messages: sender, size, message code and form."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from schemas.topics import Topic
 
 
 class VerifiedMessage(NamedTuple):
-    """A message with a right code: its sender and its decoded content."""
+    """A message with a valid code: its sender and its decoded content."""
 
     agent: Agent
     content: Any
@@ -26,7 +26,7 @@ class InvalidMessage(NamedTuple):
 def verify(
     find_agent: Callable[[str], Agent | None], row: Topic, identifier: str, topic: str, payload: bytes
 ) -> VerifiedMessage | InvalidMessage:
-    """Return the sender and the content of an agent's message, or the reason for which it is invalid.
+    """Return the sender and the content of an agent's message, or the reason why it is invalid.
 
     Args:
         find_agent: returns the agent with an id.

@@ -25,12 +25,12 @@ class AfterCommit:
 
     Args:
         fleet: the agents and counters.
-        inbox: has the messages that were deferred.
+        inbox: contains the deferred messages.
         publisher: sends publications.
-        acknowledge: is given the handles of committed messages, in the order of their arrival.
+        acknowledge: called with the handles of committed messages, in the order of their arrival.
         broker_access: applies enrollments and removals at the broker.
         policies: publishes effective policies.
-        blocklist_messages: has the snapshots that are due.
+        blocklist_messages: returns the snapshots that are due.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class AfterCommit:
         return contained(self._fleet.counters, part)
 
     def _update_broker_access(self, batch: Batch) -> None:
-        """Admit agents before the replies to their registrations are published, and cut off removed ones."""
+        """Admit agents before the replies to their registrations are published, and disconnect removed ones."""
         for agent, replaced in batch.admitted:
             with self._contained("admission"):
                 self._broker_access.admit(agent, replaced=replaced)

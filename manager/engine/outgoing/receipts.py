@@ -11,7 +11,7 @@ from schemas.threats import Deferral, Receipt, Refusal
 from schemas.topics import RECEIPTS
 
 _IDS_IN_ONE = 150
-"""The most ids in one receipt; with the longest ids it stays below the size limit of a message."""
+"""The maximum number of ids in one receipt, which keeps it below the size limit of a message."""
 
 _REASONS_IN_ONE = 20
 
@@ -27,7 +27,7 @@ class Receipts:
     """Pending receipts by agent, and the time of each agent's last receipt.
 
     Args:
-        interval: the fewest seconds between two receipts of one agent; the first is sent at once.
+        interval: the minimum time between two receipts of one agent, in seconds; the first is sent at once.
         retry_after: seconds after which a guard sends deferred reports again.
     """
 
@@ -38,7 +38,7 @@ class Receipts:
         self._last: dict[str, float] = {}
 
     def stored(self, agent_id: str, report_id: str) -> None:
-        """Add a report that is committed, now or before."""
+        """Add a report that was committed now or earlier."""
         self._of(agent_id).stored.append(report_id)
 
     def refused(self, agent_id: str, report_id: str, reason: str) -> None:
@@ -59,7 +59,7 @@ class Receipts:
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
     def due(self, now: float) -> Iterator[tuple[str, Receipt]]:
-        """Yield, once, the receipts of agents without a receipt in the last interval; `now` is monotonic."""
+        """Yield and clear the receipts of agents without a receipt in the last interval; `now` is monotonic."""
         ready = [agent_id for agent_id in self._pending if now - self._last.get(agent_id, -1e9) >= self._interval]
         for agent_id in ready:
             self._last[agent_id] = now

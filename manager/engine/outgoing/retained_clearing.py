@@ -22,7 +22,7 @@ class RetainedClearing:
         self._changed = False
 
     def load(self, meta: Mapping[str, str]) -> None:
-        """Load the agents of the stored value; a value that no manager wrote counts as empty."""
+        """Load the agents of the stored value; an invalid value counts as empty."""
         try:
             stored = json.loads(meta.get(_KEY, "[]"))
         except ValueError:
@@ -38,11 +38,11 @@ class RetainedClearing:
         return self._publications([agent_id])
 
     def publications(self) -> list[Publication]:
-        """Return the publications that clear everything that is not confirmed."""
+        """Return the publications that clear all unconfirmed topics."""
         return self._publications(self._pending)
 
     def changed_value(self) -> dict[str, str]:
-        """Return, once, the value to be stored if it has changed; the result has no or one member."""
+        """Return the changed value to be stored, in a list of at most one member, and reset the change."""
         if not self._changed:
             return {}
         self._changed = False

@@ -10,14 +10,14 @@ from schemas.fleet import FleetEvent
 from schemas.model import iso, utc
 
 _LISTED = 20
-"""The most threats that one event lists; its count includes all."""
+"""The maximum number of threats listed in one event; its count includes all."""
 
 
 class ThreatEvents:
     """Threats stored since the last event.
 
     Args:
-        interval: the fewest seconds between two events; the first is announced at once.
+        interval: the minimum time between two events in seconds; the first is published at once.
     """
 
     def __init__(self, interval: float) -> None:
@@ -32,7 +32,7 @@ class ThreatEvents:
         self._listed.extend((row, names.get(row.agent_number, (None, None))) for row in rows[-_LISTED:])
 
     def due(self, now: Instant) -> FleetEvent | None:
-        """Return, once, the event on the gathered threats, if it is due."""
+        """Return the event on the gathered threats if it is due, and clear them."""
         if not self._severities or now.monotonic - self._last < self._interval:
             return None
         self._last = now.monotonic

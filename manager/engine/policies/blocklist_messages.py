@@ -30,7 +30,7 @@ class BlocklistMessages:
     Args:
         keyring: signs the messages.
         blocklists: the content of the snapshots.
-        snapshot_every: the fewest seconds between two snapshots of one organization.
+        snapshot_every: the minimum time between two snapshots of one organization, in seconds.
     """
 
     def __init__(self, keyring: ManagerKeyring, blocklists: Blocklists, snapshot_every: float) -> None:
@@ -58,7 +58,7 @@ class BlocklistMessages:
             self._schedule(organization_id)
 
     def due(self, now: float) -> Iterator[Publication]:
-        """Yield, once, the snapshots that are due."""
+        """Yield and unschedule the snapshots that are due."""
         for organization_id in [name for name, at in self._due.items() if at <= now]:
             del self._due[organization_id]
             self._published[organization_id] = now

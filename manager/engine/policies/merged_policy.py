@@ -21,7 +21,7 @@ from schemas.policy import digest_of
 Section = dict[str, list[Any]]
 
 _CACHED = 32
-"""Merged blocklists that are kept, the newest; each may have 10,000 entries."""
+"""The maximum number of cached merged blocklists; each may have 10,000 entries."""
 
 _SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
@@ -68,7 +68,7 @@ def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -
 
 
 def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> dict[str, Any]:
-    """Return a blocklist with the organization's entries appended; values that it has already are not repeated."""
+    """Return a blocklist with the organization's entries appended, without duplicate values."""
     merged = {name: list(section) for name, section in blocklist.items()}
     known = {
         name: {entry["value"] if isinstance(entry, dict) else entry for entry in section}

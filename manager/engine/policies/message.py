@@ -13,10 +13,10 @@ from schemas.model import iso
 from schemas.topics import POLICY
 
 HEAD_ROOM = 1024
-"""The most bytes of the head and the signature."""
+"""The maximum size of the head and the signature in bytes."""
 
 SECTIONS_LIMIT = POLICY_LIMIT - HEAD_ROOM - EMERGENCY_ROOM
-"""The most bytes of the sections in operators' documents; the rest is reserved for emergency entries."""
+"""The maximum size of the sections in operators' documents in bytes; the rest is reserved for emergency entries."""
 
 
 def sections_size(sections: Any) -> int:

@@ -18,7 +18,7 @@ class PolicyPublisher:
         fleet: the effective policies.
         publisher: sends the messages; its backlog bounds each slice.
         serializer: signs the messages.
-        write_behind: stores that a policy is published.
+        write_behind: stores the published state of policies.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PolicyPublisher:
         self.queue.add(policy.agent_id for policy in self._fleet.policies.effective.values() if not policy.published)
 
     def publish_slice(self) -> None:
-        """Publish the next slice of the queue, less what the broker has not confirmed yet."""
+        """Publish the next slice of the queue, reduced by the publications that the broker has not confirmed yet."""
         if not self._publisher.ready:
             return
         limit = self._fleet.settings.policies_in_step - self._publisher.backlog

@@ -1,4 +1,4 @@
-"""Policy queue: agents whose effective policy is to be published, in order."""
+"""Policy queue: the agents whose effective policy must be published, in order."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ class PolicyQueue:
         self._waiting: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of agents whose policy waits."""
+        """Return the number of queued agents."""
         return len(self._waiting)
 
     def add(self, agent_ids: Iterable[str]) -> None:
-        """Add agents behind those that wait."""
+        """Add agents at the end of the queue."""
         for agent_id in agent_ids:
             self._waiting.setdefault(agent_id)
 
     def add_urgent(self, agent_ids: Iterable[str]) -> None:
-        """Add agents before all others."""
+        """Add agents at the front of the queue."""
         for agent_id in agent_ids:
             self._waiting[agent_id] = None
             self._waiting.move_to_end(agent_id, last=False)

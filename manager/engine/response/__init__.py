@@ -1,1 +1,1 @@
-"""The engine's side of correlation and emergency response."""
+"""Correlation and emergency response in the engine: feeds the rules and records their results."""

@@ -108,7 +108,7 @@ def _change_blocklists(context: Context, reaction: Reaction) -> None:
 
 
 def _measure_immunity(context: Context, added: list[EmergencyEntry], reported_at: float) -> None:
-    """Measure the time until the targets of new entries have them in force."""
+    """Start to measure the time until the targets of new entries have them in force."""
     fleet, now = context.fleet, context.batch.now.wall
     for entry in added:
         medium: Medium = "policy" if entry.scope == "agent" else "blocklist"

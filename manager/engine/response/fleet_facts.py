@@ -13,7 +13,7 @@ class PolicyAllowlist:
     """Allowlists of the organizations, built from their policy documents at the first use.
 
     Args:
-        policies: the global document and the organization's own document count.
+        policies: the global and the organization's policy documents.
     """
 
     def __init__(self, policies: Policies) -> None:
@@ -38,12 +38,12 @@ class PolicyAllowlist:
 
 
 class FleetFacts:
-    """Facts about the fleet that the responder asks for.
+    """Facts about the fleet that the responder needs.
 
     Args:
         registry: the registered agents.
         tokens: returns the enrollment tokens by id.
-        policies: hold the escalation settings of each organization.
+        policies: contain the escalation settings of each organization.
         now: seconds since 1970.
     """
 
@@ -70,7 +70,7 @@ class FleetFacts:
         return agent.token_id if agent is not None else None
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
-        """Return the settings for repeated offenders of an organization's policy."""
+        """Return the repeat-offender rule of an organization's policy."""
         sections = self._policies.of_organization(organization_id, self._now).sections
         escalation = sections["response"]["escalation"]
         return RepeatOffenderRule(escalation["repeatThreshold"], float(escalation["repeatBlockDuration"]))

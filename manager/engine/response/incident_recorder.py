@@ -41,7 +41,7 @@ class IncidentRecorder:
         settings: thresholds and bounds.
         history: the stored reports, for those older than memory.
         react: called with every change after it was recorded; the responder.
-        allowed: returns whether an indicator is allowlisted and makes no incident.
+        allowed: returns whether an indicator is allowlisted and opens no incident.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class IncidentRecorder:
         """Correlate one new report.
 
         Raises:
-            StoreUnavailable: older reports cannot be read just now; the same report may be observed again.
+            StoreUnavailable: older reports cannot be read; the same report may be observed again.
         """
         agent = received.agent
         report = Report(
