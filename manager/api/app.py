@@ -54,10 +54,10 @@ _BODIES = (
 
 
 class _Application(FastAPI):
-    """FastAPI whose document also has the models of bodies that routes read by themselves."""
+    """FastAPI with an OpenAPI document that includes the models of bodies that routes parse themselves."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Leave out ServerErrorMiddleware, which answers in its own shape: the boundary handles all errors."""
+        """Build the stack without ServerErrorMiddleware, because the boundary handles all errors."""
         stack = super().build_middleware_stack()
         if not isinstance(stack, ServerErrorMiddleware):
             raise TypeError("the framework's outermost middleware is not ServerErrorMiddleware any more")

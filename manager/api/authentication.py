@@ -1,4 +1,4 @@
-"""Bearer authentication: identifies callers by their token, and the FastAPI dependencies that routes demand.
+"""Bearer authentication: identifies callers by their token, and provides FastAPI dependencies for the routes.
 
 Tokens are compared by their SHA-256; the admin's and the enrollment tokens' in constant time.
 """
@@ -41,14 +41,14 @@ class Caller:
 ADMIN = Caller()
 
 _UNKNOWN_PROOF_KEY = bytes(32)
-"""Compared with where the token id is unknown, so that every token costs one comparison."""
+"""The digest compared for an unknown token id, so that every token costs one comparison."""
 
 
 class Credentials:
     """Identifies bearer tokens: the admin's by its digest, agents' and enrollment tokens through the registry.
 
     Args:
-        admin_token: opens every route.
+        admin_token: grants access to every route.
         bearer: returns the agent whose HTTP token has a SHA-256, or None.
         enrollment: returns an enrollment token by its id, or None.
     """
@@ -88,7 +88,7 @@ async def authenticated(
     """Return the caller that admission control identified.
 
     Raises:
-        Unauthorized: no token, or an unknown one; the answer does not tell which.
+        Unauthorized: the token is missing or unknown; the answer does not tell which.
     """
     caller: Caller | None = request.scope.get("caller")
     if caller is None:

@@ -16,7 +16,7 @@ from manager.engine.origin import current_origin
 from manager.errors import CommitPending, ManagerError, StoreUnavailable
 
 REPLY_TIMEOUT = 5.0
-"""Seconds that a request waits for its commit."""
+"""The maximum wait of a request for its commit in seconds."""
 
 _EXPIRY_INTERVAL = 0.25
 
@@ -55,8 +55,8 @@ class EngineClient:
 
         Raises:
             ManagerError: the engine refused the command.
-            StoreUnavailable: no reply in time, or too many requests wait; nothing was changed.
-            CommitPending: no reply in time; the command is carried out, and its commit is still to come.
+            StoreUnavailable: no reply in time, or too many waiting requests; nothing was changed.
+            CommitPending: no reply in time; the command was executed, and its commit is pending.
         """
         future = asyncio.get_running_loop().create_future()
         self.submit_nowait(request, future)

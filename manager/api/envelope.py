@@ -10,7 +10,7 @@ JSON_TYPE = "application/json"
 
 
 def ok(data: Any, status: int = 200, headers: Mapping[str, str] | None = None, /, **beside: Any) -> Response:
-    """Return a successful answer; members of `beside` stand at the top level, and are left out where they are None."""
+    """Return a successful answer; members of `beside` are added at the top level unless they are None."""
     extra = {name: value for name, value in beside.items() if value is not None}
     return _json({"ok": True, "data": data, **extra}, status, headers)
 
@@ -21,7 +21,7 @@ def page(records: list[dict[str, Any]], next_cursor: str | None) -> Response:
 
 
 def fail(status: int, sentence: str, headers: Mapping[str, str] | None = None, **beside: Any) -> Response:
-    """Return an error answer with one clear sentence."""
+    """Return an error answer with an error message."""
     return _json({"ok": False, "error": sentence, **beside}, status, headers)
 
 

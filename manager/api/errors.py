@@ -1,4 +1,4 @@
-"""Error map: HTTP status and text of each exception. A text that callers must not see is replaced by a fixed one."""
+"""Error map: HTTP status and text of each exception. Confidential texts are replaced by fixed ones."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unauthorized(ManagerError):  # noqa: N818 -- HTTP's own term
-    """The request carries no token, or an unknown one."""
+    """The request has no token, or an unknown one."""
 
 
 class Forbidden(ManagerError):  # noqa: N818 -- HTTP's own term
@@ -104,7 +104,7 @@ def answer_for(error: Exception) -> Response | None:
 
 
 def internal_error(request_id: str) -> Response:
-    """Return the 500 answer: only the request id, which finds the reason in the log."""
+    """Return the 500 answer with only the request id, by which the reason is found in the log."""
     return fail(500, f"the manager failed on this request; its log names the reason under {request_id}")
 
 

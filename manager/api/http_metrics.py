@@ -10,7 +10,7 @@ from manager.api.events.event_stream import EventStream
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNMATCHED = "unmatched"
-"""Route label of requests that no route matches; their paths are arbitrary text from outside."""
+"""Route label of requests without a matching route, because their paths are untrusted text."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each metric, which no dashboard reads
 

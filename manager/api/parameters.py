@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\s*[+-]?[0-9.]+\s*")
 
 
 def _no_number(value: object) -> object:
-    """Refuse a time that is a bare number: it could mean seconds or milliseconds."""
+    """Reject a time that is a bare number, because it could mean seconds or milliseconds."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         raise ValueError("write a time as 2026-01-31T12:00:00Z")
     return value

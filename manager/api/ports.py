@@ -18,11 +18,11 @@ class FutureLike(Protocol):
         ...
 
     def set_result(self, value: Any, /) -> None:
-        """Take the engine's reply."""
+        """Handle the engine's reply."""
         ...
 
     def set_exception(self, error: Exception, /) -> None:
-        """Take the engine's refusal."""
+        """Handle the engine's error."""
         ...
 
 
@@ -42,17 +42,17 @@ class _Discard:
 
 
 DISCARD: FutureLike = _Discard()
-"""For commands whose reply nobody waits for."""
+"""The receiver for commands whose reply is not needed."""
 
 
 class CommandGateway(Protocol):
-    """Submits commands to the engine: the only way by which a request changes anything."""
+    """Submits commands to the engine; requests change the state only through it."""
 
     async def submit(self, request: Any) -> Any:
         """Submit a command of `manager.engine.commands` and return the engine's reply, after the commit.
 
         Raises:
-            ManagerError: the engine refused the command, or StoreUnavailable if it cannot commit just now.
+            ManagerError: the engine refused the command, or StoreUnavailable if it cannot commit.
         """
         ...
 
@@ -128,7 +128,7 @@ class Queries(Protocol):
         ...
 
     def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
-        """Return what differs between the documents of two revisions, the newest one for None."""
+        """Return the differences between the documents of two revisions; None is the newest revision."""
         ...
 
     def hostnames(self, agent_ids: Sequence[str]) -> dict[str, str]:

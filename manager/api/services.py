@@ -33,7 +33,7 @@ def _reader_threads() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts that the routes work with.
+    """The dependencies of the routes.
 
     Args:
         engine: executes commands.
@@ -42,8 +42,8 @@ class Services:
         clock: seconds since 1970.
         version: the manager's release.
         started_at: start of the manager, by `clock`.
-        not_ready: returns one sentence that says why the manager is not ready; None if it is.
-        client_addresses: resolves client addresses; knows the networks that may register without a token.
+        not_ready: returns the reason why the manager is not ready; None if it is.
+        client_addresses: resolves client addresses, and has the networks that may register without a token.
         cors_origins: origins of the web pages that may read answers.
         rate_limit: requests per minute of one agent, or of one address without a credential; 0 for no limits.
         report_budget: reports and bytes a second of one agent.
@@ -53,7 +53,7 @@ class Services:
         clones: returns the agents that run more than once, by agent id.
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
-        warnings: returns sentences for operators about conditions that last.
+        warnings: returns warnings for operators about lasting conditions.
         stream: the fleet's events.
         tickets: tickets for the stream.
         readers: threads that read the store, so that no query blocks another request.
@@ -86,7 +86,7 @@ class Services:
         return await asyncio.get_running_loop().run_in_executor(self.readers, partial(query, *args, **kwargs))
 
     def with_clone(self, agent: Record) -> Record:
-        """Return an agent's record with its clone state, which only the engine knows."""
+        """Return an agent's record with its clone state, which is only in the engine's memory."""
         clone = self.clones().get(agent["agentId"])
         return {**agent, "clone": clone and clone_record(clone)}
 

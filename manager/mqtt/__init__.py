@@ -1,1 +1,1 @@
-"""The MQTT door: the manager's session at its broker; it acknowledges only committed messages."""
+"""The MQTT door: the manager's session at its broker, which acknowledges only committed messages."""

@@ -31,16 +31,16 @@ _FAILURE = 128
 _MAX_MID = 0x10000
 _TOPIC_CACHE = 65_536
 _CHUNKS = 256
-"""Chunks read from the socket between two batches at most: 64 MiB."""
+"""The maximum number of chunks read from the socket between two batches: 64 MiB."""
 
 _LARGE_BACKLOG = 2 * MIB
-"""Bytes in the inbox that only large messages reach: five thousand ordinary ones are less."""
+"""The maximum number of bytes in the inbox, which only large messages reach: five thousand ordinary ones are less."""
 
 _IDLE_MILLISECONDS = 2
 """Milliseconds without a byte that end the reading of a burst."""
 
 FILTERS = [(row.filter, row.qos) for row in TABLE if Role.MANAGER in row.readers and row.publisher is not Role.MANAGER]
-"""The manager's subscriptions: every topic on which others publish for it."""
+"""The manager's subscriptions: every topic on which other clients publish for the manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ class BrokerLink:
 
     Args:
         address: the broker's address.
-        client_id: the manager's own, kept: its session stores messages that arrive while it is away.
+        client_id: the manager's persistent id: its session stores messages that arrive while it is disconnected.
         username: the manager's login at the broker.
-        password: None if the broker asks for none.
+        password: None if the broker requires none.
         will: the manager's last will; `presence` is published on the same topic.
         presence: returns the publication for each connect.
         clock: reads both clocks.
         settings: timeouts and bounds.
-        tls: verifies the broker, if the address asks for TLS.
+        tls: verifies the broker, if the address uses TLS.
         other_topics: handlers for further topics; called at once, without the inbox.
         cleared_filter: retained messages that match it are cleared at each connect, and at intervals.
         before_connect: called before each connection, in a thread; returns a reason not to connect, or None.
@@ -152,7 +152,7 @@ class BrokerLink:
 
     def wake(self) -> None:
         """End the wait of `poll`; callable from any thread."""
-        with contextlib.suppress(OSError):  # it is awake already, or closed
+        with contextlib.suppress(OSError):  # already awake, or closed
             self._wake_writer.send(b"\0")
 
     def poll(self, timeout: float) -> None:
@@ -204,7 +204,7 @@ class BrokerLink:
             self._client.acknowledge([handle - first for handle in handles if handle >= first])
 
     def withdraw(self, reason: str) -> None:
-        """Give the connection up; it is tried again with backoff.
+        """Disconnect, and reconnect with backoff.
 
         Args:
             reason: shown as `last_error`.
@@ -213,7 +213,7 @@ class BrokerLink:
             self._lost(self._client, reason)
 
     def close(self, farewell: Publication) -> None:
-        """Publish a farewell in place of the will, disconnect, and release the sockets."""
+        """Publish a sign-off instead of the will, disconnect, and release the sockets."""
         if self._attempt is not None:
             self._attempt.abandon()
         if self._client is not None:
@@ -229,7 +229,7 @@ class BrokerLink:
         self._wake_writer.close()
 
     def _connect(self) -> None:
-        """Take over the connection that an attempt has opened, or start an attempt when its time has come."""
+        """Use the connection that an attempt has opened, or start an attempt that is due."""
         attempt, self._now = self._attempt, self._clock()
         if attempt is None:
             if self._now.monotonic >= self._next_attempt:
@@ -294,8 +294,8 @@ class BrokerLink:
     def _read(self, client: BufferedClient) -> None:
         """Read from the socket, as far as the inbox has room.
 
-        With more in the inbox than a batch takes, all is read that comes without a pause: a commit in between would
-        delay the reading, and a flood must be detected before the broker's queue is long.
+        With more than a batch in the inbox, read everything that arrives without a pause: a commit in between would
+        delay reading, and a flood must be detected before the broker's queue is long.
         """
         for _ in range(_CHUNKS):
             if not self._has_room():
@@ -307,7 +307,7 @@ class BrokerLink:
                 return
 
     def _deliver(self, topic: bytes, payload: bytes, mid: int, retained: bool) -> bool:
-        """Put a message into the inbox; return whether there is room for another."""
+        """Add a message to the inbox; return whether there is room for another."""
         known = self._topics.get(topic) or self._resolve(topic)
         if known is None or (known[0] is REGISTRATION and (retained or not payload)):
             self._handle_other(topic, payload, retained)
@@ -320,9 +320,9 @@ class BrokerLink:
         return self._has_room()
 
     def _handle_other(self, topic: bytes, payload: bytes, retained: bool) -> None:
-        """Handle a message that is not for the engine; what clients left on registration topics is cleared unread.
+        """Handle a message that is not for the engine; clear retained messages on registration topics unread.
 
-        A client that still waits for its reply registers again.
+        A client that is waiting for its reply registers again.
         """
         handler = self._other_topics.get(topic)
         if handler is not None:
@@ -362,7 +362,7 @@ class BrokerLink:
             return
         refused = [topic for (topic, _), code in zip(FILTERS, codes, strict=False) if code.value >= _FAILURE]
         if refused:
-            # Without them the manager is deaf, and every agent would seem silent.
+            # Without subscriptions the manager receives nothing, and every agent would seem silent.
             self._lost(
                 client,
                 f"the broker refuses the manager's subscription to {', '.join(refused)}:"

@@ -1,10 +1,9 @@
 """Probe of an external broker before the manager opens its session: finds reasons not to connect.
 
-- Another manager is online there. If the retained presence is another instance's, the probe publishes the manager's own
-  as offline, not retained; an online manager answers that by its presence. A retained presence that a crash left behind
-  has nobody who answers.
+- Another manager is online there. If the retained presence is another instance's, the probe publishes the manager's
+  as offline, not retained; an online manager answers with its presence. A presence left by a crash gets no answer.
 - The broker delivers no retained message for a wildcard subscription. Where nothing is retained the probe leaves the
-  manager's own presence, offline, to see that.
+  manager's own presence, offline, as a test message.
 """
 
 import queue
@@ -58,7 +57,7 @@ def find_obstacle(
     *,
     settings: ProbeSettings | None = None,
 ) -> str | None:
-    """Return why the manager must not connect, in one sentence; None if nothing is against it. Blocks.
+    """Return the reason why the manager must not connect; None without one. Blocks.
 
     A broker that refuses the login or the subscription is no obstacle: the manager's own connection reports that.
 
@@ -80,7 +79,7 @@ def find_obstacle(
 
 
 class _Probe:
-    """A connection of its own with a clean session, driven by `run`."""
+    """A separate connection with a clean session, driven by `_run`."""
 
     def __init__(self, client: Client, settings: ProbeSettings) -> None:
         self._client = client
@@ -107,14 +106,14 @@ class _Probe:
         return self._conflict(managers)
 
     def _retained(self) -> bytes | None:
-        """Return the retained presence; the answer to a further request shows that none is to be expected."""
+        """Return the retained presence; None if none arrives within the grace time after the next answer."""
         self._client.unsubscribe(f"{_TOPIC}/none")
         self._answer()
         message = self._message(self._settings.grace)
         return bytes(message.payload) if message is not None else None
 
     def _delivers_by_wildcard(self) -> bool:
-        """Return whether a retained message is delivered for a wildcard; a refused wildcard shows nothing."""
+        """Return whether a retained message is delivered for a wildcard; True if the wildcard is refused."""
         self._messages.clear()
         if not self._subscribe(_WILDCARD):
             return True
@@ -152,7 +151,7 @@ class _Probe:
         return self._messages.popleft() if self._messages else None
 
     def _run(self, seconds: float, done: Callable[[], bool]) -> None:
-        """Drive the connection until something is there, the time is over, or the connection is."""
+        """Drive the connection until a result arrives, the time is over, or the connection ends."""
         deadline = time.monotonic() + seconds
         while not done() and (left := deadline - time.monotonic()) > 0:
             if self._client.loop(min(0.1, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS:

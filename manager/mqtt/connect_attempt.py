@@ -20,7 +20,7 @@ class ConnectAttempt:
 
     Args:
         client: the client to connect.
-        address: the broker's.
+        address: the broker's address.
         keepalive: seconds; announced to the broker.
         done: called at the end, from the attempt's thread.
         before: called first, in the attempt's thread; returns a reason not to connect, or None.
@@ -57,7 +57,7 @@ class ConnectAttempt:
         except (OSError, ValueError) as error:
             self.error = str(error)
         except Exception:
-            # The link waits for `finished`: a thread that ended otherwise would keep the manager away for ever.
+            # The link waits for `finished`: without it the manager would never connect again.
             log.exception("connect_failed", broker=str(address))
             self.error = "connecting failed: the log says why"
         if self._abandoned:

@@ -17,10 +17,10 @@ from manager import mqtt_packets as packets
 
 _CHUNK = 256 * 1024
 _INFLIGHT = 2000
-"""Messages sent with QoS 1 and not confirmed yet; further ones are queued."""
+"""The maximum number of QoS 1 messages sent and not confirmed; further ones are queued."""
 
 _FIRST_MID, _LAST_MID = 0x100, packets.MAX_PACKET_ID
-"""Packet ids of messages; paho uses lower ones for subscriptions."""
+"""The packet ids of messages; paho uses lower ones for subscriptions."""
 
 Deliver = Callable[[bytes, bytes, int, bool], bool]
 """Called with topic, payload, packet id (0 with QoS 0) and retain flag of a message; returns whether there is room for
@@ -149,7 +149,7 @@ class BufferedClient(Client):
         """Send a ping when it is due, and check that the broker has answered the one before.
 
         Args:
-            reading: whether the socket was read; an answer that is not read yet is not missed.
+            reading: whether the socket was read; an unread answer does not count as missing.
 
         Raises:
             OSError: the broker does not answer.
@@ -187,7 +187,7 @@ class BufferedClient(Client):
             confirm()
 
     def _read_with_paho(self, packet: bytes) -> None:
-        """Give paho one complete packet to read."""
+        """Pass one complete packet to paho."""
         self._for_paho = packet
         code = self.loop_read()
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS or self._sock is None:
@@ -204,7 +204,7 @@ class BufferedClient(Client):
         return len(buf)
 
     def _sock_close(self) -> None:
-        """Send buffered bytes first: paho closes the socket right after its DISCONNECT."""
+        """Send buffered bytes before paho closes the socket, which it does right after its DISCONNECT."""
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 while self._outbound:

@@ -4,16 +4,16 @@ from manager.mqtt.paho_client import BufferedClient
 from schemas.topics import REGISTRATION
 
 REGISTRATIONS = REGISTRATION.filter.removesuffix("+").encode()
-"""The beginning of all registration topics."""
+"""The prefix of all registration topics."""
 
 
 class RetainedCleanup:
-    """Subscribes for a moment to a filter, at each connect and at intervals, so that the broker sends what it retains.
+    """Subscribes briefly to a filter, at each connect and at intervals, so that the broker sends its retained messages.
 
     The subscription ends at once: live messages that match the filter are the manager's own replies.
 
     Args:
-        topic_filter: None for a broker that retains nothing there.
+        topic_filter: None for a broker that retains no messages there.
         interval: seconds.
     """
 
@@ -24,7 +24,7 @@ class RetainedCleanup:
         self._mid: int | None = None
 
     def reset(self) -> None:
-        """Start anew on a new connection."""
+        """Reset the state for a new connection."""
         self._next, self._mid = 0.0, None
 
     def tick(self, client: BufferedClient, now: float) -> None:
@@ -34,7 +34,7 @@ class RetainedCleanup:
             self._mid = client.subscribe(self._filter, 0)[1]
 
     def subscribed(self, client: BufferedClient, mid: int) -> bool:
-        """Handle a SUBACK; return whether it is the cleanup's own. Refused or granted, the subscription ends."""
+        """Handle a SUBACK; return whether it is the cleanup's. The subscription ends, whether refused or granted."""
         if mid != self._mid or self._filter is None:
             return False
         self._mid = None
@@ -43,7 +43,7 @@ class RetainedCleanup:
 
 
 def is_left_behind(topic: bytes, payload: bytes, retained: bool) -> bool:
-    """Return whether a message on a registration topic is to be cleared: it is retained, or may be.
+    """Return whether a message on a registration topic must be cleared: it is, or may be, retained.
 
     The retain flag of a live message is not visible to subscribers. An empty payload is the echo of a clearing.
     """

@@ -1,7 +1,7 @@
-"""Rule for managers that share a broker by mistake: two fleets, or a data directory that was copied.
+"""Rule for managers that share a broker by mistake: two fleets, or a copied data directory.
 
-Both would answer the same agents. A manager's presence carries the ids of its store and of its process, and its start.
-The manager that came later does not connect, or withdraws.
+Both would answer the same agents. A manager's presence contains the ids of its store and of its process, and its start
+time. The manager that started later does not connect, or disconnects.
 """
 
 import time
@@ -36,11 +36,11 @@ class RivalManagers:
         return Publication(MANAGER_PRESENCE.address(), self._presence(state).body(), retained=retained)
 
     def conflict(self, payload: bytes, *, with_earlier_only: bool = False) -> str | None:
-        """Return the conflict with another manager that a presence message shows; None if it shows none.
+        """Return the conflict with another manager in a presence message; None without one.
 
         Args:
             payload: the message.
-            with_earlier_only: whether managers that started after this one are left out: they withdraw.
+            with_earlier_only: whether managers that started after this one are ignored, because they disconnect.
         """
         other = _read(payload)
         if other is None or other.state != "online" or other.instance in (None, self._own.instance):
@@ -50,7 +50,7 @@ class RivalManagers:
         return self._sentence(other)
 
     def wants_answer(self, payload: bytes) -> bool:
-        """Return whether this manager, online, has to publish its presence again: the message is not its own.
+        """Return whether this manager, if online, must publish its presence again, because the message is another's.
 
         At most one message a second is answered.
         """
@@ -77,7 +77,7 @@ class RivalManagers:
 
 
 def _order(presence: ManagerPresence) -> tuple[float, str]:
-    """Return the key by which both managers agree on the one that came first, whatever their clocks say."""
+    """Return the sort key by which both managers agree on the first one."""
     since = presence.since.timestamp() if presence.since is not None else 0.0
     return since, presence.instance or ""
 

@@ -1,7 +1,7 @@
-"""Fast lane for heartbeats and events: from the HTTP parser straight to the engine and back, without task or framework.
+"""Fast lane for heartbeats and events: passes them from the HTTP parser to the engine without a task or framework.
 
-It serves a request only if it is plain in every respect; any other goes through the application to the same routes
-and gets the same answer. The saving is measured in docs/http.md.
+It serves only plain requests; all others go through the application to the same routes and get the same answer. The
+saving is measured in docs/http.md.
 """
 
 import re
@@ -28,10 +28,10 @@ from manager.api.ports import CommandGateway
 
 PREFIX = b"/api/agents/"
 BODY_LIMIT = 32 * 1024
-"""Largest body of the fast lane in bytes: larger ones arrive in pieces, which the application waits for."""
+"""The maximum body size of the fast lane in bytes; larger bodies arrive in pieces, for which the application waits."""
 
 _EXCLUDED = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
-"""Headers that ask for more than a plain answer."""
+"""Headers that exclude a request from the fast lane."""
 
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PLAIN_LENGTH = re.compile(rb"[0-9]{1,5}")
@@ -42,8 +42,8 @@ class ConnectionHandle(NamedTuple):
 
     Attributes:
         client: The peer's address and port.
-        secure: Whether it speaks TLS.
-        write: Sends a whole answer, and closes the connection if the second argument is true.
+        secure: Whether it uses TLS.
+        write: Sends a complete answer, and closes the connection if the second argument is true.
         server_headers: Returns the headers that the server adds to every answer, such as the date.
     """
 
@@ -54,14 +54,14 @@ class ConnectionHandle(NamedTuple):
 
 
 class FastRequest:
-    """One request of the fast lane; it takes the place of uvicorn's request cycle and of an asyncio future.
+    """One request of the fast lane; replaces uvicorn's request cycle and an asyncio future.
 
     Args:
         lane: serves it.
         route: the route of its path.
         agent_id: the agent in its path.
         headers: its headers.
-        connection: the connection that it came on.
+        connection: the connection of the request.
     """
 
     __slots__ = (
@@ -113,7 +113,7 @@ class FastLane:
         admission: authentication and rate limit.
         engine: executes commands.
         metrics: records every request.
-        request_ids: makes request ids.
+        request_ids: generates request ids.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Hot routes of HTTP agents, heartbeat and events: plain objects that are served in front of the framework.
+"""Hot routes of HTTP agents, heartbeat and events, which are served without the framework.
 
 Their OpenAPI description is in `manager.api.routes.agents`; the framework's cost is measured in docs/http.md.
 """
@@ -41,7 +41,7 @@ class HotRoute(Protocol):
     path: str
 
     def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
-        """Decode a request into a command, or raise an error that the error map knows."""
+        """Decode a request into a command, or raise an error of the error map."""
         ...
 
 
@@ -51,7 +51,7 @@ class HeartbeatRoute:
     path = "/api/agents/{agent_id}/heartbeat"
 
     def prepare(self, agent_id: str, caller: Caller | None, headers: Headers, body: bytes) -> PreparedCommand:
-        """Decode a heartbeat; a member that does not fit is dropped, and the answer says so in `warnings`."""
+        """Decode a heartbeat; an invalid member is dropped and reported in the answer's `warnings`."""
         require_admin_or_self(caller, agent_id)
         _require_json(headers, body)
         heartbeat, dropped = decode_leniently(HttpHeartbeat, body or b"{}", MESSAGE_LIMIT)
@@ -86,7 +86,7 @@ class EventsRoute:
 
 
 def policy_record(policy: AgentPolicy) -> dict[str, Any]:
-    """Return an agent's policy as HTTP agents read it: the document, and the field names of earlier guards."""
+    """Return an agent's policy for HTTP agents: the document, with the field names of earlier guards."""
     return {
         **policy.document,
         "policyId": f"pol-{policy.digest[:16]}",
@@ -117,7 +117,7 @@ def _render_reports(events: HttpEvents, prepared: list[PreparedReport], submissi
 
 
 def _reports_body(submission: Submission, prepared: list[PreparedReport]) -> bytes:
-    """Write the answer; each threat is the stored document, preceded by its agent."""
+    """Render the answer; each threat is the stored document with its agent."""
     threats = b""
     if prepared:
         agent = submission.reports[0].agent
@@ -142,7 +142,7 @@ def _existing_id(agent_id: str) -> str:
     """Return a well-formed agent id.
 
     Raises:
-        NotFound: no agent can have this id.
+        NotFound: the id is malformed.
     """
     if not is_identifier("agentId", agent_id):
         raise NotFound(f"Agent {agent_id[:64]} not found")

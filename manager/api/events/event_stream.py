@@ -1,4 +1,4 @@
-"""Fleet events for HTTP clients: a ring buffer of the newest, and subscribers that cannot slow each other down.
+"""Fleet events for HTTP clients: a ring buffer of the newest events, and a separate queue for each subscriber.
 
 The engine publishes from its own thread and never waits; everything else runs in the server's event loop.
 """
@@ -42,7 +42,7 @@ class Subscriber:
         self.task: asyncio.Task[Any] | None = None
 
     def end(self, *, at_once: bool) -> None:
-        """Send no more events; with `at_once` cancel a send that is under way."""
+        """Send no more events; with `at_once` also cancel the current send."""
         self.ended = True
         self.wakeup.set()
         if at_once and self.task is not None:
@@ -89,7 +89,7 @@ class EventStream:
         return len(self._subscribers) >= self._max_subscribers
 
     def open(self) -> None:
-        """Begin to pass events on, in the running loop."""
+        """Start to deliver events, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self._drain()
 
@@ -101,7 +101,7 @@ class EventStream:
                 loop.call_soon_threadsafe(self._end_all)
 
     def publish(self, event: FleetEvent) -> None:
-        """Queue an event; called in the engine's thread. Costs an append, and one call into the loop for each burst."""
+        """Queue an event; called in the engine's thread. Each burst costs one call into the loop."""
         self._incoming.append(event)
         loop = self._loop
         if loop is not None and not self._drain_scheduled:
@@ -121,7 +121,7 @@ class EventStream:
         return subscriber
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber."""
+        """Remove a subscriber."""
         self._subscribers.discard(subscriber)
 
     def _since(self, last_id: str | None) -> list[bytes]:

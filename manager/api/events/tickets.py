@@ -9,7 +9,7 @@ _MAX_TICKETS = 1000
 
 
 class Tickets:
-    """Issues and redeems tickets. Beyond `_MAX_TICKETS` unused ones the oldest is forgotten."""
+    """Issues and redeems tickets. Beyond `_MAX_TICKETS` unused tickets the oldest is dropped."""
 
     def __init__(self) -> None:
         self._valid_until: dict[str, float] = {}
@@ -24,5 +24,5 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str, now: float) -> bool:
-        """Use up a ticket; return whether it was valid."""
+        """Redeem a ticket once; return whether it was valid."""
         return self._valid_until.pop(ticket, now) > now

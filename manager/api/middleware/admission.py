@@ -25,7 +25,7 @@ class Admission:
     """Identifies callers and limits their request rate.
 
     Each agent has three budgets: `limit` requests per minute for heartbeats and policy polls, as many for everything
-    else, and the budget of its reports, which is the one of MQTT agents. So a burst of reports keeps no heartbeat out.
+    else, and the budget of its reports, the same as for MQTT agents. So a burst of reports does not block heartbeats.
 
     Args:
         credentials: identifies bearer tokens.
@@ -69,7 +69,7 @@ class Admission:
         return caller
 
     def charge_reports(self, caller: Caller | None, reports: int, size: int) -> None:
-        """Charge an agent's budget for the body of an admitted request, which paid for one report when it was admitted.
+        """Charge an agent's report budget for an admitted request, which was charged for one report at admission.
 
         The agent may get into debt by it.
         """
@@ -98,7 +98,7 @@ class Admission:
             raise TooManyRequests(sentence, window.limit, wait)
 
     def _is_unlimited(self, path: str, client: tuple[str, int] | None, headers: Headers, token: str | None) -> bool:
-        """Return whether an unauthenticated request is exempt: health checks, and registrations that are let in."""
+        """Return whether an unauthenticated request is exempt: health checks, and authorized registrations."""
         if path != _REGISTER:
             return path in _UNLIMITED
         if token is None:

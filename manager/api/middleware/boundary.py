@@ -1,4 +1,4 @@
-"""Outermost middleware: request id, response headers, CORS, admission, body limit, metrics, and the last error handler.
+"""Outermost ASGI middleware: request id, response headers, CORS, admission, body limit, metrics, last error handler.
 
 It also serves the hot routes of agents in front of the framework.
 """
@@ -29,7 +29,7 @@ _NOT_FOUND = "Not found"
 
 
 class Boundary:
-    """Wraps the application; no request is answered outside of it, except by the fast lane.
+    """Outermost ASGI middleware: handles all requests except those of the fast lane.
 
     Args:
         app: the application.
@@ -38,9 +38,9 @@ class Boundary:
         admission: authentication and rate limit.
         cors_origins: origins of the web pages that may read answers.
         metrics: records every request.
-        request_ids: makes request ids.
+        request_ids: generates request ids.
         body_limit: largest request body in bytes.
-        fast_lane: serves plain requests before they come here; the server reads this attribute.
+        fast_lane: serves plain requests before the middleware; the server reads this attribute.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Boundary:
             self._metrics.observe(scope["method"], str(template), answer.status, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request that is no preflight; every exception becomes an answer."""
+        """Serve a request other than a preflight; every exception becomes an answer."""
         request_id: bytes = scope["request_id"]
         started = False
 
@@ -98,7 +98,7 @@ class Boundary:
         except Exception as error:
             response = error_response(error, method=scope["method"], path=scope["path"], request_id=request_id.decode())
             if started:
-                raise  # an answer that has begun cannot be replaced: the server ends the connection
+                raise  # an answer that has begun cannot be replaced: the server closes the connection
             await response(scope, receive, send)
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
@@ -106,7 +106,7 @@ class Boundary:
         headers = dict(scope["headers"])
         caller = self._admission.admit(scope["path"], scope["client"], headers)
         _refuse_large_body(headers, self._body_limit)
-        if b"%2f" in scope["raw_path"].lower():  # an encoded slash separates nothing (RFC 3986), and is in no id
+        if b"%2f" in scope["raw_path"].lower():  # an encoded slash is no separator (RFC 3986), and ids contain none
             raise NotFound(_NOT_FOUND)
         hot, agent_id = self._hot_route(scope)
         if hot is None:

@@ -1,4 +1,4 @@
-"""Client address of a request: the peer's own, or the one that a trusted proxy forwards."""
+"""Client address of a request: the peer's address, or the one that a trusted proxy forwards."""
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Network
@@ -16,7 +16,7 @@ class ClientAddresses:
 
     Args:
         trusted: networks whose hosts may register without a token.
-        proxies: networks of the proxies whose `X-Forwarded-For` is believed.
+        proxies: networks of the proxies whose `X-Forwarded-For` is trusted.
     """
 
     def __init__(self, trusted: Iterable[str] = (), proxies: Iterable[str] = ()) -> None:
@@ -24,7 +24,7 @@ class ClientAddresses:
         self._proxies = NetworkSet(proxies)
 
     def address(self, client: tuple[str, int] | None, headers: Headers) -> str:
-        """Return the client's address in normal form; the nearest hop that is no trusted proxy."""
+        """Return the client's address in normal form: the nearest hop that is not a trusted proxy."""
         peer = client[0] if client else ""
         if not self._proxies or not self._is_in(self._proxies, peer):
             return peer

@@ -29,14 +29,14 @@ class Cors(CORSMiddleware):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; without an `Origin` header it passes untouched, as answers are never cached."""
+        """Serve one request; without an `Origin` header it is passed on unchanged, because answers are never cached."""
         if any(name == b"origin" for name, _ in scope["headers"]):
             await super().__call__(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return 204; only an allowed origin finds itself in `Access-Control-Allow-Origin`."""
+        """Return 204; `Access-Control-Allow-Origin` is set only for an allowed origin."""
         headers = super().preflight_response(request_headers).headers
         kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
         return Response(status_code=204, headers=kept)

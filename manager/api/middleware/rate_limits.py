@@ -13,7 +13,7 @@ _MAX_KEYS = 100_000
 class SlidingWindow:
     """Rate limit by key: at most `limit` requests within any `window` seconds.
 
-    Beyond `max_keys`, the key that was idle longest is forgotten.
+    Beyond `max_keys`, the key that was idle longest is dropped.
 
     Args:
         limit: requests of one key within `window`.
@@ -49,7 +49,7 @@ class SlidingWindow:
 
 
 class ReportBudgets:
-    """Token bucket of each agent's reports over HTTP; full ones are forgotten, beyond `max_keys` the oldest one.
+    """Token buckets of the agents' reports over HTTP; full ones are dropped, beyond `max_keys` the oldest one.
 
     Args:
         budget: reports and bytes a second, and the burst.

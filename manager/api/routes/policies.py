@@ -143,7 +143,7 @@ async def _set(request: Request, services: Services, caller: Caller, scope: Scop
 
 
 async def _preview(services: Services, scope: Scope, document: PolicyDocument, warnings: list[str]) -> Response:
-    """Answer as if the document were set: nothing is, and `differences` shows the change of effective policies."""
+    """Return the answer to a dry run: nothing is set, and `differences` shows the change of effective policies."""
     if scope.kind == "agent" and await services.read(services.queries.agent, scope.target) is None:
         raise NotFound(f"Agent {scope.target} not found")
     found: list[Difference] = await services.engine.submit(Preview(scope, document.sections()))

@@ -74,10 +74,10 @@ async def register(request: Request, services: WithServices) -> Response:
 
 
 def _authority(request: Request, services: Services, *, trusted: bool) -> tuple[EnrollmentToken | None, Caller | None]:
-    """Return what authorizes a registration: an enrollment token, a caller, or neither on a trusted network.
+    """Return the authority for a registration: an enrollment token, a caller, or neither on a trusted network.
 
     Raises:
-        Unauthorized: nothing authorizes it.
+        Unauthorized: the registration is not authorized.
     """
     given = bearer(dict(request.scope["headers"]))
     caller: Caller | None = request.scope.get("caller")
@@ -103,7 +103,7 @@ async def _read(request: Request) -> HttpRegistration:
 
 
 def _host(wanted: HttpRegistration, address: str) -> Host:
-    """Return the host's data; all its known addresses are kept, so that no response ever blocks one of them."""
+    """Return the host's data with all its known addresses, so that no response ever blocks one of them."""
     known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
     return Host(
         hostname=wanted.hostname,

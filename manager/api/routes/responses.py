@@ -86,5 +86,5 @@ _REMOVED = answer(
 
 @router.delete("/api/blocks/{entry_id}", responses=_REMOVED)
 async def remove_block(entry_id: str, services: WithServices, caller: Admin) -> Response:
-    """Take one entry out of force."""
+    """Remove one entry."""
     return ok({"id": await services.engine.submit(RemoveBlock(entry_id, caller.name)), "removed": True})

@@ -38,7 +38,7 @@ _CREATED = answer("The token, which is shown only here.", record(tokenId="string
 
 @router.post("/api/tokens", responses=_CREATED, status_code=201, openapi_extra=body_of("NewToken"))
 async def create_token(request: Request, services: WithServices, caller: Admin) -> Response:
-    """Create a token. Its text is in this answer and nowhere else."""
+    """Create a token. Only this answer contains its text."""
     wanted = await read_body(request, NewToken)
     expires_at = None if wanted.expires_at is None else wanted.expires_at.timestamp()
     if expires_at is not None and expires_at <= services.clock():

@@ -1,6 +1,6 @@
 """HTTP connection: limits the size of request heads, and the time a client may take to send and to read.
 
-Without these limits anybody could hold the server by opening connections and staying silent. Every connection has a
+Without these limits anybody could block the server with silent connections. Every connection has a
 time limit for its next head, for each body, and for reading its last answer. Requests that RFC 9112 calls invalid are
 refused here, before either lane sees them.
 """
@@ -74,11 +74,11 @@ class _LingeringTransport(asyncio.Transport):
         self._transport.resume_reading()
 
     def is_closing(self) -> bool:
-        """Return whether nothing may be written any more."""
+        """Return whether the transport is closing, so that nothing may be written."""
         return self.lingering_since is not None or self._transport.is_closing()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._transport.abort()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -90,7 +90,7 @@ class _LingeringTransport(asyncio.Transport):
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self._transport.resume_reading()
 
 
@@ -137,7 +137,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _fault(self) -> tuple[int, str] | None:
-        """Return status and sentence for a head that RFC 9112 calls invalid, or that this server does not speak."""
+        """Return status and error message for a head that is invalid (RFC 9112) or not supported."""
         if self._head_size + self._received > HEAD_LIMIT and self._exact_head_size() > HEAD_LIMIT:
             return 431, _TOO_LARGE
         version = self.parser.get_http_version()
@@ -156,7 +156,7 @@ class HttpConnection(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
 
     def _refuse_request(self, status: int, sentence: str) -> None:
-        """Answer a bad head; behind an unanswered request the connection ends with that one's answer instead."""
+        """Answer an invalid head; after an unanswered request, close the connection with that answer instead."""
         self._refused = True
         before = cast("RequestResponseCycle | None", self.cycle)
         if before is None or before.response_complete:
@@ -172,7 +172,7 @@ class HttpConnection(HttpToolsProtocol):
     def _fast_request(self) -> FastRequest | None:
         """Return the request if the fast lane may serve it, else None.
 
-        It may not while an earlier request of the connection is unanswered, nor while the client does not read.
+        The fast lane may not serve it while an earlier request is unanswered or the client does not read.
         """
         parser, before = self.parser, cast("RequestResponseCycle | None", self.cycle)
         if self._lane is None or self.flow.write_paused or (before is not None and not before.response_complete):
@@ -184,7 +184,7 @@ class HttpConnection(HttpToolsProtocol):
         return self._lane.match(self.url, self.headers, self._handle)
 
     def on_body(self, body: bytes) -> None:
-        """Callback: a part of a body; that of a refused request is dropped."""
+        """Callback: a part of a body arrived; that of a refused request is dropped."""
         if not self._refused:
             super().on_body(body)
 
@@ -216,7 +216,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         cycle = self.cycle
         if cycle is not None and cycle.response_complete and cycle.more_body:
-            self._drop(data)  # answered before its end, and kept alive: the parser looks for the end of the body
+            self._drop(data)  # answered before its end and kept alive: the parser searches for the end of the body
         self._received = len(data)
         super().data_received(data)
         if self._in_head:
@@ -224,7 +224,7 @@ class HttpConnection(HttpToolsProtocol):
             if self._head_size > HEAD_LIMIT and not self.transport.is_closing():
                 self._refuse(431, _TOO_LARGE)
         elif self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
-            # Empty lines between two requests begin none, and must not keep the connection open either.
+            # Empty lines between two requests begin no request, and must not keep the connection open.
             self._in_head, self._head_size, self._since = True, 0, time.monotonic()
 
     @property
@@ -232,13 +232,13 @@ class HttpConnection(HttpToolsProtocol):
         return cast("_LingeringTransport", self.transport).lingering_since is not None
 
     def _drop(self, data: bytes) -> None:
-        """Count bytes that are read in vain; too many of them end the connection."""
+        """Count dropped bytes; too many of them close the connection."""
         self._dropped += len(data)
         if self._dropped > (LINGER_HEAD_BYTES if self._in_head else LINGER_BYTES):
             self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- uvicorn's text does not reach the client
-        """Answer bytes that are no HTTP, in the shape of all answers."""
+        """Answer bytes that are not HTTP with an error in the format of all answers."""
         if not self.transport.is_closing():
             self._refused = True
             self._refuse(400, _NO_HTTP)
@@ -258,7 +258,7 @@ class HttpConnection(HttpToolsProtocol):
                 self._refuse(408, _TOO_SLOW)
             elif waited >= HEAD_TIMEOUT:
                 self.transport.close()
-        elif cycle is not None and cycle.more_body and waited >= BODY_TIMEOUT:  # whether or not it is answered already
+        elif cycle is not None and cycle.more_body and waited >= BODY_TIMEOUT:  # even if it is already answered
             cycle.disconnected = True
             cycle.message_event.set()
             if cycle.response_started:
