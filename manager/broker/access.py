@@ -1,4 +1,4 @@
-"""Ports of the embedded broker for authentication and access control; no transport and no store here."""
+"""Ports of the embedded broker for authentication and access control."""
 
 from typing import Literal, Protocol
 
@@ -24,11 +24,11 @@ class AccessControl(Protocol):
         ...
 
     def is_guest(self, username: str | None) -> bool:
-        """Return whether everyone knows the user's password: registering clients, with limits of their own."""
+        """Return whether the user's password is public, as that of registering clients, which have separate limits."""
         ...
 
     def rate_limit_key(self, username: str | None, client_id: str) -> str | None:
-        """Return the key of the token bucket that a client's publications count against; None for no limit.
+        """Return the key of the token bucket for a client's publications; None for no limit.
 
         Connections with one key share one bucket. Guests are limited by their networks instead.
         """
@@ -36,8 +36,8 @@ class AccessControl(Protocol):
 
 
 class MayRetain(Protocol):
-    """Knows the topics on which messages are retained."""
+    """Decides on which topics messages are retained."""
 
     def __call__(self, topic: str, /) -> bool:
-        """Return whether the retain flag on this topic is obeyed; on other topics it is stripped."""
+        """Return whether the retain flag is allowed on this topic; on other topics it is cleared."""
         ...

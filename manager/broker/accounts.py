@@ -13,14 +13,14 @@ from schemas.topics import Principal, Role, may
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A login: the SHA-256 of its password, and the principal that the topic table knows it as."""
+    """A login: the SHA-256 of its password, and its principal in the topic table."""
 
     password_sha256: bytes
     principal: Principal
 
 
 AgentLookup = Callable[[str], Account | None]
-"""Returns an agent's account by its id, as the store has it now; None if there is no such agent."""
+"""Returns an agent's current account in the store by its id; None if there is no such agent."""
 
 
 class Accounts:
@@ -28,7 +28,7 @@ class Accounts:
 
     Args:
         accounts: manager, observer and the registering client, by username.
-        find_agent: looks an agent up, at each connect.
+        find_agent: looks up an agent at each connect.
     """
 
     def __init__(self, accounts: Mapping[str, Account], find_agent: AgentLookup) -> None:
@@ -37,7 +37,7 @@ class Accounts:
         self._agents: dict[str, Principal] = {}
 
     def authenticate(self, username: str | None, password: str | None, client_id: str) -> bool:
-        """Return whether the password is right, compared in constant time, and the client id not another user's."""
+        """Return whether the password is correct (constant-time comparison) and the client id is not another user's."""
         if username is None or password is None or self._belongs_to_another(username, client_id):
             return False
         account = self._accounts.get(username)
@@ -52,7 +52,7 @@ class Accounts:
     def _belongs_to_another(self, username: str, client_id: str) -> bool:
         """Return whether a client id has another user's form: a username, a dash, and random bits.
 
-        So no client can take the id of a user that is away and keep it out.
+        So no client can use the id of a disconnected user and lock it out.
         """
         owner = client_id.rpartition("-")[0]
         return owner != username and (owner in self._accounts or is_identifier("agentId", owner))
@@ -87,7 +87,7 @@ def build_access(
     Args:
         config: `users`, by name: `sha256` of the password in hexadecimal, `role`, and `identifiers` for the
             placeholders of the topic table that the role speaks for.
-        find_agent: looks an agent up.
+        find_agent: looks up an agent.
 
     Raises:
         KeyError: a member is missing.

@@ -1,4 +1,4 @@
-"""Parent side of the embedded broker: starts its process, sends it commands, and notices its end or freeze."""
+"""Parent side of the embedded broker: starts its process, sends it commands, and detects its end or freeze."""
 
 import contextlib
 import json
@@ -23,17 +23,17 @@ _CHUNK = 4096
 
 
 class EmbeddedBroker:
-    """The broker's process; it ends with this process, however this one ends.
+    """The broker's process, which ends with this process in any case.
 
-    The process writes a sign of life to its stdout at intervals. One that is silent for too long is killed: its
-    successor needs the port.
+    The process writes a sign of life to its stdout at intervals. A process that is silent for too long is killed,
+    because its successor needs the port.
 
     Args:
         config: the first line of the process's stdin; see `manager.broker.process`.
-        module: the Python module that the process runs; it decides where accounts are looked up.
-        ready_within: seconds that the process has to start, the wait for its port included.
+        module: the Python module that the process runs; it determines the source of accounts.
+        ready_within: the timeout of the start in seconds, including the wait for the port.
         silence: seconds without a sign of life after which the process is killed.
-        on_exit: called with the exit code, from a thread of its own, when a process that was ready ends without `stop`.
+        on_exit: called in a separate thread with the exit code when a process that was ready ends without `stop`.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class EmbeddedBroker:
         """Start the process, wait until it listens, and return its port; from the second start on the port is the same.
 
         Raises:
-            BrokerStartError: the process did not start; the text is its own reason where it gave one.
+            BrokerStartError: the process did not start; the message gives its reason, if known.
         """
         if self.alive:
             raise BrokerStartError("the embedded broker runs already: stop it before it is started again")
         self._stopping = False
         try:
-            # A session of its own: Ctrl-C in the terminal is for the manager, which needs the broker for its sign-off.
+            # A separate session: Ctrl-C in the terminal stops the manager, which needs the broker for its sign-off.
             process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
                 [sys.executable, "-m", self._module],
                 stdin=subprocess.PIPE,
@@ -145,13 +145,13 @@ class EmbeddedBroker:
         """Close every connection of a user, and delete its stored sessions.
 
         Raises:
-            BrokerNotRunningError: the process is not running, or takes no command and was killed: all its connections
+            BrokerNotRunningError: the process is not running, or accepts no command and was killed; all its connections
                 are closed.
         """
         self._write({"disconnect": username})
 
     def reload_certificate(self) -> None:
-        """Serve new connections the certificate that is in the configured files now.
+        """Reload the configured certificate files for new connections.
 
         Raises:
             BrokerNotRunningError: as `disconnect`.
@@ -175,7 +175,7 @@ class EmbeddedBroker:
             raise BrokerNotRunningError(process.wait())
 
     def stop(self) -> None:
-        """End the process and wait for its end; without a process nothing happens."""
+        """Stop the process and wait for its end; without a process do nothing."""
         process = self._process
         if process is None:
             return

@@ -1,4 +1,4 @@
-"""Errors of the embedded broker; every text is one sentence that says what to do."""
+"""Errors of the embedded broker; each message says what to do."""
 
 import amqtt
 
@@ -21,7 +21,7 @@ class WrongAmqttVersionError(EmbeddedBrokerError):
 
 
 class BrokerStartError(EmbeddedBrokerError):
-    """The embedded broker did not start; the text says why and what to do."""
+    """The embedded broker did not start; the message says why and what to do."""
 
 
 class PortTakenError(BrokerStartError):

@@ -68,7 +68,7 @@ class HardenedBroker(Broker):
     Args:
         listener: a socket that is bound and listens; the broker closes it at `shutdown`.
         authenticator: decides which clients may connect.
-        access: decides what a client may publish, subscribe to and receive.
+        access: decides on publications, subscriptions and deliveries.
         may_retain: returns whether messages of a topic are retained.
         limits: resource limits.
         tls: the server's certificate and key, or None for plain TCP.
@@ -137,7 +137,7 @@ class HardenedBroker(Broker):
         writer: asyncio.StreamWriter,
         listener_name: str,
     ) -> None:
-        """Serve one connection from its first byte to its last; no error of it leaves this method."""
+        """Serve one connection from its first byte to its last; raises no errors."""
         del listener_name
         client = AbortableWriter(writer)
         try:
@@ -212,7 +212,7 @@ class HardenedBroker(Broker):
         present = session is not None
         if session is None:
             session = self._create(client_id, username, guest=guest)
-        # A guest has no session to come back to: anyone could open any number of them.
+        # A guest's session is not stored, because anyone could open any number of them.
         session.clean_session = request.clean_session or guest
         session.keep_alive = request.keep_alive
         session.will = request.will
@@ -221,7 +221,7 @@ class HardenedBroker(Broker):
         return session, present
 
     def _bucket_of(self, session: ClientSession, writer: AbortableWriter, *, guest: bool) -> TokenBucket | None:
-        """Return the token bucket of a client; it outlives the connection, or a reconnect would refill it."""
+        """Return the token bucket of a client; it outlives the connection, so that a reconnect does not refill it."""
         if guest:
             address, _ = writer.get_peer_info() or ("", 0)
             guest_key = f"{session.username}@{network_of(str(address))}"
@@ -270,7 +270,7 @@ class HardenedBroker(Broker):
     def disconnect(self, username: str) -> int:
         """Close every connection of a user and delete its sessions; return the number of sessions.
 
-        No will is published: the manager has decided that the user is gone.
+        No will is published, because the manager has removed or suspended the user.
         """
         sessions = list(self._by_user.get(username, {}).values())
         for session in sessions:
@@ -297,7 +297,7 @@ class HardenedBroker(Broker):
         data: bytes | bytearray | None,
         force_qos: int | None = None,
     ) -> None:
-        """Publish for the broker itself, at once; amqtt's queue and its loop stay unused."""
+        """Publish a message of the broker itself at once; amqtt's queue and loop are not used."""
         del session
         self._router.route(Message(topic or "", bytes(data or b""), force_qos or 0))
 
@@ -308,7 +308,7 @@ class HardenedBroker(Broker):
         data: bytes | bytearray | None,
         qos: int | None = None,
     ) -> None:
-        """Retain a message for the broker itself, if the topic is one on which messages are retained."""
+        """Retain a message of the broker itself, if messages of the topic are retained."""
         del source_session
         self._router.keep(Message(topic_name or "", bytes(data or b""), qos or 0))
 

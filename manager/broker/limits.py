@@ -32,7 +32,7 @@ class BrokerLimits:
     """Open connections of agents, observers and the manager; another one is refused."""
 
     connections_per_user: int = 64
-    """Open connections of one of these users."""
+    """Open connections of one agent, observer or manager."""
 
     pending_connections: int = 1_000
     """Open connections without a complete CONNECT; for another one the oldest is closed."""
@@ -59,7 +59,7 @@ class BrokerLimits:
     """Stored sessions of one user without a connection; the oldest is deleted for a new one."""
 
     publish_messages: float = 400.0
-    """Messages a second for each rate limit key; a client that exceeds it is read no faster."""
+    """Messages a second for each rate limit key; the broker reads a client no faster."""
 
     publish_bytes: float = 4 * MIB
     """Bytes a second for each rate limit key."""
@@ -71,7 +71,7 @@ class BrokerLimits:
     """Seconds after which a stored session without a connection is deleted."""
 
     def __post_init__(self) -> None:
-        """Refuse limits that would let no message pass."""
+        """Validate the limits: every message must be able to pass."""
         if self.queue_bytes < self.packet_bytes:
             raise ValueError("queue_bytes must hold at least one packet of packet_bytes")
         rates = (self.publish_messages, self.publish_bytes, self.registration_messages, self.registration_bytes)

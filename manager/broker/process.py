@@ -57,7 +57,7 @@ def main(build: BuildAccess = build_access) -> int:
 
 
 def _configure_logging() -> None:
-    """Log warnings and errors to stderr; amqtt's own logger is off: it logs every connection and handled errors."""
+    """Log warnings and errors to stderr; amqtt's logger is off, because it logs every connection and handled errors."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -89,7 +89,7 @@ async def _run(build: BuildAccess) -> None:
     while line := await commands.readline():
         _run_command(broker, line, partial(_reload, tls, config))
     alive.cancel()
-    # No state of the broker outlives its process, and the kernel closes thousands of connections faster.
+    # The broker has no persistent state, and the kernel closes thousands of connections faster.
     sys.stderr.flush()
     os._exit(0)
 
@@ -122,7 +122,7 @@ def _interval(config: Mapping[str, Any]) -> float:
 
 
 def _unreadable(error: Exception) -> BrokerStartError:
-    """Return the error for a bad configuration; it quotes nothing of it, because it may hold secrets."""
+    """Return the error for an invalid configuration, without a quote, because the configuration may contain secrets."""
     return BrokerStartError(
         f"the broker's configuration cannot be read ({type(error).__name__}): let the manager write it"
     )
@@ -183,7 +183,7 @@ def _tls(config: Mapping[str, Any]) -> ssl.SSLContext | None:
 
 
 def _reload(tls: ssl.SSLContext | None, config: Mapping[str, Any]) -> None:
-    """Read the certificate files again; a pair that does not match fails on a context of its own first."""
+    """Reload the certificate files; a pair that does not match fails first on a separate context."""
     if tls is None:
         return
     try:

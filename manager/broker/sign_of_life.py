@@ -1,4 +1,4 @@
-"""Sign of life of the embedded broker's process: written by the child at intervals, missed by the parent in time."""
+"""Sign of life of the embedded broker's process: the child writes it at intervals, the parent detects its absence."""
 
 import asyncio
 import ctypes
@@ -18,7 +18,7 @@ _PARENT_DEATH_SIGNAL = 1
 
 
 class Silence:
-    """Measures the silence of a child in steps, and leaves out the time for which this process itself stood still.
+    """Measures the silence of a child in steps, excluding the time during which this process itself was suspended.
 
     Args:
         limit: seconds of silence that count as frozen.
@@ -27,14 +27,14 @@ class Silence:
 
     def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.step = limit / _STEPS
-        """Seconds between two calls of `lasts` while nothing is heard."""
+        """Seconds between two calls of `lasts` without a sign of life."""
         self._limit = limit
         self._clock = clock
         self._last_call = clock()
         self._heard_nothing = 0.0
 
     def reset(self) -> None:
-        """Start again: the child was heard."""
+        """Restart the measurement after a sign of life."""
         self._last_call = self._clock()
         self._heard_nothing = 0.0
 
@@ -42,16 +42,16 @@ class Silence:
         """Count one step without a sign of life; return whether the limit is reached."""
         now = self._clock()
         elapsed, self._last_call = now - self._last_call, now
-        # A step that took much longer was a pause of this process or of the machine, and tells nothing of the child.
+        # A step that took much longer was a pause of this process or of the machine, not of the child.
         self._heard_nothing += min(elapsed, self.step * _STALL)
         return self._heard_nothing >= self._limit
 
 
 async def write_signs_of_life(descriptor: int, interval: float = INTERVAL_SECONDS) -> None:
-    """Write a line at intervals, from the event loop that is to be shown alive.
+    """Write a line at intervals, from the event loop whose activity it proves.
 
     Args:
-        descriptor: of a pipe; while it is full nothing is written.
+        descriptor: the descriptor of a pipe; while the pipe is full nothing is written.
         interval: seconds.
     """
     os.set_blocking(descriptor, False)
@@ -59,16 +59,16 @@ async def write_signs_of_life(descriptor: int, interval: float = INTERVAL_SECOND
         try:
             os.write(descriptor, b'{"alive": true}\n')
         except BlockingIOError:
-            pass  # the parent stands still: it has enough to read when it goes on
+            pass  # the parent is suspended and has enough to read when it continues
         except BrokenPipeError:
             return  # the parent is gone: the end of stdin ends this process
         await asyncio.sleep(interval)
 
 
 def die_with_parent(parent: int | None) -> None:
-    """Have the kernel kill this process when its parent ends, even while this process is stopped (Linux only).
+    """Make the kernel kill this process when its parent ends, even while this process is stopped (Linux only).
 
-    Linux takes the thread that started the process for the parent: it has to live as long as the parent does.
+    On Linux the parent is the thread that started the process, so that thread must live as long as the parent.
 
     Args:
         parent: the parent's process id; if it has ended already, this process exits.

@@ -1,4 +1,4 @@
-"""Supervisor of the embedded broker: starts it again, for ever and with backoff, when it ends or freezes."""
+"""Supervisor of the embedded broker: restarts it with backoff when it ends or freezes."""
 
 import contextlib
 import threading
@@ -17,13 +17,13 @@ from manager.domain.agents.agent import Agent
 log = structlog.get_logger(__name__)
 
 _LASTING = 60.0
-"""Seconds that a broker has to run before the backoff starts anew."""
+"""Seconds that a broker must run before the backoff is reset."""
 
 _STOP_SECONDS = 30.0
 
 
 class BrokerSupervisor:
-    """Runs one embedded broker on one port. All methods may be called from any thread, and none waits for a restart.
+    """Runs one embedded broker on one port. All methods are thread-safe, and none waits for a restart.
 
     Args:
         config: see `manager.broker.process`.
@@ -47,7 +47,7 @@ class BrokerSupervisor:
         self._broker = EmbeddedBroker(config, module=module, silence=silence, on_exit=self._on_exit)
         self._thread = threading.Thread(target=self._supervise, name="broker supervisor", daemon=True)
         self.problem: str | None = None
-        """Why the broker does not run, in one sentence; None while it runs."""
+        """The reason why the broker does not run; None while it runs."""
 
     @property
     def port(self) -> int:
@@ -58,7 +58,7 @@ class BrokerSupervisor:
         """Start the broker for the first time, and return its port.
 
         Raises:
-            BrokerStartError: it did not start; nothing is tried again.
+            BrokerStartError: the broker did not start; no retry follows.
         """
         port = self._broker.start()
         self._started_at = time.monotonic()
@@ -66,23 +66,23 @@ class BrokerSupervisor:
         return port
 
     def disconnect(self, username: str) -> None:
-        """Close every connection of a user, and delete its stored sessions; a broker that is down has none."""
+        """Close every connection of a user and delete its stored sessions; do nothing while the broker is down."""
         with contextlib.suppress(BrokerNotRunningError):
             self._broker.disconnect(username)
 
     def reload_certificate(self) -> None:
-        """Serve new connections the certificate that is in the configured files now; a restart reads them anyway."""
+        """Reload the configured certificate files for new connections; a restart also loads them."""
         with contextlib.suppress(BrokerNotRunningError):
             self._broker.reload_certificate()
 
     def stop(self) -> None:
-        """End the broker; it is not started again."""
+        """Stop the broker without a restart."""
         self._stop.set()
         self._ended.set()
         self._broker.stop()
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
-        self._broker.stop()  # one that was started at this very moment
+        self._broker.stop()  # a broker that was started at the same time
 
     def _on_exit(self, exit_code: int) -> None:
         self.problem = f"the embedded broker has ended with exit code {exit_code} and is started again"
@@ -120,7 +120,7 @@ class BrokerSupervisor:
 
 
 class EmbeddedBrokerAccess:
-    """Broker access for the embedded broker, which looks agents up in the store: only ended access is sent to it."""
+    """Broker access for the embedded broker, which reads logins from the store; only disconnections are sent to it."""
 
     room = None
 

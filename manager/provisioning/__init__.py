@@ -1,1 +1,1 @@
-"""Provisioning of a Mosquitto with the dynamic-security plugin: logins and roles, kept equal to the fleet's."""
+"""Provisioning of a Mosquitto with the dynamic-security plugin: synchronizes logins and roles with the fleet."""

@@ -1,7 +1,7 @@
 """Broker access for a Mosquitto: sends the dynamic-security plugin's commands over the manager's own connection.
 
 Mosquitto processes the messages of one client in order. So an agent's login is in force before the reply to its
-registration, published later on the same connection, reaches the agent: no response has to be awaited.
+registration, published later on the same connection, reaches the agent, without waiting for a response.
 """
 
 import json
@@ -24,16 +24,17 @@ log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _COMMANDS_IN_MESSAGE = 5
-"""Commands in one message: Mosquitto saves its whole state at each of them and serves no client before the last."""
+"""The maximum number of commands in one message; Mosquitto saves its whole state at each, and serves no client until
+the last one is done."""
 
 _UNANSWERED = 5
-"""Messages without a response at which new agents have to wait: messages for others queue behind these."""
+"""The number of messages without a response at which new agents must wait, because other messages queue behind them."""
 
 _PLUGIN_SECONDS = 10.0
 """Seconds after which a plugin that has not responded counts as missing."""
 
 _LARGE_SYNC = 500
-"""Missing logins above which a warning names the faster way."""
+"""The number of missing logins above which a warning names a faster way."""
 
 _LISTS = (("listRoles", "roles"), ("listClients", "clients"))
 
@@ -42,7 +43,7 @@ class DynamicSecurity:
     """Broker access for a Mosquitto. Not thread-safe: it is used in the engine's thread only.
 
     Args:
-        publish: publishes a message; `connected` repairs what was lost without a connection.
+        publish: publishes a message; `connected` repeats changes that were lost without a connection.
         logins: the logins that the broker should have.
         counters: counts `access_commands` and `access_failures`.
         clock: the monotonic clock.
@@ -67,21 +68,21 @@ class DynamicSecurity:
         self.answered = False
         """Whether the plugin has responded on this connection."""
         self.in_sync = False
-        """Whether the broker's logins were made equal to the fleet's on this connection."""
+        """Whether the broker's logins were synchronized with the fleet on this connection."""
 
     @property
     def room(self) -> int | None:
-        """Further messages that may be sent before a response arrives: each one pauses the whole broker."""
+        """The number of messages that may be sent before a response; limited, because each pauses the broker."""
         return max(0, _UNANSWERED - (self._sent - self._responded)) if self.answered else None
 
     @property
     def is_missing(self) -> bool:
-        """Whether the plugin has had its time and has not responded on this connection."""
+        """Whether the plugin has not responded within its timeout on this connection."""
         return not self.answered and self._clock() - self._connected_at >= _PLUGIN_SECONDS
 
     @property
     def problem(self) -> str | None:
-        """Why no agent can be admitted, in one sentence; None once the plugin has responded on this connection."""
+        """The reason why no agent can be admitted; None once the plugin has responded on this connection."""
         if self.answered:
             return None
         if not self.is_missing:
@@ -93,8 +94,8 @@ class DynamicSecurity:
         )
 
     def admit(self, agent: Agent, *, replaced: bool) -> None:
-        """Create an agent's login; connections of an earlier credential end."""
-        del replaced  # an existing login is deleted in any case; deleting a missing one is harmless
+        """Create an agent's login, and end connections of an earlier credential."""
+        del replaced  # delete an existing login; deleting a missing one is harmless
         login = agent_login(agent)
         if login is None:
             self.expel(agent.agent_id)
@@ -115,7 +116,7 @@ class DynamicSecurity:
         self._send([commands.enable_client(agent_id)])
 
     def connected(self) -> None:
-        """List the broker's roles and logins, and then make them equal to the fleet's, one step per response."""
+        """List the broker's roles and logins, then synchronize them with the fleet, one step per response."""
         self._found, self._steps, self._changed = PluginState(), None, 0
         self._responded = self._sent
         self.answered = self.in_sync = False
@@ -176,7 +177,7 @@ class DynamicSecurity:
         self._steps = reconcile(self._found, self._logins)
 
     def _send_next_steps(self) -> None:
-        """Send the next steps; their response triggers the ones after."""
+        """Send the next steps; their response triggers the following ones."""
         batch: list[Command] = []
         for step in self._steps or ():
             batch += step

@@ -19,7 +19,7 @@ class Login:
 
     Attributes:
         username: The login's name.
-        password: Its password.
+        password: The login's password.
         role: The name of its role.
     """
 
@@ -29,16 +29,16 @@ class Login:
 
     @property
     def description(self) -> str:
-        """The client's text description: a digest that shows whether the broker has this password and role.
+        """The client's text description: a digest by which the manager recognizes this password and role at the broker.
 
-        It has 64 bits of a hash that covers a password of 256 random bits, so it reveals nothing about the password.
+        It consists of 64 bits of a hash over a password of 256 random bits, so it reveals nothing about the password.
         """
         digest = hashlib.sha256(f"{self.username}\0{self.password}\0{self.role}".encode()).hexdigest()
         return f"{_OURS} {digest[:_DIGEST_LENGTH]}"
 
 
 def is_ours(description: str | None) -> bool:
-    """Return whether a client's description is one that a manager wrote; all other clients are the operator's own."""
+    """Return whether a manager created a client, by its description; all other clients are the operator's."""
     return description is not None and description.startswith(f"{_OURS} ")
 
 
@@ -61,7 +61,7 @@ def observer_login(username: str, password: str) -> Login:
 
 
 def registration_login() -> Login:
-    """Return the login of registering clients; everyone knows its password."""
+    """Return the login of registering clients, whose password is public."""
     return Login(str(Role.REGISTERING), str(Role.REGISTERING), REGISTERING)
 
 
@@ -78,7 +78,7 @@ class FleetLogins:
         self._others = others
 
     def find(self, username: str) -> Login | None:
-        """Return the login of a username; None if there is to be none."""
+        """Return the login of a username; None if it should have none."""
         agent = self._agents.get(username)
         return agent_login(agent) if agent is not None else self._others.get(username)
 

@@ -1,4 +1,4 @@
-"""Writes the files beside `broker.conf` that a fresh Mosquitto starts with; later changes are sent over MQTT."""
+"""Writes the initial files of a new Mosquitto beside `broker.conf`; later changes are sent over MQTT."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ DEFAULT_USER = "mosquitto"
 """The user that Mosquitto becomes when root starts it."""
 
 _ITERATIONS = 101
-"""Mosquitto's own default; these passwords have 256 random bits and cannot be guessed."""
+"""The hash iterations, Mosquitto's default; these passwords have 256 random bits and cannot be guessed."""
 
 _SALT = 12
 _CONNECTIONS = 20_000
@@ -36,12 +36,12 @@ class Listeners:
     """Ports, address and certificate of Mosquitto's listeners.
 
     Attributes:
-        port: For MQTT.
-        websocket_port: For MQTT over WebSocket; None for none.
-        host: The address; None for all of them, with TLS alone.
+        port: The MQTT port.
+        websocket_port: The port of MQTT over WebSocket; None for none.
+        host: The address; None for all addresses, which requires TLS.
         certificate: The PEM file with the broker's certificate and its chain, a relative path for one in the broker's
             directory; None for plain text on loopback.
-        key: The PEM file with its key.
+        key: The PEM file with the private key.
     """
 
     port: int
@@ -83,7 +83,7 @@ def write(
         directory: created if it does not exist.
         listeners: Mosquitto's listeners.
         plugin: path of the dynamic-security plugin.
-        logins: logins from the start.
+        logins: the initial logins.
         roles: all roles of these logins.
         user: owner of the files, and the user that Mosquitto runs as; None for the current user.
 
@@ -129,7 +129,7 @@ def copy(directory: Path, files: Mapping[Path, bytes], user: str | None) -> None
 
 
 def _check_access(directory: Path, user: str) -> None:
-    """Refuse a directory that its user cannot enter, because a directory above it is closed."""
+    """Raise an error if the user cannot access the directory because of a parent directory."""
     entry = pwd.getpwnam(user)
     if entry.pw_uid == 0:
         return

@@ -1,4 +1,4 @@
-"""Reconciliation: the plugin commands that make a broker's logins and roles equal to the fleet's. No I/O."""
+"""Reconciliation: the plugin commands that synchronize a broker's logins and roles with the fleet. No I/O."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ from manager.provisioning.roles import (
 
 @dataclass(slots=True)
 class PluginState:
-    """Clients and roles as the plugin listed them: each client's description and roles, and each role's entries."""
+    """The clients and roles that the plugin listed: each client's description and roles, and each role's entries."""
 
     clients: dict[str, tuple[str | None, frozenset[str]]] = field(default_factory=dict)
     roles: dict[str, frozenset[Acl]] = field(default_factory=dict)
 
     def add_clients(self, listed: list[Mapping[str, Any]]) -> None:
-        """Add a page of clients. A disabled one has no valid description: no suspension outlasts a connection."""
+        """Add a page of clients; a disabled client is treated as outdated, so no suspension outlasts a connection."""
         for client in listed:
             text = client.get("textdescription")
             description = text if isinstance(text, str) and not client.get("disabled") else None
@@ -40,10 +40,10 @@ class PluginState:
 
 
 def reconcile(found: PluginState, wanted: FleetLogins) -> Iterator[list[Command]]:
-    """Yield the commands that make the broker equal to the fleet, in steps that belong together.
+    """Yield the commands that synchronize the broker with the fleet, grouped in steps.
 
-    `wanted` is read for each step: the fleet changes while earlier steps are carried out. Roles come before the clients
-    that have them. Surplus logins and roles are deleted only if a manager created them; an operator's own are left
+    `wanted` is read for each step, because the fleet changes during earlier steps. Roles come before the clients that
+    have them. Surplus logins and roles are deleted only if a manager created them; an operator's own are left
     alone, and so is the manager's login.
     """
     for role in _wanted_roles(wanted):
@@ -62,7 +62,7 @@ def _wanted_roles(wanted: FleetLogins) -> list[AccessRole]:
 
 
 def _login(found: PluginState, wanted: FleetLogins, username: str) -> list[Command]:
-    """Return the commands that give a user the login that is wanted now."""
+    """Return the commands that set a user's current wanted login."""
     login = wanted.find(username)
     if login is None:
         return []

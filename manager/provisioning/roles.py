@@ -1,8 +1,8 @@
-"""Access lists for Mosquitto, made from the topic table: roles of the dynamic-security plugin and a static ACL file.
+"""Access lists for Mosquitto, derived from the topic table: roles of the dynamic-security plugin and a static ACL file.
 
-The plugin (before Mosquitto 2.1) has no placeholders, and saves its whole state at every change. So an agent has no
-role of its own, only its organization's. The static file decides on an agent's own topics by `%u`; the broker reads it
-where the role neither allows nor denies.
+The plugin (before Mosquitto 2.1) has no placeholders, and saves its whole state at every change. So an agent has only
+its organization's role. The static file decides on an agent's own topics by `%u`; the broker uses it if the role
+neither allows nor denies.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ REGISTERING = "panguard-registration"
 _OURS = "panguard-"
 _ORGANIZATION = "panguard-organization-"
 _BEFORE, _AFTER = 10, -1
-"""Priorities of denials: evaluated before all that is allowed, or after it."""
+"""Priorities of denials: evaluated before all allowing entries, or after them."""
 
 AclType = Literal["publishClientSend", "publishClientReceive", "subscribeLiteral", "subscribePattern"]
 
@@ -103,7 +103,7 @@ def _of_the_manager() -> Iterator[Acl]:
         yield Acl("subscribeLiteral", topic_filter)
     kinds: tuple[AclType, ...] = ("publishClientSend", "publishClientReceive", "subscribeLiteral")
     for kind in kinds:
-        yield Acl(kind, ALL_REGISTRATIONS)  # to clear what clients left there, however deep
+        yield Acl(kind, ALL_REGISTRATIONS)  # to clear messages that clients left there, at any depth
     yield Acl("publishClientSend", CONTROL)
     yield Acl("publishClientReceive", RESPONSES)
     yield Acl("subscribeLiteral", RESPONSES)
@@ -120,7 +120,7 @@ def _of_observers() -> Iterator[Acl]:
 def _of_registering_clients() -> Iterator[Acl]:
     """Yield the entries of registering clients, whose own topics the static file opens by client id.
 
-    A client id may contain slashes, and `%c` puts them into the topic: what is deeper than a registration is denied.
+    A client id may contain slashes, which `%c` inserts into the topic, so topics deeper than a registration are denied.
     """
     yield Acl("publishClientSend", f"{REGISTRATION.filter}/+/#", allow=False, priority=_BEFORE)
     for row in TABLE:

@@ -1,4 +1,4 @@
-"""Accepts connections at the broker's listening socket; each counts from its first moment, before any TLS handshake."""
+"""Accepts connections at the broker's listening socket, and counts each one before its TLS handshake."""
 
 import asyncio
 import contextlib
@@ -14,20 +14,20 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _PAUSE = 0.1
-"""Seconds between two tries when nothing can be accepted, as with all file descriptors in use."""
+"""Seconds between two attempts when no connection can be accepted, for example with all file descriptors in use."""
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Acceptor:
-    """A server in place of `asyncio.Server`, which does not count a connection before its TLS handshake is over.
+    """A server instead of `asyncio.Server`, which does not count a connection before its TLS handshake is over.
 
     Args:
-        listener: bound and listening; closed by `close`.
-        slots: the shares of connections; a connection is the task that serves it.
+        listener: the listening socket; closed by `close`.
+        slots: counts connections; a connection is the task that serves it.
         serve: serves one connection to its end.
         tls: None for plain TCP.
-        handshake_seconds: for the TLS handshake.
+        handshake_seconds: the timeout of the TLS handshake.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Acceptor:
                 continue
             failing = False
             self._start(client, str(address[0]))
-            # The task that was started, and the others, get their turn between two connections of a flood.
+            # The new task and the others run between two connections of a flood.
             await asyncio.sleep(0)
 
     def _start(self, client: socket.socket, address: str) -> None:

@@ -1,4 +1,4 @@
-"""The CONNECT packet: read within limits, checked, and answered by a CONNACK."""
+"""The CONNECT packet: reads it within limits, checks it, and builds the CONNACK."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ _CONNACK_MQTT_5_UNSUPPORTED = bytes((0x20, 0x03, 0x00, 0x84, 0x00))
 
 
 class RefusedError(Exception):
-    """A client is refused; `answer` is the CONNACK that says so."""
+    """A client is refused; `answer` is the CONNACK with the code."""
 
     def __init__(self, reason: str, answer: bytes) -> None:
         self.answer = answer
@@ -44,7 +44,7 @@ class ConnectRequest:
     password: str | None
     clean_session: bool
     keep_alive: int
-    """Seconds; 0 turns it off."""
+    """The keep-alive in seconds; 0 turns it off."""
 
     will: Message | None
     will_retain: bool
@@ -54,7 +54,7 @@ async def read_connect(reader: ReaderAdapter, limit: int) -> ConnectRequest:
     """Read and check the first packet of a connection.
 
     Raises:
-        PacketError: it is no CONNECT, or a malformed one.
+        PacketError: the packet is not a valid CONNECT.
         RefusedError: its protocol version or client id is not supported.
         ConnectionLostError: the stream ended first.
     """

@@ -100,7 +100,7 @@ class ConnectionHandler(BrokerProtocolHandler):
         self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """Send what the delivery queue holds."""
+        """Wake the sender for the messages in the delivery queue."""
         self._to_send.set()
 
     def cut(self) -> None:
@@ -147,7 +147,7 @@ class ConnectionHandler(BrokerProtocolHandler):
             if packet.kind == PUBLISH and self._bucket is not None:
                 await self._slow_down(self._bucket.consume(len(packet.body), self._last_packet))
             while len(self._answers) > _ANSWERS and not self._closed:
-                # A client that does not read its answers is not read from either.
+                # Do not read from a client that does not read its answers.
                 self._answered.clear()
                 await self._answered.wait()
         return False
@@ -157,7 +157,7 @@ class ConnectionHandler(BrokerProtocolHandler):
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._cut.wait(), seconds)
-            self._last_packet = self._loop.time()  # the pause is not the client's silence
+            self._last_packet = self._loop.time()  # the pause does not count as the client's silence
 
     async def _handle(self, packet: Packet) -> None:
         kind = packet.kind
@@ -230,7 +230,7 @@ class ConnectionHandler(BrokerProtocolHandler):
 
     def _next_chunk(self) -> bytes:
         if self._closed:
-            # The queue may serve the session's next connection already.
+            # The queue may already serve the session's next connection.
             return b""
         answers = bytes(self._answers)
         self._answers.clear()

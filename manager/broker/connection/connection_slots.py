@@ -1,7 +1,7 @@
 """Connection slots of the embedded broker: shares for agents, for registering clients, and for unauthenticated ones.
 
-Everyone knows the password of registering clients. Without shares their idle connections, or connections that never
-send a CONNECT, would take all slots, and keep enrolled agents out.
+The password of registering clients is public. Without shares their idle connections, or connections that never send a
+CONNECT, would use all slots and lock out enrolled agents.
 """
 
 from collections import Counter
@@ -34,9 +34,9 @@ class ConnectionSlots:
         return len(self._pending) + len(self._users) + len(self._guests)
 
     def open(self, connection: Hashable, address: str) -> Hashable | None:
-        """Add a connection that has sent no CONNECT yet; return the one to close in exchange, if any.
+        """Add a connection that has not sent its CONNECT; return the connection to close instead, if any.
 
-        The oldest pending connection makes room: an honest client sends its CONNECT at once.
+        The oldest pending connection is closed, because an honest client sends its CONNECT at once.
         """
         self._pending[connection] = network_of(address)
         if len(self._pending) <= self._limits.pending_connections:
@@ -49,7 +49,7 @@ class ConnectionSlots:
         """Move a pending connection to its user's share; return the reason to refuse it, or None.
 
         Args:
-            connection: one that `open` has added, and that was not closed in exchange for another since.
+            connection: one that `open` has added and that was not closed since.
             username: the authenticated user.
             guest: whether the user's password is public.
         """
@@ -88,7 +88,7 @@ class ConnectionSlots:
 
 
 def network_of(address: str) -> str:
-    """Return the network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return the network that counts as one client: an IPv4 address, or an IPv6 /64."""
     try:
         found = ip_address(address.partition("%")[0])
     except ValueError:

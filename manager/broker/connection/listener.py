@@ -18,7 +18,7 @@ async def listen(host: str, port: int, *, wait_seconds: float, is_abandoned: Cal
     Args:
         host: a name or an address.
         port: 0 to 65535; 0 is any free port.
-        wait_seconds: longest wait for a port that another program holds.
+        wait_seconds: maximum wait for a port that another program holds.
         is_abandoned: returns whether the parent process is gone.
 
     Raises:

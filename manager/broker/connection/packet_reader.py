@@ -1,4 +1,4 @@
-"""Reads MQTT packets from a stream, with a limit on their size; amqtt decodes the rare ones."""
+"""Reads MQTT packets from a stream with a size limit; amqtt decodes the rare ones."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ AmqttPacket = TypeVar("AmqttPacket", bound=MQTTPacket[Any, Any, Any])
 
 
 class PacketError(Exception):
-    """A client broke the protocol; its connection ends."""
+    """A client violated the protocol; its connection ends."""
 
 
 class ConnectionLostError(Exception):
@@ -37,7 +37,7 @@ class Publication(NamedTuple):
 
     message: Message
     packet_id: int
-    """0 with QoS 0."""
+    """The packet id; 0 with QoS 0."""
 
     retain: bool
 
@@ -57,7 +57,7 @@ async def read_packet(reader: ReaderAdapter, limit: int, *, first_byte: int | No
 
     Args:
         reader: the stream.
-        limit: the most bytes after the length.
+        limit: the maximum number of bytes after the length.
         first_byte: the only type and flags accepted; any other first byte is refused at once.
 
     Raises:

@@ -10,10 +10,10 @@ from manager.broker.limits import BrokerLimits
 
 
 class SessionConnection(Protocol):
-    """The connection of a session, as the session uses it."""
+    """The interface of a session's connection."""
 
     def wake(self) -> None:
-        """Send what the delivery queue holds."""
+        """Send the messages in the delivery queue."""
         ...
 
     def cut(self) -> None:
@@ -58,17 +58,17 @@ class ClientSession(Session):
         """Packet ids of QoS 2 messages that were received and not yet released (MQTT 3.1.1, 4.3.3)."""
 
         self.denials = 0
-        """Publications and subscriptions refused; the first is logged."""
+        """The number of refused publications and subscriptions; the first is logged."""
 
         self.offline_since = 0.0
         """The loop's time at which the connection ended; valid while no connection serves the session."""
 
     def _init_states(self) -> None:
-        # amqtt creates its own state machine here; it uses nothing of it that SessionState lacks.
+        # Replaces amqtt's own state machine; SessionState has every member that amqtt uses.
         self.transitions = cast("Any", SessionState())
 
     def deliver(self, message: Message, qos: int, *, retain: bool = False) -> None:
-        """Queue a message for the client; without a connection QoS 0 and clean sessions get nothing."""
+        """Queue a message for the client; without a connection, drop QoS 0 and messages for clean sessions."""
         connection = self.connection
         if connection is None:
             if qos and not self.clean_session:

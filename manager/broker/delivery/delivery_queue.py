@@ -1,4 +1,4 @@
-"""Queue of messages for one client: in flight or not sent yet; bounded in bytes and messages."""
+"""Queue of messages for one client, in flight or unsent; bounded in bytes and messages."""
 
 from collections import deque
 from typing import NamedTuple
@@ -23,9 +23,9 @@ class _Entry(NamedTuple):
 class DeliveryQueue:
     """The queue of one session; it outlives the connection. No I/O.
 
-    Messages leave in the order in which they came. A full window holds back QoS 1 only: QoS 0 then passes, because a
-    heartbeat that waits says nothing. An unacknowledged message is sent again after a reconnect, first and in its old
-    order (MQTT 3.1.1, 4.4 and 4.6). Beyond the bounds the oldest that is not in flight is dropped, QoS 0 before QoS 1.
+    Messages are sent in order of arrival. A full window holds back QoS 1 only, because a delayed heartbeat (QoS 0) is
+    useless. Unacknowledged messages are sent again after a reconnect, first and in their original order
+    (MQTT 3.1.1, 4.4 and 4.6). Beyond the bounds the oldest that is not in flight is dropped, QoS 0 before QoS 1.
 
     Args:
         limits: window and bounds.
@@ -46,7 +46,7 @@ class DeliveryQueue:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes counted against the bound, in flight or not."""
+        """The number of bytes that count against the bound, in flight or not."""
         return self._bytes
 
     @property
@@ -58,7 +58,7 @@ class DeliveryQueue:
         return len(self._qos_0) + len(self._qos_1) + len(self._in_flight)
 
     def put(self, message: Message, qos: int, *, retain: bool = False) -> None:
-        """Append a message; `qos` is 0 or 1, the lower of publication and grant."""
+        """Append a message; `qos` (0 or 1) is the lower of publication and grant."""
         self._order += 1
         queue = self._qos_1 if qos else self._qos_0
         queue.append(_Entry(self._order, message, retain))
@@ -76,7 +76,7 @@ class DeliveryQueue:
         return True
 
     def take(self, budget: int) -> bytes:
-        """Return packets to send now, `budget` bytes and at most one packet more; empty when nothing may be sent."""
+        """Return packets to send now: `budget` bytes and at most one more packet; empty if none may be sent."""
         packets: list[bytes] = []
         size = 0
         while size < budget and (packet := self._next()) is not None:

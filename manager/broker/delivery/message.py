@@ -1,4 +1,4 @@
-"""One application message inside the broker."""
+"""One application message in the broker."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ class Message(NamedTuple):
     topic: str
     payload: bytes
     qos: int
-    """The publisher's, 0 to 2; a subscriber gets the lower of it and the QoS granted."""
+    """The publisher's QoS, 0 to 2; a subscriber gets the lower of it and the granted QoS."""
 
     @property
     def cost(self) -> int:
-        """Bytes counted against a client's queue: payload, topic, and a share of bookkeeping."""
+        """The number of bytes that count against a client's queue: payload, topic, and overhead."""
         return len(self.payload) + len(self.topic) + _OVERHEAD

@@ -32,18 +32,18 @@ class MessageRouter:
         try:
             return self._access.may(action, session.username, session.client_id, topic)
         except Exception:
-            # Access control reads a store: while the store fails nothing is allowed, and the broker goes on.
+            # Access control reads a store: while the store fails, every action is refused and the broker continues.
             log.exception("access_control_failed", action=action, client_id=session.client_id)
             return False
 
     def _count_denial(self, action: Action, session: ClientSession, topic: str) -> None:
-        # Logged once a session: a client that tries a thousand times a second must not fill the log.
+        # Logged once per session, so that a client with a thousand attempts a second does not fill the log.
         session.denials += 1
         if session.denials == 1:
             log.warning("denied", action=action, client_id=session.client_id, username=session.username, topic=topic)
 
     def is_guest(self, username: str | None) -> bool:
-        """Return whether everyone knows the user's password."""
+        """Return whether the user's password is public."""
         return self._access.is_guest(username)
 
     def rate_limit_key(self, session: ClientSession) -> str | None:
@@ -51,7 +51,7 @@ class MessageRouter:
         return self._access.rate_limit_key(session.username, session.client_id)
 
     def publish(self, sender: ClientSession, message: Message, *, retain: bool) -> None:
-        """Publish for a client, its will included; a publication that is not allowed changes nothing."""
+        """Publish a client's message or will; a publication that is not allowed has no effect."""
         if not is_topic(message.topic) or not self._may("publish", sender, message.topic):
             self._count_denial("publish", sender, message.topic)
             return
@@ -60,7 +60,7 @@ class MessageRouter:
         self.route(message)
 
     def keep(self, message: Message) -> None:
-        """Retain a message or clear its topic, if the topic is one on which messages are retained."""
+        """Retain a message, or clear its topic, if messages of the topic are retained."""
         if self._may_retain(message.topic):
             self._retained.keep(message)
 

@@ -1,4 +1,4 @@
-"""Retained messages in a topic tree: a filter finds its matches without visiting the others."""
+"""Retained messages in a topic tree, which finds the matches of a filter without visiting others."""
 
 from collections.abc import Iterator
 

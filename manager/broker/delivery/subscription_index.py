@@ -43,7 +43,7 @@ class SubscriptionIndex:
         self._filters: dict[str, set[str]] = {}
 
     def add(self, client_id: str, topic_filter: str, qos: int) -> None:
-        """Grant a valid filter to a client; a filter that it has already is replaced."""
+        """Grant a valid filter to a client; replaces an existing grant of the filter."""
         self._filters.setdefault(client_id, set()).add(topic_filter)
         if is_wildcard(topic_filter):
             node = self._wildcards
@@ -102,13 +102,13 @@ class SubscriptionIndex:
 
 
 MAX_LEVELS = 32
-"""Deeper topics and filters are refused: the contract needs six levels, and trees are walked recursively."""
+"""The maximum number of levels in topics and filters: the contract needs six, and trees are walked recursively."""
 
 _SHARED = "$share/"
 
 
 def is_topic(topic: str) -> bool:
-    """Return whether a topic is valid for publishing; `$` topics are reserved for brokers, and this one has none."""
+    """Return whether a topic is valid for publishing; `$` topics are reserved for brokers."""
     return (
         bool(topic)
         and not topic.startswith("$")
@@ -123,7 +123,7 @@ def is_wildcard(topic_filter: str) -> bool:
 
 
 def is_filter(topic_filter: str) -> bool:
-    """Return whether this filter is valid; shared subscriptions are refused instead of granted and ignored."""
+    """Return whether a filter is valid; shared subscriptions are refused."""
     if not topic_filter or "\0" in topic_filter or topic_filter.startswith(_SHARED):
         return False
     levels = topic_filter.split("/")
