@@ -28,7 +28,7 @@ class Mailbox:
         self._events: queue.Queue[tuple[Link, Event]] = queue.Queue(_CAPACITY)
 
     def post(self, link: Link, event: Event) -> None:
-        """Put an event into the queue; wait up to 0.5 s for room.
+        """Add an event to the queue; wait up to 0.5 s for room.
 
         Raises:
             queue.Full: there was no room; try again.

@@ -1,4 +1,4 @@
-"""Exponential backoff with full jitter, for everything in the manager that tries again."""
+"""Exponential backoff with full jitter, for all retries in the manager."""
 
 import random
 from collections.abc import Callable
@@ -13,8 +13,8 @@ class Backoff:
     The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
 
     Args:
-        base: seconds; the longest delay after the first failure.
-        cap: seconds; the longest delay of all.
+        base: the maximum delay after the first failure, in seconds.
+        cap: the maximum delay of all, in seconds.
         uniform: draws a number between two bounds.
     """
 
@@ -31,5 +31,5 @@ class Backoff:
         return self._uniform(0.0, longest)
 
     def reset(self) -> None:
-        """Forget the failures after a success."""
+        """Reset the count of failures after a success."""
         self._failures = 0

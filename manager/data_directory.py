@@ -37,17 +37,17 @@ class DataDirectory:
 
     @property
     def pid_file(self) -> Path:
-        """Holds the running manager's process id; the manager locks it."""
+        """The file with the running manager's process id; the manager locks it."""
         return self.path / "manager.pid"
 
     @property
     def ready_file(self) -> Path:
-        """Addresses of the running manager's doors, as JSON: `http`, `mqtt`, `pid`."""
+        """The file with the addresses of the running manager's doors, as JSON: `http`, `mqtt`, `pid`."""
         return self.path / "manager.ready"
 
     @property
     def was_used(self) -> bool:
-        """Whether a manager has served here before: each start creates the enrollment token if it is missing."""
+        """Whether a manager has used the directory before, by the enrollment token, which the first start creates."""
         return (self.path / _ENROLLMENT_TOKEN_FILE).exists()
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class DataDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release the lock; the file stays, empty, so that no two managers ever lock different files."""
+        """Release the lock; the empty file is kept, so that two managers never lock different files."""
         self.ready_file.unlink(missing_ok=True)
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
@@ -162,7 +162,7 @@ class DataDirectory:
             raise SetupError(self._damaged(name)) from error
 
     def _damaged(self, name: str) -> str:
-        """Return the sentence for a file that is not text, or not a key."""
+        """Return the error message for a file that is not text or not a key."""
         path = self.path / name
         if name == BROKER_PASSWORD_FILE:
             return f"{path} is damaged: put it back from a backup; the broker lets the manager in with no other"

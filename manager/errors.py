@@ -1,4 +1,4 @@
-"""Errors of the manager; every text is one sentence that says what to do."""
+"""Errors of the manager; each message says what to do."""
 
 
 class ManagerError(Exception):
@@ -6,7 +6,7 @@ class ManagerError(Exception):
 
 
 class StoreUnavailable(ManagerError):  # noqa: N818 -- a state, not a mistake
-    """The store cannot commit just now: locked, full, damaged or unreachable. Nothing is lost or acknowledged."""
+    """The store cannot commit now: locked, full, damaged or unreachable. Nothing is lost or acknowledged."""
 
 
 class StoreDamaged(StoreUnavailable):
@@ -14,11 +14,11 @@ class StoreDamaged(StoreUnavailable):
 
 
 class StoreRejected(ManagerError):  # noqa: N818 -- named beside StoreUnavailable
-    """The store can commit, but these changes do not fit its tables."""
+    """The store can commit, but not these changes: a value does not fit its tables."""
 
 
 class CommitPending(ManagerError):  # noqa: N818 -- a state, not a mistake
-    """A command was carried out, and the store has not committed it yet; it commits it once it can."""
+    """A command was executed, and its commit is pending until the store is available."""
 
 
 class NotFound(ManagerError):  # noqa: N818 -- the word that HTTP has for it
@@ -26,7 +26,7 @@ class NotFound(ManagerError):  # noqa: N818 -- the word that HTTP has for it
 
 
 class Conflict(ManagerError):  # noqa: N818 -- the word that HTTP has for it
-    """A command contradicts the present state."""
+    """A command conflicts with the current state."""
 
 
 class Invalid(ManagerError):  # noqa: N818 -- the word that HTTP has for it

@@ -1,4 +1,4 @@
-"""Prepares a fresh Mosquitto for the manager of one data directory: files, credentials, and the agents in the store."""
+"""Prepares a new Mosquitto for the manager of one data directory: files, credentials, and the agents in the store."""
 
 import os
 import sys

@@ -22,7 +22,7 @@ MAX_PACKET_ID = 0xFFFF
 
 
 class MalformedPacketError(ConnectionError):
-    """The peer sent bytes that are no MQTT packet: the connection is of no further use."""
+    """The peer sent bytes that are not an MQTT packet; the connection must be closed."""
 
 
 def find_packet(buffer: bytes, at: int) -> tuple[int, int] | None:
@@ -52,7 +52,7 @@ def find_packet(buffer: bytes, at: int) -> tuple[int, int] | None:
 
 
 def missing_bytes(buffer: bytes, at: int) -> int:
-    """Return the number of bytes that at least are missing until the packet at `at` is complete."""
+    """Return the minimum number of bytes missing from the packet at `at`."""
     length, digits = 0, 0
     for digits, digit in enumerate(buffer[at + 1 : at + 1 + _LONGEST_LENGTH]):
         length |= (digit & _DIGIT) << 7 * digits

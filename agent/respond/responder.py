@@ -53,7 +53,7 @@ class Responder(Protocol):
         ...
 
     def unblock_address(self, value: str) -> None:
-        """Let the traffic pass again."""
+        """Remove the block of an address or CIDR."""
         ...
 
     def block_domain(self, measure: Measure) -> None:
@@ -61,7 +61,7 @@ class Responder(Protocol):
         ...
 
     def unblock_domain(self, value: str) -> None:
-        """Let the host reach it again."""
+        """Remove the block of a domain."""
         ...
 
     def quarantine_hash(self, measure: Measure) -> None:

@@ -335,7 +335,7 @@ class BrokerLink:
                 self.publish(Publication(topic.decode(), b"", retained=True))
 
     def _resolve(self, topic: bytes) -> tuple[Topic, str, str] | None:
-        """Look a topic up in the topic table, and cache it."""
+        """Return a topic's entry in the topic table, cached."""
         try:
             text = topic.decode()
             row, identifier = resolve(text)

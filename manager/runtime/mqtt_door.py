@@ -74,11 +74,11 @@ class MqttDoor:
         self._supervisor: BrokerSupervisor | None = None
         self._dynamic_security: DynamicSecurity | None = None
         self._last_problem: str | None = None
-        self._store_id = _kept(store, _STORE_ID, lambda: f"store-{secrets.token_hex(8)}")
+        self._store_id = _stored_value(store, _STORE_ID, lambda: f"store-{secrets.token_hex(8)}")
         self._instance = secrets.token_hex(8)
         self._since = clock.read().wall
         self._rivals = RivalManagers(self._presence)
-        client_id = _kept(store, _CLIENT_ID, lambda: f"{_MANAGER}-{secrets.token_hex(16)}")
+        client_id = _stored_value(store, _CLIENT_ID, lambda: f"{_MANAGER}-{secrets.token_hex(16)}")
         self.access: BrokerAccess
         self.link = self._embedded(client_id, stack) if settings.broker == EMBEDDED else self._external(client_id)
 
@@ -226,7 +226,7 @@ class MqttDoor:
         )
 
 
-def _kept(store: PeeweeStore, key: str, make: Callable[[], str]) -> str:
+def _stored_value(store: PeeweeStore, key: str, make: Callable[[], str]) -> str:
     """Return a stored value, which is generated at the first start."""
     value = store.meta(key)
     if value is None:

@@ -49,7 +49,7 @@ def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
     key = ec.generate_private_key(ec.SECP256R1())
     serial = x509.random_serial_number()
     # A unique name distinguishes authorities in error messages.
-    name = _named(f"Panguard CA {serial % 16**8:08x}")
+    name = _x509_name(f"Panguard CA {serial % 16**8:08x}")
     builder = (
         _builder(name, key, name, key, serial=serial)
         .not_valid_before(now - _BACKDATED)
@@ -72,7 +72,7 @@ def issue(authority: Issued, hosts: Sequence[str], now: datetime, days: int = SE
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = authority.certificate
     builder = (
-        _builder(_named(hosts[0][:_LONGEST_NAME]), key, issuer.subject, authority.key)
+        _builder(_x509_name(hosts[0][:_LONGEST_NAME]), key, issuer.subject, authority.key)
         .not_valid_before(now - _BACKDATED)
         .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -104,7 +104,7 @@ def _alternative(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def _named(text: str) -> x509.Name:
+def _x509_name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 

@@ -45,7 +45,7 @@ ELSEWHERE = {
     "manager/storage/queries/incidents.py:_time_to_immunity": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/operators.py:_audit_record": "the same",
     "manager/storage/queries/operators.py:_token_record": "the same",
-    "manager/storage/queries/policies.py:_about": "the same",
+    "manager/storage/queries/policies.py:_name_and_description": "the same",
     "manager/storage/queries/policies.py:documents": "the same",
     "manager/storage/queries/policies.py:record_of": "the same",
     "manager/storage/queries/replay_source.py:_agent": "the same, for the command that replays a store",

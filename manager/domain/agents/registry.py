@@ -49,7 +49,7 @@ class RegistrationRequest:
 class RemovedAgent:
     """The stamp of a removed agent's newest registration, and the time of the removal.
 
-    A broker may store registrations and deliver them again; the stamp prevents that they restore a removed agent.
+    A broker may store registrations and deliver them again; the stamp keeps them from restoring a removed agent.
     """
 
     sent_at: float

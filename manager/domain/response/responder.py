@@ -237,7 +237,7 @@ class Responder:
     def _apply(
         self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: FleetView, now: float
     ) -> Reaction:
-        """Put an incident's entries in force where they are missing."""
+        """Add an incident's missing entries."""
         reaction, subject = Reaction(), Subject.of(incident.indicator)
         obstacle = local_scope_reason(incident, self.never_block.evidence)
         wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))

@@ -39,7 +39,7 @@ class ThreatEvents:
         data: dict[str, Any] = {
             "count": self._severities.total(),
             "bySeverity": dict(self._severities),
-            "threats": [_named(row, *name) for row, name in self._listed],
+            "threats": [_threat_record(row, *name) for row, name in self._listed],
         }
         event = FleetEvent(event="threats_reported", at=utc(now.wall), data=data)
         self._severities.clear()
@@ -47,7 +47,7 @@ class ThreatEvents:
         return event
 
 
-def _named(row: ThreatRow, agent_id: str | None, hostname: str | None) -> dict[str, Any]:
+def _threat_record(row: ThreatRow, agent_id: str | None, hostname: str | None) -> dict[str, Any]:
     return {
         "id": row.threat_id,
         "agentId": agent_id,

@@ -69,7 +69,7 @@ def active(reader: Reader) -> Record | None:
     if found is None or found["document"] is None:
         return None
     policy_id = f"pol-{found['revision']}"
-    about = _about(reader, f"policy:{GLOBAL}", found["revision"])
+    about = _name_and_description(reader, f"policy:{GLOBAL}", found["revision"])
     return {
         "id": policy_id,
         "policyId": policy_id,
@@ -83,7 +83,7 @@ def active(reader: Reader) -> Record | None:
     }
 
 
-def _about(reader: Reader, key: str, of_revision: int) -> Record:
+def _name_and_description(reader: Reader, key: str, of_revision: int) -> Record:
     """Return the stored name and description of the rules; empty if the policy was changed after they were stored."""
     row = reader.row(MetaTable.select(MetaTable.value).where(MetaTable.key == key))
     about = {} if row is None else dict(json.loads(row["value"]))

@@ -66,7 +66,7 @@ class ReplaySource:
         last = -1
         while rows := self._slice(extent, last):
             for row in rows:
-                yield _kept(row)
+                yield _stored_report(row)
             last = rows[-1][0]
 
     def documents(self) -> Mapping[Scope, Sections]:
@@ -130,7 +130,7 @@ def _threats() -> Query:
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
 
 
-def _kept(row: tuple[Any, ...]) -> StoredReport:
+def _stored_report(row: tuple[Any, ...]) -> StoredReport:
     (
         _, agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
         document,

@@ -27,7 +27,7 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
         "total": severities["total"],
         "bySeverity": {severity: severities[severity] for severity in _SEVERITIES},
         "byType": {line["type"]: line["count"] for line in by_type(kinds)},
-        "topAgents": _named(reader, agents.top),
+        "topAgents": _agent_records(reader, agents.top),
         "topSourceIps": [{"sourceIp": address, "ip": address, "count": count} for address, count in sources.top],
         **flat_counts(severities, sources.total, agents.total, incidents.open_count(reader)),
     }
@@ -63,7 +63,7 @@ def flat_counts(severities: dict[str, int], sources: int, agents: int, open_inci
     }
 
 
-def _named(reader: Reader, top: list[tuple[int, int]]) -> list[Record]:
+def _agent_records(reader: Reader, top: list[tuple[int, int]]) -> list[Record]:
     agent, numbers = AgentTable, [number for number, _ in top]
     known = agent.select(agent.number, agent.agent_id, agent.hostname).where(agent.number.in_(numbers))
     names = {row["number"]: row for row in reader.rows(known)}
