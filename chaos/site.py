@@ -64,7 +64,7 @@ class Site:
             if environment.pop("CHAOS_SMALL_DISK", None):
                 stack.enter_context(_small_disk(self.home / "manager"))
             if environment.pop("CHAOS_CLOCK", None):
-                environment |= _shifted_clock(self.home / "clock")
+                environment |= shifted_clock(self.home / "clock")
             broker = "embedded"
             if self.door == "mosquitto":
                 self.mosquitto = stack.enter_context(ProductionMosquitto(self.home / "manager", self.home / "broker"))
@@ -173,7 +173,7 @@ def _small_disk(directory: Path) -> Iterator[None]:
         _run("umount", "--lazy", str(directory))
 
 
-def _shifted_clock(file: Path) -> dict[str, str]:
+def shifted_clock(file: Path) -> dict[str, str]:
     """Return the variables under which a process's wall clock is shifted by what a file says."""
     libraries = [_FAKETIME, *Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
     library = next((path for path in libraries if path.exists()), None)

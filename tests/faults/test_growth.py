@@ -1,0 +1,39 @@
+"""Nothing grows without end: a store after days of steady work, on the virtual clock."""
+
+from pathlib import Path
+
+import pytest
+
+from manager.engine.settings import EngineSettings
+from schemas import topics
+from tests.support.engine import Bench
+
+HOUR = 3600.0
+
+
+@pytest.mark.timeout(180)
+def test_a_store_of_steady_work_stays_within_its_retention(tmp_path: Path) -> None:
+    """Three agents report every ten minutes for four days: rows and pages stop growing after the first days."""
+    settings = EngineSettings(threat_retention=24 * HOUR, id_retention=2 * 24 * HOUR)
+    bench = Bench(tmp_path, settings)
+    agents = [bench.enroll(f"web-{number}") for number in range(3)]
+    sizes: list[tuple[int, int, int]] = []
+    for day in range(4):
+        for step in range(24 * 6):
+            for agent in agents:
+                identifier = f"{day}-{step}"
+                bench.receive(
+                    topics.THREATS,
+                    agent.agent_id,
+                    agent.threat(bench.wall, identifier, sourceIp=f"198.51.{step % 250}.9"),
+                )
+                bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
+            bench.pass_time(600.0, step=60.0)
+        threats = bench.rows("SELECT count(*) FROM threat")[0][0]
+        stored_ids = bench.rows("SELECT count(*) FROM stored_id")[0][0]
+        pages = bench.rows("PRAGMA page_count")[0][0]
+        sizes.append((threats, stored_ids, pages))
+    in_a_day = 3 * 24 * 6
+    assert all(threats <= 1.2 * in_a_day for threats, _, _ in sizes[1:]), sizes
+    assert sizes[3][1] <= 2.3 * in_a_day, sizes
+    assert sizes[3][2] <= 1.2 * sizes[2][2], sizes
