@@ -284,7 +284,8 @@ def test_an_error_in_a_rule_is_not_called_damage(stopped: Path, tmp_path: Path) 
     path = placed(stopped, tmp_path)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(
-            "INSERT INTO policy_revision VALUES (9, 'global', ?, 0, 'x')", ('{"thresholds": {"autoRespond": [1]}}',)
+            "INSERT INTO policy_revision VALUES (9, 'global', ?, 0, 'x', NULL)",
+            ('{"thresholds": {"autoRespond": [1]}}',),
         )
     with capture_logs() as logs, pytest.raises(SetupError) as caught:
         start(path)

@@ -99,7 +99,7 @@ class Bench:
         received = self.now + back
         return ThreatRow(
             agent, f"t-{number}", bytes(16), received - late, received, True, type_, severity, 90.0, None, source, None,
-            json.dumps({"threat": {}}),
+            json.dumps({"threat": {"type": type_, "confidence": 90.0}, "timestamp": "2026-01-01T00:00:00Z"}),
         )  # fmt: skip
 
 

@@ -52,9 +52,20 @@ _DOCUMENT = answer(
     updatedAt={"type": ["string", "null"]},
     author={"type": ["string", "null"]},
 )
+_CHANGE = record(scope="string", target="string?", changed="boolean")
 _SET = answer(
-    "The fleet's revision after the change, and the number of agents with a new effective policy.",
-    record(scope="string", target="string?", revision="integer", changed="boolean", agents="integer"),
+    "The fleet's revision after the change, and the number of agents with a new effective policy; after a dry run the"
+    " differences that the document would make.",
+    {
+        **_CHANGE,
+        "properties": {
+            **_CHANGE["properties"],
+            "revision": {"type": "integer"},
+            "agents": {"type": "integer"},
+            "dryRun": {"type": "boolean"},
+            "differences": {"type": "array", "items": {"type": "object"}},
+        },
+    },
     warnings={"type": "array", "items": {"type": "string"}},
 )
 
