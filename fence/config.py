@@ -22,7 +22,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What root allows.
+    """The settings that root allows.
 
     Attributes:
         sign_keys: the manager's Ed25519 keys (32 bytes each) under which managed requests are accepted.

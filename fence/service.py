@@ -27,7 +27,7 @@ _LIKELY = (
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who asks: the user id and process id that the kernel names (SO_PEERCRED)."""
+    """A peer of the socket: its user id and process id, as the kernel names them (SO_PEERCRED)."""
 
     uid: int
     pid: int = 0
@@ -96,7 +96,7 @@ class Fence:
 
     @property
     def measures(self) -> int:
-        """How many measures are kept."""
+        """The number of measures in the manifest."""
         return len(self._manifest.entries)
 
     def answer(self, peer: Peer, request: Any) -> Answer:
