@@ -207,15 +207,17 @@ class Engine:
     def _decide(self, now: Instant) -> Context | None:
         """Take a batch from the inbox and decide it; None if the store cannot commit.
 
-        Commands are executed only within a transaction: after the error that the store cannot commit, a caller must
-        not find its change there later.
+        Commands that change the store are executed only within a transaction: after the error that the store cannot
+        commit, a caller must not find its change there later. A transaction begins for them, and while the store is
+        known to be unavailable.
         """
-        if not self._begin():
+        has_transaction = not self._available or self.inbox.needs_transaction
+        if has_transaction and not self._begin():
             return None
         context = self._new_context(now)
         with contained(self.fleet.counters, "clock monitor"):
             self._clock_monitor.tick(context, now)
-        for item in self._take(now):
+        for item in self._take(now, has_transaction=has_transaction):
             self._handle(context, item)
         for tick in self._ticks:
             with contained(self.fleet.counters, "tick"):
@@ -223,9 +225,7 @@ class Engine:
         return context
 
     def _begin(self) -> bool:
-        """Begin a transaction if needed: for commands, and while the store is known to be unavailable."""
-        if self._available and not self.inbox.has_commands:
-            return True
+        """Begin a transaction; return whether the store can."""
         try:
             self._store.begin()
         except Exception as error:  # noqa: BLE001 -- after any failure here, no command may be executed
@@ -240,9 +240,10 @@ class Engine:
         with contained(self.fleet.counters, "suspensions"):
             self._suspensions.resume(now)
 
-    def _take(self, now: Instant) -> list[Inbound | Command]:
+    def _take(self, now: Instant, *, has_transaction: bool) -> list[Inbound | Command]:
         with contained(self.fleet.counters, "inbox"):
-            return self.inbox.take(self.fleet.settings.batch_limit, self._registration_throttle.allowance(now))
+            registrations = self._registration_throttle.allowance(now)
+            return self.inbox.take(self.fleet.settings.batch_limit, registrations, has_transaction=has_transaction)
         return []
 
     def _handle(self, context: Context, item: Inbound | Command) -> None:

@@ -51,6 +51,11 @@ class Command:
         return True
 
     @property
+    def needs_transaction(self) -> bool:
+        """Whether the command may only be executed within a transaction; requests say otherwise by an attribute."""
+        return getattr(self.request, "needs_transaction", True)
+
+    @property
     def is_claimed(self) -> bool:
         """Whether the command is being executed or was withdrawn."""
         return not self._unclaimed
@@ -131,10 +136,10 @@ class Inbox:
         self._commands.append(command)
 
     @property
-    def has_commands(self) -> bool:
-        """Whether a command waits."""
+    def needs_transaction(self) -> bool:
+        """Whether a command waits that may only be executed within a transaction."""
         self.drop_withdrawn()
-        return bool(self._commands)
+        return any(command.needs_transaction for command in tuple(self._commands))
 
     def drop_withdrawn(self) -> None:
         """Remove the oldest commands if their senders have withdrawn them, which happens in the order of arrival."""
@@ -146,7 +151,9 @@ class Inbox:
         """The number of waiting registrations."""
         return len(self._registrations)
 
-    def take(self, limit: int, registrations: int | None = None) -> list[Inbound | Command]:
+    def take(
+        self, limit: int, registrations: int | None = None, *, has_transaction: bool = True
+    ) -> list[Inbound | Command]:
         """Remove and return the next batch: commands, a few registrations, then one message of each agent in turn.
 
         While messages of agents wait, commands get at most half of the batch. A command counts for as many messages as
@@ -155,12 +162,16 @@ class Inbox:
         Args:
             limit: the maximum number of items.
             registrations: the maximum number of registrations among them, if fewer than usual.
+            has_transaction: whether a transaction is open; without one, the first command that needs it and all behind
+                it stay in the inbox.
         """
         bytes_left_at_end = self._bytes - self.batch_bytes
         taken: list[Inbound | Command] = []
         commands = max(1, limit // 2) if self._waiting else limit
         weight = 0
         while self._commands and weight < commands:
+            if self._commands[0].needs_transaction and not has_transaction:
+                break
             command = self._commands.popleft()
             if command.claim():
                 taken.append(command)

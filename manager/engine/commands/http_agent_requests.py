@@ -1,7 +1,7 @@
 """Requests of HTTP agents: the values that commands carry into the inbox, and their answers."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from manager.domain.agents.agent import Host
 from manager.domain.http_reports import PreparedReport
@@ -74,9 +74,11 @@ class TokenRefused:
 class RecordHeartbeat:
     """Record a heartbeat. Answered by a `HeartbeatRecorded`; NotFound if there is no such agent.
 
-    `dropped` has an error message for each invalid member, which was ignored.
+    `dropped` has an error message for each invalid member, which was ignored. It needs no transaction: its values are
+    written behind, and a later heartbeat replaces them.
     """
 
+    needs_transaction: ClassVar[bool] = False
     agent_id: str
     heartbeat: HttpHeartbeat
     dropped: tuple[str, ...] = ()

@@ -1,9 +1,10 @@
 """The inbox: fair between commands and agents, and without memory of idle senders."""
 
 from manager.domain.budget import Budget
-from manager.engine.commands.http_agent_requests import StoreReports
+from manager.engine.commands.http_agent_requests import RecordHeartbeat, StoreReports
 from manager.engine.inbox import Command, Inbound, Inbox
 from schemas import topics
+from schemas.http_agents import HttpHeartbeat
 
 FIRST = "ag-0000000000000000"
 PLENTY = Budget(1000.0, 1e9, 10.0)
@@ -84,3 +85,17 @@ def test_a_command_with_many_reports_fills_a_batch_by_itself() -> None:
         inbox.submit(Command(StoreReports(FIRST, reports), lambda *_: None))  # type: ignore[arg-type]
     inbox.submit(Command("request", lambda *_: None))
     assert [len(inbox.take(500)) for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_without_a_transaction_the_first_command_that_needs_one_stays_and_all_behind_it() -> None:
+    """A command that arrives after the engine looked for one waits for the next batch, in its order."""
+    inbox = Inbox(PLENTY)
+    heartbeat = RecordHeartbeat(FIRST, HttpHeartbeat())
+    inbox.submit(Command(heartbeat, lambda *_: None))
+    assert not inbox.needs_transaction
+    inbox.submit(Command("request", lambda *_: None))
+    inbox.submit(Command(heartbeat, lambda *_: None))
+    taken = inbox.take(8, has_transaction=False)
+    assert [item.request for item in taken if isinstance(item, Command)] == [heartbeat]
+    assert inbox.needs_transaction
+    assert len(inbox.take(8)) == 2

@@ -8,10 +8,12 @@ import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
+from manager.engine.commands.http_agent_requests import RecordHeartbeat
 from manager.engine.commands.requests import DeregisterAgent, SetPolicy
 from manager.engine.inbox import Command
 from manager.errors import StoreUnavailable
 from schemas import topics
+from schemas.http_agents import HttpHeartbeat
 from tests.support.engine import Bench
 
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
@@ -199,3 +201,19 @@ def test_damage_is_never_the_reports_fault(bench: Bench, table: str, *, noticed:
     assert bench.engine.can_commit != noticed
     expected = ([], False, []) if noticed else (["after"], True, [None])
     assert (told["stored"], handle in bench.acknowledged, [error for _, error in answers]) == expected
+
+
+def test_heartbeats_over_http_begin_no_transaction(bench: Bench) -> None:
+    """A batch of heartbeats takes no write lock; any other command in the batch does."""
+    agent = bench.enroll("web-1")
+    bench.pass_time(60)
+    begun: list[None] = []
+    begin = bench.store.begin
+    bench.store.begin = lambda: (begun.append(None), begin())[1]  # type: ignore[method-assign]
+    answers = bench.submit(RecordHeartbeat(agent.agent_id, HttpHeartbeat()))
+    bench.engine.step(bench.now)
+    assert [error for _, error in answers] == [None]
+    assert begun == []
+    bench.submit(SetPolicy(GLOBAL, DOCUMENT, "test"))
+    bench.engine.step(bench.now)
+    assert begun == [None]
