@@ -1,31 +1,71 @@
 """The data directory is put back to a copy that is some seconds old.
 
 Must hold: policies go on above what guards know, and no report that was stored after the copy is taken for lost: the
-manager has none of them, its log says that guards know more, and they count as before the copy.
+manager has none of them, and they count as before the copy. Log, audit log, overview and `now` say that guards know
+more.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 import time
+from typing import Any
 
 from chaos.fault import Fault
-from chaos.site import Site
+from chaos.site import Site, SiteError
 
 
 def strike(site: Site) -> None:
-    """Copy the data directory, go on for a while, and put the copy in its place."""
+    """Copy the data directory, change the policy, go on for a while, and put the copy in the directory's place."""
     copy = site.home / "copy"
     site.manager.kill()
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(site.manager.data, copy)
     site.manager.start()
     site.wait_ready()
+    revision = _new_policy(site)
+    site.until(lambda: revision in _versions(site), "an agent has the policy")
     site.wait(1.0, 3.0)
     site.manager.kill()
     site.copied_at = time.monotonic()
     shutil.rmtree(site.manager.data)
     shutil.copytree(copy, site.manager.data)
+    logged = len(site.log())
     site.manager.start()
     site.wait_ready()
+    site.until(lambda: "store_older_than_guards" in site.log()[logged:], "the log says that guards know more")
+    warnings = site.manager.request("GET", "/api/overview")["warnings"]
+    if not any("more than the store" in sentence for sentence in warnings):
+        raise SiteError(f"the overview does not say that guards know more: {warnings}")
+    if "more than the store" not in _now(site):
+        raise SiteError("`now` does not say that guards know more")
+    audited = [entry["action"] for entry in site.manager.request("GET", "/api/audit", limit="50")]
+    if "store.older_copy" not in audited:
+        raise SiteError(f"the audit log does not say that guards know more: {audited}")
+    changed = _new_policy(site)
+    if changed <= revision:
+        raise SiteError(f"revision {changed} after the restore is not above {revision} before it")
+    site.until(lambda: changed in _versions(site), "an agent obeys the restored manager")
+
+
+def _now(site: Site) -> str:
+    """Return the output of `panguard manager now`."""
+    environment = {**os.environ, "MANAGER_URL": site.manager.http, "COLUMNS": "400"}
+    words = [sys.executable, "-m", "panguard", "manager", "now", "--data-dir", str(site.manager.data)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+    return done.stdout
+
+
+def _new_policy(site: Site) -> int:
+    """Change the global policy; return its revision."""
+    document = {"thresholds": {"autoRespond": site.dice.uniform(60, 90)}}
+    return int(site.manager.request("PUT", "/api/policies/global", document)["revision"])
+
+
+def _versions(site: Site) -> set[Any]:
+    """Return the policy versions that agents state."""
+    return {agent["policyVersion"] for agent in site.manager.request("GET", "/api/agents", limit="200")}
 
 
 FAULT = Fault(

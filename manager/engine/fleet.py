@@ -32,6 +32,16 @@ FROZEN = "responses_frozen"
 
 
 @dataclass(slots=True)
+class OlderCopy:
+    """Agents that stated a newer revision than the store had, and the highest one, since the start of the manager."""
+
+    agents: set[str] = field(default_factory=set)
+    highest: int = 0
+    continued: dict[str, float] = field(default_factory=dict)
+    """Monotonic time of the newest continuation of each organization's blocklist sequence."""
+
+
+@dataclass(slots=True)
 class Fleet:
     """Registry, policies, tokens, liveness and response in memory; the store holds the durable copy."""
 
@@ -50,6 +60,7 @@ class Fleet:
     clock_trust: ClockTrust = field(default_factory=ClockTrust)
     warnings: dict[str, str] = field(default_factory=dict)
     """Warnings for operators about lasting conditions, by the name of the condition."""
+    older_copy: OlderCopy = field(default_factory=OlderCopy)
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
@@ -113,6 +124,7 @@ class Fleet:
         self.held_back.forget(agent.agent_id)
         self.policies.forget(agent.agent_id)
         self.immunity.forget_agent(agent.agent_id)
+        self.older_copy.agents.discard(agent.agent_id)
 
     def facts(self, now: float) -> FleetFacts:
         """Return the facts about the fleet that the responder needs."""

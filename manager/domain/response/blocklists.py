@@ -53,6 +53,11 @@ class Blocklists:
                     removed=[BlocklistEntry(kind=key[0], value=key[1]) for key, entry in part if entry is None],
                 )
 
+    def leave_gap(self, organization_id: str, sequence: int) -> BlocklistChange:
+        """Set an organization's sequence; return an empty change that no guard can apply without the snapshot."""
+        self.sequences[organization_id] = sequence
+        return BlocklistChange(organization_id=organization_id, from_sequence=sequence - 1, sequence=sequence)
+
     def snapshot(self, organization_id: str) -> BlocklistSnapshot:
         """Return all entries of an organization at its sequence."""
         return BlocklistSnapshot(

@@ -6,6 +6,7 @@ from typing import Any
 from manager.domain.agents.agent import Agent
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.messages import clone_events
+from manager.engine.policies import older_copy
 from manager.engine.response import emergency_response
 from schemas import signing
 from schemas.keys import has_version_proof
@@ -82,10 +83,12 @@ def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: by
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:
-    """Record the agent's blocklist sequence; publish the snapshot again if it is behind."""
+    """Record the agent's blocklist sequence; publish the snapshot again if it is behind, continue above one ahead."""
     if sequence != agent.in_force.blocklist_sequence:
         agent.in_force.blocklist_sequence = sequence
         emergency_response.record_applied(context, agent.agent_id, "blocklist", sequence)
+    if sequence > context.fleet.blocklists.sequences.get(agent.organization_id, 0):
+        older_copy.follow_sequence(context, agent, sequence)
     context.blocklist_messages.publish_if_behind(agent.organization_id, sequence)
 
 
@@ -100,10 +103,7 @@ def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at:
         _record_applied_policy(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         if _has_proof(context, agent, version, digest, message.version_proof):
-            context.fleet.counters["revisions_raised"] += 1
-            context.batch.save_policy(context.fleet.policies.continue_above(agent.agent_id, version, now))
-            context.batch.changes.fleet_revision = context.fleet.policies.revision
-            context.policy_queue.add([agent.agent_id])
+            older_copy.follow_policy(context, agent, version, proven=True)
     elif (
         version < policy.version
         and policy.published
