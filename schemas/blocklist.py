@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.identifiers import OrganizationId
 from schemas.model import Timestamp, WireModel
-from schemas.policy import ShortText
+from schemas.policy import SecondsLeft, ShortText
 from schemas.presence import Count
 
 
@@ -17,6 +17,7 @@ class BlocklistEntry(WireModel):
     value: ShortText
     reason: ShortText | None = None
     expires_at: Timestamp | None = None
+    seconds_left: SecondsLeft | None = Field(default=None, description="time left at the message's `sentAt`")
     incident_id: ShortText | None = None
 
 
@@ -25,6 +26,7 @@ class BlocklistSnapshot(WireModel):
 
     organization_id: OrganizationId
     sequence: Count
+    sent_at: Timestamp | None = None
     entries: list[BlocklistEntry] = Field(default_factory=list)
 
 
@@ -34,5 +36,6 @@ class BlocklistChange(WireModel):
     organization_id: OrganizationId
     from_sequence: Count
     sequence: Count
+    sent_at: Timestamp | None = None
     added: list[BlocklistEntry] = Field(default_factory=list)
     removed: list[BlocklistEntry] = Field(default_factory=list)

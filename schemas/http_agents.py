@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
 from schemas.policy import Percentage
-from schemas.presence import Count, Digest, PolicyState
+from schemas.presence import Count, Digest, Enforced, PolicyState
 from schemas.registration import Text
 from schemas.threats import ResponseTaken, Severity, Threat, Word
 
@@ -87,6 +87,9 @@ class HttpHeartbeat(WireModel):
     blocklist_sequence: Count | None = None
     outbox_size: Count | None = None
     outbox_dropped: Count | None = None
+    mode_wanted: Word | None = None
+    trial_seconds_left: Annotated[float, Field(ge=0)] | None = None
+    enforced: Enforced | None = None
 
     @property
     def uptime_seconds(self) -> float | None:

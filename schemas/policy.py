@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringCo
 
 from schemas.identifiers import AgentId
 from schemas.model import Timestamp, WireModel
-from schemas.presence import Count, Digest, PolicyState
+from schemas.presence import Count, Digest, Enforced, PolicyState
 from schemas.threats import Severity
 
 _LONGEST_DURATION = 10 * 366 * 86_400
@@ -51,6 +51,8 @@ FileHash = Annotated[
 
 ShortText = Annotated[str, StringConstraints(max_length=512)]
 Percentage = Annotated[float, Field(ge=0, le=100)]
+SecondsLeft = Annotated[float, Field(ge=0, le=1e10)]
+"""The time left of an entry at the signing of its message, so that a guard's wrong clock does not change its end."""
 
 
 class BlockedAddress(WireModel):
@@ -206,7 +208,11 @@ class PolicySections(WireModel):
 
 
 class Policy(PolicySections):
-    """An agent's effective policy. Signed; `version_proof` also signs agent, version and digest for heartbeats."""
+    """An agent's effective policy. Signed; `version_proof` also signs agent, version and digest for heartbeats.
+
+    `seconds_left` is the time left of each blocklist entry with an `expiresAt`, by value, at `sent_at`. It is outside
+    the digest, and absent where it would exceed the size limit of a message; then `expiresAt` - `sentAt` counts.
+    """
 
     version: Count
     digest: Digest
@@ -215,6 +221,8 @@ class Policy(PolicySections):
     agent_id: AgentId
     expires_at: Timestamp | None = None
     version_proof: Annotated[str, StringConstraints(max_length=128)]
+    sent_at: Timestamp | None = None
+    seconds_left: dict[str, SecondsLeft] | None = None
 
 
 class PolicyApplied(WireModel):
@@ -225,6 +233,7 @@ class PolicyApplied(WireModel):
     state: PolicyState
     error: Annotated[str, StringConstraints(max_length=1024)] | None = None
     sent_at: Timestamp
+    enforced: Enforced | None = None
 
 
 def default_sections() -> dict[str, Any]:

@@ -66,6 +66,32 @@ class SourceReport(WireModel):
     reason: Annotated[str, StringConstraints(max_length=512)] | None = None
 
 
+class Unenforced(WireModel):
+    """One wanted measure that does not hold, and why."""
+
+    value: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    reason: Annotated[str, StringConstraints(max_length=512)]
+
+
+class Enforced(WireModel):
+    """The measures that a guard's host enforces, as its fence says.
+
+    An entry of the policy or the blocklist is enforced once `policyVersion` or `blocklistSequence` names its number and
+    it is not among the reasons. Where the counts exceed the reasons, an entry that is not listed may be unenforced.
+    """
+
+    policy_version: Count | None = Field(default=None, description="of the policy that the fence has taken")
+    blocklist_sequence: Count | None = Field(default=None, description="of the blocklist that the fence has taken")
+    set: Count = Field(default=0, description="measures that the kernel has, including the guard's own")
+    ineffective: Count = Field(default=0, description="measures that the kernel has while the address gets through")
+    refused: Count = 0
+    impossible: Count = 0
+    failed: Count = 0
+    reasons: Annotated[list[Unenforced], Field(max_length=5)] = Field(
+        default_factory=list, description="of those that do not hold, the newest first"
+    )
+
+
 class Heartbeat(WireModel):
     """An agent's heartbeat, every 30 s.
 
@@ -77,7 +103,11 @@ class Heartbeat(WireModel):
     memory: float = Field(ge=0, le=100, description="percent")
     events_processed: Count = Field(description="since the last heartbeat")
     events_total: Count | None = Field(default=None, description="since the guard was first started")
-    mode: Mode
+    mode: Mode = Field(description="the effective mode")
+    mode_wanted: Mode | None = Field(default=None, description="the mode that the policy or the host asks for")
+    trial_seconds_left: float | None = Field(
+        default=None, ge=0, description="seconds until an unconfirmed protection falls back to learning"
+    )
     uptime: Uptime
     sent_at: Timestamp
     session: Session
@@ -94,6 +124,7 @@ class Heartbeat(WireModel):
     enforcement: StateWord | None = Field(
         default=None, description="nftables, route, simulated or impossible; a guard that does not say is unknown"
     )
+    enforced: Enforced | None = None
 
 
 class ManagerPresence(WireModel):
@@ -120,3 +151,4 @@ class ManagerKeys(WireModel):
 
     sign_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
     seal_key: Annotated[str, StringConstraints(min_length=43, max_length=43)]
+    sent_at: Timestamp | None = None

@@ -41,6 +41,7 @@ class RegistrationReply(WireModel):
     agent_id: AgentId
     organization_id: OrganizationId
     session: Session = Field(description="the agent connects with a higher one")
+    sent_at: Timestamp | None = None
 
 
 class Rejection(WireModel):
@@ -53,3 +54,4 @@ class Rejection(WireModel):
     digest: Digest = Field(description="SHA-256 of the registration's payload as the manager got it")
     error: Literal["bad_proof", "unknown_token", "expired_token", "used_token", "outdated", "conflict", "malformed"]
     reason: str = Field(max_length=512, description="one sentence that says what to do")
+    sent_at: Timestamp | None = None

@@ -93,3 +93,4 @@ class Receipt(WireModel):
     stored: list[ThreatId] = Field(default_factory=list)
     refused: list[Refusal] = Field(default_factory=list)
     deferred: list[Deferral] = Field(default_factory=list)
+    sent_at: Timestamp | None = None

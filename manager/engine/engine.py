@@ -33,6 +33,7 @@ from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, sett
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import signing
 from schemas.fleet import FleetEvent
+from schemas.model import utc
 from schemas.presence import ManagerKeys
 from schemas.topics import MANAGER_KEYS
 
@@ -153,7 +154,7 @@ class Engine:
         if self.can_commit:
             self.fleet.liveness.open_door(Door.MQTT, now)
         self._broker_access.connected()
-        self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(), retained=True))
+        self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(now), retained=True))
         for publication in self.fleet.retained_clearing.publications():
             self._publisher.publish(publication)
         if fresh:
@@ -340,9 +341,9 @@ class Engine:
             if self._publisher.ready:
                 self.fleet.liveness.open_door(Door.MQTT, now)
 
-    def _keys(self) -> bytes:
+    def _keys(self, now: Instant) -> bytes:
         keyring = self.fleet.keyring
-        keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public)
+        keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall))
         return signing.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
 
     def _detect_stall(self, now: Instant) -> None:

@@ -129,7 +129,7 @@ def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
     else:
         effective = context.fleet.policies.effective[agent.agent_id]
         version, digest = effective.version, effective.resolved.digest
-        document = context.serializer.document(effective)
+        document = context.serializer.document(effective, context.batch.now.wall)
     entries = context.fleet.responder.entries
     blocklist = with_scopes(
         document["blocklist"],

@@ -19,7 +19,7 @@ from schemas import signing
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
 from schemas.identifiers import DEFAULT_ORGANIZATION
-from schemas.model import WireModel
+from schemas.model import WireModel, utc
 from schemas.registration import Registration, RegistrationReply, Rejection
 from schemas.topics import REGISTRATION, REGISTRATION_REPLY
 
@@ -61,6 +61,7 @@ def register(context: Context, message: Inbound) -> None:
             digest=signing.payload_digest(message.payload),
             error=rejected.error,  # type: ignore[arg-type]
             reason=rejected.reason,
+            sent_at=utc(context.batch.now.wall),
         )
         _publish_reply(context, message.identifier, _signed(context, message.identifier, rejection))
 
@@ -169,6 +170,7 @@ def _enroll(
             agent_id=agent.agent_id,
             organization_id=agent.organization_id,
             session=agent.session,
+            sent_at=utc(now.wall),
         ),
     )
     context.fleet.registry.stamp(agent, application, reply, now.wall)

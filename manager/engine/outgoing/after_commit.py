@@ -72,7 +72,7 @@ class AfterCommit:
         with self._contained("receipts"):
             self._send_receipts(context, now)
         with self._contained("policies"):
-            self._policies.publish_slice()
+            self._policies.publish_slice(now.wall)
         with self._contained("blocklist snapshots"):
             self._publish_snapshots(now)
         with self._contained("threat events"):
@@ -98,13 +98,13 @@ class AfterCommit:
         for agent_id, report_id, reason in context.refused:
             receipts.refused(agent_id, report_id, reason)
         self._take_deferred()
-        self.receipts.send(self._publisher, self._fleet.registry, now.monotonic)
+        self.receipts.send(self._publisher, self._fleet.registry, now)
 
     def defer(self, now: Instant) -> None:
         """Acknowledge messages over their agents' budgets and publish receipts; it needs no commit."""
         with self._contained("deferral"):
             self._take_deferred()
-            self.receipts.send(self._publisher, self._fleet.registry, now.monotonic)
+            self.receipts.send(self._publisher, self._fleet.registry, now)
 
     def _take_deferred(self) -> None:
         """Acknowledge deferred messages, and add the reports among them to receipts."""
@@ -119,7 +119,7 @@ class AfterCommit:
 
     def _publish_snapshots(self, now: Instant) -> None:
         if self._publisher.ready:
-            for snapshot in self._blocklist_messages.due(now.monotonic):
+            for snapshot in self._blocklist_messages.due(now):
                 self._publisher.publish(snapshot)
 
     def _record_threats(self, context: Context, now: Instant) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from manager.domain.agents.registry import Registry
+from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.ports import Publisher
 from schemas import signing
+from schemas.model import utc
 from schemas.threats import Deferral, Receipt, Refusal
 from schemas.topics import RECEIPTS
 
@@ -49,13 +51,15 @@ class Receipts:
         """Add a report that was over its agent's budget."""
         self._of(agent_id).deferred.append(report_id)
 
-    def send(self, publisher: Publisher, registry: Registry, now: float) -> None:
-        """Publish the receipts that are due, each coded with its agent's key; `now` is monotonic."""
-        for agent_id, receipt in self.due(now):
+    def send(self, publisher: Publisher, registry: Registry, now: Instant) -> None:
+        """Publish the receipts that are due, each coded with its agent's key."""
+        for agent_id, receipt in self.due(now.monotonic):
             agent = registry.find(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                payload = signing.with_mac(agent.credential.mac_key, topic, receipt.body())
+                payload = signing.with_mac(
+                    agent.credential.mac_key, topic, receipt.model_copy(update={"sent_at": utc(now.wall)}).body()
+                )
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))
 
     def due(self, now: float) -> Iterator[tuple[str, Receipt]]:

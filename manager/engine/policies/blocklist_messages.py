@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from manager.domain.instant import Instant
 from manager.domain.response import Blocklists
 from manager.engine.batch import Publication
 from schemas import signing
-from schemas.blocklist import BlocklistChange
+from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
+from schemas.model import utc
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
 
 _NEVER = -1e9
@@ -45,11 +47,11 @@ class BlocklistMessages:
         """Schedule every snapshot at once, because a broker may have lost its retained messages."""
         self._due = dict.fromkeys(self._blocklists.sequences, _NEVER)
 
-    def change(self, change: BlocklistChange) -> Publication:
-        """Return the publication of a change, and schedule the snapshot."""
+    def change(self, change: BlocklistChange, wall: float) -> Publication:
+        """Return the publication of a change, and schedule the snapshot; `wall` is in seconds since 1970."""
         self._schedule(change.organization_id)
         topic = BLOCKLIST_CHANGES.below_root(change.organization_id)
-        payload = signing.with_signature(self._keyring.sign_key, topic, change.body())
+        payload = signing.with_signature(self._keyring.sign_key, topic, stamped_change(change, wall).body())
         return Publication(BLOCKLIST_CHANGES.address(change.organization_id), payload)
 
     def publish_if_behind(self, organization_id: str, sequence: int) -> None:
@@ -57,15 +59,35 @@ class BlocklistMessages:
         if sequence < self._blocklists.sequences.get(organization_id, 0):
             self._schedule(organization_id)
 
-    def due(self, now: float) -> Iterator[Publication]:
+    def due(self, now: Instant) -> Iterator[Publication]:
         """Yield and unschedule the snapshots that are due."""
-        for organization_id in [name for name, at in self._due.items() if at <= now]:
+        for organization_id in [name for name, at in self._due.items() if at <= now.monotonic]:
             del self._due[organization_id]
-            self._published[organization_id] = now
+            self._published[organization_id] = now.monotonic
             topic = BLOCKLIST.below_root(organization_id)
-            body = self._blocklists.snapshot(organization_id).body()
+            body = stamped_snapshot(self._blocklists.snapshot(organization_id), now.wall).body()
             payload = signing.with_signature(self._keyring.sign_key, topic, body)
             yield Publication(BLOCKLIST.address(organization_id), payload, retained=True)
 
     def _schedule(self, organization_id: str) -> None:
         self._due.setdefault(organization_id, self._published.get(organization_id, _NEVER) + self._snapshot_every)
+
+
+def stamped_change(change: BlocklistChange, wall: float) -> BlocklistChange:
+    """Return a change as it is signed at a time: with `sentAt`, and the time left of each entry."""
+    return change.model_copy(
+        update={"sent_at": utc(wall), "added": [_with_time_left(each, wall) for each in change.added]}
+    )
+
+
+def stamped_snapshot(snapshot: BlocklistSnapshot, wall: float) -> BlocklistSnapshot:
+    """Return a snapshot as it is signed at a time: with `sentAt`, and the time left of each entry."""
+    entries = [_with_time_left(entry, wall) for entry in snapshot.entries]
+    return snapshot.model_copy(update={"sent_at": utc(wall), "entries": entries})
+
+
+def _with_time_left(entry: BlocklistEntry, wall: float) -> BlocklistEntry:
+    if entry.expires_at is None:
+        return entry
+    left = max(0.0, round(entry.expires_at.timestamp() - wall, 1))
+    return entry.model_copy(update={"seconds_left": left})

@@ -12,6 +12,7 @@ from manager.domain.policies.resolution import value_of
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context
+from manager.engine.policies.message import MergedBlocklist, ends_of, seconds_left
 from schemas import signing
 from schemas.blocklist import BlocklistEntry
 from schemas.keys import version_statement
@@ -38,21 +39,21 @@ def merged_version(context: Context, agent: Agent) -> int:
 
 def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
     """Return the agent's merged policy."""
-    policy = context.fleet.policies.effective[agent.agent_id]
-    merged, digest = _merged_blocklist(context, agent, policy)
-    document = {**context.serializer.document(policy), "blocklist": merged}
+    policy, now = context.fleet.policies.effective[agent.agent_id], context.batch.now.wall
+    merged = _merged_blocklist(context, agent, policy)
+    document = {**context.serializer.document(policy, now), "blocklist": merged.section}
     version = merged_version(context, agent)
-    statement = version_statement(agent.agent_id, version, digest)
+    statement = version_statement(agent.agent_id, version, merged.digest)
     proof = signing.encode(context.fleet.keyring.sign_key.sign(statement))
-    return AgentPolicy(
-        agent.agent_id, version, digest, {**document, "version": version, "digest": digest, "versionProof": proof}
-    )
+    own = {"version": version, "digest": merged.digest, "versionProof": proof}
+    left = {"secondsLeft": seconds_left(merged.ends, now)} if merged.ends else {}
+    return AgentPolicy(agent.agent_id, version, merged.digest, {**document, **own, **left})
 
 
-def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -> tuple[dict[str, Any], str]:
-    """Return the merged blocklist section and the digest of all sections with it.
+def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -> MergedBlocklist:
+    """Return the merged blocklist.
 
-    Both are computed once for each policy content, organization and sequence: agents with the same policy share them.
+    It is computed once for each policy content, organization and sequence: agents with the same policy share them.
     """
     key = (policy.resolved.digest, agent.organization_id, sequence_of(context, agent))
     cache = context.serializer.merged
@@ -61,7 +62,8 @@ def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -
         entries = context.fleet.blocklists.snapshot(agent.organization_id).entries
         if entries:
             blocklist = _with_entries(blocklist, entries)
-        cache[key] = blocklist, digest_of({**policy.resolved.sections, "blocklist": blocklist})
+        digest = digest_of({**policy.resolved.sections, "blocklist": blocklist})
+        cache[key] = MergedBlocklist(blocklist, digest, ends_of(blocklist))
         if len(cache) > _CACHED:
             cache.popitem(last=False)
     return cache[key]

@@ -40,8 +40,12 @@ class PolicyPublisher:
         """Queue the agents whose policy the broker has not confirmed."""
         self.queue.add(policy.agent_id for policy in self._fleet.policies.effective.values() if not policy.published)
 
-    def publish_slice(self) -> None:
-        """Publish the next slice of the queue, reduced by the publications that the broker has not confirmed yet."""
+    def publish_slice(self, wall: float) -> None:
+        """Publish the next slice of the queue, reduced by the publications that the broker has not confirmed yet.
+
+        Args:
+            wall: seconds since 1970; stands in the messages.
+        """
         if not self._publisher.ready:
             return
         limit = self._fleet.settings.policies_in_step - self._publisher.backlog
@@ -49,7 +53,7 @@ class PolicyPublisher:
             policy = self._fleet.policies.effective.get(agent_id)
             if policy is not None:
                 confirm = partial(self._confirmed, agent_id, policy.version)
-                payload = self._serializer.message(policy)
+                payload = self._serializer.message(policy, wall)
                 self._publisher.publish(Publication(POLICY.address(agent_id), payload, retained=True, confirm=confirm))
 
     def _confirmed(self, agent_id: str, version: int) -> None:

@@ -101,7 +101,7 @@ def record_applied(context: Context, agent_id: str, medium: Medium, number: int)
 def _change_blocklists(context: Context, reaction: Reaction) -> None:
     fleet, changes = context.fleet, context.batch.changes
     for change in fleet.blocklists.changes(reaction, fleet.policies.advance):
-        context.batch.publications.append(context.blocklist_messages.change(change))
+        context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
         key, value = sequence_value(change.organization_id, change.sequence)
         changes.meta[key] = value
         changes.fleet_revision = fleet.policies.revision

@@ -17,7 +17,24 @@ CLIENT = "0123456789abcdef0123456789abcdef"
 DIGEST = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 NOW = "2026-01-02T03:04:05.678000Z"
 
-_ENTRY = {"kind": "ip", "value": "192.0.2.1", "reason": "scan", "expiresAt": NOW, "incidentId": "inc-1"}
+_ENTRY = {
+    "kind": "ip",
+    "value": "192.0.2.1",
+    "reason": "scan",
+    "expiresAt": NOW,
+    "secondsLeft": 60.5,
+    "incidentId": "inc-1",
+}
+_ENFORCED = {
+    "policyVersion": 3,
+    "blocklistSequence": 5,
+    "set": 7,
+    "ineffective": 1,
+    "refused": 1,
+    "impossible": 0,
+    "failed": 0,
+    "reasons": [{"value": "192.0.2.254", "reason": "it is a gateway of this host"}],
+}
 
 EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
     ManagerPresence: {
@@ -28,7 +45,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "instance": "0123456789abcdef",
         "since": NOW,
     },
-    ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A"},
+    ManagerKeys: {"signKey": "A" * 43, "sealKey": "B" * 42 + "A", "sentAt": NOW},
     Registration: {
         "hostname": "srv-01.example",
         "os": "Debian GNU/Linux 12",
@@ -45,8 +62,14 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "tokenId": "tok-1",
         "sealedSecret": "AAAA",
     },
-    RegistrationReply: {"clientId": CLIENT, "agentId": AGENT, "organizationId": "default", "session": 7},
-    Rejection: {"clientId": CLIENT, "digest": DIGEST, "error": "unknown_token", "reason": "ask for a new token"},
+    RegistrationReply: {"clientId": CLIENT, "agentId": AGENT, "organizationId": "default", "session": 7, "sentAt": NOW},
+    Rejection: {
+        "clientId": CLIENT,
+        "digest": DIGEST,
+        "error": "unknown_token",
+        "reason": "ask for a new token",
+        "sentAt": NOW,
+    },
     Presence: {"state": "lost", "session": 7, "sentAt": NOW, "uptime": 12.5},
     Heartbeat: {
         "cpu": 12.5,
@@ -54,6 +77,8 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "eventsProcessed": 10,
         "eventsTotal": 1000,
         "mode": "protection",
+        "modeWanted": "protection",
+        "trialSecondsLeft": 30.5,
         "uptime": 12.5,
         "sentAt": NOW,
         "session": 7,
@@ -77,6 +102,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
             }
         ],
         "enforcement": "impossible",
+        "enforced": _ENFORCED,
     },
     ThreatReport: {
         "id": "0198a3c0-0000-7000-8000-000000000000",
@@ -100,6 +126,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "stored": ["t-1", "t-2"],
         "refused": [{"id": "t-3", "reason": "no agent"}],
         "deferred": [{"ids": ["t-4"], "retryAfter": 1.5}],
+        "sentAt": NOW,
     },
     Policy: {
         "version": 3,
@@ -109,6 +136,8 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "agentId": AGENT,
         "expiresAt": NOW,
         "versionProof": "AAAA",
+        "sentAt": NOW,
+        "secondsLeft": {"192.0.2.1": 60.0},
         "thresholds": {"autoRespond": 85.0, "notifyAndWait": 50.0},
         "blocklist": {
             "ips": ["192.0.2.0/24", {"value": "192.0.2.1", "reason": "x", "expiresAt": NOW, "incidentId": "inc-1"}],
@@ -136,12 +165,20 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
             }
         ],
     },
-    PolicyApplied: {"version": 3, "digest": DIGEST, "state": "failed", "error": "no room", "sentAt": NOW},
-    BlocklistSnapshot: {"organizationId": "acme", "sequence": 5, "entries": [_ENTRY]},
+    PolicyApplied: {
+        "version": 3,
+        "digest": DIGEST,
+        "state": "failed",
+        "error": "no room",
+        "sentAt": NOW,
+        "enforced": _ENFORCED,
+    },
+    BlocklistSnapshot: {"organizationId": "acme", "sequence": 5, "sentAt": NOW, "entries": [_ENTRY]},
     BlocklistChange: {
         "organizationId": "acme",
         "fromSequence": 4,
         "sequence": 5,
+        "sentAt": NOW,
         "added": [_ENTRY],
         "removed": [{"kind": "file_hash", "value": DIGEST}],
     },

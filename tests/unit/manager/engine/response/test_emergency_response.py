@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,18 @@ def test_a_third_agent_makes_it_organization_wide_by_one_publish(bench: Bench) -
     bench.receive(topics.HEARTBEAT, agents[4].agent_id, agents[4].heartbeat(bench.wall, blocklist_sequence=0))
     bench.pass_time(11)
     assert len(bench.publisher.take(topics.BLOCKLIST.address("default"))) == 1
+
+
+def test_a_blocklist_says_when_it_was_signed_and_what_time_is_left(bench: Bench) -> None:
+    """In a change and in the snapshot, so that a guard with a wrong clock ends the block at the right time."""
+    attack(bench, *trusted(bench, *"abc"))
+    bench.pass_time(120)
+    (change,) = map(json.loads, bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default")))
+    snapshot = json.loads(bench.publisher.take(topics.BLOCKLIST.address("default"))[-1])
+    for message, entries in ((change, change["added"]), (snapshot, snapshot["entries"])):
+        (entry,) = entries
+        signed, end = (datetime.fromisoformat(text).timestamp() for text in (message["sentAt"], entry["expiresAt"]))
+        assert entry["secondsLeft"] == pytest.approx(end - signed, abs=0.2)
 
 
 def test_the_same_by_hash_and_by_technique(bench: Bench) -> None:
