@@ -59,7 +59,7 @@ def follow_sequence(context: Context, agent: Agent, sequence: int) -> None:
     fleet.counters["revisions_raised"] += 1
     fleet.policies.revision = max(fleet.policies.revision, sequence + 1)
     change = fleet.blocklists.leave_gap(organization_id, fleet.policies.advance())
-    context.batch.publications.append(context.blocklist_messages.change(change))
+    context.batch.publications.append(context.blocklist_messages.change(change, now.wall))
     key, value = sequence_value(organization_id, change.sequence)
     context.batch.changes.meta[key] = value
     context.batch.changes.fleet_revision = fleet.policies.revision
