@@ -19,7 +19,7 @@ from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
 from agent.sources import health
-from schemas import signing
+from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
 from schemas.threats import Receipt
@@ -197,7 +197,7 @@ class Guard:
         return now + random.uniform(0, _SOON)  # noqa: S311 -- no secret
 
     def _receipt(self, row: Topic, payload: bytes, now: float) -> None:
-        if not signing.has_mac(self._mac_key, row.below_root(self._agent_id), payload):
+        if not message_codes.has_mac(self._mac_key, row.below_root(self._agent_id), payload):
             self._parts.ignored["receipt_forged"] += 1
             return
         try:
@@ -214,7 +214,7 @@ class Guard:
         self._apply_monitors()
         if answer is not None and self._link is not None:
             topic = POLICY_APPLIED.below_root(self._agent_id)
-            self._link.publish(POLICY_APPLIED, signing.with_mac(self._mac_key, topic, answer.body()))
+            self._link.publish(POLICY_APPLIED, message_codes.with_mac(self._mac_key, topic, answer.body()))
 
     def _apply_monitors(self) -> None:
         self._parts.pipeline.enabled = "log" in self._parts.enforcement.sections.monitors.enabled

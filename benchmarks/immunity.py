@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks import packets
 from manager.mqtt_packets import puback_packets, publish_packet, read_publish, remaining_length
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange
 from schemas.decoding import decode
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -208,7 +208,7 @@ class Guard(asyncio.Protocol):
             self._timer = loop.call_later(seconds, self._beat)
 
     def _take_receipt(self, payload: bytes) -> None:
-        if not signing.has_mac(self.agent.keys.mac_key, topics.RECEIPTS.below_root(self.agent.agent_id), payload):
+        if not message_codes.has_mac(self.agent.keys.mac_key, topics.RECEIPTS.below_root(self.agent.agent_id), payload):
             raise RuntimeError("a receipt is forged")
         receipt = decode(Receipt, payload, topics.RECEIPTS.limit)
         if not receipt.stored:
@@ -246,7 +246,7 @@ class Guard(asyncio.Protocol):
             self._ledger.note(fact)
 
     def _signed(self, row: topics.Topic, identifier: str, payload: bytes) -> Any:
-        if not signing.has_signature(self._key, row.below_root(identifier), payload):
+        if not message_codes.has_signature(self._key, row.below_root(identifier), payload):
             raise RuntimeError(f"{row.name} is forged")
         return decode(row.models[0], payload, row.limit)
 

@@ -18,7 +18,7 @@ from manager.runtime import clock
 from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.store import PeeweeStore
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import ManagerKeyring
 from schemas.topics import THREATS
 
@@ -50,7 +50,7 @@ class Ingest:
         for sender in itertools.islice(self._senders, due):
             self._number += 1
             below = THREATS.below_root(sender.agent_id)
-            payload = signing.with_mac(sender.mac_key, below, threat_body(sender, self._number, now, 0.0))
+            payload = message_codes.with_mac(sender.mac_key, below, threat_body(sender, self._number, now, 0.0))
             inbox.put(Inbound(THREATS, sender.agent_id, below, payload, None), time.monotonic())
 
 

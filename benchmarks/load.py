@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from benchmarks import packets
 from manager.mqtt_packets import puback_packets, publish_packet, read_publish
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.model import iso
 from tests.support.enrolled import Sender
 
@@ -216,7 +216,7 @@ def _chunks(kind: str, sender: Sender, count: int, spacing: float) -> tuple[list
     body = threat_body if kind == "threats" else _heartbeat
     encoded, size, now = [], 0, time.time()
     for number in range(1, count + 1):
-        payload = signing.with_mac(sender.mac_key, below, body(sender, number, now, number * spacing))
+        payload = message_codes.with_mac(sender.mac_key, below, body(sender, number, now, number * spacing))
         size = len(payload)
         encoded.append(publish_packet(topic, payload, 1 + number % 0xFFF0 if row.qos else 0))
     return [encoded[start : start + _AT_ONCE] for start in range(0, count, _AT_ONCE)], size

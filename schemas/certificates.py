@@ -2,7 +2,7 @@
 
 import hashlib
 
-from schemas import signing
+from schemas import message_codes
 
 _OTHER_HOST = (62, 64)
 _EXPIRED = 10
@@ -13,7 +13,7 @@ _UNKNOWN_SIGNER = (7, 18, 19, 20, 21)
 
 def fingerprint(certificate: bytes) -> str:
     """Return the SHA-256 of a certificate's DER in base64url, the form of a CA fingerprint in a token (wire.md)."""
-    return signing.encode(hashlib.sha256(certificate).digest())
+    return message_codes.to_base64url(hashlib.sha256(certificate).digest())
 
 
 def refusal(peer: str, verify_code: int, message: str, give: str = "the manager's ca.crt as --ca-file") -> str:

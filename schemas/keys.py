@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from schemas import signing
+from schemas import message_codes
 from schemas.errors import KeyMaterialError, TokenError
 from schemas.identifiers import TOKEN_ID
 
@@ -44,8 +44,8 @@ class AgentKeys:
     def derive(cls, secret: bytes) -> Self:
         """Derive the keys from `secret`, 32 random bytes."""
         return cls(
-            mqtt_password=signing.encode(_derive(secret, b"mqtt")),
-            http_token=signing.encode(_derive(secret, b"http")),
+            mqtt_password=message_codes.to_base64url(_derive(secret, b"mqtt")),
+            http_token=message_codes.to_base64url(_derive(secret, b"http")),
             mac_key=_derive(secret, b"mac"),
         )
 
@@ -70,12 +70,12 @@ class ManagerKeyring:
     @property
     def sign_public(self) -> str:
         """Public signing key, base64url."""
-        return signing.encode(self.sign_key.public_key().public_bytes_raw())
+        return message_codes.to_base64url(self.sign_key.public_key().public_bytes_raw())
 
     @property
     def seal_public(self) -> str:
         """Public sealing key, base64url."""
-        return signing.encode(self._seal_key.public_key().public_bytes_raw())
+        return message_codes.to_base64url(self._seal_key.public_key().public_bytes_raw())
 
     def unseal(self, sealed: str, context: str) -> bytes:
         """Decrypt a secret that `seal` encrypted for this manager and context.
@@ -84,7 +84,7 @@ class ManagerKeyring:
             KeyMaterialError: the secret was sealed for another key or context, or was altered.
         """
         try:
-            raw = signing.decode(sealed)
+            raw = message_codes.from_base64url(sealed)
             ephemeral, box = raw[:_PUBLIC_LENGTH], raw[_PUBLIC_LENGTH:]
             shared = self._seal_key.exchange(X25519PublicKey.from_public_bytes(ephemeral))
             key = _derive(shared + ephemeral + self._seal_key.public_key().public_bytes_raw(), b"seal")
@@ -103,13 +103,13 @@ def seal(seal_public: str, secret: bytes, context: str) -> str:
         KeyMaterialError: `seal_public` is not an X25519 key.
     """
     try:
-        recipient = X25519PublicKey.from_public_bytes(signing.decode(seal_public))
+        recipient = X25519PublicKey.from_public_bytes(message_codes.from_base64url(seal_public))
         ephemeral = X25519PrivateKey.generate()
         public = ephemeral.public_key().public_bytes_raw()
         key = _derive(ephemeral.exchange(recipient) + public + recipient.public_bytes_raw(), b"seal")
     except ValueError as error:
         raise KeyMaterialError("the manager's seal key is no X25519 key") from error
-    return signing.encode(public + ChaCha20Poly1305(key).encrypt(_NONCE, secret, context.encode()))
+    return message_codes.to_base64url(public + ChaCha20Poly1305(key).encrypt(_NONCE, secret, context.encode()))
 
 
 def public_sign_key(text: str) -> Ed25519PublicKey:
@@ -119,7 +119,7 @@ def public_sign_key(text: str) -> Ed25519PublicKey:
         KeyMaterialError: the text is not an Ed25519 key in base64url.
     """
     try:
-        return Ed25519PublicKey.from_public_bytes(signing.decode(text))
+        return Ed25519PublicKey.from_public_bytes(message_codes.from_base64url(text))
     except ValueError as error:
         raise KeyMaterialError("the manager's sign key is no Ed25519 key") from error
 
@@ -132,7 +132,7 @@ def version_statement(agent_id: str, version: int, digest: str) -> bytes:
 def has_version_proof(key: Ed25519PublicKey, agent_id: str, version: int, digest: str, proof: str) -> bool:
     """Return whether the manager signed this version of this policy for this agent."""
     try:
-        key.verify(signing.decode(proof), version_statement(agent_id, version, digest))
+        key.verify(message_codes.from_base64url(proof), version_statement(agent_id, version, digest))
     except Exception:  # noqa: BLE001 -- any error in a proof from the network makes it invalid
         return False
     return True
@@ -156,7 +156,7 @@ class EnrollmentToken:
 
     def __str__(self) -> str:
         """Return the token's full text, including the secret."""
-        text = f"pg1.{self.token_id}.{signing.encode(self.secret)}.{self.sign_key}"
+        text = f"pg1.{self.token_id}.{message_codes.to_base64url(self.secret)}.{self.sign_key}"
         return f"{text}.{self.ca_fingerprint}" if self.ca_fingerprint else text
 
     @property
@@ -182,9 +182,9 @@ class EnrollmentToken:
             looks = "pg1.<id>.<secret>.<key>[.<fingerprint>]"
             raise TokenError(f"this is no enrollment token: one reads {looks}; copy it whole")
         try:
-            token = cls(found[1], signing.decode(found[2]), found[3], found[4])
+            token = cls(found[1], message_codes.from_base64url(found[2]), found[3], found[4])
             public_sign_key(token.sign_key)
-            signing.decode(token.ca_fingerprint or "")
+            message_codes.from_base64url(token.ca_fingerprint or "")
         except ValueError as error:
             raise TokenError("the enrollment token is damaged; copy it whole, or make a new one") from error
         return token

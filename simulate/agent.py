@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import orjson
 from uuid_utils import uuid7
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange
 from schemas.keys import EnrollmentToken, has_version_proof, seal
 from schemas.model import iso, utc
@@ -122,7 +122,7 @@ class Agent:
 
     def coded(self, row: topics.Topic, body: bytes) -> bytes:
         """Return a body with this agent's message code."""
-        return signing.with_mac(self.identity.keys.mac_key, row.below_root(self.identity.agent_id), body)
+        return message_codes.with_mac(self.identity.keys.mac_key, row.below_root(self.identity.agent_id), body)
 
     def registration(self, token: EnrollmentToken, seal_key: str, client_id: str) -> bytes:
         """Return a registration with its proof."""
@@ -138,7 +138,7 @@ class Agent:
             sealed_secret=seal(seal_key, self.identity.secret, client_id),
         )
         topic = topics.REGISTRATION.below_root(client_id)
-        return signing.with_proof(token.proof_key, topic, registration.body())
+        return message_codes.with_proof(token.proof_key, topic, registration.body())
 
     def presence(self, state: str) -> bytes:
         """Return a birth, a sign-off or a last will."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas import signing
+from schemas import message_codes
 from schemas.errors import SchemaError
 from schemas.identifiers import DEFAULT_ORGANIZATION, is_identifier
 from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret
@@ -34,7 +34,7 @@ class Identity:
         return json.dumps(
             {
                 "hostname": self.hostname,
-                "secret": signing.encode(self.secret),
+                "secret": message_codes.to_base64url(self.secret),
                 "agentId": self.agent_id,
                 "organizationId": self.organization_id,
                 "session": self.session,
@@ -106,7 +106,7 @@ def _read(line: str) -> Identity | None:
     """Parse a line; return None for an incomplete one."""
     try:
         found = json.loads(line)
-        secret = signing.decode(found["secret"])
+        secret = message_codes.from_base64url(found["secret"])
         agent_id, organization_id = found["agentId"], found["organizationId"]
         if len(secret) != SECRET_LENGTH or not is_identifier("agentId", agent_id):
             return None

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from schemas import signing
+from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.keys import public_sign_key
 from schemas.model import WireModel
@@ -36,7 +36,7 @@ class Verifier:
         return self._once(row, identifier, payload)
 
     def _read(self, row: Topic, identifier: str | None, payload: bytes) -> WireModel | None:
-        if not signing.has_signature(self._key, row.below_root(identifier), payload):
+        if not message_codes.has_signature(self._key, row.below_root(identifier), payload):
             return None
         for model in row.models:
             try:

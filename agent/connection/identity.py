@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import StorageError
 from agent.storage.files import write_private
-from schemas import signing
+from schemas import message_codes
 from schemas.identifiers import AgentId, ClientId, OrganizationId
 from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret, public_sign_key
 
@@ -170,7 +170,7 @@ class IdentityFile:
 
 def _to_stored(identity: Identity, by_mqtt: Enrolled | None, by_http: Enrolled | None) -> bytes:
     fields = {
-        "secret": signing.encode(identity.secret),
+        "secret": message_codes.to_base64url(identity.secret),
         "connection": identity.connection,
         "session": identity.session,
         "agent_id": by_mqtt and by_mqtt.agent_id,
@@ -184,7 +184,7 @@ def _to_stored(identity: Identity, by_mqtt: Enrolled | None, by_http: Enrolled |
 
 
 def _secret(stored: _Stored) -> bytes:
-    secret = signing.decode(stored.secret)
+    secret = message_codes.from_base64url(stored.secret)
     if len(secret) != SECRET_LENGTH:
         raise ValueError("the secret has another length")
     return secret

@@ -11,7 +11,7 @@ from agent.host import HostFacts
 from agent.link.link import Account, Event, Link, Opened, Received
 from agent.logs import EventLog
 from agent.settings import GuardSettings
-from schemas import limits, signing
+from schemas import limits, message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
 from schemas.keys import EnrollmentToken, public_sign_key, seal
@@ -114,7 +114,7 @@ class MqttRegistration:
         return None
 
     def _keys(self, link: Link, payload: bytes, now: float) -> Outcome | None:
-        if not signing.has_signature(self._key, MANAGER_KEYS.below_root(), payload):
+        if not message_codes.has_signature(self._key, MANAGER_KEYS.below_root(), payload):
             return Unanswered("this broker's manager is not the one that issued the token; take a token from it")
         try:
             keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
@@ -147,7 +147,7 @@ class MqttRegistration:
             sealed_secret=seal(seal_key, applicant.secret, self._client_id),
         )
         topic = REGISTRATION.below_root(self._client_id)
-        return signing.with_proof(applicant.token.proof_key, topic, registration.body())
+        return message_codes.with_proof(applicant.token.proof_key, topic, registration.body())
 
     def _send(self, link: Link, now: float) -> None:
         if self._payload is None:
@@ -159,7 +159,7 @@ class MqttRegistration:
 
     def _answer(self, payload: bytes) -> Outcome | None:
         topic = REGISTRATION_REPLY.below_root(self._client_id)
-        if not signing.has_signature(self._key, topic, payload):
+        if not message_codes.has_signature(self._key, topic, payload):
             _log.warning("registration_reply_ignored", reason="its signature is not the manager's")
             return None
         answer = _read(payload)
@@ -167,7 +167,7 @@ class MqttRegistration:
             _log.warning("registration_reply_ignored", reason="it does not answer this registration")
             return None
         if isinstance(answer, Rejection):
-            if self._payload is None or answer.digest != signing.payload_digest(self._payload):
+            if self._payload is None or answer.digest != message_codes.payload_digest(self._payload):
                 _log.warning("registration_reply_ignored", reason="the registration was changed on its way")
                 return None
             return Refused(answer.error, answer.reason)

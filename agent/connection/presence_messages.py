@@ -6,7 +6,7 @@ from typing import Literal
 
 from agent.clock import Clock
 from agent.host import Load
-from schemas import signing
+from schemas import message_codes
 from schemas.model import utc
 from schemas.presence import HealthState, Heartbeat, Mode, PolicyState, Presence, SourceReport
 from schemas.topics import HEARTBEAT, PRESENCE
@@ -71,7 +71,7 @@ class PresenceMessages:
         presence = Presence(
             state=state, session=self._session, sent_at=utc(self._clock.wall()), uptime=round(self.uptime, 3)
         )
-        return signing.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
+        return message_codes.with_mac(mac_key, PRESENCE.below_root(agent_id), presence.body())
 
     def heartbeat(self, agent_id: str, mac_key: bytes, fields: HeartbeatFields) -> bytes:
         """Return the next heartbeat of the current session, with its message code."""
@@ -99,4 +99,4 @@ class PresenceMessages:
             enforcement=fields.enforcement,
         )
         self._reported = fields.events_total
-        return signing.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())
+        return message_codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

@@ -8,7 +8,7 @@ from agent.connection.identity import Enrolled, Identity
 from agent.connection.presence_messages import PresenceMessages
 from agent.link.link import Account, Delivered, Event, Link, Offered, Opened, Received, Settled, Subscribed, Will
 from agent.logs import EventLog
-from schemas import signing
+from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.presence import Presence
 from schemas.threats import Receipt
@@ -154,7 +154,7 @@ class Session:
         """
         if not payload:
             return None  # cleared: the agent was removed, and the broker will close the connection
-        if not signing.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
+        if not message_codes.has_mac(self._mac_key, PRESENCE.below_root(self._agent_id), payload):
             self._ignored["presence_forged"] += 1
             return None
         try:

@@ -13,7 +13,7 @@ from agent.logs import EventLog
 from agent.respond.responder import Measure
 from agent.respond.wanted_measures import span
 from agent.storage.database import Database
-from schemas import signing
+from schemas import message_codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.decoding import DecodeError, decode
 from schemas.keys import public_sign_key
@@ -94,7 +94,7 @@ class OrganizationBlocklist:
         """Apply a snapshot or a change; return whether the sequence changed."""
         if self._key is None or not payload:
             return False
-        if not signing.has_signature(self._key, row.below_root(self._owner[0]), payload):
+        if not message_codes.has_signature(self._key, row.below_root(self._owner[0]), payload):
             self._ignored["blocklist_forged"] += 1
             return False
         before = self.sequence

@@ -15,7 +15,7 @@ from agent.connection.identity import Enrolled
 from agent.connection.presence_messages import AppliedPolicy
 from agent.logs import EventLog
 from agent.storage.database import Database
-from schemas import signing
+from schemas import message_codes
 from schemas.decoding import DecodeError, decode, validate
 from schemas.identifiers import AgentId
 from schemas.keys import has_version_proof, public_sign_key
@@ -139,7 +139,7 @@ class PolicyStore:
         return self._apply(head, document)
 
     def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:
-        if not signing.has_signature(key, POLICY.below_root(self._agent_id), payload):
+        if not message_codes.has_signature(key, POLICY.below_root(self._agent_id), payload):
             raise _RejectedError("policy_forged")
         try:
             head = decode(PolicyHead, payload, POLICY.limit)

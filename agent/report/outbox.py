@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from agent.storage.database import Database, add_to_counter, counter
-from schemas import signing
+from schemas import message_codes
 from schemas.limits import THREAT_LIMIT
 from schemas.threats import Severity
 from schemas.topics import THREATS
@@ -33,7 +33,7 @@ class Entry:
 def coded(body: bytes, agent_id: str, mac_key: bytes) -> bytes:
     """Return the encoded report with agentId and message code."""
     whole = b'{"agentId":"%b",%b' % (agent_id.encode(), body[1:])
-    return signing.with_mac(mac_key, THREATS.below_root(agent_id), whole)
+    return message_codes.with_mac(mac_key, THREATS.below_root(agent_id), whole)
 
 
 class Outbox:

@@ -15,7 +15,7 @@ from manager.api.envelope import REFUSAL
 from manager.api.errors import add_error_map
 from manager.api.http_metrics import EventStreamCollector, RequestMetrics
 from manager.api.middleware.admission import Admission
-from manager.api.middleware.boundary import Boundary
+from manager.api.middleware.outermost_middleware import OutermostMiddleware
 from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes import (
     agent_policy,
@@ -48,7 +48,7 @@ _ROUTERS = (
     incidents, allowlist, responses, tokens, audit, documentation,
 )  # fmt: skip
 _BODIES = (
-    PolicyDocument, allowlist.NewAllowance, policy_revisions.Comparison, policy_revisions.GoBack, tokens.NewToken,
+    PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
     rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
@@ -105,7 +105,7 @@ def create_app(services: Services) -> ASGIApp:
         "events": EventsRoute(services.clock, admission.charge_reports),
     }
     request_ids = RequestIds()
-    return Boundary(
+    return OutermostMiddleware(
         app,
         hot_routes=hot_routes,
         engine=services.engine,

@@ -12,8 +12,8 @@ from manager.errors import Invalid
 from schemas.http_agents import DetectedEvent, HttpEvents, HttpReport, SecurityEvent, Verdict, evidence_of
 from schemas.identifiers import THREAT_ID
 from schemas.limits import THREAT_LIMIT
+from schemas.message_codes import content_digest
 from schemas.model import utc
-from schemas.signing import content_digest
 from schemas.threats import Severity, Threat, ThreatReport
 
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")

@@ -11,7 +11,7 @@ from manager.domain.correlation import Incident
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
 from manager.domain.response.emergency_entry import EmergencyEntry
-from manager.domain.response.reaction import Response
+from manager.domain.response.response_changes import Response
 from schemas.fleet import FleetEvent
 from schemas.model import utc
 

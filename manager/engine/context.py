@@ -9,8 +9,8 @@ from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
 from manager.engine.origin import MANAGER, Origin
 from manager.engine.policies.blocklist_messages import BlocklistMessages
-from manager.engine.policies.message import PolicySerializer
 from manager.engine.policies.queue import PolicyQueue
+from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Archive
 from schemas.threats import ThreatReport
 

@@ -12,8 +12,8 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor
 from manager.engine.commands.executor import execute
-from manager.engine.containment import contained
 from manager.engine.context import Context, ReceivedReport
+from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
 from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
 from manager.engine.inbox import Command, Inbound, Inbox
@@ -21,17 +21,17 @@ from manager.engine.messages import clone_events, reports
 from manager.engine.messages.dispatch import dispatch
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
+from manager.engine.piecewise_commit import PiecewiseCommit
 from manager.engine.policies.blocklist_messages import BlocklistMessages
-from manager.engine.policies.message import PolicySerializer
 from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.policies.queue import PolicyQueue
+from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import BrokerAccess, Publisher, Store
 from manager.engine.response import emergency_response
 from manager.engine.response.incident_recorder import IncidentRecorder
-from manager.engine.salvage import Salvage
 from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, settle_wills, sweep
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
-from schemas import signing
+from schemas import message_codes
 from schemas.fleet import FleetEvent
 from schemas.model import utc
 from schemas.presence import ManagerKeys
@@ -96,7 +96,7 @@ class Engine:
         )
         self._uncommitted: Context | None = None
         self._available = True
-        self._salvage: Salvage | None = None
+        self._piecewise_commit: PiecewiseCommit | None = None
         self._last_step: float | None = None
         housekeeping = Housekeeping(fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle))
         self._sweep = Periodic(settings.sweep_interval, sweep)
@@ -177,7 +177,7 @@ class Engine:
         A batch that cannot be committed is kept and committed by a later step. Until then nothing of it is
         acknowledged, and no other batch begins. Errors do not end a step; they are logged and counted.
         """
-        with contained(self.fleet.counters, "stall detection"):
+        with isolated(self.fleet.counters, "stall detection"):
             self._detect_stall(now)
         context = self._uncommitted or self._decide(now)
         if context is None or not self._commit(context, now):
@@ -216,12 +216,12 @@ class Engine:
         if has_transaction and not self._begin():
             return None
         context = self._new_context(now)
-        with contained(self.fleet.counters, "clock monitor"):
+        with isolated(self.fleet.counters, "clock monitor"):
             self._clock_monitor.tick(context, now)
         for item in self._take(now, has_transaction=has_transaction):
             self._handle(context, item)
         for tick in self._ticks:
-            with contained(self.fleet.counters, "tick"):
+            with isolated(self.fleet.counters, "tick"):
                 tick(context, now)
         return context
 
@@ -238,11 +238,11 @@ class Engine:
         """Do the work that needs no commit while the store is unavailable, so that no queue grows without limit."""
         self.inbox.drop_withdrawn()
         self._after_commit.defer(now)
-        with contained(self.fleet.counters, "suspensions"):
+        with isolated(self.fleet.counters, "suspensions"):
             self._suspensions.resume(now)
 
     def _take(self, now: Instant, *, has_transaction: bool) -> list[Inbound | Command]:
-        with contained(self.fleet.counters, "inbox"):
+        with isolated(self.fleet.counters, "inbox"):
             registrations = self._registration_throttle.allowance(now)
             return self.inbox.take(self.fleet.settings.batch_limit, registrations, has_transaction=has_transaction)
         return []
@@ -299,9 +299,9 @@ class Engine:
             self._set_unavailable(error)
             return False
         finally:
-            with contained(self.fleet.counters, "transaction"):
+            with isolated(self.fleet.counters, "transaction"):
                 self._store.abandon()
-        self._uncommitted = self._salvage = None
+        self._uncommitted = self._piecewise_commit = None
         self._set_available(now)
         self._after_commit.run(context, now)
         return True
@@ -309,7 +309,7 @@ class Engine:
     def _write(self, context: Context) -> None:
         """Write a batch in one transaction; a batch that does not fit is written piece by piece."""
         reports.process_reports(context, self._store, self._correlate)
-        if self._salvage is None:
+        if self._piecewise_commit is None:
             if not context.batch.changes:
                 return
             try:
@@ -317,10 +317,10 @@ class Engine:
             except StoreRejected as error:
                 log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
                 self.fleet.counters["batches_rejected"] += 1
-                self._salvage = Salvage(context)
+                self._piecewise_commit = PiecewiseCommit(context)
             else:
                 return
-        self._salvage.run(self._store)
+        self._piecewise_commit.run(self._store)
 
     def _set_unavailable(self, error: Exception) -> None:
         """Stop the silence timers and report not ready, from the first error on."""
@@ -344,7 +344,7 @@ class Engine:
     def _keys(self, now: Instant) -> bytes:
         keyring = self.fleet.keyring
         keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall))
-        return signing.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
+        return message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
 
     def _detect_stall(self, now: Instant) -> None:
         """Give agents their full grace after the manager itself was suspended."""

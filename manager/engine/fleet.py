@@ -14,7 +14,7 @@ from manager.domain.agents.registry import Registry, cap_stamp
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.correlation import Incident
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
-from manager.domain.response import Blocklists, Evidence, FleetAddresses, NeverBlock, Responder
+from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.time_to_immunity import ImmunityTracker
 from manager.domain.retention import ClockTrust
 from manager.engine.outgoing.retained_clearing import RetainedClearing
@@ -77,7 +77,7 @@ class Fleet:
         self.held_back = HeldBackReports(settings.held_back_after)
         self.allowlist = PolicyAllowlist(self.policies)
         never_block = NeverBlock(
-            self.allowlist, self.addresses, Evidence(), settings.own_addresses, settings.admin_networks
+            self.allowlist, self.addresses, EvidenceIndex(), settings.own_addresses, settings.admin_networks
         )
         self.responder = Responder(settings.responder, never_block, new_entry_id)
         self.blocklists = Blocklists(self.responder.entries)

@@ -13,7 +13,7 @@ import structlog
 
 from manager.data_directory import DataDirectory
 from manager.engine.commands.requests import CreateToken
-from manager.engine.containment import contained
+from manager.engine.failure_isolation import isolated
 from manager.engine.inbox import Command
 from manager.runtime import clock, gc_tuning
 from manager.runtime.transport_security import Transport, reachable
@@ -105,7 +105,7 @@ class ManagerLoop:
 
     def _contained(self, part: str) -> AbstractContextManager[None]:
         """Guard a part's call: log and count its failure instead of ending the loop."""
-        return contained(self._manager.engine.fleet.counters, part)
+        return isolated(self._manager.engine.fleet.counters, part)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

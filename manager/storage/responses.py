@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
-from manager.domain.response.reaction import Response, ResponseState
+from manager.domain.response.response_changes import Response, ResponseState
 from manager.engine.batch import Changes
 from manager.storage.health import StoreHealth
 from manager.storage.statements import Statements

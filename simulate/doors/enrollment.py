@@ -5,7 +5,7 @@ import secrets
 import ssl
 from collections.abc import Callable
 
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import EnrollmentToken
 from schemas.presence import ManagerKeys
 from schemas.registration import RegistrationReply, Rejection
@@ -136,7 +136,7 @@ class Enrollment:
             agent.tally.ignored += 1
             return False
         if isinstance(answer, Rejection):
-            if answer.digest != signing.payload_digest(agent.pending[1]):
+            if answer.digest != message_codes.payload_digest(agent.pending[1]):
                 agent.tally.ignored += 1
                 return False
             raise UnreachableError(f"the manager refuses {agent.identity.hostname}: {answer.reason}")

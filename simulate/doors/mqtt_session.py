@@ -5,7 +5,7 @@ import secrets
 import time
 from typing import cast
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.presence import Presence
 from schemas.threats import Receipt
@@ -184,7 +184,7 @@ class MqttSession(asyncio.Protocol):
 
     def _take_receipt(self, payload: bytes) -> None:
         agent, row = self._agent, topics.RECEIPTS
-        if not signing.has_mac(agent.identity.keys.mac_key, row.below_root(agent.identity.agent_id), payload):
+        if not message_codes.has_mac(agent.identity.keys.mac_key, row.below_root(agent.identity.agent_id), payload):
             agent.tally.ignored += 1
             return
         try:
@@ -198,7 +198,7 @@ class MqttSession(asyncio.Protocol):
     def _take_presence(self, payload: bytes) -> None:
         """Overwrite an older session's presence; begin a higher session if this one was reported as ended."""
         agent = self._agent
-        if not payload or not signing.has_mac(
+        if not payload or not message_codes.has_mac(
             agent.identity.keys.mac_key, topics.PRESENCE.below_root(agent.identity.agent_id), payload
         ):
             return

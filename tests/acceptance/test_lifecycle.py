@@ -143,10 +143,10 @@ def _threats_of(manager: ManagerProcess, agent_id: str) -> list[object]:
 def _identity(guard: GuardProcess) -> bytes:
     import json  # noqa: PLC0415 -- reads the guard's own file
 
-    from schemas.signing import decode  # noqa: PLC0415
+    from schemas.message_codes import from_base64url  # noqa: PLC0415
 
     kept = json.loads((guard.data / "identity.json").read_text())
-    return decode(kept["secret"])
+    return from_base64url(kept["secret"])
 
 
 def _client(manager: ManagerProcess, username: str, password: str) -> mqtt.Client:

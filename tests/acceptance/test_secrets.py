@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from demo.fleet import Fleet
 from demo.story import Story
 from manager.cli import app
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import EnrollmentToken
 from tests.support.processes import PACE, GuardProcess, ManagerProcess, Panguard, spooled
 from tests.support.production_mosquitto import ProductionMosquitto
@@ -234,12 +234,14 @@ def _look(run: Run) -> None:
 def test_the_search_finds_what_is_there(run: Run, tmp_path: Path) -> None:
     """A key in any form is found, in a file and in a process, and each secret really is in the file that keeps it."""
     assert len(run.secrets) >= 40
-    secret = signing.decode(json.loads((run.home / "guard-by-mqtt" / "identity.json").read_text())["secret"])
-    for form in (secret, secret.hex().encode(), signing.encode(secret).encode(), repr(secret).encode()):
+    secret = message_codes.from_base64url(
+        json.loads((run.home / "guard-by-mqtt" / "identity.json").read_text())["secret"]
+    )
+    for form in (secret, secret.hex().encode(), message_codes.to_base64url(secret).encode(), repr(secret).encode()):
         (tmp_path / "spilled").write_bytes(b"around " + form + b" it")
         assert run.secrets.in_files(tmp_path, {}) == {"spilled": {"agent secret"}}
     with subprocess.Popen(  # noqa: S603 -- ours
-        [sys.executable, "-c", "input()", signing.encode(secret)], stdin=subprocess.PIPE
+        [sys.executable, "-c", "input()", message_codes.to_base64url(secret)], stdin=subprocess.PIPE
     ) as shows:
         try:  # the new process shows its own arguments only once it runs the interpreter
             shown = eventually(

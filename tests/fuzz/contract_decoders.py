@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.allowlist import NewAllowance
-from manager.api.routes.policy_revisions import Comparison, GoBack
+from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
@@ -47,8 +47,8 @@ BODIES = {
     PolicyHead: _HEADS,
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
-    GoBack: _json({"revision": 3}),
-    Comparison: _json({"from": 1, "to": 2}, {"scope": "global", "document": {"thresholds": {"autoRespond": 80}}}),
+    RollbackBody: _json({"revision": 3}),
+    ComparisonBody: _json({"from": 1, "to": 2}, {"scope": "global", "document": {"thresholds": {"autoRespond": 80}}}),
     NewPolicy: _json({"rules": [{"type": "block_ip", "config": {"ip": "192.0.2.1"}}], "name": "x", "org_id": "a"}),
     ReplaySettings: _json(
         {
@@ -77,9 +77,9 @@ def _decoded(model: Any) -> Decoder:
 
 def _codes(_place: Place, payload: bytes) -> None:
     key = KEYRING.sign_key.public_key()
-    assert not signing.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
-    assert not signing.has_proof(b"k" * 32, f"registration/{CLIENT}", payload)
-    assert not signing.has_signature(key, f"agents/{AGENT}/policy", payload)
+    assert not message_codes.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
+    assert not message_codes.has_proof(b"k" * 32, f"registration/{CLIENT}", payload)
+    assert not message_codes.has_signature(key, f"agents/{AGENT}/policy", payload)
     has_version_proof(key, AGENT, 1, "0" * 64, payload.decode("latin-1"))
 
 
@@ -108,17 +108,19 @@ def _digest(_place: Place, payload: bytes) -> None:
 _TOPICS = [
     row.address({"agentId": AGENT, "clientId": CLIENT}.get(row.placeholder or "", "acme")) for row in topics.TABLE
 ]
-_SIGNED = signing.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receipts", b'{"a":1}')
+_SIGNED = message_codes.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receipts", b'{"a":1}')
 
 CONTRACT = (
     *(_decoded(model) for model in (*_MESSAGES, *BODIES)),
     Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
-    Decoder("codes", "network", hostile(st.just(_SIGNED) | st.just(signing.with_mac(b"x", "t", b'{"a":1}'))), _codes),
     Decoder(
-        "signing.decode",
+        "codes", "network", hostile(st.just(_SIGNED) | st.just(message_codes.with_mac(b"x", "t", b'{"a":1}'))), _codes
+    ),
+    Decoder(
+        "message_codes.from_base64url",
         "network",
-        hostile(st.binary(max_size=80).map(lambda raw: signing.encode(raw).encode())),
-        lambda _, payload: signing.decode(payload.decode("utf-8", "surrogateescape")),
+        hostile(st.binary(max_size=80).map(lambda raw: message_codes.to_base64url(raw).encode())),
+        lambda _, payload: message_codes.from_base64url(payload.decode("utf-8", "surrogateescape")),
         (ValueError,),
     ),
     Decoder("topics.resolve", "network", hostile_text(*_TOPICS), _topic, (TopicError,)),

@@ -56,7 +56,7 @@ from agent.sources.tail import Tail
 from agent.status import inspect_guard, read_status
 from agent.storage.database import Database
 from agent.storage.instance import running_pid
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.errors import TokenError
 from schemas.keys import version_statement
 from schemas.policy import default_sections, digest_of
@@ -80,7 +80,7 @@ def _text(data: bytes) -> str:
 def _signed(topic: str, body: bytes) -> bytes:
     """Return a body with the manager's signature: what a manager that has gone wrong would send."""
     body = body.rstrip()
-    return signing.with_signature(KEYRING.sign_key, topic, body if body.endswith(b"}") else body + b"}")
+    return message_codes.with_signature(KEYRING.sign_key, topic, body if body.endswith(b"}") else body + b"}")
 
 
 def _messages(*models: type) -> SearchStrategy[bytes]:
@@ -101,7 +101,7 @@ def _named(body: bytes) -> bytes:
     try:
         document = json.loads(body)
         digest = digest_of(document)
-        proof = signing.encode(KEYRING.sign_key.sign(version_statement(AGENT, document["version"], digest)))
+        proof = message_codes.to_base64url(KEYRING.sign_key.sign(version_statement(AGENT, document["version"], digest)))
         return json.dumps({**document, "digest": digest, "versionProof": proof}).encode()
     except (ValueError, TypeError, KeyError, RecursionError):
         return body
@@ -516,7 +516,7 @@ _answers = st.sampled_from(
 _identities = st.just(
     json.dumps(
         {
-            "secret": signing.encode(bytes(32)),
+            "secret": message_codes.to_base64url(bytes(32)),
             "connection": CLIENT,
             "session": 3,
             "agent_id": AGENT,

@@ -1,7 +1,7 @@
 """A state machine over the engine: no sequence of messages, commands, time, restarts and store errors ends a step.
 
 Each history runs on a real store. Whatever happens in it, no report is acknowledged or receipted that is not stored,
-none is stored twice, and no failure is contained that was not injected: containment must not hide a defect.
+none is stored twice, and no failure is isolated that was not injected: failure isolation must not hide a defect.
 """
 
 import os

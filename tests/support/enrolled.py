@@ -13,7 +13,7 @@ from manager.storage import tables
 from manager.storage.connection import open_store
 from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import AgentKeys, ManagerKeyring, new_secret
 from schemas.model import iso
 
@@ -35,7 +35,7 @@ class Sender:
         tail = f'"}}}},"response":"block_ip","timestamp":"{iso(time.time())}"}}'
         line = "x" * max(0, size - len(head) - len(tail) - 90)
         body = f'{head}"evidence":{{"user":"root","line":"{line}{tail}'
-        return signing.with_mac(self.mac_key, topics.THREATS.below_root(self.agent_id), body.encode())
+        return message_codes.with_mac(self.mac_key, topics.THREATS.below_root(self.agent_id), body.encode())
 
 
 def enroll(path: Path, count: int) -> list[Sender]:

@@ -9,14 +9,14 @@ from manager.domain.correlation.allowlist import allow_nothing
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.response import (
     Blocklists,
-    Evidence,
+    EvidenceIndex,
     FleetAddresses,
     NeverBlock,
-    Reaction,
     RepeatOffenderRule,
     Responder,
     ResponderSettings,
     Response,
+    ResponseChanges,
 )
 
 START = 1_800_000_000.0
@@ -72,7 +72,7 @@ class Scene:
 
     def _responder(self) -> Responder:
         own, admin = self.guarded
-        never = NeverBlock(self.allowed, FleetAddresses(), Evidence(), own, admin)
+        never = NeverBlock(self.allowed, FleetAddresses(), EvidenceIndex(), own, admin)
         return Responder(self.settings, never, lambda: f"ent-{next(self._ids)}")
 
     def restart(self) -> None:
@@ -95,43 +95,43 @@ class Scene:
         late: float = 0.0,
         clock_known: bool = True,
         **evidence: object,
-    ) -> Reaction:
+    ) -> ResponseChanges:
         """Take one report, and everything that follows from it."""
         self.policies.assign(agent_id, organization_id, self.now)
         said = {"sourceIp": ip, "fileHash": file_hash, **evidence}
-        reaction = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
+        response_changes = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
         name = f"t-{next(self._reports)}"
         report = Report(
             agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known
         )  # fmt: skip
         for change in self.correlator.observe(report):
             self.incidents[change.incident.id] = change.incident
-            reaction.merge(self.responder.react(change, self.facts, self.now))
-        return self.follow(reaction)
+            response_changes.merge(self.responder.react(change, self.facts, self.now))
+        return self.follow(response_changes)
 
-    def attack(self, ip: str, agent_ids: Iterable[str]) -> Reaction:
+    def attack(self, ip: str, agent_ids: Iterable[str]) -> ResponseChanges:
         """Let agents report one address, one after the other; return all that followed."""
-        reaction = Reaction()
+        response_changes = ResponseChanges()
         for agent_id in agent_ids:
-            reaction.merge(self.report(agent_id, ip=ip))
-        return reaction
+            response_changes.merge(self.report(agent_id, ip=ip))
+        return response_changes
 
-    def follow(self, reaction: Reaction) -> Reaction:
-        """Do what an engine does with a reaction."""
-        self.responses.update((response.incident_id, response) for response in reaction.responses)
-        entries = {agent_id: self.responder.entries.agent_layer(agent_id) for agent_id in reaction.agent_ids}
+    def follow(self, response_changes: ResponseChanges) -> ResponseChanges:
+        """Do what an engine does with response changes."""
+        self.responses.update((response.incident_id, response) for response in response_changes.responses)
+        entries = {agent_id: self.responder.entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
         for policy in self.policies.set_emergency(entries, self.now):
             self.pushes[policy.agent_id] = self.pushes.get(policy.agent_id, 0) + 1
-        return reaction
+        return response_changes
 
-    def pass_time(self, seconds: float) -> Reaction:
+    def pass_time(self, seconds: float) -> ResponseChanges:
         """Let time pass at once, and do what is due at its end."""
         self.now += seconds
-        reaction = Reaction()
+        response_changes = ResponseChanges()
         for change in self.correlator.expire(self.now):
-            reaction.merge(self.responder.react(change, self.facts, self.now))
-        reaction.merge(self.responder.expire(self.now))
-        return self.follow(reaction)
+            response_changes.merge(self.responder.react(change, self.facts, self.now))
+        response_changes.merge(self.responder.expire(self.now))
+        return self.follow(response_changes)
 
     def incident(self, value: str) -> Incident:
         """Return the newest incident of an indicator."""

@@ -10,7 +10,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring
 
 MAY_HOLD = {
@@ -79,12 +79,12 @@ class Secrets:
     def add_guard(self, identity: Path) -> None:
         """Know a guard's one secret, the three keys that come from it, and the token that HTTP gave it."""
         kept = json.loads(identity.read_text())
-        secret = signing.decode(kept["secret"])
+        secret = message_codes.from_base64url(kept["secret"])
         keys = AgentKeys.derive(secret)
         self.add("agent secret", secret)
         for name, text in (("mqtt password", keys.mqtt_password), ("http token", keys.http_token)):
             self.add_text(name, text)
-            self.add(name, signing.decode(text))
+            self.add(name, message_codes.from_base64url(text))
         self.add("code key", keys.mac_key)
         if kept["http"] is not None:
             self.add_text("given token", kept["http"]["token"])

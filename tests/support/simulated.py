@@ -7,7 +7,7 @@ from typing import Any
 
 from uuid_utils.compat import uuid7
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, new_secret, seal
 from schemas.model import iso, utc
 from schemas.presence import Heartbeat, Mode, Presence
@@ -49,11 +49,11 @@ class SimulatedAgent:
             **members,
         )
         topic = topics.REGISTRATION.below_root(client_id)
-        return client_id, signing.with_proof(self.token.proof_key, topic, registration.body())
+        return client_id, message_codes.with_proof(self.token.proof_key, topic, registration.body())
 
     def coded(self, row: topics.Topic, body: bytes) -> bytes:
         """Return a body with this agent's code for one of its topics."""
-        return signing.with_mac(self.keys.mac_key, row.below_root(self.agent_id), body)
+        return message_codes.with_mac(self.keys.mac_key, row.below_root(self.agent_id), body)
 
     def presence(self, state: str, sent_at: float, session: int | None = None) -> bytes:
         """Return a birth, sign-off or will."""
@@ -98,9 +98,9 @@ class SimulatedAgent:
         """Return a manager's message, checked as a guard checks it."""
         topic = row.below_root(self.agent_id)
         if row.code == "mac":
-            assert signing.has_mac(self.keys.mac_key, topic, payload)
+            assert message_codes.has_mac(self.keys.mac_key, topic, payload)
         else:
-            assert signing.has_signature(keyring.sign_key.public_key(), topic, payload)
+            assert message_codes.has_signature(keyring.sign_key.public_key(), topic, payload)
         return dict(json.loads(payload))
 
 

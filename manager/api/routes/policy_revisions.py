@@ -23,14 +23,14 @@ from schemas.policy import PolicyDocument, unknown_fields
 router = APIRouter(tags=["policies"])
 
 
-class GoBack(WireModel):
+class RollbackBody(WireModel):
     """Body of a rollback: the revision whose documents are restored, and the reason for the history."""
 
     revision: int = Field(ge=1, le=2**53)
     message: Annotated[str, Field(max_length=256)] | None = None
 
 
-class Comparison(WireModel):
+class ComparisonBody(WireModel):
     """Body of a diff: two revisions (`from`, and `to` or the newest), or a scope and a document to try on it.
 
     A document that is null or missing stands for removing the scope's own.
@@ -55,10 +55,10 @@ _ROLLED_BACK = answer(
 )
 
 
-@router.post("/api/policies/rollback", responses=_ROLLED_BACK, openapi_extra=body_of("GoBack"))
+@router.post("/api/policies/rollback", responses=_ROLLED_BACK, openapi_extra=body_of("RollbackBody"))
 async def roll_back(request: Request, services: WithServices, caller: Admin) -> Response:
     """Restore every document as it was at a revision, as new revisions."""
-    wanted = await read_body(request, GoBack)
+    wanted = await read_body(request, RollbackBody)
     done: PolicySet = await services.engine.submit(RollBack(wanted.revision, caller.name, wanted.message))
     return ok({"revision": done.revision, "changed": done.changed, "agents": done.agents})
 
@@ -78,10 +78,10 @@ _COMPARED = answer(
 )
 
 
-@router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("Comparison"))
+@router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("ComparisonBody"))
 async def compare(request: Request, services: WithServices, _caller: Admin) -> Response:
     """Differences between the documents of two revisions, or the effect of a document on the effective policies."""
-    wanted, written = await read_document(request, Comparison, BODY_LIMIT)
+    wanted, written = await read_document(request, ComparisonBody, BODY_LIMIT)
     if wanted.from_ is not None:
         return ok(await services.read(services.queries.policy_differences, wanted.from_, wanted.to), warnings=[])
     scope = await _scope(services, wanted)
@@ -93,7 +93,7 @@ async def compare(request: Request, services: WithServices, _caller: Admin) -> R
     return ok([{**where, **difference._asdict()} for difference in found], warnings=warnings)
 
 
-async def _scope(services: Services, wanted: Comparison) -> Scope:
+async def _scope(services: Services, wanted: ComparisonBody) -> Scope:
     if wanted.scope is None:
         raise Invalid("scope: name a scope, or a revision to compare with in `from`")
     if wanted.scope == "global":

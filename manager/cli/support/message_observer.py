@@ -15,7 +15,7 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.tls_trust import certificate_failure
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError, TopicError
 from schemas.keys import public_sign_key
@@ -91,7 +91,7 @@ class MessageDecoder:
             return
         try:
             keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
-            if signing.has_signature(public_sign_key(keys.sign_key), MANAGER_KEYS.below_root(), payload):
+            if message_codes.has_signature(public_sign_key(keys.sign_key), MANAGER_KEYS.below_root(), payload):
                 self._sign_key = keys.sign_key
         except (DecodeError, KeyMaterialError):
             return
@@ -99,7 +99,7 @@ class MessageDecoder:
     def _verify(self, row: Topic, identifier: str | None, payload: bytes) -> bool | None:
         if row.code != "signature" or self._sign_key is None or not payload:
             return None
-        return signing.has_signature(public_sign_key(self._sign_key), row.below_root(identifier), payload)
+        return message_codes.has_signature(public_sign_key(self._sign_key), row.below_root(identifier), payload)
 
 
 def observable_topics() -> list[str]:

@@ -26,14 +26,14 @@ from manager.domain.correlation.indicators import indicators_of
 from manager.domain.replay.outcomes import IncidentOutcome
 from manager.domain.response import (
     EmergencyEntry,
-    Evidence,
+    EvidenceIndex,
     FleetAddresses,
     NeverBlock,
-    Reaction,
     RepeatOffenderRule,
     Responder,
     ResponderSettings,
     Response,
+    ResponseChanges,
 )
 
 _TICK = 1.0
@@ -140,7 +140,7 @@ class Replay:
         self._entries: dict[str, list[EmergencyEntry]] = {}
         self._correlator = Correlator(candidate.correlator, self._new_id, self._memory, candidate.allowed)
         never_block = NeverBlock(
-            candidate.allowed, fleet.addresses, Evidence(), candidate.own_addresses, candidate.admin_networks
+            candidate.allowed, fleet.addresses, EvidenceIndex(), candidate.own_addresses, candidate.admin_networks
         )
         self._responder = Responder(candidate.responder, never_block, self._new_id)
         self._next_tick: float | None = None
@@ -151,7 +151,7 @@ class Replay:
         now = report.received
         self.advance(now)
         note = self._responder.record_evidence(report.organization_id, report.site, report.agent_id, kept.evidence, now)
-        self._apply_reaction(note)
+        self._apply_changes(note)
         for change in self._correlator.observe(report):
             self._decide(change, now)
         self._memory.add_report(report)
@@ -166,7 +166,7 @@ class Replay:
             now = self._next_tick
             for change in self._correlator.expire(now):
                 self._decide(change, now)
-            self._apply_reaction(self._responder.expire(now))
+            self._apply_changes(self._responder.expire(now))
             self._next_tick += _TICK
 
     def outcomes(self) -> Iterator[IncidentOutcome]:
@@ -181,15 +181,15 @@ class Replay:
         if change.absorbed is not None:
             self._memory.add_incident(change.absorbed)
             self._inherit(change.absorbed, change.incident)
-        self._apply_reaction(self._responder.react(change, self._fleet, now))
+        self._apply_changes(self._responder.react(change, self._fleet, now))
 
     def _inherit(self, absorbed: Incident, incident: Incident) -> None:
         self._entries.setdefault(incident.id, []).extend(self._entries.pop(absorbed.id, ()))
 
-    def _apply_reaction(self, reaction: Reaction) -> None:
-        for response in reaction.responses:
+    def _apply_changes(self, response_changes: ResponseChanges) -> None:
+        for response in response_changes.responses:
             self._responses[response.incident_id] = response
-        for entry in reaction.added:
+        for entry in response_changes.added:
             self._entries.setdefault(entry.incident_id, []).append(entry)
 
     def _new_id(self) -> str:

@@ -3,26 +3,26 @@
 from manager.domain.response.blocklists import Blocklists
 from manager.domain.response.emergency_entries import EmergencyEntries
 from manager.domain.response.emergency_entry import EmergencyEntry, Subject
-from manager.domain.response.evidence import Evidence
+from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_block import NeverBlock
-from manager.domain.response.reaction import Reaction, Response, ResponseState
 from manager.domain.response.responder import Responder
+from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
 from manager.domain.response.settings import FleetView, RepeatOffenderRule, ResponderSettings
 
 __all__ = [
     "Blocklists",
     "EmergencyEntries",
     "EmergencyEntry",
-    "Evidence",
+    "EvidenceIndex",
     "FleetAddresses",
     "FleetView",
     "NeverBlock",
-    "Reaction",
     "RepeatOffenderRule",
     "Responder",
     "ResponderSettings",
     "Response",
+    "ResponseChanges",
     "ResponseState",
     "Subject",
 ]

@@ -5,7 +5,7 @@ from typing import Literal
 
 from manager.domain.response.emergency_entries import EmergencyEntries
 from manager.domain.response.emergency_entry import EmergencyEntry
-from manager.domain.response.reaction import Reaction
+from manager.domain.response.response_changes import ResponseChanges
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.model import utc
 
@@ -25,16 +25,18 @@ class Blocklists:
         self._entries = entries
         self.sequences = dict(sequences or {})
 
-    def changes(self, reaction: Reaction, advance: Callable[[], int]) -> Iterator[BlocklistChange]:
-        """Yield the changes to publish for a reaction, one for each organization unless it is very large.
+    def changes(self, response_changes: ResponseChanges, advance: Callable[[], int]) -> Iterator[BlocklistChange]:
+        """Yield the changes to publish for response changes, one for each organization unless it is very large.
 
         Args:
-            reaction: entries added and removed; its transaction must store `sequences`, too.
+            response_changes: entries added and removed; its transaction must store `sequences`, too.
             advance: raises the fleet's revision by one and returns it.
         """
-        for organization_id in sorted(reaction.organization_ids):
+        for organization_id in sorted(response_changes.organization_ids):
             touched = {
-                _key(each): each for each in (*reaction.removed, *reaction.added) if _belongs_to(each, organization_id)
+                _key(each): each
+                for each in (*response_changes.removed, *response_changes.added)
+                if _belongs_to(each, organization_id)
             }
             live = {
                 key: self._entries.find("organization", organization_id, entry.subject)

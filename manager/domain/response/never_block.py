@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, ip_network
 from manager.domain.correlation import Allowed, Indicator
 from manager.domain.correlation.indicators import normal_network
 from manager.domain.networks import Network, network_of, overlap
-from manager.domain.response.evidence import Evidence
+from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
 
 _RANGES: tuple[tuple[Network, str], ...] = tuple(
@@ -60,7 +60,7 @@ class NeverBlock:
         self,
         allowed: Allowed,
         fleet: FleetAddresses,
-        evidence: Evidence,
+        evidence: EvidenceIndex,
         own_addresses: Iterable[str] = (),
         admin_networks: Iterable[str] = (),
     ) -> None:

@@ -14,16 +14,16 @@ from typing import Any
 from manager.domain.correlation import ChangeKind, Incident, IncidentChange
 from manager.domain.response.emergency_entries import EmergencyEntries
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
-from manager.domain.response.never_block import NeverBlock
-from manager.domain.response.placement import (
+from manager.domain.response.entry_terms import (
     describe_outcome,
     entry_duration,
     entry_reason,
     local_scope_reason,
     untimely_reason,
 )
+from manager.domain.response.never_block import NeverBlock
 from manager.domain.response.rate_cap import Grant, RateCap
-from manager.domain.response.reaction import Reaction, Response, ResponseState
+from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
 from manager.domain.response.response_record import ResponseRecord
 from manager.domain.response.settings import FleetView, ResponderSettings
 from manager.errors import Conflict
@@ -71,27 +71,27 @@ class Responder:
             if each.granted_at is not None and now - each.granted_at < self._settings.window
         )
 
-    def react(self, change: IncidentChange, facts: FleetView, now: float) -> Reaction:
+    def react(self, change: IncidentChange, facts: FleetView, now: float) -> ResponseChanges:
         """Decide on a change of an incident."""
         incident = change.incident
         if change.kind is ChangeKind.CLOSED:
             self.responses.closed(incident, now)
             self._missed_while_frozen.discard(incident.id)
-            return Reaction()
+            return ResponseChanges()
         self.responses.reopened(incident)
-        reaction, everybody = Reaction(), False
+        response_changes, everybody = ResponseChanges(), False
         if change.absorbed is not None:
-            reaction, everybody = self._merge(incident, change.absorbed, now)
+            response_changes, everybody = self._merge(incident, change.absorbed, now)
         known = self.responses.get(incident.id)
         if known is None and not change.actionable and change.kind in {ChangeKind.OPENED, ChangeKind.RETURNED}:
             return self._record(
                 incident, ResponseState.REFUSED, untimely_reason(incident, clock_unknown=change.clock_unknown), now
             )
         if change.actionable or everybody:
-            reaction.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
-        return reaction
+            response_changes.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
+        return response_changes
 
-    def approve(self, incident: Incident, facts: FleetView, now: float, author: str) -> Reaction:
+    def approve(self, incident: Incident, facts: FleetView, now: float, author: str) -> ResponseChanges:
         """Apply the response of an incident that waits for approval, outside the rate cap.
 
         Raises:
@@ -107,31 +107,31 @@ class Responder:
         approved = Response(incident.id, acting, "", now, approved_by=author)
         return self._apply(incident, approved, incident.actionable_agent_ids, facts, now)
 
-    def undo(self, incident: Incident, now: float, author: str) -> Reaction:
+    def undo(self, incident: Incident, now: float, author: str) -> ResponseChanges:
         """Remove all live entries about an incident's indicator, and prevent further responses of the incident.
 
         While the incident is open, no other incident of the same indicator fires either.
         """
-        reaction = self._withdraw(Subject.of(incident.indicator))
+        response_changes = self._withdraw(Subject.of(incident.indicator))
         self.responses.suppress(incident)
-        reaction.merge(self._record(incident, ResponseState.UNDONE, f"undone by {author}", now))
-        return reaction
+        response_changes.merge(self._record(incident, ResponseState.UNDONE, f"undone by {author}", now))
+        return response_changes
 
-    def remove(self, entry_id: str, now: float, author: str) -> Reaction:
+    def remove(self, entry_id: str, now: float, author: str) -> ResponseChanges:
         """Remove one entry; its incident, if still known, does not respond again.
 
         An id that is not live changes nothing.
         """
         entry = self.entries.get(entry_id)
         if entry is None:
-            return Reaction()
+            return ResponseChanges()
         self.entries.remove(entry)
-        reaction = Reaction(removed=[entry])
+        response_changes = ResponseChanges(removed=[entry])
         known = self.responses.get(entry.incident_id)
         if known is not None:
             reason = f"an entry of it was removed by {author}"
-            reaction.merge(self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
-        return reaction
+            response_changes.merge(self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
+        return response_changes
 
     def freeze(self) -> None:
         """Stop all automatic response."""
@@ -143,59 +143,59 @@ class Responder:
 
     def record_evidence(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], now: float
-    ) -> Reaction:
+    ) -> ResponseChanges:
         """Record a report's logins and paths, before its incidents are decided on.
 
         A live entry about an address that turns out to have logged in is withdrawn.
         """
         address = self.never_block.evidence.record(organization_id, site, agent_id, evidence, now)
-        return self.withdraw_unblockable(now, [Subject.of(address)]) if address is not None else Reaction()
+        return self.withdraw_unblockable(now, [Subject.of(address)]) if address is not None else ResponseChanges()
 
-    def withdraw_unblockable(self, now: float, subjects: Iterable[Subject] | None = None) -> Reaction:
+    def withdraw_unblockable(self, now: float, subjects: Iterable[Subject] | None = None) -> ResponseChanges:
         """Withdraw entries that may not be in force any more, after the allowlist or the fleet's addresses changed.
 
         Args:
             now: the time.
             subjects: the subjects to check; None for all live ones.
         """
-        reaction = Reaction()
+        response_changes = ResponseChanges()
         for subject in self.entries.subjects() if subjects is None else subjects:
             entries = self.entries.list_about(subject)
             reason = self.never_block.reason(subject.indicator(), now) if entries else None
             if reason is None:
                 continue
-            reaction.merge(self._withdraw(subject))
+            response_changes.merge(self._withdraw(subject))
             for incident_id in {entry.incident_id for entry in entries}:
                 known = self.responses.get(incident_id)
                 if known is not None:
                     refused = replace(known, state=ResponseState.REFUSED, reason=f"never blocked: {reason}", at=now)
-                    reaction.merge(self._save(refused))
-        return reaction
+                    response_changes.merge(self._save(refused))
+        return response_changes
 
     def shift(self, seconds: float) -> None:
         """Follow a step of the manager's clock. Entries and approvals keep the end that people were shown."""
         self._cap.shift(seconds)
         self.responses.shift(seconds)
 
-    def forget_agent(self, agent_id: str) -> Reaction:
+    def forget_agent(self, agent_id: str) -> ResponseChanges:
         """Drop a removed agent's own entries."""
-        reaction = Reaction(removed=self.entries.list_of("agent", agent_id))
-        for entry in reaction.removed:
+        response_changes = ResponseChanges(removed=self.entries.list_of("agent", agent_id))
+        for entry in response_changes.removed:
             self.entries.remove(entry)
         self.never_block.fleet.discard(agent_id)
-        return reaction
+        return response_changes
 
     def next_expiry(self) -> float | None:
         """Return the time at which `expire` has something to do next."""
         dues = (self.entries.next_expiry(), self.responses.next_expiry())
         return min((due for due in dues if due is not None), default=None)
 
-    def expire(self, now: float) -> Reaction:
+    def expire(self, now: float) -> ResponseChanges:
         """Remove what has expired by now: entries, and waiting approvals."""
         self.never_block.evidence.expire(now)
-        return Reaction(responses=self.responses.expire(now), removed=self.entries.expire(now))
+        return ResponseChanges(responses=self.responses.expire(now), removed=self.entries.expire(now))
 
-    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: FleetView, now: float) -> Reaction:
+    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: FleetView, now: float) -> ResponseChanges:
         """Respond to an incident, for the agents that are new in it, or for all of them (None)."""
         objection = self._objection(incident, now)
         if objection is not None:
@@ -207,7 +207,7 @@ class Responder:
             return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
         if self.frozen:
             self._missed_while_frozen.add(incident.id)
-            return Reaction()
+            return ResponseChanges()
         if goes_on is not None:
             everybody = newly is None or incident.id in self._missed_while_frozen
             self._missed_while_frozen.discard(incident.id)
@@ -223,11 +223,11 @@ class Responder:
             response = replace(response, granted_at=now, made_by=granted.agent_ids)
         return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
 
-    def _objection(self, incident: Incident, now: float) -> Reaction | None:
-        """Return the reaction to an incident that must not respond; None if it may."""
+    def _objection(self, incident: Incident, now: float) -> ResponseChanges | None:
+        """Return the changes for an incident that must not respond; None if it may."""
         known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.UNDONE:
-            return Reaction()
+            return ResponseChanges()
         suppressor = self.responses.suppressor(incident.indicator)
         if suppressor is not None:
             return self._record(incident, ResponseState.UNDONE, f"incident {suppressor} of it was undone", now)
@@ -236,16 +236,16 @@ class Responder:
 
     def _apply(
         self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: FleetView, now: float
-    ) -> Reaction:
+    ) -> ResponseChanges:
         """Add an incident's missing entries."""
-        reaction, subject = Reaction(), Subject.of(incident.indicator)
+        response_changes, subject = ResponseChanges(), Subject.of(incident.indicator)
         obstacle = local_scope_reason(incident, self.never_block.evidence)
         wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))
         if response.organization_wide and not wide:  # became local after the entry was made
             known = self.entries.find("organization", incident.organization_id, subject)
             if known is not None:
                 self.entries.remove(known)
-                reaction.removed.append(known)
+                response_changes.removed.append(known)
             agent_ids = incident.actionable_agent_ids
         holders: list[tuple[Holder, str]] = [("organization", incident.organization_id)]
         if not wide:
@@ -261,70 +261,72 @@ class Responder:
                 self._new_id(), scope, target, subject, entry_reason(incident), incident.id, now, expires_at
             )
             if response.state is ResponseState.SIMULATED:
-                reaction.simulated.append(entry)
+                response_changes.simulated.append(entry)
                 continue
             put = self.entries.put(entry)
-            reaction.removed += put.removed
+            response_changes.removed += put.removed
             if put.added:
-                reaction.added.append(entry)
+                response_changes.added.append(entry)
         said = replace(
             response, reason=describe_outcome(incident, wide=wide, obstacle=obstacle), organization_wide=wide
         )
-        reaction.merge(self._save(said))
-        return reaction
+        response_changes.merge(self._save(said))
+        return response_changes
 
     def _is_widespread(self, incident: Incident) -> bool:
         enough = self._settings.organization_agents
         return sum(1 for _ in islice(incident.actionable_agent_ids, enough)) >= enough
 
-    def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[Reaction, bool]:
+    def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[ResponseChanges, bool]:
         """Merge the response of an absorbed incident; return whether all members need entries."""
         mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
         self.responses.closed(absorbed, now)
         self._missed_while_frozen.discard(absorbed.id)
         if theirs is None or (mine is not None and mine.state is ResponseState.UNDONE):
-            return Reaction(), False
+            return ResponseChanges(), False
         if theirs.state is ResponseState.UNDONE:
             self.responses.suppress(incident)
             return self._record(incident, ResponseState.UNDONE, theirs.reason, now), False
-        reaction = Reaction()
+        response_changes = ResponseChanges()
         if theirs.state is ResponseState.PENDING_APPROVAL:
             reason = f"merged into {incident.id}"
-            reaction = self._save(replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None))
+            response_changes = self._save(
+                replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
+            )
         acts = mine is not None and mine.state in _ACTING
         if theirs.state in _ACTING and not acts:
-            reaction.merge(self._save(replace(theirs, incident_id=incident.id, at=now)))
-        return reaction, not acts
+            response_changes.merge(self._save(replace(theirs, incident_id=incident.id, at=now)))
+        return response_changes, not acts
 
-    def _refuse(self, incident: Incident, reason: str, now: float) -> Reaction:
-        reaction = self._withdraw(Subject.of(incident.indicator))
-        reaction.merge(self._record(incident, ResponseState.REFUSED, f"never blocked: {reason}", now))
-        return reaction
+    def _refuse(self, incident: Incident, reason: str, now: float) -> ResponseChanges:
+        response_changes = self._withdraw(Subject.of(incident.indicator))
+        response_changes.merge(self._record(incident, ResponseState.REFUSED, f"never blocked: {reason}", now))
+        return response_changes
 
-    def _ask_approval(self, incident: Incident, reason: str, now: float) -> Reaction:
+    def _ask_approval(self, incident: Incident, reason: str, now: float) -> ResponseChanges:
         known = self.responses.get(incident.id)
         if known is not None and known.state is ResponseState.PENDING_APPROVAL:
-            return Reaction()
+            return ResponseChanges()
         expires_at = now + self._settings.approval_time
         return self._save(
             Response(incident.id, ResponseState.PENDING_APPROVAL, reason, now, approval_expires_at=expires_at)
         )
 
-    def _record(self, incident: Incident, state: ResponseState, reason: str, now: float) -> Reaction:
+    def _record(self, incident: Incident, state: ResponseState, reason: str, now: float) -> ResponseChanges:
         """Record a response without entries; its place in the rate cap stays taken."""
         known = self.responses.get(incident.id)
         granted_at, made_by = (known.granted_at, known.made_by) if known is not None else (None, ())
         return self._save(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))
 
-    def _save(self, response: Response) -> Reaction:
+    def _save(self, response: Response) -> ResponseChanges:
         """Record a response, unless the same is recorded already."""
         known = self.responses.get(response.incident_id)
         if known is not None and replace(known, at=response.at) == response:
-            return Reaction()
-        return Reaction(responses=[response, *self.responses.put(response)])
+            return ResponseChanges()
+        return ResponseChanges(responses=[response, *self.responses.put(response)])
 
-    def _withdraw(self, subject: Subject) -> Reaction:
-        reaction = Reaction(removed=self.entries.list_about(subject))
-        for entry in reaction.removed:
+    def _withdraw(self, subject: Subject) -> ResponseChanges:
+        response_changes = ResponseChanges(removed=self.entries.list_about(subject))
+        for entry in response_changes.removed:
             self.entries.remove(entry)
-        return reaction
+        return response_changes

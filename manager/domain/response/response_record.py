@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from manager.domain.correlation import Incident, Indicator
-from manager.domain.response.reaction import Response, ResponseState
+from manager.domain.response.response_changes import Response, ResponseState
 
 _AFTER_CLOSE = 900.0
 """Seconds for which a closed incident's response is remembered: a report on time may open it again for 600."""

@@ -26,8 +26,8 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
 def approve_incident(context: Context, request: ApproveIncident) -> str:
     """Approve the response of an incident that waits for approval."""
     incident, now = _incident(context, request.incident_id), context.batch.now.wall
-    reaction = context.fleet.responder.approve(incident, context.fleet.facts(now), now, request.author)
-    emergency_response.apply(context, reaction, now)
+    response_changes = context.fleet.responder.approve(incident, context.fleet.facts(now), now, request.author)
+    emergency_response.apply(context, response_changes, now)
     return incident.id
 
 

@@ -21,7 +21,7 @@ from manager.engine.commands.requests import (
 )
 from manager.engine.context import Context
 from manager.engine.policies.merged_policy import merged_policy, sequence_of, with_scopes
-from manager.engine.policies.message import SECTIONS_LIMIT, sections_size
+from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response
 from manager.errors import Invalid, NotFound
 

@@ -8,7 +8,7 @@ from manager.engine.context import Context, ReceivedReport
 from manager.engine.messages import clone_events
 from manager.engine.policies import older_copy
 from manager.engine.response import emergency_response
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import has_version_proof
 from schemas.policy import PolicyApplied
 from schemas.presence import Heartbeat, PolicyState, Presence
@@ -78,8 +78,8 @@ def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: by
         context.dead_letter(THREATS.below_root(agent.agent_id), "agentId is not the one of its topic", payload)
         context.refused.append((agent.agent_id, message.id, "agentId is not the one of its topic"))
         return
-    body = signing.without_mac(payload)
-    context.reports.append(ReceivedReport(agent, message, signing.content_digest(body), body.decode()))
+    body = message_codes.without_mac(payload)
+    context.reports.append(ReceivedReport(agent, message, message_codes.content_digest(body), body.decode()))
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:

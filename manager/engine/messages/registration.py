@@ -15,7 +15,7 @@ from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
 from manager.engine.context import Context
 from manager.engine.inbox import Inbound
-from schemas import signing
+from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -58,7 +58,7 @@ def register(context: Context, message: Inbound) -> None:
         )  # a client may have published it as a retained message
         rejection = Rejection(
             client_id=message.identifier,
-            digest=signing.payload_digest(message.payload),
+            digest=message_codes.payload_digest(message.payload),
             error=rejected.error,  # type: ignore[arg-type]
             reason=rejected.reason,
             sent_at=utc(context.batch.now.wall),
@@ -128,7 +128,7 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
     token = fleet.tokens.get(registration.token_id)
     if token is None:
         raise _RejectedError("unknown_token")
-    if not signing.has_proof(token.proof_key, message.topic, message.payload):
+    if not message_codes.has_proof(token.proof_key, message.topic, message.payload):
         raise _RejectedError("bad_proof")
     application = _application(context, registration, token, message.payload)
     known = fleet.registry.find_by_hostname(application.organization_id, application.host.hostname)
@@ -200,13 +200,13 @@ def _application(context: Context, registration: Registration, token: Token, pay
         token_id=registration.token_id,
         door=Door.MQTT,
         sent_at=registration.sent_at.timestamp(),
-        digest=signing.content_digest(payload),
+        digest=message_codes.content_digest(payload),
         token_created_at=token.created_at,
     )
 
 
 def _signed(context: Context, client_id: str, answer: WireModel) -> bytes:
-    return signing.with_signature(
+    return message_codes.with_signature(
         context.fleet.keyring.sign_key, REGISTRATION_REPLY.below_root(client_id), answer.body()
     )
 

@@ -31,7 +31,7 @@ ReportKey = tuple[int, str]
 
 
 @dataclass(slots=True)
-class Intake:
+class ReportIntake:
     """The decisions on the reports of one batch."""
 
     new: list[tuple[ReceivedReport, ThreatRow]] = field(default_factory=list)
@@ -50,7 +50,9 @@ def report_key(report: ReceivedReport) -> ReportKey:
     return report.agent.number, report.report.id
 
 
-def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float) -> Intake:
+def decide(
+    store: Store, reports: Iterable[ReceivedReport], submissions: Iterable[Submission], now: float
+) -> ReportIntake:
     """Decide on each report: new, known, or refused because its id is stored with other content.
 
     A submission is decided as a whole: one refused report refuses it.
@@ -68,7 +70,7 @@ def decide(store: Store, reports: Iterable[ReceivedReport], submissions: Iterabl
     submitted = (report for submission in submissions for report in submission.reports)
     keys = list({report_key(report) for group in (reports, submitted) for report in group})
     known = store.known_reports(keys)
-    intake = Intake()
+    intake = ReportIntake()
     for report in reports:
         try:
             _decide_one(intake, report, known, now)
@@ -124,7 +126,7 @@ def _count_for_agent(context: Context, received: ReceivedReport) -> None:
         context.write_behind.add(received.agent.agent_id)
 
 
-def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:
+def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:
     key = report_key(report)
     agent_id, report_id = report.agent.agent_id, report.report.id
     stored_digest = known.get(key)
@@ -140,7 +142,7 @@ def _decide_one(intake: Intake, report: ReceivedReport, known: dict[ReportKey, b
         intake.refused.append((agent_id, report_id, OTHER_CONTENT))
 
 
-def _decide_submission(intake: Intake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
+def _decide_submission(intake: ReportIntake, submission: Submission, known: dict[ReportKey, bytes], now: float) -> None:
     seen: dict[ReportKey, bytes] = {}
     for index, report in enumerate(submission.reports):
         key = report_key(report)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import Agent
 from schemas.decoding import DecodeError, decode
-from schemas.signing import has_mac
+from schemas.message_codes import has_mac
 from schemas.topics import Topic
 
 

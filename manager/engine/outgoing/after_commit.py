@@ -6,8 +6,8 @@ from typing import Any
 
 from manager.domain.instant import Instant
 from manager.engine.batch import Batch, Publication
-from manager.engine.containment import contained
 from manager.engine.context import Context
+from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
 from manager.engine.inbox import Inbox
 from manager.engine.messages import held_back
@@ -80,7 +80,7 @@ class AfterCommit:
         self._announce_events(batch)
 
     def _contained(self, part: str) -> AbstractContextManager[None]:
-        return contained(self._fleet.counters, part)
+        return isolated(self._fleet.counters, part)
 
     def _update_broker_access(self, batch: Batch) -> None:
         """Admit agents before the replies to their registrations are published, and disconnect removed ones."""

@@ -7,7 +7,7 @@ from manager.domain.agents.registry import Registry
 from manager.domain.instant import Instant
 from manager.engine.batch import Publication
 from manager.engine.ports import Publisher
-from schemas import signing
+from schemas import message_codes
 from schemas.model import utc
 from schemas.threats import Deferral, Receipt, Refusal
 from schemas.topics import RECEIPTS
@@ -57,7 +57,7 @@ class Receipts:
             agent = registry.find(agent_id)
             if agent is not None:
                 topic = RECEIPTS.below_root(agent_id)
-                payload = signing.with_mac(
+                payload = message_codes.with_mac(
                     agent.credential.mac_key, topic, receipt.model_copy(update={"sent_at": utc(now.wall)}).body()
                 )
                 publisher.publish(Publication(RECEIPTS.address(agent_id), payload))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from manager.domain.instant import Instant
 from manager.domain.response import Blocklists
 from manager.engine.batch import Publication
-from schemas import signing
+from schemas import message_codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
 from schemas.model import utc
@@ -51,7 +51,7 @@ class BlocklistMessages:
         """Return the publication of a change, and schedule the snapshot; `wall` is in seconds since 1970."""
         self._schedule(change.organization_id)
         topic = BLOCKLIST_CHANGES.below_root(change.organization_id)
-        payload = signing.with_signature(self._keyring.sign_key, topic, stamped_change(change, wall).body())
+        payload = message_codes.with_signature(self._keyring.sign_key, topic, stamped_change(change, wall).body())
         return Publication(BLOCKLIST_CHANGES.address(change.organization_id), payload)
 
     def publish_if_behind(self, organization_id: str, sequence: int) -> None:
@@ -66,7 +66,7 @@ class BlocklistMessages:
             self._published[organization_id] = now.monotonic
             topic = BLOCKLIST.below_root(organization_id)
             body = stamped_snapshot(self._blocklists.snapshot(organization_id), now.wall).body()
-            payload = signing.with_signature(self._keyring.sign_key, topic, body)
+            payload = message_codes.with_signature(self._keyring.sign_key, topic, body)
             yield Publication(BLOCKLIST.address(organization_id), payload, retained=True)
 
     def _schedule(self, organization_id: str) -> None:

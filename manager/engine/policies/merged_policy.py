@@ -12,8 +12,8 @@ from manager.domain.policies.resolution import value_of
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context
-from manager.engine.policies.message import MergedBlocklist, ends_of, seconds_left
-from schemas import signing
+from manager.engine.policies.signed_policy import MergedBlocklist, ends_of, seconds_left
+from schemas import message_codes
 from schemas.blocklist import BlocklistEntry
 from schemas.keys import version_statement
 from schemas.model import iso
@@ -44,7 +44,7 @@ def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
     document = {**context.serializer.document(policy, now), "blocklist": merged.section}
     version = merged_version(context, agent)
     statement = version_statement(agent.agent_id, version, merged.digest)
-    proof = signing.encode(context.fleet.keyring.sign_key.sign(statement))
+    proof = message_codes.to_base64url(context.fleet.keyring.sign_key.sign(statement))
     own = {"version": version, "digest": merged.digest, "versionProof": proof}
     left = {"secondsLeft": seconds_left(merged.ends, now)} if merged.ends else {}
     return AgentPolicy(agent.agent_id, version, merged.digest, {**document, **own, **left})

@@ -4,8 +4,8 @@ from functools import partial
 
 from manager.engine.batch import Publication
 from manager.engine.fleet import Fleet
-from manager.engine.policies.message import PolicySerializer
 from manager.engine.policies.queue import PolicyQueue
+from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Publisher
 from manager.engine.ticks import WriteBehind
 from schemas.topics import POLICY

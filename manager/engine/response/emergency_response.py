@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
-from manager.domain.response import EmergencyEntry, Reaction, ResponseState
+from manager.domain.response import EmergencyEntry, ResponseChanges, ResponseState
 from manager.domain.response.time_to_immunity import Immunity, Medium
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
@@ -29,7 +29,7 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
 
 
 def react(context: Context, change: IncidentChange) -> None:
-    """Apply the responder's reaction to a change of an incident."""
+    """Apply the responder's response_changes to a change of an incident."""
     now = context.batch.now.wall
     reported_at = change.incident.opened_at
     apply(context, context.fleet.responder.react(change, context.fleet.facts(now), now), reported_at)
@@ -45,18 +45,18 @@ def tick(context: Context, now: Instant) -> None:
         publish_policies(context, context.fleet.policies.expire(now.wall))
 
 
-def apply(context: Context, reaction: Reaction, reported_at: float | None = None) -> None:
-    """Record a reaction in the batch: responses, entries, policies and blocklist changes.
+def apply(context: Context, response_changes: ResponseChanges, reported_at: float | None = None) -> None:
+    """Record a response_changes in the batch: responses, entries, policies and blocklist changes.
 
     Args:
         context: the batch that is decided.
-        reaction: the responder's decision.
+        response_changes: the responder's decision.
         reported_at: the first report of the incident, from which time to immunity counts; None does not measure it.
     """
-    if not reaction:
+    if not response_changes:
         return
     changes = context.batch.changes
-    for response in reaction.responses:
+    for response in response_changes.responses:
         changes.responses[response.incident_id] = response
         context.fleet.counters[f"responses_{response.state}"] += 1
         context.batch.event(
@@ -70,15 +70,15 @@ def apply(context: Context, reaction: Reaction, reported_at: float | None = None
         )
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             context.fleet.immunity.stop(response.incident_id)
-    changes.entries_added += reaction.added
-    audit.record_response(context, reaction.added)
-    changes.entries_removed += reaction.removed
+    changes.entries_added += response_changes.added
+    audit.record_response(context, response_changes.added)
+    changes.entries_removed += response_changes.removed
     entries = context.fleet.responder.entries
-    emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in reaction.agent_ids}
+    emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
-    _change_blocklists(context, reaction)
+    _change_blocklists(context, response_changes)
     if reported_at is not None:
-        _measure_immunity(context, reaction.added, reported_at)
+        _measure_immunity(context, response_changes.added, reported_at)
 
 
 def publish_policies(context: Context, changed: Iterable[EffectivePolicy]) -> None:
@@ -98,9 +98,9 @@ def record_applied(context: Context, agent_id: str, medium: Medium, number: int)
         _save_immunity(context, immunity)
 
 
-def _change_blocklists(context: Context, reaction: Reaction) -> None:
+def _change_blocklists(context: Context, response_changes: ResponseChanges) -> None:
     fleet, changes = context.fleet, context.batch.changes
-    for change in fleet.blocklists.changes(reaction, fleet.policies.advance):
+    for change in fleet.blocklists.changes(response_changes, fleet.policies.advance):
         context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
         key, value = sequence_value(change.organization_id, change.sequence)
         changes.meta[key] = value

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring
 from tests.faults.hostile_broker.fleet import HostileFleet, settled
 from tests.faults.hostile_broker.past import VICTIM
@@ -49,7 +49,7 @@ def _is_registered_at_last(fleet: HostileFleet, guard: GuardThread) -> None:
 
 def _forged_keys(_true: bytes) -> bytes:
     body = {"signKey": FORGER.sign_public, "sealKey": FORGER.seal_public}
-    return signing.with_signature(FORGER.sign_key, topics.MANAGER_KEYS.below_root(), json.dumps(body).encode())
+    return message_codes.with_signature(FORGER.sign_key, topics.MANAGER_KEYS.below_root(), json.dumps(body).encode())
 
 
 def _swapped_seal_key(true: bytes) -> bytes:
@@ -60,7 +60,7 @@ def _swapped_seal_key(true: bytes) -> bytes:
 def _keys_of_another_manager(_true: bytes) -> bytes:
     keyring = ManagerKeyring(bytes(32))
     body = {"signKey": keyring.sign_public, "sealKey": keyring.seal_public}
-    return signing.with_signature(keyring.sign_key, topics.MANAGER_KEYS.below_root(), json.dumps(body).encode())
+    return message_codes.with_signature(keyring.sign_key, topics.MANAGER_KEYS.below_root(), json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,9 @@ def test_no_reply_but_its_own_names_a_guard(past: HostileFleet, newcomer: GuardT
         below = topics.REGISTRATION_REPLY.below_root(client_id)
         return {
             "inject": [
-                message._replace(payload=signing.with_signature(FORGER.sign_key, below, json.dumps(body).encode())),
+                message._replace(
+                    payload=message_codes.with_signature(FORGER.sign_key, below, json.dumps(body).encode())
+                ),
                 message._replace(payload=message.payload.replace(b'"session":0', b'"session":9')),
             ],
             "replay": [theirs, theirs],

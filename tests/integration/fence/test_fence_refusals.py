@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import signing
+from schemas import message_codes
 from schemas.model import iso
 from tests.support.fence_process import FenceProcess
 from tests.support.network import Network, NetworkHost
@@ -33,7 +33,7 @@ def fence(host: NetworkHost, tmp_path: Path) -> Iterator[FenceProcess]:
         host,
         tmp_path,
         protected_ports=[],
-        sign_keys=[signing.encode(KEY.public_key().public_bytes_raw())],
+        sign_keys=[message_codes.to_base64url(KEY.public_key().public_bytes_raw())],
         agent_id=AGENT,
         organization_id=ORGANIZATION,
         never=["198.51.100.0/28"],
@@ -132,7 +132,7 @@ def _snapshot(sequence: int, *values: str, organization: str = ORGANIZATION, **b
         **beside,
     }
     body = json.dumps(document, separators=(",", ":")).encode()
-    return topic, signing.with_signature(KEY, topic, body).decode()
+    return topic, message_codes.with_signature(KEY, topic, body).decode()
 
 
 def _hand_over(fence: FenceProcess, message: tuple[str, str], **beside: Any) -> dict[str, Any]:
@@ -158,7 +158,9 @@ def test_a_forged_an_older_and_anothers_message_are_refused(fence: FenceProcess)
     assert "older" in _hand_over(fence, _snapshot(4, "198.51.100.79"))["reason"]
     assert _hand_over(fence, _snapshot(9, "198.51.100.79", organization="evil"))["outcome"] == "refused"
     assert _hand_over(fence, (f"agents/{AGENT}/policy", payload))["outcome"] == "refused"
-    other = signing.with_signature(Ed25519PrivateKey.generate(), topic, re.sub(r',"signature.*', "}", payload).encode())
+    other = message_codes.with_signature(
+        Ed25519PrivateKey.generate(), topic, re.sub(r',"signature.*', "}", payload).encode()
+    )
     assert "signature" in _hand_over(fence, (topic, other.decode()))["reason"]
     assert [entry["value"] for entry in fence.ask(request="list")["entries"]] == ["198.51.100.77"]
 

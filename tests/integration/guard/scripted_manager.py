@@ -10,7 +10,7 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.decoding import decode
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, version_statement
@@ -95,9 +95,11 @@ class ScriptedManager:
         """Publish a message with the code that its row asks for."""
         below = row.below_root(identifier)
         if row.code == "signature":
-            return self.say_raw(row, identifier, signing.with_signature(self.keyring.sign_key, below, message.body()))
+            return self.say_raw(
+                row, identifier, message_codes.with_signature(self.keyring.sign_key, below, message.body())
+            )
         assert self.keys is not None
-        return self.say_raw(row, identifier, signing.with_mac(self.keys.mac_key, below, message.body()))
+        return self.say_raw(row, identifier, message_codes.with_mac(self.keys.mac_key, below, message.body()))
 
     def say_raw(self, row: Topic, identifier: str | None, payload: bytes) -> MQTTMessageInfo:
         return self._client.publish(row.address(identifier), payload, row.qos, row.retained)
@@ -113,10 +115,10 @@ class ScriptedManager:
             "updatedAt": "2026-01-01T00:00:00Z",
             "scope": "agent",
             "agentId": self.agent_id,
-            "versionProof": signing.encode(key.sign(version_statement(self.agent_id, version, digest))),
+            "versionProof": message_codes.to_base64url(key.sign(version_statement(self.agent_id, version, digest))),
         }
         body = json.dumps(head | document, separators=(",", ":")).encode()
-        return signing.with_signature(key, topics.POLICY.below_root(self.agent_id), body)
+        return message_codes.with_signature(key, topics.POLICY.below_root(self.agent_id), body)
 
     def push_policy(self, version: int, keyring: ManagerKeyring | None = None, **sections: Any) -> None:
         self.say_raw(topics.POLICY, self.agent_id, self.policy(version, keyring, **sections))
@@ -150,7 +152,7 @@ class ScriptedManager:
         if row is topics.REGISTRATION:
             self._registration(payload, identifier or "")
         elif identifier == self.agent_id and self.keys is not None and payload:
-            if not signing.has_mac(self.keys.mac_key, row.below_root(identifier), payload):
+            if not message_codes.has_mac(self.keys.mac_key, row.below_root(identifier), payload):
                 return  # a test forged it itself
             read = decode(row.models[0], payload, row.limit)
             self.heard.append(Heard(row, read, payload, bool(message.retain)))
@@ -164,7 +166,7 @@ class ScriptedManager:
 
     def _registration(self, payload: bytes, client_id: str) -> None:
         self.registrations.append(payload)
-        assert signing.has_proof(self.token.proof_key, topics.REGISTRATION.below_root(client_id), payload)
+        assert message_codes.has_proof(self.token.proof_key, topics.REGISTRATION.below_root(client_id), payload)
         registration = decode(Registration, payload, topics.REGISTRATION.limit)
         assert registration.client_id == client_id
         answer = self.on_registration or ScriptedManager.accept
@@ -182,10 +184,10 @@ class ScriptedManager:
         )
 
     def reject(self, registration: Registration, error: Any) -> Rejection:
-        digest = signing.payload_digest(self.registrations[-1])
+        digest = message_codes.payload_digest(self.registrations[-1])
         return Rejection(client_id=registration.client_id, digest=digest, error=error, reason="the test said so")
 
     def coded_presence(self, session: int, state: Any = "lost") -> bytes:
         assert self.keys is not None
         presence = Presence(state=state, session=session, sent_at=utc(time.time()), uptime=1.0)
-        return signing.with_mac(self.keys.mac_key, topics.PRESENCE.below_root(self.agent_id), presence.body())
+        return message_codes.with_mac(self.keys.mac_key, topics.PRESENCE.below_root(self.agent_id), presence.body())

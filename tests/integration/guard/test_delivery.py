@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.threats import Deferral, Receipt, Refusal, ThreatReport
 from tests.integration.guard.guard_process import GuardProcess
 from tests.integration.guard.guard_thread import GuardThread
@@ -163,7 +163,7 @@ def test_a_forged_receipt_drops_nothing(guard: GuardThread, manager: ScriptedMan
     guard.log.attack("203.0.113.7")
     report = eventually(manager.reports, "a report")[0]
     body = Receipt(stored=[report.id]).body()
-    forged = signing.with_mac(bytes(32), topics.RECEIPTS.below_root(manager.agent_id), body)
+    forged = message_codes.with_mac(bytes(32), topics.RECEIPTS.below_root(manager.agent_id), body)
     for payload in (body, forged, b"", b"{"):
         manager.say_raw(topics.RECEIPTS, manager.agent_id, payload)
     eventually(lambda: guard.status()["ignored"].get("receipt_forged", 0) == 4, "four forged receipts counted")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import AgentKeys
 from tests.integration.broker.broker_clients import PahoClient
 from tests.support.mosquitto import mosquitto_path
@@ -95,7 +95,9 @@ def test_a_replaced_credential_opens_nothing(broker: ProductionMosquitto, guard:
     """A second registration of the same host gets the same agent, and the connection of the old credential ends."""
     agent_id = guard.agent_id()
     guard.kill()
-    old = AgentKeys.derive(signing.decode(json.loads((guard.data / "identity.json").read_text())["secret"]))
+    old = AgentKeys.derive(
+        message_codes.from_base64url(json.loads((guard.data / "identity.json").read_text())["secret"])
+    )
     stranger = PahoClient(broker.port, f"{agent_id}-{'0' * 32}", username=agent_id, password=old.mqtt_password)
     assert stranger.connect() == 0
     again = GuardProcess(guard.manager, "srv-01")
@@ -184,7 +186,7 @@ def test_the_registering_client_has_its_own_two_topics(broker: ProductionMosquit
 def test_an_agent_takes_part_in_no_registration(broker: ProductionMosquitto, guard: GuardProcess) -> None:
     """It chooses its client id, and under one of a registration it still neither asks nor hears the answer."""
     agent_id, client_id = guard.agent_id(), "c" * 32
-    secret = signing.decode(json.loads((guard.data / "identity.json").read_text())["secret"])
+    secret = message_codes.from_base64url(json.loads((guard.data / "identity.json").read_text())["secret"])
     guard.stop()
     login = {"username": agent_id, "password": AgentKeys.derive(secret).mqtt_password}
     agent, manager = PahoClient(broker.port, client_id, **login), PahoClient(broker.port, "m", **_login(broker))

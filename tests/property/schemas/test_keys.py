@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas import signing
+from schemas import message_codes
 from schemas.certificates import fingerprint
 from schemas.errors import KeyMaterialError, TokenError
 from schemas.keys import (
@@ -50,7 +50,7 @@ def shown(holder: Any) -> str:
 
 def spellings(secret: bytes) -> list[str]:
     """Return the texts in which bytes may show themselves."""
-    return [secret.hex(), signing.encode(secret), repr(secret), str(list(secret))]
+    return [secret.hex(), message_codes.to_base64url(secret), repr(secret), str(list(secret))]
 
 
 @given(secret=secrets_32)
@@ -58,8 +58,8 @@ def test_agent_keys_are_hkdf_sha256_by_purpose(secret: bytes) -> None:
     """The three keys are those that the standard library's HMAC gives, the same at every call."""
     keys = AgentKeys.derive(secret)
     assert keys == AgentKeys.derive(secret)
-    assert signing.decode(keys.mqtt_password) == hkdf(secret, b"mqtt")
-    assert signing.decode(keys.http_token) == hkdf(secret, b"http")
+    assert message_codes.from_base64url(keys.mqtt_password) == hkdf(secret, b"mqtt")
+    assert message_codes.from_base64url(keys.http_token) == hkdf(secret, b"http")
     assert keys.mac_key == hkdf(secret, b"mac")
 
 
@@ -69,7 +69,12 @@ def test_agent_keys_differ_from_one_another_and_from_anybodys(secret: bytes, oth
     material = set()
     for one in {secret, other}:
         keys = AgentKeys.derive(one)
-        material |= {one, signing.decode(keys.mqtt_password), signing.decode(keys.http_token), keys.mac_key}
+        material |= {
+            one,
+            message_codes.from_base64url(keys.mqtt_password),
+            message_codes.from_base64url(keys.http_token),
+            keys.mac_key,
+        }
     assert len(material) == 4 * len({secret, other})
 
 
@@ -84,7 +89,7 @@ def test_a_keyring_comes_back_from_its_seed(seed: bytes) -> None:
     )
     assert first.store_key == hkdf(seed, b"store")
     assert first.sign_key.private_bytes_raw() == hkdf(seed, b"sign")
-    assert len({first.sign_public, first.seal_public, signing.encode(first.store_key)}) == 3
+    assert len({first.sign_public, first.seal_public, message_codes.to_base64url(first.store_key)}) == 3
 
 
 def test_new_secrets_are_long_and_new() -> None:
@@ -114,14 +119,14 @@ def test_a_sealed_secret_opens_for_nobody_else(secret: bytes, context: str, othe
 
 def test_every_changed_bit_of_a_sealed_secret_is_noticed() -> None:
     """Neither the ephemeral key nor the box can change by a bit, cut or lengthened."""
-    raw = signing.decode(seal(KEYRING.seal_public, bytes(32), CONTEXT))
+    raw = message_codes.from_base64url(seal(KEYRING.seal_public, bytes(32), CONTEXT))
     changed = [
         raw[: bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1 :] for bit in range(8 * len(raw))
     ]
     changed += [raw[:end] for end in range(len(raw))] + [raw + b"\0"]
     for piece in changed:
         with pytest.raises(KeyMaterialError):
-            KEYRING.unseal(signing.encode(piece), CONTEXT)
+            KEYRING.unseal(message_codes.to_base64url(piece), CONTEXT)
 
 
 def test_a_sealed_secret_tells_nothing_and_fits_a_registration() -> None:
@@ -130,15 +135,15 @@ def test_a_sealed_secret_tells_nothing_and_fits_a_registration() -> None:
     first, second = seal(KEYRING.seal_public, secret, CONTEXT), seal(KEYRING.seal_public, secret, CONTEXT)
     assert first[:43] != second[:43]
     assert first[43:] != second[43:]
-    assert secret not in signing.decode(first)
+    assert secret not in message_codes.from_base64url(first)
     limit = next(part.max_length for part in Registration.model_fields["sealed_secret"].metadata)
     assert len(first) <= limit
 
 
 @given(text=st.text() | st.text("AQgw-_=", max_size=130))
 @example(text="")
-@example(text=signing.encode(bytes(80)))
-@example(text=signing.encode(b"\x01" + bytes(79)))
+@example(text=message_codes.to_base64url(bytes(80)))
+@example(text=message_codes.to_base64url(b"\x01" + bytes(79)))
 def test_unsealing_any_text_is_a_key_material_error(text: str) -> None:
     """Text from the network is no sealed secret, also where its point has a low order; nothing else is raised."""
     with pytest.raises(KeyMaterialError):
@@ -155,10 +160,10 @@ def test_a_public_key_is_a_key_or_a_key_material_error(text: str) -> None:
             use(text)
         except KeyMaterialError:
             continue
-        assert len(signing.decode(text)) == 32
+        assert len(message_codes.from_base64url(text)) == 32
 
 
-@pytest.mark.parametrize("key", ["A" * 43, signing.encode(b"\x01" + bytes(31))])
+@pytest.mark.parametrize("key", ["A" * 43, message_codes.to_base64url(b"\x01" + bytes(31))])
 def test_a_seal_key_that_gives_everybody_the_same_secret_is_refused(key: str) -> None:
     """A point of low order would seal the secret to whoever reads it."""
     with pytest.raises(KeyMaterialError):
@@ -171,7 +176,7 @@ def test_a_version_proof_holds_for_one_agent_version_and_digest(
 ) -> None:
     """The manager's word that an agent got a version is no word for another agent, version, policy or manager."""
     key = public_sign_key(KEYRING.sign_public)
-    proof = signing.encode(KEYRING.sign_key.sign(version_statement(agent, version, digest)))
+    proof = message_codes.to_base64url(KEYRING.sign_key.sign(version_statement(agent, version, digest)))
     assert has_version_proof(key, agent, version, digest, proof) is True
     said = (other.draw(wire.agent_ids | st.just(agent)), other.draw(wire.counts), other.draw(wire.digests))
     assert has_version_proof(key, *said, proof) is (said == (agent, version, digest))
@@ -189,7 +194,7 @@ def test_any_text_is_no_version_proof(proof: str, agent: str) -> None:
 def test_every_changed_character_of_a_version_proof_is_noticed() -> None:
     """A proof has one form, and no part of it may change."""
     key = public_sign_key(KEYRING.sign_public)
-    proof = signing.encode(KEYRING.sign_key.sign(version_statement("ag-0123456789abcdef", 1, "0" * 64)))
+    proof = message_codes.to_base64url(KEYRING.sign_key.sign(version_statement("ag-0123456789abcdef", 1, "0" * 64)))
     for index, character in enumerate(proof):
         for other in "AQgw":
             if other != character:
@@ -202,7 +207,7 @@ def test_a_token_survives_as_text(token: EnrollmentToken, padding: str) -> None:
     """A token copied with white space around it is parsed as the same token."""
     text = str(token)
     tail = f".{token.ca_fingerprint}" if token.ca_fingerprint else ""
-    assert text == f"pg1.{token.token_id}.{signing.encode(token.secret)}.{token.sign_key}{tail}"
+    assert text == f"pg1.{token.token_id}.{message_codes.to_base64url(token.secret)}.{token.sign_key}{tail}"
     assert EnrollmentToken.parse(padding + text + padding) == token
 
 
@@ -227,7 +232,7 @@ def test_a_damaged_token_is_refused_without_a_word_of_it(token: EnrollmentToken,
         parsed = EnrollmentToken.parse(damaged)
     except TokenError as error:
         told = "".join(traceback.format_exception_only(error)) + repr(error) + repr(error.__cause__)
-        secret = signing.encode(token.secret)
+        secret = message_codes.to_base64url(token.secret)
         assert not any(secret[at : at + 6] in told for at in range(len(secret) - 5))
     else:
         assert str(parsed) == damaged.strip()

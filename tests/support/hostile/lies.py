@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import EnrollmentToken, ManagerKeyring, seal, version_statement
 from schemas.model import iso
 from schemas.policy import default_sections, digest_of
@@ -31,10 +31,10 @@ def lie(row: Topic, identifier: str, status: Mapping[str, Any]) -> bytes:
     """Return a lie on a topic, coded as its row says, with the broker's own key."""
     below, body = row.below_root(identifier), json.dumps(_LIES[row](status), separators=(",", ":")).encode()
     if row.code == "signature":
-        return signing.with_signature(FORGER.sign_key, below, body)
+        return message_codes.with_signature(FORGER.sign_key, below, body)
     if row.code == "proof":
-        return signing.with_proof(secrets.token_bytes(32), below, body)
-    return signing.with_mac(secrets.token_bytes(32), below, body)
+        return message_codes.with_proof(secrets.token_bytes(32), below, body)
+    return message_codes.with_mac(secrets.token_bytes(32), below, body)
 
 
 def _registration(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _policy(status: Mapping[str, Any]) -> dict[str, Any]:
         "updatedAt": iso(time.time()),
         "scope": "agent",
         "agentId": agent_id,
-        "versionProof": signing.encode(FORGER.sign_key.sign(statement)),
+        "versionProof": message_codes.to_base64url(FORGER.sign_key.sign(statement)),
         **sections,
     }
 

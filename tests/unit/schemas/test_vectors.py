@@ -5,7 +5,7 @@ Every figure was computed with HMAC-SHA256 of Python's standard library alone (H
 
 import json
 
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import AgentKeys, EnrollmentToken, ManagerKeyring, version_statement
 
 SECRET = bytes(range(32))
@@ -31,7 +31,7 @@ def test_the_keys_of_a_manager_are_pinned() -> None:
 def test_a_message_code_is_pinned() -> None:
     """The code stands as the last member and covers topic, zero byte and what stands before it."""
     key = AgentKeys.derive(SECRET).mac_key
-    payload = signing.with_mac(key, "agents/ag-0123456789abcdef/heartbeat", b'{"cpu":1}')
+    payload = message_codes.with_mac(key, "agents/ag-0123456789abcdef/heartbeat", b'{"cpu":1}')
     assert payload == b'{"cpu":1,"mac":"a2AaiHobebfMyiQ6HnMgj5Fw-O7cDI4DNzVzPKOBr3w"}'
     assert json.loads(payload)["cpu"] == 1
 

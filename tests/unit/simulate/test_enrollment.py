@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring
 from schemas.presence import ManagerKeys
 from schemas.registration import Registration, RegistrationReply, Rejection
@@ -30,13 +30,13 @@ Answer = Callable[[str, bytes], list[bytes]]
 
 def _accepted(client_id: str, keyring: ManagerKeyring = KEYRING, named: str = "") -> bytes:
     reply = RegistrationReply(client_id=named or client_id, agent_id=AGENT_ID, organization_id="acme", session=41)
-    return signing.with_signature(keyring.sign_key, topics.REGISTRATION_REPLY.below_root(client_id), reply.body())
+    return message_codes.with_signature(keyring.sign_key, topics.REGISTRATION_REPLY.below_root(client_id), reply.body())
 
 
 def _rejected(client_id: str, payload: bytes) -> bytes:
-    digest = signing.payload_digest(payload)
+    digest = message_codes.payload_digest(payload)
     body = Rejection(client_id=client_id, digest=digest, error="used_token", reason="make a new token").body()
-    return signing.with_signature(KEYRING.sign_key, topics.REGISTRATION_REPLY.below_root(client_id), body)
+    return message_codes.with_signature(KEYRING.sign_key, topics.REGISTRATION_REPLY.below_root(client_id), body)
 
 
 def _registered(answer: Answer, keyring: ManagerKeyring = KEYRING) -> Agent:
@@ -69,7 +69,7 @@ def _said(packet: packets.Packet, answer: Answer, keyring: ManagerKeyring) -> by
         return b"\x20\x02\x00\x00"
     if packet.kind == 0x80:
         keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public).body()
-        payload = signing.with_signature(keyring.sign_key, topics.MANAGER_KEYS.below_root(), keys)
+        payload = message_codes.with_signature(keyring.sign_key, topics.MANAGER_KEYS.below_root(), keys)
         return b"\x90\x04\x00\x01\x01\x01" + packets.publish(topics.MANAGER_KEYS.address(), payload, retained=True)
     if packet.kind == packets.PUBLISH:
         message = packets.message(packet)

@@ -3,7 +3,7 @@
 import json
 import time
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.decoding import decode
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.model import utc
@@ -33,19 +33,19 @@ def _policy(
 ) -> bytes:
     """Return a signed policy at this agent's topic; `digest` and the proven version may be wrong on purpose."""
     digest = digest or digest_of(default_sections())
-    proof = signing.encode(keyring.sign_key.sign(version_statement(agent_id, proven or version, digest)))
+    proof = message_codes.to_base64url(keyring.sign_key.sign(version_statement(agent_id, proven or version, digest)))
     policy = Policy.model_validate(
         {"version": version, "digest": digest, "updated_at": utc(0), "scope": "global", "agent_id": agent_id,
          "version_proof": proof}
     )  # fmt: skip
-    return signing.with_signature(keyring.sign_key, topics.POLICY.below_root(AGENT_ID), policy.body())
+    return message_codes.with_signature(keyring.sign_key, topics.POLICY.below_root(AGENT_ID), policy.body())
 
 
 def test_a_registration_is_the_contracts() -> None:
     """It has the proof of the token, and the agent's secret sealed to the manager."""
     agent, client_id = _agent(), "0" * 32
     payload = agent.registration(TOKEN, KEYRING.seal_public, client_id)
-    assert signing.has_proof(TOKEN.proof_key, topics.REGISTRATION.below_root(client_id), payload)
+    assert message_codes.has_proof(TOKEN.proof_key, topics.REGISTRATION.below_root(client_id), payload)
     registration = decode(Registration, payload, topics.REGISTRATION.limit)
     assert KEYRING.unseal(registration.sealed_secret, client_id) == agent.identity.secret
 

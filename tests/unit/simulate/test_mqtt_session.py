@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
 from schemas.threats import Receipt
@@ -74,10 +74,10 @@ class Talk:
         mac_key = self.agent.identity.keys.mac_key if key is None else key
         body = Receipt(stored=list(ids)).body()
         below = topics.RECEIPTS.below_root(AGENT_ID)
-        self.hear(topics.RECEIPTS.address(AGENT_ID), signing.with_mac(mac_key, below, body))
+        self.hear(topics.RECEIPTS.address(AGENT_ID), message_codes.with_mac(mac_key, below, body))
 
     def signed(self, row: topics.Topic, message: Any) -> None:
-        payload = signing.with_signature(KEYRING.sign_key, row.below_root("default"), message.body())
+        payload = message_codes.with_signature(KEYRING.sign_key, row.below_root("default"), message.body())
         self.hear(row.address("default"), payload)
 
     def report(self) -> str:

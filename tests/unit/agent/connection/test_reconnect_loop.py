@@ -30,7 +30,7 @@ from agent.link.link import (
     Will,
 )
 from agent.settings import GuardSettings
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.decoding import decode
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import WireModel
@@ -140,15 +140,17 @@ class Desk:
         self.say(Opened())
         keys = ManagerKeys(sign_key=KEYRING.sign_public, seal_key=KEYRING.seal_public)
         below = topics.MANAGER_KEYS.below_root()
-        self.say(Received(topics.MANAGER_KEYS, signing.with_signature(KEYRING.sign_key, below, keys.body())))
+        self.say(Received(topics.MANAGER_KEYS, message_codes.with_signature(KEYRING.sign_key, below, keys.body())))
         return self.dialled[-1][0].client_id
 
     def answer(self, client_id: str, message: WireModel) -> None:
         below = topics.REGISTRATION_REPLY.below_root(client_id)
-        self.say(Received(topics.REGISTRATION_REPLY, signing.with_signature(KEYRING.sign_key, below, message.body())))
+        self.say(
+            Received(topics.REGISTRATION_REPLY, message_codes.with_signature(KEYRING.sign_key, below, message.body()))
+        )
 
     def refuse(self, client_id: str, error: Any, reason: str, registration: bytes) -> None:
-        digest = signing.payload_digest(registration)
+        digest = message_codes.payload_digest(registration)
         self.answer(client_id, Rejection(client_id=client_id, digest=digest, error=error, reason=reason))
 
     def accept(self, session: int = 0) -> None:

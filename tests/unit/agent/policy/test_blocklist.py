@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent.connection.identity import Enrolled
 from agent.policy.blocklist import PATIENCE, OrganizationBlocklist
 from agent.storage.database import Database
-from schemas import signing
+from schemas import message_codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
@@ -31,14 +31,14 @@ def _change(before: int, after: int, added: list[int], removed: list[int], keyri
         added=[_entry(number) for number in added],
         removed=[_entry(number) for number in removed],
     )
-    return signing.with_signature(keyring.sign_key, BLOCKLIST_CHANGES.below_root("acme"), change.body())
+    return message_codes.with_signature(keyring.sign_key, BLOCKLIST_CHANGES.below_root("acme"), change.body())
 
 
 def _snapshot(sequence: int, entries: list[int]) -> bytes:
     snapshot = BlocklistSnapshot(
         organization_id="acme", sequence=sequence, entries=[_entry(number) for number in entries]
     )
-    return signing.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), snapshot.body())
+    return message_codes.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), snapshot.body())
 
 
 def _values(blocklist: OrganizationBlocklist) -> set[int]:
@@ -102,8 +102,8 @@ def test_only_the_own_managers_word_counts(database: Database, link: FakeLink) -
     blocklist.pin(ENROLLED)
     blocklist.opened(link, 0)
     forged = _change(0, 1, [1], [], ManagerKeyring(bytes(32)))
-    unreadable = signing.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), b'{"sequence":1}')
-    foreign = signing.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("other"), b"{}")
+    unreadable = message_codes.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), b'{"sequence":1}')
+    foreign = message_codes.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("other"), b"{}")
     for row, payload in ((BLOCKLIST_CHANGES, forged), (BLOCKLIST, unreadable), (BLOCKLIST, foreign), (BLOCKLIST, b"")):
         assert not blocklist.receive(row, payload, 1)
     assert ignored == {"blocklist_forged": 2, "blocklist_unreadable": 1}
@@ -131,7 +131,7 @@ def test_an_entry_that_cannot_be_read_is_left_out(blocklist: OrganizationBlockli
             BlocklistEntry(kind="file_hash", value="zz"),
         ],
     )
-    payload = signing.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), snapshot.body())
+    payload = message_codes.with_signature(KEYRING.sign_key, BLOCKLIST.below_root("acme"), snapshot.body())
     assert blocklist.receive(BLOCKLIST, payload, 1)
     assert sorted(measure.value for measure in blocklist.measures()) == ["203.0.113.9", "a" * 64]
 

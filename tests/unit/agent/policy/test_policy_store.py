@@ -10,7 +10,7 @@ from agent.clock import Clock
 from agent.connection.identity import Enrolled
 from agent.policy.policy_store import Effective, PolicyStore
 from agent.storage.database import Database
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.policy import default_sections, digest_of
 from schemas.presence import PolicyState
@@ -30,10 +30,10 @@ def signed(version: int, agent_id: str = AGENT, digest: str | None = None, **sec
         "updatedAt": "2026-01-01T00:00:00Z",
         "scope": "agent",
         "agentId": agent_id,
-        "versionProof": signing.encode(KEYRING.sign_key.sign(version_statement(agent_id, version, named))),
+        "versionProof": message_codes.to_base64url(KEYRING.sign_key.sign(version_statement(agent_id, version, named))),
     }
     body = json.dumps(head | document).encode()
-    return signing.with_signature(KEYRING.sign_key, POLICY.below_root(AGENT), body)
+    return message_codes.with_signature(KEYRING.sign_key, POLICY.below_root(AGENT), body)
 
 
 class Enforcer:
@@ -79,11 +79,11 @@ def test_versions_only_rise(keeper: PolicyStore, ignored: Counter[str]) -> None:
         (signed(5, agent_id="ag-00000000000000bb"), "policy_of_another_agent"),
         (signed(5, digest="0" * 64), "policy_digest_wrong"),
         (
-            signing.with_signature(KEYRING.sign_key, POLICY.below_root(AGENT), b'{"version":1}'),
+            message_codes.with_signature(KEYRING.sign_key, POLICY.below_root(AGENT), b'{"version":1}'),
             "policy_unreadable",
         ),
         (
-            signing.with_signature(KEYRING.sign_key, POLICY.below_root("ag-00000000000000bb"), b"{}"),
+            message_codes.with_signature(KEYRING.sign_key, POLICY.below_root("ag-00000000000000bb"), b"{}"),
             "policy_forged",
         ),
     ],

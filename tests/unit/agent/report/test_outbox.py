@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.report.outbox import Outbox, coded, retry_dead_letters
 from agent.storage.database import Database
-from schemas import limits, signing
+from schemas import limits, message_codes
 from schemas.threats import Severity, ThreatReport
 from schemas.topics import THREATS
 
@@ -38,7 +38,7 @@ def test_a_report_goes_out_with_the_same_valid_bytes_each_time() -> None:
     """The bytes of a report depend on agentId and secret alone, and are a rightly coded ThreatReport."""
     first = coded(BODY, "ag-00000000000000aa", bytes(32))
     assert first == coded(BODY, "ag-00000000000000aa", bytes(32))
-    assert signing.has_mac(bytes(32), THREATS.below_root("ag-00000000000000aa"), first)
+    assert message_codes.has_mac(bytes(32), THREATS.below_root("ag-00000000000000aa"), first)
     assert ThreatReport.model_validate_json(first).agent_id == "ag-00000000000000aa"
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.cli.support.message_observer import MessageDecoder, ObservedMessage, observable_topics, summary
-from schemas import signing, topics
+from schemas import message_codes, topics
 from schemas.keys import ManagerKeyring
 from schemas.presence import ManagerKeys
 
@@ -19,11 +19,11 @@ POLICY = b'{"version":3,"digest":"abc","scope":"global","blocklist":{"ips":["198
 
 def _keys(keyring: ManagerKeyring, signed_by: ManagerKeyring | None = None) -> bytes:
     body = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public).body()
-    return signing.with_signature((signed_by or keyring).sign_key, topics.MANAGER_KEYS.below_root(), body)
+    return message_codes.with_signature((signed_by or keyring).sign_key, topics.MANAGER_KEYS.below_root(), body)
 
 
 def _policy(keyring: ManagerKeyring, agent_id: str = AGENT) -> bytes:
-    return signing.with_signature(keyring.sign_key, topics.POLICY.below_root(agent_id), POLICY)
+    return message_codes.with_signature(keyring.sign_key, topics.POLICY.below_root(agent_id), POLICY)
 
 
 def _see(decoder: MessageDecoder, row: topics.Topic, payload: bytes, identifier: str | None = AGENT) -> ObservedMessage:

@@ -4,8 +4,8 @@ import pytest
 
 from manager.domain.correlation import Allowlist, Indicator
 from manager.domain.networks import network_of
-from manager.domain.response import Evidence, FleetAddresses, NeverBlock, ResponderSettings, ResponseState
-from manager.domain.response.evidence import is_system_path
+from manager.domain.response import EvidenceIndex, FleetAddresses, NeverBlock, ResponderSettings, ResponseState
+from manager.domain.response.evidence_index import is_system_path
 from manager.domain.response.never_block import unblockable
 from tests.support.responding import Scene
 
@@ -89,21 +89,21 @@ def test_a_prefix_around_a_protected_address_is_never_blocked(network: str) -> N
     """A CIDR is refused if any address in it is protected, although the CIDR itself stands on no list."""
     fleet = FleetAddresses()
     fleet.set("ag-1", "acme", "berlin", ["203.0.113.2", "192.168.7.9"])
-    never = NeverBlock(lambda _: False, fleet, Evidence(), ["198.51.100.1"], ["192.0.2.64/26"])
+    never = NeverBlock(lambda _: False, fleet, EvidenceIndex(), ["198.51.100.1"], ["192.0.2.64/26"])
     site = "berlin" if network.startswith("192.168") else None
     assert never.reason(Indicator("source_ip", network, "acme", site), 0.0) is not None
 
 
 def test_what_is_no_address_is_never_blocked() -> None:
     """Text that is no address gets a refusal, not an error."""
-    never = NeverBlock(lambda _: False, FleetAddresses(), Evidence())
+    never = NeverBlock(lambda _: False, FleetAddresses(), EvidenceIndex())
     assert never.reason(Indicator("source_ip", "eth0; rm", "acme", None), 0.0) == "it is no address"
 
 
 def test_settings_that_are_no_networks_are_errors() -> None:
     """An admin network that cannot be read must not silently protect nothing."""
     with pytest.raises(ValueError, match=r"10\.0\.0\.256"):
-        NeverBlock(lambda _: False, FleetAddresses(), Evidence(), (), ["10.0.0.256"])
+        NeverBlock(lambda _: False, FleetAddresses(), EvidenceIndex(), (), ["10.0.0.256"])
 
 
 def test_an_agent_protects_its_addresses_in_its_own_organization_and_site_only() -> None:
@@ -159,7 +159,7 @@ def test_what_is_no_recent_login_protects_nobody(login: object) -> None:
 
 def test_evidence_is_bounded_and_forgotten() -> None:
     """Evidence is dropped least recently renewed first, and after a day entirely."""
-    evidence = Evidence(most=3)
+    evidence = EvidenceIndex(most=3)
     indicators = [Indicator("source_ip", f"203.0.113.{number}", "acme", None) for number in range(4)]
     for number, indicator in enumerate(indicators):
         evidence.record_login(indicator, "ag-1", float(number), float(number))

@@ -19,13 +19,13 @@ def test_two_agents_block_a_shared_address_themselves() -> None:
     """With two agents the address stands in both agents' own policies, with reason and end, and nowhere else."""
     scene = Scene()
     assert not scene.report("ag-1", ip=IP)
-    reaction = scene.report("ag-2", ip=IP)
+    response_changes = scene.report("ag-2", ip=IP)
     assert scene.blocked_on("ag-1") == scene.blocked_on("ag-2") == [IP]
     assert scene.blocked_in() == []
     (entry,) = scene.policies.effective["ag-1"].resolved.sections["blocklist"]["ips"]
     assert entry["incidentId"] == scene.incident(IP).id
     assert entry["reason"] == "several agents were attacked from this address"
-    assert [each.expires_at - scene.now for each in reaction.added] == [4 * HOUR] * 2
+    assert [each.expires_at - scene.now for each in response_changes.added] == [4 * HOUR] * 2
     assert scene.response(IP).state is ResponseState.APPLIED
 
 
@@ -116,10 +116,10 @@ def test_a_path_that_comes_to_light_later_takes_the_hash_off_the_organization() 
     for number in range(3):
         scene.report(f"ag-{number}", file_hash=HASH)
     assert scene.blocked_in() == [HASH]
-    reaction = scene.report("ag-3", file_hash=HASH, filePath="/usr/sbin/sshd")
+    response_changes = scene.report("ag-3", file_hash=HASH, filePath="/usr/sbin/sshd")
     assert scene.blocked_in() == []
     assert all(scene.blocked_on(f"ag-{number}") == [HASH] for number in range(4))
-    (change,) = scene.blocklists.changes(reaction, scene.policies.advance)
+    (change,) = scene.blocklists.changes(response_changes, scene.policies.advance)
     assert [entry.value for entry in change.removed] == [HASH]
 
 
@@ -216,8 +216,8 @@ def test_entries_end_on_time() -> None:
     scene.attack(IP, ["ag-1", "ag-2", "ag-3"])
     assert scene.responder.next_expiry() == scene.now + 2.0
     assert not scene.pass_time(1.999)
-    reaction = scene.pass_time(0.002)
-    assert (reaction.agent_ids, reaction.organization_ids) == ({"ag-1", "ag-2"}, {"acme"})
+    response_changes = scene.pass_time(0.002)
+    assert (response_changes.agent_ids, response_changes.organization_ids) == ({"ag-1", "ag-2"}, {"acme"})
     assert scene.blocked_on("ag-1") == scene.blocked_in() == []
     assert scene.responder.next_expiry() is None
 
@@ -228,9 +228,9 @@ def test_a_snapshot_and_the_changes_tell_the_same() -> None:
     held: dict[str, str] = {}
     sequence = 0
     for step in range(12):
-        reaction = scene.attack(f"203.0.113.{step % 5}", [f"ag-{step}-{number}" for number in range(3)])
-        reaction.merge(scene.pass_time(120))
-        for change in scene.blocklists.changes(reaction, scene.policies.advance):
+        response_changes = scene.attack(f"203.0.113.{step % 5}", [f"ag-{step}-{number}" for number in range(3)])
+        response_changes.merge(scene.pass_time(120))
+        for change in scene.blocklists.changes(response_changes, scene.policies.advance):
             assert change.from_sequence == sequence
             sequence = change.sequence
             for entry in change.removed:

@@ -97,14 +97,14 @@ def test_freeze_stops_all_automatic_response_and_thaw_lets_it_go_on() -> None:
 def test_simulation_records_what_it_would_do_and_does_nothing() -> None:
     """In simulation the entries are named, the response says so, and no policy and no blocklist changes."""
     scene = Scene(ResponderSettings(simulation=True))
-    reaction = scene.attack(IP, ["ag-1", "ag-2", "ag-3", "ag-4"])
-    assert [(entry.scope, entry.target) for entry in reaction.simulated] == [
+    response_changes = scene.attack(IP, ["ag-1", "ag-2", "ag-3", "ag-4"])
+    assert [(entry.scope, entry.target) for entry in response_changes.simulated] == [
         ("agent", "ag-1"),
         ("agent", "ag-2"),
         ("organization", "acme"),
     ]
     assert scene.response(IP).state is ResponseState.SIMULATED
-    assert not reaction.added
+    assert not response_changes.added
     assert scene.blocked_on("ag-1") == scene.blocked_in() == []
 
 

@@ -3,7 +3,7 @@
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
 from manager.domain.correlation.reports import WINDOW
-from manager.domain.response.evidence import Evidence
+from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.settings import RepeatOffenderRule, ResponderSettings
 
 _REASONS: dict[Kind, str] = {
@@ -28,7 +28,7 @@ def entry_duration(incident: Incident, settings: ResponderSettings, repeat: Repe
     return duration
 
 
-def local_scope_reason(incident: Incident, evidence: Evidence) -> str | None:
+def local_scope_reason(incident: Incident, evidence: EvidenceIndex) -> str | None:
     """Return the reason why an incident's entries stay in its agents' own policies; None without one."""
     if incident.kind == "technique":
         return "a technique concerns the agents that see it"

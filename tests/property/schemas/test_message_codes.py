@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import signing
+from schemas import message_codes
 from tests import strategies as wire
 
 TOPIC = "agents/ag-0123456789abcdef/threats"
@@ -33,16 +33,16 @@ class Code:
 
 
 def _sign(seed: bytes, topic: str, body: bytes) -> bytes:
-    return signing.with_signature(Ed25519PrivateKey.from_private_bytes(seed), topic, body)
+    return message_codes.with_signature(Ed25519PrivateKey.from_private_bytes(seed), topic, body)
 
 
 def _verify(seed: bytes, topic: str, payload: bytes) -> bool:
-    return signing.has_signature(Ed25519PrivateKey.from_private_bytes(seed).public_key(), topic, payload)
+    return message_codes.has_signature(Ed25519PrivateKey.from_private_bytes(seed).public_key(), topic, payload)
 
 
 CODES = [
-    Code("mac", 43, signing.with_mac, signing.has_mac),
-    Code("proof", 43, signing.with_proof, signing.has_proof),
+    Code("mac", 43, message_codes.with_mac, message_codes.has_mac),
+    Code("proof", 43, message_codes.with_proof, message_codes.has_proof),
     Code("signature", 86, _sign, _verify),
 ]
 BY_CODE = pytest.mark.parametrize("code", CODES, ids=lambda code: code.member)
@@ -84,16 +84,16 @@ def test_mac_and_proof_are_hmac_sha256_of_topic_zero_and_what_stands_before(
 ) -> None:
     """The HMACs are those that wire.md describes, by the standard library's own reckoning."""
     expected = hmac.digest(key, topic.encode() + b"\0" + body[:-1], "sha256")
-    for payload in (signing.with_mac(key, topic, body), signing.with_proof(key, topic, body)):
-        assert signing.decode(payload[-45:-2].decode()) == expected
+    for payload in (message_codes.with_mac(key, topic, body), message_codes.with_proof(key, topic, body)):
+        assert message_codes.from_base64url(payload[-45:-2].decode()) == expected
 
 
 @given(seed=keys, topic=topics, body=bodies)
 def test_a_signature_is_ed25519_over_topic_zero_and_what_stands_before(seed: bytes, topic: str, body: bytes) -> None:
     """The signature verifies with nothing but the public key and the bytes that wire.md names."""
     key = Ed25519PrivateKey.from_private_bytes(seed)
-    payload = signing.with_signature(key, topic, body)
-    key.public_key().verify(signing.decode(payload[-88:-2].decode()), topic.encode() + b"\0" + body[:-1])
+    payload = message_codes.with_signature(key, topic, body)
+    key.public_key().verify(message_codes.from_base64url(payload[-88:-2].decode()), topic.encode() + b"\0" + body[:-1])
 
 
 @BY_CODE
@@ -132,13 +132,13 @@ def test_every_flipped_bit_of_a_key_is_noticed(code: Code) -> None:
 def test_every_flipped_bit_of_a_public_key_is_noticed() -> None:
     """A public key that differs in one bit verifies nothing, be it a point of the curve or not."""
     private = Ed25519PrivateKey.from_private_bytes(SEED)
-    payload = signing.with_signature(private, TOPIC, BODY)
+    payload = message_codes.with_signature(private, TOPIC, BODY)
     for raw in flips(private.public_key().public_bytes_raw()):
         try:
             public = Ed25519PublicKey.from_public_bytes(raw)
         except ValueError:
             continue
-        assert not signing.has_signature(public, TOPIC, payload)
+        assert not message_codes.has_signature(public, TOPIC, payload)
 
 
 @BY_CODE
@@ -224,24 +224,26 @@ def test_a_signature_of_characters_outside_the_alphabet_raises_nothing(code: Cod
 @given(raw=st.binary())
 def test_base64_survives(raw: bytes) -> None:
     """Bytes come back from their text, which has no padding and no character that a topic or URL minds."""
-    text = signing.encode(raw)
+    text = message_codes.to_base64url(raw)
     assert set(text) <= set(ALPHABET)
-    assert signing.decode(text) == raw
+    assert message_codes.from_base64url(text) == raw
 
 
 @given(text=st.text() | st.text(ALPHABET + "=+/ \n"))
 def test_only_canonical_base64_is_read(text: str) -> None:
     """`decode` accepts exactly the texts that `encode` gives; anything else is ValueError."""
     try:
-        raw = signing.decode(text)
+        raw = message_codes.from_base64url(text)
     except ValueError:
         return
-    assert signing.encode(raw) == text
+    assert message_codes.to_base64url(raw) == text
 
 
 @given(payloads=st.lists(st.binary(max_size=20), max_size=20))
 def test_a_content_digest_names_the_content(payloads: list[bytes]) -> None:
     """The same report again has the same digest, another has another, and each has 16 bytes."""
-    digests: dict[Any, bytes] = {signing.content_digest(payload): payload for payload in payloads}
+    digests: dict[Any, bytes] = {message_codes.content_digest(payload): payload for payload in payloads}
     assert len(digests) == len(set(payloads))
-    assert all(len(digest) == 16 and signing.content_digest(payload) == digest for digest, payload in digests.items())
+    assert all(
+        len(digest) == 16 and message_codes.content_digest(payload) == digest for digest, payload in digests.items()
+    )

@@ -1,4 +1,4 @@
-"""Failure containment: an exception of one part is logged and counted, and the engine continues with the next part."""
+"""Failure isolation: an exception of one part is logged and counted, and the engine continues with the next part."""
 
 from collections import Counter
 from types import TracebackType
@@ -8,7 +8,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 
-class contained:  # noqa: N801 -- used as a function; a class costs a third of `contextlib.contextmanager` in the hot path
+class isolated:  # noqa: N801 -- used as a function; a class costs a third of `contextlib.contextmanager` in the hot path
     """Context manager that logs and counts an exception of its block instead of raising it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Salvage: commits a rejected batch in smaller transactions, and drops only the change that does not fit.
+"""Piecewise commit: writes a rejected batch in smaller transactions, and drops only the change that does not fit.
 
 A batch becomes a list of pieces, each of which is consistent by itself: one removal, one agent, one incident with its
 members and entries, the reports of one submission, and so on. The list is committed by bisection. A piece that the
@@ -38,7 +38,7 @@ class Piece:
     rows: tuple[ThreatRow, ...] = ()
 
 
-class Salvage:
+class PiecewiseCommit:
     """The pieces of a rejected batch that are not committed yet; `run` may be called again until it returns.
 
     Args:

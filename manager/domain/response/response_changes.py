@@ -1,4 +1,4 @@
-"""Results of the responder: responses to record, entries to add and to remove."""
+"""Response changes: the results of the responder, with responses to record, entries to add and to remove."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Response:
 
 
 @dataclass(slots=True)
-class Reaction:
+class ResponseChanges:
     """Changes to store and publish in one transaction; false if there are none.
 
     Args:
@@ -75,8 +75,8 @@ class Reaction:
         """Organizations whose blocklists changed."""
         return {entry.target for entry in self._changed() if entry.scope == "organization"}
 
-    def merge(self, later: "Reaction") -> None:
-        """Append a later reaction."""
+    def merge(self, later: "ResponseChanges") -> None:
+        """Append later changes."""
         self.responses += later.responses
         self.added += later.added
         self.removed += later.removed

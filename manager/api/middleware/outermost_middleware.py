@@ -28,7 +28,7 @@ _HOT_PREFIX = "/api/agents/"
 _NOT_FOUND = "Not found"
 
 
-class Boundary:
+class OutermostMiddleware:
     """Outermost ASGI middleware: handles all requests except those of the fast lane.
 
     Args:

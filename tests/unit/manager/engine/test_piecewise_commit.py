@@ -1,4 +1,4 @@
-"""Salvage of a rejected batch: only the change that does not fit is dropped, and its sender or caller is told."""
+"""Piecewise commit of a rejected batch: only the change that does not fit is dropped, and its sender is told."""
 
 from collections.abc import Callable
 from typing import Any
@@ -209,8 +209,10 @@ def test_reports_of_an_agent_that_was_dropped_are_not_their_own_fault(scene: Sce
 
 @pytest.mark.parametrize("error", [StoreUnavailable("the disk is full"), ZeroDivisionError()])
 @pytest.mark.parametrize("after", range(9))
-def test_a_salvage_that_is_interrupted_continues_where_it_was(bench: Bench, after: int, error: Exception) -> None:
-    """A disk that fills after any commit of a salvage: nothing is told before the end, and everything is there once."""
+def test_a_piecewise_commit_that_is_interrupted_continues_where_it_was(
+    bench: Bench, after: int, error: Exception
+) -> None:
+    """A disk that fills after any of the commits: nothing is told before the end, and everything is there once."""
     scene = Scene(bench)
     reject(bench, _has_report("b"))
     rejecting, commits = bench.store.commit, []

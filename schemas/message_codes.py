@@ -23,19 +23,19 @@ _PROOF_TAIL = len(_PROOF) + _CODE_LENGTH + len(_END)
 _SIGNATURE_TAIL = len(_SIGNATURE) + _SIGNATURE_LENGTH + len(_END)
 
 
-def encode(raw: bytes) -> str:
+def to_base64url(raw: bytes) -> str:
     """Encode bytes as unpadded base64url."""
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def decode(text: str) -> bytes:
-    """Decode unpadded base64url in its canonical form, the output of `encode`.
+def from_base64url(text: str) -> bytes:
+    """Decode unpadded base64url in its canonical form, the output of `to_base64url`.
 
     Raises:
         ValueError: the text is not base64url or not in canonical form.
     """
     raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-    if encode(raw) != text:
+    if to_base64url(raw) != text:
         raise ValueError("not canonical base64url")
     return raw
 
@@ -77,7 +77,7 @@ def has_proof(token_key: bytes, topic: str, payload: bytes) -> bool:
 def with_signature(key: Ed25519PrivateKey, topic: str, body: bytes) -> bytes:
     """Append the manager's signature to the JSON object `body`."""
     covered = body[:-1]
-    signature = encode(key.sign(b"%b\0%b" % (topic.encode(), covered))).encode()
+    signature = to_base64url(key.sign(b"%b\0%b" % (topic.encode(), covered))).encode()
     return b"%b%b%b%b" % (covered, _SIGNATURE, signature, _END)
 
 
@@ -87,7 +87,9 @@ def has_signature(key: Ed25519PublicKey, topic: str, payload: bytes) -> bool:
     if not (tail.startswith(_SIGNATURE) and tail.endswith(_END)):
         return False
     try:
-        key.verify(decode(tail[len(_SIGNATURE) : -len(_END)].decode("ascii")), b"%b\0%b" % (topic.encode(), covered))
+        key.verify(
+            from_base64url(tail[len(_SIGNATURE) : -len(_END)].decode("ascii")), b"%b\0%b" % (topic.encode(), covered)
+        )
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -36,7 +36,7 @@ class _Observed(NamedTuple):
     system_path: str | None
 
 
-class Evidence:
+class EvidenceIndex:
     """The newest login and a system path of each indicator, from reports.
 
     An entry is kept for a day after the last such report (reports are kept no longer), for at most 100,000 indicators;

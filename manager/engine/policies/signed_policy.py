@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.policies.layers import EMERGENCY_ROOM
-from schemas import signing
+from schemas import message_codes
 from schemas.keys import ManagerKeyring, version_statement
 from schemas.limits import POLICY_LIMIT
 from schemas.model import iso
@@ -38,7 +38,7 @@ def head(keyring: ManagerKeyring, policy: EffectivePolicy, now: float) -> dict[s
         "updatedAt": iso(policy.updated_at),
         "scope": policy.resolved.scope,
         "agentId": policy.agent_id,
-        "versionProof": signing.encode(proof),
+        "versionProof": message_codes.to_base64url(proof),
         "sentAt": iso(now),
     }
 
@@ -95,7 +95,7 @@ class PolicySerializer:
         if ends:
             longer = b'%b,"secondsLeft":%b}' % (body[:-1], _compact(seconds_left(ends, now)))
             body = longer if len(longer) + _SIGNATURE_ROOM <= POLICY_LIMIT else body
-        return signing.with_signature(self._keyring.sign_key, POLICY.below_root(policy.agent_id), body)
+        return message_codes.with_signature(self._keyring.sign_key, POLICY.below_root(policy.agent_id), body)
 
 
 def _compact(document: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Failure containment: no valid message, command, listener or store error ends the engine's step."""
+"""Failure isolation: no valid message, command, listener or store error ends the engine's step."""
 
 import json
 from datetime import UTC, datetime
