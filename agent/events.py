@@ -12,7 +12,7 @@ Severity = Literal["low", "medium", "high", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RecordOrigin:
     """The writer of a record; attributes that the source does not know are None.
 
     Attributes:
@@ -48,7 +48,7 @@ class Record:
     """
 
     text: str
-    origin: Origin
+    origin: RecordOrigin
     at: float | None = None
     live: bool = False
     vouched: bool = False
@@ -139,7 +139,7 @@ class Event:
     fields: Mapping[str, str | int]
     vouched: frozenset[str] = NOTHING_VOUCHED
     count: int = 1
-    origin: Origin | None = None
+    origin: RecordOrigin | None = None
 
     def text(self, name: str) -> str:
         """The text of a field; empty if it is absent."""

@@ -37,7 +37,7 @@ _COUNTERS_EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GuardParts:
     """The guard's parts; built by `agent.runtime`, or by a test."""
 
     started: float
@@ -63,7 +63,7 @@ class Guard:
     """
 
     def __init__(
-        self, parts: Parts, settings: GuardSettings, clock: Clock, announce: Callable[[str, int], None]
+        self, parts: GuardParts, settings: GuardSettings, clock: Clock, announce: Callable[[str, int], None]
     ) -> None:
         self._parts = parts
         self._settings = settings

@@ -21,7 +21,7 @@ _AT_ONCE = 100
 _POST_PATIENCE = 0.5
 
 
-class Mailbox:
+class LinkEventQueue:
     """Bounded queue of link events between the links' threads and the loop; a full queue blocks the link."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Loop:
     """
 
     def __init__(
-        self, guard: Guard, connection: Connector, mailbox: Mailbox, clock: Clock, report: Callable[[], None]
+        self, guard: Guard, connection: Connector, mailbox: LinkEventQueue, clock: Clock, report: Callable[[], None]
     ) -> None:
         self._guard = guard
         self._connection = connection

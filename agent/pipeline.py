@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from agent.accounts import HostAccounts
 from agent.clock import Clock
-from agent.detect.chain import DetectionChain
+from agent.detect.detection_chain import DetectionChain
 from agent.events import Verdict
 from agent.host import local_zone
 from agent.logs import EventLog

@@ -9,16 +9,15 @@ from typing import Any
 
 from agent import status
 from agent.clock import Clock
-from agent.connection.backoff import Backoff
 from agent.connection.identity import IdentityFile
 from agent.connection.presence_messages import PresenceMessages
-from agent.connection.reconnect_loop import Connector
+from agent.connection.reconnect_loop import Backoff, Connector
 from agent.connection.transport import build_dialer, build_registrations
 from agent.errors import StorageError
-from agent.guard import Guard, Parts
+from agent.guard import Guard, GuardParts
 from agent.host import LoadMeter, host_facts
 from agent.logs import EventLog
-from agent.loop import Loop, Mailbox
+from agent.loop import LinkEventQueue, Loop
 from agent.options import Options
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
@@ -27,12 +26,12 @@ from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import RecordingResponder
+from agent.respond.recording_responder import RecordingResponder
 from agent.settings import GuardSettings
 from agent.sources.selection import SourceBuilder, build_sources
 from agent.sources.source import Source
 from agent.storage.database import DATABASE, Database
-from agent.storage.instance import Instance
+from agent.storage.instance_lock import InstanceLock
 
 _log = EventLog("runtime")
 
@@ -56,7 +55,7 @@ class Runtime:
         self._settings = settings
         self._announce: Announce | None = announce
         self._clock = Clock() if clock is None else clock
-        self._mailbox = Mailbox()
+        self._mailbox = LinkEventQueue()
         self._stopping = False
         self._written: dict[str, Any] = {}
 
@@ -72,7 +71,7 @@ class Runtime:
             SourceError: a named log cannot be followed.
         """
         with ExitStack() as stack:
-            instance = Instance.claim(self._options.directory)
+            instance = InstanceLock.claim(self._options.directory)
             stack.callback(instance.release)
             database = Database.open(self._options.directory / DATABASE)
             stack.callback(database.close)
@@ -91,7 +90,7 @@ class Runtime:
             loop.sign_off()
             _log.info("guard_stopped")
 
-    def _parts(self, database: Database) -> Parts:
+    def _parts(self, database: Database) -> GuardParts:
         options, settings, clock = self._options, self._settings, self._clock
         started = clock.monotonic()
         identity = IdentityFile(options.directory, over_http=options.manager.over_http)
@@ -117,7 +116,7 @@ class Runtime:
             clock=clock,
             check_interval=settings.source_check_interval,
         )
-        return Parts(
+        return GuardParts(
             started=started,
             identity=identity,
             liveness=PresenceMessages(options.mode, clock, started, pipeline.events_total, LoadMeter()),
@@ -135,7 +134,7 @@ class Runtime:
         builder = SourceBuilder(database, self._clock, settings.log_poll_interval, settings.journal_directory)
         return build_sources(self._options, builder)
 
-    def _connection(self, guard: Guard, parts: Parts) -> Connector:
+    def _connection(self, guard: Guard, parts: GuardParts) -> Connector:
         options, settings, clock = self._options, self._settings, self._clock
         return Connector(
             dial=build_dialer(options, settings, clock, lambda: parts.policy.version),

@@ -10,7 +10,7 @@ from agent.policy.policy_store import PolicyHead
 from agent.respond.responder import Measure
 from agent.storage.database import DATABASE, counter
 from agent.storage.files import write_private
-from agent.storage.instance import running_pid
+from agent.storage.instance_lock import running_pid
 from schemas.decoding import DecodeError, decode
 from schemas.model import iso
 from schemas.topics import POLICY

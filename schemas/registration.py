@@ -15,8 +15,8 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"
 class Registration(WireModel):
     """The registration of a new agent, or of a known one after a restart.
 
-    It ends in `proof` (see `schemas.message_codes`). `sealed_secret` is the agent's secret, sealed with the manager's seal
-    key.
+    It ends in `proof` (see `schemas.message_codes`). `sealed_secret` is the agent's secret, sealed with the manager's
+    seal key.
     """
 
     hostname: Hostname

@@ -14,7 +14,7 @@ import typer
 
 from agent.cli.printable import printable
 from agent.errors import GuardError, StorageError
-from agent.storage import instance
+from agent.storage import instance_lock
 from schemas.errors import SchemaError
 from schemas.presence import Mode
 
@@ -113,7 +113,7 @@ def start(
     """Start the guard: register with the manager and run until SIGTERM."""
     from agent.options import Options, read_token_file  # noqa: PLC0415 -- stop and status need none of it
 
-    directory = data_dir or instance.default_data_directory()
+    directory = data_dir or instance_lock.default_data_directory()
     with _one_sentence():
         token = read_token_file(enroll_token_file) if enroll_token_file else enroll_token
         options = Options.check(
@@ -141,7 +141,7 @@ def start(
 def stop(data_dir: DataDir = None) -> None:
     """Stop the guard of a data directory; it signs off and stays registered."""
     with _one_sentence():
-        pid = instance.stop(data_dir or instance.default_data_directory(), _STOP_PATIENCE)
+        pid = instance_lock.stop(data_dir or instance_lock.default_data_directory(), _STOP_PATIENCE)
     typer.echo(f"guard stopped pid={pid}")
 
 
@@ -154,7 +154,7 @@ def status(
     from agent.status import inspect_guard  # noqa: PLC0415 -- start needs none of it
 
     with _one_sentence():
-        fields = inspect_guard(data_dir or instance.default_data_directory())
+        fields = inspect_guard(data_dir or instance_lock.default_data_directory())
     typer.echo(json.dumps(fields, indent=2) if output == "json" else _as_text(fields))
 
 
@@ -174,7 +174,7 @@ def health(
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
     with _one_sentence():
-        fields = inspect_guard(data_dir or instance.default_data_directory())
+        fields = inspect_guard(data_dir or instance_lock.default_data_directory())
     state, reason = fields["state"], fields.get("notConnected")
     if state != Phase.ONLINE:
         typer.echo(f"error: the guard is {state}" + (f": {printable(str(reason))}" if reason else ""), err=True)
@@ -237,7 +237,7 @@ def doctor(
         if fix:
             for line in fix_rsyslog():
                 typer.echo(line, err=True)
-        found = examine(data_dir or instance.default_data_directory())
+        found = examine(data_dir or instance_lock.default_data_directory())
     typer.echo(json.dumps(found.document(), indent=2) if output == "json" else _printable_lines(found.lines()))
     raise typer.Exit(0 if found.well else _DEGRADED)
 
@@ -262,7 +262,7 @@ def retry(
     from agent.report.outbox import retry_dead_letters  # noqa: PLC0415 -- start needs none of it
     from agent.storage.database import DATABASE, Database  # noqa: PLC0415 -- the same
 
-    directory = data_dir or instance.default_data_directory()
+    directory = data_dir or instance_lock.default_data_directory()
     with _one_sentence():
         if not (directory / DATABASE).exists():
             raise StorageError(directory, "no guard was ever started in it")

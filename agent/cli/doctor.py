@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from agent.errors import ConfigurationError, StorageError
-from agent.sources import catalogue
-from agent.sources.catalogue import Log
+from agent.sources import host_logs
+from agent.sources.host_logs import HostLog
 from agent.sources.source import SourceError
 from agent.status import inspect_guard
 
@@ -60,7 +60,7 @@ class Examination:
 
     user: str
     groups: list[str]
-    logs: list[Log]
+    logs: list[HostLog]
     chosen: str | None
     writers: list[str]
     problems: list[Problem]
@@ -108,7 +108,7 @@ class Examination:
             yield f"problem: {found.problem}"
             yield f"  mend: {found.mend}"
 
-    def _writers_of(self, log: Log) -> list[str]:
+    def _writers_of(self, log: HostLog) -> list[str]:
         of_journal = [name for name in self.writers if name.startswith("systemd-journal")]
         if log.path is None:
             return of_journal
@@ -124,9 +124,9 @@ def examine(directory: Path) -> Examination:
     Raises:
         StorageError: the data directory cannot be read.
     """
-    logs = catalogue.survey()
+    logs = host_logs.survey()
     try:
-        chosen: str | None = catalogue.choose(logs).name
+        chosen: str | None = host_logs.choose(logs).name
     except SourceError:
         chosen = None
     writers = _writers()
@@ -167,7 +167,7 @@ def fix_rsyslog(configuration: Path = RSYSLOG, drop_in: Path = DROP_IN) -> list[
     ]
 
 
-def _problems(logs: list[Log], chosen: str | None, writers: list[str], user: str) -> Iterator[Problem]:
+def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user: str) -> Iterator[Problem]:
     for log in logs:
         if log.state == "unreadable":
             group = "systemd-journal" if log.path is None else _group_of(log.path)

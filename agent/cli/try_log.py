@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from agent.accounts import HostAccounts
 from agent.cli.printable import printable
-from agent.detect.chain import DetectionChain
-from agent.events import Origin, Record, Verdict
+from agent.detect.detection_chain import DetectionChain
+from agent.events import Record, RecordOrigin, Verdict
 from agent.sources.log_file import MAX_LINE
 
 UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error)
@@ -49,7 +49,7 @@ def try_lines(lines: Iterable[bytes], zone: tzinfo, now: float) -> Trial:
         zone: The time zone of stamps without one.
         now: Epoch seconds, to determine the year of a stamp without one.
     """
-    chain, origin = DetectionChain(HostAccounts(unknown=True), zone), Origin("try")
+    chain, origin = DetectionChain(HostAccounts(unknown=True), zone), RecordOrigin("try")
     verdicts: dict[tuple[Any, ...], Verdict] = {}
     read = understood = 0
     for line in lines:

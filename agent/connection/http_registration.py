@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.registration import Accepted, Again, Outcome, Refused, Unanswered
+from agent.connection.registration import Accepted, CredentialRejected, Outcome, Refused, Unanswered
 from agent.host import HostFacts
 from agent.link.http_exchange import CREATED, OK, sentence_of
-from agent.link.link import Account, Event, Link, Opened, Replied
+from agent.link.link import Account, Event, Link, Opened, RegistrationAnswered
 from schemas.identifiers import DEFAULT_ORGANIZATION, is_identifier
 from schemas.keys import EnrollmentToken
 from schemas.topics import REGISTRATION
@@ -112,7 +112,7 @@ class HttpRegistration:
         match event:
             case Opened():
                 link.publish(REGISTRATION, self._body)
-            case Replied(status, body):
+            case RegistrationAnswered(status, body):
                 return self._answer(status, body)
         return None
 
@@ -128,7 +128,7 @@ class HttpRegistration:
         reason = sentence_of(body) or f"it answered {status}"
         if self._spurn is not None and status in (_UNAUTHORIZED, _FORBIDDEN, _CONFLICT):
             self._spurn(self._bearer)
-            return Again(reason)
+            return CredentialRejected(reason)
         if status == _UNAUTHORIZED and not self._bearer:
             reason = _NOT_TRUSTED
         error = _REFUSALS.get(status)

@@ -8,7 +8,7 @@ from agent.clock import Clock
 from agent.connection.identity import Enrolled, PendingRegistration
 from agent.connection.registration import Accepted, Outcome, Refused, Unanswered
 from agent.host import HostFacts
-from agent.link.link import Account, Event, Link, Opened, Received
+from agent.link.link import Account, Event, Link, MessageReceived, Opened
 from agent.logs import EventLog
 from agent.settings import GuardSettings
 from schemas import limits, message_codes
@@ -26,7 +26,7 @@ _EVERYBODY = "registration"
 
 
 @dataclass(frozen=True, slots=True)
-class Applicant:
+class RegistrationFields:
     """The content of a registration.
 
     Attributes:
@@ -47,14 +47,14 @@ class Applicant:
 
     def __repr__(self) -> str:
         """Never show the secret."""
-        return f"Applicant({self.facts.hostname}, {self.token!r})"
+        return f"RegistrationFields({self.facts.hostname}, {self.token!r})"
 
 
 class MqttRegistration:
     """One registration attempt: one client id and one payload, sent again byte for byte until it is answered.
 
     Args:
-        applicant: The content.
+        fields: The content.
         settings: Timeout and number of attempts.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
@@ -65,18 +65,18 @@ class MqttRegistration:
     def __init__(
         self,
         *,
-        applicant: Applicant,
+        fields: RegistrationFields,
         settings: GuardSettings,
         clock: Clock,
         started: float,
         keep: Callable[[PendingRegistration], None],
         pending: PendingRegistration | None = None,
     ) -> None:
-        self._applicant = applicant
+        self._fields = fields
         self._settings = settings
         self._clock = clock
         self._started = started
-        self._key = public_sign_key(applicant.token.sign_key)
+        self._key = public_sign_key(fields.token.sign_key)
         self._keep = keep
         self._client_id = pending.client_id if pending else secrets.token_hex(16)
         self._payload = pending.payload.encode() if pending else None
@@ -96,9 +96,9 @@ class MqttRegistration:
                 self._sent = 0
                 self.due = now + self._settings.registration_timeout
                 link.subscribe(REGISTRATION_REPLY, MANAGER_KEYS)  # subscribe to the reply first: it may arrive at once
-            case Received(row, payload) if row is MANAGER_KEYS and self._sent == 0:
+            case MessageReceived(row, payload) if row is MANAGER_KEYS and self._sent == 0:
                 return self._keys(link, payload, now)
-            case Received(row, payload) if row is REGISTRATION_REPLY:
+            case MessageReceived(row, payload) if row is REGISTRATION_REPLY:
                 return self._answer(payload)
         return None
 
@@ -118,7 +118,7 @@ class MqttRegistration:
             return Unanswered("this broker's manager is not the one that issued the token; take a token from it")
         try:
             keys = decode(ManagerKeys, payload, MANAGER_KEYS.limit)
-            if keys.sign_key != self._applicant.token.sign_key:
+            if keys.sign_key != self._fields.token.sign_key:
                 return Unanswered("the manager announces another key than the token names; take a new token from it")
             if self._payload is None:
                 self._payload = self._registration(keys.seal_key)
@@ -129,25 +129,25 @@ class MqttRegistration:
         return None
 
     def _registration(self, seal_key: str) -> bytes:
-        applicant, now = self._applicant, self._clock.monotonic()
+        fields, now = self._fields, self._clock.monotonic()
         registration = Registration(
-            hostname=applicant.facts.hostname,
-            os=applicant.facts.os,
-            arch=applicant.facts.arch,
-            version=applicant.facts.version,
-            organization_id=applicant.organization,
+            hostname=fields.facts.hostname,
+            os=fields.facts.os,
+            arch=fields.facts.arch,
+            version=fields.facts.version,
+            organization_id=fields.organization,
             client_id=self._client_id,
-            site=applicant.site,
-            tags=list(applicant.tags),
-            addresses=list(applicant.facts.addresses),
-            gateways=list(applicant.facts.gateways),
+            site=fields.site,
+            tags=list(fields.tags),
+            addresses=list(fields.facts.addresses),
+            gateways=list(fields.facts.gateways),
             sent_at=utc(self._clock.wall()),
             uptime=max(0.0, now - self._started),
-            token_id=applicant.token.token_id,
-            sealed_secret=seal(seal_key, applicant.secret, self._client_id),
+            token_id=fields.token.token_id,
+            sealed_secret=seal(seal_key, fields.secret, self._client_id),
         )
         topic = REGISTRATION.below_root(self._client_id)
-        return message_codes.with_proof(applicant.token.proof_key, topic, registration.body())
+        return message_codes.with_proof(fields.token.proof_key, topic, registration.body())
 
     def _send(self, link: Link, now: float) -> None:
         if self._payload is None:
@@ -171,7 +171,7 @@ class MqttRegistration:
                 _log.warning("registration_reply_ignored", reason="the registration was changed on its way")
                 return None
             return Refused(answer.error, answer.reason)
-        enrolled = Enrolled(answer.agent_id, answer.organization_id, self._applicant.token.sign_key)
+        enrolled = Enrolled(answer.agent_id, answer.organization_id, self._fields.token.sign_key)
         return Accepted(enrolled, answer.session)
 
 

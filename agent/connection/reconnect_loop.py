@@ -1,13 +1,20 @@
-"""The reconnect loop: registers the guard where needed and opens one session after another."""
+"""The reconnect loop: registers the guard where needed, opens one session after another, and retries with backoff."""
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
-from agent.connection.backoff import Backoff
 from agent.connection.identity import IdentityFile
 from agent.connection.presence_messages import PresenceMessages
-from agent.connection.registration import Accepted, Again, Outcome, Refused, RegistrationAttempt, Unanswered
+from agent.connection.registration import (
+    Accepted,
+    CredentialRejected,
+    Outcome,
+    Refused,
+    RegistrationAttempt,
+    Unanswered,
+)
 from agent.connection.session import Session, SessionListener
 from agent.errors import EnrollmentError, StorageError
 from agent.link.link import Closed, Dialer, Event, Link, Post
@@ -18,6 +25,7 @@ _log = EventLog("connection")
 # Seconds: a session that lasted so long resets the backoff.
 _LASTING = 10.0
 _NEVER = float("inf")
+_RANDOM = random.SystemRandom()
 # Seconds to wait for the DISCONNECT to be sent; without it the broker would publish the last will.
 _FAREWELL = 1.0
 # Rejections that a retry with the same token cannot change; the last two are HTTP's. A conflict is retried, because it
@@ -32,6 +40,34 @@ class Phase(StrEnum):
     REGISTERING = "registering"
     CONNECTING = "connecting"
     ONLINE = "online"
+
+
+class Backoff:
+    """Exponential backoff with full jitter, which spreads the reconnects of a fleet.
+
+    The delay after the n-th failure is uniform in 0 … min(cap, base x 2^(n-1)).
+
+    Args:
+        base: The maximum delay after the first failure, in seconds.
+        cap: The maximum delay of all, in seconds.
+        uniform: Returns a random number between two bounds.
+    """
+
+    def __init__(self, base: float, cap: float, uniform: Callable[[float, float], float] = _RANDOM.uniform) -> None:
+        self._base = base
+        self._cap = cap
+        self._uniform = uniform
+        self._failures = 0
+
+    def next_delay(self) -> float:
+        """Count one failure and return the seconds to wait."""
+        ceiling = min(self._cap, self._base * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._uniform(0.0, ceiling)
+
+    def reset(self) -> None:
+        """Reset the count after a connection that lasted."""
+        self._failures = 0
 
 
 class Connector:
@@ -201,7 +237,7 @@ class Connector:
                 self._turned_away(error, reason, fresh=not stage.resumed, now=now)
             case Unanswered(reason):
                 self._go_on_or_retry(reason, now)
-            case Again(reason):
+            case CredentialRejected(reason):
                 _log.info("registering_again", reason=reason)
                 self._drop()
                 self._begin(now)
@@ -225,7 +261,7 @@ class Connector:
             if stage.online_since is not None and now - stage.online_since >= _LASTING:
                 self._backoff.reset()
         self._drop()
-        delay = at_least + self._backoff.next()
+        delay = at_least + self._backoff.next_delay()
         self._deadline = now + delay
         self._trouble = reason
         _log.warning("not_connected", reason=reason, session=session, retry_in=round(delay, 2))

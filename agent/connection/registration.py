@@ -31,13 +31,13 @@ class Unanswered:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class CredentialRejected:
     """The manager rejected this credential; the next attempt uses another one."""
 
     reason: str
 
 
-Outcome = Accepted | Refused | Unanswered | Again
+Outcome = Accepted | Refused | Unanswered | CredentialRejected
 
 
 class RegistrationAttempt(Protocol):

@@ -6,7 +6,18 @@ from typing import Any, Protocol
 
 from agent.connection.identity import Enrolled, Identity
 from agent.connection.presence_messages import PresenceMessages
-from agent.link.link import Account, Delivered, Event, Link, Offered, Opened, Received, Settled, Subscribed, Will
+from agent.link.link import (
+    Account,
+    Delivered,
+    Event,
+    Link,
+    MessageReceived,
+    Opened,
+    PolicyReceived,
+    ReceiptReceived,
+    Subscribed,
+    Will,
+)
 from agent.logs import EventLog
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
@@ -81,7 +92,7 @@ class Session:
         self._birth: int | None = None
         self._echoed = False
         self._peer: str | None = None
-        self._early: deque[Received | Offered] = deque(maxlen=_MOST_EARLY)
+        self._early: deque[MessageReceived | PolicyReceived] = deque(maxlen=_MOST_EARLY)
         self.online_since: float | None = None
         liveness.begin(self.number)
         self.will = Will(PRESENCE, liveness.presence(self._agent_id, self._mac_key, "lost"))
@@ -107,13 +118,13 @@ class Session:
             case Delivered(number) if number == self._birth:
                 self._birth = None
                 self._listener.ready(self.number)
-            case Received(row, payload) if row is PRESENCE:
+            case MessageReceived(row, payload) if row is PRESENCE:
                 return self._own_presence(link, payload)
-            case Received() | Offered() if self.online_since is None:
+            case MessageReceived() | PolicyReceived() if self.online_since is None:
                 self._early.append(event)
-            case Received() | Offered():
+            case MessageReceived() | PolicyReceived():
                 self._pass_on(event, now)
-            case Settled(receipt):
+            case ReceiptReceived(receipt):
                 self._listener.settled(receipt, now)
         return None
 
@@ -137,8 +148,8 @@ class Session:
             while self._early:
                 self._pass_on(self._early.popleft(), now)
 
-    def _pass_on(self, event: Received | Offered, now: float) -> None:
-        if isinstance(event, Received):
+    def _pass_on(self, event: MessageReceived | PolicyReceived, now: float) -> None:
+        if isinstance(event, MessageReceived):
             self._listener.message(event.row, event.payload, now)
         else:
             self._listener.offered(event.document, now)

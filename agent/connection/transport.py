@@ -100,14 +100,14 @@ def _over_mqtt(
     started: float,
     token: EnrollmentToken,
 ) -> Callable[[], RegistrationAttempt]:
-    from agent.connection.mqtt_registration import Applicant, MqttRegistration  # noqa: PLC0415 -- see above
+    from agent.connection.mqtt_registration import MqttRegistration, RegistrationFields  # noqa: PLC0415 -- see above
 
     def apply() -> MqttRegistration:
         known = identity.identity
         # A registered agent sends its current facts; only one without an agentId repeats an unanswered registration.
         pending = known.pending if known.enrolled is None else None
         return MqttRegistration(
-            applicant=Applicant(token, known.secret, facts(), options.organization, options.site, options.tags),
+            fields=RegistrationFields(token, known.secret, facts(), options.organization, options.site, options.tags),
             settings=settings,
             clock=clock,
             started=started,

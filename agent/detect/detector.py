@@ -9,8 +9,8 @@ from agent.events import Event, Finding
 class Detector(Protocol):
     """Processes events in reading order, and keeps bounded state.
 
-    State survives a restart by replay: `agent.detect.chain` stores the events and passes them to `observe` again at the
-    next start. The findings of a replay are dropped, because they were reported before.
+    State survives a restart by replay: `agent.detect.detection_chain` stores the events and passes them to `observe`
+    again at the next start. The findings of a replay are dropped, because they were reported before.
     """
 
     def observe(self, event: Event) -> Sequence[Finding]:

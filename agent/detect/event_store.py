@@ -11,7 +11,7 @@ from agent.analyze.known_login_sources import LOGIN_MEMORY
 from agent.events import NOTHING_VOUCHED, Event, EventKind
 from agent.logs import EventLog
 from agent.parse.addresses import normal_address
-from agent.parse.reader import MAX_COUNT
+from agent.parse.record_parser import MAX_COUNT
 
 MAX_EVENTS = 20_000
 """The maximum number of stored events other than logins; the oldest is evicted. The same limit applies to logins."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from agent.detect.sources import Tally
+from agent.detect.address_table import Tally
 from agent.events import Event, EventKind, Finding
 
 THRESHOLD = 5

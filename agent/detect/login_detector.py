@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.analyze.known_login_sources import Accounts, KnownLoginSources
-from agent.detect.connections import Connection
-from agent.detect.contacts import SshContacts
+from agent.detect.address_table import AddressState, AddressTable, Failure
 from agent.detect.local_failures import LocalFailures
-from agent.detect.logins import SshLogins
-from agent.detect.sources import Failure, Source, SourceTable
 from agent.detect.spray import Spray
+from agent.detect.ssh_connection import SshConnection
 from agent.detect.ssh_failures import WINDOW, SshFailures
+from agent.detect.ssh_logins import SshLogins
+from agent.detect.ssh_scans import SshScans
 from agent.events import Event, EventKind, Finding
 from agent.parse.addresses import source_of
 
@@ -80,13 +80,13 @@ class _LoginRules:
 
     def __init__(self, accounts: Accounts) -> None:
         acquaintances = KnownLoginSources()
-        self._table = SourceTable()
+        self._table = AddressTable()
         self._failures = SshFailures(acquaintances)
         self._spray = Spray(self._table)
         self._logins = SshLogins(acquaintances, accounts, self._spray)
-        self._contacts = SshContacts()
+        self._contacts = SshScans()
         self._local = LocalFailures()
-        self._waiting: deque[tuple[Source, Connection, Failure]] = deque()
+        self._waiting: deque[tuple[AddressState, SshConnection, Failure]] = deque()
 
     def observe(self, event: Event) -> list[Finding]:
         """Process one event; return the findings of the rules that it meets."""
@@ -107,7 +107,7 @@ class _LoginRules:
         """Count the connections whose end was not logged."""
         return self._expire(float("inf"))
 
-    def _connection(self, source: Source, event: Event) -> list[Finding]:
+    def _connection(self, source: AddressState, event: Event) -> list[Finding]:
         """Process an event about a connection that names a user, or about its end."""
         port = event.number("port")
         connection = source.connection(port, event.number("pid"), event.at)
@@ -129,7 +129,7 @@ class _LoginRules:
             self._wait(source, connection, failure)
         return self._count(source, connection, failure, before)
 
-    def _end(self, source: Source, connection: Connection, failure: Failure) -> list[Finding]:
+    def _end(self, source: AddressState, connection: SshConnection, failure: Failure) -> list[Finding]:
         """Process the end of a connection that did not log in."""
         before, ended = connection.failures, connection.ended
         connection.end()
@@ -143,7 +143,7 @@ class _LoginRules:
             found += self._contacts.observe(source, failure.address, failure.at)
         return found + (self._in_vain(source, failure) if failure.user else [])
 
-    def _in_vain(self, source: Source, failure: Failure) -> list[Finding]:
+    def _in_vain(self, source: AddressState, failure: Failure) -> list[Finding]:
         """Count ends without a login that name valid users; with three such users they count as failures."""
         recent = [end for end in source.ends or () if abs(failure.at - end.at) <= WINDOW]
         ends = source.ends = [*recent[1 - _ENDS :], failure._replace(weight=1)]
@@ -152,7 +152,7 @@ class _LoginRules:
         source.ends = [end._replace(weight=0) for end in ends]  # 0: already counted
         return [finding for end in ends if end.weight for finding in self._failed(source, end)]
 
-    def _contact(self, source: Source, event: Event) -> list[Finding]:
+    def _contact(self, source: AddressState, event: Event) -> list[Finding]:
         """Process a contact that names no user."""
         port, pid = event.number("port"), event.number("pid")
         if port is not None or event.kind is EventKind.AUTH_TIMEOUT:
@@ -166,13 +166,13 @@ class _LoginRules:
                     return found
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
 
-    def _penalty(self, source: Source, event: Event) -> list[Finding]:
+    def _penalty(self, source: AddressState, event: Event) -> list[Finding]:
         """Process a penalized source's dropped connection: two failures if the source failed before, else a contact."""
         if any(0 <= event.at - old.at <= WINDOW and old.guess for old in source.failures):
             return self._failed(source, _failure(event)._replace(weight=_PENALTY_WEIGHT * event.count))
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
 
-    def _count(self, source: Source, connection: Connection, failure: Failure, before: int) -> list[Finding]:
+    def _count(self, source: AddressState, connection: SshConnection, failure: Failure, before: int) -> list[Finding]:
         added = connection.failures - before
         if added <= 0:
             return []
@@ -180,11 +180,11 @@ class _LoginRules:
         counted = Failure(failure.at, added, failure.user, failure.address, guess, failure.valid_user)
         return self._failed(source, counted)
 
-    def _failed(self, source: Source, failure: Failure) -> list[Finding]:
+    def _failed(self, source: AddressState, failure: Failure) -> list[Finding]:
         found = self._failures.observe(source, failure)
         return found + self._spray.observe(source, failure)
 
-    def _wait(self, source: Source, connection: Connection, failure: Failure) -> None:
+    def _wait(self, source: AddressState, connection: SshConnection, failure: Failure) -> None:
         self._waiting.append((source, connection, failure))
         if len(self._waiting) > _WAITING:
             self._waiting.popleft()

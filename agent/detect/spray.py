@@ -3,7 +3,7 @@
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
-from agent.detect.sources import Failure, Source, SourceTable, Tally
+from agent.detect.address_table import AddressState, AddressTable, Failure, Tally
 from agent.events import Finding
 
 THRESHOLD = 20
@@ -62,12 +62,12 @@ class Spray:
         table: The sources, with those that are attackers by themselves.
     """
 
-    def __init__(self, table: SourceTable) -> None:
+    def __init__(self, table: AddressTable) -> None:
         self._table = table
         self._everybody = _Target()
         self._users: dict[bool, OrderedDict[str, _Target]] = {True: OrderedDict(), False: OrderedDict()}
 
-    def observe(self, source: Source, failure: Failure) -> list[Finding]:
+    def observe(self, source: AddressState, failure: Failure) -> list[Finding]:
         """Count a failure; return the findings that it completes."""
         user = self._target(failure)
         one = self._count(user, source, failure, _SOURCES_OF_USER)
@@ -106,7 +106,7 @@ class Spray:
         users.move_to_end(failure.user)
         return target
 
-    def _count(self, target: _Target, source: Source, failure: Failure, keep: int) -> Tally | None:
+    def _count(self, target: _Target, source: AddressState, failure: Failure, keep: int) -> Tally | None:
         """Count a failure; return the tally if it must be reported."""
         if not target.add(source.key, failure, keep) or source.attack is not None:
             return None

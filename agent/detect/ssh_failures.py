@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime
 
 from agent.analyze.known_login_sources import KnownLoginSources
-from agent.detect.sources import FAILURES, Failure, Source, Tally
+from agent.detect.address_table import FAILURES, AddressState, Failure, Tally
 from agent.events import Finding, Severity
 
 THRESHOLD = 5
@@ -48,7 +48,7 @@ class SshFailures:
     def __init__(self, acquaintances: KnownLoginSources) -> None:
         self._acquaintances = acquaintances
 
-    def observe(self, source: Source, failure: Failure) -> list[Finding]:
+    def observe(self, source: AddressState, failure: Failure) -> list[Finding]:
         """Count a failure; return the findings that it completes."""
         gap = abs(failure.at - source.newest)
         if gap > WINDOW:
@@ -68,7 +68,7 @@ class SshFailures:
         fast = self._fast(source, failure)
         return [finding for finding in (fast, slow) if finding is not None]
 
-    def _fast(self, source: Source, failure: Failure) -> Finding | None:
+    def _fast(self, source: AddressState, failure: Failure) -> Finding | None:
         if source.attack is None:
             self._begin(source)
         else:
@@ -103,7 +103,7 @@ class SshFailures:
             throttle=throttle,
         )
 
-    def _begin(self, source: Source) -> None:
+    def _begin(self, source: AddressState) -> None:
         """Begin an attack if the window has enough failures."""
         if sum([old.weight for old in source.failures]) < THRESHOLD:
             return  # fast path: most sources fail once or twice
@@ -116,7 +116,7 @@ class SshFailures:
             return
         source.attack = Tally(THRESHOLD, count, min(old.at for old in recent))
 
-    def _slow(self, source: Source, failure: Failure) -> Finding | None:
+    def _slow(self, source: AddressState, failure: Failure) -> Finding | None:
         slow = source.slow
         if slow is None:
             if sum([old.weight for old in source.failures]) < SLOW_THRESHOLD:
@@ -146,7 +146,7 @@ class SshFailures:
             target=target,
         )
 
-    def _evidence(self, source: Source, failures: list[Failure]) -> tuple[dict[str, str | int], str]:
+    def _evidence(self, source: AddressState, failures: list[Failure]) -> tuple[dict[str, str | int], str]:
         """Return the evidence, and the key of the target in it."""
         by_address = _by_address(failures)
         address = max(by_address, key=by_address.__getitem__)
@@ -162,7 +162,7 @@ class SshFailures:
         return evidence, target
 
 
-def _goes_too_far(source: Source, attack: Tally, protected: frozenset[str]) -> bool:
+def _goes_too_far(source: AddressState, attack: Tally, protected: frozenset[str]) -> bool:
     others = sum(user not in protected for user in source.users or ())
     return others >= _FORGIVEN_USERS or attack.count >= _FORGIVEN
 

@@ -4,8 +4,9 @@ A link never reconnects: after `Closed` the guard dials a new one, so no message
 automatically. A link posts its events through the `Post` that it was dialled with, from any thread.
 
 Both kinds of link use the rows of the topic table: each publish or subscription over MQTT has its request over HTTP
-(`agent.link.request_queue`). A message from a broker is `Received` and must be verified by its message code or
-signature. `Replied`, `Settled` and `Offered` are a manager's HTTP answers; no link over a broker posts them.
+(`agent.link.request_queue`). A message from a broker is a `MessageReceived` and must be verified by its message code or
+signature. `RegistrationAnswered`, `ReceiptReceived` and `PolicyReceived` are a manager's HTTP answers; no link over a
+broker posts them.
 """
 
 from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class MessageReceived:
     """A message on a subscribed row, under one of the link's own ids."""
 
     row: Topic
@@ -91,7 +92,7 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Replied:
+class RegistrationAnswered:
     """The manager has answered a registration over HTTP: the answer's status and body."""
 
     status: int
@@ -99,20 +100,22 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ReceiptReceived:
     """A receipt that the manager answered over HTTP."""
 
     receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class PolicyReceived:
     """A policy that the manager answered over HTTP: unsigned JSON, authenticated by the connection."""
 
     document: Mapping[str, Any]
 
 
-Event = Opened | Closed | Subscribed | Delivered | Received | Replied | Settled | Offered
+Event = (
+    Opened | Closed | Subscribed | Delivered | MessageReceived | RegistrationAnswered | ReceiptReceived | PolicyReceived
+)
 
 
 class Link(Protocol):

@@ -16,7 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import GuardError
 from agent.link.address import ManagerAddress
-from agent.link.link import Account, Closed, Delivered, Event, Opened, Post, Received, Subscribed, Will
+from agent.link.link import Account, Closed, Delivered, Event, MessageReceived, Opened, Post, Subscribed, Will
 from agent.link.tls import Trust
 from agent.logs import EventLog
 from schemas import topics
@@ -177,7 +177,7 @@ class MqttLink:
         if len(message.payload) > row.limit:
             _log.warning("message_too_large", row=row.name, bytes=len(message.payload), limit=row.limit)
             return
-        self._tell(Received(row, bytes(message.payload)))
+        self._tell(MessageReceived(row, bytes(message.payload)))
 
 
 def _peer(client: Client) -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.link.http_exchange import LONGEST_PAUSE, NOT_MODIFIED, Answer, Request, Task, closed_by, data_of, sentence_of
-from agent.link.link import Delivered, Event, Offered, Opened, Replied, Settled, Subscribed
+from agent.link.link import Delivered, Event, Opened, PolicyReceived, ReceiptReceived, RegistrationAnswered, Subscribed
 from schemas.limits import BODY_LIMIT
 from schemas.model import iso
 from schemas.threats import Receipt, Refusal
@@ -151,7 +151,7 @@ class RequestQueue:
     def _heeded(self, request: Request, answer: Answer, now: float) -> list[Event]:
         if request.task is Task.REGISTRATION:
             self._registration = None
-            return [Replied(answer.status, answer.body)]
+            return [RegistrationAnswered(answer.status, answer.body)]
         if answer.status in _NOT_OURS:
             return [closed_by(request, answer, unauthorized=True)]
         if request.task is Task.REPORTS:
@@ -175,7 +175,7 @@ class RequestQueue:
             data = data_of(answer)
             if data is None:
                 return [closed_by(request, answer)]
-            offered = [Offered(data)]
+            offered = [PolicyReceived(data)]
         opened: list[Event] = [Opened(answer.peer)] if self._opening else []
         self._opening = self._poll = False
         return opened + offered
@@ -200,7 +200,7 @@ class RequestQueue:
         if data is not None and data.get("accepted") == len(request.ids):
             self._most = MOST_REPORTS
             self._forget(request.ids)
-            return [Settled(Receipt(stored=list(request.ids)))]
+            return [ReceiptReceived(Receipt(stored=list(request.ids)))]
         if answer.status not in _BAD_CONTENT:
             return [closed_by(request, answer)]
         sentence = sentence_of(answer.body) or f"the manager answered {answer.status}"
@@ -209,7 +209,7 @@ class RequestQueue:
             self._most = len(request.ids) // 2
             return []
         self._forget((bad,))
-        return [Settled(Receipt(refused=[Refusal(id=bad, reason=sentence)]))]
+        return [ReceiptReceived(Receipt(refused=[Refusal(id=bad, reason=sentence)]))]
 
     def _forget(self, ids: tuple[str, ...]) -> None:
         for report_id in ids:

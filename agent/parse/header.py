@@ -8,7 +8,7 @@ import re
 from datetime import tzinfo
 from typing import NamedTuple
 
-from agent.parse.stamps import MONTHS, Stamps
+from agent.parse.timestamps import MONTHS, TimestampParser
 
 # A host name neither contains a bracket nor ends in a colon: `kernel: sshd[1]: …` in a log without host names is the
 # kernel's line and not sshd's. BusyBox writes facility and level after the host, FreeBSD's syslogd -v before it.
@@ -76,7 +76,7 @@ class HeaderParser:
     """
 
     def __init__(self, zone: tzinfo) -> None:
-        self._stamps = Stamps(zone)
+        self._stamps = TimestampParser(zone)
 
     def read(self, line: str, now: float) -> Header | None:
         """Parse one whole line without its newline; return None if it has no known header.

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from agent.connection.identity import Enrolled
 from agent.link.link import Link
 from agent.logs import EventLog
+from agent.respond.desired_measures import span
 from agent.respond.responder import Measure
-from agent.respond.wanted_measures import span
 from agent.storage.database import Database
 from schemas import message_codes
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agent.link.link import Link
 from agent.logs import EventLog
-from agent.report.outbox import Entry, Outbox, coded
+from agent.report.outbox import Outbox, OutboxEntry, coded
 from schemas.threats import Receipt
 from schemas.topics import THREATS
 
@@ -134,7 +134,7 @@ class Delivery:
         if entry is not None:
             self._send(entry, now)
 
-    def _send(self, entry: Entry, now: float) -> bool:
+    def _send(self, entry: OutboxEntry, now: float) -> bool:
         payload = coded(entry.body, self._agent_id, self._mac_key)
         if self._link is None or self._link.publish(THREATS, payload) is None:
             return False

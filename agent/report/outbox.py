@@ -22,7 +22,7 @@ _ROOM_FOR_CODE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class OutboxEntry:
     """One waiting report; `body` is its JSON without agentId."""
 
     sequence: int
@@ -128,7 +128,7 @@ class Outbox:
         add_to_counter(connection, _DROPPED, number)
         self._dropped += number
 
-    def after(self, sequence: int, count: int) -> Iterator[Entry]:
+    def after(self, sequence: int, count: int) -> Iterator[OutboxEntry]:
         """Yield at most `count` reports after `sequence`, in order.
 
         Another process may have moved dead letters back into the outbox meanwhile.
@@ -142,14 +142,14 @@ class Outbox:
             (sequence, count),
         )
         for row in found:
-            yield Entry(*row)
+            yield OutboxEntry(*row)
 
-    def get(self, report_id: str) -> Entry | None:
+    def get(self, report_id: str) -> OutboxEntry | None:
         """Return a waiting report; None if it is not in the outbox."""
         found = self._database.connection.execute(
             "SELECT sequence, id, CAST(body AS BLOB) FROM outbox WHERE id = ?", (report_id,)
         ).fetchone()
-        return None if found is None else Entry(*found)
+        return None if found is None else OutboxEntry(*found)
 
     def settle(self, stored: Collection[str], refused: Collection[tuple[str, str]], at: float) -> tuple[int, int]:
         """Apply a receipt: delete stored reports, move refused ones to the dead letters.

@@ -1,1 +1,1 @@
-"""Responses: decisions on threats, the wanted measures, and responders that carry them out."""
+"""Responses: decisions on threats, the desired measures, and responders that carry them out."""

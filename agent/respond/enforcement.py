@@ -1,4 +1,4 @@
-"""Reconciles the responder's measures with the wanted ones, and lifts expired ones."""
+"""Reconciles the responder's measures with the desired ones, and lifts expired ones."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -8,10 +8,17 @@ from agent.clock import Clock
 from agent.events import Verdict
 from agent.logs import EventLog
 from agent.policy.policy_store import Effective
-from agent.respond.decide import decide
+from agent.respond.decision import decide
+from agent.respond.desired_measures import (
+    DesiredMeasures,
+    desired_measures,
+    from_policy,
+    next_expiry,
+    protected_spans,
+    span,
+)
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
-from agent.respond.wanted_measures import Wanted, from_policy, next_expiry, protected_spans, span, wanted
 from schemas.policy import PolicySections
 from schemas.presence import Mode
 from schemas.threats import ResponseTaken
@@ -102,7 +109,7 @@ class Enforcement:
         return errors
 
     def refresh(self) -> list[str]:
-        """Reconcile the measures with the wanted ones; return an error message for each failure."""
+        """Reconcile the measures with the desired ones; return an error message for each failure."""
         goal = self._goal()
         gone = self._in_force.keys() - goal.measures.keys()
         new = [measure for key, measure in goal.measures.items() if self._in_force.get(key) != measure]
@@ -134,7 +141,7 @@ class Enforcement:
         for measure in new:
             _log.info("measure_setting", kind=measure.kind, value=measure.value, reason=measure.reason, mode=self._mode)
 
-    def _look_again(self, goal: Wanted, longest: float) -> None:
+    def _look_again(self, goal: DesiredMeasures, longest: float) -> None:
         """Set the next deadline: the first expiry, at the latest after `longest` seconds."""
         now, end = self._clock.wall(), self._policy.expires_at
         wait = min(next_expiry(goal.measures.values()) - now, longest)
@@ -180,10 +187,10 @@ class Enforcement:
         if now >= self.due:
             self.refresh()
 
-    def _goal(self) -> Wanted:
+    def _goal(self) -> DesiredMeasures:
         sections, now = self.sections, self._clock.wall()
         measures = [*from_policy(sections.blocklist), *self._organization(), *self._own.measures(now)]
-        return wanted(measures, sections.allowlist, self._protected, now)
+        return desired_measures(measures, sections.allowlist, self._protected, now)
 
     def _try_to_set(self, measure: Measure) -> list[str]:
         try:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.events import Origin, Record
+from agent.events import Record, RecordOrigin
 from agent.sources.log_file import Position
 from agent.sources.source import Batch, SourceError, SourceState
 from agent.sources.tail import Tail
@@ -61,7 +61,7 @@ class FileSource:
         self._last_line = wall()
         self._compared = now
         self._stalled = False
-        self._origin = Origin(self.name)
+        self._origin = RecordOrigin(self.name)
         self._at_end: float | None = None
         self._kept = False
         position = _position(cursor)

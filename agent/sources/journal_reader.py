@@ -47,7 +47,7 @@ _PAUSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One entry of the journal.
 
     Attributes:
@@ -78,7 +78,7 @@ class JournalReader(Protocol):
         """Go to the first of the newest `entries`, or to the first one at or after `since`, whichever is later."""
         ...
 
-    def read(self, budget: int) -> Sequence[Entry]:
+    def read(self, budget: int) -> Sequence[JournalEntry]:
         """Return the next entries, at most `budget`; fewer mean that the end was reached."""
         ...
 
@@ -157,10 +157,10 @@ class LibsystemdReader:
                 return
         self.seek_time(since)
 
-    def read(self, budget: int) -> Sequence[Entry]:
+    def read(self, budget: int) -> Sequence[JournalEntry]:
         """Return the next entries, at most `budget`; fewer mean that the end was reached."""
         self._refresh()
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         while len(entries) < budget and self._call("sd_journal_next") > 0:
             entries.append(self._entry())
         if entries:
@@ -185,13 +185,13 @@ class LibsystemdReader:
         while self._call("sd_journal_process") == _INVALIDATED:
             pass
 
-    def _entry(self) -> Entry:
+    def _entry(self) -> JournalEntry:
         fields = {name: value for name in FIELDS if (value := self._field(name)) is not None}
         if fields.get("SYSLOG_IDENTIFIER") == JOURNALD:
             fields |= {name: self._field(name) or "" for name in JOURNALD_FIELDS}
         cut = len(fields.get("MESSAGE", "")) >= MAX_FIELD - len("MESSAGE=")
         self._call("sd_journal_get_realtime_usec", self._at_reference)
-        return Entry(fields, self._at.value / 1e6, cut=cut)
+        return JournalEntry(fields, self._at.value / 1e6, cut=cut)
 
     def _field(self, name: str) -> str | None:
         """Return a field of the current entry; None if it is missing or cannot be read."""
@@ -249,11 +249,11 @@ class JournalctlReader:
         """Go to the first of the newest `entries`, or to the first one at or after `since`, whichever is later."""
         self._restart([f"--since=@{since:.6f}", f"--lines={entries}"])
 
-    def read(self, budget: int) -> Sequence[Entry]:
+    def read(self, budget: int) -> Sequence[JournalEntry]:
         """Return the next entries, at most `budget`; fewer mean that no more have arrived yet."""
         process = self._process or self._follow()
         output = process.stdout
-        entries: list[Entry] = []
+        entries: list[JournalEntry] = []
         while output is not None and len(entries) < budget:
             line, newline, rest = self._pending.partition(b"\n")
             if newline:
@@ -324,7 +324,7 @@ class JournalctlReader:
         said = reason.decode(errors="replace").strip() or f"exit code {code}"
         raise SourceError(f"journalctl ended: {said}; it is started again")
 
-    def _run(self, *arguments: str, filtered: bool = True) -> list[Entry]:
+    def _run(self, *arguments: str, filtered: bool = True) -> list[JournalEntry]:
         lines = self._output(*arguments, *(_match_arguments() if filtered else ()))
         return [entry for line in lines.splitlines() for entry in _entries(line)]
 
@@ -363,7 +363,7 @@ def _match_arguments() -> list[str]:
     return [word for number, group in enumerate(groups) for word in (["+"] if number else []) + group]
 
 
-def _entries(line: bytes) -> Iterator[Entry]:
+def _entries(line: bytes) -> Iterator[JournalEntry]:
     """Yield the entry in one line of `journalctl --output=json`; nothing if it cannot be read."""
     try:
         document = json.loads(line)
@@ -372,7 +372,7 @@ def _entries(line: bytes) -> Iterator[Entry]:
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return
     cut = len(fields.get("MESSAGE", "")) > MAX_FIELD
-    yield Entry({name: value[:MAX_FIELD] for name, value in fields.items()}, at, cursor, cut)
+    yield JournalEntry({name: value[:MAX_FIELD] for name, value in fields.items()}, at, cursor, cut)
 
 
 def _text(value: Any) -> str:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent.events import Origin, Record
-from agent.sources.journal_reader import JOURNALD, Entry, JournalReader, open_reader
+from agent.events import Record, RecordOrigin
+from agent.sources.journal_reader import JOURNALD, JournalEntry, JournalReader, open_reader
 from agent.sources.source import LOOK_BACK_RECORDS, Batch, SourceError, SourceState
 from agent.sources.trust import trusted_executables, vouches
 
@@ -163,15 +163,15 @@ class JournalSource:
         if reader is not None:
             reader.close()
 
-    def _suppressed(self, entry: Entry, now: float) -> list[str]:
+    def _suppressed(self, entry: JournalEntry, now: float) -> list[str]:
         gaps = _dropped(entry)
         if gaps and self._wall() - entry.at < _DROPPING_FOR:
             self._dropped, self._dropping_until = gaps[-1], now + _DROPPING_FOR
         return gaps
 
-    def _record(self, entry: Entry, *, live: bool) -> Record:
+    def _record(self, entry: JournalEntry, *, live: bool) -> Record:
         fields = entry.fields
-        origin = Origin(
+        origin = RecordOrigin(
             self.name,
             identifier=fields.get("SYSLOG_IDENTIFIER", ""),
             unit=fields.get("_SYSTEMD_UNIT"),
@@ -246,7 +246,7 @@ def _folders(place: Path) -> list[Path]:
         return []
 
 
-def _dropped(entry: Entry) -> list[str]:
+def _dropped(entry: JournalEntry) -> list[str]:
     """Return the report of journald about dropped messages that the guard would have read."""
     message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
     if entry.fields.get("_TRANSPORT") != "driver":

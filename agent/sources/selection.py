@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.options import Options
-from agent.sources import catalogue, cursors, journal_source
+from agent.sources import cursors, host_logs, journal_source
 from agent.sources.file_source import FileSource
 from agent.sources.journal_source import JournalSource
 from agent.sources.source import Batch, Source, SourceState
@@ -50,10 +50,10 @@ class SourceBuilder:
             wall=self.clock.wall,
             look_back=self.clock.wall() - LOOK_BACK,
             vouched=vouched,
-            elsewhere=self._in_journal if path in catalogue.AUTH_LOGS else None,
+            elsewhere=self._in_journal if path in host_logs.AUTH_LOGS else None,
         )
 
-    def log(self, log: catalogue.Log) -> Source:
+    def log(self, log: host_logs.HostLog) -> Source:
         """Build the source of a log of the catalogue.
 
         Raises:
@@ -62,7 +62,7 @@ class SourceBuilder:
         if log.path is not None:
             return self.file(log.path)
         return JournalSource(
-            self._cursor(catalogue.JOURNAL),
+            self._cursor(host_logs.JOURNAL),
             interval=self.interval,
             now=self.clock.monotonic(),
             wall=self.clock.wall,
@@ -76,7 +76,7 @@ class SourceBuilder:
         Raises:
             SourceError: no log can be read.
         """
-        return self.log(catalogue.choose(catalogue.survey(self.journal)))
+        return self.log(host_logs.choose(host_logs.survey(self.journal)))
 
     def _in_journal(self, begin: float, end: float) -> bool:
         return journal_source.has_logins(begin, end, self.journal)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from agent.events import Origin
+from agent.events import RecordOrigin
 
 TRUSTED_EXECUTABLES = frozenset(
     {
@@ -43,7 +43,9 @@ _CGROUP = re.compile(
 )
 
 
-def vouches(origin: Origin, executables: Collection[str] = TRUSTED_EXECUTABLES, *, witnessed: bool = False) -> bool:
+def vouches(
+    origin: RecordOrigin, executables: Collection[str] = TRUSTED_EXECUTABLES, *, witnessed: bool = False
+) -> bool:
     """Return whether the writer of a journal entry is proven to be sshd.
 
     Args:

@@ -48,8 +48,8 @@ _ROUTERS = (
     incidents, allowlist, responses, tokens, audit, documentation,
 )  # fmt: skip
 _BODIES = (
-    PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
-    rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
+    PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody,
+    tokens.NewToken, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 

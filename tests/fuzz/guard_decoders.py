@@ -25,20 +25,20 @@ from agent.cli.doctor import fix_rsyslog
 from agent.clock import Clock
 from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.mqtt_registration import Applicant, MqttRegistration
-from agent.detect.chain import DetectionChain
+from agent.connection.mqtt_registration import MqttRegistration, RegistrationFields
+from agent.detect.detection_chain import DetectionChain
 from agent.errors import ConfigurationError, GuardError, StorageError
-from agent.events import Origin, Record
+from agent.events import Record, RecordOrigin
 from agent.host import HostFacts, gateways
 from agent.link.address import ManagerAddress
 from agent.link.http import _retry_after
 from agent.link.http_exchange import Answer
-from agent.link.link import Account, Closed, Offered, Received, Replied
+from agent.link.link import Account, Closed, MessageReceived, PolicyReceived, RegistrationAnswered
 from agent.link.mqtt import MqttDialer, MqttLink
 from agent.link.request_queue import RequestQueue
 from agent.link.tls import trust_for
 from agent.options import Options, read_token_file
-from agent.parse.reader import RecordReader
+from agent.parse.record_parser import RecordParser
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
@@ -46,7 +46,7 @@ from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox, coded
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import RecordingResponder
+from agent.respond.recording_responder import RecordingResponder
 from agent.settings import GuardSettings, read_settings
 from agent.sources import cursors, journal_reader
 from agent.sources.file_source import FileSource
@@ -55,7 +55,7 @@ from agent.sources.log_file import Position
 from agent.sources.tail import Tail
 from agent.status import inspect_guard, read_status
 from agent.storage.database import Database
-from agent.storage.instance import running_pid
+from agent.storage.instance_lock import running_pid
 from schemas import message_codes, topics
 from schemas.errors import TokenError
 from schemas.keys import version_statement
@@ -144,7 +144,7 @@ def _policy_over_http(place: Place, body: bytes) -> None:
     keeper = PolicyStore(place.guard_database, Clock(), lambda _effective: [], Counter())
     keeper.pin(Enrolled(AGENT, "acme", token="x"))
     for event in _poll(body):
-        if isinstance(event, Offered):
+        if isinstance(event, PolicyReceived):
             keeper.take(event.document)
 
 
@@ -183,7 +183,7 @@ def _receipt(place: Place, body: bytes) -> None:
 def _enrollment(place: Place, body: bytes) -> None:
     for signed in (False, True):
         enrollment = MqttRegistration(
-            applicant=Applicant(TOKEN, bytes(32), _FACTS),
+            applicant=RegistrationFields(TOKEN, bytes(32), _FACTS),
             settings=GuardSettings(),
             clock=Clock(),
             started=0.0,
@@ -193,8 +193,8 @@ def _enrollment(place: Place, body: bytes) -> None:
         reply = REGISTRATION_REPLY.below_root(enrollment.account.client_id)
         body = body.replace(CLIENT.encode(), enrollment.account.client_id.encode())
         keys = _signed(MANAGER_KEYS.below_root(), body) if signed else body
-        enrollment.handle(link, Received(MANAGER_KEYS, keys), 0.0)
-        enrollment.handle(link, Received(REGISTRATION_REPLY, _signed(reply, body) if signed else body), 0.0)
+        enrollment.handle(link, MessageReceived(MANAGER_KEYS, keys), 0.0)
+        enrollment.handle(link, MessageReceived(REGISTRATION_REPLY, _signed(reply, body) if signed else body), 0.0)
     del place
 
 
@@ -238,7 +238,7 @@ def _http_answer(_place: Place, body: bytes) -> None:
             request = requests.next(10.0, NOW)
             assert request is not None
             requests.answered(request, Answer(status, body, 5.0), 10.0)
-        HttpRegistration(b"{}", "own", lambda _token: None).handle(FakeLink(), Replied(status, body), 0.0)
+        HttpRegistration(b"{}", "own", lambda _token: None).handle(FakeLink(), RegistrationAnswered(status, body), 0.0)
     response = httpx2.Response(429, headers={"Retry-After": body[:60].replace(b"\n", b"")})
     assert _retry_after(response) >= 0
 
@@ -422,11 +422,11 @@ _LINES = (
 
 def _line(_place: Place, data: bytes) -> None:
     """Any lines, with a header and as messages of a journal, through parsers and detectors."""
-    chain, reader = DetectionChain(HostAccounts(unknown=True), UTC), RecordReader(UTC)
+    chain, reader = DetectionChain(HostAccounts(unknown=True), UTC), RecordParser(UTC)
     for text in data.decode(errors="replace")[: 16 * 1024].split("\n"):
-        chain.examine(Record(text, Origin("file:a"), vouched=len(data) % 2 == 0), NOW)
-        reader.read(Record(text, Origin("journal", identifier="sshd", pid=1), at=NOW, vouched=True), NOW)
-        reader.read(Record(text, Origin("journal", identifier="sudo"), at=NOW), NOW)
+        chain.examine(Record(text, RecordOrigin("file:a"), vouched=len(data) % 2 == 0), NOW)
+        reader.read(Record(text, RecordOrigin("journal", identifier="sshd", pid=1), at=NOW, vouched=True), NOW)
+        reader.read(Record(text, RecordOrigin("journal", identifier="sudo"), at=NOW), NOW)
     chain.finish()
 
 

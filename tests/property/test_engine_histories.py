@@ -359,7 +359,7 @@ class EngineHistory(RuleBasedStateMachine):
         letters = self.bench.rows(f"SELECT 1 FROM dead_letter WHERE topic = 'agents/{agent_id}/threats'")
         return bool(letters) or self.injected
 
-    # Parts of rules.
+    # GuardParts of rules.
 
     def _at(self, skew: float) -> float:
         return min(max(self.bench.wall + skew, 0.0), 253_402_300_799.999)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.events import Event, Origin, Record
-from agent.parse.reader import RecordReader
+from agent.events import Event, Record, RecordOrigin
+from agent.parse.record_parser import RecordParser
 
 NOW = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC).timestamp()
 
@@ -67,7 +67,7 @@ HEADERS = (
 
 def read(line: str) -> Event | None:
     """The event of one line."""
-    return RecordReader(UTC).read(Record(line, Origin("test")), NOW).event
+    return RecordParser(UTC).read(Record(line, RecordOrigin("test")), NOW).event
 
 
 def normal(peer: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

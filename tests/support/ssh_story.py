@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 
 from agent.analyze.analyzer import Analyzer
-from agent.detect.chain import DetectionChain
+from agent.detect.detection_chain import DetectionChain
 from agent.detect.login_detector import LoginDetector
-from agent.events import Event, EventKind, Origin, Record, Verdict
+from agent.events import Event, EventKind, Record, RecordOrigin, Verdict
 from tests.support.accounts import FakeAccounts
 
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC).timestamp()
@@ -24,7 +24,7 @@ class SshStory:
         self.verdicts: list[Verdict] = []
         self.port = 30_000
         self._vouched = vouched
-        self._origin = Origin("file:auth.log")
+        self._origin = RecordOrigin("file:auth.log")
 
     def log(self, second: float, message: str, *, program: str = "sshd", pid: int | None = None) -> list[Verdict]:
         """One line; returns the verdicts that it completes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.storage.instance import running_pid
+from agent.storage.instance_lock import running_pid
 from tests.integration.guard.guard_process import QUICK, GuardProcess
 from tests.integration.guard.scripted_manager import ScriptedManager, eventually
 from tests.support.mosquitto import Mosquitto

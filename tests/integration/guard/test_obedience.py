@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.respond.decide import NO_FIREWALL
+from agent.respond.decision import NO_FIREWALL
 from schemas import topics
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.presence import Mode, PolicyState

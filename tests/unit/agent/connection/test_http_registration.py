@@ -8,9 +8,9 @@ import pytest
 
 from agent.connection.http_registration import HttpRegistration, HttpRegistrations
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.registration import Accepted, Again, Outcome, Refused, Unanswered
+from agent.connection.registration import Accepted, CredentialRejected, Outcome, Refused, Unanswered
 from agent.host import HostFacts
-from agent.link.link import Opened, Replied
+from agent.link.link import Opened, RegistrationAnswered
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.topics import REGISTRATION
 from tests.unit.agent.fake_link import FakeLink
@@ -30,7 +30,7 @@ class Guard:
     def register(self, status: int = 500, **answer: Any) -> tuple[str, Outcome | None]:
         """Register once; return the bearer that was shown, and what the answer came to."""
         registration: HttpRegistration = self._begin()
-        outcome = registration.handle(FakeLink(), Replied(status, json.dumps(answer).encode()), 0)
+        outcome = registration.handle(FakeLink(), RegistrationAnswered(status, json.dumps(answer).encode()), 0)
         return registration.account.password, outcome
 
 
@@ -85,7 +85,7 @@ def test_a_known_guard_shows_its_own_token(tmp_path: Path) -> None:
 def test_an_own_token_that_is_refused_is_not_shown_again(tmp_path: Path, status: int) -> None:
     """A removed guard comes back with the operator's token, at once; a newer own token is trusted again."""
     guard = Guard(tmp_path, own="mine")
-    assert guard.register(status, error="no") == ("mine", Again("no"))
+    assert guard.register(status, error="no") == ("mine", CredentialRejected("no"))
     assert guard.register(401, error="no") == (str(TOKEN), Refused("unauthorized", "no"))
     guard.identity.enroll(Enrolled(AGENT, "default", token="newer"), 0)
     assert guard.register()[0] == "newer"

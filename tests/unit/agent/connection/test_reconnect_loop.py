@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from agent.clock import Clock
-from agent.connection.backoff import Backoff
 from agent.connection.identity import Enrolled, IdentityFile
-from agent.connection.mqtt_registration import Applicant, MqttRegistration
+from agent.connection.mqtt_registration import MqttRegistration, RegistrationFields
 from agent.connection.presence_messages import PresenceMessages
-from agent.connection.reconnect_loop import Connector, Phase
+from agent.connection.reconnect_loop import Backoff, Connector, Phase
 from agent.errors import EnrollmentError
 from agent.host import HostFacts, Load
 from agent.link.link import (
@@ -21,11 +20,11 @@ from agent.link.link import (
     Delivered,
     Event,
     Link,
-    Offered,
+    MessageReceived,
     Opened,
+    PolicyReceived,
     Post,
-    Received,
-    Settled,
+    ReceiptReceived,
     Subscribed,
     Will,
 )
@@ -89,7 +88,7 @@ class Desk:
         def apply() -> MqttRegistration:
             known = self.identity.identity
             return MqttRegistration(
-                applicant=Applicant(TOKEN, known.secret, HostFacts("srv-01", "Debian", "x64", "1")),
+                fields=RegistrationFields(TOKEN, known.secret, HostFacts("srv-01", "Debian", "x64", "1")),
                 settings=settings,
                 clock=clock,
                 started=0.0,
@@ -140,13 +139,17 @@ class Desk:
         self.say(Opened())
         keys = ManagerKeys(sign_key=KEYRING.sign_public, seal_key=KEYRING.seal_public)
         below = topics.MANAGER_KEYS.below_root()
-        self.say(Received(topics.MANAGER_KEYS, message_codes.with_signature(KEYRING.sign_key, below, keys.body())))
+        self.say(
+            MessageReceived(topics.MANAGER_KEYS, message_codes.with_signature(KEYRING.sign_key, below, keys.body()))
+        )
         return self.dialled[-1][0].client_id
 
     def answer(self, client_id: str, message: WireModel) -> None:
         below = topics.REGISTRATION_REPLY.below_root(client_id)
         self.say(
-            Received(topics.REGISTRATION_REPLY, message_codes.with_signature(KEYRING.sign_key, below, message.body()))
+            MessageReceived(
+                topics.REGISTRATION_REPLY, message_codes.with_signature(KEYRING.sign_key, below, message.body())
+            )
         )
 
     def refuse(self, client_id: str, error: Any, reason: str, registration: bytes) -> None:
@@ -178,7 +181,7 @@ def test_the_birth_waits_for_the_subscriptions(tmp_path: Path) -> None:
     desk.say(Opened())
     assert desk.link.subscribed == [(topics.PRESENCE, topics.RECEIPTS, topics.POLICY, topics.BLOCKLIST_CHANGES)]
     assert desk.link.published == []
-    desk.say(Received(topics.POLICY, b"early"))
+    desk.say(MessageReceived(topics.POLICY, b"early"))
     desk.say(Subscribed(desk.link.subscribed[-1]))
     desk.say(Delivered(1))
     assert [row for row, _ in desk.link.published] == [topics.PRESENCE]
@@ -215,10 +218,10 @@ def test_a_managers_own_answers_reach_the_guard_in_their_order(tmp_path: Path) -
     """A policy that comes while the session opens waits for it; what became of reports is passed on."""
     desk = Desk(tmp_path, token=False, enrolled=True)
     desk.say(Opened())
-    desk.say(Offered({"version": 1}))
+    desk.say(PolicyReceived({"version": 1}))
     assert desk.listener.told == []
     desk.say(Subscribed(desk.link.subscribed[-1]))
-    desk.say(Settled(Receipt(stored=["a"])))
+    desk.say(ReceiptReceived(Receipt(stored=["a"])))
     assert desk.listener.told == ["online 1", "offered {'version': 1}", "stored ['a']"]
 
 

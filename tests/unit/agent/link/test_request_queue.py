@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.link.http_exchange import Answer, Request, Task
-from agent.link.link import Closed, Delivered, Event, Offered, Opened, Replied, Settled, Subscribed
+from agent.link.link import (
+    Closed,
+    Delivered,
+    Event,
+    Opened,
+    PolicyReceived,
+    ReceiptReceived,
+    RegistrationAnswered,
+    Subscribed,
+)
 from agent.link.request_queue import MOST_REPORTS, REPORTS_EVERY, RequestQueue
 from schemas.limits import BODY_LIMIT
 from schemas.threats import Receipt
@@ -70,7 +79,7 @@ def test_a_guard_without_a_policy_names_no_version() -> None:
     """It asks for whatever there is, and takes what it gets."""
     exchange = Exchange(version=None)
     assert exchange.ask().path == f"/api/policy/agent/{AGENT}"
-    assert exchange.say(200, {"version": 1}) == [Opened("192.0.2.1"), Offered({"version": 1})]
+    assert exchange.say(200, {"version": 1}) == [Opened("192.0.2.1"), PolicyReceived({"version": 1})]
 
 
 def test_the_first_subscription_is_answered_by_the_opening_poll() -> None:
@@ -111,7 +120,7 @@ def test_a_pending_policy_is_polled_at_once(pending: object) -> None:
     exchange.requests.publish(HEARTBEAT, heartbeat())
     exchange.say(200, {"pendingPolicies": pending})
     assert exchange.ask().task is Task.POLICY
-    assert exchange.say(200, {"version": 4}) == [Offered({"version": 4})]
+    assert exchange.say(200, {"version": 4}) == [PolicyReceived({"version": 4})]
     assert exchange.idle()
 
 
@@ -132,7 +141,7 @@ def test_reports_gather_and_leave_when_all_are_stored() -> None:
     request = exchange.ask()
     assert json.loads(request.body or b"")["sentAt"] == "2023-11-14T22:13:20.000Z"
     assert exchange.reports() == ["a", "b"]
-    assert exchange.say(201, {"accepted": 2}) == [Settled(Receipt(stored=["a", "b"]))]
+    assert exchange.say(201, {"accepted": 2}) == [ReceiptReceived(Receipt(stored=["a", "b"]))]
     assert exchange.idle()
 
 
@@ -168,7 +177,7 @@ def test_a_report_that_is_named_as_bad_is_refused_alone(status: int) -> None:
     exchange = Exchange().open()
     exchange.report("a", "b", "c")
     (event,) = exchange.say(status, error="threats.1.threat.type: too long")
-    assert isinstance(event, Settled)
+    assert isinstance(event, ReceiptReceived)
     assert [(refusal.id, refusal.reason) for refusal in event.receipt.refused] == [
         ("b", "threats.1.threat.type: too long")
     ]
@@ -194,7 +203,7 @@ def test_a_report_that_nobody_names_is_found_out(count: int, data: st.DataObject
             exchange.say(413, error="too much") if bad & set(asked) else exchange.say(200, {"accepted": len(asked)})
         )
         for event in events:
-            assert isinstance(event, Settled)
+            assert isinstance(event, ReceiptReceived)
             stored += event.receipt.stored
             refused += [refusal.id for refusal in event.receipt.refused]
     assert (sorted(stored), sorted(refused)) == (sorted(set(ids) - bad), sorted(bad))
@@ -298,7 +307,7 @@ def test_a_registration_is_answered_as_it_is() -> None:
     exchange.requests.publish(REGISTRATION, b'{"hostname":"h"}')
     assert exchange.ask() == Request(Task.REGISTRATION, "POST", "/api/agents/register", b'{"hostname":"h"}')
     (event,) = exchange.say(409, error="taken")
-    assert event == Replied(409, b'{"ok": false, "error": "taken"}')
+    assert event == RegistrationAnswered(409, b'{"ok": false, "error": "taken"}')
     assert exchange.idle()
 
 

@@ -8,10 +8,10 @@ import pytest
 from agent.clock import Clock
 from agent.events import Verdict
 from agent.policy.policy_store import Effective
-from agent.respond.decide import NO_FIREWALL
+from agent.respond.decision import NO_FIREWALL
 from agent.respond.enforcement import Enforcement
 from agent.respond.own_blocks import OwnBlocks
-from agent.respond.recording import RecordingResponder
+from agent.respond.recording_responder import RecordingResponder
 from agent.respond.responder import Measure, ResponderError
 from agent.storage.database import Database
 from schemas.decoding import validate

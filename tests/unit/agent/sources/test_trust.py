@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.events import Origin
+from agent.events import RecordOrigin
 from agent.sources.trust import TRUSTED_EXECUTABLES, trusted_executables, vouches
 
-SSHD = Origin("journal", identifier="sshd", uid=0, exe="/usr/sbin/sshd", cgroup="/system.slice/ssh.service")
+SSHD = RecordOrigin("journal", identifier="sshd", uid=0, exe="/usr/sbin/sshd", cgroup="/system.slice/ssh.service")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from agent.detect.sources import Source, Tally
+from agent.detect.address_table import AddressState, Tally
 from agent.events import Finding
 
 THRESHOLD = 5
@@ -17,7 +17,7 @@ _JITTER = 0.2
 _SECOND = 1.0
 
 
-class SshContacts:
+class SshScans:
     """Counts contacts by source: missing or bad identification, failed key exchange, login timeout, dropped connection.
 
     `THRESHOLD` contacts within `WINDOW` are a scan, reported again each time the count doubles; at a steady interval
@@ -25,7 +25,7 @@ class SshContacts:
     nothing is guessed.
     """
 
-    def observe(self, source: Source, address: str, at: float, count: int = 1) -> list[Finding]:
+    def observe(self, source: AddressState, address: str, at: float, count: int = 1) -> list[Finding]:
         """Count a contact; return the findings that it completes."""
         times = source.contacts or []
         if times and abs(at - times[-1]) > WINDOW:

@@ -11,10 +11,10 @@ from agent.detect import event_store
 from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector
 from agent.events import Event, Record, Verdict
-from agent.parse.reader import RecordReader
+from agent.parse.record_parser import RecordParser
 
 
-class Examined(NamedTuple):
+class DetectionResult(NamedTuple):
     """The result of one record.
 
     Attributes:
@@ -38,7 +38,7 @@ class DetectionChain:
 
     def __init__(self, accounts: Accounts, zone: tzinfo) -> None:
         self._zone = zone
-        self._readers: dict[str, RecordReader] = {}
+        self._readers: dict[str, RecordParser] = {}
         self._detectors: Sequence[Detector] = (LoginDetector(accounts),)
         self._analyzer = Analyzer()
         self._unsaved: list[Event] = []
@@ -48,7 +48,7 @@ class DetectionChain:
         for event in event_store.load(connection):
             self._judge(event)
 
-    def examine(self, record: Record, now: float) -> Examined:
+    def examine(self, record: Record, now: float) -> DetectionResult:
         """Examine one record.
 
         Args:
@@ -57,12 +57,12 @@ class DetectionChain:
         """
         reader = self._readers.get(record.origin.source)
         if reader is None:
-            reader = self._readers[record.origin.source] = RecordReader(self._zone)
+            reader = self._readers[record.origin.source] = RecordParser(self._zone)
         read = reader.read(record, now)
         if read.event is None:
-            return Examined(read.understood, stamp=read.stamp)
+            return DetectionResult(read.understood, stamp=read.stamp)
         self._unsaved.append(read.event)
-        return Examined(True, self._judge(read.event), read.stamp)
+        return DetectionResult(True, self._judge(read.event), read.stamp)
 
     def finish(self) -> list[Verdict]:
         """Return the verdicts at the end of a log: connections that are still open count as ended without a login."""

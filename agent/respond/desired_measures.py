@@ -1,4 +1,4 @@
-"""The wanted measures: those of policy, organization and own decisions, without protected and allowed targets."""
+"""The desired measures: those of policy, organization and own decisions, without protected and allowed targets."""
 
 import ipaddress
 from bisect import bisect_right
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DesiredMeasures:
     """The measures to enforce, and an error message for each refused one."""
 
     measures: dict[tuple[Kind, str], Measure] = field(default_factory=dict)
@@ -100,8 +100,10 @@ def from_policy(blocklist: Blocklist) -> list[Measure]:
     return measures
 
 
-def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Span], now: float) -> Wanted:
-    """Return the measures wanted at `now`.
+def desired_measures(
+    measures: Iterable[Measure], allowlist: Allowlist, protected: Iterable[Span], now: float
+) -> DesiredMeasures:
+    """Return the measures desired at `now`.
 
     Expired measures are omitted. Of two measures for one value the one that lasts longer counts. The allowlist and the
     protected spans take precedence: a block that shares an address with one of them is omitted.
@@ -115,7 +117,7 @@ def wanted(measures: Iterable[Measure], allowlist: Allowlist, protected: Iterabl
     allowed = SpanIndex(span(address) for address in allowlist.ips)
     allowed_hashes = frozenset(allowlist.file_hashes)
     guarded = SpanIndex(protected)
-    found = Wanted()
+    found = DesiredMeasures()
     for measure in measures:
         key = (measure.kind, measure.value)
         if _expired(measure, now) or _outlasts(found.measures.get(key), measure):

@@ -5,8 +5,8 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.respond.desired_measures import desired_measures, next_expiry, protected_spans, span
 from agent.respond.responder import Measure
-from agent.respond.wanted_measures import next_expiry, protected_spans, span, wanted
 from schemas.policy import Allowlist
 
 NOW = 1_000.0
@@ -27,7 +27,7 @@ MEASURES = st.lists(
 
 
 @given(MEASURES, st.lists(NETWORKS, max_size=3), st.lists(NETWORKS, max_size=2))
-def test_what_is_wanted_is_what_a_naive_comparison_says(
+def test_the_desired_measures_are_what_a_naive_comparison_says(
     measures: list[Measure], allowed: list[str], protected: list[str]
 ) -> None:
     """For any lists: not expired, not overlapping what is allowed or protected, and of equals the longest."""
@@ -42,7 +42,7 @@ def test_what_is_wanted_is_what_a_naive_comparison_says(
     live = [measure for measure in measures if lasts(measure) > NOW]
     kept = [measure for measure in live if not any(overlaps(measure.value, other) for other in [*allowed, *protected])]
     expected = {measure.value: max(lasts(other) for other in kept if other.value == measure.value) for measure in kept}
-    found = wanted(measures, Allowlist(ips=allowed), protected_spans(protected), NOW)
+    found = desired_measures(measures, Allowlist(ips=allowed), protected_spans(protected), NOW)
     assert {value: lasts(measure) for (_, value), measure in found.measures.items()} == expected
 
 
@@ -50,7 +50,7 @@ def test_loopback_and_the_own_host_are_never_blocked() -> None:
     """Whatever a policy says, a guard does not cut its own host off, and says which entry it refused."""
     values = ["127.0.0.1", "0.0.0.0/0", "::/0", "10.0.0.0/8", "::ffff:10.0.0.1", "203.0.113.7"]
     measures = [Measure("ip", span(value).text) for value in values]
-    found = wanted(measures, Allowlist(), protected_spans(["10.0.0.1"]), NOW)
+    found = desired_measures(measures, Allowlist(), protected_spans(["10.0.0.1"]), NOW)
     assert [value for _, value in found.measures] == ["203.0.113.7"]
     assert len(found.refused) == 5
     assert all(sentence.startswith("blocklist: ") for sentence in found.refused)
@@ -60,7 +60,7 @@ def test_only_sha256_quarantines_and_the_allowlist_spares() -> None:
     """Shorter hashes and allowed ones are never put away."""
     sha256, allowed, md5 = "a" * 64, "b" * 64, "c" * 32
     measures = [Measure("file_hash", value) for value in (sha256, allowed, md5)]
-    found = wanted(measures, Allowlist(file_hashes=[allowed]), (), NOW)
+    found = desired_measures(measures, Allowlist(file_hashes=[allowed]), (), NOW)
     assert [value for _, value in found.measures] == [sha256]
 
 

@@ -23,7 +23,7 @@ def default_data_directory() -> Path:
     return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "panguard" / "guard"
 
 
-class Instance:
+class InstanceLock:
     """A held lock on a data directory, until `release` or the end of the process."""
 
     def __init__(self, directory: Path, descriptor: int) -> None:
@@ -31,7 +31,7 @@ class Instance:
         self._descriptor = descriptor
 
     @classmethod
-    def claim(cls, directory: Path) -> "Instance":
+    def claim(cls, directory: Path) -> "InstanceLock":
         """Create the directory (0700) if missing, and lock it.
 
         Raises:

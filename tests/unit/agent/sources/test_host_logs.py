@@ -9,7 +9,7 @@ import pytest
 from agent.clock import Clock
 from agent.errors import ConfigurationError
 from agent.options import Options
-from agent.sources import catalogue
+from agent.sources import host_logs
 from agent.sources.selection import AutoSource, SourceBuilder, build_sources
 from agent.sources.source import Source, SourceError
 from agent.storage.database import Database
@@ -30,16 +30,16 @@ def test_the_first_readable_log_is_chosen(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("auth.log", "secure", "messages")]
     paths[1].touch()
     paths[2].touch()
-    logs = catalogue.survey(tmp_path / "no-journal", paths)
+    logs = host_logs.survey(tmp_path / "no-journal", paths)
     assert [log.state for log in logs] == ["missing", "missing", "ok", "ok"]
-    assert catalogue.choose(logs).path == paths[1]
+    assert host_logs.choose(logs).path == paths[1]
     assert [log.vouches for log in logs] == [True, False, False, False]
 
 
 def test_nothing_to_read_says_what_was_tried(tmp_path: Path) -> None:
     """The refusal names the logs that the guard knows."""
     with pytest.raises(SourceError, match=r"none of the known logs \(journal, .*auth\.log\)") as refused:
-        catalogue.choose(catalogue.survey(tmp_path / "no-journal", [tmp_path / "auth.log"]))
+        host_logs.choose(host_logs.survey(tmp_path / "no-journal", [tmp_path / "auth.log"]))
     assert refused.value.state == "missing"
 
 
@@ -49,7 +49,7 @@ def test_a_log_that_may_not_be_read_says_which_group_may(tmp_path: Path) -> None
     path = tmp_path / "auth.log"
     path.touch(mode=0o000)
     with pytest.raises(SourceError, match="add the guard's user to the file's group") as refused:
-        catalogue.choose(catalogue.survey(tmp_path / "no-journal", [path]))
+        host_logs.choose(host_logs.survey(tmp_path / "no-journal", [path]))
     assert refused.value.state == "unreadable"
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from agent.analyze.known_login_sources import Accounts, KnownLoginSources
-from agent.detect.sources import Source
+from agent.detect.address_table import AddressState
 from agent.detect.spray import Spray
 from agent.detect.ssh_failures import SLOW_WINDOW
 from agent.events import Event, Finding, Severity
@@ -54,7 +54,7 @@ class SshLogins:
         self._accounts = accounts
         self._spray = spray
 
-    def observe(self, source: Source, event: Event) -> list[Finding]:
+    def observe(self, source: AddressState, event: Event) -> list[Finding]:
         """Judge a successful login; return its findings."""
         user, by_secret = event.text("user"), event.text("method").startswith(_BY_SECRET)
         known = self._acquaintances.knows(user, source.key, event.at)
@@ -70,7 +70,7 @@ class SshLogins:
         self._remember(source, event, user, critical=critical)
         return found
 
-    def _after_failures(self, source: Source, event: Event, user: str, *, known: bool) -> Finding | None:
+    def _after_failures(self, source: AddressState, event: Event, user: str, *, known: bool) -> Finding | None:
         failures = [old for old in source.failures if old.guess and 0 <= event.at - old.at <= SLOW_WINDOW]
         if self._acquaintances.shared(source.key, event.at):
             failures = [old for old in failures if old.user == user]
@@ -86,7 +86,7 @@ class SshLogins:
             rule, count = _AFTER_MISTAKES, of_source
         return _finding(event, rule, count, min((old.at for old in failures), default=event.at))
 
-    def _remember(self, source: Source, event: Event, user: str, *, critical: bool) -> None:
+    def _remember(self, source: AddressState, event: Event, user: str, *, critical: bool) -> None:
         if source.failures:
             source.failures = [old for old in source.failures if old.user != user]
         self._spray.forgive(user, source.key)

@@ -6,26 +6,26 @@ from pathlib import Path
 import pytest
 
 from agent.errors import AlreadyRunningError, NotRunningError
-from agent.storage.instance import Instance, default_data_directory, running_pid, stop
+from agent.storage.instance_lock import InstanceLock, default_data_directory, running_pid, stop
 
 
 def test_a_second_guard_is_turned_away(tmp_path: Path) -> None:
     """The second claim names the first one's process, and succeeds once that is gone."""
     directory = tmp_path / "guard"
-    first = Instance.claim(directory)
+    first = InstanceLock.claim(directory)
     assert running_pid(directory) == os.getpid()
     with pytest.raises(AlreadyRunningError, match=str(os.getpid())):
-        Instance.claim(directory)
+        InstanceLock.claim(directory)
     first.release()
     assert running_pid(directory) is None
-    Instance.claim(directory).release()
+    InstanceLock.claim(directory).release()
 
 
 def test_the_directory_is_made_private(tmp_path: Path) -> None:
     """A directory that was open to others is closed."""
     directory = tmp_path / "guard"
     directory.mkdir(mode=0o755)
-    Instance.claim(directory).release()
+    InstanceLock.claim(directory).release()
     assert directory.stat().st_mode & 0o777 == 0o700
 
 

@@ -14,7 +14,7 @@ _CACHED_FOR = 600.0
 _UTC_NAMES = frozenset({"UTC", "GMT", "Z"})
 
 
-class Stamps:
+class TimestampParser:
     """Parses time stamps; one without a zone is in the host's zone.
 
     The last minute is cached, because a log has many lines of one minute.

@@ -1,6 +1,6 @@
 """How long a guard waits between attempts."""
 
-from agent.connection.backoff import Backoff
+from agent.connection.reconnect_loop import Backoff
 
 
 def test_the_longest_wait_doubles_up_to_the_cap() -> None:
@@ -12,13 +12,13 @@ def test_the_longest_wait_doubles_up_to_the_cap() -> None:
         return high
 
     backoff = Backoff(base=1, cap=60, uniform=highest)
-    assert [backoff.next() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [backoff.next_delay() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert {low for low, _ in ceilings} == {0}
     backoff.reset()
-    assert backoff.next() == 1
+    assert backoff.next_delay() == 1
 
 
 def test_a_guard_that_fails_for_years_still_waits_the_cap() -> None:
     """No number of failures overflows the ceiling."""
     backoff = Backoff(base=1, cap=60, uniform=lambda _low, high: high)
-    assert {backoff.next() for _ in range(5_000)} <= {1, 2, 4, 8, 16, 32, 60}
+    assert {backoff.next_delay() for _ in range(5_000)} <= {1, 2, 4, 8, 16, 32, 60}

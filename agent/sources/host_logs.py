@@ -14,7 +14,7 @@ JOURNAL = "journal"
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class HostLog:
     """One log of the catalogue.
 
     Attributes:
@@ -32,7 +32,7 @@ class Log:
     vouches: bool
 
 
-def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> list[Log]:
+def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> list[HostLog]:
     """Return the logs with logins that a Linux host may have, in order of preference: the journal, then the files.
 
     Args:
@@ -46,7 +46,7 @@ def survey(directory: Path | None = None, paths: Sequence[Path] = AUTH_LOGS) -> 
     return logs + [_log(f"file:{path}", path, file_source.unreadable(path), vouches=False) for path in paths]
 
 
-def choose(logs: Sequence[Log]) -> Log:
+def choose(logs: Sequence[HostLog]) -> HostLog:
     """Return the log to read if the operator names none: the first readable one.
 
     The journal also has the lines of the files, so only one of them is read.
@@ -64,7 +64,7 @@ def choose(logs: Sequence[Log]) -> Log:
     raise SourceError(f"this host has none of the known logs ({names}); name one by --watch-log", "missing")
 
 
-def _log(name: str, path: Path | None, problem: SourceError | None, *, vouches: bool) -> Log:
+def _log(name: str, path: Path | None, problem: SourceError | None, *, vouches: bool) -> HostLog:
     if problem is None:
-        return Log(name, path, "ok", None, vouches)
-    return Log(name, path, problem.state, str(problem), vouches)
+        return HostLog(name, path, "ok", None, vouches)
+    return HostLog(name, path, problem.state, str(problem), vouches)

@@ -25,7 +25,7 @@ class Read(NamedTuple):
     stamp: float | None = None
 
 
-class RecordReader:
+class RecordParser:
     """Parses the records of one source in order, because a line may report repetitions of the previous one.
 
     The text of a record whose origin has an identifier is a message without a header.

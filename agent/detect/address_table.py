@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from agent.detect.connections import Connection
+from agent.detect.ssh_connection import SshConnection
 
 CAPACITY = 10_000
 """The maximum number of sources in the table; the least recently seen one is evicted."""
@@ -70,7 +70,7 @@ class Tally:
         return True
 
 
-class Source:
+class AddressState:
     """The rules' state for one address or one IPv6 /64.
 
     Attributes:
@@ -109,19 +109,19 @@ class Source:
         self.attack: Tally | None = None
         self.throttled = False
         self.slow: Tally | None = None
-        self.connections: dict[int, Connection] = {}
+        self.connections: dict[int, SshConnection] = {}
         self.ends: list[Failure] | None = None
         self.contacts: list[float] | None = None
         self.contact: Tally | None = None
 
-    def connection(self, port: int | None, pid: int | None, at: float) -> Connection:
+    def connection(self, port: int | None, pid: int | None, at: float) -> SshConnection:
         """Return the connection of a line, by the peer's port or else by the process; create it if unknown."""
         connections = self.connections
         known = None if not connections else self._known(port, pid)
         if known is not None and known.is_of(port, pid, at):
             known.join(port, pid, at)
         else:
-            known = Connection(port, pid, at)
+            known = SshConnection(port, pid, at)
         key = port if port is not None else _key(known.port, pid)
         connections.pop(key, None)  # moved to the end: the first one is evicted next
         connections[key] = known
@@ -129,7 +129,7 @@ class Source:
             del connections[next(iter(connections))]
         return known
 
-    def _known(self, port: int | None, pid: int | None) -> Connection | None:
+    def _known(self, port: int | None, pid: int | None) -> SshConnection | None:
         """Return the connection with this port, or else with this process if either has no port."""
         known = self.connections.get(_key(port, pid))
         if known is not None:
@@ -163,27 +163,27 @@ def _key(port: int | None, pid: int | None) -> int:
     return port if port is not None else -1 - (pid or 0)
 
 
-class SourceTable:
+class AddressTable:
     """Holds at most `CAPACITY` sources. The failure times of an evicted source are kept, in 40 bytes."""
 
     def __init__(self) -> None:
-        self._sources: OrderedDict[str, Source] = OrderedDict()
+        self._sources: OrderedDict[str, AddressState] = OrderedDict()
         self._evicted: EvictedFailures | None = None
 
     def __len__(self) -> int:
         return len(self._sources)
 
-    def get(self, key: str) -> Source | None:
+    def get(self, key: str) -> AddressState | None:
         """Return the entry of a source; None without one."""
         return self._sources.get(key)
 
-    def touch(self, key: str) -> Source:
+    def touch(self, key: str) -> AddressState:
         """Return the entry of a source, created if missing, and mark it as the most recently seen."""
         source = self._sources.get(key)
         if source is not None:
             self._sources.move_to_end(key)
             return source
-        source = self._sources[key] = Source(key)
+        source = self._sources[key] = AddressState(key)
         if self._evicted is not None:
             address = "" if "/" in key else key
             source.failures = [Failure(float(at), 1, "", address) for at in self._evicted.take(key)]
@@ -192,7 +192,7 @@ class SourceTable:
             self._evict(self._sources.popitem(last=False)[1])
         return source
 
-    def _evict(self, source: Source) -> None:
+    def _evict(self, source: AddressState) -> None:
         if self._evicted is None:
             self._evicted = EvictedFailures()
         times = [failure.at for failure in source.failures for _ in range(min(failure.weight, FAILURES))]

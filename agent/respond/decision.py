@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.events import Verdict
+from agent.respond.desired_measures import Span, overlapping, span
 from agent.respond.responder import EnforcementKind
-from agent.respond.wanted_measures import Span, overlapping, span
 from schemas.model import utc
 from schemas.policy import Allowlist, PolicySections
 from schemas.presence import Mode

@@ -4,7 +4,7 @@ _SAME_PORT_FOR = 600.0
 """Seconds after which a peer's port counts as a new connection; clients reuse a port much later."""
 
 
-class Connection:
+class SshConnection:
     """Counts each failed login of one connection once, though sshd may log it in several lines.
 
     - Each secret that sshd refused is a failure. A keyboard-interactive one may be logged twice, by PAM and by sshd.
