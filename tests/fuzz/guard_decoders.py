@@ -183,7 +183,7 @@ def _receipt(place: Place, body: bytes) -> None:
 def _enrollment(place: Place, body: bytes) -> None:
     for signed in (False, True):
         enrollment = MqttRegistration(
-            applicant=RegistrationFields(TOKEN, bytes(32), _FACTS),
+            fields=RegistrationFields(TOKEN, bytes(32), _FACTS),
             settings=GuardSettings(),
             clock=Clock(),
             started=0.0,
