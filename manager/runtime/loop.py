@@ -76,9 +76,9 @@ class ManagerLoop:
                 self._prepare_enrollment_token()
                 self._announce(ready)
         log.info("manager_stopping")
-        with self._contained("stop"):
+        with self._isolated("stop"):
             manager.engine.stop(clock.read())
-        with self._contained("sign-off"):
+        with self._isolated("sign-off"):
             manager.mqtt_door.close()
 
     def _step(self) -> None:
@@ -86,7 +86,7 @@ class ManagerLoop:
         manager, engine, mqtt = self._manager, self._manager.engine, self._manager.mqtt
         available = engine.can_commit
         failures = engine.fleet.counters["parts_failed"]
-        with self._contained("broker link"):
+        with self._isolated("broker link"):
             mqtt.poll(_UNAVAILABLE if not available else 0.0 if engine.has_work else _IDLE)
         if engine.fleet.counters["parts_failed"] > failures:
             time.sleep(_IDLE)  # a link that fails at once must not cause a busy loop
@@ -94,16 +94,16 @@ class ManagerLoop:
         if waiting and available:
             manager.batches.observe(min(waiting, manager.settings.batch_limit))
         now = clock.read()
-        with self._contained("suspensions"):
+        with self._isolated("suspensions"):
             if engine.suspend_flooding(now):
                 mqtt.flush()
         engine.step(now)
-        with self._contained("MQTT door"):
+        with self._isolated("MQTT door"):
             manager.mqtt_door.tick()
-        with self._contained("certificates"):
+        with self._isolated("certificates"):
             manager.certificates.check(now.wall, now.monotonic)
 
-    def _contained(self, part: str) -> AbstractContextManager[None]:
+    def _isolated(self, part: str) -> AbstractContextManager[None]:
         """Guard a part's call: log and count its failure instead of ending the loop."""
         return isolated(self._manager.engine.fleet.counters, part)
 

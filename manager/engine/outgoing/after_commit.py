@@ -59,36 +59,36 @@ class AfterCommit:
     def run(self, context: Context, now: Instant) -> None:
         """Carry out the effects of a committed batch; none of them depends on the success of another."""
         batch = context.batch
-        with self._contained("acknowledgements"):
+        with self._isolated("acknowledgements"):
             if batch.handles:
                 self._acknowledge(batch.handles)
         for answer in batch.answers:
-            with self._contained("answer"):
+            with self._isolated("answer"):
                 answer.reply(answer.value, answer.error)
         self._update_broker_access(batch)
         for publication in batch.publications:
-            with self._contained("publication"):
+            with self._isolated("publication"):
                 self._publisher.publish(publication)
-        with self._contained("receipts"):
+        with self._isolated("receipts"):
             self._send_receipts(context, now)
-        with self._contained("policies"):
+        with self._isolated("policies"):
             self._policies.publish_slice(now.wall)
-        with self._contained("blocklist snapshots"):
+        with self._isolated("blocklist snapshots"):
             self._publish_snapshots(now)
-        with self._contained("threat events"):
+        with self._isolated("threat events"):
             self._record_threats(context, now)
         self._announce_events(batch)
 
-    def _contained(self, part: str) -> AbstractContextManager[None]:
+    def _isolated(self, part: str) -> AbstractContextManager[None]:
         return isolated(self._fleet.counters, part)
 
     def _update_broker_access(self, batch: Batch) -> None:
         """Admit agents before the replies to their registrations are published, and disconnect removed ones."""
         for agent, replaced in batch.admitted:
-            with self._contained("admission"):
+            with self._isolated("admission"):
                 self._broker_access.admit(agent, replaced=replaced)
         for agent_id in batch.cut_off:
-            with self._contained("expulsion"):
+            with self._isolated("expulsion"):
                 self._broker_access.expel(agent_id)
 
     def _send_receipts(self, context: Context, now: Instant) -> None:
@@ -102,7 +102,7 @@ class AfterCommit:
 
     def defer(self, now: Instant) -> None:
         """Acknowledge messages over their agents' budgets and publish receipts; it needs no commit."""
-        with self._contained("deferral"):
+        with self._isolated("deferral"):
             self._take_deferred()
             self.receipts.send(self._publisher, self._fleet.registry, now)
 
@@ -135,9 +135,9 @@ class AfterCommit:
 
     def _announce_events(self, batch: Batch) -> None:
         for event in batch.events:
-            with self._contained("fleet event"):
+            with self._isolated("fleet event"):
                 if self._publisher.ready:
                     self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
             for listener in self.listeners:
-                with self._contained("event listener"):
+                with self._isolated("event listener"):
                     listener(event)
