@@ -17,7 +17,10 @@ from schemas.model import utc
 
 
 class ThreatRow(NamedTuple):
-    """A report as a row of the store; times are seconds since 1970, `document` is the report's JSON."""
+    """A report as a row of the store; times are seconds since 1970, `document` is the report's JSON.
+
+    `ignored` are the bits of the indicators for which the report is not correlated (`Report.ignored`).
+    """
 
     agent_number: int
     threat_id: str
@@ -32,6 +35,7 @@ class ThreatRow(NamedTuple):
     source_ip: str | None
     file_hash: str | None
     document: str
+    ignored: int = 0
 
 
 class DeadLetter(NamedTuple):

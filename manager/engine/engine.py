@@ -79,9 +79,7 @@ class Engine:
         self._blocklist_messages = BlocklistMessages(fleet.keyring, fleet.blocklists, settings.snapshot_every)
         self._write_behind = WriteBehind(fleet)
         self._policies = PolicyPublisher(fleet, publisher, self._serializer, self._write_behind)
-        self._incident_recorder = IncidentRecorder(
-            settings.correlator, store.archive, emergency_response.react, fleet.allowlist
-        )
+        self._incident_recorder = IncidentRecorder(settings.correlator, store.archive, emergency_response.react)
         self._clock_monitor = ClockMonitor(fleet, self._incident_recorder.correlator)
         self._suspensions = FloodSuspensions(fleet, self.inbox, broker_access)
         self._registration_throttle = RegistrationThrottle(broker_access, settings.registrations_in_batch)
@@ -289,6 +287,7 @@ class Engine:
         except Exception:
             log.exception("report_not_correlated", agent_id=received.agent.agent_id, threat_id=received.report.id)
             self.fleet.counters["reports_not_correlated"] += 1
+            reports.exclude_from_correlation(context, row)
 
     def _commit(self, context: Context, now: Instant) -> bool:
         """Commit a batch and carry out its effects, or keep it for the next step; return whether it is committed."""

@@ -63,6 +63,7 @@ class StoredArchive:
         """Yield the reports with event times since a time."""
         for (
             agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
+            ignored,
         ) in self._each("threats.since", (since,)):  # fmt: skip
             yield Report(
                 agent_id,
@@ -75,6 +76,7 @@ class StoredArchive:
                 file_hash,
                 technique,
                 bool(known),
+                ignored,
             )
 
     def evidence_since(self, since: float) -> Iterator[tuple[str, str | None, str, float, dict[str, Any]]]:

@@ -1,11 +1,11 @@
 """A correlator and a responder on a virtual clock, with the policies that follow from them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from manager.domain.correlation import Allowed, Correlator, CorrelatorSettings, Incident, NoHistory, Report
-from manager.domain.correlation.allowlist import allow_nothing
+from manager.domain.correlation.allowlist import allow_nothing, ignored_bits
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.response import (
     Blocklists,
@@ -60,7 +60,7 @@ class Scene:
         self.settings = settings or ResponderSettings()
         self.guarded = tuple(own_addresses), tuple(admin_networks)
         self._ids = count(1)
-        self.correlator = Correlator(CorrelatorSettings(), lambda: f"inc-{next(self._ids)}", NoHistory(), allowed)
+        self.correlator = Correlator(CorrelatorSettings(), lambda: f"inc-{next(self._ids)}", NoHistory())
         self.allowed = allowed
         self.responder = self._responder()
         self.policies = Policies()
@@ -104,6 +104,7 @@ class Scene:
         report = Report(
             agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known
         )  # fmt: skip
+        report = replace(report, ignored=ignored_bits(report.indicators(), technique, self.allowed))
         for change in self.correlator.observe(report):
             self.incidents[change.incident.id] = change.incident
             response_changes.merge(self.responder.react(change, self.facts, self.now))

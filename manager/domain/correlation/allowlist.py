@@ -6,6 +6,7 @@ from typing import Protocol
 
 from manager.domain.correlation.indicators import (
     Indicator,
+    bit_of,
     normal_hash,
     normal_network,
     normal_techniques,
@@ -54,6 +55,10 @@ class Allowlist:
             self._values[organization_id] = frozenset(values)
             self._networks[organization_id] = tuple(networks)
 
+    def is_empty(self, organization_id: str) -> bool:
+        """Return whether an organization has allowlisted nothing."""
+        return not self._values.get(organization_id) and not self._networks.get(organization_id)
+
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""
         values = self._values.get(indicator.organization_id)
@@ -65,6 +70,17 @@ class Allowlist:
             networks = self._networks[indicator.organization_id]
             return bool(networks) and any(parsed_address(indicator.value) in network for network in networks)
         return indicator.kind == "technique" and indicator.value.partition(".")[0] in values
+
+
+def ignored_bits(indicators: Iterable[Indicator], technique: str | None, allowed: Allowed) -> int:
+    """Return the bits (`Report.ignored`) of the allowlisted ones among a report's indicators.
+
+    Args:
+        indicators: the indicators of the report.
+        technique: the technique that it names.
+        allowed: the allowlists.
+    """
+    return sum(bit_of(indicator, technique) for indicator in indicators if allowed(indicator))
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

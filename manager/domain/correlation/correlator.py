@@ -8,10 +8,9 @@ each other is one incident.
 from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heappop, heappush
 
-from manager.domain.correlation.allowlist import Allowed, allow_nothing
 from manager.domain.correlation.history_loader import HistoryLoader
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
-from manager.domain.correlation.indicators import Indicator, indicators_of
+from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
 from manager.domain.correlation.timeline_cache import TimelineCache
@@ -31,17 +30,9 @@ class Correlator:
         settings: thresholds and bounds.
         new_id: makes the id of an incident.
         history: the store, queried only for reports older than memory.
-        allowed: returns whether an indicator opens no incident.
     """
 
-    def __init__(
-        self,
-        settings: CorrelatorSettings,
-        new_id: Callable[[], str],
-        history: History,
-        allowed: Allowed = allow_nothing,
-    ) -> None:
-        self.allowed = allowed
+    def __init__(self, settings: CorrelatorSettings, new_id: Callable[[], str], history: History) -> None:
         self._thresholds = settings.thresholds
         self._new_id = new_id
         self._history = history
@@ -88,10 +79,9 @@ class Correlator:
             self._undecided.clear()
             interrupted = (report, 0, [])
         _, done, changes = interrupted
-        for indicator in [*_indicators(report)][done:]:
+        for indicator in report.correlated()[done:]:
             try:
-                if not self.allowed(indicator):
-                    changes += self._observe(indicator, report)
+                changes += self._observe(indicator, report)
             except StoreUnavailable:
                 self._interrupted = (report, done, changes)
                 raise
@@ -152,8 +142,8 @@ class Correlator:
                 self._schedule(incident, timeline)
         for report in sorted(recent, key=lambda each: each.received):
             late, counts = _lateness(report)
-            for indicator in _indicators(report):
-                if report.event_time < now - MEMORY or self.allowed(indicator):
+            for indicator in report.correlated():
+                if report.event_time < now - MEMORY:
                     continue
                 timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, now)
                 ontime = timeline.ontime if counts else timeline.fork()
@@ -317,10 +307,6 @@ class Correlator:
     def _forget(self, timeline: Timeline) -> None:
         if self._clock > timeline.hold:
             timeline.forget(self._clock - MEMORY)
-
-
-def _indicators(report: Report) -> tuple[Indicator, ...]:
-    return indicators_of(report.organization_id, report.site, report.source_ip, report.file_hash, report.technique)
 
 
 def _lateness(report: Report) -> tuple[bool, bool]:

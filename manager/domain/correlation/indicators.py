@@ -16,7 +16,9 @@ _MAPPED_PREFIX = 96
 _ALGORITHMS: dict[int, HashAlgorithm] = {32: "md5", 40: "sha1", 64: "sha256"}
 _HEXADECIMAL = re.compile(r"[0-9a-f]+")
 _TECHNIQUE = re.compile(r"(T[0-9]{4})(\.[0-9]{3})?")
-
+_BITS: dict[Kind, int] = {"source_ip": 1, "file_hash": 2, "technique": 4}
+_PARENT_BIT = 8
+"""Bit of the technique that a sub-technique belongs to."""
 # Not `is_private`: it includes the documentation ranges and leaves 100.64.0.0/10 out. By version, as numbers,
 # because a flood of new addresses pays for every comparison.
 _PRIVATE = {
@@ -133,3 +135,15 @@ def indicators_of(
     if technique:
         found += [Indicator("technique", name, organization_id, None) for name in normal_techniques(technique)]
     return tuple(found)
+
+
+def bit_of(indicator: Indicator, technique: str | None) -> int:
+    """Return the bit of a report's indicator in `Report.ignored`.
+
+    Args:
+        indicator: one of the report's indicators.
+        technique: the technique that the report names; of a sub-technique, its parent has a bit of its own.
+    """
+    if indicator.kind == "technique" and technique is not None and "." in technique and "." not in indicator.value:
+        return _PARENT_BIT
+    return _BITS[indicator.kind]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from manager.domain.correlation.incidents import Incident
-from manager.domain.correlation.indicators import Indicator, Kind
+from manager.domain.correlation.indicators import Indicator, Kind, bit_of, indicators_of
 
 SLACK = 0.0005
 """Seconds. Times are exact to the millisecond, and a float of this age to 0.2 µs: half a millisecond more than each
@@ -19,6 +19,10 @@ MEMORY = 2 * WINDOW
 """Seconds that are kept in memory: a report on time is at most a window old, so it cannot reach a run that ended more
 than two windows ago.
 """
+
+
+NOT_CORRELATED = -1
+"""`Report.ignored` of a report on which the rules failed: it is in no run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Report:
         technique: the MITRE ATT&CK id, as reported.
         event_time_trusted: False where the agent's clock is unknown and `event_time` is only `received`: such a report
             makes incidents, but never counts for the responder.
+        ignored: bits (`indicators.bit_of`) of the indicators that were on the allowlist at the receipt: for them the
+            report is in no run, whatever the allowlist says later.
     """
 
     agent_id: str
@@ -49,6 +55,24 @@ class Report:
     file_hash: str | None = None
     technique: str | None = None
     event_time_trusted: bool = True
+    ignored: int = 0
+
+    def indicators(self) -> tuple[Indicator, ...]:
+        """Return the indicators of the report; invalid fields are ignored."""
+        return indicators_of(self.organization_id, self.site, self.source_ip, self.file_hash, self.technique)
+
+    def correlated(self) -> tuple[Indicator, ...]:
+        """Return the indicators for which the report is in a run."""
+        found = self.indicators()
+        if not self.ignored:
+            return found
+        return tuple(each for each in found if not self.ignored & bit_of(each, self.technique))
+
+    def refused(self) -> tuple[Indicator, ...]:
+        """Return the indicators that were on the allowlist at the receipt."""
+        if self.ignored == NOT_CORRELATED:
+            return ()
+        return tuple(each for each in self.indicators() if self.ignored & bit_of(each, self.technique))
 
 
 class PastReport(NamedTuple):

@@ -21,8 +21,7 @@ from manager.domain.correlation import (
     PastReport,
     Report,
 )
-from manager.domain.correlation.allowlist import allow_nothing
-from manager.domain.correlation.indicators import indicators_of
+from manager.domain.correlation.allowlist import allow_nothing, ignored_bits
 from manager.domain.replay.outcomes import IncidentOutcome
 from manager.domain.response import (
     EmergencyEntry,
@@ -138,7 +137,8 @@ class Replay:
         self._memory = ReplayMemory()
         self._responses: dict[str, Response] = {}
         self._entries: dict[str, list[EmergencyEntry]] = {}
-        self._correlator = Correlator(candidate.correlator, self._new_id, self._memory, candidate.allowed)
+        self._correlator = Correlator(candidate.correlator, self._new_id, self._memory)
+        self._allowed = candidate.allowed
         never_block = NeverBlock(
             candidate.allowed, fleet.addresses, EvidenceIndex(), candidate.own_addresses, candidate.admin_networks
         )
@@ -148,6 +148,8 @@ class Replay:
     def observe(self, kept: StoredReport) -> None:
         """Process the next report, in the order of receipt."""
         report = kept.report
+        ignored = ignored_bits(report.indicators(), report.technique, self._allowed)
+        report = replace(report, ignored=ignored)
         now = report.received
         self.advance(now)
         note = self._responder.record_evidence(report.organization_id, report.site, report.agent_id, kept.evidence, now)
@@ -210,9 +212,7 @@ class ReplayMemory:
     def add_report(self, report: Report) -> None:
         """Add an observed report."""
         past = PastReport(report.event_time, report.agent_id, report.received, report.event_time_trusted)
-        for indicator in indicators_of(
-            report.organization_id, report.site, report.source_ip, report.file_hash, report.technique
-        ):
+        for indicator in report.correlated():
             insort(self._reports.setdefault(indicator, []), past, key=_event_time)
 
     def add_incident(self, incident: Incident) -> None:

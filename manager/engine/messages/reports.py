@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from manager.domain.correlation.indicators import normal_address, normal_hash
+from manager.domain.correlation.allowlist import ignored_bits
+from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
+from manager.domain.correlation.reports import NOT_CORRELATED
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport, Submission
 from manager.engine.ports import Store
@@ -105,16 +107,40 @@ def process_reports(
         context.fleet.counters["reports_failed"] += len(intake.failed)
         for report in intake.failed:
             context.dead_letter(THREATS.below_root(report.agent.agent_id), FAILURE, report.document.encode())
-        context.batch.changes.threats += [row for _, row in intake.new]
-        for report, _ in intake.new:
+        for report, row in intake.new:
+            ignored = _ignored(context, report, row)
+            new = row._replace(ignored=ignored) if ignored else row
+            context.batch.changes.threats.append(new)
+            context.new_reports.append((report, new))
             _count_for_agent(context, report)
-        context.new_reports.extend(intake.new)
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
     while context.new_reports:
         report, row = context.new_reports[0]
         correlate(context, report, row)
         context.new_reports.popleft()
+
+
+def _ignored(context: Context, received: ReceivedReport, row: ThreatRow) -> int:
+    """Return the bits of a new report's indicators that are on the allowlist now."""
+    organization_id, allowlist = received.agent.organization_id, context.fleet.allowlist
+    try:
+        if allowlist.is_empty(organization_id):
+            return 0
+        indicators = indicators_of(
+            organization_id, received.agent.host.site, row.source_ip, row.file_hash, row.technique
+        )
+        return ignored_bits(indicators, row.technique, allowlist)
+    except Exception:
+        log.exception("allowlist_failed", organization_id=organization_id)
+        context.fleet.counters["reports_not_correlated"] += 1
+        return NOT_CORRELATED
+
+
+def exclude_from_correlation(context: Context, row: ThreatRow) -> None:
+    """Store a report on which the rules failed so that no restart or late report correlates it."""
+    threats = context.batch.changes.threats
+    threats[threats.index(row)] = row._replace(ignored=NOT_CORRELATED)
 
 
 def _count_for_agent(context: Context, received: ReceivedReport) -> None:

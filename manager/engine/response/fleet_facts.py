@@ -22,7 +22,17 @@ class PolicyAllowlist:
 
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""
-        organization_id = indicator.organization_id
+        return self._of(indicator.organization_id)(indicator)
+
+    def is_empty(self, organization_id: str) -> bool:
+        """Return whether an organization has allowlisted nothing."""
+        return self._of(organization_id).is_empty(organization_id)
+
+    def invalidate(self) -> None:
+        """Forget the built allowlists, because a policy document changed."""
+        self._by_organization.clear()
+
+    def _of(self, organization_id: str) -> Allowlist:
         allowlist = self._by_organization.get(organization_id)
         if allowlist is None:
             entries: list[str] = []
@@ -30,11 +40,7 @@ class PolicyAllowlist:
                 listed = (self._policies.document(scope) or {}).get("allowlist", {})
                 entries += [*listed.get("ips", ()), *listed.get("fileHashes", ())]
             allowlist = self._by_organization[organization_id] = Allowlist({organization_id: entries})
-        return allowlist(indicator)
-
-    def invalidate(self) -> None:
-        """Forget the built allowlists, because a policy document changed."""
-        self._by_organization.clear()
+        return allowlist
 
 
 class FleetFacts:

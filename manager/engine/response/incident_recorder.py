@@ -4,17 +4,14 @@ import secrets
 from collections.abc import Callable
 
 from manager.domain.correlation import (
-    Allowed,
     ChangeKind,
     Correlator,
     CorrelatorSettings,
     History,
     Incident,
     IncidentChange,
-    Indicator,
     Report,
 )
-from manager.domain.correlation.allowlist import allow_nothing
 from manager.domain.correlation.reports import MEMORY
 from manager.domain.instant import Instant
 from manager.engine.batch import ThreatRow
@@ -41,7 +38,6 @@ class IncidentRecorder:
         settings: thresholds and bounds.
         history: the stored reports, for those older than memory.
         react: called with every change after it was recorded; the responder.
-        allowed: returns whether an indicator is allowlisted and opens no incident.
     """
 
     def __init__(
@@ -49,11 +45,8 @@ class IncidentRecorder:
         settings: CorrelatorSettings,
         history: History,
         react: Callable[[Context, IncidentChange], None],
-        allowed: Allowed = allow_nothing,
     ) -> None:
-        self.correlator = Correlator(settings, new_incident_id, history, self._is_allowed)
-        self._allowed = allowed
-        self._allowlisted: list[Indicator] = []
+        self.correlator = Correlator(settings, new_incident_id, history)
         self._react = react
         self._next = 0.0
 
@@ -80,10 +73,12 @@ class IncidentRecorder:
             row.file_hash,
             row.technique,
             row.time_known,
+            row.ignored,
         )
         for change in self.correlator.observe(report):
             self._record(context, change)
-        self._announce_refusals(context, received, row)
+        if report.ignored or row.source_ip is None:
+            _announce_refusals(context, received, report)
 
     def tick(self, context: Context, now: Instant) -> None:
         """Close and age incidents, about once a second."""
@@ -92,23 +87,6 @@ class IncidentRecorder:
         self._next = now.monotonic + _EXPIRE_INTERVAL
         for change in self.correlator.expire(now.wall):
             self._record(context, change)
-
-    def _is_allowed(self, indicator: Indicator) -> bool:
-        if not self._allowed(indicator):
-            return False
-        self._allowlisted.append(indicator)
-        return True
-
-    def _announce_refusals(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
-        """Publish a fleet event for each indicator of a report that makes no incident, with the reason."""
-        refused = [(indicator.kind, indicator.value, "it is on the allowlist") for indicator in self._allowlisted]
-        self._allowlisted.clear()
-        given = received.report.threat.evidence.get("sourceIp")
-        if row.source_ip is None and given:
-            refused.append(("source_ip", str(given)[:_LONGEST_VALUE], "it is no single address"))
-        for kind, value, reason in refused:
-            context.fleet.counters["indicators_refused"] += 1
-            context.batch.event("indicator_refused", received.agent, {"kind": kind, "value": value, "reason": reason})
 
     def _record(self, context: Context, change: IncidentChange) -> None:
         incident, changes = change.incident, context.batch.changes
@@ -128,6 +106,17 @@ class IncidentRecorder:
             if not change.silent:
                 context.batch.event(event, data=_summary(incident, change))
         self._react(context, change)
+
+
+def _announce_refusals(context: Context, received: ReceivedReport, report: Report) -> None:
+    """Publish a fleet event for each indicator of a report that makes no incident, with the reason."""
+    refused = [(indicator.kind, indicator.value, "it is on the allowlist") for indicator in report.refused()]
+    given = received.report.threat.evidence.get("sourceIp")
+    if report.source_ip is None and given:
+        refused.append(("source_ip", str(given)[:_LONGEST_VALUE], "it is no single address"))
+    for kind, value, reason in refused:
+        context.fleet.counters["indicators_refused"] += 1
+        context.batch.event("indicator_refused", received.agent, {"kind": kind, "value": value, "reason": reason})
 
 
 def new_incident_id() -> str:

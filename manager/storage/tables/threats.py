@@ -1,6 +1,6 @@
 """Threats, and the ids of those that were pruned."""
 
-from peewee import BigAutoField, BlobField, BooleanField, DoubleField, ForeignKeyField, TextField
+from peewee import SQL, BigAutoField, BlobField, BooleanField, DoubleField, ForeignKeyField, IntegerField, TextField
 
 from manager.storage.tables.agents import AgentTable
 from manager.storage.tables.table import Table
@@ -8,6 +8,8 @@ from manager.storage.tables.table import Table
 
 class ThreatTable(Table):
     """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its MAC.
+
+    `ignored` are the bits of the indicators that were on the allowlist at the receipt (`Report.ignored`).
 
     A report is stored once for its agent and id. The id is the first column of the unique index: ids rise with time, so
     a batch of many agents' reports is written to its end, not to one page for each agent (docs/performance.md).
@@ -27,6 +29,7 @@ class ThreatTable(Table):
     source_ip = TextField(null=True)
     file_hash = TextField(null=True)
     document = TextField()
+    ignored = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         """Peewee options: table name and indexes."""

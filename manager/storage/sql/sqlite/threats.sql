@@ -4,8 +4,8 @@
 -- A batch that was written in part may be committed again.
 INSERT INTO threat (
     agent_number, threat_id, digest, event_time, received_at, time_known, type, severity, confidence, technique,
-    source_ip, file_hash, document
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    source_ip, file_hash, document, ignored
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: known
@@ -20,7 +20,8 @@ FROM json_each(:threat_ids) AS wanted CROSS JOIN stored_id WHERE threat_id = wan
 -- name: since
 -- The correlator's view of the threats with event times since a time.
 SELECT
-    agent_id, organization_id, site, threat_id, event_time, received_at, source_ip, file_hash, technique, time_known
+    agent_id, organization_id, site, threat_id, event_time, received_at, source_ip, file_hash, technique, time_known,
+    ignored
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= ?;
 
@@ -31,25 +32,25 @@ FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= ? AND (document LIKE '%"lastLogin"%' OR document LIKE '%"filePath"%');
 
 -- name: of_source_ip
--- Threats from an address within a span of event time.
+-- Threats from an address within a span of event time, correlated by it.
 SELECT event_time, agent_id, received_at, time_known, site
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND source_ip = :value;
+  AND source_ip = :value AND NOT ignored & 1;
 
 -- name: of_file_hash
--- Threats with a file hash within a span of event time.
+-- Threats with a file hash within a span of event time, correlated by it.
 SELECT event_time, agent_id, received_at, time_known, site
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND file_hash = :value;
+  AND file_hash = :value AND NOT ignored & 2;
 
 -- name: of_technique
--- Threats with a technique or one of its sub-techniques within a span of event time.
+-- Threats with a technique or one of its sub-techniques within a span of event time, correlated by it.
 SELECT event_time, agent_id, received_at, time_known, site
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND (technique = :value OR technique LIKE :value || '.%');
+  AND (technique = :value AND NOT ignored & 4 OR technique LIKE :value || '.%' AND NOT ignored & 8);
 
 -- name: correlated_by_source_ip
 -- Threats of other agents around an event time; of a value that very many share, the first 200 are looked at.

@@ -1,6 +1,7 @@
 """Incidents by example: the exact bounds, what lateness and doubt do, chronic ones, and how little is remembered."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import count
 from math import inf, nextafter
 
@@ -19,6 +20,7 @@ from manager.domain.correlation import (
     PastReport,
     Report,
 )
+from manager.domain.correlation.allowlist import ignored_bits
 
 NOW = 1_700_000_000.7
 ATTACKER = "203.0.113.7"
@@ -34,15 +36,10 @@ class StrictHistory(NoHistory):
         raise AssertionError(f"asked for {indicator.value} from {start} to {end}")
 
 
-def correlator(
-    settings: CorrelatorSettings | None = None, allowlist: Allowlist | None = None, history: History | None = None
-) -> Correlator:
+def correlator(settings: CorrelatorSettings | None = None, history: History | None = None) -> Correlator:
     """Return a correlator whose ids are i-1, i-2 and so on; its store is not asked for reports unless one is given."""
     numbers = count(1)
-    allowed = allowlist or Allowlist({})
-    return Correlator(
-        settings or CorrelatorSettings(), lambda: f"i-{next(numbers)}", history or StrictHistory(), allowed
-    )
+    return Correlator(settings or CorrelatorSettings(), lambda: f"i-{next(numbers)}", history or StrictHistory())
 
 
 def report(agent: str, at: float, *, after: float = 0.0, trusted: bool = True, **fields: str) -> Report:
@@ -119,11 +116,25 @@ def test_organizations_and_sites_do_not_meet() -> None:
 
 
 def test_an_allowlisted_indicator_makes_no_incident() -> None:
-    """Allowlisting takes effect with the next report, in its organization only."""
-    lenient = correlator(allowlist=Allowlist({"acme": ["203.0.113.0/24"]}))
-    assert lenient.observe(report("a", 0)) + lenient.observe(report("b", 1)) == []
-    lenient.allowed = Allowlist({})
-    assert lenient.observe(report("a", 2)) + lenient.observe(report("b", 3)) != []
+    """A report that was allowlisted at its receipt never counts; those received after that do."""
+    listed = Allowlist({"acme": ["203.0.113.0/24"]})
+    lenient = correlator()
+    for agent, at in (("a", 0), ("b", 1)):
+        each = report(agent, at)
+        ignored = ignored_bits(each.indicators(), each.technique, listed)
+        assert lenient.observe(replace(each, ignored=ignored)) == []
+    assert lenient.observe(report("c", 2)) == []
+    (opened,) = lenient.observe(report("b", 3))
+    assert set(opened.incident.members) == {"b", "c"}
+
+
+def test_a_sub_technique_may_be_allowlisted_while_its_technique_counts() -> None:
+    """Each indicator of a report has a bit of its own."""
+    listed = Allowlist({"acme": ["T1110.001", ATTACKER]})
+    each = report("a", 0, technique="T1110.001", source_ip=ATTACKER, file_hash="a" * 64)
+    each = replace(each, ignored=ignored_bits(each.indicators(), each.technique, listed))
+    assert [indicator.value for indicator in each.correlated()] == ["a" * 64, "T1110"]
+    assert [indicator.value for indicator in each.refused()] == [ATTACKER, "T1110.001"]
 
 
 def test_an_incident_closes_600_seconds_after_its_last_report() -> None:

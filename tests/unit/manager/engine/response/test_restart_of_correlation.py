@@ -1,0 +1,118 @@
+"""Restarts of the correlation: from then on the manager decides as one that never stopped."""
+
+import json
+from typing import Any
+
+import pytest
+
+from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.commands.requests import ChangeAllowlist
+from schemas import topics
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+ATTACKER = "203.0.113.66"
+OTHER = "203.0.113.77"
+
+
+def _agents(bench: Bench, count: int) -> list[SimulatedAgent]:
+    token = bench.token()
+    agents = [bench.enroll(f"host-{number}", token) for number in range(count)]
+    for agent in agents:
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
+    return agents
+
+
+def _report(bench: Bench, agent: SimulatedAgent, address: str = ATTACKER, at: float | None = None) -> None:
+    payload = agent.threat(bench.wall if at is None else at, sourceIp=address)
+    bench.receive(topics.THREATS, agent.agent_id, payload)
+
+
+def _allow(bench: Bench, address: str, *, listed: bool) -> None:
+    bench.ask(ChangeAllowlist(GLOBAL, None, address, listed=listed, author="test"))
+
+
+def _members(bench: Bench) -> list[tuple[Any, ...]]:
+    return bench.rows(
+        "SELECT value, hostname FROM incident JOIN incident_member ON incident_id = incident.id "
+        "JOIN agent USING (agent_id) WHERE kind = 'source_ip' ORDER BY value, hostname"
+    )
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_reports_received_while_an_indicator_is_allowlisted_never_count(bench: Bench, *, restarted: bool) -> None:
+    """Once the entry is gone reports count from then on: the third one is alone, the fourth makes an incident."""
+    agents = _agents(bench, 4)
+    _allow(bench, ATTACKER, listed=True)
+    for agent in agents[:2]:
+        _report(bench, agent)
+    _allow(bench, ATTACKER, listed=False)
+    if restarted:
+        bench.crash()
+    _report(bench, agents[2])
+    assert _members(bench) == []
+    _report(bench, agents[3])
+    assert _members(bench) == [(ATTACKER, "host-2"), (ATTACKER, "host-3")]
+    assert bench.failures() == {}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_late_report_does_not_bring_allowlisted_reports_back(bench: Bench, *, restarted: bool) -> None:
+    """Older reports that are read from the store for a late one are those that counted at their receipt."""
+    agents = _agents(bench, 3)
+    began = bench.wall
+    _allow(bench, ATTACKER, listed=True)
+    _report(bench, agents[0])
+    _allow(bench, ATTACKER, listed=False)
+    _report(bench, agents[1])
+    bench.pass_time(1500, step=100)
+    if restarted:
+        bench.crash()
+    _report(bench, agents[2], at=began)
+    assert _members(bench) == [(ATTACKER, "host-1"), (ATTACKER, "host-2")]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_entry_put_later_takes_no_report_back(bench: Bench, *, restarted: bool) -> None:
+    """A report that counted at its receipt still counts when its entry was put and removed again."""
+    agents = _agents(bench, 2)
+    _report(bench, agents[0])
+    _allow(bench, ATTACKER, listed=True)
+    if restarted:
+        bench.crash()
+    _allow(bench, ATTACKER, listed=False)
+    _report(bench, agents[1])
+    assert _members(bench) == [(ATTACKER, "host-0"), (ATTACKER, "host-1")]
+
+
+def test_a_refused_indicator_is_told_once_of_the_host_that_reported_it(bench: Bench) -> None:
+    """A restart tells of nothing that was told before, and of no host that had no part in it."""
+    agents = _agents(bench, 2)
+    _allow(bench, ATTACKER, listed=True)
+    for _ in range(20):
+        _report(bench, agents[0])
+    told = [json.loads(payload) for payload in bench.publisher.take(topics.FLEET.address("indicator_refused"))]
+    assert [(each["hostname"], each["data"]["value"]) for each in told] == [("host-0", ATTACKER)] * 20
+    bench.crash()
+    _report(bench, agents[1], OTHER)
+    assert bench.publisher.take(topics.FLEET.address("indicator_refused")) == []
+
+
+def test_a_report_on_which_the_rules_failed_is_correlated_by_no_restart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored without correlation, for good."""
+    agents = _agents(bench, 3)
+
+    def failing(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.engine._incident_recorder.correlator, "observe", failing)
+        _report(bench, agents[0])
+    assert bench.failures() == {"reports_not_correlated": 1}
+    bench.crash()
+    _report(bench, agents[1])
+    assert _members(bench) == []
+    _report(bench, agents[2])
+    assert _members(bench) == [(ATTACKER, "host-1"), (ATTACKER, "host-2")]
