@@ -33,7 +33,7 @@ def main() -> None:
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(_fence)
     app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
-    app.command("simulate", short_help="Load a manager with simulated agents, and check its books.")(simulate)
+    app.command("simulate", short_help="Load a manager with simulated agents, and check its stored reports.")(simulate)
     app()
 
 

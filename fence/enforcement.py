@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fence.addresses import Address, Network, is_single, pieces
-from fence.manifest import Entry, Manifest
-from fence.never import NeverRules
+from fence.manifest import Manifest, ManifestEntry
+from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError, can_change_tables
 
 _OFF_BY = 60.0
@@ -27,7 +27,7 @@ class Enforcement:
         self,
         manifest: Manifest,
         kernel: Kernel,
-        never: NeverRules,
+        never: NeverBlockRules,
         now: Callable[[], float],
         log: Callable[[dict[str, Any]], None],
     ) -> None:
@@ -58,7 +58,7 @@ class Enforcement:
         """Have the table accept what the signed lists exempt now."""
         self._kernel.set_never(self._never.kernel_never())
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: ManifestEntry) -> None:
         """Write a measure to the manifest, then set it in the kernel; take it back where that fails.
 
         Raises:
@@ -72,12 +72,12 @@ class Enforcement:
             self._manifest.change([before] if before else [], [] if before else [entry.id])
             raise
 
-    def lift(self, entries: list[Entry]) -> None:
+    def lift(self, entries: list[ManifestEntry]) -> None:
         """Take measures away."""
         self._manifest.change([], [entry.id for entry in entries])
         self.enforce(entry.network for entry in entries)
 
-    def expire(self) -> list[Entry]:
+    def expire(self) -> list[ManifestEntry]:
         """Forget measures that have ended, and return them; the kernel's own timeouts took them away."""
         ended = [entry for entry in self._manifest.entries.values() if entry.ends_at <= self._now()]
         if ended:

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS audit (number INTEGER PRIMARY KEY, at REAL NOT NULL, 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """One measure.
 
     Attributes:
@@ -77,7 +77,7 @@ class Manifest:
             self._database.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise ManifestError(f"cannot open {directory}: {error}") from error
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, ManifestEntry] = {}
 
     def load(self, now: float, wall: float) -> None:
         """Read the entries back; after another boot each keeps the time left that was last written.
@@ -95,7 +95,7 @@ class Manifest:
             shift = now - written_at - away
         rows = self._database.execute("SELECT id, measure, value, origin, reason, port, added_at, ends_at FROM entry")
         for identifier, measure, value, origin, reason, port, added_at, ends_at in rows.fetchall():
-            entry = Entry(identifier, measure, parse(value), origin, reason, port, added_at, ends_at + shift)
+            entry = ManifestEntry(identifier, measure, parse(value), origin, reason, port, added_at, ends_at + shift)
             self.entries[identifier] = entry
         ended = [entry.id for entry in self.entries.values() if entry.ends_at <= now]
         for identifier in ended:
@@ -105,7 +105,9 @@ class Manifest:
             self._insert(self.entries.values())
             self._mark_time(now, wall)
 
-    def change(self, added: Iterable[Entry], removed: Iterable[str], state: dict[str, str] | None = None) -> None:
+    def change(
+        self, added: Iterable[ManifestEntry], removed: Iterable[str], state: dict[str, str] | None = None
+    ) -> None:
         """Write entries, take entries away and set state, in one transaction.
 
         Raises:
@@ -154,7 +156,7 @@ class Manifest:
         """Close the file."""
         self._database.close()
 
-    def _insert(self, entries: Iterable[Entry]) -> None:
+    def _insert(self, entries: Iterable[ManifestEntry]) -> None:
         self._database.executemany(
             "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(e.id, e.measure, str(e.network), e.origin, e.reason, e.port, e.added_at, e.ends_at) for e in entries],

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fence import signed
+from fence import request_verification
 from fence.addresses import Network, covers, is_single, parse
-from fence.caps import OwnCaps
 from fence.config import Config
+from fence.decision_caps import DecisionCaps
 from fence.enforcement import Enforcement
 from fence.host import Host
-from fence.managed import ManagedMeasures
-from fence.manifest import Entry, Manifest, ManifestError, Measure, Origin
-from fence.never import NeverRules
+from fence.managed_measures import ManagedMeasures
+from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Origin
+from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError
 
 _OWN_IPV6_PREFIXES = (64, 128)
@@ -88,8 +88,8 @@ class Fence:
         self._host = host
         self._clocks = clocks
         self._log = log
-        self._never = NeverRules(config, host, clocks.boot, clocks.wall)
-        self._caps = OwnCaps(config, kernel, manifest, boot_id)
+        self._never = NeverBlockRules(config, host, clocks.boot, clocks.wall)
+        self._caps = DecisionCaps(config, kernel, manifest, boot_id)
         self.enforcement = Enforcement(manifest, kernel, self._never, clocks.boot, log)
         self._managed = ManagedMeasures(config, manifest, self.enforcement, self._never)
         self._ineffective: dict[Network, str] = {}
@@ -106,7 +106,7 @@ class Fence:
         handler = self._handlers(peer).get(name, _unknown)
         try:
             answer = {"ok": True, **handler(given)}
-        except (Refused, signed.Untrusted) as refused:
+        except (Refused, request_verification.UntrustedRequest) as refused:
             answer = {"ok": False, "outcome": getattr(refused, "outcome", "refused"), "reason": str(refused)}
         except (KernelError, ManifestError) as error:
             answer = {"ok": False, "outcome": "failed", "reason": str(error)}
@@ -157,7 +157,7 @@ class Fence:
         identifier = known.id if known is not None else f"fen-{secrets.token_hex(6)}"
         text = str(request.get("reason", ""))[:256]
         self.enforcement.put(
-            Entry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
+            ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
         return {"outcome": "taken", "id": identifier, "measure": measure, "value": _shown(network), "seconds": seconds}
 
@@ -199,7 +199,7 @@ class Fence:
                 "impossible",
             )
 
-    def _same(self, network: Network, measure: Measure, origin: Origin) -> Entry | None:
+    def _same(self, network: Network, measure: Measure, origin: Origin) -> ManifestEntry | None:
         entries = self._manifest.entries.values()
         return next((e for e in entries if (e.network, e.measure, e.origin) == (network, measure, origin)), None)
 
@@ -208,7 +208,7 @@ class Fence:
         self._check_panic()
         self._check_possible()
         config = self._config
-        managed = signed.read(
+        managed = request_verification.verify(
             str(request["topic"]), str(request["payload"]).encode(), config.sign_keys, config.agent_id,
             config.organization_id,
         )  # fmt: skip
@@ -262,7 +262,7 @@ class Fence:
         self.enforcement.check()
         return self._enforced()
 
-    def _forget_ineffective(self, entries: list[Entry]) -> None:
+    def _forget_ineffective(self, entries: list[ManifestEntry]) -> None:
         for entry in entries:
             self._ineffective.pop(entry.network, None)
 

@@ -16,9 +16,9 @@ from schemas.policy import Policy, PolicyApplied, digest_of
 from schemas.presence import Heartbeat, Mode, PolicyState, Presence
 from schemas.registration import Registration
 from schemas.threats import Receipt
-from simulate.books import Books
-from simulate.books import digest_of as content_digest
 from simulate.identity import Identity
+from simulate.ledger import Ledger
+from simulate.ledger import digest_of as content_digest
 from simulate.outbox import Outbox
 from simulate.schedule import Detection
 from simulate.verifier import Verifier
@@ -94,7 +94,7 @@ class Agent:
         number: The agent's number, from 0.
         identity: The agent's secret and registration.
         outbox: Reports without a receipt.
-        books: The simulation's books, which record every report and receipt.
+        ledger: The simulation's ledger, which records every report and receipt.
         tally: The simulation's counts.
         started: The start of the simulation on the monotonic clock, for the agent's uptime.
         session: The open connection.
@@ -106,7 +106,7 @@ class Agent:
     number: int
     identity: Identity
     outbox: Outbox
-    books: Books
+    ledger: Ledger
     tally: Tally
     started: float
     session: Session | None = None
@@ -171,7 +171,7 @@ class Agent:
         return message.body()
 
     def detected(self, detection: Detection) -> None:
-        """Create a report, record it in the books and add it to the outbox."""
+        """Create a report, record it in the ledger and add it to the outbox."""
         report_id, timestamp = str(uuid7()), iso(time.time())
         threat = {
             "type": "brute_force",
@@ -184,7 +184,7 @@ class Agent:
         }
         response = {"action": "block_ip", "target": detection.source_ip, "outcome": "would_be_taken"}
         document = {"id": report_id, "threat": threat, "response": response, "timestamp": timestamp}
-        self.books.made(report_id, content_digest(threat, timestamp), time.monotonic())
+        self.ledger.made(report_id, content_digest(threat, timestamp), time.monotonic())
         self.outbox.add(report_id, orjson.dumps(document))
         if detection.is_repeated and self.session is not None:
             self.session.pump()
@@ -195,12 +195,12 @@ class Agent:
         return b'{"agentId":"%b",%b' % (self.identity.agent_id.encode(), body[1:])
 
     def take_receipt(self, receipt: Receipt, now: float) -> None:
-        """Apply a receipt: record it in the books, and hold deferred reports back for the manager's delay."""
+        """Apply a receipt: record it in the ledger, and hold deferred reports back for the manager's delay."""
         self.tally.receipts += 1
         for report_id in receipt.stored:
-            self.books.receipted(report_id, now)
+            self.ledger.receipted(report_id, now)
         for refusal in receipt.refused:
-            self.books.refused(refusal.id, refusal.reason, now)
+            self.ledger.refused(refusal.id, refusal.reason, now)
         self.outbox.settle([*receipt.stored, *(refusal.id for refusal in receipt.refused)])
         for deferral in receipt.deferred:
             self.tally.deferred += len(deferral.ids)

@@ -79,11 +79,11 @@ def simulate(
     """Connect many simulated agents to a manager, report threats, and check id by id that each is stored once.
 
     It connects to two addresses and no other: the door given by --manager, and the manager's HTTP address in
-    MANAGER_URL, where the books are checked with the admin token. Attackers have addresses that are reserved for tests
-    and documentation (198.18.0.0/15, 2001:db8::/32); nothing is sent to them. The agents register in the fleet, and
-    stay there as offline; `panguard manager agents remove` removes them.
+    MANAGER_URL, where the reports are checked with the admin token. Attackers have addresses that are reserved for
+    tests and documentation (198.18.0.0/15, 2001:db8::/32); nothing is sent to them. The agents register in the fleet,
+    and stay there as offline; `panguard manager agents remove` removes them.
 
-    Exits 0 if the books balance, 1 if a report was lost, doubled, altered or refused, 2 if nothing could be simulated.
+    Exits 0 if all reports match, 1 if a report was lost, doubled, altered or refused, 2 if nothing could be simulated.
     """
     from simulate.errors import SimulationError  # noqa: PLC0415 -- a help text needs none of this
     from simulate.plan import Plan  # noqa: PLC0415
@@ -129,7 +129,7 @@ def _admin_url(manager: str | None) -> str:
 
     named = os.environ.get("MANAGER_URL") or (manager if manager and manager.startswith("http") else None)
     if named is None:
-        raise PlanError("the books are checked at the manager's HTTP address: set MANAGER_URL to http://host:port")
+        raise PlanError("the reports are checked at the manager's HTTP address: set MANAGER_URL to http://host:port")
     return named
 
 

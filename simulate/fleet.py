@@ -1,4 +1,4 @@
-"""The simulated fleet: connects, reports by the schedule, waits for receipts, signs off, and checks the books."""
+"""The simulated fleet: connects, reports by the schedule, waits for receipts, signs off, and checks the reports."""
 
 import asyncio
 import resource
@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from simulate.agent import Agent, Tally
-from simulate.books import Books
 from simulate.doors.door import Door, keep_connected
 from simulate.doors.enrollment import Enrollment
 from simulate.doors.http import HttpDoor
@@ -16,6 +15,7 @@ from simulate.doors.http_connection import HttpConnection
 from simulate.doors.mqtt import MqttDoor
 from simulate.errors import UnreachableError
 from simulate.identity import Identity, StateDirectory
+from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.plan import Plan
 from simulate.result import Run, Usage
@@ -59,7 +59,7 @@ class Fleet:
     """
 
     def __init__(self, plan: Plan, show: Show, stopping: asyncio.Event) -> None:
-        self.books = Books()
+        self.ledger = Ledger()
         self.tally = Tally()
         self._plan = plan
         self._show = show
@@ -70,7 +70,7 @@ class Fleet:
         started = time.monotonic()
         identities = [self._identity(hostname(plan.seed, number)) for number in range(plan.agents)]
         self.agents = [
-            Agent(number, identity, Outbox(plan.receipt_timeout), self.books, self.tally, started)
+            Agent(number, identity, Outbox(plan.receipt_timeout), self.ledger, self.tally, started)
             for number, identity in enumerate(identities)
         ]
         self._longest_lag = 0.0
@@ -90,9 +90,9 @@ class Fleet:
     def progress(self) -> Progress:
         """Return the current progress."""
         connecting = self._phase == "connecting"
-        settled = self._sent - self.books.waiting
+        settled = self._sent - self.ledger.waiting
         done, total = (self.tally.connected, self._plan.agents) if connecting else (settled, len(self._schedule))
-        return Progress(self._phase, done, total, self.tally.connected, self._sent, self.books.waiting)
+        return Progress(self._phase, done, total, self.tally.connected, self._sent, self.ledger.waiting)
 
     async def run(self) -> Run:
         """Run the plan.
@@ -123,7 +123,7 @@ class Fleet:
             connected=connected,
             seconds_connecting=connected_after,
             seconds=seconds,
-            longest_pause=self.books.longest_pause(end),
+            longest_pause=self.ledger.longest_pause(end),
             longest_lag=self._longest_lag,
             usage=Usage(cpu, cpu / seconds if self._sent else 0.0, memory),
         )
@@ -186,7 +186,7 @@ class Fleet:
 
         Raises:
             UnreachableError: the manager refuses an agent permanently while the fleet connects. After that, the reports
-                of a refused agent are lost, and the books show it.
+                of a refused agent are lost, and the ledger shows it.
         """
         while True:
             await asyncio.sleep(_TICK)
@@ -277,10 +277,10 @@ class Fleet:
 
     async def _receipts(self) -> None:
         """Wait until no report waits for a receipt, or no receipt has arrived for the plan's patience."""
-        waiting, since = self.books.waiting, time.monotonic()
-        while self.books.waiting:
-            if self.books.waiting != waiting:
-                waiting, since = self.books.waiting, time.monotonic()
+        waiting, since = self.ledger.waiting, time.monotonic()
+        while self.ledger.waiting:
+            if self.ledger.waiting != waiting:
+                waiting, since = self.ledger.waiting, time.monotonic()
             elif time.monotonic() - since > self._plan.patience:
                 return
             await asyncio.sleep(_LOOK_EVERY)

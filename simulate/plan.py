@@ -19,7 +19,7 @@ class Plan:
 
     Attributes:
         manager: The agents' door: ``mqtt(s)://`` for a broker, ``http(s)://`` for the manager.
-        admin: The manager's HTTP address, used to check the books.
+        admin: The manager's HTTP address, used to check the reports.
         enroll_token: The enrollment token.
         auth_token: The admin token.
         agents: The number of simulated agents.
@@ -93,7 +93,7 @@ class Plan:
     def _check_addresses(self) -> None:
         door, admin = Address.parse(self.manager), Address.parse(self.admin)
         if not admin.is_http:
-            raise PlanError(f"{admin} is no HTTP address: the books are checked at http://host:port, in MANAGER_URL")
+            raise PlanError(f"{admin} is no HTTP address: the reports are checked at http://host:port, in MANAGER_URL")
         if self.connections is not None and not door.is_http:
             raise PlanError(
                 "--connections is for HTTP: over MQTT each agent has a login and a last will of its own,"

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from simulate.agent import Tally
-from simulate.books import Balance
+from simulate.ledger import Balance
 
 EXAMPLES = 20
 """The maximum number of example ids of each kind in a result."""

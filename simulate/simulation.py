@@ -7,10 +7,10 @@ from typing import Self
 
 import uvloop
 
-from simulate.admin import ManagerBooks
-from simulate.books import check
 from simulate.errors import SimulationError
 from simulate.fleet import Fleet, Progress, Show, raise_file_limit
+from simulate.ledger import check
+from simulate.manager_reader import ManagerReader
 from simulate.plan import Plan
 from simulate.result import Result, result_of
 
@@ -85,7 +85,7 @@ class Simulation:
         """Wait for the end and return the result.
 
         Raises:
-            SimulationError: the agents could not connect, or the manager's books could not be read.
+            SimulationError: the agents could not connect, or the manager's reports could not be read.
             TimeoutError: it has not ended within so many seconds.
         """
         if not self._over.wait(within):
@@ -111,14 +111,14 @@ class Simulation:
         if self._must_stop.is_set():
             self._stopping.set()
         tls = plan.admin_address.tls(plan.ca_file)
-        with ManagerBooks(plan.admin_address, plan.auth_token, tls, plan.patience) as books:
-            mark = await asyncio.to_thread(books.mark)
+        with ManagerReader(plan.admin_address, plan.auth_token, tls, plan.patience) as reader:
+            mark = await asyncio.to_thread(reader.mark)
             fleet = Fleet(plan, self._tell, self._stopping)
             run = await fleet.run()
             self._progress = fleet.progress()
-            entries = fleet.books.entries
-            stored = await asyncio.to_thread(lambda: list(books.threats(mark, entries, fleet.agent_ids)))
-            incidents = await asyncio.to_thread(books.incidents, mark, fleet.shared_addresses)
+            entries = fleet.ledger.entries
+            stored = await asyncio.to_thread(lambda: list(reader.threats(mark, entries, fleet.agent_ids)))
+            incidents = await asyncio.to_thread(reader.incidents, mark, fleet.shared_addresses)
         balance = check(entries, stored, plan.late_after)
         return result_of(balance, fleet.tally, run, incidents)
 
@@ -137,7 +137,7 @@ def run(plan: Plan, show: Show | None = None) -> Result:
         show: Called with the progress twice a second, in another thread.
 
     Raises:
-        SimulationError: the agents could not connect, or the manager's books could not be read.
+        SimulationError: the agents could not connect, or the manager's reports could not be read.
     """
     with Simulation(plan, show) as simulation:
         return simulation.result()

@@ -117,7 +117,7 @@ def test_an_interrupt_ends_the_schedule(manager: ManagerProcess) -> None:
 @pytest.mark.parametrize(
     ("missing", "words", "sentence"),
     [
-        ("MANAGER_URL", [], "error: the books are checked at the manager's HTTP address: set MANAGER_URL"),
+        ("MANAGER_URL", [], "error: the reports are checked at the manager's HTTP address: set MANAGER_URL"),
         ("MANAGER_AUTH_TOKEN", [], "error: there is no admin token: set MANAGER_AUTH_TOKEN, or name a file"),
         ("PANGUARD_ENROLL_TOKEN", [], "error: there is no enrollment token: set PANGUARD_ENROLL_TOKEN"),
         ("", ["--connections", "2"], "error: --connections is for HTTP"),

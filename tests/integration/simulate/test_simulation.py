@@ -1,4 +1,4 @@
-"""Simulated fleets at real managers, over each door: the books balance, and planted faults are found."""
+"""Simulated fleets at real managers, over each door: the reports balance, and planted faults are found."""
 
 import json
 from collections import Counter
@@ -140,7 +140,7 @@ def test_result_is_json(manager: ManagerProcess) -> None:
 
 @pytest.mark.parametrize("door", ["mqtts", "https"])
 def test_over_tls(tmp_path: Path, door: str) -> None:
-    """Both doors and the books are verified by the CA file; without it nobody is let in, in one sentence."""
+    """Both doors and the HTTP API are verified by the CA file; without it nobody is let in, in one sentence."""
     with ManagerProcess(tmp_path, tls=True) as manager:
         url = {"mqtts": manager.mqtt, "https": manager.http}[door]
         authority = TlsDirectory(manager.data).certificate(AUTHORITY)
@@ -155,7 +155,7 @@ def test_a_removed_agent_registers_again(tmp_path: Path, door: str) -> None:
     """An agent that is removed in mid-run registers anew, and its reports count under both of its ids.
 
     A report whose receipt the removal cut off is sent again under the new id: to the manager that is another agent's,
-    so it is stored once under each, and the books say so.
+    so it is stored once under each, and the ledger says so.
     """
     with ManagerProcess(tmp_path) as manager:
         url = manager.mqtt if door == "mqtt" else manager.http

@@ -14,11 +14,11 @@ from schemas.presence import ManagerKeys
 from schemas.registration import Registration, RegistrationReply, Rejection
 from simulate.address import Address
 from simulate.agent import Agent, Tally
-from simulate.books import Books
 from simulate.doors import packets
 from simulate.doors.enrollment import Enrollment
 from simulate.errors import UnreachableError
 from simulate.identity import Identity
+from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.verifier import Verifier
 from tests.unit.simulate.plans import TOKEN
@@ -41,7 +41,7 @@ def _rejected(client_id: str, payload: bytes) -> bytes:
 
 def _registered(answer: Answer, keyring: ManagerKeyring = KEYRING) -> Agent:
     """Have an agent register at a broker whose manager has this key and gives these answers; return the agent."""
-    agent = Agent(0, Identity("sim-1-00000"), Outbox(30.0), Books(), Tally(), time.monotonic())
+    agent = Agent(0, Identity("sim-1-00000"), Outbox(30.0), Ledger(), Tally(), time.monotonic())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         framer = packets.Framer()

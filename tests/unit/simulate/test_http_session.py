@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from simulate.address import Address
 from simulate.agent import Agent, Tally
-from simulate.books import Books
 from simulate.doors.door import keep_connected
 from simulate.doors.http import HttpDoor
 from simulate.doors.http_connection import HttpConnection
 from simulate.identity import Identity
+from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.schedule import detections
 from tests.unit.simulate.plans import TOKEN, plan
@@ -21,7 +21,7 @@ NO = {"ok": False, "error": "no"}
 
 def _conversation(script: Callable[[ScriptedManager], None], reports: int = 3) -> tuple[Agent, ScriptedManager]:
     """Have one agent report to a scripted manager until it has its word on every report; return both."""
-    agent = Agent(0, Identity("sim-1-00000"), Outbox(30.0), Books(), Tally(), time.monotonic())
+    agent = Agent(0, Identity("sim-1-00000"), Outbox(30.0), Ledger(), Tally(), time.monotonic())
 
     async def converse() -> ScriptedManager:
         leaving = asyncio.Event()
@@ -40,7 +40,7 @@ def _conversation(script: Callable[[ScriptedManager], None], reports: int = 3) -
                 agent.detected(each)
             task = asyncio.create_task(keep_connected(agent, door, leaving, 0.01, 0.01))
             async with asyncio.timeout(20):
-                while agent.books.waiting:  # noqa: ASYNC110 -- a look now and then, with a deadline
+                while agent.ledger.waiting:  # noqa: ASYNC110 -- a look now and then, with a deadline
                     await asyncio.sleep(0.01)
                 leaving.set()
                 if agent.session is not None:
@@ -78,7 +78,7 @@ def test_a_limit_defers() -> None:
 
     agent, manager = _conversation(script)
     assert _batches(manager) == [3, 3]
-    assert agent.books.longest_pause(0.0) >= 2
+    assert agent.ledger.longest_pause(0.0) >= 2
     assert (agent.tally.deferred, agent.tally.reconnects) == (3, 0)
 
 
@@ -102,7 +102,7 @@ def test_the_refused_report_is_found() -> None:
         manager.answer("events", 400, {"ok": False, "error": "threats.1: bad evidence"})
 
     agent, manager = _conversation(script)
-    entries = list(agent.books.entries.values())
+    entries = list(agent.ledger.entries.values())
     assert [entry.refusal for entry in entries] == [None, "threats.1: bad evidence", None]
     assert [entry.receipted_at is None for entry in entries] == [False, True, False]
     assert _batches(manager) == [3, 2]
@@ -117,7 +117,7 @@ def test_a_refusal_that_names_nobody_is_halved() -> None:
 
     agent, manager = _conversation(script)
     assert _batches(manager)[:2] == [3, 1]
-    assert [entry.refusal for entry in agent.books.entries.values()].count("no") == 1
+    assert [entry.refusal for entry in agent.ledger.entries.values()].count("no") == 1
 
 
 def test_an_unknown_agent_registers_again() -> None:

@@ -12,8 +12,8 @@ from schemas.presence import Heartbeat, Presence
 from schemas.registration import Registration
 from schemas.threats import Receipt, Refusal, ThreatReport
 from simulate.agent import Agent, Tally
-from simulate.books import Books
 from simulate.identity import Identity
+from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.schedule import detections
 from simulate.verifier import Verifier
@@ -25,7 +25,7 @@ AGENT_ID = "ag-0000000000000001"
 
 def _agent() -> Agent:
     identity = Identity("sim-1-00000", agent_id=AGENT_ID)
-    return Agent(0, identity, Outbox(30.0), Books(), Tally(), time.monotonic())
+    return Agent(0, identity, Outbox(30.0), Ledger(), Tally(), time.monotonic())
 
 
 def _policy(
@@ -74,11 +74,11 @@ def test_reports_are_the_contracts() -> None:
         assert (report.agent_id, report.threat.evidence["sourceIp"]) == (AGENT_ID, each.source_ip)
         assert report.response.outcome == "would_be_taken"  # type: ignore[union-attr]
         assert json.loads(body)["threat"].get("vouched") == (["sourceIp"] if each.is_vouched else None)
-    assert len(agent.books.entries) == agent.books.waiting == 20
+    assert len(agent.ledger.entries) == agent.ledger.waiting == 20
 
 
 def test_a_receipt_settles_refuses_and_defers() -> None:
-    """Each id of a receipt is written into the books; deferred ones wait."""
+    """Each id of a receipt is written into the ledger; deferred ones wait."""
     agent = _agent()
     for each in detections(plan(agents=1, threats=3)):
         agent.detected(each)
@@ -88,7 +88,7 @@ def test_a_receipt_settles_refuses_and_defers() -> None:
          "deferred": [{"ids": [deferred], "retry_after": 5.0}]}
     )  # fmt: skip
     agent.take_receipt(receipt, 10.0)
-    assert (agent.books.entries[stored].receipted_at, agent.books.entries[refused].refusal) == (10.0, "no")
+    assert (agent.ledger.entries[stored].receipted_at, agent.ledger.entries[refused].refusal) == (10.0, "no")
     assert [name for name, _ in agent.outbox.take(14.9)] == []
     assert [name for name, _ in agent.outbox.take(15.0)] == [deferred]
     assert (agent.tally.receipts, agent.tally.deferred) == (1, 1)

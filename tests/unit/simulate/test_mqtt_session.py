@@ -11,12 +11,12 @@ from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
 from schemas.threats import Receipt
 from simulate.agent import Agent, Tally
-from simulate.books import Books
 from simulate.doors import packets
 from simulate.doors.door import DoorError
 from simulate.doors.mqtt_session import ANSWERS_WITHIN, KEEP_ALIVE, LoginRefusedError, MqttSession
 from simulate.doors.packets import Framer, Packet
 from simulate.identity import Identity
+from simulate.ledger import Ledger
 from simulate.outbox import Outbox
 from simulate.schedule import detections
 from simulate.verifier import Verifier
@@ -57,7 +57,7 @@ class Talk:
 
     def __init__(self, interval: float | None = None, agent: Agent | None = None) -> None:
         identity = Identity("sim-1-00000", agent_id=AGENT_ID)
-        self.agent = agent or Agent(0, identity, Outbox(30.0), Books(), Tally(), 0.0)
+        self.agent = agent or Agent(0, identity, Outbox(30.0), Ledger(), Tally(), 0.0)
         self.agent.begin_session()
         self.wire = Wire()
         self.session = MqttSession(self.agent, Verifier(KEYRING.sign_public), interval)
@@ -83,7 +83,7 @@ class Talk:
     def report(self) -> str:
         self.agent.detected(detections(plan(agents=1, threats=1))[0])
         self.session.pump()
-        return next(reversed(self.agent.books.entries))
+        return next(reversed(self.agent.ledger.entries))
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_only_the_managers_receipt_settles(talk: Talk) -> None:
     """A receipt with another's code is ignored and counted; the right one takes the report out of the outbox."""
     report_id = talk.open().report()
     talk.receipt(report_id, key=bytes(32))
-    assert (talk.agent.books.waiting, talk.agent.tally.ignored) == (1, 1)
+    assert (talk.agent.ledger.waiting, talk.agent.tally.ignored) == (1, 1)
     talk.receipt(report_id)
-    assert (talk.agent.books.waiting, len(talk.agent.outbox)) == (0, 0)
+    assert (talk.agent.ledger.waiting, len(talk.agent.outbox)) == (0, 0)
     assert sum(packet.kind == packets.PUBACK for packet in talk.wire.written) == 2
 
 

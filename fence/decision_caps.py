@@ -12,7 +12,7 @@ _WITNESSES_OF_A_SUBNET = 3
 _KEY = "own_decisions"
 
 
-class OwnCaps:
+class DecisionCaps:
     """Holds the guard's new targets to what the kernel witnessed, and to the caps.
 
     Args:

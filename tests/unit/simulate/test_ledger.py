@@ -1,13 +1,15 @@
-"""The check of the simulator's books against the manager's: planted faults are found, a clean run is even."""
+"""The check of the simulator's ledger against the manager's: planted faults are found, a clean run is even."""
 
 from dataclasses import replace
 
 import pytest
 
-from simulate.books import Balance, Books, Entry, Stored, check, digest_of
+from simulate.ledger import Balance, Ledger, LedgerEntry, Stored, check, digest_of
 
 LATE_AFTER = 60.0
-SENT = {f"r{number}": Entry(bytes([number]), made_at=float(number), receipted_at=number + 1.0) for number in range(5)}
+SENT = {
+    f"r{number}": LedgerEntry(bytes([number]), made_at=float(number), receipted_at=number + 1.0) for number in range(5)
+}
 STORED = [Stored(name, entry.digest) for name, entry in SENT.items()]
 
 
@@ -38,7 +40,7 @@ def test_a_planted_duplicate_is_found() -> None:
 
 @pytest.mark.parametrize(("receipted_at", "found"), [(61.0, {}), (61.1, {"late": ["r1"]}), (None, {"late": ["r1"]})])
 def test_a_planted_late_report_is_found(receipted_at: float | None, found: dict[str, list[str]]) -> None:
-    """A stored report is late from above 60 s to its receipt, or without one; that alone keeps the books even."""
+    """A stored report is late from above 60 s to its receipt, or without one; that alone keeps the ledger even."""
     entries = SENT | {"r1": replace(SENT["r1"], receipted_at=receipted_at)}
     balance = check(entries, STORED, LATE_AFTER)
     assert (_ids(balance), balance.is_even) == (found, True)
@@ -51,8 +53,8 @@ def test_other_content_is_found() -> None:
 
 
 def test_a_refused_report_is_not_lost() -> None:
-    """A refusal is the manager's word: the report counts as refused, and the books are not even."""
-    entries = SENT | {"r0": Entry(b"\0", 0.0, refusal="the id has other content")}
+    """A refusal is the manager's word: the report counts as refused, and the ledger is not even."""
+    entries = SENT | {"r0": LedgerEntry(b"\0", 0.0, refusal="the id has other content")}
     balance = check(entries, STORED[1:], LATE_AFTER)
     assert (_ids(balance), balance.is_even) == ({"refused": ["r0"]}, False)
 
@@ -76,26 +78,26 @@ def test_content_is_compared_by_what_was_reported() -> None:
 
 def test_a_pause_counts_only_while_a_report_waits() -> None:
     """The longest pause is between receipts, or from a first report to its receipt, never while nothing waits."""
-    books = Books()
-    books.made("a", b"", 10.0)
-    books.made("b", b"", 11.0)
-    books.receipted("a", 12.0)
-    assert books.longest_pause(12.0) == 2.0
-    books.receipted("b", 15.0)
-    assert (books.waiting, books.longest_pause(100.0)) == (0, 3.0)
-    books.made("c", b"", 100.0)
-    assert books.longest_pause(102.0) == 3.0
-    assert books.longest_pause(104.0) == 4.0
-    books.refused("c", "no", 105.0)
-    assert books.longest_pause(200.0) == 5.0
+    ledger = Ledger()
+    ledger.made("a", b"", 10.0)
+    ledger.made("b", b"", 11.0)
+    ledger.receipted("a", 12.0)
+    assert ledger.longest_pause(12.0) == 2.0
+    ledger.receipted("b", 15.0)
+    assert (ledger.waiting, ledger.longest_pause(100.0)) == (0, 3.0)
+    ledger.made("c", b"", 100.0)
+    assert ledger.longest_pause(102.0) == 3.0
+    assert ledger.longest_pause(104.0) == 4.0
+    ledger.refused("c", "no", 105.0)
+    assert ledger.longest_pause(200.0) == 5.0
 
 
 def test_only_the_first_word_on_a_report_counts() -> None:
     """A receipt that comes twice, or for an unknown report, changes nothing."""
-    books = Books()
-    books.made("a", b"", 0.0)
-    assert books.receipted("a", 1.0)
-    assert not books.receipted("a", 50.0)
-    assert not books.refused("a", "no", 50.0)
-    assert not books.receipted("unknown", 50.0)
-    assert (books.entries["a"].receipted_at, books.entries["a"].refusal, books.waiting) == (1.0, None, 0)
+    ledger = Ledger()
+    ledger.made("a", b"", 0.0)
+    assert ledger.receipted("a", 1.0)
+    assert not ledger.receipted("a", 50.0)
+    assert not ledger.refused("a", "no", 50.0)
+    assert not ledger.receipted("unknown", 50.0)
+    assert (ledger.entries["a"].receipted_at, ledger.entries["a"].refusal, ledger.waiting) == (1.0, None, 0)

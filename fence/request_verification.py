@@ -1,4 +1,4 @@
-"""Managed requests: the manager's signed policies and blocklists, verified byte for byte."""
+"""Verification of managed requests: the manager's signed policies and blocklists, verified byte for byte."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -19,7 +19,7 @@ _NEVER = 1_000
 Kind = Literal["policy", "snapshot", "change"]
 
 
-class Untrusted(Exception):  # noqa: N818 -- a refusal, not a fault
+class UntrustedRequest(Exception):  # noqa: N818 -- a refusal, not a fault
     """A managed request that is refused; the text says why."""
 
 
@@ -33,7 +33,7 @@ class ManagedEntry:
 
 
 @dataclass(slots=True)
-class Managed:
+class ManagedRequest:
     """A verified managed request.
 
     Attributes:
@@ -57,7 +57,7 @@ class Managed:
     bad: list[str] = field(default_factory=list)
 
 
-def read(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> Managed:
+def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> ManagedRequest:
     """Verify and read a managed request.
 
     Args:
@@ -68,10 +68,12 @@ def read(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organ
         organization_id: the organization whose blocklist is taken.
 
     Raises:
-        Untrusted: the message is not for this host, not signed by the manager, or says nothing that can be used.
+        UntrustedRequest: the message is not for this host, not signed by the manager, or says nothing that can be used.
     """
     if not keys or not agent_id:
-        raise Untrusted("fence.conf names no sign_keys and agent_id yet: run `panguard guard install` after enrolling")
+        raise UntrustedRequest(
+            "fence.conf names no sign_keys and agent_id yet: run `panguard guard install` after enrolling"
+        )
     kinds: dict[str, Kind] = {
         f"agents/{agent_id}/policy": "policy",
         f"organizations/{organization_id}/blocklist": "snapshot",
@@ -79,15 +81,15 @@ def read(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organ
     }
     kind = kinds.get(topic)
     if kind is None:
-        raise Untrusted("the topic is not this agent's policy nor its organization's blocklist")
+        raise UntrustedRequest("the topic is not this agent's policy nor its organization's blocklist")
     covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
     if not _is_signed(topic, covered, tail, keys):
-        raise Untrusted("the signature is not the manager's")
+        raise UntrustedRequest("the signature is not the manager's")
     try:
         document = json.loads(payload)
         return _policy(document, agent_id) if kind == "policy" else _blocklist(document, kind, organization_id)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Untrusted(f"the message cannot be read: {error}") from error
+        raise UntrustedRequest(f"the message cannot be read: {error}") from error
 
 
 def _is_signed(topic: str, covered: bytes, tail: bytes, keys: Sequence[bytes]) -> bool:
@@ -101,11 +103,11 @@ def _is_signed(topic: str, covered: bytes, tail: bytes, keys: Sequence[bytes]) -
     return False
 
 
-def _policy(document: dict[str, Any], agent_id: str) -> Managed:
+def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
     if document["agentId"] != agent_id:
-        raise Untrusted("it is the policy of another agent")
+        raise UntrustedRequest("it is the policy of another agent")
     sent_at = _moment(document.get("sentAt") or document.get("updatedAt"))
-    managed = Managed("policy", _number(document["version"]), sent_at=sent_at)
+    managed = ManagedRequest("policy", _number(document["version"]), sent_at=sent_at)
     lefts = document.get("secondsLeft") or {}
     for entry in document["blocklist"]["ips"][:_ENTRIES]:
         value = entry if isinstance(entry, str) else entry["value"]
@@ -115,10 +117,10 @@ def _policy(document: dict[str, Any], agent_id: str) -> Managed:
     return managed
 
 
-def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> Managed:
+def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> ManagedRequest:
     if document["organizationId"] != organization_id:
-        raise Untrusted("it is the blocklist of another organization")
-    managed = Managed(kind, _number(document["sequence"]), sent_at=_moment(document.get("sentAt")))
+        raise UntrustedRequest("it is the blocklist of another organization")
+    managed = ManagedRequest(kind, _number(document["sequence"]), sent_at=_moment(document.get("sentAt")))
     entries = document.get("entries", []) if kind == "snapshot" else document.get("added", [])
     for entry in entries[:_ENTRIES]:
         if entry.get("kind") == "ip":
@@ -132,7 +134,7 @@ def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> Ma
     return managed
 
 
-def _take(managed: Managed, value: str, entry: dict[str, Any]) -> None:
+def _take(managed: ManagedRequest, value: str, entry: dict[str, Any]) -> None:
     try:
         network = parse(value)
     except ValueError:

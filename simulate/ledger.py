@@ -1,4 +1,4 @@
-"""The simulator's books: records every report, and checks the reports against the manager's stored threats.
+"""The simulator's ledger: records every report, and checks the reports against the manager's stored threats.
 
 Pure: no clock and no I/O. Times are seconds on the simulator's monotonic clock.
 """
@@ -17,7 +17,7 @@ _PRECISION = "milliseconds"
 
 
 @dataclass(slots=True)
-class Entry:
+class LedgerEntry:
     """One report: the content that was sent, and the manager's answer.
 
     Attributes:
@@ -87,7 +87,7 @@ def digest_of(threat: Mapping[str, Any], timestamp: str) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def check(entries: Mapping[str, Entry], stored: Iterable[Stored], late_after: float) -> Balance:
+def check(entries: Mapping[str, LedgerEntry], stored: Iterable[Stored], late_after: float) -> Balance:
     """Compare the created reports with the manager's stored reports, by id.
 
     Args:
@@ -120,22 +120,22 @@ def check(entries: Mapping[str, Entry], stored: Iterable[Stored], late_after: fl
     )
 
 
-def _is_late(entry: Entry, late_after: float) -> bool:
+def _is_late(entry: LedgerEntry, late_after: float) -> bool:
     return entry.receipted_at is None or entry.receipted_at - entry.made_at > late_after
 
 
-class Books:
+class Ledger:
     """Entries by report id, and the longest pause between receipts while a report waited."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, LedgerEntry] = {}
         self.waiting = 0
         self._longest_pause = 0.0
         self._pause_from = 0.0
 
     def made(self, report_id: str, digest: bytes, now: float) -> None:
         """Record a new report."""
-        self.entries[report_id] = Entry(digest, now)
+        self.entries[report_id] = LedgerEntry(digest, now)
         if not self.waiting:
             self._pause_from = now
         self.waiting += 1
@@ -158,7 +158,7 @@ class Books:
         """Return the longest time without a receipt while a report waited, including the current wait."""
         return max(self._longest_pause, now - self._pause_from) if self.waiting else self._longest_pause
 
-    def _settled(self, report_id: str, now: float) -> Entry | None:
+    def _settled(self, report_id: str, now: float) -> LedgerEntry | None:
         entry = self.entries.get(report_id)
         if entry is None or entry.receipted_at is not None or entry.refusal is not None:
             return None

@@ -10,8 +10,8 @@ import httpx2
 
 from schemas.certificates import refusal
 from simulate.address import Address
-from simulate.books import Stored, digest_of
 from simulate.errors import UnreachableError
+from simulate.ledger import Stored, digest_of
 
 _PAGE = 200
 _ANSWER_WITHIN = 30.0
@@ -20,7 +20,7 @@ _BUSY_FROM = 500
 _UNAUTHORIZED = frozenset({401, 403})
 
 
-class Mark(NamedTuple):
+class Watermark(NamedTuple):
     """The ids of the newest threat and incident before the simulation, if any."""
 
     threat: tuple[str, str] | None
@@ -28,7 +28,7 @@ class Mark(NamedTuple):
     incident_opened_at: str | None
 
 
-class ManagerBooks:
+class ManagerReader:
     """Reads threats and incidents of one manager. A context manager.
 
     Args:
@@ -60,7 +60,7 @@ class ManagerBooks:
         """Close the connections."""
         self._client.close()
 
-    def mark(self) -> Mark:
+    def mark(self) -> Watermark:
         """Return the newest records.
 
         Raises:
@@ -70,9 +70,9 @@ class ManagerBooks:
         incidents = self._page("/api/incidents", {"limit": 1}, 0.0)["data"]
         newest = incidents[0] if incidents else {}
         threat = (threats[0]["agentId"], threats[0]["id"]) if threats else None
-        return Mark(threat, newest.get("id"), newest.get("openedAt"))
+        return Watermark(threat, newest.get("id"), newest.get("openedAt"))
 
-    def threats(self, mark: Mark, report_ids: Container[str], agent_ids: Container[str]) -> Iterator[Stored]:
+    def threats(self, mark: Watermark, report_ids: Container[str], agent_ids: Container[str]) -> Iterator[Stored]:
         """Yield the threats stored since the mark that are these reports or of these agents, newest first.
 
         The list is in the order of storing, so no clock decides which threats belong to the simulation. A report counts
@@ -87,7 +87,7 @@ class ManagerBooks:
             if record["id"] in report_ids or record["agentId"] in agent_ids:
                 yield Stored(record["id"], digest_of(record["threat"], record["timestamp"]))
 
-    def incidents(self, mark: Mark, addresses: frozenset[str]) -> list[str]:
+    def incidents(self, mark: Watermark, addresses: frozenset[str]) -> list[str]:
         """Return the value of each incident about these addresses that was opened since the mark.
 
         Raises:

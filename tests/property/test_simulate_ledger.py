@@ -1,15 +1,15 @@
-"""The books' check against a naive oracle, which looks for each report in the whole list."""
+"""The ledger's check against a naive oracle, which looks for each report in the whole list."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulate.books import Entry, Stored, check
+from simulate.ledger import LedgerEntry, Stored, check
 
 LATE_AFTER = 5.0
 _DIGESTS = st.sampled_from([b"x", b"y"])
 _IDS = st.sampled_from([f"r{number}" for number in range(6)])
 _ENTRIES = st.builds(
-    Entry,
+    LedgerEntry,
     digest=_DIGESTS,
     made_at=st.floats(0, 10),
     receipted_at=st.none() | st.floats(10, 20),
@@ -18,7 +18,7 @@ _ENTRIES = st.builds(
 
 
 @given(st.dictionaries(_IDS, _ENTRIES), st.lists(st.builds(Stored, _IDS, _DIGESTS), max_size=12))
-def test_the_check_finds_what_a_search_finds(entries: dict[str, Entry], stored: list[Stored]) -> None:
+def test_the_check_finds_what_a_search_finds(entries: dict[str, LedgerEntry], stored: list[Stored]) -> None:
     """Lost, doubled, altered, late, refused and unsent reports are the ones that a search by hand finds."""
     found = {name: [record for record in stored if record.report_id == name] for name in entries}
     balance = check(entries, stored, LATE_AFTER)

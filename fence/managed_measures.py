@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from fence import signed
+from fence import request_verification
 from fence.addresses import Network, parse
 from fence.config import Config
 from fence.enforcement import Enforcement
-from fence.manifest import Entry, Manifest
-from fence.never import NeverRules
+from fence.manifest import Manifest, ManifestEntry
+from fence.never_block import NeverBlockRules
 
 Source = Literal["policy", "blocklist"]
 
@@ -23,7 +23,7 @@ class ManagedMeasures:
         never: refuses targets.
     """
 
-    def __init__(self, config: Config, manifest: Manifest, enforcement: Enforcement, never: NeverRules) -> None:
+    def __init__(self, config: Config, manifest: Manifest, enforcement: Enforcement, never: NeverBlockRules) -> None:
         self._config = config
         self._manifest = manifest
         self._enforcement = enforcement
@@ -38,7 +38,7 @@ class ManagedMeasures:
         """Return the version of the policy, or the sequence of the blocklist, that was taken last."""
         return int(self._manifest.state(f"{source}_number") or 0)
 
-    def take(self, managed: signed.Managed, hint: Any, now: float, wall: float) -> None:
+    def take(self, managed: request_verification.ManagedRequest, hint: Any, now: float, wall: float) -> None:
         """Set what a verified message says.
 
         Args:
@@ -48,17 +48,19 @@ class ManagedMeasures:
             wall: seconds since 1970.
 
         Raises:
-            signed.Untrusted: it is older than what the fence has, or a change that does not follow on it.
+            UntrustedRequest: the request is older than the stored one, or a change that does not follow on it.
             ManifestError, KernelError: it could not be kept or set.
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
         known = self.number(source)
         if managed.kind == "change" and managed.before != known:
-            raise signed.Untrusted(
+            raise request_verification.UntrustedRequest(
                 f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
             )
         if managed.number < known:
-            raise signed.Untrusted(f"number {managed.number} is older than {known}, which the fence has")
+            raise request_verification.UntrustedRequest(
+                f"number {managed.number} is older than {known}, which the fence has"
+            )
         self._learn_manager_time(managed.sent_at, hint, now)
         state = {f"{source}_number": str(managed.number)}
         if managed.exempt is not None:
@@ -81,8 +83,8 @@ class ManagedMeasures:
                 self._manager_offset = max(float(moment) - now, self._manager_offset or float("-inf"))
 
     def _differences(
-        self, managed: signed.Managed, source: Source, now: float, wall: float
-    ) -> tuple[list[Entry], list[Entry]]:
+        self, managed: request_verification.ManagedRequest, source: Source, now: float, wall: float
+    ) -> tuple[list[ManifestEntry], list[ManifestEntry]]:
         """Return the entries to be set, and those to be taken away; note the refused ones."""
         refused = self.refused[source]
         if managed.kind != "change":
@@ -92,7 +94,7 @@ class ManagedMeasures:
         if managed.sent_at is not None and self._manager_offset is not None:
             elapsed = max(0.0, now + self._manager_offset - managed.sent_at)
         before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
-        added: dict[str, Entry] = {}
+        added: dict[str, ManifestEntry] = {}
         for asked in managed.entries:
             value = str(asked.network)
             reason = self._never.refusal(asked.network, "block", source)
@@ -105,7 +107,7 @@ class ManagedMeasures:
             identifier = f"{source}:{value}"
             if left > 0:
                 since = before[identifier].added_at if identifier in before else wall
-                added[identifier] = Entry(
+                added[identifier] = ManifestEntry(
                     identifier, "block", asked.network, source, asked.reason, None, since, now + left
                 )
         if managed.kind != "change":

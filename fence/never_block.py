@@ -24,7 +24,7 @@ _GRACE = 120.0
 """sshd's LoginGraceTime by default: a connection that is older has logged in."""
 
 
-class NeverRules:
+class NeverBlockRules:
     """Decides whether a target is refused.
 
     Args:
