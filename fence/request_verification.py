@@ -1,4 +1,4 @@
-"""Verification of managed requests: the manager's signed policies and blocklists, verified byte for byte."""
+"""Verification of managed requests: the manager's signed policies and blocklists, checked byte for byte."""
 
 import json
 from base64 import urlsafe_b64decode
