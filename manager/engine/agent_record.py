@@ -39,6 +39,7 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "statusSince": _iso(agent.state_since),
         "door": agent.door,
         "session": agent.session,
+        "clockOffset": None if agent.clock.seconds is None else round(agent.clock.seconds, 3),
         "lastHeartbeat": None if agent.last_heartbeat is None else _iso(agent.last_heartbeat),
         "cpu": vitals.cpu,
         "memory": vitals.memory,

@@ -17,6 +17,10 @@ from schemas.threats import ThreatReport
 _PAYLOAD_KEPT = 512
 
 
+TIMESTAMP_AS_GIVEN = ClockOffset(0.0)
+"""The clock of a report whose timestamp is taken as it is, because no offset of its agent's clock is known."""
+
+
 @dataclass(slots=True)
 class ReceivedReport:
     """A verified and decoded report, before the check whether it is new.

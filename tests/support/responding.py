@@ -37,6 +37,9 @@ class FleetFacts:
     def knows(self, agent_id: str) -> bool:
         return agent_id not in self.gone
 
+    def untimely_reports(self, _agent_ids: Iterable[str]) -> list[str]:
+        return []
+
     def token_of(self, agent_id: str) -> str | None:
         return self.tokens.get(agent_id)
 

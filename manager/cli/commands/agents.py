@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The agents of the fleet.", no_args_is_help=True)
 
+_CLOCK_RIGHT = 2.0
+"""Seconds below which a difference of clocks may be the time that messages travel."""
+
 _COLUMNS = (
     "agent id", "hostname", "organization", "status", "since", "reason", "heartbeat", "cpu", "memory", "mode", "policy",
     "version",
@@ -61,6 +64,8 @@ def show_agent(
     recent, history = found.pop("recentThreats"), found.pop("history")
     if found["clone"] is not None:
         found["clone"] = f"since {found['clone']['since']}: {clone_text(found['clone'])}"
+    if found["clockOffset"] is not None:
+        found["clockOffset"] = _clock_text(found["clockOffset"])
     hidden = {"id", "platform"}
     print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
     print_table(("at", "event", "reason"), [(line["at"], line["event"], line["detail"]) for line in history])
@@ -89,6 +94,14 @@ def remove_agent(
         print_json(done)
     else:
         print_lines(f"removed {agent['agentId']} ({agent['hostname']}) for good")
+
+
+def _clock_text(offset: float) -> str:
+    """Return a sentence about an agent's clock; an offset includes the time that messages travel."""
+    if abs(offset) < _CLOCK_RIGHT:
+        return f"{offset:g} s: this agent's clock is right"
+    side = "behind" if offset > 0 else "ahead of"
+    return f"{offset:g} s: this agent's clock is {abs(round(offset))} s {side} the manager's"
 
 
 def _row(agent: "Record", now: datetime) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.clock_offset import ClockOffset, Untimely
 from schemas.keys import AgentKeys
 
 
@@ -160,6 +160,8 @@ class Agent:
     handed_digest: str | None = None
     """Digest of the newest policy version that an HTTP answer carried; kept in memory only."""
     clock: ClockOffset = field(default_factory=ClockOffset)
+    untimely: Untimely | None = None
+    """The newest report, if it does not count because of its time; kept in memory only."""
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)
     in_force: InForce = field(default_factory=InForce)

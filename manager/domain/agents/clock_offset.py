@@ -9,12 +9,33 @@ section 2, "Event time").
 
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 STEP = 2.0
 """Seconds by which sentAt - uptime may move before the agent's clock counts as stepped."""
 
 PERIOD = 1800.0
 """The length of a period in seconds; the smallest measurement of the previous period is dropped at its end."""
+
+
+class Untimely(NamedTuple):
+    """An agent's newest report that does not count for a response because of its time.
+
+    `seconds` is the receipt minus the time of the report: its event time where the agent's clock offset is known, else
+    its own timestamp.
+    """
+
+    seconds: float
+    clock_known: bool
+
+    def describe(self, hostname: str) -> str:
+        """Return a sentence part for operators that names the clock that is off, and by how much."""
+        seconds = abs(round(self.seconds))
+        if self.clock_known:
+            return f"the report of {hostname} arrived {seconds} s after the attack"
+        if self.seconds < 0:
+            return f"the clock of {hostname} is {seconds} s ahead of the manager's"
+        return f"the clock of {hostname} is {seconds} s behind the manager's, or its report waited as long"
 
 
 @dataclass(slots=True)

@@ -112,6 +112,10 @@ class ReplayFleet:
         """Return whether an agent is or was registered."""
         return agent_id in self._tokens
 
+    def untimely_reports(self, _agent_ids: Iterable[str], /) -> list[str]:
+        """Return nothing: the store does not keep agents' clocks as they were."""
+        return []
+
     def token_of(self, agent_id: str, /) -> str | None:
         """Return the enrollment token that an agent came with."""
         return self._tokens.get(agent_id)

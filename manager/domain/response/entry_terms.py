@@ -1,5 +1,7 @@
 """Scope, duration and reason texts of an incident's entries."""
 
+from collections.abc import Sequence
+
 from manager.domain.correlation import Incident, Kind
 from manager.domain.correlation.indicators import hash_algorithm
 from manager.domain.correlation.reports import WINDOW
@@ -13,6 +15,7 @@ _REASONS: dict[Kind, str] = {
 }
 
 _MOST_DOUBLINGS = 32
+_REPORTS_NAMED = 3
 
 
 def entry_duration(incident: Incident, settings: ResponderSettings, repeat: RepeatOffenderRule) -> float:
@@ -38,13 +41,20 @@ def local_scope_reason(incident: Incident, evidence: EvidenceIndex) -> str | Non
     return f"a system keeps this file at {path[:200]}" if path is not None else None
 
 
-def untimely_reason(incident: Incident, *, clock_unknown: bool) -> str:
+def untimely_reason(incident: Incident, reports: Sequence[str], *, clock_unknown: bool) -> str:
     """Return the reason why too few reports of an incident count for a response.
 
     Args:
         incident: the incident, when it opens.
+        reports: sentence parts about its agents' reports that do not count, with the clock that is off.
         clock_unknown: whether a report whose event time is not known is part of it.
     """
+    reason = _untimely_rule(incident, clock_unknown=clock_unknown)
+    more = f"; and {len(reports) - _REPORTS_NAMED} more" if len(reports) > _REPORTS_NAMED else ""
+    return f"{reason}: {'; '.join(reports[:_REPORTS_NAMED])}{more}" if reports else reason
+
+
+def _untimely_rule(incident: Incident, *, clock_unknown: bool) -> str:
     if not clock_unknown:
         return f"too few agents reported it within {WINDOW:.0f} s of the attack"
     if not incident.late:

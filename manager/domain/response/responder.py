@@ -84,9 +84,10 @@ class Responder:
             response_changes, everybody = self._merge(incident, change.absorbed, now)
         known = self.responses.get(incident.id)
         if known is None and not change.actionable and change.kind in {ChangeKind.OPENED, ChangeKind.RETURNED}:
-            return self._record(
-                incident, ResponseState.REFUSED, untimely_reason(incident, clock_unknown=change.clock_unknown), now
+            reason = untimely_reason(
+                incident, facts.untimely_reports(incident.agent_ids), clock_unknown=change.clock_unknown
             )
+            return self._record(incident, ResponseState.REFUSED, reason, now)
         if change.actionable or everybody:
             response_changes.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
         return response_changes
@@ -115,6 +116,8 @@ class Responder:
         response_changes = self._withdraw(Subject.of(incident.indicator))
         self.responses.suppress(incident)
         response_changes.merge(self._record(incident, ResponseState.UNDONE, f"undone by {author}", now))
+        if not incident.is_open:
+            self.responses.closed(incident, now)
         return response_changes
 
     def remove(self, entry_id: str, now: float, author: str) -> ResponseChanges:

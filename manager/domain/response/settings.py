@@ -1,5 +1,6 @@
 """Settings of the responder, and the port to the fleet's state."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,10 @@ class FleetView(Protocol):
 
     def knows(self, agent_id: str, /) -> bool:
         """Return whether an agent is registered."""
+        ...
+
+    def untimely_reports(self, agent_ids: Iterable[str], /) -> list[str]:
+        """Return a sentence part for each of these agents whose newest report does not count because of its time."""
         ...
 
     def token_of(self, agent_id: str, /) -> str | None:

@@ -30,7 +30,7 @@ from manager.engine.commands.http_agent_requests import (
     TokenRefused,
 )
 from manager.engine.commands.requests import AgentPolicy
-from manager.engine.context import Context, ReceivedReport, Submission
+from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies import older_copy
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
@@ -248,7 +248,7 @@ def event_clock(known: ClockOffset, timestamp: float, request: StoreReports, rec
             return ClockOffset(received - request.reported_at)
         if timestamp > received:
             return ClockOffset()
-    return ClockOffset(0.0)
+    return TIMESTAMP_AS_GIVEN
 
 
 def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from manager.domain.agents.clock_offset import Untimely
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
-from manager.domain.correlation.reports import NOT_CORRELATED
+from manager.domain.correlation.reports import NOT_CORRELATED, WINDOW
 from manager.engine.batch import ThreatRow
-from manager.engine.context import Context, ReceivedReport, Submission
+from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.ports import Store
 from schemas.threats import Severity, is_executed
 from schemas.topics import THREATS
@@ -184,7 +185,9 @@ def _decide_submission(intake: ReportIntake, submission: Submission, known: dict
 
 def _row(received: ReceivedReport, now: float) -> ThreatRow:
     agent, report, threat = received.agent, received.report, received.report.threat
-    event_time, known = (received.clock or agent.clock).event_time(report.timestamp.timestamp(), now)
+    clock, timestamp = received.clock or agent.clock, report.timestamp.timestamp()
+    event_time, known = clock.event_time(timestamp, now)
+    agent.untimely = _untimely(now - timestamp, now - event_time, known=known and clock is not TIMESTAMP_AS_GIVEN)
     evidence = threat.evidence
     return ThreatRow(
         agent.number,
@@ -201,6 +204,12 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
         _hash(_text(evidence, "fileHash")),
         received.document,
     )
+
+
+def _untimely(by_timestamp: float, by_event_time: float, *, known: bool) -> Untimely | None:
+    """Return the lag of a report that is late, or whose timestamp is too far off for a clock that is not known."""
+    lag = by_event_time if known else by_timestamp
+    return Untimely(lag, known) if abs(lag) > WINDOW else None
 
 
 def _address(text: str | None) -> str | None:

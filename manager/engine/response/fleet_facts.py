@@ -1,6 +1,6 @@
 """Adapters through which the response rules read the fleet: allowlists, tokens, registered agents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from manager.domain.agents.registry import Registry
 from manager.domain.agents.tokens import Token
@@ -69,6 +69,12 @@ class FleetFacts:
     def knows(self, agent_id: str, /) -> bool:
         """Return whether an agent is registered."""
         return self._registry.find(agent_id) is not None
+
+    def untimely_reports(self, agent_ids: Iterable[str], /) -> list[str]:
+        """Return a sentence part for each of these agents whose newest report does not count because of its time."""
+        agents = (self._registry.find(agent_id) for agent_id in agent_ids)
+        found = (agent for agent in agents if agent is not None)
+        return sorted(agent.untimely.describe(agent.hostname) for agent in found if agent.untimely is not None)
 
     def token_of(self, agent_id: str, /) -> str | None:
         """Return the id of the enrollment token that an agent registered with."""

@@ -76,11 +76,12 @@ def selection() -> Query:
     return agent.select(
         agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
         agent.site, agent.tags, agent.addresses, agent.ip, agent.door, agent.token_id, agent.registered_at, agent.state,
-        agent.state_since, agent.reason, agent.session, agent.last_heartbeat, agent.cpu, agent.memory, agent.uptime,
-        agent.mode, agent.events_processed, agent.events_total, agent.threats_detected, agent.actions_executed,
-        agent.outbox_size, agent.outbox_dropped, agent.policy_version, agent.policy_digest, agent.policy_state,
-        agent.policy_error, agent.policy_applied_at, agent.blocklist_sequence, policy.version.alias("active_version"),
-        policy.digest.alias("active_digest"), policy.published.alias("active_published"),
+        agent.state_since, agent.reason, agent.session, agent.clock_offset, agent.last_heartbeat, agent.cpu,
+        agent.memory, agent.uptime, agent.mode, agent.events_processed, agent.events_total, agent.threats_detected,
+        agent.actions_executed, agent.outbox_size, agent.outbox_dropped, agent.policy_version, agent.policy_digest,
+        agent.policy_state, agent.policy_error, agent.policy_applied_at, agent.blocklist_sequence,
+        policy.version.alias("active_version"), policy.digest.alias("active_digest"),
+        policy.published.alias("active_published"),
     ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number))  # fmt: skip
 
 
@@ -114,6 +115,7 @@ def _condition(row: Record) -> Record:
         "statusSince": moment(row["state_since"]),
         "door": row["door"],
         "session": row["session"],
+        "clockOffset": None if row["clock_offset"] is None else round(row["clock_offset"], 3),
         "lastHeartbeat": moment(row["last_heartbeat"]),
         "cpu": row["cpu"],
         "memory": row["memory"],

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from manager.cli import app
 from manager.cli.support.failures import ExitCode
+from manager.domain.agents.clock_offset import ClockOffset
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from schemas.presence import PolicyState
@@ -66,6 +67,26 @@ def test_an_agent_is_shown_by_its_hostname(served: Served, terminal: Terminal) -
     assert terminal.records("agents", "show", "srv-01") == terminal.records("agents", "show", agent.agent_id)
     assert "srv-01" in terminal.ok("agents", "show", agent.agent_id)
     assert terminal.run("agents", "show", "srv-02").exit_code == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("offset", "said"),
+    [
+        (412.0, "412 s: this agent's clock is 412 s behind the manager's"),
+        (-90.0, "-90 s: this agent's clock is 90 s ahead of the manager's"),
+        (0.25, "0.25 s: this agent's clock is right"),
+    ],
+)
+def test_an_agents_clock_is_shown_in_words(served: Served, terminal: Terminal, offset: float, said: str) -> None:
+    """The offset that a heartbeat showed is said for people, and is a number in JSON."""
+    with served.bench() as bench:
+        agent = bench.enroll("srv-01")
+        agent.uptime_from -= 1000
+        bench.fleet.registry.agents[agent.agent_id].clock = ClockOffset()
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall - offset))
+        bench.pass_time(10)
+    assert said in terminal.ok("agents", "show", "srv-01")
+    assert terminal.records("agents", "show", "srv-01")["clockOffset"] == offset
 
 
 def test_an_agent_is_removed_by_hostname_or_id(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:

@@ -112,6 +112,26 @@ def test_three_agents_of_the_page_get_an_emergency_policy(served: Served, admin:
         agent.client.close()
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "said"),
+    [
+        ("2027-01-15T07:53:08Z", "the clock of a is 412 s behind the manager's, or its report waited as long"),
+        ("2027-01-15T08:08:20Z", "the clock of a is 500 s ahead of the manager's"),
+    ],
+)
+def test_a_refusal_for_its_time_names_the_clock_that_is_off(
+    served: Served, admin: httpx2.Client, timestamp: str, said: str
+) -> None:
+    """Two agents with wrong clocks: the incident's reason says which clock, and by how much."""
+    for name in ("a", "b"):
+        agent = served.join(name)
+        with agent.client:
+            assert agent.events({**PAGE, "timestamp": timestamp}).status_code == 201
+    (incident,) = [each for each in admin.get("/api/incidents").json()["data"] if each["kind"] == "source_ip"]
+    assert incident["response"] == "refused"
+    assert said in incident["responseReason"]
+
+
 def test_with_sent_at_event_time_is_the_agents_mended(admin: httpx2.Client, agent: HttpAgent) -> None:
     """An agent whose clock is an hour late says so by sentAt: its threat of a minute ago was a minute ago."""
     late = {**PAGE, "timestamp": "2027-01-15T06:59:00Z", "sentAt": "2027-01-15T07:00:00Z"}

@@ -1,5 +1,6 @@
 """Incidents and their response: from reports to entries, policies and blocklists, and their end."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,6 +12,7 @@ import pytest
 from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.requests import (
+    AcceptClock,
     ApproveIncident,
     FreezeResponses,
     ReadDrift,
@@ -221,7 +223,7 @@ def test_a_block_ends_on_time_and_the_policy_is_published_again(bench: Bench) ->
     assert blocked(bench, first) == []
     newest = first.reads(topics.POLICY, bench.publisher.take(topics.POLICY.address(first.agent_id))[-1], bench.keyring)
     assert newest["blocklist"]["ips"] == []
-    assert bench.rows("SELECT count(*) FROM emergency_entry") == [(0,)]
+    assert bench.rows("SELECT count(*) FROM emergency_entry WHERE kind = 'ip'") == [(0,)]
 
 
 def test_a_restart_goes_on_as_if_nothing_had_happened(bench: Bench) -> None:
@@ -276,6 +278,55 @@ def test_a_rollback_is_a_new_revision(bench: Bench) -> None:
     result = bench.ask(RollBack(2, "admin"))
     assert (result.revision, result.changed, result.agents) == (4, True, 1)
     assert bench.ask(ReadPolicy(agent.agent_id)).document["thresholds"]["autoRespond"] == 70
+
+
+def reasons(bench: Bench) -> list[str]:
+    """Return the reason of the response to each incident of a source address."""
+    query = "SELECT reason FROM incident_response JOIN incident ON incident.id = incident_id WHERE kind = 'source_ip'"
+    return [reason for (reason,) in bench.rows(query)]
+
+
+def test_late_reports_over_mqtt_are_named_with_their_delay(bench: Bench) -> None:
+    """The clocks are known, so no clock is blamed: the incident says how late each report arrived."""
+    attack(bench, *trusted(bench, "a", "b"), at=bench.wall - 412)
+    (reason,) = reasons(bench)
+    assert reason.endswith(
+        "the report of a arrived 412 s after the attack; the report of b arrived 412 s after the attack"
+    )
+
+
+def test_a_report_on_time_takes_back_what_was_said_of_a_clock(bench: Bench) -> None:
+    """The reason of a later refusal names only the agent whose newest report does not count."""
+    a, b = trusted(bench, "a", "b")
+    attack(bench, a, at=bench.wall - 412, sourceIp="203.0.113.9")
+    attack(bench, a, sourceIp="203.0.113.10")
+    attack(bench, b, at=bench.wall - 310)
+    attack(bench, a, at=bench.wall - 20)
+    (reason,) = reasons(bench)
+    assert reason.endswith("attack: the report of b arrived 310 s after the attack")
+
+
+def test_the_block_of_a_closed_incident_can_be_undone(tmp_path: Path) -> None:
+    """Its incident is kept, past its retention and over restarts, as long as its block is in force."""
+    bench = Bench(tmp_path, dataclasses.replace(SETTINGS, threat_retention=1800.0))
+    agents = trusted(bench, "a", "b", "c")
+    attack(bench, *agents)
+    ((incident_id, _),) = incidents(bench)
+    bench.ask(AcceptClock("admin"))
+    bench.pass_time(3 * 3600, step=30)
+    assert bench.rows("SELECT count(*) FROM incident WHERE kind = 'source_ip' AND closed_at IS NULL") == [(0,)]
+    assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
+    bench.crash()
+    assert [entry.value for entry in bench.fleet.blocklists.snapshot("default").entries] == [ATTACKER]
+    bench.ask(UndoIncident(incident_id, "admin"))
+    assert bench.fleet.blocklists.snapshot("default").entries == []
+    assert bench.rows("SELECT count(*) FROM emergency_entry WHERE kind = 'ip'") == [(0,)]
+    assert incidents(bench) == [(incident_id, "undone")]
+    bench.ask(AcceptClock("admin"))
+    bench.pass_time(3600, step=30)
+    assert incidents(bench) == []
+    assert bench.fleet.responder.responses.get(incident_id) is None
+    bench.database.close()
 
 
 _APPLIED = PolicyState.APPLIED
