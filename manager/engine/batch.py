@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.liveness import Transition
 from manager.domain.agents.tokens import Token
-from manager.domain.correlation import Incident
+from manager.domain.correlation import Incident, Indicator
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
 from manager.domain.response.emergency_entry import EmergencyEntry
+from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
 from schemas.fleet import FleetEvent
 from schemas.model import utc
@@ -90,6 +91,8 @@ class Changes:
     entries_added: list[EmergencyEntry] = field(default_factory=list)
     entries_removed: list[EmergencyEntry] = field(default_factory=list)
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
+    evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
+    """Evidence of the never-block rules, in the order of renewal; None where it was dropped."""
     meta: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
@@ -111,6 +114,7 @@ class Changes:
             or self.entries_added
             or self.entries_removed
             or self.immunity
+            or self.evidence
             or self.meta
             or self.removed
             or self.fleet_revision is not None

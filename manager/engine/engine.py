@@ -42,9 +42,6 @@ log = structlog.get_logger(__name__)
 _STALL = 10.0
 """Seconds between two steps after which the manager counts as having been suspended."""
 
-_EVIDENCE_MEMORY = 86_400.0
-"""Seconds for which evidence of logins and paths is read again at a restart."""
-
 
 class Engine:
     """Processes batches from one inbox in one thread, each in one transaction. Only the commit blocks.
@@ -118,9 +115,7 @@ class Engine:
         archive = self._store.archive
         self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), now)
         self._incident_recorder.restore(archive, now.wall - self._clock_monitor.pending_step(now))
-        evidence = self.fleet.responder.never_block.evidence
-        for organization_id, site, agent_id, received_at, found in archive.evidence_since(now.wall - _EVIDENCE_MEMORY):
-            evidence.record(organization_id, site, agent_id, found, received_at)
+        self.fleet.responder.never_block.evidence.load(archive.evidence())
 
     def store_restored_policies(self, policies: list[EffectivePolicy]) -> None:
         """Store effective policies that this release resolves differently from the previous release."""

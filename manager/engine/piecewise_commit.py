@@ -131,6 +131,8 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
         yield Piece(Changes(fleet_revision=changes.fleet_revision), "fleet")
     yield from _keyed_pieces("meta", changes.meta)
     yield from _incident_pieces(changes)
+    for indicator, observed in changes.evidence.items():
+        yield Piece(Changes(evidence={indicator: observed}), indicator.value)
     for line in changes.history:
         yield Piece(Changes(history=[line]), line.agent_id)
     for entry in changes.audit:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
-from manager.domain.correlation import History, Incident, Report
+from manager.domain.correlation import History, Incident, Indicator, Report
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
+from manager.domain.response.evidence_index import Observed
 from manager.engine.batch import Changes, Publication
 
 
@@ -106,8 +107,8 @@ class Archive(History, Protocol):
         """Return the reports with event times since a time."""
         ...
 
-    def evidence_since(self, since: float) -> Iterable[tuple[str, str | None, str, float, dict[str, Any]]]:
-        """Return evidence of logins and paths in reports since a time: organization, site, agent, receipt, evidence."""
+    def evidence(self) -> Iterable[tuple[Indicator, Observed]]:
+        """Return the evidence of the never-block rules, the least recently renewed first."""
         ...
 
 

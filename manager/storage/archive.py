@@ -7,6 +7,7 @@ from typing import Any
 from manager.domain.correlation import Incident, Indicator, PastReport, Report
 from manager.domain.correlation.indicators import SITELESS
 from manager.domain.policies.fleet_policies import Revision, Scope
+from manager.domain.response.evidence_index import Observed
 from manager.engine.batch import Changes
 from manager.storage.health import StoreHealth
 from manager.storage.statements import Params, Statements
@@ -31,6 +32,8 @@ class StoredArchive:
             self._statements.execute_many("incidents.upsert", rows)
         if changes.members:
             self._statements.execute_many("incidents.upsert_member", changes.members)
+        if changes.evidence:
+            self._write_evidence(changes)
 
     def live(self, since: float) -> list[Incident]:
         """Return the unmerged incidents that are open or were last seen since a time.
@@ -79,16 +82,16 @@ class StoredArchive:
                 ignored,
             )
 
-    def evidence_since(self, since: float) -> Iterator[tuple[str, str | None, str, float, dict[str, Any]]]:
-        """Yield the reports' evidence of logins and file paths since a time.
+    def evidence(self) -> Iterator[tuple[Indicator, Observed]]:
+        """Yield the evidence of the never-block rules, the least recently renewed first.
 
-        Each item is a tuple: organization, site, agent id, time of receipt, evidence.
+        Raises:
+            StoreUnavailable: the store cannot be read.
         """
-        rows = self._each("threats.with_login_or_path_since", (since,))
-        for organization_id, site, agent_id, received_at, document in rows:
-            with self._health.content("threat"):
-                evidence = dict(json.loads(document).get("threat", {}).get("evidence", {}))
-            yield organization_id, site, agent_id, received_at, evidence
+        for kind, value, organization_id, site, renewed_at, last_login, agent_id, path in self._each("evidence.load"):
+            with self._health.content("indicator_evidence"):
+                observed = Observed(float(renewed_at), last_login and float(last_login), agent_id, path)
+            yield Indicator(kind, value, organization_id, site), observed
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
         """Return the reports of an indicator with start ≤ event time < end.
@@ -119,6 +122,17 @@ class StoredArchive:
         """
         return int(self._rows("incidents.count_before", {**_key(indicator), "before": before})[0][0])
 
+    def _write_evidence(self, changes: Changes) -> None:
+        """Write changed evidence; each row is deleted first, so that the rows are in the order of renewal."""
+        evidence = changes.evidence.items()
+        self._statements.execute_many("evidence.delete", [_evidence_key(indicator) for indicator, _ in evidence])
+        rows = [
+            (indicator.kind, indicator.value, indicator.organization_id, indicator.site, *observed)
+            for indicator, observed in evidence
+            if observed is not None
+        ]
+        self._statements.execute_many("evidence.insert", rows)
+
     def _incidents(self, name: str, params: Params) -> Iterator[Incident]:
         for row in self._rows(name, params):
             members = self._rows("incidents.members", (row[0],))
@@ -130,7 +144,7 @@ class StoredArchive:
         with self._health.errors("be read"):
             return self._statements.rows(name, params)
 
-    def _each(self, name: str, params: Params) -> Iterator[tuple[Any, ...]]:
+    def _each(self, name: str, params: Params = ()) -> Iterator[tuple[Any, ...]]:
         with self._health.errors("be read"):
             yield from self._statements.each(name, params)
 
@@ -148,6 +162,10 @@ def _key(indicator: Indicator) -> dict[str, str]:
         "value": indicator.value,
         "site": indicator.site or "",
     }
+
+
+def _evidence_key(indicator: Indicator) -> tuple[str, ...]:
+    return indicator.organization_id, indicator.kind, indicator.value, indicator.site or ""
 
 
 def _row(incident: Incident) -> tuple[Any, ...]:

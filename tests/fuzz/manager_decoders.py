@@ -102,7 +102,7 @@ def _read_back(place: Place, body: bytes) -> None:
     """Whatever of a hostile report was stored is read at a restart, listed, and replayed."""
     _engine(topics.THREATS)(place, body)
     bench = place.bench
-    for _ in bench.store.archive.evidence_since(0.0):
+    for _ in bench.store.archive.evidence():
         pass
     for (document,) in bench.rows("SELECT document FROM threat ORDER BY sequence DESC LIMIT 1"):
         evidence_of(document)

@@ -173,6 +173,7 @@ class Replay:
             for change in self._correlator.expire(now):
                 self._decide(change, now)
             self._apply_changes(self._responder.expire(now))
+            self._responder.expire_evidence(now)
             self._next_tick += _TICK
 
     def outcomes(self) -> Iterator[IncidentOutcome]:

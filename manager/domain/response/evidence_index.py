@@ -1,8 +1,8 @@
-"""Index of evidence for the never-block rules: successful logins and paths of files, kept for a day, bounded."""
+"""Index of evidence for the never-block rules: successful logins and paths of files, kept for 7 days, bounded."""
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ from manager.domain.correlation.indicators import indicators_of
 LOGIN_COUNTS_FOR = 7 * 86_400.0
 """Seconds after a successful login in which an address is never blocked (the design, section 3, "Responder")."""
 
-_KEPT_FOR = 86_400.0
+_KEPT_FOR = LOGIN_COUNTS_FOR
 _MOST = 100_000
+_LONGEST_PATH = 256
 
 _SYSTEM_PATH = re.compile(
     r"/(?:usr/)?(?:bin|sbin|lib|lib32|lib64|libx32|libexec)/"
@@ -29,7 +30,16 @@ def is_system_path(path: str) -> bool:
     return ".." not in path and _SYSTEM_PATH.match(path) is not None
 
 
-class _Observed(NamedTuple):
+class Observed(NamedTuple):
+    """The evidence about one indicator. Times are seconds since 1970.
+
+    Attributes:
+        at: The receipt of the last report that renewed it.
+        last_login: The newest successful login from the address; None if none is known.
+        agent_id: The agent that reported the login.
+        system_path: A system path of the file; None if none is known.
+    """
+
     at: float
     last_login: float | None
     agent_id: str
@@ -39,17 +49,27 @@ class _Observed(NamedTuple):
 class EvidenceIndex:
     """The newest login and a system path of each indicator, from reports.
 
-    An entry is kept for a day after the last such report (reports are kept no longer), for at most 100,000 indicators;
-    the least recently renewed goes first.
+    An entry is kept for 7 days after the last such report, for at most 100,000 indicators; the least recently renewed
+    goes first. The store keeps the same entries.
     """
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._observed: OrderedDict[Indicator, _Observed] = OrderedDict()
+        self._observed: OrderedDict[Indicator, Observed] = OrderedDict()
+        self._changes: dict[Indicator, Observed | None] = {}
 
     def __len__(self) -> int:
         """Return the number of indicators."""
         return len(self._observed)
+
+    def load(self, entries: Iterable[tuple[Indicator, Observed]]) -> None:
+        """Add the stored entries, the least recently renewed first."""
+        self._observed.update(entries)
+
+    def take_changes(self) -> dict[Indicator, Observed | None]:
+        """Return the entries that changed since the last call, in the order of renewal; None for a dropped one."""
+        changes, self._changes = self._changes, {}
+        return changes
 
     def record(
         self, organization_id: str, site: str | None, agent_id: str, evidence: Mapping[str, Any], at: float
@@ -79,15 +99,16 @@ class EvidenceIndex:
         known = self._observed.get(indicator)
         last_login = min(last_login, at)  # the agent's clock may be ahead
         if known is None or known.last_login is None or last_login > known.last_login:
-            self._keep(indicator, _Observed(at, last_login, agent_id, known.system_path if known else None))
+            self._keep(indicator, Observed(at, last_login, agent_id, known.system_path if known else None))
         else:
             self._keep(indicator, known._replace(at=at))
 
     def record_path(self, indicator: Indicator, file_path: str, at: float) -> None:
         """Record a report's `filePath`: the path of the file with this hash on the agent's host."""
         if is_system_path(file_path):
-            known = self._observed.get(indicator) or _Observed(at, None, "", None)
-            self._keep(indicator, known._replace(at=at, system_path=file_path))
+            known = self._observed.get(indicator) or Observed(at, None, "", None)
+            path = file_path[:_LONGEST_PATH].encode("utf-8", "backslashreplace").decode()
+            self._keep(indicator, known._replace(at=at, system_path=path))
 
     def login(self, indicator: Indicator, now: float) -> tuple[str, float] | None:
         """Return the agent and the time of an address's last successful login, if within the last 7 days."""
@@ -101,16 +122,30 @@ class EvidenceIndex:
         known = self._observed.get(indicator)
         return known.system_path if known else None
 
-    def expire(self, now: float) -> None:
-        """Drop evidence that no report has renewed for a day."""
-        while self._observed and now - next(iter(self._observed.values())).at > _KEPT_FOR:
-            self._observed.popitem(last=False)
+    def next_expiry(self) -> float | None:
+        """Return the time at which the next entry is dropped."""
+        first = next(iter(self._observed.values()), None)
+        return first.at + _KEPT_FOR if first is not None else None
 
-    def _keep(self, indicator: Indicator, noted: _Observed) -> None:
-        self._observed[indicator] = noted
+    def expire(self, now: float) -> None:
+        """Drop evidence that no report has renewed for 7 days."""
+        while (due := self.next_expiry()) is not None and due <= now:
+            self._drop_oldest()
+
+    def _keep(self, indicator: Indicator, observed: Observed) -> None:
+        self._observed[indicator] = observed
         self._observed.move_to_end(indicator)
+        self._changed(indicator, observed)
         if len(self._observed) > self._most:
-            self._observed.popitem(last=False)
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        indicator, _ = self._observed.popitem(last=False)
+        self._changed(indicator, None)
+
+    def _changed(self, indicator: Indicator, observed: Observed | None) -> None:
+        self._changes.pop(indicator, None)  # the order of the changes is that of the renewals
+        self._changes[indicator] = observed
 
 
 def _text(evidence: Mapping[str, Any], key: str) -> str | None:

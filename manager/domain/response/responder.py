@@ -151,8 +151,12 @@ class Responder:
 
         A live entry about an address that turns out to have logged in is withdrawn.
         """
-        address = self.never_block.evidence.record(organization_id, site, agent_id, evidence, now)
-        return self.withdraw_unblockable(now, [Subject.of(address)]) if address is not None else ResponseChanges()
+        index = self.never_block.evidence
+        address = index.record(organization_id, site, agent_id, evidence, now)
+        response_changes = ResponseChanges(evidence=index.take_changes())
+        if address is not None:
+            response_changes.merge(self.withdraw_unblockable(now, [Subject.of(address)]))
+        return response_changes
 
     def withdraw_unblockable(self, now: float, subjects: Iterable[Subject] | None = None) -> ResponseChanges:
         """Withdraw entries that may not be in force any more, after the allowlist or the fleet's addresses changed.
@@ -195,8 +199,13 @@ class Responder:
 
     def expire(self, now: float) -> ResponseChanges:
         """Remove what has expired by now: entries, and waiting approvals."""
-        self.never_block.evidence.expire(now)
         return ResponseChanges(responses=self.responses.expire(now), removed=self.entries.expire(now))
+
+    def expire_evidence(self, now: float) -> ResponseChanges:
+        """Drop evidence that no report has renewed for 7 days, by a clock that is confirmed."""
+        index = self.never_block.evidence
+        index.expire(now)
+        return ResponseChanges(evidence=index.take_changes())
 
     def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: FleetView, now: float) -> ResponseChanges:
         """Respond to an incident, for the agents that are new in it, or for all of them (None)."""

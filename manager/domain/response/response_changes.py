@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from manager.domain.correlation import Indicator
 from manager.domain.response.emergency_entry import EmergencyEntry
+from manager.domain.response.evidence_index import Observed
 
 
 class ResponseState(StrEnum):
@@ -54,16 +56,18 @@ class ResponseChanges:
             in `removed`.
         removed: entries that are gone: expired, undone, withdrawn, replaced, or evicted.
         simulated: entries that would have been added.
+        evidence: changed evidence of the never-block rules by indicator; None where it was dropped.
     """
 
     responses: list[Response] = field(default_factory=list)
     added: list[EmergencyEntry] = field(default_factory=list)
     removed: list[EmergencyEntry] = field(default_factory=list)
     simulated: list[EmergencyEntry] = field(default_factory=list)
+    evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Return whether there is anything to do."""
-        return bool(self.responses or self.added or self.removed)
+        return bool(self.responses or self.added or self.removed or self.evidence)
 
     @property
     def agent_ids(self) -> set[str]:
@@ -81,6 +85,7 @@ class ResponseChanges:
         self.added += later.added
         self.removed += later.removed
         self.simulated += later.simulated
+        self.evidence.update(later.evidence)
 
     def _changed(self) -> Iterator[EmergencyEntry]:
         yield from self.added

@@ -36,13 +36,16 @@ def react(context: Context, change: IncidentChange) -> None:
 
 
 def tick(context: Context, now: Instant) -> None:
-    """Expire emergency entries, approvals, and entries of policy documents."""
+    """Expire emergency entries, approvals, entries of policy documents, and evidence."""
     expiry = context.fleet.responder.next_expiry()
     if expiry is not None and expiry <= now.wall:
         apply(context, context.fleet.responder.expire(now.wall))
     expiry = context.fleet.policies.next_expiry()
     if expiry is not None and expiry <= now.wall:
         publish_policies(context, context.fleet.policies.expire(now.wall))
+    expiry = context.fleet.responder.never_block.evidence.next_expiry()
+    if expiry is not None and expiry <= now.wall and context.fleet.clock_trust.is_trusted(now):
+        apply(context, context.fleet.responder.expire_evidence(now.wall))
 
 
 def apply(context: Context, response_changes: ResponseChanges, reported_at: float | None = None) -> None:
@@ -73,6 +76,9 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
     changes.entries_added += response_changes.added
     audit.record_response(context, response_changes.added)
     changes.entries_removed += response_changes.removed
+    for indicator, observed in response_changes.evidence.items():
+        changes.evidence.pop(indicator, None)  # written in the order of renewal
+        changes.evidence[indicator] = observed
     entries = context.fleet.responder.entries
     emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))

@@ -6,6 +6,7 @@ from manager.storage.tables.incidents import (
     IncidentMemberTable,
     IncidentResponseTable,
     IncidentTable,
+    IndicatorEvidenceTable,
 )
 from manager.storage.tables.operators import (
     AuditEntryTable,
@@ -43,6 +44,7 @@ ALL = (
     IncidentMemberTable,
     IncidentResponseTable,
     EmergencyEntryTable,
+    IndicatorEvidenceTable,
     PolicyRevisionTable,
     TokenTable,
     AuditEntryTable,
@@ -61,6 +63,7 @@ __all__ = [
     "IncidentMemberTable",
     "IncidentResponseTable",
     "IncidentTable",
+    "IndicatorEvidenceTable",
     "MetaTable",
     "PolicyRevisionTable",
     "ProjectionProgressTable",

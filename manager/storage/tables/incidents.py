@@ -1,6 +1,15 @@
 """Incidents, their members, responses and emergency entries."""
 
-from peewee import BigIntegerField, BooleanField, CompositeKey, DoubleField, ForeignKeyField, IntegerField, TextField
+from peewee import (
+    AutoField,
+    BigIntegerField,
+    BooleanField,
+    CompositeKey,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    TextField,
+)
 
 from manager.storage.tables.table import Table
 
@@ -63,6 +72,29 @@ class IncidentResponseTable(Table):
         """Peewee options: table name."""
 
         table_name = "incident_response"
+
+
+class IndicatorEvidenceTable(Table):
+    """Evidence about an indicator for the never-block rules: its newest login, or a system path of the file.
+
+    The rows are in the order of their renewal.
+    """
+
+    id = AutoField()
+    kind = TextField()
+    value = TextField()
+    organization_id = TextField()
+    site = TextField(null=True)
+    renewed_at = DoubleField()
+    last_login = DoubleField(null=True)
+    agent_id = TextField()
+    system_path = TextField(null=True)
+
+    class Meta:
+        """Peewee options: table name and indexes."""
+
+        table_name = "indicator_evidence"
+        indexes = ((("value", "kind", "organization_id"), False),)
 
 
 class EmergencyEntryTable(Table):

@@ -1,5 +1,6 @@
 """The schema: what the migrations make, and what they do to a store that already holds something."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,37 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database, however long it may go on" * 100)
     with pytest.raises(SetupError, match="backup"):
         open_store(path)
+
+
+def test_evidence_of_stored_threats_is_carried_over(tmp_path: Path) -> None:
+    """Logins and system paths in the documents of an earlier schema become rows; malformed ones are left out."""
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    Runner(database, str(MIGRATIONS)).up("0008_ignored_indicators")
+    tables.database.initialize(database)
+    agent = tables.AgentTable.insert(
+        number=1, agent_id="ag-1", organization_id="acme", hostname="a", os="o", arch="x", version="1", door="mqtt",
+        registered_at=0, state="online", state_since=0, reason="birth", session=1, heartbeat_sequence=0,
+        clock_session=1,
+    )  # fmt: skip
+    agent.execute(database)
+    now = 1_800_000_000.0
+    documents = [
+        {"threat": {"evidence": {"sourceIp": "203.0.113.9", "lastLogin": now - 60}}},
+        {"threat": {"evidence": {"fileHash": "a" * 64, "filePath": "/bin/ls"}}},
+        {"threat": {"evidence": ["lastLogin"]}, "lastLogin": 1},
+        {"threat": {"evidence": {"sourceIp": "203.0.113.8"}}},
+    ]
+    rows = [
+        ThreatRow(
+            1, f"t-{number}", bytes(16), now, now, True, "x", "high", 90.0, None, None, None, json.dumps(document)
+        )
+        for number, document in enumerate(documents)
+    ]
+    PeeweeStore(database, bytes(32)).commit(Changes(threats=rows))
+    migrate(database, path)
+    found = [
+        (indicator.value, *observed) for indicator, observed in PeeweeStore(database, bytes(32)).archive.evidence()
+    ]
+    assert found == [("203.0.113.9", now, now - 60, "ag-1", None), ("a" * 64, now, None, "", "/bin/ls")]
+    database.close()

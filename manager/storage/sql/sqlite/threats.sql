@@ -25,12 +25,6 @@ SELECT
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= ?;
 
--- name: with_login_or_path_since
--- Threats whose evidence names a login or a file path.
-SELECT organization_id, site, agent_id, received_at, document
-FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE event_time >= ? AND (document LIKE '%"lastLogin"%' OR document LIKE '%"filePath"%');
-
 -- name: of_source_ip
 -- Threats from an address within a span of event time, correlated by it.
 SELECT event_time, agent_id, received_at, time_known, site

@@ -158,14 +158,27 @@ def test_what_is_no_recent_login_protects_nobody(login: object) -> None:
 
 
 def test_evidence_is_bounded_and_forgotten() -> None:
-    """Evidence is dropped least recently renewed first, and after a day entirely."""
+    """Evidence is dropped least recently renewed first, and after 7 days entirely."""
     evidence = EvidenceIndex(most=3)
     indicators = [Indicator("source_ip", f"203.0.113.{number}", "acme", None) for number in range(4)]
     for number, indicator in enumerate(indicators):
         evidence.record_login(indicator, "ag-1", float(number), float(number))
     assert [evidence.login(indicator, 4.0) is not None for indicator in indicators] == [False, True, True, True]
-    evidence.expire(DAY + 4)
+    evidence.expire(7 * DAY + 2.5)
+    assert [indicator.value for indicator, kept in evidence.take_changes().items() if kept] == ["203.0.113.3"]
+    evidence.expire(7 * DAY + 4)
     assert len(evidence) == 0
+
+
+def test_the_path_in_evidence_can_be_stored() -> None:
+    """A path is cut, and what is no Unicode in it escaped."""
+    evidence = EvidenceIndex()
+    evidence.record("acme", None, "ag-1", {"fileHash": "a" * 64, "filePath": "/bin/\ud800" + "x" * 5000}, 1.0)
+    ((_, observed),) = evidence.take_changes().items()
+    assert observed is not None
+    assert observed.system_path is not None
+    assert observed.system_path.startswith("/bin/\\ud800x")
+    assert len(observed.system_path.encode()) == 256 + 5
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,73 @@ def test_a_report_on_which_the_rules_failed_is_correlated_by_no_restart(
     assert _members(bench) == []
     _report(bench, agents[2])
     assert _members(bench) == [(ATTACKER, "host-1"), (ATTACKER, "host-2")]
+
+
+def _evidence(bench: Bench) -> list[tuple[Any, ...]]:
+    return list(bench.store.archive.evidence())
+
+
+@pytest.mark.parametrize("age", [0.0, 3 * 86_400.0])
+def test_a_login_protects_its_address_after_a_restart_without_the_reports(bench: Bench, age: float) -> None:
+    """Evidence has rows of its own, so that a start reads no documents; pruned reports take no login with them."""
+    agents = _agents(bench, 3)
+    payload = agents[0].threat(bench.wall, sourceIp=ATTACKER, lastLogin=bench.wall - 60)
+    bench.receive(topics.THREATS, agents[0].agent_id, payload)
+    bench.database.execute_sql("DELETE FROM threat")
+    bench.elapsed += age
+    bench.crash()
+    for agent in agents[1:]:
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
+    for agent in agents[1:]:
+        _report(bench, agent)
+    assert _members(bench) != []
+    ((state, reason),) = bench.rows(
+        "SELECT state, reason FROM incident_response JOIN incident ON id = incident_id WHERE kind = 'source_ip'"
+    )
+    assert (state, "logged in successfully" in reason) == ("refused", True)
+
+
+def test_evidence_goes_after_seven_days_from_memory_and_store(bench: Bench) -> None:
+    """The row is deleted with the entry, without another report."""
+    (agent,) = _agents(bench, 1)
+    payload = agent.threat(bench.wall, fileHash="a" * 64, filePath="/usr/bin/x")
+    bench.receive(topics.THREATS, agent.agent_id, payload)
+    ((indicator, observed),) = _evidence(bench)
+    assert (indicator.kind, observed.system_path) == ("file_hash", "/usr/bin/x")
+    bench.pass_time(7 * 86_400.0 - 1, step=86_400.0)
+    assert len(_evidence(bench)) == 1
+    bench.pass_time(2)
+    assert _evidence(bench) == []
+    assert len(bench.fleet.responder.never_block.evidence) == 0
+    assert bench.failures() == {}
+
+
+def test_a_start_with_a_clock_far_ahead_drops_no_evidence(bench: Bench) -> None:
+    """Until the clock is confirmed nothing is dropped that a right clock would keep."""
+    (agent,) = _agents(bench, 1)
+    payload = agent.threat(bench.wall, sourceIp=ATTACKER, lastLogin=bench.wall - 60)
+    bench.receive(topics.THREATS, agent.agent_id, payload)
+    bench.began += 8 * 86_400.0
+    bench.crash()
+    bench.pass_time(100)
+    assert len(_evidence(bench)) == 1
+
+
+def test_the_stored_evidence_is_that_in_memory_in_the_same_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently renewed is dropped first, before and after a restart."""
+    agents = _agents(bench, 2)
+    index = bench.fleet.responder.never_block.evidence
+    monkeypatch.setattr(index, "_most", 3)
+    for turn, address in enumerate(
+        ["203.0.113.1", "10.0.0.1", "203.0.113.2", "203.0.113.1", "203.0.113.3", "10.0.0.1"]
+    ):
+        agent = agents[turn % 2]
+        payload = agent.threat(bench.wall, sourceIp=address, lastLogin=bench.wall - turn)
+        bench.put(topics.THREATS, agent.agent_id, payload)
+        if turn % 3 != 1:
+            bench.engine.step(bench.now)
+            bench.pass_time(1)
+        assert turn % 3 == 1 or _evidence(bench) == list(index._observed.items())
+    assert [indicator.value for indicator, _ in _evidence(bench)] == ["203.0.113.1", "203.0.113.3", "10.0.0.1"]
+    bench.crash()
+    assert list(bench.fleet.responder.never_block.evidence._observed.items()) == _evidence(bench)
