@@ -16,20 +16,20 @@ def strike(site: Site) -> None:
     guard = GuardProcess(site.manager, f"chaos-{site.dice.randrange(10**9)}", url=url)
     first = site.dice.randrange(2, 200)
     attackers = [f"203.0.113.{first + number}" for number in range(_ATTACKERS)]
-    guard.start()
+    agent_id = guard.start()
     try:
         for attacker in attackers:
             guard.attacked_by(attacker)
             site.wait(0.0, 0.5)
             guard.kill()
             guard.start()
-        site.until(lambda: _reported(site, guard.hostname) == sorted(attackers), f"{attackers} stored once each", 60)
+        site.until(lambda: _reported(site, agent_id) == sorted(attackers), f"{attackers} stored once each", 60)
     finally:
         guard.stop()
 
 
-def _reported(site: Site, hostname: str) -> list[str]:
-    threats = [each for each in site.manager.get("/api/threats", limit=200) if each["hostname"] == hostname]
+def _reported(site: Site, agent_id: str) -> list[str]:
+    threats = site.manager.get("/api/threats", agentId=agent_id, limit=200)
     return sorted(each["threat"]["evidence"]["sourceIp"] for each in threats)
 
 

@@ -17,19 +17,19 @@ def strike(site: Site) -> None:
     file.write_text(site.dice.choice(OFFSETS))
     url = site.manager.http if site.door == "http" else site.manager.mqtt
     guard = GuardProcess(site.manager, f"clock-{site.dice.randrange(10**9)}", environment, url=url)
-    guard.start()
+    agent_id = guard.start()
     try:
         guard.attacked_by("203.0.113.77")
-        site.until(lambda: len(_reports(site, guard.hostname)) == 1, "the attacker is stored", 60)
-        (report,) = _reports(site, guard.hostname)
+        site.until(lambda: len(_reports(site, agent_id)) == 1, "the attacker is stored", 60)
+        (report,) = _reports(site, agent_id)
         if report["eventTime"] > report["receivedAt"]:
             raise SiteError(f"event time {report['eventTime']} lies after the receipt {report['receivedAt']}")
     finally:
         guard.stop()
 
 
-def _reports(site: Site, hostname: str) -> list[dict[str, str]]:
-    return [each for each in site.manager.get("/api/threats", limit=200) if each["hostname"] == hostname]
+def _reports(site: Site, agent_id: str) -> list[dict[str, str]]:
+    return list(site.manager.get("/api/threats", agentId=agent_id, limit=200))
 
 
 FAULT = Fault(
