@@ -5,14 +5,14 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from chaos.fault import every_fault
-from chaos.report import write
-from chaos.run import Load, Row, run_fault, share_out
-from chaos.site import DOORS
+from chaos.report import books, read, write
+from chaos.run import Row, run_fault, share_out
+from chaos.site import DOORS, Load
 
 REPORT = Path(__file__).parents[1] / "docs" / "reliability.md"
 
@@ -27,6 +27,12 @@ def main(
     agents: Annotated[int, typer.Option(help="Simulated agents at each site.")] = 20,
     rate: Annotated[float, typer.Option(help="Reports a second at each site.")] = 60.0,
     report: Annotated[bool, typer.Option("--report", help="Write docs/reliability.md.")] = False,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--rows", help="Run nothing; take the rows that earlier runs printed with -o json, in this order."
+        ),
+    ] = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--output", "-o", help="How to print the books.")
     ] = "table",
@@ -35,6 +41,8 @@ def main(
 
     Exits 0 if all that must hold held, 1 if something did not, 2 if there is nothing to run.
     """
+    if rows:
+        _show_rows([read(path) for path in rows], report=report)
     seed = secrets.randbelow(2**31) if seed is None else seed
     faults = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
     shares = [share for share in share_out(faults, kills) if door in {None, share[1]}]
@@ -43,17 +51,26 @@ def main(
         raise typer.Exit(2)
     typer.echo(f'seed {seed}: again with make chaos CHAOS="--seed {seed} --kills {kills}"', err=True)
     load, deadline = Load(agents, rate), time.monotonic() + minutes * 60
-    rows: list[Row] = []
+    done: list[Row] = []
     for number, (fault, at, strikes) in enumerate(shares):
         if time.monotonic() > deadline:
             break
-        rows.append(run_fault(fault, at, strikes, seed=seed + number, load=load, deadline=deadline, show=_show))
-        _print_row(rows[-1])
+        done.append(run_fault(fault, at, strikes, seed=seed + number, load=load, deadline=deadline, show=_show))
+        _print_row(done[-1])
     if output == "json":
-        typer.echo(json.dumps({"seed": seed, "rows": [row.members() for row in rows]}))
+        typer.echo(json.dumps(books(seed, done)))
     if report:
-        write(REPORT, rows, faults, seed, load)
-    raise typer.Exit(1 if any(_is_surprise(row) for row in rows) else 0)
+        write(REPORT, [books(seed, done)], every_fault())
+    raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
+
+
+def _show_rows(runs: list[dict[str, Any]], *, report: bool) -> NoReturn:
+    kept = [Row.of(members) for run in runs for members in run["rows"]]
+    for row in kept:
+        _print_row(row)
+    if report:
+        write(REPORT, runs, every_fault())
+    raise typer.Exit(1 if any(_is_surprise(row) for row in kept) else 0)
 
 
 def _is_surprise(row: Row) -> bool:
@@ -71,8 +88,8 @@ def _print_row(row: Row) -> None:
     verdict = "holds" if row.holds else f"FAILS {'; '.join(row.failed)}"
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
     sys.stderr.write(
-        f"{clear}{row.fault} at {row.door}: {row.strikes} times in {row.seconds:g} s, sent {row.sent},"
-        f" stored {row.stored}, lost {row.lost}, doubled {row.doubled},"
+        f"{clear}{row.fault} at {row.door}: {row.strikes} times, {row.kills} kills in {row.seconds:g} s,"
+        f" sent {row.sent}, stored {row.stored}, lost {row.lost}, doubled {row.doubled},"
         f" incidents {row.incidents} ({row.incidents_doubled} doubled),"
         f" longest pause {row.longest_pause:g} s: {verdict}\n"
     )

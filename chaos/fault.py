@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import chaos.faults
-from chaos.site import DOORS, DoorName, Site
+from chaos.site import DOORS, DoorName, Load, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Fault:
         environment: variables that the manager needs for it.
         weight: share of the strikes of a whole run, relative to others.
         once: whether one strike a run is enough: it takes long, or cannot be repeated.
+        load: the fleet that it needs; None for the run's.
         xfail: the reason why it is known to fail; None where it must hold.
     """
 
@@ -33,6 +34,7 @@ class Fault:
     environment: tuple[tuple[str, str], ...] = ()
     weight: int = 1
     once: bool = False
+    load: Load | None = None
     xfail: str | None = None
 
 

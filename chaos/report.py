@@ -1,57 +1,101 @@
 """Writes `docs/reliability.md`: for each fault how often it was tried, and what became of the reports."""
 
+import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from chaos.fault import Fault
-from chaos.run import Load, Row
+from chaos.run import Row
 
-_COLUMNS = ("fault", "door", "times", "sent", "stored", "lost", "doubled", "longest pause", "failed")
+_COLUMNS = (
+    "fault", "door", "times", "kills", "sent", "stored", "lost", "doubled", "incidents (doubled)", "longest pause",
+    "seed",
+)  # fmt: skip
+_LIMITS = (
+    "The disk keeps what was synced: power cuts are not covered.",
+    "Stops last seconds, not minutes.",
+    "A pause runs from one receipt to the next while a report waits; three of ten strikes wait for no recovery.",
+)
 
 
-def write(path: Path, rows: Sequence[Row], faults: Sequence[Fault], seed: int, load: Load) -> None:
-    """Write the page of one run."""
-    kills = sum(row.strikes for row in rows if row.group in {"kill", "pause"})
-    total = sum(row.strikes for row in rows)
+def machine() -> str:
+    """Return what this machine is: cores, memory, interpreter."""
+    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    return f"{os.cpu_count()} cores, {memory} GiB, {platform.python_implementation()} {platform.python_version()}"
+
+
+def books(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the books of a run as JSON values, with the machine that it ran on."""
+    return {"seed": seed, "machine": machine(), "rows": [row.members() for row in rows]}
+
+
+def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]) -> None:
+    """Write the page of one run, or of several whose books were kept, each row with its own seed."""
+    rows = [Row.of(members) for run in runs for members in run["rows"]]
+    machines = "; ".join(sorted({str(run["machine"]) for run in runs}))
+    seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
+    kills, strikes = sum(row.kills for row in rows), sum(row.strikes for row in rows)
+    lost, doubled = sum(row.lost for row in rows), sum(row.doubled for row in rows)
     head = f"""# Reliability
 
-Written by `make chaos`. A simulated fleet ({load.agents} agents, {load.rate:g} reports a second) reports all the
-time; faults strike at seeded moments; at the end each report is looked up by its id, with its content. *Lost* is
-neither stored nor refused; *doubled* is stored more than once; each incident must be opened once.
+Written by `make chaos CHAOS="--report"`. A simulated fleet reports all the time ({_fleets(rows)}).
+Faults strike at seeded moments; at the end each report is looked up by its id, with its content. *Lost* is neither
+stored nor refused; *doubled* is stored more than once; *incidents doubled* are incidents of one address that were
+opened twice.
 
-{total} faults, {kills} of them kills or stops. Seed {seed}; `make chaos CHAOS="--seed {seed}"` repeats its choices.
-{os.cpu_count()} cores, {_memory()} GiB, Python {platform.python_version()}.
+{strikes:,} faults with {kills:,} kills: {lost} lost, {doubled} doubled. Seed {seeds}; {machines}.
 
 | {" | ".join(_COLUMNS)} |
 |{"---|" * len(_COLUMNS)}
 """
-    body = "".join(_line(row) for row in rows)
-    limits = "".join(f"- {fault.name}: {fault.limits}.\n" for fault in faults if fault.limits)
-    before = sum(row.before_copy for row in rows)
-    after = (
-        f"\n{before} reports of restored or damaged stores were stored after the copy, and are gone with it.\n"
-        if before
-        else ""
-    )
-    path.write_text(f"{head}{body}{after}\n## Limits\n\n{limits}")
+    body = "".join(map(_line, rows))
+    path.write_text(f"{head}{body}{_failures(rows)}{_before_copy(rows)}\n## Limits\n\n{_limits(faults, rows)}")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the books that a run with `-o json` printed to a file."""
+    return dict(json.loads(path.read_text()))
 
 
 def _line(row: Row) -> str:
-    failed = "; ".join(row.failed).replace("|", "/").replace("\n", " ")[:200] or "-"
     cells = (
         row.fault,
         row.door,
         row.strikes,
-        row.sent,
-        row.stored,
+        row.kills,
+        f"{row.sent:,}",
+        f"{row.stored:,}",
         row.lost,
         row.doubled,
+        f"{row.incidents:,} ({row.incidents_doubled})",
         f"{row.longest_pause:.1f} s",
+        row.seed,
     )
-    return f"| {' | '.join(map(str, cells))} | {failed} |\n"
+    return f"| {' | '.join(map(str, cells))} |\n"
 
 
-def _memory() -> int:
-    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+def _fleets(rows: Sequence[Row]) -> str:
+    loads = sorted({(row.agents, row.rate) for row in rows})
+    return "; ".join(f"{agents:,} agents, {rate:g} reports a second" for agents, rate in loads)
+
+
+def _failures(rows: Sequence[Row]) -> str:
+    failed = [row for row in rows if row.failed]
+    lines = (f"- {row.fault}, {row.door}: {' '.join('; '.join(row.failed).split())[:200]}\n" for row in failed)
+    return f"\n## What failed\n\n{''.join(lines)}" if failed else ""
+
+
+def _before_copy(rows: Sequence[Row]) -> str:
+    gone = sum(row.before_copy for row in rows)
+    return (
+        f"\n{gone:,} reports were stored after a copy that was put back, and are gone with the store.\n" if gone else ""
+    )
+
+
+def _limits(faults: Sequence[Fault], rows: Sequence[Row]) -> str:
+    tried = {row.fault for row in rows}
+    own = [f"{fault.name}: {fault.limits}." for fault in faults if fault.limits and fault.name in tried]
+    return "".join(f"- {each}\n" for each in (*_LIMITS, *own))

@@ -3,19 +3,22 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from chaos.fault import Fault
-from chaos.site import DOORS, DoorName, Site, SiteError
+from chaos.site import DOORS, DoorName, Load, Site, SiteError
 from simulate import SimulationError
 
 _BOOKS_WITHIN = 240.0
 _CONNECTED_WITHIN = 120.0
+_RECEIPT_WITHIN = 60.0
+_RECOVERS = 0.7
+"""Share of the strikes after which a report must have its receipt before the next one; the others follow at once."""
 
 
 @dataclass(slots=True)
@@ -26,7 +29,10 @@ class Row:
     group: str
     door: str
     seed: int
+    agents: int = 0
+    rate: float = 0.0
     strikes: int = 0
+    kills: int = 0
     sent: int = 0
     stored: int = 0
     lost: int = 0
@@ -46,17 +52,14 @@ class Row:
         """Whether all that must hold held."""
         return not (self.lost or self.doubled or self.altered or self.refused or self.incidents_doubled or self.failed)
 
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> Self:
+        """Return the row that `members` made these JSON values of."""
+        return cls(**{name: value for name, value in members.items() if name != "holds"})
+
     def members(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {**asdict(self), "holds": self.holds}
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The fleet that reports meanwhile."""
-
-    agents: int = 20
-    rate: float = 60.0
 
 
 Show = Callable[[str], None]
@@ -70,14 +73,15 @@ def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Lo
         door: the door at which the fleet reports.
         strikes: how many times.
         seed: of every random choice.
-        load: the fleet.
+        load: the fleet, unless the fault needs one of its own.
         deadline: monotonic time from which no further strike is begun.
         show: is told of progress.
 
     Returns:
         The books; what failed stands in them.
     """
-    row = Row(fault.name, fault.group, door, seed, expected=fault.xfail)
+    load = fault.load or load
+    row = Row(fault.name, fault.group, door, seed, agents=load.agents, rate=load.rate, expected=fault.xfail)
     home = Path(tempfile.mkdtemp(prefix="chaos-"))
     began = time.monotonic()
     try:
@@ -97,13 +101,17 @@ def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Lo
 def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: float, show: Show, row: Row) -> None:
     with ExitStack() as stack:
         stack.enter_context(site)
-        simulation = stack.enter_context(site.simulation(row.seed, load.agents, load.rate))
+        simulation = stack.enter_context(site.reporting(row.seed, load))
         simulation.wait_until_connected(_CONNECTED_WITHIN)
         for number in range(strikes):
             if time.monotonic() > deadline:
                 break
+            before = site.kills
             fault.strike(site)
             row.strikes += 1
+            row.kills += site.kills - before
+            if site.dice.random() < _RECOVERS:
+                _wait_for_receipt(site)
             show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
         site.wait_ready()
         simulation.stop()
@@ -115,6 +123,11 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
         if site.copied_at is not None:  # what had its receipt before the copy came back is gone with the store
             row.before_copy = min(result.lost, result.lost_after_receipt)
             row.lost -= row.before_copy
+
+
+def _wait_for_receipt(site: Site) -> None:
+    receipted = site.receipted()
+    site.until(lambda: site.receipted() > receipted, "a report has its receipt", _RECEIPT_WITHIN)
 
 
 def share_out(faults: Sequence[Fault], kills: int) -> list[tuple[Fault, DoorName, int]]:

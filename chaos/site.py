@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import httpx2
 import psutil
@@ -25,14 +26,37 @@ DOORS: tuple[DoorName, ...] = ("embedded", "mosquitto", "http")
 
 _READY_WITHIN = 60.0
 _POLL = 0.05
-
+_MOST_HEARTBEATS = 100
+"""Heartbeats a second of all agents together; up to so many agents send one each second."""
 
 _SMALL_DISK = "48m"
 _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
+class Killed(Protocol):
+    """Something that runs a process and can kill it."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
 class SiteError(Exception):
     """What must hold does not hold; the text says what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The fleet that reports meanwhile.
+
+    Attributes:
+        agents: how many there are.
+        rate: reports a second of all together.
+        is_direct: whether they connect without the proxy, which takes two threads for each connection.
+    """
+
+    agents: int = 20
+    rate: float = 60.0
+    is_direct: bool = False
 
 
 class Site:
@@ -56,6 +80,9 @@ class Site:
         self.manager: ManagerProcess
         self.proxy: TcpProxy
         self.copied_at: float | None = None
+        self.fleet: Simulation | None = None
+        self.kills = 0
+        """How many processes the strikes have killed."""
 
     def __enter__(self) -> Self:
         """Start broker, manager and proxy."""
@@ -82,28 +109,50 @@ class Site:
         """End them."""
         self._stack.close()
 
-    def simulation(self, seed: int, agents: int, rate: float, patience: float = 90.0) -> Simulation:
-        """Return a fleet of so many agents that reports until it is stopped."""
+    @contextmanager
+    def reporting(self, seed: int, load: Load, patience: float = 90.0) -> Iterator[Simulation]:
+        """Have a fleet report within the block, or until it is stopped."""
         scheme = "http" if self.door == "http" else "mqtt"
+        direct = self.manager.http if self.door == "http" else self.manager.mqtt
         plan = Plan(
-            manager=f"{scheme}://127.0.0.1:{self.proxy.port}",
+            manager=direct if load.is_direct else f"{scheme}://127.0.0.1:{self.proxy.port}",
             admin=self.manager.http,
             enroll_token=(self.manager.data / "enroll.token").read_text(),
             auth_token=(self.manager.data / "admin.token").read_text().strip(),
-            agents=agents,
-            threats=int(rate * 7200),
-            rate=rate,
+            agents=load.agents,
+            threats=int(load.rate * 7200),
+            rate=load.rate,
             shared_attackers=0.3,
             seed=seed,
             heartbeats=True,
             repeats=0.05,
-            heartbeat_interval=1.0,
+            heartbeat_interval=max(1.0, load.agents / _MOST_HEARTBEATS),
             reconnect_base=0.2,
             reconnect_cap=1.0,
             receipt_timeout=3.0,
             patience=patience,
         )
-        return Simulation(plan)
+        with Simulation(plan) as self.fleet:
+            yield self.fleet
+
+    def kill(self, process: Killed | int | None) -> None:
+        """Kill a process, given as what runs it or by its id, and count it."""
+        if process is None:
+            return
+        with suppress(ProcessLookupError):
+            if isinstance(process, int):
+                os.kill(process, signal.SIGKILL)
+            else:
+                process.kill()
+            self.kills += 1
+
+    def connected(self) -> int:
+        """Return how many agents of the fleet are connected."""
+        return 0 if self.fleet is None else self.fleet.progress.connected
+
+    def receipted(self) -> int:
+        """Return how many reports of the fleet have their receipt."""
+        return 0 if self.fleet is None else self.fleet.progress.sent - self.fleet.progress.waiting
 
     def wait(self, least: float, most: float) -> None:
         """Let a seeded time pass."""

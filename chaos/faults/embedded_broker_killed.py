@@ -3,10 +3,6 @@
 Must hold: the manager stays, starts another broker, is ready again; every report is stored once.
 """
 
-import os
-import signal
-from contextlib import suppress
-
 from chaos.fault import Fault
 from chaos.site import Site
 
@@ -14,20 +10,13 @@ from chaos.site import Site
 def strike(site: Site) -> None:
     """Kill the embedded broker once or twice."""
     site.wait(0.05, 0.4)
-    _kill(site)
+    site.kill(site.embedded_pid())
     if site.dice.random() < 0.5:  # noqa: PLR2004 -- half of the time
         before = site.embedded_pid()
         site.until(lambda: site.embedded_pid() not in {None, before} or site.is_ready(), "a successor is started")
-        _kill(site)
+        site.kill(site.embedded_pid())
     site.until(lambda: site.embedded_pid() is not None, "a broker is started")
     site.wait_ready()
-
-
-def _kill(site: Site) -> None:
-    pid = site.embedded_pid()
-    if pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 FAULT = Fault("embedded broker killed", "kill", strike, doors=("embedded",), weight=2)

@@ -9,7 +9,7 @@ from chaos.site import Site, SiteError
 
 def strike(site: Site) -> None:
     """Kill the manager, cut all connections, start it, and look for stale agents."""
-    site.manager.kill()
+    site.kill(site.manager)
     site.proxy.cut()
     site.manager.start()
     site.wait_ready()

@@ -21,7 +21,7 @@ def strike(site: Site) -> None:
         for attacker in attackers:
             guard.attacked_by(attacker)
             site.wait(0.0, 0.5)
-            guard.kill()
+            site.kill(guard)
             guard.start()
         site.until(lambda: _reported(site, agent_id) == sorted(attackers), f"{attackers} stored once each", 60)
     finally:

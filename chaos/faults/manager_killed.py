@@ -10,7 +10,7 @@ from chaos.site import Site
 def strike(site: Site) -> None:
     """Kill the manager and start it again."""
     site.wait(0.05, 0.6)
-    site.manager.kill()
+    site.kill(site.manager)
     site.manager.start()
     site.wait_ready()
 

@@ -12,7 +12,7 @@ def strike(site: Site) -> None:
     if site.mosquitto is None:
         raise SiteError("this door has no Mosquitto")
     site.wait(0.05, 0.4)
-    site.mosquitto.kill()
+    site.kill(site.mosquitto)
     if site.dice.random() < 0.5:  # noqa: PLR2004 -- half of the time
         for saved in site.mosquitto.directory.glob("mosquitto.db*"):
             saved.unlink()

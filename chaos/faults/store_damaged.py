@@ -44,7 +44,7 @@ FORMS: tuple[Callable[[Path, int, Site], None], ...] = (_truncate, _zero, _overw
 def strike(site: Site) -> None:
     """Damage one page of a table, an index or the schema, look what the manager makes of it, and put the copy back."""
     site.wait(0.5, 1.0)
-    site.manager.kill()
+    site.kill(site.manager)
     store = site.manager.data / "panguard.db"
     with closing(sqlite3.connect(store)) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -61,7 +61,7 @@ def strike(site: Site) -> None:
         raise SiteError(f"a message advises harm: {said[-1000:]}")
     if "Traceback" in said and running.process.poll() is not None:
         raise SiteError(f"a traceback in place of a sentence: {said[-1500:]}")
-    running.kill()
+    site.kill(running)
     shutil.rmtree(site.manager.data)
     shutil.copytree(copy, site.manager.data)
     site.copied_at = site.copied_at or 0.0

@@ -19,7 +19,7 @@ from chaos.site import Site, SiteError
 def strike(site: Site) -> None:
     """Copy the data directory, change the policy, go on for a while, and put the copy in the directory's place."""
     copy = site.home / "copy"
-    site.manager.kill()
+    site.kill(site.manager)
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(site.manager.data, copy)
     site.manager.start()
@@ -27,7 +27,7 @@ def strike(site: Site) -> None:
     revision = _new_policy(site)
     site.until(lambda: revision in _versions(site), "an agent has the policy")
     site.wait(1.0, 3.0)
-    site.manager.kill()
+    site.kill(site.manager)
     site.copied_at = time.monotonic()
     shutil.rmtree(site.manager.data)
     shutil.copytree(copy, site.manager.data)

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from chaos.fault import every_fault
-from chaos.run import Load, run_fault
-from chaos.site import DoorName
+from chaos.run import run_fault
+from chaos.site import DoorName, Load
 
 _PLACES = [
     ("manager killed", "http"),

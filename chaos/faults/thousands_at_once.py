@@ -1,0 +1,34 @@
+"""Two thousand agents lose their manager while they report, and come back at one moment with reports waiting.
+
+Must hold: all connect again, every report is stored once, no agent is flagged stale for it.
+"""
+
+from chaos.fault import Fault
+from chaos.site import Load, Site, SiteError
+
+_AGENTS = 2000
+_BACK_WITHIN = 180.0
+
+
+def strike(site: Site) -> None:
+    """Kill the manager, let reports pile up, start it, and wait until all agents are connected."""
+    site.wait(1.0, 2.0)
+    site.kill(site.manager)
+    site.until(lambda: site.connected() == 0, "every connection is gone")
+    site.wait(3.0, 6.0)
+    site.manager.start()
+    site.until(lambda: site.connected() == _AGENTS, f"all {_AGENTS} agents are back", _BACK_WITHIN)
+    site.wait_ready()
+    stale = site.manager.get("/api/agents", status="stale", limit=200)
+    if stale:
+        raise SiteError(f"{len(stale)} agents are stale, {stale[0]['hostname']} first")
+
+
+FAULT = Fault(
+    "2,000 agents back at once",
+    "fleet",
+    strike,
+    doors=("embedded", "http"),
+    once=True,
+    load=Load(_AGENTS, 300.0, is_direct=True),
+)
