@@ -14,8 +14,10 @@ from chaos.fault import Fault
 from chaos.site import DOORS, DoorName, Load, Site, SiteError
 from simulate import SimulationError
 
+_FAILURES = (SiteError, SimulationError, TimeoutError, AssertionError, OSError)
 _BOOKS_WITHIN = 240.0
 _CONNECTED_WITHIN = 120.0
+_MORE_FOR_EACH_AGENT = 0.2
 _RECEIPT_WITHIN = 60.0
 _RECOVERS = 0.7
 """Share of the strikes after which a report must have its receipt before the next one; the others follow at once."""
@@ -87,8 +89,8 @@ def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Lo
     try:
         site = Site(door, home, Random(seed), dict(fault.environment))
         _strike(fault, site, strikes, load=load, deadline=deadline, show=show, row=row)
-    except (SiteError, SimulationError, TimeoutError, AssertionError, OSError) as error:
-        row.failed.append(f"{type(error).__name__}: {error}"[:600])
+    except _FAILURES as error:
+        row.failed.append(_told(error))
     finally:
         row.seconds = round(time.monotonic() - began, 1)
         if row.holds:
@@ -102,18 +104,20 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
     with ExitStack() as stack:
         stack.enter_context(site)
         simulation = stack.enter_context(site.reporting(row.seed, load))
-        simulation.wait_until_connected(_CONNECTED_WITHIN)
-        for number in range(strikes):
-            if time.monotonic() > deadline:
-                break
-            before = site.kills
-            fault.strike(site)
-            row.strikes += 1
-            row.kills += site.kills - before
-            if site.dice.random() < _RECOVERS:
-                _wait_for_receipt(site)
-            show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
-        site.wait_ready()
+        simulation.wait_until_connected(_CONNECTED_WITHIN + _MORE_FOR_EACH_AGENT * load.agents)
+        try:
+            for number in range(strikes):
+                if time.monotonic() > deadline:
+                    break
+                fault.strike(site)
+                row.strikes += 1
+                if site.dice.random() < _RECOVERS:
+                    _wait_for_receipt(site)
+                show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
+            site.wait_ready()
+        except _FAILURES as error:  # the books are looked at all the same
+            row.failed.append(_told(error))
+        row.kills = site.kills
         simulation.stop()
         result = simulation.result(_BOOKS_WITHIN)
         row.sent, row.stored, row.doubled, row.altered = result.sent, result.stored, result.doubled, result.altered
@@ -123,6 +127,10 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
         if site.copied_at is not None:  # what had its receipt before the copy came back is gone with the store
             row.before_copy = min(result.lost, result.lost_after_receipt)
             row.lost -= row.before_copy
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:600]
 
 
 def _wait_for_receipt(site: Site) -> None:

@@ -17,7 +17,7 @@ import httpx2
 import psutil
 
 from simulate import Plan, Simulation
-from tests.support.processes import ManagerProcess
+from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.tcp_proxy import TcpProxy
 
@@ -26,8 +26,12 @@ DOORS: tuple[DoorName, ...] = ("embedded", "mosquitto", "http")
 
 _READY_WITHIN = 60.0
 _POLL = 0.05
+_START_WITHIN = 180.0
 _MOST_HEARTBEATS = 100
-"""Heartbeats a second of all agents together; up to so many agents send one each second."""
+"""Heartbeats a second of all agents together."""
+
+_BETWEEN_HEARTBEATS: Mapping[DoorName, float] = {"embedded": 1.0, "mosquitto": 1.0, "http": 3.0}
+"""The fewest seconds between two heartbeats of an agent; by HTTP it has 60 requests a minute."""
 
 _SMALL_DISK = "48m"
 _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -126,7 +130,7 @@ class Site:
             seed=seed,
             heartbeats=True,
             repeats=0.05,
-            heartbeat_interval=max(1.0, load.agents / _MOST_HEARTBEATS),
+            heartbeat_interval=max(_BETWEEN_HEARTBEATS[self.door], load.agents / _MOST_HEARTBEATS),
             reconnect_base=0.2,
             reconnect_cap=1.0,
             receipt_timeout=3.0,
@@ -145,6 +149,15 @@ class Site:
             else:
                 process.kill()
             self.kills += 1
+
+    def start_manager(self) -> None:
+        """Start the manager and wait until its doors are open, however busy the machine is."""
+        self.manager.launch().line("ready ", _START_WITHIN)
+
+    def start_guard(self, guard: GuardProcess) -> str:
+        """Start a guard, wait until it is connected, and return its agent id."""
+        guard.start(wait=False)
+        return guard.agent_id(_START_WITHIN)
 
     def connected(self) -> int:
         """Return how many agents of the fleet are connected."""

@@ -11,7 +11,7 @@ def strike(site: Site) -> None:
     """Kill the manager, cut all connections, start it, and look for stale agents."""
     site.kill(site.manager)
     site.proxy.cut()
-    site.manager.start()
+    site.start_manager()
     site.wait_ready()
     site.wait(1.0, 2.0)
     stale = [agent["hostname"] for agent in site.manager.get("/api/agents", status="stale")]

@@ -16,13 +16,13 @@ def strike(site: Site) -> None:
     guard = GuardProcess(site.manager, f"chaos-{site.dice.randrange(10**9)}", url=url)
     first = site.dice.randrange(2, 200)
     attackers = [f"203.0.113.{first + number}" for number in range(_ATTACKERS)]
-    agent_id = guard.start()
+    agent_id = site.start_guard(guard)
     try:
         for attacker in attackers:
             guard.attacked_by(attacker)
             site.wait(0.0, 0.5)
             site.kill(guard)
-            guard.start()
+            site.start_guard(guard)
         site.until(lambda: _reported(site, agent_id) == sorted(attackers), f"{attackers} stored once each", 60)
     finally:
         guard.stop()

@@ -17,7 +17,7 @@ def strike(site: Site) -> None:
     file.write_text(site.dice.choice(OFFSETS))
     url = site.manager.http if site.door == "http" else site.manager.mqtt
     guard = GuardProcess(site.manager, f"clock-{site.dice.randrange(10**9)}", environment, url=url)
-    agent_id = guard.start()
+    agent_id = site.start_guard(guard)
     try:
         guard.attacked_by("203.0.113.77")
         site.until(lambda: len(_reports(site, agent_id)) == 1, "the attacker is stored", 60)

@@ -22,7 +22,7 @@ def strike(site: Site) -> None:
     environment = shifted_clock(file)
     url = site.manager.http if site.door == "http" else site.manager.mqtt
     guard = GuardProcess(site.manager, f"step-{site.dice.randrange(10**9)}", environment, url=url)
-    agent_id = guard.start()
+    agent_id = site.start_guard(guard)
     try:
         seen: list[str] = []
         for number, step in enumerate(site.dice.sample(_STEPS, _AT_ONCE)):

@@ -11,7 +11,7 @@ def strike(site: Site) -> None:
     """Kill the manager and start it again."""
     site.wait(0.05, 0.6)
     site.kill(site.manager)
-    site.manager.start()
+    site.start_manager()
     site.wait_ready()
 
 

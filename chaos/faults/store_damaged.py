@@ -65,7 +65,7 @@ def strike(site: Site) -> None:
     shutil.rmtree(site.manager.data)
     shutil.copytree(copy, site.manager.data)
     site.copied_at = site.copied_at or 0.0
-    site.manager.start()
+    site.start_manager()
     site.wait_ready()
 
 

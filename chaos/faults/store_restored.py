@@ -22,7 +22,7 @@ def strike(site: Site) -> None:
     site.kill(site.manager)
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(site.manager.data, copy)
-    site.manager.start()
+    site.start_manager()
     site.wait_ready()
     revision = _new_policy(site)
     site.until(lambda: revision in _versions(site), "an agent has the policy")
@@ -32,7 +32,7 @@ def strike(site: Site) -> None:
     shutil.rmtree(site.manager.data)
     shutil.copytree(copy, site.manager.data)
     logged = len(site.log())
-    site.manager.start()
+    site.start_manager()
     site.wait_ready()
     site.until(lambda: "store_older_than_guards" in site.log()[logged:], "the log says that guards know more")
     warnings = site.manager.request("GET", "/api/overview")["warnings"]

@@ -16,7 +16,7 @@ def strike(site: Site) -> None:
     site.kill(site.manager)
     site.until(lambda: site.connected() == 0, "every connection is gone")
     site.wait(3.0, 6.0)
-    site.manager.start()
+    site.start_manager()
     site.until(lambda: site.connected() == _AGENTS, f"all {_AGENTS} agents are back", _BACK_WITHIN)
     site.wait_ready()
     stale = site.manager.get("/api/agents", status="stale", limit=200)
@@ -29,6 +29,7 @@ FAULT = Fault(
     "fleet",
     strike,
     doors=("embedded", "http"),
+    environment=(("PANGUARD_STALE_AFTER", "60"),),  # three heartbeats of this fleet
     once=True,
     load=Load(_AGENTS, 300.0, is_direct=True),
 )

@@ -236,10 +236,10 @@ class GuardProcess:
         self.running = Panguard(log, *start, environment=self._environment)
         return self.agent_id() if wait else ""
 
-    def agent_id(self) -> str:
-        """Return the id that it printed."""
+    def agent_id(self, within: float = 25.0) -> str:
+        """Return the id that it printed, or prints within so many seconds."""
         assert self.running is not None
-        line = self.running.line("guard ready ")
+        line = self.running.line("guard ready ", within)
         return dict(word.partition("=")[::2] for word in line.split()[2:])["agentId"]
 
     def kill(self) -> None:
