@@ -17,7 +17,10 @@ from manager.domain.agents.agent import Agent
 log = structlog.get_logger(__name__)
 
 _LASTING = 60.0
-"""Seconds that a broker must run before the backoff is reset."""
+"""Seconds after which a broker that ends was no failed start."""
+
+_LONGEST_PAUSE = 10.0
+"""Seconds; every agent waits for it."""
 
 _STOP_SECONDS = 30.0
 
@@ -30,6 +33,7 @@ class BrokerSupervisor:
         module: the Python module that the process runs.
         backoff: the delays between attempts.
         silence: seconds without a sign of life after which the process is replaced.
+        lasting: seconds that a broker must have run, so that the next pause is the shortest again.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class BrokerSupervisor:
         module: str,
         backoff: Backoff | None = None,
         silence: float = SILENCE_SECONDS,
+        lasting: float = _LASTING,
     ) -> None:
-        self._backoff = backoff or Backoff(0.2, 10.0)
+        self._backoff = backoff or Backoff(0.2, _LONGEST_PAUSE)
+        self._lasting = lasting
         self._ended = threading.Event()
         self._stop = threading.Event()
         self._started_at = 0.0
@@ -93,10 +99,10 @@ class BrokerSupervisor:
         while True:
             self._ended.wait()
             self._ended.clear()
-            if time.monotonic() - self._started_at >= _LASTING:
+            if time.monotonic() - self._started_at >= self._lasting:
                 self._backoff.reset()
             while not self._stop.wait(self._backoff.next_delay()) and not self._restart():
-                pass
+                self._backoff.reset()
             if self._stop.is_set():
                 return
 

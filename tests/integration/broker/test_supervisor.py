@@ -76,6 +76,37 @@ def test_a_broker_that_is_killed_again_while_it_restarts_comes_back(supervisor: 
     assert supervisor.port == port
 
 
+@pytest.mark.parametrize(
+    ("lasting", "pauses"),
+    [
+        pytest.param(600.0, [0.2, 0.4, 0.8, 1.6, 2.0, 2.0], id="soon"),
+        pytest.param(0.0, [0.2] * 6, id="after-a-long-run"),
+    ],
+)
+def test_the_longest_pause_before_a_restart_grows_until_a_broker_has_lasted(
+    lasting: float, pauses: list[float]
+) -> None:
+    """Ends in quick succession double it up to the cap; after a broker that lasted it is the shortest again."""
+    longest: list[float] = []
+
+    def drawn(_least: float, most: float) -> float:
+        longest.append(most)
+        return 0.0
+
+    config = configuration(port=free_port(), portWaitSeconds=20.0, aliveSeconds=0.1)
+    backoff = Backoff(0.2, 2.0, uniform=drawn)
+    supervisor = BrokerSupervisor(config, module="manager.broker.process", backoff=backoff, lasting=lasting)
+    supervisor.start()
+    try:
+        for ends in range(1, len(pauses) + 1):
+            eventually(lambda: supervisor.problem is None, PATIENT, "a broker that runs")
+            process().kill()
+            eventually(lambda ends=ends: len(longest) >= ends, PATIENT, "the pause after it")
+        assert longest == pauses
+    finally:
+        supervisor.stop()
+
+
 def test_a_port_that_is_taken_meanwhile_is_waited_for(supervisor: BrokerSupervisor) -> None:
     """While another program holds the port the problem names it; the broker takes the port once it is free."""
     port = supervisor.port
