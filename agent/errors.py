@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class GuardError(Exception):
-    """Root of all errors that a guard raises itself."""
+    """Root of the guard's own errors."""
 
 
 class ConfigurationError(GuardError):

@@ -13,7 +13,7 @@ Severity = Literal["low", "medium", "high", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class RecordOrigin:
-    """The writer of a record; attributes that the source does not know are None.
+    """The writer of a record: source, process and user; an attribute is None if the source does not know it.
 
     Attributes:
         source: The name of the source, such as ``journal`` or ``file:/var/log/auth.log``.
@@ -123,7 +123,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened on the host, read from one record.
+    """One event on the host, parsed from one record.
 
     Attributes:
         at: Epoch seconds.
@@ -188,7 +188,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A detected threat before its report has an id; see `Finding` for the common attributes.
+    """A detected threat, not yet a report; see `Finding` for the common attributes.
 
     Attributes:
         confidence: 0 to 100, adjusted by other knowledge of the target.

@@ -1,4 +1,4 @@
-"""The pipeline: turns the records of all sources into reports in the outbox, each record once, even after a kill."""
+"""The pipeline: converts the records of all sources into reports in the outbox, each record once, even after a kill."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Pending:
-    """An examined batch that is not committed yet."""
+    """An examined batch of records that is not committed yet."""
 
     reading: _Reading
     batch: Batch
@@ -226,7 +226,7 @@ class Pipeline:
         return bool(pending.reports)
 
     def _check(self, now: float) -> None:
-        """Check each source that reads without an error for a hidden problem.
+        """Ask each readable source for problems that reading does not show.
 
         A problem counts if two checks in a row find it, because a log may be missing during a rotation.
         """

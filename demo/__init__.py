@@ -1,1 +1,1 @@
-"""A whole fleet on one machine, for ten minutes of getting to know the product."""
+"""The demo: a manager, a broker and three guards on one machine, with a staged attack."""

@@ -20,7 +20,7 @@ HOSTS = ["web-1", "web-2", "db-1"]
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave manager and guards running until Ctrl-C.")] = False,
 ) -> None:
-    """Start a broker, a manager and three guards on this machine, attack them, and watch.
+    """Start a broker, a manager and three guards on this machine, attack the guards, and show the response.
 
     Exits 0 only if every step was really observed; the last line is JSON of what was seen.
     """
@@ -57,7 +57,7 @@ def demo(
 
 
 def _hold(fleet: "Fleet", screen: "Screen") -> None:
-    """Keep the fleet running and shown until Ctrl-C."""
+    """Keep the fleet running and displayed until Ctrl-C."""
     data = fleet.home / "manager"
     screen.report(f"running until Ctrl-C; try in another terminal: panguard manager status --data-dir {data}")
     ended = False

@@ -1,4 +1,4 @@
-"""Manager and guards as real processes on free loopback ports, and what the manager says of them."""
+"""The demo's fleet: manager and guards as real processes on free loopback ports, with queries of the manager's API."""
 
 import os
 import signal
@@ -24,11 +24,11 @@ PACE = {
     "PANGUARD_SETTLING_TIME": "2",
     "PANGUARD_SIMULATE_ENFORCEMENT": "true",
 }
-"""The lifecycle at a pace that fits a demo, in seconds; and nothing of this machine is blocked."""
+"""Settings of the demo's manager: short intervals in seconds, and no block for an address of this machine."""
 
 
 class DemoError(Exception):
-    """Something that the demo needs did not happen; the text says what."""
+    """A step of the demo failed; the message says which."""
 
 
 def _command(*words: str) -> list[str]:
@@ -36,7 +36,7 @@ def _command(*words: str) -> list[str]:
 
 
 class Process:
-    """One of the demo's own processes, in a log file of its own."""
+    """One process of the demo, with its own log file."""
 
     def __init__(self, name: str, words: list[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -78,13 +78,13 @@ class Process:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End the process as a crash would."""
+        """Kill the process without a clean stop."""
         self._process.kill()
         self._process.wait(STOP_WITHIN)
         self._output.close()
 
     def terminate(self) -> int:
-        """Ask the process to stop, and return its exit code."""
+        """Stop the process cleanly and return its exit code."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -112,14 +112,14 @@ class Guard:
         self.process: Process | None = None
 
     def start(self) -> None:
-        """Start the guard, or start it again on what it kept."""
+        """Start the guard, or restart it with its stored data."""
         words = ["guard", "start", "--manager", self._manager, "--data-dir", str(self._data)]
         words += ["--trust-log", str(self.log.path), "--hostname", self.hostname, "--mode", "protection"]
         words += ["--enroll-token-file", str(self._token)]
         self.process = Process(self.hostname, words, self._home / f"{self.hostname}.log", {})
 
     def kill(self) -> None:
-        """End the guard as a crash would."""
+        """Kill the guard without a clean stop."""
         if self.process is not None:
             self.process.kill()
 
@@ -129,7 +129,7 @@ class Guard:
 
 
 class Fleet:
-    """A manager and its guards; a context manager that ends what it started.
+    """A manager and its guards. A context manager: stops all processes at its end.
 
     Args:
         home: the directory that holds all of the demo's data.
@@ -163,7 +163,7 @@ class Fleet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End everything, guards first."""
+        """Stop all processes, guards first."""
         self.stop()
 
     def stop(self) -> dict[str, int]:
@@ -177,19 +177,19 @@ class Fleet:
         return codes
 
     def agents(self) -> list[dict[str, Any]]:
-        """Return the agents as the HTTP API has them."""
+        """Return the agents' records from the HTTP API."""
         return list(self._get("/api/agents"))
 
     def threats(self) -> list[dict[str, Any]]:
-        """Return the newest threats as the HTTP API has them."""
+        """Return the newest threats from the HTTP API."""
         return list(self._get("/api/threats"))
 
     def incidents(self) -> list[dict[str, Any]]:
-        """Return the newest incidents as the HTTP API has them."""
+        """Return the newest incidents from the HTTP API."""
         return list(self._get("/api/incidents"))
 
     def set_global_policy(self, document: Mapping[str, Any]) -> int:
-        """Set the global policy document; return the fleet's revision since."""
+        """Set the global policy document; return the fleet's new revision."""
         return int(self._ask("PUT", "/api/policies/global", document)["data"]["revision"])
 
     def _get(self, path: str) -> Any:
@@ -205,4 +205,4 @@ class Fleet:
 
 
 Report = Callable[[str], None]
-"""Is told, in one line, what was just seen."""
+"""Receives one line of text about each observed step."""

@@ -1,4 +1,4 @@
-"""How the demo looks: a live table for people, plain lines for everything else."""
+"""The demo's output: a live table on a terminal, plain lines elsewhere."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,7 @@ _LINES = 10
 
 
 class Screen:
-    """A context manager that shows the fleet while the story is told."""
+    """A context manager that displays the fleet while the demo runs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,7 +25,7 @@ class Screen:
         self._threats = Table()
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the live display."""
         if self._live is not None:
             self._live.start()
         return self
@@ -33,12 +33,12 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the last picture standing."""
+        """Stop the live display and leave its last state on the terminal."""
         if self._live is not None:
             self._live.stop()
 
     def report(self, line: str) -> None:
-        """Show one line of what was seen."""
+        """Print one line about an observed step."""
         if self._live is None:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
             return
@@ -46,7 +46,7 @@ class Screen:
         self._draw()
 
     def show(self, agents: list[dict[str, Any]], threats: list[dict[str, Any]]) -> None:
-        """Show the fleet and its newest threats."""
+        """Display the fleet and its newest threats."""
         if self._live is None:
             return
         self._fleet = Table("host", "agent", "state", "session", "policy", "cpu %", "memory %", title="fleet")

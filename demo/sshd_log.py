@@ -1,11 +1,11 @@
-"""An sshd log as a machine under attack writes it: the true line format, at the pace that the demo wants."""
+"""Writes an sshd log of a host under attack, in OpenSSH's line format."""
 
 from datetime import datetime
 from pathlib import Path
 
 
 class SshdLog:
-    """One host's log file; lines are appended as sshd does it.
+    """One host's log file; lines are appended, as sshd does.
 
     Args:
         path: the file.
@@ -19,7 +19,7 @@ class SshdLog:
         path.touch(mode=0o600)
 
     def failed_logins(self, address: str, count: int, user: str = "root") -> None:
-        """Write failed password logins of one address."""
+        """Append lines of failed password logins from one address."""
         with self.path.open("a", encoding="utf-8") as log:
             for _ in range(count):
                 self._port += 1

@@ -1,4 +1,4 @@
-"""What the demo shows, step by step; a step is over when the manager really says so, not when it should."""
+"""The steps of the demo; a step ends when the manager's API confirms it."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _LOOK_AGAIN = 0.1
 
 
 class Story:
-    """The steps, in order.
+    """Runs the demo's steps in order.
 
     Args:
         fleet: the running manager and its guards, not started yet.
@@ -29,7 +29,7 @@ class Story:
         self.facts: dict[str, Any] = {}
 
     def tell(self) -> None:
-        """Go through all steps.
+        """Run all steps.
 
         Raises:
             DemoError: a step was not observed in time.
@@ -40,7 +40,7 @@ class Story:
         self._policy()
 
     def farewell(self) -> None:
-        """Stop everything cleanly, and see that it is seen.
+        """Stop all processes cleanly, and check that the manager shows the guards as offline.
 
         Raises:
             DemoError: a guard or the manager did not stop cleanly.
@@ -65,7 +65,7 @@ class Story:
         self._report(f"{count} guards registered and online: {', '.join(sorted(self._ids))}")
 
     def _incident(self) -> None:
-        """One attacker on two guards: both are told to block it; on the third guard too: the whole fleet is told."""
+        """Attack two guards from one address, which both then block; attack the third guard, so that the whole fleet blocks it."""
         first, second, third = self._fleet.guards
         for guard in (first, second):
             guard.log.failed_logins(ATTACKER, 6)
@@ -87,7 +87,7 @@ class Story:
         self.facts["threats"] = len(self._fleet.threats())
 
     def _accepted(self, *, organization_wide: bool) -> dict[str, Any]:
-        """Return the attacker's incident once every target has accepted its block, as the guards report it."""
+        """Wait until every target reports that it has accepted the block; return the attacker's incident."""
         found: list[dict[str, Any]] = []
 
         def seen(agents: list[dict[str, Any]], _threats: list[dict[str, Any]]) -> bool:

@@ -1,1 +1,1 @@
-"""The manager: takes what agents say into a store, judges it, and sends policies."""
+"""The fleet manager: stores agents' reports, correlates them, and publishes policies and responses."""

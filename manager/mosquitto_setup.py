@@ -153,7 +153,7 @@ def _needs_copies(user: str | None) -> bool:
 
 
 def _copies(served: TlsDirectory) -> dict[Path, bytes]:
-    """Return the certificate files that a broker needs; the authority's key is not among them."""
+    """Return the certificate files that a broker needs, without the authority's key."""
     wanted = {COPIED_CERTIFICATE: served.certificate("broker"), COPIED_KEY: served.key("broker")}
     if (authority := served.certificate(AUTHORITY)).exists():
         wanted[COPIED_CERTIFICATE.with_name(authority.name)] = authority

@@ -114,7 +114,7 @@ def _severity(value: object) -> Severity:
 
 
 def evidence_of(given: object) -> object:
-    """Normalise evidence to an object, and add the contract's names for names of earlier agents.
+    """Normalise evidence to an object, and add the contract's names for members named by earlier agents.
 
     The original names are kept as well; a value that is not an object is stored under `evidence`.
     """

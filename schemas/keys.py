@@ -151,7 +151,7 @@ class EnrollmentToken:
     ca_fingerprint: str | None = None
 
     def __repr__(self) -> str:
-        """Never show the secret."""
+        """Return a text without the secret."""
         return f"EnrollmentToken({self.token_id})"
 
     def __str__(self) -> str:

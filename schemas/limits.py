@@ -4,19 +4,19 @@ KIB = 1024
 MIB = 1024 * KIB
 
 MESSAGE_LIMIT = 16 * KIB
-"""Any message without a more specific limit."""
+"""The size limit of a message without a more specific limit."""
 
 THREAT_LIMIT = 256 * KIB
-"""One threat report."""
+"""The size limit of one threat report."""
 
 POLICY_LIMIT = 256 * KIB
-"""An agent's effective policy, or one change of an organization's blocklist."""
+"""The size limit of an agent's effective policy, and of one change of an organization's blocklist."""
 
 BLOCKLIST_LIMIT = 2 * MIB
-"""The retained snapshot of an organization's blocklist."""
+"""The size limit of the retained snapshot of an organization's blocklist."""
 
 BODY_LIMIT = 1 * MIB
-"""The body of an HTTP request."""
+"""The size limit of the body of an HTTP request."""
 
 AGENT_EMERGENCY_ENTRIES = 200
 """The maximum number of live emergency entries in one agent's policy; the first to expire is evicted."""

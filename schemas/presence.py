@@ -67,14 +67,14 @@ class SourceReport(WireModel):
 
 
 class Unenforced(WireModel):
-    """One wanted measure that does not hold, and why."""
+    """One desired measure that is not in force, with the reason."""
 
     value: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     reason: Annotated[str, StringConstraints(max_length=512)]
 
 
 class Enforced(WireModel):
-    """The measures that a guard's host enforces, as its fence says.
+    """The measures that a guard's host enforces, as reported by its fence.
 
     An entry of the policy or the blocklist is enforced once `policyVersion` or `blocklistSequence` names its number and
     it is not among the reasons. Where the counts exceed the reasons, an entry that is not listed may be unenforced.

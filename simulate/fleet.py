@@ -229,7 +229,7 @@ class Fleet:
         await self._quiet(time.monotonic() + _QUIET_WITHIN)
 
     async def _quiet(self, deadline: float) -> None:
-        """Wait until no new policy has arrived for a moment, or until the deadline."""
+        """Wait until no new policy has arrived for `_QUIET` seconds, or until the deadline."""
         taken, since = -1, time.monotonic()
         while time.monotonic() - since < _QUIET and time.monotonic() < deadline:
             if self.tally.policies_applied != taken:
@@ -251,7 +251,7 @@ class Fleet:
             self._detected(detection)
 
     async def _until(self, moment: float, number: int) -> None:
-        """Wait until a time; if it has passed, still yield to the event loop now and then."""
+        """Wait until a time; if it has passed, yield to the event loop at intervals."""
         delay = moment - time.monotonic()
         if delay <= 0:
             if number % _AT_ONCE == 0:

@@ -70,7 +70,7 @@ class Balance:
 
     @property
     def is_even(self) -> bool:
-        """Whether every report is stored once, as it was sent; late reports count as stored."""
+        """Whether every report is stored exactly once with its sent content; late reports count as stored."""
         return not (self.lost or self.doubled or self.altered or self.refused)
 
 

@@ -61,7 +61,7 @@ class ManagerReader:
         self._client.close()
 
     def mark(self) -> Watermark:
-        """Return the newest records.
+        """Return the ids of the newest threat and incident.
 
         Raises:
             UnreachableError: the manager does not answer, or refuses the token.
@@ -73,7 +73,7 @@ class ManagerReader:
         return Watermark(threat, newest.get("id"), newest.get("openedAt"))
 
     def threats(self, mark: Watermark, report_ids: Container[str], agent_ids: Container[str]) -> Iterator[Stored]:
-        """Yield the threats stored since the mark that are these reports or of these agents, newest first.
+        """Yield the threats stored since the mark with one of these report ids or agents, newest first.
 
         The list is in the order of storing, so no clock decides which threats belong to the simulation. A report counts
         under any agent id, because an agent that registered again has had two.

@@ -1,4 +1,4 @@
-"""Turns findings into verdicts: adjusts the confidence by other knowledge of the target."""
+"""Converts findings into verdicts: adjusts the confidence by other facts about the target."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def _on_no_list(_value: str) -> bool:
 
 
 class Analyzer:
-    """Makes a verdict of each finding.
+    """Converts each finding into a verdict.
 
     Args:
         listed: Returns whether an address or prefix is on a list of attackers.

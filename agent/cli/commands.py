@@ -1,4 +1,4 @@
-"""`panguard guard`: start, stop and look at the guard on this host."""
+"""`panguard guard`: commands that start, stop and inspect the guard on this host."""
 
 import json
 import os
@@ -194,7 +194,7 @@ def try_(
     sample: Annotated[Literal["ssh"] | None, typer.Option(help="Use harmless sample lines instead of a file.")] = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
 ) -> None:
-    """Read a log as the guard would and print the verdicts. Nothing is reported to a manager, nothing is blocked."""
+    """Detect threats in a log file and print the verdicts. Nothing is reported to a manager, nothing is blocked."""
     from agent.cli import try_log  # noqa: PLC0415 -- start and status need none of it
     from agent.host import local_zone  # noqa: PLC0415 -- the same
 

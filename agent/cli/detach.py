@@ -16,7 +16,7 @@ LOG = "guard.log"
 """The log file of a background guard, in its data directory."""
 
 PATIENCE = 20.0
-"""Seconds that the command waits for the registration."""
+"""Seconds for which the command waits for the registration."""
 
 _ONLINE = "online"
 _POLL = 0.05

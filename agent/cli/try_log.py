@@ -1,4 +1,4 @@
-"""`panguard guard try`: reads a log as the guard would, and prints its verdicts."""
+"""`panguard guard try`: detects threats in a log file and prints the verdicts."""
 
 import bz2
 import gzip
@@ -151,7 +151,7 @@ def _decompressed(file: BufferedReader) -> BufferedIOBase:
 
 
 def _bounded(file: IO[bytes] | BufferedIOBase) -> Iterator[bytes]:
-    """Yield the lines of a file; of a too long line only the beginning is kept in memory."""
+    """Yield the lines of a file; only the beginning of a very long line is kept in memory."""
     while line := file.readline(MAX_LINE + 1):
         while not line.endswith(b"\n") and (rest := file.readline(MAX_LINE)):
             if rest.endswith(b"\n"):

@@ -83,7 +83,7 @@ class HttpRegistrations:
 
 
 class HttpRegistration:
-    """One registration over HTTP, sent once: the link repeats a request that was not answered.
+    """One registration over HTTP, sent once; the link repeats unanswered requests.
 
     Implements `agent.connection.registration.RegistrationAttempt`.
 
@@ -103,7 +103,7 @@ class HttpRegistration:
 
     @property
     def account(self) -> Account:
-        """The account without an agentId."""
+        """The account of a client without an agentId."""
         return Account("", "", self._bearer, {})
 
     def handle(self, link: Link, event: Event, now: float) -> Outcome | None:

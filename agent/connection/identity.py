@@ -18,7 +18,7 @@ _FILE = "identity.json"
 
 
 class PendingRegistration(BaseModel):
-    """An unanswered registration: sent again byte for byte, it gets the same answer."""
+    """An unanswered registration; repeating it byte for byte returns the same answer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,7 +90,7 @@ class Identity:
 
     @property
     def mqtt_client_id(self) -> str:
-        """The MQTT client id: constant and half random, because another client could take over a guessed one.
+        """The MQTT client id: constant, with a random half, so that no other client can guess it and take it over.
 
         Raises:
             ValueError: the guard is not registered.
@@ -101,7 +101,7 @@ class Identity:
 
 
 class IdentityFile:
-    """The identity in a data directory; each change is on the disk before it is used.
+    """The identity in a data directory; each change is written to disk before it is used.
 
     The registrations over MQTT and over HTTP are stored side by side.
 
@@ -142,7 +142,7 @@ class IdentityFile:
             self._save(replace(self._identity, pending=pending))
 
     def raise_session(self, above: int = 0) -> int:
-        """Return the next session number, higher than all before and than `above`; store it."""
+        """Store and return the next session number, higher than all earlier ones and than `above`."""
         session = max(self._identity.session, above) + 1
         self._save(replace(self._identity, session=session))
         return session

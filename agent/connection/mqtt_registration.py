@@ -46,12 +46,12 @@ class RegistrationFields:
     tags: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Never show the secret."""
+        """Return a text without the secret."""
         return f"RegistrationFields({self.facts.hostname}, {self.token!r})"
 
 
 class MqttRegistration:
-    """One registration attempt: one client id and one payload, sent again byte for byte until it is answered.
+    """One registration attempt: one client id and one payload, repeated byte for byte until the manager answers.
 
     Args:
         fields: The content.

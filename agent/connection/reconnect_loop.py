@@ -66,7 +66,7 @@ class Backoff:
         return self._uniform(0.0, ceiling)
 
     def reset(self) -> None:
-        """Reset the count after a connection that lasted."""
+        """Reset the count of failures after a lasting connection."""
         self._failures = 0
 
 
@@ -250,7 +250,7 @@ class Connector:
         self._go_on_or_retry(reason, now)
 
     def _go_on_or_retry(self, reason: str, now: float) -> None:
-        """Retry the registration; an enrolled guard continues without it."""
+        """Retry the registration; a guard that is enrolled already opens a session instead."""
         self._must_register = self._identity.identity.enrolled is None
         self._retry(reason, now)
 

@@ -9,7 +9,7 @@ from agent.link.link import Account, Event, Link
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Registered; `session` is the highest session that the manager knows of this agent."""
+    """The manager accepted the registration; `session` is the agent's highest session known to the manager."""
 
     enrolled: Enrolled
     session: int
@@ -25,7 +25,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """No valid answer; `reason` says what to check."""
+    """The manager gave no valid answer; `reason` says what to check."""
 
     reason: str
 

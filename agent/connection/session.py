@@ -36,7 +36,7 @@ class SessionListener(Protocol):
     """Callbacks of a session."""
 
     def online(self, link: Link, session: int, peer: str | None, now: float) -> None:
-        """Handle the start of a session, whose birth was just sent; `peer` is the other side's address, if known."""
+        """Handle the start of a session, after its birth was sent; `peer` is the other side's address, if known."""
         ...
 
     def ready(self, session: int) -> None:
@@ -48,7 +48,7 @@ class SessionListener(Protocol):
         ...
 
     def message(self, row: Topic, payload: bytes, now: float) -> None:
-        """Handle a message of any topic but the own presence; its message code is not checked yet."""
+        """Handle a message of any topic except the own presence, before its message code is checked."""
         ...
 
     def settled(self, receipt: Receipt, now: float) -> None:
@@ -158,7 +158,7 @@ class Session:
         return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "online"))
 
     def _own_presence(self, link: Link, payload: bytes) -> int | None:
-        """Handle the own retained presence (wire.md): overwrite an older session's; exceed a newer session's number.
+        """Handle the guard's own retained presence: overwrite that of an older session; exceed a newer session's number.
 
         For its readers `lost` or `offline` under the current number ends the current session, so that number is
         exceeded, too.

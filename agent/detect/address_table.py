@@ -14,14 +14,14 @@ FAILURES = 10
 """The maximum number of recent failures kept for each source."""
 
 USERS = 5
-"""The maximum number of user names kept for each source: those tried most."""
+"""The maximum number of user names kept for each source: the most attempted ones."""
 
 _CONNECTIONS = 16
 _NEVER = float("-inf")
 
 
 class Failure(NamedTuple):
-    """A login that failed.
+    """A failed login.
 
     Attributes:
         at: Epoch seconds.
@@ -115,7 +115,7 @@ class AddressState:
         self.contact: Tally | None = None
 
     def connection(self, port: int | None, pid: int | None, at: float) -> SshConnection:
-        """Return the connection of a line, by the peer's port or else by the process; create it if unknown."""
+        """Return the connection of a log line, found by the peer's port or else by the process; create it if unknown."""
         connections = self.connections
         known = None if not connections else self._known(port, pid)
         if known is not None and known.is_of(port, pid, at):
@@ -130,7 +130,7 @@ class AddressState:
         return known
 
     def _known(self, port: int | None, pid: int | None) -> SshConnection | None:
-        """Return the connection with this port, or else with this process if either has no port."""
+        """Return the connection with this port; if the line or the connection has no port, the one with this process."""
         known = self.connections.get(_key(port, pid))
         if known is not None:
             return known

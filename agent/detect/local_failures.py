@@ -83,7 +83,7 @@ class LocalFailures:
 
 
 def _finding(event: Event, tally: Tally | None) -> Finding:
-    """Return the finding for many failures, or, without a tally, for a user who may not use sudo."""
+    """Return the finding for many failures; without a tally, the finding for a user who may not use sudo."""
     service, technique = _SERVICES[event.kind]
     evidence: dict[str, str | int] = {"targetService": service, "user": event.text("user")}
     if event.text("target_user"):

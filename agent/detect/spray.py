@@ -1,4 +1,4 @@
-"""Detects password spraying: failures for one or many users from many sources with few failures each."""
+"""Detects password spraying: few failures each from many sources, for one or many users."""
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -119,7 +119,7 @@ class Spray:
         return target.tally if target.tally is not None and target.tally.due() else None
 
     def _times(self, target: _Target, at: float) -> list[float]:
-        """Return the times of the latest sources' failures within the window, at most as many as meet the rule."""
+        """Return the times of the latest sources' failures within the window, at most `THRESHOLD` or so many as the rule needs."""
         times: list[float] = []
         if len(target.sources) < THRESHOLD:
             return times

@@ -1,4 +1,4 @@
-"""One ssh connection: counts the failed logins in the lines about it."""
+"""One ssh connection: counts the failed logins in its log lines."""
 
 _SAME_PORT_FOR = 600.0
 """Seconds after which a peer's port counts as a new connection; clients reuse a port much later."""

@@ -1,4 +1,4 @@
-"""Rules for the failed ssh logins of one source: many at once, or slowly over a day."""
+"""Rules for the failed ssh logins of one source: many within minutes, or slow guessing over a day."""
 
 from collections import Counter
 from datetime import UTC, datetime

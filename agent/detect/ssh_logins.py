@@ -9,7 +9,7 @@ from agent.detect.ssh_failures import SLOW_WINDOW
 from agent.events import Event, Finding, Severity
 
 MANY = 10
-"""The number of failures of the source or of the user within a day after which a login of a stranger is critical."""
+"""The number of failures of the source or user within a day from which a login of an unknown pair is critical."""
 
 FEW = 3
 """The number of failures of the source within a day after which a login of a user new to it is critical."""

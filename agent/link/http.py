@@ -50,7 +50,7 @@ class HttpDialer:
         self._trust = trust
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "HttpLink":
-        """Start connecting; see `agent.link.link.Dialer`. HTTP has no last will; ignored."""
+        """Start connecting; see `agent.link.link.Dialer`. HTTP has no last will; `will` is ignored."""
         del will
         headers = {"Accept-Encoding": "identity", "User-Agent": f"panguard-guard/{package_version()}"}
         if account.password:
@@ -127,7 +127,7 @@ class HttpLink:
                 self._over = True
 
     def _step(self) -> bool:
-        """Post pending events, or send the next request, or wait for one; return whether to go on."""
+        """Post pending events, or send the next request, or wait for a request; return whether the link is still open."""
         with self._turn:
             if self._over:
                 return False

@@ -44,7 +44,7 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The connection is accepted.
+    """The other side accepted the connection.
 
     Attributes:
         peer: The address at which the broker or manager is reached, if the link knows.

@@ -118,7 +118,7 @@ class MqttLink:
         return sent.mid if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def close(self, patience: float = 0.0) -> None:
-        """Send DISCONNECT; paho's thread ends by itself."""
+        """Send DISCONNECT, which ends paho's thread."""
         self._over.set()
         if self._client.disconnect() is MQTTErrorCode.MQTT_ERR_SUCCESS and patience > 0:
             self._gone.wait(patience)

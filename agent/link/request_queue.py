@@ -100,7 +100,7 @@ class RequestQueue:
         return self._number
 
     def next(self, now: float, wall: float) -> Request | None:
-        """Return the request to send now, if any; the same one again until it is answered.
+        """Return the request to send now, if any; the same request is returned until it is answered.
 
         Args:
             now: On the monotonic clock.
@@ -194,7 +194,7 @@ class RequestQueue:
         return Request(Task.REPORTS, "POST", f"{self._path}/events", body, tuple(ids))
 
     def _reported(self, request: Request, answer: Answer, now: float) -> list[Event]:
-        """Handle the answer to reports: all are stored, or one is refused permanently, or all are sent again."""
+        """Handle the answer to reports: all were stored, or one was refused permanently, or all must be sent again."""
         self._reports_from = now + REPORTS_EVERY
         data = data_of(answer)
         if data is not None and data.get("accepted") == len(request.ids):
@@ -217,7 +217,7 @@ class RequestQueue:
 
 
 def _refused_report_id(sentence: str, ids: tuple[str, ...]) -> str | None:
-    """Return the id of the refused report: the one whose index the error message names, or the only one."""
+    """Return the id of the refused report, by the index in the error message, or of the only report."""
     if len(ids) == 1:
         return ids[0]
     place = _PLACE.match(sentence)

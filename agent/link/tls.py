@@ -45,7 +45,7 @@ class Trust:
         self._keep = keep
 
     def fetch_wanted_ca(self) -> None:
-        """Find the wanted CA in the server's chain, trust it and pin it; do nothing if it was found before.
+        """Find the wanted CA in the server's chain, trust and pin it; do nothing if it was found before.
 
         The handshake of each connection then verifies that this CA signed the server's certificate.
 

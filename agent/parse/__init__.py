@@ -1,1 +1,1 @@
-"""Parsers: turn records into events."""
+"""Parsers: convert records into events."""

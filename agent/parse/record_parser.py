@@ -1,4 +1,4 @@
-"""Turns the records of one source into events."""
+"""Record parser: converts the records of one source into events."""
 
 from datetime import tzinfo
 from typing import NamedTuple
@@ -11,7 +11,7 @@ MAX_COUNT = 1_000_000
 """The maximum number of repetitions that a line may claim."""
 
 
-class Read(NamedTuple):
+class ParsedRecord(NamedTuple):
     """The result of one record.
 
     Attributes:
@@ -38,7 +38,7 @@ class RecordParser:
         self._headers = HeaderParser(zone)
         self._last: Event | None = None
 
-    def read(self, record: Record, now: float) -> Read:
+    def read(self, record: Record, now: float) -> ParsedRecord:
         """Parse one record.
 
         An event's time is the source's time; else now, for a live record; else the time stamp in the text.
@@ -53,13 +53,13 @@ class RecordParser:
             header = self._headers.read(record.text, now)
         if header is None:
             self._last = None
-            return Read(understood=False)
+            return ParsedRecord(understood=False)
         at = record.at if record.at is not None else now if record.live else header.at
         if record.cut or at is None:
             self._last = None
-            return Read(True, stamp=header.at)
+            return ParsedRecord(True, stamp=header.at)
         event = self._repeated(header, record, at) if header.repeats else self._event(header, record, at)
-        return Read(True, event, header.at)
+        return ParsedRecord(True, event, header.at)
 
     def _event(self, header: Header, record: Record, at: float) -> Event | None:
         self._last = None

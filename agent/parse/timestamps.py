@@ -8,7 +8,7 @@ AHEAD = 7 * 86_400.0
 """Seconds that a time stamp without a year may be ahead of now, in case a clock was set back."""
 
 _YEARS_BACK = 8
-"""Two 29ths of February are at most eight years apart."""
+"""The number of years searched for the year of a time stamp: two 29ths of February are at most eight years apart."""
 
 _CACHED_FOR = 600.0
 _UTC_NAMES = frozenset({"UTC", "GMT", "Z"})

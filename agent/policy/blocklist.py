@@ -26,7 +26,7 @@ _MAX_WAITING = 1_000
 _NEVER = float("inf")
 
 PATIENCE = 15.0
-"""Seconds to wait for a newer snapshot; a snapshot follows its changes within 10 (wire.md)."""
+"""Seconds to wait for a newer snapshot; the manager publishes a snapshot within 10 s after a change."""
 
 
 class OrganizationBlocklist:
@@ -70,7 +70,7 @@ class OrganizationBlocklist:
         self.ask(now)
 
     def closed(self) -> None:
-        """Stop until the next link."""
+        """Handle the loss of the link: nothing is requested until the next link."""
         self._link = None
         self.due = _NEVER
 
@@ -132,7 +132,7 @@ class OrganizationBlocklist:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Apply the waiting changes without a gap, in order, and drop outdated ones."""
+        """Apply the waiting changes in order, up to the first gap; drop outdated changes."""
         for sequence in sorted(self._waiting):
             change = self._waiting[sequence]
             if sequence > self.sequence:

@@ -70,11 +70,11 @@ class Delivery:
         self.pump(now)
 
     def closed(self) -> None:
-        """Stop until the next link."""
+        """Handle the loss of the link: nothing is sent until the next link."""
         self._link = None
 
     def tick(self, now: float) -> None:
-        """Retransmit what is due, and send new reports."""
+        """Retransmit due reports, and send new ones."""
         if self._link is None:
             return
         overdue = [report for report, flight in self._flights.items() if flight.sent_at + self._patience <= now]
@@ -143,7 +143,7 @@ class Delivery:
         return True
 
     def _landed(self, report_id: str) -> bool:
-        """Remove a report from the window; return whether it was in it."""
+        """Remove a report from the window; return whether the window contained it."""
         flight = self._flights.pop(report_id, None)
         if flight is not None:
             self._flying -= flight.size

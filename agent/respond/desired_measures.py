@@ -24,7 +24,7 @@ class Span(NamedTuple):
     text: str
 
     def overlaps(self, other: "Span") -> bool:
-        """Return whether both have an address in common."""
+        """Return whether both spans share an address."""
         return self.version == other.version and self.first <= other.last and other.first <= self.last
 
 
@@ -62,7 +62,7 @@ class SpanIndex:
     def __init__(self, spans: Iterable[Span]) -> None:
         self._firsts: dict[int, list[int]] = {4: [], 6: []}
         self._furthest: dict[int, list[Span]] = {4: [], 6: []}
-        """Per position the span that reaches furthest among those up to it."""
+        """For each position, the span with the highest last address among the spans up to it."""
         for each in sorted(spans):
             firsts, furthest = self._firsts[each.version], self._furthest[each.version]
             firsts.append(each.first)

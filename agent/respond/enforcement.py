@@ -142,7 +142,7 @@ class Enforcement:
             _log.info("measure_setting", kind=measure.kind, value=measure.value, reason=measure.reason, mode=self._mode)
 
     def _look_again(self, goal: DesiredMeasures, longest: float) -> None:
-        """Set the next deadline: the first expiry, at the latest after `longest` seconds."""
+        """Set the next deadline: the first expiry, or `longest` seconds from now if that is earlier."""
         now, end = self._clock.wall(), self._policy.expires_at
         wait = min(next_expiry(goal.measures.values()) - now, longest)
         if end is not None and end > now:

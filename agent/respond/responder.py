@@ -57,7 +57,7 @@ class Responder(Protocol):
         ...
 
     def block_domain(self, measure: Measure) -> None:
-        """Keep the host from reaching a domain."""
+        """Block the host's access to a domain."""
         ...
 
     def unblock_domain(self, value: str) -> None:

@@ -95,7 +95,7 @@ class FileSource:
         self.looking_back = False
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return the problem if lines cannot arrive or do not arrive; None if there is none."""
+        """Return the problem if new lines cannot arrive or are missing; None without a problem."""
         problem = unreadable(self._path)
         if problem is not None:
             return problem.state, str(problem)

@@ -1,4 +1,4 @@
-"""The catalogue: the logs of this host, their readability, and whether they prove their writers."""
+"""The logs of this host with login records: whether the guard can read each, and whether it proves its writers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ JOURNAL = "journal"
 
 @dataclass(frozen=True, slots=True)
 class HostLog:
-    """One log of the catalogue.
+    """One log of the host.
 
     Attributes:
         name: ``journal``, or ``file:`` and the path.

@@ -123,7 +123,7 @@ class JournalSource:
         self._cursor, self._read_to, self.looking_back = "", self._wall(), False
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
-        """Return the problem that keeps entries from the journal; None without one."""
+        """Return the problem because of which entries do not reach the journal; None without a problem."""
         if now < self._dropping_until:
             return "dropping", f"records are being dropped; {self._dropped}"
         if self._journald is not None and not journald_listens(self._journald):
@@ -247,7 +247,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _dropped(entry: JournalEntry) -> list[str]:
-    """Return the report of journald about dropped messages that the guard would have read."""
+    """Return journald's reports about dropped messages of the programs that the guard watches."""
     message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
     if entry.fields.get("_TRANSPORT") != "driver":
         return []  # written by another program

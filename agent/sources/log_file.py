@@ -151,7 +151,7 @@ class LogFile:
         os.close(self._descriptor)
 
     def stat(self) -> os.stat_result:
-        """Return the open file's status, even if it was renamed."""
+        """Return the status of the open file, which may have been renamed."""
         return os.fstat(self._descriptor)
 
     @property
@@ -170,11 +170,11 @@ class LogFile:
         return max(0, self.size - self._scanned)
 
     def resume(self, position: Position) -> bool:
-        """Go to a position of this file; for another file's position stay at the beginning and return False."""
+        """Go to a position of this file; return False and stay at the beginning if the position is in another file."""
         return self.inode == position.inode and self._go_to_position(position)
 
     def resume_copy(self, position: Position) -> bool:
-        """Go to a position of another file if this one begins with the same content; else return False."""
+        """Go to a position of another file if both files begin with the same content; else return False."""
         return position.head_size > 0 and self._go_to_position(position)
 
     def _go_to_position(self, position: Position) -> bool:
@@ -203,7 +203,7 @@ class LogFile:
         return found
 
     def skip_to_last_line(self) -> None:
-        """Go to the end, or to the beginning of an unfinished last line, which is new when it is complete."""
+        """Go to the end, or to the beginning of an unfinished last line, which is read when it is complete."""
         size = self.size
         tail = os.pread(self._descriptor, min(size, MAX_LINE), max(0, size - MAX_LINE))
         newline = tail.rfind(b"\n")
@@ -271,4 +271,4 @@ def _digest(head: bytes) -> str:
 
 
 NOWHERE = Position(inode=0, offset=0, head_size=0, head=_digest(b""))
-"""The position in a file that does not exist yet: all of its content will be new."""
+"""The position in a missing file: all content of a later file is new."""

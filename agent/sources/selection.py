@@ -54,7 +54,7 @@ class SourceBuilder:
         )
 
     def log(self, log: host_logs.HostLog) -> Source:
-        """Build the source of a log of the catalogue.
+        """Build the source of one of the host's logs.
 
         Raises:
             SourceError: see `FileSource`.
@@ -86,7 +86,7 @@ class SourceBuilder:
 
 
 class AutoSource:
-    """The best log of the host, searched for until there is one; see `agent.sources.source.Source`.
+    """The best log of the host; searches until a log exists. See `agent.sources.source.Source`.
 
     Args:
         build: Builds the source, or raises `SourceError`.

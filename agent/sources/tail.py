@@ -108,14 +108,14 @@ class Tail:
         return buffer.lines
 
     def stuck(self, since: float) -> bool:
-        """Return whether the newest file has had an incomplete line since this time in epoch seconds."""
+        """Return whether the newest file has had an incomplete last line since a time in epoch seconds."""
         if self._file is None or not self.at_end:
             return False
         state = self._file.stat()
         return state.st_mtime < since and state.st_size > self._file.position.offset
 
     def take_lost(self) -> list[str]:
-        """Return and clear the gaps that were found."""
+        """Return and clear the found gaps."""
         lost, self.lost = self.lost, []
         return lost
 

@@ -57,7 +57,7 @@ class _Application(FastAPI):
     """FastAPI with an OpenAPI document that includes the models of bodies that routes parse themselves."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Build the stack without ServerErrorMiddleware, because the boundary handles all errors."""
+        """Build the stack without ServerErrorMiddleware, because the outermost middleware handles all errors."""
         stack = super().build_middleware_stack()
         if not isinstance(stack, ServerErrorMiddleware):
             raise TypeError("the framework's outermost middleware is not ServerErrorMiddleware any more")

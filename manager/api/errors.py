@@ -147,7 +147,7 @@ async def on_framework_error(request: Request, error: Exception) -> Response:
 
 
 def add_error_map(app: FastAPI) -> None:
-    """Register the exception handlers; any other exception reaches the boundary and becomes a 500."""
+    """Register the exception handlers; the outermost middleware turns any other one into a 500."""
     app.add_exception_handler(ManagerError, on_manager_error)
     app.add_exception_handler(SchemaError, on_manager_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)

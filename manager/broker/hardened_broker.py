@@ -221,7 +221,7 @@ class HardenedBroker(Broker):
         return session, present
 
     def _bucket_of(self, session: ClientSession, writer: AbortableWriter, *, guest: bool) -> TokenBucket | None:
-        """Return the token bucket of a client; it outlives the connection, so that a reconnect does not refill it."""
+        """Return a client's token bucket, which outlives the connection, so that a reconnect does not refill it."""
         if guest:
             address, _ = writer.get_peer_info() or ("", 0)
             guest_key = f"{session.username}@{network_of(str(address))}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 INTERVAL_SECONDS = 5.0
 SILENCE_SECONDS = 20.0
-"""Seconds without a sign of life after which a broker counts as frozen: it is replaced within 30 s."""
+"""Seconds without a sign of life after which a broker counts as frozen; the supervisor replaces it within 30 s."""
 
 _STEPS = 20
 _STALL = 3.0

@@ -67,7 +67,7 @@ class ClockTrust:
         return difference is not None and abs(difference) <= _AGREEMENT
 
     def _follow(self, now: Instant) -> None:
-        """Withdraw the trust after a step, also one that came in pieces."""
+        """Withdraw the trust after a clock step, including a step in several parts."""
         reference = now.wall - now.monotonic
         if self._reference is None or abs(reference - self._reference) > _STEP:
             self._reference = reference
@@ -114,7 +114,7 @@ class DeletionBudget:
 
 
 def last_expired(rows: Iterable[tuple[int, float]], before: float, now: float) -> int | None:
-    """Return the sequence up to which the oldest rows have expired; None if the first has not.
+    """Return the sequence up to which the oldest rows have expired; None if the oldest row has not expired.
 
     A time of receipt that lies ahead of now, before 2025, or more than an hour before that of an earlier row, cannot be
     right: such a row expires with the next one whose time is right.

@@ -99,7 +99,7 @@ class Changes:
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to write."""
+        """Return whether there is any change to write."""
         return bool(
             self.threats
             or self.agents

@@ -20,7 +20,7 @@ from schemas.model import iso
 log = structlog.get_logger(__name__)
 
 _KEY = "clock_reference"
-"""Key of the stored value: the boot, and wall minus monotonic time in it."""
+"""Key of the stored value: the boot id, and the wall time minus the monotonic time of this boot."""
 
 
 class ClockMonitor:
@@ -43,7 +43,7 @@ class ClockMonitor:
         return ClockSteps(self._steps.reference).observe(now)
 
     def tick(self, context: Context, now: Instant) -> None:
-        """Detect and follow a step of the wall clock, before any message of the batch is handled."""
+        """Detect a step of the wall clock and shift the state, before any message of the batch is handled."""
         step = self._steps.observe(now)
         if step:
             self._shift(context, step)

@@ -219,7 +219,7 @@ class Engine:
         return context
 
     def _begin(self) -> bool:
-        """Begin a transaction; return whether the store can."""
+        """Begin a transaction; return whether the store has begun it."""
         try:
             self._store.begin()
         except Exception as error:  # noqa: BLE001 -- after any failure here, no command may be executed
@@ -241,7 +241,7 @@ class Engine:
         return []
 
     def _handle(self, context: Context, item: Inbound | Command) -> None:
-        """Handle one item; its failure does not affect the rest of the batch."""
+        """Handle one message or command; its failure does not affect the rest of the batch."""
         if isinstance(item, Inbound):
             self._handle_message(context, item)
         else:
@@ -317,7 +317,7 @@ class Engine:
         self._piecewise_commit.run(self._store)
 
     def _set_unavailable(self, error: Exception) -> None:
-        """Stop the silence timers and report not ready, from the first error on."""
+        """Stop the silence timers and report the manager as not ready, at the first error."""
         if self._available:
             unexpected = None if isinstance(error, StoreUnavailable) else error
             log.error("store_unavailable", reason=str(error) or type(error).__name__, exc_info=unexpected)

@@ -25,7 +25,7 @@ from manager.engine.settings import EngineSettings
 from schemas.keys import ManagerKeyring
 
 CLOCK_WARNING = "clock"
-"""The name of the warning that nothing is pruned because the clock is not trusted."""
+"""The name of the warning that pruning is paused because the clock is not trusted."""
 
 FROZEN = "responses_frozen"
 """The key of the stored value for frozen automatic response."""
@@ -52,7 +52,7 @@ class Fleet:
     tokens: dict[str, Token] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
     meta: Mapping[str, str] = field(default_factory=dict)
-    """Single values as they were stored at the start."""
+    """The single values of the store, as loaded at the start."""
     immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
@@ -112,7 +112,7 @@ class Fleet:
         return changed
 
     def forget_agent(self, agent: Agent) -> None:
-        """Drop an agent that was not stored, as if it had never registered."""
+        """Drop an agent whose registration was not stored."""
         agent.stamp = None  # the same registration may arrive again
         self.remove_agent(agent, 0.0)
 

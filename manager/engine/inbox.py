@@ -142,7 +142,7 @@ class Inbox:
         return any(command.needs_transaction for command in tuple(self._commands))
 
     def drop_withdrawn(self) -> None:
-        """Remove the oldest commands if their senders have withdrawn them, which happens in the order of arrival."""
+        """Remove withdrawn commands from the front of the queue; senders withdraw in the order of arrival."""
         while self._commands and self._commands[0].is_claimed:
             self._commands.popleft()
 

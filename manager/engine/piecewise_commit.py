@@ -103,7 +103,7 @@ class PiecewiseCommit:
                     context.refused.append((agent_id, row.threat_id, _REFUSAL))
 
     def _drop_effects(self, piece: Piece, reason: str) -> None:
-        """Answer the callers of a dropped change with an error, and drop what would be published about it."""
+        """Answer the callers of a dropped change with an error, and drop the publications about the change."""
         context, batch = self._context, self._context.batch
         self._dropped_agents |= piece.changes.agents.keys()
         error = StoreRejected(f"the store cannot hold this change: {reason}")
@@ -119,7 +119,7 @@ class PiecewiseCommit:
 
 
 def _other_pieces(changes: Changes) -> Iterator[Piece]:
-    """Yield everything but reports, a row before those that refer to it."""
+    """Yield all changes except reports; a row comes before rows that refer to it."""
     for agent in changes.removed:
         yield Piece(Changes(removed=[agent]), agent.agent_id)
     yield from _keyed_pieces("agents", changes.agents)
@@ -207,7 +207,7 @@ def _merged(pieces: list[Piece]) -> Changes:
 
 
 def _names(answer: Any, subject: str) -> bool:
-    """Return whether a command or its answer is about a subject."""
+    """Return whether a command or its answer contains the id of a subject."""
     found = list(_members(answer.request)) + list(_members(answer.value))
     return any(str(each) == subject for each in found)
 

@@ -43,4 +43,4 @@ class EngineSettings:
     admin_networks: tuple[str, ...] = ()
     ca_fingerprint: str | None = None
     boot_id: str = ""
-    """Id of the host's boot; empty if it is not known, and then no clock step before this start is detected."""
+    """Id of the host's boot; if empty (unknown), clock steps before this start are not detected."""

@@ -126,7 +126,7 @@ class Housekeeping:
         self._next: float | None = None
 
     def tick(self, _context: Context, now: Instant) -> None:
-        """Run the work that is due, first after an interval in which agents may confirm the clock."""
+        """Run the due work; the first run waits one interval, in which agents may confirm the clock."""
         if self._next is None:
             self._fleet.clock_trust.is_trusted(now)
             self._next = now.monotonic + _HOUSEKEEPING_INTERVAL
@@ -152,7 +152,7 @@ class Housekeeping:
         return False
 
     def _prune(self, now: Instant) -> bool:
-        """Delete expired rows; return whether more may be deleted at once."""
+        """Delete expired rows; return whether more rows can be deleted at once."""
         settings = self._fleet.settings
         try:
             sizes = self._store.sizes()

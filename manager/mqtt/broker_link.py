@@ -134,7 +134,7 @@ class BrokerLink:
         """Retained messages cleared from registration topics."""
         self.last_error: str | None = None
         self.peer_expires_at: float | None = None
-        """When the broker's certificate expires, in seconds since 1970; None before the first TLS connection."""
+        """The expiry of the broker's certificate, in seconds since 1970; None before the first TLS connection."""
 
     def attach(self, inbox: Inbox, listener: ConnectionListener) -> None:
         """Set the inbox for messages and the listener for the connection; before the first `poll`."""
@@ -198,7 +198,7 @@ class BrokerLink:
             )
 
     def acknowledge(self, handles: list[int]) -> None:
-        """Acknowledge messages; handles of an earlier connection are ignored, the broker sends those again."""
+        """Acknowledge messages; handles of an earlier connection are ignored: the broker resends those messages."""
         if self._client is not None:
             first = self._generation * _MAX_MID
             self._client.acknowledge([handle - first for handle in handles if handle >= first])
@@ -388,6 +388,6 @@ def _has_more(client: BufferedClient) -> bool:
 
 
 def _certificate_end(sock: object) -> float | None:
-    """Return when the peer's certificate of a connection expires; None without TLS."""
+    """Return the expiry of the peer's certificate, in seconds since 1970; None without TLS."""
     certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
     return float(ssl.cert_time_to_seconds(str(certificate["notAfter"]))) if certificate else None

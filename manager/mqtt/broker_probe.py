@@ -36,16 +36,16 @@ class ProbeSettings:
     """Timeouts in seconds."""
 
     connect: float = 5.0
-    """For each answer of the broker."""
+    """Seconds to wait for each answer of the broker."""
 
     grace: float = 0.2
-    """For a retained message that a broker sends after its other answers."""
+    """Seconds to wait for a retained message that a broker sends after its other answers."""
 
     answer: float = 5.0
-    """For the answer of a manager that is online."""
+    """Seconds to wait for the answer of a manager that is online."""
 
     wildcard: float = 5.0
-    """For the retained message of a wildcard subscription."""
+    """Seconds to wait for the retained message of a wildcard subscription."""
 
 
 def find_obstacle(

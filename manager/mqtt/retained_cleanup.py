@@ -43,7 +43,7 @@ class RetainedCleanup:
 
 
 def is_left_behind(topic: bytes, payload: bytes, retained: bool) -> bool:
-    """Return whether a message on a registration topic must be cleared: it is, or may be, retained.
+    """Return whether a message on a registration topic must be cleared, because the message is or may be retained.
 
     The retain flag of a live message is not visible to subscribers. An empty payload is the echo of a clearing.
     """

@@ -50,7 +50,7 @@ class RivalManagers:
         return self._sentence(other)
 
     def wants_answer(self, payload: bytes) -> bool:
-        """Return whether this manager, if online, must publish its presence again, because the message is another's.
+        """Return whether this manager, if online, must republish its presence, because another manager sent the message.
 
         At most one message a second is answered.
         """
@@ -77,7 +77,7 @@ class RivalManagers:
 
 
 def _order(presence: ManagerPresence) -> tuple[float, str]:
-    """Return the sort key by which both managers agree on the first one."""
+    """Return the sort key by which both managers agree on the one that stays connected."""
     since = presence.since.timestamp() if presence.since is not None else 0.0
     return since, presence.instance or ""
 

@@ -177,7 +177,7 @@ class DynamicSecurity:
         self._steps = reconcile(self._found, self._logins)
 
     def _send_next_steps(self) -> None:
-        """Send the next steps; their response triggers the following ones."""
+        """Send the next steps; the plugin's response triggers the following steps."""
         batch: list[Command] = []
         for step in self._steps or ():
             batch += step

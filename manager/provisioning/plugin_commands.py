@@ -62,7 +62,7 @@ def enable_client(username: str) -> Command:
 
 
 def replace_client(login: Login) -> list[Command]:
-    """Return the commands that replace a login's password; connections of the old one end."""
+    """Return the commands that replace a login's password; connections made with the old password end."""
     return [delete_client(login.username), create_client(login)]
 
 
@@ -78,7 +78,7 @@ def list_page(kind: str, offset: int, count: int) -> Command:
 
 
 def is_failure(response: Mapping[str, Any]) -> bool:
-    """Return whether a command failed; creating what exists and deleting what does not count as success."""
+    """Return whether a command failed; creating an existing object and deleting a missing one count as success."""
     error = str(response.get("error", "")).lower()
     harmless = _HARMLESS.get(str(response.get("command", ""))[:6])
     return bool(error) and (harmless is None or harmless not in error)

@@ -73,7 +73,7 @@ def organization_role(organization_id: str) -> AccessRole:
 
 
 def is_of_agents(name: str) -> bool:
-    """Return whether a role is one of `organization_role`."""
+    """Return whether a role was made by `organization_role`."""
     return name.startswith(_ORGANIZATION)
 
 

@@ -119,7 +119,7 @@ class MqttDoor:
         self.link.close(self._rivals.publication("offline"))
 
     def _embedded(self, client_id: str, stack: ExitStack) -> BrokerLink:
-        """Start the embedded broker, at which only this manager can log in as manager, and return the link to it."""
+        """Start the embedded broker with a new password for this manager, and return the link to the broker."""
         password = secrets.token_urlsafe(32)
         self._supervisor = supervisor = BrokerSupervisor(self._configuration(password), module="manager.broker_process")
         try:

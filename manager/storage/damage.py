@@ -35,7 +35,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def code_of(error: BaseException) -> int:
-    """Return SQLite's primary error code; 0 for an error that has none."""
+    """Return SQLite's primary error code; 0 for an error without a code."""
     return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
 
 

@@ -89,7 +89,7 @@ class Pruner:
         return last
 
     def _checkpoint(self, table: str, lowest: int, now: float) -> tuple[int, float]:
-        """Return a checkpoint (highest sequence, time); make a new one when all rows up to the last are deleted."""
+        """Return a checkpoint (highest sequence, time); create a new one when all rows up to it are deleted."""
         key = _checkpoint_key(table)
         found = self._statements.rows("meta.get", (key,))
         if found:
@@ -101,12 +101,12 @@ class Pruner:
         return int(highest), now
 
     def _forget_checkpoint_if_empty(self, table: str) -> None:
-        """Drop the checkpoint of a table without rows: its next row has the lowest sequence again."""
+        """Drop the checkpoint of an empty table, because the table's next row has the lowest sequence again."""
         if not self._statements.rows(f"pruning.oldest_{table}", (1,)):
             self._statements.execute("meta.delete", (_checkpoint_key(table),))
 
     def _prune_counts(self, limit: int) -> int:
-        """Delete old counts, by the age of the newest threat: without new threats the counts stay."""
+        """Delete counts that are old compared to the newest threat; without new threats all counts stay."""
         newest = self._statements.rows("threats.last_received_at")
         if not newest:
             return 0

@@ -35,7 +35,7 @@ class CertificateFiles:
         return context
 
     def refresh(self, context: ssl.SSLContext) -> None:
-        """Load the current files into a context in use; open connections are not affected.
+        """Reload the certificate files into a TLS context that is in use; open connections are not affected.
 
         Raises:
             CertificateError: the files cannot be used; the context is unchanged.
@@ -52,7 +52,7 @@ class CertificateFiles:
         context.load_verify_locations(cadata=self.chain()[0].der)
 
     def state(self) -> tuple[tuple[int, int], ...]:
-        """Return a value that changes when one of the files is replaced; empty while one is missing."""
+        """Return the inodes and modification times, which change when a file is replaced; empty if a file is missing."""
         try:
             return tuple((stat.st_ino, stat.st_mtime_ns) for stat in (self.certificate.stat(), self.key.stat()))
         except OSError:

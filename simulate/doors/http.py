@@ -239,7 +239,7 @@ class HttpSession:
             raise DoorError("the manager did not say that it has stored all reports of a request")
 
     def _refused(self, answer: Answer, names: list[str], now: float) -> None:
-        """Find the refused report: the one that the answer names, or the only one; else halve the request."""
+        """Find the refused report: named in the answer, or the only one; otherwise halve the request."""
         place = _PLACE.match(answer.sentence)
         bad = names[int(place[1])] if place and int(place[1]) < len(names) else names[0] if len(names) == 1 else None
         if bad is None:

@@ -196,7 +196,7 @@ class MqttSession(asyncio.Protocol):
         self.pump()
 
     def _take_presence(self, payload: bytes) -> None:
-        """Overwrite an older session's presence; begin a higher session if this one was reported as ended."""
+        """Overwrite the presence of an older session; begin a higher session if this session was reported as ended."""
         agent = self._agent
         if not payload or not message_codes.has_mac(
             agent.identity.keys.mac_key, topics.PRESENCE.below_root(agent.identity.agent_id), payload

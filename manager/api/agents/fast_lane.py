@@ -28,7 +28,7 @@ from manager.api.ports import CommandGateway
 
 PREFIX = b"/api/agents/"
 BODY_LIMIT = 32 * 1024
-"""The maximum body size of the fast lane in bytes; larger bodies arrive in pieces, for which the application waits."""
+"""The maximum body size in the fast lane, in bytes; the application serves requests with larger bodies."""
 
 _EXCLUDED = frozenset({b"origin", b"transfer-encoding", b"expect", b"upgrade", REQUEST_ID})
 """Headers that exclude a request from the fast lane."""

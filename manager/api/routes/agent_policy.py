@@ -37,9 +37,10 @@ async def poll_policy(
     x_policy_version: _VersionHeader = None,
     if_none_match: _Match = None,
 ) -> Response:
-    """The agent's policy, or 304 if it has it: the query goes before `If-None-Match`, and that before the header.
+    """Return the agent's policy; 304 if the agent has this version already.
 
-    A poll counts as a sign of life, and the version that it names as the one in force.
+    The version in the query takes precedence over `If-None-Match`, and that over `X-Policy-Version`. A poll counts as a
+    sign of life; the version that it names is recorded as the agent's version in force.
     """
     versions = _versions(version, if_none_match, x_policy_version)
     request = ReadPolicy(agent_id) if caller.is_admin else PollPolicy(agent_id, versions)
@@ -62,7 +63,7 @@ def _versions(asked: int | None, match: str | None, header: int | None) -> tuple
 
 @router.get("/api/rules/latest", responses=_RULES)
 async def latest_rules(services: WithServices, caller: Authenticated) -> Response:
-    """Detection rules for older guards: those of the agent's own policy; for the admin those of the global policy."""
+    """Detection rules for older guards, from the agent's own policy; for the admin, from the global policy."""
     if caller.agent_id is None:
         found = await services.read(services.queries.policy_document, GLOBAL)
         document = (found or {}).get("document") or {}

@@ -35,7 +35,7 @@ async def list_agents(
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
-    """The registry."""
+    """List the registered agents."""
     found, following = await services.read(
         services.queries.agents,
         status=status,
@@ -50,7 +50,7 @@ async def list_agents(
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))
 async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrSelf) -> Response:
-    """One agent."""
+    """Return the record of one agent."""
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
         raise NotFound(f"Agent {agent_id} not found")
@@ -90,13 +90,13 @@ _STORED = {
 
 @router.post("/api/agents/{agent_id}/heartbeat", responses=_HEARTBEAT, openapi_extra=body_of("HttpHeartbeat"))
 async def heartbeat(agent_id: str, _caller: AdminOrSelf) -> Response:
-    """A heartbeat, every 30 s (lifecycle page, phase 2). All members are optional: `{}` is a valid heartbeat."""
+    """Record a heartbeat, sent every 30 s (lifecycle page, phase 2). All members are optional: `{}` is valid."""
     raise RouteNotWiredError(agent_id)
 
 
 @router.post("/api/agents/{agent_id}/events", responses=_STORED, openapi_extra=body_of("HttpEvents"))
 async def events(agent_id: str, _caller: AdminOrSelf) -> Response:
-    """Threats, as they are detected (lifecycle page, phase 3): all of them are stored, or none.
+    """Store detected threats (lifecycle page, phase 3): all threats of a request, or none.
 
     The body has one of four shapes: `{threat, response, timestamp}`; `{events: […]}`; one `{event, verdict}`; or
     `{threats: [{event, verdict}, …]}`. A repeated report with the same ids is stored once.

@@ -99,7 +99,7 @@ def _refused(host: RefusedHost) -> Record:
 
 @router.post("/api/clock/accept", responses=answer("The accepted time.", record(at="string")), tags=["fleet"])
 async def accept_clock(services: WithServices, caller: Admin) -> Response:
-    """Accept the manager's clock as right: rows are deleted by it without waiting for agents or 24 hours."""
+    """Accept the manager's clock as correct: expired rows are deleted without confirmation by agents or 24 hours."""
     return ok({"at": await services.engine.submit(AcceptClock(caller.name))})
 
 

@@ -28,13 +28,13 @@ BODY_TIMEOUT = 30.0
 """Seconds from the end of a head to the end of the body."""
 
 CLOSE_TIMEOUT = 10.0
-"""Seconds that a client may take to read what was sent before its connection was closed."""
+"""Seconds for which a closing connection waits for its client to read the buffered bytes."""
 
 LINGER_BYTES = 4 * 1024 * 1024
 LINGER_HEAD_BYTES = 512 * 1024
 LINGER_TIMEOUT = 5.0
-"""Bytes (of a body, or of a head that is too large) and seconds for which a refused request is read on and dropped:
-closing at once would reset the connection, and the client would lose the answer."""
+"""The limits, in bytes and seconds, up to which the rest of a refused request is read and dropped. Closing at once
+would reset the connection, and the client would lose the answer."""
 
 CHECK_INTERVAL = 1.0
 """Seconds between two checks of the time limits."""
@@ -49,7 +49,7 @@ _NO_HTTP = "the request is no HTTP"
 
 
 class _LingeringTransport(asyncio.Transport):
-    """A transport whose `close` lets the connection linger first, if the client is still sending.
+    """A transport whose `close` first reads and drops the client's remaining bytes, within limits.
 
     Args:
         transport: the real one.
@@ -64,7 +64,7 @@ class _LingeringTransport(asyncio.Transport):
         self.lingering_since: float | None = None
 
     def close(self) -> None:
-        """Send what was written and the end of the stream, and close once the client has ended or goes too far."""
+        """Send the buffered bytes and the end of the stream; close at the client's end of stream or at a limit."""
         if self.lingering_since is not None or self._transport.is_closing() or not self._must_linger():
             self._transport.close()
             return
@@ -156,7 +156,7 @@ class HttpConnection(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
 
     def _refuse_request(self, status: int, sentence: str) -> None:
-        """Answer an invalid head; after an unanswered request, close the connection with that answer instead."""
+        """Answer an invalid head; if an earlier request is unanswered, only close the connection after its answer."""
         self._refused = True
         before = cast("RequestResponseCycle | None", self.cycle)
         if before is None or before.response_complete:
@@ -184,7 +184,7 @@ class HttpConnection(HttpToolsProtocol):
         return self._lane.match(self.url, self.headers, self._handle)
 
     def on_body(self, body: bytes) -> None:
-        """Callback: a part of a body arrived; that of a refused request is dropped."""
+        """Callback: a part of a body arrived; the body of a refused request is dropped."""
         if not self._refused:
             super().on_body(body)
 
@@ -210,7 +210,7 @@ class HttpConnection(HttpToolsProtocol):
         self.on_response_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes; those of an incomplete head count towards its size limit."""
+        """Parse received bytes; bytes of an incomplete head count towards the size limit of heads."""
         if self._refused or self._is_lingering:
             self._drop(data)
             return

@@ -76,7 +76,7 @@ class DeliveryQueue:
         return True
 
     def take(self, budget: int) -> bytes:
-        """Return packets to send now: `budget` bytes and at most one more packet; empty if none may be sent."""
+        """Return the packets to send now, up to `budget` bytes and one more packet; empty if none may be sent."""
         packets: list[bytes] = []
         size = 0
         while size < budget and (packet := self._next()) is not None:

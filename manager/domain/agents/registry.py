@@ -121,7 +121,7 @@ class Registry:
         self._highest_number = max(self._highest_number, agent.number)
 
     def reserve_numbers(self, number: int) -> None:
-        """Never assign a number up to this one: removed agents keep theirs."""
+        """Reserve all numbers up to this one, because removed agents keep their numbers."""
         self._highest_number = max(self._highest_number, number)
 
     def find(self, agent_id: str) -> Agent | None:
@@ -129,7 +129,7 @@ class Registry:
         return self.agents.get(agent_id)
 
     def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
-        """Return the agent of this host in this organization, in this or another spelling."""
+        """Return the agent of this hostname, in any spelling, in this organization."""
         key = organization_id, hostname_key(hostname)
         exact = (agent for agent in self._namesakes.get(key, ()) if agent.hostname == hostname)
         return next(exact, None) or self._by_name.get(key)

@@ -41,7 +41,7 @@ class Correlator:
         self._interrupted: tuple[Report, int, list[IncidentChange]] | None = None
         """A report on which the store failed, the number of its indicators that were observed, and their changes."""
         self._undecided: dict[Indicator, tuple[Placement, Collection[str]]] = {}
-        """The placement of that report that is not decided."""
+        """The undecided placement of the interrupted report."""
         self._clock = 0.0  # the latest time seen: a clock that steps back must not widen the known span
         self._due: list[tuple[float, int, Incident]] = []
         self._scheduled = 0
@@ -207,7 +207,7 @@ class Correlator:
     def _complete_run(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], time: float
     ) -> tuple[Placement, Collection[str]]:
-        """Load the beginning of a newly completed run: its agents from before the known span are members, too."""
+        """Load the beginning of a newly completed run, so that its earlier agents become members, too."""
         run, joined, absorbed = placement
         if not timeline.is_whole(run):
             if timeline.ontime is None:  # loaded reports may not all be on time

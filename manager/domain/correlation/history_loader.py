@@ -23,7 +23,7 @@ class HistoryLoader:
         self.count = 0
 
     def load_around(self, timeline: Timeline, time: float) -> None:
-        """Load everything from one window before `time` on."""
+        """Load all reports and incidents from one window before `time` on."""
         self._load(timeline, time - WINDOW)
 
     def load_run_start(self, timeline: Timeline, time: float) -> set[str]:

@@ -1,4 +1,4 @@
-"""Incidents, and the values that describe their changes."""
+"""Incidents, and `IncidentChange`, which describes one change of an incident."""
 
 from collections.abc import Collection, Iterator, KeysView
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Incident:
 
     @property
     def organization_id(self) -> str:
-        """Organization of all its agents."""
+        """The organization of all members."""
         return self.indicator.organization_id
 
     @property
@@ -70,12 +70,12 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether a report on time may still join it."""
+        """Whether a report on time may still join the incident."""
         return self.closed_at is None
 
     @property
     def agent_ids(self) -> KeysView[str]:
-        """Its members in the order they joined; a view, not a copy."""
+        """The members in the order in which they joined; a view, not a copy."""
         return self.members.keys()
 
     @property
@@ -89,7 +89,7 @@ class Incident:
 
     @property
     def can_become_chronic(self) -> bool:
-        """Whether it becomes chronic if it stays open."""
+        """Whether the incident becomes chronic if it stays open."""
         return self.indicator.kind == "technique" and not self.chronic
 
     def add_members(self, agent_ids: Collection[str]) -> list[str]:
@@ -122,7 +122,7 @@ class Incident:
             self.closed_at += seconds
 
     def stays_silent(self) -> bool:
-        """Return whether it is chronic and need not be announced; if not, remember the announced size."""
+        """Return whether a chronic incident needs no announcement; otherwise record the announced number of members."""
         if not self.chronic:
             return False
         if len(self.members) < CHRONIC_GROWTH * self.announced_members:
@@ -142,13 +142,13 @@ class ChangeKind(StrEnum):
     JOINED = "joined"
     """A further report of a member."""
     MERGED = "merged"
-    """It absorbed another incident, with its members."""
+    """The incident absorbed another incident and its members."""
     CHRONIC = "chronic"
     CLOSED = "closed"
 
 
 class IncidentChange(NamedTuple):
-    """One change of one incident. It refers to the incident and copies nothing of it.
+    """One change of one incident; holds a reference to the incident, not a copy.
 
     Args:
         kind: kind of change. With each kind the incident's times, counts and flags may have changed too, and a report

@@ -10,7 +10,7 @@ _time = itemgetter(0)
 
 
 class Run:
-    """The compact state of a run, with which every further report is judged as with all reports of the run.
+    """The compact state of a run; decides on a further report as if every report of the run were stored.
 
     Once enough agents have been within a window of each other, only the ends matter (the members are the incident's).
     Before that, `points` holds (event time, agent) in order, without those that decide nothing: a point is left out

@@ -54,18 +54,18 @@ class Timeline:
         self.counts_only = counts_only
         self.runs: list[Run] = []
         self.since = known_from
-        """From this event time on, every report is in its run's ends, count and agents."""
+        """The event time from which on every report is included in the ends, count and agents of its run."""
         self.floor = known_from
-        """From this event time on, every report is in its run's points too."""
+        """The event time from which on every report is also included in the points of its run."""
         self.hold = -inf
-        """Until this time nothing is dropped: late reports are coming in."""
+        """The time until which nothing is dropped, because late reports are arriving."""
         self.touched = -inf
         self.open_incidents = 0
         self.ontime: Timeline | None = None
-        """The same rule over the reports that count for the responder; None while all of them do."""
+        """The timeline of the reports that count for the responder; None while all reports count."""
 
     def fork(self) -> "Timeline":
-        """Return the timeline of the reports that count for the responder, kept apart from now on."""
+        """Create and return a separate timeline of the reports that count for the responder."""
         if self.ontime is None:
             self.ontime = Timeline(self.indicator, self.threshold, self.since, counts_only=True)
             self.ontime.floor = self.floor
@@ -150,7 +150,7 @@ class Timeline:
         return sum(earlier.incident is not None and earlier.first < run.first for earlier in self.runs)
 
     def gaps(self, start: float, end: float) -> Iterator[tuple[float, float]]:
-        """Yield the parts of start ≤ time < end outside all complete runs: only reports there can decide anything."""
+        """Yield the parts of start ≤ time < end outside all complete runs; only reports there can complete a run."""
         for run in self.runs:
             if run.complete and run.last >= start and run.first < end:
                 if start < run.first:
@@ -171,7 +171,7 @@ class Timeline:
             self.ontime.shift(seconds)
 
     def forget(self, horizon: float) -> None:
-        """Drop closed runs and the points of live ones from before `horizon`, out of reach of reports on time."""
+        """Drop closed runs, and points of open runs, from before `horizon`, which no report on time can reach."""
         runs = self.runs
         gone = 0
         while gone < len(runs) and runs[gone].last < horizon and not _is_open(runs[gone]):

@@ -11,7 +11,7 @@ from manager.domain.correlation.timeline import Timeline
 
 
 class TimelineCache:
-    """Timelines by indicator: those with an open incident, and those that are only watched.
+    """Timelines by indicator, in two groups: timelines with an open incident, and watched timelines without one.
 
     The two are bounded apart, so that a flood of addresses seen once cannot evict open incidents.
 

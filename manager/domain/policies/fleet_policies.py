@@ -280,7 +280,7 @@ class Policies:
         self._emergency.pop(agent_id, None)
 
     def _recompute(self, agent_ids: Iterable[str], at: float, *, counted: bool) -> list[EffectivePolicy]:
-        """Recompute effective policies; `counted` is true where the cause has its own revision already."""
+        """Recompute effective policies; `counted` tells that the cause has already raised the revision."""
         changed: list[EffectivePolicy] = []
         urgency: dict[tuple[str, str], bool] = {}
         for agent_id in agent_ids:

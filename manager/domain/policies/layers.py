@@ -52,14 +52,14 @@ class Emergency:
 
     @property
     def expiries(self) -> list[float]:
-        """Sorted expiry times of its parts."""
+        """Sorted expiry times of the entries."""
         ends = {block.expires_at for block in (*self.addresses, *self.file_hashes)}
         if self.sensitivity is not None:
             ends.add(self.sensitivity.until)
         return sorted(ends - {inf})
 
     def is_over(self, at: float) -> bool:
-        """Return whether all of it has expired by a time."""
+        """Return whether all entries have expired by a time."""
         blocks = (*self.addresses, *self.file_hashes)
         attentive = self.sensitivity is not None and self.sensitivity.until > at
         return not attentive and all(block.expires_at <= at for block in blocks)
@@ -125,6 +125,6 @@ def merge_layers(layers: Sequence[Sections], at: float) -> dict[str, Any]:
 
 
 def expired_by(layers: Sequence[Layer], emergency: Emergency | None, at: float) -> int:
-    """Return the number of expired times of the layers: while it stays, the result stays."""
+    """Return the number of expiry times that have passed; the merged result changes only with this number."""
     passed = sum(bisect_right(layer.expiries, at) for layer in layers)
     return passed + (bisect_right(emergency.expiries, at) if emergency is not None else 0)

@@ -52,12 +52,12 @@ def raise_sensitivity(sections: Mapping[str, Any], step: float, floor: float) ->
 
 
 def value_of(entry: Any) -> str:
-    """Return the value of a list entry: itself, or its `value`."""
+    """Return a list entry's value: the entry itself if it is text, else its `value` member."""
     return str(entry["value"]) if isinstance(entry, Mapping) else str(entry)
 
 
 def expiry_of(entry: Any) -> float:
-    """Return the expiry of an entry, in seconds since 1970; infinity for one that stays.
+    """Return the expiry of an entry, in seconds since 1970; infinity for a permanent entry.
 
     Raises:
         ValueError: its `expiresAt` is no time.
@@ -83,7 +83,7 @@ def _unite(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _union(first: Iterable[Any], second: Iterable[Any]) -> list[Any]:
-    """Unite entries by value; of two with one value the one that lasts longer stays, the later layer's on a tie."""
+    """Unite entries by value; of two equal values the longer lasting entry is kept, on a tie the later layer's."""
     entries: dict[str, Any] = {}
     for entry in [*first, *second]:
         value = value_of(entry)

@@ -47,7 +47,7 @@ class BlockIp:
 
 @dataclass(frozen=True, slots=True)
 class AlertThreshold:
-    """Alert from a severity on, or notify and wait from a confidence (in percent) on; one of both is None."""
+    """Alert from a severity on, or notify and wait from a confidence (in percent) on; one of the two is None."""
 
     minimum_severity: Severity | None
     notify_and_wait: float | None
@@ -137,7 +137,7 @@ def stamp_rules(document: Mapping[str, Any], before: Mapping[str, Any] | None, a
 
 
 def rule_expiry(rule: Mapping[str, Any]) -> float:
-    """Return the expiry of a checked and stamped rule, in seconds since 1970; infinity for one that stays."""
+    """Return the expiry of a checked and stamped rule, in seconds since 1970; infinity for a permanent one."""
     if rule.get("type") != "block_ip" or _is_conditional(rule, _ADDRESS_MEMBERS):
         return inf
     duration, set_at = _block_ip(rule, "rule").duration, _set_at(rule)

@@ -64,7 +64,7 @@ class IncidentOutcome:
         return self.response is ResponseState.APPLIED and self.indicator.kind in _BLOCKS
 
     def has_same_response(self, other: "IncidentOutcome") -> bool:
-        """Return whether two outcomes have as many agents, and the same response."""
+        """Return whether two outcomes have the same number of agents and the same response."""
         mine = (self.agent_count, self.late, self.chronic, self.response, self.organization_wide)
         return mine == (other.agent_count, other.late, other.chronic, other.response, other.organization_wide)
 

@@ -80,7 +80,7 @@ class ReplayAgent:
 
 
 class ReplayFleet:
-    """The fleet as it is now; the replay assumes it was always so.
+    """The current fleet; the replay assumes the same fleet for the whole time.
 
     Args:
         agents: all agents, removed ones too.
@@ -105,7 +105,7 @@ class ReplayFleet:
 
     @property
     def several_tokens(self) -> bool:
-        """Whether the fleet's agents came with more than one enrollment token."""
+        """Whether the agents registered with more than one enrollment token."""
         return self._used_tokens > 1
 
     def knows(self, agent_id: str, /) -> bool:
@@ -117,7 +117,7 @@ class ReplayFleet:
         return []
 
     def token_of(self, agent_id: str, /) -> str | None:
-        """Return the enrollment token that an agent came with."""
+        """Return the id of the enrollment token that an agent registered with."""
         return self._tokens.get(agent_id)
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
@@ -177,7 +177,7 @@ class Replay:
             self._next_tick += _TICK
 
     def outcomes(self) -> Iterator[IncidentOutcome]:
-        """Yield the outcome of every incident; merged incidents are part of the one that stayed."""
+        """Yield the outcome of every incident; merged incidents are part of the remaining one."""
         for incident in self._memory.all_incidents():
             if incident.merged_into is None:
                 response = self._responses.get(incident.id)
@@ -221,7 +221,7 @@ class ReplayMemory:
             insort(self._reports.setdefault(indicator, []), past, key=_event_time)
 
     def add_incident(self, incident: Incident) -> None:
-        """Add an incident: the object that the correlator updates."""
+        """Add an incident; the correlator updates the same object."""
         self._incidents[incident.id] = incident
         self._by_indicator.setdefault(incident.indicator, {})[incident.id] = None
 

@@ -12,7 +12,7 @@ _Place = tuple[Holder, str]
 
 
 class PutResult(NamedTuple):
-    """Result of `EmergencyEntries.put`: whether the entry counts, and the entries that it replaced or evicted."""
+    """Result of `EmergencyEntries.put`: whether the entry was added, and the entries that it replaced or evicted."""
 
     added: bool
     removed: list[EmergencyEntry]
@@ -43,7 +43,7 @@ class EmergencyEntries:
         return iter(self._by_id.values())
 
     def load(self, entries: Iterable[EmergencyEntry]) -> None:
-        """Add entries from the store; expired ones go with the next `expire`."""
+        """Add entries from the store; the next `expire` removes expired ones."""
         for entry in entries:
             self._keep(entry)
 

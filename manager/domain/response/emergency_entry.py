@@ -28,7 +28,7 @@ class Subject(NamedTuple):
         return cls(KINDS[indicator.kind], indicator.value, indicator.organization_id, indicator.site)
 
     def indicator(self) -> Indicator:
-        """Return the indicator that this is the response to."""
+        """Return the indicator of this subject."""
         return Indicator(_INDICATORS[self.kind], self.value, self.organization_id, self.site)
 
 

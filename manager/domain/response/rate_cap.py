@@ -11,7 +11,7 @@ SUPPORTERS = 2
 
 
 class Grant(NamedTuple):
-    """One new block: the time of the grant, and the agents in whose shares it counts."""
+    """The grant of one new block: its time, and the agents whose shares it is counted in."""
 
     at: float
     agent_ids: tuple[str, ...]

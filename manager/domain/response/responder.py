@@ -72,7 +72,7 @@ class Responder:
         )
 
     def react(self, change: IncidentChange, facts: FleetView, now: float) -> ResponseChanges:
-        """Decide on a change of an incident."""
+        """Return the response to a change of an incident."""
         incident = change.incident
         if change.kind is ChangeKind.CLOSED:
             self.responses.closed(incident, now)
@@ -193,12 +193,12 @@ class Responder:
         return response_changes
 
     def next_expiry(self) -> float | None:
-        """Return the time at which `expire` has something to do next."""
+        """Return the time of the next expiry, of an entry or of an approval."""
         dues = (self.entries.next_expiry(), self.responses.next_expiry())
         return min((due for due in dues if due is not None), default=None)
 
     def expire(self, now: float) -> ResponseChanges:
-        """Remove what has expired by now: entries, and waiting approvals."""
+        """Remove the entries and waiting approvals that have expired by now."""
         return ResponseChanges(responses=self.responses.expire(now), removed=self.entries.expire(now))
 
     def expire_evidence(self, now: float) -> ResponseChanges:

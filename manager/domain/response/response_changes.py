@@ -66,7 +66,7 @@ class ResponseChanges:
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Return whether there is anything to do."""
+        """Return whether there is any change."""
         return bool(self.responses or self.added or self.removed or self.evidence)
 
     @property

@@ -12,7 +12,7 @@ _AFTER_CLOSE = 900.0
 
 
 class ResponseRecord:
-    """Responses by incident. Those that wait for approval or were undone stay as long as they matter; the others go.
+    """Responses by incident: responses that can still change, wait for approval, or suppress further responses.
 
     Args:
         max_pending: number of incidents that wait for approval at once.
@@ -25,7 +25,7 @@ class ResponseRecord:
         self._suppressed: dict[Indicator, dict[str, None]] = {}
         self._closed: OrderedDict[str, float] = OrderedDict()
         self.dropped = 0
-        """Number of incidents that stopped waiting because too many waited."""
+        """Number of approvals dropped because too many incidents waited for approval."""
 
     def load(self, responses: Iterable[Response], incidents: Iterable[Incident], now: float) -> None:
         """Add responses from the store, with the incidents that are open."""

@@ -15,11 +15,11 @@ class RepeatOffenderRule(NamedTuple):
 
 
 class FleetView(Protocol):
-    """Port to the fleet as it is now."""
+    """Port to the current fleet."""
 
     @property
     def several_tokens(self) -> bool:
-        """Whether the fleet's agents came with more than one enrollment token."""
+        """Whether the agents registered with more than one enrollment token."""
         ...
 
     def knows(self, agent_id: str, /) -> bool:
@@ -31,7 +31,7 @@ class FleetView(Protocol):
         ...
 
     def token_of(self, agent_id: str, /) -> str | None:
-        """Return the enrollment token that an agent came with."""
+        """Return the id of the enrollment token that an agent registered with."""
         ...
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:

@@ -34,7 +34,7 @@ def change_allowlist(context: Context, request: ChangeAllowlist) -> AllowlistCha
 
 
 def _entry_to_remove(request: ChangeAllowlist) -> tuple[AllowlistEntryKind, str]:
-    """Return kind and normal form of an entry to be removed; a value of no other kind is a process."""
+    """Return kind and normal form of an entry to be removed; the kind is `process` if no other kind fits."""
     try:
         return normalize_entry(request.kind, request.value)
     except Invalid:

@@ -1,4 +1,4 @@
-"""Audit rules: action, target and state of each command that changes something.
+"""Audit rules: the audited action, target and state of each command that makes a change.
 
 The state is read before and after the command; a command that changed nothing adds no entry.
 """

@@ -62,7 +62,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
 
 
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
-    """Handle the first statement on a policy's application; heartbeats repeat it."""
+    """Handle an agent's acknowledgement that a policy is applied; heartbeats repeat it."""
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1

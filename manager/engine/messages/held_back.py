@@ -11,7 +11,7 @@ from manager.engine.fleet import Fleet
 from schemas.model import iso
 
 BEGUN, OVER = "reports_held_back", "reports_arrive_again"
-"""The fleet events and lines of history for the beginning and the end."""
+"""The names of the fleet events and history lines: reports are held back, reports arrive again."""
 
 
 def record_stored(fleet: Fleet, rows: Sequence[ThreatRow], now: Instant) -> None:

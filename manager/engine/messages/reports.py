@@ -1,4 +1,4 @@
-"""Report intake: stores each report once for its agent and id, however often it arrives.
+"""Report intake: stores each report once, identified by agent and report id, even if it arrives repeatedly.
 
 `decide` turns received reports and the result of a look-up in the store into rows and receipts; it uses no other part
 of the engine.
@@ -35,7 +35,7 @@ ReportKey = tuple[int, str]
 
 @dataclass(slots=True)
 class ReportIntake:
-    """The decisions on the reports of one batch."""
+    """The decisions on the reports of one batch: stored, refused or failed."""
 
     new: list[tuple[ReceivedReport, ThreatRow]] = field(default_factory=list)
     stored: list[tuple[str, str]] = field(default_factory=list)

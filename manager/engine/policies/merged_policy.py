@@ -85,7 +85,7 @@ def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> d
 
 
 def with_scopes(blocklist: Section, organization: list[EmergencyEntry], agent: list[EmergencyEntry]) -> Section:
-    """Return a blocklist that also has the organization's entries; each emergency entry carries its widest scope.
+    """Return a blocklist with the organization's entries added; each emergency entry has its widest scope.
 
     Args:
         blocklist: section of an agent's policy.

@@ -114,7 +114,7 @@ def _change_blocklists(context: Context, response_changes: ResponseChanges) -> N
 
 
 def _measure_immunity(context: Context, added: list[EmergencyEntry], reported_at: float) -> None:
-    """Start to measure the time until the targets of new entries have them in force."""
+    """Start measuring the time until the targets have the new entries in force."""
     fleet, now = context.fleet, context.batch.now.wall
     for entry in added:
         medium: Medium = "policy" if entry.scope == "agent" else "blocklist"

@@ -63,7 +63,7 @@ class FleetFacts:
 
     @property
     def several_tokens(self) -> bool:
-        """Whether the fleet's agents registered with more than one enrollment token."""
+        """Whether the agents registered with more than one enrollment token."""
         return sum(1 for token in self._tokens().values() if token.uses) > 1
 
     def knows(self, agent_id: str, /) -> bool:

@@ -28,7 +28,7 @@ _EVENTS = {
     ChangeKind.CHRONIC: "incident_chronic",
     ChangeKind.CLOSED: "incident_closed",
 }
-"""Fleet event of each change; a further report of a member has none."""
+"""The fleet event of each kind of change; a further report of a member has none."""
 
 
 class IncidentRecorder:

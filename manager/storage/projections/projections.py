@@ -33,7 +33,7 @@ class Projections:
         self._add = {**counts, **indexes}
 
     def advance(self, stored: int) -> None:
-        """Process whole pieces: one, and as many more as keep up with `stored` new threats."""
+        """Process whole pieces: at most one, and further pieces to keep up with `stored` new threats."""
         lowest, highest = self._extent()
         progress = self._progress()
         for _ in range(1 + len(self._add) * stored // self._piece):
@@ -45,7 +45,7 @@ class Projections:
             self._take_in(name, first, progress[name])
 
     def before_prune(self, last: int) -> None:
-        """Update the counts with the threats up to a sequence before they are deleted; indexes skip them."""
+        """Add the threats up to a sequence to the counts, before the threats are deleted; indexes skip them."""
         lowest, _ = self._extent()
         for name, done in self._progress().items():
             first = max(done + 1, lowest)

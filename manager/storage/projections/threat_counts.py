@@ -66,7 +66,7 @@ class ThreatCounts:
 
 
 class SourcePruner:
-    """Deletes source addresses that no count refers to any more, in pieces.
+    """Deletes source addresses without counts, in pieces.
 
     Args:
         statements: those of the writer's database.
@@ -77,7 +77,7 @@ class SourcePruner:
         self._checked = 0
 
     def prune(self, now: float) -> None:
-        """Check the next addresses; delete those that were last seen before the oldest count."""
+        """Check the next addresses; delete addresses that were last seen before the oldest count."""
         rows = self._statements.rows("counts.source_numbers_after", (self._checked, _SOURCES_IN_STEP))
         numbers = [row[0] for row in rows]
         if numbers:

@@ -11,7 +11,7 @@ from manager.storage.queries.reader import Reader
 
 
 class Ranking(NamedTuple):
-    """The number of agents or sources, and the ones with the most threats."""
+    """The number of agents or sources, and the top entries by number of threats."""
 
     total: int
     top: list[tuple[Any, int]]

@@ -11,7 +11,7 @@ from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import AgentPolicyTable, AgentTable
 
 HISTORY_SHOWN = 20
-"""The most changes of state in an agent's own record."""
+"""The maximum number of changes of state in an agent's own record."""
 
 _LIVING = AgentTable.removed_at.is_null()
 

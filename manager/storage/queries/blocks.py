@@ -9,7 +9,7 @@ from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
-    """Filters of entries; None matches any. `after` excludes those that expire by then (seconds since 1970)."""
+    """Filters of entries; None matches any. `after` excludes entries that expire by this time (seconds since 1970)."""
 
     after: float | None = None
     kind: str | None = None

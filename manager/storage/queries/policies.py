@@ -12,7 +12,7 @@ from manager.storage.tables import MetaTable, PolicyRevisionTable
 
 
 def last_of(reader: Reader, scope: Scope) -> Record | None:
-    """Return a scope's last revision, whose document is None if it was removed; None if there never was one."""
+    """Return a scope's last revision, whose document is None if it was removed; None for a scope without revisions."""
     query = PolicyRevisionTable.select().where(PolicyRevisionTable.scope == str(scope))
     row = reader.row(query.order_by(PolicyRevisionTable.revision.desc()))
     return None if row is None else record_of(row)

@@ -34,7 +34,7 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
 
 
 def by_severity(kinds: list[tuple[str, str, int]]) -> dict[str, int]:
-    """Return the number of threats in all and of each severity."""
+    """Return the total number of threats, and the number of each severity."""
     found: dict[str, int] = dict.fromkeys(_SEVERITIES, 0)
     for severity, _, number in kinds:
         found[severity] = found.get(severity, 0) + number
@@ -51,7 +51,7 @@ def by_type(kinds: list[tuple[str, str, int]]) -> list[Record]:
 
 
 def flat_counts(severities: dict[str, int], sources: int, agents: int, open_incidents: int) -> Record:
-    """Return the counts that overview and summary have in common."""
+    """Return the counts that both the overview and the summary contain."""
     return {
         "totalThreats": severities["total"],
         "criticalCount": severities["critical"],

@@ -1,4 +1,4 @@
-"""Agents, their history, their effective policies."""
+"""Tables of agents, their history, and their effective policies."""
 
 from peewee import (
     BigAutoField,
@@ -15,7 +15,7 @@ from manager.storage.tables.table import Table
 
 
 class AgentTable(Table):
-    """An agent. A removed one is kept without credentials as long as its threats are stored.
+    """Table of agents. A removed agent is kept without credentials as long as its threats are stored.
 
     `last_sequence` is the newest threat of any agent at the removal; once it is deleted, the row may be deleted.
     The hostname of a registered agent is unique in its organization.
@@ -89,7 +89,7 @@ AgentTable.add_index(
 
 
 class AgentHistoryTable(Table):
-    """A change of an agent's state."""
+    """Table of the changes of agents' states."""
 
     id = BigAutoField()
     agent_id = TextField(index=True)
@@ -104,7 +104,7 @@ class AgentHistoryTable(Table):
 
 
 class AgentPolicyTable(Table):
-    """An agent's effective policy: version and digest. Its sections are resolved from the policy documents."""
+    """Table of agents' effective policies: version and digest. The sections are resolved from the policy documents."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
     version = BigIntegerField()

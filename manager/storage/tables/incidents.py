@@ -1,4 +1,4 @@
-"""Incidents, their members, responses and emergency entries."""
+"""Tables of incidents, their members and responses, and emergency entries."""
 
 from peewee import (
     AutoField,
@@ -15,7 +15,7 @@ from manager.storage.tables.table import Table
 
 
 class IncidentTable(Table):
-    """An indicator that several agents reported; see `manager.domain.correlation.incidents`."""
+    """Table of incidents; see `manager.domain.correlation.incidents`."""
 
     id = TextField(primary_key=True)
     organization_id = TextField()
@@ -41,7 +41,7 @@ class IncidentTable(Table):
 
 
 class IncidentMemberTable(Table):
-    """An agent of an incident; the responder acts only on `actionable` ones."""
+    """Table of incidents' members; the responder acts only on `actionable` members."""
 
     incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
     agent_id = TextField()
@@ -55,7 +55,7 @@ class IncidentMemberTable(Table):
 
 
 class IncidentResponseTable(Table):
-    """The response to an incident; `immunity` is JSON of the seconds from the first report to each percentage."""
+    """Table of responses; `immunity` is JSON of the seconds from the first report to each percentage."""
 
     incident_id = TextField(primary_key=True)
     state = TextField(index=True)
@@ -98,7 +98,7 @@ class IndicatorEvidenceTable(Table):
 
 
 class EmergencyEntryTable(Table):
-    """An emergency entry: a block in an agent's own policy, or in an organization's blocklist."""
+    """Table of emergency entries: blocks in an agent's own policy, or in an organization's blocklist."""
 
     id = TextField(primary_key=True)
     scope = TextField()

@@ -1,4 +1,4 @@
-"""Operators' data: policy revisions, enrollment tokens, the audit log, dead letters, single values."""
+"""Tables of operators' data: policy revisions, enrollment tokens, audit log, dead letters, single values."""
 
 from peewee import AutoField, BigAutoField, BigIntegerField, BlobField, DoubleField, IntegerField, TextField
 
@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class PolicyRevisionTable(Table):
-    """A revision of the fleet's policies; `document` is NULL if a scope's document was removed. Append-only."""
+    """Table of policy revisions; `document` is NULL if a scope's document was removed. Append-only."""
 
     revision = BigIntegerField(primary_key=True)
     scope = TextField(index=True)
@@ -22,7 +22,7 @@ class PolicyRevisionTable(Table):
 
 
 class TokenTable(Table):
-    """An enrollment token, without its secret."""
+    """Table of enrollment tokens, without their secrets."""
 
     token_id = TextField(primary_key=True)
     proof_key = BlobField()
@@ -42,7 +42,7 @@ class TokenTable(Table):
 
 
 class AuditEntryTable(Table):
-    """An operator's change, before and after. Triggers reject changes, and deletion within 90 days."""
+    """Table of audit entries. Triggers reject updates, and deletion within 90 days."""
 
     id = BigAutoField()
     at = DoubleField(index=True)
@@ -61,7 +61,7 @@ class AuditEntryTable(Table):
 
 
 class DeadLetterTable(Table):
-    """A message that changed nothing, with the reason. Each insert deletes the oldest rows beyond a limit."""
+    """Table of dead letters, each with the reason. Each insert deletes the oldest rows beyond a limit."""
 
     id = AutoField()
     received_at = DoubleField()
@@ -77,7 +77,7 @@ class DeadLetterTable(Table):
 
 
 class MetaTable(Table):
-    """A single value that survives a restart."""
+    """Table of single values that survive a restart, by key."""
 
     key = TextField(primary_key=True)
     value = TextField()

@@ -1,4 +1,4 @@
-"""Projections of the stored threats: counts, and the threat index (docs/decisions/0010)."""
+"""Tables of projections of the stored threats: counts, and the threat index (docs/decisions/0010)."""
 
 from peewee import AutoField, BigIntegerField, BlobField, CompositeKey, DoubleField, IntegerField, TextField
 
@@ -6,7 +6,7 @@ from manager.storage.tables.table import Table
 
 
 class ThreatKindCountTable(Table):
-    """The number of threats of a severity and type in a bucket (`manager.storage.projections.threat_counts`).
+    """Table of threat counts by severity, type and time bucket (`manager.storage.projections.threat_counts`).
 
     Like all counts, it outlives the threats; in SQLite it is a WITHOUT ROWID table, with rows in key order.
     """
@@ -27,7 +27,7 @@ class ThreatKindCountTable(Table):
 
 
 class ThreatAgentCountTable(Table):
-    """The number of threats of an agent in a bucket, and the event time of the last one."""
+    """Table of threat counts by agent and time bucket, with the event time of the last threat."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -44,7 +44,7 @@ class ThreatAgentCountTable(Table):
 
 
 class ThreatSourceTable(Table):
-    """A source address and its number in the counts; numbers are grouped and compared faster than addresses."""
+    """Table of source addresses and their numbers; numbers are grouped and compared faster than addresses."""
 
     number = AutoField()
     address = TextField(unique=True)
@@ -57,7 +57,7 @@ class ThreatSourceTable(Table):
 
 
 class ThreatSourceCountTable(Table):
-    """The number of threats from a source address in a bucket, and the event time of the last one."""
+    """Table of threat counts by source address and time bucket, with the event time of the last threat."""
 
     seconds = IntegerField()
     bucket = BigIntegerField()
@@ -74,7 +74,7 @@ class ThreatSourceCountTable(Table):
 
 
 class ThreatSliceTable(Table):
-    """A slice of consecutive threats: their times of receipt and their agents.
+    """Table of slices, each of consecutive threats: their times of receipt and their agents.
 
     `agents` are the agent numbers in ascending order, `places` the position of each agent's threat in the slice.
     A row is deleted after all of its threats.
@@ -94,7 +94,7 @@ class ThreatSliceTable(Table):
 
 
 class ThreatBitmapTable(Table):
-    """The bitmap of the threats in a slice that have a certain value; see `manager.storage.threat_index.bitmaps`."""
+    """Table of bitmaps: the threats of a slice that have one value; see `manager.storage.threat_index.bitmaps`."""
 
     first = BigIntegerField()
     dimension = TextField()
@@ -109,7 +109,7 @@ class ThreatBitmapTable(Table):
 
 
 class ProjectionProgressTable(Table):
-    """The progress of a projection: the sequence of the last threat that it has processed."""
+    """Table of each projection's progress: the sequence of the last processed threat."""
 
     name = TextField(primary_key=True)
     last = BigIntegerField()

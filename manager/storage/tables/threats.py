@@ -1,4 +1,4 @@
-"""Threats, and the ids of those that were pruned."""
+"""Tables of threats, and of the ids of pruned threats."""
 
 from peewee import SQL, BigAutoField, BlobField, BooleanField, DoubleField, ForeignKeyField, IntegerField, TextField
 
@@ -7,7 +7,7 @@ from manager.storage.tables.table import Table
 
 
 class ThreatTable(Table):
-    """A stored report. `sequence` is the order of storing; `document` is the report's JSON without its MAC.
+    """Table of stored reports. `sequence` is the order of storing; `document` is the report's JSON without its MAC.
 
     `ignored` are the bits of the indicators that were on the allowlist at the receipt (`Report.ignored`).
 
@@ -61,7 +61,7 @@ ThreatTable.add_index(
 
 
 class StoredIdTable(Table):
-    """The id of a pruned report, kept as long as a guard may send the report again."""
+    """Table of pruned reports' ids, kept as long as a guard may send the report again."""
 
     agent = ForeignKeyField(AgentTable, column_name="agent_number", index=False)
     threat_id = TextField()
