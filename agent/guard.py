@@ -132,7 +132,7 @@ class Guard:
         self._parts.blocklist.opened(link, now)
 
     def ready(self, session: int) -> None:
-        """Log and publish the session's start, after the birth was acknowledged."""
+        """Announce the session to the operator, after the birth was acknowledged."""
         self._announce(self._agent_id, session)
 
     def offline(self) -> None:

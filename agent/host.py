@@ -150,7 +150,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
-    """Parse the IPv4 routing table: interface, destination, gateway (little-endian hexadecimal), flags, … below a heading."""
+    """Parse `/proc/net/route`: interface, destination, gateway (little-endian hexadecimal), flags and others."""
     for columns in map(str.split, lines[1:]):
         if len(columns) > 3 and _is_gateway(columns[3]):  # noqa: PLR2004 -- flags are the fourth column
             with suppress(ValueError):
@@ -158,7 +158,7 @@ def _ipv4_gateways(lines: list[str]) -> Iterable[str]:
 
 
 def _ipv6_gateways(lines: list[str]) -> Iterable[str]:
-    """Parse the IPv6 routing table: destination, its length, source, its length, next hop, metric, …, flags, interface."""
+    """Parse `/proc/net/ipv6_route`: destination, length, source, length, next hop, metric, …, flags, interface."""
     for columns in map(str.split, lines):
         if len(columns) > 8 and _is_gateway(columns[8]):  # noqa: PLR2004 -- flags are the ninth column
             with suppress(ValueError):

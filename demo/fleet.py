@@ -24,7 +24,7 @@ PACE = {
     "PANGUARD_SETTLING_TIME": "2",
     "PANGUARD_SIMULATE_ENFORCEMENT": "true",
 }
-"""Settings of the demo's manager: short intervals in seconds, and no block for an address of this machine."""
+"""Settings of the demo: short intervals in seconds, and guards that only simulate blocks."""
 
 
 class DemoError(Exception):

@@ -65,7 +65,7 @@ class Story:
         self._report(f"{count} guards registered and online: {', '.join(sorted(self._ids))}")
 
     def _incident(self) -> None:
-        """Attack two guards from one address, which both then block; attack the third guard, so that the whole fleet blocks it."""
+        """Attack two guards from one address, which both block; then the third, so that the whole fleet blocks it."""
         first, second, third = self._fleet.guards
         for guard in (first, second):
             guard.log.failed_logins(ATTACKER, 6)

@@ -158,7 +158,7 @@ class Session:
         return link.publish(PRESENCE, self._liveness.presence(self._agent_id, self._mac_key, "online"))
 
     def _own_presence(self, link: Link, payload: bytes) -> int | None:
-        """Handle the guard's own retained presence: overwrite that of an older session; exceed a newer session's number.
+        """Handle the guard's own retained presence: overwrite an older session's; exceed a newer session's number.
 
         For its readers `lost` or `offline` under the current number ends the current session, so that number is
         exceeded, too.

@@ -115,7 +115,7 @@ class AddressState:
         self.contact: Tally | None = None
 
     def connection(self, port: int | None, pid: int | None, at: float) -> SshConnection:
-        """Return the connection of a log line, found by the peer's port or else by the process; create it if unknown."""
+        """Return a log line's connection, found by the peer's port or else by the process; create it if unknown."""
         connections = self.connections
         known = None if not connections else self._known(port, pid)
         if known is not None and known.is_of(port, pid, at):
@@ -130,7 +130,7 @@ class AddressState:
         return known
 
     def _known(self, port: int | None, pid: int | None) -> SshConnection | None:
-        """Return the connection with this port; if the line or the connection has no port, the one with this process."""
+        """Return the connection with this port; if the line or the connection has none, the one with this process."""
         known = self.connections.get(_key(port, pid))
         if known is not None:
             return known

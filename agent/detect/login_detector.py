@@ -144,7 +144,7 @@ class _LoginRules:
         return found + (self._in_vain(source, failure) if failure.user else [])
 
     def _in_vain(self, source: AddressState, failure: Failure) -> list[Finding]:
-        """Count connections that named a valid user and ended without a login; from three such users on they are failures."""
+        """Count connections that named a valid user and did not log in; from three such users on they are failures."""
         recent = [end for end in source.ends or () if abs(failure.at - end.at) <= WINDOW]
         ends = source.ends = [*recent[1 - _ENDS :], failure._replace(weight=1)]
         if len({end.user for end in ends}) < _USERS_IN_VAIN:
@@ -167,7 +167,7 @@ class _LoginRules:
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)
 
     def _penalty(self, source: AddressState, event: Event) -> list[Finding]:
-        """Process the dropped connection of a penalized source: two failures if the source failed before, else one contact."""
+        """Process a penalized source's dropped connection: two failures if it failed before, else one contact."""
         if any(0 <= event.at - old.at <= WINDOW and old.guess for old in source.failures):
             return self._failed(source, _failure(event)._replace(weight=_PENALTY_WEIGHT * event.count))
         return self._contacts.observe(source, event.text("sourceIp"), event.at, event.count)

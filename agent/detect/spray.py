@@ -119,7 +119,7 @@ class Spray:
         return target.tally if target.tally is not None and target.tally.due() else None
 
     def _times(self, target: _Target, at: float) -> list[float]:
-        """Return the times of the latest sources' failures within the window, at most `THRESHOLD` or so many as the rule needs."""
+        """Return the times of the latest sources' failures within the window, at most `THRESHOLD` times."""
         times: list[float] = []
         if len(target.sources) < THRESHOLD:
             return times

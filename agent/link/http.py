@@ -127,7 +127,7 @@ class HttpLink:
                 self._over = True
 
     def _step(self) -> bool:
-        """Post pending events, or send the next request, or wait for a request; return whether the link is still open."""
+        """Post pending events, or send the next request, or wait for one; return whether the link is still open."""
         with self._turn:
             if self._over:
                 return False

@@ -50,7 +50,7 @@ class RivalManagers:
         return self._sentence(other)
 
     def wants_answer(self, payload: bytes) -> bool:
-        """Return whether this manager, if online, must republish its presence, because another manager sent the message.
+        """Return whether this manager, if online, must republish its presence: another manager sent the message.
 
         At most one message a second is answered.
         """

@@ -52,7 +52,7 @@ class CertificateFiles:
         context.load_verify_locations(cadata=self.chain()[0].der)
 
     def state(self) -> tuple[tuple[int, int], ...]:
-        """Return the inodes and modification times, which change when a file is replaced; empty if a file is missing."""
+        """Return inodes and modification times, which change when a file is replaced; empty if a file is missing."""
         try:
             return tuple((stat.st_ino, stat.st_mtime_ns) for stat in (self.certificate.stat(), self.key.stat()))
         except OSError:
