@@ -28,7 +28,7 @@ def parse(text: str) -> Network:
 
 
 def covers(outer: Network, inner: Network) -> bool:
-    """Return whether every address of one network lies in another."""
+    """Return whether one network contains every address of another."""
     if isinstance(outer, IPv4Network):
         return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
     return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
@@ -53,7 +53,7 @@ SPECIAL = tuple(
         ("ff00::/8", "it is multicast"),
     )
 )
-"""Ranges that are never a target, each with the reason that people are shown."""
+"""Ranges that are never blocked, each with the reason for operators."""
 
 CLOUD_FIXTURES_OF = "2026-11"
 CLOUD_FIXTURES = tuple(
@@ -67,7 +67,7 @@ CLOUD_FIXTURES = tuple(
         ("fd00:ec2::254/128", "AWS's metadata service"),
     )
 )
-"""Addresses that clouds speak from to every host, as of CLOUD_FIXTURES_OF; 169.254.0.0/16 is link-local anyway."""
+"""Addresses of cloud providers' host services, as of CLOUD_FIXTURES_OF; 169.254.0.0/16 is link-local already."""
 
 PRIVATE = tuple(
     ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
@@ -80,7 +80,7 @@ def is_private(network: Network) -> bool:
 
 
 class IntervalSet:
-    """A set of networks that answers whether a network overlaps one of them, in logarithmic time."""
+    """A set of networks with an overlap test in logarithmic time."""
 
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
@@ -114,13 +114,13 @@ def span(network: Network) -> tuple[int, int]:
 
 
 def pieces(entries: Iterable[tuple[Network, float]]) -> list[tuple[int, int, float]]:
-    """Return disjoint intervals that cover what the networks cover, each with the latest end of those over it.
+    """Return disjoint intervals that cover the same addresses; each has the latest end of the networks that cover it.
 
     Args:
         entries: networks of one IP version, each with the time at which it ends.
 
     Returns:
-        First address, last address and end, in ascending order; neighbours of one end are joined.
+        First address, last address and end, in ascending order; adjacent intervals with the same end are joined.
     """
     spans = sorted((*span(network), end) for network, end in entries)
     edges = sorted({first for first, _, _ in spans} | {last + 1 for _, last, _ in spans})
@@ -148,7 +148,7 @@ def address_of(version: int, number: int) -> Address:
 
 
 def single(text: str) -> Address:
-    """Return one address.
+    """Parse a single address.
 
     Raises:
         ValueError: the text is no single address.

@@ -26,7 +26,7 @@ def main(words: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("serve", "Serve the fence's socket; as root."),
-        ("check-config", "Read the configuration and say whether it can be used."),
+        ("check-config", "Check the configuration file and report errors."),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
@@ -47,7 +47,7 @@ def main(words: list[str]) -> int:
 
 
 def serve(config: Config, path: Path) -> None:
-    """Serve until SIGTERM, SIGINT, or an idle end.
+    """Serve until SIGTERM, SIGINT or the idle timeout.
 
     Raises:
         ManifestError, KernelError, OSError: it cannot start.
@@ -91,7 +91,7 @@ def serve(config: Config, path: Path) -> None:
 
 
 def notify(state: str) -> None:
-    """Tell systemd, where it started this process, about the service's state."""
+    """Send the service's state to systemd, if systemd started this process."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -107,7 +107,7 @@ def log(event: dict[str, Any]) -> None:
 
 
 def _gid_of(uid: int | None) -> int | None:
-    """Return the group that may reach the socket: the user's own, or the one of the same number."""
+    """Return the group that may connect to the socket: the user's primary group, or the group of the same number."""
     if not uid:
         return None
     try:

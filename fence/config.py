@@ -17,25 +17,25 @@ PrivateTargets = Literal["never", "throttle", "block"]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the text says what to change."""
+    """The configuration is invalid; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings that root allows.
+    """The settings of the fence, set by root.
 
     Attributes:
         sign_keys: the manager's Ed25519 keys (32 bytes each) under which managed requests are accepted.
         agent_id: the agent on this host; other agents' policies are refused. Empty until the host is enrolled.
         organization_id: the organization whose blocklist is accepted.
-        guard_uid: the user id of the guard; besides root the only peer that is answered.
+        guard_uid: the user id of the guard; only this user and root get answers.
         protected_ports: TCP ports of services whose attackers are blocked; each has a witness set.
         never: networks that are never a target: manager, broker, administrators, trusted proxies.
         private_targets: `never`, `throttle` or `block`: what may be done to private addresses.
         own_limit, witness_limit: new addresses in five minutes by own decision, without and with a witness.
         longest: seconds after which every measure ends.
         state: the directory of the manifest; only root can write it.
-        check_interval: seconds between two looks at the kernel's table.
+        check_interval: seconds between two checks of the kernel's table.
         idle_exit: seconds without a measure after which a fence that was started by a socket ends; 0 for never.
     """
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Config:
     """Return the configuration of a file.
 
     Raises:
-        ConfigError: the file is missing, writable by others than root, or says something that cannot be used.
+        ConfigError: the file is missing, writable by others than root, or has an invalid setting.
     """
     try:
         status = path.stat()
@@ -85,10 +85,10 @@ def read(path: Path) -> Config:
 
 
 def build(document: dict[str, Any]) -> Config:
-    """Return the configuration that a parsed document describes.
+    """Return the configuration from a parsed TOML document.
 
     Raises:
-        ValueError: a value cannot be used; the text names it.
+        ValueError: a setting is invalid; the message names it.
     """
     unknown = sorted(set(document) - _KNOWN)
     if unknown:
@@ -145,5 +145,5 @@ def _uid_of(user: str) -> int:
 
 
 def is_root() -> bool:
-    """Return whether this process may change the kernel's tables as far as its user id says."""
+    """Return whether this process runs as root, so that its user id permits changes of the kernel's tables."""
     return os.geteuid() == 0

@@ -1,4 +1,4 @@
-"""Caps of own decisions: new targets in five minutes, with and without a witness; kept over restarts of the fence."""
+"""Caps on the guard's own decisions: new targets in five minutes, with and without a witness; kept over restarts."""
 
 import json
 
@@ -13,13 +13,13 @@ _KEY = "own_decisions"
 
 
 class DecisionCaps:
-    """Holds the guard's new targets to what the kernel witnessed, and to the caps.
+    """Limits the guard's new targets to addresses that the kernel has seen, and to the caps.
 
     Args:
         config: the caps.
-        kernel: knows to whom this host sent payload from a protected port.
-        manifest: keeps what was allowed lately.
-        boot_id: names this boot: times of another one are worth nothing.
+        kernel: records the addresses to which this host sent payload from a protected port.
+        manifest: stores the recently allowed targets.
+        boot_id: the id of this boot; times of another boot are invalid.
     """
 
     def __init__(self, config: Config, kernel: Kernel, manifest: Manifest, boot_id: str) -> None:
@@ -31,7 +31,7 @@ class DecisionCaps:
         self._allowed: list[tuple[float, bool]] = [tuple(each) for each in kept.get(boot_id, ())]
 
     def refusal(self, network: Network, port: int | None, now: float) -> str | None:
-        """Return why a new target is refused, or None after counting it."""
+        """Return the reason why a new target is refused; None if it is allowed, which counts it."""
         self._allowed = [(at, witnessed) for at, witnessed in self._allowed if now - at < WINDOW]
         witnessed = port is not None and self._kernel.has_witness(port)
         if witnessed and port is not None and not self._is_witnessed(network, port):

@@ -1,4 +1,4 @@
-"""Keeps the kernel's table as the manifest says: sets and lifts measures, mends a lost table, compares timeouts."""
+"""Keeps the kernel's table equal to the manifest: sets and lifts measures, rebuilds a lost table, corrects timeouts."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,11 +9,11 @@ from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError, can_change_tables
 
 _OFF_BY = 60.0
-"""Seconds by which a timeout in the kernel may differ from the manifest's before it is set again."""
+"""Seconds by which a timeout in the kernel may differ from the manifest's; a larger difference is corrected."""
 
 
 class Enforcement:
-    """The measures of a manifest in the kernel.
+    """Applies the measures of the manifest to the kernel.
 
     Args:
         manifest: the measures, loaded.
@@ -40,13 +40,13 @@ class Enforcement:
         self.unset_because: str | None = None
 
     def missing(self) -> str | None:
-        """Return what is needed before anything can be blocked here; None if nothing is."""
+        """Return the missing requirement for blocking on this host; None if blocking is possible."""
         return self._kernel.missing() or (
             None if can_change_tables() else "CAP_NET_ADMIN is needed: start the fence as root"
         )
 
     def build(self) -> None:
-        """Make the table anew and set what the manifest holds.
+        """Rebuild the table and set all measures of the manifest.
 
         Raises:
             KernelError: the kernel refuses.
@@ -55,11 +55,11 @@ class Enforcement:
         self.enforce(entry.network for entry in self._manifest.entries.values())
 
     def set_never(self) -> None:
-        """Have the table accept what the signed lists exempt now."""
+        """Update the table's accepted networks from the signed lists."""
         self._kernel.set_never(self._never.kernel_never())
 
     def put(self, entry: ManifestEntry) -> None:
-        """Write a measure to the manifest, then set it in the kernel; take it back where that fails.
+        """Write a measure to the manifest, then set it in the kernel; on failure remove it from the manifest.
 
         Raises:
             ManifestError, KernelError: nothing was changed.
@@ -73,26 +73,26 @@ class Enforcement:
             raise
 
     def lift(self, entries: list[ManifestEntry]) -> None:
-        """Take measures away."""
+        """Remove measures from the manifest and the kernel."""
         self._manifest.change([], [entry.id for entry in entries])
         self.enforce(entry.network for entry in entries)
 
     def expire(self) -> list[ManifestEntry]:
-        """Forget measures that have ended, and return them; the kernel's own timeouts took them away."""
+        """Remove and return expired measures; the kernel has removed them by its own timeouts."""
         ended = [entry for entry in self._manifest.entries.values() if entry.ends_at <= self._now()]
         if ended:
             self.lift(ended)
         return ended
 
     def check(self) -> None:
-        """Build the table again where it is lost."""
+        """Rebuild the table if it is lost."""
         if self.missing() is None and (self.unset_because is not None or not self._kernel.is_there()):
             self.times_lost += 1
             self._log({"event": "measures_lost", "measures": len(self._manifest.entries)})
             self.build()
 
     def verify(self) -> int:
-        """Set again the addresses that the kernel lacks or would keep for a wrong time; return how many there were."""
+        """Set addresses again that the kernel lacks or has with a wrong timeout; return their number."""
         now = self._now()
         left = {
             (measure, element.value): element.left or 0.0
@@ -114,7 +114,7 @@ class Enforcement:
         return len(off)
 
     def enforce(self, touched: Iterable[Network]) -> None:
-        """Bring the kernel to what the manifest holds for some networks.
+        """Update the kernel from the manifest's measures for the given networks.
 
         Raises:
             KernelError: nothing was changed in the kernel.

@@ -21,17 +21,17 @@ _LOCAL_V4 = re.compile(r"\|--\s+(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
 
 class Host:
-    """Reads one host.
+    """Reads the facts of one host.
 
     Args:
-        root: where `/` is; another folder in tests.
+        root: the root directory; another one in tests.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
     def path(self, name: str) -> Path:
-        """Return a file of the host by its absolute name."""
+        """Return the path of a file of the host, below `root`."""
         return self._root / name.lstrip("/")
 
     def _text(self, name: str) -> str:
@@ -87,7 +87,7 @@ class Host:
                     yield int(words[1].rpartition(":")[2], 16), _socket_address(words[2].partition(":")[0]), words[3]
 
     def join_namespace_of_listener(self, ports: tuple[int, ...]) -> str | None:
-        """Enter the network namespace in which a port is listened on, where that is another one than this process's.
+        """Enter the network namespace of the process that listens on one of the ports, unless this process is in it.
 
         Returns:
             The path of the namespace, or None if this process is in the right one or none was found.
@@ -110,7 +110,7 @@ class Host:
         return None
 
     def sessions(self) -> tuple[set[Address], list[str]]:
-        """Return the addresses with a login session now, and the login records that could not be read."""
+        """Return the addresses of current login sessions, and the unreadable login records."""
         found: set[Address] = set()
         unread: list[str] = []
         for name, read in (("/run/utmp", self._utmp), ("/run/systemd/sessions", self._systemd_sessions)):
@@ -137,7 +137,7 @@ class Host:
         return False
 
     def recent_logins(self, since: float) -> tuple[set[Address], list[str]]:
-        """Return the addresses that logged in since a time (seconds since 1970), and the unreadable records."""
+        """Return the addresses with logins since a time (seconds since 1970), and the unreadable records."""
         found: set[Address] = set()
         unread: list[str] = []
         sources: tuple[tuple[str, Callable[[Path], Iterator[tuple[float, Address]]]], ...] = (

@@ -1,4 +1,4 @@
-"""The manager's share of the measures: what the last signed policy and blocklist came to on this host."""
+"""The manager's measures: the entries of the last signed policy and blocklist, applied to this host."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -14,12 +14,12 @@ Source = Literal["policy", "blocklist"]
 
 
 class ManagedMeasures:
-    """Takes verified policies and blocklists.
+    """Applies verified policies and blocklists.
 
     Args:
         config: the longest time of a measure.
-        manifest: keeps numbers, exempt networks and entries.
-        enforcement: sets them.
+        manifest: stores version and sequence, exempt networks and entries.
+        enforcement: sets the entries in the kernel.
         never: refuses targets.
     """
 
@@ -35,11 +35,11 @@ class ManagedMeasures:
             self._set_exempt(source, [parse(text) for text in kept.split("\n")] if kept else [])
 
     def number(self, source: Source) -> int:
-        """Return the version of the policy, or the sequence of the blocklist, that was taken last."""
+        """Return the version of the last applied policy, or the sequence of the last applied blocklist."""
         return int(self._manifest.state(f"{source}_number") or 0)
 
     def take(self, managed: request_verification.ManagedRequest, hint: Any, now: float, wall: float) -> None:
-        """Set what a verified message says.
+        """Apply a verified policy or blocklist.
 
         Args:
             managed: the message.
@@ -49,7 +49,7 @@ class ManagedMeasures:
 
         Raises:
             UntrustedRequest: the request is older than the stored one, or a change that does not follow on it.
-            ManifestError, KernelError: it could not be kept or set.
+            ManifestError, KernelError: the entries could not be stored or set.
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
         known = self.number(source)
@@ -85,7 +85,7 @@ class ManagedMeasures:
     def _differences(
         self, managed: request_verification.ManagedRequest, source: Source, now: float, wall: float
     ) -> tuple[list[ManifestEntry], list[ManifestEntry]]:
-        """Return the entries to be set, and those to be taken away; note the refused ones."""
+        """Return the entries to set and the entries to remove; record the refused ones."""
         refused = self.refused[source]
         if managed.kind != "change":
             refused.clear()

@@ -1,4 +1,4 @@
-"""The manifest: every measure with its end, written before the deed; and the audit chain of what the fence did."""
+"""The manifest: every measure with its end, stored before it is set in the kernel; and the fence's audit chain."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ class ManifestEntry:
     """One measure.
 
     Attributes:
-        id: names it in `undo`.
+        id: the id used by `undo`.
         measure: `block` or `throttle`.
-        network: whom it is against.
-        origin: who asked: the guard itself, an operator as root, the agent's policy, the organization's blocklist.
-        reason: as people read it.
-        port: the attacked port, where the guard named one.
+        network: the target.
+        origin: the requester: the guard itself, an operator as root, the agent's policy, the organization's blocklist.
+        reason: the reason for operators.
+        port: the attacked port, if the guard named one.
         added_at: seconds since 1970.
         ends_at: seconds of this boot's clock (CLOCK_BOOTTIME).
     """
@@ -51,18 +51,18 @@ class ManifestEntry:
 
 
 class ManifestError(Exception):
-    """The manifest cannot be read or written; the text says why."""
+    """The manifest cannot be read or written; the message says why."""
 
 
 class Manifest:
-    """One SQLite file in a directory that only root can write; each change is on disk when it returns.
+    """One SQLite file in a directory that only root can write; each change is durable when the method returns.
 
     Args:
-        directory: where it is; made with mode 0700 where it is missing.
-        boot_id: names this boot of the host.
+        directory: the directory of the file; created with mode 0700 if missing.
+        boot_id: the id of the host's boot.
 
     Raises:
-        ManifestError: it cannot be opened.
+        ManifestError: the file cannot be opened.
     """
 
     def __init__(self, directory: Path, boot_id: str) -> None:
@@ -80,9 +80,9 @@ class Manifest:
         self.entries: dict[str, ManifestEntry] = {}
 
     def load(self, now: float, wall: float) -> None:
-        """Read the entries back; after another boot each keeps the time left that was last written.
+        """Load the entries; after a reboot each entry has the remaining time that was last written.
 
-        A wall clock earlier than the one last written is not believed; a later one shortens the time left.
+        A wall clock earlier than the last written time is ignored; a later one shortens the remaining time.
 
         Args:
             now: seconds of this boot's clock.
@@ -108,7 +108,7 @@ class Manifest:
     def change(
         self, added: Iterable[ManifestEntry], removed: Iterable[str], state: dict[str, str] | None = None
     ) -> None:
-        """Write entries, take entries away and set state, in one transaction.
+        """Add entries, remove entries and set state, in one transaction.
 
         Raises:
             ManifestError: nothing was changed.
@@ -124,17 +124,17 @@ class Manifest:
         self.entries.update({entry.id: entry for entry in added})
 
     def mark_time(self, now: float, wall: float) -> None:
-        """Write this moment, from which the time left is taken after another boot."""
+        """Write the current time, from which the remaining times are computed after a reboot."""
         with self._transaction():
             self._mark_time(now, wall)
 
     def state(self, key: str) -> str | None:
-        """Return a single kept value."""
+        """Return a single stored value."""
         row = self._database.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def audit(self, at: float, line: dict[str, Any]) -> None:
-        """Append a line to the audit chain: its hash covers the hash before it."""
+        """Append a line to the audit chain; its hash covers the previous line's hash."""
         text = json.dumps(line, sort_keys=True, separators=(",", ":"))
         with self._transaction():
             last = self._database.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
@@ -144,7 +144,7 @@ class Manifest:
             self._database.execute("DELETE FROM audit WHERE number <= ?", (number + 1 - AUDIT_KEPT,))
 
     def audit_is_whole(self) -> bool:
-        """Return whether no line of the audit chain was changed, taken out or put in between."""
+        """Return whether the audit chain is intact: no line was changed, removed or inserted."""
         before: str | None = None
         for at, line, digest in self._database.execute("SELECT at, line, hash FROM audit ORDER BY number"):
             if before is not None and digest != _chained(before, at, line):

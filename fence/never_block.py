@@ -1,4 +1,4 @@
-"""Never-rules: targets that the fence refuses, whoever asks, each with the reason that people are shown."""
+"""Never-block rules: targets that the fence refuses for every requester, each with the reason."""
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
@@ -17,19 +17,19 @@ from fence.host import Host
 from fence.manifest import Measure, Origin
 
 _FACTS_FOR = 5.0
-"""Seconds for which facts about the host are used before they are read again."""
+"""Seconds for which facts about the host are cached."""
 
 _LOGIN_PROTECTS = 7 * 86_400.0
 _GRACE = 120.0
-"""sshd's LoginGraceTime by default: a connection that is older has logged in."""
+"""sshd's default LoginGraceTime in seconds: an older connection has logged in."""
 
 
 class NeverBlockRules:
     """Decides whether a target is refused.
 
     Args:
-        config: what root excludes.
-        host: read for addresses, gateways, resolvers and logins.
+        config: the networks that root excludes.
+        host: provides addresses, gateways, resolvers and logins.
         now: this boot's clock, in seconds.
         wall: seconds since 1970.
     """
@@ -52,12 +52,12 @@ class NeverBlockRules:
         self._logins: IntervalSet = IntervalSet()
 
     def set_fleet(self, networks: Iterable[Network]) -> None:
-        """Take the networks that the organization's signed blocklist names as never to be blocked."""
+        """Set the networks that the organization's signed blocklist excludes from blocks."""
         self.fleet = tuple(networks)
         self._fleet = IntervalSet(self.fleet)
 
     def set_allowed(self, networks: Iterable[Network]) -> None:
-        """Take the allowlist of the agent's signed policy."""
+        """Set the allowlist of the agent's signed policy."""
         self.allowed = tuple(networks)
         self._allowed = IntervalSet(self.allowed)
 
@@ -68,7 +68,7 @@ class NeverBlockRules:
         return IntervalSet([*own, *self._config.never, *self.fleet, *self.allowed])
 
     def refusal(self, network: Network, measure: Measure, origin: Origin) -> str | None:
-        """Return the reason why a target is refused, or None if it may be a target."""
+        """Return the reason why a target is refused; None if it may be blocked."""
         if network.prefixlen < WIDEST[network.version]:
             return f"it is wider than a /{WIDEST[network.version]}"
         return (
@@ -117,7 +117,7 @@ class NeverBlockRules:
         return None
 
     def refresh(self) -> None:
-        """Read the facts about the host again where they are older than a few seconds."""
+        """Read the facts about the host again if they are older than a few seconds."""
         if self._now() - self._read_at < _FACTS_FOR:
             return
         self._read_at = self._now()

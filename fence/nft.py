@@ -23,11 +23,11 @@ _SETS = ("never", "block", "blockrange", "throttle", "throttlerange", "meter")
 
 
 class KernelError(Exception):
-    """The kernel's table cannot be changed or read; the text says why and what is needed."""
+    """The kernel's table cannot be changed or read; the message gives the reason and the remedy."""
 
 
 class Element(NamedTuple):
-    """One element of a set as the kernel has it; `left` in seconds, None without a timeout."""
+    """One element of a set in the kernel; `left` is the remaining time in seconds, None without a timeout."""
 
     value: str
     left: float | None
@@ -46,26 +46,26 @@ class Kernel:
         self._nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
 
     def missing(self) -> str | None:
-        """Return what this host lacks to block at all; None if nothing is known to be missing."""
+        """Return the missing requirement for blocking on this host; None if none is known."""
         if self._nft is None:
             return "nft is not installed: install the package nftables"
         return None
 
     def build(self, never: IntervalSet) -> None:
-        """Make the table anew, with empty sets but for the one of addresses that are never touched.
+        """Rebuild the table with empty sets, except the sets of never-blocked addresses.
 
         Raises:
-            KernelError: it could not be made.
+            KernelError: the table could not be created.
         """
         self._run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n{self._definition()}{_never_elements(never)}")
 
     def set_never(self, never: IntervalSet) -> None:
-        """Replace the content of the sets of addresses that are never touched."""
+        """Replace the content of the sets of never-blocked addresses."""
         flush = "".join(f"flush set inet {TABLE} never{version}\n" for version in (4, 6))
         self._run(flush + _never_elements(never))
 
     def is_there(self) -> bool:
-        """Return whether the table stands with all of its sets; its elements are not read."""
+        """Return whether the table exists with all its sets; the elements are not read."""
         try:
             listed = self._run("", "-t", "list", "table", "inet", TABLE)
         except KernelError:
@@ -81,9 +81,9 @@ class Kernel:
         """Change elements in one transaction.
 
         Args:
-            exact: per measure (`block`, `throttle`) the addresses to be set with the seconds that they have left.
-            gone: per measure the addresses to be taken away.
-            ranges: per measure and IP version all its intervals with seconds left, in place of those before.
+            exact: per measure (`block`, `throttle`) the addresses to set, with their remaining seconds.
+            gone: per measure the addresses to remove.
+            ranges: per measure and IP version all intervals with their remaining seconds, replacing the earlier ones.
 
         Raises:
             KernelError: nothing was changed.
@@ -118,7 +118,7 @@ class Kernel:
         """Return the elements of a set.
 
         Raises:
-            KernelError: it cannot be read.
+            KernelError: the set cannot be read.
         """
         document = json.loads(self._run("", "-j", "list", "set", "inet", TABLE, name))
         for each in document["nftables"]:
@@ -155,7 +155,7 @@ class Kernel:
         return listener
 
     def remove(self) -> None:
-        """Take the whole table away."""
+        """Remove the whole table."""
         with suppress(KernelError):
             self._run(f"delete table inet {TABLE}\n")
 

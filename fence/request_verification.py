@@ -20,7 +20,7 @@ Kind = Literal["policy", "snapshot", "change"]
 
 
 class UntrustedRequest(Exception):  # noqa: N818 -- a refusal, not a fault
-    """A managed request that is refused; the text says why."""
+    """A refused managed request; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class ManagedRequest:
         kind: a policy, the snapshot of a blocklist, or a change of one.
         number: the policy's version or the blocklist's sequence.
         before: the sequence that a change starts from.
-        sent_at: when it was signed, seconds since 1970 by the manager's clock; None where the manager is older.
-        entries: addresses to be blocked.
-        removed: addresses that a change takes away.
-        exempt: the policy's allowlist, or the blocklist's `never`; None where the message says nothing of it.
-        bad: values that are no addresses.
+        sent_at: the time of signing, in seconds since 1970 on the manager's clock; None from an older manager.
+        entries: the addresses to block.
+        removed: the addresses that a change removes.
+        exempt: the policy's allowlist, or the blocklist's `never`; None if the message has no such member.
+        bad: the values that are not addresses.
     """
 
     kind: Kind
@@ -58,17 +58,17 @@ class ManagedRequest:
 
 
 def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> ManagedRequest:
-    """Verify and read a managed request.
+    """Verify and parse a managed request.
 
     Args:
-        topic: below the root, as the manager signed it.
-        payload: the message's bytes as they came from the broker.
+        topic: the topic below the root, which the signature covers.
+        payload: the unchanged bytes of the message.
         keys: the manager's public keys.
-        agent_id: the agent whose policy is taken.
-        organization_id: the organization whose blocklist is taken.
+        agent_id: the agent whose policy is accepted.
+        organization_id: the organization whose blocklist is accepted.
 
     Raises:
-        UntrustedRequest: the message is not for this host, not signed by the manager, or says nothing that can be used.
+        UntrustedRequest: the message is not for this host, not signed by the manager, or malformed.
     """
     if not keys or not agent_id:
         raise UntrustedRequest(

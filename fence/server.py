@@ -1,4 +1,4 @@
-"""The fence's socket: one JSON object a line in, one JSON object a line out, from root and the guard's user alone."""
+"""The fence's socket: one JSON object per line in each direction; only root and the guard's user may connect."""
 
 import json
 import os
@@ -24,10 +24,10 @@ _PEERCRED = struct.Struct("3i")
 
 
 def listen(path: Path, guard_gid: int | None) -> socket.socket:
-    """Return a listening socket at a path: the one that systemd passed, else one of our own (0660).
+    """Return the listening socket: the one passed by systemd, else a new one at the path (mode 0660).
 
     Raises:
-        OSError: the socket cannot be made.
+        OSError: the socket cannot be created.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return socket.socket(fileno=3)
@@ -47,7 +47,7 @@ def listen(path: Path, guard_gid: int | None) -> socket.socket:
 
 
 class Client:
-    """One connection and what was read of its next line."""
+    """One connection, with the received part of its next line."""
 
     def __init__(self, connection: socket.socket, peer: Peer) -> None:
         self.connection = connection
@@ -56,17 +56,17 @@ class Client:
 
 
 class Server:
-    """Serves a fence until it is stopped, or until nothing has been in force for a while.
+    """Serves the fence until `stop`, or until the idle timeout without measures and clients.
 
     Args:
-        fence: what answers.
+        fence: answers the requests.
         listener: the listening socket.
-        guard_uid: the user besides root who is answered.
-        check_interval: seconds between two looks at the kernel.
-        idle_exit: seconds without a measure or a client after which it ends; 0 for never.
-        changes: becomes readable when somebody changes the kernel's tables; None where that cannot be had.
-        alive: is called at least every check interval; tells the service manager.
-        log: is given each event.
+        guard_uid: the only user besides root that gets answers.
+        check_interval: seconds between two checks of the kernel's table.
+        idle_exit: seconds without a measure or a client after which the server ends; 0 for never.
+        changes: a socket that becomes readable when the kernel's tables change; None if not available.
+        alive: called at least every check interval, to notify the service manager.
+        log: called with each event.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class Server:
             self._selector.register(changes, selectors.EVENT_READ, changes)
 
     def stop(self) -> None:
-        """Have `serve` return after what it does now."""
+        """Make `serve` return after its current step."""
         self._stopping = True
 
     def serve(self) -> None:
-        """Answer requests and keep the kernel as the manifest says."""
+        """Answer requests and keep the kernel's table equal to the manifest."""
         now = time.monotonic()
         next_check, next_mark, next_verify = now + self._check_interval, now + _MARK_EVERY, now + _VERIFY_EVERY
         busy_at = now
@@ -139,7 +139,7 @@ class Server:
             self._log({"event": "check_failed", "reason": str(error)})
 
     def _drain_changes(self) -> None:
-        """Read the kernel's notices that tables changed."""
+        """Read and drop the kernel's notifications of changed tables."""
         assert self._changes is not None  # noqa: S101 -- registered only where there is one
         with suppress(OSError):  # also ENOBUFS: more changes than the socket holds
             while self._changes.recv(65_536):

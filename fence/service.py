@@ -1,4 +1,4 @@
-"""The fence's requests and answers: each is checked, carried out and answered with what really happened."""
+"""The fence's request handlers: each request is checked, carried out, and answered with the actual result."""
 
 import secrets
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _LIKELY = (
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A peer of the socket: its user id and process id, as the kernel names them (SO_PEERCRED)."""
+    """A peer of the socket: its user id and process id from the kernel (SO_PEERCRED)."""
 
     uid: int
     pid: int = 0
@@ -42,10 +42,10 @@ class Clocks:
 
 
 class Refused(Exception):  # noqa: N818 -- an answer, not a fault
-    """A request that is not carried out.
+    """A request that was not carried out.
 
     Args:
-        reason: one clause that says why.
+        reason: the reason, in one clause.
         outcome: `refused`, `impossible` or `failed`.
     """
 
@@ -59,16 +59,16 @@ Request = dict[str, Any]
 
 
 class Fence:
-    """All that the fence knows and does.
+    """Handles requests: checks them against the rules and caps, and changes measures.
 
     Args:
-        config: what root allows.
-        kernel: the table.
+        config: the settings by root.
+        kernel: the kernel's table.
         manifest: the measures, loaded.
         host: facts about the host.
-        clocks: time.
-        boot_id: names this boot.
-        log: is given each event as a dict, for the journal.
+        clocks: the clocks.
+        boot_id: the id of the host's boot.
+        log: called with each event as a dict, for the journal.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Fence:
         return len(self._manifest.entries)
 
     def answer(self, peer: Peer, request: Any) -> Answer:
-        """Carry out one request and return its answer; nothing that a peer sends raises."""
+        """Carry out one request and return its answer; raises nothing for any request."""
         given: Request = request if isinstance(request, dict) else {}
         name = str(given.get("request"))[:40]
         handler = self._handlers(peer).get(name, _unknown)
@@ -138,7 +138,7 @@ class Fence:
         return handlers
 
     def _decide(self, request: Request, measure: Measure, origin: Origin, peer: Peer | None = None) -> Answer:
-        """Set a measure of the guard's own decision, within its caps, or of an operator's, without caps."""
+        """Set a measure decided by the guard, within its caps, or by an operator, without caps."""
         network, seconds, port = self._read(request)
         if origin == "own":
             self._check_own_form(network)
@@ -162,7 +162,7 @@ class Fence:
         return {"outcome": "taken", "id": identifier, "measure": measure, "value": _shown(network), "seconds": seconds}
 
     def _read(self, request: Request) -> tuple[Network, float, int | None]:
-        """Return target, seconds and port of a request."""
+        """Parse target, seconds and port of a request."""
         self._check_panic()
         try:
             network = parse(request["value"])
@@ -204,7 +204,7 @@ class Fence:
         return next((e for e in entries if (e.network, e.measure, e.origin) == (network, measure, origin)), None)
 
     def _take_managed(self, request: Request) -> Answer:
-        """Take a signed policy, blocklist snapshot or change, byte for byte."""
+        """Verify and apply a signed policy, blocklist snapshot or blocklist change."""
         self._check_panic()
         self._check_possible()
         config = self._config
@@ -216,7 +216,7 @@ class Fence:
         return {"outcome": "taken", **self._enforced()}
 
     def _lift(self, request: Request, origins: set[str]) -> Answer:
-        """Take measures away by id or by value."""
+        """Remove measures by id or by value."""
         if "id" in request:
             found = [entry for entry in self._manifest.entries.values() if entry.id == request["id"]]
         else:
@@ -230,7 +230,7 @@ class Fence:
         return {"outcome": "lifted", "ids": [entry.id for entry in lifted]}
 
     def _panic(self) -> Answer:
-        """Undo every measure and take no new one until `resume`."""
+        """Remove every measure and refuse new ones until `resume`."""
         count = self.measures
         self._manifest.change([], list(self._manifest.entries), {_PANIC: "true"})
         self._ineffective.clear()
@@ -243,7 +243,7 @@ class Fence:
         return {"outcome": "resumed"}
 
     def _still_through(self, request: Request) -> Answer:
-        """Take the guard's word that a blocked address still reaches the service."""
+        """Record the guard's statement that a blocked address still reaches the service."""
         network = parse(request["value"])
         over = [
             entry
@@ -257,7 +257,7 @@ class Fence:
         return {"outcome": "ineffective", "reason": _LIKELY}
 
     def check(self) -> Answer:
-        """Look whether the table stands, mend it, and return what is enforced."""
+        """Check the table, repair it, and return the enforced measures."""
         self._forget_ineffective(self.enforcement.expire())
         self.enforcement.check()
         return self._enforced()
@@ -267,7 +267,7 @@ class Fence:
             self._ineffective.pop(entry.network, None)
 
     def _enforced(self) -> Answer:
-        """Return the counts that a guard sends on: measures in the kernel, and those that are not, with reasons."""
+        """Return the counts for the guard's heartbeat: measures in the kernel, and missing measures with reasons."""
         refused = self._managed.refused["policy"] | self._managed.refused["blocklist"]
         reasons = [{"value": _shown(network), "reason": reason} for network, reason in self._ineffective.items()]
         reasons += [{"value": value, "reason": reason} for value, reason in reversed(refused.items())]
@@ -287,7 +287,7 @@ class Fence:
         }
 
     def status(self) -> Answer:
-        """Return what people are shown of the fence."""
+        """Return the fence's state for operators."""
         self._never.refresh()
         ports = self._config.protected_ports
         return {
@@ -302,7 +302,7 @@ class Fence:
         }
 
     def _list(self, request: Request) -> Answer:
-        """Return the measures, newest first; with a value those that cover it."""
+        """Return the measures, newest first; with a value only the measures that cover it."""
         now, value = self._clocks.boot(), request.get("value")
         wanted = None if value is None else parse(value)
         newest_first = sorted(self._manifest.entries.values(), key=lambda entry: -entry.added_at)
@@ -325,7 +325,7 @@ class Fence:
         }
 
     def mark_time(self) -> None:
-        """Write this moment to the manifest: the time left after another boot is reckoned from it."""
+        """Write the current time to the manifest, for the remaining times after a reboot."""
         self._manifest.mark_time(self._clocks.boot(), self._clocks.wall())
 
     def _record(self, peer: Peer, name: str, request: Request, answer: Answer) -> None:
