@@ -37,7 +37,7 @@ MATCHES = (
 
 _NAMES = {name: name.encode() for name in (*FIELDS, *JOURNALD_FIELDS)}
 _LIBRARY = "libsystemd.so.0"
-_LOCAL_AND_SYSTEM = 1 | 4
+_LOCAL_ONLY = 1  # journald keeps what persons' sudo and su log in journals of their own: those are read, too
 _INVALIDATED = 2
 _CHUNK = 256 * 1024
 _LARGEST_LINE = 4 * 1024 * 1024
@@ -124,7 +124,7 @@ class LibsystemdReader:
         self._journal = ctypes.c_void_p()
         reference = ctypes.byref(self._journal)
         if directory is None:
-            self._check(library.sd_journal_open(reference, _LOCAL_AND_SYSTEM), "opened")
+            self._check(library.sd_journal_open(reference, _LOCAL_ONLY), "opened")
         else:
             self._check(library.sd_journal_open_directory(reference, os.fsencode(directory), 0), "opened")
         self._call("sd_journal_set_data_threshold", ctypes.c_size_t(MAX_FIELD), deed="opened")
