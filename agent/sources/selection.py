@@ -119,11 +119,16 @@ class AutoSource:
         return self._source is not None and self._source.looking_back
 
     def read(self, budget: int, now: float) -> Batch:
-        """Read the log, or search for one."""
-        if self._source is None:
-            self._due = now + _SEARCH_EVERY
-            self._source = self._build()
-        return self._source.read(budget, now)
+        """Read the log, or search for one.
+
+        The read that finds the log returns no records: the caller asks for `looking_back` before each read, and
+        records from before the first start lead to no action.
+        """
+        if self._source is not None:
+            return self._source.read(budget, now)
+        self._due = now + _SEARCH_EVERY
+        self._source = self._build()
+        return Batch((), "", more=True)
 
     def skip_to_end(self) -> None:
         """See `agent.sources.source.Source`."""

@@ -69,7 +69,9 @@ def test_a_search_goes_on_until_there_is_a_log(tmp_path: Path, builder: SourceBu
     path = tmp_path / "auth.log"
     path.write_text("one\n")
     found.append(builder.file(path))
-    assert [record.text for record in source.read(10, 10.0).records] == ["one"]
+    assert source.read(10, 10.0).records == ()
+    assert source.looking_back  # known before the first record, which may lead to an action
+    assert [record.text for record in source.read(10, source.due).records] == ["one"]
     assert source.name == f"file:{path}"
     source.close()
 
