@@ -12,6 +12,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 _SERVICES = {
+    "booted": (("systemd-nspawn", "debootstrap", "nft", "ip"), "systemd-container debootstrap nftables iproute2"),
     "mosquitto": (("mosquitto", "mosquitto_sub"), "mosquitto mosquitto-clients"),
     "namespaces": (("nft", "ip"), "nftables iproute2"),
     "nats": (("nats-server",), "nats-server"),

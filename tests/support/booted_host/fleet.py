@@ -1,0 +1,92 @@
+"""A manager and a guard on a booted host."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+from tests.support.booted_host.machine import BootedHost
+from tests.support.processes import PACE
+from tests.support.waiting import eventually
+
+MANAGER = "/var/lib/panguard-manager"
+GUARD = "/var/lib/panguard"
+
+
+class HostFleet:
+    """One manager on the host's loopback, and one guard that is no root and reads what its groups may read."""
+
+    def __init__(self, host: BootedHost) -> None:
+        self.host = host
+        self._token = ""
+
+    def start_manager(self, environment: Mapping[str, str] | None = None) -> None:
+        """Start the manager and wait until it is ready."""
+        words = ["manager", "start", "--data-dir", MANAGER]
+        self.host.service("manager", *words, environment={**PACE, **(environment or {})})
+        eventually(self._ready, 40, "the manager", 0.2)
+        self._token = self.host.path(f"{MANAGER}/admin.token").read_text().strip()
+
+    def _ready(self) -> bool:
+        def ask() -> bool:
+            try:
+                return bool(httpx2.get("http://127.0.0.1:8443/health/ready", timeout=5).is_success)
+            except httpx2.HTTPError:
+                return False
+
+        return self.host.within(ask)
+
+    def start_guard(self, *words: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start the guard as user panguard with the groups adm and systemd-journal; wait until it is registered."""
+        host = self.host
+        if host.result("id", "panguard").returncode:
+            host.run("useradd", "--system", "--groups", "adm,systemd-journal", "panguard")
+        host.run("install", "-d", "-o", "panguard", "-m", "700", GUARD)
+        host.run("install", "-o", "panguard", "-m", "600", f"{MANAGER}/enroll.token", "/run/enroll.token")
+        start = ["guard", "start", "--manager", "mqtt://127.0.0.1:1883", "--data-dir", GUARD]
+        start += ["--enroll-token-file", "/run/enroll.token", *words]
+        host.service("guard", *start, user="panguard", environment={**PACE, **(environment or {})})
+        eventually(lambda: self.agent().get("status") == "online", 40, "the guard online", 0.2)
+
+    def stop_guard(self) -> None:
+        """End the guard."""
+        self.host.run("systemctl", "stop", "guard")
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the data of an answer of the manager's API."""
+
+        def ask() -> Any:
+            headers = {"Authorization": f"Bearer {self._token}"}
+            answer = httpx2.get(f"http://127.0.0.1:8443{path}", params=query, headers=headers, timeout=10)
+            answer.raise_for_status()
+            return answer.json()["data"]
+
+        return self.host.within(ask)
+
+    def agent(self) -> dict[str, Any]:
+        """Return the manager's record of the guard; empty before there is one."""
+        found = self.get("/api/agents")
+        return dict(found[0]) if found else {}
+
+    def threats(self, source: str | None = None) -> list[dict[str, Any]]:
+        """Return the reports that the manager has, of one source or all."""
+        found = self.get("/api/threats", limit=200)
+        return [each for each in found if source in {None, each["threat"]["evidence"].get("sourceIp")}]
+
+    def rules(self, source: str) -> set[tuple[str, str]]:
+        """Return rule and severity of the reports on a source."""
+        return {(each["threat"]["ruleId"], each["threat"]["severity"]) for each in self.threats(source)}
+
+    def health(self) -> int:
+        """Return the exit code of `guard health`."""
+        return self.host.panguard("guard", "health", "--data-dir", GUARD).returncode
+
+    def status(self) -> dict[str, Any]:
+        """Return what `guard status` prints."""
+        told = self.host.panguard("guard", "status", "--data-dir", GUARD, "-o", "json").stdout
+        return dict(json.loads(told))
+
+    def log(self) -> str:
+        """Return what the guard has logged."""
+        return self.host.journal("--unit=guard")

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Makes the root of the booted test host: a small Debian with systemd, sshd, rsyslog and nft. Usage: make_root.sh DIRECTORY
+# Needs root, debootstrap and a mirror (DEBIAN_MIRROR). The directory appears only once it is complete.
+set -eu
+
+directory=$1
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+packages=systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,openssh-client,sshpass,nftables,iptables,iproute2
+packages=$packages,rsyslog,procps,python3,ca-certificates
+
+[ ! -e "$directory" ] || exit 0
+mkdir -p "$(dirname "$directory")"
+made=$(mktemp -d "$directory.XXXXXX")
+trap 'rm -rf "$made"' EXIT
+debootstrap --variant=minbase --include="$packages" bookworm "$made" "$mirror" >"$made.log" 2>&1 ||
+    { tail -n 20 "$made.log" >&2; exit 1; }
+rm -rf "$made.log" "$made/var/cache/apt/archives" "$made/var/lib/apt/lists"
+mkdir -p "$made/var/cache/apt/archives/partial" "$made/var/lib/apt/lists/partial"
+chmod 0755 "$made"
+mv -T "$made" "$directory" 2>/dev/null || [ -d "$directory" ]
