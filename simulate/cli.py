@@ -30,35 +30,41 @@ def simulate(
         ),
     ] = None,
     http: Annotated[
-        bool, typer.Option("--http", help="Agents speak HTTP to MANAGER_URL, whatever --manager is.")
+        bool, typer.Option("--http", help="Connect the agents over HTTP to MANAGER_URL and ignore --manager.")
     ] = False,
-    agents: Annotated[int, typer.Option(help="Simulated agents.")] = 10,
-    threats: Annotated[int, typer.Option(help="Reports, over all agents.")] = 100,
-    rate: Annotated[float, typer.Option(help="Reports a second, over all agents.")] = 10.0,
+    agents: Annotated[int, typer.Option(help="Number of simulated agents.")] = 10,
+    threats: Annotated[int, typer.Option(help="Number of reports of all agents.")] = 100,
+    rate: Annotated[float, typer.Option(help="Reports per second of all agents.")] = 10.0,
     shared_attackers: Annotated[
         float, typer.Option(help="Share of the reports, 0 to 1, whose source address several agents report.")
     ] = 0.2,
     unvouched: Annotated[
-        float, typer.Option(help="Share of the reports, 0 to 1, that do not vouch for their source address.")
+        float, typer.Option(help="Share of the reports, 0 to 1, whose source address is not vouched.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of hostnames, attackers, severities, times and planted faults.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of hostnames, attackers, severities, times and planted faults.")] = 1,
     heartbeats: Annotated[bool, typer.Option("--heartbeats", help="Send heartbeats every 30 s.")] = False,
     connections: Annotated[
         int | None,
         typer.Option(
-            help="HTTP connections that all agents share [default: one an agent]. Over MQTT each agent has its own"
-            " login and last will, so there it always has its own connection.",
+            help="Number of HTTP connections that the agents share [default: one per agent]. Over MQTT each agent has"
+            " its own connection, because it has its own login and last will.",
             show_default=False,
         ),
     ] = None,
-    cuts: Annotated[int, typer.Option(help="Connections to cut without a farewell while reports are sent.")] = 0,
-    repeats: Annotated[float, typer.Option(help="Share of the reports, 0 to 1, to send twice at once.")] = 0.0,
-    late_after: Annotated[float, typer.Option(help="Seconds to a receipt, above which a report is late.")] = 60.0,
-    patience: Annotated[float, typer.Option(help="Seconds without progress, after which waiting ends.")] = 120.0,
+    cuts: Annotated[
+        int, typer.Option(help="Number of connections to cut without a sign-off while reports are sent.")
+    ] = 0,
+    repeats: Annotated[float, typer.Option(help="Share of the reports, 0 to 1, that are sent twice.")] = 0.0,
+    late_after: Annotated[
+        float, typer.Option(help="Seconds from a report to its receipt above which the report is late.")
+    ] = 60.0,
+    patience: Annotated[
+        float, typer.Option(help="Seconds without progress after which the simulation stops waiting.")
+    ] = 120.0,
     state: Annotated[
         Path | None,
         typer.Option(
-            help="A directory that keeps the agents' identities: the next run with this seed connects them again"
+            help="A directory with the agents' identities: the next run with the same seed connects them again"
             " instead of registering them."
         ),
     ] = None,
@@ -71,9 +77,11 @@ def simulate(
     ca_file: Annotated[
         Path | None, typer.Option(envvar="PANGUARD_CA_FILE", help="Trusted certificates, PEM [default: the system's].")
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Let plain text leave this machine.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow connections without TLS to other machines.")
+    ] = False,
     output: Annotated[
-        Literal["table", "json"], typer.Option("--output", "-o", help="How to print the result.")
+        Literal["table", "json"], typer.Option("--output", "-o", help="Output format of the result.")
     ] = "table",
 ) -> None:
     """Connect many simulated agents to a manager, report threats, and check id by id that each is stored once.

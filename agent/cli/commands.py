@@ -19,7 +19,7 @@ from schemas.errors import SchemaError
 from schemas.presence import Mode
 
 app = typer.Typer(
-    help="The guard on this host: it detects, reports to its manager, and obeys the fleet's policy.",
+    help="The guard on this host: detects threats, reports them to the manager, and applies the fleet's policy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,8 +66,8 @@ def start(
     watch: Annotated[
         Literal["auto", "none"] | None,
         typer.Option(
-            help="auto reads the best log that this host has: the journal, else its authentication log; none reads"
-            " nothing [default: auto where no log is named].",
+            help="auto reads the best log of this host: the journal, else the authentication log; none reads"
+            " nothing [default: auto if no log is named].",
             show_default=False,
         ),
     ] = None,
@@ -78,14 +78,15 @@ def start(
     trust_log: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A log file that you vouch for: only trusted programs can write it, so the addresses in it may be"
-            " acted on. May be repeated."
+            help="A log file that only trusted programs can write; its addresses may be blocked. May be repeated."
         ),
     ] = None,
     hostname: Annotated[
         str | None, typer.Option(help="The hostname to register with [default: the host's own].")
     ] = None,
-    mode: Annotated[Mode, typer.Option(help="learning never acts, it only reports.")] = Mode.LEARNING,
+    mode: Annotated[
+        Mode, typer.Option(help="In learning mode the guard only reports and takes no action.")
+    ] = Mode.LEARNING,
     organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
     site: Annotated[str | None, typer.Option(help="The site of this host.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag for this host. May be repeated.")] = None,
@@ -148,7 +149,7 @@ def stop(data_dir: DataDir = None) -> None:
 @app.command()
 def status(
     data_dir: DataDir = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
 ) -> None:
     """Show session, health, sources, outbox, policy and recorded blocks."""
     from agent.status import inspect_guard  # noqa: PLC0415 -- start needs none of it
@@ -162,7 +163,7 @@ def status(
 def health(
     data_dir: DataDir = None,
     allow_degraded: Annotated[
-        bool, typer.Option("--allow-degraded", help="Exit 0 for a degraded guard too, as long as it is connected.")
+        bool, typer.Option("--allow-degraded", help="Exit 0 for a degraded guard too, if it is connected.")
     ] = False,
 ) -> None:
     """Check the guard's health: exits 0 if healthy, 1 if not connected, 3 if connected and degraded.
@@ -189,10 +190,10 @@ def health(
 
 @app.command("try")
 def try_(
-    file: Annotated[str | None, typer.Argument(help="A log, also a compressed one; - reads standard input.")] = None,
+    file: Annotated[str | None, typer.Argument(help="A log file, plain or compressed; - reads standard input.")] = None,
     *,
     sample: Annotated[Literal["ssh"] | None, typer.Option(help="Use harmless sample lines instead of a file.")] = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
 ) -> None:
     """Detect threats in a log file and print the verdicts. Nothing is reported to a manager, nothing is blocked."""
     from agent.cli import try_log  # noqa: PLC0415 -- start and status need none of it
@@ -218,12 +219,12 @@ def try_(
 @app.command()
 def doctor(
     data_dir: DataDir = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
     fix: Annotated[
         bool,
         typer.Option(
             "--fix",
-            help="Mend what can be mended: have rsyslog write records of root's processes into a log of their own.",
+            help="Apply the remedy: configure rsyslog to write records of root's processes into a separate log.",
         ),
     ] = False,
 ) -> None:
@@ -242,9 +243,7 @@ def doctor(
     raise typer.Exit(0 if found.well else _DEGRADED)
 
 
-_outbox = typer.Typer(
-    help="Reports that wait for the manager's receipt, and those that it refused.", no_args_is_help=True
-)
+_outbox = typer.Typer(help="Reports without a receipt from the manager, and refused reports.", no_args_is_help=True)
 app.add_typer(_outbox, name="outbox")
 
 
@@ -256,7 +255,7 @@ def outbox() -> None:
 @_outbox.command()
 def retry(
     data_dir: DataDir = None,
-    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="How to print it.")] = "text",
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
 ) -> None:
     """Send refused reports (dead letters) again with the same ids; a running guard sends them at its next heartbeat."""
     from agent.report.outbox import retry_dead_letters  # noqa: PLC0415 -- start needs none of it

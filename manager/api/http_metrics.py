@@ -24,7 +24,9 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("method", "route", "status")
-        self._seconds = Summary("panguard_http_request_seconds", "Requests and their time.", labels, registry=registry)
+        self._seconds = Summary(
+            "panguard_http_request_seconds", "Duration of requests in seconds.", labels, registry=registry
+        )
         self._children: dict[tuple[str, str, int], Summary] = {}
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:

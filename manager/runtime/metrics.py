@@ -38,13 +38,15 @@ class Histograms:
         self.batches = histogram("panguard_batch_messages", "Messages and commands in one batch.", _SIZES)
         self.commits = histogram("panguard_commit_seconds", "Duration of one commit.", _COMMITS)
         self.lag = histogram(
-            "panguard_report_lag_seconds", "From the oldest threat of a batch to its receipt.", _DELAYS
+            "panguard_report_lag_seconds",
+            "Seconds from the event time of a batch's oldest threat to its receipt.",
+            _DELAYS,
         )
         self.published = histogram(
-            "panguard_policy_publish_seconds", "From a policy change to the broker's confirmation.", _DELAYS
+            "panguard_policy_publish_seconds", "Seconds from a policy change to the broker's confirmation.", _DELAYS
         )
         self.applied = histogram(
-            "panguard_policy_apply_seconds", "From a policy change to the agent's confirmation.", _DELAYS
+            "panguard_policy_apply_seconds", "Seconds from a policy change to the agent's confirmation.", _DELAYS
         )
 
 
@@ -138,8 +140,8 @@ class EngineCollector(Collector):
             ("panguard_held_back_agents", "Agents with undelivered reports.", len(fleet.held_back.current)),
             ("panguard_inbox_messages", "Messages and commands in the inbox.", len(engine.inbox)),
             ("panguard_inbox_bytes", "Bytes of payload in the inbox.", engine.inbox.bytes),
-            ("panguard_can_commit", "Whether the store takes commits.", float(engine.can_commit)),
-            ("panguard_policies_waiting", "Policies to be published.", len(engine.policy_queue)),
+            ("panguard_can_commit", "1 if the store can commit, else 0.", float(engine.can_commit)),
+            ("panguard_policies_waiting", "Policies that wait for publication.", len(engine.policy_queue)),
             ("panguard_policy_current_agents", "Agents with their newest policy in force.", current),
             ("panguard_policy_revision", "The fleet's policy revision.", fleet.policies.revision),
         ):

@@ -31,8 +31,8 @@ _COLUMNS = (
 def list_agents(
     client: "ManagerClient",
     status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="only agents that carry all of these")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="only agents with this tag; repeatable, all must match")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the agents."""
@@ -79,9 +79,7 @@ def remove_agent(
     client: "ManagerClient",
     machine_id: Annotated[
         str,
-        typer.Option(
-            "--machine-id", help="an agent's id, or a hostname that only one has", autocompletion=complete_agents
-        ),
+        typer.Option("--machine-id", help="an agent's id, or an unambiguous hostname", autocompletion=complete_agents),
     ],
     output: OutputOption = Output.TABLE,
 ) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Indicators that are never blocked and open no incident.", no_args_is_help=True)
 
 Value = Annotated[str, typer.Argument(help="an address, a CIDR, a file hash, or with --kind a process")]
-Kind = Annotated[AllowanceWord | None, typer.Option(help="kind of the value; derived from it by default")]
-Organization = Annotated[str | None, typer.Option(help="for this organization; by default for the whole fleet")]
+Kind = Annotated[AllowanceWord | None, typer.Option(help="kind of the value [default: derived from the value]")]
+Organization = Annotated[str | None, typer.Option(help="the organization [default: the whole fleet]")]
 
 
 @app.command("list")
@@ -54,7 +54,7 @@ def add_allowance(
 @with_manager_client
 def remove_allowance(
     client: "ManagerClient",
-    value: Annotated[str, typer.Argument(help="exactly as it is listed", autocompletion=allowances)],
+    value: Annotated[str, typer.Argument(help="the value, as `list` shows it", autocompletion=allowances)],
     *,
     kind: Kind = None,
     organization: Organization = None,

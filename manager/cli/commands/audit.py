@@ -28,10 +28,10 @@ _STATE_SHOWN = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of spreadsheet formulas; hostnames and targets come from outside."""
 
-Since = Annotated[str | None, typer.Option(help="changes since: 15m, 24h, 7d, or a time in ISO 8601")]
-Actor = Annotated[str | None, typer.Option(help="only by this actor: admin, responder, an agent's id")]
-Action = Annotated[str | None, typer.Option(help="only this action: policy.set, or policy for all of its kind")]
-Target = Annotated[str | None, typer.Option(help="only this target: an agent's id, a scope, an incident's id")]
+Since = Annotated[str | None, typer.Option(help="start of the period: 15m, 24h, 7d ago, or a time in ISO 8601")]
+Actor = Annotated[str | None, typer.Option(help="only this actor: admin, responder, or an agent's id")]
+Action = Annotated[str | None, typer.Option(help="only this action: policy.set, or policy for all policy actions")]
+Target = Annotated[str | None, typer.Option(help="only this target: an agent's id, a scope, or an incident's id")]
 
 
 class Format(StrEnum):
@@ -50,7 +50,7 @@ def list_audit(
     actor: Actor = None,
     action: Action = None,
     target: Target = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List changes, newest first."""

@@ -23,8 +23,8 @@ def list_blocks(
     client: "ManagerClient",
     *,
     kind: Annotated[EntryWord | None, typer.Option(help="only this kind")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 200,
+    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 200,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the entries in force, newest first."""

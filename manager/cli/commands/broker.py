@@ -23,20 +23,22 @@ def init(
     directory: Annotated[Path, typer.Option(help="Mosquitto's working directory with its files")] = Path("broker"),
     host: Annotated[str | None, typer.Option(help="the address to listen on; without TLS only loopback")] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="for MQTT [default: 8883, without TLS 1883]")
+        int | None, typer.Option(min=1, max=65535, help="the MQTT port [default: 8883, without TLS 1883]")
     ] = None,
     websocket_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="for WebSocket [default: 8884, without TLS none]")
+        int | None, typer.Option(min=1, max=65535, help="the WebSocket port [default: 8884, without TLS none]")
     ] = None,
-    plugin: Annotated[Path | None, typer.Option(help="mosquitto_dynamic_security.so, if it is not found")] = None,
+    plugin: Annotated[
+        Path | None, typer.Option(help="path of mosquitto_dynamic_security.so, if it is not found")
+    ] = None,
     user: Annotated[
-        str | None, typer.Option(help="Mosquitto's user, who owns the files [default: you; for root: mosquitto]")
+        str | None, typer.Option(help="Mosquitto's user, the owner of the files [default: you; for root: mosquitto]")
     ] = None,
     copy_certificate: Annotated[
         bool,
         typer.Option(
             "--copy-certificate",
-            help="copy the broker's certificate and key beside its other files, if it may not read --data-dir",
+            help="copy the broker's certificate and key into its directory, if Mosquitto's user cannot read --data-dir",
         ),
     ] = False,
     once: Once = False,

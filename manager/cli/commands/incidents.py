@@ -27,12 +27,12 @@ IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", au
 def list_incidents(
     client: "ManagerClient",
     *,
-    is_open: Annotated[bool | None, typer.Option("--open/--closed", help="only open ones, or only closed ones")] = None,
+    is_open: Annotated[bool | None, typer.Option("--open/--closed", help="only open or only closed incidents")] = None,
     kind: Annotated[IndicatorWord | None, typer.Option(help="only this kind of indicator")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
-    response: Annotated[ResponseWord | None, typer.Option(help="only this response state")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    response: Annotated[ResponseWord | None, typer.Option(help="only incidents with this response state")] = None,
     since: Annotated[str | None, typer.Option(help="opened since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List incidents, the last opened first."""

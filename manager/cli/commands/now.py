@@ -21,7 +21,7 @@ _SHOWN = 5
 _HOSTS_SHOWN = 5
 _FORWARDED_OPTIONS = ("manager", "auth_token_file", "data_dir", "ca_file")
 
-Limit = Annotated[int, typer.Option(min=1, help="lines of each section")]
+Limit = Annotated[int, typer.Option(min=1, help="maximum number of lines in each section")]
 
 
 @with_manager_client

@@ -30,8 +30,10 @@ app = typer.Typer(help="The fleet's policies.", no_args_is_help=True)
 _SHOWN = 160
 
 Message = Annotated[str | None, typer.Option("--message", "-m", help="the reason, shown in the history")]
-Before = Annotated[int | None, typer.Option("--from", min=1, help="compare the documents of this revision …")]
-After = Annotated[int | None, typer.Option("--to", min=1, help="… with those of this one [default: the newest]")]
+Before = Annotated[int | None, typer.Option("--from", min=1, help="the first revision of a comparison")]
+After = Annotated[
+    int | None, typer.Option("--to", min=1, help="the second revision of a comparison [default: the newest]")
+]
 File = Annotated[Path | None, typer.Option("--file", help="a document to try on a scope, JSON; - reads stdin")]
 
 
@@ -81,7 +83,9 @@ def set_policy(
     everybody: Global = False,
     organization: Organization = None,
     agent: Agent = None,
-    allow_unknown: Annotated[bool, typer.Option("--allow-unknown", help="warn of unknown fields only")] = False,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="accept unknown fields with a warning")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the document and show its effect only")] = False,
     message: Message = None,
     output: OutputOption = Output.TABLE,
@@ -118,7 +122,7 @@ def remove_policy(
 @with_manager_client
 def history(
     client: "ManagerClient",
-    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the changes of the fleet's policies, newest first."""

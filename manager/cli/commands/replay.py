@@ -29,7 +29,7 @@ _COLUMNS = ("kind", "value", "organization", "site", "agents", "opened", "respon
 Record = dict[str, Any]
 
 Settings = Annotated[Path, typer.Option("--settings", help="the settings to try, JSON (see examples/replay.json)")]
-Since = Annotated[str, typer.Option("--since", help="how far back: 90s, 15m, 24h or 7d")]
+Since = Annotated[str, typer.Option("--since", help="length of the replayed period up to now: 90s, 15m, 24h or 7d")]
 
 
 def replay(

@@ -30,11 +30,11 @@ def list_threats(
     since: Annotated[str | None, typer.Option(help="received since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
     severity: Annotated[SeverityWord | None, typer.Option(help="only this severity")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization's")] = None,
+    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     agent: Annotated[
-        str | None, typer.Option(help="only of this agent, by its id or hostname", autocompletion=complete_agents)
+        str | None, typer.Option(help="only this agent, by id or hostname", autocompletion=complete_agents)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List threats, newest first."""

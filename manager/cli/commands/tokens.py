@@ -27,9 +27,11 @@ _COLUMNS = ("token id", "organization", "site", "tags", "uses", "left", "created
 def create_token(
     client: "ManagerClient",
     *,
-    organization: Annotated[str | None, typer.Option(help="organization of its agents")] = None,
-    site: Annotated[str | None, typer.Option(help="site of its agents")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="tag of its agents; repeatable")] = None,
+    organization: Annotated[
+        str | None, typer.Option(help="organization of the agents that register with the token")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="site of the agents")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="tag of the agents; repeatable")] = None,
     expires: Annotated[str | None, typer.Option(help="validity: 24h, 7d [default: unlimited]")] = None,
     uses: Annotated[int | None, typer.Option(min=1, help="number of new agents [default: unlimited]")] = None,
     keep_in: Annotated[

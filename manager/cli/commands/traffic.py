@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _DEFAULT_BROKER = "mqtt://127.0.0.1:1883"
 
 Broker = Annotated[
-    str | None, typer.Option(help="mqtt://host:port; by default that of the manager on the data directory")
+    str | None, typer.Option(help="mqtt://host:port [default: the broker of the manager on the data directory]")
 ]
 CredentialFile = Annotated[
-    Path | None, typer.Option(help="holds username:password; by default the data directory's observer.credential")
+    Path | None, typer.Option(help="a file with username:password [default: observer.credential in the data directory]")
 ]
 Agent = Annotated[
     str | None, typer.Option(help="only messages from, for or about the agent with this id", autocompletion=agent_ids)

@@ -15,14 +15,14 @@ class Output(StrEnum):
 
 
 OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="a table for people, or the records as the HTTP API has them")
+    Output, typer.Option("--output", "-o", help="output format: a table, or JSON records of the HTTP API")
 ]
 ManagerUrl = Annotated[
     str | None,
     typer.Option(
         "--manager",
         envvar="MANAGER_URL",
-        help="the manager's URL; by default the manager that runs on the data directory, or http://127.0.0.1:8443",
+        help="the manager's URL [default: the manager running on the data directory, or http://127.0.0.1:8443]",
     ),
 ]
 AuthToken = Annotated[
@@ -33,22 +33,22 @@ AuthToken = Annotated[
         help="the admin token; prefer a file: processes show flags",
     ),
 ]
-AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file that holds the admin token")]
+AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file with the admin token")]
 CaFile = Annotated[
     Path | None,
     typer.Option(
         "--ca-file",
         envvar="PANGUARD_CA_FILE",
-        help="trusted authorities, PEM; by default the system's and the data directory's own",
+        help="trusted CA certificates, PEM [default: the system's and the data directory's]",
     ),
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="send secrets to other machines in plain text")]
-Once = Annotated[
-    bool, typer.Option("--once", help="do nothing and succeed if an earlier call has made it: for start scripts")
-]
+Once = Annotated[bool, typer.Option("--once", help="succeed without a change if it exists already; for start scripts")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="a manager's data directory, which holds its token"),
+    typer.Option(
+        "--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory, which contains the admin token"
+    ),
 ]
 
 
