@@ -18,7 +18,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
 from manager.engine.inbox import Command, Inbound, Inbox
 from manager.engine.messages import clone_events, reports
-from manager.engine.messages.dispatch import dispatch
+from manager.engine.messages.handlers import dispatch
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.piecewise_commit import PiecewiseCommit

@@ -1,11 +1,14 @@
-"""Handlers of agents' messages: plain functions in one table. Each gets a verified, decoded message."""
+"""Handlers of agents' messages: `dispatch` verifies each message and calls the handler of its topic from one table."""
 
 from collections.abc import Callable
 from typing import Any
 
 from manager.domain.agents.agent import Agent
 from manager.engine.context import Context, ReceivedReport
+from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events
+from manager.engine.messages.registration import register
+from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import older_copy
 from manager.engine.response import emergency_response
 from schemas import message_codes
@@ -13,7 +16,7 @@ from schemas.keys import has_version_proof
 from schemas.policy import PolicyApplied
 from schemas.presence import Heartbeat, PolicyState, Presence
 from schemas.threats import ThreatReport
-from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, THREATS, Topic
+from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
 
 
 def on_presence(context: Context, agent: Agent, message: Presence, _payload: bytes) -> None:
@@ -131,3 +134,21 @@ HANDLERS: dict[Topic, Callable[[Context, Agent, Any, bytes], None]] = {
     POLICY_APPLIED: on_policy_applied,
 }
 """The handler of each topic that agents publish."""
+
+
+def dispatch(context: Context, message: Inbound) -> None:
+    """Handle one message; an invalid one becomes a dead letter and changes nothing."""
+    row = message.row
+    context.fleet.counters[row.name] += 1
+    if row is REGISTRATION:
+        register(context, message)
+        return
+    if not message.payload and row is PRESENCE:
+        return  # the echo of a cleared presence
+    found = verify(context.fleet.registry.find, row, message.identifier, message.topic, message.payload)
+    if isinstance(found, InvalidMessage):
+        if found.unknown_agent and row is PRESENCE:
+            context.batch.clear_retained(row.address(message.identifier))
+        context.dead_letter(message.topic, found.reason, message.payload)
+        return
+    HANDLERS[row](context, found.agent, found.content, message.payload)
