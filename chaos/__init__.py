@@ -1,4 +1,4 @@
-"""Fault injection: kills, stops, cuts and damage at seeded moments under load, with books that are checked id by id.
+"""Fault injection: kills, stops, cuts and damage at seeded moments under load, with every report checked by its id.
 
 A tool of development, run by `make chaos`; it is not installed.
 """

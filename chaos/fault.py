@@ -1,4 +1,4 @@
-"""Faults: the interface that each file of `chaos/faults` fills, and the registry that finds them."""
+"""The interface of a fault, and the registry of the files in `chaos/faults`."""
 
 import importlib
 import pkgutil

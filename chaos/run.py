@@ -1,4 +1,4 @@
-"""Runs faults against sites: seeded, under load, with the books checked at the end of each run."""
+"""Runs faults against sites: seeded, under load, with all reports checked at the end of each run."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ _RECOVERS = 0.7
 
 @dataclass(slots=True)
 class Row:
-    """The books of one fault at one door. Times in seconds."""
+    """The results of one fault at one door. Times in seconds."""
 
     fault: str
     group: str
@@ -51,16 +51,16 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        """Whether all that must hold held."""
+        """Whether all expectations were met."""
         return not (self.lost or self.doubled or self.altered or self.refused or self.incidents_doubled or self.failed)
 
     @classmethod
     def of(cls, members: Mapping[str, Any]) -> Self:
-        """Return the row that `members` made these JSON values of."""
+        """Return the row from the output of `members`."""
         return cls(**{name: value for name, value in members.items() if name != "holds"})
 
     def members(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the row as JSON values."""
         return {**asdict(self), "holds": self.holds}
 
 
@@ -68,7 +68,7 @@ Show = Callable[[str], None]
 
 
 def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Load, deadline: float, show: Show) -> Row:
-    """Strike a site so many times under load, then check its books.
+    """Strike a site the given number of times under load, then check all reports.
 
     Args:
         fault: the fault.
@@ -139,7 +139,7 @@ def _wait_for_receipt(site: Site) -> None:
 
 
 def share_out(faults: Sequence[Fault], kills: int) -> list[tuple[Fault, DoorName, int]]:
-    """Return how many strikes each fault has at each door, so that all faults together have so many."""
+    """Distribute a total number of strikes over all faults and their doors."""
     places = [(fault, door) for fault in faults for door in DOORS if door in fault.doors]
     weighed = sum(fault.weight for fault, _ in places if not fault.once) or 1
     shares = []

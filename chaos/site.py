@@ -1,4 +1,4 @@
-"""A site under test: a manager behind one of its doors, its broker, a proxy before the door, and a simulated fleet."""
+"""A site under test: a manager with one door, its broker, a proxy before the door, and a simulated fleet."""
 
 import os
 import signal
@@ -31,26 +31,26 @@ _MOST_HEARTBEATS = 100
 """Heartbeats a second of all agents together."""
 
 _BETWEEN_HEARTBEATS: Mapping[DoorName, float] = {"embedded": 1.0, "mosquitto": 1.0, "http": 3.0}
-"""The fewest seconds between two heartbeats of an agent; by HTTP it has 60 requests a minute."""
+"""The minimum seconds between two heartbeats of an agent; over HTTP an agent has 60 requests a minute."""
 
 _SMALL_DISK = "48m"
 _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
 class Killed(Protocol):
-    """Something that runs a process and can kill it."""
+    """The interface of a process's owner, which can kill the process."""
 
     def kill(self) -> None:
         """Send SIGKILL."""
 
 
 class SiteError(Exception):
-    """What must hold does not hold; the text says what was seen."""
+    """An expectation was not met; the message says what was observed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The fleet that reports meanwhile.
+    """The simulated fleet that reports during the faults.
 
     Attributes:
         agents: how many there are.
@@ -64,7 +64,7 @@ class Load:
 
 
 class Site:
-    """One manager with its broker and a fleet that reports all the time. A context manager.
+    """One manager with its broker and a fleet that reports continuously. A context manager.
 
     Args:
         door: how the fleet reports.
@@ -86,7 +86,7 @@ class Site:
         self.copied_at: float | None = None
         self.fleet: Simulation | None = None
         self.kills = 0
-        """How many processes the strikes have killed."""
+        """The number of processes that the strikes have killed."""
 
     def __enter__(self) -> Self:
         """Start broker, manager and proxy."""
@@ -110,12 +110,12 @@ class Site:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End them."""
+        """Stop broker, manager and proxy."""
         self._stack.close()
 
     @contextmanager
     def reporting(self, seed: int, load: Load, patience: float = 90.0) -> Iterator[Simulation]:
-        """Have a fleet report within the block, or until it is stopped."""
+        """Run a reporting fleet within the block."""
         scheme = "http" if self.door == "http" else "mqtt"
         direct = self.manager.http if self.door == "http" else self.manager.mqtt
         plan = Plan(
@@ -140,7 +140,7 @@ class Site:
             yield self.fleet
 
     def kill(self, process: Killed | int | None) -> None:
-        """Kill a process, given as what runs it or by its id, and count it."""
+        """Kill a process, given by its owner or its id, and count the kill."""
         if process is None:
             return
         with suppress(ProcessLookupError):
@@ -151,7 +151,7 @@ class Site:
             self.kills += 1
 
     def start_manager(self) -> None:
-        """Start the manager and wait until its doors are open, however busy the machine is."""
+        """Start the manager and wait until its doors are open; the deadline is long enough for a busy machine."""
         self.manager.launch().line("ready ", _START_WITHIN)
 
     def start_guard(self, guard: GuardProcess) -> str:
@@ -160,19 +160,19 @@ class Site:
         return guard.agent_id(_START_WITHIN)
 
     def connected(self) -> int:
-        """Return how many agents of the fleet are connected."""
+        """Return the number of connected agents of the fleet."""
         return 0 if self.fleet is None else self.fleet.progress.connected
 
     def receipted(self) -> int:
-        """Return how many reports of the fleet have their receipt."""
+        """Return the number of the fleet's reports with a receipt."""
         return 0 if self.fleet is None else self.fleet.progress.sent - self.fleet.progress.waiting
 
     def wait(self, least: float, most: float) -> None:
-        """Let a seeded time pass."""
+        """Wait for a random time from the seeded generator."""
         self._pause.wait(self.dice.uniform(least, most))
 
     def until(self, holds: Callable[[], bool], what: str, within: float = _READY_WITHIN) -> None:
-        """Wait until something holds.
+        """Wait until a condition is true.
 
         Raises:
             SiteError: it does not within so many seconds.
@@ -184,7 +184,7 @@ class Site:
             self._pause.wait(_POLL)
 
     def is_ready(self) -> bool:
-        """Return whether the manager says that it is ready."""
+        """Return whether the manager reports itself as ready."""
         with suppress(httpx2.HTTPError):
             return httpx2.get(f"{self.manager.http}/health/ready", timeout=2).status_code == 200  # noqa: PLR2004
         return False

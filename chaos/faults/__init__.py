@@ -1,1 +1,1 @@
-"""The faults, one file each: `FAULT`, and a docstring with what must hold."""
+"""The faults, one file each: `FAULT`, and a docstring with the fault and the expected result."""

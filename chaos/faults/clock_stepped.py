@@ -11,7 +11,7 @@ CLOCK_FILE = "clock"
 
 
 def strike(site: Site) -> None:
-    """Step the clock there, wait, and back."""
+    """Step the manager's clock, wait, and step it back."""
     for step in (site.dice.choice(STEPS), "+0"):
         (site.home / CLOCK_FILE).write_text(step)
         site.wait(0.5, 2.0)

@@ -8,7 +8,7 @@ from chaos.site import Site
 
 
 def strike(site: Site) -> None:
-    """Delay what the connections carry."""
+    """Delay the bytes on all connections."""
     with site.proxy.delaying(site.dice.uniform(0.05, 0.5)):
         site.wait(0.5, 2.0)
 

@@ -1,4 +1,4 @@
-"""The proxy keeps every connection and carries nothing, in one or both directions, for a while; then it resets them.
+"""The proxy keeps every connection but forwards nothing in one or both directions for a while; then it resets them.
 
 Must hold: a report whose receipt never came is sent again and stored once.
 """
@@ -8,7 +8,7 @@ from chaos.site import Site
 
 
 def strike(site: Site) -> None:
-    """Hold back what goes to the agents, or everything, then cut."""
+    """Hold back the bytes to the agents, or in both directions, then reset the connections."""
     site.wait(0.1, 0.4)
     both = site.dice.random() < 0.5  # noqa: PLR2004 -- half of the time
     with site.proxy.holding(to_server=both, to_client=True):

@@ -1,4 +1,4 @@
-"""SIGSTOP of the embedded broker, for good: it neither serves nor ends.
+"""SIGSTOP of the embedded broker without SIGCONT: the broker neither serves nor ends.
 
 Must hold: it is replaced within 30 s, the manager stays and is ready again.
 """
@@ -8,7 +8,7 @@ from chaos.site import Site, SiteError
 
 
 def strike(site: Site) -> None:
-    """Freeze the broker and wait for its successor."""
+    """Freeze the broker and wait until the supervisor has replaced it."""
     frozen = site.embedded_pid()
     if frozen is None:
         raise SiteError("no embedded broker runs")

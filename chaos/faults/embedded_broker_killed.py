@@ -1,4 +1,4 @@
-"""SIGKILL of the embedded broker, half of the time of its successor too, before that serves.
+"""SIGKILL of the embedded broker, and in half of the strikes of the restarted broker too, before it serves.
 
 Must hold: the manager stays, starts another broker, is ready again; every report is stored once.
 """

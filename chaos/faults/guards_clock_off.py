@@ -1,4 +1,4 @@
-"""A real guard runs with its wall clock off: ±10 min, ±1 h, ±2 days; it reports attacks and keeps its heartbeat.
+"""A real guard runs with a wrong wall clock: ±10 min, ±1 h, ±2 days; it reports attacks and sends heartbeats.
 
 Must hold: each attacker is stored once, and no event lies after its receipt.
 """
@@ -11,7 +11,7 @@ OFFSETS = ("+10m", "-10m", "+1h", "-1h", "+2d", "-2d")
 
 
 def strike(site: Site) -> None:
-    """Run a guard with a wrong clock, and look at its report's times."""
+    """Run a guard with a wrong clock, and check the times of its report."""
     file = site.home / f"clock-{site.dice.randrange(10**9)}"
     environment = shifted_clock(file)
     file.write_text(site.dice.choice(OFFSETS))

@@ -17,7 +17,7 @@ _FIRST = 10
 
 
 def strike(site: Site) -> None:
-    """Step a guard's clock three times, attack after each step, and look at its reports' times."""
+    """Step a guard's clock three times, attack after each step, and check the times of its reports."""
     file = site.home / f"clock-{site.dice.randrange(10**9)}"
     environment = shifted_clock(file)
     url = site.manager.http if site.door == "http" else site.manager.mqtt
@@ -41,7 +41,7 @@ def strike(site: Site) -> None:
 
 
 def _skew(step: str) -> float:
-    """Return by how many seconds a clock is off after a step, as libfaketime's file gives it."""
+    """Return the clock's offset after a step, in the format of libfaketime's file."""
     if step.startswith("@"):
         there = datetime.strptime(step, "@%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
         return (there - datetime.now(UTC)).total_seconds()

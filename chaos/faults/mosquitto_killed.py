@@ -1,4 +1,4 @@
-"""SIGKILL of Mosquitto, half of the time with the loss of all that it had saved; started again at once.
+"""SIGKILL of Mosquitto, in half of the strikes with the loss of its stored state; started again at once.
 
 Must hold: the manager connects again, publishes again what was retained; every report is stored once.
 """

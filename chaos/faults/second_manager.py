@@ -1,4 +1,4 @@
-"""A second manager of another store comes to the same broker.
+"""A second manager with another store connects to the same broker.
 
 Must hold: one of them says that another store is there and is not ready; the first goes on, nothing is lost.
 """
@@ -9,7 +9,7 @@ from tests.support.processes import ManagerProcess
 
 
 def strike(site: Site) -> None:
-    """Start a second manager at the broker and wait until one of them says so."""
+    """Start a second manager at the broker and wait until one of both reports the conflict."""
     if site.mosquitto is None:
         raise SiteError("this door has no Mosquitto")
     home = site.home / "second"

@@ -1,4 +1,4 @@
-"""Pages of the store are truncated, zeroed or overwritten while the manager is down; later a good copy is put back.
+"""Pages of the store are truncated, zeroed or overwritten while the manager is down; later a good copy is restored.
 
 Must hold: a manager on a damaged store either refuses to start in one sentence, or says that it is not ready, or works;
 it never refuses a report for it, and no message advises to delete anything.
@@ -42,7 +42,7 @@ FORMS: tuple[Callable[[Path, int, Site], None], ...] = (_truncate, _zero, _overw
 
 
 def strike(site: Site) -> None:
-    """Damage one page of a table, an index or the schema, look what the manager makes of it, and put the copy back."""
+    """Damage one page of a table, an index or the schema, check the manager's reaction, and restore the copy."""
     site.wait(0.5, 1.0)
     site.kill(site.manager)
     store = site.manager.data / "panguard.db"

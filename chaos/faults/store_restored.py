@@ -1,4 +1,4 @@
-"""The data directory is put back to a copy that is some seconds old.
+"""The data directory is restored from a copy that is some seconds old.
 
 Must hold: policies go on above what guards know, and no report that was stored after the copy is taken for lost: the
 manager has none of them, and they count as before the copy. Log, audit log, overview and `now` say that guards know
@@ -17,7 +17,7 @@ from chaos.site import Site, SiteError
 
 
 def strike(site: Site) -> None:
-    """Copy the data directory, change the policy, go on for a while, and put the copy in the directory's place."""
+    """Copy the data directory, change the policy, continue for a while, and replace the directory by the copy."""
     copy = site.home / "copy"
     site.kill(site.manager)
     shutil.rmtree(copy, ignore_errors=True)

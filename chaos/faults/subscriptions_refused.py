@@ -1,4 +1,4 @@
-"""Mosquitto comes back from a kill with access rules that refuse a subscription, to the manager or to all agents.
+"""Mosquitto is killed and restarted with access rules that refuse a subscription of the manager or of all agents.
 
 Must hold: the manager, refused, is not ready and names the topic; agents, refused, keep their reports; with the right
 rules back all goes on by itself, and every report is stored once.
@@ -15,7 +15,7 @@ from schemas import topics
 
 
 def strike(site: Site) -> None:
-    """Kill Mosquitto, start it with a rule that denies, wait until it is felt, and put the right rules back."""
+    """Kill Mosquitto, start it with a denying rule, wait until the rule takes effect, and restore the rules."""
     if site.mosquitto is None:
         raise SiteError("this door has no Mosquitto")
     site.wait(0.2, 1.0)
@@ -39,7 +39,7 @@ def strike(site: Site) -> None:
 
 
 def _deny(state: Path, roles: list[str], topic: str) -> None:
-    """Deny what these roles allow on a topic."""
+    """Deny the access of these roles to a topic."""
     rules = json.loads(state.read_text())
     for role in rules["roles"]:
         for entry in role["acls"]:

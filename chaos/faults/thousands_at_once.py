@@ -11,7 +11,7 @@ _BACK_WITHIN = 180.0
 
 
 def strike(site: Site) -> None:
-    """Kill the manager, let reports pile up, start it, and wait until all agents are connected."""
+    """Kill the manager, let reports accumulate, start the manager, and wait until all agents are connected."""
     site.wait(1.0, 2.0)
     site.kill(site.manager)
     site.until(lambda: site.connected() == 0, "every connection is gone")
