@@ -100,7 +100,7 @@ class Options:
         address, secret = ManagerAddress.parse(manager), EnrollmentToken.parse(token) if token else None
         if not (address.tls or insecure or is_loopback(address.host)):
             raise ConfigurationError(
-                f"{address} is another machine, and what is said to it would go in plain text: write"
+                f"{address} is another machine, and the connection would be in plain text: write"
                 f" {address.scheme}s:// (on the manager, panguard manager certs init makes certificates),"
                 " or say --insecure"
             )

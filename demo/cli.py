@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Start a broker, a manager and three guards on this machine, attack the guards, and show the response.
 
-    Exits 0 only if every step was really observed; the last line is JSON of what was seen.
+    Exits 0 only if every step was observed; the last line is JSON of the observations.
     """
     from rich.console import Console  # noqa: PLC0415 -- `panguard --help` needs none of this
 

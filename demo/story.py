@@ -16,7 +16,7 @@ class Story:
 
     Args:
         fleet: the running manager and its guards, not started yet.
-        report: is told what was seen.
+        report: called with one line about each observation.
         show: is called again and again with agents and threats while the story waits.
     """
 

@@ -145,7 +145,7 @@ class Kernel:
         return True
 
     def changes(self) -> socket.socket:
-        """Return a socket that becomes readable when anybody changes the kernel's tables.
+        """Return a socket that becomes readable when the kernel's tables change.
 
         Raises:
             OSError: the kernel refuses.

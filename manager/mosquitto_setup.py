@@ -81,7 +81,7 @@ def prepare(
     url = f"{'mqtts' if tls else 'mqtt'}://{host or ('localhost' if tls else '127.0.0.1')}:{listeners.port}"
     prepared = (directory / mosquitto_files.STATE).exists()
     if prepared and not (once or force):
-        raise Conflict(f"{directory} is prepared already; --force writes all of it anew, with Mosquitto stopped")
+        raise Conflict(f"{directory} is prepared already; --force overwrites all files, with Mosquitto stopped")
     if tls and (copy_certificate or _needs_copies(user)):
         mosquitto_files.copy(directory, _copies(served), user)
         listeners = replace(listeners, certificate=COPIED_CERTIFICATE, key=COPIED_KEY)
@@ -180,4 +180,4 @@ def _shipped_configuration() -> bytes:
     for folder in (Path(__file__).parents[1], Path(sys.prefix) / "share" / "panguard"):
         if (folder / CONFIGURATION).exists():
             return (folder / CONFIGURATION).read_bytes()
-    raise SetupError(f"{CONFIGURATION} is not found: copy the one that came with Panguard to the broker's directory")
+    raise SetupError(f"{CONFIGURATION} is not found: copy the file of Panguard's release to the broker's directory")

@@ -14,7 +14,7 @@ from schemas.threats import Severity
 from simulate.plan import Plan
 
 REPORTS_OF_AN_ATTACKER = 5
-"""The number of agents that report a shared attacker, if there are as many agents."""
+"""The number of agents that report a shared attacker, at most all agents."""
 
 _FEWEST_SHARED = 2
 _SHARED_FROM, _OWN_FROM = int(IPv4Address("198.18.0.0")), int(IPv4Address("198.19.0.0"))

@@ -86,7 +86,7 @@ class Simulation:
 
         Raises:
             SimulationError: the agents could not connect, or the manager's reports could not be read.
-            TimeoutError: it has not ended within so many seconds.
+            TimeoutError: the simulation has not ended in time.
         """
         if not self._over.wait(within):
             raise TimeoutError(f"the simulation has not ended within {within:g} s: {self._progress}")

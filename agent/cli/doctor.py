@@ -171,7 +171,7 @@ def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user:
     for log in logs:
         if log.state == "unreadable":
             group = "systemd-journal" if log.path is None else _group_of(log.path)
-            mend = f"usermod --append --groups {group} {user}, then log in anew or restart the guard"
+            mend = f"usermod --append --groups {group} {user}, then log in again or restart the guard"
             yield Problem(log.reason or f"{log.name} cannot be read", mend)
     if chosen is None and all(log.state == "missing" for log in logs):
         yield Problem(
@@ -180,7 +180,7 @@ def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user:
         )
     if chosen is not None and not any(log.vouches for log in logs if log.name == chosen):
         mend = "as root: panguard guard doctor --fix" if "rsyslogd" in writers else "run systemd-journald, or rsyslog"
-        yield Problem(f"{chosen} proves no writer: what it names is reported and never acted upon", mend)
+        yield Problem(f"{chosen} proves no writer: threats in it are reported, but never lead to a block", mend)
     yield Problem(
         "this version of the guard sets no firewall: blocks are recorded and reported, nothing is blocked",
         "nothing to do yet",

@@ -42,7 +42,7 @@ def _content(schema: Schema) -> Schema:
 
 
 REFUSAL: Schema = {
-    "description": "One clear sentence that says what is wrong.",
+    "description": "The error message, in one sentence.",
     "content": _content(
         {
             "type": "object",

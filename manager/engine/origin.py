@@ -10,7 +10,7 @@ class Origin(NamedTuple):
     Attributes:
         actor: `admin`, an agent's id, `token:…` for a registration with a token, or the part of the manager that acts.
         address: The peer's address; None where there is none, or the broker hides it.
-        request_id: The HTTP request's id, which stands in its answer and in the log.
+        request_id: The HTTP request's id, which its answer and the log contain.
     """
 
     actor: str

@@ -52,7 +52,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
 
 
 def own_addresses(broker: str) -> tuple[str, ...]:
-    """Return the addresses of this host and of the broker; no guard ever blocks them."""
+    """Return the addresses of this host and of the broker; no guard blocks them."""
     addresses = {
         entry.address.partition("%")[0]
         for entries in psutil.net_if_addrs().values()

@@ -36,7 +36,7 @@ class PeeweeStore:
     """The store on a peewee database; only the engine's thread uses it.
 
     Args:
-        database: open, migrated, and written by nobody else.
+        database: open and migrated, without another writer.
         store_key: encrypts the secrets of agents and tokens, 32 bytes.
         piece: the number of threats that a projection processes at a time, at most `bitmaps.SLICE`.
         health: records damage; nothing is written to a damaged store.

@@ -8,7 +8,7 @@ from manager.tls.server_certificate import CertificateFiles
 
 
 def pinned_context(files: CertificateFiles) -> ssl.SSLContext:
-    """Return a context that accepts exactly the given certificate, whatever its names.
+    """Return a context that accepts exactly the given certificate, with any names.
 
     Raises:
         CertificateError: the file cannot be read.

@@ -24,8 +24,9 @@ _POLL = "/api/policy/agent/"
 class Admission:
     """Identifies callers and limits their request rate.
 
-    Each agent has three budgets: `limit` requests per minute for heartbeats and policy polls, as many for everything
-    else, and the budget of its reports, the same as for MQTT agents. So a burst of reports does not block heartbeats.
+    Each agent has three budgets: `limit` requests per minute for heartbeats and policy polls, the same number for all
+    other requests, and the budget of its reports, the same as for MQTT agents. So a burst of reports does not block
+    heartbeats.
 
     Args:
         credentials: identifies bearer tokens.

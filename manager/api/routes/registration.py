@@ -103,7 +103,7 @@ async def _read(request: Request) -> HttpRegistration:
 
 
 def _host(wanted: HttpRegistration, address: str) -> Host:
-    """Return the host's data with all its known addresses, so that no response ever blocks one of them."""
+    """Return the host's data with all its known addresses, which no response may block."""
     known = [text for text in (wanted.ip, address) if text and network_of(text) is not None]
     return Host(
         hostname=wanted.hostname,

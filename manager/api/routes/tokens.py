@@ -29,7 +29,7 @@ class NewToken(WireModel):
 
 @router.get("/api/tokens", responses=page_of("Tokens, newest first."))
 async def list_tokens(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """All tokens ever created, without their secrets."""
+    """All created tokens, without their secrets."""
     return page(*await services.read(services.queries.tokens, limit=limit, cursor=cursor))
 
 

@@ -1,6 +1,6 @@
 """HTTP connection: limits the size of request heads, and the time a client may take to send and to read.
 
-Without these limits anybody could block the server with silent connections. Every connection has a
+Without these limits silent connections could block the server. Every connection has a
 time limit for its next head, for each body, and for reading its last answer. Requests that RFC 9112 calls invalid are
 refused here, before either lane sees them.
 """
@@ -120,7 +120,7 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head, self._head_size, self._since, self._dropped = True, 0, time.monotonic(), 0
 
     def on_headers_complete(self) -> None:
-        """Callback: a head is complete. A plain request takes the fast lane, any other goes to the application."""
+        """Callback: a head is complete. The fast lane serves plain requests, the application all others."""
         self._in_head, self._since = False, time.monotonic()
         fault = self._fault()
         if fault is not None:

@@ -30,7 +30,7 @@ class ApiServer:
         app: the application.
         host: the address or name to listen on.
         port: the port; 0 for any free one.
-        on_stop: called when the server is told to stop, before it waits for open requests.
+        on_stop: called at `stop`, before the server waits for open requests.
         port_wait: seconds to wait for a port in use: the previous manager may still be stopping.
         tls: TLS context; None for plain HTTP. New connections use a certificate that is loaded into it later.
     """

@@ -131,7 +131,7 @@ class Correlator:
         Args:
             incidents: the unmerged incidents that are open or were last seen since now - 600.001 s.
             recent: the reports with event times since then, in any order.
-            now: the time; what is due by it is done by the next `expire`.
+            now: the time; the next `expire` closes the incidents that are due.
         """
         self._clock = max(self._clock, now)
         for incident in incidents:

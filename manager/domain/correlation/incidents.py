@@ -22,7 +22,7 @@ class Incident:
         indicator: the shared indicator, with its scope.
         members: every agent of the run; True for those that the responder may act for (see `actionable_agent_ids`).
         opened_at: receipt of the report that completed the rule.
-        first_seen_at: event time of the run's first report; of two incidents that merge, the earlier one stays.
+        first_seen_at: event time of the run's first report; of two merging incidents, the earlier time.
         last_seen_at: event time of its last report.
         closed_at: when it closed (`last_seen_at` + 600 s, but never before it opened); None while it is open.
         late: whether a late report is part of it.
@@ -30,8 +30,8 @@ class Incident:
         merged_into: the incident that absorbed it; a merged incident is closed for good.
         report_count: reports of the run.
         return_count: earlier incidents of the same indicator that were retained when it opened.
-        announced_members: number of members when it was last announced; a chronic incident is silent until it has
-            three times as many.
+        announced_members: number of members when it was last announced; a chronic incident is announced again when
+            the number has tripled.
     """
 
     id: str
@@ -153,7 +153,7 @@ class IncidentChange(NamedTuple):
     Args:
         kind: kind of change. With each kind the incident's times, counts and flags may have changed too, and a report
             that joins a closed incident may have reopened it.
-        incident: the incident as it is now; of a merge, the one that stays.
+        incident: the incident after the change; of a merge, the remaining one.
         agent_id: the agent added (`grew`), or the reporting agent; None when time caused the change.
         actionable: agents that the responder may act for from now on. Each is named once in an incident's life.
         absorbed: the incident that was merged into this one.

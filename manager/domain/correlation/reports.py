@@ -42,7 +42,7 @@ class Report:
         event_time_trusted: False where the agent's clock is unknown and `event_time` is only `received`: such a report
             makes incidents, but never counts for the responder.
         ignored: bits (`indicators.bit_of`) of the indicators that were on the allowlist at the receipt: for them the
-            report is in no run, whatever the allowlist says later.
+            report is in no run, even after a later change of the allowlist.
     """
 
     agent_id: str
@@ -96,7 +96,7 @@ class History(Protocol):
         ...
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
-        """Return the unmerged incidents whose first to last event time touches start ≤ time < end, built anew."""
+        """Return the unmerged incidents whose first to last event time touches start ≤ time < end, as new objects."""
         ...
 
     def incident_count(self, indicator: Indicator, before: float, /) -> int:

@@ -6,7 +6,7 @@ A rule acts in its own layer, as if its effect were written in that layer's sect
   no address it means the source of every threat that meets the condition, and guards get it as it is;
 - ``alert_threshold`` sets ``alerting.minimumSeverity`` by a severity, or ``thresholds.notifyAndWait`` by a confidence;
 - ``auto_respond`` sets ``thresholds.autoRespond`` by a confidence, or leaves only ``notify`` in ``response.actions``
-  by `false` or ``off``; with a condition that names no confidence the threshold in force stays;
+  by `false` or ``off``; with a condition that names no confidence the threshold in force is kept;
 - ``custom`` does not change the sections: guards get it unchanged.
 
 A rule whose own `enabled` is false is checked, too, and has no effect. The shapes (the contract, section 3,

@@ -54,7 +54,7 @@ class RateCap:
             agent_ids: the agents that report it, in the order in which they joined.
             token_of: returns the enrollment token of an agent.
             now: the time, in seconds since 1970.
-            several_tokens: whether the fleet's agents came with more than one token.
+            several_tokens: whether the agents registered with more than one token.
         """
         self._slide(now)
         if len(self._grants) >= self._settings.blocks:

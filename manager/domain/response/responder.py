@@ -325,7 +325,7 @@ class Responder:
         )
 
     def _record(self, incident: Incident, state: ResponseState, reason: str, now: float) -> ResponseChanges:
-        """Record a response without entries; its place in the rate cap stays taken."""
+        """Record a response without entries; its grant in the rate cap is kept."""
         known = self.responses.get(incident.id)
         granted_at, made_by = (known.granted_at, known.made_by) if known is not None else (None, ())
         return self._save(Response(incident.id, state, reason, now, granted_at=granted_at, made_by=made_by))

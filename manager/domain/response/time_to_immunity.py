@@ -124,7 +124,7 @@ class ImmunityTracker:
         return self._abandon(incident_id) if incident_id in self._followed else None
 
     def forget_agent(self, agent_id: str) -> None:
-        """Drop a removed agent as a target; what it had applied before counts."""
+        """Drop a removed agent as a target; its earlier applications count."""
         for medium in _MEDIA:
             for incident_id in list(self._awaited.get((agent_id, medium), ())):
                 self._drop(incident_id, (agent_id, medium))

@@ -15,7 +15,7 @@ from manager.errors import Invalid, NotFound
 
 
 def change_allowlist(context: Context, request: ChangeAllowlist) -> AllowlistChanged:
-    """Change one entry of a document's allowlist; the rest of the document stays as it is.
+    """Change one entry of a document's allowlist; the rest of the document is unchanged.
 
     Raises:
         Invalid: the value does not match its kind.

@@ -201,7 +201,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
 def _observe_clock(agent: Agent, heartbeat: HttpHeartbeat, received: float) -> None:
     """Update the clock offset from a heartbeat's `sentAt`, or from the `timestamp` of other clients.
 
-    Without an uptime of the agent's monotonic clock the manager's own clock stands in for it: a `timestamp` that moves
+    Without an uptime of the agent's monotonic clock the manager's own clock is used instead: a `timestamp` that moves
     by more than 2 s against the receipts is a step of the agent's clock.
     """
     if heartbeat.sent_at is not None and heartbeat.uptime_seconds is not None:

@@ -44,7 +44,7 @@ class PolicyPublisher:
         """Publish the next slice of the queue, reduced by the publications that the broker has not confirmed yet.
 
         Args:
-            wall: seconds since 1970; stands in the messages.
+            wall: the time in the messages, seconds since 1970.
         """
         if not self._publisher.ready:
             return
