@@ -250,15 +250,3 @@ def digest_of(document: Mapping[str, Any]) -> str:
     """Return SHA-256, in hexadecimal, of the canonical JSON of the sections in `document`."""
     sections = {name: document[name] for name in SECTIONS if name in document}
     return hashlib.sha256(canonical(sections)).hexdigest()
-
-
-def unknown_fields(document: Mapping[str, Any]) -> list[str]:
-    """Return the paths of unknown fields in an operator's document."""
-    known = default_sections()
-    unknown = []
-    for name, section in document.items():
-        if name not in known:
-            unknown.append(name)
-        elif isinstance(section, dict) and isinstance(known[name], dict):
-            unknown += [f"{name}.{member}" for member in section if member not in known[name]]
-    return sorted(unknown)

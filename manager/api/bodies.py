@@ -1,7 +1,7 @@
 """Request body parsing: reads a JSON body and decodes it as a pydantic model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
+from manager.api.rule_check import RuleCheck
 from manager.domain.policies.document_check import Check, check_document
 from schemas.decoding import DecodeError, decode, explain_all
 from schemas.limits import BODY_LIMIT, POLICY_LIMIT
@@ -61,13 +62,20 @@ async def read_policy(request: Request, *, allow_unknown: bool) -> tuple[PolicyD
         if not isinstance(error.__cause__, ValidationError) or not isinstance(written, dict):
             raise
         faults = explain_all(error.__cause__)
-        check = check_document(written, allow_unknown=allow_unknown)
+        check = await check_policy(request, written, allow_unknown=allow_unknown)
         named = {fault.partition(":")[0] for fault in faults}
         Check([*faults, *(each for each in check.errors if each.partition(":")[0] not in named)], []).raise_errors()
         raise
-    check = check_document(dict(json.loads(body)), allow_unknown=allow_unknown)
+    check = await check_policy(request, dict(json.loads(body)), allow_unknown=allow_unknown)
     check.raise_errors()
     return document, check.warnings
+
+
+async def check_policy(request: Request, written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:
+    """Check a policy document beyond the types of its fields, with the Sigma and YARA rules in it."""
+    check = check_document(written, allow_unknown=allow_unknown)
+    rule_check: RuleCheck = request.app.state.services.rule_check
+    return Check([*check.errors, *await rule_check.errors(written)], check.warnings)
 
 
 async def read_document_or(request: Request, model: type[Model], check: Callable[[Any], None], limit: int) -> Model:

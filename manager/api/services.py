@@ -15,6 +15,7 @@ from manager.api.events.event_stream import EventStream
 from manager.api.events.tickets import Tickets
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.ports import CommandGateway, Queries, Record
+from manager.api.rule_check import RuleCheck
 from manager.domain.agents.clones import Clone
 from manager.domain.agents.refused_registrations import RefusedHost
 from manager.domain.budget import Budget
@@ -79,6 +80,7 @@ class Services:
     warnings: Callable[[], list[str]] = list
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
+    rule_check: RuleCheck = field(default_factory=RuleCheck)
     readers: ThreadPoolExecutor = field(default_factory=_reader_threads)
 
     async def read(self, query: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -13,7 +13,8 @@ from manager.domain.agents.refused_registrations import RefusedRegistrations
 from manager.domain.agents.registry import Registry, cap_stamp
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.correlation import Incident
-from manager.domain.policies.fleet_policies import EffectivePolicy, Policies
+from manager.domain.policies.document_check import DocumentWarnings
+from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.time_to_immunity import ImmunityTracker
 from manager.domain.retention import ClockTrust
@@ -61,6 +62,7 @@ class Fleet:
     warnings: dict[str, str] = field(default_factory=dict)
     """Warnings for operators about lasting conditions, by the name of the condition."""
     older_copy: OlderCopy = field(default_factory=OlderCopy)
+    document_warnings: DocumentWarnings = field(default_factory=DocumentWarnings)
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
@@ -123,6 +125,7 @@ class Fleet:
         self.clones.forget(agent.agent_id)
         self.held_back.forget(agent.agent_id)
         self.policies.forget(agent.agent_id)
+        self.document_warnings.set({str(Scope("agent", agent.agent_id)): None})
         self.immunity.forget_agent(agent.agent_id)
         self.older_copy.agents.discard(agent.agent_id)
 
@@ -141,6 +144,7 @@ class Fleet:
         holders = {entry.target for entry in snapshot.entries if entry.scope == "agent"}
         emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
+        self.document_warnings.set({str(scope): document for scope, document in snapshot.documents.items()})
 
     def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy]) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)

@@ -81,6 +81,12 @@ class Manager:
             return "the store cannot commit just now"
         return self.mqtt_door.problem
 
+    def _warnings(self) -> list[str]:
+        """Return the warnings for operators."""
+        fleet = self._fleet
+        damage = [] if self._health.damage is None else [self._health.damage]
+        return [*damage, *fleet.warnings.values(), *fleet.document_warnings.sentences]
+
     def _http_server(self, registry: CollectorRegistry) -> ApiServer:
         settings, fleet = self.settings, self._fleet
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
@@ -104,7 +110,7 @@ class Manager:
             refused_registrations=fleet.refused_registrations.current,
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
-            warnings=lambda: [*filter(None, (self._health.damage,)), *fleet.warnings.values()],
+            warnings=self._warnings,
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
     "manager/api/bodies.py:read_policy": "the same",
+    "manager/api/rule_check.py:_checked": "reads what its own process wrote",
     "manager/mosquitto_setup.py:_copies": "hands bytes on, unread",
     "manager/mosquitto_setup.py:_shipped_configuration": "the same",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",

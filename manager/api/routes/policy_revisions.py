@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from manager.api.authentication import Admin
-from manager.api.bodies import read_body, read_document
+from manager.api.bodies import check_policy, read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
 from manager.domain.policies.diff import Difference
+from manager.domain.policies.document_check import Check
 from manager.domain.policies.drift import Drift
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.commands.requests import Broadcast, PolicySet, Preview, ReadDrift, RollBack
@@ -18,7 +19,7 @@ from manager.errors import Invalid, NotFound
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import BODY_LIMIT
 from schemas.model import WireModel, iso
-from schemas.policy import PolicyDocument, unknown_fields
+from schemas.policy import PolicyDocument
 
 router = APIRouter(tags=["policies"])
 
@@ -80,15 +81,20 @@ _COMPARED = answer(
 
 @router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("ComparisonBody"))
 async def compare(request: Request, services: WithServices, _caller: Admin) -> Response:
-    """Differences between the documents of two revisions, or the effect of a document on the effective policies."""
+    """Differences between the documents of two revisions, or the effect of a document on the effective policies.
+
+    A document that setting would refuse is refused here, too.
+    """
     wanted, written = await read_document(request, ComparisonBody, BODY_LIMIT)
     if wanted.from_ is not None:
         return ok(await services.read(services.queries.policy_differences, wanted.from_, wanted.to), warnings=[])
     scope = await _scope(services, wanted)
-    document = None if wanted.document is None else wanted.document.sections()
+    document, warnings = None, []
+    if wanted.document is not None:
+        check = await check_policy(request, written["document"])
+        Check([f"document.{error}" for error in check.errors], []).raise_errors()
+        document, warnings = wanted.document.sections(), [f"document.{warning}" for warning in check.warnings]
     found: list[Difference] = await services.engine.submit(Preview(scope, document))
-    unknown = unknown_fields(written.get("document") or {})
-    warnings = [f"document.{path}: no such field; setting the document is refused for it" for path in unknown]
     where = {"scope": scope.kind, "target": scope.target or None}
     return ok([{**where, **difference._asdict()} for difference in found], warnings=warnings)
 

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AliasChoices, Field, StringConstraints
 
 from manager.api.authentication import Admin
-from manager.api.bodies import read_body
+from manager.api.bodies import read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok
 from manager.api.services import WithServices
+from manager.domain.policies.document_check import check_document
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
 from manager.errors import Invalid
 from schemas.identifiers import AgentId, OrganizationId
@@ -41,18 +42,25 @@ class NewPolicy(WireModel):
 
 @router.post(
     "/api/policy",
-    responses=answer("The policy; its agents get it at once, or at their next poll.", _POLICY, 201),
+    responses=answer(
+        "The policy; its agents get it at once, or at their next poll.",
+        _POLICY,
+        201,
+        warnings={"type": "array", "items": {"type": "string"}},
+    ),
     status_code=201,
     openapi_extra=body_of("NewPolicy"),
 )
 async def create_policy(request: Request, services: WithServices, caller: Admin) -> Response:
     """Replace the rules of the fleet's policy, or of an organization's or agent's; its other sections stay."""
-    wanted = await read_body(request, NewPolicy, POLICY_LIMIT)
+    wanted, written = await read_document(request, NewPolicy, POLICY_LIMIT)
     if wanted.agent_id is not None and wanted.organization_id is not None:
         raise Invalid("agentId: name an agent or an organization, not both")
     rules = [
         rule.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True) for rule in wanted.rules
     ]
+    check = check_document({"rules": written["rules"]})
+    check.raise_errors()
     created: PolicyCreated = await services.engine.submit(
         CreatePolicy(
             tuple(rules), wanted.name, wanted.description, wanted.organization_id, wanted.agent_id, caller.name
@@ -72,7 +80,7 @@ async def create_policy(request: Request, services: WithServices, caller: Admin)
         "updatedAt": at,
         "appliedTo": created.agent_ids,
     }
-    return ok(data, 201)
+    return ok(data, 201, warnings=check.warnings)
 
 
 @router.get("/api/policy/active", responses=answer("The policy, or null.", {"oneOf": [_POLICY, {"type": "null"}]}))

@@ -4,12 +4,13 @@ Guards ignore fields that they do not know, so a mistyped one would be lost sile
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from manager.domain.policies.rules import parse_rule
+from manager.domain.policies.rules import effects, parse_rule, unevaluated_conditions
 from manager.errors import Invalid
 from schemas.policy import PolicyDocument
 
@@ -17,6 +18,7 @@ ACTIONS = ("block_ip", "throttle_ip", "kill_process", "quarantine_file", "isolat
 """The actions that a policy may allow."""
 
 _MOST_ERRORS = 20
+_MOST_WARNINGS = 20
 
 
 class Check(NamedTuple):
@@ -37,6 +39,26 @@ class Check(NamedTuple):
             raise Invalid("; ".join(shown))
 
 
+class DocumentWarnings:
+    """The warnings of all documents in force, for operators. `sentences` may be read from any thread."""
+
+    def __init__(self) -> None:
+        self.sentences: tuple[str, ...] = ()
+        self._by_scope: dict[str, list[str]] = {}
+
+    def set(self, documents: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Set the documents of scopes; None stands for a scope without one."""
+        for scope, document in documents.items():
+            found = check_document(document).warnings if document is not None else []
+            if found:
+                self._by_scope[scope] = found
+            else:
+                self._by_scope.pop(scope, None)
+        every = [f"policy of {scope}: {text}" for scope, found in self._by_scope.items() for text in found]
+        more = len(every) - _MOST_WARNINGS
+        self.sentences = (*every[:_MOST_WARNINGS], *([f"policies have {more} more warnings"] if more > 0 else []))
+
+
 def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:
     """Check a document beyond the types of its fields.
 
@@ -49,6 +71,8 @@ def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -
     warnings = [f"{text}; it is ignored" for text in unknown] if allow_unknown else []
     errors += _rule_errors(written.get("rules"))
     errors += _action_errors(written.get("response"))
+    for differ, text in _overlaps(written):
+        (errors if differ else warnings).append(text)
     monitors = written.get("monitors")
     if isinstance(monitors, Mapping) and monitors.get("enabled") == []:
         errors.append("monitors.enabled: an empty list leaves guards without a detector, so name at least one monitor")
@@ -96,16 +120,53 @@ def _action_errors(response: Any) -> Iterator[str]:
 
 
 def _warnings(written: Mapping[str, Any]) -> Iterator[str]:
-    detection, alerting, rules = written.get("detection"), written.get("alerting"), written.get("rules")
+    detection, alerting = written.get("detection"), written.get("alerting")
     for name in ("sigma", "yara"):
         if isinstance(detection, Mapping) and detection.get(name):
             yield f"detection.{name}: the rules are kept and sent, but no guard runs them yet"
     if isinstance(alerting, Mapping) and alerting.get("channels"):
         yield "alerting.channels: the names are kept, but nothing sends notifications to them yet"
-    last: dict[str, int] = {}
+    for index, rule in _enabled_rules(written):
+        changes = bool(_effects_of(rule))
+        for name in unevaluated_conditions(rule):
+            effect = "so the rule applies whatever it says" if changes else "so the rule changes nothing"
+            yield f"rules.{index}.{name}: no guard evaluates it yet, {effect}"
+        if rule.get("type") == "custom":
+            yield f"rules.{index}: it is kept and sent, but no guard runs custom rules yet"
+
+
+def _enabled_rules(written: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rules = written.get("rules")
     for index, rule in enumerate(rules if isinstance(rules, list) else ()):
-        kind = rule.get("type") if isinstance(rule, Mapping) and rule.get("enabled", True) else None
-        if kind in {"auto_respond", "alert_threshold"}:
-            if kind in last:
-                yield f"rules.{index}: it may replace the effect of rules.{last[kind]}, which has the same type"
-            last[kind] = index
+        if isinstance(rule, Mapping) and rule.get("enabled", True) is True:
+            yield index, rule
+
+
+def _effects_of(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that a rule sets, by their paths; none for an invalid rule, which has an error of its own."""
+    found: dict[str, Any] = {}
+    with suppress(Invalid):
+        for sections in effects({"rules": [rule]}):
+            for section, members in sections.items():
+                for name, value in members.items():
+                    if section == "blocklist":
+                        found |= {f"blocklist.{name}[{entry['value']}]": entry for entry in value}
+                    else:
+                        found[f"{section}.{name}"] = value
+    return found
+
+
+def _overlaps(written: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    """Yield, for each value that a rule sets and another place sets too, whether it is an error, and a sentence."""
+    places: dict[str, tuple[int, Any]] = {}
+    for index, rule in _enabled_rules(written):
+        for path, value in _effects_of(rule).items():
+            section, _, name = path.partition(".")
+            members = written.get(section)
+            if isinstance(members, Mapping) and members.get(name, value) != value:
+                yield False, f"rules.{index}: it replaces the value of {path} in this document"
+            first, known = places.setdefault(path, (index, value))
+            if known != value:
+                yield True, f"rules.{index}: it sets {path}, as rules.{first} does, to another value: keep one of them"
+            elif first != index:
+                yield False, f"rules.{index}: it sets {path}, as rules.{first} does, to the same value"

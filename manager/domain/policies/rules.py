@@ -36,6 +36,14 @@ _SEVERITY_MEMBERS = ("value", "minimumSeverity", "severity", "threshold", "minSe
 _CONFIDENCE_MEMBERS = ("value", "autoRespond", "threshold", "confidence", "minConfidence")
 
 
+_MEMBERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "block_ip": (_ADDRESS_MEMBERS, ("duration",), ("reason",)),
+    "alert_threshold": (_SEVERITY_MEMBERS,),
+    "auto_respond": (_CONFIDENCE_MEMBERS, ("enabled",)),
+}
+"""The members that each type of rule takes from its `config`, its `condition` or itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockIp:
     """Block an address or CIDR, for `duration` seconds from when the rule was set, or permanently with None."""
@@ -166,6 +174,17 @@ def effects(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {"response": {"actions": list(PASSIVE_ACTIONS)}}
             case AutoRespond(confidence):
                 yield {"thresholds": {"autoRespond": confidence}}
+
+
+def unevaluated_conditions(rule: Mapping[str, Any]) -> list[str]:
+    """Return the parts of a rule's condition that nobody evaluates: all but the values that the rule takes from it."""
+    condition = rule.get("condition")
+    if condition is None:
+        return []
+    taken = {place for members in _MEMBERS.get(str(rule.get("type")), ()) if (place := _find_member(rule, members)[0])}
+    if not isinstance(condition, Mapping):
+        return [] if "condition" in taken else ["condition"]
+    return [f"condition.{name}" for name in condition if f"condition.{name}" not in taken]
 
 
 def _block_ip(rule: Mapping[str, Any], path: str) -> BlockIp:

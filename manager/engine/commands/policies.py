@@ -148,6 +148,7 @@ def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
     )
     changed = fleet.policies.recompute(touched, now)
     context.batch.changes.revisions += revisions
+    fleet.document_warnings.set({str(revision.scope): revision.document for revision in revisions})
     context.batch.changes.fleet_revision = fleet.policies.revision
     emergency_response.publish_policies(context, changed)
     fleet.allowlist.invalidate()

@@ -56,15 +56,18 @@ def test_two_revisions_are_compared_member_by_member(admin: httpx2.Client) -> No
 
 
 def test_a_preview_shows_what_agents_would_get_and_sets_nothing(served: Served, admin: httpx2.Client) -> None:
-    """The difference is one of effective policies; unknown fields are warned of."""
+    """The difference is one of effective policies; a document that setting refuses is refused alike."""
     agent = served.enroll("srv-01")
     put(admin, 70)
-    wanted = {"thresholds": {"autoRespond": 60}, "colour": "red"}
+    wanted = {"thresholds": {"autoRespond": 60}, "alerting": {"channels": ["syslog"]}}
     body = {"scope": "agent", "target": agent.agent_id, "document": wanted}
     answer = admin.post("/api/policies/diff", json=body).json()
-    (difference,) = answer["data"]
+    difference, _ = answer["data"][::-1]
     assert (difference["path"], difference["before"], difference["after"]) == ("thresholds.autoRespond", 70.0, 60.0)
-    assert answer["warnings"] == ["document.colour: no such field; setting the document is refused for it"]
+    assert answer["warnings"][0].startswith("document.alerting.channels: ")
+    refused = admin.post("/api/policies/diff", json={**body, "document": {**wanted, "colour": "red"}})
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("document.colour: no such field")
     assert len(admin.get("/api/policies/history").json()["data"]) == 1
     taken = admin.post("/api/policies/diff", json={"scope": "global", "document": None}).json()["data"]
     assert [(each["before"], each["after"]) for each in taken] == [(70.0, 85)]

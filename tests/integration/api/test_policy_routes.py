@@ -1,6 +1,7 @@
 """Policies over HTTP: documents set by admins, their history, and agents that poll."""
 
 import httpx2
+import pytest
 
 from tests.integration.api.served import Served
 
@@ -83,15 +84,75 @@ def test_a_dry_run_shows_the_effect_and_sets_nothing(served: Served, admin: http
     assert admin.put(unknown, json={"thresholds": {"autoRespond": 61}}, params={"dry_run": "true"}).status_code == 404
 
 
-def test_a_document_tells_what_nothing_runs_yet(admin: httpx2.Client) -> None:
-    """Sigma, YARA and channels are taken with a warning; so are two rules of which one may replace the other."""
+def test_a_document_tells_what_nothing_uses_yet(admin: httpx2.Client) -> None:
+    """Channels, conditions and custom rules are taken with a warning by name, in a dry run too; off rules are not."""
     document = {
-        "detection": {"sigma": ["title: x"], "yara": ["rule x {}"]}, "alerting": {"channels": ["syslog"]},
-        "rules": [{"type": "auto_respond", "value": 80}, {"type": "auto_respond", "value": 90}],
+        "alerting": {"channels": ["syslog"]},
+        "rules": [
+            {"type": "block_ip", "value": "203.0.113.7", "condition": {"country": "XX", "sourceIp": "203.0.113.7"}},
+            {"type": "auto_respond", "condition": {"confidence": 80, "technique": "T1110"}},
+            {"type": "block_ip", "condition": {"failures": 9}},
+            {"type": "alert_threshold", "config": {"value": "high"}, "condition": "at night"},
+            {"type": "custom", "condition": {"x": 1}},
+            {"type": "custom", "enabled": False, "condition": {"x": 1}},
+        ],
     }  # fmt: skip
-    answer = admin.put("/api/policies/global", json=document).json()
-    paths = [warning.partition(":")[0] for warning in answer["warnings"]]
-    assert paths == ["detection.sigma", "detection.yara", "alerting.channels", "rules.1"]
+    ignored, nothing = (
+        "no guard evaluates it yet, so the rule applies",
+        "no guard evaluates it yet, so the rule changes",
+    )
+    expected = [
+        ("alerting.channels", "nothing sends"), ("rules.0.condition.country", ignored),
+        ("rules.1.condition.technique", ignored),
+        ("rules.2.condition.failures", nothing), ("rules.3.condition", ignored), ("rules.4.condition.x", nothing),
+        ("rules.4", "no guard runs custom rules"),
+    ]  # fmt: skip
+    for options in ({"dry_run": "true"}, {}):
+        warnings = admin.put("/api/policies/global", json=document, params=options).json()["warnings"]
+        assert [warning.partition(":")[0] for warning in warnings] == [path for path, _ in expected]
+        assert all(text in warning for warning, (_, text) in zip(warnings, expected, strict=True))
+    posted = admin.post("/api/policy", json={"rules": document["rules"]}).json()
+    assert posted["ok"], posted
+    assert [warning.partition(":")[0] for warning in posted["warnings"]] == [path for path, _ in expected[1:]]
+
+
+AUTO_80, AUTO_90 = {"type": "auto_respond", "value": 80}, {"type": "auto_respond", "value": 90}
+BLOCK = {"type": "block_ip", "value": "203.0.113.7"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "error"),
+    [
+        ([AUTO_80, AUTO_90], "rules.1: it sets thresholds.autoRespond, as rules.0 does, to another value"),
+        ([BLOCK, {**BLOCK, "reason": "x"}], "rules.1: it sets blocklist.ips[203.0.113.7], as rules.0 does, to another"),
+        ([{"type": "alert_threshold", "value": "high"}, {"type": "alert_threshold", "value": 60}], ""),
+        ([AUTO_80, {**AUTO_90, "enabled": False}], ""),
+        ([AUTO_80, {"type": "auto_respond", "value": "off"}], ""),
+    ],
+)
+def test_no_rule_replaces_another_silently(admin: httpx2.Client, rules: list[dict[str, object]], error: str) -> None:
+    """Two values for one thing are refused, by both routes and by a comparison."""
+    document = {"rules": rules}
+    for answer in (
+        admin.put("/api/policies/global", json=document),
+        admin.post("/api/policies/diff", json={"scope": "global", "document": document}),
+        admin.post("/api/policy", json=document),
+    ):
+        assert (answer.status_code == 400) == bool(error), answer.json()
+        assert error in answer.json().get("error", "")
+
+
+def test_a_rule_that_replaces_a_section_is_said(admin: httpx2.Client) -> None:
+    """A rule is stronger than the section beside it."""
+    answer = admin.put("/api/policies/global", json={"thresholds": {"autoRespond": 60}, "rules": [AUTO_80]}).json()
+    assert answer["warnings"] == ["rules.0: it replaces the value of thresholds.autoRespond in this document"]
+
+
+def test_the_same_rule_twice_is_said(admin: httpx2.Client) -> None:
+    """It changes nothing, so it is taken with a warning."""
+    rule = {"type": "auto_respond", "value": 80}
+    answer = admin.put("/api/policies/global", json={"rules": [rule, rule]}).json()
+    assert answer["warnings"] == ["rules.1: it sets thresholds.autoRespond, as rules.0 does, to the same value"]
 
 
 def test_the_document_of_an_unknown_agent_is_404(admin: httpx2.Client) -> None:
