@@ -44,6 +44,7 @@ class Record:
         at: Epoch seconds by the source's own clock; None if only the text has a time stamp.
         live: The source was read to its end before this record came, so it was written just now.
         vouched: The source proves the writer (design of the guard, section 1).
+        needs_witness: The writer counts as proven only if the kernel confirms that this host answered the address.
         cut: The end of the text is missing, so a parser must not rely on it.
     """
 
@@ -52,6 +53,7 @@ class Record:
     at: float | None = None
     live: bool = False
     vouched: bool = False
+    needs_witness: bool = False
     cut: bool = False
 
 

@@ -11,6 +11,7 @@ from agent.connection.identity import IdentityFile
 from agent.connection.presence_messages import HeartbeatFields, PresenceMessages
 from agent.link.link import Link
 from agent.logs import EventLog
+from agent.manager_time import ManagerTime
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
@@ -19,9 +20,11 @@ from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
 from agent.sources import health
+from agent.sources.health import SourceHealth
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
+from schemas.presence import Enforced
 from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
 
@@ -31,6 +34,12 @@ _NEVER = float("inf")
 
 _SOON = 0.3
 """Seconds within which a heartbeat reports a change of the blocklist or of the guard's health."""
+
+_APPLIED_WITHIN = 0.2
+"""Seconds within which `policy/applied` reports what holds after a change of the blocklist."""
+
+_FEED_EVERY = 30.0
+"""Seconds between two requests for messages that the fence lacks."""
 
 _COUNTERS_EVERY = 5.0
 """Seconds between two updates of counters in the status file; states are updated at once."""
@@ -49,6 +58,7 @@ class GuardParts:
     policy: PolicyStore
     blocklist: OrganizationBlocklist
     enforcement: Enforcement
+    manager_time: ManagerTime
     ignored: Counter[str]
 
 
@@ -78,12 +88,16 @@ class Guard:
         self._mac_key = parts.identity.identity.keys.mac_key
         self._heartbeat_due = _NEVER
         self._poll_due = _NEVER
+        self._applied_due = _NEVER
+        self._feed_due = 0.0
+        self._mode = self._mode_fields()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
             POLICY.name: self._policy,
             BLOCKLIST.name: self._blocklist,
             BLOCKLIST_CHANGES.name: self._blocklist,
         }
+        parts.blocklist.forward = self._forward_blocklist
         self._pin()
         self._apply_monitors()
 
@@ -94,6 +108,7 @@ class Guard:
         return min(
             self._heartbeat_due,
             self._poll_due,
+            self._applied_due,
             parts.pipeline.due,
             parts.delivery.due,
             parts.enforcement.due,
@@ -106,6 +121,11 @@ class Guard:
         reported = parts.pipeline.tick(now)
         self._notice_health(now)
         parts.enforcement.tick(now)
+        self._notice_mode(now)
+        self._feed_fence(now)
+        if now >= self._applied_due:
+            self._applied_due = _NEVER
+            self._acknowledge(parts.policy.acknowledgement())
         beat = now >= self._heartbeat_due
         if beat:
             self._heartbeat(now)
@@ -138,7 +158,7 @@ class Guard:
     def offline(self) -> None:
         """End the session; detection continues."""
         self._link = None
-        self._heartbeat_due = self._poll_due = _NEVER
+        self._heartbeat_due = self._poll_due = self._applied_due = _NEVER
         self._parts.delivery.closed()
         self._parts.blocklist.closed()
 
@@ -167,7 +187,7 @@ class Guard:
             self._parts.blocklist.pin(enrolled)
 
     def _heartbeat(self, now: float) -> None:
-        parts = self._parts
+        parts, mode = self._parts, self._parts.enforcement.mode
         self._heartbeat_due = now + self._settings.heartbeat_interval
         if self._link is None:
             return
@@ -175,17 +195,62 @@ class Guard:
             events_total=parts.pipeline.events_total,
             outbox_size=len(parts.outbox),
             outbox_dropped=parts.outbox.dropped,
-            policy=parts.policy.in_force,
+            policy=None if mode.asks_manager else parts.policy.in_force,  # the manager answers with a policy
             blocklist_sequence=parts.blocklist.sequence,
-            health=health.overall(parts.pipeline.health),
-            sources=health.reports(parts.pipeline.health),
+            health=health.overall(self._health),
+            sources=health.reports(self._health),
             enforcement=parts.enforcement.kind,
+            mode=mode.effective,
+            mode_wanted=mode.wanted,
+            trial_seconds_left=mode.seconds_left,
+            enforced=self._enforced(),
         )
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
 
+    @property
+    def _health(self) -> list[SourceHealth]:
+        """The health of the sources, and of the fence where a block does not keep its address out."""
+        fence = self._parts.enforcement.fence
+        reason = None if fence is None else fence.ineffective
+        beside = [] if reason is None else [SourceHealth("fence", "ineffective", reason)]
+        return [*self._parts.pipeline.health, *beside]
+
+    def _enforced(self) -> Enforced:
+        return self._parts.enforcement.enforced(is_signed=self._parts.policy.is_signed)
+
+    def _mode_fields(self) -> tuple[object, ...]:
+        enforcement = self._parts.enforcement
+        mode = enforcement.mode
+        return mode.effective, mode.wanted, mode.seconds_left is None, mode.asks_manager, enforcement.kind
+
+    def _notice_mode(self, now: float) -> None:
+        """Schedule a heartbeat soon after mode, trial or means of enforcement have changed."""
+        fields = self._mode_fields()
+        if fields != self._mode:
+            self._mode, self._feed_due = fields, now
+            if self._link is not None:
+                self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
+
+    def _feed_fence(self, now: float) -> None:
+        """Ask the broker again for the signed messages that the fence lacks."""
+        parts = self._parts
+        if self._link is None or now < self._feed_due or not parts.policy.is_signed:
+            return
+        policy = parts.enforcement.lacks("policy", parts.policy.version)
+        blocklist = parts.enforcement.lacks("blocklist", parts.blocklist.sequence)
+        if policy:
+            self._link.subscribe(POLICY)
+        if blocklist:
+            parts.blocklist.ask(now)
+        if policy or blocklist:
+            self._feed_due = now + _FEED_EVERY
+
+    def _forward_blocklist(self, topic: str, payload: bytes, sequence: int) -> None:
+        self._parts.enforcement.forward("blocklist", topic, payload, sequence)
+
     def _notice_health(self, now: float) -> None:
         """Schedule a heartbeat soon after the state of a source has changed."""
-        states = [(source.name, source.state) for source in self._parts.pipeline.health]
+        states = [(source.name, source.state) for source in self._health]
         if states != self._states:
             self._states = states
             if self._link is not None:
@@ -205,15 +270,21 @@ class Guard:
         except DecodeError:
             self._parts.ignored["receipt_unreadable"] += 1
             return
+        self._parts.manager_time.observe(receipt.sent_at)
         self._parts.delivery.receipt(receipt, now, self._clock.wall())
 
     def _policy(self, _row: Topic, payload: bytes, _now: float) -> None:
-        self._acknowledge(self._parts.policy.receive(payload))
+        policy = self._parts.policy
+        answer = policy.receive(payload)
+        if answer is not None:
+            self._parts.enforcement.forward("policy", POLICY.below_root(self._agent_id), payload, answer.version)
+        self._acknowledge(answer)
 
     def _acknowledge(self, answer: PolicyApplied | None) -> None:
         self._apply_monitors()
         if answer is not None and self._link is not None:
             topic = POLICY_APPLIED.below_root(self._agent_id)
+            answer = answer.model_copy(update={"enforced": self._enforced()})
             self._link.publish(POLICY_APPLIED, message_codes.with_mac(self._mac_key, topic, answer.body()))
 
     def _apply_monitors(self) -> None:
@@ -223,6 +294,8 @@ class Guard:
         if self._parts.blocklist.receive(row, payload, now):
             self._parts.enforcement.refresh()
             self._heartbeat_due = min(self._heartbeat_due, self._soon(now))
+            jitter = random.uniform(0, _APPLIED_WITHIN)  # noqa: S311 -- no secret
+            self._applied_due = min(self._applied_due, now + jitter)
 
     def status(self) -> dict[str, Any]:
         """Return the session, message and health fields of the status file."""
@@ -231,15 +304,29 @@ class Guard:
             "agentId": None if enrolled is None else enrolled.agent_id,
             "organizationId": None if enrolled is None else enrolled.organization_id,
             "session": self._parts.identity.identity.session,
-            "health": health.overall(self._parts.pipeline.health),
+            "health": health.overall(self._health),
             "sources": self._sources(),
+            "mode": str(self._parts.enforcement.mode.effective),
+            "modeWanted": str(self._parts.enforcement.mode.wanted),
+            "trialSecondsLeft": self._trial_seconds_left(),
             "enforcement": self._parts.enforcement.kind,
+            "enforcementNeeds": self._needs(),
+            "enforced": self._enforced().model_dump(mode="json", by_alias=True, exclude_none=True),
             "ignored": dict(self._parts.ignored),
         }
 
+    def _trial_seconds_left(self) -> int | None:
+        """Return the time left of a trial, in steps that do not rewrite the status file all the time."""
+        left = self._parts.enforcement.mode.seconds_left
+        return None if left is None else int(left // _COUNTERS_EVERY * _COUNTERS_EVERY)
+
+    def _needs(self) -> str | None:
+        fence = self._parts.enforcement.fence
+        return None if fence is None else fence.missing
+
     def _sources(self) -> list[dict[str, Any]]:
         """Return the source reports; their counters are up to `_COUNTERS_EVERY` seconds old."""
-        now, sources = self._clock.monotonic(), self._parts.pipeline.health
+        now, sources = self._clock.monotonic(), self._health
         states = [(source.name, source.state, source.reason) for source in sources]
         if now >= self._shown_until or states != self._shown_states:
             self._shown_states, self._shown_until = states, now + _COUNTERS_EVERY

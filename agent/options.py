@@ -37,7 +37,8 @@ class Options:
     Attributes:
         manager: The address of the manager, or of its broker.
         directory: The data directory.
-        mode: The mode.
+        mode: The mode of this host, where the policy sets none.
+        max_mode: The most that this host allows: `learning` never acts, whatever the policy says.
         logs: The log files to watch whose writers are not proven.
         trusted_logs: The log files to watch for which the operator vouches.
         watch: ``auto`` for the best log that the host has, ``none`` for nothing; None for ``auto`` where no file is
@@ -54,6 +55,7 @@ class Options:
     manager: ManagerAddress
     directory: Path
     mode: Mode
+    max_mode: Mode = Mode.PROTECTION
     logs: tuple[Path, ...] = ()
     trusted_logs: tuple[Path, ...] = ()
     watch: Watch | None = None
@@ -72,6 +74,7 @@ class Options:
         manager: str,
         directory: Path,
         mode: Mode,
+        max_mode: Mode = Mode.PROTECTION,
         logs: Sequence[Path] = (),
         trusted_logs: Sequence[Path] = (),
         watch: Watch | None = None,
@@ -115,6 +118,7 @@ class Options:
             manager=address,
             directory=directory.absolute(),
             mode=mode,
+            max_mode=max_mode,
             logs=files[: len(logs)],
             trusted_logs=files[len(logs) :],
             watch=watch,
@@ -138,6 +142,7 @@ class Options:
             "--manager": str(self.manager),
             "--data-dir": str(self.directory),
             "--mode": str(self.mode),
+            "--max-mode": None if self.max_mode is Mode.PROTECTION else str(self.max_mode),
             "--watch": self.watch,
             "--hostname": self.hostname,
             "--organization": self.organization,

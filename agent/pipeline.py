@@ -13,6 +13,7 @@ from agent.detect.detection_chain import DetectionChain
 from agent.events import Verdict
 from agent.host import local_zone
 from agent.logs import EventLog
+from agent.parse.record_parser import Witness
 from agent.report.outbox import Outbox
 from agent.report.threat_report import report_body
 from agent.sources import cursors
@@ -75,6 +76,7 @@ class Pipeline:
         respond: Responds to a threat.
         clock: The host's clocks.
         check_interval: Seconds between two checks of the sources.
+        witness: Returns whether the kernel confirms that this host answered an address (see `agent.sources.trust`).
     """
 
     def __init__(
@@ -86,13 +88,14 @@ class Pipeline:
         respond: Respond,
         clock: Clock,
         check_interval: float = 5.0,
+        witness: Witness | None = None,
     ) -> None:
         self._readings = [_Reading(source, SourceHealth(source.name)) for source in sources]
         self._database = database
         self._outbox = outbox
         self._respond = respond
         self._clock = clock
-        self._chain = DetectionChain(HostAccounts(), local_zone())
+        self._chain = DetectionChain(HostAccounts(), local_zone(), witness)
         self._chain.restore(database.connection)
         self._check_interval = check_interval
         self._pending: _Pending | None = None

@@ -18,6 +18,7 @@ from agent.guard import Guard, GuardParts
 from agent.host import LoadMeter, host_facts
 from agent.logs import EventLog
 from agent.loop import LinkEventQueue, Loop
+from agent.manager_time import ManagerTime
 from agent.options import Options
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
@@ -25,6 +26,9 @@ from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
+from agent.respond.fence import Fence
+from agent.respond.fence_client import FenceClient
+from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording_responder import RecordingResponder
 from agent.settings import GuardSettings
@@ -97,17 +101,27 @@ class Runtime:
         ignored: Counter[str] = Counter()
         facts = host_facts(options.hostname)
         outbox = Outbox(database, settings.outbox_max_reports, settings.outbox_max_bytes)
-        blocklist = OrganizationBlocklist(database, ignored)
+        manager_time = ManagerTime(clock)
+        blocklist = OrganizationBlocklist(database, ignored, manager_time)
+        mode = ModeControl(
+            database, clock, manager_time, host=options.mode, max_mode=options.max_mode, trial=settings.mode_trial
+        )
+        fence = None
+        if not settings.simulate_enforcement:
+            fence = Fence(FenceClient(settings.fence_socket), clock, manager_time)
+            fence.check(started)
         enforcement = Enforcement(
             responder=RecordingResponder(database, simulated=settings.simulate_enforcement),
             own=OwnBlocks(database),
             organization=blocklist.measures,
-            mode=options.mode,
+            mode=mode,
             protected=(*facts.addresses, *facts.gateways),
             duration=settings.block_duration,
             clock=clock,
+            manager_time=manager_time,
+            fence=fence,
         )
-        policy = PolicyStore(database, clock, enforcement.obey, ignored)
+        policy = PolicyStore(database, clock, enforcement.obey, ignored, manager_time)
         pipeline = Pipeline(
             sources=self._sources(database),
             database=database,
@@ -115,17 +129,19 @@ class Runtime:
             respond=enforcement.respond,
             clock=clock,
             check_interval=settings.source_check_interval,
+            witness=None if fence is None else fence.has_seen,
         )
         return GuardParts(
             started=started,
             identity=identity,
-            liveness=PresenceMessages(options.mode, clock, started, pipeline.events_total, LoadMeter()),
+            liveness=PresenceMessages(clock, started, pipeline.events_total, LoadMeter()),
             outbox=outbox,
             delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
             pipeline=pipeline,
             policy=policy,
             blocklist=blocklist,
             enforcement=enforcement,
+            manager_time=manager_time,
             ignored=ignored,
         )
 
@@ -162,7 +178,6 @@ class Runtime:
                 "state": "stopped" if stopped else str(connection.phase),
                 "manager": str(self._options.manager),
                 "notConnected": None if stopped else connection.trouble,
-                "mode": str(self._options.mode),
                 **guard.status(),
             }
             if fields == self._written:

@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from agent.errors import ConfigurationError
+from agent.respond.fence_client import DEFAULT_SOCKET
+from agent.respond.mode import TRIAL
 from schemas.decoding import complaint
 from schemas.limits import MIB
 
@@ -44,6 +46,10 @@ class GuardSettings(BaseModel):
     simulate_enforcement: bool = Field(
         default=False, description="pretend to enforce: report what would be taken, for demonstrations and tests"
     )
+    fence_socket: Path = Field(
+        default=DEFAULT_SOCKET, description="the socket of the fence, which blocks in the kernel"
+    )
+    mode_trial: float = Field(default=TRIAL, gt=0, description="seconds within which mode protection must be confirmed")
     outbox_max_reports: int = Field(
         default=100_000, ge=1, description="capacity of the outbox; the lowest severity is dropped first, and counted"
     )

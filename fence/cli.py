@@ -65,7 +65,7 @@ def serve(config: Config, path: Path) -> None:
     missing = fence.enforcement.missing()
     changes: socket.socket | None = None
     if missing is None:
-        fence.enforcement.build()
+        fence.enforcement.start()
         with suppress(OSError):
             changes = kernel.changes()
     else:

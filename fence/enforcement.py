@@ -54,6 +54,18 @@ class Enforcement:
         self._kernel.build(self._never.kernel_never())
         self.enforce(entry.network for entry in self._manifest.entries.values())
 
+    def start(self) -> None:
+        """Take over the table of an earlier fence, with its witness sets, or build one.
+
+        Raises:
+            KernelError: the kernel refuses.
+        """
+        if not self._kernel.is_there():
+            self.build()
+            return
+        self.set_never()
+        self.enforce((entry.network for entry in self._manifest.entries.values()), anew=True)
+
     def set_never(self) -> None:
         """Update the table's accepted networks from the signed lists."""
         self._kernel.set_never(self._never.kernel_never())
@@ -113,8 +125,8 @@ class Enforcement:
         self.enforce(off)
         return len(off)
 
-    def enforce(self, touched: Iterable[Network]) -> None:
-        """Update the kernel from the manifest's measures for the given networks.
+    def enforce(self, touched: Iterable[Network], *, anew: bool = False) -> None:
+        """Bring the kernel to what the manifest holds for some networks; `anew` takes all other measures away.
 
         Raises:
             KernelError: nothing was changed in the kernel.
@@ -137,7 +149,7 @@ class Enforcement:
             for measure in ("block", "throttle")
         }
         try:
-            self._kernel.apply(exact, gone, ranges)
+            self._kernel.apply(exact, gone, ranges, anew=anew)
             self.unset_because = None
         except KernelError as error:
             self.unset_because = str(error)

@@ -16,6 +16,7 @@ ESTABLISHED, LISTEN = "01", "0A"
 
 _UTMP = struct.Struct("=hxxi32s4s32s256shhiii4I20x")
 _USER_PROCESS = 7
+_LOGIN_PROGRAMS = {"sshd", "sshd-session", "sshd-auth", "login", "agetty", "systemd", "init", "dropbear"}
 _CLONE_NEWNET = 0x40000000
 _LOCAL_V4 = re.compile(r"\|--\s+(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
@@ -135,6 +136,24 @@ class Host:
             except (IndexError, ValueError):
                 return False
         return False
+
+    def session_began(self, pid: int) -> float | None:
+        """Return when the login session of a process began, in seconds since boot; None if that cannot be read.
+
+        It is the start of its topmost ancestor that no login program is. A terminal multiplexer's server counts with
+        its own start, so a session in it that was begun before is as old as that.
+        """
+        began: float | None = None
+        while pid > 1:
+            stat = self._text(f"/proc/{pid}/stat")
+            name, fields = stat.partition("(")[2].rpartition(")")[0], stat.rpartition(")")[2].split()
+            try:
+                if name in _LOGIN_PROGRAMS:
+                    return began
+                began, pid = int(fields[19]) / os.sysconf("SC_CLK_TCK"), int(fields[1])
+            except (IndexError, ValueError):
+                return None
+        return began
 
     def recent_logins(self, since: float) -> tuple[set[Address], list[str]]:
         """Return the addresses with logins since a time (seconds since 1970), and the unreadable records."""

@@ -38,8 +38,26 @@ class ManagedMeasures:
         """Return the version of the last applied policy, or the sequence of the last applied blocklist."""
         return int(self._manifest.state(f"{source}_number") or 0)
 
+    def in_force(self, source: Source) -> int:
+        """Return the number of the policy or blocklist whose entries are in force; 0 for none."""
+        return self.number(source) if self._manifest.state(f"{source}_released") != "true" else 0
+
+    def release(self) -> list[ManifestEntry]:
+        """Lift all managed measures for mode learning, and return them.
+
+        The numbers are kept: an older policy or blocklist is refused as before, and the same one sets them again.
+        """
+        released = [entry for entry in self._manifest.entries.values() if entry.origin in ("policy", "blocklist")]
+        self._manifest.change(
+            [], [entry.id for entry in released], {"policy_released": "true", "blocklist_released": "true"}
+        )
+        self._enforcement.enforce(entry.network for entry in released)
+        for refused in self.refused.values():
+            refused.clear()
+        return released
+
     def take(self, managed: request_verification.ManagedRequest, hint: Any, now: float, wall: float) -> None:
-        """Apply a verified policy or blocklist.
+        """Set what a verified message says.
 
         Args:
             managed: the message.
@@ -53,7 +71,8 @@ class ManagedMeasures:
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
         known = self.number(source)
-        if managed.kind == "change" and managed.before != known:
+        following = managed.before == known and self._manifest.state("blocklist_released") != "true"
+        if managed.kind == "change" and not following:
             raise request_verification.UntrustedRequest(
                 f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
             )
@@ -62,7 +81,7 @@ class ManagedMeasures:
                 f"number {managed.number} is older than {known}, which the fence has"
             )
         self._learn_manager_time(managed.sent_at, hint, now)
-        state = {f"{source}_number": str(managed.number)}
+        state = {f"{source}_number": str(managed.number), f"{source}_released": "false"}
         if managed.exempt is not None:
             state[f"{source}_exempt"] = "\n".join(map(str, managed.exempt))
             self._set_exempt(source, managed.exempt)

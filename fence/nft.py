@@ -1,5 +1,6 @@
 """The kernel's table: builds it, sets and reads its elements through `nft`."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -57,7 +58,9 @@ class Kernel:
         Raises:
             KernelError: the table could not be created.
         """
-        self._run(f"add table inet {TABLE}\ndelete table inet {TABLE}\n{self._definition()}{_never_elements(never)}")
+        mark = f"add set inet {TABLE} {self._mark()} {{ type ipv4_addr; }}\n"
+        anew = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+        self._run(f"{anew}{self._definition()}{mark}{_never_elements(never)}")
 
     def set_never(self, never: IntervalSet) -> None:
         """Replace the content of the sets of never-blocked addresses."""
@@ -70,13 +73,15 @@ class Kernel:
             listed = self._run("", "-t", "list", "table", "inet", TABLE)
         except KernelError:
             return False
-        return all(f"set {name} " in listed for name in self._sets()) and "chain incoming" in listed
+        return f"set {self._mark()} " in listed and all(f"set {name} " in listed for name in self._sets())
 
     def apply(
         self,
         exact: Mapping[str, Mapping[Address, float]],
         gone: Mapping[str, Iterable[Address]],
         ranges: Mapping[tuple[str, int], list[tuple[int, int, float]]],
+        *,
+        anew: bool = False,
     ) -> None:
         """Change elements in one transaction.
 
@@ -84,11 +89,13 @@ class Kernel:
             exact: per measure (`block`, `throttle`) the addresses to set, with their remaining seconds.
             gone: per measure the addresses to remove.
             ranges: per measure and IP version all intervals with their remaining seconds, replacing the earlier ones.
+            anew: remove every other measure; the witness sets stay.
 
         Raises:
             KernelError: nothing was changed.
         """
-        lines: list[str] = []
+        measures = [name for name in self._sets() if name.startswith(("block", "throttle"))]
+        lines = [f"flush set inet {TABLE} {name}" for name in measures] if anew else []
         for measure in ("block", "throttle"):
             for version in (4, 6):
                 name = f"{measure}{version}"
@@ -158,6 +165,10 @@ class Kernel:
         """Remove the whole table."""
         with suppress(KernelError):
             self._run(f"delete table inet {TABLE}\n")
+
+    def _mark(self) -> str:
+        """Return the name of an empty set that says by which definition the table was made."""
+        return f"made_{hashlib.sha256(self._definition().encode()).hexdigest()[:12]}"
 
     def _sets(self) -> list[str]:
         names = [f"{name}{version}" for name in _SETS for version in (4, 6)]

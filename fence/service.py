@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fence import request_verification
-from fence.addresses import Network, covers, is_single, parse
+from fence.addresses import Network, covers, is_single, parse, single
 from fence.config import Config
 from fence.decision_caps import DecisionCaps
 from fence.enforcement import Enforcement
@@ -15,6 +15,7 @@ from fence.managed_measures import ManagedMeasures
 from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Origin
 from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError
+from fence.trial import Trial
 
 _OWN_IPV6_PREFIXES = (64, 128)
 _STILL_THROUGH_AFTER = 30.0
@@ -47,11 +48,13 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
     Args:
         reason: the reason, in one clause.
         outcome: `refused`, `impossible` or `failed`.
+        instead: a weaker measure that would be taken, if any.
     """
 
-    def __init__(self, reason: str, outcome: str = "refused") -> None:
+    def __init__(self, reason: str, outcome: str = "refused", instead: Measure | None = None) -> None:
         super().__init__(reason)
         self.outcome = outcome
+        self.instead = instead
 
 
 Answer = dict[str, Any]
@@ -92,6 +95,7 @@ class Fence:
         self._caps = DecisionCaps(config, kernel, manifest, boot_id)
         self.enforcement = Enforcement(manifest, kernel, self._never, clocks.boot, log)
         self._managed = ManagedMeasures(config, manifest, self.enforcement, self._never)
+        self._trial = Trial(manifest, host, boot_id)
         self._ineffective: dict[Network, str] = {}
 
     @property
@@ -103,20 +107,22 @@ class Fence:
         """Carry out one request and return its answer; raises nothing for any request."""
         given: Request = request if isinstance(request, dict) else {}
         name = str(given.get("request"))[:40]
-        handler = self._handlers(peer).get(name, _unknown)
+        handler = self._handlers(peer, as_guard=given.get("own") is True).get(name, _unknown)
         try:
             answer = {"ok": True, **handler(given)}
         except (Refused, request_verification.UntrustedRequest) as refused:
             answer = {"ok": False, "outcome": getattr(refused, "outcome", "refused"), "reason": str(refused)}
+            if getattr(refused, "instead", None) is not None:
+                answer["instead"] = refused.instead  # type: ignore[union-attr]
         except (KernelError, ManifestError) as error:
             answer = {"ok": False, "outcome": "failed", "reason": str(error)}
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             answer = {"ok": False, "outcome": "refused", "reason": f"the request cannot be read: {error}"[:200]}
-        if name not in {"check", "status", "list"}:
+        if name not in {"check", "status", "list", "seen"}:
             self._record(peer, name, given, answer)
         return answer
 
-    def _handlers(self, peer: Peer) -> dict[str, Callable[[Request], Answer]]:
+    def _handlers(self, peer: Peer, *, as_guard: bool) -> dict[str, Callable[[Request], Answer]]:
         handlers: dict[str, Callable[[Request], Answer]] = {
             "status": lambda _request: self.status(),
             "list": self._list,
@@ -126,12 +132,16 @@ class Fence:
             "managed": self._take_managed,
             "still_through": self._still_through,
             "lift": lambda request: self._lift(request, {"own"}),
+            "release": lambda _request: self._release(),
+            "seen": self._seen,
+            "trial": lambda _request: self._begin_trial(),
         }
-        if peer.uid == 0:
+        if peer.uid == 0 and not as_guard:
             handlers |= {
                 "block": lambda request: self._decide(request, "block", "operator", peer),
                 "throttle": lambda request: self._decide(request, "throttle", "operator", peer),
                 "lift": lambda request: self._lift(request, {"own", "operator", "policy", "blocklist"}),
+                "confirm": lambda _request: self._confirm(peer),
                 "panic": lambda _request: self._panic(),
                 "resume": lambda _request: self._resume(),
             }
@@ -147,7 +157,7 @@ class Fence:
         self._check_possible(port)
         reason = self._never.refusal(network, measure, origin)
         if reason is not None:
-            raise Refused(reason)
+            raise Refused(reason, instead=self._weaker(network, measure, origin))
         known = self._same(network, measure, origin)
         now = self._clocks.boot()
         if origin == "own" and known is None:
@@ -160,6 +170,11 @@ class Fence:
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
         return {"outcome": "taken", "id": identifier, "measure": measure, "value": _shown(network), "seconds": seconds}
+
+    def _weaker(self, network: Network, measure: Measure, origin: Origin) -> Measure | None:
+        """Return `throttle` where only a block is refused."""
+        may_be_slowed = measure == "block" and self._never.refusal(network, "throttle", origin) is None
+        return "throttle" if may_be_slowed else None
 
     def _read(self, request: Request) -> tuple[Network, float, int | None]:
         """Parse target, seconds and port of a request."""
@@ -229,6 +244,33 @@ class Fence:
         self._forget_ineffective(lifted)
         return {"outcome": "lifted", "ids": [entry.id for entry in lifted]}
 
+    def _release(self) -> Answer:
+        """Lift whatever the guard and the manager have set, for mode learning; an operator's measures stay."""
+        own = [entry for entry in self._manifest.entries.values() if entry.origin == "own"]
+        self.enforcement.lift(own)
+        released = [*own, *self._managed.release()]
+        self._forget_ineffective(released)
+        return {"outcome": "lifted", "count": len(released)}
+
+    def _seen(self, request: Request) -> Answer:
+        """Say whether this host sent payload to an address, from a port or any protected port, within ten minutes."""
+        address, port = single(request["value"]), request.get("port")
+        if self.enforcement.missing() is not None:
+            return {"seen": False}
+        ports = [each for each in self._config.protected_ports if port in {None, each}]
+        return {"seen": any(self._kernel.has_seen(each, address) for each in ports)}
+
+    def _begin_trial(self) -> Answer:
+        self._trial.begin(self._clocks.boot())
+        return {"outcome": "noted"}
+
+    def _confirm(self, peer: Peer) -> Answer:
+        """Confirm the guard's trial of mode protection, from a session that was opened after its beginning."""
+        reason = self._trial.confirm(peer.pid, self._clocks.boot())
+        if reason is not None:
+            raise Refused(reason)
+        return {"outcome": "confirmed"}
+
     def _panic(self) -> Answer:
         """Remove every measure and refuse new ones until `resume`."""
         count = self.measures
@@ -275,15 +317,21 @@ class Fence:
         kept = self.measures
         return {
             "enforcement": "nftables" if missing is None else "impossible",
-            "policyVersion": self._managed.number("policy"),
-            "blocklistSequence": self._managed.number("blocklist"),
+            "missing": missing,
+            "policyVersion": self._managed.in_force("policy"),
+            "blocklistSequence": self._managed.in_force("blocklist"),
             "set": 0 if missing or unset else kept - len(self._ineffective),
             "ineffective": len(self._ineffective),
             "refused": len(refused),
             "impossible": kept if missing else 0,
             "failed": kept if unset and not missing else 0,
             "reasons": reasons[:_REASONS],
+            "measures": kept,
+            "byGuard": sum(entry.origin != "operator" for entry in self._manifest.entries.values()),
+            "own": sum(entry.origin == "own" for entry in self._manifest.entries.values()),
             "measuresLost": self.enforcement.times_lost,
+            "confirmed": self._trial.is_confirmed,
+            "panic": self._manifest.state(_PANIC) == "true",
         }
 
     def status(self) -> Answer:
@@ -292,19 +340,17 @@ class Fence:
         ports = self._config.protected_ports
         return {
             **self._enforced(),
-            "missing": self.enforcement.missing(),
             "protectedPorts": list(ports),
             "listening": [port for port in ports if self._host.listens(port)],
             "privateTargets": self._config.private_targets,
             "unread": self._never.unread,
-            "panic": self._manifest.state(_PANIC) == "true",
             "auditIntact": self._manifest.audit_is_whole(),
         }
 
     def _list(self, request: Request) -> Answer:
-        """Return the measures, newest first; with a value only the measures that cover it."""
+        """Return the measures, newest first: all, or those that cover `value` or have one `origin`."""
         now, value = self._clocks.boot(), request.get("value")
-        wanted = None if value is None else parse(value)
+        wanted, origin = None if value is None else parse(value), request.get("origin")
         newest_first = sorted(self._manifest.entries.values(), key=lambda entry: -entry.added_at)
         return {
             "entries": [
@@ -320,7 +366,9 @@ class Fence:
                     "ineffective": self._ineffective.get(entry.network),
                 }
                 for entry in newest_first
-                if entry.ends_at > now and (wanted is None or covers(entry.network, wanted))
+                if entry.ends_at > now
+                and (wanted is None or covers(entry.network, wanted))
+                and origin in {None, entry.origin}
             ]
         }
 

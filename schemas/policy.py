@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringCo
 
 from schemas.identifiers import AgentId
 from schemas.model import Timestamp, WireModel
-from schemas.presence import Count, Digest, Enforced, PolicyState
+from schemas.presence import Count, Digest, Enforced, Mode, PolicyState
 from schemas.threats import Severity
 
 _LONGEST_DURATION = 10 * 366 * 86_400
@@ -139,10 +139,11 @@ class Escalation(WireModel):
 
 
 class ResponsePolicy(WireModel):
-    """Actions that a guard may take automatically."""
+    """Actions that a guard may take automatically, and the mode that the policy sets, if any."""
 
     actions: list[ShortText] = Field(default_factory=lambda: ["block_ip", "kill_process", "quarantine_file", "notify"])
     escalation: Escalation = Field(default_factory=Escalation)
+    mode: Annotated[Mode, Field(strict=False)] | None = None
 
 
 class Detection(WireModel):

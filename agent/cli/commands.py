@@ -87,6 +87,9 @@ def start(
     mode: Annotated[
         Mode, typer.Option(help="In learning mode the guard only reports and takes no action.")
     ] = Mode.LEARNING,
+    max_mode: Annotated[
+        Mode, typer.Option(help="The most that this host allows: learning never acts, whatever the policy says.")
+    ] = Mode.PROTECTION,
     organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
     site: Annotated[str | None, typer.Option(help="The site of this host.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag for this host. May be repeated.")] = None,
@@ -121,6 +124,7 @@ def start(
             manager=manager,
             directory=directory,
             mode=mode,
+            max_mode=max_mode,
             logs=watch_log or (),
             trusted_logs=trust_log or (),
             watch=watch,

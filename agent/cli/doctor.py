@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 
 from agent.errors import ConfigurationError, StorageError
+from agent.respond.fence_client import FenceClient, FenceError
+from agent.settings import read_settings
 from agent.sources import host_logs
 from agent.sources.host_logs import HostLog
 from agent.sources.source import SourceError
@@ -181,10 +183,19 @@ def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user:
     if chosen is not None and not any(log.vouches for log in logs if log.name == chosen):
         mend = "as root: panguard guard doctor --fix" if "rsyslogd" in writers else "run systemd-journald, or rsyslog"
         yield Problem(f"{chosen} proves no writer: threats in it are reported, but never lead to a block", mend)
-    yield Problem(
-        "this version of the guard sets no firewall: blocks are recorded and reported, nothing is blocked",
-        "nothing to do yet",
-    )
+    needs = _fence_needs()
+    if needs is not None:
+        yield Problem(f"nothing is blocked: {needs}", "as root: panguard guard install")
+
+
+def _fence_needs() -> str | None:
+    """Return what the fence needs before it can block; None if it can."""
+    try:
+        answer = FenceClient(read_settings(os.environ).fence_socket, patience=5.0).ask("check")
+    except (FenceError, ConfigurationError) as error:
+        return str(error)
+    missing = answer.get("missing")
+    return None if missing is None else str(missing)
 
 
 def _writers() -> list[str]:

@@ -8,7 +8,7 @@ from agent.clock import Clock
 from agent.host import Load
 from schemas import message_codes
 from schemas.model import utc
-from schemas.presence import HealthState, Heartbeat, Mode, PolicyState, Presence, SourceReport
+from schemas.presence import Enforced, HealthState, Heartbeat, Mode, PolicyState, Presence, SourceReport
 from schemas.topics import HEARTBEAT, PRESENCE
 
 
@@ -34,21 +34,23 @@ class HeartbeatFields:
     health: HealthState | None = None
     sources: list[SourceReport] | None = None
     enforcement: str | None = None
+    mode: Mode = Mode.LEARNING
+    mode_wanted: Mode | None = None
+    trial_seconds_left: float | None = None
+    enforced: Enforced | None = None
 
 
 class PresenceMessages:
     """Builds presence messages and heartbeats for the current session.
 
     Args:
-        mode: The guard's mode, which decides whether it acts on verdicts.
         clock: The host's clocks.
         started: When the guard was started, on the monotonic clock.
         events_total: Records processed before the guard was started.
         load: Measures the host's load.
     """
 
-    def __init__(self, mode: Mode, clock: Clock, started: float, events_total: int, load: Callable[[], Load]) -> None:
-        self._mode = mode
+    def __init__(self, clock: Clock, started: float, events_total: int, load: Callable[[], Load]) -> None:
         self._clock = clock
         self._started = started
         self._load = load
@@ -82,7 +84,9 @@ class PresenceMessages:
             memory=load.memory,
             events_processed=max(0, fields.events_total - self._reported),
             events_total=fields.events_total,
-            mode=self._mode,
+            mode=fields.mode,
+            mode_wanted=fields.mode_wanted,
+            trial_seconds_left=None if fields.trial_seconds_left is None else round(fields.trial_seconds_left, 1),
             uptime=round(self.uptime, 3),
             sent_at=utc(self._clock.wall()),
             session=self._session,
@@ -97,6 +101,7 @@ class PresenceMessages:
             health=fields.health,
             sources=fields.sources,
             enforcement=fields.enforcement,
+            enforced=fields.enforced,
         )
         self._reported = fields.events_total
         return message_codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

@@ -11,7 +11,7 @@ from agent.detect import event_store
 from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector
 from agent.events import Event, Record, Verdict
-from agent.parse.record_parser import RecordParser
+from agent.parse.record_parser import RecordParser, Witness
 
 
 class DetectionResult(NamedTuple):
@@ -34,9 +34,11 @@ class DetectionChain:
     Args:
         accounts: The accounts of the host.
         zone: The time zone of time stamps without one.
+        witness: See `agent.parse.record_parser.RecordParser`.
     """
 
-    def __init__(self, accounts: Accounts, zone: tzinfo) -> None:
+    def __init__(self, accounts: Accounts, zone: tzinfo, witness: Witness | None = None) -> None:
+        self._witness = witness
         self._zone = zone
         self._readers: dict[str, RecordParser] = {}
         self._detectors: Sequence[Detector] = (LoginDetector(accounts),)
@@ -57,7 +59,7 @@ class DetectionChain:
         """
         reader = self._readers.get(record.origin.source)
         if reader is None:
-            reader = self._readers[record.origin.source] = RecordParser(self._zone)
+            reader = self._readers[record.origin.source] = RecordParser(self._zone, self._witness)
         read = reader.read(record, now)
         if read.event is None:
             return DetectionResult(read.understood, stamp=read.stamp)

@@ -1,5 +1,6 @@
 """Record parser: converts the records of one source into events."""
 
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from typing import NamedTuple
 
@@ -9,6 +10,10 @@ from agent.parse.header import Header, HeaderParser
 
 MAX_COUNT = 1_000_000
 """The maximum number of repetitions that a line may claim."""
+
+
+Witness = Callable[[str], bool]
+"""Returns whether the kernel confirms that this host answered an address on a protected port."""
 
 
 class ParsedRecord(NamedTuple):
@@ -32,9 +37,11 @@ class RecordParser:
 
     Args:
         zone: The time zone of time stamps without one.
+        witness: Asked about the source address of records that need a witness; None without a fence.
     """
 
-    def __init__(self, zone: tzinfo) -> None:
+    def __init__(self, zone: tzinfo, witness: Witness | None = None) -> None:
+        self._witness = witness
         self._headers = HeaderParser(zone)
         self._last: Event | None = None
 
@@ -74,14 +81,21 @@ class RecordParser:
         kind, fields, count = found
         if header.pid is not None:
             fields.setdefault("pid", header.pid)  # sshd's listener logs the process id of the connection in its message
-        vouched = frozenset(fields) if record.vouched else NOTHING_VOUCHED
+        vouched = frozenset(fields) if record.vouched or self._is_witnessed(record, fields) else NOTHING_VOUCHED
         self._last = Event(at, kind, fields, vouched, min(count, MAX_COUNT), record.origin)
         return self._last
+
+    def _is_witnessed(self, record: Record, fields: Mapping[str, str | int]) -> bool:
+        """Return whether the kernel is the witness that a record without executable lacks."""
+        address = fields.get("sourceIp")
+        return (
+            record.needs_witness and self._witness is not None and address is not None and self._witness(str(address))
+        )
 
     def _repeated(self, header: Header, record: Record, at: float) -> Event | None:
         """Return the event of the previous line for `last message repeated N times`."""
         last = self._last
         if last is None:
             return None
-        vouched = last.vouched if record.vouched else NOTHING_VOUCHED
+        vouched = last.vouched if record.vouched or record.needs_witness else NOTHING_VOUCHED
         return Event(at, last.kind, last.fields, vouched, min(header.repeats, MAX_COUNT), last.origin)

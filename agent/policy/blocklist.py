@@ -3,13 +3,15 @@
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from agent.clock import Clock
 from agent.connection.identity import Enrolled
 from agent.link.link import Link
 from agent.logs import EventLog
+from agent.manager_time import ManagerTime
 from agent.respond.desired_measures import span
 from agent.respond.responder import Measure
 from agent.storage.database import Database
@@ -20,6 +22,8 @@ from schemas.keys import public_sign_key
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, Topic
 
 _log = EventLog("blocklist")
+
+Forward = Callable[[str, bytes, int], None]
 
 _HASH = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _MAX_WAITING = 1_000
@@ -39,11 +43,21 @@ class OrganizationBlocklist:
     Args:
         database: The guard's database.
         ignored: Counts rejected messages by reason.
+        manager_time: Learns from the time in verified messages.
+        forward: Called with topic below the root, payload and sequence of each verified message.
     """
 
-    def __init__(self, database: Database, ignored: Counter[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ignored: Counter[str],
+        manager_time: ManagerTime | None = None,
+        forward: Forward = lambda _topic, _payload, _sequence: None,
+    ) -> None:
         self._database = database
         self._ignored = ignored
+        self._manager_time = ManagerTime(Clock()) if manager_time is None else manager_time
+        self.forward = forward
         self._link: Link | None = None
         self._key: Ed25519PublicKey | None = None
         self._waiting: dict[int, BlocklistChange] = {}
@@ -94,15 +108,22 @@ class OrganizationBlocklist:
         """Apply a snapshot or a change; return whether the sequence changed."""
         if self._key is None or not payload:
             return False
-        if not message_codes.has_signature(self._key, row.below_root(self._owner[0]), payload):
+        topic = row.below_root(self._owner[0])
+        if not message_codes.has_signature(self._key, topic, payload):
             self._ignored["blocklist_forged"] += 1
             return False
         before = self.sequence
         try:
             if row is BLOCKLIST:
-                self._snapshot(decode(BlocklistSnapshot, payload, BLOCKLIST.limit))
+                snapshot = decode(BlocklistSnapshot, payload, BLOCKLIST.limit)
+                self._manager_time.observe(snapshot.sent_at)
+                self._snapshot(snapshot)
+                self.forward(topic, payload, snapshot.sequence)
             else:
-                self._change(decode(BlocklistChange, payload, BLOCKLIST_CHANGES.limit))
+                change = decode(BlocklistChange, payload, BLOCKLIST_CHANGES.limit)
+                self._manager_time.observe(change.sent_at)
+                self._change(change)
+                self.forward(topic, payload, change.sequence)
         except DecodeError:
             self._ignored["blocklist_unreadable"] += 1
         except sqlite3.Error:

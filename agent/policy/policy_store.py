@@ -14,6 +14,7 @@ from agent.clock import Clock
 from agent.connection.identity import Enrolled
 from agent.connection.presence_messages import AppliedPolicy
 from agent.logs import EventLog
+from agent.manager_time import ManagerTime
 from agent.storage.database import Database
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode, validate
@@ -39,6 +40,7 @@ class PolicyHead(WireModel):
     agent_id: AgentId
     expires_at: Timestamp | None = None
     version_proof: Annotated[str, StringConstraints(max_length=128)]
+    sent_at: Timestamp | None = None
 
 
 class _RejectedError(Exception):
@@ -56,10 +58,12 @@ class Effective:
     Attributes:
         sections: A value for every section.
         expires_at: Epoch seconds after which the defaults apply; None for never.
+        version: The policy's version; 0 without one.
     """
 
     sections: PolicySections
     expires_at: float | None = None
+    version: int = 0
 
 
 Enforce = Callable[[Effective], list[str]]
@@ -74,9 +78,18 @@ class PolicyStore:
         clock: The host's clocks.
         enforce: Applies a policy.
         ignored: Counts rejected policies by reason.
+        manager_time: Learns from the time in verified policies.
     """
 
-    def __init__(self, database: Database, clock: Clock, enforce: Enforce, ignored: Counter[str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        enforce: Enforce,
+        ignored: Counter[str],
+        manager_time: ManagerTime | None = None,
+    ) -> None:
+        self._manager_time = ManagerTime(clock) if manager_time is None else manager_time
         self._database = database
         self._clock = clock
         self._enforce = enforce
@@ -103,6 +116,11 @@ class PolicyStore:
             self.in_force = None
 
     @property
+    def is_signed(self) -> bool:
+        """Whether policies come with the manager's signature, which the fence asks for."""
+        return self._key is not None
+
+    @property
     def version(self) -> int | None:
         """The version in force, None without one."""
         return None if self.in_force is None else self.in_force.version
@@ -124,6 +142,11 @@ class PolicyStore:
             self._ignored["policy_unsigned"] += 1
             return None
         return self._consider(lambda: self._answered(document))
+
+    def acknowledgement(self) -> PolicyApplied | None:
+        """Return the acknowledgement of the policy in force, for a later report; None without one."""
+        current = self.in_force
+        return None if current is None else self._answer(current, current.state, self.error)
 
     def _consider(self, read: Callable[[], tuple[PolicyHead, dict[str, Any]]]) -> PolicyApplied | None:
         current = self.in_force
@@ -149,6 +172,7 @@ class PolicyStore:
         self._must_be_whole(head, document)
         if not has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof):
             raise _RejectedError("policy_digest_wrong")
+        self._manager_time.observe(head.sent_at)
         return head, document
 
     def _answered(self, document: Mapping[str, Any]) -> tuple[PolicyHead, dict[str, Any]]:
@@ -157,6 +181,7 @@ class PolicyStore:
         except DecodeError as error:
             raise _RejectedError("policy_unreadable") from error
         self._must_be_whole(head, document)
+        self._manager_time.observe(head.sent_at)
         return head, dict(document)
 
     def _must_be_whole(self, head: PolicyHead, document: Mapping[str, Any]) -> None:
@@ -168,7 +193,7 @@ class PolicyStore:
     def _apply(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
         good, refused = _good_sections(document)
         kept = {name: self._good[name] for name in refused if name in self._good} | good
-        effective = Effective(validate(PolicySections, kept), _expiry(head))
+        effective = Effective(validate(PolicySections, kept), _expiry(head), head.version)
         errors = [*refused.values(), *self._enforce(effective)]
         state = PolicyState.PARTIAL if errors else PolicyState.APPLIED
         in_force = AppliedPolicy(head.version, head.digest, state, head.version_proof)
@@ -199,7 +224,7 @@ class PolicyStore:
             head = decode(PolicyHead, row[2], POLICY.limit)
             in_force = AppliedPolicy(head.version, head.digest, PolicyState(row[4]), head.version_proof)
             good = dict(json.loads(row[3]))
-            self.effective = Effective(validate(PolicySections, good), _expiry(head))
+            self.effective = Effective(validate(PolicySections, good), _expiry(head), head.version)
         except (ValueError, TypeError, RecursionError):
             _log.exception("policy_kept_unreadable", advice="the guard waits for the manager's policy")
         else:

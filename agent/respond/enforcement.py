@@ -7,8 +7,9 @@ from collections.abc import Set as AbstractSet
 from agent.clock import Clock
 from agent.events import Verdict
 from agent.logs import EventLog
+from agent.manager_time import ManagerTime
 from agent.policy.policy_store import Effective
-from agent.respond.decision import decide
+from agent.respond.decision import ACTIONS, Decision, decide
 from agent.respond.desired_measures import (
     DesiredMeasures,
     desired_measures,
@@ -17,10 +18,12 @@ from agent.respond.desired_measures import (
     protected_spans,
     span,
 )
+from agent.respond.fence import Fence, Outcome, Source
+from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
 from schemas.policy import PolicySections
-from schemas.presence import Mode
+from schemas.presence import Enforced, Mode, Unenforced
 from schemas.threats import ResponseTaken
 
 _log = EventLog("enforcement")
@@ -28,23 +31,35 @@ _log = EventLog("enforcement")
 _AT_LEAST_EVERY = 60.0
 _AFTER_A_FAILURE = 5.0
 _NAMED = 20
+_LIVE = 10.0
+_MOST_REASONS = 5
+_LONGEST_OUTCOME = 1024
+
+NO_FENCE = "there is no fence; the block is only recorded"
+"""The reason in a response of a guard without a fence."""
+
+_ADDRESSES_ONLY = "this guard blocks addresses only"
+_UNSIGNED = "over HTTP the policy has no signature that the fence could verify: connect over MQTT"
 _NEVER = float("inf")
 
 
 class Enforcement:
     """Applies the measures of policy, organization blocklist and own decisions.
 
-    Expiry is in wall-clock time and checked at least every minute, so after a clock step a measure ends at most a
-    minute late.
+    The responder keeps what is wanted. What holds in the kernel is the fence's: own decisions are requests to it, and
+    signed messages of the manager are passed on byte for byte. Times are the manager's, as far as it is known, so a
+    wrong wall clock of this host does not move a block's end.
 
     Args:
-        responder: Carries out measures.
+        responder: Keeps the wanted measures.
         own: The guard's own blocks.
         organization: Returns the entries of the organization's blocklist.
-        mode: The mode.
+        mode: Decides the mode.
         protected: Addresses that are never blocked: the host's own, its gateways.
         duration: Seconds of an ordinary own block.
         clock: The host's clocks.
+        manager_time: The manager's time.
+        fence: Enforces; None while enforcement is simulated.
     """
 
     def __init__(
@@ -53,18 +68,22 @@ class Enforcement:
         responder: Responder,
         own: OwnBlocks,
         organization: Callable[[], Iterable[Measure]],
-        mode: Mode,
+        mode: ModeControl,
         protected: Iterable[str],
         duration: float,
         clock: Clock,
+        manager_time: ManagerTime | None = None,
+        fence: Fence | None = None,
     ) -> None:
         self._responder = responder
         self._own = own
         self._organization = organization
-        self._mode = mode
+        self.mode = mode
         self._protected = protected_spans(protected)
         self._duration = duration
         self._clock = clock
+        self._time = ManagerTime(clock) if manager_time is None else manager_time
+        self.fence = fence
         self._policy = Effective(PolicySections())
         self._in_force = {(measure.kind, measure.value): measure for measure in responder.in_force()}
         self._set: dict[Kind, Callable[[Measure], None]] = {
@@ -77,23 +96,29 @@ class Enforcement:
             "domain": responder.unblock_domain,
             "file_hash": responder.release_hash,
         }
-        self.due = _NEVER
+        self._refresh_due = _NEVER
+        self._effective = mode.effective
+
+    @property
+    def due(self) -> float:
+        """The next deadline, on the monotonic clock."""
+        return min(self._refresh_due, _NEVER if self.fence is None else self.fence.due, self.mode.due)
 
     @property
     def kind(self) -> EnforcementKind:
         """The means of carrying out measures."""
-        return self._responder.enforcement
+        return self._responder.enforcement if self.fence is None else self.fence.kind
 
     @property
     def measures(self) -> list[Measure]:
-        """The current measures."""
+        """The wanted measures."""
         return list(self._in_force.values())
 
     @property
     def sections(self) -> PolicySections:
         """The sections of the current policy; the defaults once it has expired."""
         end = self._policy.expires_at
-        return self._policy.sections if end is None or self._clock.wall() < end else PolicySections()
+        return self._policy.sections if end is None or self._time.now() < end else PolicySections()
 
     def protect(self, address: str) -> None:
         """Protect the address of the broker or manager from blocks."""
@@ -103,6 +128,7 @@ class Enforcement:
     def obey(self, policy: Effective) -> list[str]:
         """Apply a policy; return an error message for each part that failed."""
         self._policy = policy
+        self._follow_mode()
         errors = self.refresh()
         if policy.sections.detection.sigma or policy.sections.detection.yara:
             errors.append("detection: this guard has no engine for rule packs yet")
@@ -134,20 +160,26 @@ class Enforcement:
     def _log_change(self, gone: AbstractSet[tuple[Kind, str]], new: Sequence[Measure]) -> None:
         """Log each measure, or only their number for a large change."""
         if len(gone) + len(new) > _NAMED:
-            _log.info("measures_changing", to_set=len(new), to_lift=len(gone), mode=self._mode)
+            _log.info("measures_changing", to_set=len(new), to_lift=len(gone), mode=self.mode.effective)
             return
         for kind, value in gone:
             _log.info("measure_lifting", kind=kind, value=value)
         for measure in new:
-            _log.info("measure_setting", kind=measure.kind, value=measure.value, reason=measure.reason, mode=self._mode)
+            _log.info(
+                "measure_setting",
+                kind=measure.kind,
+                value=measure.value,
+                reason=measure.reason,
+                mode=self.mode.effective,
+            )
 
     def _look_again(self, goal: DesiredMeasures, longest: float) -> None:
         """Set the next deadline: the first expiry, or `longest` seconds from now if that is earlier."""
-        now, end = self._clock.wall(), self._policy.expires_at
+        now, end = self._time.now(), self._policy.expires_at
         wait = min(next_expiry(goal.measures.values()) - now, longest)
         if end is not None and end > now:
             wait = min(wait, end - now)
-        self.due = self._clock.monotonic() + max(wait, 0.0)
+        self._refresh_due = self._clock.monotonic() + max(wait, 0.0)
 
     def respond(self, threat: Verdict, past: bool = False) -> ResponseTaken | None:
         """Respond to a detected threat according to policy and mode; return the response to report.
@@ -158,37 +190,146 @@ class Enforcement:
             threat: The threat.
             past: The threat was found while looking back at the first start, so no action is taken.
         """
-        now = self._clock.wall()
+        now = self._time.now()
         source = "" if threat.target is None else str(threat.evidence[threat.target])
-        times = self._own.times(source)
         decision = decide(
             threat,
             sections=self.sections,
-            mode=Mode.LEARNING if past else self._mode,
-            enforcement=self.kind,
+            mode=Mode.LEARNING if past else self.mode.effective,
             protected=self._protected,
             now=now,
             duration=self._duration,
-            times=times,
+            times=self._own.times(source),
         )
-        if decision.block is None:
+        if decision.target is None or decision.response is None:
             return decision.response
-        try:
-            self._own.add(decision.block, f"{threat.type}, {threat.count} times", now, decision.until)
-            self.refresh()
-        except sqlite3.Error:
-            _log.exception("block_not_kept", value=decision.block)
-        if ("ip", decision.block) in self._in_force or decision.response is None:
-            return decision.response
-        return decision.response.model_copy(update={"outcome": "failed: the block could not be recorded"})
+        outcome = self._carry_out(decision, threat, now)
+        recorded = outcome.measure == "throttle" or ("ip", decision.target) in self._in_force
+        if outcome.word == "would_be_taken" and not recorded:
+            outcome = Outcome("failed", "the block could not be recorded")
+        return decision.response.model_copy(
+            update={"action": ACTIONS[outcome.measure], "outcome": outcome.text[:_LONGEST_OUTCOME]}
+        )
+
+    def _carry_out(self, decision: Decision, threat: Verdict, now: float) -> Outcome:
+        """Have the fence carry out a decision; record it where nothing enforces."""
+        target, reason = str(decision.target), f"{threat.type}, {threat.count} times"
+        if self.fence is None:
+            outcome = Outcome("would_be_taken", measure=decision.measure)
+            if self.kind == "impossible":
+                outcome = Outcome("impossible", NO_FENCE, decision.measure)
+        else:
+            outcome = self._still_through(target, threat) or self.fence.decide(
+                decision.measure,
+                target,
+                decision.until - now,
+                reason,
+                service=threat.evidence.get("targetService") == "sshd",
+            )
+        if outcome.word in {"taken", "would_be_taken", "impossible"} and outcome.measure == "block":
+            try:
+                self._own.add(target, reason, now, decision.until)
+                self.refresh()
+            except sqlite3.Error:
+                _log.exception("block_not_kept", value=target)
+        return outcome
+
+    def _still_through(self, target: str, threat: Verdict) -> Outcome | None:
+        """Return `ineffective` if an address that the fence blocks has failed again just now."""
+        live = abs(self._clock.wall() - threat.detected_at) < _LIVE
+        if self.fence is None or self.fence.missing is not None or not live or not self._is_blocked(target):
+            return None
+        reason = self.fence.still_through(target)
+        return None if reason is None else Outcome("ineffective", reason)
+
+    def _is_blocked(self, target: str) -> bool:
+        address = span(target)
+        return any(measure.kind == "ip" and span(measure.value).overlaps(address) for measure in self.measures)
+
+    def forward(self, source: Source, topic: str, payload: bytes, number: int) -> None:
+        """Pass a verified message of the manager on to the fence, unless the mode is learning or the fence has it."""
+        fence = self.fence
+        if fence is not None and self._acts and number > fence.number(source):
+            fence.take(source, topic, payload)
+
+    def lacks(self, source: Source, number: int | None) -> bool:
+        """Return whether the fence enforces an older policy or blocklist than this one."""
+        return self._acts and self.fence is not None and (number or 0) > self.fence.number(source)
+
+    @property
+    def _acts(self) -> bool:
+        return self.mode.effective is Mode.PROTECTION and self.fence is not None and self.fence.missing is None
 
     def tick(self, now: float) -> None:
-        """Lift expired measures."""
-        if now >= self.due:
+        """Lift expired measures, check the fence, and follow the mode."""
+        if now >= self._refresh_due:
+            self.refresh()
+        if self.fence is not None and now >= self.fence.due:
+            self.fence.check(now)
+            self._compare_own()
+        self._follow_mode()
+
+    def _compare_own(self) -> None:
+        """End the own blocks that the fence does not list: they expired, were lifted, or never held."""
+        if self.fence is None or self.fence.missing is not None:
+            return
+        now = self._time.now()
+        if len(self._own.measures(now)) == self.fence.count("own"):
+            return
+        listed = self.fence.own()
+        if listed is not None:
+            self._own.end_all_but((str(entry.get("value")) for entry in listed if isinstance(entry, dict)), now)
             self.refresh()
 
+    def _follow_mode(self) -> None:
+        """Let the mode follow policy, trial and confirmation; in learning nothing stays in the kernel."""
+        mode, fence = self.mode, self.fence
+        mode.set_policy(self.sections.response.mode, self._policy.version)
+        if fence is None:
+            mode.tick(enforces=False)
+        else:
+            if fence.state.get("confirmed") and fence.in_trial:
+                mode.confirm()
+            managed = fence.number("policy") or fence.number("blocklist")
+            if mode.tick(enforces=fence.missing is None, holds_managed=bool(managed and fence.holds)):
+                fence.begin_trial()
+            fence.in_trial = mode.seconds_left is not None
+            if mode.effective is Mode.LEARNING and fence.holds:
+                fence.release()
+        if mode.effective is not self._effective:
+            self._effective = mode.effective
+            _log.info("mode", effective=mode.effective, wanted=mode.wanted)
+
+    def enforced(self, *, is_signed: bool) -> Enforced:
+        """Return the measures that hold on this host, and why others do not.
+
+        Args:
+            is_signed: Policies come signed, so that the fence can take them.
+        """
+        addresses = [measure for measure in self.measures if measure.kind == "ip"]
+        others = [measure for measure in self.measures if measure.kind != "ip"]
+        if self.mode.effective is Mode.LEARNING:
+            return Enforced()
+        if self.fence is None:
+            return Enforced(policy_version=self._policy.version or None, set=len(addresses))
+        unenforced = [(measure.value, _ADDRESSES_ONLY) for measure in others]
+        if self.fence.missing is not None:
+            unenforced = [(measure.value, self.fence.missing) for measure in addresses] + unenforced
+            base = Enforced(policy_version=self._policy.version or None)
+        else:
+            base = self.fence.enforced()
+            if not is_signed:
+                managed = from_policy(self.sections.blocklist)
+                unenforced = [(each.value, _UNSIGNED) for each in managed if each.kind == "ip"] + unenforced
+                base = base.model_copy(update={"policy_version": self._policy.version or None})
+        room = max(0, _MOST_REASONS - len(base.reasons))
+        reasons = [Unenforced(value=value[:512], reason=reason[:512]) for value, reason in unenforced[-room:] if room]
+        return base.model_copy(
+            update={"impossible": base.impossible + len(unenforced), "reasons": [*base.reasons, *reasons]}
+        )
+
     def _goal(self) -> DesiredMeasures:
-        sections, now = self.sections, self._clock.wall()
+        sections, now = self.sections, self._time.now()
         measures = [*from_policy(sections.blocklist), *self._organization(), *self._own.measures(now)]
         return desired_measures(measures, sections.allowlist, self._protected, now)
 

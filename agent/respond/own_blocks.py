@@ -1,6 +1,7 @@
 """Stores the guard's own blocks and the number of blocks for each address."""
 
 import sqlite3
+from collections.abc import Iterable
 
 from agent.respond.responder import Measure
 from agent.storage.database import Database
@@ -33,6 +34,14 @@ class OwnBlocks:
                 {"value": value, "reason": reason, "until": until, "now": now},
             )
             _forget(connection, now)
+
+    def end_all_but(self, values: Iterable[str], now: float) -> None:
+        """End the blocks that do not hold any more: the fence lists those that do."""
+        kept = set(values)
+        ended = [(now, measure.value) for measure in self.measures(now) if measure.value not in kept]
+        if ended:
+            with self._database.transaction() as connection:
+                connection.executemany("UPDATE own_blocks SET expires_at = ? WHERE value = ?", ended)
 
     def measures(self, now: float) -> list[Measure]:
         """Return the current blocks."""

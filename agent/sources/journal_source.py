@@ -181,7 +181,16 @@ class JournalSource:
             pid=_number(fields.get("_PID")),
         )
         vouched = vouches(origin, self._executables)
-        return Record(fields.get("MESSAGE", ""), origin, entry.at, live=live, vouched=vouched, cut=entry.cut)
+        needs_witness = not vouched and vouches(origin, self._executables, witnessed=True)
+        return Record(
+            fields.get("MESSAGE", ""),
+            origin,
+            entry.at,
+            live=live,
+            vouched=vouched,
+            needs_witness=needs_witness,
+            cut=entry.cut,
+        )
 
 
 def has_logins(begin: float, end: float, directory: Path | None = None) -> bool:

@@ -54,6 +54,13 @@ _MIGRATIONS = (
     ALTER TABLE outbox ADD COLUMN severity INTEGER NOT NULL DEFAULT 3;
     CREATE INDEX outbox_by_severity ON outbox (severity, sequence);
     """,
+    # Blocks that versions before the fence recorded were never in force: only their number counts for escalation.
+    """
+    DELETE FROM measures;
+    UPDATE own_blocks SET expires_at = MIN(expires_at, strftime('%s', 'now'));
+    CREATE TABLE mode_trial (only INTEGER PRIMARY KEY CHECK (only = 1), confirmed INTEGER NOT NULL, reverted TEXT);
+    CREATE TABLE host_mode (only INTEGER PRIMARY KEY CHECK (only = 1), mode TEXT NOT NULL);
+    """,
 )
 
 

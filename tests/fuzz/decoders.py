@@ -2,8 +2,9 @@
 
 from tests.fuzz.broker_decoders import MQTT
 from tests.fuzz.contract_decoders import CONTRACT
+from tests.fuzz.fence_decoders import FENCE
 from tests.fuzz.guard_decoders import GUARD
 from tests.fuzz.manager_decoders import MANAGER
 from tests.fuzz.store_decoders import STORE
 
-DECODERS = (*CONTRACT, *MQTT, *MANAGER, *STORE, *GUARD)
+DECODERS = (*CONTRACT, *MQTT, *MANAGER, *STORE, *GUARD, *FENCE)

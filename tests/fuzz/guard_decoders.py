@@ -37,6 +37,7 @@ from agent.link.link import Account, Closed, MessageReceived, PolicyReceived, Re
 from agent.link.mqtt import MqttDialer, MqttLink
 from agent.link.request_queue import RequestQueue
 from agent.link.tls import trust_for
+from agent.manager_time import ManagerTime
 from agent.options import Options, read_token_file
 from agent.parse.record_parser import RecordParser
 from agent.pipeline import Pipeline
@@ -45,6 +46,7 @@ from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
 from agent.report.outbox import Outbox, coded
 from agent.respond.enforcement import Enforcement
+from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording_responder import RecordingResponder
 from agent.settings import GuardSettings, read_settings
@@ -112,7 +114,7 @@ def _enforcement(place: Place, blocklist: OrganizationBlocklist | None = None) -
         responder=RecordingResponder(place.guard_database),
         own=OwnBlocks(place.guard_database),
         organization=blocklist.measures if blocklist is not None else list,
-        mode=Mode.PROTECTION,
+        mode=ModeControl(place.guard_database, Clock(), ManagerTime(Clock()), host=Mode.PROTECTION),
         protected=("192.0.2.7",),
         duration=60.0,
         clock=Clock(),

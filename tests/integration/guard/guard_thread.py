@@ -24,6 +24,7 @@ QUICK = GuardSettings(
     registration_timeout=0.3,
     receipt_timeout=0.5,
     source_check_interval=0.05,
+    fence_socket=Path("/nowhere/fence.sock"),
 )
 
 

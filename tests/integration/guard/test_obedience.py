@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.respond.decision import NO_FIREWALL
 from schemas import topics
 from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.presence import Mode, PolicyState
@@ -74,7 +73,9 @@ def test_thresholds_decide_what_a_detection_leads_to(protecting: GuardThread, ma
     eventually(manager.applied, "an acknowledgement")
     protecting.log.attack("203.0.113.7")
     report = eventually(manager.reports, "a report")[0]
-    assert (report.response.action, report.response.outcome) == ("block_ip", f"impossible: {NO_FIREWALL}")
+    assert report.response.action == "block_ip"
+    assert report.response.outcome is not None
+    assert report.response.outcome.startswith("impossible: no fence on this host")
     eventually(lambda: _recorded(protecting) == [], "the end of the block")
 
 

@@ -147,7 +147,11 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "allowlist": {"ips": ["2001:db8::/32"], "processes": ["sshd"], "fileHashes": [DIGEST[:40]]},
         "monitors": {"enabled": ["log", "file"], "advanced": {"any_name": {"b": None}}},
         "alerting": {"minimumSeverity": "low", "channels": ["mail"]},
-        "response": {"actions": ["notify"], "escalation": {"repeatThreshold": 3, "repeatBlockDuration": 60}},
+        "response": {
+            "actions": ["notify"],
+            "escalation": {"repeatThreshold": 3, "repeatBlockDuration": 60},
+            "mode": "protection",
+        },
         "detection": {"sigma": ["title: x"], "yara": ["rule x {condition: true}"]},
         "rules": [
             {

@@ -33,7 +33,7 @@ from schemas import message_codes, topics
 from schemas.decoding import decode
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.model import WireModel
-from schemas.presence import ManagerKeys, Mode, Presence
+from schemas.presence import ManagerKeys, Presence
 from schemas.registration import RegistrationReply, Rejection
 from schemas.threats import Receipt
 from schemas.topics import Topic
@@ -100,7 +100,7 @@ class Desk:
             dial=self._dial,
             identity=self.identity,
             apply=apply if token else None,
-            liveness=PresenceMessages(Mode.LEARNING, clock, 0.0, 0, lambda: Load(0, 0)),
+            liveness=PresenceMessages(clock, 0.0, 0, lambda: Load(0, 0)),
             connect_timeout=15,
             post=lambda _link, _event: None,
             listener=self.listener,

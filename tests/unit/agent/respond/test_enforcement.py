@@ -7,9 +7,10 @@ import pytest
 
 from agent.clock import Clock
 from agent.events import Verdict
+from agent.manager_time import ManagerTime
 from agent.policy.policy_store import Effective
-from agent.respond.decision import NO_FIREWALL
-from agent.respond.enforcement import Enforcement
+from agent.respond.enforcement import NO_FENCE, Enforcement
+from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording_responder import RecordingResponder
 from agent.respond.responder import Measure, ResponderError
@@ -32,6 +33,10 @@ class Time:
         return Clock(lambda: self.now, lambda: self.now)
 
 
+def _mode(database: Database, time: Time, mode: Mode) -> ModeControl:
+    return ModeControl(database, time.clock(), ManagerTime(time.clock()), host=mode)
+
+
 class World:
     """An enforcement with its neighbours."""
 
@@ -44,7 +49,7 @@ class World:
             responder=self.recorder,
             own=OwnBlocks(database),
             organization=lambda: self.organization,
-            mode=mode,
+            mode=_mode(database, self.time, mode),
             protected=["10.0.0.1"],
             duration=3600,
             clock=self.time.clock(),
@@ -91,7 +96,7 @@ def test_confidence_decides_between_nothing_notify_and_block(world: World) -> No
     assert act(world, threat(60)) == ("notify", None)
     assert act(world, threat(79)) == ("notify", None)
     assert world.blocked() == []
-    assert act(world, threat(80)) == ("block_ip", f"impossible: {NO_FIREWALL}")
+    assert act(world, threat(80)) == ("block_ip", f"impossible: {NO_FENCE}")
     assert world.blocked() == [ATTACKER]
 
 
@@ -114,7 +119,7 @@ def test_alerting_below_its_severity_is_silent(world: World) -> None:
     world.obey(alerting={"minimumSeverity": "critical"})
     assert act(world, threat(70, severity="high")) is None
     assert act(world, threat(70, severity="critical")) == ("notify", None)
-    assert act(world, threat(90, severity="low")) == ("block_ip", f"impossible: {NO_FIREWALL}")
+    assert act(world, threat(90, severity="low")) == ("block_ip", f"impossible: {NO_FENCE}")
 
 
 def test_actions_that_are_not_allowed_are_not_taken(world: World) -> None:
@@ -230,7 +235,7 @@ def test_a_change_that_fails_as_a_whole_is_not_taken_for_done(database: Database
         responder=Forgetful(database),
         own=OwnBlocks(database),
         organization=list,
-        mode=Mode.PROTECTION,
+        mode=_mode(database, time, Mode.PROTECTION),
         protected=[],
         duration=3600,
         clock=time.clock(),
@@ -267,10 +272,10 @@ def test_a_measure_that_fails_is_reported_and_tried_again(database: Database) ->
     """One failure names itself, does not keep the others back, and is tried again within seconds."""
     time = Time()
     enforcement = Enforcement(
-        responder=Stubborn(database),
+        responder=Stubborn(database, simulated=True),
         own=OwnBlocks(database),
         organization=list,
-        mode=Mode.PROTECTION,
+        mode=_mode(database, time, Mode.PROTECTION),
         protected=[],
         duration=3600,
         clock=time.clock(),

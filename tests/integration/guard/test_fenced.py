@@ -1,0 +1,187 @@
+"""A guard with a fence: attackers of a real host in a network namespace are blocked in its kernel, and it says so."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.blocklist import BlocklistChange, BlocklistEntry
+from schemas.presence import Enforced, Heartbeat, Mode
+from tests.integration.guard.guard_thread import GuardThread
+from tests.integration.guard.scripted_manager import ScriptedManager, eventually
+from tests.support.fence_process import FenceProcess
+from tests.support.network import EchoService, Network, NetworkHost
+
+pytestmark = pytest.mark.namespaces
+
+SERVER, GATEWAY = "203.0.113.1", "203.0.113.254"
+ATTACKER, OTHER, BYSTANDER = "203.0.113.66", "203.0.113.67", "203.0.113.68"
+
+
+class Fenced:
+    """A guard, its fence in a namespace with an echo service on port 22, and a host that connects to it."""
+
+    def __init__(self, guard: GuardThread, manager: ScriptedManager, fence: FenceProcess, client: NetworkHost) -> None:
+        self.guard = guard
+        self.manager = manager
+        self.fence = fence
+        self.client = client
+
+    def reaches(self, source: str = ATTACKER) -> bool:
+        """Return whether the service answers a source; the kernel then knows the source."""
+        return self.client.reaches(SERVER, 22, source)
+
+    def outcome(self, count: int = 1) -> str:
+        """Return the outcome of the response in a report, after so many have come."""
+        eventually(lambda: len(self.manager.reports()) >= count, f"report {count}")
+        response: Any = self.manager.reports()[count - 1].response
+        return str(response.outcome)
+
+    def enforced(self) -> Enforced:
+        """Return the counts of the last heartbeat."""
+        return self.beat.enforced or Enforced()
+
+    @property
+    def beat(self) -> Heartbeat:
+        """The last heartbeat."""
+        beat: Heartbeat = eventually(self.manager.heartbeats, "a heartbeat")[-1]
+        return beat
+
+
+@pytest.fixture
+def fenced(tmp_path: Path, guard: GuardThread, manager: ScriptedManager) -> Iterator[Fenced]:
+    with Network() as network:
+        server = network.host(f"{SERVER}/24", gateway=GATEWAY)
+        client = network.host(*(f"{address}/24" for address in (ATTACKER, OTHER, BYSTANDER)))
+        home = tmp_path / "fence"
+        home.mkdir()
+        settings = {"sign_keys": [manager.keyring.sign_public], "agent_id": manager.agent_id}
+        with EchoService(server, 22), FenceProcess(server, home, **settings) as fence:
+            guard.settings = guard.settings.model_copy(update={"fence_socket": fence.socket})
+            guard.mode = Mode.PROTECTION
+            yield Fenced(guard, manager, fence, client)
+            guard.stop()
+
+
+def test_an_attacker_is_blocked_in_the_kernel_and_the_report_says_taken(fenced: Fenced) -> None:
+    """The fifth failure cuts it off; a bystander goes on; the heartbeat counts one measure."""
+    fenced.guard.start().ready()
+    assert fenced.reaches()
+    fenced.guard.log.attack(ATTACKER)
+    assert fenced.outcome() == "taken"
+    assert not fenced.reaches()
+    assert fenced.reaches(BYSTANDER)
+    eventually(lambda: fenced.enforced().set == 1, "the count in a heartbeat")
+    beat = fenced.beat
+    assert (beat.mode, beat.mode_wanted, beat.enforcement) == (Mode.PROTECTION, Mode.PROTECTION, "nftables")
+
+
+def test_a_forged_line_blocks_nobody(fenced: Fenced) -> None:
+    """An address that never spoke to the port is refused with the reason, and reported so."""
+    fenced.guard.start().ready()
+    fenced.guard.log.attack("198.51.100.7")
+    assert fenced.outcome().startswith("refused: this address never spoke to port 22 here")
+    assert fenced.fence.elements("block4") == []
+
+
+def test_the_managers_entries_reach_the_kernel_and_leave_it(fenced: Fenced) -> None:
+    """A signed policy and a change of the blocklist are set, acknowledged with what holds, and lifted again."""
+    manager = fenced.manager
+    fenced.guard.start().ready()
+    manager.push_policy(1, blocklist={"ips": [ATTACKER, GATEWAY], "domains": ["evil.example"], "fileHashes": []})
+    eventually(manager.applied, "an acknowledgement")
+    enforced = manager.applied()[-1].enforced
+    assert enforced is not None
+    assert (enforced.policy_version, enforced.set, enforced.refused, enforced.impossible) == (1, 1, 1, 1)
+    assert {each.value: each.reason for each in enforced.reasons} == {
+        f"{GATEWAY}/32": "it is a gateway of this host",
+        "evil.example": "this guard blocks addresses only",
+    }
+    assert not fenced.reaches()
+    end = datetime.now(UTC) + timedelta(hours=1)
+    entry = BlocklistEntry(kind="ip", value=OTHER, expires_at=end, seconds_left=3600)
+    manager.say_change(
+        BlocklistChange(
+            organization_id="default", from_sequence=0, sequence=7, added=[entry], sent_at=datetime.now(UTC)
+        )
+    )
+    eventually(lambda: len(manager.applied()) == 2, "an acknowledgement of the change")
+    enforced = manager.applied()[-1].enforced
+    assert enforced is not None
+    assert (enforced.blocklist_sequence, enforced.set) == (7, 2)
+    assert not fenced.reaches(OTHER)
+    manager.push_policy(2)
+    eventually(lambda: fenced.enforced().policy_version == 2, "the next policy")
+    assert fenced.reaches()
+    assert not fenced.reaches(OTHER)
+
+
+def test_a_learning_guard_sets_nothing_and_takes_back_what_was_set(fenced: Fenced) -> None:
+    """After a restart in mode learning the kernel is empty, and `enforced` claims nothing."""
+    fenced.guard.start().ready()
+    fenced.manager.push_policy(1, blocklist={"ips": [ATTACKER], "domains": [], "fileHashes": []})
+    eventually(lambda: fenced.enforced().set == 1, "the entry")
+    fenced.guard.stop()
+    assert not fenced.reaches()
+    fenced.guard.mode = Mode.LEARNING
+    fenced.guard.start()
+    eventually(fenced.reaches, "the release")
+    eventually(lambda: fenced.enforced() == Enforced(), "a heartbeat that claims nothing")
+    fenced.guard.log.attack(OTHER)
+    assert fenced.outcome() == "would_be_taken"
+
+
+def test_unconfirmed_protection_falls_back_to_learning_and_lifts_its_blocks(fenced: Fenced) -> None:
+    """Within the trial's time, said in the heartbeat, and not tried again after a restart."""
+    fenced.guard.settings = fenced.guard.settings.model_copy(update={"mode_trial": 3.0})
+    fenced.guard.start().ready()
+    assert fenced.reaches()
+    fenced.guard.log.attack(ATTACKER)
+    assert fenced.outcome() == "taken"
+    assert (fenced.beat.trial_seconds_left or 0) <= 3.0
+    eventually(lambda: fenced.beat.mode is Mode.LEARNING, "the fallback")
+    assert fenced.beat.mode_wanted is Mode.PROTECTION
+    eventually(fenced.reaches, "the end of the block")
+    fenced.guard.stop()
+    fenced.guard.start()
+    eventually(lambda: len(fenced.manager.presences()) > 2, "the next start")
+    assert fenced.beat.mode is Mode.LEARNING
+
+
+def test_protection_is_kept_once_it_is_confirmed_from_a_new_session(fenced: Fenced) -> None:
+    """The confirmation comes from a process that began after the trial; an older session's is refused."""
+    fenced.guard.settings = fenced.guard.settings.model_copy(update={"mode_trial": 4.0})
+    fenced.guard.start().ready()
+    eventually(lambda: fenced.beat.trial_seconds_left is not None, "the trial")
+    refused = fenced.fence.ask(request="confirm")
+    assert "log in anew" in refused["reason"]
+    assert fenced.fence.ask_in_new_session(request="confirm")["outcome"] == "confirmed"
+    eventually(lambda: fenced.beat.trial_seconds_left is None, "the end of the trial")
+    fenced.guard.stop()
+    fenced.guard.start()
+    eventually(lambda: len(fenced.manager.presences()) > 2, "the next start")
+    assert fenced.beat.mode is Mode.PROTECTION
+    assert fenced.beat.trial_seconds_left is None
+
+
+def test_a_policy_of_another_manager_is_not_set_by_the_fence(fenced: Fenced) -> None:
+    """A fence that knows no key of this manager says so: the policy is applied, and not enforced."""
+    conf = fenced.fence.home / "fence.conf"
+    other = json.dumps(["A" * 43])
+    lines = [
+        line if not line.startswith("sign_keys") else f"sign_keys = {other}" for line in conf.read_text().split("\n")
+    ]
+    conf.write_text("\n".join(lines))
+    fenced.fence.stop()
+    fenced.fence.start()
+    fenced.guard.start().ready()
+    fenced.manager.push_policy(1, blocklist={"ips": [ATTACKER], "domains": [], "fileHashes": []})
+    eventually(fenced.manager.applied, "an acknowledgement")
+    enforced = fenced.manager.applied()[-1].enforced
+    assert enforced is not None
+    assert enforced.policy_version is None
+    assert [each.reason for each in enforced.reasons] == ["the signature is not the manager's"]
+    assert fenced.reaches()
