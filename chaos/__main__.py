@@ -29,9 +29,7 @@ def main(
     report: Annotated[bool, typer.Option("--report", help="Write docs/reliability.md.")] = False,
     rows: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--rows", help="Run nothing; take the rows that earlier runs printed with -o json, in this order."
-        ),
+        typer.Option("--rows", help="Run nothing; take the books that earlier runs printed with -o json."),
     ] = None,
     output: Annotated[
         Literal["table", "json"], typer.Option("--output", "-o", help="How to print the books.")
@@ -65,7 +63,7 @@ def main(
 
 
 def _show_rows(runs: list[dict[str, Any]], *, report: bool) -> NoReturn:
-    kept = [Row.of(members) for run in runs for members in run["rows"]]
+    kept = [Row.of(members) for run in runs for members in run.get("rows", ())]
     for row in kept:
         _print_row(row)
     if report:

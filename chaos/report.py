@@ -1,30 +1,25 @@
 """Writes `docs/reliability.md`: for each fault how often it was tried, and what became of the reports."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chaos.fault import Fault
+from chaos.growth import Growth
 from chaos.run import Row
+from chaos.site import machine
 
 _COLUMNS = (
     "fault", "door", "times", "kills", "sent", "stored", "lost", "doubled", "incidents (doubled)", "longest pause",
     "seed",
 )  # fmt: skip
+_DOOR_NAMES = {"embedded": "the embedded broker", "mosquitto": "Mosquitto", "http": "the HTTP door"}
 _LIMITS = (
     "The disk keeps what was synced: power cuts are not covered.",
     "Stops last seconds, not minutes.",
     "A pause runs from one receipt to the next while a report waits; three of ten strikes wait for no recovery.",
 )
-
-
-def machine() -> str:
-    """Return what this machine is: cores, memory, interpreter."""
-    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    return f"{os.cpu_count()} cores, {memory} GiB, {platform.python_implementation()} {platform.python_version()}"
 
 
 def books(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
@@ -34,9 +29,10 @@ def books(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
 
 def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]) -> None:
     """Write the page of one run, or of several whose books were kept, each row with its own seed."""
-    rows = [Row.of(members) for run in runs for members in run["rows"]]
+    rows = [Row.of(members) for run in runs for members in run.get("rows", ())]
+    growths = [Growth.of(run["growth"]) for run in runs if "growth" in run]
     machines = "; ".join(sorted({str(run["machine"]) for run in runs}))
-    seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
+    seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs if "seed" in run}))
     kills, strikes = sum(row.kills for row in rows), sum(row.strikes for row in rows)
     lost, doubled = sum(row.lost for row in rows), sum(row.doubled for row in rows)
     head = f"""# Reliability
@@ -52,7 +48,8 @@ opened twice.
 |{"---|" * len(_COLUMNS)}
 """
     body = "".join(map(_line, rows))
-    path.write_text(f"{head}{body}{_failures(rows)}{_before_copy(rows)}\n## Limits\n\n{_limits(faults, rows)}")
+    after = f"{_failures(rows)}{_before_copy(rows)}{''.join(map(_growth, growths))}"
+    path.write_text(f"{head}{body}{after}\n## Limits\n\n{_limits(faults, rows)}")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -92,6 +89,25 @@ def _before_copy(rows: Sequence[Row]) -> str:
     gone = sum(row.before_copy for row in rows)
     return (
         f"\n{gone:,} reports were stored after a copy that was put back, and are gone with the store.\n" if gone else ""
+    )
+
+
+def _growth(growth: Growth) -> str:
+    seconds = growth.samples[-1].seconds
+    head = f"""
+## Growth
+
+{growth.agents:,} agents at {_DOOR_NAMES[growth.door]} for {seconds:.0f} s: {growth.sent / seconds:,.0f} reports and
+{growth.heartbeats:,.0f} heartbeats a second. Threats are kept for {growth.retention:.0f} s, ids twice as long; two readers
+ask the manager without a pause, and a real guard sees an attacker each second. Largest size in each third of the
+time, MiB:
+
+| file | first | second | last |
+|---|---|---|---|
+"""
+    return head + "".join(
+        f"| {name} | {' | '.join(f'{growth.largest(name, third) / 2**20:.2f}' for third in range(3))} |\n"
+        for name in growth.samples[-1].sizes
     )
 
 

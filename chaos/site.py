@@ -1,6 +1,7 @@
 """A site under test: a manager with one door, its broker, a proxy before the door, and a simulated fleet."""
 
 import os
+import platform
 import signal
 import subprocess
 import threading
@@ -27,9 +28,6 @@ DOORS: tuple[DoorName, ...] = ("embedded", "mosquitto", "http")
 _READY_WITHIN = 60.0
 _POLL = 0.05
 _START_WITHIN = 180.0
-_MOST_HEARTBEATS = 100
-"""Heartbeats a second of all agents together."""
-
 _BETWEEN_HEARTBEATS: Mapping[DoorName, float] = {"embedded": 1.0, "mosquitto": 1.0, "http": 3.0}
 """The minimum seconds between two heartbeats of an agent; over HTTP an agent has 60 requests a minute."""
 
@@ -56,11 +54,19 @@ class Load:
         agents: how many there are.
         rate: reports a second of all together.
         is_direct: whether they connect without the proxy, which takes two threads for each connection.
+        seconds: for how long they report unless they are stopped; every report is planned before the first is sent.
+        heartbeats: heartbeats a second of all together, at most; an agent sends no more than one a second, and by HTTP
+            one in three seconds, for it has 60 requests a minute.
+        shared_attackers: share of the reports about an attacker of several agents; five of them open an incident, whose
+            block every agent is told of.
     """
 
     agents: int = 20
     rate: float = 60.0
     is_direct: bool = False
+    seconds: float = 7200.0
+    heartbeats: float = 100.0
+    shared_attackers: float = 0.3
 
 
 class Site:
@@ -124,13 +130,13 @@ class Site:
             enroll_token=(self.manager.data / "enroll.token").read_text(),
             auth_token=(self.manager.data / "admin.token").read_text().strip(),
             agents=load.agents,
-            threats=int(load.rate * 7200),
+            threats=int(load.rate * load.seconds),
             rate=load.rate,
-            shared_attackers=0.3,
+            shared_attackers=load.shared_attackers,
             seed=seed,
             heartbeats=True,
             repeats=0.05,
-            heartbeat_interval=max(_BETWEEN_HEARTBEATS[self.door], load.agents / _MOST_HEARTBEATS),
+            heartbeat_interval=max(_BETWEEN_HEARTBEATS[self.door], load.agents / load.heartbeats),
             reconnect_base=0.2,
             reconnect_cap=1.0,
             receipt_timeout=3.0,
@@ -233,6 +239,12 @@ def _small_disk(directory: Path) -> Iterator[None]:
         yield
     finally:
         _run("umount", "--lazy", str(directory))
+
+
+def machine() -> str:
+    """Return what this machine is: cores, memory, interpreter."""
+    memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    return f"{os.cpu_count()} cores, {memory} GiB, {platform.python_implementation()} {platform.python_version()}"
 
 
 def shifted_clock(file: Path) -> dict[str, str]:

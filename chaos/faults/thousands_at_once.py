@@ -31,5 +31,5 @@ FAULT = Fault(
     doors=("embedded", "http"),
     environment=(("PANGUARD_STALE_AFTER", "60"),),  # three heartbeats of this fleet
     once=True,
-    load=Load(_AGENTS, 300.0, is_direct=True),
+    load=Load(_AGENTS, 300.0, is_direct=True, seconds=600.0, shared_attackers=0.01),
 )
