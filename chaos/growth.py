@@ -1,6 +1,6 @@
-"""`python -m chaos.growth`: how large each file of a manager, a broker and a guard becomes under steady work in real time.
+"""`python -m chaos.growth`: how large the files of a manager, a broker and a guard become under steady work.
 
-A fleet reports and sends heartbeats at a steady rate, a real guard sees attacks, and readers ask the manager without a
+In real time a fleet reports and sends heartbeats at a steady rate, a real guard sees attacks, and readers ask the manager without a
 pause, since a reader can keep SQLite from starting its WAL anew. Sizes are sampled until the end.
 """
 

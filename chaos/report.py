@@ -98,9 +98,9 @@ def _growth(growth: Growth) -> str:
 ## Growth
 
 {growth.agents:,} agents at {_DOOR_NAMES[growth.door]} for {seconds:.0f} s: {growth.sent / seconds:,.0f} reports and
-{growth.heartbeats:,.0f} heartbeats a second. Threats are kept for {growth.retention:.0f} s, ids twice as long; two readers
-ask the manager without a pause, and a real guard sees an attacker each second. Largest size in each third of the
-time, MiB:
+{growth.heartbeats:,.0f} heartbeats a second. Threats are kept for {growth.retention:.0f} s, ids twice as long. Two
+readers ask the manager without a pause, and a real guard sees an attacker each second. Largest size in each third of
+the time, MiB:
 
 | file | first | second | last |
 |---|---|---|---|
