@@ -1,7 +1,7 @@
 """`python -m chaos.growth`: how large the files of a manager, a broker and a guard become under steady work.
 
-In real time a fleet reports and sends heartbeats at a steady rate, a real guard sees attacks, and readers ask the manager without a
-pause, since a reader can keep SQLite from starting its WAL anew. Sizes are sampled until the end.
+In real time a fleet reports and sends heartbeats at a steady rate, a real guard sees attacks, and readers ask the
+manager without a pause, since a reader can keep SQLite from starting its WAL anew. Sizes are sampled until the end.
 """
 
 import json

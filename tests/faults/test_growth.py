@@ -1,14 +1,17 @@
-"""Nothing grows without end: a store after days of steady work, on the virtual clock."""
+"""Nothing grows without end: a store after days of steady work, on the virtual clock; all files in real time."""
 
 from pathlib import Path
 
 import pytest
 
+from chaos.growth import grow
+from chaos.site import DoorName, Load
 from manager.engine.settings import EngineSettings
 from schemas import topics
 from tests.support.engine import Bench
 
 HOUR = 3600.0
+MIB = 2**20
 
 
 @pytest.mark.timeout(180)
@@ -37,3 +40,20 @@ def test_a_store_of_steady_work_stays_within_its_retention(tmp_path: Path) -> No
     assert all(threats <= 1.2 * in_a_day for threats, _, _ in sizes[1:]), sizes
     assert sizes[3][1] <= 2.3 * in_a_day, sizes
     assert sizes[3][2] <= 1.2 * sizes[2][2], sizes
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("door", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+def test_no_file_but_the_store_grows_with_the_reports(door: DoorName) -> None:
+    """With readers that never pause the WAL stays at SQLite's checkpoint, and the manager's log says nothing new."""
+    load = Load(agents=30, rate=200.0, is_direct=True, seconds=25.0, heartbeats=30.0, shared_attackers=0.01)
+    growth = grow(door, load, every=0.5, retention=600.0)
+    assert growth.receipted == growth.sent > 1000
+    assert growth.largest("store's WAL") < 8 * MIB
+    assert growth.largest("store's shared memory") <= 64 * 1024
+    assert growth.largest("guard's store with its outbox") < 1 * MIB
+    assert growth.largest("guard's WAL") < 8 * MIB
+    assert growth.largest("manager's log", 2) == growth.largest("manager's log", 0)
+    assert growth.largest("store") / growth.sent < 2048, "bytes of a report, with its indexes"
+    if door == "mosquitto":
+        assert growth.largest("Mosquitto's log", 2) == growth.largest("Mosquitto's log", 0)
