@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Self
@@ -23,6 +23,7 @@ from tests.support.processes import GuardProcess
 
 _READERS = 2
 _ATTACKERS = 200
+_STARTS_WITHIN = 200.0
 _BOOKS_WITHIN = 240.0
 _CONNECTED_WITHIN = 300.0
 _THIRDS = 3
@@ -99,7 +100,7 @@ def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: in
     over = threading.Event()
     with ExitStack() as stack:
         site = stack.enter_context(Site(door, home, Random(seed), environment))
-        fleet = stack.enter_context(site.reporting(seed, load))
+        fleet = stack.enter_context(site.reporting(seed, replace(load, seconds=load.seconds + _STARTS_WITHIN)))
         fleet.wait_until_connected(_CONNECTED_WITHIN)
         guard = GuardProcess(site.manager, "growth", url=site.manager.http if door == "http" else site.manager.mqtt)
         stack.callback(guard.stop)

@@ -107,7 +107,9 @@ class Site:
                 self.mosquitto = stack.enter_context(ProductionMosquitto(self.home / "manager", self.home / "broker"))
                 environment["PANGUARD_BROKER_PASSWORD"] = self.mosquitto.credential("manager")[1]
                 broker = self.mosquitto.url
-            self.manager = stack.enter_context(ManagerProcess(self.home, broker, environment))
+            self.manager = ManagerProcess(self.home, broker, environment)
+            stack.push(self.manager)
+            self.start_manager()
             url = self.manager.http if self.door == "http" else self.manager.mqtt
             self.proxy = stack.enter_context(TcpProxy(int(url.rpartition(":")[2])))
             self._stack = stack.pop_all()
