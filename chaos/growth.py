@@ -33,7 +33,7 @@ _SHARED = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The sizes at one moment: seconds since the first report, receipts since then, bytes of each file."""
+    """The sizes at one moment: seconds since the first sample, reports with a receipt, bytes of each file."""
 
     seconds: float
     receipts: int
@@ -45,14 +45,14 @@ class Growth:
     """The samples of one run, with its load.
 
     Attributes:
-        door: how the fleet reports.
-        agents: how many there are.
-        rate: planned reports a second.
-        heartbeats: planned heartbeats a second.
+        door: the door at which the fleet reports.
+        agents: the number of simulated agents.
+        rate: scheduled reports per second.
+        heartbeats: scheduled heartbeats per second.
         retention: seconds that the manager keeps threats.
-        sent: reports made.
-        receipted: those with a receipt at the end.
-        samples: in the order of time.
+        sent: the number of reports.
+        receipted: the number of reports that had a receipt at the end.
+        samples: the samples in the order of time.
     """
 
     door: str
@@ -66,7 +66,7 @@ class Growth:
 
     @classmethod
     def of(cls, members: Mapping[str, Any]) -> Self:
-        """Return the growth that `asdict` made these JSON values of."""
+        """Return the growth from the output of `asdict`."""
         return cls(**{**members, "samples": [Sample(**each) for each in members["samples"]]})
 
     def largest(self, name: str, third: int | None = None) -> int:
@@ -81,11 +81,11 @@ class Growth:
 
 
 def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: int = 1) -> Growth:
-    """Run a site under steady work for the load's time, and sample the sizes of its files.
+    """Run a site under steady work for the load's seconds, and sample the sizes of its files.
 
     Args:
-        door: how the fleet reports.
-        load: the fleet, and for how long.
+        door: the door at which the fleet reports.
+        load: the fleet and the length of the run.
         every: seconds between two samples.
         retention: seconds that threats are kept; ids are kept twice as long.
         seed: of the fleet's choices.
@@ -119,7 +119,7 @@ def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: in
 
 @contextmanager
 def _reading(site: Site, over: threading.Event) -> Iterator[None]:
-    """Have readers ask the manager one question after another within the block."""
+    """Read lists from the manager in several threads, without pauses, within the context."""
     threads = [threading.Thread(target=_read, args=(site, over), daemon=True) for _ in range(_READERS)]
     for thread in threads:
         thread.start()

@@ -53,7 +53,7 @@ opened twice.
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the books that a run with `-o json` printed to a file."""
+    """Return the results that a run with `-o json` printed to a file."""
     return dict(json.loads(path.read_text()))
 
 

@@ -51,14 +51,14 @@ class Load:
     """The simulated fleet that reports during the faults.
 
     Attributes:
-        agents: how many there are.
-        rate: reports a second of all together.
-        is_direct: whether they connect without the proxy, which takes two threads for each connection.
-        seconds: for how long they report unless they are stopped; every report is planned before the first is sent.
-        heartbeats: heartbeats a second of all together, at most; an agent sends no more than one a second, and by HTTP
-            one in three seconds, for it has 60 requests a minute.
-        shared_attackers: share of the reports about an attacker of several agents; five of them open an incident, whose
-            block every agent is told of.
+        agents: the number of agents.
+        rate: reports per second, total over all agents.
+        is_direct: whether the agents connect without the proxy, which needs two threads for each connection.
+        seconds: the length of the schedule; the fleet can be stopped earlier.
+        heartbeats: maximum heartbeats per second, total over all agents. One agent sends at most one per second; over
+            HTTP one in three seconds.
+        shared_attackers: the share of reports about an attacker that several agents report. Five such reports open an
+            incident, and its block is sent to all agents.
     """
 
     agents: int = 20
