@@ -9,6 +9,7 @@ from agent.connection.reconnect_loop import Connector
 from agent.guard import Guard
 from agent.link.link import Delivered, Event, Link
 from agent.logs import EventLog
+from agent.service_manager import Watchdog, notify
 
 _log = EventLog("loop")
 
@@ -65,6 +66,7 @@ class Loop:
         self._clock = clock
         self._report = report
         self._not_before = 0.0
+        self._watchdog = Watchdog()
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Run until `stopping` returns True.
@@ -72,8 +74,10 @@ class Loop:
         Raises:
             EnrollmentError: the manager rejected the guard permanently.
         """
+        notify("READY=1")
         while not stopping():
             now = self._clock.monotonic()
+            self._watchdog.alive(now)
             try:
                 self._connection.tick(now)
                 if now >= self._not_before:
@@ -89,6 +93,7 @@ class Loop:
 
     def sign_off(self) -> None:
         """Publish `offline`, wait at most 2 s for its acknowledgement, and disconnect without a last will."""
+        notify("STOPPING=1")
         said = self._connection.sign_off()
         deadline = self._clock.monotonic() + _FAREWELL
         while said is not None and self._clock.monotonic() < deadline:

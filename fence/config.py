@@ -26,8 +26,8 @@ class Config:
 
     Attributes:
         sign_keys: the manager's Ed25519 keys (32 bytes each) under which managed requests are accepted.
-        agent_id: the agent on this host; other agents' policies are refused. Empty until the host is enrolled.
-        organization_id: the organization whose blocklist is accepted.
+        agent_id: the agent on this host; other agents' policies are refused. Empty: the first signed policy decides.
+        organization_id: the organization whose blocklist is accepted. Empty: the first signed blocklist decides.
         guard_uid: the user id of the guard; only this user and root get answers.
         protected_ports: TCP ports of services whose attackers are blocked; each has a witness set.
         never: networks that are never a target: manager, broker, administrators, trusted proxies.
@@ -41,7 +41,7 @@ class Config:
 
     sign_keys: tuple[bytes, ...] = ()
     agent_id: str = ""
-    organization_id: str = "default"
+    organization_id: str = ""
     guard_uid: int | None = None
     protected_ports: tuple[int, ...] = (22,)
     never: tuple[Network, ...] = ()
@@ -105,7 +105,7 @@ def build(document: dict[str, Any]) -> Config:
     return Config(
         sign_keys=tuple(_key(text) for text in document.get("sign_keys", ())),
         agent_id=str(document.get("agent_id", "")),
-        organization_id=str(document.get("organization_id", "default")),
+        organization_id=str(document.get("organization_id", "")),
         guard_uid=uid,
         protected_ports=ports,
         never=tuple(parse(text) for text in document.get("never", ())),

@@ -38,6 +38,24 @@ class ManagedMeasures:
         """Return the version of the last applied policy, or the sequence of the last applied blocklist."""
         return int(self._manifest.state(f"{source}_number") or 0)
 
+    def verify(self, topic: str, payload: bytes) -> request_verification.ManagedRequest:
+        """Verify and parse a message; where fence.conf names no agent or organization, the first message decides.
+
+        Raises:
+            request_verification.UntrustedRequest: the message is not for this host or not signed by the manager.
+        """
+        kind, _, rest = topic.partition("/")
+        named = rest.partition("/")[0]
+        configured = {"agents": self._config.agent_id, "organizations": self._config.organization_id}
+        known = {name: value or self._manifest.state(f"{name}_id") for name, value in configured.items()}
+        wanted = {name: value or (named if name == kind else "") for name, value in known.items()}
+        managed = request_verification.verify(
+            topic, payload, self._config.sign_keys, wanted["agents"], wanted["organizations"]
+        )
+        if not known[kind]:
+            self._manifest.change([], [], {f"{kind}_id": named})
+        return managed
+
     def in_force(self, source: Source) -> int:
         """Return the number of the policy or blocklist whose entries are in force; 0 for none."""
         return self.number(source) if self._manifest.state(f"{source}_released") != "true" else 0

@@ -70,10 +70,8 @@ def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, org
     Raises:
         UntrustedRequest: the message is not for this host, not signed by the manager, or malformed.
     """
-    if not keys or not agent_id:
-        raise UntrustedRequest(
-            "fence.conf names no sign_keys and agent_id yet: run `panguard guard install` after enrolling"
-        )
+    if not keys:
+        raise UntrustedRequest("fence.conf names no sign_keys: run `panguard guard install` with the enrollment token")
     kinds: dict[str, Kind] = {
         f"agents/{agent_id}/policy": "policy",
         f"organizations/{organization_id}/blocklist": "snapshot",

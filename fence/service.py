@@ -222,11 +222,7 @@ class Fence:
         """Verify and apply a signed policy, blocklist snapshot or blocklist change."""
         self._check_panic()
         self._check_possible()
-        config = self._config
-        managed = request_verification.verify(
-            str(request["topic"]), str(request["payload"]).encode(), config.sign_keys, config.agent_id,
-            config.organization_id,
-        )  # fmt: skip
+        managed = self._managed.verify(str(request["topic"]), str(request["payload"]).encode())
         self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), self._clocks.wall())
         return {"outcome": "taken", **self._enforced()}
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from agent.cli import measures
 from agent.cli.printable import printable
 from agent.errors import GuardError, StorageError
 from agent.storage import instance_lock
@@ -245,6 +246,47 @@ def doctor(
         found = examine(data_dir or instance_lock.default_data_directory())
     typer.echo(json.dumps(found.document(), indent=2) if output == "json" else _printable_lines(found.lines()))
     raise typer.Exit(0 if found.well else _DEGRADED)
+
+
+for _command in measures.COMMANDS:
+    app.command()(_command)
+app.add_typer(measures.blocks, name="blocks")
+
+
+@app.command("install")
+def install_(
+    *,
+    manager: Annotated[str, typer.Option(help="The manager's broker or the manager itself, as for `guard start`.")],
+    enroll_token_file: Annotated[
+        Path | None, typer.Option(help="A file with the enrollment token; it is copied to /etc/panguard.")
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="The host's mode, where the policy sets none.")] = Mode.LEARNING,
+    max_mode: Annotated[Mode, typer.Option(help="The most that this host allows.")] = Mode.PROTECTION,
+    ca_file: Annotated[Path | None, typer.Option(help="The CA certificates to trust, PEM.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="A further word for `guard start`, such as --tag=web. May be repeated.")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="The host's root directory; another one for images.")] = Path("/"),
+    start: Annotated[bool, typer.Option(help="Start the units.")] = True,
+) -> None:
+    """Install guard and fence as systemd units on this host: user, configuration, hardened units. As root."""
+    from agent.cli.install import Installation, install  # noqa: PLC0415 -- start needs none of it
+    from agent.link.address import ManagerAddress  # noqa: PLC0415 -- the same
+    from agent.options import read_token_file  # noqa: PLC0415 -- the same
+    from schemas.keys import EnrollmentToken  # noqa: PLC0415 -- the same
+
+    with _one_sentence():
+        text = None if enroll_token_file is None else read_token_file(enroll_token_file)
+        wanted = Installation(
+            manager=ManagerAddress.parse(manager),
+            token=EnrollmentToken.parse(text) if text else None,
+            mode=mode,
+            max_mode=max_mode,
+            ca_file=ca_file,
+            options=tuple(option or ()),
+        )
+        for line in install(wanted, root, start=start):
+            typer.echo(line)
 
 
 _outbox = typer.Typer(help="Reports without a receipt from the manager, and refused reports.", no_args_is_help=True)

@@ -14,7 +14,8 @@ from schemas import message_codes
 from schemas.identifiers import AgentId, ClientId, OrganizationId
 from schemas.keys import SECRET_LENGTH, AgentKeys, new_secret, public_sign_key
 
-_FILE = "identity.json"
+IDENTITY = "identity.json"
+"""The file name of the identity in the data directory."""
 
 
 class PendingRegistration(BaseModel):
@@ -114,7 +115,7 @@ class IdentityFile:
     """
 
     def __init__(self, directory: Path, *, over_http: bool = False) -> None:
-        self._path = directory / _FILE
+        self._path = directory / IDENTITY
         self._over_http = over_http
         self._other: Enrolled | None = None
         self._identity = Identity(new_secret(), secrets.token_hex(16))
