@@ -29,6 +29,10 @@ DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_o
 """Calls that are given the model to read."""
 
 ELSEWHERE = {
+    "agent/cli/install.py:_addresses": "takes what the resolver has read; root runs it",
+    "agent/cli/install.py:_gid": "reads /etc/group, which root alone writes; any damage is a traceback for root",
+    "agent/cli/install.py:_write_files": "copies files of the package",
+    "agent/cli/install.py:_write_secrets": "copies the operator's file of certificates, unread",
     "agent/link/tls.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "agent/report/outbox.py:_is_whole": "asks whether its own report is whole; any error means no",
     "agent/sources/journal_reader.py:_own_directory": "the machine's id, which names a directory; root alone writes it",
