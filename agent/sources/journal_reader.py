@@ -38,6 +38,7 @@ MATCHES = (
 _NAMES = {name: name.encode() for name in (*FIELDS, *JOURNALD_FIELDS)}
 _LIBRARY = "libsystemd.so.0"
 _LOCAL_ONLY = 1  # journald keeps what persons' sudo and su log in journals of their own: those are read, too
+_SYSTEM = 4
 _INVALIDATED = 2
 _CHUNK = 256 * 1024
 _LARGEST_LINE = 4 * 1024 * 1024
@@ -122,11 +123,8 @@ class LibsystemdReader:
         self._data_reference, self._size_reference = ctypes.byref(self._data), ctypes.byref(self._size)
         self._at_reference = ctypes.byref(self._at)
         self._journal = ctypes.c_void_p()
-        reference = ctypes.byref(self._journal)
-        if directory is None:
-            self._check(library.sd_journal_open(reference, _LOCAL_ONLY), "opened")
-        else:
-            self._check(library.sd_journal_open_directory(reference, os.fsencode(directory), 0), "opened")
+        self._directory = directory
+        self._open(ctypes.byref(self._journal))
         self._call("sd_journal_set_data_threshold", ctypes.c_size_t(MAX_FIELD), deed="opened")
         self._call("sd_journal_get_fd", deed="watched")  # start change notification, for `_refresh`
         for number, (field, values) in enumerate(MATCHES):
@@ -168,17 +166,32 @@ class LibsystemdReader:
         return entries
 
     def oldest(self) -> float | None:
-        """Return when the oldest entry of the journal was received; None if there is none."""
+        """Return when the oldest entry of the system's journal was received; None if there is none.
+
+        The journals of persons are left out: they are rotated rarely, and would hide a gap.
+        """
+        system = ctypes.c_void_p()
+        self._open(ctypes.byref(system), _SYSTEM)
         first, last = ctypes.c_uint64(), ctypes.c_uint64()
-        if self._call("sd_journal_get_cutoff_realtime_usec", ctypes.byref(first), ctypes.byref(last)) <= 0:
-            return None
-        return first.value / 1e6
+        try:
+            cutoff = self._library.sd_journal_get_cutoff_realtime_usec
+            found = self._check(cutoff(system, ctypes.byref(first), ctypes.byref(last)), "read")
+        finally:
+            self._library.sd_journal_close(system)
+        return first.value / 1e6 if found else None
 
     def close(self) -> None:
         """Close the journal."""
         if self._journal:
             self._library.sd_journal_close(self._journal)
             self._journal = ctypes.c_void_p()
+
+    def _open(self, reference: Any, kinds: int = 0) -> None:
+        if self._directory is None:
+            self._check(self._library.sd_journal_open(reference, _LOCAL_ONLY | kinds), "opened")
+        else:
+            path = os.fsencode(self._directory)
+            self._check(self._library.sd_journal_open_directory(reference, path, kinds), "opened")
 
     def _refresh(self) -> None:
         """Process changes of the journal's files: rotated, added or removed since the last read."""
@@ -281,7 +294,10 @@ class JournalctlReader:
         with (
             suppress(OSError),
             subprocess.Popen(  # noqa: S603 -- the same
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                [*self._command, "--system"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             ) as process,
         ):
             line = b"" if process.stdout is None else process.stdout.readline(_LARGEST_LINE)
