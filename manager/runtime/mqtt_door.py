@@ -175,9 +175,7 @@ class MqttDoor:
             username,
             password,
             handlers=handlers,
-            before_connect=lambda: find_obstacle(
-                self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS
-            ),
+            before_connect=lambda: find_obstacle(self._rivals, address, username, password, tls),
         )
 
     def _link(

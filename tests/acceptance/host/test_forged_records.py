@@ -9,7 +9,7 @@ from tests.support.booted_host.machine import BootedHost
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.booted, pytest.mark.timeout(120, func_only=True)]
 
 ADMIN, REAL = "203.0.113.50", "203.0.113.51"
 BY_NOBODY, BY_PERSON = "198.51.100.1", "198.51.100.2"

@@ -9,7 +9,7 @@ from tests.support.booted_host.attacker import PASSWORD, WRONG, Attacker
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.booted, pytest.mark.timeout(120, func_only=True)]
 
 EARLIER = "203.0.113.20"
 BRUTE = ("sshd-brute-force", "medium")

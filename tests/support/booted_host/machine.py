@@ -164,7 +164,10 @@ class BootedHost:
         environment: Mapping[str, str] | None = None,
         properties: Sequence[str] = (),
     ) -> None:
-        """Start a `panguard` command as a transient unit; its output goes to the journal."""
+        """Start a `panguard` command as a transient unit; its output goes to /var/log/UNIT.log."""
+        log = f"append:/var/log/{unit}.log"
+        properties = (f"StandardOutput={log}", f"StandardError={log}", *properties)
+        self.result("systemctl", "reset-failed", unit)
         given = {"PYTHONPATH": str(ROOT), **(environment or {})}
         command = [
             "systemd-run",

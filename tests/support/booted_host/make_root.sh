@@ -8,8 +8,10 @@ mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 packages=systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,openssh-client,sshpass,nftables,iptables,iproute2
 packages=$packages,rsyslog,procps,python3,ca-certificates
 
-[ ! -e "$directory" ] || exit 0
 mkdir -p "$(dirname "$directory")"
+exec 9>"$directory.lock"
+flock 9 # several tests may ask at once
+[ ! -e "$directory" ] || exit 0
 made=$(mktemp -d "$directory.XXXXXX")
 trap 'rm -rf "$made"' EXIT
 debootstrap --variant=minbase --include="$packages" bookworm "$made" "$mirror" >"$made.log" 2>&1 ||
@@ -17,4 +19,4 @@ debootstrap --variant=minbase --include="$packages" bookworm "$made" "$mirror" >
 rm -rf "$made.log" "$made/var/cache/apt/archives" "$made/var/lib/apt/lists"
 mkdir -p "$made/var/cache/apt/archives/partial" "$made/var/lib/apt/lists/partial"
 chmod 0755 "$made"
-mv -T "$made" "$directory" 2>/dev/null || [ -d "$directory" ]
+mv -T "$made" "$directory"

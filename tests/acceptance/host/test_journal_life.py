@@ -1,0 +1,123 @@
+"""A guard through the life of a real journal: each gap and each silence is told within a minute, and ends by itself."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.support.booted_host.attacker import WRONG
+from tests.support.booted_host.scene import Scene
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+
+_JOURNALD = ("systemd-journald", "systemd-journald.socket", "systemd-journald-dev-log.socket")
+_BRUTE = ("sshd-brute-force", "medium")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started(scene: Scene) -> None:
+    scene.fleet.start_manager()
+    scene.fleet.start_guard("--mode", "protection")
+
+
+def _attack(scene: Scene, source: str) -> None:
+    for _ in range(3):
+        scene.attacker.ssh("root", source, WRONG, WRONG, WRONG)
+
+
+def _found(scene: Scene, source: str) -> None:
+    eventually(lambda: _BRUTE in scene.fleet.rules(source), 30, f"the attack from {source}", 0.5)
+
+
+def _degraded(scene: Scene, state: str) -> None:
+    """Wait, at most a minute, until the guard says so."""
+
+    def told() -> bool:
+        return any(source["state"] == state for source in scene.fleet.status()["sources"])
+
+    eventually(told, 60, f"{state}; {scene.fleet.status()['sources']}", 0.5)
+    assert scene.fleet.health() == 3
+
+
+def _well_again(scene: Scene) -> None:
+    eventually(lambda: scene.fleet.health() == 0, 60, f"well; {scene.fleet.status()['sources']}", 0.5)
+
+
+def test_a_journald_that_stops_is_told_and_its_return_too(scene: Scene) -> None:
+    """Nothing that programs log reaches the guard meanwhile; attacks after the return are found."""
+    scene.host.run("systemctl", "stop", *_JOURNALD)
+    try:
+        _degraded(scene, "silent")
+    finally:
+        scene.host.run("systemctl", "start", *_JOURNALD)
+    _well_again(scene)
+    _attack(scene, "203.0.113.70")
+    _found(scene, "203.0.113.70")
+
+
+def test_a_rotation_and_a_vacuum_lose_nothing_that_was_read(scene: Scene) -> None:
+    """The guard goes on in the new file; the removal of old files is no gap."""
+    before = scene.fleet.log().count("records_lost")
+    scene.host.run("journalctl", "--rotate")
+    scene.host.run("journalctl", "--vacuum-files=1", "--vacuum-time=1s")
+    _attack(scene, "203.0.113.71")
+    _found(scene, "203.0.113.71")
+    assert scene.fleet.log().count("records_lost") == before
+
+
+def test_a_vacuum_of_what_was_not_read_is_a_gap_that_is_told(scene: Scene) -> None:
+    """A guard that was stopped meanwhile says from when to when it has no records; a person's journal hides nothing."""
+    assert scene.attacker.ssh("alice", "203.0.113.77", keys=["right"], command="logger mine")
+    scene.fleet.stop_guard()
+    _attack(scene, "203.0.113.72")
+    scene.host.run("journalctl", "--rotate")
+    scene.host.run("journalctl", "--vacuum-files=1", "--vacuum-time=1s")
+    scene.fleet.start_guard("--mode", "protection")
+    eventually(lambda: "the journal no longer has its entries from" in scene.fleet.log(), 60, "the gap", 0.5)
+    _well_again(scene)
+
+
+def test_a_journal_that_becomes_volatile_is_followed(scene: Scene) -> None:
+    """The files are in another directory from then on."""
+    scene.host.write("/etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\n")
+    try:
+        scene.host.run("systemctl", "restart", "systemd-journald")
+        _attack(scene, "203.0.113.73")
+        _found(scene, "203.0.113.73")
+    finally:
+        scene.host.path("/etc/systemd/journald.conf.d/test.conf").unlink()
+        scene.host.run("systemctl", "restart", "systemd-journald")
+        shutil.rmtree(scene.host.path("/run/log/journal"))
+    _attack(scene, "203.0.113.74")
+    _found(scene, "203.0.113.74")
+    _well_again(scene)
+
+
+def test_a_truncated_journal_ends_nothing(scene: Scene) -> None:
+    """Journald begins a new file; the guard says what it cannot read, or goes on at once, and finds the next attack."""
+    (folder,) = scene.host.path("/var/log/journal").iterdir()
+    file = folder / "system.journal"
+    os.truncate(file, file.stat().st_size // 3)
+    scene.host.run("systemctl", "restart", "systemd-journald")
+    _attack(scene, "203.0.113.75")
+    _found(scene, "203.0.113.75")
+    _well_again(scene)
+
+
+def test_messages_that_journald_suppresses_are_told(scene: Scene) -> None:
+    """The rate limit of sshd's unit drops messages: degraded, with the setting to raise."""
+    drop_in = "/run/systemd/system/ssh.service.d/limit.conf"
+    scene.host.write(drop_in, "[Service]\nLogRateLimitIntervalSec=4s\nLogRateLimitBurst=5\n")
+    scene.host.run("systemctl", "daemon-reload")
+    scene.host.run("systemctl", "restart", "ssh")
+
+    def told() -> bool:
+        _attack(scene, "203.0.113.76")
+        return any(source["state"] == "dropping" for source in scene.fleet.status()["sources"])
+
+    eventually(told, 60, "dropped records", 1)
+    assert scene.fleet.health() == 3
+    (source,) = scene.fleet.status()["sources"]
+    assert "RateLimitBurst" in source["reason"]
+    assert "records_lost" in scene.fleet.log()
