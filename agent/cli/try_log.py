@@ -27,7 +27,7 @@ _SAMPLE_ADDRESS = "203.0.113.7"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class LogTrial:
     """The result of reading a log.
 
     Attributes:
@@ -41,7 +41,7 @@ class Trial:
     verdicts: list[Verdict]
 
 
-def try_lines(lines: Iterable[bytes], zone: tzinfo, now: float) -> Trial:
+def try_lines(lines: Iterable[bytes], zone: tzinfo, now: float) -> LogTrial:
     """Examine the lines of a log. Their time stamps are trusted, and no field counts as vouched.
 
     Args:
@@ -60,7 +60,7 @@ def try_lines(lines: Iterable[bytes], zone: tzinfo, now: float) -> Trial:
         understood += examined.understood
         _merge(verdicts, examined.threats)
     _merge(verdicts, chain.finish())
-    return Trial(read, understood, list(verdicts.values()))
+    return LogTrial(read, understood, list(verdicts.values()))
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def as_json(verdicts: Iterable[Verdict]) -> str:
     return json.dumps([_fields(verdict) for verdict in verdicts], indent=2)
 
 
-def as_table(trial: Trial) -> str:
+def as_table(trial: LogTrial) -> str:
     """Return the verdicts as text, one on a line, and the number of lines read."""
     rows = [("SEVERITY", "RULE", "SOURCE", "USER", "COUNT", "CONFIDENCE", "FIRST SEEN (UTC)")]
     for verdict in trial.verdicts:

@@ -41,7 +41,7 @@ def strike(site: Site) -> None:
     if "more than the store" not in _now(site):
         raise SiteError("`now` does not say that guards know more")
     audited = [entry["action"] for entry in site.manager.request("GET", "/api/audit", limit="50")]
-    if "store.older_copy" not in audited:
+    if "store.restored" not in audited:
         raise SiteError(f"the audit log does not say that guards know more: {audited}")
     changed = _new_policy(site)
     if changed <= revision:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import structlog
 
 from manager.broker.errors import BrokerNotRunningError, BrokerStartError
-from manager.broker.sign_of_life import SILENCE_SECONDS, Silence
+from manager.broker.process_watchdog import SILENCE_SECONDS, SilenceTimer
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class EmbeddedBroker:
         with _pipe(process.stdout) as output:
             line = output.readline()
             first_line.put(line)
-            poller, silence = select.poll(), Silence(self._silence)
+            poller, silence = select.poll(), SilenceTimer(self._silence)
             poller.register(output, select.POLLIN)
             while True:
                 if poller.poll(silence.step * 1000):

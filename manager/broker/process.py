@@ -32,7 +32,7 @@ from manager.broker.connection.listener import listen, raise_open_files
 from manager.broker.errors import BrokerStartError, EmbeddedBrokerError
 from manager.broker.hardened_broker import HardenedBroker
 from manager.broker.limits import BrokerLimits
-from manager.broker.sign_of_life import INTERVAL_SECONDS, die_with_parent, write_signs_of_life
+from manager.broker.process_watchdog import INTERVAL_SECONDS, die_with_parent, write_signs_of_life
 from schemas.topics import may_retain
 
 _LINE_LIMIT = 16 * 1024 * 1024

@@ -11,7 +11,7 @@ import structlog
 from manager.backoff import Backoff
 from manager.broker.embedded_broker import EmbeddedBroker
 from manager.broker.errors import BrokerNotRunningError, BrokerStartError
-from manager.broker.sign_of_life import SILENCE_SECONDS
+from manager.broker.process_watchdog import SILENCE_SECONDS
 from manager.domain.agents.agent import Agent
 
 log = structlog.get_logger(__name__)

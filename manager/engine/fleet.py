@@ -33,8 +33,8 @@ FROZEN = "responses_frozen"
 
 
 @dataclass(slots=True)
-class OlderCopy:
-    """Agents that stated a newer revision than the store had, and the highest one, since the start of the manager."""
+class RestoredStore:
+    """Signs that the store was restored from an older copy: agents that stated newer revisions, and the highest one."""
 
     agents: set[str] = field(default_factory=set)
     highest: int = 0
@@ -61,7 +61,7 @@ class Fleet:
     clock_trust: ClockTrust = field(default_factory=ClockTrust)
     warnings: dict[str, str] = field(default_factory=dict)
     """Warnings for operators about lasting conditions, by the name of the condition."""
-    older_copy: OlderCopy = field(default_factory=OlderCopy)
+    restored_store: RestoredStore = field(default_factory=RestoredStore)
     document_warnings: DocumentWarnings = field(default_factory=DocumentWarnings)
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
@@ -127,7 +127,7 @@ class Fleet:
         self.policies.forget(agent.agent_id)
         self.document_warnings.set({str(Scope("agent", agent.agent_id)): None})
         self.immunity.forget_agent(agent.agent_id)
-        self.older_copy.agents.discard(agent.agent_id)
+        self.restored_store.agents.discard(agent.agent_id)
 
     def facts(self, now: float) -> FleetFacts:
         """Return the facts about the fleet that the responder needs."""

@@ -83,9 +83,9 @@ class PeeweeStore:
     def _load(self) -> Snapshot:
         rows = self._statements.rows
         with self.health.content("agent"):
-            agents, agents_locked = _opened(self._agents.to_agent, rows("agents.load"))
+            agents, agents_locked = _decoded_rows(self._agents.to_agent, rows("agents.load"))
         with self.health.content("enrollment_token"):
-            tokens, tokens_locked = _opened(self._tokens.to_token, rows("tokens.load"))
+            tokens, tokens_locked = _decoded_rows(self._tokens.to_token, rows("tokens.load"))
         if agents_locked or tokens_locked:
             if not agents and not tokens:
                 raise InvalidTag
@@ -258,7 +258,7 @@ def _json_or_null(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _opened(decode: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]]) -> tuple[list[T], int]:
+def _decoded_rows(decode: Callable[[tuple[Any, ...]], T], rows: list[tuple[Any, ...]]) -> tuple[list[T], int]:
     """Return the decoded rows, and the number of rows whose secret the store key does not decrypt."""
     decoded: list[T] = []
     locked = 0

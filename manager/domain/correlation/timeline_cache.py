@@ -60,13 +60,13 @@ class TimelineCache:
         return timeline
 
     def opened(self, indicator: Indicator, timeline: Timeline) -> None:
-        """Count an incident of the indicator as open."""
+        """Add an open incident to an indicator's timeline, which is kept while it has one."""
         timeline.open_incidents += 1
         if self._watched.pop(indicator, None) is not None:
             self._open[indicator] = timeline
 
     def closed(self, indicator: Indicator) -> Timeline:
-        """Count an incident of the indicator as closed, and return its timeline."""
+        """Remove a closed incident from an indicator's timeline, which may be dropped once it has none; return it."""
         timeline = self._open[indicator]
         timeline.open_incidents -= 1
         if not timeline.open_incidents:

@@ -70,7 +70,7 @@ class ResponseRecord:
         return [self._abandon(oldest, "too many incidents wait for approval", response.at)]
 
     def suppress(self, incident: Incident) -> None:
-        """Keep an undone incident's indicator from firing while the incident is open."""
+        """Block automatic responses to the indicator of an undone incident until that incident closes."""
         if incident.is_open:
             self._suppressed.setdefault(incident.indicator, {})[incident.id] = None
 

@@ -32,7 +32,7 @@ from manager.engine.commands.http_agent_requests import (
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.messages.registration import new_agent_id, record_enrollment
-from manager.engine.policies import older_copy
+from manager.engine.policies import restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
 from manager.errors import Conflict
 from schemas.http_agents import HttpHeartbeat
@@ -294,7 +294,7 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
 def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: HttpHeartbeat | None) -> None:
     """Record the policy in force; a version without a digest means the policy that was sent with this version."""
     if stated > merged_version(context, agent):
-        older_copy.follow_policy(context, agent, stated, proven=False)
+        restored_store.follow_policy(context, agent, stated, proven=False)
     force, policy = agent.in_force, context.fleet.policies.effective[agent.agent_id]
     version, digest = stated, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None

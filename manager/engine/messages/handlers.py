@@ -9,7 +9,7 @@ from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events
 from manager.engine.messages.registration import register
 from manager.engine.messages.verification import InvalidMessage, verify
-from manager.engine.policies import older_copy
+from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
 from schemas import message_codes
 from schemas.keys import has_version_proof
@@ -91,7 +91,7 @@ def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -
         agent.in_force.blocklist_sequence = sequence
         emergency_response.record_applied(context, agent.agent_id, "blocklist", sequence)
     if sequence > context.fleet.blocklists.sequences.get(agent.organization_id, 0):
-        older_copy.follow_sequence(context, agent, sequence)
+        restored_store.follow_sequence(context, agent, sequence)
     context.blocklist_messages.publish_if_behind(agent.organization_id, sequence)
 
 
@@ -106,7 +106,7 @@ def _compare_policy(context: Context, agent: Agent, message: Heartbeat, sent_at:
         _record_applied_policy(context, agent)
     if version > policy.version or (version == policy.version and digest != policy.resolved.digest):
         if _has_proof(context, agent, version, digest, message.version_proof):
-            older_copy.follow_policy(context, agent, version, proven=True)
+            restored_store.follow_policy(context, agent, version, proven=True)
     elif (
         version < policy.version
         and policy.published

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.try_log import Trial, log_lines, try_lines
+from agent.cli.try_log import LogTrial, log_lines, try_lines
 from tests.support.ssh_story import by_rule, worst
 
 TRANSCRIPTS = Path(__file__).parents[3] / "transcripts"
@@ -15,13 +15,13 @@ SSHD = sorted(folder.name for folder in TRANSCRIPTS.glob("sshd-*"))
 FORMATS = sorted(path.stem for path in (TRANSCRIPTS / "formats").glob("*.log"))
 
 
-def tried(folder: str, name: str) -> Trial:
+def tried(folder: str, name: str) -> LogTrial:
     """The verdicts on a transcript."""
     with log_lines(str(TRANSCRIPTS / folder / f"{name}.log")) as lines:
         return try_lines(lines, UTC, time.time())
 
 
-def rules(trial: Trial) -> set[tuple[str, str]]:
+def rules(trial: LogTrial) -> set[tuple[str, str]]:
     """The rules that were met, and by whom."""
     return {(verdict.rule_id, str(verdict.evidence[verdict.target or "sourceIp"])) for verdict in trial.verdicts}
 

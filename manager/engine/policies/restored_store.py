@@ -14,7 +14,7 @@ from manager.engine.policies.blocklist_messages import sequence_value
 
 log = structlog.get_logger(__name__)
 
-WARNING = "older_copy"
+WARNING = "restored_store"
 """The name of the warning that guards know more than the store."""
 
 _BELIEVED = 1_000_000
@@ -52,7 +52,7 @@ def follow_sequence(context: Context, agent: Agent, sequence: int) -> None:
         fleet.counters["claims_ignored"] += 1
         return
     _record(context, agent, "blocklist sequence", sequence, known)
-    continued = fleet.older_copy.continued
+    continued = fleet.restored_store.continued
     if now.monotonic - continued.get(organization_id, -_PAUSE) < _PAUSE:
         return
     continued[organization_id] = now.monotonic
@@ -67,10 +67,10 @@ def follow_sequence(context: Context, agent: Agent, sequence: int) -> None:
 
 def _record(context: Context, agent: Agent, what: str, stated: int, stored: int) -> None:
     """Log the agent once, add one audit entry for all agents, and set the warning."""
-    found = context.fleet.older_copy
+    found = context.fleet.restored_store
     if not found.agents:
         before, after = {what: stored}, {what: stated, "agentId": agent.agent_id}
-        add_entry(context, MANAGER, "store.older_copy", "store", before=before, after=after)
+        add_entry(context, MANAGER, "store.restored", "store", before=before, after=after)
     if agent.agent_id not in found.agents and len(found.agents) < _LOGGED:
         log.error("store_older_than_guards", agent_id=agent.agent_id, what=what, guard=stated, store=stored)
     found.agents.add(agent.agent_id)

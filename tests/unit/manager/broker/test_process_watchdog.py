@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from manager.broker.sign_of_life import Silence, write_signs_of_life
+from manager.broker.process_watchdog import SilenceTimer, write_signs_of_life
 
 
 class _Clock:
@@ -16,7 +16,7 @@ class _Clock:
         return self.now
 
 
-def _steps_until_frozen(silence: Silence, clock: _Clock, pauses: dict[int, float]) -> int:
+def _steps_until_frozen(silence: SilenceTimer, clock: _Clock, pauses: dict[int, float]) -> int:
     for number in range(1, 1000):
         clock.now += silence.step + pauses.get(number, 0.0)
         if silence.lasts():
@@ -27,19 +27,19 @@ def _steps_until_frozen(silence: Silence, clock: _Clock, pauses: dict[int, float
 def test_silence_lasts_after_the_limit() -> None:
     """Twenty steps without a sign of life are the limit."""
     clock = _Clock()
-    assert _steps_until_frozen(Silence(20.0, clock), clock, {}) == 20
+    assert _steps_until_frozen(SilenceTimer(20.0, clock), clock, {}) == 20
 
 
 def test_a_pause_of_the_parent_is_not_the_childs_silence() -> None:
     """A parent that stood still for an hour blames the child for no more than three steps of it."""
     clock = _Clock()
-    assert _steps_until_frozen(Silence(20.0, clock), clock, {5: 3600.0}) == 18
+    assert _steps_until_frozen(SilenceTimer(20.0, clock), clock, {5: 3600.0}) == 18
 
 
 def test_a_sign_of_life_starts_the_silence_anew() -> None:
     """Silence before a sign of life does not count after it."""
     clock = _Clock()
-    silence = Silence(20.0, clock)
+    silence = SilenceTimer(20.0, clock)
     for _ in range(19):
         clock.now += silence.step
         assert not silence.lasts()

@@ -14,7 +14,7 @@ from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.http_agent_requests import PollPolicy, RegisterAgent
 from manager.engine.commands.requests import ReadPolicy, SetPolicy
-from manager.engine.policies.older_copy import WARNING
+from manager.engine.policies.restored_store import WARNING
 from schemas import topics
 from schemas.limits import POLICY_LIMIT
 from tests.support.engine import Bench
@@ -33,7 +33,7 @@ def restore(bench: Bench, copy: Path) -> None:
 
 
 def audited(bench: Bench) -> int:
-    ((count,),) = bench.rows("SELECT count(*) FROM audit_entry WHERE action = 'store.older_copy'")
+    ((count,),) = bench.rows("SELECT count(*) FROM audit_entry WHERE action = 'store.restored'")
     return int(count)
 
 

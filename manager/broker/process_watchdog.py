@@ -17,7 +17,7 @@ _STALL = 3.0
 _PARENT_DEATH_SIGNAL = 1
 
 
-class Silence:
+class SilenceTimer:
     """Measures the silence of a child in steps, excluding the time during which this process itself was suspended.
 
     Args:
