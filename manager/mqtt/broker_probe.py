@@ -4,8 +4,12 @@
   as offline, not retained; an online manager answers with its presence. A presence left by a crash gets no answer.
 - The broker delivers no retained message for a wildcard subscription. Where nothing is retained the probe leaves the
   manager's own presence, offline, as a test message.
+
+Before it ends, the probe clears what registering clients left on their topics while no manager was connected: the
+manager's own subscriptions would fill its queue at the broker with it, and other messages would be dropped.
 """
 
+import contextlib
 import queue
 import secrets
 import ssl
@@ -14,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
@@ -21,6 +26,8 @@ from manager.engine.batch import Publication
 from manager.mqtt.broker_address import BrokerAddress
 from manager.mqtt.rival_managers import RivalManagers
 from schemas.topics import MANAGER_PRESENCE
+
+log = structlog.get_logger(__name__)
 
 _FAILURE = 128
 _TOPIC = MANAGER_PRESENCE.address()
@@ -47,6 +54,9 @@ class ProbeSettings:
     wildcard: float = 5.0
     """Seconds to wait for the retained message of a wildcard subscription."""
 
+    clearing: float = 60.0
+    """Most seconds for clearing retained registrations; what is left then is cleared at the next connect."""
+
 
 def find_obstacle(
     managers: RivalManagers,
@@ -55,9 +65,12 @@ def find_obstacle(
     password: str | None,
     tls: ssl.SSLContext | None,
     *,
+    cleared_filter: str | None = None,
     settings: ProbeSettings | None = None,
 ) -> str | None:
     """Return the reason why the manager must not connect; None without one. Blocks.
+
+    Without one it also clears the retained messages that match `cleared_filter`.
 
     A broker that refuses the login or the subscription is no obstacle: the manager's own connection reports that.
 
@@ -72,7 +85,13 @@ def find_obstacle(
         client.tls_set_context(tls)
     client.connect(address.host, address.port, keepalive=30)
     try:
-        return _Probe(client, settings).run(managers)
+        probe = _Probe(client, settings)
+        obstacle = probe.run(managers)
+        if obstacle is None and cleared_filter is not None:
+            cleared = probe.clear(cleared_filter)
+            if cleared:
+                log.warning("registrations_cleared", broker=str(address), messages=cleared)
+        return obstacle
     finally:
         client.disconnect()
         client.loop(0.0)
@@ -104,6 +123,30 @@ class _Probe:
         self._messages.clear()
         self._publish(managers.publication("offline", retained=False))
         return self._conflict(managers)
+
+    def clear(self, topic_filter: str) -> int:
+        """Clear all retained messages that match a filter; return their number.
+
+        The broker drops what exceeds its queue for this connection, so the subscription is repeated until none is left.
+        """
+        deadline = time.monotonic() + self._settings.clearing
+        cleared = 0
+        while time.monotonic() < deadline:
+            self._messages.clear()
+            if not self._subscribe(topic_filter):
+                return cleared
+            found = 0
+            while (message := self._message(self._settings.grace)) is not None and time.monotonic() < deadline:
+                if message.retain and message.payload:
+                    found += 1
+                    with contextlib.suppress(UnicodeDecodeError):
+                        self._client.publish(message.topic, b"", qos=1, retain=True)
+            self._client.unsubscribe(topic_filter)
+            self._answer()
+            if not found:
+                return cleared
+            cleared += found
+        return cleared
 
     def _retained(self) -> bytes | None:
         """Return the retained presence; None if none arrives within the grace time after the next answer."""

@@ -175,7 +175,9 @@ class MqttDoor:
             username,
             password,
             handlers=handlers,
-            before_connect=lambda: find_obstacle(self._rivals, address, username, password, tls),
+            before_connect=lambda: find_obstacle(
+                self._rivals, address, username, password, tls, cleared_filter=ALL_REGISTRATIONS
+            ),
         )
 
     def _link(

@@ -88,6 +88,23 @@ def test_what_was_left_below_the_registration_topics_is_cleared(broker: Producti
         eventually(lambda: not left_behind(broker), what="nothing left behind")
 
 
+@pytest.mark.timeout(120)
+def test_more_litter_than_a_queue_holds_keeps_no_manager_out(broker: ProductionMosquitto, tmp_path: Path) -> None:
+    """92 MB left by the public password while no manager ran: Mosquitto dropped the plugin's answers among them."""
+    for number in range(40):
+        name = f"{number:032x}"
+        with registering(broker, name) as client:
+            assert client.connect() == 0
+            client.publish(topics.REGISTRATION.address(name), b"x" * 2_290_000, retain=True)
+    manager = ManagerProcess(tmp_path, broker.url)
+    manager.launch()
+    try:
+        eventually(lambda: manager.not_ready() is None, 60, "a manager that is ready")
+        assert left_behind(broker) == {}
+    finally:
+        manager.stop()
+
+
 def test_a_broker_of_an_earlier_release_gets_the_login_and_its_role(
     broker: ProductionMosquitto, tmp_path: Path
 ) -> None:
