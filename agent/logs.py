@@ -54,7 +54,8 @@ class EventLog:
 
 def _value(value: object) -> str:
     text = str(value)
-    escaped = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    if escaped and not any(char in escaped for char in ' "='):
-        return escaped
-    return '"' + escaped.replace('"', '\\"') + '"'
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    if text and " " not in text and '"' not in text and "=" not in text:
+        return text
+    return '"' + text.replace('"', '\\"') + '"'

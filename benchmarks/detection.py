@@ -1,29 +1,34 @@
-"""Measures detection: log lines a second from the file to committed reports, and fail2ban's filter beside it.
+"""Measures detection: log lines a second from the file to committed reports, beside fail2ban where that is in PATH.
 
-`python -m benchmarks.detection`, with `--quick` on a tenth of the lines. CPU time of this process, the best of three.
-fail2ban is measured with ``fail2ban-regex`` and its sshd filter where that is in PATH.
+`python -m benchmarks.detection`, with `--quick` on a tenth of the lines. Lines for each second of CPU: the guard as it
+reads a file, through its database; fail2ban's sshd filter alone (``fail2ban-regex``, which matches and does not count
+or store); and, where it can be started, ``fail2ban-server`` with its sshd jail on the same file. All take turns in each
+round; the figures are medians over the rounds. Pin it to one core (``taskset -c 1``) on a busy machine.
 """
 
 import argparse
 import contextlib
 import os
 import resource
-import shutil
-import subprocess
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.clock import Clock
 from agent.pipeline import Pipeline
 from agent.report.outbox import Outbox
+from agent.runtime import relax_garbage_collector
 from agent.sources.file_source import FileSource
 from agent.sources.log_file import NOWHERE
 from agent.storage.database import Database
+from benchmarks.fail2ban import Fail2ban
 
-LINES = 100_000
-REPEATS = 3
+LINES = 50_000
+ROUNDS = 5
+Messages = Callable[[int], str]
 FASTEST_FAIL2BAN = 2.5
 """Target: times fail2ban's lines a second (design of the guard, section 5)."""
 
@@ -33,18 +38,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the lines")
     count = LINES // 10 if parser.parse_args().quick else LINES
-    print(f"{count} lines; CPU time, the best of {REPEATS} runs")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, messages in MIXES.items():
-            path = Path(folder) / "auth.log"
-            write(path, messages, count)
-            with Path(os.devnull).open("w") as silence, contextlib.redirect_stderr(silence):
-                ours = max(lines_a_second(path, Path(folder) / f"{name}{run}", count) for run in range(REPEATS))
-            theirs = fail2ban(path, count)
-            beside = f"fail2ban {theirs:8.0f} lines/s, {ours / theirs:4.1f} times" if theirs else "no fail2ban here"
-            print(f"{name:28} {ours:8.0f} lines/s   {beside}")
-    if shutil.which("fail2ban-regex"):
+    peer = Fail2ban.find()
+    relax_garbage_collector()
+    print(f"{count} lines; lines for each second of CPU, medians of {ROUNDS} rounds")
+    if peer is None:
+        print("fail2ban is not installed here (fail2ban-regex, fail2ban-server): there is nothing to compare with")
+    for name, messages in MIXES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            compare(name, messages, count, Path(folder), peer)
+    if peer is not None:
         print(f"to reach: at least {FASTEST_FAIL2BAN} times fail2ban")
+
+
+def compare(name: str, messages: Messages, count: int, folder: Path, peer: Fail2ban | None) -> None:
+    """Measure one mix, and print its line of the table."""
+    path = folder / "auth.log"
+    write(path, messages, count)
+    rounds: dict[str, list[float]] = {"guard": [], "filter": [], "server": []}
+    for number in range(ROUNDS):
+        with Path(os.devnull).open("w") as silence, contextlib.redirect_stderr(silence):
+            rounds["guard"].append(lines_a_second(path, folder / str(number), count))
+        if peer is not None:
+            rounds["filter"].append(count / peer.filter_seconds(path))
+            server = peer.server_seconds(path, folder / f"fail2ban{number}")
+            rounds["server"] += [] if server is None else [count / server]
+    ours = statistics.median(rounds["guard"])
+    words = [f"{name:24} guard {ours:7.0f}"]
+    for other in ("filter", "server"):
+        if rounds[other]:
+            ratio = statistics.median(mine / its for mine, its in zip(rounds["guard"], rounds[other], strict=True))
+            words.append(f"fail2ban's {other} {statistics.median(rounds[other]):7.0f}, {ratio:4.2f} times")
+    print("   ".join(words), flush=True)
 
 
 def attack(number: int) -> str:
@@ -77,13 +101,13 @@ def mixed(number: int) -> str:
 MIXES = {"a thousand attackers": attack, "a botnet, one try each": botnet, "logins": ordinary, "mixed": mixed}
 
 
-def write(path: Path, message: object, count: int) -> None:
+def write(path: Path, message: Messages, count: int) -> None:
     """Write a log of so many lines, a hundred a second."""
     begin = datetime.now(UTC).timestamp() - count / 100
     with path.open("w") as log:
         for number in range(count):
             stamp = datetime.fromtimestamp(begin + number / 100, UTC).isoformat(timespec="microseconds")
-            log.write(f"{stamp} srv sshd[{1000 + number % 30_000}]: {message(number)}\n")  # type: ignore[operator]
+            log.write(f"{stamp} srv sshd[{1000 + number % 30_000}]: {message(number)}\n")
 
 
 def lines_a_second(path: Path, folder: Path, count: int) -> float:
@@ -111,20 +135,6 @@ def cpu() -> float:
     """Seconds of CPU of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
-
-
-def fail2ban(path: Path, count: int) -> float | None:
-    """Lines for each second of CPU of fail2ban's sshd filter; None where it is not installed."""
-    program = shutil.which("fail2ban-regex")
-    if program is None:
-        return None
-    spent = []
-    for lines in (path, Path("/dev/null")):  # the second one is its start
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([program, str(lines), "sshd"], check=False, capture_output=True)  # noqa: S603 -- fail2ban itself
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return count / (spent[0] - spent[1])
 
 
 if __name__ == "__main__":

@@ -117,25 +117,26 @@ class AddressState:
     def connection(self, port: int | None, pid: int | None, at: float) -> SshConnection:
         """Return a log line's connection, found by the peer's port or else by the process; create it if unknown."""
         connections = self.connections
-        known = None if not connections else self._known(port, pid)
+        key = port if port is not None else -1 - (pid or 0)
+        known = connections.pop(key, None)
+        if known is None and connections:
+            known = self._of_process(port, pid)
         if known is not None and known.is_of(port, pid, at):
             known.join(port, pid, at)
+            if known.port is not None and known.port != key:
+                key = known.port
+                connections.pop(key, None)
         else:
             known = SshConnection(port, pid, at)
-        key = port if port is not None else _key(known.port, pid)
-        connections.pop(key, None)  # moved to the end: the first one is evicted next
-        connections[key] = known
+        connections[key] = known  # at the end: the first one is evicted next
         if len(connections) > _CONNECTIONS:
             del connections[next(iter(connections))]
         return known
 
-    def _known(self, port: int | None, pid: int | None) -> SshConnection | None:
-        """Return the connection with this port; if the line or the connection has none, the one with this process."""
-        known = self.connections.get(_key(port, pid))
-        if known is not None:
-            return known
+    def _of_process(self, port: int | None, pid: int | None) -> SshConnection | None:
+        """Return the connection of this process, if it or the line has no port."""
         if port is not None:
-            return self.connections.pop(_key(None, pid), None)
+            return self.connections.pop(-1 - (pid or 0), None)
         if pid is None:
             return None
         return next((one for one in reversed(self.connections.values()) if one.pid == pid), None)
@@ -147,7 +148,8 @@ class AddressState:
         """
         users = self.users
         if users is None:
-            users = self.users = {}
+            self.users = {user: count}
+            return
         if user not in users and len(users) >= USERS:
             count += users.pop(min(users, key=users.__getitem__))
         users[user] = users.get(user, 0) + count
@@ -157,10 +159,6 @@ class AddressState:
         """Return the most attempted user names, in descending order of attempts."""
         users = self.users or {}
         return sorted((user for user in users if user), key=lambda user: -users[user])
-
-
-def _key(port: int | None, pid: int | None) -> int:
-    return port if port is not None else -1 - (pid or 0)
 
 
 class AddressTable:
@@ -184,10 +182,11 @@ class AddressTable:
             self._sources.move_to_end(key)
             return source
         source = self._sources[key] = AddressState(key)
-        if self._evicted is not None:
+        times = [] if self._evicted is None else self._evicted.take(key)
+        if times:
             address = "" if "/" in key else key
-            source.failures = [Failure(float(at), 1, "", address) for at in self._evicted.take(key)]
-            source.newest = max((failure.at for failure in source.failures), default=_NEVER)
+            source.failures = [Failure(float(at), 1, "", address) for at in times]
+            source.newest = float(max(times))
         if len(self._sources) > CAPACITY:
             self._evict(self._sources.popitem(last=False)[1])
         return source

@@ -7,6 +7,8 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 
+from pydantic_core import to_json
+
 from agent.analyze.known_login_sources import LOGIN_MEMORY
 from agent.events import NOTHING_VOUCHED, Event, EventKind
 from agent.logs import EventLog
@@ -89,7 +91,7 @@ def _login_key(event: Event) -> str | None:
 
 def _encoded(event: Event) -> str:
     """Return an event's row: time, kind, fields, whether its fields are vouched, count."""
-    return json.dumps((event.at, event.kind, event.fields, bool(event.vouched), event.count))
+    return to_json((event.at, event.kind, event.fields, bool(event.vouched), event.count)).decode()
 
 
 def _decoded(text: str) -> Event | None:

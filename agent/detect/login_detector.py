@@ -109,24 +109,25 @@ class _LoginRules:
 
     def _connection(self, source: AddressState, event: Event) -> list[Finding]:
         """Process an event about a connection that names a user, or about its end."""
-        port = event.number("port")
+        kind, port = event.kind, event.number("port")
         connection = source.connection(port, event.number("pid"), event.at)
-        if event.kind is EventKind.LOGIN_SUCCEEDED:
+        if kind is EventKind.LOGIN_SUCCEEDED:
             connection.log_in()
             return self._logins.observe(source, event)
-        before, waited, failure = connection.failures, connection.waits, _failure(event)
-        if event.kind is EventKind.LOGIN_FAILED:
-            connection.refuse(event.text("method"), event.count, by_pam=port is None)
+        before, failure = connection.failures, _failure(event)
+        if kind is EventKind.LOGIN_FAILED:
+            waited = connection.waits
+            connection.refuse(str(event.fields.get("method", "")), event.count, by_pam=port is None)
             if not failure.valid_user:
                 connection.name_invalid_user()
-        elif event.kind in (EventKind.INVALID_USER, EventKind.USER_REFUSED):
+            if not waited and connection.waits:
+                self._wait(source, connection, failure)
+        elif kind is EventKind.INVALID_USER or kind is EventKind.USER_REFUSED:
             connection.name_invalid_user()
-        elif event.kind is EventKind.MAX_ATTEMPTS:
+        elif kind is EventKind.MAX_ATTEMPTS:
             connection.use_up_attempts()
         elif not connection.logged_in:
             return self._end(source, connection, failure)
-        if connection.waits and not waited:
-            self._wait(source, connection, failure)
         return self._count(source, connection, failure, before)
 
     def _end(self, source: AddressState, connection: SshConnection, failure: Failure) -> list[Finding]:
@@ -176,9 +177,9 @@ class _LoginRules:
         added = connection.failures - before
         if added <= 0:
             return []
-        guess = connection.guessed
-        counted = Failure(failure.at, added, failure.user, failure.address, guess, failure.valid_user)
-        return self._failed(source, counted)
+        if added != failure.weight or not connection.guessed:
+            failure = failure._replace(weight=added, guess=connection.guessed)
+        return self._failed(source, failure)
 
     def _failed(self, source: AddressState, failure: Failure) -> list[Finding]:
         found = self._failures.observe(source, failure)
@@ -204,7 +205,7 @@ class _LoginRules:
 def _failure(event: Event) -> Failure:
     fields = event.fields
     valid = event.kind is not EventKind.INVALID_USER and fields.get("valid_user", 1) == 1
-    return Failure(event.at, event.count, str(fields.get("user", "")), str(fields["sourceIp"]), valid_user=valid)
+    return Failure(event.at, event.count, str(fields.get("user", "")), str(fields["sourceIp"]), True, valid)
 
 
 def _vouch(finding: Finding) -> Finding:

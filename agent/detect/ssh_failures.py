@@ -50,29 +50,34 @@ class SshFailures:
 
     def observe(self, source: AddressState, failure: Failure) -> list[Finding]:
         """Count a failure; return the findings that it completes."""
-        gap = abs(failure.at - source.newest)
+        at, weight = failure.at, failure.weight
+        gap = abs(at - source.newest)
         if gap > WINDOW:
             source.attack, source.throttled = None, False
-            if failure.at < source.newest:
-                source.failures = [old for old in source.failures if old.at <= failure.at]
-            source.newest = failure.at
-        if gap > SLOW_WINDOW:
-            source.slow, source.users = None, None
-        source.newest = max(source.newest, failure.at)
-        source.count_user(failure.user, failure.weight)
+            if at < source.newest:
+                source.failures = [old for old in source.failures if old.at <= at]
+            source.newest = at
+            if gap > SLOW_WINDOW:
+                source.slow, source.users = None, None
+        elif at > source.newest:
+            source.newest = at
+        source.count_user(failure.user, weight)
         failures = source.failures
-        if failures and (len(failures) >= FAILURES or failure.at - failures[0].at > SLOW_WINDOW):
+        if failures and (len(failures) >= FAILURES or at - failures[0].at > SLOW_WINDOW):
             del failures[0]
         failures.append(failure)
-        slow = self._slow(source, failure)
-        fast = self._fast(source, failure)
+        kept = weight if len(failures) == 1 else sum([old.weight for old in failures])
+        if source.attack is None and source.slow is None and kept < THRESHOLD:
+            return []  # most sources fail once or twice
+        slow = self._slow(source, failure, kept)
+        fast = self._fast(source, failure, kept)
         return [finding for finding in (fast, slow) if finding is not None]
 
-    def _fast(self, source: AddressState, failure: Failure) -> Finding | None:
-        if source.attack is None:
-            self._begin(source)
-        else:
+    def _fast(self, source: AddressState, failure: Failure, kept: int) -> Finding | None:
+        if source.attack is not None:
             source.attack.add(failure.weight, failure.at)
+        elif kept >= THRESHOLD:
+            self._begin(source)
         attack = source.attack
         if attack is None:
             return None
@@ -105,8 +110,6 @@ class SshFailures:
 
     def _begin(self, source: AddressState) -> None:
         """Begin an attack if the window has enough failures."""
-        if sum([old.weight for old in source.failures]) < THRESHOLD:
-            return  # fast path: most sources fail once or twice
         recent = [old for old in source.failures if old.at >= source.newest - WINDOW]
         count = sum(old.weight for old in recent)
         if count < THRESHOLD:
@@ -116,10 +119,10 @@ class SshFailures:
             return
         source.attack = Tally(THRESHOLD, count, min(old.at for old in recent))
 
-    def _slow(self, source: AddressState, failure: Failure) -> Finding | None:
+    def _slow(self, source: AddressState, failure: Failure, kept: int) -> Finding | None:
         slow = source.slow
         if slow is None:
-            if sum([old.weight for old in source.failures]) < SLOW_THRESHOLD:
+            if kept < SLOW_THRESHOLD:
                 return None
             recent = [old for old in source.failures if failure.at - old.at <= SLOW_WINDOW]
             count = sum(old.weight for old in recent)

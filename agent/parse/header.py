@@ -21,15 +21,12 @@ _BODY = (
 _CLOCK = r"(?P<clock>\d\d:\d\d:\d\d(?:[.,]\d{1,9})?)"
 _PRIORITY = r"(?:<\d{1,3}>)?"
 
-_TRADITIONAL = re.compile(
+_TRADITIONAL_STAMP = (
     rf"{_PRIORITY}(?P<month>{'|'.join(MONTHS)}) {{1,2}}(?P<day>\d{{1,2}}) (?:(?P<year>\d{{4}}) )?{_CLOCK}:? "
-    r"(?P<body>.*)",
-    re.ASCII | re.DOTALL,
 )
-_ISO = re.compile(
-    rf"{_PRIORITY}(?P<iso>\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?:Z|[+-]\d\d:?\d\d)?):? (?P<body>.*)",
-    re.ASCII | re.DOTALL,
-)
+_ISO_STAMP = rf"{_PRIORITY}(?P<iso>\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{{1,9}})?(?:Z|[+-]\d\d:?\d\d)?):? "
+_TRADITIONAL = re.compile(rf"{_TRADITIONAL_STAMP}(?P<body>.*)", re.ASCII | re.DOTALL)
+_ISO = re.compile(rf"{_ISO_STAMP}(?P<body>.*)", re.ASCII | re.DOTALL)
 _FULL = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) (?P<iso>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?)"
     r" (?P<zone>[A-Z]{1,5}|[+-]\d\d(?:\d\d)?) (?P<body>.*)",
@@ -42,7 +39,12 @@ _SYSLOG = re.compile(
     re.ASCII | re.DOTALL,
 )
 _BODY_PATTERN = re.compile(_BODY, re.ASCII | re.DOTALL)
+
+# The two commonest formats as a whole, in one step: the same as the stamp's pattern and then the body's.
+_TRADITIONAL_LINE = re.compile(rf"{_TRADITIONAL_STAMP}{_BODY}", re.ASCII | re.DOTALL)
+_ISO_LINE = re.compile(rf"{_ISO_STAMP}{_BODY}", re.ASCII | re.DOTALL)
 _SOLARIS_ID = re.compile(r"\[ID \d{1,10} \w+\.\w+\] ", re.ASCII)
+_REPEATED_TEXT = "last message repeated"
 _LAST_REPEATED = re.compile(
     r"(?:\S+ )?(?:(?:syslogd|syslog)(?:\[\d+\])?: )?(?:--- )?last message repeated (?P<times>\d{1,6}) times?(?: ---)?",
     re.ASCII,
@@ -88,6 +90,25 @@ class HeaderParser:
             now: Epoch seconds, to determine the year of a time stamp without one.
         """
         line = line.lstrip("\ufeff").rstrip(" \t\r\n\0")
+        return self._common(line, now) or self._any(line, now)
+
+    def _common(self, line: str, now: float) -> Header | None:
+        """Parse a line of one of the two commonest formats in one step; return None for any other."""
+        if _REPEATED_TEXT in line or "[ID " in line:
+            return None
+        match = _ISO_LINE.fullmatch(line)
+        if match is not None:
+            stamp, _host, program, pid, message = match.groups()
+            at = self._stamps.iso(stamp)
+        else:
+            match = _TRADITIONAL_LINE.fullmatch(line)
+            if match is None:
+                return None
+            month, day, year, clock, _host, program, pid, message = match.groups()
+            at = self._stamps.traditional(month, day, clock, year, now)
+        return Header(at, _base(program), None if pid is None else int(pid), message)
+
+    def _any(self, line: str, now: float) -> Header | None:
         first = line[:1]
         if first.isdigit():
             return self._iso(line) or self._unix(line)
@@ -129,7 +150,7 @@ class HeaderParser:
 
 
 def _with_body(at: float | None, body: str) -> Header | None:
-    repeated = _LAST_REPEATED.fullmatch(body) if "last message repeated" in body else None
+    repeated = _LAST_REPEATED.fullmatch(body) if _REPEATED_TEXT in body else None
     if repeated is not None:
         return Header(at, "", None, body, int(repeated["times"]))
     match = _BODY_PATTERN.fullmatch(body)

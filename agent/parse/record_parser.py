@@ -69,20 +69,22 @@ class RecordParser:
         return ParsedRecord(True, event, header.at)
 
     def _event(self, header: Header, record: Record, at: float) -> Event | None:
-        self._last = None
-        if header.program in sshd.PROGRAMS:
-            found = sshd.read(header.message)
-        elif header.program in pam.PROGRAMS:
-            found = pam.read(header.program, header.message)
+        _, program, pid, message, _ = header
+        if program in sshd.PROGRAMS:
+            found = sshd.read(message)
+        elif program in pam.PROGRAMS:
+            found = pam.read(program, message)
         else:
-            return None
+            found = None
         if found is None:
+            self._last = None
             return None
         kind, fields, count = found
-        if header.pid is not None:
-            fields.setdefault("pid", header.pid)  # sshd's listener logs the process id of the connection in its message
+        if pid is not None and "pid" not in fields:  # sshd's listener logs the process id of the connection itself
+            fields["pid"] = pid
         vouched = frozenset(fields) if record.vouched or self._is_witnessed(record, fields) else NOTHING_VOUCHED
-        self._last = Event(at, kind, fields, vouched, min(count, MAX_COUNT), record.origin)
+        count = min(MAX_COUNT, count)
+        self._last = Event(at, kind, fields, vouched, count, record.origin)
         return self._last
 
     def _is_witnessed(self, record: Record, fields: Mapping[str, str | int]) -> bool:

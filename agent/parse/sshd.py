@@ -80,8 +80,11 @@ def read(message: str) -> tuple[EventKind, Fields, int] | None:
     Returns:
         The event's kind, fields and number of occurrences; None if the message contains no event or no address.
     """
+    word = message[: message.find(" ")]
+    if word not in _FIRST_WORDS:
+        return None
     count = 1
-    if message.startswith("message repeated "):
+    if word == "message":
         repeated = _REPEATED.fullmatch(message)
         if repeated is None or not int(repeated["times"]):
             return None
@@ -89,8 +92,10 @@ def read(message: str) -> tuple[EventKind, Fields, int] | None:
     preauth = message.endswith(" [preauth]")
     if preauth:
         message = message[: -len(" [preauth]")]
-    message = message.removeprefix("error: ").removeprefix("fatal: ")
-    reader = _READERS.get(message.partition(" ")[0])
+    if word not in _READERS:
+        message = message.removeprefix("error: ").removeprefix("fatal: ")
+        word = message[: message.find(" ")]
+    reader = _READERS.get(word)
     found = None if reader is None else reader(message)
     if found is None:
         return None
@@ -106,16 +111,16 @@ def _judged(message: str) -> Reading | None:
     `Failed none` is a client's query for the available methods, not an attempt.
     """
     match = _JUDGED.fullmatch(message) or _JUDGED_WITH_DETAIL.fullmatch(message)
-    if match is None or match["method"] == "none":
+    if match is None or match[2] == "none":
         return None
     # Passwords have no detail behind `ssh2`, a plain key has a fingerprint, which nobody can choose to look like a
     # peer. Other details (certificate ids, host-based client users, Kerberos names) are free text: there the peer is
     # certain only while nothing else in the line looks like one.
+    outcome, method, invalid, user, text, port = match.groups()
     ends_with_peer = match.re is _JUDGED and len(message) < _DECISIVE_LENGTH
-    certain = ends_with_peer and match["method"].startswith(("password", "keyboard-interactive", "publickey"))
+    certain = ends_with_peer and method.startswith(("password", "keyboard-interactive", "publickey"))
     if not certain and len(_ANY_PEER.findall(message)) != 1:
         return None
-    outcome, method, invalid, user, text, port = match.groups()
     address = normal_address(text)
     if address is None:
         return None
@@ -229,3 +234,6 @@ _READERS: dict[str, Callable[[str], Reading | None]] = {
     "ssh_dispatch_run_fatal:": _simple(_DISPATCH, EventKind.KEY_EXCHANGE_FAULT),
     "refused": _simple(_REFUSED_CONNECT, EventKind.CONNECTION_REFUSED),
 }
+
+_FIRST_WORDS = _READERS.keys() | {"error:", "fatal:", "message"}
+"""The first words of messages that may contain an event; all others are told by this word alone."""

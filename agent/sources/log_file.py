@@ -7,7 +7,7 @@ import os
 import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from agent.sources.rotation import COMPRESSED, unpack, unpacked_head
 from agent.sources.source import SourceError
@@ -26,8 +26,7 @@ _COUNTED = 1024 * 1024
 _HEAD = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line without its newline; bytes that are not UTF-8 are replacement characters.
 
     Attributes:
@@ -95,6 +94,11 @@ class LineBuffer:
     def full(self) -> bool:
         """Whether a budget is used up."""
         return len(self.lines) >= self._max_lines or self.budget <= 0
+
+    @property
+    def room(self) -> int:
+        """The number of lines until the budget of lines is used up."""
+        return self._max_lines - len(self.lines)
 
 
 class LogFile:
@@ -238,16 +242,16 @@ class LogFile:
             self._head = os.pread(self._descriptor, min(_HEAD, self._offset), 0)
 
     def _split(self, chunk: bytes, buffer: LineBuffer) -> None:
-        begin = 0
-        while (end := chunk.find(b"\n", begin)) >= 0:
-            self._keep(chunk[begin:end])
+        *pieces, rest = chunk.split(b"\n", buffer.room)
+        if pieces:
+            self._keep(pieces[0])
             buffer.lines.append(self._take_pending())
-            begin = end + 1
-            self._offset = self._scanned + begin
-            if buffer.full:  # the rest of the chunk is read again by the next call
-                self._scanned = self._offset
-                return
-        self._keep(chunk[begin:])
+            buffer.lines += _lines(pieces[1:])
+            self._offset = self._scanned + len(chunk) - len(rest)
+        if buffer.room <= 0:  # the rest of the chunk is read again by the next call
+            self._scanned = self._offset
+            return
+        self._keep(rest)
         self._scanned += len(chunk)
 
     def _keep(self, piece: bytes) -> None:
@@ -264,6 +268,13 @@ class LogFile:
     def _go_to(self, offset: int) -> None:
         self._offset = self._scanned = offset
         self._head = os.pread(self._descriptor, min(_HEAD, offset), 0)
+
+
+def _lines(pieces: list[bytes]) -> list[Line]:
+    if max(map(len, pieces), default=0) > MAX_LINE:
+        return [Line(piece[:MAX_LINE].decode(errors="replace"), len(piece) > MAX_LINE) for piece in pieces]
+    # In UTF-8 no character contains the byte of a newline, so the lines can be decoded together.
+    return [Line(text) for text in b"\n".join(pieces).decode(errors="replace").split("\n")] if pieces else []
 
 
 def _digest(head: bytes) -> str:
