@@ -1,7 +1,7 @@
 """Data types of detection: record, event, finding, verdict. No I/O, no clock.
 
-Records and events are never changed. They are not frozen, because a frozen dataclass takes three times as long to make,
-and there is one for each line.
+Origins, records and events are never changed. They are not frozen, because a frozen dataclass takes three times as
+long to make, and there is one for each line.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,13 @@ NOTHING_VOUCHED: frozenset[str] = frozenset()
 Severity = Literal["low", "medium", "high", "critical"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordOrigin:
     """The writer of a record: source, process and user; an attribute is None if the source does not know it.
 
     Attributes:
         source: The name of the source, such as ``journal`` or ``file:/var/log/auth.log``.
         identifier: The syslog identifier (the program name that the writer gave).
-        unit: The systemd unit.
         exe: The path of the writer's executable, within the writer's own root directory.
         uid: The writer's user id.
         cgroup: The writer's control group.
@@ -31,7 +30,6 @@ class RecordOrigin:
 
     source: str
     identifier: str | None = None
-    unit: str | None = None
     exe: str | None = None
     uid: int | None = None
     cgroup: str | None = None

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid_utils.compat import uuid7
 
 from agent.accounts import HostAccounts
-from agent.clock import Clock
+from agent.clock import TOLD_FOR, Clock, ClockSteps
 from agent.detect.detection_chain import DetectionChain
 from agent.events import Verdict
 from agent.host import local_zone
@@ -48,6 +48,8 @@ class _Reading:
     failed: bool = False
     suspect: bool = True  # a log that does not exist at the first check counts as missing at once
     stamps_off: bool = False
+    gap: str = ""
+    gap_until: float = float("-inf")
     back_records: int = 0
     back_seconds: float = 0.0
 
@@ -75,6 +77,7 @@ class Pipeline:
         outbox: The queue of reports.
         respond: Responds to a threat.
         clock: The host's clocks.
+        listed: Returns whether an address or prefix is on a list of attackers; None where there is no list.
         check_interval: Seconds between two checks of the sources.
         witness: Returns whether the kernel confirms that this host answered an address (see `agent.sources.trust`).
     """
@@ -87,6 +90,7 @@ class Pipeline:
         outbox: Outbox,
         respond: Respond,
         clock: Clock,
+        listed: Callable[[str], bool] | None = None,
         check_interval: float = 5.0,
         witness: Witness | None = None,
     ) -> None:
@@ -95,7 +99,8 @@ class Pipeline:
         self._outbox = outbox
         self._respond = respond
         self._clock = clock
-        self._chain = DetectionChain(HostAccounts(), local_zone(), witness)
+        self._chain = DetectionChain(HostAccounts(), local_zone(), witness, listed)
+        self._steps = ClockSteps(clock)
         self._chain.restore(database.connection)
         self._check_interval = check_interval
         self._pending: _Pending | None = None
@@ -156,6 +161,8 @@ class Pipeline:
         health.name = source.name
         for gap in batch.lost:
             _log.error("records_lost", source=source.name, reason=gap)
+        if batch.lost and not looking_back:
+            reading.gap, reading.gap_until = batch.lost[-1], now + TOLD_FOR
         if batch.records or batch.keep:
             self._pending = self._examine(reading, batch, past=looking_back)
         if looking_back or source.looking_back:
@@ -231,16 +238,24 @@ class Pipeline:
     def _check(self, now: float) -> None:
         """Ask each readable source for problems that reading does not show.
 
-        A problem counts if two checks in a row find it, because a log may be missing during a rotation.
+        A problem counts if two checks in a row find it, because a log may be missing during a rotation. A source is
+        degraded, too, for `TOLD_FOR` after records were lost or after the host's clock stepped.
         """
         self._check_due = now + self._check_interval
+        step = self._steps.recent(now)
         for reading in self._readings:
             if reading.failed:
                 continue
             problem = reading.source.check(now)
-            if problem is None or reading.suspect:
-                self._judge(reading, None if problem is None else SourceError(problem[1], problem[0]))
+            if problem is not None and not reading.suspect:
+                reading.suspect = True
+                continue
             reading.suspect = problem is not None
+            if problem is None and now < reading.gap_until:
+                problem = ("dropping", f"records were lost: {reading.gap}")
+            if problem is None and step is not None:
+                problem = ("clock", step)
+            self._judge(reading, None if problem is None else SourceError(problem[1], problem[0]))
 
     def _judge(self, reading: _Reading, error: SourceError | None) -> None:
         """Update a source's health with its problem, if any, and log a change."""

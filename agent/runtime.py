@@ -91,7 +91,6 @@ class Runtime:
             report = self._reporter(guard, connection)
             stack.callback(report, stopped=True)
             loop = Loop(guard, connection, self._mailbox, self._clock, report)
-            relax_garbage_collector()
             loop.run(lambda: self._stopping)
             loop.sign_off()
             _log.info("guard_stopped")
@@ -129,6 +128,7 @@ class Runtime:
             database=database,
             outbox=outbox,
             respond=enforcement.respond,
+            listed=enforcement.listed,
             clock=clock,
             check_interval=settings.source_check_interval,
             witness=None if fence is None else fence.has_seen,

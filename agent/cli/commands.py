@@ -323,12 +323,13 @@ def retry(
 
 
 def _run(options: Any) -> None:
-    from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
+    from agent.runtime import Runtime, relax_garbage_collector  # noqa: PLC0415 -- stop and status need none of it
     from agent.settings import read_settings  # noqa: PLC0415
 
     runtime = Runtime(options, read_settings(os.environ), _announce)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: runtime.stop())
+    relax_garbage_collector()
     runtime.run()
 
 

@@ -1,7 +1,7 @@
 """The detection chain: passes records through parser, detectors and analysis, and returns verdicts."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
@@ -35,14 +35,21 @@ class DetectionChain:
         accounts: The accounts of the host.
         zone: The time zone of time stamps without one.
         witness: See `agent.parse.record_parser.RecordParser`.
+        listed: Returns whether an address or prefix is on a list of attackers; None where there is no list.
     """
 
-    def __init__(self, accounts: Accounts, zone: tzinfo, witness: Witness | None = None) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        zone: tzinfo,
+        witness: Witness | None = None,
+        listed: Callable[[str], bool] | None = None,
+    ) -> None:
         self._witness = witness
         self._zone = zone
         self._readers: dict[str, RecordParser] = {}
         self._detectors: Sequence[Detector] = (LoginDetector(accounts),)
-        self._analyzer = Analyzer()
+        self._analyzer = Analyzer() if listed is None else Analyzer(listed)
         self._unsaved: list[Event] = []
 
     def restore(self, connection: sqlite3.Connection) -> None:

@@ -74,16 +74,20 @@ _REPEATED = _pattern(r"message repeated (?P<times>\d{1,6}) times: \[ ?(?P<messag
 _NOT_ALLOWED_TEXT = " not allowed because "
 
 
+def may_have_event(message: str) -> bool:
+    """Return whether a message's first word is one of those with which events begin."""
+    return message[: message.find(" ")] in _FIRST_WORDS
+
+
 def read(message: str) -> tuple[EventKind, Fields, int] | None:
     """Parse one whole message of sshd.
 
     Returns:
         The event's kind, fields and number of occurrences; None if the message contains no event or no address.
     """
-    word = message[: message.find(" ")]
-    if word not in _FIRST_WORDS:
+    if not may_have_event(message):
         return None
-    count = 1
+    word, count = message[: message.find(" ")], 1
     if word == "message":
         repeated = _REPEATED.fullmatch(message)
         if repeated is None or not int(repeated["times"]):
@@ -236,4 +240,3 @@ _READERS: dict[str, Callable[[str], Reading | None]] = {
 }
 
 _FIRST_WORDS = _READERS.keys() | {"error:", "fatal:", "message"}
-"""The first words of messages that may contain an event; all others are told by this word alone."""

@@ -76,6 +76,14 @@ class SpanIndex:
         found = self._furthest[other.version][index]
         return found if found.last >= other.first else None
 
+    def covering(self, other: Span) -> Span | None:
+        """Return a span that contains all of another; None if there is none."""
+        index = bisect_right(self._firsts[other.version], other.first) - 1
+        if index < 0:
+            return None
+        found = self._furthest[other.version][index]
+        return found if found.last >= other.last else None
+
 
 def protected_spans(addresses: Iterable[str]) -> tuple[Span, ...]:
     """Return the spans that are never blocked: loopback, and the given addresses."""
@@ -136,6 +144,11 @@ def desired_measures(
             continue  # shorter hashes can be forged to match a needed file, so they alert and never quarantine
         found.measures[key] = measure
     return found
+
+
+def lasting(measures: Iterable[Measure], now: float) -> list[Measure]:
+    """Return the measures that have not expired."""
+    return [measure for measure in measures if not _expired(measure, now)]
 
 
 def next_expiry(measures: Iterable[Measure]) -> float:

@@ -12,8 +12,10 @@ from agent.policy.policy_store import Effective
 from agent.respond.decision import ACTIONS, Decision, decide
 from agent.respond.desired_measures import (
     DesiredMeasures,
+    SpanIndex,
     desired_measures,
     from_policy,
+    lasting,
     next_expiry,
     protected_spans,
     span,
@@ -85,6 +87,7 @@ class Enforcement:
         self._time = ManagerTime(clock) if manager_time is None else manager_time
         self.fence = fence
         self._policy = Effective(PolicySections())
+        self._listed = SpanIndex(())
         self._in_force = {(measure.kind, measure.value): measure for measure in responder.in_force()}
         self._set: dict[Kind, Callable[[Measure], None]] = {
             "ip": responder.block_address,
@@ -119,6 +122,10 @@ class Enforcement:
         """The sections of the current policy; the defaults once it has expired."""
         end = self._policy.expires_at
         return self._policy.sections if end is None or self._time.now() < end else PolicySections()
+
+    def listed(self, target: str) -> bool:
+        """Return whether the policy's or the organization's blocklist contains an address or all of a prefix."""
+        return self._listed.covering(span(target)) is not None
 
     def protect(self, address: str) -> None:
         """Protect the address of the broker or manager from blocks."""
@@ -330,8 +337,9 @@ class Enforcement:
 
     def _goal(self) -> DesiredMeasures:
         sections, now = self.sections, self._time.now()
-        measures = [*from_policy(sections.blocklist), *self._organization(), *self._own.measures(now)]
-        return desired_measures(measures, sections.allowlist, self._protected, now)
+        lists = [*from_policy(sections.blocklist), *self._organization()]
+        self._listed = SpanIndex(span(entry.value) for entry in lasting(lists, now) if entry.kind == "ip")
+        return desired_measures([*lists, *self._own.measures(now)], sections.allowlist, self._protected, now)
 
     def _try_to_set(self, measure: Measure) -> list[str]:
         try:

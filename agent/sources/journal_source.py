@@ -19,6 +19,9 @@ DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
 SOCKET = Path("/run/systemd/journal/socket")
 """The socket at which journald receives entries."""
 
+_REOPEN_EVERY = 2_000
+"""Entries after which the journal is opened anew: libsystemd keeps all of it mapped that was read."""
+
 _LIVE_WITHIN = 10.0
 _KEEP_EVERY = 60.0
 _REOPEN_AFTER = 5.0
@@ -72,6 +75,7 @@ class JournalSource:
         self._open_journal = open_journal
         self._executables = trusted_executables()
         self._reader: JournalReader | None = None
+        self._entries = 0
         self._lost: list[str] = []
         self._at_end: float | None = None
         self._kept: float | None = None
@@ -101,10 +105,14 @@ class JournalSource:
         more = len(entries) >= budget
         if entries:
             self._cursor, self._read_to = entries[-1].cursor, entries[-1].at
+            self._entries += len(entries)
+            if self._entries >= _REOPEN_EVERY:
+                self._release()
         if more:
             self.due = now
         else:
-            self._at_end, self.looking_back, self._read_to = now, False, max(self._read_to, self._wall())
+            # Not the latest of both: after a clock that was ahead, the time up to which was read is earlier again.
+            self._at_end, self.looking_back, self._read_to = now, False, self._wall()
         lost, self._lost = self._lost, []
         records = []
         for entry in entries:
@@ -125,7 +133,7 @@ class JournalSource:
     def check(self, now: float) -> tuple[SourceState, str] | None:
         """Return the problem because of which entries do not reach the journal; None without a problem."""
         if now < self._dropping_until:
-            return "dropping", f"records are being dropped; {self._dropped}"
+            return "dropping", self._dropped
         if self._journald is not None and not journald_listens(self._journald):
             return "silent", "systemd-journald does not run: what programs log reaches nobody; start it"
         return None
@@ -140,8 +148,9 @@ class JournalSource:
             raise refusal
         reader = self._open_journal(self._directory)
         try:
-            if self.looking_back:
+            if self.looking_back and not self._cursor:
                 reader.seek_back(LOOK_BACK_RECORDS, self._read_to)
+                self._entries = _REOPEN_EVERY  # the entries that were skipped over are mapped, too
             elif not self._cursor:
                 reader.seek_time(self._read_to)
             elif not reader.seek(self._cursor):
@@ -159,7 +168,12 @@ class JournalSource:
         return reader
 
     def _close(self) -> None:
-        reader, self._reader, self._at_end = self._reader, None, None
+        self._release()
+        self._at_end = None
+
+    def _release(self) -> None:
+        """Close the reader; the next read goes on behind the cursor."""
+        reader, self._reader, self._entries = self._reader, None, 0
         if reader is not None:
             reader.close()
 
@@ -174,7 +188,6 @@ class JournalSource:
         origin = RecordOrigin(
             self.name,
             identifier=fields.get("SYSLOG_IDENTIFIER", ""),
-            unit=fields.get("_SYSTEMD_UNIT"),
             exe=fields.get("_EXE"),
             uid=_number(fields.get("_UID")),
             cgroup=fields.get("_SYSTEMD_CGROUP"),
@@ -256,15 +269,16 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _dropped(entry: JournalEntry) -> list[str]:
-    """Return journald's reports about dropped messages of the programs that the guard watches."""
-    message, kind = entry.fields.get("MESSAGE", ""), entry.fields.get("MESSAGE_ID")
-    if entry.fields.get("_TRANSPORT") != "driver":
-        return []  # written by another program
-    if kind == _DROPPED:
-        unit = message.rpartition(" from ")[2].rstrip(".")
-        if unit.startswith(_READ_UNITS):
-            return [f"journald's rate limit: {message}; raise RateLimitBurst= in journald.conf or for {unit}"]
-    return []
+    """Return the report of journald about dropped messages that the guard would have read."""
+    message = entry.fields.get("MESSAGE", "")
+    if entry.fields.get("_TRANSPORT") != "driver" or entry.fields.get("MESSAGE_ID") != _DROPPED:
+        return []  # written by another program, or about something else
+    unit = message.rpartition(" from ")[2].rstrip(".")
+    if not unit.startswith(_READ_UNITS):
+        return []
+    writer = "sshd" if unit.startswith("ssh") else unit
+    mend = f"raise RateLimitBurst= in journald.conf, or LogRateLimitBurst= of {unit}"
+    return [f"{writer}'s records are being dropped: journald's rate limit, {message}; {mend}"]
 
 
 def _position(text: str | None) -> tuple[str, float]:

@@ -6,10 +6,10 @@ from typing import Literal, Protocol
 
 from agent.events import Record
 
-SourceState = Literal["ok", "missing", "unreadable", "silent", "dropping", "unparsed", "ineffective"]
+SourceState = Literal["ok", "missing", "unreadable", "silent", "dropping", "unparsed", "clock", "ineffective"]
 """The states of a source. `silent`: records were written and did not reach the guard (a quiet log is `ok`). `dropping`:
-the logging daemon recently dropped records of a watched program. `ineffective` is a state of the fence: an address that
-it blocks still gets through."""
+records were recently lost: the logging daemon dropped them, or they were removed before they were read. `clock`: the
+host's clock was recently set. `ineffective` is a state of the fence: an address that it blocks still gets through."""
 
 
 LOOK_BACK_RECORDS = 200_000

@@ -1,5 +1,6 @@
 """A day at an ssh server in lines of its log, and the verdicts on it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from agent.analyze.analyzer import Analyzer
@@ -17,10 +18,17 @@ class SshStory:
     Args:
         accounts: The accounts of the server.
         vouched: sshd is proven to be the writer.
+        listed: Whether an address or prefix is on a list of attackers.
     """
 
-    def __init__(self, accounts: FakeAccounts | None = None, *, vouched: bool = False) -> None:
-        self.chain = DetectionChain(FakeAccounts() if accounts is None else accounts, UTC)
+    def __init__(
+        self,
+        accounts: FakeAccounts | None = None,
+        *,
+        vouched: bool = False,
+        listed: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.chain = DetectionChain(FakeAccounts() if accounts is None else accounts, UTC, listed=listed)
         self.verdicts: list[Verdict] = []
         self.port = 30_000
         self._vouched = vouched

@@ -1,10 +1,12 @@
 """A guard whose logs are not well: its status, its heartbeats and `guard health` say so, and when that is over."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from agent.clock import Clock
 from tests.integration.guard.guard_process import GuardProcess
 from tests.integration.guard.guard_thread import GuardThread
 from tests.integration.guard.scripted_manager import ScriptedManager, eventually
@@ -124,3 +126,35 @@ def test_detach_fails_with_the_reason(tmp_path: Path, manager: ScriptedManager) 
     refused = command(*start, "--watch-log", str(tmp_path), token=str(manager.token))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "is not a regular file: name a log file" in refused.stderr
+
+
+@pytest.mark.parametrize("step", [-3600.0, 2 * 86_400.0])
+def test_a_clock_that_is_set_is_told(guard: GuardThread, manager: ScriptedManager, step: float) -> None:
+    """A clock an hour back or two days ahead is in heartbeats and status, and over after five minutes by itself."""
+    offset, slept = [0.0], [0.0]
+    guard.clock = Clock(lambda: time.time() + offset[0] + slept[0], lambda: time.monotonic() + slept[0])
+    guard.start().ready()
+    _wait(guard, manager, "ok", "ok")
+    offset[0] = step
+    _wait(guard, manager, "degraded", "clock")
+    slept[0] = 301.0
+    _wait(guard, manager, "ok", "ok")
+
+
+def test_lines_that_were_lost_while_the_guard_was_stopped_are_told(
+    guard: GuardThread, manager: ScriptedManager
+) -> None:
+    """A log that was replaced while nobody read it is a gap: degraded for five minutes, at the manager too."""
+    slept = [0.0]
+    guard.clock = Clock(lambda: time.time() + slept[0], lambda: time.monotonic() + slept[0])
+    guard.log.attack("198.51.100.1", failures=1)
+    guard.start().ready()
+    _wait(guard, manager, "ok", "ok")
+    guard.stop()
+    guard.log.path.unlink()
+    guard.log.path.touch()
+    guard.start().ready()
+    _wait(guard, manager, "degraded", "dropping")
+    assert "is gone" in guard.status()["sources"][0]["reason"]
+    slept[0] = 301.0
+    _wait(guard, manager, "ok", "ok")

@@ -79,3 +79,14 @@ def test_a_policy_retained_before_the_connect_is_obeyed_at_once(guard: GuardThre
     manager.push_policy(8)
     guard.start().ready()
     assert eventually(manager.applied, "an acknowledgement")[0].version == 8
+
+
+def test_attacker_on_the_blocklist_is_ten_more_certain(started: GuardThread, manager: ScriptedManager) -> None:
+    """The policy's blocklist is the list of attackers that a verdict's confidence takes into account."""
+    manager.push_policy(3, blocklist={"ips": ["203.0.113.0/24"]})
+    eventually(manager.applied, "an acknowledgement")
+    started.log.attack("203.0.113.7")
+    started.log.attack("198.51.100.1")
+    reports = eventually(lambda: len(manager.reports()) == 2 and manager.reports(), "two reports")
+    found = {report.threat.evidence["sourceIp"]: report.threat.confidence for report in reports}
+    assert found == {"203.0.113.7": 100, "198.51.100.1": 90}

@@ -327,3 +327,15 @@ def test_attacker_is_found_behind_twenty_thousand_other_sources() -> None:
     assert [(v.rule_id, v.evidence["sourceIp"]) for v in story.fail(240, A, "alice") if v.target] == [
         ("sshd-brute-force", A)
     ]
+
+
+def test_list_hit_adds_confidence() -> None:
+    """A slow attack from an address on a list of attackers is ten more certain; from any other it is not."""
+    story = SshStory(listed=lambda target: target == A)
+    for number in range(10):
+        story.fail(number * 76 * 5, A)
+        story.fail(number * 76 * 5, "198.51.100.1")
+    assert [(verdict.evidence["sourceIp"], verdict.confidence) for verdict in story.verdicts] == [
+        (A, 95),
+        ("198.51.100.1", 85),
+    ]

@@ -287,3 +287,36 @@ def test_a_measure_that_fails_is_reported_and_tried_again(database: Database) ->
     response = enforcement.respond(threat(95))
     assert response is not None
     assert response.outcome == "failed: the block could not be recorded"
+
+
+@pytest.mark.parametrize(
+    ("target", "listed"),
+    [
+        (ATTACKER, True),
+        ("198.51.100.9", True),
+        ("203.0.113.8", False),
+        ("198.51.100.0/24", True),
+        ("198.51.0.0/16", False),
+        ("198.51.100.0/23", False),
+        ("2001:db8:1::/64", False),
+        ("192.0.2.1", True),
+        ("192.0.2.2", False),
+    ],
+)
+def test_target_is_listed_if_policy_or_organization_contain_all_of_it(world: World, target: str, listed: bool) -> None:
+    """An address on the lists is listed, and a prefix that a listed one contains; an expired entry lists nothing."""
+    world.organization = [
+        Measure("ip", "192.0.2.1", None, world.time.now + 1),
+        Measure("ip", "192.0.2.2", None, world.time.now),
+    ]
+    world.obey(blocklist={"ips": [ATTACKER, "198.51.100.0/24", "2001:db8:1::5"]})
+    assert world.enforcement.listed(target) is listed
+
+
+def test_own_block_lists_nothing(world: World) -> None:
+    """A guard does not take its own earlier block for another's word."""
+    world.obey()
+    world.enforcement.respond(threat(90))
+    assert world.blocked() == [ATTACKER]
+    world.enforcement.refresh()
+    assert not world.enforcement.listed(ATTACKER)
