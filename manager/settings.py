@@ -10,9 +10,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
+from manager.domain.response import OrganizationResponse
 from schemas.loopback import is_loopback
 
 _ENROLLMENT_RATE = 60
+_ORGANIZATION_AGE = 86_400.0
+_ORGANIZATION_NETWORKS = 2
 
 
 def default_data_directory() -> Path:
@@ -114,6 +117,23 @@ class Settings(BaseSettings):
         ge=2,
         description="agents of an incident from which on its address or hash is blocked in the whole organization",
     )
+    organization_response: OrganizationResponse | None = Field(
+        None,
+        description="agents that the organization-wide block counts: vouched (those that prove who wrote the report) "
+        "or any; default as chosen before, in a new store vouched",
+    )
+    organization_response_age: float | None = Field(
+        None,
+        ge=0,
+        description="seconds for which these agents have to be registered, else the block waits for approval; 0 is "
+        "off; default 24 h, and off where HTTP and broker are on loopback only",
+    )
+    organization_response_networks: int | None = Field(
+        None,
+        ge=0,
+        description="networks (/24, /48) that these agents have to be in, else the block waits for approval; 0 is "
+        "off; default 2, and off where HTTP and broker are on loopback only",
+    )
     block_duration: float = Field(4 * 3600, gt=0, description="seconds of an emergency block's first term")
     block_limit: int = Field(
         100, ge=1, description="new emergency blocks in 5 minutes; more than that wait for approval"
@@ -144,8 +164,26 @@ class Settings(BaseSettings):
         """The configured enrollment rate, or the default for the addresses of HTTP and broker; 0 is no limit."""
         if self.enrollment_rate is not None:
             return self.enrollment_rate
+        return 0 if self._serves_loopback_only else _ENROLLMENT_RATE
+
+    @property
+    def organization_age(self) -> float:
+        """The configured age of agents for the organization-wide block, in seconds, or the default; 0 is off."""
+        if self.organization_response_age is not None:
+            return self.organization_response_age
+        return 0.0 if self._serves_loopback_only else _ORGANIZATION_AGE
+
+    @property
+    def organization_networks(self) -> int:
+        """The configured number of networks for the organization-wide block, or the default; 0 is off."""
+        if self.organization_response_networks is not None:
+            return self.organization_response_networks
+        return 0 if self._serves_loopback_only else _ORGANIZATION_NETWORKS
+
+    @property
+    def _serves_loopback_only(self) -> bool:
         broker_host = self.host if self.broker == "embedded" else urlsplit(self.broker).hostname
-        return 0 if self.on_loopback and is_loopback(broker_host or "") else _ENROLLMENT_RATE
+        return self.on_loopback and is_loopback(broker_host or "")
 
     @property
     def takeover_rule(self) -> Takeover:

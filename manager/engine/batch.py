@@ -21,6 +21,7 @@ class ThreatRow(NamedTuple):
     """A report as a row of the store; times are seconds since 1970, `document` is the report's JSON.
 
     `ignored` are the bits of the indicators for which the report is not correlated (`Report.ignored`).
+    `vouched` has the kinds of indicator that the report vouches for, as bits.
     """
 
     agent_number: int
@@ -37,6 +38,7 @@ class ThreatRow(NamedTuple):
     file_hash: str | None
     document: str
     ignored: int = 0
+    vouched: int = 0
 
 
 class DeadLetter(NamedTuple):
@@ -86,10 +88,11 @@ class Changes:
     fleet_revision: int | None = None
     tokens: dict[str, Token] = field(default_factory=dict)
     incidents: dict[str, Incident] = field(default_factory=dict)
-    members: list[tuple[str, str, bool]] = field(default_factory=list)
+    members: list[tuple[str, str, bool, bool]] = field(default_factory=list)
     responses: dict[str, Response] = field(default_factory=dict)
     entries_added: list[EmergencyEntry] = field(default_factory=list)
     entries_removed: list[EmergencyEntry] = field(default_factory=list)
+    acceptance: dict[str, dict[str, float]] = field(default_factory=dict)
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
     """Evidence of the never-block rules, in the order of renewal; None where it was dropped."""
@@ -113,6 +116,7 @@ class Changes:
             or self.responses
             or self.entries_added
             or self.entries_removed
+            or self.acceptance
             or self.immunity
             or self.evidence
             or self.meta

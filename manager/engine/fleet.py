@@ -16,7 +16,8 @@ from manager.domain.correlation import Incident
 from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
-from manager.domain.response.time_to_immunity import ImmunityTracker
+from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
+from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_sequences
@@ -30,6 +31,15 @@ CLOCK_WARNING = "clock"
 
 FROZEN = "responses_frozen"
 """The key of the stored value for frozen automatic response."""
+
+
+UNCHOSEN_WARNING = "organization_response"
+"""The name of the warning that nobody has chosen which agents the organization-wide step counts."""
+
+_UNCHOSEN = (
+    "a block reaches the whole organization also by reports that local users can forge, because this store is "
+    "from an earlier release; choose: `panguard manager responses organization vouched`, or `any` to keep it"
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +64,10 @@ class Fleet:
     counters: Counter[str] = field(default_factory=Counter)
     meta: Mapping[str, str] = field(default_factory=dict)
     """The single values of the store, as loaded at the start."""
-    immunity: ImmunityTracker = field(default_factory=ImmunityTracker)
+    acceptance: ProgressTracker = field(default_factory=ProgressTracker)
+    """Responses until their targets have accepted them."""
+    immunity: ProgressTracker = field(default_factory=ProgressTracker)
+    """Responses until their targets enforce them."""
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
     retained_clearing: RetainedClearing = field(default_factory=RetainedClearing)
@@ -105,6 +118,7 @@ class Fleet:
             self.set_addresses(agent)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now)
         self.responder.frozen = snapshot.meta.get(FROZEN) == "true"
+        self._restore_organization_response(snapshot.meta)
         self.blocklists.sequences.update(stored_sequences(snapshot.meta))
         self._restore_layers(snapshot, now)
         kept = {policy.agent_id: policy for policy in snapshot.policies}
@@ -119,13 +133,14 @@ class Fleet:
         self.remove_agent(agent, 0.0)
 
     def remove_agent(self, agent: Agent, now: float) -> None:
-        """Drop an agent from registry, liveness, clones, held-back reports, policies and time to immunity."""
+        """Drop an agent from registry, liveness, clones, held-back reports, policies, acceptance and immunity."""
         self.registry.remove(agent, now)
         self.liveness.forget(agent)
         self.clones.forget(agent.agent_id)
         self.held_back.forget(agent.agent_id)
         self.policies.forget(agent.agent_id)
         self.document_warnings.set({str(Scope("agent", agent.agent_id)): None})
+        self.acceptance.forget_agent(agent.agent_id)
         self.immunity.forget_agent(agent.agent_id)
         self.restored_store.agents.discard(agent.agent_id)
 
@@ -138,6 +153,12 @@ class Fleet:
         host = agent.host
         own = [*host.addresses, *host.gateways, *([host.ip] if host.ip else [])]
         self.addresses.set(agent.agent_id, agent.organization_id, host.site, own)
+
+    def _restore_organization_response(self, meta: Mapping[str, str]) -> None:
+        stored = meta.get(ORGANIZATION_RESPONSE)
+        self.responder.organization_response = stored_response(stored)
+        if stored != self.responder.organization_response:
+            self.warnings[UNCHOSEN_WARNING] = _UNCHOSEN
 
     def _restore_layers(self, snapshot: Snapshot, now: float) -> None:
         entries = self.responder.entries

@@ -165,6 +165,8 @@ def _incident_pieces(changes: Changes) -> Iterator[Piece]:
         of(entry.incident_id).entries_added.append(entry)
     for entry in changes.entries_removed:
         of(entry.incident_id).entries_removed.append(entry)
+    for incident_id, acceptance in changes.acceptance.items():
+        of(incident_id).acceptance[incident_id] = acceptance
     for incident_id, immunity in changes.immunity.items():
         of(incident_id).immunity[incident_id] = immunity
     for incident_id, part in pieces.items():

@@ -43,6 +43,8 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
             duration=settings.block_duration,
             longest=max(settings.block_duration, ResponderSettings().longest),
             organization_agents=settings.organization_agents,
+            organization_age=settings.organization_age,
+            organization_networks=settings.organization_networks,
             blocks=settings.block_limit,
             simulation=settings.simulation,
         ),

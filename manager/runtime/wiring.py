@@ -14,6 +14,7 @@ from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
+from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
@@ -59,6 +60,8 @@ class Manager:
             database = _open_database(directory)
             self._store = TimedStore(database, keyring.store_key, histograms, self._health)
             stack.callback(self._store.close)
+            if settings.organization_response is not None:
+                self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
             changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
         self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
         self.mqtt = self.mqtt_door.link

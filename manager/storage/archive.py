@@ -67,6 +67,7 @@ class StoredArchive:
         for (
             agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
             ignored,
+            vouched,
         ) in self._each("threats.since", (since,)):  # fmt: skip
             yield Report(
                 agent_id,
@@ -80,6 +81,7 @@ class StoredArchive:
                 technique,
                 bool(known),
                 ignored,
+                vouched,
             )
 
     def evidence(self) -> Iterator[tuple[Indicator, Observed]]:
@@ -137,7 +139,7 @@ class StoredArchive:
         for row in self._rows(name, params):
             members = self._rows("incidents.members", (row[0],))
             with self._health.content("incident"):
-                incident = _incident(row, {agent_id: bool(actionable) for agent_id, actionable in members})
+                incident = _incident(row, members)
             yield incident
 
     def _rows(self, name: str, params: Params = ()) -> list[tuple[Any, ...]]:
@@ -176,7 +178,7 @@ def _row(incident: Incident) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _incident(row: Sequence[Any], members: dict[str, bool]) -> Incident:
+def _incident(row: Sequence[Any], members: Sequence[tuple[str, int, int]]) -> Incident:
     (
         id_, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
         merged_into, report_count, return_count, announced_members,
@@ -184,7 +186,8 @@ def _incident(row: Sequence[Any], members: dict[str, bool]) -> Incident:
     return Incident(
         id=id_,
         indicator=Indicator(kind, value, organization_id, site),
-        members=members,
+        members={agent_id: bool(actionable) for agent_id, actionable, _ in members},
+        vouched={agent_id for agent_id, _, vouched in members if vouched},
         opened_at=opened_at,
         first_seen_at=first_seen_at,
         last_seen_at=last_seen_at,

@@ -24,7 +24,7 @@ class StoredResponses:
         self._health = health
 
     def write(self, changes: Changes) -> None:
-        """Write responses, entries and times to immunity."""
+        """Write responses, entries, and times to acceptance and immunity."""
         write = self._statements.execute_many
         if changes.responses:
             write("responses.upsert", [_response_row(response) for response in changes.responses.values()])
@@ -32,9 +32,11 @@ class StoredResponses:
             write("responses.delete_entry", [(entry.id,) for entry in changes.entries_removed])
         if changes.entries_added:
             write("responses.insert_entry", [_entry_row(entry) for entry in changes.entries_added])
-        if changes.immunity:
-            rows = [(json.dumps(immunity), incident_id) for incident_id, immunity in changes.immunity.items()]
-            write("responses.set_immunity", rows)
+        for name, figures in (("acceptance", changes.acceptance), ("immunity", changes.immunity)):
+            if figures:
+                write(
+                    f"responses.set_{name}", [(json.dumps(each), incident_id) for incident_id, each in figures.items()]
+                )
 
     def entries(self) -> list[EmergencyEntry]:
         """Return every entry."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
+from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
@@ -48,6 +49,7 @@ BODIES = {
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
     RollbackBody: _json({"revision": 3}),
+    ResponseChoiceBody: _json({"organizationResponse": "vouched"}),
     ComparisonBody: _json({"from": 1, "to": 2}, {"scope": "global", "document": {"thresholds": {"autoRespond": 80}}}),
     NewPolicy: _json({"rules": [{"type": "block_ip", "config": {"ip": "192.0.2.1"}}], "name": "x", "org_id": "a"}),
     ReplaySettings: _json(

@@ -230,7 +230,7 @@ class GuardProcess:
     def start(self, *words: str, wait: bool = True) -> str:
         """Start it; return its agent id."""
         start = ["guard", "start", "--manager", self.url, "--data-dir", str(self.data)]
-        start += ["--watch-log", str(self.auth_log), "--hostname", self.hostname, "--mode", "protection"]
+        start += ["--trust-log", str(self.auth_log), "--hostname", self.hostname, "--mode", "protection"]
         start += ["--enroll-token-file", str(self.manager.data / "enroll.token"), *words]
         log = self.manager.home / f"{self.hostname}.log"
         self.running = Panguard(log, *start, environment=self._environment)

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from manager.domain.correlation import Allowed, Correlator, CorrelatorSettings, Incident, NoHistory, Report
+from manager.domain.correlation import (
+    Allowed,
+    Correlator,
+    CorrelatorSettings,
+    Incident,
+    NoHistory,
+    Report,
+    vouched_bits,
+)
 from manager.domain.correlation.allowlist import allow_nothing, ignored_bits
 from manager.domain.policies.fleet_policies import Policies
 from manager.domain.response import (
@@ -28,6 +36,8 @@ class FleetFacts:
 
     tokens: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    registered: dict[str, float] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
     escalation: RepeatOffenderRule = field(default_factory=lambda: RepeatOffenderRule(3, 86_400.0))
 
     @property
@@ -42,6 +52,12 @@ class FleetFacts:
 
     def token_of(self, agent_id: str) -> str | None:
         return self.tokens.get(agent_id)
+
+    def registered_at(self, agent_id: str) -> float | None:
+        return None if agent_id in self.gone else self.registered.get(agent_id, 0.0)
+
+    def network_of(self, agent_id: str) -> str | None:
+        return self.networks.get(agent_id)
 
     def repeat(self, _organization_id: str) -> RepeatOffenderRule:
         return self.escalation
@@ -80,9 +96,10 @@ class Scene:
 
     def restart(self) -> None:
         """Build the responder again from what was kept."""
-        entries, frozen = list(self.responder.entries), self.responder.frozen
+        before = self.responder
+        entries = list(before.entries)
         self.responder = self._responder()
-        self.responder.frozen = frozen
+        self.responder.frozen, self.responder.organization_response = before.frozen, before.organization_response
         self.responder.load(entries, self.responses.values(), self.incidents.values(), self.facts, self.now)
         self.blocklists = Blocklists(self.responder.entries, self.blocklists.sequences)
 
@@ -97,6 +114,7 @@ class Scene:
         organization_id: str = "acme",
         late: float = 0.0,
         clock_known: bool = True,
+        vouched: bool = True,
         **evidence: object,
     ) -> ResponseChanges:
         """Take one report, and everything that follows from it."""
@@ -105,7 +123,8 @@ class Scene:
         response_changes = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
         name = f"t-{next(self._reports)}"
         report = Report(
-            agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known
+            agent_id, organization_id, site, name, self.now - late, self.now, ip, file_hash, technique, clock_known,
+            vouched=vouched_bits(("sourceIp", "fileHash") if vouched else ()),
         )  # fmt: skip
         report = replace(report, ignored=ignored_bits(report.indicators(), technique, self.allowed))
         for change in self.correlator.observe(report):

@@ -29,6 +29,8 @@ class SimulatedAgent:
     uptime_from: float = 0.0
     response: Any = "block_ip"
     """Response in its threat reports."""
+    vouches: bool = True
+    """Whether its threat reports vouch for the addresses and hashes in them."""
 
     def __post_init__(self) -> None:
         self.keys = AgentKeys.derive(self.secret)
@@ -88,7 +90,13 @@ class SimulatedAgent:
         report = ThreatReport(
             id=threat_id or str(uuid7()),
             agent_id=self.agent_id,
-            threat=Threat(type="brute_force", confidence=80.0, technique="T1110", evidence=evidence),
+            threat=Threat(
+                type="brute_force",
+                confidence=80.0,
+                technique="T1110",
+                evidence=evidence,
+                vouched=[key for key in ("sourceIp", "fileHash") if key in evidence] if self.vouches else None,
+            ),
             response=self.response,
             timestamp=utc(timestamp),
         )

@@ -24,6 +24,16 @@ _Since = Annotated[QueryTime | None, Query(description="only incidents opened at
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
 _SECONDS: Schema = {"type": ["number", "null"]}
+
+
+def _delays(reached: str) -> Schema:
+    return {
+        "type": "object",
+        "description": f"seconds until this percentage of the targets {reached}; null where it is not reached",
+        "properties": {"50": _SECONDS, "95": _SECONDS, "100": _SECONDS},
+    }
+
+
 _MEMBERS: dict[str, Schema] = {
     "id": _TEXT,
     "kind": {"enum": ["source_ip", "file_hash", "technique"]},
@@ -32,6 +42,7 @@ _MEMBERS: dict[str, Schema] = {
     "site": _MAYBE,
     "agentIds": {"type": "array", "items": _TEXT},
     "agentCount": {"type": "integer"},
+    "vouchedAgentCount": {"type": "integer", "description": "agents that prove who wrote what they report"},
     "openedAt": _TEXT,
     "firstSeenAt": _TEXT,
     "lastSeenAt": _TEXT,
@@ -47,11 +58,8 @@ _MEMBERS: dict[str, Schema] = {
     "organizationWide": {"type": "boolean"},
     "approvalExpiresAt": _MAYBE,
     "approvedBy": _MAYBE,
-    "timeToImmunity": {
-        "type": "object",
-        "description": "seconds until this percentage of the targets had the response in force",
-        "properties": {"50": _SECONDS, "95": _SECONDS, "100": _SECONDS},
-    },
+    "timeToAcceptance": _delays("had accepted the response"),
+    "timeToImmunity": _delays("enforced the response in their kernels"),
 }
 _INCIDENT: Schema = {"type": "object", "required": list(_MEMBERS), "properties": _MEMBERS}
 _LISTED = "Incidents, the last opened first; each names at most 200 of its agents."

@@ -2,20 +2,45 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from manager.api.authentication import Admin
-from manager.api.envelope import answer, ok, page, page_of, record
+from manager.api.bodies import read_body
+from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization
 from manager.api.services import Services, WithServices
+from manager.domain.response import OrganizationResponse
 from manager.domain.response.emergency_entry import EntryKind
-from manager.engine.commands.requests import FreezeResponses, ReadResponseStatus, RemoveBlock, ResponseStatus
+from manager.engine.commands.requests import (
+    FreezeResponses,
+    ReadResponseStatus,
+    RemoveBlock,
+    ResponseStatus,
+    SetOrganizationResponse,
+)
+from schemas.limits import MESSAGE_LIMIT
+from schemas.model import WireModel
 
 router = APIRouter(tags=["incidents"])
 
+
+class ResponseChoiceBody(WireModel):
+    """Body of the choice which agents the organization-wide block counts."""
+
+    organization_response: Annotated[OrganizationResponse, Field(strict=False)]
+
+
 _STATE = answer(
     "Whether response is frozen or only simulated, the number of entries in force and of incidents to approve.",
-    record(frozen="boolean", simulation="boolean", entries="integer", pending="integer"),
+    record(
+        frozen="boolean",
+        simulation="boolean",
+        organizationResponse="string",
+        organizationResponseChosen="boolean",
+        entries="integer",
+        pending="integer",
+    ),
 )
 _Target = Annotated[str | None, Query(max_length=64, description="only entries of this agent or organization itself")]
 _Incident = Annotated[str | None, Query(alias="incidentId", max_length=64, description="only this incident's entries")]
@@ -41,12 +66,22 @@ async def thaw(services: WithServices, caller: Admin) -> Response:
     return await _state(services)
 
 
+@router.put("/api/responses", responses=_STATE, openapi_extra=body_of("ResponseChoiceBody"))
+async def choose(request: Request, services: WithServices, caller: Admin) -> Response:
+    """Choose which agents the organization-wide block counts: those that vouch for the indicator, or any."""
+    wanted = await read_body(request, ResponseChoiceBody, MESSAGE_LIMIT)
+    await services.engine.submit(SetOrganizationResponse(wanted.organization_response, caller.name))
+    return await _state(services)
+
+
 async def _state(services: Services) -> Response:
     state: ResponseStatus = await services.engine.submit(ReadResponseStatus())
     return ok(
         {
             "frozen": state.frozen,
             "simulation": state.simulation,
+            "organizationResponse": state.organization_response,
+            "organizationResponseChosen": state.organization_chosen,
             "entries": state.entries,
             "pending": state.pending,
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Incidents: indicators shared by several agents.", no_args_is_help=True)
 
-COLUMNS = ("incident", "kind", "value", "organization", "agents", "opened", "last seen", "state", "response", "reason")
+COLUMNS = ("incident", "kind", "value", "organization", "vouched", "opened", "last seen", "state", "response", "reason")
 _PERCENTS = ("50", "95", "100")
 
 IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=incidents)]
@@ -57,21 +57,24 @@ def list_incidents(
 @app.command("show")
 @with_manager_client
 def show_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Show an incident with its agents, its entries in force, and its time to immunity."""
+    """Show an incident with its agents, its entries in force, and its times to acceptance and immunity."""
     from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     found = client.get(_path(incident_id))
     if output is Output.JSON:
         print_json(found)
         return
-    members, entries, immunity = found.pop("members"), found.pop("entries"), found.pop("timeToImmunity")
+    members, entries = found.pop("members"), found.pop("entries")
+    found["response"] = response_word(found)
+    acceptance, immunity = found.pop("timeToAcceptance"), found.pop("timeToImmunity")
     hidden = {"id", "agentIds", "entriesComplete"}
     rows = [(name, cell(found[name])) for name in found if name not in hidden]
-    rows += [(f"applied by {percent} %", cell(_seconds(immunity[percent]))) for percent in _PERCENTS]
+    rows += [(f"accepted by {percent} %", cell(_seconds(acceptance[percent]))) for percent in _PERCENTS]
+    rows += [(f"enforced by {percent} %", cell(_seconds(immunity[percent]))) for percent in _PERCENTS]
     print_table(("", found["id"]), rows)
     print_table(
-        ("agent id", "hostname", "reported in time"),
-        [(each["agentId"], each["hostname"], "yes" if each["actionable"] else "no") for each in members],
+        ("agent id", "hostname", "reported in time", "vouched"),
+        [(each["agentId"], each["hostname"], _yes(each["actionable"]), _yes(each["vouched"])) for each in members],
     )
     if entries:
         columns = ("block", "kind", "value", "scope", "for", "expires")
@@ -106,13 +109,26 @@ def row_of(incident: "Record", now: datetime) -> tuple[object, ...]:
         incident["kind"],
         incident["value"],
         incident["organizationId"],
-        incident["agentCount"],
+        vouched_text(incident),
         ago(incident["openedAt"], now),
         ago(incident["lastSeenAt"], now),
         _state(incident),
-        incident["response"],
+        response_word(incident),
         incident["responseReason"],
     )
+
+
+def vouched_text(incident: "Record") -> str:
+    """Return the number of agents that vouched for an incident's indicator, and of all."""
+    return f"{incident['vouchedAgentCount']} of {incident['agentCount']} agents"
+
+
+def response_word(incident: "Record") -> str | None:
+    """Return the state of an incident's response; `recorded` where it is applied and no target enforces it."""
+    if incident["response"] == "applied" and not any(incident["timeToImmunity"].values()):
+        return "recorded"
+    response: str | None = incident["response"]
+    return response
 
 
 def _state(incident: "Record") -> str:
@@ -129,11 +145,15 @@ def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Ou
     if output is Output.JSON:
         print_json(now)
     else:
-        print_lines(f"{now['id']} ({now['kind']} {now['value']}): {now['response']}, {now['responseReason']}")
+        print_lines(f"{now['id']} ({now['kind']} {now['value']}): {response_word(now)}, {now['responseReason']}")
 
 
 def _path(incident_id: str) -> str:
     return f"/api/incidents/{quote(incident_id, safe='')}"
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _seconds(value: float | None) -> str | None:

@@ -146,10 +146,12 @@ def _section(
 
 def _incident(incident: "Record", at: datetime) -> tuple[str]:
     late = ", late" if incident["late"] else ""
-    who = f"{incident['agentCount']} agents of {incident['organizationId']}"
-    answered = f"{incident['response']}, {incident['responseReason']}"
+    from manager.cli.commands.incidents import response_word, vouched_text  # noqa: PLC0415 -- only to print
+
+    who = f"{vouched_text(incident)} of {incident['organizationId']} vouched"
+    answered = f"{response_word(incident)}, {incident['responseReason']}"
     what = f"{incident['kind']} {incident['value']}"
-    return (f"  {incident['id']}  {ago(incident['openedAt'], at)}{late}: {what} on {who}; {answered}",)
+    return (f"  {incident['id']}  {ago(incident['openedAt'], at)}{late}: {what}, {who}; {answered}",)
 
 
 def _block(block: "Record") -> tuple[str, str]:
@@ -159,7 +161,9 @@ def _block(block: "Record") -> tuple[str, str]:
 
 
 def _approval(incident: "Record") -> tuple[str, str]:
-    what = f"{incident['kind']} {incident['value']} on {incident['agentCount']} agents"
+    from manager.cli.commands.incidents import vouched_text  # noqa: PLC0415 -- only to print
+
+    what = f"{incident['kind']} {incident['value']}, {vouched_text(incident)} vouched"
     said = f"  {what}, until {incident['approvalExpiresAt']}: {incident['responseReason']}"
     return said, f"    approve: {incident['approve']}"
 

@@ -76,7 +76,8 @@ def _run(retained: "ReplaySource", wanted: "ReplaySettings", since: float, now: 
     from manager.domain.replay.replay import Replay  # noqa: PLC0415 -- the rules load with the command
 
     extent = retained.extent(since - _WARM_UP)
-    run = Replay(wanted.candidate(retained.documents(), retained.organizations()), retained.fleet(now))
+    candidate = wanted.candidate(retained.documents(), retained.organizations(), retained.organization_response())
+    run = Replay(candidate, retained.fleet(now))
     with _progress("replayed threats:", extent.count) as show:
         for done, kept in enumerate(retained.threats(extent), 1):
             run.observe(kept)

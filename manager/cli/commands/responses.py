@@ -1,16 +1,16 @@
-"""`panguard manager responses`: state of automatic response, freeze and thaw."""
+"""`panguard manager responses`: state of automatic response, freeze, thaw, and the reach of blocks."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from manager.cli.support.manager_connection import with_manager_client
-from manager.cli.support.options import Output, OutputOption
+from manager.cli.support.options import Output, OutputOption, ReachWord
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="Automatic response: state, freeze, thaw.", no_args_is_help=True)
+app = typer.Typer(help="Automatic response: state, freeze, thaw, and the reach of blocks.", no_args_is_help=True)
 
 
 @app.command("status")
@@ -34,6 +34,18 @@ def thaw(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     _print(client.answer("POST", "/api/responses/thaw")["data"], output)
 
 
+@app.command("organization")
+@with_manager_client
+def choose_organization_response(
+    client: "ManagerClient",
+    counted: Annotated[ReachWord, typer.Argument(help="vouched: agents that prove who wrote the report; or any")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Choose which agents a block of the whole organization counts; the manager keeps the choice."""
+    body = {"organizationResponse": counted}
+    _print(client.answer("PUT", "/api/responses", body=body)["data"], output)
+
+
 def _state_text(state: "Record") -> str:
     """Describe the state of automatic response."""
     if state["frozen"]:
@@ -47,8 +59,10 @@ def _print(state: "Record", output: Output) -> None:
     if output is Output.JSON:
         print_json(state)
         return
+    chosen = "" if state["organizationResponseChosen"] else " (not chosen yet)"
     print_lines(
         f"Automatic response  {_state_text(state)}",
+        f"Organization        counts {state['organizationResponse']} agents{chosen}",
         f"Entries in force    {state['entries']}",
         f"Wait for approval   {state['pending']}",
     )

@@ -15,7 +15,7 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.domain.correlation import Allowlist, CorrelatorSettings
 from manager.domain.policies.fleet_policies import GLOBAL, Scope, Sections
 from manager.domain.replay.replay import Candidate
-from manager.domain.response import ResponderSettings
+from manager.domain.response import OrganizationResponse, ResponderSettings
 from schemas.decoding import DecodeError, decode
 from schemas.identifiers import OrganizationId
 from schemas.limits import BODY_LIMIT
@@ -52,6 +52,8 @@ class ResponderPart(_Part):
     duration: Seconds = 14_400.0
     longest: Seconds = 86_400.0
     organization_agents: Annotated[int, Field(ge=2)] = 3
+    organization_age: Annotated[float, Field(ge=0)] = 0.0
+    organization_networks: Annotated[int, Field(ge=0)] = 0
     blocks: Count = 100
     window: Seconds = 300.0
     agent_share: Share = 0.1
@@ -88,12 +90,18 @@ class ReplaySettings(_Part):
     correlator: CorrelatorPart = CorrelatorPart()
     responder: ResponderPart = ResponderPart()
     allowlist: AllowlistPart | None = None
+    organization_response: Annotated[OrganizationResponse, Field(strict=False)] | None = None
     organizations: dict[OrganizationId, OrganizationPart] = Field(default_factory=dict)
     own_addresses: list[Address] = Field(default_factory=list)
     admin_networks: list[Address] = Field(default_factory=list)
 
-    def candidate(self, documents: Mapping[Scope, Sections], organization_ids: Iterable[str]) -> Candidate:
-        """Return the replay candidate for a fleet with these policies and organizations."""
+    def candidate(
+        self,
+        documents: Mapping[Scope, Sections],
+        organization_ids: Iterable[str],
+        chosen: OrganizationResponse = OrganizationResponse.VOUCHED,
+    ) -> Candidate:
+        """Return the replay candidate for a fleet with these policies and organizations, and this stored choice."""
         everywhere = self._allowed(GLOBAL, self.allowlist, documents)
         allowed = {}
         for organization_id in organization_ids:
@@ -109,6 +117,7 @@ class ReplaySettings(_Part):
             allowed=Allowlist(allowed),
             own_addresses=tuple(self.own_addresses),
             admin_networks=tuple(self.admin_networks),
+            organization_response=self.organization_response or chosen,
         )
 
     @staticmethod

@@ -5,6 +5,7 @@ from manager.domain.correlation.correlator import Correlator
 from manager.domain.correlation.incidents import ChangeKind, Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, Kind
 from manager.domain.correlation.reports import CorrelatorSettings, History, NoHistory, PastReport, Report
+from manager.domain.correlation.vouching import vouched_bits
 
 __all__ = [
     "Allowed",
@@ -20,4 +21,5 @@ __all__ = [
     "NoHistory",
     "PastReport",
     "Report",
+    "vouched_bits",
 ]

@@ -14,6 +14,7 @@ from manager.domain.correlation.indicators import Indicator
 from manager.domain.correlation.reports import MEMORY, SLACK, CorrelatorSettings, History, Report, is_late
 from manager.domain.correlation.timeline import Placement, Timeline
 from manager.domain.correlation.timeline_cache import TimelineCache
+from manager.domain.correlation.vouching import VouchedReports
 from manager.errors import StoreUnavailable
 
 CLOSE_AFTER = 600.0
@@ -38,6 +39,7 @@ class Correlator:
         self._history = history
         self._memory = TimelineCache(settings.max_watched, settings.max_open)
         self._loader = HistoryLoader(history, self._schedule)
+        self._vouched = VouchedReports(settings.max_watched)
         self._interrupted: tuple[Report, int, list[IncidentChange]] | None = None
         """A report on which the store failed, the number of its indicators that were observed, and their changes."""
         self._undecided: dict[Indicator, tuple[Placement, Collection[str]]] = {}
@@ -81,7 +83,7 @@ class Correlator:
         _, done, changes = interrupted
         for indicator in report.correlated()[done:]:
             try:
-                changes += self._observe(indicator, report)
+                changes += self._vouched.mark(self._observe(indicator, report), report.agent_id, self._clock)
             except StoreUnavailable:
                 self._interrupted = (report, done, changes)
                 raise
@@ -110,6 +112,7 @@ class Correlator:
             timeline = self._memory.get(incident.indicator)
             if timeline is not None:
                 self._forget(timeline)
+        self._vouched.expire(now)
         self._memory.drop_idle(now)
         self._memory.evict_watched()
         for timeline in self._memory.evict_open():
@@ -122,6 +125,7 @@ class Correlator:
     def shift(self, seconds: float) -> list[Incident]:
         """Shift all times by a step of the manager's clock, so that everything keeps its age; return the incidents."""
         self._clock += seconds
+        self._vouched.shift(seconds)
         self._due = [(due + seconds, number, incident) for due, number, incident in self._due]
         return self._memory.shift(seconds)
 
@@ -145,6 +149,7 @@ class Correlator:
             for indicator in report.correlated():
                 if report.event_time < now - MEMORY:
                     continue
+                self._vouched.record(indicator, report)
                 timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, now)
                 ontime = timeline.ontime if counts else timeline.fork()
                 known = timeline.is_complete_at(report.event_time)
@@ -162,6 +167,7 @@ class Correlator:
     def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
         time, agent_id = report.event_time, report.agent_id
         late, counts = _lateness(report)
+        self._vouched.record(indicator, report)
         timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, self._clock)
         if not counts:
             timeline.fork()

@@ -1,7 +1,7 @@
 """Incidents, and `IncidentChange`, which describes one change of an incident."""
 
 from collections.abc import Collection, Iterator, KeysView
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ class Incident:
         return_count: earlier incidents of the same indicator that were retained when it opened.
         announced_members: number of members when it was last announced; a chronic incident is announced again when
             the number has tripled.
+        vouched: the actionable members that vouched for the indicator, in a report that counts for the responder.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Incident:
     report_count: int = 0
     return_count: int = 0
     announced_members: int = 0
+    vouched: set[str] = field(default_factory=set)
 
     @property
     def kind(self) -> Kind:
@@ -108,6 +110,7 @@ class Incident:
         """Merge the members and flags of a later incident that a report has joined to this one."""
         for agent_id, actionable in later.members.items():
             self.members[agent_id] = self.members.get(agent_id, False) or actionable
+        self.vouched |= later.vouched
         self.opened_at = min(self.opened_at, later.opened_at)
         self.chronic |= later.chronic
         self.announced_members = max(self.announced_members, later.announced_members)
@@ -159,6 +162,7 @@ class IncidentChange(NamedTuple):
         absorbed: the incident that was merged into this one.
         silent: whether a chronic incident is stored without an announcement.
         clock_unknown: whether a report whose event time is not known is part of an incident that opens.
+        vouched: actionable agents that vouch for the indicator from now on. Each is named once in an incident's life.
     """
 
     kind: ChangeKind
@@ -168,3 +172,4 @@ class IncidentChange(NamedTuple):
     absorbed: Incident | None = None
     silent: bool = False
     clock_unknown: bool = False
+    vouched: tuple[str, ...] = ()

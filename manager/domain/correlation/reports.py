@@ -43,6 +43,7 @@ class Report:
             makes incidents, but never counts for the responder.
         ignored: bits (`indicators.bit_of`) of the indicators that were on the allowlist at the receipt: for them the
             report is in no run, even after a later change of the allowlist.
+        vouched: the kinds of indicator whose writer the agent can prove, as bits (`vouching.vouched_bits`).
     """
 
     agent_id: str
@@ -56,6 +57,7 @@ class Report:
     technique: str | None = None
     event_time_trusted: bool = True
     ignored: int = 0
+    vouched: int = 0
 
     def indicators(self) -> tuple[Indicator, ...]:
         """Return the indicators of the report; invalid fields are ignored."""

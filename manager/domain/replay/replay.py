@@ -28,6 +28,7 @@ from manager.domain.response import (
     EvidenceIndex,
     FleetAddresses,
     NeverBlock,
+    OrganizationResponse,
     RepeatOffenderRule,
     Responder,
     ResponderSettings,
@@ -56,6 +57,7 @@ class Candidate:
         allowed: indicators that make no incident.
         own_addresses: the manager's and the broker's addresses, never blocked.
         admin_networks: addresses and CIDRs that people administer the fleet from, never blocked.
+        organization_response: which agents the organization-wide step counts.
 
     Raises:
         ValueError: by the replay, if one of the last two is neither an address nor a CIDR.
@@ -66,6 +68,7 @@ class Candidate:
     allowed: Allowed = allow_nothing
     own_addresses: tuple[str, ...] = ()
     admin_networks: tuple[str, ...] = ()
+    organization_response: OrganizationResponse = OrganizationResponse.VOUCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class ReplayAgent:
     site: str | None
     token_id: str | None
     addresses: tuple[str, ...] = ()
+    registered_at: float = 0.0
+    network: str | None = None
 
 
 class ReplayFleet:
@@ -95,12 +100,12 @@ class ReplayFleet:
         escalation: Callable[[str], RepeatOffenderRule] = lambda _: _ORDINARY,
     ) -> None:
         self.addresses = FleetAddresses()
-        self._tokens: dict[str, str | None] = {}
+        self._agents: dict[str, ReplayAgent] = {}
         self._used_tokens = used_tokens
         self._escalation = escalation
         self._repeats: dict[str, RepeatOffenderRule] = {}
         for agent in agents:
-            self._tokens[agent.agent_id] = agent.token_id
+            self._agents[agent.agent_id] = agent
             self.addresses.set(agent.agent_id, agent.organization_id, agent.site, agent.addresses)
 
     @property
@@ -110,15 +115,26 @@ class ReplayFleet:
 
     def knows(self, agent_id: str, /) -> bool:
         """Return whether an agent is or was registered."""
-        return agent_id in self._tokens
+        return agent_id in self._agents
 
     def untimely_reports(self, _agent_ids: Iterable[str], /) -> list[str]:
         """Return nothing: the store does not keep agents' clocks as they were."""
         return []
 
     def token_of(self, agent_id: str, /) -> str | None:
-        """Return the id of the enrollment token that an agent registered with."""
-        return self._tokens.get(agent_id)
+        """Return the enrollment token that an agent came with."""
+        agent = self._agents.get(agent_id)
+        return agent.token_id if agent is not None else None
+
+    def registered_at(self, agent_id: str, /) -> float | None:
+        """Return when an agent first registered."""
+        agent = self._agents.get(agent_id)
+        return agent.registered_at if agent is not None else None
+
+    def network_of(self, agent_id: str, /) -> str | None:
+        """Return the network that an agent is in."""
+        agent = self._agents.get(agent_id)
+        return agent.network if agent is not None else None
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return the repeat-offender rule of an organization's policy."""
@@ -147,6 +163,7 @@ class Replay:
             candidate.allowed, fleet.addresses, EvidenceIndex(), candidate.own_addresses, candidate.admin_networks
         )
         self._responder = Responder(candidate.responder, never_block, self._new_id)
+        self._responder.organization_response = candidate.organization_response
         self._next_tick: float | None = None
 
     def observe(self, kept: StoredReport) -> None:
@@ -237,7 +254,7 @@ class ReplayMemory:
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return copies of the unmerged incidents whose event times touch start ≤ time < end."""
         return [
-            replace(incident, members=dict(incident.members))
+            replace(incident, members=dict(incident.members), vouched=set(incident.vouched))
             for incident in self._of(indicator)
             if incident.last_seen_at >= start and incident.first_seen_at < end
         ]

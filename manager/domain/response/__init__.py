@@ -6,6 +6,7 @@ from manager.domain.response.emergency_entry import EmergencyEntry, Subject
 from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_block import NeverBlock
+from manager.domain.response.organization_step import OrganizationResponse
 from manager.domain.response.responder import Responder
 from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
 from manager.domain.response.settings import FleetView, RepeatOffenderRule, ResponderSettings
@@ -18,6 +19,7 @@ __all__ = [
     "FleetAddresses",
     "FleetView",
     "NeverBlock",
+    "OrganizationResponse",
     "RepeatOffenderRule",
     "Responder",
     "ResponderSettings",

@@ -67,7 +67,7 @@ def entry_reason(incident: Incident) -> str:
     return _REASONS[incident.kind]
 
 
-def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None) -> str:
+def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None, approval: str | None = None) -> str:
     """Return a description of the result of an incident's response, for people."""
     if incident.kind == "technique":
         return "the agents that see it are more attentive"
@@ -75,4 +75,6 @@ def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None) ->
     if wide:
         return f"{does} in the whole organization"
     told = f"{does} on the agents that report it"
+    if approval is not None:
+        return f"{told}; the whole organization waits for approval: {approval}"
     return f"{told} only: {obstacle}" if obstacle is not None else told

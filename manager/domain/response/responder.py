@@ -1,14 +1,14 @@
 """Responder: decides on the blocks and thresholds that an incident puts in force, within safety limits.
 
 The rules are the design's (section 3, "Responder"). Two or more agents that report one source address or file hash
-block it themselves; from three agents on the whole organization does, where the indicator means the same everywhere. A
-shared technique raises the sensitivity of the agents concerned. An agent gets an incident's entry once; when the
-indicator returns, the entry lasts longer.
+block it themselves. From three agents on that vouch for it the whole organization does, where the indicator means the
+same everywhere; if these agents are too young or in one network, a person approves that step first. A shared technique
+raises the sensitivity of the agents concerned. An agent gets an incident's entry once; when the indicator returns, the
+entry lasts longer.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from manager.domain.correlation import ChangeKind, Incident, IncidentChange
@@ -22,6 +22,12 @@ from manager.domain.response.entry_terms import (
     untimely_reason,
 )
 from manager.domain.response.never_block import NeverBlock
+from manager.domain.response.organization_step import (
+    OrganizationResponse,
+    OrganizationStep,
+    is_established,
+    organization_step,
+)
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
 from manager.domain.response.response_record import ResponseRecord
@@ -43,6 +49,8 @@ class Responder:
     def __init__(self, settings: ResponderSettings, never_block: NeverBlock, new_id: Callable[[], str]) -> None:
         self.frozen = False
         """Whether all automatic response is stopped; live entries stay until they are undone or expire."""
+        self.organization_response = OrganizationResponse.VOUCHED
+        """Which agents the organization-wide step counts."""
         self.entries = EmergencyEntries(settings)
         self.responses = ResponseRecord(settings.max_pending)
         self.never_block = never_block
@@ -88,8 +96,8 @@ class Responder:
                 incident, facts.untimely_reports(incident.agent_ids), clock_unknown=change.clock_unknown
             )
             return self._record(incident, ResponseState.REFUSED, reason, now)
-        if change.actionable or everybody:
-            response_changes.merge(self._decide(incident, None if everybody else change.actionable, facts, now))
+        if change.actionable or change.vouched or everybody:
+            response_changes.merge(self._decide(incident, None if everybody else change, facts, now))
         return response_changes
 
     def approve(self, incident: Incident, facts: FleetView, now: float, author: str) -> ResponseChanges:
@@ -105,7 +113,7 @@ class Responder:
         if reason is not None:
             return self._refuse(incident, reason, now)
         acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
-        approved = Response(incident.id, acting, "", now, approved_by=author)
+        approved = replace(known, state=acting, at=now, approval_expires_at=None, approved_by=author)
         return self._apply(incident, approved, incident.actionable_agent_ids, facts, now)
 
     def undo(self, incident: Incident, now: float, author: str) -> ResponseChanges:
@@ -133,7 +141,8 @@ class Responder:
         known = self.responses.get(entry.incident_id)
         if known is not None:
             reason = f"an entry of it was removed by {author}"
-            response_changes.merge(self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now)))
+            undone = replace(known, state=ResponseState.UNDONE, reason=reason, at=now, approval_expires_at=None)
+            response_changes.merge(self._save(undone))
         return response_changes
 
     def freeze(self) -> None:
@@ -175,7 +184,8 @@ class Responder:
             for incident_id in {entry.incident_id for entry in entries}:
                 known = self.responses.get(incident_id)
                 if known is not None:
-                    refused = replace(known, state=ResponseState.REFUSED, reason=f"never blocked: {reason}", at=now)
+                    said = f"never blocked: {reason}"
+                    refused = replace(known, state=ResponseState.REFUSED, reason=said, at=now, approval_expires_at=None)
                     response_changes.merge(self._save(refused))
         return response_changes
 
@@ -207,25 +217,27 @@ class Responder:
         index.expire(now)
         return ResponseChanges(evidence=index.take_changes())
 
-    def _decide(self, incident: Incident, newly: Iterable[str] | None, facts: FleetView, now: float) -> ResponseChanges:
-        """Respond to an incident, for the agents that are new in it, or for all of them (None)."""
+    def _decide(
+        self, incident: Incident, change: IncidentChange | None, facts: FleetView, now: float
+    ) -> ResponseChanges:
+        """Respond to an incident, for the agents that are new in a change of it, or for all of them (None)."""
         objection = self._objection(incident, now)
         if objection is not None:
             return objection
         known = self.responses.get(incident.id)
         acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
-        goes_on = known if known is not None and known.state is acting else None
+        goes_on = known if known is not None and (known.state is acting or known.awaits_organization) else None
         if self.frozen and goes_on is None:
             return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
         if self.frozen:
             self._missed_while_frozen.add(incident.id)
             return ResponseChanges()
         if goes_on is not None:
-            everybody = newly is None or incident.id in self._missed_while_frozen
+            everybody = change is None or incident.id in self._missed_while_frozen
             self._missed_while_frozen.discard(incident.id)
-            return self._apply(
-                incident, goes_on, incident.actionable_agent_ids if everybody else newly or (), facts, now
-            )
+            agent_ids = incident.actionable_agent_ids if change is None or everybody else change.actionable
+            newcomers = None if change is None or everybody else (*change.actionable, *change.vouched)
+            return self._apply(incident, goes_on, agent_ids, facts, now, newcomers=newcomers)
         response = Response(incident.id, acting, "", now)
         if incident.kind != "technique":
             members = incident.actionable_agent_ids
@@ -247,12 +259,29 @@ class Responder:
         return self._refuse(incident, reason, now) if reason is not None else None
 
     def _apply(
-        self, incident: Incident, response: Response, agent_ids: Iterable[str], facts: FleetView, now: float
+        self,
+        incident: Incident,
+        response: Response,
+        agent_ids: Iterable[str],
+        facts: FleetView,
+        now: float,
+        *,
+        newcomers: Iterable[str] | None = None,
     ) -> ResponseChanges:
-        """Add an incident's missing entries."""
+        """Add an incident's missing entries.
+
+        Args:
+            incident: the incident.
+            response: its response so far.
+            agent_ids: the agents that get an entry of their own, unless the whole organization does.
+            facts: the fleet.
+            now: the time.
+            newcomers: the agents that the change is about; None for all.
+        """
         response_changes, subject = ResponseChanges(), Subject.of(incident.indicator)
         obstacle = local_scope_reason(incident, self.never_block.evidence)
-        wide = obstacle is None and (response.organization_wide or self._is_widespread(incident))
+        step = self._organization_step(incident, response, newcomers, facts, now)
+        wide = obstacle is None and (response.organization_wide or (step is not None and step.is_allowed))
         if response.organization_wide and not wide:  # became local after the entry was made
             known = self.entries.find("organization", incident.organization_id, subject)
             if known is not None:
@@ -279,15 +308,36 @@ class Responder:
             response_changes.removed += put.removed
             if put.added:
                 response_changes.added.append(entry)
-        said = replace(
-            response, reason=describe_outcome(incident, wide=wide, obstacle=obstacle), organization_wide=wide
-        )
-        response_changes.merge(self._save(said))
+        if step is not None:
+            approval = step.approval if obstacle is None and not wide else None
+            reason = describe_outcome(incident, wide=wide, obstacle=obstacle or step.obstacle, approval=approval)
+            said = replace(response, reason=reason, organization_wide=wide)
+            response_changes.merge(self._save(self._awaiting(said, now) if approval is not None else _in_force(said)))
         return response_changes
 
-    def _is_widespread(self, incident: Incident) -> bool:
-        enough = self._settings.organization_agents
-        return sum(1 for _ in islice(incident.actionable_agent_ids, enough)) >= enough
+    def _organization_step(
+        self,
+        incident: Incident,
+        response: Response,
+        newcomers: Iterable[str] | None,
+        facts: FleetView,
+        now: float,
+    ) -> OrganizationStep | None:
+        """Check the organization-wide step; return None if it waits for approval and no newcomer can change that."""
+        settings = self._settings
+        if response.awaits_organization and newcomers is not None:
+            established = (is_established(agent_id, settings, facts, now) for agent_id in newcomers)
+            if not any(established):
+                return None
+        step = organization_step(incident, self.organization_response, settings, facts, now)
+        return step._replace(approval=None) if response.approved_by is not None else step
+
+    def _awaiting(self, response: Response, now: float) -> Response:
+        """Return a response whose organization-wide step waits for approval; a simulation only says so."""
+        if response.state is ResponseState.SIMULATED:
+            return response
+        ends = response.approval_expires_at if response.awaits_organization else now + self._settings.approval_time
+        return replace(response, state=ResponseState.PENDING_APPROVAL, approval_expires_at=ends)
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[ResponseChanges, bool]:
         """Merge the response of an absorbed incident; return whether all members need entries."""
@@ -305,9 +355,9 @@ class Responder:
             response_changes = self._save(
                 replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
             )
-        acts = mine is not None and mine.state in _ACTING
-        if theirs.state in _ACTING and not acts:
-            response_changes.merge(self._save(replace(theirs, incident_id=incident.id, at=now)))
+        acts = mine is not None and (mine.state in _ACTING or mine.awaits_organization)
+        if (theirs.state in _ACTING or theirs.awaits_organization) and not acts:
+            response_changes.merge(self._save(replace(_in_force(theirs), incident_id=incident.id, at=now)))
         return response_changes, not acts
 
     def _refuse(self, incident: Incident, reason: str, now: float) -> ResponseChanges:
@@ -342,3 +392,10 @@ class Responder:
         for entry in response_changes.removed:
             self.entries.remove(entry)
         return response_changes
+
+
+def _in_force(response: Response) -> Response:
+    """Return a response of which nothing waits for approval."""
+    if not response.awaits_organization:
+        return response
+    return replace(response, state=ResponseState.APPLIED, approval_expires_at=None)

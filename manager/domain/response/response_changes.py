@@ -45,6 +45,11 @@ class Response:
     approval_expires_at: float | None = None
     approved_by: str | None = None
 
+    @property
+    def awaits_organization(self) -> bool:
+        """Whether its agents have their entries, and only the organization-wide step waits for approval."""
+        return self.state is ResponseState.PENDING_APPROVAL and self.granted_at is not None
+
 
 @dataclass(slots=True)
 class ResponseChanges:

@@ -118,6 +118,9 @@ class ResponseRecord:
         return given_up
 
     def _abandon(self, response: Response, reason: str, now: float) -> Response:
-        refused = replace(response, state=ResponseState.REFUSED, reason=reason, at=now, approval_expires_at=None)
-        self._responses[response.incident_id] = refused
-        return refused
+        state = ResponseState.REFUSED
+        if response.awaits_organization:
+            state, reason = ResponseState.APPLIED, f"in force only on the agents that report it: {reason}"
+        given_up = replace(response, state=state, reason=reason, at=now, approval_expires_at=None)
+        self._responses[response.incident_id] = given_up
+        return given_up

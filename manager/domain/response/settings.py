@@ -34,6 +34,14 @@ class FleetView(Protocol):
         """Return the id of the enrollment token that an agent registered with."""
         ...
 
+    def registered_at(self, agent_id: str, /) -> float | None:
+        """Return when an agent first registered, in seconds since 1970; None if it is not registered."""
+        ...
+
+    def network_of(self, agent_id: str, /) -> str | None:
+        """Return the /24 or /48 that an agent is in; None if none of its addresses is known."""
+        ...
+
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return the repeat-offender rule of an organization's policy."""
         ...
@@ -47,6 +55,8 @@ class ResponderSettings:
         duration: duration of an emergency entry.
         longest: bound of the duration, which doubles at each return of an indicator.
         organization_agents: number of agents from which on an address or hash is blocked in the whole organization.
+        organization_age: seconds for which such an agent has to be registered, else a person approves; 0 is off.
+        organization_networks: number of networks that such agents are in, else a person approves; 0 is off.
         blocks: number of new blocks in one window.
         window: length of the window.
         agent_share: share of `blocks` that one agent's reports may cause.
@@ -63,6 +73,8 @@ class ResponderSettings:
     duration: float = 4 * 3600.0
     longest: float = 24 * 3600.0
     organization_agents: int = 3
+    organization_age: float = 0.0
+    organization_networks: int = 0
     blocks: int = 100
     window: float = 300.0
     agent_share: float = 0.1

@@ -23,6 +23,7 @@ from manager.engine.commands.requests import (
     RemoveBlock,
     RevokeToken,
     RollBack,
+    SetOrganizationResponse,
     SetPolicy,
     UndoIncident,
 )
@@ -109,6 +110,10 @@ def _frozen(context: Context, _request: FreezeResponses) -> AuditState:
     return {"frozen": context.fleet.responder.frozen}
 
 
+def _organization_response(context: Context, _request: SetOrganizationResponse) -> AuditState:
+    return {"organizationResponse": context.fleet.responder.organization_response.value}
+
+
 def _clock_state(context: Context, _request: AcceptClock) -> AuditState:
     return {"trusted": context.fleet.clock_trust.is_trusted(context.batch.now)}
 
@@ -156,6 +161,9 @@ _RULES: dict[type, AuditRule] = {
     ),
     RemoveBlock: AuditRule(lambda _request: "block.remove", lambda request: str(request.entry_id), _block_state),
     AcceptClock: AuditRule(lambda _request: "clock.accept", lambda _request: "manager", _clock_state),
+    SetOrganizationResponse: AuditRule(
+        lambda _request: "responses.organization", lambda _request: "fleet", _organization_response
+    ),
     FreezeResponses: AuditRule(
         lambda request: "responses.freeze" if request.frozen else "responses.thaw", lambda _request: "fleet", _frozen
     ),

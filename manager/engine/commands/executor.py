@@ -24,6 +24,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.ApproveIncident: incidents.approve_incident,
     requests.RemoveBlock: incidents.remove_block,
     requests.FreezeResponses: incidents.freeze_responses,
+    requests.SetOrganizationResponse: incidents.set_organization_response,
     requests.ReadResponseStatus: incidents.read_response_status,
     http_agent_requests.RegisterAgent: http_agents.register_agent,
     http_agent_requests.RecordRefusedRegistration: http_agents.record_refused_registration,

@@ -1,6 +1,8 @@
 """Incident commands: undo, approve, remove a block, freeze, and read the state of automatic response."""
 
 from manager.domain.correlation import Incident
+from manager.domain.response import OrganizationResponse
+from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.engine.batch import HistoryLine
 from manager.engine.commands.requests import (
     ApproveIncident,
@@ -8,10 +10,11 @@ from manager.engine.commands.requests import (
     ReadResponseStatus,
     RemoveBlock,
     ResponseStatus,
+    SetOrganizationResponse,
     UndoIncident,
 )
 from manager.engine.context import Context
-from manager.engine.fleet import FROZEN
+from manager.engine.fleet import FROZEN, UNCHOSEN_WARNING
 from manager.engine.response import emergency_response
 from manager.errors import NotFound
 
@@ -55,12 +58,25 @@ def freeze_responses(context: Context, request: FreezeResponses) -> bool:
     return request.frozen
 
 
+def set_organization_response(context: Context, request: SetOrganizationResponse) -> OrganizationResponse:
+    """Choose which agents the organization-wide step counts, from the next change of an incident on."""
+    fleet = context.fleet
+    fleet.responder.organization_response = request.counted
+    fleet.warnings.pop(UNCHOSEN_WARNING, None)
+    context.batch.changes.meta[ORGANIZATION_RESPONSE] = request.counted.value
+    detail = f"{request.counted} by {request.author}"
+    context.batch.changes.history.append(HistoryLine("", context.batch.now.wall, "organization_response", detail))
+    return request.counted
+
+
 def read_response_status(context: Context, _request: ReadResponseStatus) -> ResponseStatus:
     """Return the state of automatic response."""
     responder = context.fleet.responder
     return ResponseStatus(
         frozen=responder.frozen,
         simulation=context.fleet.settings.responder.simulation,
+        organization_response=responder.organization_response,
+        organization_chosen=UNCHOSEN_WARNING not in context.fleet.warnings,
         entries=len(responder.entries),
         pending=responder.responses.pending_count(),
     )

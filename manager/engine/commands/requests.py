@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
 from manager.domain.policies.fleet_policies import Scope, Sections
+from manager.domain.response import OrganizationResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,14 @@ class FreezeResponses:
 
 
 @dataclass(frozen=True, slots=True)
+class SetOrganizationResponse:
+    """Choose which agents the organization-wide step counts. Answered by the choice."""
+
+    counted: OrganizationResponse
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
 class RollBack:
     """Restore every policy document of a revision. Answered by a `PolicySet`."""
 
@@ -155,10 +164,15 @@ class ReadResponseStatus:
 
 @dataclass(frozen=True, slots=True)
 class ResponseStatus:
-    """State of automatic response: frozen or simulated, entries in force, incidents that wait for approval."""
+    """State of automatic response: frozen or simulated, entries in force, incidents that wait for approval.
+
+    `organization_chosen` is false for a store of an earlier release until somebody chooses.
+    """
 
     frozen: bool
     simulation: bool
+    organization_response: OrganizationResponse
+    organization_chosen: bool
     entries: int
     pending: int
 

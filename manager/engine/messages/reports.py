@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from manager.domain.agents.clock_offset import Untimely
+from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
 from manager.domain.correlation.reports import NOT_CORRELATED, WINDOW
@@ -203,6 +204,7 @@ def _row(received: ReceivedReport, now: float) -> ThreatRow:
         _address(_text(evidence, "sourceIp")),
         _hash(_text(evidence, "fileHash")),
         received.document,
+        vouched=vouched_bits(threat.vouched),
     )
 
 

@@ -6,7 +6,7 @@ from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, ResponseChanges, ResponseState
-from manager.domain.response.time_to_immunity import Immunity, Medium
+from manager.domain.response.progress import Medium, Progress
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value
@@ -72,6 +72,7 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
             },
         )
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
+            context.fleet.acceptance.stop(response.incident_id)
             context.fleet.immunity.stop(response.incident_id)
     changes.entries_added += response_changes.added
     audit.record_response(context, response_changes.added)
@@ -84,7 +85,7 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
     _change_blocklists(context, response_changes)
     if reported_at is not None:
-        _measure_immunity(context, response_changes.added, reported_at)
+        _measure_progress(context, response_changes.added, reported_at)
 
 
 def publish_policies(context: Context, changed: Iterable[EffectivePolicy]) -> None:
@@ -99,9 +100,9 @@ def publish_policies(context: Context, changed: Iterable[EffectivePolicy]) -> No
 
 
 def record_applied(context: Context, agent_id: str, medium: Medium, number: int) -> None:
-    """Record that an agent has a policy version or blocklist sequence in force."""
-    for immunity in context.fleet.immunity.applied(agent_id, medium, number, context.batch.now.wall):
-        _save_immunity(context, immunity)
+    """Record that an agent has accepted a policy version or blocklist sequence."""
+    for progress in context.fleet.acceptance.applied(agent_id, medium, number, context.batch.now.wall):
+        context.batch.changes.acceptance[progress.incident_id] = _figures(progress)
 
 
 def _change_blocklists(context: Context, response_changes: ResponseChanges) -> None:
@@ -113,9 +114,9 @@ def _change_blocklists(context: Context, response_changes: ResponseChanges) -> N
         changes.fleet_revision = fleet.policies.revision
 
 
-def _measure_immunity(context: Context, added: list[EmergencyEntry], reported_at: float) -> None:
-    """Start measuring the time until the targets have the new entries in force."""
-    fleet, now = context.fleet, context.batch.now.wall
+def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at: float) -> None:
+    """Start to measure the time until the targets of new entries accept them, and until they enforce them."""
+    fleet, now, changes = context.fleet, context.batch.now.wall, context.batch.changes
     for entry in added:
         medium: Medium = "policy" if entry.scope == "agent" else "blocklist"
         if medium == "policy":
@@ -123,15 +124,15 @@ def _measure_immunity(context: Context, added: list[EmergencyEntry], reported_at
         else:
             targets = [agent.agent_id for agent in fleet.registry.of_organization(entry.target)]
             number = fleet.blocklists.sequences[entry.target]
-        for dropped in fleet.immunity.track(
-            entry.incident_id, targets, medium=medium, number=number, reported_at=reported_at, published_at=now
-        ):
-            _save_immunity(context, dropped)
-        measured = fleet.immunity.get(entry.incident_id)
-        if measured is not None:
-            _save_immunity(context, measured)  # more targets: the share that was reached changed
+        for tracker, written in ((fleet.acceptance, changes.acceptance), (fleet.immunity, changes.immunity)):
+            changed = tracker.track(
+                entry.incident_id, targets, medium=medium, number=number, reported_at=reported_at, published_at=now
+            )
+            measured = tracker.get(entry.incident_id)
+            if measured is not None:
+                changed.append(measured)  # more targets: the share that was reached changed
+            written.update({progress.incident_id: _figures(progress) for progress in changed})
 
 
-def _save_immunity(context: Context, immunity: Immunity) -> None:
-    figures = {str(percent): seconds for percent, seconds in immunity.summary().items() if seconds is not None}
-    context.batch.changes.immunity[immunity.incident_id] = figures
+def _figures(progress: Progress) -> dict[str, float]:
+    return {str(percent): seconds for percent, seconds in progress.summary().items() if seconds is not None}

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
+from manager.domain.agents.agent import Door
 from manager.domain.agents.registry import Registry
 from manager.domain.agents.tokens import Token
 from manager.domain.correlation import Allowlist, Indicator
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
 from manager.domain.response import RepeatOffenderRule
+from manager.domain.response.organization_step import address_network
 
 
 class PolicyAllowlist:
@@ -80,6 +82,19 @@ class FleetFacts:
         """Return the id of the enrollment token that an agent registered with."""
         agent = self._registry.find(agent_id)
         return agent.token_id if agent is not None else None
+
+    def registered_at(self, agent_id: str, /) -> float | None:
+        """Return when an agent first registered, in seconds since 1970; None if it is not registered."""
+        agent = self._registry.find(agent_id)
+        return agent.registered_at if agent is not None else None
+
+    def network_of(self, agent_id: str, /) -> str | None:
+        """Return the /24 or /48 of an agent: of its connection over HTTP, else of an address that it states."""
+        agent = self._registry.find(agent_id)
+        if agent is None:
+            return None
+        addresses = agent.host.addresses
+        return address_network(addresses[-1:] if agent.door is Door.HTTP else addresses)
 
     def repeat(self, organization_id: str, /) -> RepeatOffenderRule:
         """Return the repeat-offender rule of an organization's policy."""

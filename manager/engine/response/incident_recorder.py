@@ -1,7 +1,7 @@
 """Incident recorder: feeds new reports to the correlator and records the changes of incidents in the batch."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from manager.domain.correlation import (
     ChangeKind,
@@ -74,6 +74,7 @@ class IncidentRecorder:
             row.technique,
             row.time_known,
             row.ignored,
+            row.vouched,
         )
         for change in self.correlator.observe(report):
             self._record(context, change)
@@ -93,19 +94,25 @@ class IncidentRecorder:
         changes.incidents[incident.id] = incident
         match change.kind:
             case ChangeKind.OPENED | ChangeKind.RETURNED:
-                changes.members += [(incident.id, agent_id, acts) for agent_id, acts in incident.members.items()]
+                changes.members += _members(incident, incident.members)
             case ChangeKind.MERGED if change.absorbed is not None:
                 changes.incidents[change.absorbed.id] = change.absorbed
-                changes.members += [(incident.id, agent_id, acts) for agent_id, acts in incident.members.items()]
+                changes.members += _members(incident, incident.members)
             case ChangeKind.GREW if change.agent_id is not None:
-                changes.members.append((incident.id, change.agent_id, incident.members[change.agent_id]))
-        changes.members += [(incident.id, agent_id, True) for agent_id in change.actionable]
+                changes.members += _members(incident, (change.agent_id,))
+        changes.members += _members(incident, {*change.actionable, *change.vouched})
         event = _EVENTS.get(change.kind)
         if event is not None:
             context.fleet.counters[event] += 1
             if not change.silent:
                 context.batch.event(event, data=_summary(incident, change))
         self._react(context, change)
+
+
+def _members(incident: Incident, agent_ids: Iterable[str]) -> Iterator[tuple[str, str, bool, bool]]:
+    """Yield the rows of some members."""
+    for agent_id in agent_ids:
+        yield incident.id, agent_id, incident.members[agent_id], agent_id in incident.vouched
 
 
 def _announce_refusals(context: Context, received: ReceivedReport, report: Report) -> None:
@@ -131,6 +138,7 @@ def _summary(incident: Incident, change: IncidentChange) -> dict[str, object]:
         "value": incident.value,
         "organizationId": incident.organization_id,
         "agents": len(incident.members),
+        "vouchedAgents": len(incident.vouched),
         "late": incident.late,
         "chronic": incident.chronic,
     }

@@ -3,9 +3,9 @@
 import json
 from typing import NamedTuple
 
-from peewee import JOIN, Expression, fn
+from peewee import JOIN, Case, Expression, fn
 
-from manager.domain.response.time_to_immunity import PERCENTS
+from manager.domain.response.progress import PERCENTS
 from manager.storage.queries import blocks
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
@@ -15,6 +15,16 @@ AGENTS_SHOWN = 200
 
 MEMBERS_SHOWN = 1000
 """The maximum number of members and of entries in a single incident's record."""
+
+
+class Size(NamedTuple):
+    """The number of an incident's agents, and of those that vouched for its indicator."""
+
+    agents: int
+    vouched: int
+
+
+_NOBODY = Size(0, 0)
 
 
 class IncidentFilter(NamedTuple):
@@ -67,15 +77,22 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     if row is None:
         return None
     member, agent = IncidentMemberTable, AgentTable
-    query = member.select(member.agent_id, member.actionable, agent.hostname).where(member.incident == incident_id)
+    query = member.select(member.agent_id, member.actionable, member.vouched, agent.hostname).where(
+        member.incident == incident_id
+    )
     query = query.join(agent, JOIN.LEFT_OUTER, on=(agent.agent_id == member.agent_id)).order_by(member.agent_id)
     members = reader.rows(query.limit(MEMBERS_SHOWN))
-    count = _counts(reader, [incident_id]).get(incident_id, 0)
+    size = _sizes(reader, [incident_id]).get(incident_id, _NOBODY)
     entries, more = blocks.page(reader, blocks.BlockFilter(incident_id=incident_id), MEMBERS_SHOWN, None)
     return {
-        **record_of(row, [each["agent_id"] for each in members], count),
+        **record_of(row, [each["agent_id"] for each in members], size),
         "members": [
-            {"agentId": each["agent_id"], "hostname": each["hostname"], "actionable": bool(each["actionable"])}
+            {
+                "agentId": each["agent_id"],
+                "hostname": each["hostname"],
+                "actionable": bool(each["actionable"]),
+                "vouched": bool(each["vouched"]),
+            }
             for each in members
         ],
         "entries": entries,
@@ -89,8 +106,8 @@ def open_count(reader: Reader) -> int:
     return int(reader.rows(query)[0]["incidents"])
 
 
-def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
-    """Return an incident's record; `agent_ids` may list fewer than `agent_count` agents."""
+def record_of(row: Record, agent_ids: list[str], size: Size) -> Record:
+    """Return an incident's record; `agent_ids` may list fewer agents than it has."""
     return {
         "id": row["id"],
         "kind": row["kind"],
@@ -98,7 +115,8 @@ def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
         "organizationId": row["organization_id"],
         "site": row["site"] or None,
         "agentIds": agent_ids,
-        "agentCount": agent_count,
+        "agentCount": size.agents,
+        "vouchedAgentCount": size.vouched,
         "openedAt": moment(row["opened_at"]),
         "firstSeenAt": moment(row["first_seen_at"]),
         "lastSeenAt": moment(row["last_seen_at"]),
@@ -114,7 +132,8 @@ def record_of(row: Record, agent_ids: list[str], agent_count: int) -> Record:
         "organizationWide": bool(row["organization_wide"]),
         "approvalExpiresAt": moment(row["approval_expires_at"]),
         "approvedBy": row["approved_by"],
-        "timeToImmunity": _time_to_immunity(row["immunity"]),
+        "timeToAcceptance": _seconds_by_percent(row["acceptance"]),
+        "timeToImmunity": _seconds_by_percent(row["immunity"]),
     }
 
 
@@ -124,32 +143,38 @@ def _selection() -> Query:
         incident.id, incident.kind, incident.value, incident.organization_id, incident.site, incident.opened_at,
         incident.first_seen_at, incident.last_seen_at, incident.closed_at, incident.late, incident.chronic,
         incident.merged_into, incident.report_count, incident.return_count, response.state, response.reason,
-        response.at, response.organization_wide, response.approval_expires_at, response.approved_by, response.immunity,
+        response.at, response.organization_wide, response.approval_expires_at, response.approved_by,
+        response.acceptance, response.immunity,
     ).join(response, JOIN.LEFT_OUTER, on=(response.incident_id == incident.id))  # fmt: skip
 
 
-def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], int]]:
-    """Return the first agents of each incident and their number, without reading all members of large incidents."""
-    counts = _counts(reader, incident_ids)
+def _agents(reader: Reader, incident_ids: list[str]) -> dict[str, tuple[list[str], Size]]:
+    """Return the first agents of each incident and its size, without reading all members of large incidents."""
+    sizes = _sizes(reader, incident_ids)
     found: dict[str, list[str]] = {incident_id: [] for incident_id in incident_ids}
-    small = [incident_id for incident_id in incident_ids if counts.get(incident_id, 0) <= AGENTS_SHOWN]
+    small = [incident_id for incident_id in incident_ids if sizes.get(incident_id, _NOBODY).agents <= AGENTS_SHOWN]
     lists = [small] if small else []
-    lists += [[incident_id] for incident_id in incident_ids if counts.get(incident_id, 0) > AGENTS_SHOWN]
+    lists += [[incident_id] for incident_id in incident_ids if incident_id not in set(small)]
     for wanted in lists:
         params = {"incident_ids": json.dumps(wanted), "limit": AGENTS_SHOWN * len(wanted)}
         for incident_id, agent_id in reader.select("incidents.first_members", params):
             found[incident_id].append(agent_id)
-    return {incident_id: (agent_ids, counts.get(incident_id, 0)) for incident_id, agent_ids in found.items()}
+    return {incident_id: (agent_ids, sizes.get(incident_id, _NOBODY)) for incident_id, agent_ids in found.items()}
 
 
-def _counts(reader: Reader, incident_ids: list[str]) -> dict[str, int]:
+def _sizes(reader: Reader, incident_ids: list[str]) -> dict[str, Size]:
     member = IncidentMemberTable
-    query = member.select(member.incident, fn.COUNT(member.agent_id).alias("agents"))
+    query = member.select(
+        member.incident,
+        fn.COUNT(member.agent_id).alias("agents"),
+        fn.SUM(Case(None, ((member.vouched == True, 1),), 0)).alias("vouched"),  # noqa: E712 -- an SQL expression
+    )
     query = query.where(member.incident.in_(incident_ids)).group_by(member.incident)
-    return {row["incident_id"]: row["agents"] for row in reader.rows(query)} if incident_ids else {}
+    rows = reader.rows(query) if incident_ids else []
+    return {row["incident_id"]: Size(row["agents"], row["vouched"]) for row in rows}
 
 
-def _time_to_immunity(column: str | None) -> dict[str, float | None]:
-    """Return the seconds from the first report until each percentage of the targets had applied the response."""
+def _seconds_by_percent(column: str | None) -> dict[str, float | None]:
+    """Return the seconds from the first report until each percentage of the targets, null where it is not reached."""
     known = json.loads(column) if column else {}
     return {str(percent): known.get(str(percent)) for percent in PERCENTS}

@@ -8,11 +8,13 @@ from typing import Any
 
 from peewee import JOIN, Database, fn
 
+from manager.domain.agents.agent import Door
 from manager.domain.correlation import Indicator, Report
 from manager.domain.policies.fleet_policies import Policies, Scope, Sections
 from manager.domain.replay.outcomes import IncidentOutcome
 from manager.domain.replay.replay import ReplayAgent, ReplayFleet, StoredReport
-from manager.domain.response import RepeatOffenderRule, ResponseState
+from manager.domain.response import OrganizationResponse, RepeatOffenderRule, ResponseState
+from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, address_network, stored_response
 from manager.storage.health import StoreHealth
 from manager.storage.queries import policies, threats
 from manager.storage.queries.reader import Query, Reader, Record
@@ -73,12 +75,17 @@ class ReplaySource:
         """Return the current policy documents."""
         return policies.documents(self._reader, policies.revision(self._reader))
 
+    def organization_response(self) -> OrganizationResponse:
+        """Return which agents the organization-wide step counts."""
+        rows = self._reader.select("meta.get", (ORGANIZATION_RESPONSE,))
+        return stored_response(rows[0][0] if rows else None)
+
     def fleet(self, now: float) -> ReplayFleet:
         """Return all agents, removed ones too, and the escalation settings of the current policies."""
         agent = AgentTable
         query = agent.select(
             agent.agent_id, agent.organization_id, agent.site, agent.token_id, agent.addresses, agent.gateways,
-            agent.ip, agent.removed_at,
+            agent.ip, agent.removed_at, agent.registered_at, agent.door,
         )  # fmt: skip
         used = TokenTable.select(fn.COUNT(TokenTable.token_id).alias("tokens")).where(TokenTable.uses > 0)
         current = Policies()
@@ -127,13 +134,14 @@ def _threats() -> Query:
     return threat.select(
         threat.sequence, agent.agent_id, agent.organization_id, agent.site, threat.threat_id, threat.event_time,
         threat.received_at, threat.source_ip, threat.file_hash, threat.technique, threat.time_known, threat.document,
+        threat.vouched,
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
 
 
 def _stored_report(row: tuple[Any, ...]) -> StoredReport:
     (
         _, agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
-        document,
+        document, vouched,
     ) = row  # fmt: skip
     report = Report(
         agent_id,
@@ -146,6 +154,7 @@ def _stored_report(row: tuple[Any, ...]) -> StoredReport:
         file_hash,
         technique,
         bool(known),
+        vouched=vouched,
     )
     parsed = any(member in document for member in _LEARNED_FROM)
     return StoredReport(report, threats.evidence_of(document) if parsed else {})
@@ -155,7 +164,11 @@ def _agent(row: Record) -> ReplayAgent:
     """Return an agent; the addresses of a removed one are not protected."""
     own = [*json.loads(row["addresses"]), *json.loads(row["gateways"]), *([row["ip"]] if row["ip"] else [])]
     addresses = tuple(own) if row["removed_at"] is None else ()
-    return ReplayAgent(row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses)
+    listed = json.loads(row["addresses"])
+    network = address_network(listed[-1:] if row["door"] == Door.HTTP else listed)
+    return ReplayAgent(
+        row["agent_id"], row["organization_id"], row["site"], row["token_id"], addresses, row["registered_at"], network
+    )
 
 
 def _outcome(row: Record, agents: int) -> IncidentOutcome:

@@ -69,6 +69,12 @@ class AgentTable(Table):
     policy_applied_at = DoubleField(null=True)
     blocklist_sequence = BigIntegerField(default=0)
     last_sequence = BigIntegerField(null=True)
+    health = TextField(null=True)
+    sources = TextField(default="[]")
+    enforcement = TextField(null=True)
+    mode_wanted = TextField(null=True)
+    trial_seconds_left = DoubleField(null=True)
+    enforced = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

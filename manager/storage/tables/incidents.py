@@ -41,11 +41,12 @@ class IncidentTable(Table):
 
 
 class IncidentMemberTable(Table):
-    """Table of incidents' members; the responder acts only on `actionable` members."""
+    """Table of incidents' members; the responder acts only on `actionable` members, of which some `vouched`."""
 
     incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
     agent_id = TextField()
     actionable = BooleanField()
+    vouched = BooleanField(default=False)
 
     class Meta:
         """Peewee options: table name and primary key."""
@@ -55,7 +56,11 @@ class IncidentMemberTable(Table):
 
 
 class IncidentResponseTable(Table):
-    """Table of responses; `immunity` is JSON of the seconds from the first report to each percentage."""
+    """Table of responses.
+
+    `acceptance` and `immunity` are JSON of the seconds from the first report to each percentage of the targets that
+    have accepted it, and that enforce it.
+    """
 
     incident_id = TextField(primary_key=True)
     state = TextField(index=True)
@@ -66,6 +71,7 @@ class IncidentResponseTable(Table):
     made_by = TextField(default="[]")
     approval_expires_at = DoubleField(null=True)
     approved_by = TextField(null=True)
+    acceptance = TextField(null=True)
     immunity = TextField(null=True)
 
     class Meta:
@@ -98,7 +104,10 @@ class IndicatorEvidenceTable(Table):
 
 
 class EmergencyEntryTable(Table):
-    """Table of emergency entries: blocks in an agent's own policy, or in an organization's blocklist."""
+    """Table of emergency entries: blocks in an agent's own policy, or in an organization's blocklist.
+
+    `number` is the first version of that policy, or sequence of that blocklist, with the entry.
+    """
 
     id = TextField(primary_key=True)
     scope = TextField()
@@ -111,6 +120,7 @@ class EmergencyEntryTable(Table):
     incident_id = TextField(index=True)
     created_at = DoubleField()
     expires_at = DoubleField()
+    number = BigIntegerField(null=True)
 
     class Meta:
         """Peewee options: table name."""

@@ -11,6 +11,8 @@ class ThreatTable(Table):
 
     `ignored` are the bits of the indicators that were on the allowlist at the receipt (`Report.ignored`).
 
+    `vouched` has the kinds of indicator that the report vouches for, as bits.
+
     A report is stored once for its agent and id. The id is the first column of the unique index: ids rise with time, so
     a batch of many agents' reports is written to its end, not to one page for each agent (docs/performance.md).
     """
@@ -30,6 +32,7 @@ class ThreatTable(Table):
     file_hash = TextField(null=True)
     document = TextField()
     ignored = IntegerField(constraints=[SQL("DEFAULT 0")])
+    vouched = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         """Peewee options: table name and indexes."""

@@ -18,7 +18,7 @@ SEVERITIES = ("total", "critical", "high", "medium", "low")
 POLICY = ("id", "policyId", "name", "version", "rules", "createdAt", "updatedAt")
 SET = ("scope", "target", "revision", "changed", "agents")
 INCIDENT = ("id", "kind", "value", "organizationId", "agentIds", "openedAt", "closedAt", "response", "entries")
-STANDING = ("frozen", "simulation", "entries", "pending")
+STANDING = ("frozen", "simulation", "organizationResponse", "organizationResponseChosen", "entries", "pending")
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
 EVENT = {
     "id": "evt-1", "timestamp": "2027-01-15T07:59:00.000Z", "source": "network", "severity": "high",
@@ -160,6 +160,7 @@ ROWS = (
     Row("GET /api/allowlist", data=("0.kind", "0.value"), top=LISTED),
     Row("DELETE /api/allowlist", query="value=192.0.2.1", data=("kind", "value", "changed")),
     Row("GET /api/responses", data=STANDING),
+    Row("PUT /api/responses", body={"organizationResponse": "vouched"}, data=STANDING),
     Row("POST /api/responses/freeze", data=STANDING),
     Row("POST /api/responses/thaw", data=STANDING),
     Row("POST /api/clock/accept", data=("at",)),

@@ -10,7 +10,8 @@ from tests.support.attacks import ATTACKER, attack, trusted
 MEMBERS = {
     "id", "kind", "value", "organizationId", "site", "agentIds", "agentCount", "openedAt", "firstSeenAt", "lastSeenAt",
     "closedAt", "late", "chronic", "mergedInto", "reportCount", "returnCount", "response", "responseReason",
-    "respondedAt", "organizationWide", "approvalExpiresAt", "approvedBy", "timeToImmunity",
+    "respondedAt", "organizationWide", "approvalExpiresAt", "approvedBy", "timeToAcceptance", "timeToImmunity",
+    "vouchedAgentCount",
 }  # fmt: skip
 
 
@@ -35,10 +36,11 @@ def test_an_incident_has_every_documented_member(served: Served, admin: httpx2.C
         None, False, False, None,
     )  # fmt: skip
     assert (incident["response"], incident["responseReason"]) == ("applied", "blocked on the agents that report it")
-    assert incident["timeToImmunity"] == {"50": None, "95": None, "100": None}
+    assert incident["timeToAcceptance"] == incident["timeToImmunity"] == {"50": None, "95": None, "100": None}
+    assert (incident["vouchedAgentCount"], incident["agentCount"]) == (2, 2)
 
 
-def test_time_to_immunity_stands_in_the_record(served: Served, admin: httpx2.Client) -> None:
+def test_time_to_acceptance_stands_in_the_record(served: Served, admin: httpx2.Client) -> None:
     """Once both agents say that the block is in force, the incident says after how many seconds."""
     with served.bench() as bench:
         agents = trusted(bench, "a", "b")
@@ -49,7 +51,9 @@ def test_time_to_immunity_stands_in_the_record(served: Served, admin: httpx2.Cli
             force = {"policy_version": policy.version, "policy_digest": policy.resolved.digest}
             beat = agent.heartbeat(bench.wall, policy_state=PolicyState.APPLIED, **force)
             bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
-    assert address_incident(admin)["timeToImmunity"] == {"50": 2.0, "95": 2.0, "100": 2.0}
+    incident = address_incident(admin)
+    assert incident["timeToAcceptance"] == {"50": 2.0, "95": 2.0, "100": 2.0}
+    assert incident["timeToImmunity"] == {"50": None, "95": None, "100": None}
 
 
 def test_incidents_are_filtered_and_paged_newest_first(served: Served, admin: httpx2.Client) -> None:
@@ -86,7 +90,7 @@ def test_a_list_names_two_hundred_agents_and_counts_them_all(served: Served, adm
     assert (len(listed["agentIds"]), listed["agentCount"]) == (200, 203)  # type: ignore[arg-type]
     shown = admin.get(f"/api/incidents/{listed['id']}").json()["data"]
     assert (len(shown["agentIds"]), len(shown["members"]), shown["agentCount"]) == (203, 203, 203)
-    assert shown["members"][0].keys() == {"agentId", "hostname", "actionable"}
+    assert shown["members"][0].keys() == {"agentId", "hostname", "actionable", "vouched"}
 
 
 def test_undo_takes_the_entries_away_and_says_who_did(served: Served, admin: httpx2.Client) -> None:
@@ -163,13 +167,37 @@ def test_freeze_stops_automatic_response_until_it_is_let_go_on(served: Served, a
         attack(bench, *agents)
     assert admin.get("/api/responses").json()["data"]["frozen"] is False
     frozen = admin.post("/api/responses/freeze").json()["data"]
-    assert frozen == {"frozen": True, "simulation": False, "entries": 4, "pending": 0}
+    assert frozen == {
+        "frozen": True, "simulation": False, "organizationResponse": "vouched", "organizationResponseChosen": True,
+        "entries": 4, "pending": 0,
+    }  # fmt: skip
     with served.bench() as bench:
         bench.elapsed += 1  # two incidents of one moment have no newest
         attack(bench, *agents, sourceIp="203.0.113.1")
     assert address_incident(admin)["responseReason"] == "automatic response is frozen"
     assert admin.post("/api/responses/thaw").json()["data"]["frozen"] is False
     assert len(admin.get("/api/blocks?kind=ip").json()["data"]) == 2
+
+
+def test_an_admin_chooses_which_agents_a_block_of_the_organization_counts(served: Served, admin: httpx2.Client) -> None:
+    """Unvouched reports block with their agents only, until the choice is `any`; incidents say how many vouched."""
+    with served.bench() as bench:
+        agents = trusted(bench, "a", "b", "c")
+        agents[0].vouches = agents[1].vouches = False
+        attack(bench, *agents)
+    incident = address_incident(admin)
+    assert (incident["vouchedAgentCount"], incident["agentCount"], incident["organizationWide"]) == (1, 3, False)
+    assert str(incident["responseReason"]).endswith("1 of 3 agents vouched, 3 are needed")
+    chosen = admin.put("/api/responses", json={"organizationResponse": "any"})
+    assert chosen.json()["data"]["organizationResponse"] == "any"
+    refused = admin.put("/api/responses", json={"organizationResponse": "all"})
+    assert refused.status_code == 400
+    with served.bench() as bench:
+        bench.elapsed += 1
+        agents = trusted(bench, "d")
+        agents[0].vouches = False
+        attack(bench, *agents)
+    assert address_incident(admin)["organizationWide"] is True
 
 
 def test_open_incidents_are_the_overviews_correlated_groups(served: Served, admin: httpx2.Client) -> None:

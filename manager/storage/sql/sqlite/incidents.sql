@@ -22,9 +22,11 @@ ON CONFLICT (id) DO UPDATE SET
     announced_members = excluded.announced_members;
 
 -- name: upsert_member
--- A member that was once actionable stays so.
-INSERT INTO incident_member (incident_id, agent_id, actionable) VALUES (?, ?, ?)
-ON CONFLICT (incident_id, agent_id) DO UPDATE SET actionable = max(incident_member.actionable, excluded.actionable);
+-- A member that was once actionable, or vouched, stays so.
+INSERT INTO incident_member (incident_id, agent_id, actionable, vouched) VALUES (?, ?, ?, ?)
+ON CONFLICT (incident_id, agent_id) DO UPDATE SET
+    actionable = max(incident_member.actionable, excluded.actionable),
+    vouched = max(incident_member.vouched, excluded.vouched);
 
 -- name: live
 -- Unmerged incidents that are open or were seen since a time.
@@ -42,7 +44,7 @@ FROM incident
 WHERE id = ?;
 
 -- name: members
-SELECT agent_id, actionable FROM incident_member WHERE incident_id = ? ORDER BY agent_id;
+SELECT agent_id, actionable, vouched FROM incident_member WHERE incident_id = ? ORDER BY agent_id;
 
 -- name: of_indicator
 -- Unmerged incidents of an indicator that touch a span of event time.

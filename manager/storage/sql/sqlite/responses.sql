@@ -20,6 +20,10 @@ ON CONFLICT (incident_id) DO UPDATE SET
     approval_expires_at = excluded.approval_expires_at,
     approved_by = excluded.approved_by;
 
+-- name: set_acceptance
+-- Parameters: JSON of the times to acceptance, incident id.
+UPDATE incident_response SET acceptance = ? WHERE incident_id = ?;
+
 -- name: set_immunity
 -- Parameters: JSON of the times to immunity, incident id.
 UPDATE incident_response SET immunity = ? WHERE incident_id = ?;

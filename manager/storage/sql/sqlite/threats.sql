@@ -4,8 +4,8 @@
 -- A batch that was written in part may be committed again.
 INSERT INTO threat (
     agent_number, threat_id, digest, event_time, received_at, time_known, type, severity, confidence, technique,
-    source_ip, file_hash, document, ignored
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    source_ip, file_hash, document, ignored, vouched
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: known
@@ -21,7 +21,7 @@ FROM json_each(:threat_ids) AS wanted CROSS JOIN stored_id WHERE threat_id = wan
 -- The correlator's view of the threats with event times since a time.
 SELECT
     agent_id, organization_id, site, threat_id, event_time, received_at, source_ip, file_hash, technique, time_known,
-    ignored
+    ignored, vouched
 FROM threat JOIN agent ON agent.number = threat.agent_number
 WHERE event_time >= ?;
 

@@ -11,7 +11,7 @@ from manager.domain.policies.drift import drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
 from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
 from manager.domain.policies.revision_history import differences, documents_at
-from manager.domain.response.time_to_immunity import ImmunityTracker
+from manager.domain.response.progress import ProgressTracker
 from manager.errors import Invalid
 from schemas.model import iso
 from schemas.policy import default_sections
@@ -321,7 +321,7 @@ def test_a_blocklist_that_is_behind_is_drift() -> None:
 
 def test_time_to_immunity_is_measured_at_half_nearly_all_and_all() -> None:
     """Seconds from the first report until that part of the targets said that it has the response in force."""
-    watch = ImmunityTracker()
+    watch = ProgressTracker()
     agents = [f"ag-{number}" for number in range(20)]
     watch.track("inc-1", agents, medium="policy", number=7, reported_at=NOW, published_at=NOW + 0.5)
     immunity = watch.get("inc-1")
@@ -338,7 +338,7 @@ def test_time_to_immunity_is_measured_at_half_nearly_all_and_all() -> None:
 
 def test_immunity_counts_every_target_once() -> None:
     """An agent that has the block by its own policy is no second target when the organization's list has it too."""
-    watch = ImmunityTracker()
+    watch = ProgressTracker()
     watch.track("inc-1", ["ag-1", "ag-2"], medium="policy", number=2, reported_at=NOW, published_at=NOW)
     watch.applied("ag-1", "policy", 2, NOW + 1)
     watch.track("inc-1", ["ag-1", "ag-2", "ag-3"], medium="blocklist", number=3, reported_at=NOW, published_at=NOW)
@@ -353,7 +353,7 @@ def test_immunity_counts_every_target_once() -> None:
 
 def test_immunity_is_followed_for_so_many_incidents_only() -> None:
     """The oldest is given up for a new one, with what is known of it."""
-    watch = ImmunityTracker(most=2)
+    watch = ProgressTracker(most=2)
     given_up = []
     for number in range(5):
         given_up += watch.track(

@@ -24,7 +24,14 @@ def report(agent: int, at: float, received: float | None = None, **members: str)
     name = f"{agent}@{at}"
     return StoredReport(
         Report(
-            f"ag-{agent}", "acme", "berlin", name, START + at, START + (at if received is None else received), **shared
+            f"ag-{agent}",
+            "acme",
+            "berlin",
+            name,
+            START + at,
+            START + (at if received is None else received),
+            **shared,
+            vouched=3,
         ),
         {},
     )

@@ -240,7 +240,7 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(bench: Bench) -> None:
     assert bench.rows("SELECT count(*) FROM emergency_entry WHERE scope = 'organization'") == [(1,)]
 
 
-def test_time_to_immunity_is_measured_from_the_guards_own_words(bench: Bench) -> None:
+def test_time_to_acceptance_is_measured_from_the_guards_own_words(bench: Bench) -> None:
     """After both agents acknowledged the policy with the block, the incident shows the duration."""
     first, second = trusted(bench, "a", "b")
     attack(bench, first, second)
@@ -252,8 +252,11 @@ def test_time_to_immunity_is_measured_from_the_guards_own_words(bench: Bench) ->
         )
         bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
     ((incident_id, _),) = incidents(bench)
-    ((immunity,),) = bench.rows(f"SELECT immunity FROM incident_response WHERE incident_id = '{incident_id}'")
-    assert json.loads(immunity)["100"] == pytest.approx(2, abs=0.5)
+    ((acceptance, immunity),) = bench.rows(
+        f"SELECT acceptance, immunity FROM incident_response WHERE incident_id = '{incident_id}'"
+    )
+    assert json.loads(acceptance)["100"] == pytest.approx(2, abs=0.5)
+    assert json.loads(immunity) == {}  # a guard that accepted a policy has not said that its kernel has the block
     assert bench.ask(ReadDrift()) == []
 
 

@@ -1,4 +1,4 @@
-"""Time to immunity: seconds from an attack's first report until its targets have the response in force."""
+"""Progress of a response: seconds from an attack's first report until its targets accept it, or enforce it."""
 
 from array import array
 from bisect import insort
@@ -20,8 +20,8 @@ _MEDIA: tuple[Medium, ...] = ("policy", "blocklist")
 
 
 @dataclass(slots=True)
-class Immunity:
-    """One incident's response on its way into force. Times are seconds since 1970.
+class Progress:
+    """One incident's response on its way to its targets. Times are seconds since 1970.
 
     Args:
         incident_id: the incident.
@@ -37,28 +37,28 @@ class Immunity:
     _delays: "array[float]" = field(default_factory=lambda: array("d"))
 
     def applied(self, at: float) -> None:
-        """Count one more target that has the response in force."""
+        """Count one more target that has reached it."""
         insort(self._delays, max(0.0, at - self.reported_at))
 
     @property
     def is_complete(self) -> bool:
-        """Whether every target has it in force."""
+        """Whether every target has reached it."""
         return len(self._delays) >= self.targets
 
     def after(self, percent: int) -> float | None:
-        """Return the seconds after which this share of the targets had it in force; None while it has not."""
+        """Return the seconds after which this share of the targets had reached it; None while it has not."""
         needed = ceil(self.targets * percent / 100)
         if not needed or needed > len(self._delays):
             return None
         return self._delays[needed - 1]
 
     def summary(self) -> dict[int, float | None]:
-        """Return the time to immunity by percent of the targets."""
+        """Return the seconds by percent of the targets."""
         return {percent: self.after(percent) for percent in PERCENTS}
 
 
-class ImmunityTracker:
-    """Tracks responses until the targets report them in force.
+class ProgressTracker:
+    """Tracks responses until the targets report that they accept them, or that they enforce them.
 
     Args:
         most: number of incidents tracked at once; a new one drops the oldest, as it stands.
@@ -66,7 +66,7 @@ class ImmunityTracker:
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
-        self._followed: OrderedDict[str, Immunity] = OrderedDict()
+        self._followed: OrderedDict[str, Progress] = OrderedDict()
         self._targets: dict[str, set[str]] = {}
         self._awaited: dict[tuple[str, Medium], dict[str, int]] = {}
 
@@ -74,7 +74,7 @@ class ImmunityTracker:
         """Return the number of tracked incidents."""
         return len(self._followed)
 
-    def get(self, incident_id: str) -> Immunity | None:
+    def get(self, incident_id: str) -> Progress | None:
         """Return a tracked incident."""
         return self._followed.get(incident_id)
 
@@ -87,39 +87,39 @@ class ImmunityTracker:
         number: int,
         reported_at: float,
         published_at: float,
-    ) -> list[Immunity]:
-        """Track a response: these agents have it once they report this version or sequence in force.
+    ) -> list[Progress]:
+        """Track a response: these agents have reached it once they report this version or sequence.
 
         An agent that is a target already keeps its state: it has the response, or waits for it, by another medium.
 
         Returns:
             The incidents dropped because the tracker was full.
         """
-        immunity = self._followed.get(incident_id)
-        if immunity is None:
-            immunity = self._followed[incident_id] = Immunity(incident_id, reported_at, published_at)
+        progress = self._followed.get(incident_id)
+        if progress is None:
+            progress = self._followed[incident_id] = Progress(incident_id, reported_at, published_at)
         targets = self._targets.setdefault(incident_id, set())
         for agent_id in agent_ids:
             if agent_id not in targets:
                 targets.add(agent_id)
                 self._awaited.setdefault((agent_id, medium), {})[incident_id] = number
-        immunity.targets = len(targets)
+        progress.targets = len(targets)
         return [self._abandon(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
 
-    def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Immunity]:
-        """Record the version or sequence that an agent has in force; return the incidents whose figures changed."""
+    def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Progress]:
+        """Record the version or sequence that an agent reports; return the incidents whose figures changed."""
         awaited = self._awaited.get((agent_id, medium), {})
         changed = []
         for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
-            immunity = self._followed[incident_id]
-            before = immunity.summary()
-            immunity.applied(at)
+            progress = self._followed[incident_id]
+            before = progress.summary()
+            progress.applied(at)
             self._drop(incident_id, (agent_id, medium))
-            if immunity.summary() != before:
-                changed.append(immunity)
+            if progress.summary() != before:
+                changed.append(progress)
         return changed
 
-    def stop(self, incident_id: str) -> Immunity | None:
+    def stop(self, incident_id: str) -> Progress | None:
         """Stop tracking an incident whose response ended or was undone; return its figures."""
         return self._abandon(incident_id) if incident_id in self._followed else None
 
@@ -131,7 +131,7 @@ class ImmunityTracker:
                 self._targets[incident_id].discard(agent_id)
                 self._followed[incident_id].targets -= 1
 
-    def _abandon(self, incident_id: str) -> Immunity:
+    def _abandon(self, incident_id: str) -> Progress:
         for agent_id in self._targets.pop(incident_id):
             for medium in _MEDIA:
                 if incident_id in self._awaited.get((agent_id, medium), ()):
