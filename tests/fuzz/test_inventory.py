@@ -45,6 +45,7 @@ ELSEWHERE = {
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
+    "manager/domain/response/organization_step.py:address_network": "normal forms; `network_of` takes any text",
     "manager/settings.py:_serves_loopback_only": "reads the URL that the transport has parsed before",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
     "manager/storage/queries/incidents.py:_seconds_by_percent": "a damaged row is a 500, with the reason in the log",

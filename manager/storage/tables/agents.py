@@ -1,6 +1,7 @@
 """Tables of agents, their history, and their effective policies."""
 
 from peewee import (
+    SQL,
     BigAutoField,
     BigIntegerField,
     BlobField,
@@ -70,7 +71,7 @@ class AgentTable(Table):
     blocklist_sequence = BigIntegerField(default=0)
     last_sequence = BigIntegerField(null=True)
     health = TextField(null=True)
-    sources = TextField(default="[]")
+    sources = TextField(constraints=[SQL("DEFAULT '[]'")])
     enforcement = TextField(null=True)
     mode_wanted = TextField(null=True)
     trial_seconds_left = DoubleField(null=True)

@@ -1,6 +1,7 @@
 """Tables of incidents, their members and responses, and emergency entries."""
 
 from peewee import (
+    SQL,
     AutoField,
     BigIntegerField,
     BooleanField,
@@ -46,7 +47,7 @@ class IncidentMemberTable(Table):
     incident = ForeignKeyField(IncidentTable, column_name="incident_id", index=False)
     agent_id = TextField()
     actionable = BooleanField()
-    vouched = BooleanField(default=False)
+    vouched = BooleanField(constraints=[SQL("DEFAULT FALSE")])
 
     class Meta:
         """Peewee options: table name and primary key."""

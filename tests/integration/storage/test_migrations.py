@@ -29,6 +29,34 @@ def test_the_migrations_create_the_models_tables(tmp_path: Path) -> None:
     database.close()
 
 
+def _insert_older(database: SqliteDatabase, row: ThreatRow, later: set[str]) -> None:
+    """Insert a threat into an older schema, without the columns that came later."""
+    older = {name: value for name, value in row._asdict().items() if name not in later}
+    sql = f"INSERT INTO threat ({', '.join(older)}) VALUES ({', '.join('?' * len(older))})"
+    database.execute_sql(sql, tuple(older.values()))
+
+
+@pytest.mark.parametrize(("agents", "choice"), [(0, "vouched"), (1, "unchosen")])
+def test_a_store_in_use_keeps_the_reach_of_its_blocks(tmp_path: Path, agents: int, choice: str) -> None:
+    """A store with agents goes on counting any of them until somebody chooses; a new one asks for vouched reports."""
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    Runner(database, str(MIGRATIONS)).up("0009_indicator_evidence")
+    for number in range(agents):
+        database.execute_sql(
+            "INSERT INTO agent (number, agent_id, organization_id, hostname, os, arch, version, tags, addresses, gateways, "
+            "door, registered_at, state, state_since, reason, session, heartbeat_sequence, clock_session, "
+            "events_processed, events_total, threats_detected, actions_executed, policy_version, blocklist_sequence) "
+            "VALUES (?, 'ag-1', 'acme', 'a', 'o', 'x', '1', '[]', '[]', '[]', 'mqtt', 0, 'online', 0, 'birth', 1, 0, 1, "
+            "0, 0, 0, 0, 0, 0)",
+            (number,),
+        )
+    migrate(database, path)
+    stored = database.execute_sql("SELECT value FROM meta WHERE key = 'organization_response'").fetchone()
+    assert stored == (choice,)
+    database.close()
+
+
 @pytest.mark.parametrize("release", sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))[:-1])
 def test_an_older_store_is_backed_up_and_migrated(tmp_path: Path, release: str) -> None:
     """A store of any earlier schema keeps its rows, and a copy of it is written beside it."""
@@ -68,9 +96,7 @@ def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) ->
     ):
         database.execute_sql("INSERT INTO threat_count VALUES (?, ?, 'acme', ?, 5, ?)", (dimension, bucket, value, now))
     row = ThreatRow(1, "t", bytes(16), now, now, True, "brute force", "high", 90.0, None, "192.0.2.1", None, "{}")
-    older = {name: value for name, value in row._asdict().items() if name not in {"ignored", "vouched"}}
-    sql = f"INSERT INTO threat ({', '.join(older)}) VALUES ({', '.join('?' * len(older))})"
-    database.execute_sql(sql, tuple(older.values()))
+    _insert_older(database, row, {"ignored", "vouched"})
     migrate(database, path)
     PeeweeStore(database, bytes(32)).commit(Changes(threats=[row._replace(threat_id="u")]))
     reader = open_reader(path)
@@ -129,7 +155,8 @@ def test_evidence_of_stored_threats_is_carried_over(tmp_path: Path) -> None:
         )
         for number, document in enumerate(documents)
     ]
-    PeeweeStore(database, bytes(32)).commit(Changes(threats=rows))
+    for row in rows:
+        _insert_older(database, row, {"vouched"})
     migrate(database, path)
     found = [
         (indicator.value, *observed) for indicator, observed in PeeweeStore(database, bytes(32)).archive.evidence()
