@@ -44,11 +44,11 @@ def test_a_store_in_use_keeps_the_reach_of_its_blocks(tmp_path: Path, agents: in
     Runner(database, str(MIGRATIONS)).up("0009_indicator_evidence")
     for number in range(agents):
         database.execute_sql(
-            "INSERT INTO agent (number, agent_id, organization_id, hostname, os, arch, version, tags, addresses, gateways, "
-            "door, registered_at, state, state_since, reason, session, heartbeat_sequence, clock_session, "
+            "INSERT INTO agent (number, agent_id, organization_id, hostname, os, arch, version, tags, addresses, "
+            "gateways, door, registered_at, state, state_since, reason, session, heartbeat_sequence, clock_session, "
             "events_processed, events_total, threats_detected, actions_executed, policy_version, blocklist_sequence) "
-            "VALUES (?, 'ag-1', 'acme', 'a', 'o', 'x', '1', '[]', '[]', '[]', 'mqtt', 0, 'online', 0, 'birth', 1, 0, 1, "
-            "0, 0, 0, 0, 0, 0)",
+            "VALUES (?, 'ag-1', 'acme', 'a', 'o', 'x', '1', '[]', '[]', '[]', 'mqtt', 0, 'online', 0, 'birth', 1, 0, "
+            "1, 0, 0, 0, 0, 0, 0)",
             (number,),
         )
     migrate(database, path)
