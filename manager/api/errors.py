@@ -80,7 +80,10 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     ),
     CommitPending: (
         503,
-        "the store cannot commit just now; this change is carried out and will be stored: look before you ask again",
+        (
+            "the store cannot commit just now, and this change waits for its commit: it is stored once the store works"
+            " again, and lost if the manager ends before; look before you ask again"
+        ),
         {"Retry-After": "5"},
     ),
     StoreRejected: (500, "the store cannot hold this change, and nothing of it was stored; the log has the reason", {}),

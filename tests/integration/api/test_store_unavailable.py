@@ -85,7 +85,7 @@ def test_a_request_answered_503_is_not_carried_out_when_the_lock_ends(served: Se
 
 
 def test_a_change_that_waits_for_its_commit_is_said_to_wait(served: Served) -> None:
-    """If the store fails only at the commit, the answer says that the change will be stored; later it is."""
+    """If the store fails only at the commit, the answer says that the change waits; later it is stored."""
     with served.client() as client, stepping(served):
         with served.bench() as bench:
 
@@ -94,13 +94,29 @@ def test_a_change_that_waits_for_its_commit_is_said_to_wait(served: Served) -> N
 
             bench.store.commit = full  # type: ignore[method-assign]
         answer = client.put("/api/policies/global", json=DOCUMENT)
-        assert (answer.status_code, "will be stored" in answer.json()["error"]) == (503, True)
+        assert (answer.status_code, "waits for its commit" in answer.json()["error"]) == (503, True)
         again = client.put("/api/policies/global", json={"thresholds": {"autoRespond": 80}})
         assert (again.status_code, "nothing was changed" in again.json()["error"]) == (503, True)
         with served.bench() as bench:
             del bench.store.commit
         eventually(lambda: _available(served), what="a store that commits")
         assert client.get("/api/policies/global").json()["data"]["thresholds"] == DOCUMENT["thresholds"]
+
+
+def test_a_change_that_waited_is_lost_with_the_manager(served: Served, tmp_path: Path) -> None:
+    """The answer promises no more than is true: a manager that ends before the commit has nothing of the change."""
+    with served.client() as client, stepping(served):
+        with served.bench() as bench:
+
+            def full(_changes: object) -> None:
+                raise StoreUnavailable("the disk is full")
+
+            bench.store.commit = full  # type: ignore[method-assign]
+        answer = client.put("/api/policies/global", json=DOCUMENT)
+        assert "lost if the manager ends before" in answer.json()["error"]
+    with sqlite3.connect(tmp_path / "panguard.db") as as_a_restart_finds_it:
+        assert as_a_restart_finds_it.execute("SELECT count(*) FROM policy_revision").fetchone() == (0,)
+    as_a_restart_finds_it.close()
 
 
 def _available(served: Served) -> bool:

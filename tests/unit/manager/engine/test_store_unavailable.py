@@ -58,7 +58,7 @@ def test_no_command_is_carried_out_that_could_not_be_committed(bench: Bench) -> 
 
 
 def test_a_command_that_the_engine_has_claimed_cannot_be_withdrawn(bench: Bench) -> None:
-    """A sender that gives up after the engine took its command is told so, for the change will be stored."""
+    """A sender that gives up after the engine took its command is told so, for the change waits for its commit."""
     bench.store.commit = full  # type: ignore[method-assign]
     command = Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None)
     bench.engine.inbox.submit(command)
