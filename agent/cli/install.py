@@ -22,7 +22,8 @@ UNITS = ("panguard-fence.socket", "panguard-fence.service", "panguard-guard.serv
 
 _USER = "panguard"
 _GUARD_DATA = "var/lib/panguard/guard"
-_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 -- places that the units do not see
+_HOMES = ("/home", "/root", "/run/user")
+_HIDDEN = (*_HOMES, "/tmp", "/var/tmp")  # noqa: S108 -- places that the units do not see
 
 
 class InstallError(GuardError):
@@ -77,16 +78,23 @@ def _write_files(wanted: Installation, root: Path) -> Iterator[str]:
     for unit in UNITS:
         text = (shipped / unit).read_text().replace("@PYTHON@", sys.executable)
         yield _put(root / "etc/systemd/system" / unit, text)
-        binds = list(_hidden_places())
-        if unit.endswith(".service") and binds:
-            lines = "".join(f"BindReadOnlyPaths={place}\n" for place in binds)
-            yield _put(root / f"etc/systemd/system/{unit}.d/10-program.conf", f"[Service]\n{lines}")
+        settings = program_settings()
+        if unit.endswith(".service") and settings:
+            yield _put(root / f"etc/systemd/system/{unit}.d/10-program.conf", f"[Service]\n{settings}")
     yield _put(root / "etc/sysusers.d/panguard.conf", (shipped / "panguard.conf").read_text())
     conf = root / "etc/panguard/fence.conf"
     if conf.exists():
         yield f"kept {conf}"
     else:
         yield _put(conf, fence_configuration(wanted, root))
+
+
+def program_settings() -> str:
+    """Return the settings that show this program to units whose protection would hide it; empty if none would."""
+    places = list(_hidden_places())
+    below_home = any(place.startswith(tuple(f"{home}/" for home in _HOMES)) for place in places)
+    empty_home = ["ProtectHome=tmpfs"] if below_home else []  # below an inaccessible directory nothing can be shown
+    return "".join(f"{line}\n" for line in (*empty_home, *(f"BindReadOnlyPaths={place}" for place in places)))
 
 
 def fence_configuration(wanted: Installation, root: Path = Path("/")) -> str:

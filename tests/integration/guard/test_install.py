@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.install import program_settings
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
 KEY = ManagerKeyring(bytes(32)).sign_public
@@ -75,3 +76,10 @@ def test_the_units_are_confined(root: Path, unit: str, most: float) -> None:
     found = re.search(rf"Overall exposure level for {re.escape(unit)}: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= most
+
+
+def test_a_program_in_a_home_directory_is_shown_to_the_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory below one that is made inaccessible cannot be shown: the units get an empty home instead."""
+    monkeypatch.setattr(sys, "prefix", "/home/operator/venv")
+    assert program_settings().startswith("ProtectHome=tmpfs\n")
+    assert "BindReadOnlyPaths=/home/operator/venv\n" in program_settings()
