@@ -15,7 +15,7 @@ from chaos.site import DOORS, DoorName, Load, Site, SiteError
 from simulate import SimulationError
 
 _FAILURES = (SiteError, SimulationError, TimeoutError, AssertionError, OSError)
-_BOOKS_WITHIN = 240.0
+_BOOKS_WITHIN = 1200.0
 _CONNECTED_WITHIN = 120.0
 _MORE_FOR_EACH_AGENT = 0.2
 _RECEIPT_WITHIN = 60.0

@@ -26,6 +26,7 @@ from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
 from manager.storage.threat_index.indexer import ThreatIndexer
+from manager.storage.wal_bound import WalBound
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -62,6 +63,7 @@ class PeeweeStore:
         self._pruner = Pruner(database, statements, self._projections, counts.values(), threat_index)
         self._archive = StoredArchive(statements, self.health)
         self._responses = StoredResponses(statements, self.health)
+        self._wal = WalBound(database)
         self._begun: ExitStack | None = None
 
     @property
@@ -172,6 +174,7 @@ class PeeweeStore:
                 raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
             self._write(changes)
             self._projections.advance(len(changes.threats))
+        self._wal.enforce()
 
     def sizes(self) -> StoreSizes:
         """Return the numbers of threats and of stored ids.
@@ -190,7 +193,9 @@ class PeeweeStore:
         """
         self.health.require_sound()
         with self.health.errors("prune"):
-            return self._pruner.prune(order)
+            pruned = self._pruner.prune(order)
+        self._wal.enforce()
+        return pruned
 
     def close(self) -> None:
         """Checkpoint the WAL into the store's file and close the connection."""

@@ -1,0 +1,58 @@
+"""Limits the size of the writer's WAL while readers overlap without a gap.
+
+SQLite reuses the WAL from its start only if a commit finds no reader in it. With readers that overlap all the time no
+commit does, and the file grows with every write. A checkpoint with TRUNCATE waits for the readers of the moment;
+readers that begin meanwhile use the database file alone.
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from peewee import Database, DatabaseError, InterfaceError
+
+LIMIT = 16 * 2**20
+"""Bytes; SQLite's own checkpoint keeps the WAL near 4 MiB when readers leave gaps."""
+
+_WAIT_MILLISECONDS = 250
+_RETRY_SECONDS = 1.0
+
+
+class WalBound:
+    """Truncates the WAL of one database once it is larger than a limit.
+
+    Args:
+        database: the writer's database; no transaction is open when `enforce` is called.
+        limit: the size in bytes above which the WAL is truncated.
+    """
+
+    def __init__(self, database: Database, limit: int = LIMIT) -> None:
+        self._database = database
+        store = Path(database.database)
+        self._wal = store.with_name(f"{store.name}-wal")
+        self._limit = limit
+        self._not_before = 0.0
+
+    def enforce(self) -> None:
+        """Truncate the WAL if it is too large; wait for readers for 0.25 s at most, and try again a second later.
+
+        Committed transactions are durable before and after it, so an error or a slow reader only delays it.
+        """
+        now = time.monotonic()
+        if now < self._not_before or self._size() <= self._limit:
+            return
+        with suppress(DatabaseError, InterfaceError):
+            usual = int(self._database.execute_sql("PRAGMA busy_timeout").fetchone()[0])
+            try:
+                self._database.execute_sql(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
+                self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._database.execute_sql(f"PRAGMA busy_timeout = {usual}")
+        if self._size() > self._limit:
+            self._not_before = time.monotonic() + _RETRY_SECONDS
+
+    def _size(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except OSError:
+            return 0

@@ -1,0 +1,106 @@
+"""The writer's WAL stays small, even if at every moment some reader uses it."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from manager.engine.batch import Changes
+from manager.storage.connection import close_store, open_store
+from manager.storage.migrate import migrate
+from manager.storage.store import PeeweeStore
+from manager.storage.wal_bound import LIMIT, WalBound
+from tests.support.waiting import eventually
+
+MIB = 2**20
+
+
+@contextmanager
+def overlapping_readers(store: Path) -> Iterator[None]:
+    """Keep at least one of two read transactions open at every moment, each for a few milliseconds."""
+    over, started = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with (
+            closing(sqlite3.connect(store, isolation_level=None)) as first,
+            closing(sqlite3.connect(store, isolation_level=None)) as second,
+        ):
+            _begin(first)
+            started.set()
+            while not over.is_set():
+                _begin(second)
+                first.execute("COMMIT")
+                over.wait(0.005)
+                _begin(first)
+                second.execute("COMMIT")
+                over.wait(0.005)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    started.wait(10)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _begin(reader: sqlite3.Connection) -> None:
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM meta").fetchone()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[PeeweeStore]:
+    database = open_store(tmp_path / "panguard.db")
+    migrate(database, tmp_path / "panguard.db")
+    yield PeeweeStore(database, bytes(32))
+    close_store(database)
+
+
+def changes(number: int) -> Changes:
+    """Return changes of 256 KiB, all different from those of the number before."""
+    return Changes(meta={"key": chr(ord("a") + number % 2) * (256 * 1024)})
+
+
+def largest_wal(store: PeeweeStore, path: Path, total: int) -> int:
+    """Write so many bytes in commits of 256 KiB while readers overlap; return the largest size of the WAL."""
+    largest = 0
+    with overlapping_readers(path):
+        for number in range(total // (256 * 1024)):
+            store.commit(changes(number))
+            largest = max(largest, path.with_name("panguard.db-wal").stat().st_size)
+    return largest
+
+
+def test_the_wal_stays_near_its_limit_while_readers_overlap(store: PeeweeStore, tmp_path: Path) -> None:
+    """64 MiB written without a moment free of readers leave a WAL of at most twice the limit."""
+    assert largest_wal(store, tmp_path / "panguard.db", 64 * MIB) < 2 * LIMIT
+
+
+def test_without_the_limit_the_wal_grows_with_every_write(
+    store: PeeweeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own checkpoint alone never starts the WAL anew under these readers: the test above is no accident."""
+    monkeypatch.setattr(WalBound, "enforce", lambda _self: None)
+    assert largest_wal(store, tmp_path / "panguard.db", 64 * MIB) > 60 * MIB
+
+
+def test_a_reader_that_stays_delays_the_limit_and_no_commit(store: PeeweeStore, tmp_path: Path) -> None:
+    """With a reader that never ends commits go on; the first commits after it bring the WAL back."""
+    path = tmp_path / "panguard.db"
+    wal = path.with_name("panguard.db-wal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        _begin(reader)
+        for number in range(80):
+            store.commit(changes(number))
+        assert wal.stat().st_size > LIMIT
+
+    def is_small() -> bool:
+        store.commit(Changes(meta={"key": "a short value"}))
+        return wal.stat().st_size <= LIMIT
+
+    eventually(is_small, 10, "a small WAL")
