@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ def demo(
     from rich.console import Console  # noqa: PLC0415 -- `panguard --help` needs none of this
 
     from demo.fleet import DemoError, Fleet  # noqa: PLC0415
+    from demo.hosts import Hosts, simulated_because  # noqa: PLC0415
     from demo.screen import Screen  # noqa: PLC0415
     from demo.story import Story  # noqa: PLC0415
 
@@ -36,15 +38,20 @@ def demo(
     facts: dict[str, object] = {}
     problem = None
     try:
-        with Fleet(home, HOSTS) as fleet, Screen(console) as screen:
+        reason = simulated_because()
+        with ExitStack() as stack:
+            hosts = None if reason is not None else stack.enter_context(Hosts(home, len(HOSTS)))
+            fleet = stack.enter_context(Fleet(home, HOSTS, hosts))
+            screen = stack.enter_context(Screen(console))
             screen.report(f"manager ready: http {fleet.http}, mqtt {fleet.mqtt}")
+            screen.report(_about_enforcement(reason))
             story = Story(fleet, screen.report, screen.show)
             facts = story.facts
             story.tell()
             if keep:
                 _hold(fleet, screen)
             story.farewell()
-    except DemoError as error:
+    except (DemoError, OSError) as error:
         problem = str(error)
     except KeyboardInterrupt:
         problem = "interrupted"
@@ -54,6 +61,15 @@ def demo(
         shutil.rmtree(home)
     typer.echo(json.dumps({"ok": problem is None, **facts, "seconds": round(time.monotonic() - began, 1)}))
     raise typer.Exit(0 if problem is None else 1)
+
+
+def _about_enforcement(reason: str | None) -> str:
+    if reason is not None:
+        return f"blocks are simulated: {reason}"
+    return (
+        "blocks are real: each host is a network namespace with a service on port 22 and a fence; the guards' logs are"
+        " written by the demo"
+    )
 
 
 def _hold(fleet: "Fleet", screen: "Screen") -> None:

@@ -12,7 +12,9 @@ from typing import IO, Any, Self
 
 import httpx2
 
+from demo.hosts import GuardedHost, Hosts
 from demo.sshd_log import SshdLog
+from schemas.keys import EnrollmentToken
 
 READY_WITHIN = 20.0
 STOP_WITHIN = 8.0
@@ -22,9 +24,8 @@ PACE = {
     "PANGUARD_STALE_AFTER": "6",
     "PANGUARD_SWEEP_INTERVAL": "1",
     "PANGUARD_SETTLING_TIME": "2",
-    "PANGUARD_SIMULATE_ENFORCEMENT": "true",
 }
-"""Settings of the demo: short intervals in seconds, and guards that only simulate blocks."""
+"""Settings of the demo: short intervals in seconds."""
 
 
 class DemoError(Exception):
@@ -100,10 +101,13 @@ class Process:
 
 
 class Guard:
-    """One guard: its hostname, its data directory, and the log that it reads."""
+    """One guard: its hostname, its data directory, the log that it reads, and the host that its fence protects."""
 
-    def __init__(self, hostname: str, home: Path, manager: str, token: Path) -> None:
+    def __init__(
+        self, hostname: str, home: Path, manager: str, token: Path, protected: GuardedHost | None = None
+    ) -> None:
         self.hostname = hostname
+        self.protected = protected
         self.log = SshdLog(home / f"{hostname}.auth.log", hostname)
         self._home = home
         self._data = home / hostname
@@ -116,7 +120,10 @@ class Guard:
         words = ["guard", "start", "--manager", self._manager, "--data-dir", str(self._data)]
         words += ["--trust-log", str(self.log.path), "--hostname", self.hostname, "--mode", "protection"]
         words += ["--enroll-token-file", str(self._token)]
-        self.process = Process(self.hostname, words, self._home / f"{self.hostname}.log", {})
+        enforcement = {"PANGUARD_SIMULATE_ENFORCEMENT": "true"}
+        if self.protected is not None:
+            enforcement = {"PANGUARD_FENCE_SOCKET": str(self.protected.socket)}
+        self.process = Process(self.hostname, words, self._home / f"{self.hostname}.log", enforcement)
 
     def kill(self) -> None:
         """Kill the guard without a clean stop."""
@@ -134,10 +141,12 @@ class Fleet:
     Args:
         home: the directory that holds all of the demo's data.
         hostnames: one guard for each.
+        hosts: a host with a fence for each guard; None if blocks are simulated.
     """
 
-    def __init__(self, home: Path, hostnames: list[str]) -> None:
+    def __init__(self, home: Path, hostnames: list[str], hosts: Hosts | None = None) -> None:
         self.home = home
+        self.hosts = hosts
         self._hostnames = hostnames
         self.guards: list[Guard] = []
         self._manager: Process | None = None
@@ -153,11 +162,19 @@ class Fleet:
             fields = dict(word.partition("=")[::2] for word in line.split()[1:])
             self.http, self.mqtt = fields["http"], fields["mqtt"]
             token = (data / "admin.token").read_text().strip()
+            if self.hosts is not None:
+                sign_key = EnrollmentToken.parse((data / "enroll.token").read_text()).sign_key
+                for host in self.hosts.guarded:
+                    host.start(sign_key)
         except (DemoError, KeyError, OSError):
             self._manager.terminate()
             raise
         self.client = httpx2.Client(base_url=self.http, headers={"Authorization": f"Bearer {token}"}, timeout=5.0)
-        self.guards = [Guard(name, self.home, self.mqtt, data / "enroll.token") for name in self._hostnames]
+        protected = [None] * len(self._hostnames) if self.hosts is None else self.hosts.guarded
+        self.guards = [
+            Guard(name, self.home, self.mqtt, data / "enroll.token", host)
+            for name, host in zip(self._hostnames, protected, strict=True)
+        ]
         return self
 
     def __exit__(

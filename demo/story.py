@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from demo.fleet import DemoError, Fleet, Report
+from demo.fleet import DemoError, Fleet, Guard, Report
+from demo.hosts import ATTACKER, VISITOR
 
-ATTACKER = "203.0.113.66"
 _STEP_WITHIN = 12.0
 _LOOK_AGAIN = 0.1
+_BLOCKED_WITHIN = 3.0
 
 
 class Story:
@@ -67,6 +68,8 @@ class Story:
     def _incident(self) -> None:
         """Attack two guards from one address, which both block; then the third, so that the whole fleet blocks it."""
         first, second, third = self._fleet.guards
+        self.facts["enforcement"] = "simulated" if self._fleet.hosts is None else "nftables"
+        self._connects("before the attack", {ATTACKER: self._fleet.guards, VISITOR: self._fleet.guards})
         for guard in (first, second):
             guard.log.failed_logins(ATTACKER, 6)
         _, threats = self._until("threats reported", lambda _, threats: len({t["agentId"] for t in threats}) > 1)
@@ -75,16 +78,36 @@ class Story:
             self._report(f"threat on {threat['hostname']}: {threat['threat']['type']} from {source}")
         incident = self._accepted(organization_wide=False)
         self.facts["timeToAcceptanceSeconds"] = _acceptance(incident)["100"]
-        self.facts["timeToImmunitySeconds"] = None  # no guard sets a firewall yet
+        enforced = "simulated" if self._fleet.hosts is None else "in the kernel"
         self._report(
             f"incident {incident['id']}: {incident['value']} on {len(incident['agentIds'])} guards; the block was "
-            f"accepted by both after {self.facts['timeToAcceptanceSeconds']:.2f} s (recorded: nothing is blocked yet)"
+            f"accepted by both after {self.facts['timeToAcceptanceSeconds']:.2f} s ({enforced})"
         )
+        self._connects("after the block on two guards", {ATTACKER: [third], VISITOR: self._fleet.guards})
         third.log.failed_logins(ATTACKER, 6)
-        self._accepted(organization_wide=True)
+        incident = self._accepted(organization_wide=True)
+        is_measured = self._fleet.hosts is not None and "timeToAcceptance" in incident
+        self.facts["timeToImmunitySeconds"] = (incident["timeToImmunity"] or {}).get("100") if is_measured else None
         self.facts["fleetWideBlock"] = True
         self._report(f"{ATTACKER} attacked a third guard: the block was accepted by the whole fleet, by one publish")
+        self._connects("after the fleet-wide block", {ATTACKER: [], VISITOR: self._fleet.guards})
         self.facts["threats"] = len(self._fleet.threats())
+
+    def _connects(self, when: str, expected: dict[str, list[Guard]]) -> None:
+        """Check over real TCP which hosts each address reaches; nothing to check where blocks are simulated."""
+        hosts = self._fleet.hosts
+        if hosts is None:
+            return
+        for address, guards in expected.items():
+            for guard in self._fleet.guards:
+                deadline = time.monotonic() + _BLOCKED_WITHIN
+                while guard.protected and hosts.reaches(guard.protected, address) is not (guard in guards):
+                    if time.monotonic() > deadline:
+                        raise DemoError(
+                            f"{when} {address} should {'' if guard in guards else 'not '}reach {guard.hostname}"
+                        )
+        reached = ", ".join(guard.hostname for guard in expected[ATTACKER]) or "no host"
+        self._report(f"{when}: {ATTACKER} connects to {reached}, {VISITOR} to all")
 
     def _accepted(self, *, organization_wide: bool) -> dict[str, Any]:
         """Wait until every target reports that it has accepted the block; return the attacker's incident."""
