@@ -1,4 +1,4 @@
-"""The demo's hosts: network namespaces with a real TCP service and a fence each, and an attacker who connects to them."""
+"""The demo's hosts: network namespaces with a TCP service and a fence each, and an attacker who connects to them."""
 
 import json
 import os
