@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Container, Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -18,6 +19,14 @@ _ANSWER_WITHIN = 30.0
 _PAUSE = 0.5
 _BUSY_FROM = 500
 _UNAUTHORIZED = frozenset({401, 403})
+
+
+class Opened(NamedTuple):
+    """An incident that was opened: its address, and the event times of its first and last report."""
+
+    value: str
+    first: datetime
+    last: datetime
 
 
 class Watermark(NamedTuple):
@@ -87,8 +96,8 @@ class ManagerReader:
             if record["id"] in report_ids or record["agentId"] in agent_ids:
                 yield Stored(record["id"], digest_of(record["threat"], record["timestamp"]))
 
-    def incidents(self, mark: Watermark, addresses: frozenset[str]) -> list[str]:
-        """Return the value of each incident about these addresses that was opened since the mark.
+    def incidents(self, mark: Watermark, addresses: frozenset[str]) -> list[Opened]:
+        """Return the incidents about these addresses that were opened since the mark, each once.
 
         Raises:
             UnreachableError: the manager does not answer.
@@ -96,8 +105,13 @@ class ManagerReader:
         query = {"kind": "source_ip", "merged": "false"}
         if mark.incident_opened_at is not None:
             query["since"] = mark.incident_opened_at
-        records = self._records("/api/incidents", query)
-        return [record["value"] for record in records if record["id"] != mark.incident and record["value"] in addresses]
+        found = {record["id"]: record for record in self._records("/api/incidents", query)}
+        found.pop(mark.incident, None)
+        return [
+            Opened(record["value"], *(datetime.fromisoformat(record[name]) for name in ("firstSeenAt", "lastSeenAt")))
+            for record in found.values()
+            if record["value"] in addresses
+        ]
 
     def _records(self, path: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
         cursor: str | None = None

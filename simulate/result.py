@@ -1,17 +1,21 @@
 """The result of a simulation, with its JSON form for `-o json`."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
 from simulate.agent import Tally
 from simulate.ledger import Balance
+from simulate.manager_reader import Opened
 
 EXAMPLES = 20
 """The maximum number of example ids of each kind in a result."""
+
+_WINDOW = timedelta(seconds=300.001)
+"""The longest gap between two reports of one run; times are exact to the millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class Result:
         longest_pause: The longest time without a receipt while a report waited.
         longest_lag: The longest delay of the simulator itself behind its schedule.
         incidents: Incidents about shared attackers that were opened since the start.
-        incidents_doubled: Incidents about the same address as another one.
+        incidents_doubled: Incidents about the same address as another one, with reports of the same run.
+        incidents_split: Incidents about the same address as another one, with reports dated more than 300 s apart.
         examples: Some ids of each kind of error.
     """
 
@@ -75,6 +80,7 @@ class Result:
     ignored: int
     incidents: int
     incidents_doubled: int
+    incidents_split: int
     policies_applied: int
     seed: int
     addresses: list[str]
@@ -102,9 +108,27 @@ class Run:
     usage: Usage
 
 
-def result_of(balance: Balance, tally: Tally, run: Run, incidents: Iterable[str]) -> Result:
-    """Build the result of a run; `incidents` are the values of the opened incidents."""
-    opened = Counter(incidents)
+def further_incidents(incidents: Iterable[Opened]) -> tuple[int, int]:
+    """Count the incidents after the first about each address: those of the same run of reports, and those of another.
+
+    A run ends at a gap of more than 300 s, so two incidents without such a gap between them are one too many. All
+    reports about an attacker are made within seconds: a gap means that the manager dated some of them wrongly.
+    """
+    doubled = split = 0
+    ends: dict[str, datetime] = {}
+    for each in sorted(incidents, key=lambda incident: incident.first):
+        end = ends.get(each.value)
+        if end is not None and each.first - end <= _WINDOW:
+            doubled += 1
+        elif end is not None:
+            split += 1
+        ends[each.value] = max(each.last, end or each.last)
+    return doubled, split
+
+
+def result_of(balance: Balance, tally: Tally, run: Run, incidents: Sequence[Opened]) -> Result:
+    """Build the result of a run; `incidents` are those that were opened."""
+    doubled, split = further_incidents(incidents)
     kinds = ("lost", "doubled", "altered", "late", "refused", "unsent")
     found = {kind: getattr(balance, kind) for kind in kinds}
     return Result(
@@ -128,8 +152,9 @@ def result_of(balance: Balance, tally: Tally, run: Run, incidents: Iterable[str]
         receipted=balance.receipted,
         deferred=tally.deferred,
         ignored=tally.ignored,
-        incidents=opened.total(),
-        incidents_doubled=sum(count - 1 for count in opened.values()),
+        incidents=len(incidents),
+        incidents_doubled=doubled,
+        incidents_split=split,
         policies_applied=tally.policies_applied,
         seed=run.seed,
         addresses=run.addresses,

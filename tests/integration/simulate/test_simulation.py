@@ -133,7 +133,7 @@ def test_result_is_json(manager: ManagerProcess) -> None:
     members = json.loads(json.dumps(run(plan(manager, seed=9, threats=5)).members()))
     assert members.keys() >= {
         "sent", "stored", "lost", "doubled", "late", "refused", "seconds", "longestPause", "cpuSeconds", "cpuShare",
-        "memoryMiB", "agents", "connected", "receipts", "deferred", "incidents", "policiesApplied",
+        "memoryMiB", "agents", "connected", "receipts", "deferred", "incidents", "incidentsSplit", "policiesApplied",
     }  # fmt: skip
     assert members["memoryMiB"] > 10
 
