@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart", "detection")
+PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart", "detection", "at_rest")
 """The benchmark modules in the order of running."""
 
 

@@ -27,7 +27,7 @@ from agent.storage.database import Database
 from benchmarks.fail2ban import Fail2ban
 
 LINES = 50_000
-ROUNDS = 5
+ROUNDS = 3
 Messages = Callable[[int], str]
 FASTEST_FAIL2BAN = 2.5
 """Target: times fail2ban's lines a second (design of the guard, section 5)."""
