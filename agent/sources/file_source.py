@@ -76,7 +76,10 @@ class FileSource:
     def read(self, budget: int, now: float) -> Batch:
         """Return the new lines; see `agent.sources.source.Source`."""
         self.due = now + self._interval
-        lines = self._tail.read(budget, self._wall())
+        try:
+            lines = self._tail.read(budget, self._wall())
+        except SourceError as error:
+            raise unreadable(self._path) or error from error  # the first one says what to do
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
         if self._tail.at_end:
             self._at_end, self.looking_back = now, False

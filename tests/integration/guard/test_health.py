@@ -1,5 +1,6 @@
 """A guard whose logs are not well: its status, its heartbeats and `guard health` say so, and when that is over."""
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -126,6 +127,25 @@ def test_detach_fails_with_the_reason(tmp_path: Path, manager: ScriptedManager) 
     refused = command(*start, "--watch-log", str(tmp_path), token=str(manager.token))
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "is not a regular file: name a log file" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "pipe"])
+def test_a_log_that_cannot_be_read_degrades_the_guard_until_it_can(
+    guard: GuardThread, manager: ScriptedManager, kind: str
+) -> None:
+    """A directory, a symbolic link or a pipe in the log's place is unreadable; what is logged after it is read."""
+    guard.start().ready()
+    _wait(guard, manager, "ok", "ok")
+    path = guard.log.path
+    path.unlink()
+    make = {"directory": path.mkdir, "link": lambda: path.symlink_to("/etc/hostname"), "pipe": lambda: os.mkfifo(path)}
+    make[kind]()
+    _wait(guard, manager, "degraded", "unreadable")
+    assert str(path) in guard.status()["sources"][0]["reason"]
+    path.rmdir() if kind == "directory" else path.unlink()
+    guard.log.attack("203.0.113.7")
+    _wait(guard, manager, "ok", "ok")
+    assert eventually(manager.reports, "a report")[0].threat.evidence["sourceIp"] == "203.0.113.7"
 
 
 @pytest.mark.parametrize("step", [-3600.0, 2 * 86_400.0])

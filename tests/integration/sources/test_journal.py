@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from agent.sources.source import SourceError
 from tests.support.journald import Journald, require_journald
 from tests.support.waiting import eventually
 
+MIB = 1024 * 1024
 Open = Callable[[Path | None], JournalReader]
 
 
@@ -233,6 +235,35 @@ def test_removed_files_are_let_go(journald: Journald) -> None:
     journald.log("sshd", "two")
     assert reading.texts(2) == ["one", "two"]
     reading.source.close()
+
+
+def test_a_journal_of_four_gigabytes_is_not_scanned(journald: Journald, open_journal: Open) -> None:
+    """The start at the end of a large journal, and a look back, touch what they read and not the rest."""
+    journald.log("sshd", "one")
+    for _ in range(200):
+        journald.log("backup", secrets.token_hex(60_000), priority=30)
+    journald.log("sshd", "two")
+    journald.settle()
+    journald.stop()
+    (file,) = journald.directory.glob("system*.journal")
+    written = file.stat().st_size
+    assert written > 12 * MIB
+    os.truncate(file, 4 * 1024 * MIB)
+    before, begin = _mapped(), time.monotonic()
+    reading = Reading(journald, open_journal, look_back=time.time() - 86_400)
+    assert reading.texts(2) == ["one", "two"]
+    at_end = Reading(journald, open_journal)
+    assert at_end.records == []
+    assert time.monotonic() - begin < 10
+    assert _mapped() - before < written / 4
+    reading.source.close()
+    at_end.source.close()
+
+
+def _mapped() -> int:
+    """Return the bytes of files that this process has in memory."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssFile"].split()[0]) * 1024
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:

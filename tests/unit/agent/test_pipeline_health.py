@@ -1,6 +1,8 @@
 """The health of a log after records were lost and after the host's clock was set."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from agent.storage.database import Database
 
 HOUR = 3600.0
 DAY = 86_400.0
+NOBODY = 65_534
 
 
 class Host:
@@ -103,4 +106,28 @@ def test_lost_lines_degrade_the_guard_for_five_minutes(host: Host) -> None:
     assert host.state == ("degraded", "dropping")
     assert "truncated with" in host.reason
     host.run(int(TOLD_FOR))
+    assert host.state == ("ok", "ok")
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Take the right to read a file away from this process."""
+    mode, user = path.stat().st_mode, os.geteuid()
+    path.chmod(0)
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+def test_a_log_without_the_right_to_read_it_degrades_the_guard(host: Host) -> None:
+    """The reason names the file and the group to join; with the right back the guard is well again by itself."""
+    with unreadable(host.log):
+        host.run(10)
+        assert host.state == ("degraded", "unreadable")
+        assert f"{host.log} cannot be read: add the guard's user to the file's group" in host.reason
+    host.run(10)
     assert host.state == ("ok", "ok")
