@@ -66,8 +66,9 @@ class SshFailures:
         if failures and (len(failures) >= FAILURES or at - failures[0].at > SLOW_WINDOW):
             del failures[0]
         failures.append(failure)
-        kept = weight if len(failures) == 1 else sum([old.weight for old in failures])
-        if source.attack is None and source.slow is None and kept < THRESHOLD:
+        attacks, is_slow = source.attack is not None, source.slow is not None
+        kept = 0 if attacks and is_slow else sum([old.weight for old in failures])  # counted only to begin an attack
+        if kept < THRESHOLD and not attacks and not is_slow:
             return []  # most sources fail once or twice
         slow = self._slow(source, failure, kept)
         fast = self._fast(source, failure, kept)
