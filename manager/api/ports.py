@@ -75,6 +75,9 @@ class Queries(Protocol):
         organization_id: str | None = None,
         tags: Sequence[str] = (),
         hostnames: Sequence[str] | None = None,
+        health: str | None = None,
+        unenforced: bool | None = None,
+        unconfirmed: bool | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

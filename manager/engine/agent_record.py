@@ -1,10 +1,12 @@
 """Agent record: the API's view of one agent, built from memory; the store's queries return the same members."""
 
+import json
 from functools import lru_cache
 from typing import Any
 
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import Clone
+from manager.domain.agents.condition import Condition
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from schemas.model import iso
 
@@ -15,6 +17,18 @@ _iso = lru_cache(maxsize=65_536)(iso)
 def clone_record(clone: Clone) -> dict[str, Any]:
     """Return the time a clone was detected and the start time of each instance, by the instances' own clocks."""
     return {"since": iso(clone.since), "instances": [iso(started) for started in clone.instances]}
+
+
+def condition_record(condition: Condition) -> dict[str, Any]:
+    """Return the members about an agent's health, mode and enforcement, as the store's queries return them."""
+    return {
+        "health": condition.health,
+        "sources": json.loads(condition.sources),
+        "enforcement": condition.enforcement or "unknown",
+        "modeWanted": condition.mode_wanted,
+        "trialSecondsLeft": condition.trial_seconds_left,
+        "enforced": None if condition.enforced is None else json.loads(condition.enforced.body()),
+    }
 
 
 def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = None) -> dict[str, Any]:
@@ -60,5 +74,6 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "blocklistSequence": force.blocklist_sequence,
         "activePolicyVersion": policy.version,
         "clone": clone and clone_record(clone),
+        **condition_record(agent.condition),
         "policyCurrent": (force.version, force.digest) == (policy.version, policy.resolved.digest),
     }

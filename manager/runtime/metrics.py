@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from peewee import Database
@@ -136,7 +136,13 @@ class EngineCollector(Collector):
         yield counter("panguard_incidents_opened", "Opened incidents.", "incident_opened")
         by_state = {state.value: states[state] for state in State}
         yield _labelled(GaugeMetricFamily, "panguard_agents", "Agents by state.", "state", by_state)
+        about = "Agents by the means by which their hosts enforce blocks."
+        yield _labelled(GaugeMetricFamily, "panguard_agents_by_enforcement", about, "enforcement", _enforcement(agents))
+        about = "Measures by what the agents' hosts say of them."
+        yield _labelled(GaugeMetricFamily, "panguard_measures", about, "outcome", _measures(agents))
+        degraded = sum(1 for agent in agents if agent.condition.health == "degraded")
         for name, about, figure in (
+            ("panguard_degraded_agents", "Agents whose sources are not all well.", degraded),
             ("panguard_held_back_agents", "Agents with undelivered reports.", len(fleet.held_back.current)),
             ("panguard_inbox_messages", "Messages and commands in the inbox.", len(engine.inbox)),
             ("panguard_inbox_bytes", "Bytes of payload in the inbox.", engine.inbox.bytes),
@@ -156,6 +162,22 @@ class EngineCollector(Collector):
         policy = self._engine.fleet.policies.effective.get(event.agent_id)
         if policy is not None and policy.version == event.data.get("version"):
             self._histograms.applied.observe(max(0.0, event.at.timestamp() - policy.updated_at))
+
+
+_MEANS = ("nftables", "route", "simulated", "impossible", "unknown")
+_OUTCOMES = ("set", "ineffective", "refused", "impossible", "failed")
+
+
+def _enforcement(agents: Iterable[Agent]) -> dict[str, int]:
+    """Return the number of agents by their means of enforcement; words of later releases count as `other`."""
+    stated = Counter(agent.condition.enforcement or "unknown" for agent in agents)
+    counts = {means: stated.pop(means, 0) for means in _MEANS}
+    return {**counts, "other": stated.total()}
+
+
+def _measures(agents: Iterable[Agent]) -> dict[str, int]:
+    stated = [agent.condition.enforced for agent in agents if agent.condition.enforced is not None]
+    return {outcome: sum(getattr(each, outcome) for each in stated) for outcome in _OUTCOMES}
 
 
 def _labelled(

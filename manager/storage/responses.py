@@ -76,12 +76,12 @@ def _entry_row(entry: EmergencyEntry) -> tuple[Any, ...]:
     subject = entry.subject
     return (
         entry.id, entry.scope, entry.target, subject.kind, subject.value, subject.organization_id, subject.site,
-        entry.reason, entry.incident_id, entry.created_at, entry.expires_at,
+        entry.reason, entry.incident_id, entry.created_at, entry.expires_at, entry.number,
     )  # fmt: skip
 
 
 def _entry(row: Sequence[Any]) -> EmergencyEntry:
-    id_, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at = row
+    id_, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number = row
     return EmergencyEntry(
         id=id_,
         scope=cast("Holder", scope),
@@ -91,4 +91,5 @@ def _entry(row: Sequence[Any]) -> EmergencyEntry:
         incident_id=incident_id,
         created_at=created_at,
         expires_at=expires_at,
+        number=number,
     )

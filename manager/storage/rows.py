@@ -9,7 +9,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, Reason, RegistrationStamp, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
+from manager.domain.agents.condition import Condition
 from manager.domain.agents.tokens import Token
+from schemas.decoding import decode
+from schemas.limits import MESSAGE_LIMIT
+from schemas.presence import Enforced
 
 _NONCE = 12
 
@@ -57,7 +61,7 @@ class AgentRows:
         host, credential, clock, vitals, force = (
             agent.host, agent.credential, agent.clock, agent.vitals, agent.in_force,
         )  # fmt: skip
-        stamp = agent.stamp
+        stamp, condition = agent.stamp, agent.condition
         return (
             agent.number, agent.agent_id, agent.organization_id, host.hostname, host.os, host.arch, host.version,
             host.site, json.dumps(host.tags), json.dumps(host.addresses), json.dumps(host.gateways), host.ip,
@@ -68,6 +72,8 @@ class AgentRows:
             vitals.cpu, vitals.memory, vitals.uptime, vitals.mode, vitals.events_processed, vitals.events_total,
             vitals.threats_detected, vitals.actions_executed, vitals.outbox_size, vitals.outbox_dropped,
             force.version, force.digest, force.state, force.error, force.applied_at, force.blocklist_sequence,
+            condition.health, condition.sources, condition.enforcement, condition.mode_wanted,
+            condition.trial_seconds_left, None if condition.enforced is None else condition.enforced.body().decode(),
         )  # fmt: skip
 
     def to_agent(self, row: tuple[Any, ...]) -> Agent:
@@ -82,7 +88,8 @@ class AgentRows:
             heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at,
             stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
             actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
-            policy_applied_at, blocklist_sequence,
+            policy_applied_at, blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left,
+            enforced,
         ) = row  # fmt: skip
         plain = self._cipher.decrypt(keys, agent_id)
         return Agent(
@@ -111,6 +118,10 @@ class AgentRows:
             in_force=InForce(
                 policy_version, policy_digest, policy_state, policy_error, blocklist_sequence, policy_applied_at,
                 policy_applied_at or 0.0,
+            ),
+            condition=Condition(
+                health, sources, enforcement, mode_wanted, trial_seconds_left,
+                None if enforced is None else decode(Enforced, enforced.encode(), MESSAGE_LIMIT),
             ),
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, se
 from schemas.limits import MIB
 from schemas.loopback import is_loopback
 from schemas.policy import PolicyDocument, PolicySections, canonical, digest_of
+from schemas.presence import Enforced
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
@@ -49,6 +50,7 @@ BODIES = {
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
     RollbackBody: _json({"revision": 3}),
+    Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),
     ComparisonBody: _json({"from": 1, "to": 2}, {"scope": "global", "document": {"thresholds": {"autoRespond": 80}}}),
     NewPolicy: _json({"rules": [{"type": "block_ip", "config": {"ip": "192.0.2.1"}}], "name": "x", "org_id": "a"}),

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "manager/domain/response/organization_step.py:address_network": "normal forms; `network_of` takes any text",
     "manager/settings.py:_serves_loopback_only": "reads the URL that the transport has parsed before",
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
+    "manager/storage/queries/enforcement.py:condition_of": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/incidents.py:_seconds_by_percent": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/operators.py:_audit_record": "the same",
     "manager/storage/queries/operators.py:_token_record": "the same",

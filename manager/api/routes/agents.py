@@ -16,6 +16,7 @@ from manager.domain.agents.agent import State
 from manager.engine.commands.requests import DeregisterAgent, RemoveAgent
 from manager.errors import NotFound
 from schemas.identifiers import Hostname, Label
+from schemas.presence import HealthState
 
 router = APIRouter(tags=["agents"])
 
@@ -32,6 +33,9 @@ async def list_agents(
     organization_id: Organization = None,
     tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
     hostname: Annotated[Hostname | None, Query(description="only agents with this hostname")] = None,
+    health: Annotated[HealthState | None, Query(description="only agents in this health")] = None,
+    unenforced: Annotated[bool | None, Query(description="only agents that list blocks that do not hold")] = None,
+    unconfirmed: Annotated[bool | None, Query(description="only agents whose mode is on trial or not wanted")] = None,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -42,6 +46,9 @@ async def list_agents(
         organization_id=organization_id,
         tags=tag or (),
         hostnames=None if hostname is None else services.spellings(hostname),
+        health=health,
+        unenforced=unenforced,
+        unconfirmed=unconfirmed,
         limit=limit,
         cursor=cursor,
     )

@@ -9,7 +9,7 @@ from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.durations import ago
 from manager.cli.support.manager_connection import with_manager_client
-from manager.cli.support.options import Output, OutputOption, StateWord
+from manager.cli.support.options import HealthWord, Output, OutputOption, StateWord
 from manager.cli.support.printing import clone_text
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ _CLOCK_RIGHT = 2.0
 """Seconds below which a difference of clocks may be the time that messages travel."""
 
 _COLUMNS = (
-    "agent id", "hostname", "organization", "status", "since", "reason", "heartbeat", "cpu", "memory", "mode", "policy",
-    "version",
+    "agent id", "hostname", "organization", "status", "since", "reason", "heartbeat", "cpu", "memory",
+    "health", "mode", "enforcement", "policy", "version",
 )  # fmt: skip
 
 
@@ -30,7 +30,9 @@ _COLUMNS = (
 @with_manager_client
 def list_agents(
     client: "ManagerClient",
+    *,
     status: Annotated[StateWord | None, typer.Option(help="only agents in this state")] = None,
+    health: Annotated[HealthWord | None, typer.Option(help="only agents in this health")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="only agents with this tag; repeatable, all must match")] = None,
     output: OutputOption = Output.TABLE,
@@ -38,7 +40,7 @@ def list_agents(
     """List the agents."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
-    found = client.records("/api/agents", status=status, org_id=organization, tag=tag or None)
+    found = client.records("/api/agents", status=status, health=health, org_id=organization, tag=tag or None)
     if output is Output.JSON:
         print_json(found)
         return
@@ -62,6 +64,7 @@ def show_agent(
         print_json(found)
         return
     recent, history = found.pop("recentThreats"), found.pop("history")
+    sources, enforced = found.pop("sources"), found.pop("enforced") or {}
     if found["clone"] is not None:
         found["clone"] = f"since {found['clone']['since']}: {clone_text(found['clone'])}"
     if found["clockOffset"] is not None:
@@ -69,6 +72,15 @@ def show_agent(
     hidden = {"id", "platform"}
     print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
     print_table(("at", "event", "reason"), [(line["at"], line["event"], line["detail"]) for line in history])
+    if sources:
+        columns = ("source", "state", "records", "understood", "last", "reason")
+        members = ("name", "state", "records", "understood", "lastAt", "reason")
+        print_table(columns, [[each.get(member) for member in members] for each in sources])
+    if enforced:
+        outcomes = ("set", "ineffective", "refused", "impossible", "failed")
+        print_table(("measures", ""), [(outcome, enforced.get(outcome, 0)) for outcome in outcomes])
+    if enforced.get("reasons"):
+        print_table(("not enforced", "reason"), [(each["value"], each["reason"]) for each in enforced["reasons"]])
     if recent:
         print_threats(recent)
 
@@ -102,6 +114,15 @@ def _clock_text(offset: float) -> str:
     return f"{offset:g} s: this agent's clock is {abs(round(offset))} s {side} the manager's"
 
 
+def mode_text(agent: "Record") -> str | None:
+    """Return an agent's effective mode, with a mode that it wants and does not have, or the rest of its trial."""
+    mode: str | None = agent["mode"]
+    if agent["modeWanted"] not in {None, mode}:
+        return f"{mode} ({agent['modeWanted']} wanted)"
+    left = agent["trialSecondsLeft"]
+    return mode if left is None else f"{mode} (trial, {left:.0f} s left)"
+
+
 def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
     from manager.cli.support.printing import percent  # noqa: PLC0415 -- rich takes a while to load
 
@@ -117,7 +138,9 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
         ago(agent["lastHeartbeat"], now),
         percent(agent["cpu"]),
         percent(agent["memory"]),
-        agent["mode"],
+        agent["health"] or "unknown",
+        mode_text(agent),
+        agent["enforcement"],
         policy,
         agent["version"],
     )

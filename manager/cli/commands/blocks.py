@@ -12,7 +12,7 @@ from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
 
 if TYPE_CHECKING:
-    from manager.cli.support.client import ManagerClient
+    from manager.cli.support.client import ManagerClient, Record
 
 app = typer.Typer(help="Blocks put in force by incidents.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def list_blocks(
         return
     now = datetime.now(UTC)
     print_table(
-        ("block", "kind", "value", "scope", "for", "set", "expires", "incident", "reason"),
+        ("block", "kind", "value", "scope", "for", "accepted", "enforced", "set", "expires", "incident", "reason"),
         [
             (
                 each["id"],
@@ -44,6 +44,8 @@ def list_blocks(
                 each["value"],
                 each["scope"],
                 each["target"],
+                f"{each['acceptedCount']} of {each['targetCount']}",
+                enforced_text(each),
                 ago(each["createdAt"], now),
                 each["expiresAt"],
                 each["incidentId"],
@@ -52,6 +54,13 @@ def list_blocks(
             for each in found
         ],
     )
+
+
+def enforced_text(block: "Record") -> str:
+    """Return the number of a block's targets whose kernels have it, and the first reason of one that has not."""
+    counts = f"{block['enforcedCount']} of {block['targetCount']}"
+    reasons = block["notEnforced"]
+    return f"{counts} ({reasons[0]['hostname']}: {reasons[0]['reason']})" if reasons else counts
 
 
 @app.command("remove")

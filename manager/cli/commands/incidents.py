@@ -66,6 +66,7 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
         return
     members, entries = found.pop("members"), found.pop("entries")
     found["response"] = response_word(found)
+    refusing = found.pop("notEnforced")
     acceptance, immunity = found.pop("timeToAcceptance"), found.pop("timeToImmunity")
     hidden = {"id", "agentIds", "entriesComplete"}
     rows = [(name, cell(found[name])) for name in found if name not in hidden]
@@ -76,11 +77,24 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
         ("agent id", "hostname", "reported in time", "vouched"),
         [(each["agentId"], each["hostname"], _yes(each["actionable"]), _yes(each["vouched"])) for each in members],
     )
+    if refusing:
+        print_table(
+            ("agent id", "hostname", "does not enforce it because"),
+            [(each["agentId"], each["hostname"], each["reason"]) for each in refusing],
+        )
     if entries:
-        columns = ("block", "kind", "value", "scope", "for", "expires")
+        columns = ("block", "kind", "value", "scope", "for", "accepted", "enforced", "expires")
         print_table(
             columns,
-            [[each[name] for name in ("id", "kind", "value", "scope", "target", "expiresAt")] for each in entries],
+            [
+                (
+                    *(each[name] for name in ("id", "kind", "value", "scope", "target")),
+                    f"{each['acceptedCount']} of {each['targetCount']}",
+                    f"{each['enforcedCount']} of {each['targetCount']}",
+                    each["expiresAt"],
+                )
+                for each in entries
+            ],
         )
 
 
@@ -125,7 +139,8 @@ def vouched_text(incident: "Record") -> str:
 
 def response_word(incident: "Record") -> str | None:
     """Return the state of an incident's response; `recorded` where it is applied and no target enforces it."""
-    if incident["response"] == "applied" and not any(incident["timeToImmunity"].values()):
+    enforced = incident["enforcedCount"] or any(incident["timeToImmunity"].values())
+    if incident["response"] == "applied" and not enforced:
         return "recorded"
     response: str | None = incident["response"]
     return response

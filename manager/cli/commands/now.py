@@ -70,6 +70,9 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "blocks": _blocks(client, write),
         "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
         "silence": _stale_by_site(client.records("/api/agents", most=_LIMIT, status="stale")),
+        "degraded": [_degraded(agent) for agent in client.records("/api/agents", most=_LIMIT, health="degraded")],
+        "unenforced": _unenforced(client.records("/api/agents", most=_LIMIT, unenforced="true")),
+        "modes": [_mode_of(agent) for agent in client.records("/api/agents", most=_LIMIT, unconfirmed="true")],
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
         "warnings": overview["warnings"],
@@ -90,16 +93,40 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
         first = of_one[0]
         undo = ("incidents", "undo", key) if first["incidentKept"] else ("blocks", "remove", key)
         wide = any(entry["scope"] == "organization" for entry in of_one)
+        counted = [entry for entry in of_one if entry["scope"] == "organization"] or of_one
         blocks.append(
             {
                 **{name: first[name] for name in ("kind", "value", "organizationId", "site", "reason", "incidentId")},
                 "organizationWide": wide,
+                "targetCount": sum(entry["targetCount"] for entry in counted),
+                "acceptedCount": sum(entry["acceptedCount"] for entry in counted),
+                "enforcedCount": sum(entry["enforcedCount"] for entry in counted),
                 "agents": sum(entry["scope"] == "agent" for entry in of_one),
                 "expiresAt": max(entry["expiresAt"] for entry in of_one),
                 "undo": write(*undo),
             }
         )
     return sorted(blocks, key=lambda block: not block["organizationWide"])
+
+
+def _degraded(agent: "Record") -> "Record":
+    """Return an agent that is degraded, with the sources that are not well."""
+    sources = [source for source in agent["sources"] if source["state"] != "ok"]
+    return {"agentId": agent["agentId"], "hostname": agent["hostname"], "sources": sources}
+
+
+def _unenforced(agents: Iterable["Record"]) -> list["Record"]:
+    """Return the blocks that agents say they do not enforce, with the reasons."""
+    return [
+        {"agentId": agent["agentId"], "hostname": agent["hostname"], **reason}
+        for agent in agents
+        for reason in (agent["enforced"] or {}).get("reasons", ())
+    ]
+
+
+def _mode_of(agent: "Record") -> "Record":
+    """Return an agent whose mode is on trial, or not the one that it wants."""
+    return {name: agent[name] for name in ("agentId", "hostname", "mode", "modeWanted", "trialSecondsLeft")}
 
 
 def _stale_by_site(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
@@ -128,6 +155,9 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_section("Blocks in force", situation["blocks"], _block, limit),
         *_section("Wait for approval", situation["approvals"], _approval, limit),
         *_silent(situation["silence"], at, limit),
+        *_section("Degraded agents", situation["degraded"], _unwell, limit),
+        *_section("Blocks that agents do not enforce", situation["unenforced"], _not_enforced, limit),
+        *_section("Modes on trial or not confirmed", situation["modes"], _mode, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
@@ -156,7 +186,10 @@ def _incident(incident: "Record", at: datetime) -> tuple[str]:
 
 def _block(block: "Record") -> tuple[str, str]:
     where = f"all of {block['organizationId']}" if block["organizationWide"] else f"{block['agents']} agents"
-    said = f"  {block['kind']} {block['value']} on {where} until {block['expiresAt']}: {block['reason']}"
+    said = (
+        f"  {block['kind']} {block['value']} on {where}, accepted by {block['acceptedCount']} and enforced by "
+        f"{block['enforcedCount']} of {block['targetCount']}, until {block['expiresAt']}: {block['reason']}"
+    )
     return said, f"    undo: {block['undo']}"
 
 
@@ -166,6 +199,21 @@ def _approval(incident: "Record") -> tuple[str, str]:
     what = f"{incident['kind']} {incident['value']}, {vouched_text(incident)} vouched"
     said = f"  {what}, until {incident['approvalExpiresAt']}: {incident['responseReason']}"
     return said, f"    approve: {incident['approve']}"
+
+
+def _unwell(agent: "Record") -> tuple[str]:
+    sources = "; ".join(f"{each['name']} {each['state']}: {each.get('reason', '')}" for each in agent["sources"])
+    return (f"  {agent['hostname']} ({agent['agentId']}): {sources}",)
+
+
+def _not_enforced(record: "Record") -> tuple[str]:
+    return (f"  {record['value']} on {record['hostname']} ({record['agentId']}): {record['reason']}",)
+
+
+def _mode(agent: "Record") -> tuple[str]:
+    from manager.cli.commands.agents import mode_text  # noqa: PLC0415 -- only to print
+
+    return (f"  {agent['hostname']} ({agent['agentId']}): {mode_text(agent)}",)
 
 
 def _undelivered(record: "Record") -> tuple[str]:

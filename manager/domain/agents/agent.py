@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
+from manager.domain.agents.condition import Condition
 from schemas.keys import AgentKeys
 
 
@@ -165,6 +166,7 @@ class Agent:
     stamp: RegistrationStamp | None = None
     vitals: Vitals = field(default_factory=Vitals)
     in_force: InForce = field(default_factory=InForce)
+    condition: Condition = field(default_factory=Condition)
 
     @property
     def hostname(self) -> str:

@@ -45,6 +45,7 @@ class EmergencyEntry:
         incident_id: the incident that made it.
         created_at: when it was put in force.
         expires_at: when it ends; the guard enforces that, too.
+        number: the first version of the agent's policy, or sequence of the blocklist, with it; None until it has one.
     """
 
     id: str
@@ -55,6 +56,7 @@ class EmergencyEntry:
     incident_id: str
     created_at: float
     expires_at: float
+    number: int | None = None
 
     @property
     def kind(self) -> EntryKind:

@@ -28,12 +28,14 @@ class Progress:
         reported_at: when the manager received the incident's first report.
         published_at: when the response was first handed to the broker.
         targets: number of agents that are to have it.
+        value: the address, hash or technique that it is about.
     """
 
     incident_id: str
     reported_at: float
     published_at: float | None = None
     targets: int = 0
+    value: str = ""
     _delays: "array[float]" = field(default_factory=lambda: array("d"))
 
     def applied(self, at: float) -> None:
@@ -87,6 +89,7 @@ class ProgressTracker:
         number: int,
         reported_at: float,
         published_at: float,
+        value: str = "",
     ) -> list[Progress]:
         """Track a response: these agents have reached it once they report this version or sequence.
 
@@ -97,7 +100,7 @@ class ProgressTracker:
         """
         progress = self._followed.get(incident_id)
         if progress is None:
-            progress = self._followed[incident_id] = Progress(incident_id, reported_at, published_at)
+            progress = self._followed[incident_id] = Progress(incident_id, reported_at, published_at, value=value)
         targets = self._targets.setdefault(incident_id, set())
         for agent_id in agent_ids:
             if agent_id not in targets:
@@ -106,12 +109,24 @@ class ProgressTracker:
         progress.targets = len(targets)
         return [self._abandon(next(iter(self._followed))) for _ in range(len(self._followed) - self._most)]
 
-    def applied(self, agent_id: str, medium: Medium, number: int, at: float) -> list[Progress]:
-        """Record the version or sequence that an agent reports; return the incidents whose figures changed."""
+    def applied(
+        self, agent_id: str, medium: Medium, number: int, at: float, unless: frozenset[str] = frozenset()
+    ) -> list[Progress]:
+        """Record the version or sequence that an agent reports; return the incidents whose figures changed.
+
+        Args:
+            agent_id: the agent.
+            medium: its policy or the blocklist.
+            number: the version or sequence.
+            at: seconds since 1970.
+            unless: values for which the agent has not reached it.
+        """
         awaited = self._awaited.get((agent_id, medium), {})
         changed = []
         for incident_id in [incident_id for incident_id, needed in awaited.items() if needed <= number]:
             progress = self._followed[incident_id]
+            if progress.value in unless:
+                continue
             before = progress.summary()
             progress.applied(at)
             self._drop(incident_id, (agent_id, medium))

@@ -31,6 +31,7 @@ from manager.engine.commands.http_agent_requests import (
 )
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
+from manager.engine.messages import condition
 from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies import restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
@@ -188,7 +189,9 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     _observe_clock(agent, heartbeat, now.wall)
     if heartbeat.sent_at is not None:
         context.fleet.clock_trust.observe(agent.agent_id, heartbeat.sent_at.timestamp(), now)
+    mode = (agent.vitals.mode, heartbeat.mode or agent.vitals.mode)
     _record_vitals(agent, heartbeat)
+    condition.record(context, agent, heartbeat, mode)
     stated = heartbeat.policy_version
     if stated is not None:
         _record_policy_in_force(context, agent, stated, heartbeat)

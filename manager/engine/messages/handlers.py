@@ -6,7 +6,7 @@ from typing import Any
 from manager.domain.agents.agent import Agent
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
-from manager.engine.messages import clone_events
+from manager.engine.messages import clone_events, condition
 from manager.engine.messages.registration import register
 from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import restored_store
@@ -53,10 +53,12 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     context.fleet.clock_trust.observe(agent.agent_id, sent_at, now)
     clone_events.observe(context, agent, message.session, sent_at - message.uptime)
     agent.last_heartbeat = now.wall
+    mode = (agent.vitals.mode, message.mode)
     vitals = agent.vitals
     vitals.cpu, vitals.memory, vitals.uptime, vitals.mode = message.cpu, message.memory, message.uptime, message.mode
     vitals.count_events(message.events_processed, message.events_total)
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
+    condition.record(context, agent, message, mode)
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0)
     context.write_behind.add(agent.agent_id)
@@ -67,6 +69,9 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
     """Handle an agent's acknowledgement that a policy is applied; heartbeats repeat it."""
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
+    if message.enforced is not None and at >= agent.in_force.reported_at:
+        condition.record_enforced(context, agent, message.enforced)
+        context.write_behind.add(agent.agent_id)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
         return

@@ -1,6 +1,7 @@
 """Emergency response: turns the responder's reactions into entries, policies and blocklist changes of the batch."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
@@ -74,7 +75,6 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             context.fleet.acceptance.stop(response.incident_id)
             context.fleet.immunity.stop(response.incident_id)
-    changes.entries_added += response_changes.added
     audit.record_response(context, response_changes.added)
     changes.entries_removed += response_changes.removed
     for indicator, observed in response_changes.evidence.items():
@@ -84,8 +84,17 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
     emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
     _change_blocklists(context, response_changes)
+    changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at)
+
+
+def _number(context: Context, entry: EmergencyEntry) -> int | None:
+    """Return the version of the policy, or the sequence of the blocklist, that an entry came with."""
+    if entry.scope == "organization":
+        return context.fleet.blocklists.sequences.get(entry.target)
+    policy = context.fleet.policies.effective.get(entry.target)
+    return policy.version if policy is not None else None
 
 
 def publish_policies(context: Context, changed: Iterable[EffectivePolicy]) -> None:
@@ -103,6 +112,13 @@ def record_applied(context: Context, agent_id: str, medium: Medium, number: int)
     """Record that an agent has accepted a policy version or blocklist sequence."""
     for progress in context.fleet.acceptance.applied(agent_id, medium, number, context.batch.now.wall):
         context.batch.changes.acceptance[progress.incident_id] = _figures(progress)
+
+
+def record_enforced(context: Context, agent_id: str, medium: Medium, number: int, unenforced: frozenset[str]) -> None:
+    """Record that an agent's host enforces a policy version or blocklist sequence, except for some values."""
+    now = context.batch.now.wall
+    for progress in context.fleet.immunity.applied(agent_id, medium, number, now, unenforced):
+        context.batch.changes.immunity[progress.incident_id] = _figures(progress)
 
 
 def _change_blocklists(context: Context, response_changes: ResponseChanges) -> None:
@@ -126,7 +142,13 @@ def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at
             number = fleet.blocklists.sequences[entry.target]
         for tracker, written in ((fleet.acceptance, changes.acceptance), (fleet.immunity, changes.immunity)):
             changed = tracker.track(
-                entry.incident_id, targets, medium=medium, number=number, reported_at=reported_at, published_at=now
+                entry.incident_id,
+                targets,
+                medium=medium,
+                number=number,
+                reported_at=reported_at,
+                published_at=now,
+                value=entry.value,
             )
             measured = tracker.get(entry.incident_id)
             if measured is not None:

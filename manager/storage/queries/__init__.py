@@ -43,13 +43,24 @@ class StoreQueries:
         organization_id: str | None = None,
         tags: Sequence[str] = (),
         hostnames: Sequence[str] | None = None,
+        health: str | None = None,
+        unenforced: bool | None = None,
+        unconfirmed: bool | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
         """Return agents in the order of their first registration; each carries all of `tags`."""
         return agents.page(
             self._reader,
-            agents.AgentFilter(status, organization_id, tuple(tags), None if hostnames is None else tuple(hostnames)),
+            agents.AgentFilter(
+                status,
+                organization_id,
+                tuple(tags),
+                None if hostnames is None else tuple(hostnames),
+                health,
+                unenforced,
+                unconfirmed,
+            ),
             limit,
             cursor,
         )

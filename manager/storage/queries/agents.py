@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from peewee import JOIN, Expression, fn
 
 from manager.domain.agents.agent import State
+from manager.storage.queries.enforcement import condition_of
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import AgentPolicyTable, AgentTable
 
@@ -17,12 +18,19 @@ _LIVING = AgentTable.removed_at.is_null()
 
 
 class AgentFilter(NamedTuple):
-    """Filters of agents; None matches any. An agent must have all of `tags` and one of `hostnames`."""
+    """Filters of agents; None matches any. An agent must have all of `tags` and one of `hostnames`.
+
+    `unenforced` selects those that list measures that they do not enforce, or the others; `unconfirmed` those whose
+    mode is on trial or not the wanted one.
+    """
 
     status: str | None = None
     organization_id: str | None = None
     tags: tuple[str, ...] = ()
     hostnames: tuple[str, ...] | None = None
+    health: str | None = None
+    unenforced: bool | None = None
+    unconfirmed: bool | None = None
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
@@ -31,6 +39,15 @@ class AgentFilter(NamedTuple):
             wanted.append(AgentTable.state == self.status)
         if self.organization_id is not None:
             wanted.append(AgentTable.organization_id == self.organization_id)
+        if self.health is not None:
+            wanted.append(AgentTable.health == self.health)
+        if self.unenforced is not None:
+            lists = AgentTable.enforced.contains('"reasons":[{')
+            wanted.append(lists if self.unenforced else ~lists)
+        if self.unconfirmed is not None:
+            other = AgentTable.mode_wanted.is_null(False) & (AgentTable.mode_wanted != AgentTable.mode)
+            differs = AgentTable.trial_seconds_left.is_null(False) | other
+            wanted.append(differs if self.unconfirmed else ~differs)
         if self.hostnames is not None:
             wanted.append(AgentTable.hostname.in_(self.hostnames))
         # Tags are one JSON text; replacing the tag is a case-sensitive test that every database supports.
@@ -80,6 +97,7 @@ def selection() -> Query:
         agent.memory, agent.uptime, agent.mode, agent.events_processed, agent.events_total, agent.threats_detected,
         agent.actions_executed, agent.outbox_size, agent.outbox_dropped, agent.policy_version, agent.policy_digest,
         agent.policy_state, agent.policy_error, agent.policy_applied_at, agent.blocklist_sequence,
+        agent.health, agent.sources, agent.enforcement, agent.mode_wanted, agent.trial_seconds_left, agent.enforced,
         policy.version.alias("active_version"), policy.digest.alias("active_digest"),
         policy.published.alias("active_published"),
     ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number))  # fmt: skip
@@ -87,7 +105,7 @@ def selection() -> Query:
 
 def record_of(row: Record) -> Record:
     """Return an agent's record; `policyVersion` is the applied version, `activePolicyVersion` the one to be applied."""
-    return {**_identity(row), **_condition(row), **_policy(row)}
+    return {**_identity(row), **_condition(row), **condition_of(row), **_policy(row)}
 
 
 def _identity(row: Record) -> Record:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from peewee import JOIN, Expression
 
+from manager.storage.queries.enforcement import Enforcement, Reach
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
@@ -42,7 +43,28 @@ def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) ->
     rows, following = keyset_page(
         reader, query, at=EmergencyEntryTable.created_at, key=EmergencyEntryTable.id, limit=limit, cursor=cursor
     )
-    return [record_of(row) for row in rows], following
+    enforcement = Enforcement(reader, (row["organization_id"] for row in rows))
+    return [{**record_of(row), **enforcement.reach(row).members()} for row in rows], following
+
+
+def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Reach]:
+    """Return the reach of each incident's entries, by the incident's id.
+
+    Args:
+        reader: reads entries and agents.
+        incidents: rows with `id` and `organization_id`.
+    """
+    entry = EmergencyEntryTable
+    ids = [row["id"] for row in incidents]
+    query = entry.select(
+        entry.incident_id, entry.kind, entry.scope, entry.target, entry.value, entry.organization_id, entry.number
+    ).where(entry.incident_id.in_(ids))
+    of_incident: dict[str, list[Record]] = {incident_id: [] for incident_id in ids}
+    for row in reader.rows(query) if ids else ():
+        of_incident[row["incident_id"]].append(row)
+    busy = [row["organization_id"] for row in incidents if of_incident[row["id"]]]
+    enforcement = Enforcement(reader, busy)
+    return {incident_id: enforcement.reach_of_all(entries) for incident_id, entries in of_incident.items()}
 
 
 def record_of(row: Record) -> Record:
@@ -67,5 +89,5 @@ def _selection() -> Query:
     entry, incident = EmergencyEntryTable, IncidentTable
     return entry.select(
         entry.id, entry.kind, entry.value, entry.scope, entry.target, entry.organization_id, entry.site, entry.reason,
-        entry.incident_id, entry.created_at, entry.expires_at, incident.id.alias("kept"),
+        entry.incident_id, entry.created_at, entry.expires_at, entry.number, incident.id.alias("kept"),
     ).join(incident, JOIN.LEFT_OUTER, on=(incident.id == entry.incident_id))  # fmt: skip

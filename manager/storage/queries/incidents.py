@@ -68,7 +68,8 @@ def page(reader: Reader, wanted: IncidentFilter, limit: int, cursor: str | None)
         reader, query, at=IncidentTable.opened_at, key=IncidentTable.id, limit=limit, cursor=cursor
     )
     agents = _agents(reader, [row["id"] for row in rows])
-    return [record_of(row, *agents[row["id"]]) for row in rows], following
+    reach = blocks.reach_of_incidents(reader, rows)
+    return [{**record_of(row, *agents[row["id"]]), **reach[row["id"]].members()} for row in rows], following
 
 
 def find(reader: Reader, incident_id: str) -> Record | None:
@@ -86,6 +87,7 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     entries, more = blocks.page(reader, blocks.BlockFilter(incident_id=incident_id), MEMBERS_SHOWN, None)
     return {
         **record_of(row, [each["agent_id"] for each in members], size),
+        **blocks.reach_of_incidents(reader, [row])[incident_id].members(),
         "members": [
             {
                 "agentId": each["agent_id"],

@@ -11,7 +11,7 @@ MEMBERS = {
     "id", "kind", "value", "organizationId", "site", "agentIds", "agentCount", "openedAt", "firstSeenAt", "lastSeenAt",
     "closedAt", "late", "chronic", "mergedInto", "reportCount", "returnCount", "response", "responseReason",
     "respondedAt", "organizationWide", "approvalExpiresAt", "approvedBy", "timeToAcceptance", "timeToImmunity",
-    "vouchedAgentCount",
+    "vouchedAgentCount", "targetCount", "acceptedCount", "enforcedCount", "notEnforced",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ SELECT
     heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence
+    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced
 FROM agent
 WHERE removed_at IS NULL
 ORDER BY number;
@@ -30,10 +30,10 @@ INSERT INTO agent (
     heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence
+    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (number) DO UPDATE SET
     agent_id = excluded.agent_id,
@@ -80,7 +80,13 @@ ON CONFLICT (number) DO UPDATE SET
     policy_state = excluded.policy_state,
     policy_error = excluded.policy_error,
     policy_applied_at = excluded.policy_applied_at,
-    blocklist_sequence = excluded.blocklist_sequence;
+    blocklist_sequence = excluded.blocklist_sequence,
+    health = excluded.health,
+    sources = excluded.sources,
+    enforcement = excluded.enforcement,
+    mode_wanted = excluded.mode_wanted,
+    trial_seconds_left = excluded.trial_seconds_left,
+    enforced = excluded.enforced;
 
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.

@@ -31,13 +31,13 @@ UPDATE incident_response SET immunity = ? WHERE incident_id = ?;
 -- name: load_entries
 -- In the column order of `insert_entry`.
 SELECT
-    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at
+    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number
 FROM emergency_entry;
 
 -- name: insert_entry
 INSERT INTO emergency_entry (
-    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
 -- name: delete_entry

@@ -1,0 +1,94 @@
+"""Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from schemas.presence import Enforced, HealthState, Mode, SourceReport
+
+SOURCES_LIMIT = 2048
+"""Bytes of an agent's kept source reports (the contract, section 5, "Health")."""
+
+_ENFORCING = frozenset({"nftables", "route"})
+
+
+class ConditionChange(NamedTuple):
+    """A change of an agent's condition, as a fleet event."""
+
+    event: str
+    data: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Condition:
+    """The newest statement of an agent. A member is None where the agent does not state it, as older guards do."""
+
+    health: str | None = None
+    sources: str = "[]"
+    """JSON of the source reports, at most `SOURCES_LIMIT` bytes."""
+    enforcement: str | None = None
+    mode_wanted: str | None = None
+    trial_seconds_left: float | None = None
+    enforced: Enforced | None = None
+
+    def update(
+        self,
+        *,
+        mode: tuple[str | None, str | None],
+        health: HealthState | None,
+        sources: Iterable[SourceReport],
+        enforcement: str | None,
+        mode_wanted: str | None,
+        trial_seconds_left: float | None,
+    ) -> list[ConditionChange]:
+        """Take over a heartbeat; return the changes to announce.
+
+        Args:
+            mode: the effective mode before and now.
+            health: whether all sources are well.
+            sources: the reports of the sources.
+            enforcement: the means by which the host enforces measures.
+            mode_wanted: the mode that the policy or the host asks for.
+            trial_seconds_left: seconds until an unconfirmed protection falls back.
+        """
+        before, reports = self.health, list(sources)
+        self.health, self.sources = health, _kept(reports)
+        self.enforcement = enforcement
+        self.mode_wanted, self.trial_seconds_left = mode_wanted, trial_seconds_left
+        changes = []
+        if health == "degraded" and before != "degraded":
+            unwell = [{"name": each.name, "state": each.state, "reason": each.reason} for each in reports]
+            changes.append(
+                ConditionChange("agent_degraded", {"sources": [each for each in unwell if each["state"] != "ok"]})
+            )
+        elif health == "ok" and before == "degraded":
+            changes.append(ConditionChange("agent_recovered", {}))
+        if mode == (Mode.PROTECTION, Mode.LEARNING) and mode_wanted == Mode.PROTECTION:
+            changes.append(ConditionChange("mode_reverted", {"mode": Mode.LEARNING, "modeWanted": Mode.PROTECTION}))
+        return changes
+
+    def enforces(self) -> bool:
+        """Return whether the host enforces measures at all: not where they are simulated or impossible."""
+        return self.enforcement in _ENFORCING and self.enforced is not None
+
+
+def unenforced_values(enforced: Enforced) -> frozenset[str] | None:
+    """Return the values that do not hold on an agent; None if it lists fewer than there are."""
+    counted = enforced.ineffective + enforced.refused + enforced.impossible + enforced.failed
+    if counted > len(enforced.reasons):
+        return None
+    return frozenset(each.value for each in enforced.reasons)
+
+
+def _kept(reports: list[SourceReport]) -> str:
+    """Return the reports as JSON, those that are not well first, as many as there is room for."""
+    kept: list[dict[str, Any]] = []
+    text = "[]"
+    for report in sorted(reports, key=lambda each: each.state == "ok"):
+        kept.append(report.model_dump(mode="json", by_alias=True, exclude_none=True))
+        longer = json.dumps(kept, separators=(",", ":"))
+        if len(longer) > SOURCES_LIMIT:
+            break
+        text = longer
+    return text

@@ -1,0 +1,46 @@
+"""Records what heartbeats and acknowledgements say about an agent's health, mode and enforced measures."""
+
+from manager.domain.agents.agent import Agent, Door
+from manager.domain.agents.condition import unenforced_values
+from manager.engine.context import Context
+from manager.engine.response import emergency_response
+from schemas.http_agents import HttpHeartbeat
+from schemas.presence import Enforced, Heartbeat
+
+
+def record(
+    context: Context, agent: Agent, message: Heartbeat | HttpHeartbeat, mode: tuple[str | None, str | None]
+) -> None:
+    """Record the condition that a heartbeat states; announce a change of health, and a protection that fell back.
+
+    Args:
+        context: the batch.
+        agent: the agent.
+        message: its heartbeat.
+        mode: its effective mode before and now.
+    """
+    changes = agent.condition.update(
+        mode=mode,
+        health=message.health,
+        sources=message.sources or (),
+        enforcement=message.enforcement,
+        mode_wanted=message.mode_wanted,
+        trial_seconds_left=message.trial_seconds_left,
+    )
+    for change in changes:
+        context.fleet.counters[change.event] += 1
+        context.batch.event(change.event, agent, change.data)
+    record_enforced(context, agent, message.enforced)
+
+
+def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -> None:
+    """Record the measures that an agent's host enforces, and the responses that are so enforced."""
+    agent.condition.enforced = enforced
+    if enforced is None or not agent.condition.enforces():
+        return
+    unenforced = unenforced_values(enforced)
+    if unenforced is None:  # it lists fewer reasons than there are: nothing is certain
+        return
+    sequence = enforced.policy_version if agent.door is Door.HTTP else enforced.blocklist_sequence
+    emergency_response.record_enforced(context, agent.agent_id, "policy", enforced.policy_version or 0, unenforced)
+    emergency_response.record_enforced(context, agent.agent_id, "blocklist", sequence or 0, unenforced)
