@@ -179,8 +179,12 @@ class Rule(WireModel):
 
 
 class PolicyDocument(WireModel):
-    """A scope's document as an operator sets it: only the sections and members to change."""
+    """A scope's document as an operator sets it: only the sections and members to change.
 
+    `mode` is published as `response.mode`: so it is in the digest, and guards of earlier releases accept the policy.
+    """
+
+    mode: Annotated[Mode, Field(strict=False)] | None = None
     thresholds: Thresholds | None = None
     blocklist: Blocklist | None = None
     allowlist: Allowlist | None = None

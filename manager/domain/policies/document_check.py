@@ -71,6 +71,7 @@ def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -
     warnings = [f"{text}; it is ignored" for text in unknown] if allow_unknown else []
     errors += _rule_errors(written.get("rules"))
     errors += _action_errors(written.get("response"))
+    errors += _mode_errors(written)
     for differ, text in _overlaps(written):
         (errors if differ else warnings).append(text)
     monitors = written.get("monitors")
@@ -117,6 +118,13 @@ def _action_errors(response: Any) -> Iterator[str]:
             close = get_close_matches(action, ACTIONS, 1)
             hint = f"did you mean {close[0]}?" if close else f"the actions are {', '.join(ACTIONS)}"
             yield f"response.actions.{index}: no such action, {hint}"
+
+
+def _mode_errors(written: Mapping[str, Any]) -> Iterator[str]:
+    response = written.get("response")
+    other = response.get("mode") if isinstance(response, Mapping) else None
+    if None not in {other, written.get("mode")} and other != written["mode"]:
+        yield f"mode: response.mode says {other}; set mode alone"
 
 
 def _warnings(written: Mapping[str, Any]) -> Iterator[str]:

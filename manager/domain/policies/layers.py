@@ -93,12 +93,20 @@ class Layer:
             Invalid: a rule or an expiry in it is invalid; the text names the field.
         """
         check_rules(document)
-        sections = resolve([document, *effects(document)])
+        sections = resolve([_published(document), *effects(document)])
         try:
             ends = {*expiries(sections), *(rule_expiry(rule) for rule in document.get("rules", ()))} - {inf}
         except ValueError as error:
             raise Invalid("blocklist: an expiresAt is no time") from error
         return cls(sections, tuple(sorted(ends)))
+
+
+def _published(document: Sections) -> Sections:
+    """Return an operator's document with its `mode` where guards read it, in `response`."""
+    if "mode" not in document:
+        return document
+    sections = {name: section for name, section in document.items() if name != "mode"}
+    return {**sections, "response": {**sections.get("response", {}), "mode": document["mode"]}}
 
 
 def read_document(document: Any) -> dict[str, Any]:

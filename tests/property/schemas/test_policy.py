@@ -53,11 +53,11 @@ def address(text: str) -> str:
 
 
 def test_the_sections_are_those_of_the_contract() -> None:
-    """The document has the eight sections of wire.md, in its order, in every model."""
+    """The document has the eight sections of the contract, in its order, in every model; an operator's has `mode` too."""
     expected = ["thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules"]
     assert list(SECTIONS) == expected
     assert list(PolicySections.model_fields) == expected
-    assert list(PolicyDocument.model_fields) == expected
+    assert list(PolicyDocument.model_fields) == ["mode", *expected]
     assert list(wire.SECTIONS) == expected
     assert list(default_sections()) == expected
 

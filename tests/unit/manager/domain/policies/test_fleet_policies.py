@@ -361,3 +361,17 @@ def test_immunity_is_followed_for_so_many_incidents_only() -> None:
         )
     assert [immunity.incident_id for immunity in given_up] == ["inc-0", "inc-1", "inc-2"]
     assert {immunity.incident_id for immunity in watch.applied("ag-1", "policy", 9, NOW + 1)} == {"inc-3", "inc-4"}
+
+
+def test_the_mode_of_a_document_is_published_in_its_response_section() -> None:
+    """It is in the digest, a narrower scope's beats a wider one's, and the operator's document keeps its form."""
+    policies = fleet(1)
+    before = policies.effective["ag-0"].resolved
+    assert "mode" not in before.sections["response"]
+    change(policies, GLOBAL, {"mode": "learning"})
+    change(policies, Scope("organization", "acme"), {"mode": "protection", "response": {"actions": []}})
+    after = policies.effective["ag-0"].resolved
+    assert (after.sections["response"]["mode"], after.sections["response"]["actions"]) == ("protection", [])
+    assert "mode" not in after.sections
+    assert after.digest != before.digest
+    assert policies.document(GLOBAL) == {"mode": "learning"}
