@@ -53,7 +53,7 @@ def address(text: str) -> str:
 
 
 def test_the_sections_are_those_of_the_contract() -> None:
-    """The document has the eight sections of the contract, in its order, in every model; an operator's has `mode` too."""
+    """The document has the eight sections of the contract, in its order, in every model, and `mode` first."""
     expected = ["thresholds", "blocklist", "allowlist", "monitors", "alerting", "response", "detection", "rules"]
     assert list(SECTIONS) == expected
     assert list(PolicySections.model_fields) == expected
