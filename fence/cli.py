@@ -53,7 +53,7 @@ def serve(config: Config, path: Path) -> None:
         ManifestError, KernelError, OSError: it cannot start.
     """
     host = Host()
-    entered = host.join_namespace_of_listener(config.protected_ports)
+    entered = host.join_namespace_of_listener(config.protected_ports) if config.join_listener else None
     if entered is not None:
         log({"event": "network_namespace", "path": entered})
     clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)

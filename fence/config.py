@@ -37,6 +37,7 @@ class Config:
         state: the directory of the manifest; only root can write it.
         check_interval: seconds between two checks of the kernel's table.
         idle_exit: seconds without a measure after which a fence that was started by a socket ends; 0 for never.
+        join_listener: enter the network namespace of the process that listens on a protected port, if none does here.
     """
 
     sign_keys: tuple[bytes, ...] = ()
@@ -52,12 +53,13 @@ class Config:
     state: Path = DEFAULT_STATE
     check_interval: float = 30.0
     idle_exit: float = 60.0
+    join_listener: bool = False
     warnings: tuple[str, ...] = field(default=())
 
 
 _KNOWN = {
     "sign_keys", "agent_id", "organization_id", "guard_uid", "guard_user", "protected_ports", "never",
-    "private_targets", "own_limit", "witness_limit", "longest", "state", "check_interval", "idle_exit",
+    "private_targets", "own_limit", "witness_limit", "longest", "state", "check_interval", "idle_exit", "join_listener",
 }  # fmt: skip
 
 
@@ -116,6 +118,7 @@ def build(document: dict[str, Any]) -> Config:
         state=Path(document.get("state", DEFAULT_STATE)),
         check_interval=float(document.get("check_interval", 30.0)),
         idle_exit=float(document.get("idle_exit", 60.0)),
+        join_listener=document.get("join_listener") is True,
     )
 
 

@@ -96,7 +96,7 @@ class FenceProcess:
 
     def ask_as(self, uid: int, **request: Any) -> dict[str, Any]:
         """Return the answer to a request from a process of another user, which gives root up once it runs."""
-        self._open_path()
+        self.open_path()
         done = subprocess.run(  # noqa: S603 -- our own
             [sys.executable, "-c", _CLIENT, str(self.socket), str(uid)],
             input=json.dumps(request),
@@ -125,7 +125,7 @@ class FenceProcess:
         """Return the answer to a request that the guard's user makes."""
         return self.ask_as(GUARD_UID, **request)
 
-    def _open_path(self) -> None:
+    def open_path(self) -> None:
         """Let other users walk to the socket: a test's directories are private."""
         for parent in self.socket.parents:
             if parent == Path("/"):

@@ -18,7 +18,8 @@ ATTACKER, NEIGHBOUR, ATTACKER6 = "203.0.113.66", "203.0.113.67", "2001:db8::66"
 class World:
     """A protected host with an echo service on port 22, and a host that connects to it from several addresses."""
 
-    def __init__(self, server: NetworkHost, client: NetworkHost, fence: FenceProcess) -> None:
+    def __init__(self, network: Network, server: NetworkHost, client: NetworkHost, fence: FenceProcess) -> None:
+        self.network = network
         self.server = server
         self.client = client
         self.fence = fence
@@ -38,7 +39,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         server = network.host(f"{SERVER}/24", f"{SERVER6}/64")
         client = network.host(f"{ATTACKER}/24", f"{NEIGHBOUR}/24", f"{ATTACKER6}/64")
         with EchoService(server, 22), FenceProcess(server, tmp_path) as fence:
-            yield World(server, client, fence)
+            yield World(network, server, client, fence)
 
 
 def test_a_blocked_address_gets_nothing_through_and_its_neighbour_does(world: World) -> None:
@@ -143,3 +144,24 @@ def test_a_block_ends_by_itself_at_its_time(world: World) -> None:
     world.fence.kill()
     assert not world.reaches(ATTACKER)
     eventually(lambda: world.reaches(ATTACKER), 10, "the end of the block")
+
+
+def test_a_published_port_of_a_container_is_closed_too(world: World) -> None:
+    """Traffic that is forwarded to a container never passes the input hook: it is dropped before."""
+    network = world.network
+    container = network.host("203.0.113.40/24")
+    rules = """
+    table ip nat {
+      chain incoming { type nat hook prerouting priority -100; tcp dport 8080 dnat to 203.0.113.40:80; }
+      chain outgoing { type nat hook postrouting priority 100; ip daddr 203.0.113.40 masquerade; }
+    }
+    """
+    world.server.run("nft", "-f", "-", input_=rules)
+    world.server.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+    with EchoService(container, 80):
+        assert world.reaches(ATTACKER, 8080)
+        assert world.reaches(ATTACKER)
+        assert world.block(ATTACKER)["outcome"] == "taken"
+        assert not world.reaches(ATTACKER, 8080)
+        assert world.reaches(NEIGHBOUR, 8080)
+    assert "dnat to 203.0.113.40" in world.server.run("nft", "list", "ruleset")

@@ -1,0 +1,92 @@
+"""`panguard guard block`, `blocks list`, `unblock`, `undo`, `panic`, `resume`, `confirm` against a real fence."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fence_process import FenceProcess
+from tests.support.network import Network
+
+pytestmark = pytest.mark.namespaces
+
+SERVER, TARGET, OTHER = "203.0.113.1", "198.51.100.7", "198.51.100.8"
+
+
+@pytest.fixture
+def fence(tmp_path: Path) -> Iterator[FenceProcess]:
+    with Network() as network, FenceProcess(network.host(f"{SERVER}/24"), tmp_path) as fence:
+        yield fence
+
+
+def _panguard(fence: FenceProcess, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agent", *words, "--fence-socket", str(fence.socket)]
+    return subprocess.run(  # noqa: S603 -- the guard itself
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3]
+    )
+
+
+def _listed(fence: FenceProcess) -> dict[str, str]:
+    entries = json.loads(_panguard(fence, "blocks", "list", "-o", "json").stdout)
+    return {entry["value"]: entry["id"] for entry in entries}
+
+
+def test_an_address_is_blocked_listed_and_lifted_by_hand(fence: FenceProcess) -> None:
+    """By value and by id; what is not set cannot be lifted, and the exit code says so."""
+    assert _panguard(fence, "blocks", "list").stdout == "nothing is blocked\n"
+    assert _panguard(fence, "block", TARGET, "--for", "30m").returncode == 0
+    assert _panguard(fence, "block", OTHER, "--throttle", "--reason", "slow down").returncode == 0
+    assert set(_listed(fence)) == {TARGET, OTHER}
+    assert 1700 < fence.elements("block4")[0]["elem"]["expires"] <= 1800
+    assert "slow down" in _panguard(fence, "blocks", "list", OTHER).stdout
+    assert _panguard(fence, "unblock", TARGET).returncode == 0
+    assert _panguard(fence, "undo", _listed(fence)[OTHER]).returncode == 0
+    assert _listed(fence) == {}
+    again = _panguard(fence, "unblock", TARGET)
+    assert (again.returncode, again.stderr) == (1, "error: refused: there is no such measure\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((SERVER,), "it is an address of this host"),
+        ((TARGET, "--for", "31d"), "at most"),
+        ((TARGET, "--for", "0s"), "without an end"),
+        ((TARGET, "--for", "soon"), "--for takes a number"),
+        (("example.org",), "no address or network"),
+        (("198.51.0.0/16",), "wider than a /24"),
+    ],
+)
+def test_the_operator_is_refused_too(fence: FenceProcess, words: tuple[str, ...], reason: str) -> None:
+    """The never-rules and an end hold for root; the reason is one line."""
+    done = _panguard(fence, "block", *words)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert _listed(fence) == {}
+
+
+def test_panic_lifts_everything_until_resume(fence: FenceProcess) -> None:
+    """Without a guard and without a manager."""
+    _panguard(fence, "block", TARGET)
+    assert _panguard(fence, "panic").stdout.startswith("lifted 1")
+    assert fence.elements("block4") == []
+    assert "stopped by `panic`" in _panguard(fence, "block", TARGET).stderr
+    assert _panguard(fence, "resume").returncode == 0
+    assert _panguard(fence, "block", TARGET).returncode == 0
+
+
+def test_without_a_fence_the_sentence_says_what_to_do(tmp_path: Path) -> None:
+    """No traceback: which socket, and which command makes it."""
+    command = [sys.executable, "-m", "agent", "panic", "--fence-socket", str(tmp_path / "no.sock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- the guard itself
+    assert done.returncode == 1
+    assert "panguard guard install" in done.stderr
+
+
+def test_a_confirmation_without_a_trial_is_refused(fence: FenceProcess) -> None:
+    """There is nothing to confirm."""
+    assert _panguard(fence, "confirm").stderr == "error: refused: no trial is running\n"

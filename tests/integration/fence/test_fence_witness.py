@@ -1,0 +1,108 @@
+"""The kernel as second witness: whom this host really answered, and who only seems to have come."""
+
+import socket
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from tests.support.fence_process import FenceProcess
+from tests.support.network import EchoService, Network, NetworkHost
+
+pytestmark = pytest.mark.namespaces
+
+SERVER, ATTACKER, CUSTOMER = "203.0.113.1", "203.0.113.66", "203.0.113.67"
+SPOOFED = 1000
+SYN, ACK, PSH_ACK = 0x02, 0x10, 0x18
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[NetworkHost, NetworkHost]]:
+    with Network() as network:
+        server = network.host(f"{SERVER}/24", gateway="203.0.113.254")
+        yield server, network.host(f"{ATTACKER}/24", f"{CUSTOMER}/24")
+
+
+@pytest.fixture
+def fence(hosts: tuple[NetworkHost, NetworkHost], tmp_path: Path) -> Iterator[FenceProcess]:
+    server, _ = hosts
+    with EchoService(server, 22), EchoService(server, 80), FenceProcess(server, tmp_path) as fence:
+        yield fence
+
+
+def _block(fence: FenceProcess, value: str, port: int | None = 22) -> tuple[str, str]:
+    """Ask as the guard does; return outcome and reason."""
+    beside = {} if port is None else {"port": port}
+    answer = fence.ask(request="block", value=value, seconds=60, own=True, **beside)
+    return str(answer["outcome"]), str(answer.get("reason", ""))
+
+
+def test_spoofed_packets_make_no_witness(fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]) -> None:
+    """Of 1,000 addresses that SYN, ACK and PSH packets with payload named as their source none can be blocked."""
+    sources = [f"198.51.{100 + number // 250}.{1 + number % 250}" for number in range(SPOOFED)]
+    hosts[1].within(lambda: _send_spoofed(sources))
+    assert hosts[1].reaches(SERVER, 22, ATTACKER)
+    assert [element["elem"]["val"] for element in fence.elements("seen4_22")] == [ATTACKER]
+    outcomes = {_block(fence, source) for source in sources[::40]}
+    assert outcomes == {("refused", "this address never spoke to port 22 here; is a proxy in front?")}
+    assert _block(fence, ATTACKER) == ("taken", "")
+    assert len(fence.elements("block4")) == 1
+
+
+def _send_spoofed(sources: list[str]) -> None:
+    """Send each source's packets by a raw socket: the flags of a handshake, of an answer, and payload."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        for source in sources:
+            for flags in (SYN, ACK, PSH_ACK):
+                raw.sendto(_packet(source, SERVER, 40_000, 22, flags), (SERVER, 0))
+
+
+def _packet(source: str, target: str, sport: int, port: int, flags: int) -> bytes:
+    payload = b"SSH-2.0-forged\r\n" if flags == PSH_ACK else b""
+    head = struct.pack("!HHIIBBHHH", sport, port, 1, 1, 5 << 4, flags, 1024, 0, 0)
+    addresses = IPv4Address(source).packed + IPv4Address(target).packed
+    pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(head) + len(payload))
+    checked = head[:16] + struct.pack("!H", _checksum(pseudo + head + payload)) + head[18:]
+    size = 20 + len(checked) + len(payload)
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, 0, 64, socket.IPPROTO_TCP, 0) + addresses
+    return ip + checked + payload
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def test_a_web_servers_customers_cannot_be_blocked_for_an_ssh_reason(
+    fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]
+) -> None:
+    """A guard that was taken over names whom it likes; who only spoke to port 80 has no witness on port 22."""
+    assert hosts[1].reaches(SERVER, 80, CUSTOMER)
+    assert _block(fence, CUSTOMER)[0] == "refused"
+    assert hosts[1].reaches(SERVER, 22, ATTACKER)
+    assert _block(fence, ATTACKER)[0] == "taken"
+    assert hosts[1].reaches(SERVER, 80, CUSTOMER)
+
+
+def test_the_witnesses_outlive_the_fence(fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]) -> None:
+    """A fence that was idle and is started by the fifth failure still knows who spoke before."""
+    assert hosts[1].reaches(SERVER, 22, ATTACKER)
+    fence.stop()
+    fence.start()
+    assert fence.as_guard(request="seen", value=ATTACKER)["seen"]
+    assert not fence.as_guard(request="seen", value=CUSTOMER)["seen"]
+    assert _block(fence, ATTACKER)[0] == "taken"
+    fence.kill()
+    fence.start()
+    assert not hosts[1].reaches(SERVER, 22, ATTACKER)
+
+
+def test_where_nothing_listens_nothing_is_claimed(hosts: tuple[NetworkHost, NetworkHost], tmp_path: Path) -> None:
+    """A guard in a container of its own sees the host's log and not its traffic: it says `impossible`."""
+    with FenceProcess(hosts[0], tmp_path) as fence:
+        outcome, reason = _block(fence, ATTACKER)
+    assert outcome == "impossible"
+    assert "nothing listens on port 22 in this network namespace" in reason
