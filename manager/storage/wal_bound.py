@@ -31,6 +31,7 @@ class WalBound:
         store = Path(database.database)
         self._wal = store.with_name(f"{store.name}-wal")
         self._limit = limit
+        self._page_size = int(database.execute_sql("PRAGMA page_size").fetchone()[0])
         self._not_before = 0.0
 
     def enforce(self) -> None:
@@ -42,14 +43,23 @@ class WalBound:
         if now < self._not_before or self._size() <= self._limit:
             return
         with suppress(DatabaseError, InterfaceError):
-            usual = int(self._database.execute_sql("PRAGMA busy_timeout").fetchone()[0])
-            try:
-                self._database.execute_sql(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
-                self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                self._database.execute_sql(f"PRAGMA busy_timeout = {usual}")
+            if self._used() > self._limit:
+                self._truncate()
         if self._size() > self._limit:
             self._not_before = time.monotonic() + _RETRY_SECONDS
+
+    def _truncate(self) -> None:
+        usual = int(self._database.execute_sql("PRAGMA busy_timeout").fetchone()[0])
+        try:
+            self._database.execute_sql(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
+            self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._database.execute_sql(f"PRAGMA busy_timeout = {usual}")
+
+    def _used(self) -> int:
+        """Return the bytes in use: less than the file's size once SQLite has reused the WAL from its start."""
+        _, frames, _ = self._database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return int(frames) * self._page_size
 
     def _size(self) -> int:
         try:
