@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     )
     simulation: bool = Field(False, description="record responses without carrying them out")
     admin_networks: Networks = Field((), description="addresses and CIDRs of administrators, which are never blocked")
+    fleet_networks: Networks = Field((), description="addresses and CIDRs of the fleet, which no guard ever blocks")
     threat_retention: float = Field(86_400, gt=0, description="seconds that threats are kept")
     id_retention: float = Field(7 * 86_400, gt=0, description="seconds that the ids of stored threats are kept")
     history_retention: float = Field(90 * 86_400, gt=0, description="seconds that changes of agents' states are kept")

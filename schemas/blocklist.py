@@ -1,13 +1,16 @@
 """Blocklist messages of an organization: the retained snapshot, and the changes between snapshots."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from schemas.identifiers import OrganizationId
 from schemas.model import Timestamp, WireModel
-from schemas.policy import SecondsLeft, ShortText
+from schemas.policy import Address, SecondsLeft, ShortText
 from schemas.presence import Count
+
+Never = Annotated[list[Address], Field(max_length=1000)]
+"""Networks that no guard or fence of the organization takes as a target: its own hosts and whoever runs them."""
 
 
 class BlocklistEntry(WireModel):
@@ -28,6 +31,7 @@ class BlocklistSnapshot(WireModel):
     sequence: Count
     sent_at: Timestamp | None = None
     entries: list[BlocklistEntry] = Field(default_factory=list)
+    never: Never | None = None
 
 
 class BlocklistChange(WireModel):
@@ -39,3 +43,4 @@ class BlocklistChange(WireModel):
     sent_at: Timestamp | None = None
     added: list[BlocklistEntry] = Field(default_factory=list)
     removed: list[BlocklistEntry] = Field(default_factory=list)
+    never: Never | None = Field(default=None, description="the whole new list; absent where it stays as it is")

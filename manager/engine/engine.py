@@ -23,6 +23,7 @@ from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
 from manager.engine.piecewise_commit import PiecewiseCommit
 from manager.engine.policies.blocklist_messages import BlocklistMessages
+from manager.engine.policies.never_lists import NeverLists
 from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
@@ -101,6 +102,7 @@ class Engine:
             self._incident_recorder.tick,
             emergency_response.tick,
             clone_events.tick,
+            NeverLists(fleet).tick,
             settle_wills,
             self._sweep,
             self._flush,

@@ -20,7 +20,7 @@ from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, sto
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
 from manager.engine.outgoing.retained_clearing import RetainedClearing
-from manager.engine.policies.blocklist_messages import stored_sequences
+from manager.engine.policies.blocklist_messages import stored_never_lists, stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.engine.response.fleet_facts import FleetFacts, PolicyAllowlist
 from manager.engine.settings import EngineSettings
@@ -92,7 +92,12 @@ class Fleet:
         self.held_back = HeldBackReports(settings.held_back_after)
         self.allowlist = PolicyAllowlist(self.policies)
         never_block = NeverBlock(
-            self.allowlist, self.addresses, EvidenceIndex(), settings.own_addresses, settings.admin_networks
+            self.allowlist,
+            self.addresses,
+            EvidenceIndex(),
+            settings.own_addresses,
+            settings.admin_networks,
+            fleet_networks=settings.fleet_networks,
         )
         self.responder = Responder(settings.responder, never_block, new_entry_id)
         self.blocklists = Blocklists(self.responder.entries)
@@ -120,6 +125,7 @@ class Fleet:
         self.responder.frozen = snapshot.meta.get(FROZEN) == "true"
         self._restore_organization_response(snapshot.meta)
         self.blocklists.sequences.update(stored_sequences(snapshot.meta))
+        self.blocklists.never.update(stored_never_lists(snapshot.meta))
         self._restore_layers(snapshot, now)
         kept = {policy.agent_id: policy for policy in snapshot.policies}
         changed: list[EffectivePolicy] = []

@@ -41,6 +41,9 @@ class EngineSettings:
     responder: ResponderSettings = field(default_factory=ResponderSettings)
     own_addresses: tuple[str, ...] = ()
     admin_networks: tuple[str, ...] = ()
+    fleet_networks: tuple[str, ...] = ()
+    never_interval: float = 60.0
+    """The minimum time between two changes of an organization's never list, in seconds."""
     ca_fingerprint: str | None = None
     boot_id: str = ""
     """Id of the host's boot; if empty (unknown), clock steps before this start are not detected."""

@@ -50,6 +50,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         ),
         own_addresses=own_addresses(settings.broker),
         admin_networks=settings.admin_networks,
+        fleet_networks=settings.fleet_networks,
     )
 
 

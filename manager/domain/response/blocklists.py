@@ -24,6 +24,8 @@ class Blocklists:
     def __init__(self, entries: EmergencyEntries, sequences: Mapping[str, int] | None = None) -> None:
         self._entries = entries
         self.sequences = dict(sequences or {})
+        self.never: dict[str, tuple[str, ...]] = {}
+        """The published never list of each organization."""
 
     def changes(self, response_changes: ResponseChanges, advance: Callable[[], int]) -> Iterator[BlocklistChange]:
         """Yield the changes to publish for response changes, one for each organization unless it is very large.
@@ -55,6 +57,17 @@ class Blocklists:
                     removed=[BlocklistEntry(kind=key[0], value=key[1]) for key, entry in part if entry is None],
                 )
 
+    def change_never(self, organization_id: str, never: tuple[str, ...], advance: Callable[[], int]) -> BlocklistChange:
+        """Replace an organization's never list; return the change to publish."""
+        before = self.sequences.get(organization_id, 0)
+        self.sequences[organization_id], self.never[organization_id] = advance(), never
+        return BlocklistChange(
+            organization_id=organization_id,
+            from_sequence=before,
+            sequence=self.sequences[organization_id],
+            never=list(never),
+        )
+
     def leave_gap(self, organization_id: str, sequence: int) -> BlocklistChange:
         """Set an organization's sequence; return an empty change that no guard can apply without the snapshot."""
         self.sequences[organization_id] = sequence
@@ -66,6 +79,7 @@ class Blocklists:
             organization_id=organization_id,
             sequence=self.sequences.get(organization_id, 0),
             entries=[_published(entry) for entry in self._entries.list_of("organization", organization_id)],
+            never=list(never) if (never := self.never.get(organization_id)) is not None else None,
         )
 
 

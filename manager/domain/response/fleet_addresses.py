@@ -25,6 +25,8 @@ class FleetAddresses:
         self._agents_at: dict[str, dict[_Place, int]] = {}
         self._of_agent: dict[str, tuple[_Place, tuple[str, ...]]] = {}
         self._places: dict[_Place, _Place] = {}
+        self.changed: set[str] = set()
+        """Organizations whose addresses changed; whoever acts on it clears it."""
 
     def __len__(self) -> int:
         """Return the number of different addresses."""
@@ -32,10 +34,13 @@ class FleetAddresses:
 
     def set(self, agent_id: str, organization_id: str, site: str | None, addresses: Iterable[str]) -> None:
         """Replace an agent's addresses and gateways."""
-        self.discard(agent_id)
+        known = self._of_agent.get(agent_id)
+        self._discard(agent_id)
         place = (organization_id, site or SITELESS)
         place = self._places.setdefault(place, place)
         values = tuple({value: None for text in addresses if (value := _normal(text)) is not None})
+        if known != ((place, values) if values else None):
+            self.changed.add(organization_id)
         if values:
             self._of_agent[agent_id] = (place, values)
         for value in values:
@@ -44,6 +49,20 @@ class FleetAddresses:
 
     def discard(self, agent_id: str) -> None:
         """Drop an agent's addresses."""
+        known = self._of_agent.get(agent_id)
+        if known is not None:
+            self.changed.add(known[0][0])
+        self._discard(agent_id)
+
+    def of_organization(self, organization_id: str) -> list[str]:
+        """Return all addresses and gateways of an organization's agents, private ones of every site."""
+        return [
+            value
+            for value, places in self._agents_at.items()
+            if any(organization == organization_id for organization, _ in places)
+        ]
+
+    def _discard(self, agent_id: str) -> None:
         known = self._of_agent.pop(agent_id, None)
         if known is None:
             return

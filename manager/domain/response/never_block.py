@@ -51,9 +51,10 @@ class NeverBlock:
         evidence: logins and paths from reports.
         own_addresses: the manager's and the broker's addresses.
         admin_networks: addresses and CIDRs that people administer the fleet from.
+        fleet_networks: addresses and CIDRs of the fleet's hosts.
 
     Raises:
-        ValueError: one of the last two is neither an address nor a CIDR.
+        ValueError: one of the last three is neither an address nor a CIDR.
     """
 
     def __init__(
@@ -63,12 +64,21 @@ class NeverBlock:
         evidence: EvidenceIndex,
         own_addresses: Iterable[str] = (),
         admin_networks: Iterable[str] = (),
+        *,
+        fleet_networks: Iterable[str] = (),
     ) -> None:
         self.allowed = allowed
         self.fleet = fleet
         self.evidence = evidence
-        self._own = tuple(ip_network(normal_network(text)) for text in own_addresses)
-        self._admin = tuple(ip_network(normal_network(text)) for text in admin_networks)
+        self._configured = tuple(
+            (ip_network(normal_network(text)), reason)
+            for texts, reason in (
+                (own_addresses, "it is the manager's or the broker's own address"),
+                (admin_networks, "it is in an admin network"),
+                (fleet_networks, "it is in a network of the fleet"),
+            )
+            for text in texts
+        )
 
     def reason(self, indicator: Indicator, now: float) -> str | None:
         """Return the reason why an address, CIDR or file hash is never blocked; None if it may be blocked."""
@@ -85,10 +95,9 @@ class NeverBlock:
         reason = unblockable(network)
         if reason is not None:
             return reason
-        if any(overlap(network, own) for own in self._own):
-            return "it is the manager's or the broker's own address"
-        if any(overlap(network, admin) for admin in self._admin):
-            return "it is in an admin network"
+        for configured, said in self._configured:
+            if overlap(network, configured):
+                return said
         if self.fleet.holds(indicator.value, indicator.organization_id, indicator.site):
             return "it is an address or a gateway of the fleet itself"
         login = self.evidence.login(indicator, now)

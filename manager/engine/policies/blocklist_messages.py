@@ -1,5 +1,6 @@
 """Blocklist messages: each change at once, the retained snapshot of an organization at a bounded rate."""
 
+import json
 from collections.abc import Iterator, Mapping
 
 from manager.domain.instant import Instant
@@ -12,6 +13,9 @@ from schemas.model import utc
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
 
 _NEVER = -1e9
+_NEVER_KEY = "never:"
+"""Prefix of the stored value of an organization's published never list."""
+
 _KEY = "blocklist_sequence:"
 """Prefix of the stored value of an organization's sequence."""
 
@@ -24,6 +28,17 @@ def stored_sequences(meta: Mapping[str, str]) -> dict[str, int]:
 def sequence_value(organization_id: str, sequence: int) -> tuple[str, str]:
     """Return key and value that store an organization's sequence."""
     return _KEY + organization_id, str(sequence)
+
+
+def stored_never_lists(meta: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the published never lists by organization from the stored values."""
+    listed = ((key.removeprefix(_NEVER_KEY), value) for key, value in meta.items() if key.startswith(_NEVER_KEY))
+    return {organization_id: tuple(json.loads(value)) for organization_id, value in listed}
+
+
+def never_value(organization_id: str, networks: tuple[str, ...]) -> tuple[str, str]:
+    """Return key and value that store an organization's published never list."""
+    return _NEVER_KEY + organization_id, json.dumps(networks)
 
 
 class BlocklistMessages:

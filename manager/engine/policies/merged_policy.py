@@ -1,6 +1,7 @@
 """Merged policy: an HTTP agent's own policy with its organization's blocklist, under the higher of the two versions.
 
-Over MQTT these are two topics with two numbers; an HTTP agent polls one document (wire contract, section 4).
+Over MQTT these are two topics with two numbers; an HTTP agent polls one document (wire contract, section 4). The
+organization's never list is merged into its allowlist.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ def merged_policy(context: Context, agent: Agent) -> AgentPolicy:
     """Return the agent's merged policy."""
     policy, now = context.fleet.policies.effective[agent.agent_id], context.batch.now.wall
     merged = _merged_blocklist(context, agent, policy)
-    document = {**context.serializer.document(policy, now), "blocklist": merged.section}
+    sections = {"blocklist": merged.section, "allowlist": merged.allowlist}
+    document = {**context.serializer.document(policy, now), **sections}
     version = merged_version(context, agent)
     statement = version_statement(agent.agent_id, version, merged.digest)
     proof = message_codes.to_base64url(context.fleet.keyring.sign_key.sign(statement))
@@ -62,8 +64,12 @@ def _merged_blocklist(context: Context, agent: Agent, policy: EffectivePolicy) -
         entries = context.fleet.blocklists.snapshot(agent.organization_id).entries
         if entries:
             blocklist = _with_entries(blocklist, entries)
-        digest = digest_of({**policy.resolved.sections, "blocklist": blocklist})
-        cache[key] = MergedBlocklist(blocklist, digest, ends_of(blocklist))
+        allowlist = policy.resolved.sections["allowlist"]
+        never = context.fleet.blocklists.never.get(agent.organization_id)
+        if never:
+            allowlist = {**allowlist, "ips": [*dict.fromkeys((*allowlist["ips"], *never))]}
+        digest = digest_of({**policy.resolved.sections, "blocklist": blocklist, "allowlist": allowlist})
+        cache[key] = MergedBlocklist(blocklist, allowlist, digest, ends_of(blocklist))
         if len(cache) > _CACHED:
             cache.popitem(last=False)
     return cache[key]

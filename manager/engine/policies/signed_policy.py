@@ -60,9 +60,10 @@ def seconds_left(ends: Mapping[str, float], now: float) -> dict[str, int]:
 
 
 class MergedBlocklist(NamedTuple):
-    """The blocklist section of an HTTP agent's policy, the digest of all sections with it, and its entries' ends."""
+    """The blocklist and allowlist sections of an HTTP agent's policy, the digest with them, and the entries' ends."""
 
     section: dict[str, Any]
+    allowlist: dict[str, Any]
     digest: str
     ends: dict[str, float]
 

@@ -11,6 +11,7 @@ from manager.api.middleware.client_address import ClientAddresses
 from manager.domain.agents.registry import Takeover
 from manager.engine.settings import EngineSettings
 from schemas import topics
+from schemas.policy import digest_of
 from tests.integration.api.served import HOST, LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
 
@@ -356,3 +357,16 @@ def test_an_organizations_blocks_reach_its_http_agents(served: Served, agent: Ht
     done = agent.heartbeat(policyVersion=sequence).json()["data"]
     assert (done["pendingPolicies"], done["policyCurrent"], done["blocklistSequence"]) == ([], True, sequence)
     assert agent.heartbeat().json()["data"]["pendingPolicies"] == []
+
+
+def test_the_never_list_is_in_the_allowlist_of_the_polled_policy(served: Served, agent: HttpAgent) -> None:
+    """The fleet's own addresses beat every blocklist over HTTP, too, under a version and a digest that fit."""
+    assert agent.poll().json()["data"]["allowlist"]["ips"] == []
+    with served.bench() as bench:
+        bench.enroll("a", bench.token(), addresses=["203.0.113.1"], gateways=["203.0.113.254"])
+        bench.pass_time(62)
+        sequence = bench.fleet.blocklists.sequences["default"]
+    policy = agent.poll(version=1).json()["data"]
+    assert {"203.0.113.1", "203.0.113.254"} <= set(policy["allowlist"]["ips"])
+    assert (policy["version"], policy["digest"]) == (sequence, digest_of(policy))
+    assert agent.poll(version=sequence).status_code == 304

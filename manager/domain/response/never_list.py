@@ -1,0 +1,65 @@
+"""Never list of an organization: networks that guards and fences refuse as targets (the contract, section 5)."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from typing import NamedTuple
+
+from manager.domain.networks import Network
+
+NEVER_LIMIT = 1000
+"""The most networks in a list."""
+
+_STEPS = 8
+_BITS = {4: 1, 6: 10}
+"""Bits by which a network is widened in one step, by version: at most to a /24 and a /48."""
+
+
+class NeverList(NamedTuple):
+    """The networks in text form, sorted, and the number of addresses that found no room."""
+
+    networks: tuple[str, ...]
+    left_out: int
+
+
+def never_list(fixed: Iterable[Network], addresses: Iterable[Network], most: int = NEVER_LIMIT) -> NeverList:
+    """Aggregate networks to a list; neighbouring addresses share wider networks only as far as the limit asks for it.
+
+    Args:
+        fixed: networks that are never widened and go first: administrators', the fleet's, the manager's.
+        addresses: the agents' addresses and gateways; what does not fit even as /24 and /48 is left out.
+        most: the most networks in the list.
+    """
+    first = _collapsed(fixed)[:most]
+    own = _collapsed(addresses)
+    for step in range(1, _STEPS + 1):
+        if len(first) + len(own) <= most:
+            break
+        own = _widened(own, step)
+    listed = own[: most - len(first)]
+    return NeverList(tuple(_text(each) for each in _collapsed((*first, *listed))), len(own) - len(listed))
+
+
+def _text(network: Network) -> str:
+    """Return a network as the contract writes it: an address without its prefix length."""
+    whole = network.prefixlen == network.max_prefixlen
+    return str(network.network_address) if whole else str(network)
+
+
+def _collapsed(networks: Iterable[Network]) -> list[Network]:
+    """Return disjoint networks that cover the same addresses, sorted."""
+    by_version: dict[int, list[Network]] = {4: [], 6: []}
+    for network in networks:
+        by_version[network.version].append(network)
+    ipv4 = collapse_addresses(each for each in by_version[4] if isinstance(each, IPv4Network))
+    ipv6 = collapse_addresses(each for each in by_version[6] if isinstance(each, IPv6Network))
+    return [*ipv4, *ipv6]
+
+
+def _widened(networks: list[Network], step: int) -> list[Network]:
+    """Return networks of which those that share the step's wider network are replaced by it."""
+    members: dict[Network, list[Network]] = {}
+    for network in networks:
+        prefix = network.max_prefixlen - step * _BITS[network.version]
+        wider = network if network.prefixlen <= prefix else network.supernet(new_prefix=prefix)
+        members.setdefault(wider, []).append(network)
+    return _collapsed(wider if len(of_one) > 1 else of_one[0] for wider, of_one in members.items())
