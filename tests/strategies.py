@@ -169,6 +169,7 @@ threats = messages(
     last_seen=maybe(moments),
 )
 
+_never = st.none() | st.lists(st.sampled_from(["192.0.2.1", "203.0.113.0/24", "2001:db8::/48"]), max_size=3)
 _blocklist_entries = _few(
     messages(BlocklistEntry, kind=st.just("ip"), value=addresses, **_entry_head)
     | messages(BlocklistEntry, kind=st.just("file_hash"), value=file_hashes, **_entry_head)
@@ -277,7 +278,11 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
         sent_at=moments,
     ),
     BlocklistSnapshot: messages(
-        BlocklistSnapshot, organization_id=organization_ids, sequence=counts, entries=_blocklist_entries
+        BlocklistSnapshot,
+        organization_id=organization_ids,
+        sequence=counts,
+        entries=_blocklist_entries,
+        never=_never,
     ),
     BlocklistChange: messages(
         BlocklistChange,
@@ -286,6 +291,7 @@ MESSAGES: dict[type[WireModel], SearchStrategy[WireModel]] = {
         sequence=counts,
         added=_blocklist_entries,
         removed=_blocklist_entries,
+        never=_never,
     ),
     FleetEvent: messages(
         FleetEvent,

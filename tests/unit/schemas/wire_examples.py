@@ -177,7 +177,13 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "sentAt": NOW,
         "enforced": _ENFORCED,
     },
-    BlocklistSnapshot: {"organizationId": "acme", "sequence": 5, "sentAt": NOW, "entries": [_ENTRY]},
+    BlocklistSnapshot: {
+        "organizationId": "acme",
+        "sequence": 5,
+        "sentAt": NOW,
+        "entries": [_ENTRY],
+        "never": ["192.0.2.0/28"],
+    },
     BlocklistChange: {
         "organizationId": "acme",
         "fromSequence": 4,
@@ -185,6 +191,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "sentAt": NOW,
         "added": [_ENTRY],
         "removed": [{"kind": "file_hash", "value": DIGEST}],
+        "never": ["192.0.2.1", "2001:db8::/48"],
     },
     FleetEvent: {
         "event": "agent_stale",
