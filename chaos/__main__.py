@@ -31,6 +31,7 @@ def main(
         list[Path] | None,
         typer.Option("--rows", help="Run nothing; take the books that earlier runs printed with -o json."),
     ] = None,
+    note: Annotated[str, typer.Option(help="A sentence for the page, for example on the load of the machine.")] = "",
     output: Annotated[
         Literal["table", "json"], typer.Option("--output", "-o", help="How to print the books.")
     ] = "table",
@@ -40,7 +41,7 @@ def main(
     Exits 0 if all that must hold held, 1 if something did not, 2 if there is nothing to run.
     """
     if rows:
-        _show_rows([read(path) for path in rows], report=report)
+        _show_rows([read(path) for path in rows], report=report, note=note)
     seed = secrets.randbelow(2**31) if seed is None else seed
     faults = [fault for fault in every_fault() if only is None or only in fault.group or only in fault.name]
     shares = [share for share in share_out(faults, kills) if door in {None, share[1]}]
@@ -58,16 +59,16 @@ def main(
     if output == "json":
         typer.echo(json.dumps(books(seed, done)))
     if report:
-        write(REPORT, [books(seed, done)], every_fault())
+        write(REPORT, [books(seed, done)], every_fault(), note)
     raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
 
 
-def _show_rows(runs: list[dict[str, Any]], *, report: bool) -> NoReturn:
+def _show_rows(runs: list[dict[str, Any]], *, report: bool, note: str) -> NoReturn:
     kept = [Row.of(members) for run in runs for members in run.get("rows", ())]
     for row in kept:
         _print_row(row)
     if report:
-        write(REPORT, runs, every_fault())
+        write(REPORT, runs, every_fault(), note)
     raise typer.Exit(1 if any(_is_surprise(row) for row in kept) else 0)
 
 

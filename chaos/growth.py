@@ -24,7 +24,7 @@ from tests.support.processes import GuardProcess
 _READERS = 2
 _ATTACKERS = 200
 _STARTS_WITHIN = 200.0
-_BOOKS_WITHIN = 240.0
+_BOOKS_WITHIN = 900.0
 _CONNECTED_WITHIN = 300.0
 _THIRDS = 3
 _SHARED = 0.01

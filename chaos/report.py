@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from chaos.site import machine
 
 _COLUMNS = (
     "fault", "door", "times", "kills", "sent", "stored", "lost", "doubled", "incidents (doubled)", "longest pause",
-    "seed",
+)  # fmt: skip
+_COUNTS = (
+    "strikes", "kills", "sent", "stored", "lost", "doubled", "altered", "refused", "before_copy", "incidents",
+    "incidents_doubled", "seconds",
 )  # fmt: skip
 _DOOR_NAMES = {"embedded": "the embedded broker", "mosquitto": "Mosquitto", "http": "the HTTP door"}
 _LIMITS = (
@@ -27,9 +31,16 @@ def books(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
     return {"seed": seed, "machine": machine(), "rows": [row.members() for row in rows]}
 
 
-def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]) -> None:
-    """Write the page of one run, or of several whose books were kept, each row with its own seed."""
-    rows = [Row.of(members) for run in runs for members in run.get("rows", ())]
+def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault], note: str = "") -> None:
+    """Write the page of one run or of several; rows of one fault at one door are added up.
+
+    Args:
+        path: the page.
+        runs: the results of the runs, from `books` or `python -m chaos.growth`.
+        faults: all faults, for their limits.
+        note: a sentence about the circumstances of the runs.
+    """
+    rows = _added_up([Row.of(members) for run in runs for members in run.get("rows", ())])
     growths = [Growth.of(run["growth"]) for run in runs if "growth" in run]
     machines = "; ".join(sorted({str(run["machine"]) for run in runs}))
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs if "seed" in run}))
@@ -42,7 +53,7 @@ Faults strike at seeded moments; at the end each report is looked up by its id, 
 stored nor refused; *doubled* is stored more than once; *incidents doubled* are incidents of one address that were
 opened twice.
 
-{strikes:,} faults with {kills:,} kills: {lost} lost, {doubled} doubled. Seed {seeds}; {machines}.
+{strikes:,} faults with {kills:,} kills: {lost} lost, {doubled} doubled. Seed {seeds}; {machines}. {note}
 
 | {" | ".join(_COLUMNS)} |
 |{"---|" * len(_COLUMNS)}
@@ -57,6 +68,21 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
+def _added_up(rows: Sequence[Row]) -> list[Row]:
+    """Return one row for each fault and door, in the order of groups and names."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        place = (row.group, row.fault, row.door)
+        found[place] = replace(row) if place not in found else _sum(found[place], row)
+    return [found[place] for place in sorted(found)]
+
+
+def _sum(first: Row, second: Row) -> Row:
+    counts = {name: getattr(first, name) + getattr(second, name) for name in _COUNTS}
+    pause = max(first.longest_pause, second.longest_pause)
+    return replace(first, **counts, longest_pause=pause, failed=[*first.failed, *second.failed])
+
+
 def _line(row: Row) -> str:
     cells = (
         row.fault,
@@ -69,7 +95,6 @@ def _line(row: Row) -> str:
         row.doubled,
         f"{row.incidents:,} ({row.incidents_doubled})",
         f"{row.longest_pause:.1f} s",
-        row.seed,
     )
     return f"| {' | '.join(map(str, cells))} |\n"
 
@@ -92,12 +117,18 @@ def _before_copy(rows: Sequence[Row]) -> str:
     )
 
 
+def _receipts(growth: Growth) -> float:
+    """Return the receipts per second while the sizes were sampled."""
+    first, last = growth.samples[0], growth.samples[-1]
+    return (last.receipts - first.receipts) / (last.seconds - first.seconds)
+
+
 def _growth(growth: Growth) -> str:
     seconds = growth.samples[-1].seconds
     head = f"""
 ## Growth
 
-{growth.agents:,} agents at {_DOOR_NAMES[growth.door]} for {seconds:.0f} s: {growth.sent / seconds:,.0f} reports and
+{growth.agents:,} agents at {_DOOR_NAMES[growth.door]} for {seconds:.0f} s: {_receipts(growth):,.0f} stored reports and
 {growth.heartbeats:,.0f} heartbeats a second. Threats are kept for {growth.retention:.0f} s, ids twice as long. Two
 readers ask the manager without a pause, and a real guard sees an attacker each second. Largest size in each third of
 the time, MiB:

@@ -1,11 +1,14 @@
 """A short seeded run of the fault injection: what `make chaos` does at length."""
 
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaos.fault import every_fault
-from chaos.run import run_fault
+from chaos.report import books, write
+from chaos.run import Row, run_fault
 from chaos.site import DoorName, Load
 
 _PLACES = [
@@ -42,3 +45,20 @@ def test_the_folder_has_a_fault_of_each_group() -> None:
         "pause",
         "store",
     }
+
+
+def _row(**counts: Any) -> Row:
+    return Row("manager killed", "kill", "http", 1, agents=5, rate=30.0, sent=100, **counts)
+
+
+def test_the_page_adds_up_the_rows_of_several_runs(tmp_path: Path) -> None:
+    """Counts of one fault at one door are summed, the pause is the longest, and a failure of either run is named."""
+    page = tmp_path / "reliability.md"
+    first = _row(strikes=3, kills=3, stored=100, longest_pause=7.0)
+    second = _row(strikes=2, kills=4, stored=98, lost=2, longest_pause=5.0, failed=["SiteError: not ready"])
+    write(page, [books(1, [first]), books(2, [second])], every_fault(), "The machine was busy.")
+    text = page.read_text()
+    assert "| manager killed | http | 5 | 7 | 200 | 198 | 2 | 0 | 0 (0) | 7.0 s |" in text
+    assert "5 faults with 7 kills: 2 lost, 0 doubled. Seed 1, 2;" in text
+    assert "- manager killed, http: SiteError: not ready" in text
+    assert "The machine was busy." in text
