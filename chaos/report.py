@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from chaos.fault import Fault
@@ -11,6 +12,7 @@ from chaos.growth import Growth
 from chaos.run import Row
 from chaos.site import machine
 
+_WIDTH = 120
 _COLUMNS = (
     "fault", "door", "times", "kills", "sent", "stored", "lost", "doubled", "incidents (doubled)", "longest pause",
 )  # fmt: skip
@@ -46,14 +48,20 @@ def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs if "seed" in run}))
     kills, strikes = sum(row.kills for row in rows), sum(row.strikes for row in rows)
     lost, doubled = sum(row.lost for row in rows), sum(row.doubled for row in rows)
+    introduction = _wrapped(
+        f'Written by `make chaos CHAOS="--report"`. A simulated fleet reports all the time ({_fleets(rows)}). Faults'
+        " strike at seeded moments; at the end each report is looked up by its id, with its content. *Lost* is neither"
+        " stored nor refused; *doubled* is stored more than once; *incidents doubled* are incidents of one address that"
+        " were opened twice."
+    )
+    circumstances = _wrapped(
+        f"{strikes:,} faults with {kills:,} kills: {lost} lost, {doubled} doubled. Seed {seeds}; {machines}. {note}"
+    )
     head = f"""# Reliability
 
-Written by `make chaos CHAOS="--report"`. A simulated fleet reports all the time ({_fleets(rows)}).
-Faults strike at seeded moments; at the end each report is looked up by its id, with its content. *Lost* is neither
-stored nor refused; *doubled* is stored more than once; *incidents doubled* are incidents of one address that were
-opened twice.
+{introduction}
 
-{strikes:,} faults with {kills:,} kills: {lost} lost, {doubled} doubled. Seed {seeds}; {machines}. {note}
+{circumstances}
 
 | {" | ".join(_COLUMNS)} |
 |{"---|" * len(_COLUMNS)}
@@ -61,6 +69,13 @@ opened twice.
     body = "".join(map(_line, rows))
     after = f"{_failures(rows)}{_before_copy(rows)}{''.join(map(_growth, growths))}"
     path.write_text(f"{head}{body}{after}\n## Limits\n\n{_limits(faults, rows)}")
+
+
+def _wrapped(text: str, start: str = "") -> str:
+    return fill(
+        text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -145,4 +160,4 @@ the time, MiB:
 def _limits(faults: Sequence[Fault], rows: Sequence[Row]) -> str:
     tried = {row.fault for row in rows}
     own = [f"{fault.name}: {fault.limits}." for fault in faults if fault.limits and fault.name in tried]
-    return "".join(f"- {each}\n" for each in (*_LIMITS, *own))
+    return "".join(f"{_wrapped(each, '- ')}\n" for each in (*_LIMITS, *own))

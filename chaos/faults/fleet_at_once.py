@@ -19,4 +19,4 @@ def strike(site: Site) -> None:
         raise SiteError(f"{len(stale)} agents are stale, {stale[0]} first")
 
 
-FAULT = Fault("whole fleet back at once", "fleet", strike, limits="as many agents as the run has")
+FAULT = Fault("whole fleet back at once", "fleet", strike)

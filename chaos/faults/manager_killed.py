@@ -15,4 +15,4 @@ def strike(site: Site) -> None:
     site.wait_ready()
 
 
-FAULT = Fault("manager killed", "kill", strike, weight=4, limits="the disk keeps what was synced: no power cut")
+FAULT = Fault("manager killed", "kill", strike, weight=4)

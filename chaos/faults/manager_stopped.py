@@ -15,4 +15,4 @@ def strike(site: Site) -> None:
     site.wait_ready()
 
 
-FAULT = Fault("manager stopped", "pause", strike, limits="seconds, not minutes")
+FAULT = Fault("manager stopped", "pause", strike)
