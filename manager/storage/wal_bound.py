@@ -15,6 +15,7 @@ LIMIT = 16 * 2**20
 """Bytes; SQLite's own checkpoint keeps the WAL near 4 MiB when readers leave gaps."""
 
 _WAIT_MILLISECONDS = 250
+_LONGEST_WAIT_MILLISECONDS = 4000
 _RETRY_SECONDS = 1.0
 
 
@@ -33,28 +34,34 @@ class WalBound:
         self._limit = limit
         self._page_size = int(database.execute_sql("PRAGMA page_size").fetchone()[0])
         self._not_before = 0.0
+        self._wait = _WAIT_MILLISECONDS
 
     def enforce(self) -> None:
-        """Truncate the WAL if it is too large; wait for readers for 0.25 s at most, and try again a second later.
+        """Truncate the WAL if it is too large; wait for readers for 0.25 s, and after each failure twice as long.
 
-        Committed transactions are durable before and after it, so an error or a slow reader only delays it.
+        Attempts are a second apart, and none waits longer than 4 s for the readers of one snapshot. Committed
+        transactions are durable before and after it, so an error or a slow reader only delays it.
         """
         now = time.monotonic()
         if now < self._not_before or self._size() <= self._limit:
             return
         with suppress(DatabaseError, InterfaceError):
-            if self._used() > self._limit:
-                self._truncate()
+            if self._used() <= self._limit or self._truncate():
+                self._wait = _WAIT_MILLISECONDS
+            else:
+                self._wait = min(2 * self._wait, _LONGEST_WAIT_MILLISECONDS)
         if self._size() > self._limit:
             self._not_before = time.monotonic() + _RETRY_SECONDS
 
-    def _truncate(self) -> None:
+    def _truncate(self) -> bool:
+        """Return whether the WAL was truncated."""
         usual = int(self._database.execute_sql("PRAGMA busy_timeout").fetchone()[0])
         try:
-            self._database.execute_sql(f"PRAGMA busy_timeout = {_WAIT_MILLISECONDS}")
-            self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._database.execute_sql(f"PRAGMA busy_timeout = {self._wait}")
+            busy, *_ = self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             self._database.execute_sql(f"PRAGMA busy_timeout = {usual}")
+        return not busy
 
     def _used(self) -> int:
         """Return the bytes in use: less than the file's size once SQLite has reused the WAL from its start."""

@@ -19,8 +19,8 @@ MIB = 2**20
 
 
 @contextmanager
-def overlapping_readers(store: Path) -> Iterator[None]:
-    """Keep at least one of two read transactions open at every moment, each for a few milliseconds."""
+def overlapping_readers(store: Path, seconds: float = 0.01) -> Iterator[None]:
+    """Keep at least one of two read transactions open at every moment, each for so many seconds."""
     over, started = threading.Event(), threading.Event()
 
     def read() -> None:
@@ -33,10 +33,10 @@ def overlapping_readers(store: Path) -> Iterator[None]:
             while not over.is_set():
                 _begin(second)
                 first.execute("COMMIT")
-                over.wait(0.005)
+                over.wait(seconds / 2)
                 _begin(first)
                 second.execute("COMMIT")
-                over.wait(0.005)
+                over.wait(seconds / 2)
 
     thread = threading.Thread(target=read)
     thread.start()
@@ -78,10 +78,13 @@ def used(path: Path) -> int:
         return int(database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]) * 4096
 
 
-def test_the_wal_comes_back_to_its_limit_while_readers_overlap(store: PeeweeStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.01, 0.8])
+def test_the_wal_comes_back_to_its_limit_while_readers_overlap(
+    store: PeeweeStore, tmp_path: Path, seconds: float
+) -> None:
     """After 64 MiB written without a moment free of readers, and still without one, the WAL is within its limit."""
     path = tmp_path / "panguard.db"
-    with overlapping_readers(path):
+    with overlapping_readers(path, seconds):
         write(store, 64 * MIB)
 
         def is_small() -> bool:
