@@ -15,6 +15,7 @@ from manager.engine.commands.audit import add_entry
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
 from manager.engine.origin import MANAGER
+from manager.errors import StoreUnavailable
 from schemas.model import iso
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,11 @@ class ClockMonitor:
         return reference if reference is not None and isfinite(reference) else None
 
     def _shift(self, context: Context, step: float) -> None:
+        try:
+            key, value = context.archive.follow_clock(step)
+            context.batch.changes.meta[key] = value
+        except StoreUnavailable as error:
+            log.error("stored_reports_not_shifted", reason=str(error))  # noqa: TRY400 -- the reason is enough
         for agent in self._fleet.registry.agents.values():
             agent.clock.shift(step)
             agent.in_force.shift(step)

@@ -107,7 +107,7 @@ class Fleet:
 
         Args:
             snapshot: the stored state.
-            incidents: the open incidents.
+            incidents: those that are open, or closed within the last 900 s.
             now: seconds since 1970.
         """
         self.meta = snapshot.meta

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
-from manager.domain.correlation import History, Incident, Indicator, Report
+from manager.domain.correlation import History, Incident, Indicator
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
@@ -91,6 +91,10 @@ class Archive(History, Protocol):
         """Return the unmerged incidents that are open or were last seen since a time."""
         ...
 
+    def responding(self, closed_since: float) -> Iterable[Incident]:
+        """Return, without their members, the incidents that are open or closed since a time."""
+        ...
+
     def find(self, incident_id: str) -> Incident | None:
         """Return an incident by its id.
 
@@ -103,8 +107,12 @@ class Archive(History, Protocol):
         """Return every policy revision, oldest first."""
         ...
 
-    def recent(self, since: float) -> Iterable[Report]:
-        """Return the reports with event times since a time."""
+    def follow_clock(self, seconds: float) -> tuple[str, str]:
+        """Read all stored reports as from before a step of the clock; return the key and the value to store.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
         ...
 
     def evidence(self) -> Iterable[tuple[Indicator, Observed]]:

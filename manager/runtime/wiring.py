@@ -15,6 +15,7 @@ from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
+from manager.domain.response.response_record import REMEMBERED
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
@@ -62,7 +63,9 @@ class Manager:
             stack.callback(self._store.close)
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
-            changed = self._fleet.restore(self._store.load(), self._store.archive.live(now.wall), now.wall)
+            changed = self._fleet.restore(
+                self._store.load(), self._store.archive.responding(now.wall - REMEMBERED), now.wall
+            )
         self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
         self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)

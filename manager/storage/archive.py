@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from operator import attrgetter
 from typing import Any
 
-from manager.domain.correlation import Incident, Indicator, PastReport, Report
-from manager.domain.correlation.indicators import SITELESS
+from manager.domain.correlation import Incident, Indicator, PastReport
+from manager.domain.correlation.indicators import SITELESS, bit_of
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
 from manager.engine.batch import Changes
 from manager.storage.health import StoreHealth
 from manager.storage.statements import Params, Statements
+from manager.storage.threat_epochs import Epoch, ThreatEpochs
+
+_event_time = attrgetter("event_time")
 
 
 class StoredArchive:
@@ -24,6 +29,7 @@ class StoredArchive:
     def __init__(self, statements: Statements, health: StoreHealth) -> None:
         self._statements = statements
         self._health = health
+        self.epochs = ThreatEpochs(statements, health)
 
     def write(self, changes: Changes) -> None:
         """Write incidents and their new members."""
@@ -35,13 +41,32 @@ class StoredArchive:
         if changes.evidence:
             self._write_evidence(changes)
 
-    def live(self, since: float) -> list[Incident]:
-        """Return the unmerged incidents that are open or were last seen since a time.
+    def follow_clock(self, seconds: float) -> tuple[str, str]:
+        """Read all stored threats as from before a step of the clock; return the key and the value to store.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        return list(self._incidents("incidents.live", (since,)))
+        return self.epochs.add(seconds)
+
+    def live(self, since: float) -> Iterator[Incident]:
+        """Yield the unmerged incidents that are open or were last seen since a time.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        yield from self._incidents("incidents.live", (since,))
+
+    def responding(self, closed_since: float) -> Iterator[Incident]:
+        """Yield, without their members, the incidents that are open or closed since a time.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        for row in self._each("incidents.responding", (closed_since,)):
+            with self._health.content("incident"):
+                incident = _incident(row, ())
+            yield incident
 
     def find(self, incident_id: str) -> Incident | None:
         """Return an incident by its id.
@@ -62,28 +87,6 @@ class StoredArchive:
                 revision = _revision(row)
             yield revision
 
-    def recent(self, since: float) -> Iterator[Report]:
-        """Yield the reports with event times since a time."""
-        for (
-            agent_id, organization_id, site, threat_id, event_time, received, source_ip, file_hash, technique, known,
-            ignored,
-            vouched,
-        ) in self._each("threats.since", (since,)):  # fmt: skip
-            yield Report(
-                agent_id,
-                organization_id,
-                site,
-                threat_id,
-                event_time,
-                received,
-                source_ip,
-                file_hash,
-                technique,
-                bool(known),
-                ignored,
-                vouched,
-            )
-
     def evidence(self) -> Iterator[tuple[Indicator, Observed]]:
         """Yield the evidence of the never-block rules, the least recently renewed first.
 
@@ -96,17 +99,31 @@ class StoredArchive:
             yield Indicator(kind, value, organization_id, site), observed
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
-        """Return the reports of an indicator with start ≤ event time < end.
+        """Yield the reports of an indicator with start ≤ event time < end that are in a run, the newest first.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        span = {"start": start, "end": end, "organization_id": indicator.organization_id, "value": indicator.value}
-        return [
-            PastReport(event_time, agent_id, received, bool(known))
-            for event_time, agent_id, received, known, site in self._rows(f"threats.of_{indicator.kind}", span)
-            if indicator.site is None or (site or SITELESS) == indicator.site
-        ]
+        names = [indicator.value]
+        if indicator.kind == "technique":
+            names = [name for (name,) in self._rows("threats.techniques_of", {"value": indicator.value})]
+        streams = [self._reports(indicator, name, epoch, start, end) for name in names for epoch in self.epochs.list()]
+        return streams[0] if len(streams) == 1 else merge(*streams, key=_event_time, reverse=True)
+
+    def _reports(self, indicator: Indicator, name: str, epoch: Epoch, start: float, end: float) -> Iterator[PastReport]:
+        """Yield an indicator's reports of one epoch, with times of the current clock."""
+        span = {
+            "value": name,
+            "organization_id": indicator.organization_id,
+            "bit": bit_of(indicator, name),
+            "start": start - epoch.shift,
+            "end": end - epoch.shift,
+            "after": epoch.after,
+            "last": epoch.last,
+        }
+        for event_time, agent_id, received, known, vouched, site in self._each(f"threats.of_{indicator.kind}", span):
+            if indicator.site is None or (site or SITELESS) == indicator.site:
+                yield PastReport(event_time + epoch.shift, agent_id, received + epoch.shift, bool(known), vouched)
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return the unmerged incidents of an indicator that touch a span of event time.
@@ -136,7 +153,7 @@ class StoredArchive:
         self._statements.execute_many("evidence.insert", rows)
 
     def _incidents(self, name: str, params: Params) -> Iterator[Incident]:
-        for row in self._rows(name, params):
+        for row in self._each(name, params):
             members = self._rows("incidents.members", (row[0],))
             with self._health.content("incident"):
                 incident = _incident(row, members)

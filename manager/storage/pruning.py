@@ -9,6 +9,7 @@ from manager.engine.ports import Pruned, PruneOrder, StoreSizes
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import SourcePruner, ThreatCounts
 from manager.storage.statements import Statements
+from manager.storage.threat_epochs import ThreatEpochs
 from manager.storage.threat_index.indexer import ThreatIndexer
 
 
@@ -21,6 +22,7 @@ class Pruner:
         projections: process threats before they are deleted.
         counts: threat counts, each with its own retention.
         indexer: drops slices of deleted threats.
+        epochs: those of the threats.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class Pruner:
         database: Database,
         statements: Statements,
         projections: Projections,
+        *,
         counts: Iterable[ThreatCounts],
         indexer: ThreatIndexer,
+        epochs: ThreatEpochs,
     ) -> None:
         self._database = database
         self._statements = statements
@@ -37,6 +41,7 @@ class Pruner:
         self._counts = tuple(counts)
         self._sources = SourcePruner(statements)
         self._indexer = indexer
+        self._epochs = epochs
 
     def sizes(self) -> StoreSizes:
         """Return the number of threats and of stored ids, as spans of sequences (gaps are rare)."""
@@ -63,7 +68,8 @@ class Pruner:
         self._indexer.prune(last)
         deleted = self._statements.execute("threats.delete_up_to", (last,))
         self._projections.after_prune()
-        self._forget_checkpoint_if_empty("threat")
+        if self._forget_checkpoint_if_empty("threat"):
+            self._epochs.restart()
         return deleted
 
     def _prune_ids(self, order: PruneOrder) -> int:
@@ -100,10 +106,12 @@ class Pruner:
         self._statements.execute("meta.upsert", (key, f"{highest} {now!r}"))
         return int(highest), now
 
-    def _forget_checkpoint_if_empty(self, table: str) -> None:
+    def _forget_checkpoint_if_empty(self, table: str) -> bool:
         """Drop the checkpoint of an empty table, because the table's next row has the lowest sequence again."""
-        if not self._statements.rows(f"pruning.oldest_{table}", (1,)):
-            self._statements.execute("meta.delete", (_checkpoint_key(table),))
+        if self._statements.rows(f"pruning.oldest_{table}", (1,)):
+            return False
+        self._statements.execute("meta.delete", (_checkpoint_key(table),))
+        return True
 
     def _prune_counts(self, limit: int) -> int:
         """Delete counts that are old compared to the newest threat; without new threats all counts stay."""

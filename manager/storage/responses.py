@@ -53,12 +53,15 @@ def _response_row(response: Response) -> tuple[Any, ...]:
     return (
         response.incident_id, response.state, response.reason, response.at, response.organization_wide,
         response.granted_at, json.dumps(response.made_by), response.approval_expires_at,
-        response.approved_by,
+        response.approved_by, response.members_missing,
     )  # fmt: skip
 
 
 def _response(row: Sequence[Any]) -> Response:
-    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by = row
+    (
+        incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
+        members_missing,
+    ) = row  # fmt: skip
     return Response(
         incident_id=incident_id,
         state=ResponseState(state),
@@ -69,6 +72,7 @@ def _response(row: Sequence[Any]) -> Response:
         made_by=tuple(json.loads(made_by)),
         approval_expires_at=approval_expires_at,
         approved_by=approved_by,
+        members_missing=bool(members_missing),
     )
 
 

@@ -60,8 +60,15 @@ class PeeweeStore:
             {indexer.NAME: threat_index.add},
             piece,
         )
-        self._pruner = Pruner(database, statements, self._projections, counts.values(), threat_index)
         self._archive = StoredArchive(statements, self.health)
+        self._pruner = Pruner(
+            database,
+            statements,
+            self._projections,
+            counts=counts.values(),
+            indexer=threat_index,
+            epochs=self._archive.epochs,
+        )
         self._responses = StoredResponses(statements, self.health)
         self._wal = WalBound(database)
         self._begun: ExitStack | None = None

@@ -8,6 +8,7 @@ from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import Takeover
 from manager.domain.http_reports import PreparedReport, prepare
 from manager.domain.instant import Instant
+from manager.domain.response.response_record import REMEMBERED
 from manager.engine.batch import Publication
 from manager.engine.commands.requests import CreateToken
 from manager.engine.engine import Engine
@@ -100,7 +101,8 @@ class Bench:
         migrate(self.database, path)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
-        self.changed = self.fleet.restore(self.store.load(), self.store.archive.live(self.wall), self.wall)
+        incidents = self.store.archive.responding(self.wall - REMEMBERED)
+        self.changed = self.fleet.restore(self.store.load(), incidents, self.wall)
         self.engine = Engine(self.fleet, self.store, self.publisher, self.acknowledged.extend, self.broker_access)
         self.engine.restore_correlation(self.now)
         self.engine.http_door_opened(self.now)

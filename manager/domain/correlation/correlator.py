@@ -38,8 +38,8 @@ class Correlator:
         self._new_id = new_id
         self._history = history
         self._memory = TimelineCache(settings.max_watched, settings.max_open)
-        self._loader = HistoryLoader(history, self._schedule)
         self._vouched = VouchedReports(settings.max_watched)
+        self._loader = HistoryLoader(history, self._schedule, self._vouched.record_loaded)
         self._interrupted: tuple[Report, int, list[IncidentChange]] | None = None
         """A report on which the store failed, the number of its indicators that were observed, and their changes."""
         self._undecided: dict[Indicator, tuple[Placement, Collection[str]]] = {}
@@ -129,40 +129,25 @@ class Correlator:
         self._due = [(due + seconds, number, incident) for due, number, incident in self._due]
         return self._memory.shift(seconds)
 
-    def rebuild(self, incidents: Iterable[Incident], recent: Iterable[Report], now: float) -> None:
+    def rebuild(self, incidents: Iterable[Incident], now: float) -> None:
         """Restore the state from the store. Opens, changes and closes nothing.
+
+        No report is loaded: those before `now` are read from the store when a report comes near them, indicator by
+        indicator, as after an eviction. So a restart takes as long as its incidents, and memory stays bounded.
 
         Args:
             incidents: the unmerged incidents that are open or were last seen since now - 600.001 s.
-            recent: the reports with event times since then, in any order.
             now: the time; the next `expire` closes the incidents that are due.
         """
         self._clock = max(self._clock, now)
+        self._memory.forget_until(now)
         for incident in incidents:
             timeline = self._memory.touch(incident.indicator, self._thresholds[incident.kind], now, now)
             timeline.fork()
             timeline.adopt(incident)
             if incident.is_open:
                 self._schedule(incident, timeline)
-        for report in sorted(recent, key=lambda each: each.received):
-            late, counts = _lateness(report)
-            for indicator in report.correlated():
-                if report.event_time < now - MEMORY:
-                    continue
-                self._vouched.record(indicator, report)
-                timeline = self._memory.touch(indicator, self._thresholds[indicator.kind], report.received, now)
-                ontime = timeline.ontime if counts else timeline.fork()
-                known = timeline.is_complete_at(report.event_time)
-                if counts and ontime is not None:
-                    ontime.place(report.event_time, report.agent_id, decide=known)
-                if not known:
-                    timeline.place(
-                        report.event_time,
-                        report.agent_id,
-                        late=late,
-                        clock_unknown=not report.event_time_trusted,
-                        decide=False,
-                    )
+            self._memory.evict_watched()
 
     def _observe(self, indicator: Indicator, report: Report) -> list[IncidentChange]:
         time, agent_id = report.event_time, report.agent_id
@@ -190,7 +175,8 @@ class Correlator:
             if timeline.ontime is None:
                 actionable = placement.joined
             elif counts:
-                actionable = {*actionable, *self._count(timeline.ontime, report)}
+                opens = placement.run.incident is None
+                actionable = {*actionable, *self._count(timeline.ontime, report, opens=opens)}
             return self._decide(timeline, placement, actionable, report)
         except StoreUnavailable:
             self._undecided[indicator] = (placement, actionable)
@@ -223,20 +209,30 @@ class Correlator:
         run.starts_known = True
         return Placement(run, joined, absorbed), actionable
 
-    def _count(self, ontime: Timeline, report: Report) -> Collection[str]:
-        """Apply the rule to on-time reports alone; return the agents that this report makes actionable."""
+    def _count(self, ontime: Timeline, report: Report, *, opens: bool) -> Collection[str]:
+        """Apply the rule to on-time reports alone; return the agents that this report makes actionable.
+
+        Args:
+            ontime: the timeline of the reports that count.
+            report: the next one.
+            opens: whether it opens an incident; if not, the agents of complete runs are actionable already.
+        """
         time, agent_id = report.event_time, report.agent_id
         if not ontime.can_place(time):
             self._loader.load_around(ontime, time)
         self._loader.load_until_complete(ontime, time)
-        return ontime.place(time, agent_id).joined or ()
+        placement = ontime.place(time, agent_id)
+        if placement.joined is None:
+            return ()
+        loaded = placement.run.claim()
+        return {*placement.joined, *loaded} if opens else placement.joined
 
     def _open_incident(
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
     ) -> IncidentChange:
         run = placement.run
-        members = dict.fromkeys(sorted(placement.joined or ()), False)
         returns = self._history.incident_count(timeline.indicator, timeline.since) + timeline.incidents_before(run)
+        members = dict.fromkeys(sorted({*(placement.joined or ()), *actionable, *run.claim()}), False)
         run.incident = incident = Incident(
             id=self._new_id(),
             indicator=timeline.indicator,

@@ -78,12 +78,13 @@ class Report:
 
 
 class PastReport(NamedTuple):
-    """A stored report of one indicator."""
+    """A stored report of one indicator; `vouched` has the kinds of indicator that it vouches for, as bits."""
 
     event_time: float
     agent_id: str
     received: float
     trusted: bool
+    vouched: int = 0
 
 
 class History(Protocol):
@@ -94,7 +95,10 @@ class History(Protocol):
     """
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
-        """Return the reports with start ≤ event time < end, in any order, each once."""
+        """Return the reports with start ≤ event time < end that are in a run, the newest first, each once.
+
+        Not all of them may be read.
+        """
         ...
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:

@@ -1,6 +1,7 @@
 """A run: reports of one indicator without a gap of more than a window, in bounded memory."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from operator import itemgetter
 
 from manager.domain.correlation.incidents import Incident
@@ -32,7 +33,8 @@ class Run:
         self.late = False
         self.clock_unknown = False  # a report without a known event time is part of it
         self.points: list[tuple[float, str]] | None = [(time, agent_id)]
-        self.earlier: set[str] | None = None  # agents whose points were trimmed
+        # Agents whose points were trimmed; of a complete run, those that no incident has yet.
+        self.earlier: set[str] | None = None
         self.incident: Incident | None = None
         self.starts_known = False  # True once it is certain that no report of the run lies before `first`
 
@@ -60,6 +62,10 @@ class Run:
         if self.points is not None:
             self.points = [(time + seconds, agent_id) for time, agent_id in self.points]
 
+    def reaches(self, time: float) -> bool:
+        """Return whether a report at this time is in the run, as its first, its last or one in between."""
+        return self.first - time <= WINDOW and time - self.last <= WINDOW
+
     @property
     def complete(self) -> bool:
         """Whether enough distinct agents have reported within a window of each other."""
@@ -69,6 +75,17 @@ class Run:
         """Make the run complete and return its agents, which become members."""
         agents = {agent_id for _, agent_id in self.points or ()} | (self.earlier or set())
         self.points = self.earlier = None
+        return agents
+
+    def keep(self, agents: Collection[str]) -> None:
+        """Keep the agents of a loaded run that is complete and has no incident, until one is opened."""
+        self.earlier = {*agents, *(self.earlier or ())}
+
+    def claim(self) -> set[str]:
+        """Return the agents kept for the incident of a complete run, and keep them no longer."""
+        if self.points is not None:
+            return set()
+        agents, self.earlier = self.earlier or set(), None
         return agents
 
     def add_point(self, time: float, agent_id: str, threshold: int) -> bool:
@@ -130,10 +147,16 @@ class Run:
             self.points += later.points
             if later.earlier:
                 self.earlier = later.earlier | (self.earlier or set())
-        elif self.points is not None:
-            joined = self.finish()
-        elif later.points is not None:
-            joined = later.finish()
+        else:
+            kept = self.claim() | later.claim()
+            if self.points is not None:
+                joined = self.finish()
+            elif later.points is not None:
+                joined = later.finish()
+            if self.incident or later.incident:
+                joined |= kept
+            elif kept:
+                self.keep(kept)
         self.incident = self.incident or later.incident
         self.last = later.last
         self.count += later.count

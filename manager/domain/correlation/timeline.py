@@ -80,12 +80,8 @@ class Timeline:
         count: int = 1,
         late: bool = False,
         clock_unknown: bool = False,
-        decide: bool = True,
     ) -> Placement:
-        """Add a report to its run; it may begin, extend or complete the run, or join it to another.
-
-        With `decide` false it completes nothing: that was decided when the report was first observed.
-        """
+        """Add a report to its run; it may begin, extend or complete the run, or join it to another."""
         runs = self.runs
         position = len(runs)
         while position and runs[position - 1].first > time:  # newest first: nearly every report belongs there
@@ -111,7 +107,7 @@ class Timeline:
         run.last = max(run.last, time)
         if run.complete:
             return Placement(run, joined | {agent_id} if joined else (agent_id,), absorbed)
-        completed = run.add_point(time, agent_id, self.threshold) and decide
+        completed = run.add_point(time, agent_id, self.threshold)
         return Placement(run, run.finish() if completed else None, None)
 
     def adopt(self, incident: Incident) -> Run:
@@ -123,19 +119,18 @@ class Timeline:
 
     def run_at(self, time: float) -> Run | None:
         """Return the earliest run that a report at this time belongs to."""
-        near = (run for run in self.runs if run.first - time <= WINDOW and time - run.last <= WINDOW)
-        return next(near, None)
+        return next((run for run in self.runs if run.reaches(time)), None)
 
     def can_place(self, time: float) -> bool:
         """Return whether memory suffices to place a report at this time.
 
-        It does where everything within a window of it is known, and inside a complete run, which it cannot change.
+        It does where everything within a window of it is known, inside a complete run, which it cannot change, and up
+        to a window after one, where everything since its last report is known.
         """
-        return time - WINDOW >= self.floor or self.is_complete_at(time)
-
-    def is_complete_at(self, time: float) -> bool:
-        """Return whether a time lies inside a complete run."""
-        return any(run.complete and run.first <= time <= run.last for run in self.runs)
+        return time - WINDOW >= self.floor or any(
+            run.complete and run.first <= time and (time <= run.last or (run.last >= self.floor and run.reaches(time)))
+            for run in self.runs
+        )
 
     def is_whole(self, run: Run) -> bool:
         """Return whether no report of the run lies before its first known one."""

@@ -73,6 +73,10 @@ class TimelineCache:
             self._watched[indicator] = self._open.pop(indicator)
         return timeline
 
+    def forget_until(self, time: float) -> None:
+        """Note that nothing up to a time is in memory: what is needed of it is loaded."""
+        self._forgotten = max(self._forgotten, nextafter(time, inf))
+
     def shift(self, seconds: float) -> list[Incident]:
         """Move all timelines by a step of the manager's clock; return their incidents."""
         self._forgotten += seconds

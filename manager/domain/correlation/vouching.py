@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from manager.domain.correlation.incidents import Incident, IncidentChange
 from manager.domain.correlation.indicators import Indicator, Kind
-from manager.domain.correlation.reports import MEMORY, Report, is_late
+from manager.domain.correlation.reports import MEMORY, PastReport, Report, is_late
 
 _KEYS: dict[Kind, tuple[str, int]] = {"source_ip": ("sourceIp", 1), "file_hash": ("fileHash", 2)}
 """The key of the evidence and the bit of each kind that can be vouched for; techniques never leave their agents."""
@@ -39,12 +39,19 @@ class VouchedReports:
 
     def record(self, indicator: Indicator, report: Report) -> None:
         """Record a report if it counts for the responder and vouches for the indicator."""
-        bit = _KEYS.get(indicator.kind, ("", 0))[1]
-        counts = report.event_time_trusted and not is_late(report.event_time, report.received)
-        if not report.vouched & bit or not counts:
+        if report.vouched and report.event_time_trusted and not is_late(report.event_time, report.received):
+            self._record(indicator, report.agent_id, report.event_time, report.vouched)
+
+    def record_loaded(self, indicator: Indicator, report: PastReport) -> None:
+        """Record a report that was read from the store, and counts, if it vouches for the indicator."""
+        if report.vouched:
+            self._record(indicator, report.agent_id, report.event_time, report.vouched)
+
+    def _record(self, indicator: Indicator, agent_id: str, time: float, vouched: int) -> None:
+        if not vouched & _KEYS.get(indicator.kind, ("", 0))[1]:
             return
-        key = _Vouch(indicator, report.agent_id)
-        self._latest[key] = max(report.event_time, self._latest.get(key, report.event_time))
+        key = _Vouch(indicator, agent_id)
+        self._latest[key] = max(time, self._latest.get(key, time))
         self._latest.move_to_end(key)
         if len(self._latest) > self._most:
             self._latest.popitem(last=False)

@@ -233,7 +233,9 @@ class ReplayMemory:
 
     def add_report(self, report: Report) -> None:
         """Add an observed report."""
-        past = PastReport(report.event_time, report.agent_id, report.received, report.event_time_trusted)
+        past = PastReport(
+            report.event_time, report.agent_id, report.received, report.event_time_trusted, report.vouched
+        )
         for indicator in report.correlated():
             insort(self._reports.setdefault(indicator, []), past, key=_event_time)
 
@@ -247,9 +249,10 @@ class ReplayMemory:
         return self._incidents.values()
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
-        """Return the reports with start ≤ event time < end."""
+        """Return the reports with start ≤ event time < end, the newest first."""
         known = self._reports.get(indicator, [])
-        return known[bisect_left(known, start, key=_event_time) : bisect_left(known, end, key=_event_time)]
+        found = known[bisect_left(known, start, key=_event_time) : bisect_left(known, end, key=_event_time)]
+        return reversed(found)
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return copies of the unmerged incidents whose event times touch start ≤ time < end."""

@@ -57,7 +57,6 @@ class Responder:
         self._settings = settings
         self._new_id = new_id
         self._cap = RateCap(settings)
-        self._missed_while_frozen: set[str] = set()  # incidents that grew while frozen
 
     def load(
         self,
@@ -84,7 +83,6 @@ class Responder:
         incident = change.incident
         if change.kind is ChangeKind.CLOSED:
             self.responses.closed(incident, now)
-            self._missed_while_frozen.discard(incident.id)
             return ResponseChanges()
         self.responses.reopened(incident)
         response_changes, everybody = ResponseChanges(), False
@@ -140,6 +138,7 @@ class Responder:
         response_changes = ResponseChanges(removed=[entry])
         known = self.responses.get(entry.incident_id)
         if known is not None:
+            self.responses.suppress_known(entry.subject.indicator(), entry.incident_id)
             reason = f"an entry of it was removed by {author}"
             undone = replace(known, state=ResponseState.UNDONE, reason=reason, at=now, approval_expires_at=None)
             response_changes.merge(self._save(undone))
@@ -227,14 +226,13 @@ class Responder:
         known = self.responses.get(incident.id)
         acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
         goes_on = known if known is not None and (known.state is acting or known.awaits_organization) else None
-        if self.frozen and goes_on is None:
-            return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
         if self.frozen:
-            self._missed_while_frozen.add(incident.id)
-            return ResponseChanges()
+            if goes_on is None:
+                return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
+            return self._save(replace(goes_on, members_missing=True))
         if goes_on is not None:
-            everybody = change is None or incident.id in self._missed_while_frozen
-            self._missed_while_frozen.discard(incident.id)
+            everybody = change is None or goes_on.members_missing
+            goes_on = replace(goes_on, members_missing=False)
             agent_ids = incident.actionable_agent_ids if change is None or everybody else change.actionable
             newcomers = None if change is None or everybody else (*change.actionable, *change.vouched)
             return self._apply(incident, goes_on, agent_ids, facts, now, newcomers=newcomers)
@@ -254,6 +252,7 @@ class Responder:
             return ResponseChanges()
         suppressor = self.responses.suppressor(incident.indicator)
         if suppressor is not None:
+            self.responses.suppress(incident)
             return self._record(incident, ResponseState.UNDONE, f"incident {suppressor} of it was undone", now)
         reason = self.never_block.reason(incident.indicator, now)
         return self._refuse(incident, reason, now) if reason is not None else None
@@ -343,21 +342,24 @@ class Responder:
         """Merge the response of an absorbed incident; return whether all members need entries."""
         mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
         self.responses.closed(absorbed, now)
-        self._missed_while_frozen.discard(absorbed.id)
         if theirs is None or (mine is not None and mine.state is ResponseState.UNDONE):
             return ResponseChanges(), False
         if theirs.state is ResponseState.UNDONE:
             self.responses.suppress(incident)
             return self._record(incident, ResponseState.UNDONE, theirs.reason, now), False
-        response_changes = ResponseChanges()
+        acts = mine is not None and (mine.state in _ACTING or mine.awaits_organization)
+        moves = not acts and (theirs.state in _ACTING or theirs.awaits_organization)
+        left = theirs
         if theirs.state is ResponseState.PENDING_APPROVAL:
             reason = f"merged into {incident.id}"
-            response_changes = self._save(
-                replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
-            )
-        acts = mine is not None and (mine.state in _ACTING or mine.awaits_organization)
-        if (theirs.state in _ACTING or theirs.awaits_organization) and not acts:
+            left = replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
+        if moves:  # with its grant in the rate cap, which is counted once
+            left = replace(left, granted_at=None, made_by=())
+        response_changes = self._save(left)
+        if moves:
             response_changes.merge(self._save(replace(_in_force(theirs), incident_id=incident.id, at=now)))
+        elif mine is not None and acts and theirs.members_missing:
+            response_changes.merge(self._save(replace(mine, members_missing=True)))
         return response_changes, not acts
 
     def _refuse(self, incident: Incident, reason: str, now: float) -> ResponseChanges:

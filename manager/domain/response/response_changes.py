@@ -33,6 +33,7 @@ class Response:
         made_by: the agents whose reports made it, and whose shares it took.
         approval_expires_at: until when it can be approved, while it waits.
         approved_by: the person who approved it, if it had to wait.
+        members_missing: whether members joined while automatic response was frozen, and got no entry.
     """
 
     incident_id: str
@@ -44,6 +45,7 @@ class Response:
     made_by: tuple[str, ...] = ()
     approval_expires_at: float | None = None
     approved_by: str | None = None
+    members_missing: bool = False
 
     @property
     def awaits_organization(self) -> bool:

@@ -3,12 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from heapq import heappop, heappush
+from math import inf
 
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.response.response_changes import Response, ResponseState
 
-_AFTER_CLOSE = 900.0
-"""Seconds for which a closed incident's response is remembered: a report on time may open it again for 600."""
+REMEMBERED = 900.0
+"""Seconds for which a response is remembered after its incident closed: a report on time may open it again for 600."""
 
 
 class ResponseRecord:
@@ -23,22 +25,35 @@ class ResponseRecord:
         self._responses: dict[str, Response] = {}
         self._pending: OrderedDict[str, Response] = OrderedDict()
         self._suppressed: dict[Indicator, dict[str, None]] = {}
-        self._closed: OrderedDict[str, float] = OrderedDict()
+        self._closed: dict[str, float] = {}
+        """When each closed incident closed, or its response was last decided."""
+        self._due: list[tuple[float, str]] = []
+        """A heap of these times; a time that differs from that in `_closed` is outdated."""
         self.dropped = 0
         """Number of approvals dropped because too many incidents waited for approval."""
 
     def load(self, responses: Iterable[Response], incidents: Iterable[Incident], now: float) -> None:
-        """Add responses from the store, with the incidents that are open."""
-        open_incidents = {incident.id: incident for incident in incidents if incident.is_open}
-        for response in sorted(responses, key=lambda each: each.approval_expires_at or 0.0):
+        """Add responses from the store, as far as they are still remembered.
+
+        Args:
+            responses: the stored ones.
+            incidents: those that are open, or closed within the last 900 s.
+            now: the time, in seconds since 1970.
+        """
+        known = {incident.id: incident for incident in incidents}
+        for response in sorted(responses, key=lambda each: (each.approval_expires_at or 0.0, each.at)):
+            incident = known.get(response.incident_id)
+            closed_at = incident.closed_at if incident is not None else -inf
+            is_pending = response.state is ResponseState.PENDING_APPROVAL
+            if closed_at is not None and not is_pending and now - max(closed_at, response.at) > REMEMBERED:
+                continue
             self._responses[response.incident_id] = response
-            if response.state is ResponseState.PENDING_APPROVAL:
+            if is_pending:
                 self._pending[response.incident_id] = response
-            incident = open_incidents.get(response.incident_id)
-            if incident is None:
-                self._closed[response.incident_id] = now
-            elif response.state is ResponseState.UNDONE:
-                self.suppress(incident)
+            if closed_at is not None:
+                self._note_closed(response.incident_id, max(closed_at, response.at))
+            elif response.state is ResponseState.UNDONE and incident is not None:
+                self._suppress(incident.indicator, incident.id)
 
     def get(self, incident_id: str) -> Response | None:
         """Return an incident's response, if it is remembered."""
@@ -59,10 +74,11 @@ class ResponseRecord:
     def put(self, response: Response) -> list[Response]:
         """Store a response; return other responses that had to change: those dropped from the waiting ones."""
         self._responses[response.incident_id] = response
-        self._pending.pop(response.incident_id, None)
+        self._decided(response)
         if response.state is not ResponseState.PENDING_APPROVAL:
+            self._pending.pop(response.incident_id, None)
             return []
-        self._pending[response.incident_id] = response
+        self._pending[response.incident_id] = response  # one that waited before keeps its place and its end
         if len(self._pending) <= self._max_pending:
             return []
         self.dropped += 1
@@ -72,7 +88,12 @@ class ResponseRecord:
     def suppress(self, incident: Incident) -> None:
         """Block automatic responses to the indicator of an undone incident until that incident closes."""
         if incident.is_open:
-            self._suppressed.setdefault(incident.indicator, {})[incident.id] = None
+            self._suppress(incident.indicator, incident.id)
+
+    def suppress_known(self, indicator: Indicator, incident_id: str) -> None:
+        """Keep the indicator of an undone incident from firing while the incident, which has a response, is open."""
+        if incident_id not in self._closed:
+            self._suppress(indicator, incident_id)
 
     def closed(self, incident: Incident, now: float) -> None:
         """Record that an incident closed."""
@@ -80,8 +101,10 @@ class ResponseRecord:
         undone.pop(incident.id, None)
         if not undone:
             self._suppressed.pop(incident.indicator, None)
-        if incident.id in self._responses:
-            self._closed[incident.id] = now
+        response = self._responses.get(incident.id)
+        if response is not None:
+            closed_at = incident.closed_at if incident.closed_at is not None else now
+            self._note_closed(incident.id, max(closed_at, response.at))
 
     def reopened(self, incident: Incident) -> None:
         """Record that a report joined an incident; if it reopened the incident, keep its response."""
@@ -94,28 +117,43 @@ class ResponseRecord:
         """Shift the times of closed incidents by a step of the manager's clock."""
         for incident_id in self._closed:
             self._closed[incident_id] += seconds
+        self._due = [(closed_at + seconds, incident_id) for closed_at, incident_id in self._due]
 
     def next_expiry(self) -> float | None:
-        """Return the time at which the next approval expires."""
-        first = next(iter(self._pending.values()), None)
-        return first.approval_expires_at if first is not None else None
+        """Return the time at which the next approval expires, or the next response is forgotten."""
+        dues = [self._next_approval(), self._due[0][0] + REMEMBERED if self._due else None]
+        return min((due for due in dues if due is not None), default=None)
 
     def expire(self, now: float) -> list[Response]:
         """Return the responses whose approval expired, and drop those of incidents long closed."""
         given_up = []
-        while (due := self.next_expiry()) is not None and due <= now:
+        while (due := self._next_approval()) is not None and due <= now:
             _, oldest = self._pending.popitem(last=False)
             given_up.append(self._abandon(oldest, "nobody approved it in time", now))
-        while self._closed:
-            incident_id, closed_at = next(iter(self._closed.items()))
-            if now - closed_at <= _AFTER_CLOSE:
-                break
-            del self._closed[incident_id]
-            if incident_id in self._pending:
-                self._closed[incident_id] = now
-            else:
-                del self._responses[incident_id]
+        while self._due and now - self._due[0][0] > REMEMBERED:
+            closed_at, incident_id = heappop(self._due)
+            # One that waits for approval is noted again when it is decided.
+            if self._closed.get(incident_id) == closed_at and incident_id not in self._pending:
+                del self._closed[incident_id]
+                self._responses.pop(incident_id, None)
         return given_up
+
+    def _suppress(self, indicator: Indicator, incident_id: str) -> None:
+        self._suppressed.setdefault(indicator, {})[incident_id] = None
+
+    def _note_closed(self, incident_id: str, closed_at: float) -> None:
+        self._closed[incident_id] = closed_at
+        heappush(self._due, (closed_at, incident_id))
+
+    def _decided(self, response: Response) -> None:
+        """Remember the response of a closed incident for as long again."""
+        closed_at = self._closed.get(response.incident_id)
+        if closed_at is not None:
+            self._note_closed(response.incident_id, max(closed_at, response.at))
+
+    def _next_approval(self) -> float | None:
+        first = next(iter(self._pending.values()), None)
+        return first.approval_expires_at if first is not None else None
 
     def _abandon(self, response: Response, reason: str, now: float) -> Response:
         state = ResponseState.REFUSED
@@ -123,4 +161,5 @@ class ResponseRecord:
             state, reason = ResponseState.APPLIED, f"in force only on the agents that report it: {reason}"
         given_up = replace(response, state=state, reason=reason, at=now, approval_expires_at=None)
         self._responses[response.incident_id] = given_up
+        self._decided(given_up)
         return given_up

@@ -51,9 +51,8 @@ class IncidentRecorder:
         self._next = 0.0
 
     def restore(self, archive: Archive, now: float) -> None:
-        """Load live incidents and recent reports, as after a restart."""
-        since = now - MEMORY
-        self.correlator.rebuild(archive.live(since), archive.recent(since), now)
+        """Load live incidents, as after a restart."""
+        self.correlator.rebuild(archive.live(now - MEMORY), now)
 
     def observe(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
         """Correlate one new report.

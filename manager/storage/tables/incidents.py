@@ -74,6 +74,7 @@ class IncidentResponseTable(Table):
     approved_by = TextField(null=True)
     acceptance = TextField(null=True)
     immunity = TextField(null=True)
+    members_missing = BooleanField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         """Peewee options: table name."""

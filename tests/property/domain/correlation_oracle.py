@@ -138,7 +138,6 @@ class Station:
                 for each in self.incidents.values()
                 if each.merged_into is None and (each.closed_at is None or each.last_seen_at >= since)
             ],
-            [each for each in self.reports if each.event_time >= since],
             self.now,
         )
 
@@ -198,12 +197,13 @@ class Store:
         self._station = station
 
     def reports(self, indicator: Indicator, start: float, end: float, /) -> Iterable[PastReport]:
-        """Return the reports with start ≤ event time < end."""
-        return [
+        """Return the reports with start ≤ event time < end, the newest first."""
+        found = [
             PastReport(each.event_time, each.agent_id, each.received, each.event_time_trusted)
             for each in self._station.reports_of(indicator)
             if start <= each.event_time < end
         ]
+        return sorted(found, reverse=True)
 
     def incidents(self, indicator: Indicator, start: float, end: float, /) -> Iterable[Incident]:
         """Return copies of the incidents that touch start ≤ time < end."""

@@ -36,6 +36,14 @@ SELECT
 FROM incident
 WHERE merged_into IS NULL AND (closed_at IS NULL OR last_seen_at >= ?);
 
+-- name: responding
+-- Incidents that are open or closed since a time.
+SELECT
+    id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,
+    merged_into, report_count, return_count, announced_members
+FROM incident
+WHERE closed_at IS NULL OR closed_at >= ?;
+
 -- name: find
 SELECT
     id, organization_id, site, kind, value, opened_at, first_seen_at, last_seen_at, closed_at, late, chronic,

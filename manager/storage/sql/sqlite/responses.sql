@@ -3,13 +3,15 @@
 -- name: load
 -- In the column order of `upsert`.
 SELECT
-    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by
+    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
+    members_missing
 FROM incident_response;
 
 -- name: upsert
 INSERT INTO incident_response (
-    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
+    members_missing
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (incident_id) DO UPDATE SET
     state = excluded.state,
     reason = excluded.reason,
@@ -18,7 +20,8 @@ ON CONFLICT (incident_id) DO UPDATE SET
     granted_at = excluded.granted_at,
     made_by = excluded.made_by,
     approval_expires_at = excluded.approval_expires_at,
-    approved_by = excluded.approved_by;
+    approved_by = excluded.approved_by,
+    members_missing = excluded.members_missing;
 
 -- name: set_acceptance
 -- Parameters: JSON of the times to acceptance, incident id.

@@ -17,34 +17,40 @@ UNION ALL
 SELECT agent_number, threat_id, digest
 FROM json_each(:threat_ids) AS wanted CROSS JOIN stored_id WHERE threat_id = wanted.value;
 
--- name: since
--- The correlator's view of the threats with event times since a time.
-SELECT
-    agent_id, organization_id, site, threat_id, event_time, received_at, source_ip, file_hash, technique, time_known,
-    ignored, vouched
-FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE event_time >= ?;
-
 -- name: of_source_ip
--- Threats from an address within a span of event time, correlated by it.
-SELECT event_time, agent_id, received_at, time_known, site
-FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND source_ip = :value AND NOT ignored & 1;
+-- Threats from an address within a span of event time and of sequence, correlated by it, the newest first. CROSS JOIN
+-- keeps the order of the index, so that a reader may stop early.
+SELECT event_time, agent_id, received_at, time_known, vouched, site
+FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
+WHERE source_ip = :value AND event_time >= :start AND event_time < :end
+  AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
+ORDER BY event_time DESC;
 
 -- name: of_file_hash
--- Threats with a file hash within a span of event time, correlated by it.
-SELECT event_time, agent_id, received_at, time_known, site
-FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND file_hash = :value AND NOT ignored & 2;
+-- Threats with a file hash, in the same way.
+SELECT event_time, agent_id, received_at, time_known, vouched, site
+FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
+WHERE file_hash = :value AND event_time >= :start AND event_time < :end
+  AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
+ORDER BY event_time DESC;
 
 -- name: of_technique
--- Threats with a technique or one of its sub-techniques within a span of event time, correlated by it.
-SELECT event_time, agent_id, received_at, time_known, site
-FROM threat JOIN agent ON agent.number = threat.agent_number
-WHERE event_time >= :start AND event_time < :end AND organization_id = :organization_id
-  AND (technique = :value AND NOT ignored & 4 OR technique LIKE :value || '.%' AND NOT ignored & 8);
+-- Threats with exactly this technique, in the same way.
+SELECT event_time, agent_id, received_at, time_known, vouched, site
+FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
+WHERE technique = :value AND event_time >= :start AND event_time < :end
+  AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
+ORDER BY event_time DESC;
+
+-- name: techniques_of
+-- A technique and its sub-techniques, as far as threats have them: one look into the index for each. '/' follows '.'.
+WITH RECURSIVE found (name) AS (
+    SELECT min(technique) FROM threat WHERE technique >= :value AND technique < :value || '/'
+    UNION ALL
+    SELECT (SELECT min(technique) FROM threat WHERE technique > name AND technique < :value || '/')
+    FROM found WHERE name IS NOT NULL
+)
+SELECT name FROM found WHERE name IS NOT NULL;
 
 -- name: correlated_by_source_ip
 -- Threats of other agents around an event time; of a value that very many share, the first 200 are looked at.
