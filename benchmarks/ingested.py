@@ -54,8 +54,12 @@ class Ingest:
             inbox.put(Inbound(THREATS, sender.agent_id, below, payload, None), time.monotonic())
 
 
-def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count: int) -> None:
-    """Run an engine over a store with these agents until it has committed `count` threats."""
+def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count: int) -> float:
+    """Run an engine over a store with these agents until it has committed `count` threats.
+
+    Returns:
+        The CPU seconds from the first message on, feeding included.
+    """
     database = open_store(path)
     tables.database.initialize(database)
     store = PeeweeStore(database, keyring.store_key)
@@ -64,8 +68,12 @@ def ingest(path: Path, keyring: ManagerKeyring, senders: Sequence[Sender], count
     engine = Engine(fleet, store, NoBroker(), lambda _handles: None, NoBrokerAccess())
     feed = Ingest(senders)
     feed.go(inf)
+    engine.restore_correlation(clock.read())
+    began = time.process_time()
     while fleet.counters["threats_stored"] < count:
         feed.feed(engine.inbox)
         engine.step(clock.read())
     engine.stop(clock.read())
+    used = time.process_time() - began
     database.close()
+    return used

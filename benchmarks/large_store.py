@@ -48,9 +48,14 @@ class LargeStore:
         agents: the number of agents; three in a hundred are stale, two offline.
         threats: the number of threats of the last day. The last quarter of an hour has none: threats that the
             correlator remembers are only ever stored together with their incidents.
+        organizations: the number of organizations that the agents are in.
     """
 
-    def __init__(self, path: Path, store_key: bytes, agents: int, threats: int) -> None:
+    def __init__(
+        self, path: Path, store_key: bytes, agents: int, threats: int, organizations: int = ORGANIZATIONS
+    ) -> None:
+        self._organizations = organizations
+        self._path, self._store_key = path, store_key
         database = open_store(path)
         tables.database.initialize(database)
         migrate(database, path)
@@ -74,10 +79,20 @@ class LargeStore:
         self._store.commit(self._audit())
         database.close()
 
+    def store_run(self) -> None:
+        """Store a threat of each agent within the last minute, all with one technique, and no incident."""
+        database = open_store(self._path)
+        tables.database.initialize(database)
+        now = clock.read().wall
+        threats = [self._threat(now - 60 * number / self._agents) for number in range(self._agents)]
+        rows = [row._replace(agent_number=number) for number, row in enumerate(threats, 1)]
+        PeeweeStore(database, self._store_key).commit(Changes(threats=rows))
+        database.close()
+
     def _fleet(self) -> Changes:
         changes, policies = Changes(), Policies()
         for number in range(1, self._agents + 1):
-            agent_id, organization_id = f"ag-{number:016x}", organization_of(number)
+            agent_id, organization_id = f"ag-{number:016x}", f"org-{number % self._organizations}"
             secret = new_secret()
             policy = policies.assign(agent_id, organization_id, self.now)
             tags = ("web", "berlin") if number % 10 == 0 else ("db",)

@@ -93,8 +93,8 @@ class Manager:
                 "return_count, announced_members FROM incident ORDER BY 1, 2, 3, 4, 5"
             ),
             "members": rows(
-                f"SELECT {incident}, hostname, actionable FROM incident_member JOIN incident ON id = incident_id "
-                "JOIN agent USING (agent_id) ORDER BY 1, 2, 3, 4, 5"
+                f"SELECT {incident}, hostname, actionable, vouched FROM incident_member "
+                "JOIN incident ON id = incident_id JOIN agent USING (agent_id) ORDER BY 1, 2, 3, 4, 5"
             ),
             "responses": [tuple(names.get(part, _renamed(part, names)) for part in row) for row in reasons],
             "entries": rows(
@@ -147,8 +147,11 @@ class RestartedManager(RuleBasedStateMachine):
         file_hash=st.sampled_from(HASHES),
         delay=DELAYS,
         login=st.sampled_from([False] * 9 + [True]),
+        vouches=st.booleans(),
     )
-    def report(self, *, numbers: list[int], address: str, file_hash: str | None, delay: float, login: bool) -> None:
+    def report(
+        self, *, numbers: list[int], address: str, file_hash: str | None, delay: float, login: bool, vouches: bool
+    ) -> None:
         for number in numbers:
             self.reports += 1
             for manager in self._both():
@@ -156,6 +159,7 @@ class RestartedManager(RuleBasedStateMachine):
                 if login:
                     evidence |= {"lastLogin": "2027-01-15T07:00:00Z", "filePath": "/bin/x"}
                 agent, at = manager.agents[number], manager.agents_time - delay
+                agent.vouches = vouches
                 payload = agent.threat(at, f"r-{self.reports}", **evidence)
                 manager.bench.receive(topics.THREATS, agent.agent_id, payload)
         self.compare()

@@ -101,6 +101,15 @@ def test_a_report_that_counts_finds_only_those_that_count(*, late: bool) -> None
     assert set(opened.actionable) == (set() if late else {"a", "b"})
 
 
+def test_a_report_from_before_the_restart_still_vouches() -> None:
+    """Its agent vouches in the incident that the next report opens; one that does not count vouches for nothing."""
+    vouching = [_ago("a", 10)._replace(vouched=1), _ago("b", 20, late=True)._replace(vouched=1)]
+    vouching.append(_ago("c", 30)._replace(vouched=2))
+    (opened,) = _rebuilt(Stored(vouching), []).observe(_report("d", 1))
+    assert opened.vouched == ("a",)
+    assert opened.incident.vouched == {"a"}
+
+
 def test_reports_older_than_a_complete_run_are_read_for_one_that_came_before_it() -> None:
     """Reading stops at a complete run only once the run reaches back to the report."""
     stored = Stored([_ago("a", 5), _ago("b", 10), _ago("c", 295), _ago("e", 299.5), _ago("f", 650)])
