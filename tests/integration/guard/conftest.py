@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.logs import log_to
+from tests.integration.guard.fenced_host import Fenced, fenced_host
 from tests.integration.guard.guard_process import GuardProcess
 from tests.integration.guard.guard_thread import GuardThread
 from tests.integration.guard.scripted_manager import ScriptedManager
@@ -59,3 +60,10 @@ def guard_process(tmp_path: Path, broker: Mosquitto, manager: ScriptedManager) -
     process = GuardProcess(tmp_path, broker.url, str(manager.token))
     yield process
     process.end()
+
+
+@pytest.fixture
+def fenced(tmp_path: Path, guard: GuardThread, manager: ScriptedManager) -> Iterator[Fenced]:
+    """A guard in mode protection with a fence, not started yet."""
+    with fenced_host(tmp_path, guard, manager) as host:
+        yield host
