@@ -88,7 +88,7 @@ def test_the_wal_comes_back_to_its_limit_while_readers_overlap(
         write(store, 64 * MIB)
 
         def is_small() -> bool:
-            store.commit(Changes(meta={"key": "a short value"}))
+            write(store, MIB)
             return used(path) <= LIMIT
 
         eventually(is_small, 20, "a small WAL")
