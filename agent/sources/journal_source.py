@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.events import Record, RecordOrigin
-from agent.sources.journal_reader import JOURNALD, JournalEntry, JournalReader, open_reader
+from agent.sources.journal_entry import JOURNALD, JournalEntry, JournalReader
+from agent.sources.journal_reader import open_reader
 from agent.sources.source import LOOK_BACK_RECORDS, Batch, SourceError, SourceState
 from agent.sources.trust import trusted_executables, vouches
 
@@ -76,6 +77,7 @@ class JournalSource:
         self._executables = trusted_executables()
         self._reader: JournalReader | None = None
         self._entries = 0
+        self._more = False
         self._lost: list[str] = []
         self._at_end: float | None = None
         self._kept: float | None = None
@@ -95,6 +97,8 @@ class JournalSource:
         """Return the new entries; see `agent.sources.source.Source`."""
         self.due = now + self._interval
         try:
+            if self._reader is not None and self._has_unread() and self._reader.has_changed():
+                self._release()  # what was removed unread is noticed when the journal is opened at the cursor
             reader = self._reader or self._open()
             entries = reader.read(budget)
         except SourceError:
@@ -102,7 +106,7 @@ class JournalSource:
             self.due = now + _REOPEN_AFTER
             raise
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
-        more = len(entries) >= budget
+        more = self._more = len(entries) >= budget
         if entries:
             self._cursor, self._read_to = entries[-1].cursor, entries[-1].at
             self._entries += len(entries)
@@ -166,6 +170,10 @@ class JournalSource:
             raise
         self._reader = reader
         return reader
+
+    def _has_unread(self) -> bool:
+        """Return whether there may be unread entries: the last read ended before the end, or was long ago."""
+        return self._more or self._wall() - self._read_to > _LIVE_WITHIN
 
     def _close(self) -> None:
         self._release()

@@ -50,7 +50,7 @@ from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.recording_responder import RecordingResponder
 from agent.settings import GuardSettings, read_settings
-from agent.sources import cursors, journal_reader
+from agent.sources import cursors, journal_entry, journalctl_reader
 from agent.sources.file_source import FileSource
 from agent.sources.journal_source import JournalSource
 from agent.sources.log_file import Position
@@ -434,9 +434,9 @@ def _line(_place: Place, data: bytes) -> None:
 
 def _journal(_place: Place, data: bytes) -> None:
     """Whatever journalctl prints and a cursor holds, a source gives records of bounded length and a cursor."""
-    entries = [entry for line in data.splitlines() for entry in journal_reader._entries(line)]
+    entries = [entry for line in data.splitlines() for entry in journalctl_reader._entries(line)]
     source = JournalSource(_text(data), interval=1.0, now=0.0, wall=lambda: NOW)
-    assert all(len(source._record(entry, live=False).text) <= journal_reader.MAX_FIELD for entry in entries)
+    assert all(len(source._record(entry, live=False).text) <= journal_entry.MAX_FIELD for entry in entries)
     JournalSource(source.cursor, interval=1.0, now=0.0, wall=lambda: NOW)
 
 

@@ -35,7 +35,7 @@ ELSEWHERE = {
     "agent/cli/install.py:_write_secrets": "copies the operator's file of certificates, unread",
     "agent/link/tls.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "agent/report/outbox.py:_is_whole": "asks whether its own report is whole; any error means no",
-    "agent/sources/journal_reader.py:_own_directory": "the machine's id, which names a directory; root alone writes it",
+    "agent/sources/journalctl_reader.py:_own_directory": "the machine's id, a directory's name; root alone writes it",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
     "manager/api/bodies.py:read_policy": "the same",

@@ -11,8 +11,10 @@ import pytest
 
 from agent.events import Record
 from agent.sources.file_source import FileSource
-from agent.sources.journal_reader import JournalctlReader, JournalReader, open_reader
+from agent.sources.journal_entry import JournalReader
+from agent.sources.journal_reader import open_reader
 from agent.sources.journal_source import JournalSource, has_logins
+from agent.sources.journalctl_reader import JournalctlReader
 from agent.sources.source import SourceError
 from tests.support.journald import Journald, require_journald
 from tests.support.waiting import eventually
@@ -57,8 +59,8 @@ class Reading:
         self.lost: list[str] = []
         self.read()
 
-    def read(self) -> None:
-        batch = self.source.read(100, time.monotonic())
+    def read(self, budget: int = 100) -> None:
+        batch = self.source.read(budget, time.monotonic())
         self.records += batch.records
         self.lost += batch.lost
 
@@ -155,6 +157,30 @@ def test_a_vacuum_of_what_was_not_read_is_a_gap_that_is_said(journald: Journald,
     assert len(again.lost) == 1
     assert "the journal no longer has its entries from" in again.lost[0]
     again.source.close()
+
+
+def test_a_vacuum_while_the_reader_is_behind_is_a_gap_that_is_said(journald: Journald) -> None:
+    """Entries that are removed while the guard has them still to read are a gap; what is left is read."""
+    reading = Reading(journald)
+    journald.log("sshd", *(str(number) for number in range(250)))
+    journald.settle()
+
+    def is_behind() -> bool:
+        before = len(reading.records)
+        reading.read(10)
+        return len(reading.records) - before == 10
+
+    eventually(is_behind, 10, "ten of them")
+    seen = len(reading.records)
+    assert seen < 250
+    journald.rotate()
+    journald.vacuum()
+    journald.log("sshd", "after")
+    eventually(lambda: reading.read() or reading.lost, 10, "the gap")
+    (gap,) = reading.lost
+    assert "the journal no longer has its entries from" in gap
+    assert reading.texts(seen + 1)[seen:] == ["after"]
+    reading.source.close()
 
 
 def test_looking_back_begins_before_the_first_start(journald: Journald, open_journal: Open) -> None:

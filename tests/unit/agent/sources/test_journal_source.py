@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.sources.journal_reader import JournalEntry
+from agent.sources.journal_entry import JournalEntry
 from agent.sources.journal_source import JournalSource
 
 NOW = 1_790_000_000.0
@@ -65,6 +65,9 @@ class Reader:
         found = self._journal.entries[self._place : self._place + budget]
         self._place += len(found)
         return [dataclasses.replace(entry) for entry in found]
+
+    def has_changed(self) -> bool:
+        return False
 
     def oldest(self) -> float | None:
         return self._journal.entries[self._journal.removed].at
