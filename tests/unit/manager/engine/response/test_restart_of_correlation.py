@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL
-from manager.engine.commands.requests import ChangeAllowlist
+from manager.engine.commands.requests import ChangeAllowlist, FreezeResponses
+from manager.engine.ports import PruneOrder
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -186,3 +187,57 @@ def test_the_stored_evidence_is_that_in_memory_in_the_same_order(bench: Bench, m
     assert [indicator.value for indicator, _ in _evidence(bench)] == ["203.0.113.1", "203.0.113.3", "10.0.0.1"]
     bench.crash()
     assert list(bench.fleet.responder.never_block.evidence._observed.items()) == _evidence(bench)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("step", [4000.0, -4000.0])
+def test_reports_from_before_a_step_of_the_clock_find_those_after_it(
+    bench: Bench, step: float, *, restarted: bool
+) -> None:
+    """Stored times stay as they are; they are read as if the clock had always been what it is now."""
+    agents = _agents(bench, 2)
+    _report(bench, agents[0])
+    bench.began += step
+    bench.pass_time(1)
+    if restarted:
+        bench.crash()
+    _report(bench, agents[1], at=bench.wall - step)
+    assert _members(bench) == [(ATTACKER, "host-0"), (ATTACKER, "host-1")]
+    assert bench.rows("SELECT late, report_count FROM incident WHERE kind = 'source_ip'") == [(0, 2)]
+
+
+def test_a_step_is_forgotten_with_the_threats_before_it(bench: Bench) -> None:
+    """A store without threats counts from one again: what is stored then is from after the step."""
+    agents = _agents(bench, 3)
+    _report(bench, agents[0], OTHER)
+    bench.began += 4000
+    bench.pass_time(1)
+    bench.elapsed += 90_000
+    now = bench.wall
+    bench.store.prune(PruneOrder(now, now - 1, 0, 0, 0, 0, threats=10, ids=10, rows=10))
+    assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
+    for agent in agents:
+        bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall - 4000))
+    _report(bench, agents[1], at=bench.wall - 4000)
+    bench.crash()
+    _report(bench, agents[2], at=bench.wall - 4000)
+    assert _members(bench) == [(ATTACKER, "host-1"), (ATTACKER, "host-2")]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_was_missed_while_frozen_is_stored(bench: Bench, *, restarted: bool) -> None:
+    """A member that joined while automatic response was frozen gets its entry after the thaw."""
+    agents = _agents(bench, 4)
+    for agent in agents[:2]:
+        _report(bench, agent)
+    bench.ask(FreezeResponses(frozen=True, author="test"))
+    _report(bench, agents[2])
+    if restarted:
+        bench.crash()
+    bench.ask(FreezeResponses(frozen=False, author="test"))
+    _report(bench, agents[3])
+    holders = bench.rows(
+        "SELECT hostname FROM emergency_entry JOIN incident ON incident.id = incident_id "
+        "JOIN agent ON agent_id = target WHERE incident.kind = 'technique' ORDER BY 1"
+    )
+    assert [hostname for (hostname,) in holders] == ["host-0", "host-1", "host-2", "host-3"]
