@@ -5,6 +5,7 @@ from manager.engine.commands.http_agent_requests import RecordHeartbeat, StoreRe
 from manager.engine.inbox import Command, Inbound, Inbox
 from schemas import topics
 from schemas.http_agents import HttpHeartbeat
+from tests.support.engine import Bench
 
 FIRST = "ag-0000000000000000"
 PLENTY = Budget(1000.0, 1e9, 10.0)
@@ -48,6 +49,17 @@ def test_withdrawn_commands_take_no_place_in_a_batch() -> None:
     taken = inbox.take(3)
     assert [item.request for item in taken if isinstance(item, Command)] == [1, 3, 5]
     assert not any(command.claim() for command in commands[:6])
+
+
+def test_the_engine_forgets_idle_agents_and_receipts(bench: Bench) -> None:
+    """Housekeeping calls what forgets: neither budgets nor times of receipts stay of an agent that went silent."""
+    agent = bench.enroll("web-1")
+    bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall))
+    bench.pass_time(2)
+    receipts = bench.engine._after_commit.receipts
+    assert (agent.agent_id in bench.engine.inbox._budgets, agent.agent_id in receipts._last) == (True, True)
+    bench.pass_time(200, step=5)
+    assert (bench.engine.inbox._budgets, receipts._last) == ({}, {})
 
 
 def test_token_buckets_of_idle_agents_are_forgotten() -> None:

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
-from manager.engine.commands.http_agent_requests import RecordHeartbeat
+from manager.engine.commands.http_agent_requests import RecordHeartbeat, RegisterAgent
 from manager.engine.commands.requests import DeregisterAgent, SetPolicy
 from manager.engine.inbox import Command
 from manager.errors import StoreUnavailable
@@ -130,6 +131,20 @@ def test_the_mqtt_door_stays_closed_while_the_store_is_unavailable(bench: Bench)
     assert bench.state(agent) == "online"
     bench.pass_time(40, step=5)
     assert bench.state(agent) == "stale silence"
+
+
+def test_http_agents_age_again_after_an_outage_of_the_store(bench: Bench) -> None:
+    """Each has its full grace from the end of the outage, and is stale after it."""
+    host = Host("web-1", "Debian 12", "x64", "1.0")
+    agent_id = bench.ask(RegisterAgent(host, None, by_admin=True)).record["agentId"]
+    agent = bench.fleet.registry.agents[agent_id]
+    with locked(bench):
+        bench.submit(DeregisterAgent("ag-0000000000000000"))
+        bench.pass_time(300, step=5)
+    bench.pass_time(80, step=5)
+    assert (bench.engine.can_commit, str(agent.state)) == (True, "online")
+    bench.pass_time(45, step=5)
+    assert (str(agent.state), str(agent.reason)) == ("stale", "silence")
 
 
 def test_wills_wait_again_after_an_outage_of_the_store(bench: Bench) -> None:

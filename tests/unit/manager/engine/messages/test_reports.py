@@ -25,6 +25,22 @@ def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench)
     assert bench.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", "203.0.113.7")]
 
 
+def test_copies_of_a_report_in_one_batch_are_one_report(bench: Bench) -> None:
+    """Copies that arrive together are receipted alike and counted once; other content under the id is refused."""
+    agent = bench.enroll("web-1")
+    report = agent.threat(bench.wall, "t-1", sourceIp="203.0.113.7")
+    other = agent.threat(bench.wall, "t-1", sourceIp="203.0.113.8")
+    for payload in (report, report, other):
+        bench.put(topics.THREATS, agent.agent_id, payload)
+    bench.pass_time(2)
+    told = bench.receipts(agent)
+    assert told["stored"] == ["t-1", "t-1"]
+    assert [refusal["id"] for refusal in told["refused"]] == ["t-1"]
+    assert bench.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", "203.0.113.7")]
+    assert bench.fleet.registry.agents[agent.agent_id].vitals.threats_detected == 1
+    assert bench.failures() == {}
+
+
 def test_a_report_that_the_rules_fail_on_is_stored_and_takes_no_other_along(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
