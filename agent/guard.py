@@ -91,6 +91,7 @@ class Guard:
         self._applied_due = _NEVER
         self._feed_due = 0.0
         self._mode = self._mode_fields()
+        self._last_enforced = Enforced()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
             POLICY.name: self._policy,
@@ -216,7 +217,8 @@ class Guard:
         return [*self._parts.pipeline.health, *beside]
 
     def _enforced(self) -> Enforced:
-        return self._parts.enforcement.enforced(is_signed=self._parts.policy.is_signed)
+        self._last_enforced = self._parts.enforcement.enforced(is_signed=self._parts.policy.is_signed)
+        return self._last_enforced
 
     def _mode_fields(self) -> tuple[object, ...]:
         enforcement = self._parts.enforcement
@@ -311,7 +313,7 @@ class Guard:
             "trialSecondsLeft": self._trial_seconds_left(),
             "enforcement": self._parts.enforcement.kind,
             "enforcementNeeds": self._needs(),
-            "enforced": self._enforced().model_dump(mode="json", by_alias=True, exclude_none=True),
+            "enforced": self._last_enforced.model_dump(mode="json", by_alias=True, exclude_none=True),
             "ignored": dict(self._parts.ignored),
         }
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart", "detection", "at_rest")
+PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart", "detection", "at_rest", "enforcing")
 """The benchmark modules in the order of running."""
 
 

@@ -11,12 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fence.host import release_memory
 from fence.manifest import ManifestError
 from fence.nft import KernelError
 from fence.service import Fence, Peer
 
 LINE_LIMIT = 5 * 1024 * 1024
 _CLIENTS = 16
+_LARGE = 64 * 1024
 _MEND_DELAY = 0.2
 _MARK_EVERY = 60.0
 _VERIFY_EVERY = 600.0
@@ -182,6 +184,9 @@ class Server:
             except OSError:
                 self._drop(client)
                 return
+            if len(line) > _LARGE:
+                del line, request
+                release_memory()
 
     def _drop(self, client: Client) -> None:
         self._clients.discard(client)

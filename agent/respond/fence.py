@@ -92,7 +92,7 @@ class Fence:
     def count(self, name: str) -> int:
         """Return a number of the last answer; 0 where it has none."""
         value = self.state.get(name)
-        return min(value, _MOST) if isinstance(value, int) and value > 0 else 0
+        return min(value, _MOST) if type(value) is int and value > 0 else 0
 
     @property
     def holds(self) -> int:
