@@ -55,7 +55,7 @@ def test_a_threat_is_stored_as_it_was_reported(guard: GuardProcess) -> None:
     guard.attacked_by("203.0.113.11")
     eventually(lambda: _sources(guard) == ["203.0.113.11"], what="the threat stored")
     (threat,) = guard.manager.get("/api/threats", agentId=guard.agent_id())
-    assert (threat["threat"]["technique"], threat["response"]["action"]) == ("T1110", "notify")
+    assert (threat["threat"]["technique"], threat["response"]["action"]) == ("T1110", "block_ip")
     eventually(lambda: spooled(guard) == 0, what="an empty outbox")
 
 
