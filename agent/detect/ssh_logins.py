@@ -37,6 +37,8 @@ class SshLogins:
       the source failed `FEW` times within a day, or the user `MANY` times from anywhere. Else, after any failure of the
       source, it is low. Of a source that several persons log in from only the failures of the user himself count.
       A login after refused keys is not reported.
+      Below `MANY` failures of the source itself it is to be throttled, never blocked: anybody can fail as a user from
+      elsewhere, and would so have the user's next address blocked.
     - root by a secret, from a source that root was not seen at: medium.
     - A user with sudo who is known, from a source where the user was not seen: low.
 
@@ -84,7 +86,9 @@ class SshLogins:
             if not of_source:
                 return None
             rule, count = _AFTER_MISTAKES, of_source
-        return _finding(event, rule, count, min((old.at for old in failures), default=event.at))
+        return _finding(
+            event, rule, count, min((old.at for old in failures), default=event.at), throttle=of_source < MANY
+        )
 
     def _remember(self, source: AddressState, event: Event, user: str, *, critical: bool) -> None:
         if source.failures:
@@ -95,7 +99,9 @@ class SshLogins:
         )
 
 
-def _finding(event: Event, rule: _Rule, count: int = 1, first_seen: float | None = None) -> Finding:
+def _finding(
+    event: Event, rule: _Rule, count: int = 1, first_seen: float | None = None, *, throttle: bool = False
+) -> Finding:
     return Finding(
         rule_id=rule.rule_id,
         type=rule.type,
@@ -112,4 +118,5 @@ def _finding(event: Event, rule: _Rule, count: int = 1, first_seen: float | None
             "method": event.text("method"),
         },
         target="sourceIp",
+        throttle=throttle,
     )

@@ -31,6 +31,18 @@ def test_success_after_ten_failures_of_the_user_from_elsewhere_is_critical() -> 
     assert worst(story.login(700, A, "alice")) == "critical"
 
 
+@pytest.mark.parametrize(("own", "throttle"), [(0, True), (3, True), (9, True), (10, False)])
+def test_nobody_has_a_user_blocked_by_failing_as_the_user_from_elsewhere(own: int, throttle: bool) -> None:
+    """Others who fail as a user have the user's address throttled at most; ten failures of its own block it."""
+    story = SshStory()
+    for number in range(30):
+        story.fail(number * 60, f"198.51.100.{number}", "alice")
+    for number in range(own):
+        story.fail(1800 + number * 400, A, "alice")  # too slow for the rule of five in five minutes
+    (verdict,) = [found for found in story.login(9000, A, "alice") if found.type == "login_after_failures"]
+    assert (verdict.severity, verdict.throttle) == ("critical", throttle)
+
+
 @pytest.mark.parametrize(("failures", "severity"), [(0, "none"), (1, "low"), (2, "low"), (3, "critical")])
 @pytest.mark.parametrize("method", ["password", "keyboard-interactive/pam"])
 def test_stranger_who_mistypes(failures: int, severity: str, method: str) -> None:
