@@ -100,8 +100,10 @@ def test_policies_are_compared_rolled_back_and_taken_away(
     assert terminal.records("policies", "diff", "--from", "2", "--to", "2") == []
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"thresholds": {"autoRespond": 41}, "colour": "red"}))
-    preview = terminal.run("policies", "diff", "--agent", "srv-01", "--file", str(file))
-    assert ("thresholds.autoRespond" in preview.stdout, "colour" in preview.stderr) == (True, True)
+    refused = terminal.run("policies", "diff", "--agent", "srv-01", "--file", str(file))
+    assert (refused.exit_code, "colour" in refused.stderr) == (ExitCode.FAILURE, True)
+    file.write_text(json.dumps({"thresholds": {"autoRespond": 41}}))
+    assert "thresholds.autoRespond" in terminal.ok("policies", "diff", "--agent", "srv-01", "--file", str(file))
     assert terminal.run("policies", "diff", "--file", str(file)).exit_code == ExitCode.USAGE
     assert terminal.run("policies", "diff").exit_code == ExitCode.USAGE
     assert terminal.ok("policies", "rollback", "2").startswith("revision 4: a new policy for 1 agent")

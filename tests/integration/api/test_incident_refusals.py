@@ -64,7 +64,7 @@ def test_a_revision_that_never_was_is_refused(admin: httpx2.Client, revision: ob
         ({"scope": "organization"}, "target"),
         ({"scope": "galaxy"}, "scope"),
         ({"scope": "global", "document": {"thresholds": {"autoRespond": 500}}}, "document.thresholds.autoRespond"),
-        ({"scope": "global", "document": {"rules": [{"type": "block_ip", "value": "x"}]}}, "rules.0"),
+        ({"scope": "global", "document": {"rules": [{"type": "block_ip", "value": "x"}]}}, "document.rules.0"),
         ({"from": 0}, "from"),
     ],
 )
