@@ -50,6 +50,7 @@ class BufferedClient(Client):
         self._waiting: deque[tuple[str, bytes, bool, Confirm | None]] = deque()
         self.unconfirmed = 0
         self.pending = False
+        self._has_received = False
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -76,6 +77,7 @@ class BufferedClient(Client):
             return False
         if not chunk:
             raise ConnectionResetError("the broker closed the connection")
+        self._has_received = True
         self._chunks.append(chunk)
         self._missing -= len(chunk)
         if self._missing <= 0:
@@ -148,14 +150,17 @@ class BufferedClient(Client):
     def check_keep_alive(self, *, reading: bool) -> None:
         """Send a ping when it is due, and check that the broker has answered the one before.
 
+        Whatever arrives is a sign of life: under load the answer to a ping is behind a queue of messages.
+
         Args:
             reading: whether the socket was read; an unread answer does not count as missing.
 
         Raises:
             OSError: the broker does not answer.
         """
-        if not reading:
+        if self._has_received or not reading:
             self._ping_t = 0.0
+        self._has_received = False
         self.loop_misc()
         if self._sock is None:
             raise TimeoutError(f"the broker has not answered for {self.keepalive} s")

@@ -16,7 +16,8 @@ LIMIT = 16 * 2**20
 
 _WAIT_MILLISECONDS = 250
 _LONGEST_WAIT_MILLISECONDS = 4000
-_RETRY_SECONDS = 1.0
+_PAUSES = 10
+"""Seconds without an attempt for each second that one took: commits wait for it for a tenth of the time at most."""
 
 
 class WalBound:
@@ -39,8 +40,8 @@ class WalBound:
     def enforce(self) -> None:
         """Truncate the WAL if it is too large; wait for readers for 0.25 s, and after each failure twice as long.
 
-        Attempts are a second apart, and none waits longer than 4 s for the readers of one snapshot. Committed
-        transactions are durable before and after it, so an error or a slow reader only delays it.
+        No attempt waits longer than 4 s for the readers of one snapshot, and attempts take a tenth of the time at most.
+        Committed transactions are durable before and after one, so an error or a slow reader only delays it.
         """
         now = time.monotonic()
         if now < self._not_before or self._size() <= self._limit:
@@ -50,8 +51,8 @@ class WalBound:
                 self._wait = _WAIT_MILLISECONDS
             else:
                 self._wait = min(2 * self._wait, _LONGEST_WAIT_MILLISECONDS)
-        if self._size() > self._limit:
-            self._not_before = time.monotonic() + _RETRY_SECONDS
+        over = time.monotonic()
+        self._not_before = over + _PAUSES * (over - now)
 
     def _truncate(self) -> bool:
         """Return whether the WAL was truncated."""

@@ -91,7 +91,7 @@ def test_the_wal_comes_back_to_its_limit_while_readers_overlap(
             write(store, MIB)
             return used(path) <= LIMIT
 
-        eventually(is_small, 20, "a small WAL")
+        eventually(is_small, 60, "a small WAL")
 
 
 def test_without_the_limit_the_wal_grows_with_every_write(

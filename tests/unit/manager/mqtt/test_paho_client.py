@@ -1,11 +1,14 @@
 """Packet ids and confirmations of the manager's client, against a broker that is a list."""
 
 import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from paho.mqtt.enums import _ConnectionState as ConnectionState
 
+from manager import mqtt_packets as packets
 from manager.mqtt.paho_client import BufferedClient
 from manager.mqtt_packets import find_packet, puback_packets, read_publish
 
@@ -47,7 +50,8 @@ class Peer:
 
     def close(self) -> None:
         ours, self.client._sock = self.client._sock, None
-        ours.close()  # type: ignore[union-attr]
+        if ours is not None:
+            ours.close()
         self.socket.close()
 
 
@@ -91,3 +95,39 @@ def test_messages_beyond_the_window_wait_for_their_turn(peer: Peer) -> None:
     peer.take()
     assert len(peer.waiting) == INFLIGHT
     assert int(max(peer.waiting.values(), key=int)) == INFLIGHT + 2
+
+
+def overdue(peer: Peer) -> None:
+    """Make the client's last ping older than its keep-alive."""
+    peer.client._last_bytes_received = peer.client._last_msg_out = time.monotonic() - 2
+
+
+@pytest.fixture
+def pinged(peer: Peer) -> Peer:
+    """Give a connected client with a keep-alive of a second that has sent a ping."""
+    client = peer.client
+    client._keepalive = 1
+    client._state = ConnectionState.MQTT_CS_CONNECTED
+    overdue(peer)
+    client.check_keep_alive(reading=True)
+    assert client._ping_t
+    overdue(peer)
+    return peer
+
+
+def test_messages_that_arrive_before_the_answer_to_a_ping_keep_the_connection(pinged: Peer) -> None:
+    """A broker that delivers a backlog is alive, though its answer is behind it; later it must answer again."""
+    pinged.socket.sendall(packets.publish_packet("a", b"1"))
+    pinged.client.receive()
+    pinged.client.process(lambda *_: True)
+    pinged.client.check_keep_alive(reading=True)
+    assert pinged.client._sock is not None
+    overdue(pinged)
+    with pytest.raises(TimeoutError, match="the broker has not answered for 1 s"):
+        pinged.client.check_keep_alive(reading=True)
+
+
+def test_a_ping_without_any_answer_ends_the_connection(pinged: Peer) -> None:
+    """Nothing at all within the keep-alive is the broker's silence."""
+    with pytest.raises(TimeoutError, match="the broker has not answered for 1 s"):
+        pinged.client.check_keep_alive(reading=True)
