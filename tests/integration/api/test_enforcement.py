@@ -163,3 +163,28 @@ def test_a_protection_that_fell_back_is_told(served: Served, admin: httpx2.Clien
     (found,) = admin.get("/api/agents?unconfirmed=true").json()["data"]
     assert (found["mode"], found["modeWanted"], found["trialSecondsLeft"]) == ("learning", "protection", None)
     assert "learning (protection wanted)" in terminal.ok("now")
+
+
+def test_an_http_agent_enforces_the_merged_policy(served: Served, admin: httpx2.Client) -> None:
+    """Its one version stands for policy and blocklist; one that says nothing of enforcement counts as accepted only."""
+    speaking, silent = served.join("http-1"), served.join("http-2")
+    with served.bench() as bench:
+        attack(bench, *trusted(bench, "a", "b", "c"))
+        sequence = bench.fleet.blocklists.sequences["default"]
+    with speaking.client, silent.client:
+        for agent in (speaking, silent):
+            agent.poll(version=1)
+            agent.heartbeat(policyVersion=sequence)
+        stated = {"policyVersion": sequence, "set": 1}
+        record = speaking.heartbeat(
+            policyVersion=sequence, health="degraded", enforcement="nftables", enforced=stated,
+            sources=[{"name": "journal", "state": "missing", "reason": "it is not there"}],
+        ).json()["data"]  # fmt: skip
+    assert (record["health"], record["enforcement"], record["enforced"]["set"]) == ("degraded", "nftables", 1)
+    assert record["sources"] == [
+        {"name": "journal", "state": "missing", "records": 0, "understood": 0, "reason": "it is not there"}
+    ]
+    with served.bench() as bench:
+        bench.pass_time(10)
+    found = incident(admin)
+    assert (found["targetCount"], found["acceptedCount"], found["enforcedCount"]) == (5, 2, 1)
