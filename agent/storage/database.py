@@ -12,7 +12,7 @@ from agent.errors import StorageError
 DATABASE = "guard.db"
 """The database's file name in the data directory."""
 
-_MIGRATIONS = (
+MIGRATIONS = (
     """
     CREATE TABLE outbox (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
     CREATE TABLE dead_letters (sequence INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, body BLOB NOT NULL,
@@ -57,7 +57,7 @@ _MIGRATIONS = (
     # Blocks that versions before the fence recorded were never in force: only their number counts for escalation.
     """
     DELETE FROM measures;
-    UPDATE own_blocks SET expires_at = MIN(expires_at, strftime('%s', 'now'));
+    UPDATE own_blocks SET expires_at = MIN(expires_at, CAST(strftime('%s', 'now') AS REAL));
     CREATE TABLE mode_trial (only INTEGER PRIMARY KEY CHECK (only = 1), confirmed INTEGER NOT NULL, reverted TEXT);
     CREATE TABLE host_mode (only INTEGER PRIMARY KEY CHECK (only = 1), mode TEXT NOT NULL);
     """,
@@ -97,9 +97,9 @@ class Database:
 
     def _migrate(self, path: Path) -> None:
         done: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if done > len(_MIGRATIONS):
+        if done > len(MIGRATIONS):
             raise StorageError(path, "a newer version of the guard has written it")
-        for number, script in enumerate(_MIGRATIONS[done:], start=done + 1):
+        for number, script in enumerate(MIGRATIONS[done:], start=done + 1):
             with self.transaction():
                 for statement in filter(str.strip, script.split(";")):
                     self._connection.execute(statement)
