@@ -138,7 +138,7 @@ class LargeStore:
                 {}, at, at, at, at + 600, report_count=3,
             )  # fmt: skip
             changes.incidents[incident.id] = incident
-            changes.members += [(incident.id, f"ag-{number % self._agents + 1:016x}", True)]
+            changes.members += [(incident.id, f"ag-{number % self._agents + 1:016x}", True, False)]
         return changes
 
     def _audit(self) -> Changes:
