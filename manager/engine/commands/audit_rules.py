@@ -28,6 +28,7 @@ from manager.engine.commands.requests import (
     UndoIncident,
 )
 from manager.engine.context import Context
+from manager.engine.fleet import UNCHOSEN_WARNING
 from schemas.keys import EnrollmentToken
 from schemas.model import iso
 
@@ -111,7 +112,8 @@ def _frozen(context: Context, _request: FreezeResponses) -> AuditState:
 
 
 def _organization_response(context: Context, _request: SetOrganizationResponse) -> AuditState:
-    return {"organizationResponse": context.fleet.responder.organization_response.value}
+    chosen = UNCHOSEN_WARNING not in context.fleet.warnings
+    return {"organizationResponse": context.fleet.responder.organization_response.value, "chosen": chosen}
 
 
 def _clock_state(context: Context, _request: AcceptClock) -> AuditState:
