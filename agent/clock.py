@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,11 @@ class ClockSteps:
             self._told = f"the host's clock went {direction} by {abs(step):.0f} s: it was set, or the host slept"
             self._until = now + TOLD_FOR
         return self._told if now < self._until else None
+
+
+def boot_id() -> str:
+    """Return the id of the host's boot; empty where the host tells none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from agent import status
-from agent.clock import Clock
+from agent.clock import Clock, boot_id
 from agent.connection.identity import IdentityFile
 from agent.connection.presence_messages import PresenceMessages
 from agent.connection.reconnect_loop import Backoff, Connector
@@ -105,7 +105,13 @@ class Runtime:
         manager_time = ManagerTime(clock)
         blocklist = OrganizationBlocklist(database, ignored, manager_time)
         mode = ModeControl(
-            database, clock, manager_time, host=options.mode, max_mode=options.max_mode, trial=settings.mode_trial
+            database,
+            clock,
+            manager_time,
+            host=options.mode,
+            max_mode=options.max_mode,
+            trial=settings.mode_trial,
+            boot=boot_id(),
         )
         fence = None
         if not settings.simulate_enforcement:

@@ -134,7 +134,7 @@ class Fence:
             "lift": lambda request: self._lift(request, {"own"}),
             "release": lambda _request: self._release(),
             "seen": self._seen,
-            "trial": lambda _request: self._begin_trial(),
+            "trial": self._begin_trial,
         }
         if peer.uid == 0 and not as_guard:
             handlers |= {
@@ -256,8 +256,9 @@ class Fence:
         ports = [each for each in self._config.protected_ports if port in {None, each}]
         return {"seen": any(self._kernel.has_seen(each, address) for each in ports)}
 
-    def _begin_trial(self) -> Answer:
-        self._trial.begin(self._clocks.boot())
+    def _begin_trial(self, request: Request) -> Answer:
+        """Begin the trial of mode protection; unless it is confirmed in time, `check` releases all measures."""
+        self._trial.begin(self._clocks.boot(), float(request["seconds"]))
         return {"outcome": "noted"}
 
     def _confirm(self, peer: Peer) -> Answer:
@@ -297,6 +298,8 @@ class Fence:
     def check(self) -> Answer:
         """Check the table, repair it, and return the enforced measures."""
         self._forget_ineffective(self.enforcement.expire())
+        if self._trial.end_if_over(self._clocks.boot()):
+            self._log({"event": "trial_ended", **self._release()})
         self.enforcement.check()
         return self._enforced()
 
@@ -327,6 +330,7 @@ class Fence:
             "own": sum(entry.origin == "own" for entry in self._manifest.entries.values()),
             "measuresLost": self.enforcement.times_lost,
             "confirmed": self._trial.is_confirmed,
+            "trialSecondsLeft": self._trial.seconds_left(self._clocks.boot()),
             "panic": self._manifest.state(_PANIC) == "true",
         }
 

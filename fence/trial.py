@@ -5,6 +5,10 @@ from fence.manifest import Manifest
 
 _BEGAN = "trial_began"
 _CONFIRMED = "trial_confirmed"
+_ENDS = "trial_ends"
+
+LONGEST = 3600.0
+"""The maximum number of seconds of a trial."""
 
 
 class Trial:
@@ -26,14 +30,29 @@ class Trial:
         """Whether the last trial of this boot was confirmed."""
         return self._read(_CONFIRMED) is not None
 
-    def begin(self, now: float) -> None:
-        """Begin a trial; a confirmation before it counts no more."""
-        self._manifest.change([], [], {_BEGAN: f"{self._boot_id} {now}", _CONFIRMED: ""})
+    def begin(self, now: float, seconds: float) -> None:
+        """Begin a trial of so many seconds; a confirmation before it counts no more."""
+        ends = now + min(max(0.0, seconds), LONGEST)
+        self._manifest.change(
+            [], [], {_BEGAN: f"{self._boot_id} {now}", _ENDS: f"{self._boot_id} {ends}", _CONFIRMED: ""}
+        )
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds until an unconfirmed trial ends; None if none is running."""
+        ends = self._read(_ENDS)
+        return None if ends is None or self.is_confirmed else max(0.0, ends - now)
+
+    def end_if_over(self, now: float) -> bool:
+        """End a trial that nobody confirmed in time; return whether one has ended now. The guard may be dead."""
+        if self.seconds_left(now) != 0.0:
+            return False
+        self._manifest.change([], [], {_BEGAN: "", _ENDS: ""})
+        return True
 
     def confirm(self, pid: int, now: float) -> str | None:
         """Confirm the trial for a process of an operator; return why it does not count, None if it does."""
         began = self._read(_BEGAN)
-        if began is None:
+        if began is None or not self.seconds_left(now):
             return "no trial is running"
         opened = self._host.session_began(pid)
         if opened is None:

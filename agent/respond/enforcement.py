@@ -298,9 +298,12 @@ class Enforcement:
             if fence.state.get("confirmed") and fence.in_trial:
                 mode.confirm()
             managed = fence.number("policy") or fence.number("blocklist")
-            if mode.tick(enforces=fence.missing is None, holds_managed=bool(managed and fence.holds)):
-                fence.begin_trial()
-            fence.in_trial = mode.seconds_left is not None
+            mode.tick(enforces=fence.missing is None, holds_managed=bool(managed and fence.holds))
+            left = mode.seconds_left
+            if left is None:
+                fence.in_trial = False
+            elif not fence.in_trial and fence.missing is None:
+                fence.in_trial = (mode.resumed and fence.knows_trial) or fence.begin_trial(left)
             if mode.effective is Mode.LEARNING and fence.holds:
                 fence.release()
         if mode.effective is not self._effective:

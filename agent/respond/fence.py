@@ -189,9 +189,14 @@ class Fence:
         self._refused.clear()
         self.due = 0.0
 
-    def begin_trial(self) -> bool:
-        """Tell the fence that a trial begins; return whether it knows."""
-        self.in_trial = self._ask("trial").get("outcome") == "noted"
+    @property
+    def knows_trial(self) -> bool:
+        """Whether the fence has a trial, confirmed or running, that was begun before the guard's last start."""
+        return self.state.get("trialSecondsLeft") is not None or bool(self.state.get("confirmed"))
+
+    def begin_trial(self, seconds: float) -> bool:
+        """Tell the fence that a trial of so many seconds begins; return whether it knows."""
+        self.in_trial = self._ask("trial", seconds=seconds).get("outcome") == "noted"
         self.state.pop("confirmed", None)
         self.due = 0.0
         return self.in_trial

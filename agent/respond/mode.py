@@ -23,7 +23,8 @@ class ModeControl:
     Wanted is the policy's mode where it sets one, else the host's. Effective is the lesser of wanted and `max_mode`;
     learning while a trial has failed. A trial begins when protection could first block something: it ends with a
     confirmation, or after `trial` seconds in learning, and protection is not tried again at the same policy version.
-    Once confirmed it is kept over restarts until the mode leaves protection.
+    Once confirmed it is kept over restarts until the mode leaves protection. A restart of the guard does not lengthen a
+    trial, and a restart of the host, which a locked-out operator may have forced, ends it.
 
     Args:
         database: The guard's database.
@@ -32,6 +33,7 @@ class ModeControl:
         host: The host's mode, from the start options.
         max_mode: The most that this host allows.
         trial: Seconds of a trial.
+        boot: Names this boot: the monotonic clock of another one says nothing.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ModeControl:
         host: Mode,
         max_mode: Mode = Mode.PROTECTION,
         trial: float = TRIAL,
+        boot: str = "",
     ) -> None:
         self._database = database
         self._clock = clock
@@ -50,6 +53,7 @@ class ModeControl:
         self._started_with = host
         self._max_mode = max_mode
         self._trial = trial
+        self._boot = boot
         self.host = host
         """The host's mode: set by `panguard guard mode`, else by the start options."""
 
@@ -61,6 +65,9 @@ class ModeControl:
         self._ends: float | None = None
         self._began = 0.0
         self._asked_at: float | None = None
+        self.resumed = False
+        """Whether the running trial began before the guard's last start."""
+        self._resume()
 
     @property
     def wanted(self) -> Mode:
@@ -110,15 +117,17 @@ class ModeControl:
         self._read()
         now = self._clock.monotonic()
         if self.wanted is not Mode.PROTECTION:
-            self._ends = self._asked_at = None
-            if self._confirmed or self._reverted is not None:
+            if self._confirmed or self._reverted is not None or self._ends is not None:
                 self._keep(confirmed=False, reverted=None)
             return False
-        if self._confirmed or not enforces or self.effective is not Mode.PROTECTION:
+        if self._confirmed or self.effective is not Mode.PROTECTION:
             self._ends = None
             return False
         if self._ends is None:
-            self._began, self._ends, self._asked_at = now, now + self._trial, None
+            if not enforces:
+                return False
+            self._began, self.resumed, self._asked_at = now, False, None
+            self._keep(confirmed=False, reverted=None, ends=now + self._trial)
             _log.warning("trial_began", seconds=self._trial, confirm="panguard guard confirm, from a new session")
             return True
         if self._policy is not None:
@@ -128,7 +137,6 @@ class ModeControl:
             elif self._asked_at is not None and self._manager_time.latest > self._asked_at:
                 self.confirm()
         if self._ends is not None and now >= self._ends:
-            self._ends = self._asked_at = None
             self._keep(confirmed=False, reverted=self._occasion)
             _log.error("mode_reverted", mode=Mode.LEARNING, reason="protection was not confirmed within its trial")
         return False
@@ -136,7 +144,6 @@ class ModeControl:
     def confirm(self) -> None:
         """End the trial: protection is kept."""
         if self._ends is not None:
-            self._ends = self._asked_at = None
             self._keep(confirmed=True, reverted=None)
             _log.info("mode_confirmed", mode=Mode.PROTECTION)
 
@@ -148,14 +155,26 @@ class ModeControl:
         row = execute("SELECT mode FROM host_mode").fetchone()
         self.host = self._started_with if row is None else Mode(row[0])
 
-    def _keep(self, *, confirmed: bool, reverted: str | None) -> None:
-        self._confirmed, self._reverted = confirmed, reverted
+    def _resume(self) -> None:
+        """Continue a trial that began before the guard's last start; one of another boot is over."""
+        row = self._database.connection.execute("SELECT ends, boot FROM mode_trial").fetchone()
+        if row is not None and row[0] is not None:
+            self.resumed = True
+            self._ends = float(row[0]) if row[1] == self._boot else self._clock.monotonic()
+            self._began = self._ends - self._trial
+
+    def _keep(self, *, confirmed: bool, reverted: str | None, ends: float | None = None) -> None:
+        """Store the state of the trial, which ends without `ends`."""
+        self._confirmed, self._reverted, self._ends = confirmed, reverted, ends
+        if ends is None:
+            self._asked_at = None
         with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO mode_trial VALUES (1, ?, ?)", (confirmed, reverted))
+            row = (confirmed, reverted, ends, self._boot)
+            connection.execute("INSERT OR REPLACE INTO mode_trial VALUES (1, ?, ?, ?, ?)", row)
 
 
 def set_host_mode(database: Database, mode: Mode) -> None:
     """Set the host's mode for the guard of a database; a protection that was reverted is tried again."""
     with database.transaction() as connection:
         connection.execute("INSERT OR REPLACE INTO host_mode VALUES (1, ?)", (str(mode),))
-        connection.execute("UPDATE mode_trial SET reverted = NULL")
+        connection.execute("UPDATE mode_trial SET reverted = NULL, ends = NULL")

@@ -61,6 +61,10 @@ MIGRATIONS = (
     CREATE TABLE mode_trial (only INTEGER PRIMARY KEY CHECK (only = 1), confirmed INTEGER NOT NULL, reverted TEXT);
     CREATE TABLE host_mode (only INTEGER PRIMARY KEY CHECK (only = 1), mode TEXT NOT NULL);
     """,
+    """
+    ALTER TABLE mode_trial ADD COLUMN ends REAL;
+    ALTER TABLE mode_trial ADD COLUMN boot TEXT;
+    """,
 )
 
 

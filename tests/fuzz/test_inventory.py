@@ -40,6 +40,7 @@ ELSEWHERE = {
     "manager/api/bodies.py:read_document_or": "the same",
     "manager/api/bodies.py:read_policy": "the same",
     "manager/api/rule_check.py:_checked": "reads what its own process wrote",
+    "agent/clock.py:boot_id": "reads one line that the kernel made",
     "manager/mosquitto_setup.py:_copies": "hands bytes on, unread",
     "manager/mosquitto_setup.py:_shipped_configuration": "the same",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",

@@ -251,3 +251,16 @@ def test_private_targets_are_the_hosts_choice(tmp_path: Path, private: str, bloc
     world = World(tmp_path, private_targets=private)
     assert world.ask("block", value="10.0.0.9", seconds=60)["ok"] is bool(block)
     assert world.ask("throttle", value="10.0.0.9", seconds=60)["ok"] is bool(throttle)
+
+
+def test_the_fence_ends_a_trial_by_itself_and_takes_no_late_confirmation(world: World) -> None:
+    """With the guard dead: at the trial's end nothing of the guard is left, and nobody can confirm what has ended."""
+    assert world.ask("trial", seconds=600)["outcome"] == "noted"
+    assert world.block(TARGET, seconds=3600) == "taken"
+    world.now += 599
+    assert world.fence.check()["trialSecondsLeft"] == 1
+    assert world.fence.measures == 1
+    world.now += 2
+    assert world.fence.check()["trialSecondsLeft"] is None
+    assert world.fence.measures == 0
+    assert world.ask("confirm", uid=0)["reason"] == "no trial is running"

@@ -23,11 +23,14 @@ class World:
         self._clock = clock
         self.manager_time = ManagerTime(clock)
         self._words = (host, max_mode)
+        self.boot = "one"
         self.start()
 
     def start(self) -> None:
         host, max_mode = self._words
-        self.mode = ModeControl(self.database, self._clock, self.manager_time, host=host, max_mode=max_mode)
+        self.mode = ModeControl(
+            self.database, self._clock, self.manager_time, host=host, max_mode=max_mode, boot=self.boot
+        )
 
     def tick(self, seconds: float = 0.0, *, enforces: bool = True, holds_managed: bool = False) -> bool:
         self.now += seconds
@@ -148,3 +151,32 @@ def test_the_hosts_mode_is_set_from_another_process(world: World) -> None:
     assert world.mode.effective is LEARNING
     world.start()
     assert world.mode.host is LEARNING
+
+
+def test_a_restart_of_the_guard_does_not_lengthen_a_trial(world: World) -> None:
+    """A guard that crashes again and again falls back to learning at the end of the first trial."""
+    world.tick()
+    for _ in range(5):
+        world.start()
+        world.tick(TRIAL / 5 - 1)
+        assert world.mode.effective is PROTECTION
+    world.start()
+    world.tick(6)
+    assert world.mode.effective is LEARNING
+
+
+def test_a_moment_without_enforcement_does_not_lengthen_a_trial(world: World) -> None:
+    """One failed request to the fence changes nothing."""
+    world.tick()
+    world.tick(TRIAL - 10, enforces=False)
+    world.tick(11)
+    assert world.mode.effective is LEARNING
+
+
+def test_a_restart_of_the_host_ends_a_trial_in_learning(world: World) -> None:
+    """Whoever was locked out may have restarted the host to get in again."""
+    world.tick()
+    world.boot = "another"
+    world.start()
+    world.tick()
+    assert world.mode.effective is LEARNING
