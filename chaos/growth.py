@@ -27,6 +27,7 @@ _STARTS_WITHIN = 200.0
 _BOOKS_WITHIN = 900.0
 _CONNECTED_WITHIN = 300.0
 _THIRDS = 3
+_RECEIPT_TIMEOUT = 30.0
 _SHARED = 0.01
 """Share of the reports about shared attackers: each incident changes the blocklist of every agent."""
 
@@ -169,7 +170,15 @@ def main(
 ) -> None:
     """Sample the sizes of all files under steady work; print them as JSON, for `python -m chaos --rows`."""
     (chosen,) = (each for each in DOORS if each == door)
-    load = Load(agents, rate, is_direct=True, seconds=seconds, heartbeats=heartbeats, shared_attackers=_SHARED)
+    load = Load(
+        agents,
+        rate,
+        is_direct=True,
+        seconds=seconds,
+        heartbeats=heartbeats,
+        shared_attackers=_SHARED,
+        receipt_timeout=_RECEIPT_TIMEOUT,
+    )
     growth = grow(chosen, load, every=1.0, retention=retention)
     typer.echo(json.dumps({"machine": machine(), "growth": asdict(growth)}))
 

@@ -59,6 +59,7 @@ class Load:
             HTTP one in three seconds.
         shared_attackers: the share of reports about an attacker that several agents report. Five such reports open an
             incident, and its block is sent to all agents.
+        receipt_timeout: seconds after which an agent sends a report without a receipt again; doubled each time.
     """
 
     agents: int = 20
@@ -67,6 +68,7 @@ class Load:
     seconds: float = 7200.0
     heartbeats: float = 100.0
     shared_attackers: float = 0.3
+    receipt_timeout: float = 3.0
 
 
 class Site:
@@ -141,7 +143,7 @@ class Site:
             heartbeat_interval=max(_BETWEEN_HEARTBEATS[self.door], load.agents / load.heartbeats),
             reconnect_base=0.2,
             reconnect_cap=1.0,
-            receipt_timeout=3.0,
+            receipt_timeout=load.receipt_timeout,
             patience=patience,
         )
         with Simulation(plan) as self.fleet:
