@@ -375,3 +375,14 @@ def test_the_mode_of_a_document_is_published_in_its_response_section() -> None:
     assert "mode" not in after.sections
     assert after.digest != before.digest
     assert policies.document(GLOBAL) == {"mode": "learning"}
+
+
+def test_a_target_with_an_exception_has_not_reached_the_response() -> None:
+    """An agent that names the version but lists the value among its exceptions is awaited further."""
+    watch = ProgressTracker()
+    watch.track(
+        "inc-1", ["ag-1"], medium="policy", number=4, reported_at=NOW, published_at=NOW, value="203.0.113.66"
+    )  # fmt: skip
+    assert watch.applied("ag-1", "policy", 5, NOW + 1, frozenset({"203.0.113.66"})) == []
+    (progress,) = watch.applied("ag-1", "policy", 5, NOW + 2, frozenset({"203.0.113.67"}))
+    assert progress.summary()[100] == 2.0
