@@ -78,6 +78,7 @@ class JournalSource:
         self._reader: JournalReader | None = None
         self._entries = 0
         self._more = False
+        self._emptied: float | None = None  # the journal lacked the cursor and was empty; read up to this time
         self._lost: list[str] = []
         self._at_end: float | None = None
         self._kept: float | None = None
@@ -108,6 +109,10 @@ class JournalSource:
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
         more = self._more = len(entries) >= budget
         if entries:
+            oldest = None if self._emptied is None else reader.oldest()
+            if self._emptied is not None and oldest is not None and oldest > self._emptied:
+                self._lost.append(_gap(self._emptied, oldest))
+            self._emptied = None
             self._cursor, self._read_to = entries[-1].cursor, entries[-1].at
             self._entries += len(entries)
             if self._entries >= _REOPEN_EVERY:
@@ -159,11 +164,10 @@ class JournalSource:
                 reader.seek_time(self._read_to)
             elif not reader.seek(self._cursor):
                 oldest = reader.oldest()
-                if oldest is not None and oldest > self._read_to:
-                    self._lost.append(
-                        f"the journal no longer has its entries from {_moment(self._read_to)} to {_moment(oldest)}:"
-                        " vacuumed, removed, or kept in memory only when the host was restarted"
-                    )
+                if oldest is None:
+                    self._emptied = self._read_to
+                elif oldest > self._read_to:
+                    self._lost.append(_gap(self._read_to, oldest))
                 reader.seek_time(self._read_to)
         except SourceError:
             reader.close()
@@ -303,6 +307,13 @@ def _position(text: str | None) -> tuple[str, float]:
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def _gap(begin: float, end: float) -> str:
+    return (
+        f"the journal no longer has its entries from {_moment(begin)} to {_moment(end)}:"
+        " vacuumed, removed, or kept in memory only when the host was restarted"
+    )
 
 
 def _moment(at: float) -> str:

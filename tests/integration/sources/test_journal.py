@@ -133,6 +133,7 @@ def test_a_vacuum_of_what_was_read_is_no_gap(journald: Journald) -> None:
     journald.rotate()
     journald.vacuum()
     journald.log("sshd", "two")
+    journald.settle()
     again = Reading(journald, cursor=json.dumps(json.loads(cursor) | {"readTo": time.time()}))
     journald.log("sshd", "three")
     assert again.texts(1)[-1] == "three"
@@ -176,6 +177,7 @@ def test_a_vacuum_while_the_reader_is_behind_is_a_gap_that_is_said(journald: Jou
     journald.rotate()
     journald.vacuum()
     journald.log("sshd", "after")
+    journald.settle()
     eventually(lambda: reading.read() or reading.lost, 10, "the gap")
     (gap,) = reading.lost
     assert "the journal no longer has its entries from" in gap

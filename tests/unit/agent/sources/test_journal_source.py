@@ -70,7 +70,8 @@ class Reader:
         return False
 
     def oldest(self) -> float | None:
-        return self._journal.entries[self._journal.removed].at
+        left = self._journal.entries[self._journal.removed :]
+        return left[0].at if left else None
 
     def close(self) -> None:
         pass
@@ -175,6 +176,22 @@ def test_a_cursor_that_vacuum_removed_is_one_gap(journal: Journal, watch: Callab
     assert len(batch.lost) == 1
     assert "the journal no longer has its entries from" in batch.lost[0]
     assert again.read(10, 1.0).lost == []
+
+
+def test_a_journal_that_was_emptied_is_a_gap_once_it_has_an_entry(
+    journal: Journal, watch: Callable[..., JournalSource]
+) -> None:
+    """A vacuum that leaves nothing is told with the first entry that comes after it."""
+    journal.fail(1, NOW - 7200)
+    source = watch(look_back=NOW - 86_400)
+    cursor = json.loads(source.read(10, 0.0).cursor) | {"readTo": NOW - 7000}
+    journal.fail(1, NOW - 3600)
+    journal.removed = 2
+    again = watch(json.dumps(cursor))
+    assert again.read(10, 0.0).lost == []
+    journal.fail(1, NOW - 10)
+    assert len(again.read(10, 1.0).lost) == 1
+    assert again.read(10, 2.0).lost == []
 
 
 def test_order_is_the_journals_whatever_the_clock_says(journal: Journal, watch: Callable[..., JournalSource]) -> None:
