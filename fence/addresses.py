@@ -39,6 +39,11 @@ def is_single(network: Network) -> bool:
     return network.prefixlen == network.max_prefixlen
 
 
+def written(network: Network) -> str:
+    """Return a network as policies and blocklists write it: a single address without its prefix length."""
+    return str(network.network_address if is_single(network) else network)
+
+
 SPECIAL = tuple(
     (ip_network(network), reason)
     for network, reason in (

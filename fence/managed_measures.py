@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from fence import request_verification
-from fence.addresses import Network, parse
+from fence.addresses import Network, parse, written
 from fence.config import Config
 from fence.enforcement import Enforcement
 from fence.manifest import Manifest, ManifestEntry
@@ -133,7 +133,7 @@ class ManagedMeasures:
         before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
         added: dict[str, ManifestEntry] = {}
         for asked in managed.entries:
-            value = str(asked.network)
+            value = written(asked.network)
             reason = self._never.refusal(asked.network, "block", source)
             if reason is not None:
                 refused[value] = reason
@@ -141,7 +141,7 @@ class ManagedMeasures:
             refused.pop(value, None)
             longest = self._config.longest
             left = longest if asked.left is None else min(asked.left - elapsed, longest)
-            identifier = f"{source}:{value}"
+            identifier = f"{source}:{asked.network}"
             if left > 0:
                 since = before[identifier].added_at if identifier in before else wall
                 added[identifier] = ManifestEntry(
@@ -151,5 +151,5 @@ class ManagedMeasures:
             return list(added.values()), [entry for name, entry in before.items() if name not in added]
         names = {f"{source}:{network}" for network in managed.removed} - set(added)
         for network in managed.removed:
-            refused.pop(str(network), None)
+            refused.pop(written(network), None)
         return list(added.values()), [before[name] for name in names if name in before]

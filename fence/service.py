@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fence import request_verification
-from fence.addresses import Network, covers, is_single, parse, single
+from fence.addresses import Network, covers, is_single, parse, single, written
 from fence.config import Config
 from fence.decision_caps import DecisionCaps
 from fence.enforcement import Enforcement
@@ -169,7 +169,7 @@ class Fence:
         self.enforcement.put(
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
-        return {"outcome": "taken", "id": identifier, "measure": measure, "value": _shown(network), "seconds": seconds}
+        return {"outcome": "taken", "id": identifier, "measure": measure, "value": written(network), "seconds": seconds}
 
     def _weaker(self, network: Network, measure: Measure, origin: Origin) -> Measure | None:
         """Return `throttle` where only a block is refused."""
@@ -310,7 +310,7 @@ class Fence:
     def _enforced(self) -> Answer:
         """Return the counts for the guard's heartbeat: measures in the kernel, and missing measures with reasons."""
         refused = self._managed.refused["policy"] | self._managed.refused["blocklist"]
-        reasons = [{"value": _shown(network), "reason": reason} for network, reason in self._ineffective.items()]
+        reasons = [{"value": written(network), "reason": reason} for network, reason in self._ineffective.items()]
         reasons += [{"value": value, "reason": reason} for value, reason in reversed(refused.items())]
         missing, unset = self.enforcement.missing(), self.enforcement.unset_because
         kept = self.measures
@@ -357,7 +357,7 @@ class Fence:
                 {
                     "id": entry.id,
                     "measure": entry.measure,
-                    "value": _shown(entry.network),
+                    "value": written(entry.network),
                     "origin": entry.origin,
                     "reason": entry.reason,
                     "port": entry.port,
@@ -392,7 +392,3 @@ class Fence:
 
 def _unknown(request: Request) -> Answer:
     raise Refused(f"no such request for this user: {str(request.get('request'))[:40]!r}")
-
-
-def _shown(network: Network) -> str:
-    return str(network.network_address if is_single(network) else network)

@@ -144,6 +144,7 @@ def test_a_signed_snapshot_is_set_and_its_never_list_is_kept(fence: FenceProcess
     assert fence.ask(request="block", value="198.51.100.90", seconds=60)["outcome"] == "taken"
     answer = _hand_over(fence, _snapshot(5, "198.51.100.77", "198.51.100.91", "10.0.0.1", never=["198.51.100.90/31"]))
     assert (answer["outcome"], answer["set"], answer["refused"], answer["blocklistSequence"]) == ("taken", 1, 2, 5)
+    assert {each["value"] for each in answer["reasons"]} == {"198.51.100.91", "10.0.0.1"}  # as the snapshot writes them
     (entry,) = fence.ask(request="list")["entries"]
     assert (entry["value"], entry["origin"]) == ("198.51.100.77", "blocklist")
     assert "fleet" in fence.ask(request="block", value="198.51.100.91", seconds=60)["reason"]
