@@ -13,7 +13,7 @@ from tests.support.network import Network
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene() -> Iterator[Scene]:
     reason = unavailable()
     if reason is not None and os.environ.get("CI"):
         pytest.fail(reason)
@@ -22,7 +22,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with Network() as network:
         server = network.host(f"{SERVER}/24", "2001:db8::1/64")
         others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)), "2001:db8::20/64")
-        with BootedHost(server, tmp_path_factory.mktemp("host")) as host:
+        with BootedHost(server) as host:
             attacker = Attacker(host, others)
             attacker.furnish()
             yield Scene(host, attacker, HostFleet(host))

@@ -1,5 +1,7 @@
 """OpenSSH's client and bare connections from a second network, against a booted host."""
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -72,6 +74,7 @@ class Attacker:
         method: str = "password",
         keys: Sequence[str] = (),
         command: str = "true",
+        patience: int = 20,
     ) -> subprocess.Popen[str]:
         """Start one connection of the client, which answers with these secrets or offers these keys."""
         self._answers += 1
@@ -82,7 +85,7 @@ class Attacker:
             "ssh", "-F", "none", "-b", source, "-l", user,
             "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
             "-o", f"PreferredAuthentications={methods}", "-o", f"NumberOfPasswordPrompts={max(1, len(secrets))}",
-            "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20",
+            "-o", "IdentitiesOnly=yes", "-o", f"ConnectTimeout={patience}",
             "-o", f"PubkeyAuthentication={'yes' if keys else 'no'}",
             *(word for key in keys for word in ("-i", f"{_HOME}/{key}")),
             SERVER, command,
@@ -96,7 +99,15 @@ class Attacker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
+
+    @staticmethod
+    def end(client: subprocess.Popen[str]) -> None:
+        """End a client, with the process that entered the namespaces for it."""
+        with suppress(ProcessLookupError):
+            os.killpg(client.pid, signal.SIGKILL)
+        client.communicate()
 
     def ssh(
         self,
@@ -106,11 +117,33 @@ class Attacker:
         method: str = "password",
         keys: Sequence[str] = (),
         command: str = "true",
+        within: int = 40,
     ) -> bool:
-        """Return whether a connection logs in and its command succeeds."""
-        client = self.start(user, source, *secrets, method=method, keys=keys, command=command)
-        client.communicate(timeout=40)
+        """Return whether a connection logs in and its command succeeds; one that is cut off ends after `within` s."""
+        client = self.start(user, source, *secrets, method=method, keys=keys, command=command, patience=within)
+        try:
+            client.communicate(timeout=within)
+        except subprocess.TimeoutExpired:
+            self.end(client)
         return client.returncode == 0
+
+    def answers(self, source: str) -> bool:
+        """Return whether the host's kernel answers an address: a port without a service refuses at once."""
+        try:
+            self._network.connect(SERVER, 9, source, 0.2).close()
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def reaches(self, source: str, port: int = 22) -> bool:
+        """Return whether the host accepts a TCP connection from an address."""
+        try:
+            self._network.connect(SERVER, port, source, 0.5).close()
+        except OSError:
+            return False
+        return True
 
     def say(self, source: str, greeting: bytes = b"") -> None:
         """Open a connection to sshd, say something, and wait for its end; without a greeting hang up at once."""

@@ -12,6 +12,8 @@ from tests.support.waiting import eventually
 
 MANAGER = "/var/lib/panguard-manager"
 GUARD = "/var/lib/panguard"
+INSTALLED = "/var/lib/panguard/guard"
+UNITS = ("panguard-guard", "panguard-fence")
 
 
 class HostFleet:
@@ -19,6 +21,7 @@ class HostFleet:
 
     def __init__(self, host: BootedHost) -> None:
         self.host = host
+        self.data = GUARD
         self._token = ""
 
     def start_manager(self, environment: Mapping[str, str] | None = None) -> None:
@@ -49,6 +52,38 @@ class HostFleet:
         host.service("guard", *start, user="panguard", environment={**PACE, **(environment or {})})
         eventually(lambda: self.agent().get("status") == "online", 40, "the guard online", 0.2)
 
+    def install(self, mode: str = "protection", environment: Mapping[str, str] | None = None) -> None:
+        """Install guard and fence as the product does, as units; wait until the guard is online and can block."""
+        for unit in UNITS:
+            lines = "".join(f"Environment={name}={value}\n" for name, value in {**PACE, **(environment or {})}.items())
+            self.host.write(f"/etc/systemd/system/{unit}.service.d/20-test.conf", f"[Service]\n{lines}")
+        words = ["guard", "install", "--manager", "mqtt://127.0.0.1:1883", "--mode", mode]
+        done = self.host.panguard(*words, "--enroll-token-file", f"{MANAGER}/enroll.token")
+        assert done.returncode == 0, (done, self.host.journal("--unit=panguard-*"))
+        self.data = INSTALLED
+        self.wait_until_online()
+
+    def wait_until_online(self) -> None:
+        """Wait until the guard is online and can block."""
+
+        def ready() -> bool:
+            told = self.host.panguard("guard", "status", "--data-dir", self.data, "-o", "json")
+            fields = json.loads(told.stdout) if told.returncode == 0 else {}
+            return (fields.get("state"), fields.get("enforcement")) == ("online", "nftables")
+
+        eventually(ready, 60, f"the guard online; {self.host.journal('--unit=panguard-*', '--lines=20')}", 0.3)
+
+    def blocked(self) -> dict[str, dict[str, Any]]:
+        """Return the measures in the kernel by address, as the fence lists them."""
+        done = self.host.panguard("guard", "blocks", "list", "-o", "json")
+        assert done.returncode == 0, done
+        return {each["value"]: each for each in json.loads(done.stdout)}
+
+    def in_kernel(self, address: str) -> bool:
+        """Return whether nftables has a block of an IPv4 address."""
+        words = ("nft", "get", "element", "inet", "panguard", "block4", f"{{ {address} }}")
+        return self.host.result(*words).returncode == 0
+
     def stop_guard(self) -> None:
         """End the guard."""
         self.host.run("systemctl", "stop", "guard")
@@ -63,6 +98,16 @@ class HostFleet:
             return answer.json()["data"]
 
         return self.host.within(ask)
+
+    def put_policy(self, document: Mapping[str, Any]) -> None:
+        """Set the guard's own policy at the manager."""
+        path = f"/api/policies/agents/{self.agent()['agentId']}"
+
+        def put() -> None:
+            headers = {"Authorization": f"Bearer {self._token}"}
+            httpx2.put(f"http://127.0.0.1:8443{path}", json=document, headers=headers, timeout=10).raise_for_status()
+
+        self.host.within(put)
 
     def agent(self) -> dict[str, Any]:
         """Return the manager's record of the guard; empty before there is one."""
@@ -80,11 +125,11 @@ class HostFleet:
 
     def health(self) -> int:
         """Return the exit code of `guard health`."""
-        return self.host.panguard("guard", "health", "--data-dir", GUARD).returncode
+        return self.host.panguard("guard", "health", "--data-dir", self.data).returncode
 
     def status(self) -> dict[str, Any]:
         """Return what `guard status` prints."""
-        told = self.host.panguard("guard", "status", "--data-dir", GUARD, "-o", "json").stdout
+        told = self.host.panguard("guard", "status", "--data-dir", self.data, "-o", "json").stdout
         return dict(json.loads(told))
 
     def log(self) -> str:

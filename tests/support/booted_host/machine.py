@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.waiting import eventually
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[3]
-CACHED = Path(os.environ.get("PANGUARD_TEST_ROOT") or Path.home() / ".cache" / "panguard-tests" / "bookworm")
+CACHED = Path(os.environ.get("PANGUARD_TEST_ROOT") or Path.home() / ".cache" / "panguard-tests" / "bookworm-2")
 """The root that `make_root.sh` makes; every boot gets an overlay on it that is thrown away."""
 
 
@@ -47,13 +48,14 @@ class BootedHost:
 
     Args:
         network: the network namespace that it boots in.
-        home: a directory for its overlay and its console.
         memory: the limit of all its processes together, in bytes; None for none.
     """
 
-    def __init__(self, network: NetworkHost, home: Path, memory: int | None = None) -> None:
+    def __init__(self, network: NetworkHost, memory: int | None = None) -> None:
         self.network = network
+        home = Path(tempfile.mkdtemp(prefix="panguard-host-"))  # not pytest's: mounts are not for others to clear away
         self.console = home / "console.log"
+        self.python = sys.executable
         self._home = home
         self._upper = home / "overlay"
         self.root = home / "root"
@@ -99,9 +101,12 @@ class BootedHost:
 
     def reboot(self) -> None:
         """Reboot as an operator does; what is on its disk stays."""
-        before = self._leader
-        self.run("systemctl", "reboot", check=False)
-        eventually(lambda: self._find_leader() not in (0, before), 60, "the next boot", 0.1)
+        assert self._nspawn is not None
+        ended, before = self._nspawn, self._leader
+        self.result("systemctl", "reboot")
+        eventually(lambda: ended.poll() is not None or self._find_leader() not in (0, before), 60, "the reboot", 0.1)
+        if ended.poll() is not None:  # not every version starts the next boot by itself
+            self.boot()
         self.wait_until_started()
 
     def crash(self) -> None:
@@ -236,6 +241,8 @@ class BootedHost:
         self.crash()
         for mount in (self.root, self._upper):
             subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)  # noqa: S603, S607
+        if not any(map(os.path.ismount, (self.root, self._upper))):
+            shutil.rmtree(self._home, ignore_errors=True)
         for group in self._groups:
             for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
                 with suppress(OSError):
