@@ -97,7 +97,7 @@ class BootedHost:
 
     def wait_until_started(self) -> None:
         """Wait until systemd says that the start is complete."""
-        eventually(self._started, 60, f"a started host; {self.console}", 0.2)
+        eventually(self._started, 150, f"a started host; {self.console}", 0.2)
 
     def reboot(self) -> None:
         """Reboot as an operator does; what is on its disk stays."""
