@@ -248,7 +248,8 @@ class Guard:
             self._feed_due = now + _FEED_EVERY
 
     def _forward_blocklist(self, topic: str, payload: bytes, sequence: int) -> None:
-        self._parts.enforcement.forward("blocklist", topic, payload, sequence)
+        if sequence == self._parts.blocklist.sequence:  # not a retained message that is older than this guard's list
+            self._parts.enforcement.forward("blocklist", topic, payload, sequence)
 
     def _notice_health(self, now: float) -> None:
         """Schedule a heartbeat soon after the state of a source has changed."""

@@ -39,8 +39,8 @@ def is_single(network: Network) -> bool:
     return network.prefixlen == network.max_prefixlen
 
 
-def written(network: Network) -> str:
-    """Return a network as policies and blocklists write it: a single address without its prefix length."""
+def shown(network: Network) -> str:
+    """Return a network as requests and reports name it: a single address without its prefix length."""
     return str(network.network_address if is_single(network) else network)
 
 
@@ -158,6 +158,8 @@ def single(text: str) -> Address:
     Raises:
         ValueError: the text is no single address.
     """
+    if "%" in text:
+        raise ValueError("an address with a zone is not taken")
     address = ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address

@@ -59,6 +59,8 @@ def serve(config: Config, path: Path) -> None:
     clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     manifest = Manifest(config.state, boot_id)
+    if manifest.set_aside is not None:
+        log({"event": "manifest_set_aside", "reason": manifest.set_aside})
     manifest.load(clocks.boot(), clocks.wall())
     kernel = Kernel(config.protected_ports)
     fence = Fence(config, kernel=kernel, manifest=manifest, host=host, clocks=clocks, boot_id=boot_id, log=log)
@@ -86,7 +88,8 @@ def serve(config: Config, path: Path) -> None:
     notify("READY=1")
     log({"event": "ready", "socket": str(path), "measures": fence.measures})
     server.serve()
-    fence.mark_time()
+    with suppress(ManifestError):
+        fence.mark_time()
     manifest.close()
 
 

@@ -1,15 +1,20 @@
 """Keeps the kernel's table equal to the manifest: sets and lifts measures, rebuilds a lost table, corrects timeouts."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
 from typing import Any
 
-from fence.addresses import Address, Network, is_single, pieces
+from fence.addresses import Address, Network, is_single, parse, pieces, single, span
 from fence.manifest import Manifest, ManifestEntry
 from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError, can_change_tables
 
 _OFF_BY = 60.0
 """Seconds by which a timeout in the kernel may differ from the manifest's; a larger difference is corrected."""
+
+_NEVER = float("-inf")
+_ALL: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 class Enforcement:
@@ -51,7 +56,8 @@ class Enforcement:
         Raises:
             KernelError: the kernel refuses.
         """
-        self._kernel.build(self._never.kernel_never())
+        with self._noted():
+            self._kernel.build(self._never.kernel_never())
         self.enforce(entry.network for entry in self._manifest.entries.values())
 
     def start(self) -> None:
@@ -67,8 +73,13 @@ class Enforcement:
         self.enforce((entry.network for entry in self._manifest.entries.values()), anew=True)
 
     def set_never(self) -> None:
-        """Update the table's accepted networks from the signed lists."""
-        self._kernel.set_never(self._never.kernel_never())
+        """Update the table's accepted networks from the signed lists.
+
+        Raises:
+            KernelError: the kernel refuses; the next change sets everything anew.
+        """
+        with self._noted():
+            self._kernel.set_never(self._never.kernel_never())
 
     def put(self, entry: ManifestEntry) -> None:
         """Write a measure to the manifest, then set it in the kernel; on failure remove it from the manifest.
@@ -81,12 +92,19 @@ class Enforcement:
         try:
             self.enforce([entry.network])
         except KernelError:
-            self._manifest.change([before] if before else [], [] if before else [entry.id])
+            if before is None:
+                self._manifest.withdraw([entry.id])
+            else:
+                self._manifest.change([before], [])
             raise
 
-    def lift(self, entries: list[ManifestEntry]) -> None:
-        """Remove measures from the manifest and the kernel."""
-        self._manifest.change([], [entry.id for entry in entries])
+    def lift(self, entries: list[ManifestEntry], state: dict[str, str] | None = None) -> None:
+        """Remove measures from the manifest and the kernel, also where the manifest cannot be written.
+
+        Raises:
+            KernelError: the kernel refuses; the next change sets everything anew.
+        """
+        self._manifest.withdraw([entry.id for entry in entries], state)
         self.enforce(entry.network for entry in entries)
 
     def expire(self) -> list[ManifestEntry]:
@@ -104,34 +122,51 @@ class Enforcement:
             self.build()
 
     def verify(self) -> int:
-        """Set addresses again that the kernel lacks or has with a wrong timeout; return their number."""
-        now = self._now()
-        left = {
-            (measure, element.value): element.left or 0.0
-            for measure in ("block", "throttle")
-            for version in (4, 6)
-            for element in self._kernel.elements(f"{measure}{version}")
-        }
-        latest: dict[tuple[str, Network], float] = {}
-        for entry in self._manifest.entries.values():
-            if is_single(entry.network):
-                key = (entry.measure, entry.network)
-                latest[key] = max(entry.ends_at - now, latest.get(key, 0.0))
-        off = [
-            network
-            for (measure, network), due in latest.items()
-            if abs(left.get((measure, str(network.network_address)), float("-inf")) - due) > _OFF_BY
-        ]
+        """Mend sets that differ from the manifest by a measure or its timeout; return the number of differences."""
+        off: set[Network] = set()
+        for measure in ("block", "throttle"):
+            for version in (4, 6):
+                off |= self._wrong_addresses(measure, version)
+                if self._has_wrong_ranges(measure, version):
+                    off.add(_ALL[version])
         self.enforce(off)
         return len(off)
 
+    def _wrong_addresses(self, measure: str, version: int) -> set[Network]:
+        now = self._now()
+        latest: dict[Network, float] = {}
+        for entry in self._manifest.entries.values():
+            if is_single(entry.network) and (entry.measure, entry.network.version) == (measure, version):
+                latest[entry.network] = max(entry.ends_at - now, latest.get(entry.network, 0.0))
+        left = {parse(element.value): element.left or 0.0 for element in self._kernel.elements(f"{measure}{version}")}
+        return {
+            network
+            for network in latest.keys() | left.keys()
+            if abs(left.get(network, _NEVER) - latest.get(network, _NEVER)) > _OFF_BY
+        }
+
+    def _has_wrong_ranges(self, measure: str, version: int) -> bool:
+        due = self._intervals(measure, version)
+        left = sorted(
+            (*_bounds(element.value), element.left or 0.0)
+            for element in self._kernel.elements(f"{measure}range{version}")
+        )
+        return [each[:2] for each in due] != [each[:2] for each in left] or any(
+            abs(a[2] - b[2]) > _OFF_BY for a, b in zip(due, left, strict=True)
+        )
+
     def enforce(self, touched: Iterable[Network], *, anew: bool = False) -> None:
         """Bring the kernel to what the manifest holds for some networks; `anew` takes all other measures away.
+
+        After a failure everything is set anew, so that no later success hides what an earlier failure left.
 
         Raises:
             KernelError: nothing was changed in the kernel.
         """
         networks = set(touched)
+        if self.unset_because is not None:
+            anew = True
+            networks |= {entry.network for entry in self._manifest.entries.values()}
         singles = {network for network in networks if is_single(network)}
         exact: dict[str, dict[Address, float]] = {"block": {}, "throttle": {}}
         for entry in self._manifest.entries.values():
@@ -148,9 +183,17 @@ class Enforcement:
             for version in {network.version for network in networks - singles}
             for measure in ("block", "throttle")
         }
-        try:
+        with self._noted():
+            if self.unset_because is not None:
+                self._kernel.set_never(self._never.kernel_never())
             self._kernel.apply(exact, gone, ranges, anew=anew)
             self.unset_because = None
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Keep the reason of a failed change."""
+        try:
+            yield
         except KernelError as error:
             self.unset_because = str(error)
             raise
@@ -164,3 +207,9 @@ class Enforcement:
             and not is_single(entry.network)
             and entry.ends_at > now
         )
+
+
+def _bounds(value: str) -> tuple[int, int]:
+    """Return the first and last address of an element of an interval set."""
+    first, dash, last = value.partition("-")
+    return (int(single(first)), int(single(last))) if dash else span(parse(value))

@@ -1,16 +1,22 @@
 """The manager's measures: the entries of the last signed policy and blocklist, applied to this host."""
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from fence import request_verification
-from fence.addresses import Network, parse, written
+from fence.addresses import Network, parse, shown
 from fence.config import Config
 from fence.enforcement import Enforcement
-from fence.manifest import Manifest, ManifestEntry
+from fence.manifest import MANAGER_OFFSET, Manifest, ManifestEntry
 from fence.never_block import NeverBlockRules
 
 Source = Literal["policy", "blocklist"]
+_SOURCES: tuple[Source, ...] = ("policy", "blocklist")
+_CUT = "managed_cut"
+
+RELEASED = {"policy_released": "true", "blocklist_released": "true", "policy_refused": "{}", "blocklist_refused": "{}"}
+"""The state after which no policy or blocklist is in force; the numbers stay."""
 
 
 class ManagedMeasures:
@@ -28,15 +34,36 @@ class ManagedMeasures:
         self._manifest = manifest
         self._enforcement = enforcement
         self._never = never
-        self._manager_offset: float | None = None
-        self.refused: dict[Source, dict[str, str]] = {"policy": {}, "blocklist": {}}
-        for source in ("policy", "blocklist"):
+        for source in _SOURCES:
             kept = manifest.state(f"{source}_exempt")
             self._set_exempt(source, [parse(text) for text in kept.split("\n")] if kept else [])
 
+    def refused(self, source: Source) -> dict[str, str]:
+        """Return the values of the last message that are not in force on this host, with the reasons, oldest first."""
+        kept: dict[str, str] = json.loads(self._manifest.state(f"{source}_refused") or "{}")
+        return kept
+
     def number(self, source: Source) -> int:
-        """Return the version of the last applied policy, or the sequence of the last applied blocklist."""
+        """Return the version of the last applied policy, or the sequence of the last applied blocklist.
+
+        It is 0 once fence.conf names another agent or organization, or has the signer's key no more.
+        """
+        key, name, agent = self._issuer(source)
+        known = {"agents": agent, "organizations": name}
+        names = (("agents", self._config.agent_id), ("organizations", self._config.organization_id))
+        other = any(
+            given and known[kind] and given != known[kind]
+            for kind, given in names
+            if kind == "agents" or source == "blocklist"
+        )
+        if other or (key and key not in {each.hex() for each in self._config.sign_keys}):
+            return 0
         return int(self._manifest.state(f"{source}_number") or 0)
+
+    def _issuer(self, source: Source) -> tuple[str, str, str]:
+        """Return signer's key, addressee and agent of the last applied message; empty where they are not known."""
+        words = (self._manifest.state(f"{source}_issuer") or "||").split("|")
+        return words[0], words[1], words[2]
 
     def verify(self, topic: str, payload: bytes) -> request_verification.ManagedRequest:
         """Verify and parse a message; where fence.conf names no agent or organization, the first message decides.
@@ -49,6 +76,12 @@ class ManagedMeasures:
         configured = {"agents": self._config.agent_id, "organizations": self._config.organization_id}
         known = {name: value or self._manifest.state(f"{name}_id") for name, value in configured.items()}
         wanted = {name: value or (named if name == kind else "") for name, value in known.items()}
+        if known.get(kind) and named != known[kind]:
+            setting = "agent_id" if kind == "agents" else "organization_id"
+            raise request_verification.UntrustedRequest(
+                f"it is for {named[:64]!r} and this host is {known[kind]!r}: after a new enrollment run"
+                f" `panguard guard install` again, or set {setting} in fence.conf"
+            )
         managed = request_verification.verify(
             topic, payload, self._config.sign_keys, wanted["agents"], wanted["organizations"]
         )
@@ -65,14 +98,24 @@ class ManagedMeasures:
 
         The numbers are kept: an older policy or blocklist is refused as before, and the same one sets them again.
         """
-        released = [entry for entry in self._manifest.entries.values() if entry.origin in ("policy", "blocklist")]
-        self._manifest.change(
-            [], [entry.id for entry in released], {"policy_released": "true", "blocklist_released": "true"}
-        )
-        self._enforcement.enforce(entry.network for entry in released)
-        for refused in self.refused.values():
-            refused.clear()
+        released = [entry for entry in self._manifest.entries.values() if entry.origin in _SOURCES]
+        self._enforcement.lift(released, RELEASED)
         return released
+
+    def give_up(self, entries: Iterable[ManifestEntry], reason: str) -> None:
+        """Record that managed measures are not in force any more, though the manager's list has them."""
+        for source in _SOURCES:
+            gone = {shown(entry.network): reason for entry in entries if entry.origin == source}
+            if gone:
+                self._manifest.withdraw([], {f"{source}_refused": json.dumps(self.refused(source) | gone)})
+
+    def ended(self, entries: Iterable[ManifestEntry]) -> None:
+        """Record the ended measures that this host's longest time ended before the manager's end."""
+        cut = set(json.loads(self._manifest.state(_CUT) or "[]"))
+        self.give_up(
+            [entry for entry in entries if entry.id in cut],
+            f"it ended here after the longest time of a measure, {self._config.longest / 86_400:.0f} days",
+        )
 
     def take(self, managed: request_verification.ManagedRequest, hint: Any, now: float, wall: float) -> None:
         """Set what a verified message says.
@@ -88,68 +131,113 @@ class ManagedMeasures:
             ManifestError, KernelError: the entries could not be stored or set.
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
-        known = self.number(source)
-        following = managed.before == known and self._manifest.state("blocklist_released") != "true"
-        if managed.kind == "change" and not following:
-            raise request_verification.UntrustedRequest(
-                f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
-            )
-        if managed.number < known:
-            raise request_verification.UntrustedRequest(
-                f"number {managed.number} is older than {known}, which the fence has"
-            )
-        self._learn_manager_time(managed.sent_at, hint, now)
-        state = {f"{source}_number": str(managed.number), f"{source}_released": "false"}
+        state = self._succession(managed, source)
+        offset = self._learn_manager_time(managed, source, hint, now)
+        state |= offset | {f"{source}_number": str(managed.number), f"{source}_released": "false"}
         if managed.exempt is not None:
             state[f"{source}_exempt"] = "\n".join(map(str, managed.exempt))
             self._set_exempt(source, managed.exempt)
-        added, gone = self._differences(managed, source, now, wall)
-        self._manifest.change(added, [entry.id for entry in gone], state)
+        added, gone, beside = self._differences(managed, source, now, wall, offset.get(MANAGER_OFFSET))
+        self._manifest.change(added, [entry.id for entry in gone], state | beside)
         if managed.exempt is not None:
             self._enforcement.set_never()
             exempt = [entry for entry in self._manifest.entries.values() if self._never.exempts(entry.network)]
             self._enforcement.lift(exempt)
         self._enforcement.enforce(entry.network for entry in (*added, *gone))
 
+    def _succession(self, managed: request_verification.ManagedRequest, source: Source) -> dict[str, str]:
+        """Return the state that a message's signer and number leave, after a check that it is no step back.
+
+        Numbers are counted for each signer, addressee and agent, so that a new enrollment or a new key begins anew,
+        and messages of an earlier one are taken again only with a greater number than its last.
+
+        Raises:
+            UntrustedRequest: the message is older than the applied one, or a change that does not follow on it.
+        """
+        agent = self._config.agent_id or self._manifest.state("agents_id") or ""
+        organization = self._config.organization_id or self._manifest.state("organizations_id") or ""
+        issuer = "|".join((managed.key.hex(), agent if source == "policy" else organization, agent))
+        current = self._manifest.state(f"{source}_issuer")
+        numbers: dict[str, int] = json.loads(self._manifest.state(f"{source}_numbers") or "{}")
+        same = current is None or current == issuer or (current.endswith("|") and issuer.startswith(current))
+        known = int(self._manifest.state(f"{source}_number") or 0) if same else numbers.get(issuer, -1) + 1
+        following = same and managed.before == known and self._manifest.state("blocklist_released") != "true"
+        if managed.kind == "change" and not following:
+            raise request_verification.UntrustedRequest(
+                f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
+            )
+        if managed.number < known:
+            raise request_verification.UntrustedRequest(
+                f"number {managed.number} is older than {known}, which the fence has: after a new enrollment or with"
+                " a new manager run `panguard guard install` again"
+            )
+        return {
+            f"{source}_issuer": issuer,
+            f"{source}_numbers": json.dumps(numbers | {issuer: managed.number}),
+        }
+
     def _set_exempt(self, source: str, networks: Iterable[Network]) -> None:
         (self._never.set_allowed if source == "policy" else self._never.set_fleet)(networks)
 
-    def _learn_manager_time(self, sent_at: float | None, hint: Any, now: float) -> None:
+    def _learn_manager_time(
+        self, managed: request_verification.ManagedRequest, source: Source, hint: Any, now: float
+    ) -> dict[str, str]:
+        """Return the state that holds the manager's time: the largest difference to this boot's clock.
+
+        A greater number that was signed at an earlier time shows that the manager's clock was set back.
+        """
+        sent_at, kept = managed.sent_at, self._manifest.state(MANAGER_OFFSET)
+        offset = float(kept) if kept else float("-inf")
+        state = {}
+        if sent_at is not None:
+            last, _, number = (self._manifest.state(f"{source}_sent") or "-inf 0").partition(" ")
+            if managed.number > int(number) and sent_at < float(last):
+                offset = float("-inf")
+            state[f"{source}_sent"] = f"{sent_at} {managed.number}"
         for moment in (sent_at, hint):
             if isinstance(moment, int | float) and not isinstance(moment, bool) and abs(moment) < 2**40:
-                self._manager_offset = max(float(moment) - now, self._manager_offset or float("-inf"))
+                offset = max(float(moment) - now, offset)
+        return state if offset == float("-inf") else {**state, MANAGER_OFFSET: str(offset)}
 
     def _differences(
-        self, managed: request_verification.ManagedRequest, source: Source, now: float, wall: float
-    ) -> tuple[list[ManifestEntry], list[ManifestEntry]]:
-        """Return the entries to set and the entries to remove; record the refused ones."""
-        refused = self.refused[source]
-        if managed.kind != "change":
-            refused.clear()
-        refused.update(dict.fromkeys(managed.bad, "it is no address"))
+        self,
+        managed: request_verification.ManagedRequest,
+        source: Source,
+        now: float,
+        wall: float,
+        offset: str | None,
+    ) -> tuple[list[ManifestEntry], list[ManifestEntry], dict[str, str]]:
+        """Return the entries to set and to remove, and the state that holds the refused and the shortened ones."""
+        refused = self.refused(source) if managed.kind == "change" else {}
+        refused |= managed.refused
+        cut = {each for each in json.loads(self._manifest.state(_CUT) or "[]") if each in self._manifest.entries}
         elapsed = 0.0
-        if managed.sent_at is not None and self._manager_offset is not None:
-            elapsed = max(0.0, now + self._manager_offset - managed.sent_at)
+        if managed.sent_at is not None and offset is not None:
+            elapsed = max(0.0, now + float(offset) - managed.sent_at)
         before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
         added: dict[str, ManifestEntry] = {}
         for asked in managed.entries:
-            value = written(asked.network)
-            reason = self._never.refusal(asked.network, "block", source)
-            if reason is not None:
-                refused[value] = reason
-                continue
+            value = shown(asked.network)
             refused.pop(value, None)
-            longest = self._config.longest
-            left = longest if asked.left is None else min(asked.left - elapsed, longest)
+            reason = self._never.refusal(asked.network, "block", source)
+            left = float("inf") if asked.left is None else asked.left - elapsed
+            if reason is not None or left <= 0:
+                refused[value] = reason or "it had ended when it arrived, by the manager's clock"
+                continue
             identifier = f"{source}:{asked.network}"
-            if left > 0:
-                since = before[identifier].added_at if identifier in before else wall
-                added[identifier] = ManifestEntry(
-                    identifier, "block", asked.network, source, asked.reason, None, since, now + left
-                )
-        if managed.kind != "change":
-            return list(added.values()), [entry for name, entry in before.items() if name not in added]
-        names = {f"{source}:{network}" for network in managed.removed} - set(added)
-        for network in managed.removed:
-            refused.pop(written(network), None)
-        return list(added.values()), [before[name] for name in names if name in before]
+            (cut.add if left > self._config.longest else cut.discard)(identifier)
+            since = before[identifier].added_at if identifier in before else wall
+            ends_at = now + min(left, self._config.longest)
+            added[identifier] = ManifestEntry(
+                identifier, "block", asked.network, source, asked.reason, None, since, ends_at
+            )
+        names = before.keys() - added.keys()
+        if managed.kind == "change":
+            names &= {f"{source}:{each.network}" for each in managed.entries} | {
+                f"{source}:{network}" for network in managed.removed
+            }
+            for network in managed.removed:
+                if f"{source}:{network}" not in added:
+                    refused.pop(shown(network), None)
+        state = {f"{source}_refused": json.dumps(refused), _CUT: json.dumps(sorted(cut))}
+        return list(added.values()), [before[name] for name in names], state

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,10 @@ Measure = Literal["block", "throttle"]
 Origin = Literal["own", "operator", "policy", "blocklist"]
 
 AUDIT_KEPT = 20_000
+MANAGER_OFFSET = "manager_offset"
+"""The state that holds the manager's time less this boot's clock, in seconds."""
+
+_MANAGED = ("policy", "blocklist")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -57,32 +62,66 @@ class ManifestError(Exception):
 class Manifest:
     """One SQLite file in a directory that only root can write; each change is durable when the method returns.
 
+    Entries and state are read once; a damaged file is renamed to `fence.db.damaged` and a new one is begun.
+
     Args:
         directory: the directory of the file; created with mode 0700 if missing.
         boot_id: the id of the host's boot.
 
     Raises:
         ManifestError: the file cannot be opened.
+
+    Attributes:
+        entries: the measures by id.
+        fault: why the last write failed; None if it succeeded.
+        set_aside: why the file of an earlier fence was not read; None if it was.
     """
 
     def __init__(self, directory: Path, boot_id: str) -> None:
         self._boot_id = boot_id
+        self.entries: dict[str, ManifestEntry] = {}
+        self.fault: str | None = None
+        self.set_aside: str | None = None
+        self._state: dict[str, str] = {}
+        self._owed_state: dict[str, str] = {}
+        self._owed_removals: set[str] = set()
+        self._owes_all_since: tuple[float, float] | None = None
+        path = directory / "fence.db"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = directory / "fence.db"
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=5)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.executescript(_SCHEMA)
+            try:
+                self._open(path)
+            except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                self.set_aside = f"{path} is damaged: {error}"
+                self._database.close()
+                for end in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        Path(f"{path}{end}").replace(f"{path}.damaged{end}")
+                self._open(path)
         except (OSError, sqlite3.Error) as error:
+            if hasattr(self, "_database"):
+                self._database.close()
             raise ManifestError(f"cannot open {directory}: {error}") from error
-        self.entries: dict[str, ManifestEntry] = {}
+
+    def _open(self, path: Path) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=5)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.executescript(_SCHEMA)
+        self._state = {str(key): str(value) for key, value in self._database.execute("SELECT key, value FROM state")}
+        rows = self._database.execute("SELECT id, measure, value, origin, reason, port, added_at, ends_at FROM entry")
+        self.entries = {row[0]: ManifestEntry(*row[:2], parse(row[2]), *row[3:7], float(row[7])) for row in rows}
+        self._database.execute("SELECT number, at, line, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
 
     def load(self, now: float, wall: float) -> None:
-        """Load the entries; after a reboot each entry has the remaining time that was last written.
+        """Drop ended entries; after a reboot give each entry the remaining time that was last written.
 
-        A wall clock earlier than the last written time is ignored; a later one shortens the remaining time.
+        A wall clock earlier than the last written time is ignored; a later one shortens the remaining time, and
+        a policy or blocklist that lost an entry by it counts as released, so that the guard passes it on again.
+        Raises nothing where the file cannot be written: the next change writes what is due.
 
         Args:
             now: seconds of this boot's clock.
@@ -93,17 +132,18 @@ class Manifest:
             written_at = float(self.state("written_at") or 0.0)
             away = max(0.0, wall - float(self.state("written_wall") or wall))
             shift = now - written_at - away
-        rows = self._database.execute("SELECT id, measure, value, origin, reason, port, added_at, ends_at FROM entry")
-        for identifier, measure, value, origin, reason, port, added_at, ends_at in rows.fetchall():
-            entry = ManifestEntry(identifier, measure, parse(value), origin, reason, port, added_at, ends_at + shift)
-            self.entries[identifier] = entry
-        ended = [entry.id for entry in self.entries.values() if entry.ends_at <= now]
-        for identifier in ended:
-            del self.entries[identifier]
-        with self._transaction():
-            self._database.execute("DELETE FROM entry")
-            self._insert(self.entries.values())
-            self._mark_time(now, wall)
+        self.entries = {name: replace(entry, ends_at=entry.ends_at + shift) for name, entry in self.entries.items()}
+        ended = [entry for entry in self.entries.values() if entry.ends_at <= now]
+        for entry in ended:
+            del self.entries[entry.id]
+        if shift:
+            self._owed_state |= {f"{entry.origin}_released": "true" for entry in ended if entry.origin in _MANAGED}
+            if self.state(MANAGER_OFFSET):
+                self._owed_state[MANAGER_OFFSET] = str(float(self.state(MANAGER_OFFSET) or 0.0) - shift)
+        self._state |= self._owed_state
+        self._owes_all_since = now, wall
+        with suppress(ManifestError), self._transaction():
+            pass
 
     def change(
         self, added: Iterable[ManifestEntry], removed: Iterable[str], state: dict[str, str] | None = None
@@ -122,6 +162,21 @@ class Manifest:
         for identifier in removed:
             self.entries.pop(identifier, None)
         self.entries.update({entry.id: entry for entry in added})
+        self._state |= state or {}
+
+    def withdraw(self, removed: Iterable[str], state: dict[str, str] | None = None) -> None:
+        """Remove entries and set state, whether or not the file can be written.
+
+        Where it cannot, `fault` says why, and the next write that succeeds carries them out in the file too.
+        """
+        removed = list(removed)
+        for identifier in removed:
+            self.entries.pop(identifier, None)
+        self._state |= state or {}
+        self._owed_removals.update(removed)
+        self._owed_state |= state or {}
+        with suppress(ManifestError), self._transaction():
+            pass
 
     def mark_time(self, now: float, wall: float) -> None:
         """Write the current time, from which the remaining times are computed after a reboot."""
@@ -130,8 +185,7 @@ class Manifest:
 
     def state(self, key: str) -> str | None:
         """Return a single stored value."""
-        row = self._database.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        return self._state.get(key)
 
     def audit(self, at: float, line: dict[str, Any]) -> None:
         """Append a line to the audit chain; its hash covers the previous line's hash."""
@@ -144,12 +198,15 @@ class Manifest:
             self._database.execute("DELETE FROM audit WHERE number <= ?", (number + 1 - AUDIT_KEPT,))
 
     def audit_is_whole(self) -> bool:
-        """Return whether the audit chain is intact: no line was changed, removed or inserted."""
+        """Return whether the audit chain can be read and is intact: no line was changed, removed or inserted."""
         before: str | None = None
-        for at, line, digest in self._database.execute("SELECT at, line, hash FROM audit ORDER BY number"):
-            if before is not None and digest != _chained(before, at, line):
-                return False
-            before = digest
+        try:
+            for at, line, digest in self._database.execute("SELECT at, line, hash FROM audit ORDER BY number"):
+                if before is not None and digest != _chained(before, at, line):
+                    return False
+                before = digest
+        except sqlite3.Error:
+            return False
         return True
 
     def close(self) -> None:
@@ -166,31 +223,34 @@ class Manifest:
         for key, value in (("boot_id", self._boot_id), ("written_at", str(now)), ("written_wall", str(wall))):
             self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._database)
-
-
-class _Transaction:
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Run statements in one transaction, after those that an earlier failure left due."""
         try:
             self._database.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise ManifestError(f"the manifest cannot be written: {error}") from error
+            self._write_due()
+            yield
+            self._database.execute("COMMIT")
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                if self._database.in_transaction:  # SQLite has rolled back by itself on a full disk
+                    self._database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                self.fault = f"the manifest cannot be written: {error}"
+                raise ManifestError(self.fault) from error
+            raise
+        self.fault = None
+        self._owed_state, self._owes_all_since = {}, None
+        self._owed_removals.clear()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
-        if kind is None:
-            try:
-                self._database.execute("COMMIT")
-            except sqlite3.Error as failure:
-                self._database.execute("ROLLBACK")
-                raise ManifestError(f"the manifest cannot be written: {failure}") from failure
-            return
-        self._database.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise ManifestError(f"the manifest cannot be written: {error}") from error
+    def _write_due(self) -> None:
+        if self._owes_all_since is not None:
+            self._database.execute("DELETE FROM entry")
+            self._insert(self.entries.values())
+            self._mark_time(*self._owes_all_since)
+        self._database.executemany("DELETE FROM entry WHERE id = ?", [(name,) for name in self._owed_removals])
+        for key, value in self._owed_state.items():
+            self._database.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (key, value))
 
 
 def _chained(before: str, at: float, text: str) -> str:

@@ -68,12 +68,24 @@ class Kernel:
         self._run(flush + _never_elements(never))
 
     def is_there(self) -> bool:
-        """Return whether the table exists with all its sets; the elements are not read."""
+        """Return whether the table exists with all its sets, chains and rules; the elements are not read."""
         try:
             listed = self._run("", "-t", "list", "table", "inet", TABLE)
         except KernelError:
             return False
-        return f"set {self._mark()} " in listed and all(f"set {name} " in listed for name in self._sets())
+        sets = all(f"set {name} " in listed for name in (self._mark(), *self._sets()))
+        return sets and all(rule in listed for rule in self._needed_rules())
+
+    def _needed_rules(self) -> list[str]:
+        """Return parts of the listed table without which a measure or a witness set has no effect."""
+        rules = [f"hook {hook} " for hook in ("prerouting", "output", "postrouting")]
+        for version, word in _WORDS.items():
+            rules += [f"{word} saddr @never{version} accept", f"{word} daddr @never{version} accept"]
+            for name in (f"block{version}", f"blockrange{version}"):
+                rules += [f"{word} saddr @{name} drop", f"{word} daddr @{name} drop"]
+            rules += [f"{word} saddr @throttle{each}{version} " for each in ("", "range") if self._ports]
+            rules += [f" @seen{version}_{port} {{" for port in self._ports]
+        return rules
 
     def apply(
         self,

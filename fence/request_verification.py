@@ -15,6 +15,7 @@ _SIGNATURE = b',"signature":"'
 _SIGNATURE_TAIL = len(_SIGNATURE) + 86 + 2
 _ENTRIES = 10_200
 _NEVER = 1_000
+_NO_ADDRESS = "it is no address"
 
 Kind = Literal["policy", "snapshot", "change"]
 
@@ -44,7 +45,8 @@ class ManagedRequest:
         entries: the addresses to block.
         removed: the addresses that a change removes.
         exempt: the policy's allowlist, or the blocklist's `never`; None if the message has no such member.
-        bad: the values that are not addresses.
+        refused: the values that cannot be taken, with the reasons.
+        key: the public key that signed it.
     """
 
     kind: Kind
@@ -54,7 +56,8 @@ class ManagedRequest:
     entries: list[ManagedEntry] = field(default_factory=list)
     removed: list[Network] = field(default_factory=list)
     exempt: list[Network] | None = None
-    bad: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    key: bytes = b""
 
 
 def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> ManagedRequest:
@@ -81,24 +84,27 @@ def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, org
     if kind is None:
         raise UntrustedRequest("the topic is not this agent's policy nor its organization's blocklist")
     covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
-    if not _is_signed(topic, covered, tail, keys):
+    key = _signer(topic, covered, tail, keys)
+    if key is None:
         raise UntrustedRequest("the signature is not the manager's")
     try:
         document = json.loads(payload)
-        return _policy(document, agent_id) if kind == "policy" else _blocklist(document, kind, organization_id)
+        managed = _policy(document, agent_id) if kind == "policy" else _blocklist(document, kind, organization_id)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UntrustedRequest(f"the message cannot be read: {error}") from error
+    managed.key = key
+    return managed
 
 
-def _is_signed(topic: str, covered: bytes, tail: bytes, keys: Sequence[bytes]) -> bool:
+def _signer(topic: str, covered: bytes, tail: bytes, keys: Sequence[bytes]) -> bytes | None:
     if not (tail.startswith(_SIGNATURE) and tail.endswith(b'"}')):
-        return False
+        return None
     text = tail[len(_SIGNATURE) : -2]
     with suppress(ValueError):
         signature = urlsafe_b64decode(text + b"==")
         statement = topic.encode() + b"\0" + covered
-        return any(ed25519.verify(key, signature, statement) for key in keys)
-    return False
+        return next((key for key in keys if ed25519.verify(key, signature, statement)), None)
+    return None
 
 
 def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
@@ -107,11 +113,13 @@ def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
     sent_at = _moment(document.get("sentAt") or document.get("updatedAt"))
     managed = ManagedRequest("policy", _number(document["version"]), sent_at=sent_at)
     lefts = document.get("secondsLeft") or {}
-    for entry in document["blocklist"]["ips"][:_ENTRIES]:
+    entries = document["blocklist"]["ips"]
+    for entry in entries[:_ENTRIES]:
         value = entry if isinstance(entry, str) else entry["value"]
         given = {} if isinstance(entry, str) else entry
         _take(managed, str(value), {**given, "secondsLeft": lefts.get(value, given.get("secondsLeft"))})
-    managed.exempt = _parsed(document["allowlist"]["ips"], managed.bad)
+    _refuse_excess(managed, entries)
+    managed.exempt = _parsed(document["allowlist"]["ips"], managed.refused)
     return managed
 
 
@@ -123,12 +131,13 @@ def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> Ma
     for entry in entries[:_ENTRIES]:
         if entry.get("kind") == "ip":
             _take(managed, str(entry["value"]), entry)
+    _refuse_excess(managed, entries)
     if kind == "change":
         managed.before = _number(document["fromSequence"])
         gone = [entry["value"] for entry in document.get("removed", ()) if entry.get("kind") == "ip"]
-        managed.removed = _parsed(gone, managed.bad)
+        managed.removed = _parsed(gone, managed.refused)
     if "never" in document:
-        managed.exempt = _parsed(document["never"][:_NEVER], managed.bad)
+        managed.exempt = _parsed(document["never"][:_NEVER], managed.refused)
     return managed
 
 
@@ -136,7 +145,7 @@ def _take(managed: ManagedRequest, value: str, entry: dict[str, Any]) -> None:
     try:
         network = parse(value)
     except ValueError:
-        managed.bad.append(value[:64])
+        managed.refused[value[:64]] = _NO_ADDRESS
         return
     left = entry.get("secondsLeft")
     expires_at = _moment(entry.get("expiresAt"))
@@ -149,13 +158,19 @@ def _take(managed: ManagedRequest, value: str, entry: dict[str, Any]) -> None:
     )
 
 
-def _parsed(values: Any, bad: list[str]) -> list[Network]:
+def _refuse_excess(managed: ManagedRequest, entries: list[Any]) -> None:
+    for entry in entries[_ENTRIES:]:
+        value = entry["value"] if isinstance(entry, dict) else entry
+        managed.refused[str(value)[:64]] = f"the fence takes at most {_ENTRIES} entries of a message"
+
+
+def _parsed(values: Any, refused: dict[str, str]) -> list[Network]:
     networks = []
     for value in values:
         try:
             networks.append(parse(value))
         except ValueError:
-            bad.append(str(value)[:64])
+            refused[str(value)[:64]] = _NO_ADDRESS
     return networks
 
 

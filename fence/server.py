@@ -19,6 +19,15 @@ from fence.service import Fence, Peer
 LINE_LIMIT = 5 * 1024 * 1024
 _CLIENTS = 16
 _LARGE = 64 * 1024
+_GUARD_CLIENTS = 8
+"""Connections that the guard's user may hold, so that it cannot keep root out."""
+
+_IDLE = 30.0
+"""Seconds without a complete request after which a connection is closed."""
+
+_SEND_WITHIN = 2.0
+"""Seconds within which a client must take an answer."""
+
 _MEND_DELAY = 0.2
 _MARK_EVERY = 60.0
 _VERIFY_EVERY = 600.0
@@ -49,12 +58,24 @@ def listen(path: Path, guard_gid: int | None) -> socket.socket:
 
 
 class Client:
-    """One connection, with the received part of its next line."""
+    """One connection, with the received part of its next lines.
 
-    def __init__(self, connection: socket.socket, peer: Peer) -> None:
+    Args:
+        connection: the socket.
+        peer: its user and process.
+        now: the monotonic time, from which it counts as idle.
+    """
+
+    def __init__(self, connection: socket.socket, peer: Peer, now: float) -> None:
         self.connection = connection
         self.peer = peer
         self.received = bytearray()
+        self.idle_since = now
+
+    @property
+    def has_line(self) -> bool:
+        """Whether a complete line waits for its answer."""
+        return b"\n" in self.received
 
 
 class Server:
@@ -109,7 +130,8 @@ class Server:
         next_check, next_mark, next_verify = now + self._check_interval, now + _MARK_EVERY, now + _VERIFY_EVERY
         busy_at = now
         while not self._stopping:
-            for key, _ in self._selector.select(max(0.0, min(next_check - time.monotonic(), 5.0))):
+            waiting = any(client.has_line for client in self._clients)
+            for key, _ in self._selector.select(0.0 if waiting else max(0.0, min(next_check - time.monotonic(), 5.0))):
                 if key.data is None:
                     self._accept()
                 elif isinstance(key.data, Client):
@@ -117,7 +139,9 @@ class Server:
                 else:
                     self._drain_changes()
                     next_check = min(next_check, time.monotonic() + _MEND_DELAY)
+            self._answer_next()
             now = time.monotonic()
+            self._drop_idle(now)
             if now >= next_check:
                 next_check = now + self._check_interval
                 self._guarded(self._fence.check)
@@ -153,16 +177,20 @@ class Server:
             pid, uid, _gid = _PEERCRED.unpack(
                 connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
             )
-            if (uid not in {0, self._guard_uid}) or len(self._clients) >= _CLIENTS:
+            of_guard = sum(1 for client in self._clients if client.peer.uid != 0)
+            full = len(self._clients) >= _CLIENTS or (uid != 0 and of_guard >= _GUARD_CLIENTS)
+            if uid not in {0, self._guard_uid} or full:
                 self._log({"event": "peer_refused", "uid": uid, "pid": pid})
                 connection.close()
                 return
-            connection.settimeout(10)
-            client = Client(connection, Peer(uid, pid))
+            connection.settimeout(_SEND_WITHIN)
+            client = Client(connection, Peer(uid, pid), time.monotonic())
             self._clients.add(client)
             self._selector.register(connection, selectors.EVENT_READ, client)
 
     def _read(self, client: Client) -> None:
+        if client.has_line:  # the kernel holds the rest until that is answered
+            return
         try:
             chunk = client.connection.recv(262_144)
         except OSError:
@@ -170,23 +198,36 @@ class Server:
         client.received += chunk
         if not chunk or len(client.received) > LINE_LIMIT:
             self._drop(client)
-            return
-        while (end := client.received.find(b"\n")) >= 0:
-            line = bytes(client.received[:end])
-            del client.received[: end + 1]
-            try:
-                request = json.loads(line)
-            except (ValueError, RecursionError):
-                request = None
-            answer = self._fence.answer(client.peer, request)
-            try:
-                client.connection.sendall(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
-            except OSError:
-                self._drop(client)
-                return
-            if len(line) > _LARGE:
-                del line, request
-                release_memory()
+
+    def _answer_next(self) -> None:
+        """Answer one line of each of root's connections, then one line of the guard's that has waited longest."""
+        waiting = sorted((client for client in self._clients if client.has_line), key=lambda each: each.idle_since)
+        for client in [each for each in waiting if each.peer.uid == 0]:
+            self._answer(client)
+        for client in [each for each in waiting if each.peer.uid != 0][:1]:
+            self._answer(client)
+
+    def _answer(self, client: Client) -> None:
+        end = client.received.find(b"\n")
+        line = bytes(client.received[:end])
+        del client.received[: end + 1]
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        answer = self._fence.answer(client.peer, request)
+        client.idle_since = time.monotonic()
+        try:
+            client.connection.sendall(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+        except OSError:
+            self._drop(client)
+        if len(line) > _LARGE:
+            del line, request
+            release_memory()
+
+    def _drop_idle(self, now: float) -> None:
+        for client in [each for each in self._clients if not each.has_line and now - each.idle_since >= _IDLE]:
+            self._drop(client)
 
     def _drop(self, client: Client) -> None:
         self._clients.discard(client)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fence import request_verification
-from fence.addresses import Network, covers, is_single, parse, single, written
+from fence.addresses import Network, covers, is_single, parse, shown, single
 from fence.config import Config
 from fence.decision_caps import DecisionCaps
 from fence.enforcement import Enforcement
 from fence.host import Host
-from fence.managed_measures import ManagedMeasures
+from fence.managed_measures import RELEASED, ManagedMeasures
 from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Origin
 from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError
@@ -169,7 +169,7 @@ class Fence:
         self.enforcement.put(
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
-        return {"outcome": "taken", "id": identifier, "measure": measure, "value": written(network), "seconds": seconds}
+        return {"outcome": "taken", "id": identifier, "measure": measure, "value": shown(network), "seconds": seconds}
 
     def _weaker(self, network: Network, measure: Measure, origin: Origin) -> Measure | None:
         """Return `throttle` where only a block is refused."""
@@ -224,6 +224,8 @@ class Fence:
         self._check_possible()
         managed = self._managed.verify(str(request["topic"]), str(request["payload"]).encode())
         self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), self._clocks.wall())
+        kept = {entry.network for entry in self._manifest.entries.values()}
+        self._ineffective = {network: why for network, why in self._ineffective.items() if network in kept}
         return {"outcome": "taken", **self._enforced()}
 
     def _lift(self, request: Request, origins: set[str]) -> Answer:
@@ -238,7 +240,27 @@ class Fence:
             raise Refused("the manager or an operator set it: lift it as root" if found else "there is no such measure")
         self.enforcement.lift(lifted)
         self._forget_ineffective(lifted)
-        return {"outcome": "lifted", "ids": [entry.id for entry in lifted]}
+        self._managed.give_up(lifted, "root lifted it on this host")
+        return {
+            "outcome": "lifted",
+            "ids": [entry.id for entry in lifted],
+            **self._still_covered(lifted),
+            **self._owed(),
+        }
+
+    def _still_covered(self, lifted: list[ManifestEntry]) -> Answer:
+        """Name the measures that still hold for an address that was lifted."""
+        over = [
+            f"{shown(entry.network)} ({entry.measure}, {entry.origin})"
+            for entry in self._manifest.entries.values()
+            if any(covers(entry.network, each.network) for each in lifted)
+        ]
+        return {"covered": over[:_REASONS], "reason": f"still covered by {', '.join(over[:_REASONS])}"} if over else {}
+
+    def _owed(self) -> Answer:
+        """Say if what was lifted could not be written, and so would be back after a restart of the fence."""
+        fault = self._manifest.fault
+        return {"unwritten": f"{fault}; until it can, a restart of the fence brings it back"} if fault else {}
 
     def _release(self) -> Answer:
         """Lift whatever the guard and the manager have set, for mode learning; an operator's measures stay."""
@@ -246,7 +268,7 @@ class Fence:
         self.enforcement.lift(own)
         released = [*own, *self._managed.release()]
         self._forget_ineffective(released)
-        return {"outcome": "lifted", "count": len(released)}
+        return {"outcome": "lifted", "count": len(released), **self._owed()}
 
     def _seen(self, request: Request) -> Answer:
         """Say whether this host sent payload to an address, from a port or any protected port, within ten minutes."""
@@ -271,11 +293,11 @@ class Fence:
     def _panic(self) -> Answer:
         """Remove every measure and refuse new ones until `resume`."""
         count = self.measures
-        self._manifest.change([], list(self._manifest.entries), {_PANIC: "true"})
-        self._ineffective.clear()
         self._kernel.remove()
+        self._manifest.withdraw(list(self._manifest.entries), {_PANIC: "true", **RELEASED})
+        self._ineffective.clear()
         self.enforcement.build()
-        return {"outcome": "lifted", "count": count}
+        return {"outcome": "lifted", "count": count, **self._owed()}
 
     def _resume(self) -> Answer:
         self._manifest.change([], [], {_PANIC: "false"})
@@ -297,7 +319,9 @@ class Fence:
 
     def check(self) -> Answer:
         """Check the table, repair it, and return the enforced measures."""
-        self._forget_ineffective(self.enforcement.expire())
+        ended = self.enforcement.expire()
+        self._forget_ineffective(ended)
+        self._managed.ended(ended)
         if self._trial.end_if_over(self._clocks.boot()):
             self._log({"event": "trial_ended", **self._release()})
         self.enforcement.check()
@@ -309,9 +333,11 @@ class Fence:
 
     def _enforced(self) -> Answer:
         """Return the counts for the guard's heartbeat: measures in the kernel, and missing measures with reasons."""
-        refused = self._managed.refused["policy"] | self._managed.refused["blocklist"]
-        reasons = [{"value": written(network), "reason": reason} for network, reason in self._ineffective.items()]
+        refused = self._managed.refused("policy") | self._managed.refused("blocklist")
+        reasons = [{"value": shown(network), "reason": reason} for network, reason in self._ineffective.items()]
         reasons += [{"value": value, "reason": reason} for value, reason in reversed(refused.items())]
+        if self._manifest.fault is not None:
+            reasons.insert(0, {"value": "the manifest", "reason": self._manifest.fault})
         missing, unset = self.enforcement.missing(), self.enforcement.unset_because
         kept = self.measures
         return {
@@ -357,7 +383,7 @@ class Fence:
                 {
                     "id": entry.id,
                     "measure": entry.measure,
-                    "value": written(entry.network),
+                    "value": shown(entry.network),
                     "origin": entry.origin,
                     "reason": entry.reason,
                     "port": entry.port,

@@ -256,12 +256,19 @@ class Enforcement:
     def forward(self, source: Source, topic: str, payload: bytes, number: int) -> None:
         """Pass a verified message of the manager on to the fence, unless the mode is learning or the fence has it."""
         fence = self.fence
-        if fence is not None and self._acts and number > fence.number(source):
+        if fence is not None and self._acts and number != fence.number(source):
             fence.take(source, topic, payload)
 
     def lacks(self, source: Source, number: int | None) -> bool:
-        """Return whether the fence enforces an older policy or blocklist than this one."""
-        return self._acts and self.fence is not None and (number or 0) > self.fence.number(source)
+        """Return whether the fence enforces another policy or blocklist than this one.
+
+        A greater number at the fence is of an earlier enrollment; the fence says whether it takes the smaller one.
+        """
+        fence = self.fence
+        if fence is None or not self._acts or not number:
+            return False
+        known = fence.number(source)
+        return number > known or (number < known and not fence.has_refused(source))
 
     @property
     def _acts(self) -> bool:

@@ -181,6 +181,10 @@ class Fence:
             self._refused[source] = reason
         self.due = min(self.due, self._clock.monotonic() + CHECK_EVERY)
 
+    def has_refused(self, source: Source) -> bool:
+        """Return whether the fence refused the last message of this kind."""
+        return source in self._refused
+
     def release(self) -> None:
         """Lift whatever guard and manager have set: the mode is learning."""
         answer = self._ask("release")

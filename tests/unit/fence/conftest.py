@@ -1,0 +1,195 @@
+"""A fence with a kernel in memory: its manifest is a real file, its host an empty directory."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fence.addresses import Address, IntervalSet, address_of
+from fence.config import Config
+from fence.host import Host
+from fence.manifest import Manifest
+from fence.nft import Element, Kernel, KernelError
+from fence.service import Clocks, Fence, Peer
+from schemas import message_codes
+from schemas.model import iso
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+NEXT_KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+AGENT, ORGANIZATION = "ag-0123456789abcdef", "acme"
+SENT_AT = 1_795_000_000.0
+GUARD_UID = 10_001
+
+
+def raw(key: Ed25519PrivateKey) -> bytes:
+    """Return the public key's bytes."""
+    return key.public_key().public_bytes_raw()
+
+
+class MemoryKernel(Kernel):
+    """The table as sets of text; `refuses` makes every change fail."""
+
+    def __init__(self) -> None:
+        super().__init__([22])
+        self.refuses = False
+        self.stands = False
+        self.sets: dict[str, dict[str, float]] = {}
+        self.never = IntervalSet()
+        self.seen: set[tuple[int, str]] = set()
+
+    def missing(self) -> str | None:
+        """Nothing is missing."""
+        return None
+
+    def _check(self) -> None:
+        if self.refuses:
+            raise KernelError("nft: refused")
+
+    def build(self, never: IntervalSet) -> None:
+        """Begin with empty sets."""
+        self._check()
+        self.sets, self.never, self.stands = {}, never, True
+
+    def set_never(self, never: IntervalSet) -> None:
+        """Keep the accepted networks."""
+        self._check()
+        self.never = never
+
+    def is_there(self) -> bool:
+        """Return whether the table was built and not removed."""
+        return self.stands
+
+    def remove(self) -> None:
+        """Remove the table."""
+        self.sets, self.stands = {}, False
+
+    def apply(
+        self,
+        exact: Mapping[str, Mapping[Address, float]],
+        gone: Mapping[str, Iterable[Address]],
+        ranges: Mapping[tuple[str, int], list[tuple[int, int, float]]],
+        *,
+        anew: bool = False,
+    ) -> None:
+        """Change the sets."""
+        self._check()
+        if anew:
+            self.sets = {}
+        for measure in ("block", "throttle"):
+            for address in gone.get(measure, ()):
+                self.sets.get(f"{measure}{address.version}", {}).pop(str(address), None)
+            for address, left in exact.get(measure, {}).items():
+                self.sets.setdefault(f"{measure}{address.version}", {})[str(address)] = left
+        for (measure, version), intervals in ranges.items():
+            self.sets[f"{measure}range{version}"] = {
+                f"{address_of(version, first)}-{address_of(version, last)}": left for first, last, left in intervals
+            }
+
+    def elements(self, name: str) -> list[Element]:
+        """Return a set's elements."""
+        return [Element(value, left, 0) for value, left in self.sets.get(name, {}).items()]
+
+    def has_seen(self, port: int, address: Address) -> bool:
+        """Return whether a test has put the address in."""
+        return (port, str(address)) in self.seen
+
+
+class Bench:
+    """A fence in memory; `restart` begins a new one on the same manifest and kernel."""
+
+    def __init__(self, home: Path, **settings: Any) -> None:
+        self.home = home
+        self.now, self.wall, self.boot = 1_000.0, SENT_AT, "boot-1"
+        self.kernel = MemoryKernel()
+        self.settings: dict[str, Any] = {
+            "sign_keys": (raw(KEY),),
+            "agent_id": AGENT,
+            "organization_id": ORGANIZATION,
+            "guard_uid": GUARD_UID,
+            **settings,
+        }
+        self.manifest: Manifest
+        self.fence: Fence
+        self.events: list[dict[str, Any]] = []
+        (home / "proc/net").mkdir(parents=True)
+        (home / "proc/net/tcp").write_text(
+            "header\n  0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1\n"
+        )
+        self.restart()
+
+    def restart(self, **settings: Any) -> None:
+        """Begin a new fence, with some settings changed."""
+        self.settings |= settings
+        if hasattr(self, "manifest"):
+            self.manifest.close()
+        self.manifest = Manifest(self.home / "state", self.boot)
+        self.manifest.load(self.now, self.wall)
+        self.fence = Fence(
+            Config(**self.settings),
+            kernel=self.kernel,
+            manifest=self.manifest,
+            host=Host(self.home),
+            clocks=Clocks(lambda: self.now, lambda: self.wall),
+            boot_id=self.boot,
+            log=self.events.append,
+        )
+        self.fence.enforcement.start()
+
+    def ask(self, request: str, **members: Any) -> dict[str, Any]:
+        """Return the answer to root."""
+        return self.fence.answer(Peer(0), {"request": request, **members})
+
+    def as_guard(self, request: str, **members: Any) -> dict[str, Any]:
+        """Return the answer to the guard."""
+        return self.fence.answer(Peer(GUARD_UID), {"request": request, **members})
+
+    def take(
+        self,
+        sequence: int,
+        *values: str,
+        key: Ed25519PrivateKey = KEY,
+        sent_at: float = SENT_AT,
+        seconds: float | None = 600,
+        **beside: Any,
+    ) -> dict[str, Any]:
+        """Hand over a signed blocklist."""
+        topic = f"organizations/{ORGANIZATION}/blocklist"
+        entry: dict[str, Any] = {"kind": "ip"} if seconds is None else {"kind": "ip", "secondsLeft": seconds}
+        document = {
+            "organizationId": ORGANIZATION,
+            "sequence": sequence,
+            "sentAt": iso(sent_at),
+            "entries": [{**entry, "value": value} for value in values],
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        payload = message_codes.with_signature(key, topic, body).decode()
+        return self.as_guard("managed", topic=topic, payload=payload, **beside)
+
+    @property
+    def blocked(self) -> set[str]:
+        """The single addresses that the kernel blocks."""
+        return set(self.kernel.sets.get("block4", {}))
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterable[Callable[..., Bench]]:
+    """Return the maker of benches."""
+    monkeypatch.setattr("fence.enforcement.can_change_tables", lambda: True)
+    made: list[Bench] = []
+
+    def make(**settings: Any) -> Bench:
+        made.append(Bench(tmp_path / f"host{len(made)}", **settings))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.manifest.close()
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    """Return a fence with the usual settings."""
+    return make_bench()

@@ -1,0 +1,46 @@
+"""The kernel's table follows the manifest, also after a change that the kernel refused."""
+
+from tests.unit.fence.conftest import Bench
+
+ADDRESS, OTHER = "198.51.100.7", "198.51.100.8"
+
+
+def test_a_success_does_not_hide_an_earlier_failed_lift(bench: Bench) -> None:
+    """The next change that the kernel takes sets everything anew."""
+    bench.ask("block", value=ADDRESS, seconds=600)
+    bench.kernel.refuses = True
+    assert bench.ask("lift", value=ADDRESS)["outcome"] == "failed"
+    bench.kernel.refuses = False
+    bench.ask("block", value=OTHER, seconds=600)
+    assert bench.blocked == {OTHER}
+
+
+def test_a_failed_change_of_the_accepted_networks_is_made_up_for(bench: Bench) -> None:
+    """The never-set is part of what a later success sets."""
+    bench.kernel.refuses = True
+    topic_never = bench.take(1, ADDRESS, OTHER)
+    assert topic_never["outcome"] == "failed"
+    assert bench.ask("check")["outcome"] == "failed"
+    bench.kernel.refuses = False
+    bench.ask("check")
+    assert bench.blocked == {ADDRESS, OTHER}
+    assert bench.ask("check")["failed"] == 0
+
+
+def test_verify_removes_addresses_that_the_manifest_lacks(bench: Bench) -> None:
+    """An element set by hand, or left by a failure, does not stay."""
+    bench.ask("block", value=ADDRESS, seconds=600)
+    bench.kernel.sets["block4"][OTHER] = 600.0
+    assert bench.fence.enforcement.verify() == 1
+    assert bench.blocked == {ADDRESS}
+
+
+def test_verify_mends_ranges(bench: Bench) -> None:
+    """A missing, a wrong and a surplus range are replaced."""
+    bench.ask("block", value="198.51.100.0/28", seconds=600)
+    bench.kernel.sets["blockrange4"] = {"198.51.100.0-198.51.100.7": 600.0}
+    bench.kernel.sets["throttlerange4"] = {"203.0.113.0/28": 600.0}
+    assert bench.fence.enforcement.verify() == 1
+    assert set(bench.kernel.sets["blockrange4"]) == {"198.51.100.0-198.51.100.15"}
+    assert bench.kernel.sets["throttlerange4"] == {}
+    assert bench.fence.enforcement.verify() == 0
