@@ -15,7 +15,10 @@ from fence.addresses import Address, Network, single
 
 ESTABLISHED, LISTEN = "01", "0A"
 
-_UTMP = struct.Struct("=hxxi32s4s32s256shhiii4I20x")
+_UTMP_LONG = struct.Struct("=hxxi32s4s32s256shhqqq4I20x4x")
+_UTMP_SHORT = struct.Struct("=hxxi32s4s32s256shhiii4I20x")
+_UTMP = _UTMP_LONG if os.uname().machine in {"aarch64", "riscv64", "loongarch64"} else _UTMP_SHORT
+"""glibc's record: session and time have 64 bits where no 32-bit programs share the file (400 bytes, else 384)."""
 _USER_PROCESS = 7
 _LOGIN_PROGRAMS = {"sshd", "sshd-session", "sshd-auth", "login", "agetty", "systemd", "init", "dropbear"}
 _CLONE_NEWNET = 0x40000000
@@ -64,29 +67,35 @@ class Host:
         return found
 
     def resolvers(self) -> set[Address]:
-        """Return the name servers of `/etc/resolv.conf`."""
+        """Return the name servers of `/etc/resolv.conf`, and those that systemd-resolved asks."""
         found: set[Address] = set()
-        for line in self._text("/etc/resolv.conf").splitlines():
+        names = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+        for line in "\n".join(map(self._text, names)).splitlines():
             words = line.split()
             if len(words) > 1 and words[0] == "nameserver":
                 with suppress(ValueError):
                     found.add(single(words[1].partition("%")[0]))
         return found
 
-    def peers(self, port: int, state: str = ESTABLISHED) -> set[Address]:
-        """Return the remote addresses of TCP connections to a local port."""
-        return {remote for local, remote, seen in self._connections() if local == port and seen == state}
+    def peers_of_user(self, uid: int, ports: tuple[int, ...] | None = None) -> set[Address]:
+        """Return the remote addresses of a user's established TCP connections, or only of those to local ports."""
+        return {
+            remote
+            for local, remote, state, owner in self._connections()
+            if owner == uid and state == ESTABLISHED and (ports is None or local in ports)
+        }
 
     def listens(self, port: int) -> bool:
         """Return whether a socket of this network namespace listens on a TCP port."""
-        return any(local == port and state == LISTEN for local, _, state in self._connections())
+        return any(local == port and state == LISTEN for local, _, state, _ in self._connections())
 
-    def _connections(self, process: str = "") -> Iterator[tuple[int, Address, str]]:
+    def _connections(self, process: str = "") -> Iterator[tuple[int, Address, str, int]]:
         for name in ("tcp", "tcp6"):
             for line in self._text(f"/proc/{process}{'/' if process else ''}net/{name}").splitlines()[1:]:
                 words = line.split()
                 with suppress(ValueError, IndexError):
-                    yield int(words[1].rpartition(":")[2], 16), _socket_address(words[2].partition(":")[0]), words[3]
+                    remote = _socket_address(words[2].partition(":")[0])
+                    yield int(words[1].rpartition(":")[2], 16), remote, words[3], int(words[7])
 
     def join_namespace_of_listener(self, ports: tuple[int, ...]) -> str | None:
         """Enter the network namespace of the process that listens on one of the ports, unless this process is in it.
@@ -105,11 +114,19 @@ class Host:
                 inode = path.stat().st_ino
                 if inode in seen:
                     continue
+                if not self._is_roots(process):  # anybody may listen in a network namespace of an own user namespace
+                    continue
                 seen.add(inode)
-                if any(local in ports and state == LISTEN for local, _, state in self._connections(process)):
+                connections = self._connections(process)
+                if any(local in ports and state == LISTEN for local, _, state, _ in connections):
                     _enter(path)
                     return str(path)
         return None
+
+    def _is_roots(self, process: str) -> bool:
+        """Return whether a process runs as root in this process's own user namespace."""
+        own, other = (self.path(f"/proc/{each}/ns/user").stat().st_ino for each in ("self", process))
+        return own == other and self.path(f"/proc/{process}").stat().st_uid == 0
 
     def sessions(self) -> tuple[set[Address], list[str]]:
         """Return the addresses of current login sessions, and the unreadable login records."""
@@ -117,9 +134,10 @@ class Host:
         unread: list[str] = []
         for name, read in (("/run/utmp", self._utmp), ("/run/systemd/sessions", self._systemd_sessions)):
             try:
-                found |= set(read(self.path(name)))
+                for address in read(self.path(name)):
+                    found.add(address)
             except OSError as error:
-                unread.append(f"{name}: {error.strerror}")
+                unread.append(f"{name}: {error.strerror or error}")
         return found, unread
 
     def operator_is_at(self, pid: int, network: Network) -> bool:
@@ -161,7 +179,7 @@ class Host:
         found: set[Address] = set()
         unread: list[str] = []
         sources: tuple[tuple[str, Callable[[Path], Iterator[tuple[float, Address]]]], ...] = (
-            ("/var/log/wtmp", _wtmp),
+            ("/var/log/wtmp", _records),
             ("/var/lib/wtmpdb/wtmp.db", _wtmpdb),
         )
         for name, read in sources:
@@ -173,24 +191,36 @@ class Host:
 
     @staticmethod
     def _utmp(path: Path) -> Iterator[Address]:
-        return (address for _, address in _records(path))
+        records = list(_records(path))
+        if not records and not path.stat().st_size:
+            raise OSError(f"{path} was never written")
+        return (address for _, address in records)
 
     @staticmethod
     def _systemd_sessions(path: Path) -> Iterator[Address]:
-        found = []
+        found, names = [], []
         for file in path.iterdir():
             if file.suffix == ".ref":
                 continue
-            text = file.read_text(errors="replace")
+            try:
+                text = file.read_text(errors="replace")
+            except FileNotFoundError:  # the session ended while the folder was read
+                continue
             match = re.search(r"^REMOTE_HOST=(\S+)$", text, re.MULTILINE)
             if match and not re.search(r"^STATE=closing$", text, re.MULTILINE):
-                with suppress(ValueError):
+                try:
                     found.append(single(match[1].partition("%")[0]))
-        return iter(found)
+                except ValueError:
+                    names.append(match[1])
+        yield from found
+        if names:
+            raise OSError(f"a session is from the name {names[0][:64]!r}, not an address")
 
 
 def _records(path: Path) -> Iterator[tuple[float, Address]]:
     content = path.read_bytes()
+    if len(content) % _UTMP.size:
+        raise OSError(f"{path} does not hold records of {_UTMP.size} bytes")
     for start in range(0, len(content) - _UTMP.size + 1, _UTMP.size):
         record = _UTMP.unpack_from(content, start)
         words = record[11:15]
@@ -199,9 +229,6 @@ def _records(path: Path) -> Iterator[tuple[float, Address]]:
         raw = struct.pack("=4I", *words)
         address: Address = IPv6Address(raw) if any(words[1:]) else IPv4Address(raw[:4])
         yield float(record[9]), address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
-
-
-_wtmp = _records
 
 
 def _wtmpdb(path: Path) -> Iterator[tuple[float, Address]]:

@@ -91,6 +91,7 @@ class NeverBlockRules:
             (self._facts["own"], "it is an address of this host"),
             (self._facts["gateway"], "it is a gateway of this host"),
             (self._facts["resolver"], "it is a name server of this host"),
+            (self._facts["guard"], "the guard is connected to it: it is the manager or the broker"),
             (self._configured, "it is on this host's never list (fence.conf)"),
             (self._fleet, "it belongs to the fleet: an agent, the manager, the broker or somebody signed in there"),
             (self._allowed, "it is on the allowlist of the policy"),
@@ -126,19 +127,21 @@ class NeverBlockRules:
             "own": _networks(host.own_addresses()),
             "gateway": _networks(host.gateways()),
             "resolver": _networks(host.resolvers()),
+            "guard": _networks(host.peers_of_user(self._config.guard_uid) if self._config.guard_uid else ()),
         }
         self._facts = {name: IntervalSet(networks) for name, networks in self._networks.items()}
         sessions, unread = host.sessions()
-        if len(unread) > 1:  # neither utmp nor logind: whoever stays connected has logged in
-            sessions |= self._long_connected()
-            unread.append("connections to the protected ports older than 120 s count as sessions")
+        sessions |= self._long_connected()
+        if len(unread) > 1:
+            unread.append("connections to the protected ports older than 120 s alone count as sessions")
         logins, unread_logins = host.recent_logins(self._wall() - _LOGIN_PROTECTS)
         self._sessions, self._logins = IntervalSet(_networks(sessions)), IntervalSet(_networks(logins))
         self.unread = [*(unread if len(unread) > 1 else []), *unread_logins]
 
     def _long_connected(self) -> set[Address]:
+        """Return the peers that root's services on the protected ports have kept longer than a login may take."""
         now = self._now()
-        peers = {peer for port in self._config.protected_ports for peer in self._host.peers(port)}
+        peers = self._host.peers_of_user(0, self._config.protected_ports)  # root's: sshd's, not a web server's
         self._peers_since = {peer: self._peers_since.get(peer, now) for peer in peers}
         return {peer for peer, since in self._peers_since.items() if now - since >= _GRACE}
 

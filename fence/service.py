@@ -325,6 +325,7 @@ class Fence:
         if self._trial.end_if_over(self._clocks.boot()):
             self._log({"event": "trial_ended", **self._release()})
         self.enforcement.check()
+        self._never.refresh()
         return self._enforced()
 
     def _forget_ineffective(self, entries: list[ManifestEntry]) -> None:
