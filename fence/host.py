@@ -95,7 +95,8 @@ class Host:
                 words = line.split()
                 with suppress(ValueError, IndexError):
                     remote = _socket_address(words[2].partition(":")[0])
-                    yield int(words[1].rpartition(":")[2], 16), remote, words[3], int(words[7])
+                    owner = int((words[7:8] or ["-1"])[0])
+                    yield int(words[1].rpartition(":")[2], 16), remote, words[3], owner
 
     def join_namespace_of_listener(self, ports: tuple[int, ...]) -> str | None:
         """Enter the network namespace of the process that listens on one of the ports, unless this process is in it.

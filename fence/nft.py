@@ -20,6 +20,10 @@ _SEEN_FOR = "10m"
 _SEEN_SIZE = 65_536
 _TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
 _WORDS = {4: "ip", 6: "ip6"}
+_METER_MASK = {4: "", 6: " & ffff:ffff:ffff:ffff::"}
+_RANGE_METER_MASK = {4: " & 255.255.255.0", 6: " & ffff:ffff:ffff:ffff::"}
+"""The sources that share one meter: a /64, and for a throttled IPv4 network its /24."""
+
 _SETS = ("never", "block", "blockrange", "throttle", "throttlerange", "meter")
 
 
@@ -209,8 +213,8 @@ class Kernel:
             word, kind = _WORDS[version], _TYPES[version]
             incoming += [
                 f"tcp dport {{ {ports} }} tcp flags & (syn | ack) == syn {word} saddr @{name}{version} "
-                f"update @meter{version} {{ {word} saddr limit rate over 4/minute burst 4 packets }} drop"
-                for name in ("throttle", "throttlerange")
+                f"update @meter{version} {{ {word} saddr{mask} limit rate over 4/minute burst 4 packets }} drop"
+                for name, mask in (("throttle", _METER_MASK[version]), ("throttlerange", _RANGE_METER_MASK[version]))
             ]
             for port in self._ports:
                 name = f"seen{version}_{port}"
@@ -218,7 +222,8 @@ class Kernel:
                     f"set {name} {{ type {kind}; flags dynamic,timeout; timeout {_SEEN_FOR}; size {_SEEN_SIZE}; }}"
                 )
                 seen.append(
-                    f"tcp sport {port} tcp flags & psh == psh update @{name} {{ {word} daddr timeout {_SEEN_FOR} }}"
+                    f"tcp sport {port} tcp flags & psh == psh fib saddr type local "
+                    f"update @{name} {{ {word} daddr timeout {_SEEN_FOR} }}"
                 )
         return (
             f"table inet {TABLE} {{\n"

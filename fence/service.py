@@ -149,9 +149,10 @@ class Fence:
 
     def _decide(self, request: Request, measure: Measure, origin: Origin, peer: Peer | None = None) -> Answer:
         """Set a measure decided by the guard, within its caps, or by an operator, without caps."""
-        network, seconds, port = self._read(request)
+        network, seconds, port = self._read(request, origin)
         if origin == "own":
             self._check_own_form(network)
+            seconds = min(seconds, self._caps.longest(port))
         elif peer is not None and measure == "block" and self._host.operator_is_at(peer.pid, network):
             raise Refused("you are logged in from it")
         self._check_possible(port)
@@ -176,7 +177,7 @@ class Fence:
         may_be_slowed = measure == "block" and self._never.refusal(network, "throttle", origin) is None
         return "throttle" if may_be_slowed else None
 
-    def _read(self, request: Request) -> tuple[Network, float, int | None]:
+    def _read(self, request: Request, origin: Origin) -> tuple[Network, float, int | None]:
         """Parse target, seconds and port of a request."""
         self._check_panic()
         try:
@@ -186,6 +187,8 @@ class Fence:
         seconds, longest = request.get("seconds"), self._config.longest
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
             raise Refused("seconds must be a positive number: nothing is blocked without an end")
+        if seconds > longest and origin == "own":
+            seconds = longest
         if seconds > longest:
             raise Refused(f"seconds may be at most {longest:.0f} ({longest / 86_400:.0f} days)")
         port = request.get("port")

@@ -24,6 +24,7 @@ from agent.respond.fence import Fence, Outcome, Source
 from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
+from schemas.model import utc
 from schemas.policy import PolicySections
 from schemas.presence import Enforced, Mode, Unenforced
 from schemas.threats import ResponseTaken
@@ -215,7 +216,13 @@ class Enforcement:
         if outcome.word == "would_be_taken" and not recorded:
             outcome = Outcome("failed", "the block could not be recorded")
         return decision.response.model_copy(
-            update={"action": ACTIONS[outcome.measure], "outcome": outcome.text[:_LONGEST_OUTCOME]}
+            update={
+                "action": ACTIONS[outcome.measure],
+                "outcome": outcome.text[:_LONGEST_OUTCOME],
+                "expires_at": decision.response.expires_at
+                if outcome.seconds is None
+                else utc(min(decision.until, now + outcome.seconds)),
+            }
         )
 
     def _carry_out(self, decision: Decision, threat: Verdict, now: float) -> Outcome:
@@ -235,7 +242,8 @@ class Enforcement:
             )
         if outcome.word in {"taken", "would_be_taken", "impossible"} and outcome.measure == "block":
             try:
-                self._own.add(target, reason, now, decision.until)
+                until = decision.until if outcome.seconds is None else min(decision.until, now + outcome.seconds)
+                self._own.add(target, reason, now, until)
                 self.refresh()
             except sqlite3.Error:
                 _log.exception("block_not_kept", value=target)

@@ -41,11 +41,13 @@ class Outcome:
         word: `taken`, `refused`, `impossible`, `failed` or `ineffective`.
         reason: One clause; empty where it was taken.
         measure: What was taken or refused: the fence may take a throttle where a block is refused.
+        seconds: The seconds for which the fence took it, which may be less than asked; None if it was not taken.
     """
 
     word: str
     reason: str = ""
     measure: MeasureKind = "block"
+    seconds: float | None = None
 
     @property
     def text(self) -> str:
@@ -153,7 +155,10 @@ class Fence:
         self.due = 0.0  # the counts have changed
         answer = next((each for each in reversed(answers) if each.get("outcome") in {"taken", "refused"}), answers[-1])
         word = str(answer.get("outcome") or "failed")
-        return Outcome(word, "" if word == "taken" else _short(answer.get("reason")), measure)
+        if word != "taken":
+            return Outcome(word, _short(answer.get("reason")), measure)
+        taken = answer.get("seconds")
+        return Outcome(word, "", measure, float(taken) if isinstance(taken, int | float) else None)
 
     def still_through(self, value: str) -> str | None:
         """Tell the fence that a blocked address still reaches the service; return why, None if that is too early."""

@@ -137,6 +137,21 @@ def test_throttle_slows_new_connections_and_leaves_established_ones(world: World
         assert world.reaches(NEIGHBOUR)
 
 
+def test_a_throttled_network_shares_one_allowance(world: World) -> None:
+    """Changing the address within the network gains nothing."""
+    assert world.fence.ask(request="throttle", value="203.0.113.64/29", seconds=60)["outcome"] == "taken"
+    passed = sum(world.reaches(source) for _ in range(4) for source in (ATTACKER, NEIGHBOUR))
+    assert passed == 4
+
+
+def test_rules_that_are_flushed_are_put_back(world: World) -> None:
+    """The sets without the rules keep nobody out."""
+    assert world.reaches(ATTACKER)
+    assert world.block(ATTACKER)["outcome"] == "taken"
+    world.server.run("nft", "flush", "table", "inet", "panguard")
+    eventually(lambda: not world.reaches(ATTACKER), 5, "the block is back")
+
+
 def test_a_block_ends_by_itself_at_its_time(world: World) -> None:
     """With the fence dead, too: the kernel counts."""
     assert world.reaches(ATTACKER)

@@ -51,6 +51,23 @@ def test_spoofed_packets_make_no_witness(fence: FenceProcess, hosts: tuple[Netwo
     assert len(fence.elements("block4")) == 1
 
 
+def test_a_packet_from_no_address_of_this_host_makes_no_witness(
+    fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]
+) -> None:
+    """A container's or namespace's packet, which the host only passes on, shows no answer of the host."""
+    server, client = hosts
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            for source, target in (("203.0.113.9", ATTACKER), (SERVER, CUSTOMER)):
+                raw.sendto(_packet(source, target, 22, 40_000, PSH_ACK), (target, 0))
+
+    assert client.reaches(SERVER, 80, ATTACKER)
+    server.within(send)
+    assert fence.ask(request="seen", value=CUSTOMER)["seen"] is True
+    assert fence.ask(request="seen", value=ATTACKER)["seen"] is False
+
+
 def _send_spoofed(sources: list[str]) -> None:
     """Send each source's packets by a raw socket: the flags of a handshake, of an answer, and payload."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
