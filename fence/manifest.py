@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS entry (
   port INTEGER, added_at REAL NOT NULL, ends_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit (number INTEGER PRIMARY KEY, at REAL NOT NULL, line TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit_root
+  (number INTEGER PRIMARY KEY, at REAL NOT NULL, line TEXT NOT NULL, hash TEXT NOT NULL);
 """
 
 
@@ -187,26 +189,36 @@ class Manifest:
         """Return a single stored value."""
         return self._state.get(key)
 
-    def audit(self, at: float, line: dict[str, Any]) -> None:
-        """Append a line to the audit chain; its hash covers the previous line's hash."""
+    def audit(self, at: float, line: dict[str, Any], *, by_root: bool) -> None:
+        """Append a line to the guard's or root's audit chain; its hash covers the previous line's hash.
+
+        Each chain keeps its last lines, so that no number of requests by the guard pushes out a line of root's.
+        """
+        chain = "audit_root" if by_root else "audit"
         text = json.dumps(line, sort_keys=True, separators=(",", ":"))
         with self._transaction():
-            last = self._database.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+            last = self._database.execute(f"SELECT number, hash FROM {chain} ORDER BY number DESC LIMIT 1").fetchone()  # noqa: S608
             number, before = last or (0, "")
             digest = _chained(before, at, text)
-            self._database.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (number + 1, at, text, digest))
-            self._database.execute("DELETE FROM audit WHERE number <= ?", (number + 1 - AUDIT_KEPT,))
+            self._database.execute(f"INSERT INTO {chain} VALUES (?, ?, ?, ?)", (number + 1, at, text, digest))  # noqa: S608
+            self._database.execute(f"DELETE FROM {chain} WHERE number <= ?", (number + 1 - AUDIT_KEPT,))  # noqa: S608
 
     def audit_is_whole(self) -> bool:
-        """Return whether the audit chain can be read and is intact: no line was changed, removed or inserted."""
-        before: str | None = None
+        """Return whether both audit chains can be read and are intact: no line was changed, removed or inserted."""
         try:
-            for at, line, digest in self._database.execute("SELECT at, line, hash FROM audit ORDER BY number"):
-                if before is not None and digest != _chained(before, at, line):
-                    return False
-                before = digest
+            return all(
+                self._is_whole(f"SELECT at, line, hash FROM {chain} ORDER BY number")  # noqa: S608
+                for chain in ("audit", "audit_root")
+            )
         except sqlite3.Error:
             return False
+
+    def _is_whole(self, query: str) -> bool:
+        before: str | None = None
+        for at, line, digest in self._database.execute(query):
+            if before is not None and digest != _chained(before, at, line):
+                return False
+            before = digest
         return True
 
     def close(self) -> None:

@@ -415,7 +415,7 @@ class Fence:
         }
         self._log({"event": "request", **line})
         try:
-            self._manifest.audit(self._clocks.wall(), line)
+            self._manifest.audit(self._clocks.wall(), line, by_root=peer.uid == 0)
         except ManifestError as error:
             self._log({"event": "audit_failed", "reason": str(error)})
 

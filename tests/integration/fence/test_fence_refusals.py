@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from schemas import message_codes
 from schemas.model import iso
-from tests.support.fence_process import FenceProcess
+from tests.support.fence_process import GUARD_UID, FenceProcess
 from tests.support.network import Network, NetworkHost
 
 pytestmark = pytest.mark.namespaces
@@ -107,6 +110,37 @@ def test_a_guard_lifts_its_own_measures_only_and_has_no_panic(fence: FenceProces
     for request in ("panic", "resume"):
         assert fence.as_guard(request=request)["outcome"] == "refused"
     assert len(fence.ask(request="list")["entries"]) == 1
+
+
+def test_a_guard_that_holds_every_connection_and_floods_it_keeps_root_out_of_nothing(fence: FenceProcess) -> None:
+    """Root keeps connections of its own, and is answered before the guard's pipelined lines."""
+    fence.open_path()
+    words = [sys.executable, "-c", _FLOOD, str(fence.socket), str(GUARD_UID)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as flood:  # noqa: S603 -- ours
+        assert flood.stdout is not None
+        assert flood.stdout.readline() == b"held\n"
+        began = time.monotonic()
+        assert fence.ask(request="panic")["outcome"] == "lifted"
+        assert time.monotonic() - began < 3
+        flood.kill()
+
+
+_FLOOD = """
+import os, socket, sys, time
+os.setgroups([])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[2]))
+held = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+for number, each in enumerate(held):
+    each.settimeout(0.2)
+    each.connect(sys.argv[1])
+    try:
+        each.sendall(b'{"request":"status"}\\n' * (5000 if number < 4 else 0))
+    except OSError:
+        pass
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 def test_another_user_is_not_answered(fence: FenceProcess) -> None:

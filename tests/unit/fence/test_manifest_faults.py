@@ -98,3 +98,15 @@ def test_a_damaged_manifest_is_set_aside(bench: Bench, damage: bytes | None) -> 
     assert (bench.home / "state" / "fence.db.damaged").exists()
     assert (bench.blocked, bench.ask("check")["blocklistSequence"]) == (set(), 0)
     assert bench.ask("block", value=ADDRESS, seconds=600)["outcome"] == "taken"
+
+
+def test_the_guard_cannot_push_out_what_root_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of requests by the guard leaves root's lines."""
+    monkeypatch.setattr("fence.manifest.AUDIT_KEPT", 10)
+    bench.ask("block", value=ADDRESS, seconds=600)
+    for _ in range(30):
+        bench.as_guard("nonsense")
+    lines = [line for (line,) in bench.manifest._database.execute("SELECT line FROM audit_root")]
+    assert [ADDRESS in line for line in lines] == [True]
+    assert bench.manifest._database.execute("SELECT count(*) FROM audit").fetchone() == (10,)
+    assert bench.manifest.audit_is_whole()
