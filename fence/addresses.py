@@ -60,7 +60,6 @@ SPECIAL = tuple(
 )
 """Ranges that are never blocked, each with the reason for operators."""
 
-CLOUD_FIXTURES_OF = "2026-11"
 CLOUD_FIXTURES = tuple(
     (ip_network(network), f"it is a cloud fixture ({name})")
     for network, name in (
@@ -72,7 +71,7 @@ CLOUD_FIXTURES = tuple(
         ("fd00:ec2::254/128", "AWS's metadata service"),
     )
 )
-"""Addresses of cloud providers' host services, as of CLOUD_FIXTURES_OF; 169.254.0.0/16 is link-local already."""
+"""Addresses of cloud providers' host services, as of 2026-11; 169.254.0.0/16 is link-local already."""
 
 PRIVATE = tuple(
     ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")

@@ -1,9 +1,8 @@
 """The fence's configuration: a TOML file that only root can change."""
 
-import os
 import stat
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,7 +53,6 @@ class Config:
     check_interval: float = 30.0
     idle_exit: float = 60.0
     join_listener: bool = False
-    warnings: tuple[str, ...] = field(default=())
 
 
 _KNOWN = {
@@ -145,8 +143,3 @@ def _uid_of(user: str) -> int:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         raise ValueError(f"guard_user {user!r} is no user of this host") from None
-
-
-def is_root() -> bool:
-    """Return whether this process runs as root, so that its user id permits changes of the kernel's tables."""
-    return os.geteuid() == 0

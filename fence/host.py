@@ -199,7 +199,8 @@ class Host:
 
     @staticmethod
     def _systemd_sessions(path: Path) -> Iterator[Address]:
-        found, names = [], []
+        found: list[Address] = []
+        names: list[str] = []
         for file in path.iterdir():
             if file.suffix == ".ref":
                 continue

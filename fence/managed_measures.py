@@ -188,7 +188,7 @@ class ManagedMeasures:
         """
         sent_at, kept = managed.sent_at, self._manifest.state(MANAGER_OFFSET)
         offset = float(kept) if kept else float("-inf")
-        state = {}
+        state: dict[str, str] = {}
         if sent_at is not None:
             last, _, number = (self._manifest.state(f"{source}_sent") or "-inf 0").partition(" ")
             if managed.number > int(number) and sent_at < float(last):

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +154,7 @@ class Fence:
         if origin == "own":
             self._check_own_form(network)
             seconds = min(seconds, self._caps.longest(port))
-        elif peer is not None and measure == "block" and self._host.operator_is_at(peer.pid, network):
+        elif peer is not None and measure == "block" and self._is_operators(request, peer, network):
             raise Refused("you are logged in from it")
         self._check_possible(port)
         reason = self._never.refusal(network, measure, origin)
@@ -171,6 +172,15 @@ class Fence:
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
         return {"outcome": "taken", "id": identifier, "measure": measure, "value": shown(network), "seconds": seconds}
+
+    def _is_operators(self, request: Request, peer: Peer, network: Network) -> bool:
+        """Return whether the asking operator is logged in from a network, as it says or as its process shows."""
+        named = request.get("operatorAt")
+        for text in named[:16] if isinstance(named, list) else ():
+            with suppress(ValueError, TypeError):
+                if single(text) in network:
+                    return True
+        return self._host.operator_is_at(peer.pid, network)
 
     def _weaker(self, network: Network, measure: Measure, origin: Origin) -> Measure | None:
         """Return `throttle` where only a block is refused."""

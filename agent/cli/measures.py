@@ -54,7 +54,8 @@ def block(
         _fail("--for takes a number and s, m, h or d, such as 30m")
     seconds = int(found[1]) * _UNITS[found[2]]
     request = "throttle" if throttle else "block"
-    answer = _ask(fence_socket, request, value=address, seconds=seconds, reason=reason)
+    beside = {"operatorAt": operator_addresses()}
+    answer = _ask(fence_socket, request, value=address, seconds=seconds, reason=reason, **beside)
     typer.echo(f"{request} {answer['value']} for {lasting} id={answer['id']}")
 
 
@@ -65,6 +66,9 @@ def unblock(
     """Lift what is set on an address on this host, whoever set it; the manager's next policy may set it again."""
     answer = _ask(fence_socket, "lift", value=address)
     typer.echo(f"lifted {len(answer['ids'])}: {', '.join(map(str, answer['ids']))}")
+    for member in ("reason", "unwritten"):
+        if answer.get(member):
+            typer.echo(str(answer[member]))
 
 
 def undo(
@@ -154,6 +158,24 @@ def mode(
 
 
 COMMANDS = (block, unblock, undo, panic, resume, confirm, mode)
+
+
+def operator_addresses(process: int | None = None) -> list[str]:
+    """Return the addresses from which this process's ancestors were started over ssh.
+
+    The fence may not read other users' environments, and sudo drops the variable from this process's own.
+    """
+    found: list[str] = []
+    pid = os.getpid() if process is None else process
+    while pid > 1:
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+        words = [each.partition(b"=")[2].split() for each in variables if each.startswith(b"SSH_CONNECTION=")]
+        found += [word[0].decode(errors="replace").partition("%")[0] for word in words if word]
+    return list(dict.fromkeys(found))
 
 
 def _ask(path: Path | None, request: str, **members: Any) -> dict[str, Any]:

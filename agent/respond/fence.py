@@ -261,6 +261,7 @@ class Fence:
             return self._client.ask(request, **members)
         except FenceError as error:
             answer = {"ok": False, "outcome": "impossible", "reason": str(error)}
+            self.due = min(self.due, self._clock.monotonic() + CHECK_EVERY)
             self._note(answer)
             return answer
 

@@ -90,10 +90,12 @@ def stop(directory: Path, patience: float) -> int:
     if pid is None:
         raise NotRunningError(directory)
     try:
+        if Path(f"/proc/{pid}").stat().st_uid != (directory / _LOCK).stat().st_uid:
+            raise StorageError(directory, f"process {pid}, which its lock file names, is not of the file's owner")
         os.kill(pid, signal.SIGTERM)
     except PermissionError as error:
         raise StorageError(directory, "its guard belongs to another user") from error
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):
         return pid  # the process has just ended
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:

@@ -44,3 +44,17 @@ def test_verify_mends_ranges(bench: Bench) -> None:
     assert set(bench.kernel.sets["blockrange4"]) == {"198.51.100.0-198.51.100.15"}
     assert bench.kernel.sets["throttlerange4"] == {}
     assert bench.fence.enforcement.verify() == 0
+
+
+def test_an_operator_cannot_block_where_it_says_it_is_logged_in_from(bench: Bench) -> None:
+    """The fence may not read the environment of others' processes, so the command sends it."""
+    answer = bench.ask("block", value="198.51.100.0/28", seconds=60, operatorAt=[ADDRESS])
+    assert (answer["outcome"], answer["reason"]) == ("refused", "you are logged in from it")
+    assert bench.ask("block", value=OTHER, seconds=60, operatorAt=["nonsense", 3, ADDRESS])["outcome"] == "taken"
+
+
+def test_lift_names_what_still_covers_the_address(bench: Bench) -> None:
+    """An address inside a blocked network stays blocked."""
+    bench.ask("block", value="198.51.100.0/28", seconds=60)
+    bench.ask("block", value=ADDRESS, seconds=60)
+    assert "198.51.100.0/28" in bench.ask("lift", value=ADDRESS)["reason"]
