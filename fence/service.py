@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fence import request_verification
-from fence.addresses import Network, covers, is_single, parse, shown, single
+from fence.addresses import Network, covers, parse, shown, single
 from fence.config import Config
 from fence.decision_caps import DecisionCaps
+from fence.decision_request import Refused, read_decision
 from fence.enforcement import Enforcement
 from fence.host import Host
 from fence.managed_measures import RELEASED, ManagedMeasures
@@ -18,7 +19,6 @@ from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError
 from fence.trial import Trial
 
-_OWN_IPV6_PREFIXES = (64, 128)
 _STILL_THROUGH_AFTER = 30.0
 _REASONS = 5
 _PANIC = "panic"
@@ -41,21 +41,6 @@ class Clocks:
 
     boot: Callable[[], float]
     wall: Callable[[], float]
-
-
-class Refused(Exception):  # noqa: N818 -- an answer, not a fault
-    """A request that was not carried out.
-
-    Args:
-        reason: the reason, in one clause.
-        outcome: `refused`, `impossible` or `failed`.
-        instead: a weaker measure that would be taken, if any.
-    """
-
-    def __init__(self, reason: str, outcome: str = "refused", instead: Measure | None = None) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
-        self.instead = instead
 
 
 Answer = dict[str, Any]
@@ -150,9 +135,9 @@ class Fence:
 
     def _decide(self, request: Request, measure: Measure, origin: Origin, peer: Peer | None = None) -> Answer:
         """Set a measure decided by the guard, within its caps, or by an operator, without caps."""
-        network, seconds, port = self._read(request, origin)
+        self._check_panic()
+        network, seconds, port = read_decision(request, origin, self._config.longest)
         if origin == "own":
-            self._check_own_form(network)
             seconds = min(seconds, self._caps.longest(port))
         elif peer is not None and measure == "block" and self._is_operators(request, peer, network):
             raise Refused("you are logged in from it")
@@ -186,32 +171,6 @@ class Fence:
         """Return `throttle` where only a block is refused."""
         may_be_slowed = measure == "block" and self._never.refusal(network, "throttle", origin) is None
         return "throttle" if may_be_slowed else None
-
-    def _read(self, request: Request, origin: Origin) -> tuple[Network, float, int | None]:
-        """Parse target, seconds and port of a request."""
-        self._check_panic()
-        try:
-            network = parse(request["value"])
-        except (ValueError, TypeError, KeyError):
-            raise Refused("the value is no address or network in digits") from None
-        seconds, longest = request.get("seconds"), self._config.longest
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 < seconds < float("inf"):
-            raise Refused("seconds must be a positive number: nothing is blocked without an end")
-        if seconds > longest and origin == "own":
-            seconds = longest
-        if seconds > longest:
-            raise Refused(f"seconds may be at most {longest:.0f} ({longest / 86_400:.0f} days)")
-        port = request.get("port")
-        if port is not None and (not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 2**16):
-            raise Refused("port must be a TCP port")
-        return network, float(seconds), port
-
-    @staticmethod
-    def _check_own_form(network: Network) -> None:
-        if network.version == 4 and not is_single(network):  # noqa: PLR2004 -- IPv4
-            raise Refused("own decisions take single IPv4 addresses")
-        if network.version == 6 and network.prefixlen not in _OWN_IPV6_PREFIXES:  # noqa: PLR2004 -- IPv6
-            raise Refused("own decisions take single IPv6 addresses or a /64")
 
     def _check_panic(self) -> None:
         if self._manifest.state(_PANIC) == "true":
