@@ -116,12 +116,12 @@ class OrganizationBlocklist:
         try:
             if row is BLOCKLIST:
                 snapshot = decode(BlocklistSnapshot, payload, BLOCKLIST.limit)
-                self._manager_time.observe(snapshot.sent_at)
+                self._manager_time.observe(snapshot.sent_at, "blocklist", snapshot.sequence)
                 self._snapshot(snapshot)
                 self.forward(topic, payload, snapshot.sequence)
             else:
                 change = decode(BlocklistChange, payload, BLOCKLIST_CHANGES.limit)
-                self._manager_time.observe(change.sent_at)
+                self._manager_time.observe(change.sent_at, "blocklist", change.sequence)
                 self._change(change)
                 self.forward(topic, payload, change.sequence)
         except DecodeError:

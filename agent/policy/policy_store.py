@@ -172,7 +172,7 @@ class PolicyStore:
         self._must_be_whole(head, document)
         if not has_version_proof(key, head.agent_id, head.version, head.digest, head.version_proof):
             raise _RejectedError("policy_digest_wrong")
-        self._manager_time.observe(head.sent_at)
+        self._manager_time.observe(head.sent_at, "policy", head.version)
         return head, document
 
     def _answered(self, document: Mapping[str, Any]) -> tuple[PolicyHead, dict[str, Any]]:
@@ -181,7 +181,7 @@ class PolicyStore:
         except DecodeError as error:
             raise _RejectedError("policy_unreadable") from error
         self._must_be_whole(head, document)
-        self._manager_time.observe(head.sent_at)
+        self._manager_time.observe(head.sent_at, "policy", head.version)
         return head, dict(document)
 
     def _must_be_whole(self, head: PolicyHead, document: Mapping[str, Any]) -> None:

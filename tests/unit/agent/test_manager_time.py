@@ -36,3 +36,15 @@ def test_before_the_first_message_the_hosts_clock_counts() -> None:
     manager_time = ManagerTime(Clock(lambda: 5.0, lambda: 1.0))
     manager_time.observe(None)
     assert (manager_time.known, manager_time.now()) == (None, 5.0)
+
+
+def test_a_clock_of_the_manager_that_was_set_back_is_followed() -> None:
+    """A greater number sent earlier shows it; a repeated or an older message does not."""
+    manager_time = ManagerTime(Clock(lambda: TRUE, lambda: 0.0))
+    manager_time.observe(datetime.fromtimestamp(TRUE + 86_400, UTC), "policy", 4)
+    for series, number in (("policy", 4), ("policy", 3), ("blocklist", 9)):
+        manager_time.observe(datetime.fromtimestamp(TRUE, UTC), series, number)
+        assert manager_time.now() == TRUE + 86_400
+    manager_time.observe(datetime.fromtimestamp(TRUE + 86_400, UTC), "policy", 4)
+    manager_time.observe(datetime.fromtimestamp(TRUE, UTC), "policy", 5)
+    assert manager_time.now() == TRUE
