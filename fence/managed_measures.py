@@ -79,7 +79,8 @@ class ManagedMeasures:
         if known.get(kind) and named != known[kind]:
             setting = "agent_id" if kind == "agents" else "organization_id"
             raise request_verification.UntrustedRequest(
-                f"it is for {named[:64]!r} and this host is {known[kind]!r}: after a new enrollment run"
+                "the topic is not this agent's policy nor its organization's blocklist: it is for"
+                f" {named[:64]!r} and this host is {known[kind]!r}; after a new enrollment run"
                 f" `panguard guard install` again, or set {setting} in fence.conf"
             )
         managed = request_verification.verify(

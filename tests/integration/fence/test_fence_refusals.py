@@ -87,8 +87,8 @@ def test_a_target_is_refused_with_its_reason(fence: FenceProcess, value: Any, re
 
 @pytest.mark.parametrize("seconds", [None, 0, -1, "60", True, 1e12, 31 * 86_400, float("inf")])
 def test_nothing_is_blocked_without_an_end(fence: FenceProcess, seconds: Any) -> None:
-    """Seconds must be a positive number within 30 days."""
-    assert fence.as_guard(request="block", value="198.51.100.77", seconds=seconds)["outcome"] == "refused"
+    """Seconds must be a positive number within 30 days; a guard's decision is cut to them."""
+    assert fence.ask(request="block", value="198.51.100.77", seconds=seconds)["outcome"] == "refused"
 
 
 def test_the_twenty_first_own_address_without_a_witness_is_refused_also_after_a_restart(fence: FenceProcess) -> None:
