@@ -39,7 +39,7 @@ def is_single(network: Network) -> bool:
     return network.prefixlen == network.max_prefixlen
 
 
-def shown(network: Network) -> str:
+def written(network: Network) -> str:
     """Return a network as requests and reports name it: a single address without its prefix length."""
     return str(network.network_address if is_single(network) else network)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from fence import request_verification
-from fence.addresses import Network, parse, shown
+from fence.addresses import Network, parse, written
 from fence.config import Config
 from fence.enforcement import Enforcement
 from fence.manifest import MANAGER_OFFSET, Manifest, ManifestEntry
@@ -106,7 +106,7 @@ class ManagedMeasures:
     def give_up(self, entries: Iterable[ManifestEntry], reason: str) -> None:
         """Record that managed measures are not in force any more, though the manager's list has them."""
         for source in _SOURCES:
-            gone = {shown(entry.network): reason for entry in entries if entry.origin == source}
+            gone = {written(entry.network): reason for entry in entries if entry.origin == source}
             if gone:
                 self._manifest.withdraw([], {f"{source}_refused": json.dumps(self.refused(source) | gone)})
 
@@ -218,7 +218,7 @@ class ManagedMeasures:
         before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
         added: dict[str, ManifestEntry] = {}
         for asked in managed.entries:
-            value = shown(asked.network)
+            value = written(asked.network)
             refused.pop(value, None)
             reason = self._never.refusal(asked.network, "block", source)
             left = float("inf") if asked.left is None else asked.left - elapsed
@@ -239,6 +239,6 @@ class ManagedMeasures:
             }
             for network in managed.removed:
                 if f"{source}:{network}" not in added:
-                    refused.pop(shown(network), None)
+                    refused.pop(written(network), None)
         state = {f"{source}_refused": json.dumps(refused), _CUT: json.dumps(sorted(cut))}
         return list(added.values()), [before[name] for name in names], state

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fence import request_verification
-from fence.addresses import Network, covers, parse, shown, single
+from fence.addresses import Network, covers, parse, single, written
 from fence.config import Config
 from fence.decision_caps import DecisionCaps
 from fence.decision_request import Refused, read_decision
@@ -156,7 +156,7 @@ class Fence:
         self.enforcement.put(
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
-        return {"outcome": "taken", "id": identifier, "measure": measure, "value": shown(network), "seconds": seconds}
+        return {"outcome": "taken", "id": identifier, "measure": measure, "value": written(network), "seconds": seconds}
 
     def _is_operators(self, request: Request, peer: Peer, network: Network) -> bool:
         """Return whether the asking operator is logged in from a network, as it says or as its process shows."""
@@ -223,7 +223,7 @@ class Fence:
     def _still_covered(self, lifted: list[ManifestEntry]) -> Answer:
         """Name the measures that still hold for an address that was lifted."""
         over = [
-            f"{shown(entry.network)} ({entry.measure}, {entry.origin})"
+            f"{written(entry.network)} ({entry.measure}, {entry.origin})"
             for entry in self._manifest.entries.values()
             if any(covers(entry.network, each.network) for each in lifted)
         ]
@@ -307,7 +307,7 @@ class Fence:
     def _enforced(self) -> Answer:
         """Return the counts for the guard's heartbeat: measures in the kernel, and missing measures with reasons."""
         refused = self._managed.refused("policy") | self._managed.refused("blocklist")
-        reasons = [{"value": shown(network), "reason": reason} for network, reason in self._ineffective.items()]
+        reasons = [{"value": written(network), "reason": reason} for network, reason in self._ineffective.items()]
         reasons += [{"value": value, "reason": reason} for value, reason in reversed(refused.items())]
         if self._manifest.fault is not None:
             reasons.insert(0, {"value": "the manifest", "reason": self._manifest.fault})
@@ -356,7 +356,7 @@ class Fence:
                 {
                     "id": entry.id,
                     "measure": entry.measure,
-                    "value": shown(entry.network),
+                    "value": written(entry.network),
                     "origin": entry.origin,
                     "reason": entry.reason,
                     "port": entry.port,
