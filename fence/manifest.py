@@ -115,7 +115,10 @@ class Manifest:
         self._database.executescript(_SCHEMA)
         self._state = {str(key): str(value) for key, value in self._database.execute("SELECT key, value FROM state")}
         rows = self._database.execute("SELECT id, measure, value, origin, reason, port, added_at, ends_at FROM entry")
-        self.entries = {row[0]: ManifestEntry(*row[:2], parse(row[2]), *row[3:7], float(row[7])) for row in rows}
+        self.entries = {
+            name: ManifestEntry(name, measure, parse(value), origin, reason, port, added_at, float(ends_at))
+            for name, measure, value, origin, reason, port, added_at, ends_at in rows
+        }
         self._database.execute("SELECT number, at, line, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
 
     def load(self, now: float, wall: float) -> None:
