@@ -19,6 +19,9 @@ from fence.service import Fence, Peer
 LINE_LIMIT = 5 * 1024 * 1024
 _CLIENTS = 16
 _LARGE = 64 * 1024
+_BACKLOG = 128
+"""Connections that may wait to be accepted; all of them are, before the next request is answered."""
+
 _GUARD_CLIENTS = 8
 """Connections that the guard's user may hold, so that it cannot keep root out."""
 
@@ -53,7 +56,7 @@ def listen(path: Path, guard_gid: int | None) -> socket.socket:
         os.umask(before)
     if guard_gid is not None:
         os.chown(path, 0, guard_gid)
-    listener.listen(_CLIENTS)
+    listener.listen(_BACKLOG)
     return listener
 
 
@@ -133,7 +136,7 @@ class Server:
             waiting = any(client.has_line for client in self._clients)
             for key, _ in self._selector.select(0.0 if waiting else max(0.0, min(next_check - time.monotonic(), 5.0))):
                 if key.data is None:
-                    self._accept()
+                    self._accept_waiting()
                 elif isinstance(key.data, Client):
                     self._read(key.data)
                 else:
@@ -171,9 +174,18 @@ class Server:
             while self._changes.recv(65_536):
                 pass
 
-    def _accept(self) -> None:
-        with suppress(OSError):
+    def _accept_waiting(self) -> None:
+        for _ in range(_BACKLOG):
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Take one waiting connection; return whether there was one."""
+        try:
             connection, _ = self._listener.accept()
+        except OSError:
+            return False
+        with suppress(OSError):
             pid, uid, _gid = _PEERCRED.unpack(
                 connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
             )
@@ -182,11 +194,12 @@ class Server:
             if uid not in {0, self._guard_uid} or full:
                 self._log({"event": "peer_refused", "uid": uid, "pid": pid})
                 connection.close()
-                return
+                return True
             connection.settimeout(_SEND_WITHIN)
             client = Client(connection, Peer(uid, pid), time.monotonic())
             self._clients.add(client)
             self._selector.register(connection, selectors.EVENT_READ, client)
+        return True
 
     def _read(self, client: Client) -> None:
         if client.has_line:  # the kernel holds the rest until that is answered

@@ -132,9 +132,9 @@ os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 held = [socket.socket(socket.AF_UNIX) for _ in range(20)]
 for number, each in enumerate(held):
-    each.settimeout(0.2)
-    each.connect(sys.argv[1])
     try:
+        each.settimeout(0.2)
+        each.connect(sys.argv[1])
         each.sendall(b'{"request":"status"}\\n' * (5000 if number < 4 else 0))
     except OSError:
         pass
