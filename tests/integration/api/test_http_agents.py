@@ -325,10 +325,11 @@ def test_what_an_agent_polls_for_is_its_own_word(served: Served, admin: httpx2.C
 
 def test_older_guards_pull_their_rules(admin: httpx2.Client, agent: HttpAgent) -> None:
     """`rules` stands at the top level, for the agent and for the admin."""
+    rule = "title: one\nlogsource: {product: linux}\ndetection:\n  a: {x: 1}\n  condition: a\n"
     assert agent.client.get("/api/rules/latest").json()["rules"] == []
-    admin.put("/api/policies/global", json={"detection": {"sigma": ["title: one"]}})
-    assert agent.client.get("/api/rules/latest").json()["rules"] == ["title: one"]
-    assert admin.get("/api/rules/latest").json()["rules"] == ["title: one"]
+    assert admin.put("/api/policies/global", json={"detection": {"sigma": [rule]}}).status_code == 200
+    assert agent.client.get("/api/rules/latest").json()["rules"] == [rule]
+    assert admin.get("/api/rules/latest").json()["rules"] == [rule]
 
 
 def test_what_is_acknowledged_outlives_a_crash(served: Served, agent: HttpAgent) -> None:
