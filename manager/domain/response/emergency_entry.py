@@ -13,6 +13,13 @@ KINDS: dict[Kind, EntryKind] = {"source_ip": "ip", "file_hash": "file_hash", "te
 
 _INDICATORS: dict[EntryKind, Kind] = {entry_kind: kind for kind, entry_kind in KINDS.items()}
 
+_SHA256_DIGITS = 64
+
+
+def is_enforceable(kind: str, value: str) -> bool:
+    """Return whether guards put a value in force: a hash shorter than SHA-256 only raises alerts."""
+    return kind != "file_hash" or len(value) == _SHA256_DIGITS
+
 
 class Subject(NamedTuple):
     """Value that an entry is about, with its scope (see `Indicator`)."""

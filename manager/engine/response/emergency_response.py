@@ -7,6 +7,7 @@ from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, ResponseChanges, ResponseState
+from manager.domain.response.emergency_entry import is_enforceable
 from manager.domain.response.progress import Medium, Progress
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
@@ -140,7 +141,10 @@ def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at
         else:
             targets = [agent.agent_id for agent in fleet.registry.of_organization(entry.target)]
             number = fleet.blocklists.sequences[entry.target]
-        for tracker, written in ((fleet.acceptance, changes.acceptance), (fleet.immunity, changes.immunity)):
+        trackers = [(fleet.acceptance, changes.acceptance)]
+        if is_enforceable(entry.kind, entry.value):
+            trackers.append((fleet.immunity, changes.immunity))
+        for tracker, written in trackers:
             changed = tracker.track(
                 entry.incident_id,
                 targets,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from manager.domain.agents.agent import Door
 from manager.domain.agents.condition import Condition, unenforced_values
+from manager.domain.response.emergency_entry import is_enforceable
 from manager.storage.queries.reader import Reader, Record
 from manager.storage.tables import AgentTable
 from schemas.decoding import decode
@@ -91,6 +92,11 @@ class Enforcement:
         Args:
             entry: its row: `kind`, `scope`, `target`, `value`, `organization_id` and `number`.
         """
+        reach = self._stated_reach(entry)
+        return reach if is_enforceable(entry["kind"], entry["value"]) else reach._replace(enforced=0)
+
+    def _stated_reach(self, entry: Record) -> Reach:
+        """Return the reach by the agents' numbers and reasons alone."""
         known = self._organizations[entry["organization_id"]]
         value, number = entry["value"], entry["number"]
         wide = entry["scope"] == "organization"

@@ -123,6 +123,23 @@ def test_more_exceptions_than_reasons_make_nothing_certain(
     assert "recorded" in terminal.ok("incidents", "list")
 
 
+@pytest.mark.parametrize(("digits", "enforcing"), [(32, 0), (40, 0), (64, 2)])
+def test_a_hash_that_guards_only_alert_on_is_never_enforced(
+    served: Served, admin: httpx2.Client, digits: int, enforcing: int
+) -> None:
+    """Fences name the version of an MD5 or SHA-1 hash and list no exception, and still no target enforces it."""
+    with served.bench() as bench:
+        agents = trusted(bench, "a", "b")
+        attack(bench, *agents, fileHash="c" * digits)
+        bench.pass_time(1)
+        for agent in agents:
+            beat(bench, agent, {"set": 1}, enforcement="nftables")
+        bench.pass_time(10)
+    (found,) = admin.get("/api/incidents?kind=file_hash").json()["data"]
+    assert (found["targetCount"], found["acceptedCount"], found["enforcedCount"]) == (2, 2, enforcing)
+    assert (found["timeToAcceptance"]["100"] is None, found["timeToImmunity"]["100"] is None) == (False, not enforcing)
+
+
 def test_a_degraded_agent_stands_in_lists_now_and_metrics(
     served: Served, admin: httpx2.Client, terminal: Terminal
 ) -> None:
