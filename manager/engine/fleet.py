@@ -139,12 +139,13 @@ class Fleet:
         self.remove_agent(agent, 0.0)
 
     def remove_agent(self, agent: Agent, now: float) -> None:
-        """Drop an agent from registry, liveness, clones, held-back reports, policies, acceptance and immunity."""
+        """Drop an agent from registry and policies, its addresses, and everything that is tracked of it."""
         self.registry.remove(agent, now)
         self.liveness.forget(agent)
         self.clones.forget(agent.agent_id)
         self.held_back.forget(agent.agent_id)
         self.policies.forget(agent.agent_id)
+        self.addresses.discard(agent.agent_id)
         self.document_warnings.set({str(Scope("agent", agent.agent_id)): None})
         self.acceptance.forget_agent(agent.agent_id)
         self.immunity.forget_agent(agent.agent_id)

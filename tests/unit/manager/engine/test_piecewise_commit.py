@@ -17,6 +17,9 @@ from tests.support.simulated import SimulatedAgent
 
 Culprit = Callable[[Changes], bool]
 
+ADDRESSES = {"new-1": "198.51.100.77", "http-2": "198.51.100.78"}
+"""Addresses of the hosts that register in the scene."""
+
 
 def reject(bench: Bench, culprit: Culprit) -> list[Changes]:
     """Let the store reject whatever has the culprit in it; return the changes that it committed."""
@@ -52,7 +55,7 @@ class Scene:
         for agent, name in ((one, "a"), (two, "b"), (two, "c")):
             attacker = "203.0.113.9" if name == "c" else "203.0.113.8"
             bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, name, sourceIp=attacker))
-        self.client_id, payload = self.newcomer.registration(bench.wall)
+        self.client_id, payload = self.newcomer.registration(bench.wall, addresses=[ADDRESSES["new-1"]])
         bench.put(topics.REGISTRATION, self.client_id, payload)
         bench.put(topics.PRESENCE, one.agent_id, one.presence("offline", bench.wall))
         bench.put(topics.HEARTBEAT, two.agent_id, b"{}")
@@ -62,7 +65,9 @@ class Scene:
         self.token = bench.submit(CreateToken("test", organization_id="acme"))
         self.policy = bench.submit(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
         self.offline = bench.submit(DeregisterAgent(self.http_agent))
-        self.registered = bench.submit(RegisterAgent(Host("http-2", "x", "x64", "1"), None, by_admin=True))
+        self.registered = bench.submit(
+            RegisterAgent(Host("http-2", "x", "x64", "1", addresses=(ADDRESSES["http-2"],)), None, by_admin=True)
+        )
 
     def stored(self) -> dict[str, Any]:
         """Return what of the batch is in the store."""
@@ -171,6 +176,7 @@ def test_an_agent_that_does_not_fit_never_registered(scene: Scene, hostname: str
     assert isinstance(scene.registered[0][1], StoreRejected if hostname == "http-2" else type(None))
     assert len(bench.broker_access.admitted) == 1
     assert bench.fleet.registry.find_by_hostname("default", hostname) is None
+    assert not bench.fleet.addresses.holds(ADDRESSES[hostname], "default", None)
     del bench.store.commit
     assert "agentId" in bench.register(SimulatedAgent(hostname, bench.token(), bench.keyring.seal_public))
 
