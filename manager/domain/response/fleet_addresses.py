@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 
-from manager.domain.correlation.indicators import SITELESS, normal_address
+from manager.domain.correlation.indicators import SITELESS, Indicator, indicators_of, normal_address
 from manager.domain.networks import network_of, overlap
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -53,6 +53,14 @@ class FleetAddresses:
         if known is not None:
             self.changed.add(known[0][0])
         self._discard(agent_id)
+
+    def indicators_of(self, agent_id: str) -> list[Indicator]:
+        """Return an agent's addresses and gateways as the indicators that reports of them would have."""
+        known = self._of_agent.get(agent_id)
+        if known is None:
+            return []
+        (organization_id, site), values = known
+        return [found for value in values for found in indicators_of(organization_id, site, value, None, None)]
 
     def of_organization(self, organization_id: str) -> list[str]:
         """Return all addresses and gateways of an organization's agents, private ones of every site."""

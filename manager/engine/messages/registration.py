@@ -11,10 +11,12 @@ from manager.domain.agents.registry import (
     RepeatedRegistration,
 )
 from manager.domain.agents.tokens import Token
+from manager.domain.response import Subject
 from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
 from manager.engine.context import Context
 from manager.engine.inbox import Inbound
+from manager.engine.response import emergency_response
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
@@ -89,6 +91,8 @@ def new_agent_id() -> str:
 def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced: bool) -> None:
     """Record an enrollment by either door: agent record, broker access, history, effective policy, events.
 
+    Live blocks of the agent's own addresses and gateways are withdrawn.
+
     Args:
         context: the batch that is decided.
         agent: the enrolled agent.
@@ -109,6 +113,8 @@ def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced:
     context.fleet.set_addresses(agent)
     policy = context.fleet.policies.assign(agent.agent_id, agent.organization_id, batch.now.wall)
     batch.save_policy(policy)
+    own = map(Subject.of, context.fleet.addresses.indicators_of(agent.agent_id))
+    emergency_response.apply(context, context.fleet.responder.withdraw_unblockable(batch.now.wall, own))
     if not policy.published:
         context.policy_queue.add([agent.agent_id])
 
