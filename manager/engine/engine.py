@@ -94,7 +94,9 @@ class Engine:
         self._available = True
         self._piecewise_commit: PiecewiseCommit | None = None
         self._last_step: float | None = None
-        housekeeping = Housekeeping(fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle))
+        self._housekeeping = Housekeeping(
+            fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle)
+        )
         self._sweep = Periodic(settings.sweep_interval, sweep)
         self._flush = Periodic(settings.write_behind, self._write_behind.tick)
         self._ticks: tuple[Tick, ...] = (
@@ -106,7 +108,6 @@ class Engine:
             settle_wills,
             self._sweep,
             self._flush,
-            housekeeping.tick,
         )
 
     def restore_correlation(self, now: Instant) -> None:
@@ -178,6 +179,8 @@ class Engine:
         if context is None or not self._commit(context, now):
             self._work_without_store(now)
             return False
+        with isolated(self.fleet.counters, "housekeeping"):  # outside the batch's transaction: it may be rolled back
+            self._housekeeping.run(now)
         return True
 
     def suspend_flooding(self, now: Instant) -> bool:

@@ -125,8 +125,11 @@ class Housekeeping:
         self._ids = DeletionBudget(fleet.settings.id_retention)
         self._next: float | None = None
 
-    def tick(self, _context: Context, now: Instant) -> None:
-        """Run the due work; the first run waits one interval, in which agents may confirm the clock."""
+    def run(self, now: Instant) -> None:
+        """Run the due work, outside the transaction of a batch.
+
+        The first run waits one interval, in which agents may confirm the clock.
+        """
         if self._next is None:
             self._fleet.clock_trust.is_trusted(now)
             self._next = now.monotonic + _HOUSEKEEPING_INTERVAL

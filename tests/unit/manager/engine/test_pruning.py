@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from manager.engine.commands.requests import AcceptClock, RemoveAgent
+from manager.engine.ports import Pruned, PruneOrder
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -200,6 +201,30 @@ def test_a_removed_agent_stays_while_its_threats_do(fleet: Fleet) -> None:
     assert fleet.bench.rows("SELECT agent_id FROM agent WHERE removed_at = 1") == [(gone.agent_id,)]
     fleet.run(2 * DAY, 600)
     assert fleet.bench.rows("SELECT count(*) FROM agent WHERE removed_at = 1") == [(0,)]
+
+
+def test_a_batch_with_commands_prunes_outside_its_transaction(fleet: Fleet) -> None:
+    """Foreign keys can be switched off only there; otherwise each removed agent costs a scan of all threats and ids."""
+    bench, gone = fleet.bench, fleet.agents.pop(0)
+    fleet.heartbeats()
+    bench.engine.step(bench.now)
+    bench.ask(RemoveAgent(gone.agent_id, "admin"))
+    bench.database.execute_sql("UPDATE agent SET removed_at = 1 WHERE removed_at > 0")
+    bench.ask(AcceptClock("admin"))
+    prune, in_transaction = bench.store.prune, []
+
+    def recorded(order: PruneOrder) -> Pruned:
+        in_transaction.append(bench.database.connection().in_transaction)
+        return prune(order)
+
+    bench.store.prune = recorded  # type: ignore[method-assign]
+    for _ in range(3):
+        bench.elapsed += 60
+        fleet.heartbeats()
+        bench.ask(AcceptClock("admin"))
+    assert in_transaction
+    assert not any(in_transaction)
+    assert bench.rows("SELECT count(*) FROM agent WHERE removed_at = 1") == [(0,)]
 
 
 def test_the_audit_log_keeps_its_last_90_days(fleet: Fleet) -> None:
