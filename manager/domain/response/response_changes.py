@@ -52,6 +52,11 @@ class Response:
         """Whether its agents have their entries, and only the organization-wide step waits for approval."""
         return self.state is ResponseState.PENDING_APPROVAL and self.granted_at is not None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its agents have their entries already; further ones only extend it."""
+        return self.state is ResponseState.APPLIED or self.awaits_organization
+
 
 @dataclass(slots=True)
 class ResponseChanges:

@@ -29,8 +29,11 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
 def approve_incident(context: Context, request: ApproveIncident) -> str:
     """Approve the response of an incident that waits for approval."""
     incident, now = _incident(context, request.incident_id), context.batch.now.wall
-    response_changes = context.fleet.responder.approve(incident, context.fleet.facts(now), now, request.author)
-    emergency_response.apply(context, response_changes, now)
+    responder = context.fleet.responder
+    known = responder.responses.get(incident.id)
+    extends = known is not None and known.is_under_way
+    response_changes = responder.approve(incident, context.fleet.facts(now), now, request.author)
+    emergency_response.apply(context, response_changes, now, extends=extends)
     return incident.id
 
 

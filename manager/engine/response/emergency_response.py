@@ -32,9 +32,12 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
 
 def react(context: Context, change: IncidentChange) -> None:
     """Apply the responder's response_changes to a change of an incident."""
-    now = context.batch.now.wall
-    reported_at = change.incident.opened_at
-    apply(context, context.fleet.responder.react(change, context.fleet.facts(now), now), reported_at)
+    now, responder = context.batch.now.wall, context.fleet.responder
+    concerned = [change.incident] if change.absorbed is None else [change.incident, change.absorbed]
+    known = [responder.responses.get(incident.id) for incident in concerned]
+    extends = any(response is not None and response.is_under_way for response in known)
+    response_changes = responder.react(change, context.fleet.facts(now), now)
+    apply(context, response_changes, change.incident.opened_at, extends=extends)
 
 
 def tick(context: Context, now: Instant) -> None:
@@ -50,13 +53,16 @@ def tick(context: Context, now: Instant) -> None:
         apply(context, context.fleet.responder.expire_evidence(now.wall))
 
 
-def apply(context: Context, response_changes: ResponseChanges, reported_at: float | None = None) -> None:
+def apply(
+    context: Context, response_changes: ResponseChanges, reported_at: float | None = None, *, extends: bool = False
+) -> None:
     """Record a response_changes in the batch: responses, entries, policies and blocklist changes.
 
     Args:
         context: the batch that is decided.
         response_changes: the responder's decision.
         reported_at: the first report of the incident, from which time to immunity counts; None does not measure it.
+        extends: whether the response was under way before; what is not tracked of it is not measured anew.
     """
     if not response_changes:
         return
@@ -87,7 +93,7 @@ def apply(context: Context, response_changes: ResponseChanges, reported_at: floa
     _change_blocklists(context, response_changes)
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
-        _measure_progress(context, response_changes.added, reported_at)
+        _measure_progress(context, response_changes.added, reported_at, extends=extends)
 
 
 def _number(context: Context, entry: EmergencyEntry) -> int | None:
@@ -131,8 +137,11 @@ def _change_blocklists(context: Context, response_changes: ResponseChanges) -> N
         changes.fleet_revision = fleet.policies.revision
 
 
-def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at: float) -> None:
-    """Start to measure the time until the targets of new entries accept them, and until they enforce them."""
+def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at: float, *, extends: bool) -> None:
+    """Start to measure the time until the targets of new entries accept them, and until they enforce them.
+
+    A response that was under way and is not tracked any more keeps its stored figures: its earlier targets are unknown.
+    """
     fleet, now, changes = context.fleet, context.batch.now.wall, context.batch.changes
     for entry in added:
         medium: Medium = "policy" if entry.scope == "agent" else "blocklist"
@@ -145,6 +154,8 @@ def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at
         if is_enforceable(entry.kind, entry.value):
             trackers.append((fleet.immunity, changes.immunity))
         for tracker, written in trackers:
+            if tracker.get(entry.incident_id) is None and extends:
+                continue
             changed = tracker.track(
                 entry.incident_id,
                 targets,
