@@ -92,6 +92,8 @@ class Changes:
     responses: dict[str, Response] = field(default_factory=dict)
     entries_added: list[EmergencyEntry] = field(default_factory=list)
     entries_removed: list[EmergencyEntry] = field(default_factory=list)
+    entries_moved: list[EmergencyEntry] = field(default_factory=list)
+    """Stored entries that a merge of incidents assigned to another incident."""
     acceptance: dict[str, dict[str, float]] = field(default_factory=dict)
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
@@ -116,6 +118,7 @@ class Changes:
             or self.responses
             or self.entries_added
             or self.entries_removed
+            or self.entries_moved
             or self.acceptance
             or self.immunity
             or self.evidence

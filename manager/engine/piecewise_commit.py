@@ -161,10 +161,9 @@ def _incident_pieces(changes: Changes) -> Iterator[Piece]:
         of(member[0]).members.append(member)
     for incident_id, response in changes.responses.items():
         of(incident_id).responses[incident_id] = response
-    for entry in changes.entries_added:
-        of(entry.incident_id).entries_added.append(entry)
-    for entry in changes.entries_removed:
-        of(entry.incident_id).entries_removed.append(entry)
+    for name in ("entries_added", "entries_moved", "entries_removed"):
+        for entry in getattr(changes, name):
+            getattr(of(entry.incident_id), name).append(entry)
     for incident_id, acceptance in changes.acceptance.items():
         of(incident_id).acceptance[incident_id] = acceptance
     for incident_id, immunity in changes.immunity.items():

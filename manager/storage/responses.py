@@ -28,10 +28,12 @@ class StoredResponses:
         write = self._statements.execute_many
         if changes.responses:
             write("responses.upsert", [_response_row(response) for response in changes.responses.values()])
-        if changes.entries_removed:
-            write("responses.delete_entry", [(entry.id,) for entry in changes.entries_removed])
         if changes.entries_added:
             write("responses.insert_entry", [_entry_row(entry) for entry in changes.entries_added])
+        if changes.entries_moved:
+            write("responses.move_entry", [(entry.incident_id, entry.id) for entry in changes.entries_moved])
+        if changes.entries_removed:  # last: one batch may add an entry and remove it again
+            write("responses.delete_entry", [(entry.id,) for entry in changes.entries_removed])
         for name, figures in (("acceptance", changes.acceptance), ("immunity", changes.immunity)):
             if figures:
                 write(

@@ -31,13 +31,13 @@ class Blocklists:
         """Yield the changes to publish for response changes, one for each organization unless it is very large.
 
         Args:
-            response_changes: entries added and removed; its transaction must store `sequences`, too.
+            response_changes: entries added, removed and moved; its transaction must store `sequences`, too.
             advance: raises the fleet's revision by one and returns it.
         """
         for organization_id in sorted(response_changes.organization_ids):
             touched = {
                 _key(each): each
-                for each in (*response_changes.removed, *response_changes.added)
+                for each in (*response_changes.removed, *response_changes.added, *response_changes.moved)
                 if _belongs_to(each, organization_id)
             }
             live = {

@@ -1,6 +1,7 @@
 """Live emergency entries of all agents and organizations: bounded, each with an expiry."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -103,6 +104,18 @@ class EmergencyEntries:
         if len(self._ends) > 2 * len(self._by_id) + 64:
             self._ends = [(each.expires_at, each.id) for each in self._by_id.values()]
             heapify(self._ends)
+
+    def move(self, subject: Subject, absorbed_id: str, incident_id: str) -> list[EmergencyEntry]:
+        """Assign an absorbed incident's entries to the incident that absorbed it; return them."""
+        moved = [
+            replace(entry, incident_id=incident_id)
+            for entry in self.list_about(subject)
+            if entry.incident_id == absorbed_id
+        ]
+        for entry in moved:
+            self._by_id[entry.id] = entry
+            self._held[entry.scope, entry.target][entry.subject] = entry
+        return moved
 
     def next_expiry(self) -> float | None:
         """Return the time of the next expiry, in seconds since 1970; None without entries."""

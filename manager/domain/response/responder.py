@@ -30,11 +30,10 @@ from manager.domain.response.organization_step import (
 )
 from manager.domain.response.rate_cap import Grant, RateCap
 from manager.domain.response.response_changes import Response, ResponseChanges, ResponseState
+from manager.domain.response.response_merge import in_force, merge_responses
 from manager.domain.response.response_record import ResponseRecord
 from manager.domain.response.settings import FleetView, ResponderSettings
 from manager.errors import Conflict
-
-_ACTING = frozenset({ResponseState.APPLIED, ResponseState.SIMULATED})
 
 
 class Responder:
@@ -117,9 +116,13 @@ class Responder:
     def undo(self, incident: Incident, now: float, author: str) -> ResponseChanges:
         """Remove all live entries about an incident's indicator, and prevent further responses of the incident.
 
-        While the incident is open, no other incident of the same indicator fires either.
+        While the incident is open, no other incident of the same indicator fires either. Another incident that loses
+        entries, such as a newer one, is undone as well.
         """
         response_changes = self._withdraw(Subject.of(incident.indicator))
+        others = {entry.incident_id: entry for entry in response_changes.removed if entry.incident_id != incident.id}
+        for entry in others.values():
+            response_changes.merge(self._undo_incident_of(entry, f"undone by {author}", now))
         self.responses.suppress(incident)
         response_changes.merge(self._record(incident, ResponseState.UNDONE, f"undone by {author}", now))
         if not incident.is_open:
@@ -136,12 +139,7 @@ class Responder:
             return ResponseChanges()
         self.entries.remove(entry)
         response_changes = ResponseChanges(removed=[entry])
-        known = self.responses.get(entry.incident_id)
-        if known is not None:
-            self.responses.suppress_known(entry.subject.indicator(), entry.incident_id)
-            reason = f"an entry of it was removed by {author}"
-            undone = replace(known, state=ResponseState.UNDONE, reason=reason, at=now, approval_expires_at=None)
-            response_changes.merge(self._save(undone))
+        response_changes.merge(self._undo_incident_of(entry, f"an entry of it was removed by {author}", now))
         return response_changes
 
     def freeze(self) -> None:
@@ -311,7 +309,7 @@ class Responder:
             approval = step.approval if obstacle is None and not wide else None
             reason = describe_outcome(incident, wide=wide, obstacle=obstacle or step.obstacle, approval=approval)
             said = replace(response, reason=reason, organization_wide=wide)
-            response_changes.merge(self._save(self._awaiting(said, now) if approval is not None else _in_force(said)))
+            response_changes.merge(self._save(self._awaiting(said, now) if approval is not None else in_force(said)))
         return response_changes
 
     def _organization_step(
@@ -339,28 +337,28 @@ class Responder:
         return replace(response, state=ResponseState.PENDING_APPROVAL, approval_expires_at=ends)
 
     def _merge(self, incident: Incident, absorbed: Incident, now: float) -> tuple[ResponseChanges, bool]:
-        """Merge the response of an absorbed incident; return whether all members need entries."""
+        """Merge response and entries of an absorbed incident; return whether all members need entries."""
         mine, theirs = self.responses.get(incident.id), self.responses.get(absorbed.id)
         self.responses.closed(absorbed, now)
-        if theirs is None or (mine is not None and mine.state is ResponseState.UNDONE):
-            return ResponseChanges(), False
-        if theirs.state is ResponseState.UNDONE:
-            self.responses.suppress(incident)
-            return self._record(incident, ResponseState.UNDONE, theirs.reason, now), False
-        acts = mine is not None and (mine.state in _ACTING or mine.awaits_organization)
-        moves = not acts and (theirs.state in _ACTING or theirs.awaits_organization)
-        left = theirs
-        if theirs.state is ResponseState.PENDING_APPROVAL:
-            reason = f"merged into {incident.id}"
-            left = replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
-        if moves:  # with its grant in the rate cap, which is counted once
-            left = replace(left, granted_at=None, made_by=())
-        response_changes = self._save(left)
-        if moves:
-            response_changes.merge(self._save(replace(_in_force(theirs), incident_id=incident.id, at=now)))
-        elif mine is not None and acts and theirs.members_missing:
-            response_changes.merge(self._save(replace(mine, members_missing=True)))
-        return response_changes, not acts
+        response_changes, everybody = ResponseChanges(), False
+        if theirs is not None and (mine is None or mine.state is not ResponseState.UNDONE):
+            if theirs.state is ResponseState.UNDONE:
+                self.responses.suppress(incident)
+                response_changes = self._record(incident, ResponseState.UNDONE, theirs.reason, now)
+            else:
+                merged, everybody = merge_responses(incident.id, mine, theirs, now)
+                for response in merged:
+                    response_changes.merge(self._save(response))
+        response_changes.moved = self.entries.move(Subject.of(incident.indicator), absorbed.id, incident.id)
+        return response_changes, everybody
+
+    def _undo_incident_of(self, entry: EmergencyEntry, reason: str, now: float) -> ResponseChanges:
+        """Prevent further responses of a removed entry's incident, if it is still known."""
+        known = self.responses.get(entry.incident_id)
+        if known is None:
+            return ResponseChanges()
+        self.responses.suppress_known(entry.subject.indicator(), entry.incident_id)
+        return self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now, approval_expires_at=None))
 
     def _refuse(self, incident: Incident, reason: str, now: float) -> ResponseChanges:
         response_changes = self._withdraw(Subject.of(incident.indicator))
@@ -394,10 +392,3 @@ class Responder:
         for entry in response_changes.removed:
             self.entries.remove(entry)
         return response_changes
-
-
-def _in_force(response: Response) -> Response:
-    """Return a response of which nothing waits for approval."""
-    if not response.awaits_organization:
-        return response
-    return replace(response, state=ResponseState.APPLIED, approval_expires_at=None)

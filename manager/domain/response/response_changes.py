@@ -67,6 +67,7 @@ class ResponseChanges:
         added: new entries. One that replaces an entry of the same subject and target is listed here, the replaced one
             in `removed`.
         removed: entries that are gone: expired, undone, withdrawn, replaced, or evicted.
+        moved: live entries of an absorbed incident, with the incident that absorbed it.
         simulated: entries that would have been added.
         evidence: changed evidence of the never-block rules by indicator; None where it was dropped.
     """
@@ -74,12 +75,13 @@ class ResponseChanges:
     responses: list[Response] = field(default_factory=list)
     added: list[EmergencyEntry] = field(default_factory=list)
     removed: list[EmergencyEntry] = field(default_factory=list)
+    moved: list[EmergencyEntry] = field(default_factory=list)
     simulated: list[EmergencyEntry] = field(default_factory=list)
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Return whether there is any change."""
-        return bool(self.responses or self.added or self.removed or self.evidence)
+        return bool(self.responses or self.added or self.removed or self.moved or self.evidence)
 
     @property
     def agent_ids(self) -> set[str]:
@@ -96,9 +98,11 @@ class ResponseChanges:
         self.responses += later.responses
         self.added += later.added
         self.removed += later.removed
+        self.moved += later.moved
         self.simulated += later.simulated
         self.evidence.update(later.evidence)
 
     def _changed(self) -> Iterator[EmergencyEntry]:
         yield from self.added
         yield from self.removed
+        yield from self.moved

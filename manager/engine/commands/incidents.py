@@ -20,8 +20,10 @@ from manager.errors import NotFound
 
 
 def undo_incident(context: Context, request: UndoIncident) -> str:
-    """Undo an incident's response everywhere."""
+    """Undo an incident's response everywhere; that of an absorbed incident is the one of the incident that stays."""
     incident = _incident(context, request.incident_id)
+    while incident.merged_into is not None and (absorbing := context.archive.find(incident.merged_into)) is not None:
+        incident = absorbing
     emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
     return incident.id
 

@@ -9,6 +9,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.response import EmergencyEntry, ResponseChanges, ResponseState
 from manager.domain.response.emergency_entry import is_enforceable
 from manager.domain.response.progress import Medium, Progress
+from manager.engine.batch import Changes
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value
@@ -84,6 +85,7 @@ def apply(
             context.fleet.immunity.stop(response.incident_id)
     audit.record_response(context, response_changes.added)
     changes.entries_removed += response_changes.removed
+    _move_entries(changes, response_changes.moved)
     for indicator, observed in response_changes.evidence.items():
         changes.evidence.pop(indicator, None)  # written in the order of renewal
         changes.evidence[indicator] = observed
@@ -94,6 +96,16 @@ def apply(
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def _move_entries(changes: Changes, moved: list[EmergencyEntry]) -> None:
+    """Record moved entries in a batch; an entry that the batch itself adds is stored with its new incident."""
+    incidents = {entry.id: entry.incident_id for entry in moved}
+    if incidents:
+        changes.entries_added = [
+            replace(entry, incident_id=incidents.pop(entry.id, entry.incident_id)) for entry in changes.entries_added
+        ]
+        changes.entries_moved += [entry for entry in moved if entry.id in incidents]
 
 
 def _number(context: Context, entry: EmergencyEntry) -> int | None:

@@ -43,5 +43,9 @@ INSERT INTO emergency_entry (
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING;
 
+-- name: move_entry
+-- Parameters: id of the incident that absorbed the entry's incident, entry id.
+UPDATE emergency_entry SET incident_id = ? WHERE id = ?;
+
 -- name: delete_entry
 DELETE FROM emergency_entry WHERE id = ?;

@@ -3,7 +3,7 @@
 import pytest
 
 from manager.domain.correlation import Allowlist
-from manager.domain.response import ResponderSettings, ResponseState
+from manager.domain.response import EmergencyEntry, ResponderSettings, ResponseState
 from manager.errors import Conflict
 from tests.support.responding import Scene
 
@@ -73,6 +73,79 @@ def test_a_removed_entry_does_not_come_back_with_its_incident() -> None:
     scene.report("ag-4", ip=IP)
     assert scene.blocked_in() == []
     assert not scene.responder.remove("no-such-entry", scene.now, "ann")
+
+
+def merged_scene() -> tuple[Scene, EmergencyEntry]:
+    """Return a scene in which an incident has absorbed one with an organization's block, and that block."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    scene.pass_time(400)
+    scene.attack(IP, ["ag-3", "ag-4", "ag-5"])
+    assert len(scene.incidents) == 2
+    scene.report("ag-6", ip=IP, late=200)
+    assert scene.incident(IP).merged_into == "inc-1"
+    (entry,) = scene.responder.entries.list_of("organization", "acme")
+    return scene, entry
+
+
+def test_the_blocks_of_an_absorbed_incident_belong_to_the_one_that_stays() -> None:
+    """After a merge the entries, in memory and as published, and the organization-wide state are the survivor's."""
+    scene, entry = merged_scene()
+    assert {each.incident_id for each in scene.responder.entries} == {"inc-1"}
+    assert [each.incident_id for each in scene.blocklists.snapshot("acme").entries] == ["inc-1"]
+    (shown,) = scene.policies.effective["ag-3"].resolved.sections["blocklist"]["ips"]
+    assert shown["incidentId"] == "inc-1"
+    assert scene.responses["inc-1"].organization_wide
+    assert entry in scene.responder.entries
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_removed_entry_does_not_come_back_after_a_merge(*, restarted: bool) -> None:
+    """The organization's entry of an absorbed incident is removed: the incident that stays does not put it back."""
+    scene, entry = merged_scene()
+    if restarted:
+        scene.restart()
+    scene.follow(scene.responder.remove(entry.id, scene.now, "ann"))
+    assert scene.responses["inc-1"].state is ResponseState.UNDONE
+    assert not scene.attack(IP, ["ag-7", "ag-8"]).added
+    assert scene.blocked_in() == []
+
+
+def test_an_undone_absorbed_incident_undoes_the_one_that_stays() -> None:
+    """An undo that still names the absorbed incident stops the response of the incident that has its entries."""
+    scene, _ = merged_scene()
+    scene.follow(scene.responder.undo(scene.incident(IP), scene.now, "ann"))
+    assert scene.responses["inc-1"].state is ResponseState.UNDONE
+    assert not scene.attack(IP, ["ag-7", "ag-8"]).added
+    assert scene.blocked_on("ag-1") == scene.blocked_in() == []
+
+
+def test_an_absorbed_block_that_turns_out_to_be_unblockable_refuses_the_incident_that_stays() -> None:
+    """An allowlisted address with the entries of an absorbed incident is refused in the name of the survivor."""
+    scene, _ = merged_scene()
+    for agent_id in ("ag-1", "ag-2"):
+        scene.follow(scene.responder.forget_agent(agent_id))
+    scene.responder.never_block.allowed = Allowlist({"acme": ["203.0.113.0/24"]})
+    scene.follow(scene.responder.withdraw_unblockable(scene.now))
+    assert scene.responses["inc-1"].reason == "never blocked: it is on the allowlist"
+
+
+def test_an_undo_of_an_older_incident_undoes_the_newer_one_whose_block_it_lifts() -> None:
+    """The block of a newer open incident goes with the undo of a closed one, and the next agent brings nothing back."""
+    scene = Scene()
+    scene.attack(IP, ["ag-1", "ag-2"])
+    older = scene.incident(IP)
+    scene.pass_time(700)
+    scene.attack(IP, ["ag-3", "ag-4"])
+    newer = scene.incident(IP)
+    assert newer.id != older.id
+    assert not older.is_open
+    scene.follow(scene.responder.undo(older, scene.now, "ann"))
+    assert len(scene.responder.entries) == 0
+    assert scene.responses[newer.id].state is ResponseState.UNDONE
+    assert scene.responses[newer.id].reason == "undone by ann"
+    scene.restart()
+    assert not scene.attack(IP, ["ag-5", "ag-6"]).added
 
 
 def test_freeze_stops_all_automatic_response_and_thaw_lets_it_go_on() -> None:
