@@ -15,6 +15,7 @@ from manager.data_directory import DataDirectory
 from manager.engine.commands.requests import CreateToken
 from manager.engine.failure_isolation import isolated
 from manager.engine.inbox import Command
+from manager.errors import SetupError
 from manager.runtime import clock, gc_tuning
 from manager.runtime.transport_security import Transport, reachable
 from manager.runtime.wiring import Manager
@@ -46,6 +47,10 @@ def run(settings: Settings) -> int:
     return 0
 
 
+class _StoppedError(Exception):
+    """A signal arrived before the store could commit the first enrollment token."""
+
+
 class ManagerLoop:
     """Runs a manager's parts in the main thread.
 
@@ -73,8 +78,8 @@ class ManagerLoop:
             self._step()
             if not announced and manager.mqtt_door.problem is None:
                 announced = True
-                self._prepare_enrollment_token()
-                self._announce(ready)
+                if self._prepare_enrollment_token():
+                    self._announce(ready)
         log.info("manager_stopping")
         with self._isolated("stop"):
             manager.engine.stop(clock.read())
@@ -119,23 +124,40 @@ class ManagerLoop:
         manager.directory.write_ready_file(http, str(manager.mqtt.address))
         ready(http, str(manager.mqtt.address))
 
-    def _prepare_enrollment_token(self) -> None:
-        """Create the unlimited enrollment token at the first start, and update its CA fingerprint."""
+    def _prepare_enrollment_token(self) -> bool:
+        """Create the unlimited enrollment token at the first start, and update its CA fingerprint.
+
+        Return whether there is a token: a signal ends the wait for a store that cannot commit it.
+
+        Raises:
+            SetupError: the store rejects the token.
+        """
         directory, transport = self._manager.directory, self._manager.transport
-        token_text = directory.enrollment_token(self._create_enrollment_token)
+        try:
+            token_text = directory.enrollment_token(self._create_enrollment_token)
+        except _StoppedError:
+            return False
         with suppress(TokenError):  # an operator has to replace a damaged one
             token = replace(EnrollmentToken.parse(token_text), ca_fingerprint=transport.ca_fingerprint)
             if str(token) != token_text:
                 directory.replace_enrollment_token(str(token))
+        return True
 
     def _create_enrollment_token(self) -> str:
-        answers: list[EnrollmentToken] = []
-        self._manager.engine.inbox.submit(
-            Command(CreateToken(author="first start"), lambda value, _error: answers.append(value))
-        )
+        answers: list[tuple[EnrollmentToken, Exception | None]] = []
+        command = Command(CreateToken(author="first start"), lambda value, error: answers.append((value, error)))
+        self._manager.engine.inbox.submit(command)
         while not answers:
+            if self._stopping:
+                command.claim()  # withdrawn, unless the engine has executed it
+                raise _StoppedError
             self._step()
-        return str(answers[0])
+        token, error = answers[0]
+        if error is not None:
+            raise SetupError(
+                f"the first enrollment token cannot be stored: {error}; start the manager again"
+            ) from error
+        return str(token)
 
 
 def _raise_open_files_limit() -> None:

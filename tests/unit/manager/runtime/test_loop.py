@@ -1,6 +1,7 @@
 """The manager's loop: whatever a part raises, the next step runs."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from manager.data_directory import DataDirectory
+from manager.engine.batch import Changes
+from manager.errors import SetupError, StoreRejected, StoreUnavailable
 from manager.runtime.loop import ManagerLoop
 from manager.runtime.wiring import Manager
 from schemas import topics
+from schemas.keys import EnrollmentToken
 from tests.support.engine import Bench
 
 
@@ -29,24 +34,84 @@ def _nothing(*_arguments: Any) -> None:
     """Do nothing."""
 
 
+def loop_of(bench: Bench, directory: DataDirectory | None, **parts: Callable[..., Any]) -> ManagerLoop:
+    """Return a loop around a bench's engine, whose other parts do nothing unless given."""
+    manager = SimpleNamespace(
+        engine=bench.engine,
+        mqtt=SimpleNamespace(poll=parts.get("poll", _nothing), flush=parts.get("flush", _nothing), wake=_nothing),
+        mqtt_door=SimpleNamespace(tick=parts.get("tick", _nothing)),
+        certificates=SimpleNamespace(check=parts.get("check", _nothing)),
+        batches=SimpleNamespace(observe=_nothing),
+        settings=SimpleNamespace(batch_limit=500),
+        transport=SimpleNamespace(ca_fingerprint=None),
+        directory=directory,
+    )
+    return ManagerLoop(cast("Manager", manager), ExitStack())
+
+
 @pytest.mark.parametrize("broken", ["poll", "flush", "tick", "check"])
 def test_a_part_that_raises_does_not_end_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """Link, door and certificates may raise in every step; a waiting report is stored and acknowledged all the same."""
-    parts = {name: _raising if name == broken else _nothing for name in ("poll", "flush", "tick", "check")}
-    manager = SimpleNamespace(
-        engine=bench.engine,
-        mqtt=SimpleNamespace(poll=parts["poll"], flush=parts["flush"]),
-        mqtt_door=SimpleNamespace(tick=parts["tick"]),
-        certificates=SimpleNamespace(check=parts["check"]),
-        batches=SimpleNamespace(observe=_nothing),
-        settings=SimpleNamespace(batch_limit=500),
-    )
     monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
     agent = bench.enroll("web-1")
     monkeypatch.setattr(bench.engine, "suspend_flooding", lambda _now: True)
-    loop = ManagerLoop(cast("Manager", manager), ExitStack())
+    loop = loop_of(bench, None, **{broken: _raising})
     for number in range(3):
         handle = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, f"t-{number}"))
         loop._step()
         assert handle in bench.acknowledged
     assert bench.fleet.counters["parts_failed"] == 3
+
+
+def _token_file(directory: DataDirectory) -> Path:
+    return directory.path / "enroll.token"
+
+
+def test_a_signal_ends_the_wait_for_the_first_token(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store cannot commit it there is no token: none is written, and the withdrawn one is never stored."""
+    monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
+    begin = bench.store.begin
+    polls: list[None] = []
+
+    def unavailable() -> None:
+        raise StoreUnavailable("the disk is full")
+
+    def poll(_seconds: float) -> None:
+        polls.append(None)
+        if len(polls) == 3:
+            loop._stop(signal.SIGTERM, None)
+        assert len(polls) < 10, "the loop goes on after the signal"
+
+    with DataDirectory(tmp_path / "data") as directory:
+        loop = loop_of(bench, directory, poll=poll)
+        bench.store.begin = unavailable  # type: ignore[method-assign]
+        assert not loop._prepare_enrollment_token()
+        assert not _token_file(directory).exists()
+    bench.store.begin = begin  # type: ignore[method-assign]
+    bench.pass_time(2)
+    assert bench.rows("SELECT count(*) FROM enrollment_token") == [(0,)]
+
+
+def test_a_first_token_that_the_store_rejects_is_an_error_and_no_file(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manager does not start, and says why; the next start creates a token, and it is good."""
+    monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
+    commit = bench.store.commit
+
+    def rejecting(changes: Changes) -> None:
+        if changes.tokens:
+            raise StoreRejected("it does not fit")
+        commit(changes)
+
+    with DataDirectory(tmp_path / "data") as directory:
+        loop = loop_of(bench, directory)
+        bench.store.commit = rejecting  # type: ignore[method-assign]
+        with pytest.raises(SetupError, match=r"first enrollment token cannot be stored: .*it does not fit"):
+            loop._prepare_enrollment_token()
+        assert not _token_file(directory).exists()
+        bench.store.commit = commit  # type: ignore[method-assign]
+        assert loop._prepare_enrollment_token()
+        assert EnrollmentToken.parse(_token_file(directory).read_text("utf-8").strip()).token_id in bench.fleet.tokens
