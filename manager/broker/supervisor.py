@@ -102,7 +102,7 @@ class BrokerSupervisor:
             if time.monotonic() - self._started_at >= self._lasting:
                 self._backoff.reset()
             while not self._stop.wait(self._backoff.next_delay()) and not self._restart():
-                self._backoff.reset()
+                pass
             if self._stop.is_set():
                 return
 

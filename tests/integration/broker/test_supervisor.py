@@ -107,6 +107,30 @@ def test_the_longest_pause_before_a_restart_grows_until_a_broker_has_lasted(
         supervisor.stop()
 
 
+def test_the_longest_pause_grows_while_the_broker_does_not_start() -> None:
+    """A module that ends at once doubles the pause at each attempt; once it starts the broker serves again."""
+    longest: list[float] = []
+
+    def drawn(_least: float, most: float) -> float:
+        longest.append(most)
+        return 0.0
+
+    config = configuration(port=free_port(), portWaitSeconds=20.0, aliveSeconds=0.1)
+    backoff = Backoff(0.2, 2.0, uniform=drawn)
+    supervisor = BrokerSupervisor(config, module="manager.broker.process", backoff=backoff)
+    port = supervisor.start()
+    try:
+        supervisor._broker._module = "manager.no_such_module"
+        process().kill()
+        eventually(lambda: len(longest) >= 6, PATIENT, "six attempts")
+        assert "ended at once" in (supervisor.problem or "")
+        supervisor._broker._module = "manager.broker.process"
+        eventually(lambda: serves(port), PATIENT, "the broker at its port")
+    finally:
+        supervisor.stop()
+    assert longest[:6] == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
 def test_a_port_that_is_taken_meanwhile_is_waited_for(supervisor: BrokerSupervisor) -> None:
     """While another program holds the port the problem names it; the broker takes the port once it is free."""
     port = supervisor.port
