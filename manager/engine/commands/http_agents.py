@@ -35,6 +35,7 @@ from manager.engine.messages import condition
 from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies import restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
+from manager.engine.response import emergency_response
 from manager.errors import Conflict
 from schemas.http_agents import HttpHeartbeat
 from schemas.identifiers import DEFAULT_ORGANIZATION
@@ -195,6 +196,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     stated = heartbeat.policy_version
     if stated is not None:
         _record_policy_in_force(context, agent, stated, heartbeat)
+    _record_acceptance(context, agent)
     context.write_behind.add(agent.agent_id)
     policy = context.fleet.policies.effective[agent.agent_id]
     clone = context.fleet.clones.known.get(agent.agent_id)
@@ -259,6 +261,7 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
     agent = _record_contact(context, request.agent_id)
     if len(request.versions) == 1:
         _record_policy_in_force(context, agent, request.versions[0], None)
+        _record_acceptance(context, agent)
         context.write_behind.add(agent.agent_id)
     version = merged_version(context, agent)
     if version in request.versions:
@@ -295,23 +298,36 @@ def _record_vitals(agent: Agent, heartbeat: HttpHeartbeat) -> None:
 
 
 def _record_policy_in_force(context: Context, agent: Agent, stated: int, heartbeat: HttpHeartbeat | None) -> None:
-    """Record the policy in force; a version without a digest means the policy that was sent with this version."""
+    """Record the policy in force; a version without a digest means the policy that was sent with this version.
+
+    The merged policy of a version has the organization's blocklist up to the sequence of that number.
+    """
+    force = agent.in_force
     if stated > merged_version(context, agent):
         restored_store.follow_policy(context, agent, stated, proven=False)
-    force, policy = agent.in_force, context.fleet.policies.effective[agent.agent_id]
+    elif heartbeat is None or heartbeat.policy_state != PolicyState.FAILED:
+        force.blocklist_sequence = max(force.blocklist_sequence, min(stated, sequence_of(context, agent)))
+    policy = context.fleet.policies.effective[agent.agent_id]
     version, digest = stated, heartbeat.policy_digest if heartbeat is not None else None
     state = heartbeat.policy_state if heartbeat is not None else None
     if stated == merged_version(context, agent):
         version = policy.version
         if digest is None or digest == _handed_digest(context, agent):
             digest = policy.resolved.digest
-        force.blocklist_sequence = sequence_of(context, agent)
     if (version, digest) != (force.version, force.digest):
         force.version, force.digest = version, digest
         force.state, force.applied_at = PolicyState.APPLIED, context.batch.now.wall
         context.batch.event("policy_applied", agent, {"version": version, "state": state or PolicyState.APPLIED})
     if heartbeat is not None and state is not None:
         force.state, force.error = state, heartbeat.policy_error
+
+
+def _record_acceptance(context: Context, agent: Agent) -> None:
+    """Record the responses that an agent has accepted with the policy and the blocklist in force."""
+    force = agent.in_force
+    if force.state == PolicyState.APPLIED:
+        emergency_response.record_applied(context, agent.agent_id, "policy", force.version)
+    emergency_response.record_applied(context, agent.agent_id, "blocklist", force.blocklist_sequence)
 
 
 def _pending(context: Context, agent: Agent, stated: int | None) -> tuple[AgentPolicy, ...]:

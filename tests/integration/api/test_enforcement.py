@@ -12,7 +12,7 @@ from schemas import topics
 from schemas.model import utc
 from schemas.policy import PolicyApplied
 from schemas.presence import Enforced, Mode, PolicyState, SourceReport, Unenforced
-from tests.integration.api.served import Served
+from tests.integration.api.served import HttpAgent, Served
 from tests.integration.api.terminal import Terminal
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import Bench
@@ -205,3 +205,75 @@ def test_an_http_agent_enforces_the_merged_policy(served: Served, admin: httpx2.
         bench.pass_time(10)
     found = incident(admin)
     assert (found["targetCount"], found["acceptedCount"], found["enforcedCount"]) == (5, 2, 1)
+
+
+def state(agent: HttpAgent, version: int, by: str) -> None:
+    """Let an HTTP agent state the version of the merged policy that it has accepted."""
+    if by == "poll":
+        agent.poll(version=version)
+    else:
+        agent.heartbeat(policyVersion=version)
+
+
+@pytest.mark.parametrize("by", ["poll", "heartbeat"])
+def test_an_http_agents_word_ends_the_time_to_acceptance(served: Served, admin: httpx2.Client, by: str) -> None:
+    """A stated version that includes the block counts, also where the blocklist has changed since."""
+    agent = served.join("http-1")
+    with served.bench() as bench:
+        others = trusted(bench, "a", "b", "c")
+        attack(bench, *others)
+        sequence = bench.fleet.blocklists.sequences["default"]
+        for other in others:
+            beat(bench, other)
+    assert incident(admin)["timeToAcceptance"]["100"] is None
+    with served.bench() as bench:
+        attack(bench, *others, sourceIp="203.0.113.67")
+        assert bench.fleet.blocklists.sequences["default"] > sequence
+        bench.pass_time(3)
+    with agent.client:
+        state(agent, sequence - 1, by)
+        assert incident(admin)["timeToAcceptance"]["100"] is None
+        state(agent, sequence, by)
+    with served.bench() as bench:
+        bench.pass_time(10)
+    found = incident(admin)
+    assert (found["targetCount"], found["acceptedCount"]) == (4, 4)
+    assert found["timeToAcceptance"]["100"] == pytest.approx(3, abs=0.5)
+    other = next(each for each in admin.get("/api/incidents?kind=source_ip").json()["data"] if each != found)
+    assert (other["targetCount"], other["acceptedCount"]) == (4, 0)
+
+
+@pytest.mark.parametrize("by", ["poll", "heartbeat"])
+def test_an_http_agents_own_block_is_accepted_by_its_word(served: Served, admin: httpx2.Client, by: str) -> None:
+    """A block in the policies of two HTTP agents is accepted once both state the version that has it."""
+    one, two = served.join("http-1"), served.join("http-2")
+    report = {
+        "threat": {"type": "brute_force", "confidence": 90, "evidence": {"sourceIp": ATTACKER}},
+        "response": "block_ip",
+        "timestamp": "2027-01-15T08:00:00Z",
+    }
+    with one.client, two.client:
+        for agent in (one, two):
+            assert agent.events(report).status_code == 201
+        with served.bench() as bench:
+            bench.pass_time(2)
+        for agent in (one, two):
+            state(agent, agent.poll(version=1).json()["data"]["version"], by)
+    found = incident(admin)
+    assert found["timeToAcceptance"]["100"] == pytest.approx(2, abs=0.5)
+
+
+def test_a_policy_that_failed_on_an_http_agent_is_not_accepted(served: Served, admin: httpx2.Client) -> None:
+    """Its version with `policyState` failed ends no measurement; the same version applied does."""
+    agent = served.join("http-1")
+    with served.bench() as bench:
+        others = trusted(bench, "a", "b", "c")
+        attack(bench, *others)
+        sequence = bench.fleet.blocklists.sequences["default"]
+        for other in others:
+            beat(bench, other)
+    with agent.client:
+        agent.heartbeat(policyVersion=sequence, policyState="failed")
+        assert incident(admin)["timeToAcceptance"]["100"] is None
+        agent.heartbeat(policyVersion=sequence, policyState="applied")
+        assert incident(admin)["timeToAcceptance"]["100"] is not None
