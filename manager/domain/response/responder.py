@@ -116,8 +116,7 @@ class Responder:
     def undo(self, incident: Incident, now: float, author: str) -> ResponseChanges:
         """Remove all live entries about an incident's indicator, and prevent further responses of the incident.
 
-        While the incident is open, no other incident of the same indicator fires either. Another incident that loses
-        entries, such as a newer one, is undone as well.
+        While it is open, no other incident of the same indicator fires. Another one that loses entries is undone, too.
         """
         response_changes = self._withdraw(Subject.of(incident.indicator))
         others = {entry.incident_id: entry for entry in response_changes.removed if entry.incident_id != incident.id}
@@ -225,9 +224,7 @@ class Responder:
         acting = ResponseState.SIMULATED if self._settings.simulation else ResponseState.APPLIED
         goes_on = known if known is not None and (known.state is acting or known.awaits_organization) else None
         if self.frozen:
-            if goes_on is None:
-                return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
-            return self._save(replace(goes_on, members_missing=True))
+            return self._hold(incident, goes_on, now)
         if goes_on is not None:
             everybody = change is None or goes_on.members_missing
             goes_on = replace(goes_on, members_missing=False)
@@ -242,6 +239,15 @@ class Responder:
                 return self._ask_approval(incident, granted, now)
             response = replace(response, granted_at=now, made_by=granted.agent_ids)
         return self._apply(incident, response, incident.actionable_agent_ids, facts, now)
+
+    def _hold(self, incident: Incident, goes_on: Response | None, now: float) -> ResponseChanges:
+        """Record a change of an incident while frozen; one that waits because of the rate cap can still be approved."""
+        if goes_on is not None:
+            return self._save(replace(goes_on, members_missing=True))
+        known = self.responses.get(incident.id)
+        if known is not None and known.state is ResponseState.PENDING_APPROVAL:
+            return ResponseChanges()
+        return self._record(incident, ResponseState.REFUSED, "automatic response is frozen", now)
 
     def _objection(self, incident: Incident, now: float) -> ResponseChanges | None:
         """Return the changes for an incident that must not respond; None if it may."""

@@ -22,9 +22,11 @@ def merge_responses(
         The responses to record, and whether all members need entries.
     """
     acts = mine is not None and _acts(mine)
-    moves = not acts and _acts(theirs)
+    waits = theirs.state is ResponseState.PENDING_APPROVAL
+    mine_waits = mine is not None and mine.state is ResponseState.PENDING_APPROVAL
+    moves = not acts and (_acts(theirs) or (waits and not mine_waits))
     left = theirs
-    if theirs.state is ResponseState.PENDING_APPROVAL:
+    if waits:
         reason = f"merged into {incident_id}"
         left = replace(theirs, state=ResponseState.REFUSED, reason=reason, approval_expires_at=None)
     if moves:  # with its grant in the rate cap, which is counted once

@@ -41,7 +41,7 @@ class ResponseRecord:
             now: the time, in seconds since 1970.
         """
         known = {incident.id: incident for incident in incidents}
-        for response in sorted(responses, key=lambda each: (each.approval_expires_at or 0.0, each.at)):
+        for response in sorted(responses, key=lambda each: (_end(each), each.at)):
             incident = known.get(response.incident_id)
             closed_at = incident.closed_at if incident is not None else -inf
             is_pending = response.state is ResponseState.PENDING_APPROVAL
@@ -78,7 +78,7 @@ class ResponseRecord:
         if response.state is not ResponseState.PENDING_APPROVAL:
             self._pending.pop(response.incident_id, None)
             return []
-        self._pending[response.incident_id] = response  # one that waited before keeps its place and its end
+        self._wait(response)
         if len(self._pending) <= self._max_pending:
             return []
         self.dropped += 1
@@ -138,6 +138,19 @@ class ResponseRecord:
                 self._responses.pop(incident_id, None)
         return given_up
 
+    def _wait(self, response: Response) -> None:
+        """Add a response to those that wait, or replace its earlier state, in the order of their ends."""
+        before = self._pending.get(response.incident_id)
+        if before is not None and _end(before) == _end(response):
+            self._pending[response.incident_id] = response
+            return
+        self._pending.pop(response.incident_id, None)
+        last = next(reversed(self._pending.values()), None)
+        self._pending[response.incident_id] = response
+        # The newest ends last, unless it came from a merge or the clock was set back.
+        if last is not None and _end(last) > _end(response):
+            self._pending = OrderedDict(sorted(self._pending.items(), key=lambda item: _end(item[1])))
+
     def _suppress(self, indicator: Indicator, incident_id: str) -> None:
         self._suppressed.setdefault(indicator, {})[incident_id] = None
 
@@ -163,3 +176,8 @@ class ResponseRecord:
         self._responses[response.incident_id] = given_up
         self._decided(given_up)
         return given_up
+
+
+def _end(response: Response) -> float:
+    """Return the time until which a waiting response can be approved."""
+    return response.approval_expires_at or 0.0

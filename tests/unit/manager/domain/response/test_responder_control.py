@@ -3,7 +3,7 @@
 import pytest
 
 from manager.domain.correlation import Allowlist
-from manager.domain.response import EmergencyEntry, ResponderSettings, ResponseState
+from manager.domain.response import EmergencyEntry, ResponderSettings, Response, ResponseState
 from manager.errors import Conflict
 from tests.support.responding import Scene
 
@@ -167,6 +167,48 @@ def test_freeze_stops_all_automatic_response_and_thaw_lets_it_go_on() -> None:
     assert scene.blocked_in() == ["203.0.113.1", IP]
 
 
+def waiting_scene(*, organization_networks: int = 0) -> tuple[Scene, Response]:
+    """Return a scene in which an incident about IP waits for approval because of the rate cap, and its response."""
+    scene = Scene(ResponderSettings(blocks=1, organization_networks=organization_networks))
+    scene.attack("203.0.113.1", ["ag-1", "ag-2"])
+    scene.attack(IP, ["ag-3", "ag-4"])
+    assert scene.response(IP).state is ResponseState.PENDING_APPROVAL
+    return scene, scene.response(IP)
+
+
+def test_an_incident_that_waits_for_approval_still_waits_after_a_freeze() -> None:
+    """An agent that joins while frozen changes no waiting approval; approved after the thaw, all members block."""
+    scene, waiting = waiting_scene()
+    scene.responder.freeze()
+    scene.report("ag-5", ip=IP)
+    assert scene.response(IP) == waiting
+    assert list(scene.responder.responses.pending()) == [waiting]
+    scene.responder.thaw()
+    scene.follow(scene.responder.approve(scene.incident(IP), scene.facts, scene.now, "ann"))
+    assert scene.blocked_in() == [IP]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_waiting_approval_moves_to_the_incident_that_stays(*, frozen: bool) -> None:
+    """An incident that absorbs one that waits waits in its place, until the same time, also while frozen."""
+    scene = Scene(ResponderSettings(blocks=1))
+    scene.report("ag-1", ip=IP, clock_known=False)
+    scene.report("ag-2", ip=IP, clock_known=False)
+    assert scene.response(IP).state is ResponseState.REFUSED
+    scene.pass_time(400)
+    scene.attack("203.0.113.1", ["ag-8", "ag-9"])
+    scene.attack(IP, ["ag-3", "ag-4"])
+    waiting = scene.response(IP)
+    assert waiting.state is ResponseState.PENDING_APPROVAL
+    scene.pass_time(10)
+    scene.responder.frozen = frozen
+    scene.report("ag-5", ip=IP, late=210)
+    assert scene.incident(IP).merged_into == "inc-1"
+    (kept,) = scene.responder.responses.pending()
+    assert (kept.incident_id, kept.approval_expires_at) == ("inc-1", waiting.approval_expires_at)
+    assert scene.response(IP).reason == "merged into inc-1"
+
+
 def test_simulation_records_what_it_would_do_and_does_nothing() -> None:
     """In simulation the entries are named, the response says so, and no policy and no blocklist changes."""
     scene = Scene(ResponderSettings(simulation=True))
@@ -239,6 +281,35 @@ def test_an_approval_expires() -> None:
     scene.pass_time(2)
     assert scene.responder.responses.pending_count() == 0
     assert scene.response(IP).reason == "nobody approved it in time"
+
+
+def test_each_approval_expires_at_its_own_time() -> None:
+    """An incident that got more time, as it waits only for the organization-wide step, delays no other one's end."""
+    scene, _ = waiting_scene(organization_networks=2)
+    scene.pass_time(1.0)
+    scene.attack("203.0.113.2", ["ag-5", "ag-6"])
+    second = scene.response("203.0.113.2")
+    scene.pass_time(299.0)
+    scene.report("ag-7", ip=IP)
+    first = scene.response(IP)
+    assert first.awaits_organization
+    assert first.approval_expires_at == scene.now + 24 * HOUR
+    assert list(scene.responder.responses.pending()) == [second, first]
+    assert second.approval_expires_at is not None
+    scene.pass_time(second.approval_expires_at - scene.now)
+    assert scene.response("203.0.113.2").reason == "nobody approved it in time"
+    assert scene.response(IP) == first
+
+
+def test_approvals_expire_in_order_after_the_clock_was_set_back() -> None:
+    """One that waits since the clock was set back ends first, though others waited before."""
+    scene, first = waiting_scene()
+    scene.now -= HOUR
+    scene.responder.shift(-HOUR)
+    scene.correlator.shift(-HOUR)
+    scene.attack("203.0.113.2", ["ag-5", "ag-6"])
+    second = scene.response("203.0.113.2")
+    assert list(scene.responder.responses.pending()) == [second, first]
 
 
 def test_approval_does_not_lift_the_never_block_core() -> None:
