@@ -11,7 +11,6 @@ import pytest
 
 from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL
-from manager.domain.response.progress import ProgressTracker
 from manager.engine.commands.requests import (
     AcceptClock,
     ApproveIncident,
@@ -25,7 +24,7 @@ from manager.engine.commands.requests import (
 )
 from manager.engine.settings import EngineSettings
 from schemas import topics
-from schemas.presence import Enforced, PolicyState
+from schemas.presence import PolicyState
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
 
@@ -315,52 +314,6 @@ def test_time_to_acceptance_is_measured_from_the_guards_own_words(bench: Bench) 
     assert json.loads(acceptance)["100"] == pytest.approx(2, abs=0.5)
     assert json.loads(immunity) == {}  # a guard that accepted a policy has not said that its kernel has the block
     assert bench.ask(ReadDrift()) == []
-
-
-def accept(bench: Bench, *agents: SimulatedAgent) -> None:
-    """Let each agent say that it has accepted its policy and blocklist, and that its kernel enforces them."""
-    for agent in agents:
-        policy, sequence = bench.ask(ReadPolicy(agent.agent_id)), bench.fleet.blocklists.sequences.get("default", 0)
-        heartbeat = agent.heartbeat(
-            bench.wall, policy_version=policy.version, policy_digest=policy.digest, policy_state=_APPLIED,
-            blocklist_sequence=sequence, enforcement="nftables",
-            enforced=Enforced(policy_version=policy.version, blocklist_sequence=sequence, set=1),
-        )  # fmt: skip
-        bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
-
-
-def measured(bench: Bench, incident_id: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Return an incident's stored times to acceptance and to immunity."""
-    ((acceptance, immunity),) = bench.rows(
-        f"SELECT acceptance, immunity FROM incident_response WHERE incident_id = '{incident_id}'"
-    )
-    return json.loads(acceptance), json.loads(immunity)
-
-
-@pytest.mark.parametrize("forgets", ["restart", "more incidents"])
-def test_what_was_measured_outlives_what_the_tracker_forgets(bench: Bench, forgets: str) -> None:
-    """After a restart, or behind newer incidents, an agent that joins changes nothing in the stored times."""
-    bench.fleet.acceptance, bench.fleet.immunity = ProgressTracker(2), ProgressTracker(2)
-    first, second, third = trusted(bench, *"abc")
-    attack(bench, first, second)
-    bench.pass_time(2)
-    accept(bench, first, second)
-    ((incident_id, _),) = incidents(bench)
-    before = measured(bench, incident_id)
-    assert before == ({percent: pytest.approx(2, abs=0.5) for percent in ("50", "95", "100")},) * 2
-    if forgets == "restart":
-        bench.crash()
-        accept(bench, third)
-    else:
-        for address in ("203.0.113.67", "203.0.113.68"):
-            attack(bench, first, second, sourceIp=address)
-        assert bench.fleet.acceptance.get(incident_id) is None
-    bench.pass_time(50)
-    attack(bench, third)
-    assert measured(bench, incident_id) == before
-    bench.pass_time(5)
-    accept(bench, first, second, third)
-    assert measured(bench, incident_id) == before
 
 
 def test_a_flood_of_forged_attackers_waits_for_approval_and_can_be_approved(bench: Bench) -> None:
