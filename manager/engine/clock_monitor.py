@@ -5,6 +5,7 @@ newest reports look older than those in memory. Steps while no manager runs are 
 boot; after a boot, clock offsets are right again once their older half hour is dropped (`ClockOffset`).
 """
 
+from collections.abc import Mapping
 from math import isfinite
 
 import structlog
@@ -24,6 +25,17 @@ _KEY = "clock_reference"
 """Key of the stored value: the boot id, and the wall time minus the monotonic time of this boot."""
 
 
+def pending_step(meta: Mapping[str, str], boot_id: str, now: Instant) -> float:
+    """Return the seconds by which the first tick after a start will shift the stored state; 0.0 without a step.
+
+    Args:
+        meta: the single values of the store.
+        boot_id: that of the running host; a reference of another boot counts for nothing.
+        now: the start.
+    """
+    return ClockSteps(_stored_reference(meta.get(_KEY), boot_id)).observe(now)
+
+
 class ClockMonitor:
     """Compares the wall clock with the monotonic clock at each batch, and shifts the state after a step.
 
@@ -37,7 +49,7 @@ class ClockMonitor:
         self._correlator = correlator
         self._boot_id = fleet.settings.boot_id
         self._stored = fleet.meta.get(_KEY)
-        self._steps = ClockSteps(self._stored_reference())
+        self._steps = ClockSteps(_stored_reference(self._stored, self._boot_id))
 
     def pending_step(self, now: Instant) -> float:
         """Return the seconds by which the next tick will shift the state; 0.0 without a step."""
@@ -56,14 +68,6 @@ class ClockMonitor:
         if self._boot_id and reference != self._stored:
             self._stored = context.batch.changes.meta[_KEY] = reference
 
-    def _stored_reference(self) -> float | None:
-        boot_id, _, text = (self._stored or "").partition(" ")
-        try:
-            reference = float(text) if self._boot_id and boot_id == self._boot_id else None
-        except ValueError:
-            return None
-        return reference if reference is not None and isfinite(reference) else None
-
     def _shift(self, context: Context, step: float) -> None:
         try:
             key, value = context.archive.follow_clock(step)
@@ -76,4 +80,14 @@ class ClockMonitor:
             context.batch.save(agent)
         for incident in self._correlator.shift(step):
             context.batch.changes.incidents[incident.id] = incident
-        self._fleet.responder.shift(step)
+        for response in self._fleet.responder.shift(step):
+            context.batch.changes.responses[response.incident_id] = response
+
+
+def _stored_reference(stored: str | None, of_boot: str) -> float | None:
+    boot_id, _, text = (stored or "").partition(" ")
+    try:
+        reference = float(text) if of_boot and boot_id == of_boot else None
+    except ValueError:
+        return None
+    return reference if reference is not None and isfinite(reference) else None

@@ -102,13 +102,16 @@ class Fleet:
         self.responder = Responder(settings.responder, never_block, new_entry_id)
         self.blocklists = Blocklists(self.responder.entries)
 
-    def restore(self, snapshot: Snapshot, incidents: Iterable[Incident], now: float) -> list[EffectivePolicy]:
+    def restore(
+        self, snapshot: Snapshot, incidents: Iterable[Incident], now: float, pending_step: float = 0.0
+    ) -> list[EffectivePolicy]:
         """Load the stored state; return the effective policies that this release resolves differently.
 
         Args:
             snapshot: the stored state.
             incidents: those that are open, or closed within the last 900 s.
             now: seconds since 1970.
+            pending_step: seconds by which the clock monitor's first tick will shift responses and grants.
         """
         self.meta = snapshot.meta
         self.retained_clearing.load(snapshot.meta)
@@ -121,7 +124,7 @@ class Fleet:
                 agent.stamp = replace(agent.stamp, sent_at=cap_stamp(agent.stamp.sent_at, now))
             self.registry.load(agent)
             self.set_addresses(agent)
-        self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now)
+        self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now - pending_step)
         self.responder.frozen = snapshot.meta.get(FROZEN) == "true"
         self._restore_organization_response(snapshot.meta)
         self.blocklists.sequences.update(stored_sequences(snapshot.meta))

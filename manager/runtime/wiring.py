@@ -16,6 +16,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.domain.response.response_record import REMEMBERED
+from manager.engine.clock_monitor import pending_step
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
@@ -63,9 +64,10 @@ class Manager:
             stack.callback(self._store.close)
             if settings.organization_response is not None:
                 self._store.set_meta(ORGANIZATION_RESPONSE, settings.organization_response.value)
-            changed = self._fleet.restore(
-                self._store.load(), self._store.archive.responding(now.wall - REMEMBERED), now.wall
-            )
+            snapshot = self._store.load()
+            step = pending_step(snapshot.meta, self._fleet.settings.boot_id, now)
+            responding = self._store.archive.responding(now.wall - step - REMEMBERED)
+            changed = self._fleet.restore(snapshot, responding, now.wall, step)
         self.mqtt_door = MqttDoor(settings, transport, directory, store=self._store, fleet=self._fleet, stack=stack)
         self.mqtt = self.mqtt_door.link
         publisher = TimedPublisher(self.mqtt, self._fleet, histograms, lambda: clock.read().wall)

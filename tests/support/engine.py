@@ -10,6 +10,7 @@ from manager.domain.http_reports import PreparedReport, prepare
 from manager.domain.instant import Instant
 from manager.domain.response.response_record import REMEMBERED
 from manager.engine.batch import Publication
+from manager.engine.clock_monitor import pending_step
 from manager.engine.commands.requests import CreateToken
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
@@ -101,8 +102,10 @@ class Bench:
         migrate(self.database, path)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
-        incidents = self.store.archive.responding(self.wall - REMEMBERED)
-        self.changed = self.fleet.restore(self.store.load(), incidents, self.wall)
+        snapshot = self.store.load()
+        step = pending_step(snapshot.meta, self.settings.boot_id, self.now)
+        incidents = self.store.archive.responding(self.wall - step - REMEMBERED)
+        self.changed = self.fleet.restore(snapshot, incidents, self.wall, step)
         self.engine = Engine(self.fleet, self.store, self.publisher, self.acknowledged.extend, self.broker_access)
         self.engine.restore_correlation(self.now)
         self.engine.http_door_opened(self.now)

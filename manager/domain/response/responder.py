@@ -185,10 +185,13 @@ class Responder:
                     response_changes.merge(self._save(refused))
         return response_changes
 
-    def shift(self, seconds: float) -> None:
-        """Follow a step of the manager's clock. Entries and approvals keep the end that people were shown."""
+    def shift(self, seconds: float) -> list[Response]:
+        """Follow a step of the manager's clock; return the responses, to be stored with their new times.
+
+        Entries and approvals keep the end that people were shown.
+        """
         self._cap.shift(seconds)
-        self.responses.shift(seconds)
+        return self.responses.shift(seconds)
 
     def forget_agent(self, agent_id: str) -> ResponseChanges:
         """Drop a removed agent's own entries."""

@@ -113,11 +113,18 @@ class ResponseRecord:
             if response.state is ResponseState.UNDONE:
                 self.suppress(incident)
 
-    def shift(self, seconds: float) -> None:
-        """Shift the times of closed incidents by a step of the manager's clock."""
+    def shift(self, seconds: float) -> list[Response]:
+        """Shift the times of responses, grants and closed incidents by a step of the clock; return the responses."""
+        for incident_id, response in self._responses.items():
+            granted_at = None if response.granted_at is None else response.granted_at + seconds
+            shifted = replace(response, at=response.at + seconds, granted_at=granted_at)
+            self._responses[incident_id] = shifted
+            if incident_id in self._pending:
+                self._pending[incident_id] = shifted
         for incident_id in self._closed:
             self._closed[incident_id] += seconds
         self._due = [(closed_at + seconds, incident_id) for closed_at, incident_id in self._due]
+        return list(self._responses.values())
 
     def next_expiry(self) -> float | None:
         """Return the time at which the next approval expires, or the next response is forgotten."""

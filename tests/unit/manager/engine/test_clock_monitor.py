@@ -12,7 +12,7 @@ import structlog
 from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.domain.response import ResponderSettings
-from manager.engine.commands.requests import ReadPolicy, SetPolicy
+from manager.engine.commands.requests import ReadPolicy, SetPolicy, UndoIncident
 from manager.engine.settings import EngineSettings
 from schemas import topics
 from schemas.model import iso
@@ -212,8 +212,9 @@ def test_a_step_is_logged_and_audited(bench: Bench) -> None:
     assert bench.wall > before
 
 
+@pytest.mark.parametrize("restart", ["never", "during the step", "after the step"])
 @pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
-def test_the_rate_cap_gives_back_its_blocks_after_a_step(tmp_path: Path, seconds: float) -> None:
+def test_the_rate_cap_gives_back_its_blocks_after_a_step(tmp_path: Path, seconds: float, restart: str) -> None:
     """The cap is full when the clock is set: 300 s of true time later it is empty again, and not before."""
     settings = replace(SETTINGS, responder=ResponderSettings(blocks=1, agent_share=1.0))
     bench = Bench(tmp_path, settings)
@@ -221,7 +222,11 @@ def test_the_rate_cap_gives_back_its_blocks_after_a_step(tmp_path: Path, seconds
     guards.attack(0, 1, source="203.0.113.1")
     bench.pass_time(10)
     guards.set_manager_clock(seconds)
+    if restart == "during the step":
+        bench.crash()
     bench.pass_time(10)
+    if restart == "after the step":
+        bench.crash()
     guards.attack(0, 1, source="203.0.113.2")
     bench.pass_time(290)
     guards.heartbeats()
@@ -231,6 +236,30 @@ def test_the_rate_cap_gives_back_its_blocks_after_a_step(tmp_path: Path, seconds
     states = dict(bench.rows(sql))
     assert states == {"203.0.113.1": "applied", "203.0.113.2": "pending_approval", "203.0.113.3": "applied"}
     bench.database.close()
+
+
+@pytest.mark.parametrize("restart", ["never", "during the step"])
+@pytest.mark.parametrize("seconds", STEPS)
+def test_an_undone_response_is_remembered_over_a_step(bench: Bench, seconds: float, restart: str) -> None:
+    """For 900 s of true time after its incident closed and no longer, also where the step was while no manager ran."""
+    guards = Guards(bench, "web-1", "web-2", "web-3")
+    guards.attack(0, 1)
+    ((incident_id,),) = bench.rows("SELECT id FROM incident WHERE kind = 'source_ip'")
+    bench.ask(UndoIncident(incident_id, "admin"))
+    bench.pass_time(650, step=10)
+    assert bench.rows("SELECT count(*) FROM incident WHERE closed_at IS NULL AND kind = 'source_ip'") == [(0,)]
+    guards.set_manager_clock(seconds)
+    if restart == "during the step":
+        bench.crash()
+    bench.pass_time(5)
+    remembered = bench.fleet.responder.responses
+    known = remembered.get(incident_id)
+    assert known is not None
+    assert known.state == "undone"
+    bench.pass_time(800, step=10)
+    assert remembered.get(incident_id) is not None
+    bench.pass_time(100, step=10)
+    assert remembered.get(incident_id) is None
 
 
 @pytest.mark.parametrize("seconds", [-86_400.0])
