@@ -1,4 +1,4 @@
-"""The responder that stores measures and enforces none: the only one until a firewall is supported."""
+"""The responder that stores measures and enforces none: for hosts without a fence, and for simulated enforcement."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
