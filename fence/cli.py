@@ -1,6 +1,7 @@
 """The fence's command line: `serve`, and `check-config`."""
 
 import argparse
+import fcntl
 import json
 import os
 import pwd
@@ -59,6 +60,7 @@ def serve(config: Config, path: Path) -> None:
     clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     manifest = Manifest(config.state, boot_id)
+    lock = lock_state(config.state)
     if manifest.set_aside is not None:
         log({"event": "manifest_set_aside", "reason": manifest.set_aside})
     manifest.load(clocks.boot(), clocks.wall())
@@ -91,6 +93,22 @@ def serve(config: Config, path: Path) -> None:
     with suppress(ManifestError):
         fence.mark_time()
     manifest.close()
+    os.close(lock)
+
+
+def lock_state(directory: Path) -> int:
+    """Lock the state directory for this process; return the descriptor, which holds the lock while it is open.
+
+    Raises:
+        ManifestError: another fence has it.
+    """
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ManifestError(f"another fence works with {directory}: stop it first") from None
+    return descriptor
 
 
 def notify(state: str) -> None:

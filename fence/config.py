@@ -99,16 +99,16 @@ def build(document: dict[str, Any]) -> Config:
     private = document.get("private_targets", "never")
     if private not in get_args(PrivateTargets):
         raise ValueError(f"private_targets is {private!r}; it takes never, throttle or block")
-    ports = tuple(document.get("protected_ports", (22,)))
+    ports = tuple(_list(document, "protected_ports", [22]))
     if not all(isinstance(port, int) and 0 < port < 65_536 for port in ports) or len(ports) > 32:  # noqa: PLR2004
         raise ValueError("protected_ports takes up to 32 TCP ports")
     return Config(
-        sign_keys=tuple(_key(text) for text in document.get("sign_keys", ())),
+        sign_keys=tuple(_key(str(text)) for text in _list(document, "sign_keys", [])),
         agent_id=str(document.get("agent_id", "")),
         organization_id=str(document.get("organization_id", "")),
         guard_uid=uid,
         protected_ports=ports,
-        never=tuple(parse(text) for text in document.get("never", ())),
+        never=tuple(_network(text) for text in _list(document, "never", [])),
         private_targets=private,
         own_limit=_whole(document, "own_limit", 20, 20),
         witness_limit=_whole(document, "witness_limit", 200, 200),
@@ -116,8 +116,29 @@ def build(document: dict[str, Any]) -> Config:
         state=Path(document.get("state", DEFAULT_STATE)),
         check_interval=float(document.get("check_interval", 30.0)),
         idle_exit=float(document.get("idle_exit", 60.0)),
-        join_listener=document.get("join_listener") is True,
+        join_listener=_flag(document, "join_listener"),
     )
+
+
+def _list(document: dict[str, Any], name: str, default: list[Any]) -> list[Any]:
+    value = document.get(name, default)
+    if not isinstance(value, list):
+        raise TypeError(f"{name} is {value!r}; it takes a list, such as {default or ['…']!r}")
+    return value
+
+
+def _flag(document: dict[str, Any], name: str) -> bool:
+    value = document.get(name, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it takes true or false")
+    return value
+
+
+def _network(text: Any) -> Network:
+    try:
+        return parse(text)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"never: {error}") from error
 
 
 def _whole(document: dict[str, Any], name: str, default: int, most: int) -> int:

@@ -94,7 +94,8 @@ def list_blocks(
         typer.echo(json.dumps(entries, indent=2))
         return
     if not entries:
-        typer.echo("nothing is blocked")
+        stopped = _ask(fence_socket, "status").get("panic")
+        typer.echo("nothing is blocked" + (": stopped by `panic` until `panguard guard resume`" if stopped else ""))
     for entry in entries:
         left = f"{entry['secondsLeft']:.0f}s"
         told = f"INEFFECTIVE: {entry['ineffective']}" if entry.get("ineffective") else entry["reason"]

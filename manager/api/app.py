@@ -49,7 +49,7 @@ _ROUTERS = (
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody,
-    tokens.NewToken, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
+    tokens.NewToken, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 

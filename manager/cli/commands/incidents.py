@@ -101,7 +101,10 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
 @app.command("undo")
 @with_manager_client
 def undo_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Withdraw an incident's response everywhere, and prevent further responses of the incident."""
+    """Withdraw an incident's response everywhere, and prevent further responses of the incident.
+
+    Blocks that a guard decided by itself are not the manager's: they stay until their end, or `panguard guard unblock`.
+    """
     _decide(client, incident_id, "undo", output)
 
 
@@ -161,6 +164,8 @@ def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Ou
         print_json(now)
     else:
         print_lines(f"{now['id']} ({now['kind']} {now['value']}): {response_word(now)}, {now['responseReason']}")
+        if decision == "undo" and now["kind"] == "source_ip":
+            print_lines(f"own blocks of guards stay until their end, or panguard guard unblock {now['value']} there")
 
 
 def _path(incident_id: str) -> str:

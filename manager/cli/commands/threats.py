@@ -63,6 +63,14 @@ def print_threats(threats: Sequence["Record"]) -> None:
     print_table(_COLUMNS, [_row(report, now) for report in threats])
 
 
+def _response_text(response: object) -> object:
+    """Return a response's action, with its outcome unless it was taken."""
+    if not isinstance(response, dict):
+        return response
+    action, outcome = response.get("action"), response.get("outcome")
+    return action if outcome in {None, "taken"} else f"{action} ({outcome})"
+
+
 def _row(report: "Record", now: datetime) -> tuple[object, ...]:
     threat, response = report["threat"], report.get("response")
     evidence = dict(threat.get("evidence") or {})
@@ -74,6 +82,6 @@ def _row(report: "Record", now: datetime) -> tuple[object, ...]:
         f"{threat['confidence']:.0f} %",
         evidence.pop("sourceIp", None),
         report["hostname"],
-        response.get("action") if isinstance(response, dict) else response,
+        _response_text(response),
         json.dumps(evidence)[:_EVIDENCE_SHOWN] if evidence else None,
     )

@@ -26,14 +26,22 @@ def _change(before: int, sequence: int, sent_at: datetime, *entries: tuple[str, 
     )
 
 
+def _tell_time(fenced: Fenced) -> datetime:
+    """Let the guard learn the manager's time from a prompt policy; return it."""
+    now = datetime.now(UTC)
+    fenced.manager.push_policy(9, sentAt=now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    eventually(lambda: fenced.enforced().policy_version == 9, "the prompt policy")
+    return now
+
+
 @pytest.mark.parametrize("off", [-6 * HOUR, 0.0, 6 * HOUR])
 def test_the_kernels_timeout_is_the_true_rest(fenced: Fenced, off: float) -> None:
     """Also of a change that was signed three hours ago and comes only now: within 60 s, read from the kernel."""
     fenced.guard.clock = Clock(wall=lambda: time.time() + off)
     fenced.guard.start().ready()
-    now = datetime.now(UTC)
-    fenced.manager.say_change(_change(0, 5, now, (OTHER, 2 * HOUR)))
-    eventually(lambda: fenced.enforced().blocklist_sequence == 5, "the prompt change")
+    now = _tell_time(fenced)
+    fenced.manager.say_change(_change(0, 5, now - timedelta(hours=4), (OTHER, 6 * HOUR)))
+    eventually(lambda: fenced.enforced().blocklist_sequence == 5, "the first change")
     fenced.manager.say_change(_change(5, 6, now - timedelta(hours=3), (ATTACKER, 4 * HOUR)))
     eventually(lambda: fenced.enforced().blocklist_sequence == 6, "the late change")
     left = {element["elem"]["val"]: element["elem"]["expires"] for element in fenced.fence.elements("block4")}
@@ -43,8 +51,8 @@ def test_the_kernels_timeout_is_the_true_rest(fenced: Fenced, off: float) -> Non
 def test_an_entry_that_ended_while_it_was_delayed_is_not_set(fenced: Fenced) -> None:
     """Four hours that were signed five hours ago are over."""
     fenced.guard.start().ready()
-    now = datetime.now(UTC)
-    fenced.manager.say_change(_change(0, 5, now, (OTHER, HOUR)))
+    now = _tell_time(fenced)
+    fenced.manager.say_change(_change(0, 5, now - timedelta(hours=6), (OTHER, 7 * HOUR)))
     fenced.manager.say_change(_change(5, 6, now - timedelta(hours=5), (ATTACKER, 4 * HOUR)))
     eventually(lambda: fenced.enforced().blocklist_sequence == 6, "the late change")
     assert [element["elem"]["val"] for element in fenced.fence.elements("block4")] == [OTHER]
