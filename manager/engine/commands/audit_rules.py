@@ -10,6 +10,7 @@ from typing import Any
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.commands.audit import AuditState, add_entry, agent_state, entry_state
 from manager.engine.commands.http_agent_requests import CreatePolicy
+from manager.engine.commands.incidents import surviving_incident
 from manager.engine.commands.policies import scope_of
 from manager.engine.commands.requests import (
     AcceptClock,
@@ -95,10 +96,18 @@ def _token_state(context: Context, about: CreateToken | RevokeToken | Enrollment
     }
 
 
-def _incident_state(context: Context, request: UndoIncident | ApproveIncident) -> AuditState:
+def _undone_state(context: Context, request: UndoIncident) -> AuditState:
+    return _state_of(context, surviving_incident(context, request.incident_id).id)
+
+
+def _approved_state(context: Context, request: ApproveIncident) -> AuditState:
+    return _state_of(context, request.incident_id)
+
+
+def _state_of(context: Context, incident_id: str) -> AuditState:
     responder = context.fleet.responder
-    entries = [entry for entry in responder.entries if entry.incident_id == request.incident_id]
-    response = responder.responses.get(request.incident_id)
+    entries = [entry for entry in responder.entries if entry.incident_id == incident_id]
+    response = responder.responses.get(incident_id)
     return {"state": None if response is None else str(response.state), "entries": len(entries)}
 
 
@@ -155,11 +164,9 @@ _RULES: dict[type, AuditRule] = {
     ),
     CreateToken: AuditRule(lambda _request: "token.create", lambda token: str(token.token_id), _token_state),
     RevokeToken: AuditRule(lambda _request: "token.revoke", lambda request: str(request.token_id), _token_state),
-    UndoIncident: AuditRule(
-        lambda _request: "incident.undo", lambda request: str(request.incident_id), _incident_state
-    ),
+    UndoIncident: AuditRule(lambda _request: "incident.undo", lambda request: str(request.incident_id), _undone_state),
     ApproveIncident: AuditRule(
-        lambda _request: "incident.approve", lambda request: str(request.incident_id), _incident_state
+        lambda _request: "incident.approve", lambda request: str(request.incident_id), _approved_state
     ),
     RemoveBlock: AuditRule(lambda _request: "block.remove", lambda request: str(request.entry_id), _block_state),
     AcceptClock: AuditRule(lambda _request: "clock.accept", lambda _request: "manager", _clock_state),

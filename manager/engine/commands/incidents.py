@@ -21,9 +21,7 @@ from manager.errors import NotFound
 
 def undo_incident(context: Context, request: UndoIncident) -> str:
     """Undo an incident's response everywhere; that of an absorbed incident is the one of the incident that stays."""
-    incident = _incident(context, request.incident_id)
-    while incident.merged_into is not None and (absorbing := context.archive.find(incident.merged_into)) is not None:
-        incident = absorbing
+    incident = surviving_incident(context, request.incident_id)
     emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
     return incident.id
 
@@ -85,6 +83,18 @@ def read_response_status(context: Context, _request: ReadResponseStatus) -> Resp
         entries=len(responder.entries),
         pending=responder.responses.pending_count(),
     )
+
+
+def surviving_incident(context: Context, incident_id: str) -> Incident:
+    """Return an incident, or the one that absorbed it and still stays.
+
+    Raises:
+        NotFound: no such incident is stored.
+    """
+    incident = _incident(context, incident_id)
+    while incident.merged_into is not None and (absorbing := context.archive.find(incident.merged_into)) is not None:
+        incident = absorbing
+    return incident
 
 
 def _incident(context: Context, incident_id: str) -> Incident:

@@ -242,13 +242,16 @@ def test_the_stored_blocks_of_an_absorbed_incident_name_the_one_that_stays(bench
 
 
 def test_an_undo_that_names_an_absorbed_incident_undoes_the_one_that_stays(bench: Bench) -> None:
-    """Also after the last entry has ended, the incident that stays is undone, whichever of the two ids is named."""
+    """Also after the last entry has ended, the incident that stays is undone, and the audit log has it."""
     survivor, absorbed, agents = merged_incidents(bench)
     entries = bench.fleet.responder.entries
     for entry in list(entries):
         entries.remove(entry)
     bench.ask(UndoIncident(absorbed, "ann"))
     assert incidents(bench) == [(survivor, "undone")]
+    (audited,) = bench.rows("SELECT target, after FROM audit_entry WHERE action = 'incident.undo'")
+    assert audited[0] == absorbed
+    assert json.loads(audited[1])["state"] == "undone"
     attack(bench, *agents)
     assert [entry for entry in entries if entry.kind == "ip"] == []
 
