@@ -122,7 +122,7 @@ class JournalSource:
         else:
             # Not the latest of both: after a clock that was ahead, the time up to which was read is earlier again.
             self._at_end, self.looking_back, self._read_to = now, False, self._wall()
-        lost, self._lost = self._lost, []
+        lost = self._take_lost()
         records = []
         for entry in entries:
             if entry.fields.get("SYSLOG_IDENTIFIER") == JOURNALD:
@@ -141,10 +141,10 @@ class JournalSource:
 
     def check(self, now: float) -> tuple[SourceState, str] | None:
         """Return the problem because of which entries do not reach the journal; None without a problem."""
-        if now < self._dropping_until:
-            return "dropping", self._dropped
         if self._journald is not None and not journald_listens(self._journald):
             return "silent", "systemd-journald does not run: what programs log reaches nobody; start it"
+        if now < self._dropping_until:
+            return "dropping", self._dropped
         return None
 
     def close(self) -> None:
@@ -188,6 +188,13 @@ class JournalSource:
         reader, self._reader, self._entries = self._reader, None, 0
         if reader is not None:
             reader.close()
+
+    def _take_lost(self) -> list[str]:
+        """Return and clear the found gaps; the state no longer names a suppression that is older than they are."""
+        lost, self._lost = self._lost, []
+        if lost:
+            self._dropping_until = float("-inf")
+        return lost
 
     def _suppressed(self, entry: JournalEntry, now: float) -> list[str]:
         gaps = _dropped(entry)

@@ -136,6 +136,44 @@ def test_other_words_of_journald_are_no_gap(
     assert source.check(2.0) is None
 
 
+def test_a_newer_gap_is_not_hidden_by_an_older_suppression(
+    journal: Journal, watch: Callable[..., JournalSource]
+) -> None:
+    """After entries were removed unread, the source no longer names the rate limit, which the gap is newer than."""
+    source = watch()
+    source.read(10, 0.0)
+    journal.add(SUPPRESSED)
+    source.read(10, 1.0)
+    assert source.check(2.0) is not None
+    source.close()
+    journal.fail(1, NOW + 60)
+    journal.removed = 1
+    journal.fail(1, NOW + 120)
+    (gap,) = source.read(10, 3.0).lost
+    assert "the journal no longer has its entries" in gap
+    assert source.check(4.0) is None
+
+
+def test_a_journald_that_does_not_run_is_not_hidden_by_an_older_suppression(journal: Journal, tmp_path: Path) -> None:
+    """Silence lasts now, and the suppression is over: `silent` is told."""
+    (tmp_path / "system.journal").touch()
+    source = JournalSource(
+        None,
+        interval=1.0,
+        now=0.0,
+        wall=lambda: NOW,
+        directory=tmp_path,
+        journald=tmp_path / "socket",
+        open_journal=journal.open,
+    )
+    source.read(10, 0.0)
+    journal.add(SUPPRESSED)
+    source.read(10, 1.0)
+    state = source.check(2.0)
+    assert state is not None
+    assert state[0] == "silent"
+
+
 def test_messages_that_were_dropped_an_hour_ago_are_a_gap_and_no_state(
     journal: Journal, watch: Callable[..., JournalSource]
 ) -> None:
