@@ -87,6 +87,8 @@ class Changes:
     revisions: list[Revision] = field(default_factory=list)
     fleet_revision: int | None = None
     tokens: dict[str, Token] = field(default_factory=dict)
+    incident_shift: float | None = None
+    """Seconds to add to the times of all stored incidents, before `incidents` are written."""
     incidents: dict[str, Incident] = field(default_factory=dict)
     members: list[tuple[str, str, bool, bool]] = field(default_factory=list)
     responses: dict[str, Response] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Changes:
             or self.policies
             or self.revisions
             or self.tokens
+            or self.incident_shift is not None
             or self.incidents
             or self.responses
             or self.entries_added

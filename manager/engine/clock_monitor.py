@@ -78,6 +78,8 @@ class ClockMonitor:
             agent.clock.shift(step)
             agent.in_force.shift(step)
             context.batch.save(agent)
+        # Also those that are only in the store: which are in memory depends on restarts.
+        context.batch.changes.incident_shift = step
         for incident in self._correlator.shift(step):
             context.batch.changes.incidents[incident.id] = incident
         for response in self._fleet.responder.shift(step):

@@ -130,6 +130,8 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     if changes.fleet_revision is not None:
         yield Piece(Changes(fleet_revision=changes.fleet_revision), "fleet")
     yield from _keyed_pieces("meta", changes.meta)
+    if changes.incident_shift is not None:
+        yield Piece(Changes(incident_shift=changes.incident_shift), "clock.step")
     yield from _incident_pieces(changes)
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)

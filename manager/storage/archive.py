@@ -32,7 +32,9 @@ class StoredArchive:
         self.epochs = ThreatEpochs(statements, health)
 
     def write(self, changes: Changes) -> None:
-        """Write incidents and their new members."""
+        """Shift the stored incidents, then write incidents and their new members."""
+        if changes.incident_shift is not None:
+            self._statements.execute("incidents.shift", {"seconds": changes.incident_shift})
         if changes.incidents:
             rows = [_row(incident) for incident in changes.incidents.values()]
             self._statements.execute_many("incidents.upsert", rows)

@@ -21,6 +21,14 @@ ON CONFLICT (id) DO UPDATE SET
     return_count = excluded.return_count,
     announced_members = excluded.announced_members;
 
+-- name: shift
+-- A step of the manager's clock; a time that is null stays null.
+UPDATE incident SET
+    opened_at = opened_at + :seconds,
+    first_seen_at = first_seen_at + :seconds,
+    last_seen_at = last_seen_at + :seconds,
+    closed_at = closed_at + :seconds;
+
 -- name: upsert_member
 -- A member that was once actionable, or vouched, stays so.
 INSERT INTO incident_member (incident_id, agent_id, actionable, vouched) VALUES (?, ?, ?, ?)

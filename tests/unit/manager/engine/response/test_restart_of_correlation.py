@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL
+from manager.engine.batch import Changes
 from manager.engine.commands.requests import ChangeAllowlist, FreezeResponses
 from manager.engine.ports import PruneOrder
+from manager.errors import StoreRejected
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -204,6 +206,51 @@ def test_reports_from_before_a_step_of_the_clock_find_those_after_it(
     _report(bench, agents[1], at=bench.wall - step)
     assert _members(bench) == [(ATTACKER, "host-0"), (ATTACKER, "host-1")]
     assert bench.rows("SELECT late, report_count FROM incident WHERE kind = 'source_ip'") == [(0, 2)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("step", [4000.0, -4000.0])
+def test_a_closed_incident_follows_a_step_of_the_clock(bench: Bench, step: float, *, restarted: bool) -> None:
+    """Its times are shifted in the store, whether it is in memory or not, and a late report still finds it."""
+    agents = _agents(bench, 3)
+    seen = bench.wall - 900
+    for agent in agents[:2]:
+        _report(bench, agent, at=seen)
+    bench.pass_time(1)
+    times = "SELECT first_seen_at, last_seen_at, opened_at, closed_at FROM incident WHERE kind = 'source_ip'"
+    ((first, last, opened, closed),) = bench.rows(times)
+    if restarted:
+        bench.crash()
+    bench.pass_time(1)
+    bench.began += step
+    bench.pass_time(1)
+    assert bench.rows(times) == [(first + step, last + step, opened + step, closed + step)]
+    _report(bench, agents[2], at=seen)
+    assert _members(bench) == [(ATTACKER, "host-0"), (ATTACKER, "host-1"), (ATTACKER, "host-2")]
+    assert bench.rows("SELECT count(*) FROM incident WHERE kind = 'source_ip'") == [(1,)]
+
+
+def test_a_rejected_batch_still_shifts_the_stored_incidents(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that the store cannot hold takes no other change with it: the incident is not in memory, and shifted."""
+    agents = _agents(bench, 2)
+    for agent in agents:
+        _report(bench, agent, at=bench.wall - 900)
+    bench.pass_time(1)
+    bench.crash()
+    bench.pass_time(1)
+    times = "SELECT first_seen_at, last_seen_at, opened_at, closed_at FROM incident WHERE kind = 'source_ip'"
+    (before,) = bench.rows(times)
+    commit = bench.store.commit
+
+    def rejecting(changes: Changes) -> None:
+        if changes.audit:
+            raise StoreRejected("it does not fit")
+        commit(changes)
+
+    monkeypatch.setattr(bench.store, "commit", rejecting)
+    bench.began += 4000
+    bench.pass_time(1)
+    assert bench.rows(times) == [tuple(each + 4000 for each in before)]
 
 
 def test_a_step_is_forgotten_with_the_threats_before_it(bench: Bench) -> None:
