@@ -186,10 +186,7 @@ class Responder:
         return response_changes
 
     def shift(self, seconds: float) -> list[Response]:
-        """Follow a step of the manager's clock; return the responses, to be stored with their new times.
-
-        Entries and approvals keep the end that people were shown.
-        """
+        """Follow a step of the clock; return responses with their new times. Entries and approvals keep their ends."""
         self._cap.shift(seconds)
         return self.responses.shift(seconds)
 
