@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 HOSTS = ["web-1", "web-2", "db-1"]
 
+_LONGEST_PARENT = 50
+"""The maximum length of the temporary directory's path: the path of a Unix socket holds 107 bytes."""
+
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave manager and guards running until Ctrl-C.")] = False,
@@ -33,7 +36,8 @@ def demo(
     from demo.story import Story  # noqa: PLC0415
 
     began = time.monotonic()
-    home = Path(tempfile.mkdtemp(prefix="panguard-demo-"))
+    short = None if len(tempfile.gettempdir()) <= _LONGEST_PARENT else "/tmp"  # noqa: S108 -- mkdtemp makes it private
+    home = Path(tempfile.mkdtemp(prefix="panguard-demo-", dir=short))
     console = Console()
     facts: dict[str, object] = {}
     problem = None

@@ -26,6 +26,9 @@ ATTENTIVE = QUICK.model_copy(update={"policy_poll_interval": 1.0})
 """Guards that look at what is retained all the time, so that what a broker retains always reaches them."""
 
 _METRIC = re.compile(r'^panguard_events_total\{event="(\w+)"\} (\d+)', re.MULTILINE)
+_OF_HEARTBEATS = {"enforcedCount", "notEnforced"}
+"""What a block says from the latest heartbeats, as vitals do."""
+
 _OF_AGENT = (
     "agentId", "hostname", "organizationId", "tokenId", "registeredAt", "version", "status", "reason", "statusSince",
     "session", "policyVersion", "policyDigest", "policyState", "policyError", "policyAppliedAt", "outboxDropped",
@@ -145,7 +148,10 @@ class HostileFleet:
             "agents": [{name: agent[name] for name in _OF_AGENT} for agent in get("/api/agents", limit=200)],
             "threats": [(each["agentId"], each["id"], each["eventTime"]) for each in get("/api/threats", limit=200)],
             "incidents": [(each["id"], each["agentCount"], each["response"]) for each in get("/api/incidents")],
-            "blocks": get("/api/blocks", limit=200),
+            "blocks": [
+                {name: member for name, member in block.items() if name not in _OF_HEARTBEATS}
+                for block in get("/api/blocks", limit=200)
+            ],
             "documents": get("/api/policies"),
             "drift": get("/api/policies/drift"),
             "changes": [(each["action"], each["target"]) for each in get("/api/audit", limit=200)],
