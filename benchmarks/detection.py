@@ -83,7 +83,7 @@ def botnet(number: int) -> str:
 
 
 def ordinary(number: int) -> str:
-    """What sshd and PAM write about logins that succeed."""
+    """The lines of sshd and PAM about logins that succeed."""
     port = 1024 + number // 4 % 60_000
     return (
         f"Accepted publickey for deploy from 203.0.113.20 port {port} ssh2: ED25519 SHA256:47DEQpj8HBSa+/TImW5JCeuQ",

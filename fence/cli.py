@@ -59,8 +59,8 @@ def serve(config: Config, path: Path) -> None:
         log({"event": "network_namespace", "path": entered})
     clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time)
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    manifest = Manifest(config.state, boot_id)
     lock = lock_state(config.state)
+    manifest = Manifest(config.state, boot_id)
     if manifest.set_aside is not None:
         log({"event": "manifest_set_aside", "reason": manifest.set_aside})
     manifest.load(clocks.boot(), clocks.wall())
@@ -97,11 +97,12 @@ def serve(config: Config, path: Path) -> None:
 
 
 def lock_state(directory: Path) -> int:
-    """Lock the state directory for this process; return the descriptor, which holds the lock while it is open.
+    """Lock the state directory, made if missing; return the descriptor, which holds the lock while it is open.
 
     Raises:
         ManifestError: another fence has it.
     """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

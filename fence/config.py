@@ -138,7 +138,7 @@ def _network(text: Any) -> Network:
     try:
         return parse(text)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"never: {error}") from error
+        raise ValueError(f"never has {text!r}, which is no address or network in digits") from error
 
 
 def _whole(document: dict[str, Any], name: str, default: int, most: int) -> int:

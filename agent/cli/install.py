@@ -32,7 +32,7 @@ class InstallError(GuardError):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What is to be installed.
+    """The options of an installation.
 
     Attributes:
         manager: The address of the manager or its broker.

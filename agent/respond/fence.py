@@ -74,7 +74,7 @@ class Fence:
         """The last answer to `check` or `managed`; empty while the fence does not answer."""
 
         self.missing: str | None = "the fence was not asked yet"
-        """What is needed before anything can be blocked; None if the fence enforces."""
+        """The missing condition of any block; None if the fence enforces."""
 
         self.ports: tuple[int, ...] = ()
         """The protected ports."""
@@ -84,7 +84,7 @@ class Fence:
 
     @property
     def kind(self) -> EnforcementKind:
-        """How the fence enforces."""
+        """The means of enforcement."""
         return "impossible" if self.missing is not None else "nftables"
 
     def number(self, source: Source) -> int:

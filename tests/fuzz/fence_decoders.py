@@ -94,7 +94,7 @@ def _request(place: Place, data: bytes) -> None:
         clocks, host = Clocks(lambda: 1000.0, lambda: NOW), Host(place.folder("root"))
         fence = Service(
             config, kernel=kernel, manifest=manifest, host=host, clocks=clocks, boot_id=_BOOT, log=lambda _event: None
-        )  # type: ignore[arg-type] -- a twin of the kernel
+        )
         for uid in (10_001, 0):
             try:
                 request = json.loads(data)

@@ -1,56 +1,78 @@
-"""A table in memory in place of the kernel's, for tests of the fence's protocol."""
+"""A table in memory in place of the kernel's, for tests of the fence's protocol and bookkeeping."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from fence.addresses import Address, IntervalSet
-from fence.nft import Element
+from fence.addresses import Address, IntervalSet, address_of
+from fence.nft import Element, Kernel, KernelError
 
 
-class KernelTwin:
-    """Keeps elements as `fence.nft.Kernel` sets them; every address was seen whose last bit is 1."""
+class KernelTwin(Kernel):
+    """Keeps the table's sets as text with the seconds left.
 
-    def __init__(self, ports: tuple[int, ...] = (22,)) -> None:
-        self._ports = ports
-        self.exact: dict[str, dict[Address, float]] = {"block": {}, "throttle": {}}
-        self.ranges: dict[tuple[str, int], list[tuple[int, int, float]]] = {}
+    Args:
+        stands: The table is there already.
+        seen: The pairs of port and address that spoke; None counts every address whose last bit is 1.
+
+    Attributes:
+        refuses: Every change fails.
+    """
+
+    def __init__(self, *, stands: bool = True, seen: set[tuple[int, str]] | None = None) -> None:
+        super().__init__([22])
+        self.refuses = False
+        self.stands = stands
+        self.sets: dict[str, dict[str, float]] = {}
+        self.never = IntervalSet()
+        self.seen = seen
+
+    def addresses(self, measure: str) -> list[str]:
+        """Return the single addresses of a measure, of IPv4 before IPv6."""
+        return [*self.sets.get(f"{measure}4", {}), *self.sets.get(f"{measure}6", {})]
 
     def missing(self) -> str | None:
         return None
 
-    def build(self, _never: IntervalSet) -> None:
-        self.exact = {"block": {}, "throttle": {}}
-        self.ranges = {}
+    def build(self, never: IntervalSet) -> None:
+        self._check()
+        self.sets, self.never, self.stands = {}, never, True
 
     def set_never(self, never: IntervalSet) -> None:
-        assert never.intervals(4) is not None
+        self._check()
+        self.never = never
 
     def is_there(self) -> bool:
-        return True
+        return self.stands
+
+    def remove(self) -> None:
+        self.sets, self.stands = {}, False
 
     def apply(
         self,
         exact: Mapping[str, Mapping[Address, float]],
         gone: Mapping[str, Iterable[Address]],
         ranges: Mapping[tuple[str, int], list[tuple[int, int, float]]],
-        **_options: Any,
+        *,
+        anew: bool = False,
     ) -> None:
-        for measure, kept in self.exact.items():
-            for address in gone[measure]:
-                kept.pop(address, None)
-            kept.update(exact[measure])
-        self.ranges.update(ranges)
+        self._check()
+        if anew:
+            self.sets = {}
+        for measure in ("block", "throttle"):
+            for address in gone.get(measure, ()):
+                self.sets.get(f"{measure}{address.version}", {}).pop(str(address), None)
+            for address, left in exact.get(measure, {}).items():
+                self.sets.setdefault(f"{measure}{address.version}", {})[str(address)] = left
+        for (measure, version), intervals in ranges.items():
+            self.sets[f"{measure}range{version}"] = {
+                f"{address_of(version, first)}-{address_of(version, last)}": left for first, last, left in intervals
+            }
 
     def elements(self, name: str) -> list[Element]:
-        measure, version = name[:-1], int(name[-1]) if name[-1] in "46" else 4
-        kept = self.exact.get(measure, {})
-        return [Element(str(address), left, 0) for address, left in kept.items() if address.version == version]
+        return [Element(value, left, 0) for value, left in self.sets.get(name, {}).items()]
 
-    def has_witness(self, port: int | None) -> bool:
-        return port in self._ports
+    def has_seen(self, port: int, address: Address) -> bool:
+        return bool(int(address) & 1) if self.seen is None else (port, str(address)) in self.seen
 
-    def has_seen(self, _port: int, address: Address) -> bool:
-        return bool(int(address) & 1)
-
-    def remove(self) -> None:
-        self.build(IntervalSet())
+    def _check(self) -> None:
+        if self.refuses:
+            raise KernelError("nft: refused")

@@ -108,7 +108,8 @@ class TcpProxy:
         with source, contextlib.suppress(OSError):
             while chunk := source.recv(65536):
                 if self._delay:
-                    time.sleep(self._delay)  # the delay is what this proxy is asked for
+                    # the delay is what this proxy is asked for
+                    time.sleep(self._delay)
                 flows.wait()
                 step = piece or len(chunk)
                 for start in range(0, len(chunk), step):

@@ -135,9 +135,11 @@ def daemon(*words: str, ready: Callable[[], bool], environment: dict[str, str] |
         while not ready():
             if time.monotonic() > deadline or process.poll() is not None:
                 raise SystemExit(f"{words[0]} does not start")
+            # the pause between two looks; the deadline above ends it
             time.sleep(0.05)
         yield
-        time.sleep(1.5)  # what is folded or buffered is written
+        # no program says when it has written the lines that it folds or buffers
+        time.sleep(1.5)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)

@@ -116,6 +116,7 @@ def forbidden_users() -> None:
 def balancer() -> None:
     for _ in range(7):
         touch_port(BALANCER)
+        # the interval of a load balancer's check is what is recorded here
         time.sleep(10)
 
 
@@ -127,6 +128,7 @@ def scanner() -> None:
         (0.1, b"SSH-1.0-x\r\n"),
     ) * 2:
         touch_port(ATTACKER, say=say)
+        # the pauses of a scanner are what is recorded here
         time.sleep(pause)
 
 

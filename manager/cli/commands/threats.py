@@ -63,7 +63,7 @@ def print_threats(threats: Sequence["Record"]) -> None:
     print_table(_COLUMNS, [_row(report, now) for report in threats])
 
 
-def _response_text(response: object) -> object:
+def response_text(response: object) -> object:
     """Return a response's action, with its outcome unless it was taken."""
     if not isinstance(response, dict):
         return response
@@ -82,6 +82,6 @@ def _row(report: "Record", now: datetime) -> tuple[object, ...]:
         f"{threat['confidence']:.0f} %",
         evidence.pop("sourceIp", None),
         report["hostname"],
-        _response_text(response),
+        response_text(response),
         json.dumps(evidence)[:_EVIDENCE_SHOWN] if evidence else None,
     )

@@ -18,7 +18,7 @@ _HOUR = 3600.0
 
 
 class OrganizationResponse(StrEnum):
-    """Which agents of an incident the organization-wide step counts."""
+    """The choice of the agents that the organization-wide step counts."""
 
     VOUCHED = "vouched"
     """Those that vouched for the indicator."""

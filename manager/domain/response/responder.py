@@ -49,7 +49,7 @@ class Responder:
         self.frozen = False
         """Whether all automatic response is stopped; live entries stay until they are undone or expire."""
         self.organization_response = OrganizationResponse.VOUCHED
-        """Which agents the organization-wide step counts."""
+        """The choice of the agents that the organization-wide step counts."""
         self.entries = EmergencyEntries(settings)
         self.responses = ResponseRecord(settings.max_pending)
         self.never_block = never_block

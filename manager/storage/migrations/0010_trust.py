@@ -1,4 +1,4 @@
-"""What reports vouch for, the health and enforcement of agents, and acceptance apart from immunity."""
+"""Adds vouched evidence of reports, health and enforcement of agents, and acceptance apart from immunity."""
 
 from peewee import BigIntegerField, Database, DoubleField, TextField
 from playhouse.migrate import SchemaMigrator

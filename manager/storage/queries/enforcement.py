@@ -1,4 +1,4 @@
-"""How many targets of a block have accepted it, how many enforce it, and why others do not."""
+"""Queries of the targets of blocks: the number that accepted, the number that enforces, the reasons of the others."""
 
 import json
 from bisect import bisect_left, insort

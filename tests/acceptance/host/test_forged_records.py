@@ -27,6 +27,7 @@ log.connect("/run/systemd/journal/dev-log")
 for port in range(40001, 40009):
     text = f"Failed password for root from {sys.argv[1]} port {port} ssh2"
     log.send(f"<38>sshd[{os.getpid()}]: {text}".encode())
+# journald looks at the writer of a record while it lives, and does not say when it has
 time.sleep(1)
 """
 """Writes what sshd writes, as root where it can, and lives until journald has looked at it."""

@@ -27,7 +27,7 @@ ATTENTIVE = QUICK.model_copy(update={"policy_poll_interval": 1.0})
 
 _METRIC = re.compile(r'^panguard_events_total\{event="(\w+)"\} (\d+)', re.MULTILINE)
 _OF_HEARTBEATS = {"enforcedCount", "notEnforced"}
-"""What a block says from the latest heartbeats, as vitals do."""
+"""The members of a block that follow the latest heartbeats, as vitals do."""
 
 _OF_AGENT = (
     "agentId", "hostname", "organizationId", "tokenId", "registeredAt", "version", "status", "reason", "statusSince",

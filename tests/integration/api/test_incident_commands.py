@@ -51,7 +51,9 @@ def test_an_incident_is_shown_and_undone(admin: httpx2.Client, terminal: Termina
     blocks = [each["id"] for each in terminal.records("blocks", "list", "--kind", "ip")]
     assert all(word in shown for word in (ATTACKER, "a", "b", "c", *blocks))
     assert terminal.records("incidents", "show", incident["id"])["entries"]
-    assert f"source_ip {ATTACKER}): undone" in terminal.ok("incidents", "undo", incident["id"])
+    undone = terminal.ok("incidents", "undo", incident["id"])
+    assert f"source_ip {ATTACKER}): undone" in undone
+    assert f"panguard guard unblock {ATTACKER}" in undone
     assert admin.get("/api/blocks?kind=ip").json()["data"] == []
     assert terminal.run("incidents", "approve", incident["id"]).exit_code == ExitCode.CONFLICT
     for command in ("show", "undo", "approve"):

@@ -74,6 +74,7 @@ def test_panic_lifts_everything_until_resume(fence: FenceProcess) -> None:
     _panguard(fence, "block", TARGET)
     assert _panguard(fence, "panic").stdout.startswith("lifted 1")
     assert fence.elements("block4") == []
+    assert "stopped by `panic` until `panguard guard resume`" in _panguard(fence, "blocks", "list").stdout
     assert "stopped by `panic`" in _panguard(fence, "block", TARGET).stderr
     assert _panguard(fence, "resume").returncode == 0
     assert _panguard(fence, "block", TARGET).returncode == 0
@@ -90,3 +91,16 @@ def test_without_a_fence_the_sentence_says_what_to_do(tmp_path: Path) -> None:
 def test_a_confirmation_without_a_trial_is_refused(fence: FenceProcess) -> None:
     """There is nothing to confirm."""
     assert _panguard(fence, "confirm").stderr == "error: refused: no trial is running\n"
+
+
+def test_a_second_fence_is_refused_and_the_first_still_answers(fence: FenceProcess) -> None:
+    """With the same state directory it ends with one sentence, and `panic` reaches the fence that has the blocks."""
+    _panguard(fence, "block", TARGET)
+    words = ["fence", "serve", "--socket", str(fence.socket), "--config", str(fence.home / "fence.conf")]
+    log = fence.home / "second.log"
+    second = fence.host.start(sys.executable, "-m", *words, log=log, directory=Path(__file__).parents[3])
+    assert second.wait(30) == 2
+    assert "another fence works with" in log.read_text()
+    assert len(log.read_text().splitlines()) == 1
+    assert _panguard(fence, "panic").stdout.startswith("lifted 1")
+    assert fence.elements("block4") == []

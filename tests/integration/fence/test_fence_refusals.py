@@ -139,6 +139,7 @@ for number, each in enumerate(held):
     except OSError:
         pass
 print("held", flush=True)
+# the connections stay open until the test ends this process
 time.sleep(60)
 """
 

@@ -20,20 +20,14 @@ from schemas.presence import Heartbeat, ManagerKeys, Presence
 from schemas.registration import Registration, RegistrationReply, Rejection
 from schemas.threats import Receipt, ThreatReport
 from schemas.topics import Topic
+from tests.support import waiting
 
 PATIENCE = 15.0
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Return the first true result of `condition`, polled until a deadline."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        # the pause between two looks; the deadline above ends it
-        time.sleep(0.01)
-    raise AssertionError(f"not within {patience} s: {what}")
+    return waiting.eventually(condition, patience, what, pause=0.01)
 
 
 def store_all(report: ThreatReport) -> Receipt | None:

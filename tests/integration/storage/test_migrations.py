@@ -76,11 +76,10 @@ def test_an_older_store_is_backed_up_and_migrated(tmp_path: Path, release: str) 
     copy.close()
 
 
-def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) -> None:
-    """Counts of an earlier schema, of pruned threats too, stay the same; new threats are added to them."""
-    path = tmp_path / "store.db"
+def _store_of(path: Path, release: str) -> SqliteDatabase:
+    """Return a store of an earlier schema with one agent."""
     database = open_store(path)
-    Runner(database, str(MIGRATIONS)).up("0004_audit")
+    Runner(database, str(MIGRATIONS)).up(release)
     tables.database.initialize(database)
     agent = tables.AgentTable.insert(
         number=1, agent_id="ag-1", organization_id="acme", hostname="a", os="o", arch="x", version="1", door="mqtt",
@@ -88,6 +87,13 @@ def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) ->
         clock_session=1,
     )  # fmt: skip
     agent.execute(database)
+    return database
+
+
+def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) -> None:
+    """Counts of an earlier schema, of pruned threats too, stay the same; new threats are added to them."""
+    path = tmp_path / "store.db"
+    database = _store_of(path, "0004_audit")
     now = 1_800_000_000.0
     for dimension, bucket, value in (
         ("kind", now // 3600 * 3600, "high brute force"),
@@ -133,15 +139,7 @@ def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
 def test_evidence_of_stored_threats_is_carried_over(tmp_path: Path) -> None:
     """Logins and system paths in the documents of an earlier schema become rows; malformed ones are left out."""
     path = tmp_path / "store.db"
-    database = open_store(path)
-    Runner(database, str(MIGRATIONS)).up("0008_ignored_indicators")
-    tables.database.initialize(database)
-    agent = tables.AgentTable.insert(
-        number=1, agent_id="ag-1", organization_id="acme", hostname="a", os="o", arch="x", version="1", door="mqtt",
-        registered_at=0, state="online", state_since=0, reason="birth", session=1, heartbeat_sequence=0,
-        clock_session=1,
-    )  # fmt: skip
-    agent.execute(database)
+    database = _store_of(path, "0008_ignored_indicators")
     now = 1_800_000_000.0
     documents = [
         {"threat": {"evidence": {"sourceIp": "203.0.113.9", "lastLogin": now - 60}}},

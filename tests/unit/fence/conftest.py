@@ -1,21 +1,20 @@
 """A fence with a kernel in memory: its manifest is a real file, its host an empty directory."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fence.addresses import Address, IntervalSet, address_of
 from fence.config import Config
 from fence.host import Host
 from fence.manifest import Manifest
-from fence.nft import Element, Kernel, KernelError
 from fence.service import Clocks, Fence, Peer
 from schemas import message_codes
 from schemas.model import iso
+from tests.support.kernel_twin import KernelTwin
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 NEXT_KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
@@ -29,81 +28,14 @@ def raw(key: Ed25519PrivateKey) -> bytes:
     return key.public_key().public_bytes_raw()
 
 
-class MemoryKernel(Kernel):
-    """The table as sets of text; `refuses` makes every change fail."""
-
-    def __init__(self) -> None:
-        super().__init__([22])
-        self.refuses = False
-        self.stands = False
-        self.sets: dict[str, dict[str, float]] = {}
-        self.never = IntervalSet()
-        self.seen: set[tuple[int, str]] = set()
-
-    def missing(self) -> str | None:
-        """Nothing is missing."""
-        return None
-
-    def _check(self) -> None:
-        if self.refuses:
-            raise KernelError("nft: refused")
-
-    def build(self, never: IntervalSet) -> None:
-        """Begin with empty sets."""
-        self._check()
-        self.sets, self.never, self.stands = {}, never, True
-
-    def set_never(self, never: IntervalSet) -> None:
-        """Keep the accepted networks."""
-        self._check()
-        self.never = never
-
-    def is_there(self) -> bool:
-        """Return whether the table was built and not removed."""
-        return self.stands
-
-    def remove(self) -> None:
-        """Remove the table."""
-        self.sets, self.stands = {}, False
-
-    def apply(
-        self,
-        exact: Mapping[str, Mapping[Address, float]],
-        gone: Mapping[str, Iterable[Address]],
-        ranges: Mapping[tuple[str, int], list[tuple[int, int, float]]],
-        *,
-        anew: bool = False,
-    ) -> None:
-        """Change the sets."""
-        self._check()
-        if anew:
-            self.sets = {}
-        for measure in ("block", "throttle"):
-            for address in gone.get(measure, ()):
-                self.sets.get(f"{measure}{address.version}", {}).pop(str(address), None)
-            for address, left in exact.get(measure, {}).items():
-                self.sets.setdefault(f"{measure}{address.version}", {})[str(address)] = left
-        for (measure, version), intervals in ranges.items():
-            self.sets[f"{measure}range{version}"] = {
-                f"{address_of(version, first)}-{address_of(version, last)}": left for first, last, left in intervals
-            }
-
-    def elements(self, name: str) -> list[Element]:
-        """Return a set's elements."""
-        return [Element(value, left, 0) for value, left in self.sets.get(name, {}).items()]
-
-    def has_seen(self, port: int, address: Address) -> bool:
-        """Return whether a test has put the address in."""
-        return (port, str(address)) in self.seen
-
-
 class Bench:
     """A fence in memory; `restart` begins a new one on the same manifest and kernel."""
 
     def __init__(self, home: Path, **settings: Any) -> None:
         self.home = home
         self.now, self.wall, self.boot = 1_000.0, SENT_AT, "boot-1"
-        self.kernel = MemoryKernel()
+        self.seen: set[tuple[int, str]] = set()
+        self.kernel = KernelTwin(stands=False, seen=self.seen)
         self.settings: dict[str, Any] = {
             "sign_keys": (raw(KEY),),
             "agent_id": AGENT,

@@ -12,7 +12,7 @@ def test_an_own_decision_without_a_witness_ends_after_a_day(bench: Bench) -> Non
 
 def test_an_own_decision_longer_than_the_longest_is_taken_for_the_longest(bench: Bench) -> None:
     """The worst repeat offenders are blocked, though the policy asks for more than thirty days."""
-    bench.kernel.seen.add((22, "198.51.100.7"))
+    bench.seen.add((22, "198.51.100.7"))
     answer = bench.as_guard("block", value="198.51.100.7", seconds=90 * DAY, port=22)
     assert (answer["outcome"], answer["seconds"]) == ("taken", 30 * DAY)
     assert bench.ask("block", value="198.51.100.8", seconds=90 * DAY)["outcome"] == "refused"

@@ -41,6 +41,7 @@ def _conversation(script: Callable[[ScriptedManager], None], reports: int = 3) -
             task = asyncio.create_task(keep_connected(agent, door, leaving, 0.01, 0.01))
             async with asyncio.timeout(20):
                 while agent.ledger.waiting:  # noqa: ASYNC110 -- a look now and then, with a deadline
+                    # the pause between two looks; the deadline above ends it
                     await asyncio.sleep(0.01)
                 leaving.set()
                 if agent.session is not None:

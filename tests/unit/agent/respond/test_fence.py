@@ -65,7 +65,7 @@ class World:
         config = build({"protected_ports": [22], "guard_uid": GUARD_UID, "sign_keys": []})
         self.service = Service(
             config,
-            kernel=self.kernel,  # type: ignore[arg-type] -- a twin of the kernel
+            kernel=self.kernel,
             manifest=manifest,
             host=Host(root),
             clocks=clocks,
@@ -99,7 +99,7 @@ class World:
         return response.action, response.outcome
 
     def measures(self, measure: str) -> list[str]:
-        return [str(address) for address in self.kernel.exact[measure]]
+        return self.kernel.addresses(measure)
 
     def as_root(self, **request: Any) -> dict[str, Any]:
         return self.service.answer(Peer(0), request)

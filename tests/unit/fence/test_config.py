@@ -1,0 +1,35 @@
+"""The fence's configuration: each wrong setting is one sentence that names it."""
+
+from typing import Any
+
+import pytest
+
+from fence.config import build
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("protected_ports", 22, "it takes a list, such as [22]"),
+        ("protected_ports", [0], "TCP ports"),
+        ("sign_keys", "AAAA", "it takes a list"),
+        ("never", "203.0.113.0/24", "it takes a list"),
+        ("never", ["hello"], "'hello'"),
+        ("never", [7], "7"),
+        ("join_listener", 1, "it takes true or false"),
+        ("private_targets", "maybe", "never, throttle or block"),
+        ("own_limit", -1, "a whole number from 0 to 20"),
+        ("colour", "red", "unknown settings: colour"),
+    ],
+)
+def test_a_wrong_setting_is_named(setting: str, value: Any, words: str) -> None:
+    """The error has the setting's name and what it takes."""
+    with pytest.raises((ValueError, TypeError)) as raised:
+        build({setting: value})
+    assert setting in str(raised.value)
+    assert words in str(raised.value)
+
+
+def test_an_empty_file_protects_the_port_of_ssh() -> None:
+    """Every setting has a default."""
+    assert build({}).protected_ports == (22,)
