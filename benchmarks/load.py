@@ -246,5 +246,7 @@ def _heartbeat(sender: Sender, number: int, now: float, elapsed: float) -> bytes
         f'"uptime":{elapsed:.3f},"sentAt":"{iso(now + elapsed)}","session":{sender.session},'
         f'"sequence":{number},"policyVersion":{sender.policy_version},"policyDigest":"{sender.policy_digest}",'
         f'"policyState":"applied","versionProof":"{"A" * 86}","blocklistSequence":0,"outboxSize":0,'
-        f'"outboxDropped":0}}'
+        f'"outboxDropped":0,"health":"ok","enforcement":"nftables",'
+        f'"sources":[{{"name":"journal","state":"ok","records":{number},"understood":{number}}}],'
+        f'"enforced":{{"policyVersion":{sender.policy_version},"blocklistSequence":0,"set":3}}}}'
     ).encode()

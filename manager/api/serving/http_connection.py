@@ -41,7 +41,6 @@ CHECK_INTERVAL = 1.0
 
 _CLOSE = (b"connection", b"close")
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:\[\]%-]*")
-_ONCE = (b"host", b"authorization")
 
 _TOO_SLOW = "the request came too slowly"
 _TOO_LARGE = "the request's head is too large: at most 64 KiB are taken"
@@ -143,12 +142,19 @@ class HttpConnection(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in {"1.0", "1.1"}:
             return 505, "this server speaks HTTP/1.1"
-        seen = [name for name, _ in self.headers if name in _ONCE]
-        if seen.count(b"host") != 1 and (version == "1.1" or b"host" in seen):
+        hosts = credentials = 0
+        is_host = True
+        for name, value in self.headers:  # one loop: every request passes it
+            if name == b"host":
+                hosts += 1
+                is_host = is_host and _HOST.fullmatch(value) is not None
+            elif name == b"authorization":
+                credentials += 1
+        if hosts != 1 and (version == "1.1" or hosts):
             return 400, "a request has exactly one Host header (RFC 9112, section 3.2)"
-        if seen.count(b"authorization") > 1:
+        if credentials > 1:
             return 400, "a request has at most one Authorization header (RFC 9110, section 5.3)"
-        if any(name == b"host" and _HOST.fullmatch(value) is None for name, value in self.headers):
+        if not is_host:
             return 400, "the Host header is no host (RFC 9112, section 3.2)"
         return None
 

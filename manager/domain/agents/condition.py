@@ -1,15 +1,17 @@
 """Condition of an agent by its own statement: health, sources, mode on trial, and measures that its host enforces."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from schemas.presence import Enforced, HealthState, Mode, SourceReport
 
 SOURCES_LIMIT = 2048
 """Bytes of an agent's kept source reports (the contract, section 5, "Health")."""
 
+_REPORTS = TypeAdapter(list[SourceReport])
 _ENFORCING = frozenset({"nftables", "route"})
 
 
@@ -83,12 +85,18 @@ def unenforced_values(enforced: Enforced) -> frozenset[str] | None:
 
 def _kept(reports: list[SourceReport]) -> str:
     """Return the reports as JSON, those that are not well first, as many as there is room for."""
-    kept: list[dict[str, Any]] = []
-    text = "[]"
-    for report in sorted(reports, key=lambda each: each.state == "ok"):
-        kept.append(report.model_dump(mode="json", by_alias=True, exclude_none=True))
-        longer = json.dumps(kept, separators=(",", ":"))
-        if len(longer) > SOURCES_LIMIT:
+    if not reports:
+        return "[]"
+    ordered = sorted(reports, key=lambda each: each.state == "ok")
+    whole = _REPORTS.dump_json(ordered, by_alias=True, exclude_none=True)
+    if len(whole) <= SOURCES_LIMIT:
+        return whole.decode()
+    kept: list[bytes] = []
+    size = len(b"[]")
+    for report in ordered:
+        member = report.model_dump_json(by_alias=True, exclude_none=True).encode()
+        size += len(member) + (len(b",") if kept else 0)
+        if size > SOURCES_LIMIT:
             break
-        text = longer
-    return text
+        kept.append(member)
+    return (b"[" + b",".join(kept) + b"]").decode()
