@@ -25,8 +25,9 @@ def strike(site: Site) -> None:
     site.start_manager()
     site.wait_ready()
     revision = _new_policy(site)
-    site.until(lambda: revision in _versions(site), "an agent has the policy")
+    site.until(lambda: _highest(site) >= revision, "an agent has the policy")
     site.wait(1.0, 3.0)
+    known = _highest(site)
     site.kill(site.manager)
     site.copied_at = time.monotonic()
     shutil.rmtree(site.manager.data)
@@ -45,7 +46,7 @@ def strike(site: Site) -> None:
     changed = _new_policy(site)
     if changed <= revision:
         raise SiteError(f"revision {changed} after the restore is not above {revision} before it")
-    site.until(lambda: changed in _versions(site), "an agent obeys the restored manager")
+    site.until(lambda: _highest(site) >= changed and _highest(site) > known, "an agent obeys the restored manager")
 
 
 def _now(site: Site) -> str:
@@ -62,9 +63,13 @@ def _new_policy(site: Site) -> int:
     return int(site.manager.request("PUT", "/api/policies/global", document)["revision"])
 
 
-def _versions(site: Site) -> set[Any]:
-    """Return the policy versions that agents state."""
-    return {agent["policyVersion"] for agent in site.manager.request("GET", "/api/agents", limit="200")}
+def _highest(site: Site) -> int:
+    """Return the highest policy version that an agent states.
+
+    Incidents change agents' policies all the time, so an agent may go from an older to a later version at once.
+    """
+    agents: list[Any] = site.manager.request("GET", "/api/agents", limit="200")
+    return max((agent["policyVersion"] or 0 for agent in agents), default=0)
 
 
 FAULT = Fault(
