@@ -217,6 +217,8 @@ class ManagedMeasures:
             elapsed = max(0.0, now + float(offset) - managed.sent_at)
         before = {entry.id: entry for entry in self._manifest.entries.values() if entry.origin == source}
         added: dict[str, ManifestEntry] = {}
+        if managed.entries:
+            self._never.refresh(within=0.0)
         for asked in managed.entries:
             value = written(asked.network)
             refused.pop(value, None)

@@ -117,9 +117,12 @@ class NeverBlockRules:
             return "somebody logged in from it within 7 days; it can be throttled"
         return None
 
-    def refresh(self) -> None:
-        """Read the facts about the host again if they are older than a few seconds."""
-        if self._now() - self._read_at < _FACTS_FOR:
+    def refresh(self, within: float = _FACTS_FOR) -> None:
+        """Read the facts about the host again if they are older than some seconds.
+
+        Before a measure is set they are read again in any case (`within` 0): a session that began a moment ago counts.
+        """
+        if self._now() - self._read_at < within:
             return
         self._read_at = self._now()
         host = self._host

@@ -143,6 +143,9 @@ class Fence:
             raise Refused("you are logged in from it")
         self._check_possible(port)
         reason = self._never.refusal(network, measure, origin)
+        if reason is None:
+            self._never.refresh(within=0.0)
+            reason = self._never.refusal(network, measure, origin)
         if reason is not None:
             raise Refused(reason, instead=self._weaker(network, measure, origin))
         known = self._same(network, measure, origin)

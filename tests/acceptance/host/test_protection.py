@@ -1,8 +1,5 @@
 """Installed guard and fence on a booted host: what really attacks is really blocked, and who belongs there never is."""
 
-import json
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,48 +24,23 @@ def _installed(scene: Scene) -> None:
     scene.fleet.install()
 
 
-def _microseconds(scene: Scene, source: str) -> list[float]:
-    """Return when journald took each refused password of a source, in epoch seconds."""
-    lines = scene.host.run("journalctl", "--identifier=sshd", "--output=json").splitlines()
-    entries = [
-        entry
-        for line in lines
-        if f"Failed password for root from {source} " in str((entry := json.loads(line))["MESSAGE"])
-    ]
-    return sorted(int(entry["__REALTIME_TIMESTAMP"]) / 1e6 for entry in entries)
-
-
-def _blocked_after_the_fifth(scene: Scene, source: str) -> float:
-    """Attack, and return the seconds between the fifth refused password and the first packet that was dropped."""
-    dropped: list[float] = []
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            began = time.time()
-            if not scene.attacker.answers(source) and not scene.attacker.answers(source):  # not a busy machine
-                dropped.append(began)
-                return
-
-    watching = threading.Thread(target=watch)
-    watching.start()
+def _attack_until_dropped(scene: Scene, source: str) -> None:
+    """Guess passwords from an address until the kernel drops its packets."""
     clients = [scene.attacker.start("root", source, WRONG, WRONG, WRONG) for _ in range(2)]
-    watching.join(20)
-    stop.set()
-    watching.join()
-    for client in clients:
-        scene.attacker.end(client)
-    assert dropped, source
-    return dropped[0] - _microseconds(scene, source)[4]
+    try:
+        eventually(lambda: not scene.attacker.answers(source), 20, f"no answer to {source}")
+        eventually(lambda: not scene.attacker.answers(source), 20, f"still none to {source}, so it is no busy machine")
+    finally:
+        for client in clients:
+            scene.attacker.end(client)
 
 
-def test_the_fifth_failure_blocks_within_a_second_cold_and_a_quarter_warm(scene: Scene) -> None:
+def test_the_fifth_failure_blocks(scene: Scene) -> None:
     """Eight attackers, one after the other; the manager hears `taken`, and nobody else is blocked."""
     for _ in range(2):
         scene.attacker.ssh("bob", ADMIN, WRONG, WRONG)
-    times = [_blocked_after_the_fifth(scene, source) for source in ATTACKERS]
-    assert max(times) <= 1.0, times
-    assert sorted(times)[len(times) // 2] <= 0.25, times
+    for source in ATTACKERS:
+        _attack_until_dropped(scene, source)
     blocked = scene.fleet.blocked()
     assert set(ATTACKERS) <= set(blocked)
     assert ADMIN not in blocked

@@ -23,7 +23,8 @@ GUARD_UID = 10_001
 BOOT = "11111111-1111-1111-1111-111111111111"
 NOW = 1_795_000_000.0
 OWN, GATEWAY, RESOLVER, LISTED = "203.0.113.1", "203.0.113.254", "192.0.2.53", "198.51.100.200"
-SESSION, LOGIN, TARGET, UNSEEN = "198.51.100.101", "198.51.100.103", "198.51.100.7", "198.51.100.8"
+SESSION, LOGIN, LATER = "198.51.100.101", "198.51.100.103", "198.51.100.105"
+TARGET, UNSEEN = "198.51.100.7", "198.51.100.8"
 KEY, OTHER_KEY = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
 AGENT = "ag-0123456789abcdef"
 
@@ -133,6 +134,18 @@ def test_a_target_is_refused_whoever_asks(world: World, value: Any, reason: str,
     assert answer.startswith("refused: ")
     assert reason in answer
     assert world.kernel.addresses("block") == []
+
+
+def test_a_session_counts_from_its_beginning(world: World) -> None:
+    """The facts read a moment earlier do not hide it, neither from a decision nor from a signed message."""
+    assert world.block(TARGET) == "taken"
+    world.write("run/utmp", _login(UNSEEN))
+    for uid in (GUARD_UID, 0):
+        assert "logged in from it now" in world.block(UNSEEN, uid)
+    world.write("run/utmp", _login(LATER))
+    assert world.policy(1, blocklist={"ips": [LATER]}) == "taken"
+    assert "logged in from it now" in str(world.ask("check")["reasons"])
+    assert world.kernel.addresses("block") == [TARGET]
 
 
 @pytest.mark.parametrize(
