@@ -96,15 +96,8 @@ def _token_state(context: Context, about: CreateToken | RevokeToken | Enrollment
     }
 
 
-def _undone_state(context: Context, request: UndoIncident) -> AuditState:
-    return _state_of(context, surviving_incident(context, request.incident_id).id)
-
-
-def _approved_state(context: Context, request: ApproveIncident) -> AuditState:
-    return _state_of(context, request.incident_id)
-
-
-def _state_of(context: Context, incident_id: str) -> AuditState:
+def _incident_state(context: Context, request: UndoIncident | ApproveIncident) -> AuditState:
+    incident_id = surviving_incident(context, request.incident_id).id
     responder = context.fleet.responder
     entries = [entry for entry in responder.entries if entry.incident_id == incident_id]
     response = responder.responses.get(incident_id)
@@ -164,9 +157,11 @@ _RULES: dict[type, AuditRule] = {
     ),
     CreateToken: AuditRule(lambda _request: "token.create", lambda token: str(token.token_id), _token_state),
     RevokeToken: AuditRule(lambda _request: "token.revoke", lambda request: str(request.token_id), _token_state),
-    UndoIncident: AuditRule(lambda _request: "incident.undo", lambda request: str(request.incident_id), _undone_state),
+    UndoIncident: AuditRule(
+        lambda _request: "incident.undo", lambda request: str(request.incident_id), _incident_state
+    ),
     ApproveIncident: AuditRule(
-        lambda _request: "incident.approve", lambda request: str(request.incident_id), _approved_state
+        lambda _request: "incident.approve", lambda request: str(request.incident_id), _incident_state
     ),
     RemoveBlock: AuditRule(lambda _request: "block.remove", lambda request: str(request.entry_id), _block_state),
     AcceptClock: AuditRule(lambda _request: "clock.accept", lambda _request: "manager", _clock_state),

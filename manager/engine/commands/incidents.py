@@ -27,8 +27,8 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
 
 
 def approve_incident(context: Context, request: ApproveIncident) -> str:
-    """Approve the response of an incident that waits for approval."""
-    incident, now = _incident(context, request.incident_id), context.batch.now.wall
+    """Approve the response of an incident that waits for approval, or of the one that absorbed it."""
+    incident, now = surviving_incident(context, request.incident_id), context.batch.now.wall
     responder = context.fleet.responder
     known = responder.responses.get(incident.id)
     extends = known is not None and known.is_under_way

@@ -214,48 +214,6 @@ def test_undo_takes_the_block_away_everywhere_and_it_stays_away(bench: Bench) ->
     assert bench.ask(ReadResponseStatus()).frozen
 
 
-def merged_incidents(bench: Bench) -> tuple[str, str, list[SimulatedAgent]]:
-    """Return the ids of an incident and of the one that it absorbed, which both blocked, and their agents."""
-    agents = trusted(bench, *"abcde")
-    attack(bench, *agents[:2])
-    bench.pass_time(400)
-    attack(bench, *agents[2:4])
-    ((survivor, _), (absorbed, _)) = sorted(
-        incidents(bench), key=lambda row: bench.rows(f"SELECT opened_at FROM incident WHERE id = '{row[0]}'")
-    )
-    attack(bench, agents[4], at=bench.wall - 200)
-    assert [incident for incident, _ in incidents(bench)] == [survivor]
-    return survivor, absorbed, agents
-
-
-def test_the_stored_blocks_of_an_absorbed_incident_name_the_one_that_stays(bench: Bench) -> None:
-    """After a merge the store and the policies name the incident that absorbed the other, after a restart too."""
-    survivor, _, agents = merged_incidents(bench)
-    assert set(bench.rows("SELECT incident_id FROM emergency_entry WHERE kind = 'ip'")) == {(survivor,)}
-    version = bench.ask(ReadPolicy(agents[2].agent_id)).version
-    (shown,) = bench.ask(ReadPolicy(agents[2].agent_id)).document["blocklist"]["ips"]
-    assert shown["incidentId"] == survivor
-    bench.build()
-    assert bench.ask(ReadPolicy(agents[2].agent_id)).version == version
-    bench.ask(UndoIncident(survivor, "ann"))
-    assert bench.rows("SELECT count(*) FROM emergency_entry WHERE kind = 'ip'") == [(0,)]
-
-
-def test_an_undo_that_names_an_absorbed_incident_undoes_the_one_that_stays(bench: Bench) -> None:
-    """Also after the last entry has ended, the incident that stays is undone, and the audit log has it."""
-    survivor, absorbed, agents = merged_incidents(bench)
-    entries = bench.fleet.responder.entries
-    for entry in list(entries):
-        entries.remove(entry)
-    bench.ask(UndoIncident(absorbed, "ann"))
-    assert incidents(bench) == [(survivor, "undone")]
-    (audited,) = bench.rows("SELECT target, after FROM audit_entry WHERE action = 'incident.undo'")
-    assert audited[0] == absorbed
-    assert json.loads(audited[1])["state"] == "undone"
-    attack(bench, *agents)
-    assert [entry for entry in entries if entry.kind == "ip"] == []
-
-
 @pytest.mark.parametrize("then", ["merged", "withdrawn"])
 def test_an_entry_that_changes_in_the_batch_that_adds_it_is_stored_as_it_is_in_memory(bench: Bench, then: str) -> None:
     """An entry that one batch adds and then moves to another incident, or removes, leaves no other row behind."""
