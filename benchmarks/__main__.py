@@ -4,7 +4,19 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-PARTS = ("ingest", "correlator", "immunity", "flood", "http", "queries", "restart", "detection", "at_rest", "enforcing")
+PARTS = (
+    "ingest",
+    "correlator",
+    "immunity",
+    "flood",
+    "http",
+    "queries",
+    "restart",
+    "detection",
+    "at_rest",
+    "enforcing",
+    "on_host",
+)
 """The benchmark modules in the order of running."""
 
 

@@ -52,10 +52,19 @@ class HostFleet:
         host.service("guard", *start, user="panguard", environment={**PACE, **(environment or {})})
         eventually(lambda: self.agent().get("status") == "online", 40, "the guard online", 0.2)
 
-    def install(self, mode: str = "protection", environment: Mapping[str, str] | None = None) -> None:
-        """Install guard and fence as the product does, as units; wait until the guard is online and can block."""
+    def install(
+        self, mode: str = "protection", environment: Mapping[str, str] | None = None, *, paced: bool = True
+    ) -> None:
+        """Install guard and fence as the product does, as units; wait until the guard is online and can block.
+
+        Args:
+            mode: The host's mode.
+            environment: Further settings of both.
+            paced: With the short intervals of tests; else those that a guard has by default.
+        """
         for unit in UNITS:
-            lines = "".join(f"Environment={name}={value}\n" for name, value in {**PACE, **(environment or {})}.items())
+            settings = {**(PACE if paced else {}), **(environment or {})}
+            lines = "".join(f"Environment={name}={value}\n" for name, value in settings.items())
             self.host.write(f"/etc/systemd/system/{unit}.service.d/20-test.conf", f"[Service]\n{lines}")
         words = ["guard", "install", "--manager", "mqtt://127.0.0.1:1883", "--mode", mode]
         done = self.host.panguard(*words, "--enroll-token-file", f"{MANAGER}/enroll.token")
