@@ -16,8 +16,7 @@ from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
 from manager.storage import tables
-from manager.storage.connection import open_reader, open_store
-from manager.storage.migrate import migrate
+from manager.storage.connection import open_reader
 from manager.storage.queries import StoreQueries
 from manager.storage.queries.summary import PERIODS
 from manager.storage.store import PeeweeStore
@@ -30,6 +29,7 @@ from manager.storage.threat_index.bitmaps import (
     positions,
     unpacked,
 )
+from tests.support.migrated_store import open_migrated
 
 BEGAN = 1_800_000_000.0
 AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "zeta"}
@@ -66,9 +66,8 @@ class Bench:
     ever: list[ThreatRow] = field(default_factory=list)
 
     def open(self) -> None:
-        self.database: Database = open_store(self.directory / "panguard.db")
+        self.database: Database = open_migrated(self.directory / "panguard.db")
         tables.database.initialize(self.database)
-        migrate(self.database, self.directory / "panguard.db")
         self.store = PeeweeStore(self.database, bytes(32), piece=5)
 
     def enroll(self) -> None:

@@ -17,8 +17,6 @@ from manager.engine.fleet import Fleet
 from manager.engine.inbox import Command, Inbound
 from manager.engine.settings import EngineSettings
 from manager.storage import tables
-from manager.storage.connection import open_store
-from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
 from schemas import topics
 from schemas.decoding import decode
@@ -26,6 +24,7 @@ from schemas.http_agents import HttpEvents
 from schemas.keys import EnrollmentToken, ManagerKeyring
 from schemas.limits import BODY_LIMIT
 from schemas.topics import Topic
+from tests.support.migrated_store import open_migrated
 from tests.support.simulated import SimulatedAgent
 
 START = 1_800_000_000.0
@@ -97,9 +96,8 @@ class Bench:
     def build(self) -> None:
         """Build the core from the store, as a restart does."""
         path = self.directory / "panguard.db"
-        self.database = open_store(path)
+        self.database = open_migrated(path)
         tables.database.initialize(self.database)
-        migrate(self.database, path)
         self.store = PeeweeStore(self.database, self.keyring.store_key)
         self.fleet = Fleet(self.keyring, self.settings)
         snapshot = self.store.load()

@@ -11,9 +11,8 @@ from manager.engine.batch import Changes, ThreatRow
 from manager.engine.ports import PruneOrder
 from manager.errors import StoreRejected
 from manager.storage import tables
-from manager.storage.connection import open_store
-from manager.storage.migrate import migrate
 from manager.storage.store import PeeweeStore
+from tests.support.migrated_store import open_migrated
 
 NOW = 1_800_000_000.0
 PIECE = 10
@@ -22,9 +21,8 @@ PIECE = 10
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     path = tmp_path / "store.db"
-    database = open_store(path)
+    database = open_migrated(path)
     tables.database.initialize(database)
-    migrate(database, path)
     yield database
     database.close()
 

@@ -23,10 +23,9 @@ from manager.domain.agents.agent import (
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.engine.batch import Changes
 from manager.storage import tables
-from manager.storage.connection import open_store
-from manager.storage.migrate import migrate
 from manager.storage.statements import SQL, load_statements
 from manager.storage.store import PeeweeStore
+from tests.support.migrated_store import open_migrated
 
 STORAGE = Path(SQL).parent
 SYSTEMS = sorted(path.name for path in SQL.iterdir())
@@ -35,9 +34,8 @@ SYSTEMS = sorted(path.name for path in SQL.iterdir())
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     path = tmp_path / "store.db"
-    database = open_store(path)
+    database = open_migrated(path)
     tables.database.initialize(database)
-    migrate(database, path)
     yield database
     database.close()
 
