@@ -30,6 +30,7 @@ from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import BrokerAccess, Publisher, Store
 from manager.engine.response import emergency_response
 from manager.engine.response.incident_recorder import IncidentRecorder
+from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, settle_wills, sweep
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import message_codes
@@ -102,6 +103,7 @@ class Engine:
         self._ticks: tuple[Tick, ...] = (
             self._suspensions.tick,
             self._incident_recorder.tick,
+            SettingsCheck(fleet).tick,
             emergency_response.tick,
             clone_events.tick,
             NeverLists(fleet).tick,

@@ -103,6 +103,14 @@ class Archive(History, Protocol):
         """
         ...
 
+    def response(self, incident_id: str) -> Response | None:
+        """Return the response of an incident, also one that is not remembered any more.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
     def revisions(self) -> Iterable[Revision]:
         """Return every policy revision, oldest first."""
         ...

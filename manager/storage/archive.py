@@ -10,8 +10,10 @@ from manager.domain.correlation import Incident, Indicator, PastReport
 from manager.domain.correlation.indicators import SITELESS, bit_of
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
+from manager.domain.response.response_changes import Response
 from manager.engine.batch import Changes
 from manager.storage.health import StoreHealth
+from manager.storage.responses import response_of_row
 from manager.storage.statements import Params, Statements
 from manager.storage.threat_epochs import Epoch, ThreatEpochs
 
@@ -77,6 +79,17 @@ class StoredArchive:
             StoreUnavailable: the store cannot be read.
         """
         return next(self._incidents("incidents.find", (incident_id,)), None)
+
+    def response(self, incident_id: str) -> Response | None:
+        """Return the response of an incident.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        for row in self._rows("responses.find", (incident_id,)):
+            with self._health.content("incident_response"):
+                return response_of_row(row)
+        return None
 
     def revisions(self) -> Iterator[Revision]:
         """Yield every policy revision, oldest first.

@@ -48,7 +48,7 @@ class StoredResponses:
     def responses(self) -> list[Response]:
         """Return every response."""
         with self._health.content("incident_response"):
-            return [_response(row) for row in self._statements.rows("responses.load")]
+            return [response_of_row(row) for row in self._statements.rows("responses.load")]
 
 
 def _response_row(response: Response) -> tuple[Any, ...]:
@@ -59,7 +59,8 @@ def _response_row(response: Response) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _response(row: Sequence[Any]) -> Response:
+def response_of_row(row: Sequence[Any]) -> Response:
+    """Return the response of a row in the column order of `responses.upsert`."""
     (
         incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
         members_missing,

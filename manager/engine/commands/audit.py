@@ -42,9 +42,7 @@ def record_response(context: Context, added: list[EmergencyEntry]) -> None:
     for entry in added:
         incidents.setdefault(entry.incident_id, []).append(entry)
     for incident_id, entries in incidents.items():
-        listed = [entry_state(entry) for entry in entries[:_ENTRIES_LISTED]]
-        after = {"entries": listed, "count": len(entries)}
-        add_entry(context, RESPONDER, "incident.respond", incident_id, before=None, after=after)
+        add_entry(context, RESPONDER, "incident.respond", incident_id, before=None, after=entries_state(entries))
 
 
 def agent_state(context: Context, agent_id: str) -> AuditState:
@@ -60,6 +58,11 @@ def agent_state(context: Context, agent_id: str) -> AuditState:
         "status": str(agent.state),
         "tokenId": agent.token_id,
     }
+
+
+def entries_state(entries: list[EmergencyEntry]) -> dict[str, Any]:
+    """Return the audited state of emergency entries: their number, and the first of them."""
+    return {"entries": [entry_state(entry) for entry in entries[:_ENTRIES_LISTED]], "count": len(entries)}
 
 
 def entry_state(entry: EmergencyEntry) -> dict[str, Any]:

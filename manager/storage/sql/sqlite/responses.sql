@@ -7,6 +7,13 @@ SELECT
     members_missing
 FROM incident_response;
 
+-- name: find
+SELECT
+    incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
+    members_missing
+FROM incident_response
+WHERE incident_id = ?;
+
 -- name: upsert
 INSERT INTO incident_response (
     incident_id, state, reason, at, organization_wide, granted_at, made_by, approval_expires_at, approved_by,
