@@ -40,12 +40,14 @@ _PEERCRED = struct.Struct("3i")
 def listen(path: Path, guard_gid: int | None) -> socket.socket:
     """Return the listening socket: the one passed by systemd, else a new one at the path (mode 0660).
 
+    Missing directories are made for root and the guard's group only.
+
     Raises:
         OSError: the socket cannot be created.
     """
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
         return socket.socket(fileno=3)
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_directory(path.parent, guard_gid)
     with suppress(FileNotFoundError):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,6 +60,16 @@ def listen(path: Path, guard_gid: int | None) -> socket.socket:
         os.chown(path, 0, guard_gid)
     listener.listen(_BACKLOG)
     return listener
+
+
+def _make_directory(directory: Path, guard_gid: int | None) -> None:
+    """Create a directory and its missing parents, whatever the umask is: mode 0750, for root and the guard's group."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700)
+        if guard_gid is not None:
+            os.chown(each, 0, guard_gid)
+            each.chmod(0o750)
 
 
 class Client:

@@ -212,7 +212,7 @@ class Fence:
             found = [entry for entry in self._manifest.entries.values() if entry.network == network]
         lifted = [entry for entry in found if entry.origin in origins]
         if not lifted:
-            raise Refused("the manager or an operator set it: lift it as root" if found else "there is no such measure")
+            raise Refused("the manager or an operator set it: lift it as root" if found else "nothing is set there")
         self.enforcement.lift(lifted)
         self._forget_ineffective(lifted)
         self._managed.give_up(lifted, "root lifted it on this host")

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import sqlite3
+from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -21,6 +23,7 @@ from schemas.presence import Mode
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,7})([smhd])")
 _DEFAULT = "4h"
+_SHOWN = "; `panguard guard blocks list` shows what is set"
 
 FenceSocket = Annotated[
     Path | None,
@@ -55,7 +58,7 @@ def block(
     seconds = int(found[1]) * _UNITS[found[2]]
     request = "throttle" if throttle else "block"
     beside = {"operatorAt": operator_addresses()}
-    answer = _ask(fence_socket, request, value=address, seconds=seconds, reason=reason, **beside)
+    answer = _ask(fence_socket, request, value=_target(address), seconds=seconds, reason=reason, **beside)
     typer.echo(f"{request} {answer['value']} for {lasting} id={answer['id']}")
 
 
@@ -64,7 +67,11 @@ def unblock(
     fence_socket: FenceSocket = None,
 ) -> None:
     """Lift what is set on an address on this host, whoever set it; the manager's next policy may set it again."""
-    answer = _ask(fence_socket, "lift", value=address)
+    answer = _request(fence_socket, "lift", value=_target(address))
+    if answer.get("ok") is not True:
+        listed = _request(fence_socket, "list", value=address).get("entries")
+        over = [str(entry["value"]) for entry in listed or () if entry["value"] != address]
+        _refuse(answer, f"; {address} is covered by {', '.join(over)}: unblock that" if over else _SHOWN)
     typer.echo(f"lifted {len(answer['ids'])}: {', '.join(map(str, answer['ids']))}")
     for member in ("reason", "unwritten"):
         if answer.get(member):
@@ -76,7 +83,12 @@ def undo(
     fence_socket: FenceSocket = None,
 ) -> None:
     """Lift one measure by its id."""
-    _ask(fence_socket, "lift", id=identifier)
+    with suppress(ValueError):
+        ip_network(identifier)
+        _fail(f"{identifier} is an address: panguard guard unblock {identifier}")
+    answer = _request(fence_socket, "lift", id=identifier)
+    if answer.get("ok") is not True:
+        _refuse(answer, _SHOWN)
     typer.echo(f"lifted {identifier}")
 
 
@@ -88,7 +100,7 @@ def list_blocks(
     fence_socket: FenceSocket = None,
 ) -> None:
     """List the measures in force on this host, newest first, as the fence has them."""
-    answer = _ask(fence_socket, "list", **({} if address is None else {"value": address}))
+    answer = _ask(fence_socket, "list", **({} if address is None else {"value": _target(address)}))
     entries: list[dict[str, Any]] = answer["entries"]
     if output == "json":
         typer.echo(json.dumps(entries, indent=2))
@@ -179,18 +191,38 @@ def operator_addresses(process: int | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _target(text: str) -> str:
+    """Return an address or network; exit with a remedy where the text is none."""
+    try:
+        ip_network(text)
+    except ValueError:
+        with suppress(ValueError):
+            _fail(f"{text} has bits set beyond its prefix length: write {ip_network(text, strict=False)}")
+        if text.startswith("fen-"):
+            _fail(f"{text} is the id of a measure: panguard guard undo {text}")
+        _fail(f"{text!r} is no address or network: write it in digits, such as 203.0.113.7 or 203.0.113.0/24")
+    return text
+
+
 def _ask(path: Path | None, request: str, **members: Any) -> dict[str, Any]:
     """Return the fence's answer; exit with its reason where it does not carry the request out."""
+    answer = _request(path, request, **members)
+    return answer if answer.get("ok") is True else _refuse(answer)
+
+
+def _request(path: Path | None, request: str, **members: Any) -> dict[str, Any]:
+    """Return the fence's answer, also where it refuses; exit where there is none."""
     try:
-        answer = FenceClient(path or read_settings(os.environ).fence_socket).ask(request, **members)
+        return FenceClient(path or read_settings(os.environ).fence_socket).ask(request, **members)
     except (GuardError, ConfigurationError) as error:
         _fail(str(error))
-    if answer.get("ok") is not True:
-        reason = str(answer.get("reason") or "no reason was given")
-        if reason.startswith("no such request") and os.geteuid() != 0:
-            reason = "only root may ask for this: use sudo"
-        _fail(f"{answer.get('outcome', 'failed')}: {reason}")
-    return answer
+
+
+def _refuse(answer: dict[str, Any], more: str = "") -> NoReturn:
+    reason = str(answer.get("reason") or "no reason was given")
+    if reason.startswith("no such request") and os.geteuid() != 0:
+        reason, more = "only root may ask for this: use sudo", ""
+    _fail(f"{answer.get('outcome', 'failed')}: {reason}{more}")
 
 
 def _fail(text: str) -> NoReturn:

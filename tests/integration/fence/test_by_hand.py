@@ -1,6 +1,8 @@
 """`panguard guard block`, `blocks list`, `unblock`, `undo`, `panic`, `resume`, `confirm` against a real fence."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fence_process import FenceProcess
+from tests.support.fence_process import GUARD_UID, FenceProcess
 from tests.support.network import Network
 
 pytestmark = pytest.mark.namespaces
@@ -46,7 +48,46 @@ def test_an_address_is_blocked_listed_and_lifted_by_hand(fence: FenceProcess) ->
     assert _panguard(fence, "undo", _listed(fence)[OTHER]).returncode == 0
     assert _listed(fence) == {}
     again = _panguard(fence, "unblock", TARGET)
-    assert (again.returncode, again.stderr) == (1, "error: refused: there is no such measure\n")
+    shown = "`panguard guard blocks list` shows what is set"
+    assert (again.returncode, again.stderr) == (1, f"error: refused: nothing is set there; {shown}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("unblock", "198.51.100"), "'198.51.100' is no address or network: write it in digits, such as 203.0.113.7"),
+        (("unblock", "198.51.100.7/24"), "has bits set beyond its prefix length: write 198.51.100.0/24"),
+        (("unblock", "fen-0123456789ab"), "is the id of a measure: panguard guard undo fen-0123456789ab"),
+        (("unblock", TARGET), f"{TARGET} is covered by 198.51.100.0/24: unblock that"),
+        (("undo", TARGET), f"{TARGET} is an address: panguard guard unblock {TARGET}"),
+        (("undo", "fen-0123456789ab"), "nothing is set there; `panguard guard blocks list` shows what is set"),
+        (("blocks", "list", "host.example"), "is no address or network"),
+    ],
+)
+def test_a_wrong_address_or_id_is_answered_with_the_right_command(
+    fence: FenceProcess, words: tuple[str, ...], told: str
+) -> None:
+    """An address in place of an id and the reverse, a misspelt one, and one that a network covers."""
+    assert _panguard(fence, "block", "198.51.100.0/24").returncode == 0
+    done = _panguard(fence, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert told in done.stderr
+    assert set(_listed(fence)) == {"198.51.100.0/24"}
+
+
+def test_a_missing_directory_of_the_socket_is_for_root_and_the_guard_only(fence: FenceProcess, tmp_path: Path) -> None:
+    """Whatever the umask is; a directory that was there keeps its mode."""
+    fence.stop()
+    before = tmp_path.stat().st_mode
+    fence.socket = tmp_path / "run" / "panguard" / "fence.sock"
+    previous = os.umask(0)
+    try:
+        fence.start()
+    finally:
+        os.umask(previous)
+    for made in (tmp_path / "run", tmp_path / "run" / "panguard"):
+        assert (stat.S_IMODE(made.stat().st_mode), made.stat().st_gid) == (0o750, GUARD_UID)
+    assert tmp_path.stat().st_mode == before
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_guard_lifts_its_own_only(world: World) -> None:
     """What an operator or the manager has set stays."""
     world.block(TARGET, 0)
     assert "lift it as root" in world.ask("lift", value=TARGET)["reason"]
-    assert "no such measure" in world.ask("lift", value=UNSEEN)["reason"]
+    assert "nothing is set there" in world.ask("lift", value=UNSEEN)["reason"]
 
 
 def test_only_this_managers_messages_for_this_host_are_taken(world: World) -> None:
