@@ -59,7 +59,9 @@ class SourceReport(WireModel):
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    state: StateWord = Field(description="ok, missing, unreadable, silent, dropping, unparsed or clock")
+    state: StateWord = Field(
+        description="ok, missing, unreadable, silent, dropping, unparsed, clock, ineffective or stopped"
+    )
     records: Count = Field(default=0, description="records that were read")
     understood: Count = Field(default=0, description="records whose format was known")
     last_at: Timestamp | None = Field(default=None, description="when the last record was read")

@@ -17,6 +17,7 @@ from agent.link.link import Account, Closed, Event, Post, Will
 from agent.link.request_queue import RequestQueue
 from agent.link.tls import Trust
 from schemas.limits import BLOCKLIST_LIMIT, POLICY_LIMIT
+from schemas.protocol_mismatch import no_answer
 from schemas.topics import Topic
 
 ANSWER_WITHIN = 10.0
@@ -81,6 +82,7 @@ class HttpLink:
         self._clock = clock
         self._post = post
         self._turn = threading.Condition()
+        self._answered = False
         self._over = False
         self._thread = threading.Thread(target=self._work, name="link-http", daemon=True)
 
@@ -121,10 +123,17 @@ class HttpLink:
                 while self._step():
                     pass
             except (httpx2.HTTPError, OSError, GuardError) as error:
-                trust = self._trust
-                self._tell([Closed(trust.reason(error) if trust else str(error) or type(error).__name__)])
+                self._tell([Closed(self._reason(error))])
             finally:
                 self._over = True
+
+    def _reason(self, error: Exception) -> str:
+        """Return an error message; before the first answer it names a server that is no HTTP server."""
+        if not self._answered and isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError):
+            return no_answer(str(self._client.base_url).rstrip("/"))
+        if self._trust is None:
+            return str(error) or type(error).__name__
+        return self._trust.reason(error, connecting=not self._answered)
 
     def _step(self) -> bool:
         """Post pending events, or send the next request, or wait for one; return whether the link is still open."""
@@ -148,6 +157,7 @@ class HttpLink:
         deadline = self._clock.monotonic() + ANSWER_WITHIN
         declared = {"Content-Type": "application/json"} if request.body is not None else {}
         with self._client.stream(request.method, request.path, content=request.body, headers=declared) as response:
+            self._answered = True
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk

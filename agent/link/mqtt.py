@@ -21,6 +21,7 @@ from agent.link.tls import Trust
 from agent.logs import EventLog
 from schemas import topics
 from schemas.errors import TopicError
+from schemas.protocol_mismatch import no_answer
 from schemas.topics import Topic
 
 _log = EventLog("link")
@@ -56,18 +57,20 @@ class MqttDialer:
         client.max_inflight_messages_set(0)  # unlimited: the outbox has its own window
         if self._trust is not None:
             client.tls_set_context(self._trust.context)
-        link = MqttLink(client, account, post)
+        link = MqttLink(client, account, post, self._address)
         if will is not None:
             client.will_set(link.topic(will.row), will.payload, will.row.qos, will.row.retained)
-        link.dial(self._address, self._keep_alive, self._trust)
+        link.dial(self._keep_alive, self._trust)
         return link
 
 
 class MqttLink:
     """One connection; see `agent.link.link.Link`."""
 
-    def __init__(self, client: Client, account: Account, post: Post) -> None:
+    def __init__(self, client: Client, account: Account, post: Post, address: ManagerAddress) -> None:
         self._client = client
+        self._address = address
+        self._answered = False
         self._identifiers = account.identifiers
         self._post = post
         self._over = threading.Event()
@@ -84,14 +87,14 @@ class MqttLink:
         """Return the topic of a row with this link's own ids."""
         return row.address(self._identifiers.get(row.placeholder or ""))
 
-    def dial(self, address: ManagerAddress, keep_alive: int, trust: Trust | None) -> None:
+    def dial(self, keep_alive: int, trust: Trust | None) -> None:
         """Connect in a separate thread; `Opened` or `Closed` is posted."""
 
         def connect() -> None:
             try:
                 if trust is not None:
                     trust.fetch_wanted_ca()
-                self._client.connect(address.host, address.port, keep_alive)
+                self._client.connect(self._address.host, self._address.port, keep_alive)
                 self._client.loop_start()  # in paho's thread
             except (OSError, ValueError, GuardError) as error:
                 self._tell(Closed(trust.reason(error) if trust else str(error) or type(error).__name__))
@@ -140,6 +143,7 @@ class MqttLink:
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
+        self._answered = True
         if self._over.is_set():
             self._client.disconnect()  # the link was closed while it was connecting
         elif code.is_failure:
@@ -151,7 +155,7 @@ class MqttLink:
         self, _client: Client, _data: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Properties | None
     ) -> None:
         self._gone.set()
-        self._tell(Closed(str(code)))
+        self._tell(Closed(str(code) if self._answered else no_answer(str(self._address))))
         self._let_go()
 
     def _on_subscribe(

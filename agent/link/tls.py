@@ -9,11 +9,14 @@ from agent.errors import ConfigurationError, GuardError
 from agent.link.address import ManagerAddress
 from agent.storage.files import write_private
 from schemas.certificates import fingerprint, refusal
+from schemas.protocol_mismatch import no_tls
 
 PINNED = "ca.crt"
 """File name of the pinned CA certificate in the data directory."""
 
 _PATIENCE = 10.0
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING")
+"""OpenSSL's reasons where a server answers a TLS hello in another protocol, or hangs up on it."""
 
 
 class DistrustError(GuardError):
@@ -66,14 +69,20 @@ class Trust:
                 return
         raise DistrustError(address)
 
-    def reason(self, error: BaseException) -> str:
-        """Return an error message for a failed connection."""
+    def reason(self, error: BaseException, *, connecting: bool = True) -> str:
+        """Return an error message for a failed connection.
+
+        Args:
+            error: The error.
+            connecting: It was raised before the TLS handshake was complete.
+        """
         seen: BaseException | None = error
         while seen is not None:
             if isinstance(seen, ssl.SSLCertVerificationError):
                 return refusal(str(self._address), seen.verify_code, seen.verify_message)
-            if isinstance(seen, ssl.SSLError) and seen.reason == "WRONG_VERSION_NUMBER":
-                return f"{self._address} does not speak TLS; see that it is the right port, and that TLS is on there"
+            is_no_tls = isinstance(seen, ssl.SSLError) and seen.reason in _NO_TLS
+            if connecting and (is_no_tls or isinstance(seen, ConnectionResetError)):
+                return no_tls(str(self._address))
             seen = seen.__cause__ or seen.__context__
         return str(error) or type(error).__name__
 

@@ -202,7 +202,8 @@ def _enrollment(place: Place, body: bytes) -> None:
 
 def _mqtt_message(place: Place, data: bytes) -> None:
     told: list[object] = []
-    link = MqttLink(_Callbacks(), Account("c", "u", "p", {"agentId": AGENT}), lambda _link, event: told.append(event))  # type: ignore[arg-type]
+    account, address = Account("c", "u", "p", {"agentId": AGENT}), ManagerAddress("mqtt", "127.0.0.1", 1883)
+    link = MqttLink(_Callbacks(), account, lambda _link, event: told.append(event), address)  # type: ignore[arg-type]
     topic, _, payload = data.partition(b"\n")
     message = MQTTMessage(topic=topic)
     message.payload = payload

@@ -7,7 +7,8 @@ from typing import Any, Self
 import httpx2
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.tls_trust import certificate_failure
+from manager.cli.support.tls_trust import certificate_failure, handshake_failed
+from schemas.protocol_mismatch import no_answer, no_tls
 
 Record = dict[str, Any]
 
@@ -88,14 +89,21 @@ class ManagerClient:
         try:
             answer = self._http.request(method, path, params=params, json=body)
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise CommandFailed(ExitCode.USAGE, f"{self.url} is no URL; write http://host:8443") from error
+            raise CommandFailed(ExitCode.USAGE, _no_url(self.url)) from error
         except httpx2.TransportError as error:
-            if (failure := certificate_failure(self.url, error)) is not None:
-                raise failure from error
-            raise CommandFailed(
-                ExitCode.UNREACHABLE, f"no manager answers at {self.url}: start one, or name another by --manager"
-            ) from error
+            raise certificate_failure(self.url, error) or self._unreachable(error) from error
         return self._envelope(answer)
+
+    def _unreachable(self, error: httpx2.TransportError) -> CommandFailed:
+        """Return the failure for an error of the connection; names a server of another protocol."""
+        told = f"no manager answers at {self.url}: start one, or name another by --manager"
+        if isinstance(error, httpx2.ConnectError) and handshake_failed(self.url, error):
+            told = no_tls(self.url)
+        elif isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError):
+            told = no_answer(self.url)
+        elif isinstance(error, httpx2.TimeoutException):
+            told = f"the manager at {self.url} does not answer in time"
+        return CommandFailed(ExitCode.UNREACHABLE, told)
 
     def _envelope(self, answer: httpx2.Response) -> Record:
         try:
@@ -110,3 +118,9 @@ class ManagerClient:
         if code is ExitCode.UNAUTHORIZED:
             raise CommandFailed(code, f"the manager at {self.url} refuses this token; the admin token is needed")
         raise CommandFailed(code, str(envelope.get("error", f"the manager answered {answer.status_code}")))
+
+
+def _no_url(url: str) -> str:
+    if url.startswith(("mqtt://", "mqtts://")):
+        return f"{url} is a broker's URL, and commands ask the manager over HTTP: write http://host:8443 or https://"
+    return f"{url} is no URL; write http://host:8443"

@@ -28,7 +28,7 @@ MEANINGS = {
     ExitCode.FAILURE: "failed",
     ExitCode.USAGE: "wrong usage",
     ExitCode.UNREACHABLE: "the manager cannot be reached",
-    ExitCode.UNAUTHORIZED: "the manager refuses the token",
+    ExitCode.UNAUTHORIZED: "the manager refuses the token, or there is none",
     ExitCode.NOT_FOUND: "not found",
     ExitCode.CONFLICT: "ambiguous, or in conflict with the current state",
     ExitCode.UNTRUSTED: "the certificate is not trusted, or a secret would leave this machine in plain text",

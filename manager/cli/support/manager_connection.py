@@ -114,12 +114,18 @@ def _without_password(url: str | None) -> str | None:
 def _token(file: Path | None, directory: Path) -> str:
     path = file or directory / "admin.token"
     try:
-        token = path.read_text("utf-8").strip()
+        return path.read_text("utf-8").strip()
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
         if file is not None:
-            raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read") from error
-        raise CommandFailed(
-            ExitCode.UNAUTHORIZED,
-            "there is no admin token: set MANAGER_AUTH_TOKEN, or name a file by --auth-token-file",
-        ) from error
-    return token
+            raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read: {reason}") from error
+        raise CommandFailed(ExitCode.UNAUTHORIZED, _no_token(directory, path, reason)) from error
+
+
+def _no_token(directory: Path, path: Path, reason: str) -> str:
+    """Return the message for a missing admin token: the place where it was looked for, and ways to give one."""
+    found = f"{path}: {reason}" if directory.is_dir() else f"the data directory {directory} does not exist"
+    return (
+        f"there is no admin token ({found}): name the manager's --data-dir, set MANAGER_AUTH_TOKEN,"
+        " or name a file by --auth-token-file"
+    )

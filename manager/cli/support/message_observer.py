@@ -12,7 +12,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.tls_trust import certificate_failure
+from manager.cli.support.tls_trust import certificate_failure, handshake_failed
 from manager.errors import SetupError
 from manager.mqtt.broker_address import BrokerAddress
 from schemas import message_codes, topics
@@ -20,6 +20,7 @@ from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError, TopicError
 from schemas.keys import public_sign_key
 from schemas.presence import ManagerKeys
+from schemas.protocol_mismatch import no_answer, no_tls
 from schemas.topics import MANAGER_KEYS, PREFIX, Topic, resolve
 
 _CODES = ("mac", "proof", "signature")
@@ -203,6 +204,7 @@ class Observer:
             raise CommandFailed(ExitCode.USAGE, str(error)) from error
         self._received: deque[tuple[str, bytes]] = deque()
         self._refusal: str | None = None
+        self._answered = False
         self._client = Client(CallbackAPIVersion.VERSION2, f"observer-{secrets.token_hex(8)}")
         self._client.username_pw_set(username, password)
         if self._address.tls:
@@ -221,9 +223,10 @@ class Observer:
         except OSError as error:
             if (failure := certificate_failure(str(self._address), error)) is not None:
                 raise failure from error
-            raise CommandFailed(
-                ExitCode.UNREACHABLE, f"no broker answers at {self._address}: {error.strerror or error}"
-            ) from error
+            told = f"no broker answers at {self._address}: {error.strerror or error}"
+            if handshake_failed(str(self._address), error):
+                told = no_tls(str(self._address))
+            raise CommandFailed(ExitCode.UNREACHABLE, told) from error
         try:
             while self._client.loop(1.0) is MQTTErrorCode.MQTT_ERR_SUCCESS:
                 while self._received:
@@ -234,9 +237,11 @@ class Observer:
             raise CommandFailed(
                 ExitCode.UNAUTHORIZED, f"the broker {self._address} refuses the credential: {self._refusal}"
             )
-        raise CommandFailed(ExitCode.UNREACHABLE, f"the broker {self._address} ended the connection")
+        told = f"the broker {self._address} ended the connection" if self._answered else no_answer(str(self._address))
+        raise CommandFailed(ExitCode.UNREACHABLE, told)
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._answered = True
         if reason.is_failure:
             self._refusal = str(reason)
         else:

@@ -56,3 +56,13 @@ def certificate_failure(url: str, error: BaseException) -> CommandFailed | None:
             return CommandFailed(ExitCode.UNTRUSTED, refusal(url, seen.verify_code, seen.verify_message))
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def handshake_failed(url: str, error: BaseException) -> bool:
+    """Return whether an error of connecting to `url` comes from its TLS handshake, other than from the certificate."""
+    import ssl  # noqa: PLC0415 -- only a failure needs it
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, ssl.SSLError | ConnectionResetError):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None and urlsplit(url).scheme in _TLS and not isinstance(seen, ssl.SSLCertVerificationError)

@@ -41,6 +41,21 @@ def test_without_a_token_nothing_is_asked(tmp_path: Path, closed_port: int) -> N
     result = run("status", "--data-dir", str(tmp_path), "--manager", f"http://127.0.0.1:{closed_port}")
     assert result.exit_code == ExitCode.UNAUTHORIZED
     assert "MANAGER_AUTH_TOKEN" in result.stderr
+    assert f"({tmp_path / 'admin.token'}: No such file or directory)" in result.stderr
+
+
+def test_a_data_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    """Not only a missing token: the directory itself is wrong."""
+    result = run("status", "--data-dir", str(tmp_path / "none"))
+    assert result.exit_code == ExitCode.UNAUTHORIZED
+    assert f"the data directory {tmp_path / 'none'} does not exist" in result.stderr
+
+
+def test_a_brokers_url_for_the_manager_is_said_so() -> None:
+    """The sentence names the protocol that commands speak."""
+    result = run("status", "--manager", "mqtt://127.0.0.1:1883", "--auth-token", TOKEN)
+    assert result.exit_code == ExitCode.USAGE
+    assert "is a broker's URL, and commands ask the manager over HTTP" in result.stderr
 
 
 def test_a_url_that_is_none_is_wrong_usage() -> None:
