@@ -24,7 +24,7 @@ from agent.sources.health import SourceHealth
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.policy import PolicyApplied
-from schemas.presence import Enforced
+from schemas.presence import Enforced, Mode
 from schemas.threats import Receipt
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES, HEARTBEAT, POLICY, POLICY_APPLIED, RECEIPTS, Topic
 
@@ -210,10 +210,12 @@ class Guard:
 
     @property
     def _health(self) -> list[SourceHealth]:
-        """The health of the sources, and of the fence where a block does not keep its address out."""
-        fence = self._parts.enforcement.fence
-        reason = None if fence is None else fence.ineffective
-        beside = [] if reason is None else [SourceHealth("fence", "ineffective", reason)]
+        """The health of the sources, and of the fence where a block does not keep its address out, or `panic` rules."""
+        fence, beside = self._parts.enforcement.fence, []
+        if fence is not None and fence.stopped and self._parts.enforcement.mode.effective is Mode.PROTECTION:
+            beside = [SourceHealth("fence", "stopped", fence.stopped)]
+        elif fence is not None and fence.ineffective is not None:
+            beside = [SourceHealth("fence", "ineffective", fence.ineffective)]
         return [*self._parts.pipeline.health, *beside]
 
     def _enforced(self) -> Enforced:
@@ -315,6 +317,7 @@ class Guard:
             "enforcement": self._parts.enforcement.kind,
             "enforcementNeeds": self._needs(),
             "enforced": self._last_enforced.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "responses": list(self._parts.enforcement.latest),
             "ignored": dict(self._parts.ignored),
         }
 

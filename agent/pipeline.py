@@ -178,10 +178,18 @@ class Pipeline:
                 self._compare(reading, examined.stamp, now)
             for threat in examined.threats:
                 report_id = str(uuid7())
-                body = report_body(report_id, threat, self._respond(threat, past))
+                response = self._respond(threat, past)
+                body = report_body(report_id, threat, response)
                 pending.reports.append((report_id, body, Severity(threat.severity)))
-                evidence = dict(threat.evidence)
-                _log.warning("threat_detected", id=report_id, type=threat.type, count=threat.count, evidence=evidence)
+                _log.warning(
+                    "threat_detected",
+                    id=report_id,
+                    type=threat.type,
+                    count=threat.count,
+                    evidence=dict(threat.evidence),
+                    action=None if response is None else response.action,
+                    outcome=None if response is None else response.outcome,
+                )
         reading.health.count(understood, now)
         return pending
 

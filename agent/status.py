@@ -45,6 +45,16 @@ def read_status(directory: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def problems(fields: dict[str, Any]) -> list[str]:
+    """Return one sentence for each source in a status that is not well; one for a degraded guard without such."""
+    sources = fields.get("sources")
+    unwell = [each for each in sources if each["state"] != "ok"] if isinstance(sources, list) else []
+    told = [f"{each['name']} is {each['state']}: {each.get('reason')}" for each in unwell]
+    if not told and fields.get("health") != "ok":
+        return ["its sources are not known yet"]
+    return told
+
+
 def inspect_guard(directory: Path) -> dict[str, Any]:
     """Return a guard's state with protocol names: sessions, outbox, the effective policy, and recorded measures.
 
@@ -96,10 +106,10 @@ def _policy(connection: sqlite3.Connection) -> dict[str, Any]:
 
 
 def _measures(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Return the recorded measures; none is in force, because this guard sets no firewall yet."""
+    """Return the measures that the guard wants; what the kernel has is in the status file, as `enforced`."""
     rows = connection.execute("SELECT kind, value, reason, expires_at, incident_id FROM measures ORDER BY kind, value")
     measures = [_wire(Measure(*row)) for row in rows]
-    return {"inForce": [], "recorded": measures}
+    return {"recorded": measures}
 
 
 def _wire(measure: Measure) -> dict[str, Any]:

@@ -156,12 +156,13 @@ def status(
     data_dir: DataDir = None,
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
 ) -> None:
-    """Show session, health, sources, outbox, policy and recorded blocks."""
-    from agent.status import inspect_guard  # noqa: PLC0415 -- start needs none of it
+    """Show session, health, sources, mode, enforced blocks, policy, reports and the latest responses."""
+    from agent.cli.status_text import as_text  # noqa: PLC0415 -- start needs none of it
+    from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
     with _one_sentence():
         fields = inspect_guard(data_dir or instance_lock.default_data_directory())
-    typer.echo(json.dumps(fields, indent=2) if output == "json" else _as_text(fields))
+    typer.echo(json.dumps(fields, indent=2) if output == "json" else _printable_lines(as_text(fields)))
 
 
 @app.command()
@@ -173,11 +174,11 @@ def health(
 ) -> None:
     """Check the guard's health: exits 0 if healthy, 1 if not connected, 3 if connected and degraded.
 
-    It is degraded while one of its logs is missing, unreadable, silent or of an unknown format. A guard that is not
-    connected keeps detecting and stores its reports.
+    It is degraded while one of its logs is missing, unreadable, silent or of an unknown format, or, in mode protection,
+    while the fence is stopped by `panic`. A guard that is not connected keeps detecting and stores its reports.
     """
     from agent.connection.reconnect_loop import Phase  # noqa: PLC0415 -- start needs none of it
-    from agent.status import inspect_guard  # noqa: PLC0415 -- the same
+    from agent.status import inspect_guard, problems  # noqa: PLC0415 -- the same
 
     with _one_sentence():
         fields = inspect_guard(data_dir or instance_lock.default_data_directory())
@@ -185,10 +186,11 @@ def health(
     if state != Phase.ONLINE:
         typer.echo(f"error: the guard is {state}" + (f": {printable(str(reason))}" if reason else ""), err=True)
         raise typer.Exit(1)
-    if fields.get("health") != "ok":
-        problems = [source for source in fields.get("sources", []) if source["state"] != "ok"]
-        told = [f"{source['name']} is {source['state']}: {source['reason']}" for source in problems]
-        typer.echo(f"degraded: {printable('; '.join(told) or 'its sources are not known yet')}", err=True)
+    told = problems(fields)
+    if fields.get("mode") == Mode.PROTECTION and not any(each.startswith("fence ") for each in told):
+        told += measures.stopped(None)
+    if told:
+        typer.echo(f"degraded: {printable('; '.join(told))}", err=True)
         raise typer.Exit(0 if allow_degraded else _DEGRADED)
     typer.echo(str(state))
 
@@ -235,7 +237,8 @@ def doctor(
 ) -> None:
     """Examine this host's logs: which ones the guard can read, which program writes them, and which prove their writer.
 
-    Exits 0 if a log with logins can be read, else 3.
+    Exits 0 if all logs of the running guard are well, or without a running guard if a log with logins can be read;
+    else 3.
     """
     from agent.cli.doctor import examine, fix_rsyslog  # noqa: PLC0415 -- start needs none of it
 
@@ -340,28 +343,11 @@ def _announce(agent_id: str, session: int) -> None:
 def _detach(options: Any, token: str | None) -> None:
     from agent.cli.detach import start_in_background  # noqa: PLC0415 -- a guard in the foreground needs none of it
 
-    pid, agent_id = start_in_background(options.directory, options.arguments(), token)
-    if agent_id is None:
-        typer.echo(f"guard started pid={pid} data-dir={options.directory}")
-        typer.echo(f"warning: it is not registered yet and goes on trying; see {options.directory}/guard.log", err=True)
-        return
-    typer.echo(f"guard started agentId={agent_id} pid={pid} data-dir={options.directory}")
-
-
-def _as_text(fields: dict[str, Any]) -> str:
-    lines = []
-    for name, value in fields.items():
-        if isinstance(value, list):
-            lines.append(f"{name}: {len(value)}")
-            lines += [f"  {printable(json.dumps(entry, ensure_ascii=False))}" for entry in value]
-        else:
-            text = (
-                json.dumps(value, ensure_ascii=False)
-                if isinstance(value, dict)
-                else str("-" if value is None else value)
-            )
-            lines.append(f"{name}: {printable(text)}")
-    return "\n".join(lines)
+    started = start_in_background(options.directory, options.arguments(), token)
+    agent = "" if started.agent_id is None else f"agentId={started.agent_id} "
+    typer.echo(f"guard started {agent}pid={started.pid} data-dir={options.directory}")
+    for warning in started.warnings:
+        typer.echo(f"warning: {printable(warning)}", err=True)
 
 
 def _printable_lines(lines: Iterable[str]) -> str:

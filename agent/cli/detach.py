@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import GuardError, StorageError
-from agent.status import read_status
+from agent.status import problems, read_status
 
 _TOKEN = "PANGUARD_ENROLL_TOKEN"  # noqa: S105 -- the name of a variable
 LOG = "guard.log"
@@ -26,11 +27,23 @@ class DetachError(GuardError):
     """The background guard ended before it was registered."""
 
 
-def start_in_background(directory: Path, arguments: Sequence[str], token: str | None) -> tuple[int, str | None]:
-    """Run ``guard start`` in the background with these arguments, and wait until the guard is registered and online.
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A guard that runs in the background.
 
-    Returns:
-        The process id, and the agentId: None if the manager has not answered within `PATIENCE` seconds.
+    Attributes:
+        pid: Its process id.
+        agent_id: Its agentId; None if the manager has not answered within `PATIENCE` seconds.
+        warnings: Why it is not registered yet, or degraded; empty if all is well.
+    """
+
+    pid: int
+    agent_id: str | None
+    warnings: list[str]
+
+
+def start_in_background(directory: Path, arguments: Sequence[str], token: str | None) -> Started:
+    """Run ``guard start`` in the background with these arguments, and wait until the guard is registered and online.
 
     Args:
         directory: The guard's data directory.
@@ -64,7 +77,8 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
         with suppress(BrokenPipeError), process.stdin as pipe:  # the check below finds a guard that ended at once
             pipe.write((token or "").encode())
     try:
-        return process.pid, _wait_for_registration(process, directory, begin)
+        agent_id = _wait_for_registration(process, directory, begin)
+        return Started(process.pid, agent_id, _warnings(directory, agent_id))
     finally:
         if process.returncode is None:
             process.returncode = 0  # the guard runs on its own now; this process does not wait for its end
@@ -85,6 +99,15 @@ def _wait_for_registration(process: "subprocess.Popen[bytes]", directory: Path, 
             return str(fields["agentId"])
         time.sleep(_POLL)
     return None
+
+
+def _warnings(directory: Path, agent_id: str | None) -> list[str]:
+    fields = read_status(directory)
+    warnings = [f"degraded: {problem}" for problem in problems(fields)]
+    if agent_id is None:
+        reason = fields.get("notConnected") or "the manager has not answered"
+        warnings.insert(0, f"it is not registered yet and goes on trying: {reason}; see {directory / LOG}")
+    return warnings
 
 
 def _last_words(log: Path, begin: int) -> str:

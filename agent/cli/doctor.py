@@ -37,6 +37,18 @@ if $!uid == "0" and ($syslogfacility-text == "auth" or $syslogfacility-text == "
 }}
 """
 
+_REMEDIES = {
+    "missing": "create it, or start the guard with a log that this host has: --watch auto, or --watch-log FILE",
+    "unreadable": "give the guard's user the group that may read it (adm, systemd-journal), and start it again",
+    "silent": "start the program that writes it: systemd-journald, or the syslog daemon",
+    "dropping": "raise the limit that the reason names; it ends by itself 5 minutes after the last loss",
+    "unparsed": "name a file that a syslog daemon writes",
+    "clock": "set the clock right; it ends by itself after 5 minutes",
+    "ineffective": "see which proxy or program carries the packets past nftables",
+    "stopped": "as root: panguard guard resume",
+}
+"""The remedy for each state of a source."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -57,7 +69,7 @@ class Examination:
         chosen: The name of the log that ``--watch auto`` reads; None if there is none.
         writers: The daemons that run and write logs.
         problems: Problems with their remedies.
-        guard: State and health of the guard in the data directory; None if none was started there.
+        guard: State, health and sources of the guard in the data directory; None if none was started there.
     """
 
     user: str
@@ -70,7 +82,9 @@ class Examination:
 
     @property
     def well(self) -> bool:
-        """Whether a log with logins can be read."""
+        """Whether all sources of the running guard are well; without a running one, whether a log can be read."""
+        if self.guard is not None and self.guard["pid"] is not None:
+            return bool(self.guard["health"] == "ok")
         return self.chosen is not None
 
     def document(self) -> dict[str, Any]:
@@ -106,6 +120,9 @@ class Examination:
         yield f"--watch auto reads {self.chosen}" if self.chosen else "--watch auto finds nothing to read"
         if self.guard is not None:
             yield f"guard: {self.guard['state']}, {self.guard['health'] or 'health unknown'}"
+            if self.guard["pid"] is not None:
+                read = [f"{each['name']} ({each['state']})" for each in self.guard["sources"] or ()]
+                yield f"guard: reads {', '.join(read) or 'nothing yet'}"
         for found in self.problems:
             yield f"problem: {found.problem}"
             yield f"  mend: {found.mend}"
@@ -133,8 +150,12 @@ def examine(directory: Path) -> Examination:
         chosen = None
     writers = _writers()
     user = pwd.getpwuid(os.geteuid()).pw_name if _known(os.geteuid()) else str(os.geteuid())
-    problems = list(_problems(logs, chosen, writers, user))
-    return Examination(user, _groups(), logs, chosen, writers, problems, _guard(directory))
+    guard = _guard(directory)
+    if guard is None or guard["pid"] is None:
+        problems = list(_problems(logs, chosen, writers, user))
+    else:
+        problems = list(_problems_of_guard(guard, logs, writers))
+    return Examination(user, _groups(), logs, chosen, writers, [*problems, *_problems_of_fence()], guard)
 
 
 def fix_rsyslog(configuration: Path = RSYSLOG, drop_in: Path = DROP_IN) -> list[str]:
@@ -180,22 +201,40 @@ def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user:
             "this host keeps no log of logins where the guard looks",
             "start systemd-journald, or install a syslog daemon such as rsyslog, or name your log by --watch-log",
         )
-    if chosen is not None and not any(log.vouches for log in logs if log.name == chosen):
-        mend = "as root: panguard guard doctor --fix" if "rsyslogd" in writers else "run systemd-journald, or rsyslog"
-        yield Problem(f"{chosen} proves no writer: threats in it are reported, but never lead to a block", mend)
-    needs = _fence_needs()
-    if needs is not None:
-        yield Problem(f"nothing is blocked: {needs}", "as root: panguard guard install")
+    yield from _unproven(logs, [] if chosen is None else [chosen], writers)
 
 
-def _fence_needs() -> str | None:
-    """Return what the fence needs before it can block; None if it can."""
+def _problems_of_guard(guard: dict[str, Any], logs: list[HostLog], writers: list[str]) -> Iterator[Problem]:
+    """Yield the problems of the logs that a running guard reads; the other logs of the host do not matter to it."""
+    sources = guard["sources"] or ()
+    for source in sources:
+        if source["state"] != "ok":
+            mend = _REMEDIES.get(source["state"], "see docs/guard.md, Health")
+            yield Problem(f"the running guard's {source['name']} is {source['state']}: {source.get('reason')}", mend)
+    yield from _unproven(logs, [source["name"] for source in sources], writers)
+
+
+def _unproven(logs: list[HostLog], read: list[str], writers: list[str]) -> Iterator[Problem]:
+    for log in logs:
+        if log.name in read and not log.vouches:
+            mend = (
+                "as root: panguard guard doctor --fix" if "rsyslogd" in writers else "run systemd-journald, or rsyslog"
+            )
+            told = "threats in it are reported, but never lead to a block unless it is a --trust-log"
+            yield Problem(f"{log.name} proves no writer: {told}", mend)
+
+
+def _problems_of_fence() -> Iterator[Problem]:
+    """Yield the reason why nothing can be blocked here, if there is one."""
     try:
         answer = FenceClient(read_settings(os.environ).fence_socket, patience=5.0).ask("check")
     except (FenceError, ConfigurationError) as error:
-        return str(error)
-    missing = answer.get("missing")
-    return None if missing is None else str(missing)
+        yield Problem(f"nothing is blocked: {error}", "as root: panguard guard install")
+        return
+    if answer.get("missing") is not None:
+        yield Problem(f"nothing is blocked: {answer['missing']}", "as root: panguard guard install")
+    elif answer.get("panic"):
+        yield Problem("nothing is blocked: the fence is stopped by `panic`", "as root: panguard guard resume")
 
 
 def _writers() -> list[str]:
@@ -232,4 +271,5 @@ def _guard(directory: Path) -> dict[str, Any] | None:
         fields = inspect_guard(directory)
     except StorageError:
         return None
-    return {name: fields.get(name) for name in ("state", "health", "sources", "enforcement", "notConnected")}
+    names = ("state", "pid", "health", "sources", "enforcement", "notConnected")
+    return {name: fields.get(name) for name in names}

@@ -170,6 +170,15 @@ def mode(
         typer.echo(f"trial: {fields['trialSecondsLeft']} s left; panguard guard confirm keeps protection")
 
 
+def stopped(path: Path | None) -> list[str]:
+    """Return the sentence that the fence is stopped by `panic`; empty if it is not, or if it does not answer."""
+    try:
+        answer = FenceClient(path or read_settings(os.environ).fence_socket, patience=5.0).ask("check")
+    except GuardError:
+        return []
+    return ["the fence is stopped by `panic` until `panguard guard resume`"] if answer.get("panic") else []
+
+
 COMMANDS = (block, unblock, undo, panic, resume, confirm, mode)
 
 

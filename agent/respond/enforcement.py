@@ -1,8 +1,10 @@
 """Reconciles the responder's measures with the desired ones, and lifts expired ones."""
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Any
 
 from agent.clock import Clock
 from agent.events import Verdict
@@ -24,7 +26,7 @@ from agent.respond.fence import Fence, Outcome, Source
 from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
-from schemas.model import utc
+from schemas.model import iso, utc
 from schemas.policy import PolicySections
 from schemas.presence import Enforced, Mode, Unenforced
 from schemas.threats import ResponseTaken
@@ -35,6 +37,7 @@ _AT_LEAST_EVERY = 60.0
 _AFTER_A_FAILURE = 5.0
 _NAMED = 20
 _LIVE = 10.0
+_LATEST = 5
 _MOST_REASONS = 5
 _LONGEST_OUTCOME = 1024
 
@@ -102,6 +105,8 @@ class Enforcement:
         }
         self._refresh_due = _NEVER
         self._effective = mode.effective
+        self.latest: deque[dict[str, Any]] = deque(maxlen=_LATEST)
+        """The latest responses, newest first, for the status: time, action, target and outcome."""
 
     @property
     def due(self) -> float:
@@ -198,6 +203,13 @@ class Enforcement:
             threat: The threat.
             past: The threat was found while looking back at the first start, so no action is taken.
         """
+        response = self._respond(threat, past=past)
+        if response is not None:
+            members = response.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"expires_at"})
+            self.latest.appendleft({"at": iso(self._clock.wall()), **members})
+        return response
+
+    def _respond(self, threat: Verdict, *, past: bool) -> ResponseTaken | None:
         now = self._time.now()
         source = "" if threat.target is None else str(threat.evidence[threat.target])
         decision = decide(

@@ -108,6 +108,13 @@ class Fence:
             return None
         return next((f"{each.value}: {each.reason}" for each in self._reasons()), "an address still gets through")
 
+    @property
+    def stopped(self) -> str | None:
+        """The reason why the fence takes no measures although it could; None if it takes them."""
+        if not self.state.get("panic"):
+            return None
+        return "stopped by `panic`: nothing is blocked on this host until `panguard guard resume`"
+
     def _reasons(self) -> list[Unenforced]:
         listed = self.state.get("reasons")
         return [
@@ -125,7 +132,7 @@ class Fence:
             ports = answer.get("protectedPorts")
             self.ports = tuple(ports) if isinstance(ports, list) else ()
         self._note(answer)
-        busy = self.missing is not None or self.state.get("measures") or self._refused
+        busy = self.missing is not None or self.stopped or self.state.get("measures") or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
 
     def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, service: bool) -> Outcome:

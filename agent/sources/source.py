@@ -6,10 +6,13 @@ from typing import Literal, Protocol
 
 from agent.events import Record
 
-SourceState = Literal["ok", "missing", "unreadable", "silent", "dropping", "unparsed", "clock", "ineffective"]
+SourceState = Literal[
+    "ok", "missing", "unreadable", "silent", "dropping", "unparsed", "clock", "ineffective", "stopped"
+]
 """The states of a source. `silent`: records were written and did not reach the guard (a quiet log is `ok`). `dropping`:
 records were recently lost: the logging daemon dropped them, or they were removed before they were read. `clock`: the
-host's clock was recently set. `ineffective` is a state of the fence: an address that it blocks still gets through."""
+host's clock was recently set. Two are states of the fence: `ineffective`, an address that it blocks still gets through;
+`stopped`, by `panic`."""
 
 
 LOOK_BACK_RECORDS = 200_000

@@ -32,8 +32,10 @@ def test_a_guard_in_the_background_is_stopped_by_its_directory(
     tmp_path: Path, broker: Mosquitto, manager: ScriptedManager
 ) -> None:
     """`--detach` returns once the guard is registered; `stop` ends it with a sign-off; a second one is refused."""
-    directory = str(tmp_path / "data")
-    started = guard("start", "--manager", broker.url, "--data-dir", directory, "--detach", token=str(manager.token))
+    directory, log = str(tmp_path / "data"), tmp_path / "auth.log"
+    log.touch()
+    words = ("--manager", broker.url, "--data-dir", directory, "--watch-log", str(log))
+    started = guard("start", *words, "--detach", token=str(manager.token))
     try:
         assert (started.returncode, started.stderr) == (0, "")
         pid = running_pid(tmp_path / "data")
@@ -57,14 +59,57 @@ def test_the_ready_line_names_agent_and_session(guard_process: GuardProcess, man
 
 
 def test_status_is_readable_by_people_and_programs(guard_process: GuardProcess, manager: ScriptedManager) -> None:
-    """`-o json` prints one object; the text has the same fields, one a line."""
+    """`-o json` prints one object; the text is at most twelve lines without JSON."""
     guard_process.start().ready()
     directory = str(guard_process.directory)
     fields = json.loads(guard("status", "--data-dir", directory, "-o", "json").stdout)
     assert (fields["state"], fields["agentId"], fields["session"]) == ("online", manager.agent_id, 1)
     text = guard("status", "--data-dir", directory).stdout
-    assert f"agentId: {manager.agent_id}\n" in text
-    assert [line.partition(":")[0] for line in text.splitlines() if not line.startswith(" ")] == list(fields)
+    assert f"guard:     online (pid {fields['pid']}), agentId {manager.agent_id}, " in text
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        "guard", "manager", "health", "source", "mode", "blocking", "wanted", "policy", "reports"
+    ]  # fmt: skip
+    assert not set('{}[]"') & set(text)
+
+
+def test_a_guard_in_the_background_says_what_is_wrong_with_its_log(
+    tmp_path: Path, broker: Mosquitto, manager: ScriptedManager
+) -> None:
+    """`--detach` with a log that is missing starts, and warns; `health`, `status` and `doctor` name it, too."""
+    directory, missing = str(tmp_path / "data"), tmp_path / "none.log"
+    words = ("--manager", broker.url, "--data-dir", directory, "--watch-log", str(missing), "--detach")
+    started = guard("start", *words, token=str(manager.token))
+    try:
+        assert started.returncode == 0
+        assert started.stderr.startswith(f"warning: degraded: file:{missing} is missing: ")
+        health = guard("health", "--data-dir", directory)
+        assert (health.returncode, health.stderr[:9]) == (3, "degraded:")
+        assert f"source:    file:{missing} missing" in guard("status", "--data-dir", directory).stdout
+        doctor = guard("doctor", "--data-dir", directory)
+        assert doctor.returncode == 3
+        assert f"guard: reads file:{missing} (missing)" in doctor.stdout
+        assert f"problem: the running guard's file:{missing} is missing" in doctor.stdout
+        missing.touch()
+        eventually(lambda: guard("health", "--data-dir", directory).returncode == 0, "health")
+        assert guard("doctor", "--data-dir", directory).returncode == 0
+    finally:
+        guard("stop", "--data-dir", directory)
+
+
+def test_a_guard_in_the_background_that_finds_no_manager_says_why(
+    tmp_path: Path, broker: Mosquitto, manager: ScriptedManager
+) -> None:
+    """After its patience the command returns with the reason that stands in the status."""
+    log = tmp_path / "auth.log"
+    log.touch()
+    words = ("--manager", broker.url.replace("mqtt:", "mqtts:"), "--data-dir", str(tmp_path / "data"), "--detach")
+    started = guard("start", *words, "--watch-log", str(log), token=str(manager.token))
+    try:
+        assert started.returncode == 0
+        assert "warning: it is not registered yet and goes on trying: mqtts://127.0.0.1:" in started.stderr
+        assert "does not speak TLS" in started.stderr
+    finally:
+        guard("stop", "--data-dir", str(tmp_path / "data"))
 
 
 @pytest.mark.parametrize(

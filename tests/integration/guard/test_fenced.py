@@ -1,6 +1,9 @@
 """A guard with a fence: attackers of a real host in a network namespace are blocked in its kernel, and it says so."""
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -132,3 +135,39 @@ def test_a_policy_of_another_manager_is_not_set_by_the_fence(fenced: Fenced) -> 
     assert enforced.policy_version is None
     assert [each.reason for each in enforced.reasons] == ["the signature is not the manager's"]
     assert fenced.reaches()
+
+
+@pytest.mark.parametrize(("command", "told"), [("health", "degraded: "), ("doctor", "problem: nothing is blocked: ")])
+def test_health_and_doctor_ask_the_fence_about_a_panic(fenced: Fenced, command: str, told: str) -> None:
+    """At once, also where the guard holds nothing and so does not ask it often."""
+    fenced.guard.start().ready()
+    eventually(lambda: fenced.guard.status()["mode"] == "protection", "protection")
+    words = [sys.executable, "-m", "agent", command, "--data-dir", str(fenced.guard.directory)]
+    settings = {"PANGUARD_FENCE_SOCKET": str(fenced.fence.socket)}
+    for panic, code in (("panic", 3 if command == "health" else 0), ("resume", 0)):
+        assert fenced.fence.ask(request=panic)["ok"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | settings)  # noqa: S603 -- the guard itself
+        assert done.returncode == code
+        assert (f"{told}the fence" in done.stdout + done.stderr) == (panic == "panic")
+
+
+def test_a_panic_is_shown_as_degraded_until_resume(fenced: Fenced) -> None:
+    """In status and heartbeat, and what is wanted meanwhile is refused with the reason, in log and status."""
+    fenced.guard.start().ready()
+    assert fenced.reaches()
+    fenced.guard.log.attack(ATTACKER)
+    assert fenced.outcome() == "taken"
+    eventually(lambda: fenced.beat.health == "ok", "a well guard")
+    assert fenced.fence.ask(request="panic")["ok"]
+    fenced.reaches(OTHER)
+    fenced.guard.log.attack(OTHER)
+    assert fenced.outcome(2).startswith("refused: the fence is stopped by `panic`")
+    eventually(lambda: fenced.beat.health == "degraded", "a heartbeat that says so")
+    assert ("fence", "stopped") in {(each.name, each.state) for each in fenced.beat.sources or ()}
+    latest = fenced.guard.status()["responses"][0]
+    assert (latest["action"], latest["target"]) == ("block_ip", OTHER)
+    assert latest["outcome"].startswith("refused: the fence is stopped by `panic`")
+    assert 'outcome="refused: the fence is stopped by `panic`' in fenced.guard.errors()
+    assert fenced.fence.ask(request="resume")["ok"]
+    fenced.guard.log.attack(OTHER)
+    eventually(lambda: fenced.beat.health == "ok", "a well guard", 60)

@@ -60,7 +60,7 @@ def test_a_learning_guard_applies_and_sets_nothing(guard: GuardThread, manager: 
     guard.start().ready()
     manager.push_policy(1, blocklist=_blocklist("203.0.113.7"))
     assert eventually(manager.applied, "an acknowledgement")[0].state is PolicyState.APPLIED
-    assert guard.status()["inForce"] == []
+    assert guard.status()["enforced"]["set"] == 0
     assert [measure["value"] for measure in guard.status()["recorded"]] == ["203.0.113.7"]
 
 
