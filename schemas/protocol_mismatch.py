@@ -1,14 +1,12 @@
 """Error messages for a server that speaks another protocol than the URL says, such as the broker asked over HTTP."""
 
-from urllib.parse import urlsplit
-
 _PORTS = {"http": "the manager's (8443 by default)", "mqtt": "the broker's (1883 by default, 8883 with TLS)"}
 _OTHER = {"http": "the broker's", "mqtt": "the manager's"}
 
 
 def no_answer(url: str) -> str:
     """Return the message for a server that ended a connection before an answer in the protocol of its URL."""
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     protocol = scheme.removesuffix("s")
     secure = f"write {protocol}s:// if it has TLS, and " if scheme == protocol else ""
     return f"{url} ended the connection without an {protocol.upper()} answer: {secure}{_see(protocol)}"
@@ -16,7 +14,7 @@ def no_answer(url: str) -> str:
 
 def no_tls(url: str) -> str:
     """Return the message for a server that does not speak TLS, or ends the connection during the TLS handshake."""
-    protocol = urlsplit(url).scheme.removesuffix("s")
+    protocol = url.partition("://")[0].removesuffix("s")
     return f"{url} does not speak TLS: write {protocol}:// if it has none, and {_see(protocol)}"
 
 

@@ -33,6 +33,8 @@ ELSEWHERE = {
     "agent/cli/install.py:_gid": "reads /etc/group, which root alone writes; any damage is a traceback for root",
     "agent/cli/install.py:_write_files": "copies files of the package",
     "agent/cli/install.py:_write_secrets": "copies the operator's file of certificates, unread",
+    "agent/cli/measures.py:_target": "reads the operator's own word; any error is a sentence",
+    "agent/cli/measures.py:undo": "the same",
     "agent/cli/measures.py:operator_addresses": "splits its own ancestors' environment; the fence parses each address",
     "agent/link/tls.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "agent/report/outbox.py:_is_whole": "asks whether its own report is whole; any error means no",
