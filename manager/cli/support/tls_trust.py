@@ -65,4 +65,4 @@ def handshake_failed(url: str, error: BaseException) -> bool:
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, ssl.SSLError | ConnectionResetError):
         seen = seen.__cause__ or seen.__context__
-    return seen is not None and urlsplit(url).scheme in _TLS and not isinstance(seen, ssl.SSLCertVerificationError)
+    return seen is not None and url.startswith(_TLS) and not isinstance(seen, ssl.SSLCertVerificationError)
