@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from schemas.identifiers import AgentId, Hostname, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
 from schemas.policy import Percentage
-from schemas.presence import Count, Digest, Enforced, HealthState, PolicyState, SourceReport, StateWord
+from schemas.presence import Count, Digest, Enforced, HealthState, PolicyState, ReportedLogins, SourceReport, StateWord
 from schemas.registration import Text
 from schemas.threats import ResponseTaken, Severity, Threat, Word
 
@@ -93,6 +93,7 @@ class HttpHeartbeat(WireModel):
     health: HealthState | None = None
     sources: Annotated[list[SourceReport], Field(max_length=64)] | None = None
     enforcement: StateWord | None = None
+    logins: ReportedLogins | None = None
 
     @property
     def uptime_seconds(self) -> float | None:

@@ -94,6 +94,19 @@ class Enforced(WireModel):
     )
 
 
+class ReportedLogin(WireModel):
+    """A successful login at the host, from a record whose writer the guard can prove."""
+
+    source_ip: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    user: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    at: Timestamp = Field(description="on the agent's clock")
+    guessed: bool = Field(default=False, description="it follows so many failures that the password looks guessed")
+
+
+ReportedLogins = Annotated[list[ReportedLogin], Field(max_length=16)]
+"""The newest logins of a user from an address; each is repeated in three heartbeats, because one may be lost."""
+
+
 class Heartbeat(WireModel):
     """An agent's heartbeat, every 30 s.
 
@@ -127,6 +140,7 @@ class Heartbeat(WireModel):
         default=None, description="nftables, route, simulated or impossible; a guard that does not say is unknown"
     )
     enforced: Enforced | None = None
+    logins: ReportedLogins | None = Field(default=None, description="absent in guards that do not report logins")
 
 
 class ManagerPresence(WireModel):

@@ -49,6 +49,11 @@ class ResponseTaken(WireModel):
     target: Annotated[str, StringConstraints(max_length=1024)] | None = None
     outcome: Annotated[str, StringConstraints(max_length=1024)] | None = None
     expires_at: Timestamp | None = None
+    connections: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        default=None,
+        description="established connections of the target to other services of the host, which a block cuts or would "
+        "cut; absent where the guard does not know",
+    )
 
 
 _PASSIVE = frozenset({"none", "notify", "log", "alert", "monitor"})

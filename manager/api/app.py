@@ -28,6 +28,7 @@ from manager.api.routes import (
     monitoring,
     policies,
     policy_revisions,
+    protection,
     registration,
     responses,
     rule_policies,
@@ -45,7 +46,7 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_revisions,
-    incidents, allowlist, responses, tokens, audit, documentation,
+    incidents, allowlist, responses, protection, tokens, audit, documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody,

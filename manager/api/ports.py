@@ -172,6 +172,10 @@ class Queries(Protocol):
         """Return emergency entries that expire after a time, newest first."""
         ...
 
+    def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:
+        """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
+        ...
+
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return enrollment tokens without their secrets, newest first."""
         ...

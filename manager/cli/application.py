@@ -15,6 +15,7 @@ from manager.cli.commands import (
     incidents,
     now,
     policies,
+    protection,
     replay,
     responses,
     start,
@@ -51,6 +52,7 @@ app.add_typer(certs.app, name="certs")
 app.add_typer(clock.app, name="clock")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
+app.add_typer(protection.app, name="protection")
 app.add_typer(responses.app, name="responses")
 app.add_typer(threats.app, name="threats")
 app.add_typer(tokens.app, name="tokens")

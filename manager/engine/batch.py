@@ -10,6 +10,8 @@ from manager.domain.agents.tokens import Token
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
+from manager.domain.protection.forecast import HostLogin, Lift
+from manager.domain.protection.measures import ReportedMeasure
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
@@ -83,6 +85,12 @@ class Changes:
     agents: dict[str, Agent] = field(default_factory=dict)
     removed: list[Agent] = field(default_factory=list)
     threats: list[ThreatRow] = field(default_factory=list)
+    measures: dict[tuple[int, str], tuple[ReportedMeasure, float]] = field(default_factory=dict)
+    """The measures of new reports with their times of receipt, by agent number and report id."""
+    logins: list[HostLogin] = field(default_factory=list)
+    login_reporters: dict[int, float] = field(default_factory=dict)
+    """The agents that report logins, by number, and since when."""
+    lifts: list[Lift] = field(default_factory=list)
     policies: dict[str, EffectivePolicy] = field(default_factory=dict)
     revisions: list[Revision] = field(default_factory=list)
     fleet_revision: int | None = None
@@ -113,6 +121,9 @@ class Changes:
             or self.history
             or self.audit
             or self.dead_letters
+            or self.logins
+            or self.login_reporters
+            or self.lifts
             or self.policies
             or self.revisions
             or self.tokens

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from manager.domain.protection.measures import ReportedMeasure
 from manager.engine.batch import Changes, DeadLetter, ThreatRow
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.messages.reports import ReportKey, report_key
@@ -19,6 +20,8 @@ from manager.engine.ports import Store
 from manager.errors import StoreRejected
 
 log = structlog.get_logger(__name__)
+
+Measures = Mapping[ReportKey, tuple[ReportedMeasure, float]]
 
 _REFUSAL = "the store cannot hold this report"
 
@@ -135,12 +138,23 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     yield from _incident_pieces(changes)
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)
+    yield from _followup_pieces(changes)
     for line in changes.history:
         yield Piece(Changes(history=[line]), line.agent_id)
     for entry in changes.audit:
         yield Piece(Changes(audit=[entry]), entry.target)
     for letter in changes.dead_letters:
         yield Piece(Changes(dead_letters=[letter]), letter.topic)
+
+
+def _followup_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield the logins and lifts that may follow measures."""
+    for login in changes.logins:
+        yield Piece(Changes(logins=[login]), login.subject.value)
+    for agent_number, since in changes.login_reporters.items():
+        yield Piece(Changes(login_reporters={agent_number: since}), str(agent_number))
+    for lift in changes.lifts:
+        yield Piece(Changes(lifts=[lift]), lift.subject.value)
 
 
 def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:
@@ -178,21 +192,30 @@ def _report_pieces(context: Context) -> Iterator[Piece]:
     """Yield the reports of each submission together, and every other report alone."""
     rows: dict[ReportKey, ThreatRow] = {(row.agent_number, row.threat_id): row for row in context.batch.changes.threats}
     for submission in context.decided_submissions:
-        yield from _report_piece(rows, submission.reports)
+        yield from _report_piece(rows, submission.reports, context.batch.changes.measures)
     for key in list(rows):
         yield _piece_of((rows.pop(key),), context)
 
 
-def _report_piece(rows: dict[ReportKey, ThreatRow], reports: Iterable[ReceivedReport]) -> Iterator[Piece]:
+def _report_piece(
+    rows: dict[ReportKey, ThreatRow], reports: Iterable[ReceivedReport], measures: Measures
+) -> Iterator[Piece]:
     reports = list(reports)
     together = tuple(rows.pop(key) for key in dict.fromkeys(map(report_key, reports)) if key in rows)
     if together:
-        yield Piece(Changes(threats=list(together)), f"agents/{reports[0].agent.agent_id}/threats", together)
+        changes = _of_reports(together, measures)
+        yield Piece(changes, f"agents/{reports[0].agent.agent_id}/threats", together)
 
 
 def _piece_of(rows: tuple[ThreatRow, ...], context: Context) -> Piece:
     agent_id, _ = context.fleet.registry.names_by_number.get(rows[0].agent_number, ("?", ""))
-    return Piece(Changes(threats=list(rows)), f"agents/{agent_id}/threats", rows)
+    return Piece(_of_reports(rows, context.batch.changes.measures), f"agents/{agent_id}/threats", rows)
+
+
+def _of_reports(rows: tuple[ThreatRow, ...], measures: Measures) -> Changes:
+    """Return the changes of reports: their rows, and the measures that they state."""
+    keys = [(row.agent_number, row.threat_id) for row in rows]
+    return Changes(threats=list(rows), measures={key: measures[key] for key in keys if key in measures})
 
 
 def _merged(pieces: list[Piece]) -> Changes:

@@ -67,6 +67,7 @@ class PruneOrder:
         ids_before: Ids of deleted threats that were received before this time.
         history_before: Changes of agents' states before this time.
         audit_before: Audit entries before this time.
+        measures_before: Reported measures received before this time, and logins and lifts before it.
         removed_before: Agents that were removed before this time.
         threats: The maximum number of threats.
         ids: The maximum number of ids.
@@ -78,6 +79,7 @@ class PruneOrder:
     ids_before: float
     history_before: float
     audit_before: float
+    measures_before: float
     removed_before: float
     threats: int
     ids: int

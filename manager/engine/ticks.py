@@ -6,6 +6,7 @@ import structlog
 
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
+from manager.domain.protection.measures import MEASURES_KEPT_FOR
 from manager.domain.retention import DeletionBudget
 from manager.engine.context import Context
 from manager.engine.fleet import CLOCK_WARNING, Fleet
@@ -165,6 +166,7 @@ class Housekeeping:
                 ids_before=now.wall - settings.id_retention,
                 history_before=now.wall - settings.history_retention,
                 audit_before=now.wall - settings.audit_retention,
+                measures_before=now.wall - MEASURES_KEPT_FOR,
                 removed_before=now.wall - _REMOVED_AGENT_RETENTION,
                 threats=min(_PRUNE_LIMIT, self._threats.left(sizes.threats, now.monotonic)),
                 ids=min(_PRUNE_LIMIT, self._ids.left(sizes.ids, now.monotonic)),

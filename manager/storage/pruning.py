@@ -8,6 +8,7 @@ from manager.domain.retention import EARLIEST, last_expired
 from manager.engine.ports import Pruned, PruneOrder, StoreSizes
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import SourcePruner, ThreatCounts
+from manager.storage.protection import StoredProtection
 from manager.storage.statements import Statements
 from manager.storage.threat_epochs import ThreatEpochs
 from manager.storage.threat_index.indexer import ThreatIndexer
@@ -23,6 +24,7 @@ class Pruner:
         counts: threat counts, each with its own retention.
         indexer: drops slices of deleted threats.
         epochs: those of the threats.
+        protection: deletes reported measures, logins and lifts.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Pruner:
         counts: Iterable[ThreatCounts],
         indexer: ThreatIndexer,
         epochs: ThreatEpochs,
+        protection: StoredProtection,
     ) -> None:
         self._database = database
         self._statements = statements
@@ -42,6 +45,7 @@ class Pruner:
         self._sources = SourcePruner(statements)
         self._indexer = indexer
         self._epochs = epochs
+        self._protection = protection
 
     def sizes(self) -> StoreSizes:
         """Return the number of threats and of stored ids, as spans of sequences (gaps are rare)."""
@@ -57,6 +61,7 @@ class Pruner:
             other += self._prune_incidents(order)
             other += self._statements.execute("pruning.history", (order.history_before, order.rows))
             other += self._statements.execute("pruning.audit", (order.audit_before, order.rows))
+            other += self._protection.prune(order.measures_before, order.rows)
         return Pruned(threats, ids, other + self._prune_removed_agents(order))
 
     def _prune_threats(self, order: PruneOrder) -> int:

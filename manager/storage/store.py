@@ -19,6 +19,7 @@ from manager.storage.connection import close_store
 from manager.storage.health import StoreHealth
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
+from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
 from manager.storage.rows import AgentRows, SecretCipher, TokenRows
@@ -61,6 +62,7 @@ class PeeweeStore:
             piece,
         )
         self._archive = StoredArchive(statements, self.health)
+        self._protection = StoredProtection(statements)
         self._pruner = Pruner(
             database,
             statements,
@@ -68,6 +70,7 @@ class PeeweeStore:
             counts=counts.values(),
             indexer=threat_index,
             epochs=self._archive.epochs,
+            protection=self._protection,
         )
         self._responses = StoredResponses(statements, self.health)
         self._wal = WalBound(database)
@@ -219,6 +222,7 @@ class PeeweeStore:
             write("threats.insert", changes.threats)
         self._archive.write(changes)
         self._responses.write(changes)
+        self._protection.write(changes)
         self._write_settings(changes)
         if changes.history:
             write("agents.insert_history", changes.history)

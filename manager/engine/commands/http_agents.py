@@ -31,7 +31,7 @@ from manager.engine.commands.http_agent_requests import (
 )
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
-from manager.engine.messages import condition
+from manager.engine.messages import condition, logins
 from manager.engine.messages.registration import new_agent_id, record_enrollment
 from manager.engine.policies import restored_store
 from manager.engine.policies.merged_policy import merged_policy, merged_version, sequence_of
@@ -193,6 +193,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     mode = (agent.vitals.mode, heartbeat.mode or agent.vitals.mode)
     _record_vitals(agent, heartbeat)
     condition.record(context, agent, heartbeat, mode)
+    logins.record(context, agent, heartbeat.logins)
     stated = heartbeat.policy_version
     if stated is not None:
         _record_policy_in_force(context, agent, stated, heartbeat)

@@ -1,6 +1,9 @@
 """Incident commands: undo, approve, remove a block, freeze, and read the state of automatic response."""
 
-from manager.domain.correlation import Incident
+from manager.domain.correlation import Incident, Indicator
+from manager.domain.correlation.indicators import SITELESS
+from manager.domain.protection.forecast import Lift, LiftKind
+from manager.domain.protection.measures import ScopedAddress
 from manager.domain.response import OrganizationResponse
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.engine.batch import HistoryLine
@@ -23,6 +26,8 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
     """Undo an incident's response everywhere; that of an absorbed incident is the one of the incident that stays."""
     incident = surviving_incident(context, request.incident_id)
     emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
+    if incident.indicator.kind == "source_ip":
+        _record_lift(context, incident.indicator, "undo", request.author)
     return incident.id
 
 
@@ -39,12 +44,21 @@ def approve_incident(context: Context, request: ApproveIncident) -> str:
 
 def remove_block(context: Context, request: RemoveBlock) -> str:
     """Remove one emergency entry."""
-    if context.fleet.responder.entries.get(request.entry_id) is None:
+    entry = context.fleet.responder.entries.get(request.entry_id)
+    if entry is None:
         raise NotFound(f"Block {request.entry_id} not found: it is not in force")
     emergency_response.apply(
         context, context.fleet.responder.remove(request.entry_id, context.batch.now.wall, request.author)
     )
+    if entry.kind == "ip":
+        _record_lift(context, entry.subject.indicator(), "lift", request.author)
     return request.entry_id
+
+
+def _record_lift(context: Context, indicator: Indicator, kind: LiftKind, author: str) -> None:
+    """Store that a person lifted blocks of an address: the forecast of automatic blocking counts it."""
+    subject = ScopedAddress(indicator.organization_id, indicator.site or SITELESS, indicator.value)
+    context.batch.changes.lifts.append(Lift(subject, context.batch.now.wall, kind, author))
 
 
 def freeze_responses(context: Context, request: FreezeResponses) -> bool:

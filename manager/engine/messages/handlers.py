@@ -6,7 +6,7 @@ from typing import Any
 from manager.domain.agents.agent import Agent
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
-from manager.engine.messages import clone_events, condition
+from manager.engine.messages import clone_events, condition, logins
 from manager.engine.messages.registration import register
 from manager.engine.messages.verification import InvalidMessage, verify
 from manager.engine.policies import restored_store
@@ -59,6 +59,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     vitals.count_events(message.events_processed, message.events_total)
     vitals.outbox_size, vitals.outbox_dropped = message.outbox_size, message.outbox_dropped
     condition.record(context, agent, message, mode)
+    logins.record(context, agent, message.logins)
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0)
     context.write_behind.add(agent.agent_id)

@@ -14,6 +14,7 @@ from manager.domain.correlation import vouched_bits
 from manager.domain.correlation.allowlist import ignored_bits
 from manager.domain.correlation.indicators import indicators_of, normal_address, normal_hash
 from manager.domain.correlation.reports import NOT_CORRELATED, WINDOW
+from manager.domain.protection.measures import reported_measure
 from manager.engine.batch import ThreatRow
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
 from manager.engine.ports import Store
@@ -114,6 +115,7 @@ def process_reports(
             new = row._replace(ignored=ignored) if ignored else row
             context.batch.changes.threats.append(new)
             context.new_reports.append((report, new))
+            _record_measure(context, report, new)
             _count_for_agent(context, report)
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []
@@ -121,6 +123,20 @@ def process_reports(
         report, row = context.new_reports[0]
         correlate(context, report, row)
         context.new_reports.popleft()
+
+
+def _record_measure(context: Context, received: ReceivedReport, row: ThreatRow) -> None:
+    """Store the measure that a new report states, if it states one."""
+    agent = received.agent
+    measure = reported_measure(
+        received.report,
+        agent_number=agent.number,
+        organization_id=agent.organization_id,
+        site=agent.host.site,
+        at=row.event_time,
+    )
+    if measure is not None:
+        context.batch.changes.measures[row.agent_number, row.threat_id] = measure, row.received_at
 
 
 def _ignored(context: Context, received: ReceivedReport, row: ThreatRow) -> int:

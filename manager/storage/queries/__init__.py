@@ -13,6 +13,7 @@ from manager.storage.queries import (
     operators,
     overview,
     policies,
+    protection,
     summary,
     threats,
 )
@@ -159,6 +160,11 @@ class StoreQueries:
         """Return emergency entries, newest first."""
         wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id)
         return blocks.page(self._reader, wanted, limit, cursor)
+
+    def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:
+        """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
+        wanted = protection.ForecastFilter(since, now, organization_id)
+        return protection.protection_forecast(self._reader, wanted)
 
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return enrollment tokens, newest first, without secrets and proof keys."""

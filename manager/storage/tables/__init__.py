@@ -24,6 +24,12 @@ from manager.storage.tables.projections import (
     ThreatSourceCountTable,
     ThreatSourceTable,
 )
+from manager.storage.tables.protection import (
+    BlockLiftTable,
+    HostLoginTable,
+    LoginReporterTable,
+    ReportedMeasureTable,
+)
 from manager.storage.tables.table import Table, database
 from manager.storage.tables.threats import StoredIdTable, ThreatTable
 
@@ -45,6 +51,10 @@ ALL = (
     IncidentResponseTable,
     EmergencyEntryTable,
     IndicatorEvidenceTable,
+    ReportedMeasureTable,
+    HostLoginTable,
+    LoginReporterTable,
+    BlockLiftTable,
     PolicyRevisionTable,
     TokenTable,
     AuditEntryTable,
@@ -58,15 +68,19 @@ __all__ = [
     "AgentPolicyTable",
     "AgentTable",
     "AuditEntryTable",
+    "BlockLiftTable",
     "DeadLetterTable",
     "EmergencyEntryTable",
+    "HostLoginTable",
     "IncidentMemberTable",
     "IncidentResponseTable",
     "IncidentTable",
     "IndicatorEvidenceTable",
+    "LoginReporterTable",
     "MetaTable",
     "PolicyRevisionTable",
     "ProjectionProgressTable",
+    "ReportedMeasureTable",
     "StoredIdTable",
     "Table",
     "ThreatAgentCountTable",

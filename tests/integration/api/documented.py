@@ -159,6 +159,10 @@ ROWS = (
     Row("POST /api/allowlist", {"value": "192.0.2.9"}, status=201, data=("kind", "value", "changed")),
     Row("GET /api/allowlist", data=("0.kind", "0.value"), top=LISTED),
     Row("DELETE /api/allowlist", query="value=192.0.2.1", data=("kind", "value", "changed")),
+    Row("GET /api/protection/forecast", query="days=30&org_id=default", data=(
+        "since", "until", "organizationId", "addresses", "taken", "throttled", "beforeSixthGuess", "friends",
+        "loggedIn", "guessed", "lifted", "allowlisted", "connectionsCut", "connectionsUnknown", "hosts",
+        "hostsReportingLogins", "cases")),
     Row("GET /api/responses", data=STANDING),
     Row("PUT /api/responses", body={"organizationResponse": "vouched"}, data=STANDING),
     Row("POST /api/responses/freeze", data=STANDING),

@@ -1,0 +1,35 @@
+"""The forecast of automatic blocking: measures that guards took or would have taken, and what followed."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from manager.api.authentication import Admin
+from manager.api.envelope import answer, ok, record
+from manager.api.parameters import Organization
+from manager.api.services import WithServices
+
+router = APIRouter(tags=["protection"])
+
+_DAY = 86_400.0
+
+_Days = Annotated[int, Query(ge=1, le=30, description="only measures of the last days; 30 days are kept")]
+_FORECAST = answer(
+    "Counts of addresses, and at most 50 named cases, the one with the newest evidence first.",
+    record(
+        since="string", until="string", organizationId="string?", addresses="integer", taken="integer",
+        throttled="integer", beforeSixthGuess="integer", friends="integer", loggedIn="integer", guessed="integer",
+        lifted="integer", allowlisted="integer", connectionsCut="integer", connectionsUnknown="integer",
+        hosts="integer", hostsReportingLogins="integer", cases="array",
+    ),
+)  # fmt: skip
+
+
+@router.get("/api/protection/forecast", responses=_FORECAST)
+async def forecast(
+    services: WithServices, _caller: Admin, organization_id: Organization = None, days: _Days = 30
+) -> Response:
+    """The cost of automatic blocking: blocked addresses, and those that turned out to be friends."""
+    now = services.clock()
+    query = services.queries.protection_forecast
+    return ok(await services.read(query, since=now - days * _DAY, now=now, organization_id=organization_id))

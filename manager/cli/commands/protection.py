@@ -1,0 +1,105 @@
+"""`panguard manager protection`: the cost of automatic blocking."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manager.cli.support.manager_connection import with_manager_client
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+app = typer.Typer(help="The cost of automatic blocking.", no_args_is_help=True)
+
+
+@app.callback()
+def protection() -> None:
+    """Keep `forecast` a word of its own, though it is the only command."""
+
+
+@app.command("forecast")
+@with_manager_client
+def forecast(
+    client: "ManagerClient",
+    *,
+    days: Annotated[int, typer.Option(min=1, max=30, help="only measures of the last days")] = 30,
+    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Count the addresses that guards block, or would block in mode learning, and those that turned out to be friends.
+
+    Example: panguard manager protection forecast --days 7
+    """
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.get("/api/protection/forecast", days=days, org_id=organization)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    print_lines(*_lines(found, days))
+    if found["cases"]:
+        columns = ("address", "blocked at", "guesses", "evidence")
+        print_table(columns, [_row(case) for case in found["cases"]])
+
+
+def _lines(found: "Record", days: int) -> list[str]:
+    """Return the summary in one line, and a line for each further count that is not zero."""
+    addresses = found["addresses"]
+    period = f"{days} day{'s' * (days != 1)}"
+    if not addresses and not found["throttled"]:
+        return [f"{period}: no guard reported an address that it blocked or would have blocked"]
+    early = f"; {found['beforeSixthGuess'] * 100 // addresses} % before their 6th guess" if addresses else ""
+    lines = [f"{period}: {_blocked(found)}, {_logged_in(found)}, {_cut(found)}{early}"]
+    for count, text in (
+        ("throttled", "throttled only: not counted above"),
+        ("guessed", "with a later login that looks like a guessed password"),
+        ("lifted", "lifted by a person"),
+        ("allowlisted", "on an allowlist since"),
+    ):
+        if found[count]:
+            lines.append(f"{found[count]:,} {text}")
+    silent = found["hosts"] - found["hostsReportingLogins"]
+    if silent:
+        lines.append(f"{silent:,} of {found['hosts']:,} hosts do not report logins: later logins there are unknown")
+    return lines
+
+
+def _blocked(found: "Record") -> str:
+    addresses, taken = found["addresses"], found["taken"]
+    noun = f"{addresses:,} address{'es' * (addresses != 1)}"
+    if taken == 0:
+        return f"{noun} would have been blocked"
+    if taken == addresses:
+        return f"{noun} {'was' if addresses == 1 else 'were'} blocked"
+    return f"{noun} were or would have been blocked ({taken:,} were)"
+
+
+def _logged_in(found: "Record") -> str:
+    logins = [case for case in found["cases"] if case["login"] is not None and not case["login"]["guessed"]]
+    named = f" ({logins[0]['login']['user']} from {logins[0]['address']}" if logins else ""
+    rest = ", …)" if found["loggedIn"] > 1 else ")"
+    return f"{found['loggedIn']:,} later logged in{named + rest if named else ''}"
+
+
+def _cut(found: "Record") -> str:
+    unknown, addresses = found["connectionsUnknown"], found["addresses"]
+    if addresses and unknown == addresses:
+        return "customers cut: unknown"
+    beside = f" (unknown for {unknown:,})" if unknown else ""
+    return f"{found['connectionsCut']:,} customers cut{beside}"
+
+
+def _row(case: "Record") -> tuple[object, ...]:
+    evidence = []
+    login, lift, allowance = case["login"], case["lift"], case["allowance"]
+    if login is not None:
+        guessed = ", looks guessed" if login["guessed"] else ""
+        evidence.append(f"{login['user']} logged in on {login['hostname']} at {login['at']}{guessed}")
+    if lift is not None:
+        evidence.append(f"{lift['kind']} by {lift['author']} at {lift['at']}")
+    if allowance is not None:
+        evidence.append(f"on the allowlist of {allowance['scope']} as {allowance['value']} since {allowance['since']}")
+    if case["connections"]:
+        evidence.append(f"{case['connections']} connections cut")
+    return case["address"], case["at"], case["guesses"], "; ".join(evidence)

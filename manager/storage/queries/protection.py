@@ -1,0 +1,119 @@
+"""The forecast of automatic blocking, from reported measures and what followed them."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from manager.domain.policies.fleet_policies import Scope
+from manager.domain.protection.allowances import AllowlistRevision, allowances
+from manager.domain.protection.forecast import Followups, HostLogin, Judgement, Lift, forecast, totals
+from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
+from manager.storage.queries.reader import Reader, Record, moment
+from manager.storage.tables import AgentTable
+
+
+class ForecastFilter(NamedTuple):
+    """The measures of a forecast: those from `since` to `now`, in seconds since 1970; None matches any organization."""
+
+    since: float
+    now: float
+    organization_id: str | None = None
+    agents: tuple[int, ...] | None = None
+    """The numbers of the agents; None for all."""
+
+    def parameters(self) -> dict[str, object]:
+        """Return the parameters of the statements."""
+        return {
+            "since": self.since,
+            "until": self.now,
+            "organization_id": self.organization_id,
+            "agents": None if self.agents is None else json.dumps(self.agents),
+        }
+
+
+def protection_forecast(reader: Reader, wanted: ForecastFilter) -> Record:
+    """Return the forecast's counts and its named cases."""
+    parameters = wanted.parameters()
+    later = {"since": wanted.since, "organization_id": wanted.organization_id}
+    followups = Followups(
+        (
+            HostLogin(ScopedAddress(*row[:3]), row[3], row[4], row[5], bool(row[6]))
+            for row in reader.each("protection.logins", later)
+        ),
+        (Lift(ScopedAddress(*row[:3]), *row[3:]) for row in reader.each("protection.lifts", later)),
+        allowances(_revisions(reader), _members(reader)),
+        wanted.now,
+    )
+    rows = reader.each("protection.measures", parameters)
+    found = forecast((ReportedMeasure(ScopedAddress(*row[:3]), *row[3:]) for row in rows), followups)
+    ((hosts, reporters),) = reader.select("protection.hosts", parameters)
+    cases = found.cases()
+    hostnames = _hostnames(reader, cases)
+    return {
+        "since": moment(wanted.since),
+        "until": moment(wanted.now),
+        "organizationId": wanted.organization_id,
+        **totals(found.counts),
+        "hosts": hosts,
+        "hostsReportingLogins": reporters,
+        "cases": [_case(each, hostnames) for each in cases],
+    }
+
+
+def _revisions(reader: Reader) -> Iterator[AllowlistRevision]:
+    for scope, at, addresses in reader.each("protection.allowlists"):
+        yield AllowlistRevision(Scope.parse(scope), at, frozenset(json.loads(addresses or "[]")))
+
+
+def _members(reader: Reader) -> Callable[[Scope], frozenset[int] | None]:
+    """Return the function that returns the number of an agent's scope, and None for wider scopes."""
+
+    def members(scope: Scope) -> frozenset[int] | None:
+        if scope.kind != "agent":
+            return None
+        query = AgentTable.select(AgentTable.number).where(AgentTable.agent_id == scope.target)
+        return frozenset(row["number"] for row in reader.rows(query))
+
+    return members
+
+
+def _hostnames(reader: Reader, cases: list[Judgement]) -> dict[int, tuple[str, str]]:
+    """Return agent id and hostname of the agents in cases, removed ones too, by number."""
+    numbers = {each.first.agent_number for each in cases}
+    numbers |= {each.login.agent_number for each in cases if each.login is not None}
+    if not numbers:
+        return {}
+    agent = AgentTable
+    query = agent.select(agent.number, agent.agent_id, agent.hostname).where(agent.number.in_(sorted(numbers)))
+    return {row["number"]: (row["agent_id"], row["hostname"]) for row in reader.rows(query)}
+
+
+def _case(judged: Judgement, hostnames: dict[int, tuple[str, str]]) -> Record:
+    first, login, lift, allowance = judged.first, judged.login, judged.lift, judged.allowance
+    agent_id, hostname = hostnames.get(first.agent_number, (None, None))
+    return {
+        "address": first.subject.value,
+        "organizationId": first.subject.organization_id,
+        "site": first.subject.site or None,
+        "at": moment(first.at),
+        "agentId": agent_id,
+        "hostname": hostname,
+        "hosts": judged.hosts,
+        "measure": first.kind,
+        "outcome": "taken" if judged.taken else "would_be_taken",
+        "ruleId": first.rule_id or None,
+        "guesses": first.guesses,
+        "connections": judged.connections,
+        "login": None
+        if login is None
+        else {
+            "user": login.user,
+            "hostname": hostnames.get(login.agent_number, (None, None))[1],
+            "at": moment(login.at),
+            "guessed": login.guessed,
+        },
+        "lift": None if lift is None else {"kind": lift.kind, "at": moment(lift.at), "author": lift.author},
+        "allowance": None
+        if allowance is None
+        else {"value": allowance.value, "scope": allowance.scope, "since": moment(allowance.since)},
+    }

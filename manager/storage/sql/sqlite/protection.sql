@@ -1,0 +1,82 @@
+-- Reported measures, and the logins and lifts that may follow them.
+
+-- name: insert_measure
+INSERT INTO reported_measure (
+    organization_id, site, address, agent_number, at, received_at, rule_id, kind, guesses, outcome, connections
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: upsert_login
+INSERT INTO host_login (agent_number, organization_id, site, address, user, guessed, at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (agent_number, address, user, guessed) DO UPDATE SET
+    organization_id = excluded.organization_id, site = excluded.site, at = excluded.at
+WHERE excluded.at > host_login.at;
+
+-- name: limit_logins
+-- Parameters: agent, number. Keeps the agent's newest logins, so that one agent cannot fill the table.
+DELETE FROM host_login
+WHERE (agent_number, address, user, guessed) IN (
+    SELECT agent_number, address, user, guessed FROM host_login
+    WHERE agent_number = ?1 ORDER BY at DESC LIMIT -1 OFFSET ?2
+);
+
+-- name: insert_reporter
+INSERT INTO login_reporter (agent_number, since) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- name: insert_lift
+INSERT INTO block_lift (organization_id, site, address, at, kind, author) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: prune_measures
+-- Parameters: time, limit. Rows are in the order of their receipt.
+DELETE FROM reported_measure
+WHERE sequence IN (
+    SELECT sequence FROM (SELECT sequence, received_at FROM reported_measure ORDER BY sequence LIMIT ?2) AS oldest
+    WHERE received_at < ?1
+);
+
+-- name: prune_logins
+-- Parameters: time, limit.
+DELETE FROM host_login
+WHERE (agent_number, address, user, guessed) IN (
+    SELECT agent_number, address, user, guessed FROM host_login WHERE at < ?1 ORDER BY at LIMIT ?2
+);
+
+-- name: prune_lifts
+-- Parameters: time, limit. Rows are in the order of their time.
+DELETE FROM block_lift
+WHERE id IN (SELECT id FROM (SELECT id, at FROM block_lift ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1);
+
+-- name: measures
+-- Parameters: since, until, organization or NULL, JSON array of agent numbers or NULL.
+SELECT organization_id, site, address, agent_number, at, rule_id, kind, guesses, outcome, connections
+FROM reported_measure
+WHERE at >= :since AND at <= :until
+  AND (:organization_id IS NULL OR organization_id = :organization_id)
+  AND (:agents IS NULL OR agent_number IN (SELECT value FROM json_each(:agents)))
+ORDER BY organization_id, site, address, at, sequence;
+
+-- name: logins
+-- Parameters: since, organization or NULL.
+SELECT organization_id, site, address, agent_number, user, at, guessed
+FROM host_login
+WHERE at >= :since AND (:organization_id IS NULL OR organization_id = :organization_id);
+
+-- name: lifts
+-- Parameters: since, organization or NULL.
+SELECT organization_id, site, address, at, kind, author
+FROM block_lift
+WHERE at >= :since AND (:organization_id IS NULL OR organization_id = :organization_id);
+
+-- name: hosts
+-- Parameters as of `measures`. The numbers of agents with measures, and of those among them that report logins.
+SELECT count(*), count(login_reporter.agent_number)
+FROM (
+    SELECT DISTINCT agent_number FROM reported_measure
+    WHERE at >= :since AND at <= :until
+      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:agents IS NULL OR agent_number IN (SELECT value FROM json_each(:agents)))
+) AS reporting LEFT JOIN login_reporter ON login_reporter.agent_number = reporting.agent_number;
+
+-- name: allowlists
+-- Every revision with the addresses on its allowlist, in the order of revisions.
+SELECT scope, at, json_extract(document, '$.allowlist.ips') FROM policy_revision ORDER BY revision;
