@@ -1,7 +1,7 @@
 """Reads and writes stored incidents; reads the threats behind them and the policy history."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from operator import attrgetter
 from typing import Any
@@ -148,13 +148,14 @@ class StoredArchive:
         """
         return list(self._incidents("incidents.of_indicator", {**_key(indicator), "start": start, "end": end}))
 
-    def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return the number of unmerged incidents of an indicator that were last seen before a time.
+    def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
+        """Return the number of unmerged incidents of an indicator that were last seen before a time, except known ones.
 
         Raises:
             StoreUnavailable: the store cannot be read.
         """
-        return int(self._rows("incidents.count_before", {**_key(indicator), "before": before})[0][0])
+        params = {**_key(indicator), "before": before, "known": json.dumps(list(known))}
+        return int(self._rows("incidents.count_before", params)[0][0])
 
     def _write_evidence(self, changes: Changes) -> None:
         """Write changed evidence; each row is deleted first, so that the rows are in the order of renewal."""

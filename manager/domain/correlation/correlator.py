@@ -231,7 +231,10 @@ class Correlator:
         self, timeline: Timeline, placement: Placement, actionable: Collection[str], report: Report
     ) -> IncidentChange:
         run = placement.run
-        returns = self._history.incident_count(timeline.indicator, timeline.since) + timeline.incidents_before(run)
+        in_memory = timeline.incidents()
+        known = [incident.id for incident in in_memory]
+        returns = self._history.incident_count(timeline.indicator, timeline.since, known)
+        returns += sum(earlier.first_seen_at < run.first for earlier in in_memory)
         members = dict.fromkeys(sorted({*(placement.joined or ()), *actionable, *run.claim()}), False)
         run.incident = incident = Incident(
             id=self._new_id(),

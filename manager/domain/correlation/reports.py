@@ -1,6 +1,6 @@
 """Inputs of the correlator: reports, settings, and the port to stored history."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -105,8 +105,8 @@ class History(Protocol):
         """Return the unmerged incidents whose first to last event time touches start ≤ time < end, as new objects."""
         ...
 
-    def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return the number of unmerged incidents that were last seen before a time."""
+    def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
+        """Return the number of unmerged incidents that were last seen before a time, except the known ones."""
         ...
 
 
@@ -121,7 +121,7 @@ class NoHistory:
         """Return nothing."""
         return ()
 
-    def incident_count(self, _indicator: Indicator, _before: float, /) -> int:
+    def incident_count(self, _indicator: Indicator, _before: float, _known: Collection[str], /) -> int:
         """Return zero."""
         return 0
 

@@ -138,11 +138,11 @@ class Timeline:
 
     def open(self) -> Iterator[Incident]:
         """Yield the open incidents."""
-        return (run.incident for run in self.runs if run.incident is not None and run.incident.is_open)
+        return (incident for incident in self.incidents() if incident.is_open)
 
-    def incidents_before(self, run: Run) -> int:
-        """Return the number of incidents in memory from before a run."""
-        return sum(earlier.incident is not None and earlier.first < run.first for earlier in self.runs)
+    def incidents(self) -> list[Incident]:
+        """Return the incidents in memory."""
+        return [run.incident for run in self.runs if run.incident is not None]
 
     def gaps(self, start: float, end: float) -> Iterator[tuple[float, float]]:
         """Yield the parts of start ≤ time < end outside all complete runs; only reports there can complete a run."""

@@ -5,7 +5,7 @@ second in between, as in the engine; no decision is carried out.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import attrgetter
@@ -262,9 +262,9 @@ class ReplayMemory:
             if incident.last_seen_at >= start and incident.first_seen_at < end
         ]
 
-    def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return the number of unmerged incidents that were last seen before a time."""
-        return sum(incident.last_seen_at < before for incident in self._of(indicator))
+    def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
+        """Return the number of unmerged incidents that were last seen before a time, except the known ones."""
+        return sum(each.last_seen_at < before and each.id not in known for each in self._of(indicator))
 
     def _of(self, indicator: Indicator) -> Iterator[Incident]:
         found = (self._incidents[incident_id] for incident_id in self._by_indicator.get(indicator, ()))

@@ -1,6 +1,6 @@
 """Oracle of the correlator: a store that keeps everything, and the rule applied to all reports ever."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
@@ -213,9 +213,10 @@ class Store:
             if each.last_seen_at >= start and each.first_seen_at < end
         ]
 
-    def incident_count(self, indicator: Indicator, before: float, /) -> int:
-        """Return how many incidents were last seen before a time."""
-        return sum(each.last_seen_at < before for each in self._station.incidents_of(indicator))
+    def incident_count(self, indicator: Indicator, before: float, known: Collection[str], /) -> int:
+        """Return how many incidents were last seen before a time, except the known ones."""
+        incidents = self._station.incidents_of(indicator)
+        return sum(each.last_seen_at < before and each.id not in known for each in incidents)
 
 
 def _copy(incident: Incident) -> Incident:

@@ -72,11 +72,12 @@ WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kin
   AND last_seen_at >= :start AND first_seen_at < :end AND coalesce(site, '') = :site;
 
 -- name: count_before
--- The number of unmerged incidents of an indicator that were last seen before a time.
+-- The number of unmerged incidents of an indicator that were last seen before a time, except known ones (JSON of ids).
 SELECT count(*)
 FROM incident
 WHERE merged_into IS NULL AND organization_id = :organization_id AND kind = :kind AND value = :value
-  AND last_seen_at < :before AND coalesce(site, '') = :site;
+  AND last_seen_at < :before AND coalesce(site, '') = :site
+  AND id NOT IN (SELECT value FROM json_each(:known));
 
 -- name: first_members
 -- The first members of several incidents, by agent id.

@@ -1,6 +1,6 @@
 """Rebuilt correlators: what they read from the store, and what they make of reports that no incident has."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 
 import pytest
@@ -37,6 +37,9 @@ class Stored(NoHistory):
 
     def incidents(self, _indicator: Indicator, start: float, end: float, /) -> Iterator[Incident]:
         return (each for each in self.known if each.last_seen_at >= start and each.first_seen_at < end)
+
+    def incident_count(self, _indicator: Indicator, before: float, known: Collection[str], /) -> int:
+        return sum(each.last_seen_at < before and each.id not in known for each in self.known)
 
 
 def _rebuilt(stored: Stored, incidents: list[Incident], threshold: int = 2) -> Correlator:
@@ -90,6 +93,18 @@ def test_of_the_reports_that_count_only_the_newest_are_read() -> None:
         assert (change.kind, change.actionable) == (ChangeKind.GREW, (f"c-{turn}",))
     assert stored.read == 2
     assert incident.report_count == 1021
+
+
+@pytest.mark.parametrize("ago", [400, 301, 299])
+def test_an_incident_from_before_the_restart_counts_once(ago: float) -> None:
+    """Whether it is in memory, in the store or in both, and with one that only the store has: a return is one more."""
+    live = Incident("inc-2", INDICATOR, {"a": True, "b": True}, NOW - ago, NOW - ago - 1, NOW - ago, report_count=2)
+    old = Incident("inc-1", INDICATOR, {"a": True, "b": True}, NOW - 5000, NOW - 5000, NOW - 5000, report_count=2)
+    correlator = _rebuilt(Stored([], [old, live]), [live])
+    after = 301.5 - ago if ago < 301 else 0.0  # the first one that does not belong to the incident any more
+    assert correlator.observe(_report("c", after)) == []
+    (opened,) = correlator.observe(_report("d", after))
+    assert (opened.kind, opened.incident.return_count) == (ChangeKind.RETURNED, 2)
 
 
 @pytest.mark.parametrize("late", [False, True])
