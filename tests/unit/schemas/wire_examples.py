@@ -103,6 +103,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         ],
         "enforcement": "impossible",
         "enforced": _ENFORCED,
+        "logins": [{"sourceIp": "192.0.2.1", "user": "bob", "at": NOW, "guessed": True}],
     },
     ThreatReport: {
         "id": "0198a3c0-0000-7000-8000-000000000000",
@@ -119,7 +120,13 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
             "lastSeen": NOW,
             "vouched": ["sourceIp"],
         },
-        "response": {"action": "block_ip", "target": "192.0.2.1", "outcome": "blocked", "expiresAt": NOW},
+        "response": {
+            "action": "block_ip",
+            "target": "192.0.2.1",
+            "outcome": "blocked",
+            "expiresAt": NOW,
+            "connections": 2,
+        },
         "timestamp": NOW,
     },
     Receipt: {
