@@ -1,23 +1,27 @@
 """Builds the ASGI application: routes, error handlers, OpenAPI document, and the outermost middleware."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from manager.api.agents.fast_lane import FastLane
 from manager.api.agents.hot_routes import EventsRoute, HeartbeatRoute, HotRoute
+from manager.api.authorization import access_of
 from manager.api.envelope import REFUSAL
-from manager.api.errors import add_error_map
+from manager.api.errors import RouteWithoutRoleError, add_error_map
 from manager.api.http_metrics import EventStreamCollector, RequestMetrics
 from manager.api.middleware.admission import Admission
 from manager.api.middleware.outermost_middleware import OutermostMiddleware
 from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes import (
+    access,
     agent_policy,
     agents,
     allowlist,
@@ -46,11 +50,12 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_revisions,
-    incidents, allowlist, responses, protection, tokens, audit, documentation,
+    incidents, allowlist, responses, protection, tokens, access, audit, documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody,
-    tokens.NewToken, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
+    tokens.NewToken, access.NewAccessToken, access.Rotation,
+    responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 
@@ -71,8 +76,24 @@ class _Application(FastAPI):
                 [(model, "validation") for model in _BODIES],
                 ref_template="#/components/schemas/{model}",
             )[1]
+            _declare_access(document)
             document.setdefault("components", {}).setdefault("schemas", {}).update(models["$defs"])
         return self.openapi_schema or document
+
+
+def _declare_access(document: dict[str, Any]) -> None:
+    """Add the declared access of each route to its operations."""
+    for route in filter(attrgetter("include_in_schema"), _routes()):
+        for method in route.methods or ():
+            document["paths"][route.path][method.lower()].update(access_of(route).extensions())
+
+
+def _routes() -> Iterator[APIRoute]:
+    for module in _ROUTERS:
+        for route in module.router.routes:
+            if not isinstance(route, APIRoute):
+                raise RouteWithoutRoleError(f"{route} cannot declare a role")
+            yield route
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -97,6 +118,8 @@ def create_app(services: Services) -> ASGIApp:
     app.state.services = services
     for module in _ROUTERS:
         app.include_router(module.router)
+    for route in _routes():
+        access_of(route)  # raises for a route that declares no role
     add_error_map(app)
     metrics = RequestMetrics(services.registry)
     services.registry.register(EventStreamCollector(services.stream))

@@ -1,56 +1,71 @@
-"""Bearer authentication: identifies callers by their token, and provides FastAPI dependencies for the routes.
-
-Tokens are compared by their SHA-256; the admin's and the enrollment tokens' in constant time.
-"""
+"""Bearer authentication: identifies callers by their token. Tokens are looked up and compared by their SHA-256."""
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-
-from manager.api.errors import Forbidden, Unauthorized
+from manager.domain.access import AccessTokens, Role
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.tokens import Token
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 
-_scheme = HTTPBearer(auto_error=False, description="The admin's token, or an agent's own.")
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request: an agent, or the admin where `agent_id` is None."""
+    """The sender of a request: an agent, or the holder of an access token or of the admin token.
 
+    Attributes:
+        name: The name in audit records.
+        agent_id: The agent's id; None for any other caller.
+        role: The role of the token; None for an agent.
+        organizations: The organizations that the token is limited to; None for all of them.
+        digest: The SHA-256 of an access token; None for an agent and for the admin token.
+    """
+
+    name: str
     agent_id: str | None = None
+    role: Role | None = None
+    organizations: frozenset[str] | None = None
+    digest: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_agent(cls, agent_id: str) -> "Caller":
+        """Return the caller for an agent."""
+        return cls(agent_id, agent_id)
 
     @property
     def is_admin(self) -> bool:
-        """Whether the caller may use every route."""
-        return self.agent_id is None
+        """Whether the caller is an admin of the whole fleet, who may use every route."""
+        return self.role is Role.ADMIN and self.organizations is None
 
-    @property
-    def name(self) -> str:
-        """The caller's name in audit records."""
-        return self.agent_id or "admin"
+    def has(self, role: Role) -> bool:
+        """Return whether the caller's token has a role, or one that includes it."""
+        return self.role is not None and self.role.includes(role)
+
+    def sees(self, organization_id: str) -> bool:
+        """Return whether the token is good for an organization."""
+        return self.organizations is None or organization_id in self.organizations
 
 
-ADMIN = Caller()
+ADMIN = Caller("admin", role=Role.ADMIN)
+"""The holder of the admin token."""
 
-_UNKNOWN_PROOF_KEY = bytes(32)
-"""The digest compared for an unknown token id, so that every token costs one comparison."""
+_UNKNOWN = bytes(32)
+"""The digest compared for an unknown token, so that every token costs the same comparisons."""
 
 
 class Credentials:
-    """Identifies bearer tokens: the admin's by its digest, agents' and enrollment tokens through the registry.
+    """Identifies bearer tokens: the admin token, access tokens, agents' own tokens, and enrollment tokens.
 
     Args:
         admin_token: grants access to every route.
         bearer: returns the agent whose HTTP token has a SHA-256, or None.
         enrollment: returns an enrollment token by its id, or None.
+        access: the access tokens.
+        clock: seconds since 1970, by which access tokens expire.
     """
 
     def __init__(
@@ -58,18 +73,32 @@ class Credentials:
         admin_token: str,
         bearer: Callable[[bytes], Agent | None],
         enrollment: Callable[[str], Token | None] = lambda _token_id: None,
+        access: AccessTokens | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
         self._bearer = bearer
         self._enrollment = enrollment
+        self._access = AccessTokens() if access is None else access
+        self._clock = clock
 
     def identify(self, token: str) -> Caller | None:
-        """Return the holder of a token; None for an unknown token."""
+        """Return the holder of a token; None for an unknown, expired or revoked one. The use is noted."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        now = self._clock()
         agent = self._bearer(digest)
+        access = self._access.holder(digest, now)
+        is_access = hmac.compare_digest(digest, _UNKNOWN if access is None else access.digest)
         if hmac.compare_digest(digest, self._admin_digest):
             return ADMIN
-        return None if agent is None else Caller(agent.agent_id)
+        if is_access and access is not None:
+            self._access.note_use(access, now)
+            return Caller(access.name, None, access.role, frozenset(access.organizations) or None, digest)
+        return None if agent is None else Caller.of_agent(agent.agent_id)
+
+    def is_current(self, caller: Caller) -> bool:
+        """Return whether the access token of a caller is still accepted; True for a caller without one."""
+        return caller.digest is None or self._access.holder(caller.digest, self._clock()) is not None
 
     def enrollment(self, token: str) -> EnrollmentToken | None:
         """Parse an enrollment token made by this manager, whether or not it is still valid; None for any other text."""
@@ -78,58 +107,5 @@ class Credentials:
         except TokenError:
             return None
         known = self._enrollment(given.token_id)
-        same = hmac.compare_digest(_UNKNOWN_PROOF_KEY if known is None else known.proof_key, given.proof_key)
+        same = hmac.compare_digest(_UNKNOWN if known is None else known.proof_key, given.proof_key)
         return given if same and known is not None else None
-
-
-async def authenticated(
-    request: Request, _given: Annotated[HTTPAuthorizationCredentials | None, Depends(_scheme)]
-) -> Caller:
-    """Return the caller that admission control identified.
-
-    Raises:
-        Unauthorized: the token is missing or unknown; the answer does not tell which.
-    """
-    caller: Caller | None = request.scope.get("caller")
-    if caller is None:
-        raise Unauthorized
-    return caller
-
-
-async def admin(caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Return the caller if it is the admin.
-
-    Raises:
-        Forbidden: the caller is an agent.
-    """
-    if not caller.is_admin:
-        raise Forbidden
-    return caller
-
-
-async def admin_or_self(agent_id: str, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Return the caller if it is the admin or the agent in the path.
-
-    Raises:
-        Forbidden: the caller is another agent; the answer does not tell whether the agent in the path exists.
-    """
-    return require_admin_or_self(caller, agent_id)
-
-
-def require_admin_or_self(caller: Caller | None, agent_id: str) -> Caller:
-    """Return the caller if it is the admin or this agent.
-
-    Raises:
-        Unauthorized: the caller is unknown.
-        Forbidden: the caller is another agent.
-    """
-    if caller is None:
-        raise Unauthorized
-    if not caller.is_admin and caller.agent_id != agent_id:
-        raise Forbidden
-    return caller
-
-
-Authenticated = Annotated[Caller, Depends(authenticated)]
-Admin = Annotated[Caller, Depends(admin)]
-AdminOrSelf = Annotated[Caller, Depends(admin_or_self)]

@@ -18,11 +18,15 @@ log = structlog.get_logger(__name__)
 
 
 class Unauthorized(ManagerError):  # noqa: N818 -- HTTP's own term
-    """The request has no token, or an unknown one."""
+    """The request has no token, or an unknown, expired or revoked one."""
 
 
 class Forbidden(ManagerError):  # noqa: N818 -- HTTP's own term
     """The token is valid, but does not permit this path."""
+
+
+class RoleRefused(ManagerError):  # noqa: N818 -- named like its HTTP status
+    """The access token has another role, or is limited to other organizations; the text says which."""
 
 
 class TokenRefusedError(ManagerError):
@@ -55,6 +59,10 @@ class RouteNotWiredError(RuntimeError):
     """A request reached the OpenAPI stub of a route that is served in front of the framework: a wiring bug."""
 
 
+class RouteWithoutRoleError(RuntimeError):
+    """A route declares no role, so nobody could tell who may use it: a wiring bug."""
+
+
 class NoJsonBody(ManagerError):  # noqa: N818 -- named like its HTTP status
     """The body is not declared as application/json."""
 
@@ -65,6 +73,7 @@ _STATUSES: dict[type[Exception], int] = {
     Invalid: 400,
     SchemaError: 400,
     TokenRefusedError: 403,
+    RoleRefused: 403,
 }
 """Errors whose text is shown to the caller."""
 
@@ -90,6 +99,12 @@ _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
 }
 """Errors with a fixed answer; their own text goes to the log only."""
 
+UNAUTHORIZED_HINT = (
+    "send Authorization: Bearer with a token of this manager; an unknown, expired or revoked one is refused: an admin"
+    " makes another by `panguard manager access create` or `access rotate`"
+)
+"""Member `hint` of every 401, the same for each reason."""
+
 _FRAMEWORK_ERRORS = {404: "Not found", 405: "this path does not know that method", 400: "the request is malformed"}
 
 
@@ -102,7 +117,7 @@ def answer_for(error: Exception) -> Response | None:
             return fail(status, str(error))
     for kind, (status, sentence, headers) in _FIXED_ANSWERS.items():
         if isinstance(error, kind):
-            return fail(status, sentence, headers)
+            return fail(status, sentence, headers, **({"hint": UNAUTHORIZED_HINT} if kind is Unauthorized else {}))
     return None
 
 

@@ -180,6 +180,10 @@ class Queries(Protocol):
         """Return enrollment tokens without their secrets, newest first."""
         ...
 
+    def access(self, *, limit: int, cursor: str | None = None) -> Page:
+        """Return access tokens without their texts, newest first."""
+        ...
+
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return rejected messages, newest first."""
         ...

@@ -3,6 +3,7 @@
 import typer
 
 from manager.cli.commands import (
+    access,
     agents,
     allowlist,
     audit,
@@ -43,6 +44,7 @@ app.command("now", short_help="Show what needs attention now.")(now.now)
 app.command("replay", short_help="Try other settings on the stored threats.")(replay.replay)
 app.command("config", short_help="Print every setting with its value and meaning.")(config.config)
 app.command("traffic", short_help="Tail the live messages.")(traffic.traffic)
+app.add_typer(access.app, name="access")
 app.add_typer(agents.app, name="agents")
 app.add_typer(allowlist.app, name="allowlist")
 app.add_typer(audit.app, name="audit")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.liveness import Transition
 from manager.domain.agents.tokens import Token
@@ -95,6 +96,7 @@ class Changes:
     revisions: list[Revision] = field(default_factory=list)
     fleet_revision: int | None = None
     tokens: dict[str, Token] = field(default_factory=dict)
+    access: dict[str, AccessToken] = field(default_factory=dict)
     incident_shift: float | None = None
     """Seconds to add to the times of all stored incidents, before `incidents` are written."""
     incidents: dict[str, Incident] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class Changes:
             or self.policies
             or self.revisions
             or self.tokens
+            or self.access
             or self.incident_shift is not None
             or self.incidents
             or self.responses

@@ -31,7 +31,16 @@ from manager.engine.ports import BrokerAccess, Publisher, Store
 from manager.engine.response import emergency_response
 from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.settings_check import SettingsCheck
-from manager.engine.ticks import Housekeeping, Periodic, Tick, WriteBehind, settle_wills, sweep
+from manager.engine.ticks import (
+    ACCESS_INTERVAL,
+    Housekeeping,
+    Periodic,
+    Tick,
+    WriteBehind,
+    record_access,
+    settle_wills,
+    sweep,
+)
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import message_codes
 from schemas.fleet import FleetEvent
@@ -110,6 +119,7 @@ class Engine:
             settle_wills,
             self._sweep,
             self._flush,
+            Periodic(ACCESS_INTERVAL, record_access),
         )
 
     def restore_correlation(self, now: Instant) -> None:

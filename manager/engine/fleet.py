@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from manager.domain.access import AccessTokens
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import CloneTracker
 from manager.domain.agents.held_back import HeldBackReports
@@ -61,6 +62,7 @@ class Fleet:
     registry: Registry = field(default_factory=Registry)
     policies: Policies = field(default_factory=Policies)
     tokens: dict[str, Token] = field(default_factory=dict)
+    access: AccessTokens = field(default_factory=AccessTokens)
     counters: Counter[str] = field(default_factory=Counter)
     meta: Mapping[str, str] = field(default_factory=dict)
     """The single values of the store, as loaded at the start."""
@@ -116,6 +118,7 @@ class Fleet:
         self.meta = snapshot.meta
         self.retained_clearing.load(snapshot.meta)
         self.tokens = {token.token_id: token for token in snapshot.tokens}
+        self.access.load(snapshot.access)
         self.registry.reserve_numbers(snapshot.highest_agent_number)
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)

@@ -127,6 +127,7 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
         yield Piece(Changes(removed=[agent]), agent.agent_id)
     yield from _keyed_pieces("agents", changes.agents)
     yield from _keyed_pieces("tokens", changes.tokens)
+    yield from _keyed_pieces("access", changes.access)
     for revision in changes.revisions:
         yield Piece(Changes(revisions=[revision]), str(revision.scope))
     yield from _keyed_pieces("policies", changes.policies)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
@@ -34,6 +35,7 @@ class Snapshot:
     """Organization, hostname and last registration of removed agents, oldest first."""
     highest_agent_number: int = 0
     tokens: list[Token] = field(default_factory=list)
+    access: list[AccessToken] = field(default_factory=list)
     revision: int = 0
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
     policies: list[StoredPolicy] = field(default_factory=list)

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 Tick = Callable[[Context, Instant], None]
 
 _HOUSEKEEPING_INTERVAL = 60.0
+ACCESS_INTERVAL = 60.0
+"""Seconds between two writings of the last use of access tokens."""
+
 _CATCH_UP_INTERVAL = 1.0
 """Seconds between two prunings while each of them reaches its limit."""
 
@@ -66,6 +69,12 @@ def sweep(context: Context, now: Instant) -> None:
     for transition in fleet.liveness.mark_stale(fleet.registry.agents.values(), now):
         context.batch.transition(transition)
     held_back.check(context)
+
+
+def record_access(context: Context, _now: Instant) -> None:
+    """Write the last use of the access tokens that were used since the last run."""
+    for token in context.fleet.access.used():
+        context.batch.changes.access[token.name] = token
 
 
 class WriteBehind:

@@ -102,7 +102,11 @@ class Manager:
             engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
             queries=StoreQueries(open_reader(self.directory.store), self._health),
             credentials=Credentials(
-                given or self.directory.admin_token(), fleet.registry.find_by_http_digest, fleet.tokens.get
+                given or self.directory.admin_token(),
+                fleet.registry.find_by_http_digest,
+                fleet.tokens.get,
+                fleet.access,
+                lambda: clock.read().wall,
             ),
             clock=lambda: clock.read().wall,
             version=VERSION,

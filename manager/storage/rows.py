@@ -1,4 +1,4 @@
-"""Converts agents and enrollment tokens to rows and back; their secrets are encrypted with the store key."""
+"""Converts agents and tokens to rows and back; secrets of agents and enrollment tokens are encrypted."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from manager.domain.access import AccessToken, Role
 from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce, Reason, RegistrationStamp, State, Vitals
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.condition import Condition
@@ -186,3 +187,17 @@ class TokenRows:
             uses=uses,
             revoked_at=revoked_at,
         )
+
+
+def access_row(token: AccessToken) -> tuple[Any, ...]:
+    """Return an access token's row, in the column order of `access.upsert`."""
+    return (
+        token.name, token.digest, token.role, json.dumps(token.organizations), token.created_at, token.rotated_at,
+        token.expires_at, token.last_used_at, token.revoked_at,
+    )  # fmt: skip
+
+
+def access_token(row: tuple[Any, ...]) -> AccessToken:
+    """Return the access token of a row."""
+    name, digest, role, organizations, *times = row
+    return AccessToken(name, bytes(digest), Role(role), _texts(organizations), *times)

@@ -22,7 +22,7 @@ from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, Th
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
-from manager.storage.rows import AgentRows, SecretCipher, TokenRows
+from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
@@ -103,6 +103,8 @@ class PeeweeStore:
                 raise InvalidTag
             table = "agent" if agents_locked else "enrollment_token"
             raise self.health.found(f"a secret in table {table} cannot be decrypted, others can")
+        with self.health.content("access_token"):
+            access = [access_token(row) for row in rows("access.load")]
         ids = {agent.number: agent.agent_id for agent in agents}
         meta = dict(rows("meta.load"))
         revision = meta.get("fleet_revision")
@@ -114,6 +116,7 @@ class PeeweeStore:
             ],
             highest_agent_number=rows("agents.highest_number")[0][0],
             tokens=tokens,
+            access=access,
             revision=int(revision) if revision else 0,
             documents=self._documents(),
             entries=self._responses.entries(),
@@ -250,6 +253,8 @@ class PeeweeStore:
             self._statements.execute("meta.upsert", ("fleet_revision", str(changes.fleet_revision)))
         if changes.tokens:
             write("tokens.upsert", [self._tokens.to_row(token) for token in changes.tokens.values()])
+        if changes.access:
+            write("access.upsert", [access_row(token) for token in changes.access.values()])
         if changes.meta:
             write("meta.upsert", changes.meta.items())
 

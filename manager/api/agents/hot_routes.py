@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from manager.api.authentication import Caller, require_admin_or_self
+from manager.api.authentication import Caller
+from manager.api.authorization import require_admin_or_self
 from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
 from manager.api.middleware.client_address import Headers

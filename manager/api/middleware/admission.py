@@ -17,6 +17,9 @@ _BEARER = b"bearer "
 _UNLIMITED = ("/health", "/health/live", "/health/ready")
 _REGISTER = "/api/agents/register"
 _EVENTS = "/events"
+_ACCESS_FACTOR = 10
+"""An access token's limit as a multiple of an agent's: a command reads a list of a large fleet page by page."""
+
 _HEARTBEAT = "/heartbeat"
 _POLL = "/api/policy/agent/"
 
@@ -26,7 +29,7 @@ class Admission:
 
     Each agent has three budgets: `limit` requests per minute for heartbeats and policy polls, the same number for all
     other requests, and the budget of its reports, the same as for MQTT agents. So a burst of reports does not block
-    heartbeats.
+    heartbeats. An access token has ten times `limit`; admins of the whole fleet have no limit.
 
     Args:
         credentials: identifies bearer tokens.
@@ -50,6 +53,7 @@ class Admission:
         self._limit = limit
         self._life = SlidingWindow(limit)
         self._other = SlidingWindow(limit)
+        self._access = SlidingWindow(limit * _ACCESS_FACTOR)
         self._reports = ReportBudgets(reports)
 
     def admit(self, path: str, client: tuple[str, int] | None, headers: Headers) -> Caller | None:
@@ -64,6 +68,8 @@ class Admission:
             return caller
         if caller is not None and caller.agent_id is not None:
             self._limit_agent(caller.agent_id, path)
+        elif caller is not None:
+            self._refuse_over_limit(self._access, caller.name)
         elif not self._is_unlimited(path, client, headers, token):
             key = self._addresses.rate_limit_key(self._addresses.address(client, headers))
             self._refuse_over_limit(self._other, key)

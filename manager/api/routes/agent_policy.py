@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from manager.api.agents.hot_routes import policy_record
-from manager.api.authentication import AdminOrSelf, Authenticated
+from manager.api.authorization import ViewerOrAgent, ViewerOrSelf
 from manager.api.envelope import answer, ok
 from manager.api.services import WithServices
 from manager.domain.policies.fleet_policies import GLOBAL
@@ -32,7 +32,7 @@ async def poll_policy(
     *,
     agent_id: str,
     services: WithServices,
-    caller: AdminOrSelf,
+    caller: ViewerOrSelf,
     version: _Version = None,
     x_policy_version: _VersionHeader = None,
     if_none_match: _Match = None,
@@ -43,7 +43,7 @@ async def poll_policy(
     sign of life; the version that it names is recorded as the agent's version in force.
     """
     versions = _versions(version, if_none_match, x_policy_version)
-    request = ReadPolicy(agent_id) if caller.is_admin else PollPolicy(agent_id, versions)
+    request = ReadPolicy(agent_id) if caller.agent_id is None else PollPolicy(agent_id, versions)
     policy: AgentPolicy = await services.engine.submit(request)
     headers = {"ETag": f'"{policy.version}"', "Cache-Control": "no-cache"}
     if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
@@ -62,7 +62,7 @@ def _versions(asked: int | None, match: str | None, header: int | None) -> tuple
 
 
 @router.get("/api/rules/latest", responses=_RULES)
-async def latest_rules(services: WithServices, caller: Authenticated) -> Response:
+async def latest_rules(services: WithServices, caller: ViewerOrAgent) -> Response:
     """Detection rules for older guards, from the agent's own policy; for the admin, from the global policy."""
     if caller.agent_id is None:
         found = await services.read(services.queries.policy_document, GLOBAL)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authentication import Admin, AdminOrSelf
+from manager.api.authorization import AdminOrSelf, Viewer, ViewerOrSelf
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.errors import Forbidden, RouteNotWiredError
 from manager.api.parameters import Cursor, Organization
@@ -28,7 +28,7 @@ _LARGEST_PAGE = 1000
 async def list_agents(
     *,
     services: WithServices,
-    _caller: Admin,
+    _caller: Viewer,
     status: Annotated[State | None, Query(description="only agents in this state")] = None,
     organization_id: Organization = None,
     tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
@@ -56,7 +56,7 @@ async def list_agents(
 
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))
-async def show_agent(agent_id: str, services: WithServices, _caller: AdminOrSelf) -> Response:
+async def show_agent(agent_id: str, services: WithServices, _caller: ViewerOrSelf) -> Response:
     """Return the record of one agent."""
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
@@ -78,7 +78,7 @@ async def remove_agent(
     if not purge:
         await services.engine.submit(DeregisterAgent(agent_id))
         return ok({"agentId": agent_id, "removed": True, "message": "the agent is offline; its record is kept"})
-    if not caller.is_admin:
+    if caller.agent_id is not None:
         raise Forbidden
     await services.engine.submit(RemoveAgent(agent_id, caller.name))
     return ok({"agentId": agent_id, "removed": True, "message": "the agent is removed for good"})

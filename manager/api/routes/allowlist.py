@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AliasChoices, Field
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Responder, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Organization
@@ -41,7 +41,7 @@ _Kind = Annotated[AllowlistEntryKind | None, Query(description="where it cannot 
 
 
 @router.get("/api/allowlist", responses=page_of("Entries; with org_id those of the organization and the global ones."))
-async def list_allowances(services: WithServices, _caller: Admin, organization_id: Organization = None) -> Response:
+async def list_allowances(services: WithServices, _caller: Viewer, organization_id: Organization = None) -> Response:
     """The global allowlist, or all entries that apply to an organization."""
     entries = []
     for scope in dict.fromkeys((GLOBAL, _scope(organization_id))):
@@ -60,7 +60,7 @@ _ADDED = {**answer("The entry was added.", _CHANGED, 201), **answer("The entry e
 
 @router.post("/api/allowlist", responses=_ADDED, status_code=201, openapi_extra=body_of("NewAllowance"))
 async def add_allowance(
-    request: Request, services: WithServices, caller: Admin, organization_id: Organization = None
+    request: Request, services: WithServices, caller: Responder, organization_id: Organization = None
 ) -> Response:
     """Add an entry. Blocks that it covers are withdrawn at once."""
     wanted = await read_body(request, NewAllowance)
@@ -72,7 +72,7 @@ async def add_allowance(
 
 @router.delete("/api/allowlist", responses=answer("The entry was removed.", _CHANGED))
 async def remove_allowance(
-    services: WithServices, caller: Admin, value: _Value, kind: _Kind = None, organization_id: Organization = None
+    services: WithServices, caller: Responder, value: _Value, kind: _Kind = None, organization_id: Organization = None
 ) -> Response:
     """Remove an entry; 404 if it does not exist."""
     scope = _scope(organization_id)

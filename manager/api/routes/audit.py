@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Viewer
 from manager.api.envelope import page, page_of
 from manager.api.parameters import Cursor, Limit, QueryTime, epoch
 from manager.api.services import WithServices
@@ -20,7 +20,7 @@ _Action = Annotated[str | None, Query(max_length=64, description="such as policy
 async def list_audit(
     *,
     services: WithServices,
-    _caller: Admin,
+    _caller: Viewer,
     since: _Since = None,
     actor: _Word = None,
     action: _Action = None,
@@ -43,7 +43,7 @@ async def list_audit(
 
 @router.get("/api/dead-letters", responses=page_of("Rejected messages, newest first."), tags=["fleet"])
 async def list_dead_letters(
-    services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None
+    services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Rejected messages, each with the reason."""
     return page(*await services.read(services.queries.dead_letters, limit=limit, cursor=cursor))

@@ -9,6 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from manager.api.authorization import OPEN
+
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code{font-family:ui-monospace,monospace}h2{margin-top:2rem;border-bottom:1px solid #ccc}"
@@ -111,7 +113,7 @@ router = APIRouter(include_in_schema=False)
 _POLICY = f"default-src 'none'; style-src {STYLE_SOURCE}; frame-ancestors 'none'"
 
 
-@router.get("/docs")
+@router.get("/docs", dependencies=[OPEN])
 async def reference(request: Request) -> Response:
     """The API reference as a page."""
     return HTMLResponse(render(request.app.openapi()), headers={"Content-Security-Policy": _POLICY})

@@ -2,14 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from manager.api.authentication import Admin, Caller
+from manager.api.authentication import Caller
+from manager.api.authorization import Declares, Viewer, allows
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
-from manager.api.errors import Forbidden, Unauthorized
+from manager.api.errors import Unauthorized
 from manager.api.events.event_stream import StreamResponse
 from manager.api.events.tickets import TICKET_LIFETIME
 from manager.api.services import WithServices
+from manager.domain.access import Role
 
 router = APIRouter(tags=["events"])
 
@@ -21,12 +23,17 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/api/events/ticket", responses=_ISSUED, status_code=201)
-async def issue_ticket(services: WithServices, _caller: Admin) -> Response:
+async def issue_ticket(services: WithServices, _caller: Viewer) -> Response:
     """A ticket that opens the stream once, within 30 seconds: `GET /api/events/stream?ticket=…`."""
     return ok({"ticket": services.tickets.issue(services.clock()), "expiresIn": TICKET_LIFETIME}, 201)
 
 
-@router.get("/api/events/stream", responses=_STREAM, response_class=Response)
+@router.get(
+    "/api/events/stream",
+    responses=_STREAM,
+    response_class=Response,
+    dependencies=[Depends(Declares("viewer", "fleet"))],
+)
 async def stream(
     request: Request,
     services: WithServices,
@@ -47,8 +54,8 @@ async def stream(
             raise Unauthorized
     elif caller is None:
         raise Unauthorized
-    elif not caller.is_admin:
-        raise Forbidden
+    else:
+        allows(Role.VIEWER).check(caller)
     if services.stream.full:
         return fail(
             503, "the event stream has its maximum of clients; try again in a few seconds", {"Retry-After": "5"}

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Responder, Viewer
 from manager.api.envelope import Schema, answer, ok, page, page_of
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import Services, WithServices
@@ -77,7 +77,7 @@ _LISTED = "Incidents, the last opened first; each names at most 200 of its agent
 async def list_incidents(
     *,
     services: WithServices,
-    _caller: Admin,
+    _caller: Viewer,
     is_open: _Open = None,
     kind: Kind | None = None,
     organization_id: Organization = None,
@@ -105,19 +105,19 @@ async def list_incidents(
 
 
 @router.get("/api/incidents/{incident_id}", responses=answer("The incident, its members and live entries.", _INCIDENT))
-async def show_incident(incident_id: str, services: WithServices, _caller: Admin) -> Response:
+async def show_incident(incident_id: str, services: WithServices, _caller: Viewer) -> Response:
     """One incident, with at most 1,000 members and 1,000 entries."""
     return ok(await _incident(services, incident_id))
 
 
 @router.post("/api/incidents/{incident_id}/undo", responses=answer("The incident as it is now.", _INCIDENT))
-async def undo_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
+async def undo_incident(incident_id: str, services: WithServices, caller: Responder) -> Response:
     """Withdraw an incident's response everywhere, and keep the incident from firing again."""
     return await _decide(services, UndoIncident(incident_id, caller.name))
 
 
 @router.post("/api/incidents/{incident_id}/approve", responses=answer("The incident as it is now.", _INCIDENT))
-async def approve_incident(incident_id: str, services: WithServices, caller: Admin) -> Response:
+async def approve_incident(incident_id: str, services: WithServices, caller: Responder) -> Response:
     """Approve the response of an incident; 409 if it does not wait for approval."""
     return await _decide(services, ApproveIncident(incident_id, caller.name))
 

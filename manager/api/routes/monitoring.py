@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from manager.api.authentication import Admin
+from manager.api.authorization import OPEN, Admin, Metrics, Viewer
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.ports import Record
@@ -27,8 +27,8 @@ _METRICS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.head("/health", include_in_schema=False)
-@router.get("/health", responses=_HEALTHY, tags=["health"])
+@router.head("/health", include_in_schema=False, dependencies=[OPEN])
+@router.get("/health", responses=_HEALTHY, tags=["health"], dependencies=[OPEN])
 async def health(services: WithServices) -> Response:
     """State of the manager, its uptime in seconds, and the number of agents."""
     counts = await services.read(services.queries.agent_counts)
@@ -43,15 +43,17 @@ async def health(services: WithServices) -> Response:
     return ok(data, **data)
 
 
-@router.head("/health/live", include_in_schema=False)
-@router.get("/health/live", responses=answer("The process answers."), tags=["health"])
+@router.head("/health/live", include_in_schema=False, dependencies=[OPEN])
+@router.get("/health/live", responses=answer("The process answers."), tags=["health"], dependencies=[OPEN])
 async def live() -> Response:
     """Liveness check: the process answers. If it does not, restart it."""
     return ok({"live": True})
 
 
-@router.head("/health/ready", include_in_schema=False)
-@router.get("/health/ready", responses={**answer("The manager is ready."), 503: REFUSAL}, tags=["health"])
+@router.head("/health/ready", include_in_schema=False, dependencies=[OPEN])
+@router.get(
+    "/health/ready", responses={**answer("The manager is ready."), 503: REFUSAL}, tags=["health"], dependencies=[OPEN]
+)
 async def ready(services: WithServices) -> Response:
     """Readiness check: 503 with the reason while the store cannot commit or the broker is not connected."""
     reason = services.not_ready()
@@ -63,7 +65,7 @@ async def ready(services: WithServices) -> Response:
     responses=answer("Counts, the stale and offline agents first, threats, policy revision."),
     tags=["fleet"],
 )
-async def overview(services: WithServices, _caller: Admin) -> Response:
+async def overview(services: WithServices, _caller: Viewer) -> Response:
     """Summary of the fleet."""
     now = services.clock()
     found = await services.read(services.queries.overview, now)
@@ -104,6 +106,6 @@ async def accept_clock(services: WithServices, caller: Admin) -> Response:
 
 
 @router.get("/metrics", responses=_METRICS, response_class=Response, tags=["fleet"])
-async def metrics(services: WithServices, _caller: Admin) -> Response:
+async def metrics(services: WithServices, _caller: Metrics) -> Response:
     """Prometheus metrics: ingest, batches, commits, lag, dead letters, agents, incidents, policies, HTTP by route."""
     return Response(await services.read(expose, services.registry), media_type=CONTENT_TYPE)

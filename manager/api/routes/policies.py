@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from manager.api.authentication import Admin, Caller
+from manager.api.authentication import Caller
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_policy
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
@@ -71,19 +72,19 @@ _SET = answer(
 
 
 @router.get("/api/policies/global", responses=_DOCUMENT)
-async def show_global(services: WithServices, _caller: Admin) -> Response:
+async def show_global(services: WithServices, _caller: Viewer) -> Response:
     """The document of the whole fleet."""
     return await _show(services, GLOBAL)
 
 
 @router.get("/api/policies/organizations/{organization_id}", responses=_DOCUMENT)
-async def show_organization(organization_id: OrganizationId, services: WithServices, _caller: Admin) -> Response:
+async def show_organization(organization_id: OrganizationId, services: WithServices, _caller: Viewer) -> Response:
     """The document of an organization."""
     return await _show(services, Scope("organization", organization_id))
 
 
 @router.get("/api/policies/agents/{agent_id}", responses=_DOCUMENT)
-async def show_agent(agent_id: str, services: WithServices, _caller: Admin) -> Response:
+async def show_agent(agent_id: str, services: WithServices, _caller: Viewer) -> Response:
     """The document of one agent."""
     if await services.read(services.queries.agent, agent_id) is None:
         raise NotFound(f"Agent {agent_id} not found")
@@ -133,7 +134,7 @@ async def clear_agent(agent_id: str, services: WithServices, caller: Admin, mess
 
 
 @router.get("/api/policies/history", responses=page_of("Changes, newest first."))
-async def history(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def history(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Every change of the fleet's policies: scope, document, time and author."""
     return page(*await services.read(services.queries.policy_history, limit=limit, cursor=cursor))
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import check_policy, read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
@@ -45,7 +45,7 @@ class ComparisonBody(WireModel):
 
 
 @router.get("/api/policies", responses=page_of("The document of each scope, the last set first."))
-async def list_documents(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def list_documents(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """The scopes with a document of their own, and the documents."""
     return page(*await services.read(services.queries.policy_documents, limit=limit, cursor=cursor))
 
@@ -80,7 +80,7 @@ _COMPARED = answer(
 
 
 @router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("ComparisonBody"))
-async def compare(request: Request, services: WithServices, _caller: Admin) -> Response:
+async def compare(request: Request, services: WithServices, _caller: Viewer) -> Response:
     """Differences between the documents of two revisions, or the effect of a document on the effective policies.
 
     A document that setting would refuse is refused here, too.
@@ -115,7 +115,7 @@ _After = Annotated[AgentId | None, Query(description="`nextCursor` of the page b
 
 
 @router.get("/api/policies/drift", responses=page_of("Agents with drift, in the order of their ids."))
-async def list_drift(services: WithServices, _caller: Admin, limit: Limit = 200, cursor: _After = None) -> Response:
+async def list_drift(services: WithServices, _caller: Viewer, limit: Limit = 200, cursor: _After = None) -> Response:
     """Agents whose policy in force is not their effective policy."""
     drifts: list[Drift] = await services.engine.submit(ReadDrift())
     rest = sorted((drift for drift in drifts if drift.agent_id > (cursor or "")), key=lambda each: each.agent_id)

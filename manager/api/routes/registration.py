@@ -4,15 +4,17 @@ import math
 from contextlib import suppress
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from manager.api.authentication import Caller
+from manager.api.authorization import Declares, allows
 from manager.api.bodies import read_document_or
 from manager.api.envelope import answer, body_of, ok
 from manager.api.errors import TokenRefusedError, TooManyRequests, Unauthorized
 from manager.api.middleware.admission import bearer
 from manager.api.ports import DISCARD
 from manager.api.services import Services, WithServices
+from manager.domain.access import Role
 from manager.domain.agents.agent import Host
 from manager.domain.networks import network_of
 from manager.engine.commands.http_agent_requests import (
@@ -37,7 +39,13 @@ _REGISTERED = answer(
 )
 
 
-@router.post("/api/agents/register", responses=_REGISTERED, status_code=201, openapi_extra=body_of("HttpRegistration"))
+@router.post(
+    "/api/agents/register",
+    responses=_REGISTERED,
+    status_code=201,
+    openapi_extra=body_of("HttpRegistration"),
+    dependencies=[Depends(Declares("admin", "fleet", "any"))],
+)
 async def register(request: Request, services: WithServices) -> Response:
     """Register an agent; the same hostname and organization again is a reconnection, with the same `agentId`.
 
@@ -78,10 +86,13 @@ def _authority(request: Request, services: Services, *, trusted: bool) -> tuple[
 
     Raises:
         Unauthorized: the registration is not authorized.
+        RoleRefused: the access token is no admin's of the whole fleet.
     """
     given = bearer(dict(request.scope["headers"]))
     caller: Caller | None = request.scope.get("caller")
     if caller is not None:
+        if caller.agent_id is None:
+            allows(Role.ADMIN).check(caller)
         return None, caller
     if given is not None:
         token = services.credentials.enrollment(given)

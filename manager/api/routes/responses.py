@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Admin, Responder, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization
@@ -47,7 +47,7 @@ _Incident = Annotated[str | None, Query(alias="incidentId", max_length=64, descr
 
 
 @router.get("/api/responses", responses=_STATE)
-async def show_responses(services: WithServices, _caller: Admin) -> Response:
+async def show_responses(services: WithServices, _caller: Viewer) -> Response:
     """State of automatic response."""
     return await _state(services)
 
@@ -92,7 +92,7 @@ async def _state(services: Services) -> Response:
 async def list_blocks(
     *,
     services: WithServices,
-    _caller: Admin,
+    _caller: Viewer,
     kind: EntryKind | None = None,
     organization_id: Organization = None,
     target: _Target = None,
@@ -120,6 +120,6 @@ _REMOVED = answer(
 
 
 @router.delete("/api/blocks/{entry_id}", responses=_REMOVED)
-async def remove_block(entry_id: str, services: WithServices, caller: Admin) -> Response:
+async def remove_block(entry_id: str, services: WithServices, caller: Responder) -> Response:
     """Remove one entry."""
     return ok({"id": await services.engine.submit(RemoveBlock(entry_id, caller.name)), "removed": True})

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import AliasChoices, Field, StringConstraints
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok
 from manager.api.services import WithServices
@@ -84,6 +84,6 @@ async def create_policy(request: Request, services: WithServices, caller: Admin)
 
 
 @router.get("/api/policy/active", responses=answer("The policy, or null.", {"oneOf": [_POLICY, {"type": "null"}]}))
-async def active_policy(services: WithServices, _caller: Admin) -> Response:
+async def active_policy(services: WithServices, _caller: Viewer) -> Response:
     """The policy of the whole fleet."""
     return ok(await services.read(services.queries.active_policy))

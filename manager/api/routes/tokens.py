@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
@@ -28,7 +28,7 @@ class NewToken(WireModel):
 
 
 @router.get("/api/tokens", responses=page_of("Tokens, newest first."))
-async def list_tokens(services: WithServices, _caller: Admin, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def list_tokens(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """All created tokens, without their secrets."""
     return page(*await services.read(services.queries.tokens, limit=limit, cursor=cursor))
 

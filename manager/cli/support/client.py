@@ -20,12 +20,15 @@ _CODES = {
 }
 
 
+_UNAUTHORIZED = 401
+
+
 class ManagerClient:
-    """Client of one manager, with the admin's token. A context manager.
+    """Client of one manager, with the admin token or an access token. A context manager.
 
     Args:
         url: the manager's base URL.
-        token: the admin token.
+        token: the admin token, or an access token.
         tls: TLS context that verifies the manager; None only for plain HTTP.
         timeout: seconds to wait for an answer.
     """
@@ -115,8 +118,12 @@ class ManagerClient:
         if envelope["ok"] and "data" in envelope:
             return envelope
         code = _CODES.get(answer.status_code, ExitCode.FAILURE)
-        if code is ExitCode.UNAUTHORIZED:
-            raise CommandFailed(code, f"the manager at {self.url} refuses this token; the admin token is needed")
+        if answer.status_code == _UNAUTHORIZED:
+            raise CommandFailed(
+                code,
+                f"the manager at {self.url} refuses this token: it is unknown, expired or revoked; use the admin token,"
+                " or ask an admin for one: `panguard manager access create` or `access rotate`",
+            )
         raise CommandFailed(code, str(envelope.get("error", f"the manager answered {answer.status_code}")))
 
 

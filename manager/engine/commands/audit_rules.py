@@ -17,13 +17,16 @@ from manager.engine.commands.requests import (
     ApproveIncident,
     Broadcast,
     ChangeAllowlist,
+    CreateAccess,
     CreateToken,
     DeregisterAgent,
     FreezeResponses,
     RemoveAgent,
     RemoveBlock,
+    RevokeAccess,
     RevokeToken,
     RollBack,
+    RotateAccess,
     SetOrganizationResponse,
     SetPolicy,
     UndoIncident,
@@ -96,6 +99,19 @@ def _token_state(context: Context, about: CreateToken | RevokeToken | Enrollment
     }
 
 
+def _access_state(context: Context, about: CreateAccess | RotateAccess | RevokeAccess) -> AuditState:
+    token = context.fleet.access.get(about.name)
+    if token is None:
+        return None
+    return {
+        "role": str(token.role),
+        "organizations": list(token.organizations) or "all",
+        "rotatedAt": iso(token.rotated_at),
+        "expiresAt": None if token.expires_at is None else iso(token.expires_at),
+        "revoked": token.revoked_at is not None,
+    }
+
+
 def _incident_state(context: Context, request: UndoIncident | ApproveIncident) -> AuditState:
     incident_id = surviving_incident(context, request.incident_id).id
     responder = context.fleet.responder
@@ -153,10 +169,13 @@ _RULES: dict[type, AuditRule] = {
         lambda _request: "agent.deregister",
         lambda request: str(request.agent_id),
         lambda context, request: agent_state(context, request.agent_id),
-        unless=lambda context: context.origin.actor != "admin",  # the history records an agent that signs off
+        unless=lambda context: context.origin.actor.startswith("ag-"),  # the history records an agent that signs off
     ),
     CreateToken: AuditRule(lambda _request: "token.create", lambda token: str(token.token_id), _token_state),
     RevokeToken: AuditRule(lambda _request: "token.revoke", lambda request: str(request.token_id), _token_state),
+    CreateAccess: AuditRule(lambda _request: "access.create", lambda request: str(request.name), _access_state),
+    RotateAccess: AuditRule(lambda _request: "access.rotate", lambda request: str(request.name), _access_state),
+    RevokeAccess: AuditRule(lambda _request: "access.revoke", lambda request: str(request.name), _access_state),
     UndoIncident: AuditRule(
         lambda _request: "incident.undo", lambda request: str(request.incident_id), _incident_state
     ),

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from manager.engine.commands import allowlist, fleet, http_agent_requests, http_agents, incidents, policies, requests
+from manager.engine.commands import (
+    access,
+    allowlist,
+    fleet,
+    http_agent_requests,
+    http_agents,
+    incidents,
+    policies,
+    requests,
+)
 from manager.engine.commands.audit_rules import audited
 from manager.engine.context import Context
 
@@ -19,6 +28,9 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.DeregisterAgent: fleet.deregister_agent,
     requests.CreateToken: fleet.create_token,
     requests.RevokeToken: fleet.revoke_token,
+    requests.CreateAccess: access.create_access,
+    requests.RotateAccess: access.rotate_access,
+    requests.RevokeAccess: access.revoke_access,
     requests.AcceptClock: fleet.accept_clock,
     requests.UndoIncident: incidents.undo_incident,
     requests.ApproveIncident: incidents.approve_incident,

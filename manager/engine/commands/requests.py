@@ -1,7 +1,8 @@
 """Requests of people: the values that commands carry into the inbox, and their answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from manager.domain.access import AccessToken, Role
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
 from manager.domain.policies.fleet_policies import Scope, Sections
 from manager.domain.response import OrganizationResponse
@@ -62,6 +63,49 @@ class RevokeToken:
 
     token_id: str
     author: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAccess:
+    """Create an access token. Answered by a `NewAccess`; Conflict if a live token has the name.
+
+    `organizations` is empty for all; `expires_at` is in seconds since 1970, None means without limit.
+    """
+
+    author: str
+    name: str
+    role: Role
+    organizations: tuple[str, ...] = ()
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RotateAccess:
+    """Replace the text of an access token. Answered by a `NewAccess`; NotFound if no live token has the name.
+
+    Without `expires_at` the token keeps its lifetime, counted from now.
+    """
+
+    author: str
+    name: str
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeAccess:
+    """Revoke an access token. Answered by its name; NotFound if there is none."""
+
+    author: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccess:
+    """A created or rotated access token; `text` is shown only once."""
+
+    name: str
+    text: str = field(repr=False)
+    token: AccessToken
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,10 @@ class StoreQueries:
         """Return enrollment tokens, newest first, without secrets and proof keys."""
         return operators.tokens_page(self._reader, limit, cursor)
 
+    def access(self, *, limit: int, cursor: str | None = None) -> Page:
+        """Return access tokens without their texts, newest first."""
+        return operators.access_page(self._reader, limit, cursor)
+
     def dead_letters(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return dead letters (messages that changed nothing), newest first."""
         return operators.dead_letters_page(self._reader, limit, cursor)

@@ -1,4 +1,4 @@
-"""Operators' lists for the API: the audit log, enrollment tokens, dead letters."""
+"""Operators' lists for the API: the audit log, enrollment and access tokens, dead letters."""
 
 import json
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from peewee import Expression
 
 from manager.storage.queries.reader import Page, Reader, Record, keyset_page, moment
-from manager.storage.tables import AuditEntryTable, DeadLetterTable, TokenTable
+from manager.storage.tables import AccessTokenTable, AuditEntryTable, DeadLetterTable, TokenTable
 
 
 class AuditFilter(NamedTuple):
@@ -51,6 +51,17 @@ def tokens_page(reader: Reader, limit: int, cursor: str | None) -> Page:
     return [_token_record(row) for row in rows], following
 
 
+def access_page(reader: Reader, limit: int, cursor: str | None) -> Page:
+    """Return access tokens, newest first, without their digests."""
+    token = AccessTokenTable
+    query = token.select(
+        token.name, token.role, token.organizations, token.created_at, token.rotated_at, token.expires_at,
+        token.last_used_at, token.revoked_at,
+    )  # fmt: skip
+    rows, following = keyset_page(reader, query, at=token.created_at, key=token.name, limit=limit, cursor=cursor)
+    return [_access_record(row) for row in rows], following
+
+
 def dead_letters_page(reader: Reader, limit: int, cursor: str | None) -> Page:
     """Return dead letters (messages that changed nothing), newest first."""
     return reader.page(DeadLetterTable.select(), DeadLetterTable.id, _dead_letter_record, limit, cursor)
@@ -81,6 +92,19 @@ def _token_record(row: Record) -> Record:
         "maxUses": row["max_uses"],
         "uses": row["uses"],
         "usesLeft": None if row["max_uses"] is None else max(0, row["max_uses"] - row["uses"]),
+        "revokedAt": moment(row["revoked_at"]),
+    }
+
+
+def _access_record(row: Record) -> Record:
+    return {
+        "name": row["name"],
+        "role": row["role"],
+        "organizations": json.loads(row["organizations"]) or None,
+        "createdAt": moment(row["created_at"]),
+        "rotatedAt": moment(row["rotated_at"]),
+        "expiresAt": moment(row["expires_at"]),
+        "lastUsedAt": moment(row["last_used_at"]),
         "revokedAt": moment(row["revoked_at"]),
     }
 

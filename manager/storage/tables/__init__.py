@@ -9,6 +9,7 @@ from manager.storage.tables.incidents import (
     IndicatorEvidenceTable,
 )
 from manager.storage.tables.operators import (
+    AccessTokenTable,
     AuditEntryTable,
     DeadLetterTable,
     MetaTable,
@@ -57,6 +58,7 @@ ALL = (
     BlockLiftTable,
     PolicyRevisionTable,
     TokenTable,
+    AccessTokenTable,
     AuditEntryTable,
     DeadLetterTable,
     MetaTable,
@@ -64,6 +66,7 @@ ALL = (
 
 __all__ = [
     "ALL",
+    "AccessTokenTable",
     "AgentHistoryTable",
     "AgentPolicyTable",
     "AgentTable",

@@ -1,4 +1,4 @@
-"""Tables of operators' data: policy revisions, enrollment tokens, audit log, dead letters, single values."""
+"""Tables of operators' data: policy revisions, tokens, audit log, dead letters, single values."""
 
 from peewee import AutoField, BigAutoField, BigIntegerField, BlobField, DoubleField, IntegerField, TextField
 
@@ -39,6 +39,25 @@ class TokenTable(Table):
         """Peewee options: table name."""
 
         table_name = "enrollment_token"
+
+
+class AccessTokenTable(Table):
+    """Table of access tokens, with the SHA-256 of their text."""
+
+    name = TextField(primary_key=True)
+    digest = BlobField(unique=True)
+    role = TextField()
+    organizations = TextField(default="[]")
+    created_at = DoubleField()
+    rotated_at = DoubleField()
+    expires_at = DoubleField(null=True)
+    last_used_at = DoubleField(null=True)
+    revoked_at = DoubleField(null=True)
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "access_token"
 
 
 class AuditEntryTable(Table):

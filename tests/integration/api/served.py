@@ -65,7 +65,11 @@ class Served:
             engine=EngineClient(self._bench.engine.inbox.submit, self._woken.set, reply_timeout),
             queries=queries or StoreQueries(self._reader),
             credentials=Credentials(
-                ADMIN_TOKEN, self._bench.fleet.registry.find_by_http_digest, self._bench.fleet.tokens.get
+                ADMIN_TOKEN,
+                self._bench.fleet.registry.find_by_http_digest,
+                self._bench.fleet.tokens.get,
+                self._bench.fleet.access,
+                lambda: self._bench.wall,
             ),
             clock=lambda: self._bench.wall,
             version="1.2.3",

@@ -57,8 +57,10 @@ class Fleet:
             self.admin.post("/api/allowlist", json={"value": "192.0.2.1"})
         elif path.startswith("/api/threats"):
             assert agent.events(REPORT).status_code == 201
-        elif "{token_id}" in path:
+        elif path.startswith(("/api/tokens", "/api/access")):
             known["token_id"] = self.admin.post("/api/tokens", json={}).json()["data"]["tokenId"]
+            known["name"] = f"holder-{self._joined}"
+            self.admin.post("/api/access", json={"name": known["name"], "role": "viewer"})
         elif row.status == 304:
             known["version"] = str(agent.poll().json()["data"]["version"])
         return known | {name: self._first(there) for name, there in _FOUND.items() if f"{{{name}}}" in path}

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from manager.api.errors import UNAUTHORIZED_HINT
 from schemas.limits import BODY_LIMIT
 from tests.integration.api.served import Served
 
@@ -29,7 +30,10 @@ def test_a_missing_and_a_wrong_token_get_the_same_answer(served: Served, header:
     with served.client(token=None) as anybody:
         headers = {} if header is None else {"Authorization": header.encode("latin-1")}
         answer = anybody.get("/api/agents", headers=headers)
-    assert (answer.status_code, answer.json()) == (401, {"ok": False, "error": "Unauthorized"})
+    assert (answer.status_code, answer.json()) == (
+        401,
+        {"ok": False, "error": "Unauthorized", "hint": UNAUTHORIZED_HINT},
+    )
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 

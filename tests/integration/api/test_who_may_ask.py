@@ -1,11 +1,13 @@
 """Authorization of every documented route: without a token, with an unknown one, as an agent, as a removed agent."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from manager.api.errors import UNAUTHORIZED_HINT
 from tests.integration.api.documented import REPORT
 from tests.integration.api.served import HttpAgent, Served
 
@@ -29,6 +31,7 @@ _OTHERS = {
     "incident_id": "inc-0000000000000000",
     "entry_id": "blk-1",
     "token_id": "tok-1",
+    "name": "nobody",
 }
 
 
@@ -81,7 +84,8 @@ def test_nobody_is_told_anything_but_that(served: Served, routes: list[str], oth
     assert len(closed) > 40
     with served.client(token) as anybody:
         assert _not(401, anybody, closed, other) == {}
-        assert {_ask(anybody, route, other).text for route in closed} == {'{"ok":false,"error":"Unauthorized"}'}
+        (told,) = {_ask(anybody, route, other).text for route in closed}
+        assert json.loads(told) == {"ok": False, "error": "Unauthorized", "hint": UNAUTHORIZED_HINT}
         assert _not(200, anybody, sorted(OPEN), other) == {}
 
 

@@ -1,0 +1,115 @@
+"""`panguard manager access`: access tokens of people and programs."""
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from manager.cli.support.completion import access_names
+from manager.cli.support.durations import parse_timedelta
+from manager.cli.support.manager_connection import with_manager_client
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+app = typer.Typer(
+    help="Access tokens of people and programs, each with a role.",
+    epilog="Example: panguard manager access create --name alice --role viewer --expires 90d",
+    no_args_is_help=True,
+)
+
+RoleWord = Literal["viewer", "responder", "admin", "metrics", "feed"]
+
+_COLUMNS = ("name", "role", "organizations", "created", "last used", "expires", "revoked")
+_Name = Annotated[str, typer.Argument(help="the token's name", autocompletion=access_names)]
+_Expires = Annotated[str | None, typer.Option(help="validity: 24h, 90d [default: unlimited]")]
+
+
+@app.command("create")
+@with_manager_client
+def create_access(
+    client: "ManagerClient",
+    *,
+    name: Annotated[str, typer.Option(help="the holder, as the audit log names it: alice, prometheus")],
+    role: Annotated[
+        RoleWord,
+        typer.Option(
+            help="viewer reads; responder also works on incidents, blocks and the allowlist; admin does everything;"
+            " metrics reads /metrics, feed the blocklist feeds"
+        ),
+    ],
+    organization: Annotated[
+        list[str] | None, typer.Option(help="only this organization; repeatable [default: all]")
+    ] = None,
+    expires: _Expires = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Create an access token and print it; it is shown only once."""
+    wanted = {"name": name, "role": role, "organizations": organization or [], "expiresAt": _time(expires)}
+    body = {member: value for member, value in wanted.items() if value is not None}
+    _print_token(client.answer("POST", "/api/access", body=body)["data"], output)
+
+
+@app.command("list")
+@with_manager_client
+def list_access(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the access tokens, without their texts."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    found = client.records("/api/access")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    members = ("createdAt", "lastUsedAt", "expiresAt", "revokedAt")
+    print_table(
+        _COLUMNS,
+        [
+            [each["name"], each["role"], each["organizations"] or "all", *(each[member] for member in members)]
+            for each in found
+        ],
+    )
+
+
+@app.command("rotate")
+@with_manager_client
+def rotate_access(
+    client: "ManagerClient",
+    name: _Name,
+    expires: Annotated[
+        str | None, typer.Option(help="validity from now: 24h, 90d [default: as long as before]")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print a new text for a token; the old one is refused from now on."""
+    body = {} if expires is None else {"expiresAt": _time(expires)}
+    _print_token(client.answer("POST", f"/api/access/{_quoted(name)}/rotate", body=body)["data"], output)
+
+
+@app.command("revoke")
+@with_manager_client
+def revoke_access(client: "ManagerClient", name: _Name) -> None:
+    """Revoke a token: it is refused from now on."""
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    print_lines(f"revoked {client.answer('DELETE', f'/api/access/{_quoted(name)}')['data']['name']}")
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    return quote(name, safe="")
+
+
+def _time(validity: str | None) -> str | None:
+    return None if validity is None else (datetime.now(UTC) + parse_timedelta(validity)).isoformat()
+
+
+def _print_token(made: "Record", output: Output) -> None:
+    if output is Output.JSON:
+        from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+
+        print_json(made)
+    else:
+        sys.stdout.write(f"{made['token']}\n")

@@ -1,0 +1,125 @@
+"""Access tokens of people and programs: name, role, organizations, expiry, and which token a digest belongs to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+LIVE_TOKENS = 1000
+"""The maximum number of tokens that are neither revoked nor expired."""
+
+_RESERVED_NAMES = frozenset({"admin", "anonymous", "manager", "responder"})
+_AGENT = "ag-"
+
+
+class Role(StrEnum):
+    """Role of an access token; `viewer` < `responder` < `admin`, while `metrics` and `feed` stand apart."""
+
+    VIEWER = "viewer"
+    RESPONDER = "responder"
+    ADMIN = "admin"
+    METRICS = "metrics"
+    FEED = "feed"
+
+    def includes(self, needed: "Role") -> bool:
+        """Return whether this role may do what `needed` may."""
+        return needed in _INCLUDED[self]
+
+
+_READS = frozenset({Role.VIEWER, Role.METRICS, Role.FEED})
+_INCLUDED = {
+    Role.METRICS: frozenset({Role.METRICS}),
+    Role.FEED: frozenset({Role.FEED}),
+    Role.VIEWER: _READS,
+    Role.RESPONDER: _READS | {Role.RESPONDER},
+    Role.ADMIN: _READS | {Role.RESPONDER, Role.ADMIN},
+}
+
+
+@dataclass(slots=True)
+class AccessToken:
+    """One access token. Times are seconds since 1970; `digest` is the SHA-256 of its text.
+
+    `organizations` is empty for a token of all organizations. `rotated_at` is when its text was made.
+    """
+
+    name: str
+    digest: bytes = field(repr=False)
+    role: Role
+    organizations: tuple[str, ...]
+    created_at: float
+    rotated_at: float
+    expires_at: float | None = None
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds from the making of its text to its expiry; None for a token that does not expire."""
+        return None if self.expires_at is None else self.expires_at - self.rotated_at
+
+    def is_live(self, now: float) -> bool:
+        """Return whether the token is accepted: neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether the audit log uses a name for another actor: the first token, the manager's parts, agents."""
+    return name in _RESERVED_NAMES or name.startswith(_AGENT)
+
+
+class AccessTokens:
+    """All access tokens, by name and by digest.
+
+    One thread changes it; others may call `holder` and `note_use` at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, AccessToken] = {}
+        self._by_digest: dict[bytes, AccessToken] = {}
+        self._written: dict[str, float | None] = {}
+
+    def load(self, tokens: Iterable[AccessToken]) -> None:
+        """Add the stored tokens."""
+        for token in tokens:
+            self.add(token)
+
+    def add(self, token: AccessToken) -> None:
+        """Add a token, in place of the one with its name."""
+        self._forget_text(token.name)
+        self._by_name[token.name] = token
+        self._by_digest[token.digest] = token
+        self._written[token.name] = token.last_used_at
+
+    def rotate(self, token: AccessToken, digest: bytes, now: float, expires_at: float | None) -> None:
+        """Replace a token's text; the old one is refused from now on."""
+        self._forget_text(token.name)
+        token.digest, token.rotated_at, token.expires_at = digest, now, expires_at
+        self._by_digest[digest] = token
+
+    def get(self, name: str) -> AccessToken | None:
+        """Return a token by its name, revoked ones too."""
+        return self._by_name.get(name)
+
+    def holder(self, digest: bytes, now: float) -> AccessToken | None:
+        """Return the token with a digest; None for an unknown, expired or revoked one."""
+        token = self._by_digest.get(digest)
+        return token if token is not None and token.is_live(now) else None
+
+    def live(self, now: float) -> int:
+        """Return the number of tokens that are neither revoked nor expired."""
+        return sum(token.is_live(now) for token in self._by_name.values())
+
+    def note_use(self, token: AccessToken, now: float) -> None:
+        """Record the use of a token in memory; `used` yields it for the store."""
+        token.last_used_at = now
+
+    def used(self) -> list[AccessToken]:
+        """Return the tokens that were used since the last call."""
+        used = [token for token in self._by_name.values() if token.last_used_at != self._written[token.name]]
+        self._written.update((token.name, token.last_used_at) for token in used)
+        return used
+
+    def _forget_text(self, name: str) -> None:
+        known = self._by_name.get(name)
+        if known is not None:
+            self._by_digest.pop(known.digest, None)

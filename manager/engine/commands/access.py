@@ -1,0 +1,74 @@
+"""Access commands: create, rotate and revoke access tokens; only the SHA-256 of a token's text is kept."""
+
+import hashlib
+import secrets
+
+from manager.domain.access import LIVE_TOKENS, AccessToken, is_reserved
+from manager.engine.commands.requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
+from manager.engine.context import Context
+from manager.errors import Conflict, NotFound
+
+PREFIX = "pga_"
+"""The beginning of every access token, by which scanners for leaked secrets find one."""
+
+
+def create_access(context: Context, request: CreateAccess) -> NewAccess:
+    """Create an access token.
+
+    Raises:
+        Conflict: a live token has the name, the name stands for another actor, or there are too many tokens.
+    """
+    access, now = context.fleet.access, context.batch.now.wall
+    if is_reserved(request.name):
+        raise Conflict(f"the audit log uses the name {request.name} for another actor; choose another")
+    known = access.get(request.name)
+    if known is not None and known.revoked_at is None:
+        raise Conflict(f"an access token named {request.name} exists: rotate it, or revoke it first")
+    if access.live(now) >= LIVE_TOKENS:
+        raise Conflict(f"there are {LIVE_TOKENS} access tokens: revoke those that nobody uses")
+    text = _new_text()
+    token = AccessToken(request.name, _digest(text), request.role, request.organizations, now, now, request.expires_at)
+    access.add(token)
+    return _stored(context, token, text)
+
+
+def rotate_access(context: Context, request: RotateAccess) -> NewAccess:
+    """Replace a token's text; the old one is refused from now on.
+
+    Raises:
+        NotFound: there is no such token, or it is revoked.
+    """
+    access, now = context.fleet.access, context.batch.now.wall
+    token = access.get(request.name)
+    if token is None or token.revoked_at is not None:
+        raise NotFound(f"Access token {request.name} not found, or revoked: create one")
+    expires_at = request.expires_at
+    if expires_at is None and token.lifetime is not None:
+        expires_at = now + token.lifetime
+    text = _new_text()
+    access.rotate(token, _digest(text), now, expires_at)
+    return _stored(context, token, text)
+
+
+def revoke_access(context: Context, request: RevokeAccess) -> str:
+    """Revoke a token: it is refused from now on, and its streams end."""
+    token = context.fleet.access.get(request.name)
+    if token is None:
+        raise NotFound(f"Access token {request.name} not found")
+    if token.revoked_at is None:
+        token.revoked_at = context.batch.now.wall
+        context.batch.changes.access[token.name] = token
+    return token.name
+
+
+def _stored(context: Context, token: AccessToken, text: str) -> NewAccess:
+    context.batch.changes.access[token.name] = token
+    return NewAccess(token.name, text, token)
+
+
+def _new_text() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
