@@ -67,9 +67,7 @@ class Allows(Access):
         if caller.role is None:
             raise Forbidden
         if not caller.has(self.role):
-            raise RoleRefused(
-                f"the access token {caller.name} has the role {caller.role}, and this needs {self.role}: use another"
-            )
+            raise RoleRefused(f"the access token {caller.name} has the role {caller.role}, and this needs {self.role}")
         if not self.scoped and caller.organizations is not None:
             raise RoleRefused(f"this needs a token of all organizations, and {caller.name} is limited to some")
         return caller

@@ -121,10 +121,13 @@ class ManagerClient:
         if answer.status_code == _UNAUTHORIZED:
             raise CommandFailed(
                 code,
-                f"the manager at {self.url} refuses this token: it is unknown, expired or revoked; use the admin token,"
-                " or ask an admin for one: `panguard manager access create` or `access rotate`",
+                f"the manager at {self.url} refuses this token: it is unknown, expired or revoked; use the admin token, or"
+                " one that an admin makes: `panguard manager access create` or `access rotate`",
             )
-        raise CommandFailed(code, str(envelope.get("error", f"the manager answered {answer.status_code}")))
+        sentence = str(envelope.get("error", f"the manager answered {answer.status_code}"))
+        if code is ExitCode.UNAUTHORIZED:
+            sentence += "; use the admin token, or an access token that may do this"
+        raise CommandFailed(code, sentence)
 
 
 def _no_url(url: str) -> str:

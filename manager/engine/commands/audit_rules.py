@@ -63,7 +63,7 @@ def audited(context: Context, request: Any, carry_out: Callable[[Context, Any], 
     value = carry_out(context, request)
     about = value if isinstance(request, CreateToken) else request
     after = rule.state(context, about)
-    if (before != after or isinstance(request, Broadcast)) and not rule.unless(context):
+    if (before != after or isinstance(request, (Broadcast, RotateAccess))) and not rule.unless(context):
         before, after = _changed(before, after)
         add_entry(context, context.origin, rule.action(request), rule.target(about), before=before, after=after)
     return value
