@@ -121,8 +121,8 @@ class ManagerClient:
         if answer.status_code == _UNAUTHORIZED:
             raise CommandFailed(
                 code,
-                f"the manager at {self.url} refuses this token: it is unknown, expired or revoked; use the admin token, or"
-                " one that an admin makes: `panguard manager access create` or `access rotate`",
+                f"the manager at {self.url} refuses this token: it is unknown, expired or revoked; use the admin token,"
+                " or one that an admin makes: `panguard manager access create` or `access rotate`",
             )
         sentence = str(envelope.get("error", f"the manager answered {answer.status_code}"))
         if code is ExitCode.UNAUTHORIZED:
