@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from agent.policy.policy_store import PolicyHead
+from manager.api.routes.access import NewAccessToken, Rotation
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
@@ -48,6 +49,8 @@ BODIES = {
     PolicySections: _DOCUMENTS,
     PolicyHead: _HEADS,
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
+    NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
+    Rotation: _json({"expiresAt": "2030-01-01T00:00:00Z"}, {}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
