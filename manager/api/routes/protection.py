@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authentication import Admin
+from manager.api.authorization import Viewer
 from manager.api.envelope import answer, ok, record
 from manager.api.parameters import Organization
 from manager.api.services import WithServices
@@ -27,7 +27,7 @@ _FORECAST = answer(
 
 @router.get("/api/protection/forecast", responses=_FORECAST)
 async def forecast(
-    services: WithServices, _caller: Admin, organization_id: Organization = None, days: _Days = 30
+    services: WithServices, _caller: Viewer, organization_id: Organization = None, days: _Days = 30
 ) -> Response:
     """The cost of automatic blocking: blocked addresses, and those that turned out to be friends."""
     now = services.clock()
