@@ -19,22 +19,44 @@ app = typer.Typer(
 def main() -> None:
     """Run the command."""
     _leave_no_core()
-    from agent.cli.commands import app as guard  # noqa: PLC0415 -- a help text needs no database driver
-    from demo.cli import demo  # noqa: PLC0415
-    from manager.cli import app as manager  # noqa: PLC0415
-    from simulate.cli import simulate  # noqa: PLC0415
-
-    app.add_typer(manager, name="manager")
-    app.add_typer(guard, name="guard", short_help="The guard on this host.")
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name in [asked] if asked in _PARTS else _PARTS:
+        _PARTS[name]()
     app.command(
         "fence",
         short_help="The privileged part of a guarded host.",
         add_help_option=False,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(_fence)
-    app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
-    app.command("simulate", short_help="Load a manager with simulated agents, and check its stored reports.")(simulate)
     app()
+
+
+def _add_manager() -> None:
+    from manager.cli import app as manager  # noqa: PLC0415 -- loaded where it is asked for, as the others below
+
+    app.add_typer(manager, name="manager")
+
+
+def _add_guard() -> None:
+    from agent.cli.commands import app as guard  # noqa: PLC0415
+
+    app.add_typer(guard, name="guard", short_help="The guard on this host.")
+
+
+def _add_demo() -> None:
+    from demo.cli import demo  # noqa: PLC0415
+
+    app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
+
+
+def _add_simulate() -> None:
+    from simulate.cli import simulate  # noqa: PLC0415
+
+    app.command("simulate", short_help="Load a manager with simulated agents, and check its stored reports.")(simulate)
+
+
+_PARTS = {"manager": _add_manager, "guard": _add_guard, "demo": _add_demo, "simulate": _add_simulate}
+"""The parts by name: only the one that is asked for is loaded, so a guard does not hold the manager in its memory."""
 
 
 def _fence(context: typer.Context) -> None:
