@@ -12,6 +12,7 @@ from agent.connection.presence_messages import HeartbeatFields, PresenceMessages
 from agent.link.link import Link
 from agent.logs import EventLog
 from agent.manager_time import ManagerTime
+from agent.memory import release_memory
 from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
@@ -40,6 +41,10 @@ _APPLIED_WITHIN = 0.2
 
 _FEED_EVERY = 30.0
 """Seconds between two requests for messages that the fence lacks."""
+
+_LARGE = 64 * 1024
+_RELEASED_AFTER = 2.0
+"""Bytes of a message, and the seconds after it, after which freed memory is given back."""
 
 _COUNTERS_EVERY = 5.0
 """Seconds between two updates of counters in the status file; states are updated at once."""
@@ -90,6 +95,7 @@ class Guard:
         self._poll_due = _NEVER
         self._applied_due = _NEVER
         self._feed_due = 0.0
+        self._release_due = _NEVER
         self._mode = self._mode_fields()
         self._last_enforced = Enforced()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
@@ -110,6 +116,7 @@ class Guard:
             self._heartbeat_due,
             self._poll_due,
             self._applied_due,
+            self._release_due,
             parts.pipeline.due,
             parts.delivery.due,
             parts.enforcement.due,
@@ -124,6 +131,9 @@ class Guard:
         parts.enforcement.tick(now)
         self._notice_mode(now)
         self._feed_fence(now)
+        if now >= self._release_due:
+            self._release_due = _NEVER
+            release_memory()
         if now >= self._applied_due:
             self._applied_due = _NEVER
             self._acknowledge(parts.policy.acknowledgement())
@@ -168,6 +178,8 @@ class Guard:
         handler = self._handlers.get(row.name)
         if handler is not None:
             handler(row, payload, now)
+            if len(payload) > _LARGE:
+                self._release_due = now + _RELEASED_AFTER
 
     def settled(self, receipt: Receipt, now: float) -> None:
         """Apply a receipt from the manager's HTTP answer."""

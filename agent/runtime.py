@@ -1,6 +1,5 @@
 """The composition root: builds, wires and runs the guard's parts."""
 
-import gc
 import os
 import sqlite3
 from collections import Counter
@@ -197,13 +196,3 @@ class Runtime:
                 _log.warning("status_not_written", reason=str(error))
 
         return report
-
-
-def relax_garbage_collector() -> None:
-    """Freeze the existing objects, which live as long as the process, and collect cyclic garbage less often.
-
-    Detection makes no cycles, and a collection traverses all sources that it remembers.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)

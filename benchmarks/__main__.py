@@ -15,6 +15,7 @@ PARTS = (
     "detection",
     "at_rest",
     "enforcing",
+    "fence_speed",
     "on_host",
 )
 """The benchmark modules in the order of running."""

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.clock import Clock
+from agent.memory import relax_garbage_collector
 from agent.pipeline import Pipeline
 from agent.report.outbox import Outbox
-from agent.runtime import relax_garbage_collector
 from agent.sources.file_source import FileSource
 from agent.sources.log_file import NOWHERE
 from agent.storage.database import Database

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 
@@ -21,17 +22,19 @@ def parse(text: str) -> Network:
     if not isinstance(text, str) or len(text) > 64 or not text.isascii() or "%" in text:  # noqa: PLR2004
         raise ValueError("not an address")
     network = ip_network(text, strict=True)
+    if is_single(network):
+        with suppress(AttributeError):
+            del network.hosts  # a closure of 240 bytes that it makes for single addresses
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is not None and network.prefixlen >= 96:  # noqa: PLR2004 -- ::ffff:0:0/96
-        return IPv4Network((mapped, network.prefixlen - 96))
+        return parse(f"{mapped}/{network.prefixlen - 96}")
     return network
 
 
 def covers(outer: Network, inner: Network) -> bool:
     """Return whether one network contains every address of another."""
-    if isinstance(outer, IPv4Network):
-        return isinstance(inner, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(inner, IPv6Network) and inner.subnet_of(outer)
+    (first, last), (inner_first, inner_last) = span(outer), span(inner)
+    return outer.version == inner.version and first <= inner_first and inner_last <= last
 
 
 def is_single(network: Network) -> bool:
@@ -73,14 +76,11 @@ CLOUD_FIXTURES = tuple(
 )
 """Addresses of cloud providers' host services, as of 2026-11; 169.254.0.0/16 is link-local already."""
 
-PRIVATE = tuple(
-    ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-)
 
-
-def is_private(network: Network) -> bool:
-    """Return whether a network touches a private range (RFC 1918, RFC 6598, RFC 4193)."""
-    return any(network.version == private.version and network.overlaps(private) for private in PRIVATE)
+def span(network: Network) -> tuple[int, int]:
+    """Return the first and last address of a network as integers; computed, as a network would keep the object."""
+    first = int(network.network_address)
+    return first, first | (1 << (network.max_prefixlen - network.prefixlen)) - 1
 
 
 class IntervalSet:
@@ -89,6 +89,7 @@ class IntervalSet:
     def __init__(self, networks: Iterable[Network] = ()) -> None:
         self._starts: dict[int, list[int]] = {4: [], 6: []}
         self._ends: dict[int, list[int]] = {4: [], 6: []}
+        networks = list(networks)
         for version in (4, 6):
             spans = sorted(span(network) for network in networks if network.version == version)
             for first, last in spans:
@@ -100,8 +101,10 @@ class IntervalSet:
 
     def overlaps(self, network: Network) -> bool:
         """Return whether any address of the network is in the set."""
-        first, last = span(network)
         starts = self._starts[network.version]
+        if not starts:
+            return False
+        first, last = span(network)
         index = bisect_right(starts, last) - 1
         return index >= 0 and self._ends[network.version][index] >= first
 
@@ -112,9 +115,22 @@ class IntervalSet:
         return [(kind(first), kind(last)) for first, last in pairs]
 
 
-def span(network: Network) -> tuple[int, int]:
-    """Return the first and last address of a network as integers."""
-    return int(network.network_address), int(network.broadcast_address)
+_PRIVATE = IntervalSet(
+    ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+_NEVER_ALLOWED = IntervalSet(network for network, _ in (*SPECIAL, *CLOUD_FIXTURES))
+
+
+def is_private(network: Network) -> bool:
+    """Return whether a network touches a private range (RFC 1918, RFC 6598, RFC 4193)."""
+    return _PRIVATE.overlaps(network)
+
+
+def special_reason(network: Network) -> str | None:
+    """Return the reason why a network that touches a special range or a cloud fixture is never blocked; else None."""
+    if not _NEVER_ALLOWED.overlaps(network):
+        return None
+    return next(reason for special, reason in (*SPECIAL, *CLOUD_FIXTURES) if IntervalSet([special]).overlaps(network))
 
 
 def pieces(entries: Iterable[tuple[Network, float]]) -> list[tuple[int, int, float]]:

@@ -2,9 +2,8 @@
 
 import stat
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from fence.addresses import Network, parse
 
@@ -19,8 +18,7 @@ class ConfigError(Exception):
     """The configuration is invalid; the message says what to change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The settings of the fence, set by root.
 
     Attributes:

@@ -6,9 +6,8 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fence.addresses import Network, parse
 
@@ -32,8 +31,7 @@ CREATE TABLE IF NOT EXISTS audit_root
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestEntry:
+class ManifestEntry(NamedTuple):
     """One measure.
 
     Attributes:
@@ -112,12 +110,18 @@ class Manifest:
         self._database = sqlite3.connect(path, isolation_level=None, timeout=5)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
+        self._database.execute("PRAGMA cache_size=-256")  # KiB: every row is read once, at the start
         self._database.executescript(_SCHEMA)
         self._state = {str(key): str(value) for key, value in self._database.execute("SELECT key, value FROM state")}
+        texts: dict[Any, Any] = {}
+
+        def one(text: Any) -> Any:  # of equal texts in many rows
+            return texts.setdefault(text, text)
+
         rows = self._database.execute("SELECT id, measure, value, origin, reason, port, added_at, ends_at FROM entry")
         self.entries = {
-            name: ManifestEntry(name, measure, parse(value), origin, reason, port, added_at, float(ends_at))
-            for name, measure, value, origin, reason, port, added_at, ends_at in rows
+            name: ManifestEntry(name, one(measure), parse(value), one(origin), one(reason), port, at, float(end))
+            for name, measure, value, origin, reason, port, at, end in rows
         }
         self._database.execute("SELECT number, at, line, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
 
@@ -137,7 +141,7 @@ class Manifest:
             written_at = float(self.state("written_at") or 0.0)
             away = max(0.0, wall - float(self.state("written_wall") or wall))
             shift = now - written_at - away
-        self.entries = {name: replace(entry, ends_at=entry.ends_at + shift) for name, entry in self.entries.items()}
+        self.entries = {name: entry._replace(ends_at=entry.ends_at + shift) for name, entry in self.entries.items()}
         ended = [entry for entry in self.entries.values() if entry.ends_at <= now]
         for entry in ended:
             del self.entries[entry.id]

@@ -3,15 +3,7 @@
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 
-from fence.addresses import (
-    CLOUD_FIXTURES,
-    SPECIAL,
-    WIDEST,
-    Address,
-    IntervalSet,
-    Network,
-    is_private,
-)
+from fence.addresses import WIDEST, Address, IntervalSet, Network, is_private, special_reason
 from fence.config import Config
 from fence.host import Host
 from fence.manifest import Measure, Origin
@@ -72,18 +64,11 @@ class NeverBlockRules:
         if network.prefixlen < WIDEST[network.version]:
             return f"it is wider than a /{WIDEST[network.version]}"
         return (
-            self._special_refusal(network)
+            special_reason(network)
             or self._listed_refusal(network)
             or self._private_refusal(network, measure)
             or self._login_refusal(network, measure, origin)
         )
-
-    @staticmethod
-    def _special_refusal(network: Network) -> str | None:
-        for special, reason in (*SPECIAL, *CLOUD_FIXTURES):
-            if special.version == network.version and special.overlaps(network):
-                return reason
-        return None
 
     def _listed_refusal(self, network: Network) -> str | None:
         self.refresh()

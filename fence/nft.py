@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +47,7 @@ class Kernel:
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._ports = tuple(ports)
-        self._nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+        self._nft = _program()
 
     def missing(self) -> str | None:
         """Return the missing requirement for blocking on this host; None if none is known."""
@@ -116,13 +115,13 @@ class Kernel:
             for version in (4, 6):
                 name = f"{measure}{version}"
                 added = {
-                    address: left for address, left in exact.get(measure, {}).items() if address.version == version
+                    str(address): left for address, left in exact.get(measure, {}).items() if address.version == version
                 }
-                removed = [address for address in gone.get(measure, ()) if address.version == version]
-                touched = [*added, *removed]
+                removed = [str(address) for address in gone.get(measure, ()) if address.version == version]
+                touched = ", ".join([*added, *removed])
                 if touched:  # kernels before 6.12 keep an element's old timeout unless it is deleted first
-                    lines.append(f"add element inet {TABLE} {name} {{ {', '.join(map(str, touched))} }}")
-                    lines.append(f"delete element inet {TABLE} {name} {{ {', '.join(map(str, touched))} }}")
+                    lines.append(f"add element inet {TABLE} {name} {{ {touched} }}")
+                    lines.append(f"delete element inet {TABLE} {name} {{ {touched} }}")
                 if added:
                     elements = ", ".join(f"{address} timeout {_seconds(left)}s" for address, left in added.items())
                     lines.append(f"add element inet {TABLE} {name} {{ {elements} }}")
@@ -255,6 +254,12 @@ class Kernel:
                 reason = "the kernel refuses: CAP_NET_ADMIN in this network namespace is needed"
             raise KernelError(f"nft: {reason[:300]}")
         return done.stdout
+
+
+def _program() -> str | None:
+    """Return the path of nft; None if it is not installed."""
+    paths = (f"{folder}/nft" for folder in ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin"))
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def _chain(name: str, hook: str, priority: str, rules: Iterable[str]) -> str:

@@ -4,9 +4,8 @@ import json
 from base64 import urlsafe_b64decode
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fence import ed25519
 from fence.addresses import Network, parse
@@ -24,8 +23,7 @@ class UntrustedRequest(Exception):  # noqa: N818 -- a refusal, not a fault
     """A refused managed request; the message gives the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class ManagedEntry:
+class ManagedEntry(NamedTuple):
     """One address of a managed request; `left` is in seconds from the signing, None without an end."""
 
     network: Network
@@ -33,7 +31,6 @@ class ManagedEntry:
     left: float | None
 
 
-@dataclass(slots=True)
 class ManagedRequest:
     """A verified managed request.
 
@@ -49,15 +46,16 @@ class ManagedRequest:
         key: the public key that signed it.
     """
 
-    kind: Kind
-    number: int
-    before: int | None = None
-    sent_at: float | None = None
-    entries: list[ManagedEntry] = field(default_factory=list)
-    removed: list[Network] = field(default_factory=list)
-    exempt: list[Network] | None = None
-    refused: dict[str, str] = field(default_factory=dict)
-    key: bytes = b""
+    def __init__(self, kind: Kind, number: int, sent_at: float | None) -> None:
+        self.kind = kind
+        self.number = number
+        self.before: int | None = None
+        self.sent_at = sent_at
+        self.entries: list[ManagedEntry] = []
+        self.removed: list[Network] = []
+        self.exempt: list[Network] | None = None
+        self.refused: dict[str, str] = {}
+        self.key = b""
 
 
 def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, organization_id: str) -> ManagedRequest:
@@ -111,7 +109,7 @@ def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
     if document["agentId"] != agent_id:
         raise UntrustedRequest("it is the policy of another agent")
     sent_at = _moment(document.get("sentAt") or document.get("updatedAt"))
-    managed = ManagedRequest("policy", _number(document["version"]), sent_at=sent_at)
+    managed = ManagedRequest("policy", _number(document["version"]), sent_at)
     lefts = document.get("secondsLeft") or {}
     entries = document["blocklist"]["ips"]
     for entry in entries[:_ENTRIES]:
@@ -126,7 +124,7 @@ def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
 def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> ManagedRequest:
     if document["organizationId"] != organization_id:
         raise UntrustedRequest("it is the blocklist of another organization")
-    managed = ManagedRequest(kind, _number(document["sequence"]), sent_at=_moment(document.get("sentAt")))
+    managed = ManagedRequest(kind, _number(document["sequence"]), _moment(document.get("sentAt")))
     entries = document.get("entries", []) if kind == "snapshot" else document.get("added", [])
     for entry in entries[:_ENTRIES]:
         if entry.get("kind") == "ip":

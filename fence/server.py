@@ -141,6 +141,7 @@ class Server:
 
     def serve(self) -> None:
         """Answer requests and keep the kernel's table equal to the manifest."""
+        release_memory()  # the table was built from the manifest
         now = time.monotonic()
         next_check, next_mark, next_verify = now + self._check_interval, now + _MARK_EVERY, now + _VERIFY_EVERY
         busy_at = now
@@ -167,6 +168,7 @@ class Server:
             if now >= next_verify:
                 next_verify = now + _VERIFY_EVERY
                 self._guarded(self._fence.enforcement.verify)
+                release_memory()
             if self._fence.measures or self._clients:
                 busy_at = now
             if self._idle_exit and now - busy_at >= self._idle_exit:

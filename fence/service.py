@@ -1,10 +1,9 @@
 """The fence's request handlers: each request is checked, carried out, and answered with the actual result."""
 
-import secrets
+import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fence import request_verification
 from fence.addresses import Network, covers, parse, single, written
@@ -27,16 +26,14 @@ _LIKELY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """A peer of the socket: its user id and process id from the kernel (SO_PEERCRED)."""
 
     uid: int
     pid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(NamedTuple):
     """This boot's clock and the wall clock, in seconds."""
 
     boot: Callable[[], float]
@@ -154,7 +151,7 @@ class Fence:
             capped = self._caps.refusal(network, port, now)
             if capped is not None:
                 raise Refused(capped)
-        identifier = known.id if known is not None else f"fen-{secrets.token_hex(6)}"
+        identifier = known.id if known is not None else f"fen-{os.urandom(6).hex()}"
         text = str(request.get("reason", ""))[:256]
         self.enforcement.put(
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)

@@ -30,7 +30,8 @@ def _address(text: str) -> str:
     if mapped is not None and network.prefixlen >= 96:  # noqa: PLR2004 -- IPv4 in IPv6: 96 bits before the address
         network = ipaddress.ip_network((mapped, network.prefixlen - 96), strict=False)
     whole = network.prefixlen == network.max_prefixlen
-    return str(network.network_address) if whole else str(network)
+    canonical = str(network.network_address) if whole else str(network)
+    return text if text == canonical else canonical  # not a second copy of a list of 10,000
 
 
 Address = Annotated[str, StringConstraints(max_length=64), AfterValidator(_address)]

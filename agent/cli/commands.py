@@ -326,7 +326,8 @@ def retry(
 
 
 def _run(options: Any) -> None:
-    from agent.runtime import Runtime, relax_garbage_collector  # noqa: PLC0415 -- stop and status need none of it
+    from agent.memory import relax_garbage_collector  # noqa: PLC0415
+    from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
     from agent.settings import read_settings  # noqa: PLC0415
 
     runtime = Runtime(options, read_settings(os.environ), _announce)

@@ -27,7 +27,7 @@ from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
 from schemas.model import iso, utc
-from schemas.policy import PolicySections
+from schemas.policy import Blocklist, PolicySections
 from schemas.presence import Enforced, Mode, Unenforced
 from schemas.threats import ResponseTaken
 
@@ -91,6 +91,8 @@ class Enforcement:
         self._time = ManagerTime(clock) if manager_time is None else manager_time
         self.fence = fence
         self._policy = Effective(PolicySections())
+        self._lists: tuple[Blocklist | None, list[Measure]] = (None, [])
+        self._lasting: list[Measure] = []
         self._listed = SpanIndex(())
         self._in_force = {(measure.kind, measure.value): measure for measure in responder.in_force()}
         self._set: dict[Kind, Callable[[Measure], None]] = {
@@ -367,8 +369,13 @@ class Enforcement:
 
     def _goal(self) -> DesiredMeasures:
         sections, now = self.sections, self._time.now()
-        lists = [*from_policy(sections.blocklist), *self._organization()]
-        self._listed = SpanIndex(span(entry.value) for entry in lasting(lists, now) if entry.kind == "ip")
+        if self._lists[0] is not sections.blocklist:  # it is read again each minute: nothing is made anew for that
+            self._lists = (sections.blocklist, from_policy(sections.blocklist))
+        lists = [*self._lists[1], *self._organization()]
+        left = lasting(lists, now)
+        if left != self._lasting:
+            self._lasting = left
+            self._listed = SpanIndex(span(entry.value) for entry in left if entry.kind == "ip")
         return desired_measures([*lists, *self._own.measures(now)], sections.allowlist, self._protected, now)
 
     def _try_to_set(self, measure: Measure) -> list[str]:
