@@ -94,7 +94,6 @@ class PolicyStore:
         self._clock = clock
         self._enforce = enforce
         self._ignored = ignored
-        self._good: dict[str, Any] = {}
         self._agent_id = ""
         self._key: Ed25519PublicKey | None = None
         self._sign_key = ""
@@ -192,7 +191,8 @@ class PolicyStore:
 
     def _apply(self, head: PolicyHead, document: dict[str, Any]) -> PolicyApplied:
         good, refused = _good_sections(document)
-        kept = {name: self._good[name] for name in refused if name in self._good} | good
+        before = self._kept_sections() if refused else {}
+        kept = {name: before[name] for name in refused if name in before} | good
         effective = Effective(validate(PolicySections, kept), _expiry(head), head.version)
         errors = [*refused.values(), *self._enforce(effective)]
         state = PolicyState.PARTIAL if errors else PolicyState.APPLIED
@@ -203,9 +203,18 @@ class PolicyStore:
             _log.exception("policy_not_stored", version=head.version)
             self._enforce(self.effective)
             return self._answer(in_force, PolicyState.FAILED, f"the policy could not be stored: {error}")
-        self._good, self.effective, self.in_force = kept, effective, in_force
+        self.effective, self.in_force = effective, in_force
         _log.info("policy_in_force", version=head.version, state=str(state), error=self.error)
         return self._answer(in_force, state, self.error)
+
+    def _kept_sections(self) -> dict[str, Any]:
+        """Return the sections of the policy in force as they are stored; none if they cannot be read."""
+        try:
+            row = self._database.connection.execute("SELECT sections FROM policy").fetchone()
+            return {} if row is None else dict(json.loads(row[0]))
+        except (sqlite3.Error, ValueError, TypeError, RecursionError):
+            _log.exception("policy_kept_unreadable", advice="a section that is refused gets its defaults")
+            return {}
 
     def _store(self, head: PolicyHead, kept: dict[str, Any], state: PolicyState, error: str | None) -> None:
         row = (self._agent_id, self._sign_key, head.body(), json.dumps(kept), str(state), error)
@@ -223,12 +232,11 @@ class PolicyStore:
         try:
             head = decode(PolicyHead, row[2], POLICY.limit)
             in_force = AppliedPolicy(head.version, head.digest, PolicyState(row[4]), head.version_proof)
-            good = dict(json.loads(row[3]))
-            self.effective = Effective(validate(PolicySections, good), _expiry(head), head.version)
+            self.effective = Effective(validate(PolicySections, json.loads(row[3])), _expiry(head), head.version)
         except (ValueError, TypeError, RecursionError):
             _log.exception("policy_kept_unreadable", advice="the guard waits for the manager's policy")
         else:
-            self._owner, self.error, self.in_force, self._good = (row[0], row[1]), row[5], in_force, good
+            self._owner, self.error, self.in_force = (row[0], row[1]), row[5], in_force
         self._enforce(self.effective)
 
     def _answer(self, policy: AppliedPolicy, state: PolicyState, error: str | None) -> PolicyApplied:
