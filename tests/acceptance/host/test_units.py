@@ -23,6 +23,9 @@ nft list ruleset >/dev/null && echo ran nft
 echo 1 > /proc/sys/net/ipv4/ip_forward && echo set a kernel parameter
 unshare --user true && echo made a namespace
 ls /home/alice && echo saw a home
+touch /dev/panguard-probe && echo wrote /dev
+touch /dev/shm/panguard-probe && echo wrote /dev/shm
+mknod /dev/shm/disk b 8 0 && echo made a device
 exit 0
 """
 

@@ -59,6 +59,7 @@ class BootedHost:
         self._home = home
         self._upper = home / "overlay"
         self.root = home / "root"
+        self._disk = home / "disk"  # the same tree once more, which stays writable where the root is mounted read-only
         self._groups = _own_groups(f"panguard-{secrets.token_hex(4)}", memory)
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
@@ -77,13 +78,22 @@ class BootedHost:
     ) -> None:
         self._remove()
 
-    def boot(self) -> None:
-        """Start it, and wait until systemd has started everything."""
+    def boot(self, writable: Sequence[str] = ()) -> None:
+        """Start it, and wait until systemd has started everything.
+
+        Args:
+            writable: Directories; with any, the rest of the disk is mounted read-only, /tmp and /var/tmp too.
+        """
+        self.network.run("nft", "flush", "ruleset")  # a kernel that boots has no rules; this network outlives a boot
         shown = {sys.base_prefix, sys.prefix, str(ROOT)}
         words = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--console=pipe"]
         words += ["--register=no", "--keep-unit", "--link-journal=no", "--capability=all", "--machine=guarded"]
         words += [f"--network-namespace-path=/run/netns/{self.network.name}", "--resolv-conf=off"]
         words += [f"--bind-ro={path}" for path in sorted(shown)]
+        if writable:
+            for path in shown:  # places to mount on cannot be made on a read-only disk
+                (self.root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            words += ["--read-only", *(f"--bind={self._disk}{path}:{path}" for path in writable)]
         joined = 'for group in $GROUPS_OF_HOST; do echo $$ > "$group/cgroup.procs"; done; exec "$@"'
         with self.console.open("ab") as console:
             self._nspawn = subprocess.Popen(  # noqa: S603 -- our own words
@@ -91,7 +101,11 @@ class BootedHost:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env={**os.environ, "GROUPS_OF_HOST": " ".join(map(str, self._groups))},
+                env={
+                    **os.environ,
+                    "GROUPS_OF_HOST": " ".join(map(str, self._groups)),
+                    "SYSTEMD_NSPAWN_TMPFS_TMP": "0" if writable else "1",
+                },
             )
         self.wait_until_started()
 
@@ -101,13 +115,15 @@ class BootedHost:
 
     def reboot(self) -> None:
         """Reboot as an operator does; what is on its disk stays."""
+        self.power_off()
+        self.boot()
+
+    def power_off(self) -> None:
+        """Shut it down as an operator does; `boot` starts it again with what is on its disk."""
         assert self._nspawn is not None
-        ended, before = self._nspawn, self._leader
-        self.result("systemctl", "reboot")
-        eventually(lambda: ended.poll() is not None or self._find_leader() not in (0, before), 60, "the reboot", 0.1)
-        if ended.poll() is not None:  # not every version starts the next boot by itself
-            self.boot()
-        self.wait_until_started()
+        self.result("systemctl", "poweroff")
+        self._nspawn.wait(60)
+        self._nspawn, self._leader = None, 0
 
     def crash(self) -> None:
         """End it at once, as a loss of power does."""
@@ -228,20 +244,21 @@ class BootedHost:
         return 0
 
     def _mount(self) -> None:
-        for folder in (self._upper, self.root):
+        for folder in (self._upper, self.root, self._disk):
             folder.mkdir(parents=True)
         _run("mount", "-t", "tmpfs", "-o", "size=2g,mode=0755", "tmpfs", str(self._upper))
         for name in ("upper", "work"):
             (self._upper / name).mkdir()
         layers = f"lowerdir={CACHED},upperdir={self._upper}/upper,workdir={self._upper}/work"
         _run("mount", "-t", "overlay", "-o", layers, "overlay", str(self.root))
+        _run("mount", "--bind", str(self.root), str(self._disk))
         (self.root / "root").chmod(0o755)  # an interpreter below it is for every user
 
     def _remove(self) -> None:
         self.crash()
-        for mount in (self.root, self._upper):
+        for mount in (self._disk, self.root, self._upper):
             subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)  # noqa: S603, S607
-        if not any(map(os.path.ismount, (self.root, self._upper))):
+        if not any(map(os.path.ismount, (self._disk, self.root, self._upper))):
             shutil.rmtree(self._home, ignore_errors=True)
         for group in self._groups:
             for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
