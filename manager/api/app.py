@@ -26,6 +26,7 @@ from manager.api.routes import (
     agents,
     allowlist,
     audit,
+    blocks,
     documentation,
     events,
     incidents,
@@ -50,12 +51,12 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_revisions,
-    incidents, allowlist, responses, protection, tokens, access, audit, documentation,
+    incidents, blocks, allowlist, responses, protection, tokens, access, audit, documentation,
 )  # fmt: skip
 _BODIES = (
-    PolicyDocument, allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody,
-    tokens.NewToken, access.NewAccessToken, access.Rotation,
-    responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
+    PolicyDocument, blocks.NewBlockBody, blocks.BlockImportBody, allowlist.NewAllowance,
+    policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken, access.NewAccessToken,
+    access.Rotation, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 

@@ -166,10 +166,15 @@ class Queries(Protocol):
         organization_id: str | None = None,
         target: str | None = None,
         incident_id: str | None = None,
+        value: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return emergency entries that expire after a time, newest first."""
+        """Return emergency entries and manual blocks that expire after a time, newest first."""
+        ...
+
+    def block(self, block_id: str) -> Record | None:
+        """Return one emergency entry or manual block, or None."""
         ...
 
     def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:

@@ -15,6 +15,7 @@ from manager.domain.protection.forecast import HostLogin, Lift
 from manager.domain.protection.measures import ReportedMeasure
 from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.domain.response.evidence_index import Observed
+from manager.domain.response.manual_blocks import ManualBlock
 from manager.domain.response.response_changes import Response
 from schemas.fleet import FleetEvent
 from schemas.model import utc
@@ -106,6 +107,8 @@ class Changes:
     entries_removed: list[EmergencyEntry] = field(default_factory=list)
     entries_moved: list[EmergencyEntry] = field(default_factory=list)
     """Stored entries that a merge of incidents assigned to another incident."""
+    manual_added: list[ManualBlock] = field(default_factory=list)
+    manual_removed: list[ManualBlock] = field(default_factory=list)
     acceptance: dict[str, dict[str, float]] = field(default_factory=dict)
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
     evidence: dict[Indicator, Observed | None] = field(default_factory=dict)
@@ -136,6 +139,8 @@ class Changes:
             or self.entries_added
             or self.entries_removed
             or self.entries_moved
+            or self.manual_added
+            or self.manual_removed
             or self.acceptance
             or self.immunity
             or self.evidence

@@ -28,7 +28,7 @@ from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import BrokerAccess, Publisher, Store
-from manager.engine.response import emergency_response
+from manager.engine.response import emergency_response, manual_response
 from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.ticks import (
@@ -114,6 +114,7 @@ class Engine:
             self._incident_recorder.tick,
             SettingsCheck(fleet).tick,
             emergency_response.tick,
+            manual_response.tick,
             clone_events.tick,
             NeverLists(fleet).tick,
             settle_wills,

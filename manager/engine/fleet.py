@@ -128,6 +128,7 @@ class Fleet:
             self.registry.load(agent)
             self.set_addresses(agent)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now - pending_step)
+        self.responder.entries.manual.load(snapshot.manual_blocks)
         self.responder.frozen = snapshot.meta.get(FROZEN) == "true"
         self._restore_organization_response(snapshot.meta)
         self.blocklists.sequences.update(stored_sequences(snapshot.meta))
@@ -176,6 +177,7 @@ class Fleet:
     def _restore_layers(self, snapshot: Snapshot, now: float) -> None:
         entries = self.responder.entries
         holders = {entry.target for entry in snapshot.entries if entry.scope == "agent"}
+        holders |= {holder.target for holder in entries.manual.holders() if holder.scope == "agent"}
         emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
         self.document_warnings.set({str(scope): document for scope, document in snapshot.documents.items()})

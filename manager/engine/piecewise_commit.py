@@ -137,6 +137,7 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     if changes.incident_shift is not None:
         yield Piece(Changes(incident_shift=changes.incident_shift), "clock.step")
     yield from _incident_pieces(changes)
+    yield from _manual_pieces(changes)
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)
     yield from _followup_pieces(changes)
@@ -156,6 +157,14 @@ def _followup_pieces(changes: Changes) -> Iterator[Piece]:
         yield Piece(Changes(login_reporters={agent_number: since}), str(agent_number))
     for lift in changes.lifts:
         yield Piece(Changes(lifts=[lift]), lift.subject.value)
+
+
+def _manual_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield each manual block; blocks are added before they are removed."""
+    for block in changes.manual_added:
+        yield Piece(Changes(manual_added=[block]), block.id)
+    for block in changes.manual_removed:
+        yield Piece(Changes(manual_removed=[block]), block.id)
 
 
 def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:
@@ -243,6 +252,9 @@ def _members(value: Any) -> Iterator[Any]:
     if dataclasses.is_dataclass(value):
         for member in dataclasses.fields(value):
             inner = getattr(value, member.name)
-            yield from inner.values() if isinstance(inner, dict) else (inner,)
+            if isinstance(inner, tuple):
+                yield from (getattr(each, "id", each) for each in inner)
+            else:
+                yield from inner.values() if isinstance(inner, dict) else (inner,)
     else:
         yield value

@@ -12,6 +12,7 @@ from manager.domain.correlation import History, Incident, Indicator
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
+from manager.domain.response.manual_blocks import ManualBlock
 from manager.engine.batch import Changes, Publication
 
 
@@ -40,6 +41,7 @@ class Snapshot:
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
     policies: list[StoredPolicy] = field(default_factory=list)
     entries: list[EmergencyEntry] = field(default_factory=list)
+    manual_blocks: list[ManualBlock] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     meta: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,10 +1,11 @@
-"""Stores responses and emergency entries with each batch, and reads them back at a restart."""
+"""Stores responses, emergency entries and manual blocks with each batch, and reads them back at a restart."""
 
 import json
 from collections.abc import Sequence
 from typing import Any, cast
 
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
+from manager.domain.response.manual_blocks import ManualBlock, ManualHolder, ManualScope
 from manager.domain.response.response_changes import Response, ResponseState
 from manager.engine.batch import Changes
 from manager.storage.health import StoreHealth
@@ -24,7 +25,7 @@ class StoredResponses:
         self._health = health
 
     def write(self, changes: Changes) -> None:
-        """Write responses, entries, and times to acceptance and immunity."""
+        """Write responses, entries, manual blocks, and times to acceptance and immunity."""
         write = self._statements.execute_many
         if changes.responses:
             write("responses.upsert", [_response_row(response) for response in changes.responses.values()])
@@ -34,6 +35,10 @@ class StoredResponses:
             write("responses.move_entry", [(entry.incident_id, entry.id) for entry in changes.entries_moved])
         if changes.entries_removed:  # last: one batch may add an entry and remove it again
             write("responses.delete_entry", [(entry.id,) for entry in changes.entries_removed])
+        if changes.manual_added:
+            write("responses.insert_manual_block", [_manual_row(block) for block in changes.manual_added])
+        if changes.manual_removed:
+            write("responses.delete_entry", [(block.id,) for block in changes.manual_removed])
         for name, figures in (("acceptance", changes.acceptance), ("immunity", changes.immunity)):
             if figures:
                 write(
@@ -44,6 +49,11 @@ class StoredResponses:
         """Return every entry."""
         with self._health.content("emergency_entry"):
             return [_entry(row) for row in self._statements.rows("responses.load_entries")]
+
+    def manual_blocks(self) -> list[ManualBlock]:
+        """Return every manual block."""
+        with self._health.content("emergency_entry"):
+            return [_manual(row) for row in self._statements.rows("responses.load_manual_blocks")]
 
     def responses(self) -> list[Response]:
         """Return every response."""
@@ -100,3 +110,15 @@ def _entry(row: Sequence[Any]) -> EmergencyEntry:
         expires_at=expires_at,
         number=number,
     )
+
+
+def _manual_row(block: ManualBlock) -> tuple[Any, ...]:
+    return (
+        block.id, *block.holder, block.organization_id, block.value, block.reason, block.added_by, block.created_at,
+        block.expires_at, block.overrides, block.number,
+    )  # fmt: skip
+
+
+def _manual(row: Sequence[Any]) -> ManualBlock:
+    id_, scope, target, *members = row
+    return ManualBlock(id_, ManualHolder(cast("ManualScope", scope), target), *members)

@@ -120,6 +120,7 @@ class PeeweeStore:
             revision=int(revision) if revision else 0,
             documents=self._documents(),
             entries=self._responses.entries(),
+            manual_blocks=self._responses.manual_blocks(),
             responses=self._responses.responses(),
             meta=meta,
             policies=[

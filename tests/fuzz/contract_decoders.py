@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.access import NewAccessToken, Rotation
 from manager.api.routes.allowlist import NewAllowance
+from manager.api.routes.blocks import BlockImportBody, NewBlockBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
@@ -52,6 +53,8 @@ BODIES = {
     NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
     Rotation: _json({"expiresAt": "2030-01-01T00:00:00Z"}, {}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
+    NewBlockBody: _json({"value": "198.51.100.9", "seconds": 3600, "reason": "seen", "organization": "acme"}),
+    BlockImportBody: _json({"blocks": [{"value": "198.51.100.0/24", "seconds": 60}], "dryRun": True, "force": True}),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),

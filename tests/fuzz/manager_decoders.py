@@ -12,6 +12,7 @@ from manager.api.middleware.admission import bearer
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes.agent_policy import _versions
+from manager.cli.commands.block_import import addresses_in
 from manager.cli.support.client import ManagerClient
 from manager.cli.support.durations import parse_time, parse_timedelta
 from manager.cli.support.failures import CommandFailed
@@ -25,6 +26,7 @@ from manager.domain.policies.allowlist_entries import normalize_entry
 from manager.domain.policies.fleet_policies import Scope
 from manager.domain.policies.layers import Layer, read_document
 from manager.domain.policies.rules import parse_duration, parse_rule
+from manager.domain.response.manual_blocks import manual_value
 from manager.errors import Invalid
 from manager.storage.queries.reader import cursor_after, read_cursor
 from manager.storage.queries.threats import evidence_of, record_of
@@ -246,6 +248,7 @@ def _indicator(_place: Place, data: bytes) -> None:
         (lambda: normalize_entry(None, text), Invalid),
         (lambda: normalize_entry("process", text), Invalid),
         (lambda: parse_duration(text, "duration"), Invalid),
+        (lambda: manual_value(text), Invalid),
         (lambda: Allowlist({"acme": [text]}), ValueError),
     ):
         try:
@@ -271,6 +274,8 @@ def _command_words(_place: Place, data: bytes) -> None:
     for read in (
         lambda: parse_timedelta(text),
         lambda: parse_time(text, utc(NOW)),
+        lambda: addresses_in(text, is_csv=False),
+        lambda: addresses_in(f"value,reason,for\n{text}", is_csv=True),
         lambda: tls_context_for(text, _place.folder("nothing"), None, insecure=True),
     ):
         try:

@@ -46,6 +46,8 @@ ELSEWHERE = {
     "agent/clock.py:boot_id": "reads one line that the kernel made",
     "manager/mosquitto_setup.py:_copies": "hands bytes on, unread",
     "manager/mosquitto_setup.py:_shipped_configuration": "the same",
+    "manager/cli/commands/block_import.py:_read": "reads the operator's file; `addresses_in` parses its text",
+    "manager/cli/commands/blocks.py:_is_address": "asks whether the operator's word is an address; any error means no",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",

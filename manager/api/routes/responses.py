@@ -1,21 +1,18 @@
-"""Automatic response: its state, freeze and thaw, and the emergency entries (blocks) in force."""
+"""Automatic response: its state, freeze and thaw, and the agents that it counts."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from manager.api.authorization import Admin, Responder, Viewer
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_body
-from manager.api.envelope import answer, body_of, ok, page, page_of, record
-from manager.api.parameters import Cursor, Limit, Organization
+from manager.api.envelope import answer, body_of, ok, record
 from manager.api.services import Services, WithServices
 from manager.domain.response import OrganizationResponse
-from manager.domain.response.emergency_entry import EntryKind
 from manager.engine.commands.requests import (
     FreezeResponses,
     ReadResponseStatus,
-    RemoveBlock,
     ResponseStatus,
     SetOrganizationResponse,
 )
@@ -42,8 +39,6 @@ _STATE = answer(
         pending="integer",
     ),
 )
-_Target = Annotated[str | None, Query(max_length=64, description="only entries of this agent or organization itself")]
-_Incident = Annotated[str | None, Query(alias="incidentId", max_length=64, description="only this incident's entries")]
 
 
 @router.get("/api/responses", responses=_STATE)
@@ -86,40 +81,3 @@ async def _state(services: Services) -> Response:
             "pending": state.pending,
         }
     )
-
-
-@router.get("/api/blocks", responses=page_of("Entries in force, newest first."))
-async def list_blocks(
-    *,
-    services: WithServices,
-    _caller: Viewer,
-    kind: EntryKind | None = None,
-    organization_id: Organization = None,
-    target: _Target = None,
-    incident_id: _Incident = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Response:
-    """Emergency entries in force and their expiry. Entries that admins block by policy are in the policies."""
-    found = await services.read(
-        services.queries.blocks,
-        after=services.clock(),
-        kind=kind,
-        organization_id=organization_id,
-        target=target,
-        incident_id=incident_id,
-        limit=limit,
-        cursor=cursor,
-    )
-    return page(*found)
-
-
-_REMOVED = answer(
-    "The entry is no longer in force, and its incident does not fire again.", record(id="string", removed="boolean")
-)
-
-
-@router.delete("/api/blocks/{entry_id}", responses=_REMOVED)
-async def remove_block(entry_id: str, services: WithServices, caller: Responder) -> Response:
-    """Remove one entry."""
-    return ok({"id": await services.engine.submit(RemoveBlock(entry_id, caller.name)), "removed": True})

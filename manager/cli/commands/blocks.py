@@ -1,4 +1,4 @@
-"""`panguard manager blocks`: emergency entries of incidents."""
+"""`panguard manager blocks`: blocks in force by incidents and by hand."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -6,15 +6,25 @@ from urllib.parse import quote
 
 import typer
 
-from manager.cli.support.completion import blocks
-from manager.cli.support.durations import ago
+from manager.cli.commands.block_import import import_blocks
+from manager.cli.support.agent_lookup import find_agent_id
+from manager.cli.support.completion import agents, blocks
+from manager.cli.support.durations import ago, parse_timedelta
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
-app = typer.Typer(help="Blocks put in force by incidents.", no_args_is_help=True)
+app = typer.Typer(help="Blocks in force: made by incidents, and by hand.", no_args_is_help=True)
+
+Reason = Annotated[str | None, typer.Option(help="one sentence for colleagues, at most 100 characters")]
+Duration = Annotated[str, typer.Option("--for", help="duration: 90s, 15m, 4h or 7d")]
+Organization = Annotated[str | None, typer.Option(help="block only in this organization")]
+Agent = Annotated[str | None, typer.Option(help="block only on this agent, by id or hostname", autocompletion=agents)]
+Force = Annotated[
+    bool, typer.Option("--force", help="block although somebody logged in from there within 7 days; it is audited")
+]
 
 
 @app.command("list")
@@ -22,38 +32,112 @@ app = typer.Typer(help="Blocks put in force by incidents.", no_args_is_help=True
 def list_blocks(
     client: "ManagerClient",
     *,
+    value: Annotated[
+        str | None, typer.Option(help="why an address is blocked: its blocks in full, with those of its networks")
+    ] = None,
     kind: Annotated[EntryWord | None, typer.Option(help="only this kind")] = None,
-    organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    organization: Annotated[str | None, typer.Option(help="only those that hold in this organization")] = None,
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 200,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List the entries in force, newest first."""
+    """List the blocks in force, newest first.
+
+    Example: panguard manager blocks list --value 203.0.113.9
+    """
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
-    found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization)
+    found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization, value=value)
+    now = datetime.now(UTC)
     if output is Output.JSON:
         print_json(found)
+    elif value is not None and found:
+        for each in found:
+            print_table(("block", each["id"]), _details(each, now))
+    else:
+        columns = ("block", "kind", "value", "for", "accepted", "enforced", "set", "expires", "by", "reason")
+        print_table(columns, [_row(each, now) for each in found])
+
+
+@app.command("add")
+@with_manager_client
+def add_block(
+    client: "ManagerClient",
+    address: Annotated[str, typer.Argument(help="an address, or a CIDR of at most a /24 or /48")],
+    *,
+    duration: Duration = "4h",
+    reason: Reason = None,
+    organization: Organization = None,
+    agent: Agent = None,
+    force: Force = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Block an address or network by hand; without a scope in the whole fleet.
+
+    Example: panguard manager blocks add 203.0.113.9 --for 4h --reason "scans our mail servers"
+    """
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    seconds = parse_timedelta(duration).total_seconds()
+    body = {"value": address, "seconds": seconds, "reason": reason, "force": force or None}
+    body |= scope_members(client, organization, agent)
+    done = client.answer("POST", "/api/blocks", body={name: said for name, said in body.items() if said is not None})
+    block = done["data"]
+    if output is Output.JSON:
+        print_json(block)
         return
-    now = datetime.now(UTC)
-    print_table(
-        ("block", "kind", "value", "scope", "for", "accepted", "enforced", "set", "expires", "incident", "reason"),
-        [
-            (
-                each["id"],
-                each["kind"],
-                each["value"],
-                each["scope"],
-                each["target"],
-                f"{each['acceptedCount']} of {each['targetCount']}",
-                enforced_text(each),
-                ago(each["createdAt"], now),
-                each["expiresAt"],
-                each["incidentId"],
-                each["reason"],
-            )
-            for each in found
-        ],
+    over = f"; overridden: {block['overrides']}" if block["overrides"] else ""
+    print_lines(
+        f"blocked {block['value']} {holder_text(block)} until {block['expiresAt']} ({block['id']}){over}",
+        f"{block['targetCount']} agents are told. Who has it: panguard manager blocks list --value {block['value']}",
     )
+
+
+@app.command("remove")
+@with_manager_client
+def remove_block(
+    client: "ManagerClient",
+    block: Annotated[
+        str,
+        typer.Argument(metavar="ID|ADDRESS", help="a block's id, blk-…; or an address or CIDR", autocompletion=blocks),
+    ],
+    *,
+    organization: Annotated[str | None, typer.Option(help="lift an address only in this organization")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove one block by its id, or lift all blocks of an address: by incidents, by hand and by guards themselves.
+
+    An incident of a removed block does not respond again. For five minutes after a lift nobody blocks the address.
+
+    Example: panguard manager blocks lift 203.0.113.9
+    """
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    if _is_address(block):
+        done = client.answer("DELETE", "/api/blocks", {"value": block, "org_id": organization})["data"]
+        lines = _lifted(done)
+    else:
+        done = client.answer("DELETE", f"/api/blocks/{quote(block, safe='')}")["data"]
+        lines = [f"removed {done['id']}"]
+    if output is Output.JSON:
+        print_json(done)
+    else:
+        print_lines(*lines)
+
+
+app.command("lift", help="Another name of `remove`.")(remove_block)
+app.command("import")(import_blocks)
+
+
+def scope_members(client: "ManagerClient", organization: str | None, agent: str | None) -> "Record":
+    """Return the members of a request that say for which hosts a block is."""
+    return {"organization": organization, "agentId": None if agent is None else find_agent_id(client, agent)}
+
+
+def holder_text(block: "Record") -> str:
+    """Return for which hosts a block is, in words."""
+    if block["scope"] == "fleet":
+        return "in the whole fleet"
+    return f"in organization {block['target']}" if block["scope"] == "organization" else f"on agent {block['target']}"
 
 
 def enforced_text(block: "Record") -> str:
@@ -63,18 +147,66 @@ def enforced_text(block: "Record") -> str:
     return f"{counts} ({reasons[0]['hostname']}: {reasons[0]['reason']})" if reasons else counts
 
 
-@app.command("remove")
-@with_manager_client
-def remove_block(
-    client: "ManagerClient",
-    block_id: Annotated[str, typer.Argument(help="the block's id, blk-…", autocompletion=blocks)],
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Remove a block; its incident does not respond again."""
-    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+def _row(block: "Record", now: datetime) -> tuple[object, ...]:
+    return (
+        block["id"],
+        block["kind"],
+        block["value"],
+        block["target"] or "fleet",
+        f"{block['acceptedCount']} of {block['targetCount']}",
+        enforced_text(block),
+        ago(block["createdAt"], now),
+        block["expiresAt"],
+        block["addedBy"] or block["incidentId"],
+        block["reason"],
+    )
 
-    done = client.answer("DELETE", f"/api/blocks/{quote(block_id, safe='')}")["data"]
-    if output is Output.JSON:
-        print_json(done)
-    else:
-        print_lines(f"removed {done['id']}")
+
+def _details(block: "Record", now: datetime) -> list[tuple[str, object]]:
+    """Return the rows of one block: why, since when, by whom, on whom accepted and enforced, and how to lift it."""
+    by = f"by hand: {block['addedBy']}" if block["addedBy"] else f"incident {block['incidentId']}"
+    rows: list[tuple[str, object]] = [
+        ("value", block["value"]),
+        ("why", block["reason"]),
+        ("made by", by),
+        ("for", holder_text(block)),
+        ("since", f"{block['createdAt']} ({ago(block['createdAt'], now)})"),
+        ("until", block["expiresAt"]),
+        ("accepted", _hosts(block["acceptedCount"], block["targetCount"], block["acceptedBy"])),
+        ("enforced", _hosts(block["enforcedCount"], block["targetCount"], block["enforcedBy"])),
+    ]
+    rows += [("not enforced", f"{each['hostname']}: {each['reason']}") for each in block["notEnforced"]]
+    if block["overrides"]:
+        rows.append(("overrides", block["overrides"]))
+    return [*rows, ("to lift it", f"panguard manager blocks lift {block['value']}")]
+
+
+def _hosts(count: int, of: int, named: list["Record"]) -> str:
+    names = ", ".join(each["hostname"] for each in named)
+    more = f" and {count - len(named)} more" if count > len(named) else ""
+    return f"{count} of {of}" + (f": {names}{more}" if named else "")
+
+
+def _lifted(done: "Record") -> list[str]:
+    """Return what a lift did, and what it could not do."""
+    incidents = f", {len(done['incidents'])} incidents respond no more" if done["incidents"] else ""
+    lines = [
+        f"lifted {done['value']}: {len(done['blocks'])} blocks of the manager{incidents}",
+        f"guards with a fence end blocks of their own too; nobody blocks it until {done['until']}",
+    ]
+    if done["notReached"]:
+        lines.append(
+            f"{done['notReached']} of {done['agents']} agents may keep a block of their own (not online, over HTTP, or"
+            f" without a fence); there: panguard guard unblock {done['value']}"
+        )
+    return lines
+
+
+def _is_address(text: str) -> bool:
+    from ipaddress import ip_network  # noqa: PLC0415 -- only where it is needed
+
+    try:
+        ip_network(text.strip(), strict=False)
+    except ValueError:
+        return False
+    return True

@@ -19,6 +19,7 @@ _NEW = "24h"
 _LIMIT = 2000
 _SHOWN = 5
 _HOSTS_SHOWN = 5
+_BLOCK_MEMBERS = ("kind", "value", "organizationId", "site", "reason", "addedBy", "incidentId")
 _FORWARDED_OPTIONS = ("manager", "auth_token_file", "data_dir", "ca_file")
 
 Limit = Annotated[int, typer.Option(min=1, help="maximum number of lines in each section")]
@@ -92,11 +93,12 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
     for (key, _), of_one in together.items():
         first = of_one[0]
         undo = ("incidents", "undo", key) if first["incidentKept"] else ("blocks", "remove", key)
-        wide = any(entry["scope"] == "organization" for entry in of_one)
-        counted = [entry for entry in of_one if entry["scope"] == "organization"] or of_one
+        counted = [entry for entry in of_one if entry["scope"] != "agent"]
+        wide = bool(counted)
+        counted = counted or of_one
         blocks.append(
             {
-                **{name: first[name] for name in ("kind", "value", "organizationId", "site", "reason", "incidentId")},
+                **{name: first[name] for name in _BLOCK_MEMBERS},
                 "organizationWide": wide,
                 "targetCount": sum(entry["targetCount"] for entry in counted),
                 "acceptedCount": sum(entry["acceptedCount"] for entry in counted),
@@ -185,7 +187,8 @@ def _incident(incident: "Record", at: datetime) -> tuple[str]:
 
 
 def _block(block: "Record") -> tuple[str, str]:
-    where = f"all of {block['organizationId']}" if block["organizationWide"] else f"{block['agents']} agents"
+    everybody = f"all of {block['organizationId']}" if block["organizationId"] else "the whole fleet"
+    where = everybody if block["organizationWide"] else f"{block['agents']} agents"
     said = (
         f"  {block['kind']} {block['value']} on {where}, accepted by {block['acceptedCount']} and enforced by "
         f"{block['enforcedCount']} of {block['targetCount']}, until {block['expiresAt']}: {block['reason']}"

@@ -12,6 +12,7 @@ from manager.domain.correlation.indicators import (
     normal_techniques,
     parsed_address,
 )
+from manager.domain.networks import Network, network_of, overlap
 
 
 class Allowed(Protocol):
@@ -58,6 +59,15 @@ class Allowlist:
     def is_empty(self, organization_id: str) -> bool:
         """Return whether an organization has allowlisted nothing."""
         return not self._values.get(organization_id) and not self._networks.get(organization_id)
+
+    def overlaps(self, organization_id: str, network: Network) -> bool:
+        """Return whether an organization has allowlisted an address of a network."""
+        if any(overlap(network, allowed) for allowed in self._networks.get(organization_id, ())):
+            return True
+        values = self._values.get(organization_id, frozenset())
+        if network.num_addresses <= len(values):
+            return any(str(address) in values for address in network)
+        return any((single := network_of(value)) is not None and overlap(network, single) for value in values)
 
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""

@@ -21,7 +21,10 @@ EMERGENCY_ROOM = 64 * KIB
 
 
 class EmergencyBlock(NamedTuple):
-    """One address or hash that an agent blocks because of an incident, until `expires_at` (seconds since 1970)."""
+    """One address or hash that an agent blocks until `expires_at` (seconds since 1970).
+
+    `incident_id` is empty for a manual block.
+    """
 
     value: str
     reason: str
@@ -30,8 +33,8 @@ class EmergencyBlock(NamedTuple):
 
     def entry(self) -> dict[str, str]:
         """Return the entry as a member of a policy's blocklist."""
-        expires = iso(self.expires_at)
-        return {"value": self.value, "reason": self.reason, "expiresAt": expires, "incidentId": self.incident_id}
+        entry = {"value": self.value, "reason": self.reason, "expiresAt": iso(self.expires_at)}
+        return {**entry, "incidentId": self.incident_id} if self.incident_id else entry
 
 
 class RaisedSensitivity(NamedTuple):

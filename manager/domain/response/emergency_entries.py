@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from manager.domain.policies.layers import Emergency, EmergencyBlock, RaisedSensitivity
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
+from manager.domain.response.manual_blocks import ManualBlocks, ManualHolder
 from manager.domain.response.settings import ResponderSettings
 
 _Place = tuple[Holder, str]
@@ -28,6 +29,8 @@ class EmergencyEntries:
 
     def __init__(self, settings: ResponderSettings) -> None:
         self._settings = settings
+        self.manual = ManualBlocks(settings)
+        """The manual blocks, which share agents' policies and organizations' blocklists with the entries."""
         self._by_id: dict[str, EmergencyEntry] = {}
         self._held: dict[_Place, dict[Subject, EmergencyEntry]] = {}
         self._holders: dict[Subject, set[_Place]] = {}
@@ -81,15 +84,20 @@ class EmergencyEntries:
             self.remove(known)
             self._keep(entry)
             return PutResult(added=True, removed=[known])
-        removed = []
-        held = self._held.get((entry.scope, entry.target), {})
-        if len(held) >= self._room(entry.scope):
+        removed = self.make_room(entry.scope, entry.target, 1)
+        self._keep(entry)
+        return PutResult(added=True, removed=removed)
+
+    def make_room(self, scope: Holder, target: str, places: int = 0) -> list[EmergencyEntry]:
+        """Evict a holder's first entries to expire, until it has some places free; return them."""
+        removed: list[EmergencyEntry] = []
+        room = self._room(scope) - self.manual.taken(scope, target) - places
+        while (held := self._held.get((scope, target), {})) and len(held) > room:
             first = min(held.values(), key=lambda each: (each.expires_at, each.created_at, each.id))
             self.remove(first)
             self.evicted += 1
             removed.append(first)
-        self._keep(entry)
-        return PutResult(added=True, removed=removed)
+        return removed
 
     def remove(self, entry: EmergencyEntry) -> None:
         """Remove a live entry."""
@@ -133,12 +141,17 @@ class EmergencyEntries:
         return gone
 
     def agent_layer(self, agent_id: str) -> Emergency:
-        """Return an agent's own entries as the topmost layer of its policy."""
+        """Return an agent's own entries and manual blocks as the topmost layer of its policy."""
         entries = self.list_of("agent", agent_id)
         attention = [entry.expires_at for entry in entries if entry.kind == "sensitivity"]
         sensitivity = RaisedSensitivity(max(attention), *self._sensitivity()) if attention else None
+        addresses = {entry.value: _block(entry) for entry in entries if entry.kind == "ip"}
+        for manual in self.manual.list_of(ManualHolder("agent", agent_id)):
+            known = addresses.get(manual.value)
+            if known is None or known.expires_at < manual.expires_at:
+                addresses[manual.value] = EmergencyBlock(manual.value, manual.reason, "", manual.expires_at)
         return Emergency(
-            addresses=tuple(_block(entry) for entry in entries if entry.kind == "ip"),
+            addresses=tuple(addresses[value] for value in sorted(addresses)),
             file_hashes=tuple(_block(entry) for entry in entries if entry.kind == "file_hash"),
             sensitivity=sensitivity,
         )

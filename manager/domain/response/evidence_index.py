@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -116,6 +116,13 @@ class EvidenceIndex:
         if known is None or known.last_login is None or now - known.last_login > LOGIN_COUNTS_FOR:
             return None
         return known.agent_id, known.last_login
+
+    def logins(self, now: float) -> Iterator[tuple[Indicator, str]]:
+        """Yield the addresses that logged in successfully within the last 7 days, each with the agent."""
+        for indicator in self._observed:
+            found = self.login(indicator, now)
+            if found is not None:
+                yield indicator, found[0]
 
     def system_path(self, indicator: Indicator) -> str | None:
         """Return the system path of the file with this hash, if an agent reported one."""

@@ -9,6 +9,7 @@ from manager.domain.correlation.indicators import normal_network
 from manager.domain.networks import Network, network_of, overlap
 from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
+from manager.domain.response.never_list import LiftedAddresses
 
 _RANGES: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(text), reason)
@@ -24,7 +25,8 @@ _RANGES: tuple[tuple[Network, str], ...] = tuple(
         ("255.255.255.255/32", "it is the broadcast address"),
     )
 )
-_WIDEST = {4: 24, 6: 48}
+WIDEST = {4: 24, 6: 48}
+"""The shortest prefix that may be blocked, by IP version."""
 
 _EMPTY_FILE = frozenset(
     algorithm(b"", usedforsecurity=False).hexdigest() for algorithm in (md5, sha1, sha256)
@@ -33,8 +35,8 @@ _EMPTY_FILE = frozenset(
 
 def unblockable(network: Network) -> str | None:
     """Return the reason why a network is never blocked in any fleet; None if it may be blocked."""
-    if network.prefixlen < _WIDEST[network.version]:
-        return f"it is wider than /{_WIDEST[network.version]}"
+    if network.prefixlen < WIDEST[network.version]:
+        return f"it is wider than /{WIDEST[network.version]}"
     for range_, reason in _RANGES:
         if overlap(network, range_):
             return reason
@@ -70,7 +72,8 @@ class NeverBlock:
         self.allowed = allowed
         self.fleet = fleet
         self.evidence = evidence
-        self._configured = tuple(
+        self.lifted = LiftedAddresses()
+        self.configured: tuple[tuple[Network, str], ...] = tuple(
             (ip_network(normal_network(text)), reason)
             for texts, reason in (
                 (own_addresses, "it is the manager's or the broker's own address"),
@@ -95,9 +98,11 @@ class NeverBlock:
         reason = unblockable(network)
         if reason is not None:
             return reason
-        for configured, said in self._configured:
+        for configured, said in self.configured:
             if overlap(network, configured):
                 return said
+        if self.lifted.holds(indicator.organization_id, network, now):
+            return "somebody lifted its block a few minutes ago"
         if self.fleet.holds(indicator.value, indicator.organization_id, indicator.site):
             return "it is an address or a gateway of the fleet itself"
         login = self.evidence.login(indicator, now)

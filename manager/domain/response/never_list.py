@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import NamedTuple
 
-from manager.domain.networks import Network
+from manager.domain.networks import Network, overlap
 
 NEVER_LIMIT = 1000
 """The most networks in a list."""
@@ -12,6 +12,54 @@ NEVER_LIMIT = 1000
 _STEPS = 8
 _BITS = {4: 1, 6: 10}
 """Bits by which a network is widened in one step, by version: at most to a /24 and a /48."""
+
+
+LIFT_TIME = 300.0
+"""Seconds for which a lifted address is in the list, so that fences end the blocks that their guards decided."""
+
+
+class LiftedAddresses:
+    """Addresses and networks that a person lifted a few minutes ago, by organization. Times are seconds since 1970."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, dict[Network, float]] = {}
+        self._changed: set[str] = set()
+
+    def add(self, organization_id: str, network: Network, until: float) -> None:
+        """Add a network to an organization's list until a time."""
+        self._until.setdefault(organization_id, {})[network] = until
+        self._changed.add(organization_id)
+
+    def end(self, organization_id: str, network: Network) -> bool:
+        """Drop what shares an address with a network, because somebody blocks it again; return whether any did."""
+        lifted = self._until.get(organization_id, {})
+        gone = [each for each in lifted if overlap(each, network)]
+        for each in gone:
+            del lifted[each]
+        self._changed |= {organization_id} if gone else set()
+        return bool(gone)
+
+    def of_organization(self, organization_id: str) -> list[Network]:
+        """Return the networks in an organization's list."""
+        return list(self._until.get(organization_id, ()))
+
+    def holds(self, organization_id: str, network: Network, now: float) -> bool:
+        """Return whether a network shares an address with one that is lifted in an organization."""
+        lifted = self._until.get(organization_id, {})
+        return any(until > now and overlap(each, network) for each, until in lifted.items())
+
+    def take_changed(self, now: float) -> list[str]:
+        """Drop what has ended by now; return the organizations whose list changed since the last call."""
+        for organization_id, lifted in list(self._until.items()):
+            ended = [each for each, until in lifted.items() if until <= now]
+            for each in ended:
+                del lifted[each]
+            if ended:
+                self._changed.add(organization_id)
+            if not lifted:
+                del self._until[organization_id]
+        changed, self._changed = sorted(self._changed), set()
+        return changed
 
 
 class NeverList(NamedTuple):

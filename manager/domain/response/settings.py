@@ -67,6 +67,8 @@ class ResponderSettings:
         auto_respond_floor: lowest confidence that it sets.
         agent_entries: live emergency entries in one agent's own policy.
         organization_entries: live entries in one organization's blocklist.
+        agent_manual_blocks: of these places in an agent's own policy, those that manual blocks may take.
+        organization_manual_blocks: of the places in an organization's blocklist, those that manual blocks may take.
         simulation: record what would be done, and do nothing.
     """
 
@@ -85,4 +87,6 @@ class ResponderSettings:
     auto_respond_floor: float = 50.0
     agent_entries: int = AGENT_EMERGENCY_ENTRIES
     organization_entries: int = ORGANIZATION_EMERGENCY_ENTRIES
+    agent_manual_blocks: int = 50
+    organization_manual_blocks: int = 9000
     simulation: bool = False

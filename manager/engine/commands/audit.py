@@ -4,6 +4,7 @@ from typing import Any
 
 from manager.domain.agents.agent import Agent
 from manager.domain.response import EmergencyEntry
+from manager.domain.response.manual_blocks import ManualBlock
 from manager.engine.batch import AuditEntry
 from manager.engine.context import Context
 from manager.engine.origin import MANAGER, RESPONDER, Origin
@@ -63,6 +64,19 @@ def agent_state(context: Context, agent_id: str) -> AuditState:
 def entries_state(entries: list[EmergencyEntry]) -> dict[str, Any]:
     """Return the audited state of emergency entries: their number, and the first of them."""
     return {"entries": [entry_state(entry) for entry in entries[:_ENTRIES_LISTED]], "count": len(entries)}
+
+
+def manual_state(block: ManualBlock) -> dict[str, Any]:
+    """Return the audited state of a manual block."""
+    return {
+        "scope": block.holder.scope,
+        "target": block.holder.target or None,
+        "value": block.value,
+        "reason": block.reason,
+        "addedBy": block.added_by,
+        "overrides": block.overrides,
+        "expiresAt": iso(block.expires_at),
+    }
 
 
 def entry_state(entry: EmergencyEntry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manager.domain.policies.fleet_policies import Scope
-from manager.engine.commands.audit import AuditState, add_entry, agent_state, entry_state
+from manager.engine.commands.audit import AuditState, add_entry, agent_state, entry_state, manual_state
 from manager.engine.commands.http_agent_requests import CreatePolicy
 from manager.engine.commands.incidents import surviving_incident
 from manager.engine.commands.policies import scope_of
@@ -121,7 +121,10 @@ def _incident_state(context: Context, request: UndoIncident | ApproveIncident) -
 
 
 def _block_state(context: Context, request: RemoveBlock) -> AuditState:
-    entry = context.fleet.responder.entries.get(request.entry_id)
+    entries = context.fleet.responder.entries
+    manual, entry = entries.manual.get(request.entry_id), entries.get(request.entry_id)
+    if manual is not None:
+        return manual_state(manual)
     return None if entry is None else entry_state(entry)
 
 

@@ -7,7 +7,7 @@ from manager.engine.batch import HistoryLine
 from manager.engine.commands.requests import AcceptClock, CreateToken, DeregisterAgent, RemoveAgent, RevokeToken
 from manager.engine.context import Context
 from manager.engine.fleet import CLOCK_WARNING
-from manager.engine.response import emergency_response
+from manager.engine.response import emergency_response, manual_response
 from manager.errors import NotFound
 from schemas.keys import EnrollmentToken
 from schemas.model import iso
@@ -32,6 +32,7 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     _remove_document(context, Scope("agent", agent.agent_id), request.author)
     fleet.remove_agent(agent, batch.now.wall)
     emergency_response.apply(context, fleet.responder.forget_agent(agent.agent_id))
+    manual_response.forget_agent(context, agent.agent_id)
     agent.state_since = batch.now.wall
     batch.changes.agents.pop(agent.agent_id, None)
     batch.changes.policies.pop(agent.agent_id, None)

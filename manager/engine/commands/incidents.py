@@ -11,7 +11,6 @@ from manager.engine.commands.requests import (
     ApproveIncident,
     FreezeResponses,
     ReadResponseStatus,
-    RemoveBlock,
     ResponseStatus,
     SetOrganizationResponse,
     UndoIncident,
@@ -27,7 +26,7 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
     incident = surviving_incident(context, request.incident_id)
     emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
     if incident.indicator.kind == "source_ip":
-        _record_lift(context, incident.indicator, "undo", request.author)
+        record_lift(context, incident.indicator, "undo", request.author)
     return incident.id
 
 
@@ -42,20 +41,7 @@ def approve_incident(context: Context, request: ApproveIncident) -> str:
     return incident.id
 
 
-def remove_block(context: Context, request: RemoveBlock) -> str:
-    """Remove one emergency entry."""
-    entry = context.fleet.responder.entries.get(request.entry_id)
-    if entry is None:
-        raise NotFound(f"Block {request.entry_id} not found: it is not in force")
-    emergency_response.apply(
-        context, context.fleet.responder.remove(request.entry_id, context.batch.now.wall, request.author)
-    )
-    if entry.kind == "ip":
-        _record_lift(context, entry.subject.indicator(), "lift", request.author)
-    return request.entry_id
-
-
-def _record_lift(context: Context, indicator: Indicator, kind: LiftKind, author: str) -> None:
+def record_lift(context: Context, indicator: Indicator, kind: LiftKind, author: str) -> None:
     """Store that a person lifted blocks of an address: the forecast of automatic blocking counts it."""
     subject = ScopedAddress(indicator.organization_id, indicator.site or SITELESS, indicator.value)
     context.batch.changes.lifts.append(Lift(subject, context.batch.now.wall, kind, author))

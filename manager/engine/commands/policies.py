@@ -7,6 +7,7 @@ from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Revision, Scope
 from manager.domain.policies.revision_history import documents_at
+from manager.domain.response.manual_blocks import ManualHolder
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
 from manager.engine.commands.requests import (
@@ -22,7 +23,7 @@ from manager.engine.commands.requests import (
 from manager.engine.context import Context
 from manager.engine.policies.merged_policy import merged_policy, sequence_of, with_scopes
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
-from manager.engine.response import emergency_response
+from manager.engine.response import emergency_response, manual_response
 from manager.errors import Invalid, NotFound
 
 
@@ -131,10 +132,14 @@ def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
         version, digest = effective.version, effective.resolved.digest
         document = context.serializer.document(effective, context.batch.now.wall)
     entries = context.fleet.responder.entries
+    manual = entries.manual
     blocklist = with_scopes(
         document["blocklist"],
-        entries.list_of("organization", agent.organization_id),
-        entries.list_of("agent", agent.agent_id),
+        [
+            *entries.list_of("organization", agent.organization_id),
+            *manual.in_organization(agent.organization_id).values(),
+        ],
+        [*entries.list_of("agent", agent.agent_id), *manual.list_of(ManualHolder("agent", agent.agent_id))],
     )
     shown = {**document, "blocklist": blocklist, "blocklistSequence": sequence_of(context, agent)}
     return AgentPolicy(agent.agent_id, version, digest, shown)
@@ -153,4 +158,5 @@ def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
     emergency_response.publish_policies(context, changed)
     fleet.allowlist.invalidate()
     emergency_response.apply(context, fleet.responder.withdraw_unblockable(now))
+    manual_response.withdraw_unblockable(context)
     return len(changed)

@@ -16,7 +16,7 @@ from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
 from manager.engine.context import Context
 from manager.engine.inbox import Inbound
-from manager.engine.response import emergency_response
+from manager.engine.response import emergency_response, manual_response
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode
 from schemas.errors import KeyMaterialError
@@ -113,8 +113,10 @@ def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced:
     context.fleet.set_addresses(agent)
     policy = context.fleet.policies.assign(agent.agent_id, agent.organization_id, batch.now.wall)
     batch.save_policy(policy)
-    own = map(Subject.of, context.fleet.addresses.indicators_of(agent.agent_id))
-    emergency_response.apply(context, context.fleet.responder.withdraw_unblockable(batch.now.wall, own))
+    own = context.fleet.addresses.indicators_of(agent.agent_id)
+    withdrawn = context.fleet.responder.withdraw_unblockable(batch.now.wall, map(Subject.of, own))
+    emergency_response.apply(context, withdrawn)
+    manual_response.admit(context, agent, (indicator.value for indicator in own))
     if not policy.published:
         context.policy_queue.add([agent.agent_id])
 

@@ -4,13 +4,14 @@ Over MQTT these are two topics with two numbers; an HTTP agent polls one documen
 organization's never list is merged into its allowlist.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from manager.domain.agents.agent import Agent
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.policies.resolution import value_of
 from manager.domain.response.emergency_entry import EmergencyEntry
+from manager.domain.response.manual_blocks import ManualBlock
 from manager.engine.commands.requests import AgentPolicy
 from manager.engine.context import Context
 from manager.engine.policies.signed_policy import MergedBlocklist, ends_of, seconds_left
@@ -90,26 +91,39 @@ def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> d
     return merged
 
 
-def with_scopes(blocklist: Section, organization: list[EmergencyEntry], agent: list[EmergencyEntry]) -> Section:
-    """Return a blocklist with the organization's entries added; each emergency entry has its widest scope.
+def with_scopes(
+    blocklist: Section,
+    organization: Sequence[EmergencyEntry | ManualBlock],
+    agent: Sequence[EmergencyEntry | ManualBlock],
+) -> Section:
+    """Return a blocklist with the organization's entries added; each entry of a block has its widest scope.
 
     Args:
         blocklist: section of an agent's policy.
-        organization: live entries of the agent's organization.
-        agent: live entries of the agent itself.
+        organization: live entries and manual blocks of the agent's organization, those of the whole fleet too.
+        agent: live entries and manual blocks of the agent itself.
     """
-    scopes = {(entry.value, entry.incident_id): entry.scope for entry in (*agent, *organization)}
+    scopes = {(entry.value, _incident_of(entry)): _scope_of(entry) for entry in (*agent, *organization)}
     shown: Section = {}
     for name, section in blocklist.items():
         shown[name] = [_with_scope(entry, scopes) for entry in section]
     known = {name: {value_of(entry) for entry in section} for name, section in shown.items()}
     for entry in organization:
-        place = _SECTION.get(entry.kind)
-        if place is not None and entry.value not in known.get(place, ()):
-            expires_at = iso(entry.expires_at)
-            members = {"value": entry.value, "expiresAt": expires_at, "incidentId": entry.incident_id}
-            shown.setdefault(place, []).append({**members, "scope": entry.scope})
+        place = "ips" if isinstance(entry, ManualBlock) else _SECTION.get(entry.kind)
+        if place is not None and entry.value not in known.setdefault(place, set()):
+            known[place].add(entry.value)
+            members = {"value": entry.value, "expiresAt": iso(entry.expires_at), "incidentId": _incident_of(entry)}
+            members = {name: member for name, member in members.items() if member}
+            shown.setdefault(place, []).append({**members, "scope": _scope_of(entry)})
     return shown
+
+
+def _scope_of(entry: EmergencyEntry | ManualBlock) -> str:
+    return entry.holder.scope if isinstance(entry, ManualBlock) else entry.scope
+
+
+def _incident_of(entry: EmergencyEntry | ManualBlock) -> str:
+    return "" if isinstance(entry, ManualBlock) else entry.incident_id
 
 
 def _with_scope(entry: Any, scopes: Mapping[tuple[str, str], str]) -> Any:

@@ -7,20 +7,21 @@ from manager.domain.networks import Network, network_of
 from manager.domain.response.never_list import never_list
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
-from manager.engine.policies.blocklist_messages import never_value, sequence_value
+from manager.engine.policies.blocklist_messages import never_value
+from manager.engine.response import emergency_response
 
 
 class NeverLists:
     """Compares what the lists should have with what is published; a change waits until the interval is over.
+
+    Only a lift by a person, and its end, are published at once.
 
     Args:
         fleet: the agents' addresses, the settings, and the published lists.
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        settings = fleet.settings
         self._fleet = fleet
-        self._fixed = list(_networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks)))
         self._due: dict[str, float] = {}
 
     def tick(self, context: Context, now: Instant) -> None:
@@ -29,23 +30,27 @@ class NeverLists:
         for organization_id in addresses.changed:
             self._due.setdefault(organization_id, now.monotonic + self._fleet.settings.never_interval)
         addresses.changed.clear()
+        for organization_id in self._fleet.responder.never_block.lifted.take_changed(now.wall):
+            publish_never_list(context, organization_id)
         for organization_id in [name for name, at in self._due.items() if at <= now.monotonic]:
             del self._due[organization_id]
-            self._publish(context, organization_id)
+            publish_never_list(context, organization_id)
 
-    def _publish(self, context: Context, organization_id: str) -> None:
-        fleet, changes = self._fleet, context.batch.changes
-        found = never_list(self._fixed, _networks(fleet.addresses.of_organization(organization_id)))
-        fleet.counters["never_addresses_left_out"] += found.left_out
-        if found.networks == fleet.blocklists.never.get(organization_id, ()):
-            return
-        change = fleet.blocklists.change_never(organization_id, found.networks, fleet.policies.advance)
-        context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
-        key, value = sequence_value(organization_id, change.sequence)
-        changes.meta[key] = value
-        key, value = never_value(organization_id, found.networks)
-        changes.meta[key] = value
-        changes.fleet_revision = fleet.policies.revision
+
+def publish_never_list(context: Context, organization_id: str) -> None:
+    """Publish an organization's never list, if it differs from the published one."""
+    fleet, changes = context.fleet, context.batch.changes
+    settings = fleet.settings
+    fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks))
+    lifted = fleet.responder.never_block.lifted.of_organization(organization_id)
+    found = never_list((*fixed, *lifted), _networks(fleet.addresses.of_organization(organization_id)))
+    fleet.counters["never_addresses_left_out"] += found.left_out
+    if found.networks == fleet.blocklists.never.get(organization_id, ()):
+        return
+    change = fleet.blocklists.change_never(organization_id, found.networks, fleet.policies.advance)
+    emergency_response.publish_change(context, change)
+    key, value = never_value(organization_id, found.networks)
+    changes.meta[key] = value
 
 
 def _networks(texts: Iterable[str]) -> Iterator[Network]:

@@ -13,6 +13,7 @@ from manager.engine.batch import Changes
 from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value
+from schemas.blocklist import BlocklistChange
 
 _EVIDENCE_KEYS = ("lastLogin", "filePath")
 """Keys of a report's evidence that the never-block rules use."""
@@ -92,7 +93,8 @@ def apply(
     entries = context.fleet.responder.entries
     emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in response_changes.agent_ids}
     publish_policies(context, context.fleet.policies.set_emergency(emergency, context.batch.now.wall))
-    _change_blocklists(context, response_changes)
+    for change in context.fleet.blocklists.changes(response_changes, context.fleet.policies.advance):
+        publish_change(context, change)
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at, extends=extends)
@@ -140,13 +142,13 @@ def record_enforced(context: Context, agent_id: str, medium: Medium, number: int
         context.batch.changes.immunity[progress.incident_id] = _figures(progress)
 
 
-def _change_blocklists(context: Context, response_changes: ResponseChanges) -> None:
-    fleet, changes = context.fleet, context.batch.changes
-    for change in fleet.blocklists.changes(response_changes, fleet.policies.advance):
-        context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
-        key, value = sequence_value(change.organization_id, change.sequence)
-        changes.meta[key] = value
-        changes.fleet_revision = fleet.policies.revision
+def publish_change(context: Context, change: BlocklistChange) -> None:
+    """Publish a change of a blocklist and store its sequence."""
+    changes = context.batch.changes
+    context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
+    key, value = sequence_value(change.organization_id, change.sequence)
+    changes.meta[key] = value
+    changes.fleet_revision = context.fleet.policies.revision
 
 
 def _measure_progress(context: Context, added: list[EmergencyEntry], reported_at: float, *, extends: bool) -> None:

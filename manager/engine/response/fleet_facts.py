@@ -6,6 +6,7 @@ from manager.domain.agents.agent import Door
 from manager.domain.agents.registry import Registry
 from manager.domain.agents.tokens import Token
 from manager.domain.correlation import Allowlist, Indicator
+from manager.domain.networks import Network
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
 from manager.domain.response import RepeatOffenderRule
 from manager.domain.response.organization_step import address_network
@@ -25,6 +26,10 @@ class PolicyAllowlist:
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""
         return self._of(indicator.organization_id)(indicator)
+
+    def overlaps(self, organization_id: str, network: Network) -> bool:
+        """Return whether an organization has allowlisted an address of a network."""
+        return self._of(organization_id).overlaps(organization_id, network)
 
     def is_empty(self, organization_id: str) -> bool:
         """Return whether an organization has allowlisted nothing."""

@@ -12,7 +12,7 @@ from manager.engine.commands.audit import add_entry, entries_state
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet, new_entry_id
 from manager.engine.origin import MANAGER
-from manager.engine.response import emergency_response
+from manager.engine.response import emergency_response, manual_response
 from manager.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -73,6 +73,7 @@ class SettingsCheck:
                 entry.incident_id: f"never blocked: {reasons[entry.subject]}" for entry in response_changes.removed
             }
             self._apply(context, response_changes, lifted)
+        manual_response.withdraw_unblockable(context)
 
     def _lift_by_bounds(self, context: Context, now: Instant) -> None:
         stored = self._fleet.meta.get(_KEY)

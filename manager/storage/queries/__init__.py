@@ -154,17 +154,22 @@ class StoreQueries:
         organization_id: str | None = None,
         target: str | None = None,
         incident_id: str | None = None,
+        value: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return emergency entries, newest first."""
-        wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id)
+        """Return emergency entries and manual blocks, newest first."""
+        wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id, value)
         return blocks.page(self._reader, wanted, limit, cursor)
 
     def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:
         """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
         wanted = protection.ForecastFilter(since, now, organization_id)
         return protection.protection_forecast(self._reader, wanted)
+
+    def block(self, block_id: str) -> Record | None:
+        """Return one emergency entry or manual block, or None."""
+        return blocks.find(self._reader, block_id)
 
     def tokens(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return enrollment tokens, newest first, without secrets and proof keys."""

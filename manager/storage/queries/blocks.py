@@ -1,22 +1,28 @@
-"""Emergency entry (block) records for the API."""
+"""Block records for the API: emergency entries and manual blocks."""
 
 from typing import NamedTuple
 
 from peewee import JOIN, Expression
 
+from manager.domain.networks import network_of
+from manager.domain.response.manual_blocks import covering_values
 from manager.storage.queries.enforcement import Enforcement, Reach
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import EmergencyEntryTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
-    """Filters of entries; None matches any. `after` excludes entries that expire by this time (seconds since 1970)."""
+    """Filters of blocks; None matches any. `after` excludes blocks that expire by this time (seconds since 1970).
+
+    `value` also matches the networks that contain it; `organization_id` also matches blocks in the whole fleet.
+    """
 
     after: float | None = None
     kind: str | None = None
     organization_id: str | None = None
     target: str | None = None
     incident_id: str | None = None
+    value: str | None = None
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
@@ -27,16 +33,20 @@ class BlockFilter(NamedTuple):
         if self.kind is not None:
             wanted.append(entry.kind == self.kind)
         if self.organization_id is not None:
-            wanted.append(entry.organization_id == self.organization_id)
+            wanted.append(entry.organization_id.in_([self.organization_id, ""]))
         if self.target is not None:
             wanted.append(entry.target == self.target)
         if self.incident_id is not None:
             wanted.append(entry.incident_id == self.incident_id)
+        if self.value is not None:
+            network = network_of(self.value)
+            values = [] if network is None else list(covering_values(network))
+            wanted.append(entry.value.in_([*values, self.value]))
         return wanted
 
 
 def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) -> Page:
-    """Return entries, newest first."""
+    """Return blocks, newest first; those of one value with the agents that have accepted and that enforce each."""
     query, conditions = _selection(), wanted.conditions()
     if conditions:
         query = query.where(*conditions)
@@ -44,7 +54,18 @@ def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) ->
         reader, query, at=EmergencyEntryTable.created_at, key=EmergencyEntryTable.id, limit=limit, cursor=cursor
     )
     enforcement = Enforcement(reader, (row["organization_id"] for row in rows))
-    return [{**record_of(row), **enforcement.reach(row).members()} for row in rows], following
+    records = [{**record_of(row), **enforcement.reach(row).members()} for row in rows]
+    if wanted.value is not None:
+        records = [{**record, **enforcement.hosts(row)} for record, row in zip(records, rows, strict=True)]
+    return records, following
+
+
+def find(reader: Reader, block_id: str) -> Record | None:
+    """Return one block, or None."""
+    row = reader.row(_selection().where(EmergencyEntryTable.id == block_id))
+    if row is None:
+        return None
+    return {**record_of(row), **Enforcement(reader, [row["organization_id"]]).reach(row).members()}
 
 
 def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Reach]:
@@ -68,17 +89,19 @@ def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Rea
 
 
 def record_of(row: Record) -> Record:
-    """Return an entry's record; `incidentKept` tells whether its incident is stored and can be undone as a whole."""
+    """Return a block's record; `incidentKept` tells whether its incident is stored and can be undone as a whole."""
     return {
         "id": row["id"],
         "kind": row["kind"],
         "value": row["value"],
         "scope": row["scope"],
-        "target": row["target"],
-        "organizationId": row["organization_id"],
+        "target": row["target"] or None,
+        "organizationId": row["organization_id"] or None,
         "site": row["site"] or None,
         "reason": row["reason"],
-        "incidentId": row["incident_id"],
+        "addedBy": row["added_by"],
+        "overrides": row["overrides"],
+        "incidentId": row["incident_id"] or None,
         "incidentKept": row["kept"] is not None,
         "createdAt": moment(row["created_at"]),
         "expiresAt": moment(row["expires_at"]),
@@ -89,5 +112,6 @@ def _selection() -> Query:
     entry, incident = EmergencyEntryTable, IncidentTable
     return entry.select(
         entry.id, entry.kind, entry.value, entry.scope, entry.target, entry.organization_id, entry.site, entry.reason,
-        entry.incident_id, entry.created_at, entry.expires_at, entry.number, incident.id.alias("kept"),
+        entry.incident_id, entry.created_at, entry.expires_at, entry.number, entry.added_by,
+        entry.overrides, incident.id.alias("kept"),
     ).join(incident, JOIN.LEFT_OUTER, on=(incident.id == entry.incident_id))  # fmt: skip

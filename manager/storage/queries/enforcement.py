@@ -5,6 +5,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from manager.domain.agents.agent import Door
@@ -18,6 +19,9 @@ from schemas.presence import Enforced, PolicyState
 
 REASONS_SHOWN = 5
 """The most reasons in one block's record."""
+
+HOSTS_SHOWN = 50
+"""The most agents in each list of one block's record."""
 
 
 class Reach(NamedTuple):
@@ -72,17 +76,18 @@ class Enforcement:
 
     Args:
         reader: reads the agents.
-        organization_ids: the organizations of the blocks in question.
+        organization_ids: the organizations of the blocks in question; an empty one stands for the whole fleet.
     """
 
     def __init__(self, reader: Reader, organization_ids: Iterable[str]) -> None:
         self._organizations: dict[str, _Organization] = defaultdict(_Organization)
         wanted = sorted(set(organization_ids))
+        in_scope = [] if "" in wanted else [AgentTable.organization_id.in_(wanted)]
         agent = AgentTable
         query = agent.select(
             agent.organization_id, agent.agent_id, agent.hostname, agent.door, agent.policy_version, agent.policy_state,
             agent.blocklist_sequence, agent.enforcement, agent.enforced,
-        ).where(agent.removed_at.is_null(), agent.organization_id.in_(wanted))  # fmt: skip
+        ).where(agent.removed_at.is_null(), *in_scope)  # fmt: skip
         for row in reader.rows(query) if wanted else ():
             self._organizations[row["organization_id"]].add(_agent(row))
 
@@ -92,48 +97,91 @@ class Enforcement:
         Args:
             entry: its row: `kind`, `scope`, `target`, `value`, `organization_id` and `number`.
         """
-        reach = self._stated_reach(entry)
+        if entry["scope"] == "fleet":
+            reach = _sum(self._wide_reach(known, entry) for known in self._organizations.values())
+        elif entry["scope"] == "organization":
+            reach = self._wide_reach(self._organizations[entry["organization_id"]], entry)
+        else:
+            reach = self._agents_reach(entry)
         return reach if is_enforceable(entry["kind"], entry["value"]) else reach._replace(enforced=0)
 
-    def _stated_reach(self, entry: Record) -> Reach:
-        """Return the reach by the agents' numbers and reasons alone."""
-        known = self._organizations[entry["organization_id"]]
-        value, number = entry["value"], entry["number"]
-        wide = entry["scope"] == "organization"
-        agents = [] if wide else [agent for agent in (known.agents.get(entry["target"]),) if agent is not None]
-        refusing = known.unenforced.get(value, []) if wide else [agent for agent in agents if value in agent.reasons]
-        reasons = [
-            {"agentId": agent.agent_id, "hostname": agent.hostname, "reason": agent.reasons[value]}
-            for agent in refusing[:REASONS_SHOWN]
+    def hosts(self, entry: Record) -> Record:
+        """Return the agents that have accepted a block, and those that enforce it, at most 50 of each."""
+        if entry["scope"] == "fleet":
+            known = [agent for each in self._organizations.values() for agent in each.agents.values()]
+        else:
+            known = list(self._organizations[entry["organization_id"]].agents.values())
+        wide = entry["scope"] != "agent"
+        number = entry["number"]
+        targets = (
+            [] if number is None else known if wide else [each for each in known if each.agent_id == entry["target"]]
+        )
+        accepted = [each for each in targets if (each.sequence if wide else each.policy) >= number]
+        enforced = [
+            each
+            for each in targets
+            if (each.enforced_sequence if wide else each.enforced_policy) >= number
+            and entry["value"] not in each.reasons
         ]
+        if not is_enforceable(entry["kind"], entry["value"]):
+            enforced = []
+        return {"acceptedBy": _named(accepted), "enforcedBy": _named(enforced)}
+
+    @staticmethod
+    def _wide_reach(known: _Organization, entry: Record) -> Reach:
+        """Return the reach of a block in one organization's blocklist."""
+        value, number = entry["value"], entry["number"]
+        refusing = known.unenforced.get(value, [])
+        reasons = _reasons(refusing, value)
         if number is None:  # from a release that did not keep it
-            return Reach(len(known.agents) if wide else len(agents), 0, 0, reasons)
-        if not wide:
-            accepted = sum(agent.policy >= number for agent in agents)
-            enforced = sum(agent.enforced_policy >= number and value not in agent.reasons for agent in agents)
-            is_threshold = entry["kind"] == "sensitivity"  # no matter of the kernel: in force once it is accepted
-            return Reach(len(agents), accepted, accepted if is_threshold else enforced, reasons)
+            return Reach(len(known.agents), 0, 0, reasons)
         accepted = len(known.accepted) - bisect_left(known.accepted, number)
         naming = len(known.enforced) - bisect_left(known.enforced, number)
-        return Reach(
-            len(known.agents),
-            accepted,
-            naming - sum(agent.enforced_sequence >= number for agent in refusing),
-            reasons,
-        )
+        enforced = naming - sum(agent.enforced_sequence >= number for agent in refusing)
+        return Reach(len(known.agents), accepted, enforced, reasons)
+
+    def _agents_reach(self, entry: Record) -> Reach:
+        """Return the reach of a block in one agent's own policy, by the agent's number and reasons alone."""
+        agent = self._organizations[entry["organization_id"]].agents.get(entry["target"])
+        if agent is None:
+            return Reach(0, 0, 0, [])
+        value, number = entry["value"], entry["number"]
+        reasons = _reasons([agent] if value in agent.reasons else [], value)
+        if number is None:
+            return Reach(1, 0, 0, reasons)
+        accepted, enforced = agent.policy >= number, agent.enforced_policy >= number and not reasons
+        is_threshold = entry["kind"] == "sensitivity"  # no matter of the kernel: in force once it is accepted
+        return Reach(1, int(accepted), int(accepted if is_threshold else enforced), reasons)
 
     def reach_of_all(self, entries: Iterable[Record]) -> Reach:
         """Return the reach of one incident's blocks; an organization's entry covers its agents' own ones."""
         listed = list(entries)
         wide = [entry for entry in listed if entry["scope"] == "organization"]
         found = [self.reach(entry) for entry in wide or listed]
-        reasons = [reason for each in found for reason in each.reasons]
-        return Reach(
-            sum(each.targets for each in found),
-            sum(each.accepted for each in found),
-            sum(each.enforced for each in found),
-            reasons[:REASONS_SHOWN],
-        )
+        return _sum(found)
+
+
+def _sum(parts: Iterable[Reach]) -> Reach:
+    found = list(parts)
+    reasons = [reason for each in found for reason in each.reasons]
+    return Reach(
+        sum(each.targets for each in found),
+        sum(each.accepted for each in found),
+        sum(each.enforced for each in found),
+        reasons[:REASONS_SHOWN],
+    )
+
+
+def _reasons(refusing: Iterable[_Agent], value: str) -> list[Record]:
+    return [
+        {"agentId": agent.agent_id, "hostname": agent.hostname, "reason": agent.reasons[value]}
+        for agent in islice(refusing, REASONS_SHOWN)
+    ]
+
+
+def _named(agents: Iterable[_Agent]) -> list[Record]:
+    shown = islice(agents, HOSTS_SHOWN)
+    return [{"agentId": agent.agent_id, "hostname": agent.hostname} for agent in shown]
 
 
 def _agent(row: Record) -> _Agent:

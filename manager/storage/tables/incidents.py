@@ -106,16 +106,17 @@ class IndicatorEvidenceTable(Table):
 
 
 class EmergencyEntryTable(Table):
-    """Table of emergency entries: blocks in an agent's own policy, or in an organization's blocklist.
+    """Table of emergency entries and manual blocks, in an agent's own policy or in organizations' blocklists.
 
-    `number` is the first version of that policy, or sequence of that blocklist, with the entry.
+    `number` is the first version of that policy, or sequence of that blocklist, with the entry. A manual block has
+    `added_by` and no incident; for the whole fleet its `scope` is `fleet`, its target and organization are empty.
     """
 
     id = TextField(primary_key=True)
     scope = TextField()
     target = TextField()
     kind = TextField()
-    value = TextField()
+    value = TextField(index=True)
     organization_id = TextField()
     site = TextField(null=True)
     reason = TextField()
@@ -123,6 +124,8 @@ class EmergencyEntryTable(Table):
     created_at = DoubleField()
     expires_at = DoubleField()
     number = BigIntegerField(null=True)
+    added_by = TextField(null=True)
+    overrides = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

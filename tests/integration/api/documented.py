@@ -18,6 +18,7 @@ SEVERITIES = ("total", "critical", "high", "medium", "low")
 POLICY = ("id", "policyId", "name", "version", "rules", "createdAt", "updatedAt")
 SET = ("scope", "target", "revision", "changed", "agents")
 INCIDENT = ("id", "kind", "value", "organizationId", "agentIds", "openedAt", "closedAt", "response", "entries")
+BLOCK = ("id", "kind", "value", "scope", "reason", "addedBy", "createdAt", "expiresAt", "targetCount")
 STANDING = ("frozen", "simulation", "organizationResponse", "organizationResponseChosen", "entries", "pending")
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
 EVENT = {
@@ -155,6 +156,15 @@ ROWS = (
     Row("POST /api/incidents/{incident_id}/undo", data=INCIDENT),
     Row("POST /api/incidents/{waiting_id}/approve", data=INCIDENT),
     Row("GET /api/blocks", data=("0.id", "0.kind", "0.value", "0.scope", "0.expiresAt", "0.incidentId"), top=LISTED),
+    Row("POST /api/blocks", {"value": "198.51.100.77"}, status=201, data=BLOCK),
+    Row("POST /api/blocks", {"value": "198.51.100.78", "seconds": 60, "reason": "r", "organization": "acme"},
+        status=201, data=BLOCK),
+    Row("POST /api/blocks/import", {"blocks": [{"value": "198.51.100.79"}], "dryRun": True},
+        data=("added", "refused", "dryRun")),
+    Row("GET /api/blocks", query="value=203.0.113.1", data=("0.acceptedBy", "0.enforcedBy", "0.notEnforced"),
+        top=LISTED),
+    Row("DELETE /api/blocks", query="value=203.0.113.200",
+        data=("value", "blocks", "incidents", "until", "agents", "notReached")),
     Row("DELETE /api/blocks/{entry_id}", data=("id", "removed")),
     Row("POST /api/allowlist", {"value": "192.0.2.9"}, status=201, data=("kind", "value", "changed")),
     Row("GET /api/allowlist", data=("0.kind", "0.value"), top=LISTED),

@@ -14,6 +14,9 @@ RESPONDS = {
     "POST /api/incidents/{incident_id}/undo",
     "POST /api/incidents/{incident_id}/approve",
     "DELETE /api/blocks/{entry_id}",
+    "POST /api/blocks",
+    "POST /api/blocks/import",
+    "DELETE /api/blocks",
     "POST /api/allowlist",
     "DELETE /api/allowlist",
 }

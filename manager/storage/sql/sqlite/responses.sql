@@ -42,12 +42,26 @@ UPDATE incident_response SET immunity = ? WHERE incident_id = ?;
 -- In the column order of `insert_entry`.
 SELECT
     id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number
-FROM emergency_entry;
+FROM emergency_entry
+WHERE added_by IS NULL;
 
 -- name: insert_entry
 INSERT INTO emergency_entry (
     id, scope, target, kind, value, organization_id, site, reason, incident_id, created_at, expires_at, number
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
+
+-- name: load_manual_blocks
+-- In the column order of `insert_manual_block`.
+SELECT id, scope, target, organization_id, value, reason, added_by, created_at, expires_at, overrides, number
+FROM emergency_entry
+WHERE added_by IS NOT NULL;
+
+-- name: insert_manual_block
+INSERT INTO emergency_entry (
+    id, scope, target, organization_id, value, reason, added_by, created_at, expires_at, overrides, number,
+    kind, incident_id
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ip', '')
 ON CONFLICT DO NOTHING;
 
 -- name: move_entry

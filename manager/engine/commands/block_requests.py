@@ -1,0 +1,81 @@
+"""Requests about blocks: add manual blocks, lift all blocks of an address."""
+
+from dataclasses import dataclass
+
+from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A manual block to add: an address or CIDR as given, its duration in seconds, and the reason."""
+
+    value: str
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddBlocks:
+    """Add manual blocks for one holder, all or none. Answered by a `BlocksAdded`.
+
+    `force` overrides the never-block rules that a person may override; `dry_run` only checks. Invalid if a value is no
+    address, Conflict if a never-block rule refuses one or there is no room, NotFound if there is no such agent.
+    """
+
+    holder: ManualHolder
+    blocks: tuple[NewBlock, ...]
+    author: str
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBlock:
+    """A manual block that cannot be added: its place in the request, its value as given, and why."""
+
+    index: int
+    value: str
+    reason: str
+    can_be_forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksAdded:
+    """The added manual blocks; for a dry run those that would be added, and all refused ones."""
+
+    blocks: tuple[ManualBlock, ...]
+    refused: tuple[RefusedBlock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiftAddress:
+    """Lift every block within an address or CIDR, in one organization or all. Answered by a `Lifted`.
+
+    Guards with a fence also end blocks that they decided by themselves. Conflict if a wider block or a policy document
+    blocks it still.
+    """
+
+    value: str
+    author: str
+    organization_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """The result of a lift.
+
+    Attributes:
+        value: The address or CIDR in normal form.
+        block_ids: The blocks that were lifted.
+        incident_ids: The incidents that respond no more.
+        until: The time until which no guard blocks it, in seconds since 1970.
+        agents: The number of agents that are asked to end blocks of their own.
+        not_reached: The number of them that may keep such a block: not online, over HTTP, or without a fence.
+    """
+
+    value: str
+    block_ids: tuple[str, ...]
+    incident_ids: tuple[str, ...]
+    until: float
+    agents: int
+    not_reached: int

@@ -1,0 +1,237 @@
+"""Block commands: add manual blocks, remove one block, lift every block of an address."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from manager.domain.agents.agent import Agent, Door, State
+from manager.domain.correlation.indicators import Indicator, normal_address
+from manager.domain.networks import Network, network_of, overlap
+from manager.domain.policies.fleet_policies import Sections
+from manager.domain.policies.resolution import value_of
+from manager.domain.policies.rules import effects
+from manager.domain.response import EmergencyEntry, ResponseChanges, Subject
+from manager.domain.response.manual_block_rules import ManualBlockRules
+from manager.domain.response.manual_blocks import ManualBlock, manual_value, written
+from manager.domain.response.never_block import WIDEST
+from manager.domain.response.never_list import LIFT_TIME
+from manager.engine.commands import audit
+from manager.engine.commands.block_requests import (
+    AddBlocks,
+    BlocksAdded,
+    LiftAddress,
+    Lifted,
+    NewBlock,
+    RefusedBlock,
+)
+from manager.engine.commands.fleet import find_agent
+from manager.engine.commands.incidents import record_lift
+from manager.engine.commands.requests import RemoveBlock
+from manager.engine.context import Context
+from manager.engine.fleet import new_entry_id
+from manager.engine.policies.never_lists import publish_never_list
+from manager.engine.response import emergency_response, manual_response
+from manager.errors import Conflict, Invalid, NotFound
+
+_NAMED = 20
+"""The most refused blocks that an error names."""
+
+
+def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
+    """Add manual blocks, all or none, and publish them at once.
+
+    Raises:
+        Invalid: a value is no address and no CIDR.
+        Conflict: a never-block rule refuses one, or they find no room.
+        NotFound: there is no such agent.
+    """
+    if len(request.blocks) == 1 and not request.dry_run:
+        manual_value(request.blocks[0].value)
+    organization_id = _organization_of(context, request)
+    rules = manual_response.rules_for(context, request.holder, context.origin.address)
+    blocks: dict[str, ManualBlock] = {}
+    refused: list[RefusedBlock] = []
+    for index, wanted in enumerate(request.blocks):
+        checked = _checked(context, request, wanted, rules, organization_id)
+        if isinstance(checked, ManualBlock):
+            blocks[checked.value] = checked
+        else:
+            refused.append(RefusedBlock(index, wanted.value, *checked))
+    manual = context.fleet.responder.entries.manual
+    manual.check_room(request.holder, blocks)
+    if request.dry_run:
+        return BlocksAdded(tuple(blocks.values()), tuple(refused))
+    if refused:
+        raise _refusal(refused, len(request.blocks))
+    _end_lifts(context, request, blocks)
+    replaced = [block for new in blocks.values() if (block := manual.add(new)) is not None]
+    added = manual_response.apply(context, blocks.values(), replaced)
+    before = {block.value: block for block in replaced}
+    for block in added:
+        old = before.get(block.value)
+        state = None if old is None else audit.manual_state(old)
+        audit.add_entry(context, context.origin, "block.add", block.id, before=state, after=audit.manual_state(block))
+    context.batch.event("blocks_added", data={"count": len(added), "scope": request.holder.scope})
+    return BlocksAdded(tuple(added))
+
+
+def remove_block(context: Context, request: RemoveBlock) -> str:
+    """Remove one emergency entry or manual block."""
+    responder = context.fleet.responder
+    manual = responder.entries.manual.get(request.entry_id)
+    if manual is not None:
+        responder.entries.manual.remove(manual)
+        manual_response.apply(context, (), [manual])
+        return request.entry_id
+    entry = responder.entries.get(request.entry_id)
+    if entry is None:
+        raise NotFound(f"Block {request.entry_id} not found: it is not in force")
+    emergency_response.apply(context, responder.remove(request.entry_id, context.batch.now.wall, request.author))
+    if entry.kind == "ip":
+        record_lift(context, entry.subject.indicator(), "lift", request.author)
+    return request.entry_id
+
+
+def lift_address(context: Context, request: LiftAddress) -> Lifted:
+    """Lift every block within an address or CIDR; fences end their guards' own blocks of it.
+
+    Raises:
+        Invalid: the value is no address and no CIDR, or wider than a block may be.
+        Conflict: a wider block or a policy document blocks it still; the text names it.
+    """
+    value = manual_value(request.value)
+    network, wanted = network_of(value), request.organization_id
+    if network is None or network.prefixlen < WIDEST[network.version]:
+        raise Invalid(f"{value} is wider than a block may be: lift its blocks one by one")
+    _refuse_if_covered(context, network, wanted)
+    responder, now = context.fleet.responder, context.batch.now.wall
+    manual = [block for block in responder.entries.manual.list_overlapping(network) if _is_of(block, wanted)]
+    for block in manual:
+        responder.entries.manual.remove(block)
+    manual_response.apply(context, (), manual)
+    entries = [each for each in _entries_within(context, network) if _is_of(each.subject, wanted)]
+    removed = ResponseChanges()
+    for entry in entries:
+        removed.merge(responder.remove(entry.id, now, request.author))
+    emergency_response.apply(context, removed)
+    _record_lifts(context, request, network, entries)
+    agents = [agent for agent in context.fleet.registry.agents.values() if wanted in {None, agent.organization_id}]
+    for organization_id in sorted({agent.organization_id for agent in agents}):
+        responder.never_block.lifted.add(organization_id, network, now + LIFT_TIME)
+        publish_never_list(context, organization_id)
+    lifted = Lifted(
+        value,
+        (*(block.id for block in manual), *(entry.id for entry in entries)),
+        tuple(dict.fromkeys(entry.incident_id for entry in entries)),
+        now + LIFT_TIME,
+        len(agents),
+        sum(not _ends_own_blocks(agent) for agent in agents),
+    )
+    after = {"blocks": list(lifted.block_ids), "incidents": list(lifted.incident_ids), "organizationId": wanted}
+    audit.add_entry(context, context.origin, "block.lift", value, before=None, after=after)
+    return lifted
+
+
+def _organization_of(context: Context, request: AddBlocks) -> str:
+    holder = request.holder
+    if holder.scope == "agent":
+        return find_agent(context, holder.target).organization_id
+    return holder.target
+
+
+def _checked(
+    context: Context, request: AddBlocks, wanted: NewBlock, rules: ManualBlockRules, organization_id: str
+) -> ManualBlock | tuple[str, bool]:
+    """Return the block to add, or why it is refused and whether that can be forced."""
+    try:
+        value = manual_value(wanted.value)
+    except Invalid as error:
+        return str(error), False
+    network = network_of(value)
+    refusal = rules.refusal(network) if network is not None else None
+    if refusal is not None and not (request.force and refusal.can_be_forced):
+        return f"{value} is never blocked: {refusal.reason}", refusal.can_be_forced
+    now = context.batch.now.wall
+    return ManualBlock(
+        new_entry_id(),
+        request.holder,
+        organization_id,
+        value,
+        wanted.reason,
+        request.author,
+        now,
+        now + wanted.seconds,
+        overrides=None if refusal is None else refusal.reason,
+    )
+
+
+def _refusal(refused: list[RefusedBlock], asked: int) -> Conflict:
+    """Return the error that names the refused blocks."""
+    forced = "; --force overrides it" if len(refused) == 1 and refused[0].can_be_forced else ""
+    if asked == 1:
+        return Conflict(refused[0].reason + forced)
+    named = "; ".join(f"{each.index + 1}: {each.reason}" for each in refused[:_NAMED])
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    return Conflict(f"nothing is blocked, {len(refused)} of {asked} are refused: {named}{more}")
+
+
+def _end_lifts(context: Context, request: AddBlocks, blocks: Iterable[str]) -> None:
+    """End lifts of the addresses before they are blocked: fences refuse what the never list has."""
+    lifted = context.fleet.responder.never_block.lifted
+    networks = [network for value in blocks if (network := network_of(value)) is not None]
+    for organization_id in manual_response.organizations_of(context, request.holder):
+        ended = [network for network in networks if lifted.end(organization_id, network)]
+        if ended:
+            publish_never_list(context, organization_id)
+
+
+def _refuse_if_covered(context: Context, network: Network, organization_id: str | None) -> None:
+    """Check that no block remains that a lift cannot end."""
+    value = written(network)
+    for block in context.fleet.responder.entries.manual.list_overlapping(network):
+        inner = network_of(block.value)
+        if inner is not None and inner.prefixlen < network.prefixlen:
+            raise Conflict(
+                f"{block.value} ({block.id}) contains {value} and stays in force: remove that block, or put the address"
+                " on the allowlist"
+            )
+        if organization_id is not None and block.holder.scope == "fleet":
+            raise Conflict(f"{block.value} ({block.id}) is blocked in the whole fleet: lift it without an organization")
+    for scope, document in context.fleet.policies.documents.items():
+        for entry in (each for part in (document, *effects(document)) for each in _blocked_addresses(part)):
+            blocked = network_of(value_of(entry))
+            if blocked is not None and overlap(blocked, network):
+                raise Conflict(f"the policy document {scope} blocks {value_of(entry)}: take it out of the document")
+
+
+def _blocked_addresses(sections: Sections) -> list[Any]:
+    return list((sections.get("blocklist") or {}).get("ips", ()))
+
+
+def _entries_within(context: Context, network: Network) -> Iterator[EmergencyEntry]:
+    entries = context.fleet.responder.entries
+    for subject in entries.subjects():
+        inner = network_of(subject.value) if subject.kind == "ip" else None
+        if inner is not None and overlap(inner, network):
+            yield from entries.list_about(subject)
+
+
+def _record_lifts(context: Context, request: LiftAddress, network: Network, entries: list[EmergencyEntry]) -> None:
+    """Store what a lift says of automatic blocks: of the manager's, and of those that guards decided by themselves."""
+    indicators = dict.fromkeys(entry.subject.indicator() for entry in entries)
+    address = normal_address(str(network.network_address))
+    if network.prefixlen == network.max_prefixlen and address is not None and not address.private:
+        wanted = request.organization_id
+        organizations = {agent.organization_id for agent in context.fleet.registry.agents.values()}
+        for organization_id in sorted(organizations if wanted is None else {wanted}):
+            indicators[Indicator("source_ip", address.value, organization_id, None)] = None
+    for indicator in indicators:
+        record_lift(context, indicator, "lift", request.author)
+
+
+def _is_of(held: ManualBlock | Subject, organization_id: str | None) -> bool:
+    return organization_id in {None, held.organization_id}
+
+
+def _ends_own_blocks(agent: Agent) -> bool:
+    """Return whether an agent takes the never list at once and its fence ends own blocks by it."""
+    return agent.state is State.ONLINE and agent.door is Door.MQTT and agent.condition.enforces()

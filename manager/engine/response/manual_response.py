@@ -1,0 +1,159 @@
+"""Manual response: writes manual blocks that were added or removed into policies, blocklists and the batch."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from manager.domain.agents.agent import Agent
+from manager.domain.instant import Instant
+from manager.domain.networks import network_of
+from manager.domain.response.blocklists import EntryKey, entry_key, manual_key
+from manager.domain.response.manual_block_rules import ManualBlockRules
+from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
+from manager.engine.commands import audit
+from manager.engine.context import Context
+from manager.engine.origin import RESPONDER
+from manager.engine.response import emergency_response
+
+
+def organizations_of(context: Context, holder: ManualHolder) -> list[str]:
+    """Return the organizations whose hosts a holder's blocks are for, sorted."""
+    registry = context.fleet.registry
+    if holder.scope == "organization":
+        return [holder.target]
+    if holder.scope == "agent":
+        agent = registry.find(holder.target)
+        return [] if agent is None else [agent.organization_id]
+    known = {agent.organization_id for agent in registry.agents.values()}
+    return sorted(known | context.fleet.blocklists.sequences.keys())
+
+
+def rules_for(context: Context, holder: ManualHolder, operator_address: str | None = None) -> ManualBlockRules:
+    """Return the never-block rules for a holder's manual blocks, as of now."""
+    fleet = context.fleet
+    return ManualBlockRules(
+        fleet.responder.never_block,
+        organizations_of(context, holder),
+        fleet.allowlist.overlaps,
+        operator_address,
+        context.batch.now.wall,
+    )
+
+
+def apply(context: Context, added: Iterable[ManualBlock], removed: Iterable[ManualBlock]) -> list[ManualBlock]:
+    """Publish and store manual blocks that are in the fleet's memory already, or not any more.
+
+    Emergency entries that find no room beside them are evicted.
+
+    Returns:
+        The added blocks, each with the number of the policy or blocklist that has it.
+    """
+    new, gone = list(added), list(removed)
+    if not new and not gone:
+        return []
+    fleet, changes = context.fleet, context.batch.changes
+    organizations, agent_ids = _touched(context, [*new, *gone])
+    evicted = [
+        *(entry for each in organizations for entry in fleet.responder.entries.make_room("organization", each)),
+        *(entry for each in agent_ids for entry in fleet.responder.entries.make_room("agent", each)),
+    ]
+    for entry in evicted:
+        if entry.scope == "organization":
+            organizations[entry.target].add(entry_key(entry))
+    first = fleet.policies.revision + 1
+    for change in fleet.blocklists.publish(organizations, fleet.policies.advance):
+        emergency_response.publish_change(context, change)
+    layers = {agent_id: fleet.responder.entries.agent_layer(agent_id) for agent_id in agent_ids}
+    emergency_response.publish_policies(context, fleet.policies.set_emergency(layers, context.batch.now.wall))
+    changes.entries_removed += evicted
+    changes.manual_removed += gone
+    numbered = [replace(block, number=_number(context, block, first)) for block in new]
+    changes.manual_added += numbered
+    return numbered
+
+
+def tick(context: Context, now: Instant) -> None:
+    """Expire manual blocks."""
+    manual = context.fleet.responder.entries.manual
+    expiry = manual.next_expiry()
+    if expiry is not None and expiry <= now.wall:
+        apply(context, (), manual.expire(now.wall))
+
+
+def withdraw_unblockable(context: Context, blocks: Iterable[ManualBlock] | None = None) -> None:
+    """Withdraw manual blocks that the never-block rules refuse since the allowlist or the fleet changed.
+
+    Logins count only when a block is added: whoever blocks an address means it, and a later login with a stolen
+    password must not lift the block.
+
+    Args:
+        context: the batch that is decided.
+        blocks: the blocks to check; None for all live ones.
+    """
+    manual, withdrawn = context.fleet.responder.entries.manual, []
+    rules: dict[ManualHolder, ManualBlockRules] = {}
+    for block in list(manual if blocks is None else blocks):
+        network = network_of(block.value)
+        checks = rules.setdefault(block.holder, rules_for(context, block.holder))
+        refusal = checks.lasting_refusal(network) if network is not None else None
+        if refusal is None:
+            continue
+        manual.remove(block)
+        withdrawn.append(block)
+        after = {"reason": refusal.reason}
+        audit.add_entry(context, RESPONDER, "block.withdraw", block.id, before=audit.manual_state(block), after=after)
+    apply(context, (), withdrawn)
+
+
+def admit(context: Context, agent: Agent, own: Iterable[str]) -> None:
+    """Withdraw the blocks of an enrolled agent's own addresses; give a new organization the fleet-wide blocks.
+
+    Args:
+        context: the batch that is decided.
+        agent: the agent.
+        own: its addresses and gateways.
+    """
+    manual, blocklists = context.fleet.responder.entries.manual, context.fleet.blocklists
+    networks = (network_of(value) for value in own)
+    covering = {each.id: each for network in networks if network for each in manual.list_covering(network)}
+    withdraw_unblockable(context, covering.values())
+    values = manual.in_organization(agent.organization_id)
+    if values and agent.organization_id not in blocklists.sequences:
+        touched = {agent.organization_id: {manual_key(value) for value in values}}
+        for change in blocklists.publish(touched, context.fleet.policies.advance):
+            emergency_response.publish_change(context, change)
+
+
+def forget_agent(context: Context, agent_id: str) -> None:
+    """Drop a removed agent's own manual blocks."""
+    manual = context.fleet.responder.entries.manual
+    removed = list(manual.list_of(ManualHolder("agent", agent_id)))
+    for block in removed:
+        manual.remove(block)
+    context.batch.changes.manual_removed += removed
+
+
+def _touched(context: Context, blocks: Iterable[ManualBlock]) -> tuple[dict[str, set[EntryKey]], list[str]]:
+    """Return the entries to publish of each organization, and the agents whose own policies change."""
+    organizations: dict[str, set[EntryKey]] = {}
+    agent_ids: dict[str, None] = {}
+    for holder in dict.fromkeys(block.holder for block in blocks):
+        values = [manual_key(block.value) for block in blocks if block.holder == holder]
+        if holder.scope == "agent":
+            agent_ids[holder.target] = None
+            continue
+        for organization_id in organizations_of(context, holder):
+            organizations.setdefault(organization_id, set()).update(values)
+    return organizations, list(agent_ids)
+
+
+def _number(context: Context, block: ManualBlock, first: int) -> int | None:
+    """Return the version or sequence with a block; for the whole fleet the first of the change.
+
+    Sequences of all organizations come from one counter, so that each that has the change is at least at the first.
+    """
+    if block.holder.scope == "fleet":
+        return first
+    if block.holder.scope == "organization":
+        return context.fleet.blocklists.sequences.get(block.holder.target)
+    policy = context.fleet.policies.effective.get(block.holder.target)
+    return policy.version if policy is not None else None

@@ -1,0 +1,174 @@
+"""Manual blocks over HTTP and by command, against the real engine and store."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from manager.cli.support.failures import ExitCode
+from schemas import topics
+from schemas.presence import PolicyState
+from tests.integration.api.served import ADMIN_TOKEN, Served
+from tests.integration.api.terminal import Terminal
+from tests.support.attacks import ATTACKER, attack, trusted
+
+ADDRESS = "198.51.100.9"
+
+
+def test_a_block_is_answered_as_it_stands_in_the_list(served: Served, admin: httpx2.Client) -> None:
+    """201 with who, why and until when; four hours and the whole fleet if nothing else is said."""
+    served.enroll("a")
+    added = admin.post("/api/blocks", json={"value": ADDRESS, "reason": "scans"})
+    assert added.status_code == 201
+    block = added.json()["data"]
+    assert (block["value"], block["scope"], block["target"], block["organizationId"]) == (ADDRESS, "fleet", None, None)
+    assert (block["reason"], block["addedBy"], block["incidentId"], block["overrides"]) == (
+        "scans",
+        "admin",
+        None,
+        None,
+    )
+    assert (block["createdAt"], block["expiresAt"]) == ("2027-01-15T08:00:00.000Z", "2027-01-15T12:00:00.000Z")
+    assert admin.get("/api/blocks").json()["data"] == [block]
+    assert admin.get("/api/blocks?org_id=acme").json()["data"] == [block]
+
+
+def test_who_accepted_and_who_enforces_a_block_is_counted_and_named(served: Served, admin: httpx2.Client) -> None:
+    """Over the agents of all organizations; the sequences of two organizations differ."""
+    with served.bench() as bench:
+        first, second, silent = bench.enroll("a"), bench.enroll("b", organization_id="acme"), bench.enroll("c")
+    admin.post("/api/blocks", json={"value": ADDRESS})
+    with served.bench() as bench:
+        for agent, organization_id in ((first, "default"), (second, "acme")):
+            sequence = bench.fleet.blocklists.sequences[organization_id]
+            enforced = {"blocklistSequence": sequence, "policyVersion": 1, "set": 1}
+            members: dict[str, Any] = {"blocklist_sequence": sequence, "enforcement": "nftables", "enforced": enforced}
+            beat = agent.heartbeat(bench.wall, policy_state=PolicyState.APPLIED, **members)
+            bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
+        bench.pass_time(10)
+    (block,) = admin.get(f"/api/blocks?value={ADDRESS}").json()["data"]
+    assert (block["targetCount"], block["acceptedCount"], block["enforcedCount"]) == (3, 2, 2)
+    assert {each["hostname"] for each in block["acceptedBy"]} == {"a", "b"}
+    assert {each["hostname"] for each in block["enforcedBy"]} == {"a", "b"}
+    assert silent.agent_id not in {each["agentId"] for each in block["acceptedBy"]}
+
+
+def test_a_search_for_an_address_finds_the_networks_that_contain_it(admin: httpx2.Client) -> None:
+    """And no other; a network finds itself."""
+    for value in ("198.51.100.0/24", ADDRESS, "198.51.100.10", "2001:db8::/48"):
+        assert admin.post("/api/blocks", json={"value": value}).status_code == 201
+
+    def found(value: str) -> set[str]:
+        return {block["value"] for block in admin.get("/api/blocks", params={"value": value}).json()["data"]}
+
+    assert found(ADDRESS) == {"198.51.100.0/24", ADDRESS}
+    assert found("198.51.100.0/24") == {"198.51.100.0/24"}
+    assert found("2001:db8:0:1::5") == {"2001:db8::/48"}
+    assert found("192.0.2.1") == set()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"value": "nonsense"}, 400, "is no address"),
+        ({"value": "127.0.0.1", "force": True}, 409, "the address that you ask from|loopback"),
+        ({"value": ADDRESS, "seconds": 0}, 400, "seconds"),
+        ({"value": ADDRESS, "seconds": 1e12}, 400, "seconds"),
+        ({"value": ADDRESS, "reason": "x" * 101}, 400, "reason"),
+        ({"value": ADDRESS, "reason": "a\nb"}, 400, "reason"),
+        ({"value": ADDRESS, "organization": "acme", "agentId": "ag-0000000000000000"}, 400, "not both"),
+        ({"value": ADDRESS, "agentId": "ag-0000000000000000"}, 404, "not found"),
+    ],
+)
+def test_what_cannot_be_blocked_is_refused_with_the_reason(
+    admin: httpx2.Client, body: dict[str, Any], status: int, words: str
+) -> None:
+    """And nothing is in force."""
+    answer = admin.post("/api/blocks", json=body)
+    assert answer.status_code == status
+    assert any(word in answer.json()["error"] for word in words.split("|"))
+    assert admin.get("/api/blocks").json()["data"] == []
+
+
+def test_a_block_is_added_explained_and_lifted_by_command(served: Served, terminal: Terminal) -> None:
+    """`list --value` says why, since when and who; `lift` says what it cannot do."""
+    with served.bench() as bench:
+        attack(bench, *trusted(bench, "a", "b", "c"))
+    assert "in the whole fleet" in terminal.ok("blocks", "add", ADDRESS, "--for", "1h", "--reason", "scans")
+    assert "in organization default" in terminal.ok("blocks", "add", ATTACKER, "--organization", "default")
+    assert "on agent" in terminal.ok("blocks", "add", "198.51.100.10", "--agent", "a")
+    shown = terminal.ok("blocks", "list", "--value", ADDRESS)
+    for words in ("scans", "by hand: admin", "in the whole fleet", "0 of 3", f"panguard manager blocks lift {ADDRESS}"):
+        assert words in shown
+    told = terminal.ok("blocks", "lift", ATTACKER)
+    assert "1 incidents respond no more" in told
+    assert "3 of 3 agents may keep a block of their own" in told
+    assert f"panguard guard unblock {ATTACKER}" in told
+    (block, *_) = terminal.records("blocks", "list", "--value", ADDRESS)
+    assert block["id"] in terminal.ok("blocks", "remove", block["id"])
+    assert [each["value"] for each in terminal.records("blocks", "list", "--kind", "ip")] == ["198.51.100.10"]
+
+
+def test_a_file_is_imported_whole(terminal: Terminal, tmp_path: Path) -> None:
+    """Plain and CSV, with comments, repeated lines and durations of their own, in more than one request."""
+    plain = tmp_path / "bad.txt"
+    plain.write_text("# ours\n" + "".join(f"198.51.{number // 250}.{number % 250 + 1}\n" for number in range(450)) * 2)
+    assert terminal.ok("blocks", "import", str(plain), "--dry-run").startswith("450 would be blocked")
+    assert terminal.records("blocks", "list") == []
+    assert terminal.ok("blocks", "import", str(plain), "--for", "7d").startswith("450 are blocked")
+    table = tmp_path / "bad.csv"
+    table.write_text("ip,reason,for\n192.0.2.1,spam,1h\n192.0.2.0/25,,\n")
+    assert terminal.ok("blocks", "import", str(table), "--reason", "list").startswith("2 are blocked")
+    found = {each["value"]: each for each in terminal.records("blocks", "list", "--limit", "1000")}
+    assert len(found) == 452
+    assert (found["192.0.2.1"]["reason"], found["192.0.2.1"]["expiresAt"]) == ("spam", "2027-01-15T09:00:00.000Z")
+    assert (found["192.0.2.0/25"]["reason"], found["192.0.2.0/25"]["expiresAt"]) == ("list", "2027-01-15T12:00:00.000Z")
+    assert found["198.51.0.1"]["expiresAt"] == "2027-01-22T08:00:00.000Z"
+
+
+def test_all_bad_lines_of_a_file_are_named_at_once(terminal: Terminal, tmp_path: Path) -> None:
+    """By number: those that are no address here, those that a rule refuses by the manager; nothing is blocked."""
+    file = tmp_path / "bad.txt"
+    file.write_text("198.51.100.1\n999.1.1.1\n198.51.100.5/24\n")
+    refused = terminal.run("blocks", "import", str(file))
+    assert refused.exit_code == ExitCode.USAGE
+    assert [line.partition(":")[0] for line in refused.stderr.splitlines()[:2]] == ["line 2", "line 3"]
+    file.write_text("198.51.100.1\n127.0.0.1\n224.0.0.1\n")
+    refused = terminal.run("blocks", "import", str(file))
+    assert refused.exit_code == ExitCode.FAILURE
+    assert [line.partition(":")[0] for line in refused.stderr.splitlines()[:2]] == ["line 2", "line 3"]
+    assert terminal.records("blocks", "list") == []
+    file.write_text("name,value\n")
+    assert terminal.run("blocks", "import", str(file), "--format", "csv").exit_code == ExitCode.USAGE
+    assert terminal.run("blocks", "import", str(tmp_path / "none")).exit_code == ExitCode.USAGE
+
+
+def test_now_shows_manual_blocks_with_the_command_that_removes_them(served: Served, terminal: Terminal) -> None:
+    """As it stands; it removes the block."""
+    served.enroll("a")
+    terminal.ok("blocks", "add", ADDRESS)
+    (block,) = terminal.records("now", "--manager", served.url, "--auth-token", ADMIN_TOKEN)["blocks"]
+    assert f"{ADDRESS} on the whole fleet" in terminal.ok("now")
+    terminal.ok(*block["undo"].split()[2:])
+    assert terminal.records("blocks", "list") == []
+
+
+def test_the_admin_sees_manual_blocks_in_an_agents_policy(served: Served, admin: httpx2.Client) -> None:
+    """Each with the scope that it was added for."""
+    agent = served.enroll("a")
+    admin.post("/api/blocks", json={"value": ADDRESS})
+    admin.post("/api/blocks", json={"value": "198.51.100.10", "agentId": agent.agent_id})
+    shown = admin.get(f"/api/policy/agent/{agent.agent_id}").json()["data"]["blocklist"]["ips"]
+    assert {each["value"]: each["scope"] for each in shown} == {ADDRESS: "fleet", "198.51.100.10": "agent"}
+
+
+def test_an_http_agent_gets_manual_blocks_with_its_policy(served: Served, admin: httpx2.Client) -> None:
+    """Those of its organization and of the whole fleet, under a newer version."""
+    agent = served.join("legacy")
+    with agent.client:
+        before = agent.poll().json()["data"]["version"]
+        admin.post("/api/blocks", json={"value": ADDRESS})
+        polled = agent.poll(version=before).json()["data"]
+    assert polled["version"] > before
+    assert [each["value"] for each in polled["blocklist"]["ips"]] == [ADDRESS]
