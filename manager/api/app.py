@@ -18,6 +18,7 @@ from manager.api.envelope import REFUSAL
 from manager.api.errors import RouteWithoutRoleError, add_error_map
 from manager.api.http_metrics import EventStreamCollector, RequestMetrics
 from manager.api.middleware.admission import Admission
+from manager.api.middleware.operator_addresses import OperatorAddressRecorder
 from manager.api.middleware.outermost_middleware import OutermostMiddleware
 from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes import (
@@ -124,7 +125,13 @@ def create_app(services: Services) -> ASGIApp:
     add_error_map(app)
     metrics = RequestMetrics(services.registry)
     services.registry.register(EventStreamCollector(services.stream))
-    admission = Admission(services.credentials, services.client_addresses, services.rate_limit, services.report_budget)
+    admission = Admission(
+        services.credentials,
+        services.client_addresses,
+        services.rate_limit,
+        services.report_budget,
+        operators=OperatorAddressRecorder(services.engine),
+    )
     hot_routes: dict[str, HotRoute] = {
         "heartbeat": HeartbeatRoute(),
         "events": EventsRoute(services.clock, admission.charge_reports),

@@ -12,6 +12,7 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor
 from manager.engine.commands.executor import execute
+from manager.engine.commands.operators import OPERATOR_ADDRESSES
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
@@ -129,8 +130,11 @@ class Engine:
         The new agents of the last hour still count towards the enrollment rate.
         """
         archive = self._store.archive
+        before_step = now.wall - self._clock_monitor.pending_step(now)
+        operators = self.fleet.meta.get(OPERATOR_ADDRESSES)
+        self.fleet.operator_addresses.load(operators, Instant(before_step, now.monotonic))
         self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), now)
-        self._incident_recorder.restore(archive, now.wall - self._clock_monitor.pending_step(now))
+        self._incident_recorder.restore(archive, before_step)
         self.fleet.responder.never_block.evidence.load(archive.evidence())
 
     def store_restored_policies(self, policies: list[EffectivePolicy]) -> None:

@@ -17,6 +17,7 @@ from manager.domain.correlation import Incident
 from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
+from manager.domain.response.operator_addresses import OperatorAddresses
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
@@ -71,6 +72,7 @@ class Fleet:
     immunity: ProgressTracker = field(default_factory=ProgressTracker)
     """Responses until their targets enforce them."""
     addresses: FleetAddresses = field(default_factory=FleetAddresses)
+    operator_addresses: OperatorAddresses = field(default_factory=OperatorAddresses)
     clones: CloneTracker = field(default_factory=CloneTracker)
     retained_clearing: RetainedClearing = field(default_factory=RetainedClearing)
     clock_trust: ClockTrust = field(default_factory=ClockTrust)
@@ -100,6 +102,7 @@ class Fleet:
             settings.own_addresses,
             settings.admin_networks,
             fleet_networks=settings.fleet_networks,
+            operators=self.operator_addresses,
         )
         self.responder = Responder(settings.responder, never_block, new_entry_id)
         self.blocklists = Blocklists(self.responder.entries)

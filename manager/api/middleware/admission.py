@@ -9,6 +9,7 @@ from starlette.types import Scope
 from manager.api.authentication import Caller, Credentials
 from manager.api.errors import TooManyRequests
 from manager.api.middleware.client_address import ClientAddresses, Headers
+from manager.api.middleware.operator_addresses import OperatorAddressRecorder
 from manager.api.middleware.rate_limits import ReportBudgets, SlidingWindow
 from manager.domain.budget import Budget
 from manager.engine.origin import Origin
@@ -37,6 +38,7 @@ class Admission:
         limit: requests per minute of each agent, and of each address without a valid credential; 0 for no limits.
         reports: reports and bytes a second of each agent.
         clock: monotonic seconds.
+        operators: gets the addresses of people's requests; None for nobody.
     """
 
     def __init__(
@@ -46,7 +48,10 @@ class Admission:
         limit: int,
         reports: Budget,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        operators: OperatorAddressRecorder | None = None,
     ) -> None:
+        self._operators = operators
         self._credentials = credentials
         self._addresses = addresses
         self._clock = clock
@@ -64,6 +69,8 @@ class Admission:
         """
         token = bearer(headers)
         caller = self._credentials.identify(token) if token is not None else None
+        if self._operators is not None and caller is not None and caller.agent_id is None:
+            self._operators.record(caller, self._addresses.address(client, headers))
         if not self._limit or (caller is not None and caller.is_admin):
             return caller
         if caller is not None and caller.agent_id is not None:

@@ -39,7 +39,7 @@ class FleetAddresses:
         place = (organization_id, site or SITELESS)
         place = self._places.setdefault(place, place)
         values = tuple({value: None for text in addresses if (value := _normal(text)) is not None})
-        if known != ((place, values) if values else None):
+        if known is None or known != (place, values):
             self.changed.add(organization_id)
         if values:
             self._of_agent[agent_id] = (place, values)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from manager.domain.correlation.indicators import Indicator, normal_address, parsed_address
 from manager.domain.networks import Network, network_of, overlap
-from manager.domain.response.never_block import NeverBlock, unblockable
+from manager.domain.response.never_block import OPERATOR_REASON, NeverBlock, unblockable
 
 _Number = tuple[int, int]
 """IP version and number of an address."""
@@ -68,8 +68,9 @@ class ManualBlockRules:
         reason = unblockable(network)
         if reason is not None:
             return Refusal("special_address", reason)
-        if self._operator is not None and overlap(network, self._operator):
-            return Refusal("operator", "it is the address that you ask from")
+        reason = self._operator_reason(network)
+        if reason is not None:
+            return Refusal("operator", reason)
         for configured, said in self._never_block.configured:
             if overlap(network, configured):
                 return Refusal("configured", said)
@@ -80,6 +81,13 @@ class ManualBlockRules:
                 said = f"it is on the allowlist of organization {organization_id}, which beats every block"
                 return Refusal("allowlist", said)
         return None
+
+    def _operator_reason(self, network: Network) -> str | None:
+        if self._operator is not None and overlap(network, self._operator):
+            return "it is the address that you ask from"
+        operators = self._never_block.operators
+        found = any(operators.holds(network, organization_id) for organization_id in self._organization_ids)
+        return OPERATOR_REASON if found else None
 
     def _is_of_fleet(self, network: Network) -> bool:
         if network.prefixlen == network.max_prefixlen:

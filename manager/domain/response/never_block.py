@@ -10,6 +10,7 @@ from manager.domain.networks import Network, network_of, overlap
 from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_list import LiftedAddresses
+from manager.domain.response.operator_addresses import OperatorAddresses
 
 _RANGES: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(text), reason)
@@ -27,6 +28,9 @@ _RANGES: tuple[tuple[Network, str], ...] = tuple(
 )
 WIDEST = {4: 24, 6: 48}
 """The shortest prefix that may be blocked, by IP version."""
+
+OPERATOR_REASON = "a person used the API from it within 12 hours"
+"""The reason why the address of a person who uses the API is never blocked."""
 
 _EMPTY_FILE = frozenset(
     algorithm(b"", usedforsecurity=False).hexdigest() for algorithm in (md5, sha1, sha256)
@@ -54,9 +58,10 @@ class NeverBlock:
         own_addresses: the manager's and the broker's addresses.
         admin_networks: addresses and CIDRs that people administer the fleet from.
         fleet_networks: addresses and CIDRs of the fleet's hosts.
+        operators: the addresses of the people who use the API.
 
     Raises:
-        ValueError: one of the last three is neither an address nor a CIDR.
+        ValueError: one of the configured ones is neither an address nor a CIDR.
     """
 
     def __init__(
@@ -68,10 +73,12 @@ class NeverBlock:
         admin_networks: Iterable[str] = (),
         *,
         fleet_networks: Iterable[str] = (),
+        operators: OperatorAddresses | None = None,
     ) -> None:
         self.allowed = allowed
         self.fleet = fleet
         self.evidence = evidence
+        self.operators = operators or OperatorAddresses()
         self.lifted = LiftedAddresses()
         self.configured: tuple[tuple[Network, str], ...] = tuple(
             (ip_network(normal_network(text)), reason)
@@ -101,12 +108,18 @@ class NeverBlock:
         for configured, said in self.configured:
             if overlap(network, configured):
                 return said
-        if self.lifted.holds(indicator.organization_id, network, now):
-            return "somebody lifted its block a few minutes ago"
         if self.fleet.holds(indicator.value, indicator.organization_id, indicator.site):
             return "it is an address or a gateway of the fleet itself"
+        said_by_people = self._people_reason(network, indicator.organization_id, now)
+        if said_by_people is not None:
+            return said_by_people
         login = self.evidence.login(indicator, now)
         return f"it logged in successfully on {login[0]} within 7 days" if login is not None else None
+
+    def _people_reason(self, network: Network, organization_id: str, now: float) -> str | None:
+        if self.lifted.holds(organization_id, network, now):
+            return "somebody lifted its block a few minutes ago"
+        return OPERATOR_REASON if self.operators.holds(network, organization_id) else None
 
 
 def _embedded(network: Network) -> IPv4Network | None:

@@ -12,6 +12,7 @@ from manager.engine.commands import (
     http_agent_requests,
     http_agents,
     incidents,
+    operators,
     policies,
     requests,
 )
@@ -42,6 +43,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.FreezeResponses: incidents.freeze_responses,
     requests.SetOrganizationResponse: incidents.set_organization_response,
     requests.ReadResponseStatus: incidents.read_response_status,
+    requests.RecordOperatorAddress: operators.record_operator_address,
     http_agent_requests.RegisterAgent: http_agents.register_agent,
     http_agent_requests.RecordRefusedRegistration: http_agents.record_refused_registration,
     http_agent_requests.RecordHeartbeat: http_agents.record_heartbeat,

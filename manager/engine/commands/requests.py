@@ -1,6 +1,7 @@
 """Requests of people: the values that commands carry into the inbox, and their answers."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from manager.domain.access import AccessToken, Role
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
@@ -113,6 +114,19 @@ class AcceptClock:
     """Trust the manager's clock for the deletion of old rows. Answered by its time, as the wire writes it."""
 
     author: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOperatorAddress:
+    """Record the address of a person's request to the API, which is never blocked from then on. Answered by None.
+
+    `organizations` are those that the person is limited to; None for all.
+    """
+
+    needs_transaction: ClassVar[bool] = False
+
+    address: str
+    organizations: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of
 from manager.domain.response.never_list import never_list
+from manager.engine.commands.operators import store_operator_addresses
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
 from manager.engine.policies.blocklist_messages import never_value
@@ -17,7 +18,7 @@ class NeverLists:
     Only a lift by a person, and its end, are published at once.
 
     Args:
-        fleet: the agents' addresses, the settings, and the published lists.
+        fleet: the addresses of agents and of people who use the API, the settings, and the published lists.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -26,7 +27,12 @@ class NeverLists:
 
     def tick(self, context: Context, now: Instant) -> None:
         """Publish the lists that are due."""
-        addresses = self._fleet.addresses
+        addresses, operators = self._fleet.addresses, self._fleet.operator_addresses
+        if operators.expire(now):
+            store_operator_addresses(context, now)
+        if operators.changed:
+            operators.changed = False
+            addresses.changed.update(agent.organization_id for agent in self._fleet.registry.agents.values())
         for organization_id in addresses.changed:
             self._due.setdefault(organization_id, now.monotonic + self._fleet.settings.never_interval)
         addresses.changed.clear()
@@ -41,7 +47,8 @@ def publish_never_list(context: Context, organization_id: str) -> None:
     """Publish an organization's never list, if it differs from the published one."""
     fleet, changes = context.fleet, context.batch.changes
     settings = fleet.settings
-    fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks))
+    operators = fleet.operator_addresses.of_organization(organization_id)
+    fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks, *operators))
     lifted = fleet.responder.never_block.lifted.of_organization(organization_id)
     found = never_list((*fixed, *lifted), _networks(fleet.addresses.of_organization(organization_id)))
     fleet.counters["never_addresses_left_out"] += found.left_out
