@@ -36,7 +36,9 @@ class GuardSettings(BaseModel):
         default=5, gt=0, description="seconds to wait for the reply before a registration is sent again"
     )
     registration_attempts: int = Field(default=3, ge=1, description="times to send a registration on one connection")
-    log_poll_interval: float = Field(default=0.2, gt=0, description="seconds between two reads of a log")
+    log_poll_interval: float = Field(
+        default=0.2, gt=0, description="seconds between two reads of a log; half of it for 5 minutes after a record"
+    )
     source_check_interval: float = Field(
         default=5, gt=0, description="seconds between two checks whether something can reach each log"
     )

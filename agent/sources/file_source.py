@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.events import Record, RecordOrigin
 from agent.sources.log_file import Position
-from agent.sources.source import Batch, SourceError, SourceState
+from agent.sources.source import Batch, ReadPace, SourceError, SourceState
 from agent.sources.tail import Tail
 
 _LIVE_WITHIN = 10.0
@@ -26,7 +26,7 @@ class FileSource:
     Args:
         path: The log file.
         cursor: The cursor of an earlier run; None at the first start.
-        interval: Seconds between two reads.
+        interval: Seconds between two reads at rest; see `ReadPace`.
         now: The time of the first read, on the monotonic clock.
         wall: Returns the epoch seconds.
         look_back: At the first start, the epoch seconds from which files are read; None to start at the end of the log.
@@ -54,7 +54,7 @@ class FileSource:
         self.needs = f"read access to {path}"
         self.due = now
         self._path = path
-        self._interval = interval
+        self._pace = ReadPace(interval)
         self._wall = wall
         self._vouched = vouched
         self._elsewhere = elsewhere
@@ -75,11 +75,13 @@ class FileSource:
 
     def read(self, budget: int, now: float) -> Batch:
         """Return the new lines; see `agent.sources.source.Source`."""
-        self.due = now + self._interval
+        self.due = self._pace.next(now)
         try:
             lines = self._tail.read(budget, self._wall())
         except SourceError as error:
             raise unreadable(self._path) or error from error  # the first one says what to do
+        if lines:
+            self.due = self._pace.next(now, has_records=True)
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
         if self._tail.at_end:
             self._at_end, self.looking_back = now, False

@@ -11,7 +11,7 @@ from typing import Any
 from agent.events import Record, RecordOrigin
 from agent.sources.journal_entry import JOURNALD, JournalEntry, JournalReader
 from agent.sources.journal_reader import open_reader
-from agent.sources.source import LOOK_BACK_RECORDS, Batch, SourceError, SourceState
+from agent.sources.source import LOOK_BACK_RECORDS, Batch, ReadPace, SourceError, SourceState
 from agent.sources.trust import trusted_executables, vouches
 
 DIRECTORIES = (Path("/var/log/journal"), Path("/run/log/journal"))
@@ -45,7 +45,7 @@ class JournalSource:
 
     Args:
         cursor: The cursor of an earlier run; None at the first start.
-        interval: Seconds between two reads.
+        interval: Seconds between two reads at rest; see `ReadPace`.
         now: The time of the first read, on the monotonic clock.
         wall: Current time in epoch seconds.
         look_back: At the first start, the epoch seconds from which entries are read; None to start at the end.
@@ -69,7 +69,7 @@ class JournalSource:
         self.name = "journal"
         self.needs = "membership in the group systemd-journal, or adm"
         self.due = now
-        self._interval = interval
+        self._pace = ReadPace(interval)
         self._wall = wall
         self._directory = directory
         self._journald = SOCKET if directory is None and journald is None else journald
@@ -96,7 +96,7 @@ class JournalSource:
 
     def read(self, budget: int, now: float) -> Batch:
         """Return the new entries; see `agent.sources.source.Source`."""
-        self.due = now + self._interval
+        self.due = self._pace.next(now)
         try:
             if self._reader is not None and self._has_unread() and self._reader.has_changed():
                 self._release()  # what was removed unread is noticed when the journal is opened at the cursor
@@ -109,6 +109,7 @@ class JournalSource:
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
         more = self._more = len(entries) >= budget
         if entries:
+            self.due = self._pace.next(now, has_records=True)
             oldest = None if self._emptied is None else reader.oldest()
             if self._emptied is not None and oldest is not None and oldest > self._emptied:
                 self._lost.append(_gap(self._emptied, oldest))
