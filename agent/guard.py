@@ -17,6 +17,7 @@ from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
+from agent.report.login_reports import LoginReports
 from agent.report.outbox import Outbox
 from agent.respond.enforcement import Enforcement
 from agent.settings import GuardSettings
@@ -58,6 +59,7 @@ class GuardParts:
     identity: IdentityFile
     liveness: PresenceMessages
     outbox: Outbox
+    logins: LoginReports
     delivery: Delivery
     pipeline: Pipeline
     policy: PolicyStore
@@ -217,6 +219,7 @@ class Guard:
             mode_wanted=mode.wanted,
             trial_seconds_left=mode.seconds_left,
             enforced=self._enforced(),
+            logins=parts.logins.take(),
         )
         self._link.publish(HEARTBEAT, parts.liveness.heartbeat(self._agent_id, self._mac_key, fields))
 

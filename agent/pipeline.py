@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 from agent.accounts import HostAccounts
 from agent.clock import TOLD_FOR, Clock, ClockSteps
 from agent.detect.detection_chain import DetectionChain
+from agent.detect.ssh_logins import LoggedIn
 from agent.events import Verdict
 from agent.host import local_zone
 from agent.logs import EventLog
@@ -79,6 +80,7 @@ class Pipeline:
         clock: The host's clocks.
         listed: Returns whether an address or prefix is on a list of attackers; None where there is no list.
         check_interval: Seconds between two checks of the sources.
+        logged_in: Called with each ssh login whose record proves its writer, at a restart also with the stored ones.
         witness: Returns whether the kernel confirms that this host answered an address (see `agent.sources.trust`).
     """
 
@@ -92,6 +94,7 @@ class Pipeline:
         clock: Clock,
         listed: Callable[[str], bool] | None = None,
         check_interval: float = 5.0,
+        logged_in: LoggedIn | None = None,
         witness: Witness | None = None,
     ) -> None:
         self._readings = [_Reading(source, SourceHealth(source.name)) for source in sources]
@@ -99,7 +102,7 @@ class Pipeline:
         self._outbox = outbox
         self._respond = respond
         self._clock = clock
-        self._chain = DetectionChain(HostAccounts(), local_zone(), witness, listed)
+        self._chain = DetectionChain(HostAccounts(), local_zone(), witness, listed, logged_in)
         self._steps = ClockSteps(clock)
         self._chain.restore(database.connection)
         self._check_interval = check_interval

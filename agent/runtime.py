@@ -24,7 +24,9 @@ from agent.pipeline import Pipeline
 from agent.policy.blocklist import OrganizationBlocklist
 from agent.policy.policy_store import PolicyStore
 from agent.report.delivery import Delivery
+from agent.report.login_reports import LoginReports
 from agent.report.outbox import Outbox
+from agent.respond.connections import ConnectionCounts, with_connections
 from agent.respond.enforcement import Enforcement
 from agent.respond.fence import Fence
 from agent.respond.fence_client import FenceClient
@@ -128,14 +130,20 @@ class Runtime:
             fence=fence,
         )
         policy = PolicyStore(database, clock, enforcement.obey, ignored, manager_time)
+        logins = LoginReports()
         pipeline = Pipeline(
             sources=self._sources(database),
             database=database,
             outbox=outbox,
-            respond=enforcement.respond,
+            respond=with_connections(
+                enforcement.respond,
+                ConnectionCounts(clock.monotonic),
+                lambda: () if fence is None else fence.ports,
+            ),
             listed=enforcement.listed,
             clock=clock,
             check_interval=settings.source_check_interval,
+            logged_in=logins.add,
             witness=None if fence is None else fence.has_seen,
         )
         return GuardParts(
@@ -143,6 +151,7 @@ class Runtime:
             identity=identity,
             liveness=PresenceMessages(clock, started, pipeline.events_total, LoadMeter()),
             outbox=outbox,
+            logins=logins,
             delivery=Delivery(outbox, settings.outbox_window, settings.receipt_timeout),
             pipeline=pipeline,
             policy=policy,

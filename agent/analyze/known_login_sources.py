@@ -42,8 +42,8 @@ class KnownLoginSources:
         self._sources: OrderedDict[str, dict[str, _Login]] = OrderedDict()
         self._users: OrderedDict[str, float] = OrderedDict()
 
-    def remember(self, user: str, source: str, at: float, *, protects: bool, trusted: bool = True) -> None:
-        """Remember a login.
+    def remember(self, user: str, source: str, at: float, *, protects: bool, trusted: bool = True) -> bool:
+        """Remember a login; return whether it is trusted: neither it nor an earlier one of the pair looks guessed.
 
         Args:
             user: The user who logged in.
@@ -67,6 +67,7 @@ class KnownLoginSources:
         self._users.move_to_end(user)
         if len(self._users) > SOURCES:
             self._users.popitem(last=False)
+        return trusted
 
     def knows(self, user: str, source: str, at: float) -> bool:
         """Return whether a user logged in from a source within the last seven days."""

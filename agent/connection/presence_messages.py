@@ -8,7 +8,7 @@ from agent.clock import Clock
 from agent.host import Load
 from schemas import message_codes
 from schemas.model import utc
-from schemas.presence import Enforced, HealthState, Heartbeat, Mode, PolicyState, Presence, SourceReport
+from schemas.presence import Enforced, HealthState, Heartbeat, Mode, PolicyState, Presence, ReportedLogin, SourceReport
 from schemas.topics import HEARTBEAT, PRESENCE
 
 
@@ -38,6 +38,7 @@ class HeartbeatFields:
     mode_wanted: Mode | None = None
     trial_seconds_left: float | None = None
     enforced: Enforced | None = None
+    logins: list[ReportedLogin] | None = None
 
 
 class PresenceMessages:
@@ -102,6 +103,7 @@ class PresenceMessages:
             sources=fields.sources,
             enforcement=fields.enforcement,
             enforced=fields.enforced,
+            logins=fields.logins,
         )
         self._reported = fields.events_total
         return message_codes.with_mac(mac_key, HEARTBEAT.below_root(agent_id), heartbeat.body())

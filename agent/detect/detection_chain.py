@@ -10,6 +10,7 @@ from agent.analyze.known_login_sources import Accounts
 from agent.detect import event_store
 from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector
+from agent.detect.ssh_logins import LoggedIn
 from agent.events import Event, Record, Verdict
 from agent.parse.record_parser import RecordParser, Witness
 
@@ -36,6 +37,7 @@ class DetectionChain:
         zone: The time zone of time stamps without one.
         witness: See `agent.parse.record_parser.RecordParser`.
         listed: Returns whether an address or prefix is on a list of attackers; None where there is no list.
+        logged_in: Called with each ssh login from a proven event, at a restart also with the stored ones.
     """
 
     def __init__(
@@ -44,11 +46,12 @@ class DetectionChain:
         zone: tzinfo,
         witness: Witness | None = None,
         listed: Callable[[str], bool] | None = None,
+        logged_in: LoggedIn | None = None,
     ) -> None:
         self._witness = witness
         self._zone = zone
         self._readers: dict[str, RecordParser] = {}
-        self._detectors: Sequence[Detector] = (LoginDetector(accounts),)
+        self._detectors: Sequence[Detector] = (LoginDetector(accounts, logged_in),)
         self._analyzer = Analyzer() if listed is None else Analyzer(listed)
         self._unsaved: list[Event] = []
 

@@ -10,7 +10,7 @@ from agent.detect.local_failures import LocalFailures
 from agent.detect.spray import Spray
 from agent.detect.ssh_connection import SshConnection
 from agent.detect.ssh_failures import WINDOW, SshFailures
-from agent.detect.ssh_logins import SshLogins
+from agent.detect.ssh_logins import LoggedIn, SshLogins
 from agent.detect.ssh_scans import SshScans
 from agent.events import Event, EventKind, Finding
 from agent.parse.addresses import source_of
@@ -56,10 +56,11 @@ class LoginDetector:
 
     Args:
         accounts: The accounts of the host.
+        logged_in: Called with each ssh login from a proven event.
     """
 
-    def __init__(self, accounts: Accounts) -> None:
-        self._vouched = _LoginRules(accounts)
+    def __init__(self, accounts: Accounts, logged_in: LoggedIn | None = None) -> None:
+        self._vouched = _LoginRules(accounts, logged_in)
         self._claimed = _LoginRules(accounts)
 
     def observe(self, event: Event) -> Sequence[Finding]:
@@ -78,12 +79,12 @@ class LoginDetector:
 class _LoginRules:
     """All login rules with their state, for events with a proven writer or for other events."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, logged_in: LoggedIn | None = None) -> None:
         acquaintances = KnownLoginSources()
         self._table = AddressTable()
         self._failures = SshFailures(acquaintances)
         self._spray = Spray(self._table)
-        self._logins = SshLogins(acquaintances, accounts, self._spray)
+        self._logins = SshLogins(acquaintances, accounts, self._spray, logged_in)
         self._contacts = SshScans()
         self._local = LocalFailures()
         self._waiting: deque[tuple[AddressState, SshConnection, Failure]] = deque()

@@ -1,6 +1,6 @@
 """Rules for successful ssh logins: after failures, as root by password, and from a new source."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.analyze.known_login_sources import Accounts, KnownLoginSources
 from agent.detect.address_table import AddressState
@@ -13,6 +13,14 @@ MANY = 10
 
 FEW = 3
 """The number of failures of the source within a day after which a login of a user new to it is critical."""
+
+
+class LoggedIn(Protocol):
+    """Called with each login: source address, user, epoch seconds, and whether the password looks guessed."""
+
+    def __call__(self, address: str, user: str, at: float, *, guessed: bool) -> None:
+        """Process one login."""
+        ...
 
 
 class _Rule(NamedTuple):
@@ -49,12 +57,20 @@ class SshLogins:
         acquaintances: The known pairs of user and source; each login is added.
         accounts: The accounts of the host.
         spray: The failures by user.
+        logged_in: Called with each login.
     """
 
-    def __init__(self, acquaintances: KnownLoginSources, accounts: Accounts, spray: Spray) -> None:
+    def __init__(
+        self,
+        acquaintances: KnownLoginSources,
+        accounts: Accounts,
+        spray: Spray,
+        logged_in: LoggedIn | None = None,
+    ) -> None:
         self._acquaintances = acquaintances
         self._accounts = accounts
         self._spray = spray
+        self._logged_in = logged_in
 
     def observe(self, source: AddressState, event: Event) -> list[Finding]:
         """Judge a successful login; return its findings."""
@@ -94,9 +110,11 @@ class SshLogins:
         if source.failures:
             source.failures = [old for old in source.failures if old.user != user]
         self._spray.forgive(user, source.key)
-        self._acquaintances.remember(
+        trusted = self._acquaintances.remember(
             user, source.key, event.at, protects=self._accounts.ordinary(user), trusted=not critical
         )
+        if self._logged_in is not None:
+            self._logged_in(event.text("sourceIp"), user, event.at, guessed=not trusted)
 
 
 def _finding(

@@ -38,6 +38,8 @@ ELSEWHERE = {
     "agent/cli/measures.py:operator_addresses": "splits its own ancestors' environment; the fence parses each address",
     "agent/link/tls.py:_chain": "takes what OpenSSL has read; tests/integration/guard/test_trust.py",
     "agent/report/outbox.py:_is_whole": "asks whether its own report is whole; any error means no",
+    "agent/respond/connections.py:_address": "reads a table that the kernel made; any damage makes the count unknown",
+    "agent/respond/connections.py:elsewhere": "takes an address that the log's parser has read",
     "agent/sources/journalctl_reader.py:_own_directory": "the machine's id, a directory's name; root alone writes it",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",

@@ -19,6 +19,9 @@ class SshStory:
         accounts: The accounts of the server.
         vouched: sshd is proven to be the writer.
         listed: Whether an address or prefix is on a list of attackers.
+
+    Attributes:
+        logins: Address, user and whether it looks guessed, of each login from a proven line.
     """
 
     def __init__(
@@ -28,11 +31,18 @@ class SshStory:
         vouched: bool = False,
         listed: Callable[[str], bool] | None = None,
     ) -> None:
-        self.chain = DetectionChain(FakeAccounts() if accounts is None else accounts, UTC, listed=listed)
+        self.logins: list[tuple[str, str, bool]] = []
+        self.chain = DetectionChain(
+            FakeAccounts() if accounts is None else accounts, UTC, listed=listed, logged_in=self._logged_in
+        )
         self.verdicts: list[Verdict] = []
         self.port = 30_000
         self._vouched = vouched
         self._origin = RecordOrigin("file:auth.log")
+
+    def _logged_in(self, address: str, user: str, at: float, *, guessed: bool) -> None:
+        del at
+        self.logins.append((address, user, guessed))
 
     def log(self, second: float, message: str, *, program: str = "sshd", pid: int | None = None) -> list[Verdict]:
         """One line; returns the verdicts that it completes."""

@@ -297,3 +297,13 @@ def test_http_and_mqtt_are_two_lives_of_one_directory(guard: GuardThread, manage
     guard.failure, guard.url = None, http
     guard.start().ready()
     assert manager.about("register")[-1].bearer == "token-1"
+
+
+def test_heartbeats_report_logins(guard: GuardThread, manager: HttpManager) -> None:
+    """Over HTTP, too, heartbeats name the logins that the log proves."""
+    guard.start().ready()
+    guard.log.write("Accepted publickey for bob from 203.0.113.9 port 40000 ssh2: ED25519 SHA256:abc")
+    told = eventually(
+        lambda: [each for asked in manager.about("heartbeat") for each in asked.body.get("logins") or ()], "the login"
+    )
+    assert {(each["sourceIp"], each["user"], each["guessed"]) for each in told} == {("203.0.113.9", "bob", False)}

@@ -2,6 +2,7 @@
 
 import json
 
+from agent.report.login_reports import REPETITIONS
 from schemas import topics
 from tests.integration.guard.guard_process import GuardProcess
 from tests.integration.guard.guard_thread import GuardThread
@@ -99,3 +100,31 @@ def test_the_client_id_is_kept_and_cannot_be_guessed(guard: GuardThread, manager
     assert before["agent_id"] == manager.agent_id
     assert len(bytes.fromhex(before["connection"])) == 16
     assert (after["connection"], after["secret"]) == (before["connection"], before["secret"])
+
+
+def test_heartbeats_report_logins(guard: GuardThread, manager: ScriptedManager) -> None:
+    """A login that the log proves is in three heartbeats, so that the manager can judge a block of its address."""
+    guard.start().ready()
+    guard.log.write("Accepted publickey for bob from 203.0.113.9 port 40000 ssh2: ED25519 SHA256:abc")
+    eventually(lambda: len(_logins(manager)) >= REPETITIONS, "the login")
+    beats = len(manager.heartbeats())
+    eventually(lambda: len(manager.heartbeats()) >= beats + 2, "two more heartbeats")
+    assert _logins(manager) == [("203.0.113.9", "bob", False)] * REPETITIONS
+
+
+def test_a_log_that_proves_nothing_reports_no_login(guard: GuardThread, manager: ScriptedManager) -> None:
+    """Anybody may write such a line; the guard says that it reports logins, and has none."""
+    guard.log_option = "logs"
+    guard.start().ready()
+    guard.log.write("Accepted publickey for bob from 203.0.113.9 port 40000 ssh2: ED25519 SHA256:abc")
+    eventually(lambda: any(beat.events_total for beat in manager.heartbeats()), "the line")
+    beats = len(manager.heartbeats())
+    eventually(lambda: len(manager.heartbeats()) >= beats + 2, "two more heartbeats")
+    assert {tuple(beat.logins or ()) for beat in manager.heartbeats()} == {()}
+    assert manager.heartbeats()[-1].logins == []
+
+
+def _logins(manager: ScriptedManager) -> list[tuple[str, str, bool]]:
+    return [
+        (login.source_ip, login.user, login.guessed) for beat in manager.heartbeats() for login in beat.logins or ()
+    ]

@@ -181,3 +181,15 @@ def test_hundred_guessed_accounts_are_one_critical_each(attackers: int) -> None:
         story.login(account * 200 + 60, address, f"person{account}")
     critical = [verdict.evidence["user"] for verdict in story.verdicts if verdict.severity == "critical"]
     assert critical == [f"person{account}" for account in range(100)]
+
+
+def test_each_proven_login_is_told_and_a_guessed_one_is_marked() -> None:
+    """A login after a guessing attack looks guessed, and so do later ones of the pair; a forged line tells nothing."""
+    story = SshStory(vouched=True)
+    story.login(0, "198.51.100.1", "bob", "publickey")
+    for second in range(1, 31):
+        story.fail(second, A, "alice")
+    story.login(31, A, "alice")
+    story.login(40, A, "alice")
+    story.forge(50, f"Accepted password for carol from {A} port 1 ssh2")
+    assert story.logins == [("198.51.100.1", "bob", False), (A, "alice", True), (A, "alice", True)]
