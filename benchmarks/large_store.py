@@ -10,6 +10,7 @@ from manager.domain.agents.agent import Agent, Door, Host, InForce, State, crede
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.policies.fleet_policies import Policies
+from manager.domain.policies.groups import Placement
 from manager.engine.batch import AuditEntry, Changes, ThreatRow
 from manager.runtime import clock
 from manager.storage import tables
@@ -94,7 +95,7 @@ class LargeStore:
         for number in range(1, self._agents + 1):
             agent_id, organization_id = f"ag-{number:016x}", f"org-{number % self._organizations}"
             secret = new_secret()
-            policy = policies.assign(agent_id, organization_id, self.now)
+            policy = policies.assign(agent_id, Placement(organization_id), self.now)
             tags = ("web", "berlin") if number % 10 == 0 else ("db",)
             host = Host(f"srv-{number}", f"Debian {number % 3 + 11}", "x64", "1.4", tags=tags)
             state = State.STALE if number % 100 < 3 else State.OFFLINE if number % 100 < 5 else State.ONLINE

@@ -42,6 +42,7 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "organizationId": agent.organization_id,
         "site": host.site,
         "tags": host.tags,
+        "reportedTags": host.reported_tags,
         **platform,
         "platform": platform,
         "version": host.version,

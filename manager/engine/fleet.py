@@ -15,7 +15,8 @@ from manager.domain.agents.registry import Registry, cap_stamp
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.correlation import Incident
 from manager.domain.policies.document_check import DocumentWarnings
-from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope
+from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
+from manager.domain.policies.groups import Placement
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
 from manager.domain.response.operator_addresses import OperatorAddresses
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
@@ -183,21 +184,28 @@ class Fleet:
         holders |= {holder.target for holder in entries.manual.holders() if holder.scope == "agent"}
         emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
-        self.document_warnings.set({str(scope): document for scope, document in snapshot.documents.items()})
+        self.document_warnings.set(
+            {str(scope): policy_of(scope, document) for scope, document in snapshot.documents.items()}
+        )
 
     def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy]) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)
         if stored is None:
-            return [self.policies.assign(agent.agent_id, agent.organization_id, agent.registered_at)]
+            return [self.policies.assign(agent.agent_id, placement_of(agent), agent.registered_at)]
         changed = self.policies.restore(
             agent.agent_id,
-            agent.organization_id,
+            placement_of(agent),
             stored.version,
             stored.digest,
             stored.updated_at,
             published=stored.published,
         )
         return [changed] if changed else []
+
+
+def placement_of(agent: Agent) -> Placement:
+    """Return the facts about an agent that choose its policy groups."""
+    return Placement(agent.organization_id, agent.host.site, frozenset(agent.host.tags))
 
 
 def new_entry_id() -> str:

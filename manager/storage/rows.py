@@ -75,6 +75,7 @@ class AgentRows:
             force.version, force.digest, force.state, force.error, force.applied_at, force.blocklist_sequence,
             condition.health, condition.sources, condition.enforcement, condition.mode_wanted,
             condition.trial_seconds_left, None if condition.enforced is None else condition.enforced.body().decode(),
+            json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)),
         )  # fmt: skip
 
     def to_agent(self, row: tuple[Any, ...]) -> Agent:
@@ -90,7 +91,7 @@ class AgentRows:
             stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
             actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
             policy_applied_at, blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left,
-            enforced,
+            enforced, reported_tags, operator_set,
         ) = row  # fmt: skip
         plain = self._cipher.decrypt(keys, agent_id)
         return Agent(
@@ -98,7 +99,8 @@ class AgentRows:
             agent_id=agent_id,
             organization_id=organization_id,
             host=Host(
-                hostname, os_, arch, version, site, _texts(tags), _texts(addresses), _texts(gateways), ip
+                hostname, os_, arch, version, site, _texts(tags), _texts(addresses), _texts(gateways), ip,
+                _texts(reported_tags),
             ),
             credential=Credential(plain[:_SECRET], plain[_SECRET:], mqtt_digest, http_digest),
             token_id=token_id,
@@ -124,6 +126,7 @@ class AgentRows:
                 health, sources, enforcement, mode_wanted, trial_seconds_left,
                 None if enforced is None else decode(Enforced, enforced.encode(), MESSAGE_LIMIT),
             ),
+            operator_set=frozenset(json.loads(operator_set)),
         )  # fmt: skip
 
     def forget(self, agent_id: str) -> None:

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from peewee import Database
 
 from manager.domain.agents.registry import RemovedAgent
-from manager.domain.policies.fleet_policies import Revision, Scope, Sections
+from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
 from manager.engine.batch import Changes
 from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
 from manager.errors import StoreUnavailable
@@ -268,7 +268,12 @@ class PeeweeStore:
     def _documents(self) -> dict[Scope, Sections]:
         rows = self._statements.rows("policies.current_documents")
         with self.health.content("policy_revision"):
-            return {Scope.parse(scope): dict(json.loads(document)) for scope, document in rows}
+            documents: dict[Scope, Sections] = {
+                Scope.parse(scope): dict(json.loads(document)) for scope, document in rows
+            }
+            for scope, document in documents.items():
+                check_shape(scope, document)
+            return documents
 
 
 def _revision_row(revision: Revision) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from manager.data_directory import DataDirectory
 from manager.domain.agents.agent import Agent, Door, Host, credential_of
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.policies.fleet_policies import Policies
+from manager.domain.policies.groups import Placement
 from manager.engine.batch import Changes
 from manager.storage import tables
 from manager.storage.connection import open_store
@@ -50,7 +51,10 @@ def enroll(path: Path, count: int) -> list[Sender]:
             secret = new_secret()
             agent = _agent(number, secret, now)
             agents[agent.agent_id] = agent
-            keys, policy = AgentKeys.derive(secret), policies.assign(agent.agent_id, agent.organization_id, now)
+            keys, policy = (
+                AgentKeys.derive(secret),
+                policies.assign(agent.agent_id, Placement(agent.organization_id), now),
+            )
             senders.append(
                 Sender(agent.agent_id, keys.mqtt_password, keys.mac_key, 1, policy.version, policy.resolved.digest)
             )

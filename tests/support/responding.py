@@ -15,6 +15,7 @@ from manager.domain.correlation import (
 )
 from manager.domain.correlation.allowlist import allow_nothing, ignored_bits
 from manager.domain.policies.fleet_policies import Policies
+from manager.domain.policies.groups import Placement
 from manager.domain.response import (
     Blocklists,
     EvidenceIndex,
@@ -118,7 +119,7 @@ class Scene:
         **evidence: object,
     ) -> ResponseChanges:
         """Take one report, and everything that follows from it."""
-        self.policies.assign(agent_id, organization_id, self.now)
+        self.policies.assign(agent_id, Placement(organization_id), self.now)
         said = {"sourceIp": ip, "fileHash": file_hash, **evidence}
         response_changes = self.responder.record_evidence(organization_id, site, agent_id, said, self.now)
         name = f"t-{next(self._reports)}"

@@ -122,7 +122,7 @@ def _host(wanted: HttpRegistration, address: str) -> Host:
         arch=wanted.arch,
         version=wanted.version,
         site=wanted.site,
-        tags=tuple(dict.fromkeys(wanted.tags)),
+        reported_tags=tuple(dict.fromkeys(wanted.tags)),
         addresses=tuple(dict.fromkeys(known)),
         ip=wanted.ip or address or None,
     )

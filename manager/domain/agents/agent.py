@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
 from manager.domain.agents.condition import Condition
@@ -45,9 +46,12 @@ class Host:
     version: str
     site: str | None = None
     tags: tuple[str, ...] = ()
+    """Tags from the enrollment token or an operator; they choose policy groups."""
     addresses: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     ip: str | None = None
+    reported_tags: tuple[str, ...] = ()
+    """Tags that the agent states itself; they choose nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,10 @@ class InForce:
         return True
 
 
+OperatorSet = Literal["tags", "site", "organization"]
+"""A member of an agent that an operator may set."""
+
+
 @dataclass(slots=True)
 class Agent:
     """One agent. `number` is its primary key in the store; times are seconds since 1970 unless named monotonic."""
@@ -169,6 +177,8 @@ class Agent:
     vitals: Vitals = field(default_factory=Vitals)
     in_force: InForce = field(default_factory=InForce)
     condition: Condition = field(default_factory=Condition)
+    operator_set: frozenset[OperatorSet] = frozenset()
+    """The members that an operator set; a registration does not change them."""
 
     @property
     def hostname(self) -> str:

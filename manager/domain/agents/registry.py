@@ -174,7 +174,7 @@ class Registry:
             return verdict
         replaced = known.credential.secret != request.credential.secret or known.door is not request.door
         self._drop_http_digest(known)
-        known.host = replace(request.host, hostname=known.hostname)
+        known.host = _host_of_known(known, request.host)
         known.credential = request.credential
         known.token_id = request.token_id
         known.door = request.door
@@ -276,6 +276,14 @@ def cap_stamp(sent_at: float, received: float) -> float:
     Otherwise a host whose clock was once set years ahead could never register again.
     """
     return received if sent_at - received > _AHEAD else sent_at
+
+
+def _host_of_known(known: Agent, host: Host) -> Host:
+    """Return the host of a known agent after a registration: what an operator set is kept, and tags are never lost."""
+    keeps_tags = "tags" in known.operator_set or not host.tags
+    tags = known.host.tags if keeps_tags else host.tags
+    site = known.host.site if "site" in known.operator_set else host.site
+    return replace(host, hostname=known.hostname, tags=tags, site=site)
 
 
 def _name(agent: Agent) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[Difference]:
         before, after = before or {}, after or {}
         for name in {**before, **after}:
             member = f"{path}.{name}" if path else name
-            if path in UNITED:
+            if path.removeprefix("policy.") in UNITED:
                 yield from _entries(member, before.get(name) or [], after.get(name) or [])
             else:
                 yield from _differences(member, before.get(name), after.get(name))

@@ -1,7 +1,7 @@
 """Policies of the fleet: scopes, revisions, and the effective policy of each agent.
 
-An effective policy is defaults → global → organization → agent → live emergency entries. It is recomputed only for
-agents that a change affects, and gets a new version only when its digest changed; a version never falls.
+An effective policy is defaults → global → organization → groups → agent → live emergency entries. It is recomputed
+only for agents that a change affects, and gets a new version only when its digest changed; a version never falls.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,49 +12,37 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from manager.domain.policies.diff import is_urgent
+from manager.domain.policies.groups import Placement, PolicyGroup, PolicyGroups
 from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, merge_layers
-from manager.domain.policies.rules import stamp_rules
+from manager.domain.policies.scopes import GLOBAL, Revision, Scope, check_shape, policy_of, stamped
 from manager.errors import Invalid
 from schemas.policy import default_sections, digest_of
 
-__all__ = ["GLOBAL", "EffectivePolicy", "Emergency", "Policies", "ResolvedPolicy", "Revision", "Scope", "Sections"]
-
-ScopeKind = Literal["global", "organization", "agent"]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Scope:
-    """Scope of a policy document: global, one organization, or one agent (`target` names it)."""
-
-    kind: ScopeKind
-    target: str = ""
-
-    def __str__(self) -> str:
-        """Return the scope as tables and logs show it."""
-        return f"{self.kind}:{self.target}" if self.target else self.kind
-
-    @classmethod
-    def parse(cls, text: str) -> "Scope":
-        """Parse a scope from its text."""
-        kind, _, target = text.partition(":")
-        if kind == "organization":
-            return cls("organization", target)
-        return cls("agent", target) if kind == "agent" else cls("global")
-
-
-GLOBAL = Scope("global")
+__all__ = [
+    "GLOBAL",
+    "EffectivePolicy",
+    "Emergency",
+    "Policies",
+    "ResolvedPolicy",
+    "Revision",
+    "Scope",
+    "Sections",
+    "check_shape",
+    "policy_of",
+]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class ResolvedPolicy:
     """Resolved sections that several agents share, with their digest and the narrowest scope that contributed.
 
+    `scope` is what guards of every release read: a group counts as `agent`.
     `under` is the policy below emergency entries, where there are any.
     """
 
     sections: Sections
     digest: str
-    scope: ScopeKind
+    scope: Literal["global", "organization", "agent"]
     under: "ResolvedPolicy | None" = field(default=None, repr=False)
 
 
@@ -66,24 +54,14 @@ class EffectivePolicy:
     """
 
     agent_id: str
-    organization_id: str
+    placement: Placement
     version: int
     resolved: ResolvedPolicy
     updated_at: float
     published: bool = False
     urgent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One change of a policy document: the scope's new document, or None if it was removed."""
-
-    revision: int
-    scope: Scope
-    document: Sections | None
-    at: float
-    author: str
-    message: str | None = None
+    groups: tuple[str, ...] = ()
+    """The names of the groups whose policies it contains, in the order in which they apply."""
 
 
 class Policies:
@@ -92,6 +70,7 @@ class Policies:
     def __init__(self) -> None:
         self.revision = 1
         self.documents: dict[Scope, Sections] = {}
+        self.groups = PolicyGroups()
         self.effective: dict[str, EffectivePolicy] = {}
         self._layers: dict[Scope, Layer] = {}
         self._emergency: dict[str, Emergency] = {}
@@ -121,7 +100,8 @@ class Policies:
         self.revision = self._loaded_revision = max(revision, 1)
         self._loaded_at = at
         self.documents = dict(documents)
-        self._layers = {scope: _layer_of_stored(document) for scope, document in documents.items()}
+        self.groups.load(_groups_in(documents))
+        self._layers = {scope: _layer_of_stored(policy_of(scope, document)) for scope, document in documents.items()}
         self._emergency = dict(emergency or {})
         self._due.clear()
         for scope, layer in self._layers.items():
@@ -129,21 +109,22 @@ class Policies:
         for agent_id, entries in self._emergency.items():
             self._schedule(agent_id, entries, at)
 
-    def restore(self, agent_id: str, organization_id: str, version: int, digest: str, updated_at: float,
+    def restore(self, agent_id: str, placement: Placement, version: int, digest: str, updated_at: float,
                 *, published: bool) -> EffectivePolicy | None:  # fmt: skip
         """Restore an agent's effective policy; return it if its digest changed since it was stored."""
-        resolved = self._resolve(agent_id, organization_id, self._loaded_at)
+        resolved = self.resolve(agent_id, placement, self._loaded_at)
         same = resolved.digest == digest
         self.revision = max(self.revision, version)
         if not same and self.revision <= max(version, self._loaded_revision):
             self.revision += 1
         policy = EffectivePolicy(
             agent_id,
-            organization_id,
+            placement,
             version if same else self.revision,
             resolved,
             updated_at if same else max(updated_at, self._loaded_at),
             published=published and same,
+            groups=self.groups.of(placement),
         )
         self.effective[agent_id] = policy
         return None if same else policy
@@ -162,14 +143,18 @@ class Policies:
         """
         before = self.documents.get(scope)
         if document is not None:
-            document = stamp_rules(document, before, at)
+            document = stamped(scope, document, before, at)
         if before == document:
             return None
         if document is None:
             del self.documents[scope], self._layers[scope]
+            if scope.kind == "group":
+                self.groups.remove(scope.target)
         else:
-            layer = Layer.of(document)
+            layer = Layer.of(policy_of(scope, document))
             self.documents[scope], self._layers[scope] = document, layer
+            if scope.kind == "group":
+                self.groups.set(PolicyGroup.of(scope.target, document))
             self._schedule(scope, layer, at)
         self.revision += 1
         return Revision(self.revision, scope, document, at, author, message)
@@ -191,36 +176,48 @@ class Policies:
                 revisions.append(revision)
         return revisions
 
-    def preview(self, scope: Scope, document: Sections | None) -> list[ResolvedPolicy]:
-        """Return the policies that would result if `scope` had this document, without emergency entries.
-
-        One for each different chain of layers; entries count as long as they are in a document, expired or not.
-
-        Raises:
-            Invalid: a rule in it is invalid; the text names the field.
-        """
+    def with_document(self, scope: Scope, document: Sections | None) -> "Policies":
+        """Return policies in which `scope` has this document, or none, without emergency entries."""
         trial = Policies()
-        trial._layers = {**self._layers, scope: Layer.of(stamp_rules(document or {}, None, 0.0))}
-        targets = {
-            (policy.organization_id, agent_id if Scope("agent", agent_id) in trial._layers else "")
-            for agent_id in self.affected_by(scope)
-            for policy in (self.effective[agent_id],)
-        }
-        targets.add((scope.target, "") if scope.kind == "organization" else ("", scope.target))
-        return [trial._resolve(agent_id, organization_id, 0.0) for organization_id, agent_id in targets]
+        trial.effective, trial.groups, trial._layers = self.effective, self.groups.copy(), dict(self._layers)
+        trial._layers.pop(scope, None)
+        if document is not None:
+            document = stamped(scope, document, None, 0.0)
+            trial._layers[scope] = Layer.of(policy_of(scope, document))
+        if scope.kind == "group":
+            if trial.groups.find(scope.target) is not None:
+                trial.groups.remove(scope.target)
+            if document is not None:
+                trial.groups.set(PolicyGroup.of(scope.target, document))
+        return trial
 
     def of_organization(self, organization_id: str, at: float) -> ResolvedPolicy:
-        """Return the effective policy of an organization's agents without documents or entries of their own."""
-        return self._resolve("", organization_id, at)
+        """Return the effective policy of an organization's agents without groups, documents or entries of their own."""
+        return self.resolve("", Placement(organization_id), at)
 
-    def assign(self, agent_id: str, organization_id: str, at: float) -> EffectivePolicy:
-        """Give a new agent its effective policy; a known agent keeps its version."""
+    def assign(self, agent_id: str, placement: Placement, at: float) -> EffectivePolicy:
+        """Give a new agent its effective policy; a known agent keeps its version and placement (see `move`)."""
         known = self.effective.get(agent_id)
         if known is None:
-            resolved = self._resolve(agent_id, organization_id, at)
-            known = EffectivePolicy(agent_id, organization_id, self.revision, resolved, at)
+            resolved = self.resolve(agent_id, placement, at)
+            known = EffectivePolicy(agent_id, placement, self.revision, resolved, at, groups=self.groups.of(placement))
             self.effective[agent_id] = known
         return known
+
+    def move(self, agent_id: str, placement: Placement, at: float) -> list[EffectivePolicy]:
+        """Change the organization, site or tags of an agent; return its policy if the digest changed."""
+        policy = self.effective[agent_id]
+        if policy.placement == placement:
+            return []
+        policy.placement = placement
+        return self._recompute([agent_id], at, counted=False)
+
+    def members(self, name: str) -> list[str]:
+        """Return the ids of a group's agents."""
+        group = self.groups.find(name)
+        if group is None:
+            return []
+        return [policy.agent_id for policy in self.effective.values() if group.selects(policy.placement)]
 
     def recompute(self, agent_ids: Iterable[str], at: float) -> list[EffectivePolicy]:
         """Recompute agents' effective policies; return those whose digest changed, with their new version."""
@@ -231,7 +228,14 @@ class Policies:
         if scope.kind == "global":
             return list(self.effective)
         if scope.kind == "organization":
-            return [policy.agent_id for policy in self.effective.values() if policy.organization_id == scope.target]
+            organization_id = scope.target
+            found = (
+                policy for policy in self.effective.values() if policy.placement.organization_id == organization_id
+            )
+            return [policy.agent_id for policy in found]
+        if scope.kind == "group":
+            earlier = (policy.agent_id for policy in self.effective.values() if scope.target in policy.groups)
+            return list(dict.fromkeys((*earlier, *self.members(scope.target))))
         return [scope.target] if scope.target in self.effective else []
 
     def set_emergency(self, entries: Mapping[str, Emergency], at: float) -> list[EffectivePolicy]:
@@ -287,7 +291,8 @@ class Policies:
             policy = self.effective.get(agent_id)
             if policy is None:
                 continue
-            before, after = policy.resolved, self._resolve(agent_id, policy.organization_id, at)
+            before, after = policy.resolved, self.resolve(agent_id, policy.placement, at)
+            policy.groups = self.groups.of(policy.placement)
             policy.resolved = after  # even with the same digest: agents must share one object
             if after.digest == before.digest:
                 continue
@@ -302,16 +307,24 @@ class Policies:
             policy.version, policy.updated_at, policy.published = self.revision, at, False
         return changed
 
-    def _resolve(self, agent_id: str, organization_id: str, at: float) -> ResolvedPolicy:
-        chain = (GLOBAL, Scope("organization", organization_id), Scope("agent", agent_id))
-        scopes = [scope for scope in chain if scope in self._layers]
+    def _chain(self, agent_id: str, placement: Placement) -> list[Scope]:
+        """Return the scopes whose documents apply to an agent, the widest first."""
+        groups = (Scope("group", name) for name in self.groups.of(placement))
+        chain = (GLOBAL, Scope("organization", placement.organization_id), *groups, Scope("agent", agent_id))
+        return [scope for scope in chain if scope in self._layers]
+
+    def resolve(self, agent_id: str, placement: Placement, at: float = 0.0) -> ResolvedPolicy:
+        """Return the policy of an agent with this placement, with its emergency entries, as of a time."""
+        scopes = self._chain(agent_id, placement)
         layers = (self._defaults, *(self._layers[scope] for scope in scopes))
-        narrowest = scopes[-1].kind if scopes else "global"
+        kind = scopes[-1].kind if scopes else "global"
         key = (layers, expired_by(layers, None, at))
         base = self._resolved.get(key)
         if base is None:
             sections = merge_layers([layer.sections for layer in layers], at)
-            base = self._resolved[key] = ResolvedPolicy(sections, digest_of(sections), narrowest)
+            base = self._resolved[key] = ResolvedPolicy(
+                sections, digest_of(sections), "agent" if kind == "group" else kind
+            )
         emergency = self._emergency.get(agent_id)
         if emergency is None or emergency.is_over(at):
             return base
@@ -331,6 +344,10 @@ class Policies:
         if isinstance(target, Scope):
             return self._layers.get(target) is source
         return self._emergency.get(target) is source
+
+
+def _groups_in(documents: Mapping[Scope, Sections]) -> list[PolicyGroup]:
+    return [PolicyGroup.of(scope.target, each) for scope, each in documents.items() if scope.kind == "group"]
 
 
 def _layer_of_stored(document: Sections) -> Layer:

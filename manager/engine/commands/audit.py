@@ -55,6 +55,7 @@ def agent_state(context: Context, agent_id: str) -> AuditState:
         "hostname": agent.hostname,
         "organizationId": agent.organization_id,
         "site": agent.host.site,
+        "tags": list(agent.host.tags),
         "door": str(agent.door),
         "status": str(agent.state),
         "tokenId": agent.token_id,

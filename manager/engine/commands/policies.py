@@ -5,7 +5,10 @@ import json
 from manager.domain.agents.agent import Door
 from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts
-from manager.domain.policies.fleet_policies import GLOBAL, Revision, Scope
+from manager.domain.policies.fleet_policies import GLOBAL, Policies, Revision, Scope, Sections, policy_of
+from manager.domain.policies.groups import PolicyGroup
+from manager.domain.policies.preview import largest
+from manager.domain.policies.preview import preview as preview_steps
 from manager.domain.policies.revision_history import documents_at
 from manager.domain.response.manual_blocks import ManualHolder
 from manager.engine.commands.fleet import find_agent
@@ -15,6 +18,7 @@ from manager.engine.commands.requests import (
     Broadcast,
     PolicySet,
     Preview,
+    Previewed,
     ReadDrift,
     ReadPolicy,
     RollBack,
@@ -24,13 +28,14 @@ from manager.engine.context import Context
 from manager.engine.policies.merged_policy import merged_policy, sequence_of, with_scopes
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response, manual_response
-from manager.errors import Invalid, NotFound
+from manager.errors import Conflict, Invalid, NotFound
 
 
 def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     """Set a policy document and queue the effective policies that it changes.
 
     Raises:
+        Conflict: the priority of the group is another one's.
         Invalid: the effective policy would not fit in a message.
         NotFound: there is no such agent.
     """
@@ -38,9 +43,9 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     scope = request.scope
     if scope.kind == "agent":
         find_agent(context, scope.target)
-    largest = max(sections_size(resolved.sections) for resolved in policies.preview(scope, request.document))
-    if largest > SECTIONS_LIMIT:
-        raise Invalid(f"the effective policy would have {largest} bytes; at most {SECTIONS_LIMIT} fit in a message")
+    if scope.kind == "group" and request.document is not None:
+        _check_priority(policies, PolicyGroup.of(scope.target, request.document))
+    _check_size(policies, scope, request.document)
     revision = policies.set(scope, request.document, now, request.author, request.message)
     if revision is None:
         return PolicySet(policies.revision, changed=False, agents=0)
@@ -48,6 +53,22 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
     context.batch.event("policy_created", data=data)
     return PolicySet(policies.revision, changed=True, agents=agents)
+
+
+def _check_priority(policies: Policies, group: PolicyGroup) -> None:
+    """Refuse a group with the priority of another one."""
+    rival = policies.groups.rival(group)
+    if rival is not None:
+        raise Conflict(f"priority {group.priority} is that of group {rival}: a priority is given once")
+
+
+def _check_size(policies: Policies, scope: Scope, document: Sections | None) -> None:
+    """Refuse a document by which an effective policy could exceed the size limit of a message."""
+    steps = preview_steps(policies, scope, document)
+    resolved = [*(step.after for step in steps), *largest(policies, scope, document)]
+    size = max(sections_size(each.sections) for each in resolved)
+    if size > SECTIONS_LIMIT:
+        raise Invalid(f"the effective policy would have {size} bytes; at most {SECTIONS_LIMIT} fit in a message")
 
 
 def create_policy(context: Context, request: CreatePolicy) -> PolicyCreated:
@@ -105,16 +126,17 @@ def read_drift(context: Context, _request: ReadDrift) -> list[Drift]:
     return list(drifts(fleet.registry.agents.values(), fleet.policies.effective, fleet.blocklists.sequences))
 
 
-def preview(context: Context, request: Preview) -> list[Difference]:
+def preview(context: Context, request: Preview) -> Previewed:
     """Return the changes that a document would make to effective policies; changes nothing."""
-    policies = context.fleet.policies
-    now = policies.preview(request.scope, policies.document(request.scope))
-    then = policies.preview(request.scope, request.document)
+    policies, scope = context.fleet.policies, request.scope
+    if scope.kind == "group" and request.document is not None:
+        _check_priority(policies, PolicyGroup.of(scope.target, request.document))
+    steps = [step for step in preview_steps(policies, scope, request.document) if step.differs]
     found: dict[str, Difference] = {}
-    for before, after in zip(now, then, strict=False):
-        for difference in diff(before.sections, after.sections):
+    for step in steps:
+        for difference in diff(step.before.sections, step.after.sections):
             found.setdefault(difference.path, difference)
-    return [found[path] for path in sorted(found)]
+    return Previewed([found[path] for path in sorted(found)], sum(step.agents for step in steps))
 
 
 def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
@@ -153,7 +175,9 @@ def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
     )
     changed = fleet.policies.recompute(touched, now)
     context.batch.changes.revisions += revisions
-    fleet.document_warnings.set({str(revision.scope): revision.document for revision in revisions})
+    fleet.document_warnings.set(
+        {str(each.scope): None if each.document is None else policy_of(each.scope, each.document) for each in revisions}
+    )
     context.batch.changes.fleet_revision = fleet.policies.revision
     emergency_response.publish_policies(context, changed)
     fleet.allowlist.invalidate()

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from manager.domain.access import AccessToken, Role
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
+from manager.domain.policies.diff import Difference
 from manager.domain.policies.fleet_policies import Scope, Sections
 from manager.domain.response import OrganizationResponse
 
@@ -209,10 +210,18 @@ class ReadDrift:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Preview the effect of a document on effective policies. Answered by a list of `Difference`; changes nothing."""
+    """Preview the effect of a document on effective policies. Answered by a `Previewed`; changes nothing."""
 
     scope: Scope
     document: Sections | None
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """The differences that a document would make, and the number of agents whose effective policy would change."""
+
+    differences: list[Difference]
+    agents: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from manager.domain.response import Subject
 from manager.engine.batch import HistoryLine, Publication
 from manager.engine.commands import audit
 from manager.engine.context import Context
+from manager.engine.fleet import placement_of
 from manager.engine.inbox import Inbound
 from manager.engine.response import emergency_response, manual_response
 from schemas import message_codes
@@ -111,8 +112,10 @@ def record_enrollment(context: Context, agent: Agent, *, is_new: bool, replaced:
     batch.event(event, agent, {"os": agent.host.os, "arch": agent.host.arch, "version": agent.host.version})
     batch.transition(context.fleet.liveness.registered(agent, batch.now))
     context.fleet.set_addresses(agent)
-    policy = context.fleet.policies.assign(agent.agent_id, agent.organization_id, batch.now.wall)
+    policies, placement = context.fleet.policies, placement_of(agent)
+    policy = policies.assign(agent.agent_id, placement, batch.now.wall)
     batch.save_policy(policy)
+    emergency_response.publish_policies(context, policies.move(agent.agent_id, placement, batch.now.wall))
     own = context.fleet.addresses.indicators_of(agent.agent_id)
     withdrawn = context.fleet.responder.withdraw_unblockable(batch.now.wall, map(Subject.of, own))
     emergency_response.apply(context, withdrawn)
@@ -197,7 +200,7 @@ def _application(context: Context, registration: Registration, token: Token, pay
         arch=registration.arch,
         version=registration.version,
         site=registration.site,
-        tags=tuple(dict.fromkeys(registration.tags)),
+        reported_tags=tuple(dict.fromkeys(registration.tags)),
         addresses=tuple(registration.addresses),
         gateways=tuple(registration.gateways),
     )

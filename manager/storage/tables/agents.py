@@ -76,6 +76,8 @@ class AgentTable(Table):
     mode_wanted = TextField(null=True)
     trial_seconds_left = DoubleField(null=True)
     enforced = TextField(null=True)
+    reported_tags = TextField(constraints=[SQL("DEFAULT '[]'")])
+    operator_set = TextField(constraints=[SQL("DEFAULT '[]'")])
 
     class Meta:
         """Peewee options: table name."""

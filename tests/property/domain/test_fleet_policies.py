@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
+from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock
 from schemas.model import iso
 
@@ -61,7 +62,7 @@ class Versions(RuleBasedStateMachine):
     @initialize()
     def enroll(self) -> None:
         for agent_id, organization_id in AGENTS.items():
-            self.policies.assign(agent_id, organization_id, self.now)
+            self.policies.assign(agent_id, Placement(organization_id), self.now)
         self.check()
 
     @rule(scope=scopes, ends=blocked, allowed=st.frozensets(st.sampled_from(ADDRESSES), max_size=1),
@@ -139,7 +140,9 @@ class Versions(RuleBasedStateMachine):
         self.policies = Policies()
         self.policies.load(revision, documents, self.now, emergency)
         for agent_id, version, digest, updated_at, published in kept:
-            self.policies.restore(agent_id, AGENTS[agent_id], version, digest, updated_at, published=published)
+            self.policies.restore(
+                agent_id, Placement(AGENTS[agent_id]), version, digest, updated_at, published=published
+            )
 
     def entries(self, agent_id: str) -> Emergency:
         """Return an agent's emergency entries."""

@@ -8,7 +8,8 @@ SELECT
     heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced
+    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
+    reported_tags, operator_set
 FROM agent
 WHERE removed_at IS NULL
 ORDER BY number;
@@ -30,10 +31,11 @@ INSERT INTO agent (
     heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced
+    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
+    reported_tags, operator_set
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (number) DO UPDATE SET
     agent_id = excluded.agent_id,
@@ -86,7 +88,9 @@ ON CONFLICT (number) DO UPDATE SET
     enforcement = excluded.enforcement,
     mode_wanted = excluded.mode_wanted,
     trial_seconds_left = excluded.trial_seconds_left,
-    enforced = excluded.enforced;
+    enforced = excluded.enforced,
+    reported_tags = excluded.reported_tags,
+    operator_set = excluded.operator_set;
 
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.

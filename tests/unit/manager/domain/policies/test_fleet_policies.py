@@ -9,7 +9,9 @@ from manager.domain.agents.agent import Agent, Credential, Door, Host, InForce
 from manager.domain.policies.diff import Difference, diff, is_urgent
 from manager.domain.policies.drift import drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Emergency, Policies, Scope
+from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import EmergencyBlock, RaisedSensitivity, read_document
+from manager.domain.policies.preview import preview
 from manager.domain.policies.revision_history import differences, documents_at
 from manager.domain.response.progress import ProgressTracker
 from manager.errors import Invalid
@@ -24,7 +26,7 @@ def fleet(agents: int = 3) -> Policies:
     """Return policies with so many agents of one organization."""
     policies = Policies()
     for number in range(agents):
-        policies.assign(f"ag-{number}", "acme", NOW)
+        policies.assign(f"ag-{number}", Placement("acme"), NOW)
     return policies
 
 
@@ -75,7 +77,7 @@ def test_agents_without_layers_of_their_own_share_one_policy() -> None:
     policies = fleet(50)
     for threshold in range(60, 70):
         change(policies, GLOBAL, {"thresholds": {"autoRespond": threshold}})
-    policies.assign("ag-new", "acme", NOW)
+    policies.assign("ag-new", Placement("acme"), NOW)
     assert len({id(policy.resolved) for policy in policies.effective.values()}) == 1
     emergency = {f"ag-{number}": Emergency(sensitivity=RaisedSensitivity(NOW + 60, 10, 50)) for number in range(20)}
     policies.set_emergency(emergency, NOW)
@@ -128,7 +130,9 @@ def test_what_expired_while_the_manager_was_down_is_gone_when_it_is_back() -> No
         again = Policies()
         again.load(policies.revision, policies.documents, at, emergency)
         restored = [
-            again.restore(each.agent_id, "acme", each.version, each.resolved.digest, each.updated_at, published=True)
+            again.restore(
+                each.agent_id, Placement("acme"), each.version, each.resolved.digest, each.updated_at, published=True
+            )
             for each in policies.effective.values()
         ]
         assert [policy.agent_id for policy in restored if policy] == changed
@@ -278,7 +282,7 @@ def test_a_document_with_a_bad_rule_changes_nothing() -> None:
     policies = fleet()
     document = {"rules": [{"type": "block_ip", "value": "203.0.113.1", "duration": "soon"}]}
     with pytest.raises(Invalid, match=r"^rules\.0\.duration"):
-        policies.preview(GLOBAL, document)
+        preview(policies, GLOBAL, document)
     with pytest.raises(Invalid, match=r"^rules\.0\.duration"):
         policies.set(GLOBAL, document, NOW, "test")
     assert (policies.revision, policies.documents) == (1, {})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Scope
+from manager.domain.policies.groups import Placement
 from manager.domain.policies.layers import read_document
 from manager.domain.policies.rules import (
     AlertThreshold,
@@ -128,7 +129,7 @@ def set_rules(policies: Policies, at: float, *rules: dict[str, Any]) -> int:
 @pytest.fixture
 def policies() -> Policies:
     policies = Policies()
-    policies.assign("ag-1", "acme", NOW)
+    policies.assign("ag-1", Placement("acme"), NOW)
     return policies
 
 
@@ -204,7 +205,7 @@ def test_a_stored_rule_that_is_no_longer_understood_does_no_harm(policies: Polic
     """A manager starts with whatever an earlier release stored; such rules do nothing, the rest counts."""
     later = Policies()
     later.load(5, {GLOBAL: {"rules": [{"type": "teleport"}], "thresholds": {"autoRespond": 61}}}, NOW)
-    later.restore("ag-1", "acme", 5, policies.effective["ag-1"].resolved.digest, NOW, published=True)
+    later.restore("ag-1", Placement("acme"), 5, policies.effective["ag-1"].resolved.digest, NOW, published=True)
     assert effective(later)["thresholds"]["autoRespond"] == 61
 
 
