@@ -32,6 +32,9 @@ ClientId = Annotated[str, StringConstraints(pattern=_whole(CLIENT_ID))]
 """128 random bits in hexadecimal, new for each registration."""
 
 OrganizationId = Annotated[str, StringConstraints(pattern=_whole(ORGANIZATION_ID))]
+GroupName = OrganizationId
+"""The name of a policy group; of the same grammar as an organization."""
+
 TokenId = Annotated[str, StringConstraints(pattern=_whole(TOKEN_ID))]
 
 ThreatId = Annotated[str, StringConstraints(pattern=_whole(THREAT_ID))]

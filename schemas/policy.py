@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 
-from schemas.identifiers import AgentId
+from schemas.identifiers import AgentId, Label, OrganizationId
 from schemas.model import Timestamp, WireModel
 from schemas.presence import Count, Digest, Enforced, Mode, PolicyState
 from schemas.threats import Severity
@@ -200,6 +200,34 @@ class PolicyDocument(WireModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
+_Labels = Annotated[list[Label], Field(max_length=32)]
+
+
+class GroupSelector(WireModel):
+    """Conditions on an agent's tags and site, all of which must hold: all of these tags, any of these, any site."""
+
+    tags_all: _Labels = Field(default_factory=list)
+    tags_any: _Labels = Field(default_factory=list)
+    sites: _Labels = Field(default_factory=list)
+
+
+class PolicyGroup(WireModel):
+    """A policy group as an operator sets it: the agents that it selects, and their policy.
+
+    Groups apply after the organization's document and before an agent's own: first those without an organization, then
+    the organization's own, a lower `priority` first, so that a higher one takes precedence.
+    """
+
+    selector: GroupSelector
+    priority: int = Field(ge=0, le=1_000_000)
+    organization: OrganizationId | None = None
+    policy: PolicyDocument
+
+    def document(self) -> dict[str, Any]:
+        """Return the members that were set, as JSON values in wire names, without defaults."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
 class PolicySections(WireModel):
     """All sections with all values: an effective policy without its header fields."""
 
@@ -218,6 +246,8 @@ class Policy(PolicySections):
 
     `seconds_left` is the time left of each blocklist entry with an `expiresAt`, by value, at `sent_at`. It is outside
     the digest, and absent where it would exceed the size limit of a message; then `expiresAt` - `sentAt` counts.
+    `organization_id` is the agent's organization, whose blocklist counts; an operator may change it.
+    `scope` is the narrowest one that contributed; a policy group counts as `agent`.
     """
 
     version: Count
@@ -225,6 +255,7 @@ class Policy(PolicySections):
     updated_at: Timestamp
     scope: Literal["global", "organization", "agent"]
     agent_id: AgentId
+    organization_id: OrganizationId | None = None
     expires_at: Timestamp | None = None
     version_proof: Annotated[str, StringConstraints(max_length=128)]
     sent_at: Timestamp | None = None

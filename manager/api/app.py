@@ -33,6 +33,7 @@ from manager.api.routes import (
     incidents,
     monitoring,
     policies,
+    policy_groups,
     policy_revisions,
     protection,
     registration,
@@ -44,20 +45,21 @@ from manager.api.routes import (
 from manager.api.services import Services
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.limits import BODY_LIMIT
-from schemas.policy import PolicyDocument
+from schemas.policy import PolicyDocument, PolicyGroup
 
 _ABOUT = (
     'Every answer is {"ok": true, "data": …} or {"ok": false, "error": "one clear sentence"}. '
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
 _ROUTERS = (
-    monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_revisions,
-    incidents, blocks, allowlist, responses, protection, tokens, access, audit, documentation,
+    monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
+    policy_revisions, incidents, blocks, allowlist, responses, protection, tokens, access, audit, documentation,
 )  # fmt: skip
 _BODIES = (
-    PolicyDocument, blocks.NewBlockBody, blocks.BlockImportBody, allowlist.NewAllowance,
-    policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken, access.NewAccessToken,
-    access.Rotation, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration, HttpHeartbeat, HttpEvents,
+    PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,
+    allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
+    access.NewAccessToken, access.Rotation, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration,
+    HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Request body parsing: reads a JSON body and decodes it as a pydantic model."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -11,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from manager.api.envelope import JSON_TYPE
 from manager.api.errors import NoJsonBody
 from manager.api.rule_check import RuleCheck
-from manager.domain.policies.document_check import Check, check_document
+from manager.domain.policies.document_check import Check, check_document, check_group
 from schemas.decoding import DecodeError, decode, explain_all
 from schemas.limits import BODY_LIMIT, POLICY_LIMIT
-from schemas.policy import PolicyDocument
+from schemas.policy import PolicyDocument, PolicyGroup
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -52,9 +53,31 @@ async def read_policy(request: Request, *, allow_unknown: bool) -> tuple[PolicyD
         DecodeError: the body exceeds the limit of a policy, or is no JSON object.
         Invalid: the document has errors; the text names all of them.
     """
+    return await _read_checked(request, PolicyDocument, partial(check_policy, request, allow_unknown=allow_unknown))
+
+
+async def read_group(request: Request, *, allow_unknown: bool) -> tuple[PolicyGroup, list[str]]:
+    """Return the body as a policy group, and warnings about it; raises as `read_policy`."""
+    return await _read_checked(request, PolicyGroup, partial(_check_group, request, allow_unknown=allow_unknown))
+
+
+async def _check_group(request: Request, written: Mapping[str, Any], *, allow_unknown: bool) -> Check:
+    around = check_group(written, allow_unknown=allow_unknown)
+    policy = written.get("policy")
+    inside = await check_policy(request, policy if isinstance(policy, Mapping) else {}, allow_unknown=allow_unknown)
+    return Check(
+        [*around.errors, *(f"policy.{error}" for error in inside.errors)],
+        [*around.warnings, *(f"policy.{warning}" for warning in inside.warnings)],
+    )
+
+
+async def _read_checked(
+    request: Request, model: type[Model], check: Callable[[Mapping[str, Any]], Awaitable[Check]]
+) -> tuple[Model, list[str]]:
+    """Return the body as `model` and the warnings of `check`, or raise the errors of both as one."""
     body = await _json_body(request)
     try:
-        document = decode(PolicyDocument, body, POLICY_LIMIT)
+        document = decode(model, body, POLICY_LIMIT)
     except DecodeError as error:
         written: Any = None
         with suppress(ValueError, RecursionError):
@@ -62,13 +85,13 @@ async def read_policy(request: Request, *, allow_unknown: bool) -> tuple[PolicyD
         if not isinstance(error.__cause__, ValidationError) or not isinstance(written, dict):
             raise
         faults = explain_all(error.__cause__)
-        check = await check_policy(request, written, allow_unknown=allow_unknown)
+        checked = await check(written)
         named = {fault.partition(":")[0] for fault in faults}
-        Check([*faults, *(each for each in check.errors if each.partition(":")[0] not in named)], []).raise_errors()
+        Check([*faults, *(each for each in checked.errors if each.partition(":")[0] not in named)], []).raise_errors()
         raise
-    check = await check_policy(request, dict(json.loads(body)), allow_unknown=allow_unknown)
-    check.raise_errors()
-    return document, check.warnings
+    checked = await check(dict(json.loads(body)))
+    checked.raise_errors()
+    return document, checked.warnings
 
 
 async def check_policy(request: Request, written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:

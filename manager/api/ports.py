@@ -130,6 +130,10 @@ class Queries(Protocol):
         """Return the current document of each scope, the last set first."""
         ...
 
+    def policy_groups(self, *, limit: int, cursor: str | None = None) -> Page:
+        """Return the current document of each group, the last set first."""
+        ...
+
     def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
         """Return the differences between the documents of two revisions; None is the newest revision."""
         ...

@@ -75,7 +75,7 @@ class AgentRows:
             force.version, force.digest, force.state, force.error, force.applied_at, force.blocklist_sequence,
             condition.health, condition.sources, condition.enforcement, condition.mode_wanted,
             condition.trial_seconds_left, None if condition.enforced is None else condition.enforced.body().decode(),
-            json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)),
+            json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)), agent.registered_in,
         )  # fmt: skip
 
     def to_agent(self, row: tuple[Any, ...]) -> Agent:
@@ -91,7 +91,7 @@ class AgentRows:
             stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
             actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
             policy_applied_at, blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left,
-            enforced, reported_tags, operator_set,
+            enforced, reported_tags, operator_set, registered_in,
         ) = row  # fmt: skip
         plain = self._cipher.decrypt(keys, agent_id)
         return Agent(
@@ -127,6 +127,7 @@ class AgentRows:
                 None if enforced is None else decode(Enforced, enforced.encode(), MESSAGE_LIMIT),
             ),
             operator_set=frozenset(json.loads(operator_set)),
+            registered_in=registered_in,
         )  # fmt: skip
 
     def forget(self, agent_id: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.access import NewAccessToken, Rotation
+from manager.api.routes.agents import AgentChange, PruneBody
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.blocks import BlockImportBody, NewBlockBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
@@ -21,7 +22,7 @@ from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
 from schemas.limits import MIB
 from schemas.loopback import is_loopback
-from schemas.policy import PolicyDocument, PolicySections, canonical, digest_of
+from schemas.policy import PolicyDocument, PolicyGroup, PolicySections, canonical, digest_of
 from schemas.presence import Enforced
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
@@ -55,6 +56,11 @@ BODIES = {
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
     NewBlockBody: _json({"value": "198.51.100.9", "seconds": 3600, "reason": "seen", "organization": "acme"}),
     BlockImportBody: _json({"blocks": [{"value": "198.51.100.0/24", "seconds": 60}], "dryRun": True, "force": True}),
+    AgentChange: _json({"tags": ["web"], "site": "bonn", "organization": "acme"}, {"site": None}),
+    PruneBody: _json({"olderThan": 86400, "dryRun": True}),
+    PolicyGroup: _json(
+        {"selector": {"tagsAll": ["web"], "sites": ["bonn"]}, "priority": 1, "organization": "a", "policy": {}}
+    ),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),

@@ -25,7 +25,7 @@ READERS = {
 }  # fmt: skip
 """Calls by which bytes or texts become something else."""
 
-DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_or"}
+DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_or", "_read_checked"}
 """Calls that are given the model to read."""
 
 ELSEWHERE = {
@@ -43,7 +43,7 @@ ELSEWHERE = {
     "agent/sources/journalctl_reader.py:_own_directory": "the machine's id, a directory's name; root alone writes it",
     "manager/api/bodies.py:read_document": "reads again what `decode` has taken; entered by the HTTP bodies' server",
     "manager/api/bodies.py:read_document_or": "the same",
-    "manager/api/bodies.py:read_policy": "the same",
+    "manager/api/bodies.py:_read_checked": "the same",
     "manager/api/rule_check.py:_checked": "reads what its own process wrote",
     "agent/clock.py:boot_id": "reads one line that the kernel made",
     "manager/mosquitto_setup.py:_copies": "hands bytes on, unread",

@@ -1,7 +1,8 @@
 """Policy documents of the whole fleet, of organizations and of agents: get, set, remove, and their history."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -11,12 +12,10 @@ from manager.api.bodies import read_policy
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
-from manager.domain.policies.diff import Difference
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.requests import PolicySet, Preview, SetPolicy
+from manager.engine.commands.requests import PolicySet, Preview, Previewed, SetPolicy
 from manager.errors import NotFound
 from schemas.identifiers import OrganizationId
-from schemas.policy import PolicyDocument
 
 router = APIRouter(tags=["policies"])
 
@@ -54,9 +53,9 @@ _DOCUMENT = answer(
     author={"type": ["string", "null"]},
 )
 _CHANGE = record(scope="string", target="string?", changed="boolean")
-_SET = answer(
+CHANGED = answer(
     "The fleet's revision after the change, and the number of agents with a new effective policy; after a dry run the"
-    " differences that the document would make.",
+    " number of agents that would get one, and the differences that the document would make.",
     {
         **_CHANGE,
         "properties": {
@@ -91,13 +90,13 @@ async def show_agent(agent_id: str, services: WithServices, _caller: Viewer) -> 
     return await _show(services, Scope("agent", agent_id))
 
 
-@router.put("/api/policies/global", responses=_SET, openapi_extra=_BODY)
+@router.put("/api/policies/global", responses=CHANGED, openapi_extra=_BODY)
 async def set_global(request: Request, services: WithServices, caller: Admin, options: WithOptions) -> Response:
     """Set the document of the whole fleet."""
     return await _set(request, services, caller, GLOBAL, options)
 
 
-@router.put("/api/policies/organizations/{organization_id}", responses=_SET, openapi_extra=_BODY)
+@router.put("/api/policies/organizations/{organization_id}", responses=CHANGED, openapi_extra=_BODY)
 async def set_organization(
     request: Request, organization_id: OrganizationId, services: WithServices, caller: Admin, options: WithOptions
 ) -> Response:
@@ -105,7 +104,7 @@ async def set_organization(
     return await _set(request, services, caller, Scope("organization", organization_id), options)
 
 
-@router.put("/api/policies/agents/{agent_id}", responses=_SET, openapi_extra=_BODY)
+@router.put("/api/policies/agents/{agent_id}", responses=CHANGED, openapi_extra=_BODY)
 async def set_agent(
     request: Request, agent_id: str, services: WithServices, caller: Admin, options: WithOptions
 ) -> Response:
@@ -113,24 +112,24 @@ async def set_agent(
     return await _set(request, services, caller, Scope("agent", agent_id), options)
 
 
-@router.delete("/api/policies/global", responses=_SET)
+@router.delete("/api/policies/global", responses=CHANGED)
 async def clear_global(services: WithServices, caller: Admin, message: Message = None) -> Response:
     """Remove the fleet's document: the defaults apply again."""
-    return await _submit(services, SetPolicy(GLOBAL, None, caller.name, message))
+    return await submit_change(services, SetPolicy(GLOBAL, None, caller.name, message))
 
 
-@router.delete("/api/policies/organizations/{organization_id}", responses=_SET)
+@router.delete("/api/policies/organizations/{organization_id}", responses=CHANGED)
 async def clear_organization(
     organization_id: OrganizationId, services: WithServices, caller: Admin, message: Message = None
 ) -> Response:
     """Remove an organization's document."""
-    return await _submit(services, SetPolicy(Scope("organization", organization_id), None, caller.name, message))
+    return await submit_change(services, SetPolicy(Scope("organization", organization_id), None, caller.name, message))
 
 
-@router.delete("/api/policies/agents/{agent_id}", responses=_SET)
+@router.delete("/api/policies/agents/{agent_id}", responses=CHANGED)
 async def clear_agent(agent_id: str, services: WithServices, caller: Admin, message: Message = None) -> Response:
     """Remove an agent's own document."""
-    return await _submit(services, SetPolicy(Scope("agent", agent_id), None, caller.name, message))
+    return await submit_change(services, SetPolicy(Scope("agent", agent_id), None, caller.name, message))
 
 
 @router.get("/api/policies/history", responses=page_of("Changes, newest first."))
@@ -150,20 +149,27 @@ async def _show(services: Services, scope: Scope) -> Response:
 async def _set(request: Request, services: Services, caller: Caller, scope: Scope, options: "SetOptions") -> Response:
     document, warnings = await read_policy(request, allow_unknown=options.allow_unknown)
     if options.dry_run:
-        return await _preview(services, scope, document, warnings)
-    return await _submit(services, SetPolicy(scope, document.sections(), caller.name, options.message), warnings)
+        return await preview_change(services, scope, document.sections(), warnings)
+    return await submit_change(services, SetPolicy(scope, document.sections(), caller.name, options.message), warnings)
 
 
-async def _preview(services: Services, scope: Scope, document: PolicyDocument, warnings: list[str]) -> Response:
-    """Return the answer to a dry run: nothing is set, and `differences` shows the change of effective policies."""
+async def preview_change(
+    services: Services, scope: Scope, document: Mapping[str, Any], warnings: list[str]
+) -> Response:
+    """Return the answer to a dry run: nothing is set.
+
+    `differences` shows the change of effective policies, `agents` the number of agents whose policy would change.
+    """
     if scope.kind == "agent" and await services.read(services.queries.agent, scope.target) is None:
         raise NotFound(f"Agent {scope.target} not found")
-    found: list[Difference] = await services.engine.submit(Preview(scope, document.sections()))
-    data = {"scope": scope.kind, "target": scope.target or None, "changed": bool(found), "dryRun": True}
-    return ok({**data, "differences": [each._asdict() for each in found]}, warnings=warnings)
+    found: Previewed = await services.engine.submit(Preview(scope, document))
+    data = {"scope": scope.kind, "target": scope.target or None, "changed": bool(found.differences), "dryRun": True}
+    differences = [each._asdict() for each in found.differences]
+    return ok({**data, "agents": found.agents, "differences": differences}, warnings=warnings)
 
 
-async def _submit(services: Services, request: SetPolicy, warnings: list[str] | None = None) -> Response:
+async def submit_change(services: Services, request: SetPolicy, warnings: list[str] | None = None) -> Response:
+    """Submit a change, and return its answer."""
     done: PolicySet = await services.engine.submit(request)
     scope = request.scope
     data = {"scope": scope.kind, "target": scope.target or None, "revision": done.revision, "changed": done.changed}

@@ -10,11 +10,10 @@ from manager.api.bodies import check_policy, read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
-from manager.domain.policies.diff import Difference
 from manager.domain.policies.document_check import Check
 from manager.domain.policies.drift import Drift
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.requests import Broadcast, PolicySet, Preview, ReadDrift, RollBack
+from manager.engine.commands.requests import Broadcast, PolicySet, Preview, Previewed, ReadDrift, RollBack
 from manager.errors import Invalid, NotFound
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import BODY_LIMIT
@@ -34,12 +33,12 @@ class RollbackBody(WireModel):
 class ComparisonBody(WireModel):
     """Body of a diff: two revisions (`from`, and `to` or the newest), or a scope and a document to try on it.
 
-    A document that is null or missing stands for removing the scope's own.
+    A document that is null or missing stands for removing the scope's own. For a group it is the group's policy.
     """
 
     from_: int | None = Field(default=None, alias="from", ge=1, le=2**53)
     to: int | None = Field(default=None, ge=1, le=2**53)
-    scope: Literal["global", "organization", "agent"] | None = None
+    scope: Literal["global", "organization", "group", "agent"] | None = None
     target: OrganizationId | None = None
     document: PolicyDocument | None = None
 
@@ -94,9 +93,11 @@ async def compare(request: Request, services: WithServices, _caller: Viewer) -> 
         check = await check_policy(request, written["document"])
         Check([f"document.{error}" for error in check.errors], []).raise_errors()
         document, warnings = wanted.document.sections(), [f"document.{warning}" for warning in check.warnings]
-    found: list[Difference] = await services.engine.submit(Preview(scope, document))
+    if scope.kind == "group":
+        document = await _group_with(services, scope, document)
+    found: Previewed = await services.engine.submit(Preview(scope, document))
     where = {"scope": scope.kind, "target": scope.target or None}
-    return ok([{**where, **difference._asdict()} for difference in found], warnings=warnings)
+    return ok([{**where, **difference._asdict()} for difference in found.differences], warnings=warnings)
 
 
 async def _scope(services: Services, wanted: ComparisonBody) -> Scope:
@@ -109,6 +110,14 @@ async def _scope(services: Services, wanted: ComparisonBody) -> Scope:
     if wanted.scope == "agent" and await services.read(services.queries.agent, wanted.target) is None:
         raise NotFound(f"Agent {wanted.target} not found")
     return Scope(wanted.scope, wanted.target)
+
+
+async def _group_with(services: Services, scope: Scope, policy: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the document of a group with another policy; None stands for removing the group."""
+    found = await services.read(services.queries.policy_document, scope)
+    if found is None or found["document"] is None:
+        raise NotFound(f"Group {scope.target} not found")
+    return None if policy is None else {**found["document"], "policy": policy}
 
 
 _After = Annotated[AgentId | None, Query(description="`nextCursor` of the page before")]

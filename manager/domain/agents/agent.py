@@ -142,7 +142,7 @@ class InForce:
         return True
 
 
-OperatorSet = Literal["tags", "site", "organization"]
+OperatorSet = Literal["tags", "site"]
 """A member of an agent that an operator may set."""
 
 
@@ -179,6 +179,8 @@ class Agent:
     condition: Condition = field(default_factory=Condition)
     operator_set: frozenset[OperatorSet] = frozenset()
     """The members that an operator set; a registration does not change them."""
+    registered_in: str | None = None
+    """The organization that its registrations name, if an operator moved it to another one."""
 
     @property
     def hostname(self) -> str:

@@ -100,6 +100,8 @@ class Registry:
     def __init__(self) -> None:
         self.agents: dict[str, Agent] = {}
         self._by_name: dict[tuple[str, str], Agent] = {}
+        self._moved: dict[tuple[str, str], Agent] = {}
+        """Agents that an operator moved, by the organization and hostname that their registrations name."""
         self._namesakes: dict[tuple[str, str], list[Agent]] = {}
         """Further agents of one hostname in other spellings, from stores of earlier releases."""
         self._removed: dict[tuple[str, str], RemovedAgent] = {}
@@ -116,6 +118,8 @@ class Registry:
         self.agents[agent.agent_id] = agent
         if self._by_name.setdefault(_name(agent), agent) is not agent:
             self._namesakes.setdefault(_name(agent), []).append(agent)
+        if agent.registered_in is not None:
+            self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
         self._by_http_digest[agent.credential.http_digest] = agent
         self.names_by_number[agent.number] = (agent.agent_id, agent.hostname)
         self._highest_number = max(self._highest_number, agent.number)
@@ -129,10 +133,27 @@ class Registry:
         return self.agents.get(agent_id)
 
     def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
-        """Return the agent of this hostname, in any spelling, in this organization."""
+        """Return the agent of this hostname, in any spelling, in this organization or moved from it."""
         key = organization_id, hostname_key(hostname)
         exact = (agent for agent in self._namesakes.get(key, ()) if agent.hostname == hostname)
-        return next(exact, None) or self._by_name.get(key)
+        return next(exact, None) or self._by_name.get(key) or self._moved.get(key)
+
+    def move(self, agent: Agent, organization_id: str) -> bool:
+        """Move an agent to another organization; return whether it did: the hostname must be free there.
+
+        Registrations that name its former organization go on to find it.
+        """
+        there = self.find_by_hostname(organization_id, agent.hostname)
+        if there is not None and there is not agent:
+            return False
+        self._drop_name(agent)
+        registered_in = agent.registered_in or agent.organization_id
+        agent.organization_id = organization_id
+        agent.registered_in = None if registered_in == organization_id else registered_in
+        self._by_name[_name(agent)] = agent
+        if agent.registered_in is not None:
+            self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
+        return True
 
     def spellings(self, hostname: str) -> list[str]:
         """Return the spellings of a hostname in all organizations; safe from any thread."""
@@ -202,13 +223,15 @@ class Registry:
         """Remove an agent; only the stamp that blocks its old registrations is kept."""
         if agent.stamp is not None:
             removed = RemovedAgent(agent.stamp.sent_at, agent.stamp.digest, now)
-            self.record_removed(agent.organization_id, agent.hostname, removed)
+            self.record_removed(agent.registered_in or agent.organization_id, agent.hostname, removed)
         del self.agents[agent.agent_id]
         self._drop_name(agent)
         self._drop_http_digest(agent)
         del self.names_by_number[agent.number]
 
     def _drop_name(self, agent: Agent) -> None:
+        if agent.registered_in is not None:
+            self._moved.pop((agent.registered_in, hostname_key(agent.hostname)), None)
         name = _name(agent)
         namesakes = self._namesakes.get(name, [])
         if self._by_name[name] is not agent:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from manager.domain.policies.rules import effects, parse_rule, unevaluated_conditions
 from manager.errors import Invalid
-from schemas.policy import PolicyDocument
+from schemas.policy import PolicyDocument, PolicyGroup
 
 ACTIONS = ("block_ip", "throttle_ip", "kill_process", "quarantine_file", "isolate_host", "notify")
 """The actions that a policy may allow."""
@@ -78,6 +78,20 @@ def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -
     if isinstance(monitors, Mapping) and monitors.get("enabled") == []:
         errors.append("monitors.enabled: an empty list leaves guards without a detector, so name at least one monitor")
     return Check(errors, [*warnings, *_warnings(written)])
+
+
+def check_group(written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:
+    """Check a group without its policy, beyond the types of its fields; see `check_document`."""
+    around = {name: value for name, value in written.items() if name != "policy"}
+    unknown = list(_unknown(PolicyGroup, around, ""))
+    errors = [] if allow_unknown else unknown
+    warnings = [f"{text}; it is ignored" for text in unknown] if allow_unknown else []
+    selector = written.get("selector")
+    if isinstance(selector, Mapping) and not any(selector.get(name) for name in ("tagsAll", "tagsAny", "sites")):
+        errors.append(
+            "selector: name tagsAll, tagsAny or sites; a policy for every agent is the global or an organization's"
+        )
+    return Check(errors, warnings)
 
 
 def _unknown(model: type[BaseModel], document: Mapping[str, Any], path: str) -> Iterator[str]:

@@ -269,6 +269,12 @@ class Policies:
         self.revision += 1
         return self.revision
 
+    def renew(self, agent_id: str, at: float) -> EffectivePolicy:
+        """Give an agent's policy a new version without other content, so that its guard takes what is beside it."""
+        policy = self.effective[agent_id]
+        policy.version, policy.updated_at, policy.published = self.advance(), at, False
+        return policy
+
     def continue_above(self, agent_id: str, version: int, at: float) -> EffectivePolicy:
         """Raise the revision above the version that an agent proved to have, after a restore from an older copy."""
         self.revision = max(self.revision, version) + 1

@@ -16,6 +16,7 @@ from manager.engine.commands.requests import (
     AcceptClock,
     ApproveIncident,
     Broadcast,
+    ChangeAgent,
     ChangeAllowlist,
     CreateAccess,
     CreateToken,
@@ -163,6 +164,11 @@ _RULES: dict[type, AuditRule] = {
     ),
     RollBack: AuditRule(lambda _request: "policy.rollback", lambda request: f"revision {request.revision}", _revision),
     Broadcast: AuditRule(lambda _request: "policy.broadcast", lambda _request: "fleet", _revision),
+    ChangeAgent: AuditRule(
+        lambda _request: "agent.set",
+        lambda request: str(request.agent_id),
+        lambda context, request: agent_state(context, request.agent_id),
+    ),
     RemoveAgent: AuditRule(
         lambda _request: "agent.remove",
         lambda request: str(request.agent_id),

@@ -5,6 +5,7 @@ from typing import Any
 
 from manager.engine.commands import (
     access,
+    agent_changes,
     allowlist,
     block_requests,
     blocks,
@@ -25,8 +26,11 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.RollBack: policies.roll_back,
     requests.Broadcast: policies.broadcast,
     requests.Preview: policies.preview,
+    requests.CountGroups: policies.count_groups,
     requests.ReadDrift: policies.read_drift,
     requests.ChangeAllowlist: allowlist.change_allowlist,
+    requests.ChangeAgent: agent_changes.change_agent,
+    requests.PruneAgents: agent_changes.prune_agents,
     requests.RemoveAgent: fleet.remove_agent,
     requests.DeregisterAgent: fleet.deregister_agent,
     requests.CreateToken: fleet.create_token,

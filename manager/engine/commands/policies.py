@@ -1,6 +1,7 @@
 """Policy commands: set, create, roll back, broadcast, preview and read policies, and list drift."""
 
 import json
+from collections import Counter
 
 from manager.domain.agents.agent import Door
 from manager.domain.policies.diff import Difference, diff
@@ -16,6 +17,7 @@ from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCrea
 from manager.engine.commands.requests import (
     AgentPolicy,
     Broadcast,
+    CountGroups,
     PolicySet,
     Preview,
     Previewed,
@@ -137,6 +139,12 @@ def preview(context: Context, request: Preview) -> Previewed:
         for difference in diff(step.before.sections, step.after.sections):
             found.setdefault(difference.path, difference)
     return Previewed([found[path] for path in sorted(found)], sum(step.agents for step in steps))
+
+
+def count_groups(context: Context, _request: CountGroups) -> dict[str, int]:
+    """Return the number of agents of each policy group."""
+    effective = context.fleet.policies.effective.values()
+    return dict(Counter(name for policy in effective for name in policy.groups))
 
 
 def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:

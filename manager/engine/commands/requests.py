@@ -9,6 +9,9 @@ from manager.domain.policies.diff import Difference
 from manager.domain.policies.fleet_policies import Scope, Sections
 from manager.domain.response import OrganizationResponse
 
+UNCHANGED = ""
+"""The value of a member that a request does not change; no site has an empty name."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetPolicy:
@@ -42,6 +45,40 @@ class DeregisterAgent:
     """Mark an agent as offline and keep its record. Answered by its agent id; NotFound if there is none."""
 
     agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAgent:
+    """Set tags, site or organization of an agent. Answered by its id; NotFound if there is none.
+
+    `tags` and `organization_id` None, and `site` UNCHANGED, leave what is; `site` None takes it away.
+    """
+
+    agent_id: str
+    author: str
+    tags: tuple[str, ...] | None = None
+    site: str | None = UNCHANGED
+    organization_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PruneAgents:
+    """Remove the agents that are not online and were last heard of before a time, permanently.
+
+    `before` is in seconds since 1970. Answered by a `PrunedAgents`; a dry run removes nothing.
+    """
+
+    before: float
+    author: str
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedAgents:
+    """The agents that were or would be removed, as ids with hostnames; `more` if a repetition removes further ones."""
+
+    agents: list[tuple[str, str]]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +259,11 @@ class Previewed:
 
     differences: list[Difference]
     agents: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountGroups:
+    """Count the agents of each policy group. Answered by the numbers by name, without groups that have none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def head(keyring: ManagerKeyring, policy: EffectivePolicy, now: float) -> dict[s
         "updatedAt": iso(policy.updated_at),
         "scope": policy.resolved.scope,
         "agentId": policy.agent_id,
+        "organizationId": policy.placement.organization_id,
         "versionProof": message_codes.to_base64url(proof),
         "sentAt": iso(now),
     }

@@ -117,6 +117,10 @@ class StoreQueries:
         """Return the current documents, the last set first."""
         return policies.current(self._reader, limit, cursor)
 
+    def policy_groups(self, *, limit: int, cursor: str | None = None) -> Page:
+        """Return the current documents of groups, the last set first."""
+        return policies.groups(self._reader, limit, cursor)
+
     def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
         """Return the differences between the documents of two revisions; NotFound if one does not exist yet."""
         return policies.compared(self._reader, before, after)

@@ -30,6 +30,14 @@ def current(reader: Reader, limit: int, cursor: str | None) -> Page:
     return reader.page(query, table.revision, record_of, limit, cursor)
 
 
+def groups(reader: Reader, limit: int, cursor: str | None) -> Page:
+    """Return the current documents of groups, the last set first."""
+    table = PolicyRevisionTable
+    last = _last_revisions().where(table.scope.startswith("group:"))
+    query = table.select().where(table.revision.in_(last), table.document.is_null(False))
+    return reader.page(query, table.revision, record_of, limit, cursor)
+
+
 def documents(reader: Reader, at: int) -> dict[Scope, Sections]:
     """Return the documents of all scopes at a revision."""
     table = PolicyRevisionTable

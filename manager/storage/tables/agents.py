@@ -78,6 +78,7 @@ class AgentTable(Table):
     enforced = TextField(null=True)
     reported_tags = TextField(constraints=[SQL("DEFAULT '[]'")])
     operator_set = TextField(constraints=[SQL("DEFAULT '[]'")])
+    registered_in = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

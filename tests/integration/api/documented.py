@@ -21,6 +21,8 @@ INCIDENT = ("id", "kind", "value", "organizationId", "agentIds", "openedAt", "cl
 BLOCK = ("id", "kind", "value", "scope", "reason", "addedBy", "createdAt", "expiresAt", "targetCount")
 STANDING = ("frozen", "simulation", "organizationResponse", "organizationResponseChosen", "entries", "pending")
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
+GROUP = {"selector": {"tagsAll": ["web"]}, "priority": 10, "policy": DOCUMENT}
+GROUP_RECORD = ("name", "selector", "priority", "organization", "policy", "agents")
 EVENT = {
     "id": "evt-1", "timestamp": "2027-01-15T07:59:00.000Z", "source": "network", "severity": "high",
     "category": "brute_force", "description": "many failed logins", "raw": {"any": ["JSON", 1, None]}, "host": "srv",
@@ -145,6 +147,12 @@ ROWS = (
           data=() if method == "GET" else SET, top=("revision", "updatedAt", "author") if method == "GET" else ())
       for scope in ("global", "organizations/{organization_id}", "agents/{agent_id}")
       for method in ("PUT", "GET", "DELETE")),
+    Row("PUT /api/policies/groups/{group}", GROUP, data=SET),
+    Row("GET /api/policies/groups", data=tuple(f"0.{name}" for name in GROUP_RECORD), top=LISTED),
+    Row("GET /api/policies/groups/{group}", data=GROUP_RECORD, top=("revision", "updatedAt", "author")),
+    Row("DELETE /api/policies/groups/{group}", data=SET),
+    Row("PATCH /api/agents/{agent_id}", {"tags": ["db"], "site": "bonn", "organization": "acme"}, data=AGENT),
+    Row("POST /api/agents/prune", {"olderThan": 86400, "dryRun": True}, data=("agents", "removed", "more")),
     Row("GET /api/policies", data=("0.scope", "0.target", "0.revision", "0.document"), top=LISTED),
     Row("GET /api/policies/history", query="limit=1", data=("0.revision", "0.scope", "0.author"), top=LISTED),
     Row("POST /api/policies/rollback", {"revision": 2}, data=("revision", "changed", "agents")),

@@ -8,7 +8,8 @@ from tests.integration.api.served import Served
 
 def test_an_agent_record_has_the_fields_of_both_generations(served: Served, admin: httpx2.Client) -> None:
     """A record names the agent twice, its platform twice, and says when it registered."""
-    agent = served.enroll("srv-01", organization_id="acme", site="berlin", tags=["web"])
+    with served.bench() as bench:
+        agent = bench.enroll("srv-01", bench.token(tags=("web",)), organization_id="acme", site="berlin")
     answer = admin.get("/api/agents").json()
     assert answer["ok"] is True
     (record,) = answer["data"]
@@ -33,9 +34,11 @@ def test_a_heartbeat_shows_in_the_record_once_it_is_written(served: Served, admi
 
 def test_the_list_is_filtered_by_state_organization_name_and_every_tag(served: Served, admin: httpx2.Client) -> None:
     """A filter leaves exactly the agents that meet it; several tags must all be carried."""
-    served.enroll("a", organization_id="acme", tags=["web", "eu"])
-    served.enroll("b", organization_id="acme", tags=["web"])
-    served.enroll("c", organization_id="other", tags=["WEB", "webserver"])
+    for hostname, organization_id, tags in (
+        ("a", "acme", ["web", "eu"]), ("b", "acme", ["web"]), ("c", "other", ["WEB", "webserver"]),
+    ):  # fmt: skip
+        agent = served.enroll(hostname, organization_id=organization_id)
+        admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": tags})
 
     def names(query: str) -> list[str]:
         return [record["hostname"] for record in admin.get(f"/api/agents?{query}").json()["data"]]

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from schemas import topics
-from tests.integration.api.documented import DOCUMENT, HEADERS, REPORT, ROWS, Row
+from tests.integration.api.documented import DOCUMENT, GROUP, HEADERS, REPORT, ROWS, Row
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
 
@@ -38,19 +38,18 @@ class Fleet:
 
     def join(self) -> HttpAgent:
         self._joined += 1
-        return self.served.join(f"srv-{self._joined}", tags=["web", "eu"])
+        agent = self.served.join(f"srv-{self._joined}")
+        self.admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": ["web", "eu"]})
+        return agent
 
     def prepare(self, row: Row, agent: HttpAgent) -> dict[str, str]:
         """Make what a row asks for; return what fills its braces. What it takes away is there for no other row."""
         method, _, path = row.operation.partition(" ")
-        known = {"agent_id": agent.agent_id, "organization_id": "acme"}
-        if path.startswith("/api/policies/") and method == "GET":
-            self.admin.put(path.format_map(known), json=DOCUMENT)
-        elif path == "/api/policies":
-            self.admin.put("/api/policies/global", json=DOCUMENT)
-        elif path == "/api/policies/diff":
-            for threshold in (91, 81):
-                self.admin.put("/api/policies/global", json={"thresholds": {"autoRespond": threshold}})
+        known = {"agent_id": agent.agent_id, "organization_id": "acme", "group": "web"}
+        if path.startswith("/api/policies/groups") and method != "PUT":
+            self.admin.put("/api/policies/groups/web", json=GROUP)
+        elif path.startswith("/api/policies"):
+            self._prepare_documents(path.format_map(known), method)
         elif path == "/api/policy/active":
             self.admin.post("/api/policy", json={"rules": []})
         elif path == "/api/allowlist" and method != "POST":
@@ -64,6 +63,15 @@ class Fleet:
         elif row.status == 304:
             known["version"] = str(agent.poll().json()["data"]["version"])
         return known | {name: self._first(there) for name, there in _FOUND.items() if f"{{{name}}}" in path}
+
+    def _prepare_documents(self, path: str, method: str) -> None:
+        if path == "/api/policies":
+            self.admin.put("/api/policies/global", json=DOCUMENT)
+        elif path == "/api/policies/diff":
+            for threshold in (91, 81):
+                self.admin.put("/api/policies/global", json={"thresholds": {"autoRespond": threshold}})
+        elif method == "GET":
+            self.admin.put(path, json=DOCUMENT)
 
     def _first(self, path: str) -> str:
         return str(self.admin.get(path).json()["data"][0]["id"])
@@ -114,7 +122,7 @@ def test_every_route_is_a_row_and_every_row_a_route(fleet: Fleet) -> None:
     """So no route can come without what it is documented to answer."""
     described = fleet.admin.get("/openapi.json").json()["paths"]
     served = {f"{method.upper()} {path}" for path, known in described.items() for method in known}
-    rows = {row.operation.replace("{waiting_id}", "{incident_id}") for row in ROWS}
+    rows = {row.operation.replace("{waiting_id}", "{incident_id}").replace("{group}", "{name}") for row in ROWS}
     assert rows == served | {"GET /docs", "GET /openapi.json"}
 
 

@@ -57,6 +57,35 @@ def test_a_store_in_use_keeps_the_reach_of_its_blocks(tmp_path: Path, agents: in
     database.close()
 
 
+@pytest.mark.parametrize(
+    ("token_tags", "tags", "reported"),
+    [(None, [], ["web"]), ([], [], ["web"]), (["web"], ["web"], []), (["db"], [], ["web"])],
+)
+def test_only_tags_that_the_token_fixed_stay_assigned(
+    tmp_path: Path, token_tags: list[str] | None, tags: list[str], reported: list[str]
+) -> None:
+    """Tags of an older store become reported ones, unless the agent's enrollment token has exactly these."""
+    path = tmp_path / "store.db"
+    database = open_store(path)
+    Runner(database, str(MIGRATIONS)).up("0014_manual_blocks")
+    if token_tags is not None:
+        database.execute_sql(
+            "INSERT INTO enrollment_token (token_id, proof_key, created_at, tags, uses) VALUES ('t', x'00', 0, ?, 1)",
+            (json.dumps(token_tags),),
+        )
+    database.execute_sql(
+        "INSERT INTO agent (number, agent_id, organization_id, hostname, os, arch, version, tags, addresses, "
+        "gateways, door, token_id, registered_at, state, state_since, reason, session, heartbeat_sequence, "
+        "clock_session, events_processed, events_total, threats_detected, actions_executed, policy_version, "
+        "blocklist_sequence) VALUES (1, 'ag-1', 'acme', 'a', 'o', 'x', '1', '[\"web\"]', '[]', '[]', 'mqtt', 't', 0, "
+        "'online', 0, 'birth', 1, 0, 1, 0, 0, 0, 0, 0, 0)"
+    )
+    migrate(database, path)
+    stored = database.execute_sql("SELECT tags, reported_tags, operator_set FROM agent").fetchone()
+    assert [json.loads(column) for column in stored] == [tags, reported, []]
+    database.close()
+
+
 @pytest.mark.parametrize("release", sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))[:-1])
 def test_an_older_store_is_backed_up_and_migrated(tmp_path: Path, release: str) -> None:
     """A store of any earlier schema keeps its rows, and a copy of it is written beside it."""

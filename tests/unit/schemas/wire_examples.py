@@ -141,6 +141,7 @@ EXAMPLES: dict[type[WireModel], dict[str, Any]] = {
         "updatedAt": NOW,
         "scope": "agent",
         "agentId": AGENT,
+        "organizationId": "acme",
         "expiresAt": NOW,
         "versionProof": "AAAA",
         "sentAt": NOW,

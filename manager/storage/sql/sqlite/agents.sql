@@ -9,7 +9,7 @@ SELECT
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
     blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
-    reported_tags, operator_set
+    reported_tags, operator_set, registered_in
 FROM agent
 WHERE removed_at IS NULL
 ORDER BY number;
@@ -19,7 +19,7 @@ SELECT coalesce(max(number), 0) FROM agent;
 
 -- name: load_removed
 -- Removed agents that registered with a stamp, oldest removal first.
-SELECT organization_id, hostname, stamp_sent_at, stamp_digest, removed_at
+SELECT coalesce(registered_in, organization_id), hostname, stamp_sent_at, stamp_digest, removed_at
 FROM agent
 WHERE removed_at IS NOT NULL AND stamp_digest IS NOT NULL
 ORDER BY removed_at;
@@ -32,10 +32,10 @@ INSERT INTO agent (
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
     blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
-    reported_tags, operator_set
+    reported_tags, operator_set, registered_in
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (number) DO UPDATE SET
     agent_id = excluded.agent_id,
@@ -90,7 +90,8 @@ ON CONFLICT (number) DO UPDATE SET
     trial_seconds_left = excluded.trial_seconds_left,
     enforced = excluded.enforced,
     reported_tags = excluded.reported_tags,
-    operator_set = excluded.operator_set;
+    operator_set = excluded.operator_set,
+    registered_in = excluded.registered_in;
 
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.

@@ -1,0 +1,104 @@
+"""Changes of agents by operators: tags, site and organization; removal of agents that are not heard of any more."""
+
+from dataclasses import replace
+
+from manager.domain.agents.agent import Agent, State
+from manager.domain.response import Subject
+from manager.engine.batch import HistoryLine
+from manager.engine.commands import audit
+from manager.engine.commands.fleet import find_agent, remove_agent
+from manager.engine.commands.requests import UNCHANGED, ChangeAgent, PruneAgents, PrunedAgents, RemoveAgent
+from manager.engine.context import Context
+from manager.engine.fleet import placement_of
+from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
+from manager.engine.response import emergency_response, manual_response
+from manager.errors import Conflict, Invalid
+
+PRUNED_AT_ONCE = 200
+"""The maximum number of agents that one request or tick removes."""
+
+
+def change_agent(context: Context, request: ChangeAgent) -> str:
+    """Set tags, site or organization of an agent, and queue its policy if that changes.
+
+    Raises:
+        Conflict: another agent of this hostname is in the organization.
+        Invalid: the effective policy would not fit in a message.
+        NotFound: there is no such agent.
+    """
+    agent, batch, fleet = find_agent(context, request.agent_id), context.batch, context.fleet
+    before = placement_of(agent)
+    _check_size(context, agent, request)
+    organization_id = request.organization_id or agent.organization_id
+    if organization_id != agent.organization_id and not fleet.registry.move(agent, organization_id):
+        raise Conflict(f"organization {organization_id} has an agent {agent.hostname} already; remove one of them")
+    if request.tags is not None:
+        agent.host = replace(agent.host, tags=tuple(dict.fromkeys(request.tags)))
+        agent.operator_set |= {"tags"}
+    if request.site != UNCHANGED:
+        agent.host = replace(agent.host, site=request.site)
+        agent.operator_set |= {"site"}
+    after = placement_of(agent)
+    batch.save(agent)
+    changed = fleet.policies.move(agent.agent_id, after, batch.now.wall)
+    if after.organization_id != before.organization_id:
+        changed = [fleet.policies.renew(agent.agent_id, batch.now.wall)]
+        _enter_organization(context, agent)
+    emergency_response.publish_policies(context, changed)
+    fleet.set_addresses(agent)
+    own = fleet.addresses.indicators_of(agent.agent_id)
+    emergency_response.apply(context, fleet.responder.withdraw_unblockable(batch.now.wall, map(Subject.of, own)))
+    manual_response.admit(context, agent, (indicator.value for indicator in own))
+    if after != before:
+        batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_changed", request.author))
+        batch.event("agent_changed", agent, {"site": agent.host.site, "tags": list(agent.host.tags)})
+    return agent.agent_id
+
+
+def _check_size(context: Context, agent: Agent, request: ChangeAgent) -> None:
+    host = agent.host
+    trial = replace(
+        agent,
+        organization_id=request.organization_id or agent.organization_id,
+        host=replace(host, tags=host.tags if request.tags is None else request.tags),
+    )
+    sections = context.fleet.policies.resolve(agent.agent_id, placement_of(trial), context.batch.now.wall).sections
+    size = sections_size(sections)
+    if size > SECTIONS_LIMIT:
+        raise Invalid(f"the effective policy would have {size} bytes; at most {SECTIONS_LIMIT} fit in a message")
+
+
+def _enter_organization(context: Context, agent: Agent) -> None:
+    """Let the broker accept the agent for its new organization's topics; its guard reads there which one it is."""
+    fleet = context.fleet
+    fleet.acceptance.forget_agent(agent.agent_id)
+    fleet.immunity.forget_agent(agent.agent_id)
+    agent.in_force.blocklist_sequence = 0  # that of the former organization says nothing about the new one
+    context.batch.admitted.append((agent, True))
+
+
+def prune_agents(context: Context, request: PruneAgents) -> PrunedAgents:
+    """Remove agents that are not online and were last heard of before a time; each removal is audited."""
+    silent = [agent for agent in context.fleet.registry.agents.values() if _is_silent_since(agent, request.before)]
+    due = sorted(silent, key=last_heard)[: None if request.dry_run else PRUNED_AT_ONCE]
+    found = [(agent.agent_id, agent.hostname) for agent in due]
+    if not request.dry_run:
+        for agent in due:
+            remove_audited(context, agent, request.author)
+    return PrunedAgents(found, more=len(silent) > len(due))
+
+
+def remove_audited(context: Context, agent: Agent, author: str) -> None:
+    """Remove an agent permanently, with an audit entry of its own."""
+    before = audit.agent_state(context, agent.agent_id)
+    remove_agent(context, RemoveAgent(agent.agent_id, author))
+    audit.add_entry(context, context.origin, "agent.remove", agent.agent_id, before=before, after=None)
+
+
+def last_heard(agent: Agent) -> float:
+    """Return when an agent was last heard of, in seconds since 1970: heartbeat, registration, or change of state."""
+    return max(agent.last_heartbeat or 0.0, agent.registered_at, agent.state_since)
+
+
+def _is_silent_since(agent: Agent, before: float) -> bool:
+    return agent.state is not State.ONLINE and last_heard(agent) < before
