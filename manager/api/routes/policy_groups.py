@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from manager.api.authorization import Admin
+from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_group
 from manager.api.envelope import ANY_OBJECT, answer, body_of, ok, page, page_of
 from manager.api.parameters import Cursor, Limit
