@@ -5,24 +5,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.booted_host.attacker import SERVER, Attacker
-from tests.support.booted_host.fleet import HostFleet
-from tests.support.booted_host.machine import BootedHost, unavailable
-from tests.support.booted_host.scene import Scene
-from tests.support.network import Network
+from tests.support.booted_host.machine import unavailable
+from tests.support.booted_host.scene import Scene, booted
 
 
-@pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
+@pytest.fixture(scope="session")
+def _bootable() -> None:
     reason = unavailable()
     if reason is not None and os.environ.get("CI"):
         pytest.fail(reason)
     if reason is not None:
         pytest.skip(reason)
-    with Network() as network:
-        server = network.host(f"{SERVER}/24", "2001:db8::1/64")
-        others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)), "2001:db8::20/64")
-        with BootedHost(server) as host:
-            attacker = Attacker(host, others)
-            attacker.furnish()
-            yield Scene(host, attacker, HostFleet(host))
+
+
+@pytest.fixture(scope="module")
+def memory() -> int | None:
+    """The limit of the booted host's memory in bytes; a module may have another one."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def scene(_bootable: None, memory: int | None) -> Iterator[Scene]:
+    with booted(memory) as scene:
+        yield scene

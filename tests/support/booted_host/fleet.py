@@ -1,7 +1,7 @@
 """A manager and a guard on a booted host."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -24,10 +24,10 @@ class HostFleet:
         self.data = GUARD
         self._token = ""
 
-    def start_manager(self, environment: Mapping[str, str] | None = None) -> None:
-        """Start the manager and wait until it is ready."""
+    def start_manager(self, environment: Mapping[str, str] | None = None, properties: Sequence[str] = ()) -> None:
+        """Start the manager as a unit with properties of systemd's, and wait until it is ready."""
         words = ["manager", "start", "--data-dir", MANAGER]
-        self.host.service("manager", *words, environment={**PACE, **(environment or {})})
+        self.host.service("manager", *words, environment={**PACE, **(environment or {})}, properties=properties)
         eventually(self._ready, 40, "the manager", 0.2)
         self._token = self.host.path(f"{MANAGER}/admin.token").read_text().strip()
 

@@ -125,6 +125,13 @@ class BootedHost:
         self._nspawn.wait(60)
         self._nspawn, self._leader = None, 0
 
+    @property
+    def oom_kills(self) -> int:
+        """The number of its processes that the kernel has killed for want of memory."""
+        files = [group / name for group in self._groups for name in ("memory.events", "memory.oom_control")]
+        lines = [line.split() for file in files if file.exists() for line in file.read_text().splitlines()]
+        return sum(int(number) for name, number in lines if name == "oom_kill")
+
     def crash(self) -> None:
         """End it at once, as a loss of power does."""
         if self._leader:

@@ -1,10 +1,13 @@
 """A booted host under attack, with its manager and its guard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.support.booted_host.attacker import Attacker
+from tests.support.booted_host.attacker import SERVER, Attacker
 from tests.support.booted_host.fleet import HostFleet
 from tests.support.booted_host.machine import BootedHost
+from tests.support.network import Network
 
 
 @dataclass(frozen=True)
@@ -14,3 +17,15 @@ class Scene:
     host: BootedHost
     attacker: Attacker
     fleet: HostFleet
+
+
+@contextmanager
+def booted(memory: int | None = None) -> Iterator[Scene]:
+    """Boot a host with accounts and keys, and a second network of attackers; `memory` limits the host, in bytes."""
+    with Network() as network:
+        server = network.host(f"{SERVER}/24", "2001:db8::1/64")
+        others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)), "2001:db8::20/64")
+        with BootedHost(server, memory) as host:
+            attacker = Attacker(host, others)
+            attacker.furnish()
+            yield Scene(host, attacker, HostFleet(host))
