@@ -27,6 +27,7 @@ class Config(NamedTuple):
         organization_id: the organization whose blocklist is accepted. Empty: the first signed blocklist decides.
         guard_uid: the user id of the guard; only this user and root get answers.
         protected_ports: TCP ports of services whose attackers are blocked; each has a witness set.
+        ssh_ports: the protected ports on which sshd listens: only their witness sets prove what sshd's records say.
         never: networks that are never a target: manager, broker, administrators, trusted proxies.
         private_targets: `never`, `throttle` or `block`: what may be done to private addresses.
         own_limit, witness_limit: new addresses in five minutes by own decision, without and with a witness.
@@ -42,6 +43,7 @@ class Config(NamedTuple):
     organization_id: str = ""
     guard_uid: int | None = None
     protected_ports: tuple[int, ...] = (22,)
+    ssh_ports: tuple[int, ...] = (22,)
     never: tuple[Network, ...] = ()
     private_targets: PrivateTargets = "never"
     own_limit: int = 20
@@ -54,7 +56,7 @@ class Config(NamedTuple):
 
 
 _KNOWN = {
-    "sign_keys", "agent_id", "organization_id", "guard_uid", "guard_user", "protected_ports", "never",
+    "sign_keys", "agent_id", "organization_id", "guard_uid", "guard_user", "protected_ports", "ssh_ports", "never",
     "private_targets", "own_limit", "witness_limit", "longest", "state", "check_interval", "idle_exit", "join_listener",
 }  # fmt: skip
 
@@ -106,6 +108,7 @@ def build(document: dict[str, Any]) -> Config:
         organization_id=str(document.get("organization_id", "")),
         guard_uid=uid,
         protected_ports=ports,
+        ssh_ports=_ssh_ports(document, ports),
         never=tuple(_network(text) for text in _list(document, "never", [])),
         private_targets=private,
         own_limit=_whole(document, "own_limit", 20, 20),
@@ -116,6 +119,18 @@ def build(document: dict[str, Any]) -> Config:
         idle_exit=float(document.get("idle_exit", 60.0)),
         join_listener=_flag(document, "join_listener"),
     )
+
+
+def _ssh_ports(document: dict[str, Any], protected: tuple[int, ...]) -> tuple[int, ...]:
+    """Return sshd's ports: 22 if it is protected, else as configured, for no other port says whose it is."""
+    if "ssh_ports" not in document:
+        if protected and 22 not in protected:  # noqa: PLR2004 -- sshd's default
+            raise ValueError("ssh_ports is missing: name the protected_ports on which sshd listens, [] for none")
+        return protected and (22,)
+    ports = tuple(_list(document, "ssh_ports", [22]))
+    if not set(ports) <= set(protected):
+        raise ValueError(f"ssh_ports is {list(ports)}; it takes some of protected_ports, {list(protected)}")
+    return ports
 
 
 def _list(document: dict[str, Any], name: str, default: list[Any]) -> list[Any]:

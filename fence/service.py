@@ -340,6 +340,7 @@ class Fence:
         return {
             **self._enforced(),
             "protectedPorts": list(ports),
+            "sshPorts": list(self._config.ssh_ports),
             "listening": [port for port in ports if self._host.listens(port)],
             "privateTargets": self._config.private_targets,
             "unread": self._never.unread,

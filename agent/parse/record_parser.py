@@ -13,7 +13,7 @@ MAX_COUNT = 1_000_000
 
 
 Witness = Callable[[str], bool]
-"""Returns whether the kernel confirms that this host answered an address on a protected port."""
+"""Returns whether the kernel confirms that this host answered an address on a port of sshd's."""
 
 
 class ParsedRecord(NamedTuple):

@@ -252,7 +252,7 @@ class Enforcement:
                 target,
                 decision.until - now,
                 reason,
-                service=threat.evidence.get("targetService") == "sshd",
+                ssh=threat.evidence.get("targetService") == "sshd",
             )
         if outcome.word in {"taken", "would_be_taken", "impossible"} and outcome.measure == "block":
             try:

@@ -76,8 +76,8 @@ class Fence:
         self.missing: str | None = "the fence was not asked yet"
         """The missing condition of any block; None if the fence enforces."""
 
-        self.ports: tuple[int, ...] = ()
-        """The protected ports."""
+        self.ssh_ports: tuple[int, ...] = ()
+        """The protected ports on which sshd listens."""
 
         self.due = 0.0
         self.in_trial = False
@@ -129,13 +129,13 @@ class Fence:
             answer = self._ask("check")
         else:
             answer = self._ask("status")
-            ports = answer.get("protectedPorts")
-            self.ports = tuple(ports) if isinstance(ports, list) else ()
+            ports = answer.get("sshPorts")
+            self.ssh_ports = tuple(port for port in ports if type(port) is int) if isinstance(ports, list) else ()
         self._note(answer)
         busy = self.missing is not None or self.stopped or self.state.get("measures") or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
 
-    def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, service: bool) -> Outcome:
+    def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, ssh: bool) -> Outcome:
         """Ask for a measure of the guard's own decision.
 
         Args:
@@ -143,14 +143,14 @@ class Fence:
             value: The address.
             seconds: How long.
             reason: For people.
-            service: The attack was on a protected service: the kernel must have seen the address on its port.
+            ssh: The attack was on sshd: the kernel must have seen the address on a port of sshd's.
         """
         if self.missing is not None:
             self.check(self._clock.monotonic())
         if self.missing is not None:
             return Outcome("impossible", self.missing, measure)
         answers: list[dict[str, Any]] = []
-        for port in self.ports if service and self.ports else (None,):
+        for port in self.ssh_ports if ssh and self.ssh_ports else (None,):
             beside = {} if port is None else {"port": port}
             answer = self._ask(measure, value=value, seconds=seconds, reason=reason, own=True, **beside)
             if answer.get("instead") == "throttle":
@@ -218,14 +218,14 @@ class Fence:
         return self.in_trial
 
     def has_seen(self, address: str) -> bool:
-        """Return whether the kernel confirms that this host answered an address on a protected port."""
+        """Return whether the kernel confirms that this host answered an address on a port of sshd's."""
         now = self._clock.monotonic()
         known = self._seen.get(address)
         if known is not None and now < known[1]:
             return known[0]
         if self.missing is not None:
             return False
-        seen = bool(self._ask("seen", value=address).get("seen"))
+        seen = any(self._ask("seen", value=address, port=port).get("seen") for port in self.ssh_ports)
         self._seen[address] = (seen, now + (_SEEN_FOR if seen else _UNSEEN_FOR))
         self._seen.move_to_end(address)
         while len(self._seen) > _MOST_ANSWERS:

@@ -24,7 +24,7 @@ from tests.support.kernel_twin import KernelTwin
 
 _STATE = b"""{"ok":true,"enforcement":"nftables","missing":null,"policyVersion":3,"blocklistSequence":5,"set":2,
 "refused":1,"reasons":[{"value":"192.0.2.1","reason":"it is a gateway of this host"}],"own":1,"byGuard":2,"measures":2,
-"confirmed":true,"protectedPorts":[22]}"""
+"confirmed":true,"protectedPorts":[22],"sshPorts":[22]}"""
 _ANSWERS = st.sampled_from(
     [
         b'{"ok":true,"outcome":"taken","id":"fen-1","measure":"block","value":"203.0.113.7","seconds":60}',
@@ -51,7 +51,7 @@ def _answer(_place: Place, data: bytes) -> None:
     """Whatever it answers, the guard goes on and its heartbeat can be made."""
     fence = Fence(_Answering(data), Clock(), ManagerTime(Clock()))
     fence.check(0.0)
-    fence.decide("block", "203.0.113.7", 60, "five failures", service=True)
+    fence.decide("block", "203.0.113.7", 60, "five failures", ssh=True)
     fence.take("policy", "agents/a/policy", b"{}")
     fence.has_seen("203.0.113.7")
     fence.own()

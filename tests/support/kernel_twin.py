@@ -1,6 +1,6 @@
 """A table in memory in place of the kernel's, for tests of the fence's protocol and bookkeeping."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fence.addresses import Address, IntervalSet, address_of
 from fence.nft import Element, Kernel, KernelError
@@ -10,6 +10,7 @@ class KernelTwin(Kernel):
     """Keeps the table's sets as text with the seconds left.
 
     Args:
+        ports: The protected ports.
         stands: The table is there already.
         seen: The pairs of port and address that spoke; None counts every address whose last bit is 1.
 
@@ -17,8 +18,10 @@ class KernelTwin(Kernel):
         refuses: Every change fails.
     """
 
-    def __init__(self, *, stands: bool = True, seen: set[tuple[int, str]] | None = None) -> None:
-        super().__init__([22])
+    def __init__(
+        self, ports: Sequence[int] = (22,), *, stands: bool = True, seen: set[tuple[int, str]] | None = None
+    ) -> None:
+        super().__init__(ports)
         self.refuses = False
         self.stands = stands
         self.sets: dict[str, dict[str, float]] = {}

@@ -12,6 +12,9 @@ from fence.config import build
     [
         ("protected_ports", 22, "it takes a list, such as [22]"),
         ("protected_ports", [0], "TCP ports"),
+        ("protected_ports", list(range(1, 34)), "up to 32"),
+        ("ssh_ports", 22, "it takes a list"),
+        ("ssh_ports", [2222], "some of protected_ports"),
         ("sign_keys", "AAAA", "it takes a list"),
         ("never", "203.0.113.0/24", "it takes a list"),
         ("never", ["hello"], "'hello'"),
@@ -33,3 +36,13 @@ def test_a_wrong_setting_is_named(setting: str, value: Any, words: str) -> None:
 def test_an_empty_file_protects_the_port_of_ssh() -> None:
     """Every setting has a default."""
     assert build({}).protected_ports == (22,)
+
+
+def test_sshds_ports_are_named_where_22_is_not_protected() -> None:
+    """Nothing else says on which of the protected ports sshd listens."""
+    assert build({"protected_ports": [22, 443]}).ssh_ports == (22,)
+    assert build({"protected_ports": []}).ssh_ports == ()
+    with pytest.raises(ValueError, match="ssh_ports is missing"):
+        build({"protected_ports": [2222]})
+    assert build({"protected_ports": [2222, 443], "ssh_ports": [2222]}).ssh_ports == (2222,)
+    assert build({"protected_ports": [443], "ssh_ports": []}).ssh_ports == ()

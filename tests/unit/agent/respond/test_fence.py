@@ -54,15 +54,17 @@ class InProcess(FenceClient):
 class World:
     """A guard's enforcement and its fence on one virtual clock."""
 
-    def __init__(self, root: Path, database: Database, mode: Mode) -> None:
+    def __init__(
+        self, root: Path, database: Database, mode: Mode, kernel: KernelTwin | None = None, **settings: Any
+    ) -> None:
         self.now = 1_000_000.0
         (root / "proc/net").mkdir(parents=True)
         (root / "proc/net/tcp").write_text("head\n0: 00000000:0016 00000000:0000 0A\n")
         self.root = root
-        self.kernel = KernelTwin()
+        self.kernel = KernelTwin() if kernel is None else kernel
         manifest = Manifest(root / "state", BOOT)
         clocks = Clocks(lambda: self.now, lambda: self.now)
-        config = build({"protected_ports": [22], "guard_uid": GUARD_UID, "sign_keys": []})
+        config = build({"protected_ports": [22], "guard_uid": GUARD_UID, "sign_keys": [], **settings})
         self.service = Service(
             config,
             kernel=self.kernel,
@@ -197,7 +199,7 @@ def test_what_an_operator_lifts_is_not_set_again(world: World) -> None:
 
 def test_the_twenty_first_address_without_a_witness_is_refused(world: World) -> None:
     """The fence's cap holds for a guard that names no protected service."""
-    outcomes = [world.fence.decide("block", f"198.51.100.{n}", 60, "x", service=False).word for n in range(1, 22)]
+    outcomes = [world.fence.decide("block", f"198.51.100.{n}", 60, "x", ssh=False).word for n in range(1, 22)]
     assert outcomes == ["taken"] * 20 + ["refused"]
 
 
@@ -221,3 +223,15 @@ def test_an_unsigned_policy_is_not_enforced(world: World) -> None:
     assert (enforced.policy_version, enforced.set, enforced.impossible) == (4, 0, 1)
     assert "connect over MQTT" in enforced.reasons[0].reason
     assert world.measures("block") == []
+
+
+def test_a_web_servers_customer_is_no_witness_of_an_ssh_failure(tmp_path: Path, database: Database) -> None:
+    """What this host sent from another protected port proves nothing that a record of sshd says."""
+    kernel = KernelTwin([22, 443], seen={(443, SEEN), (22, UNSEEN)})
+    world = World(tmp_path / "root", database, Mode.PROTECTION, kernel, protected_ports=[22, 443])
+    listening = "head\n0: 00000000:0016 00000000:0000 0A\n1: 00000000:01BB 00000000:0000 0A\n"
+    (world.root / "proc/net/tcp").write_text(listening)
+    assert (world.fence.has_seen(SEEN), world.fence.has_seen(UNSEEN)) == (False, True)
+    refused = "refused: this address never spoke to port 22 here; is a proxy in front?"
+    assert world.respond(SEEN) == ("block_ip", refused)
+    assert world.respond(UNSEEN) == ("block_ip", "taken")
