@@ -9,7 +9,7 @@ from agent.errors import StorageError
 from agent.policy.policy_store import PolicyHead
 from agent.respond.responder import Measure
 from agent.storage.database import DATABASE, counter
-from agent.storage.files import write_private
+from agent.storage.files import as_owner, write_private
 from agent.storage.instance_lock import running_pid
 from schemas.decoding import DecodeError, decode
 from schemas.model import iso
@@ -61,13 +61,14 @@ def inspect_guard(directory: Path) -> dict[str, Any]:
     Raises:
         StorageError: the data directory cannot be read.
     """
-    pid = running_pid(directory)
-    fields = read_status(directory)
-    if not fields and pid is None and not (directory / DATABASE).exists():
-        raise StorageError(directory, "no guard was ever started in it")
-    fields["state"] = "stopped" if pid is None else fields.get("state", "starting")
-    fields["pid"] = pid
-    return fields | _stored(directory / DATABASE)
+    with as_owner(directory):
+        pid = running_pid(directory)
+        fields = read_status(directory)
+        if not fields and pid is None and not (directory / DATABASE).exists():
+            raise StorageError(directory, "no guard was ever started in it")
+        fields["state"] = "stopped" if pid is None else fields.get("state", "starting")
+        fields["pid"] = pid
+        return fields | _stored(directory / DATABASE)
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def listen(path: Path, guard_gid: int | None) -> socket.socket:
     finally:
         os.umask(before)
     if guard_gid is not None:
-        os.chown(path, 0, guard_gid)
+        os.chown(path, 0, guard_gid, follow_symlinks=False)
     listener.listen(_BACKLOG)
     return listener
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 
 from agent.cli import measures
 from agent.cli.printable import printable
-from agent.errors import GuardError, StorageError
+from agent.errors import GuardError
 from agent.storage import instance_lock
 from schemas.errors import SchemaError
 from schemas.presence import Mode
@@ -308,19 +307,12 @@ def retry(
 ) -> None:
     """Send refused reports (dead letters) again with the same ids; a running guard sends them at its next heartbeat."""
     from agent.report.outbox import retry_dead_letters  # noqa: PLC0415 -- start needs none of it
-    from agent.storage.database import DATABASE, Database  # noqa: PLC0415 -- the same
+    from agent.storage.database import Database  # noqa: PLC0415 -- the same
+    from agent.storage.files import as_owner  # noqa: PLC0415 -- the same
 
     directory = data_dir or instance_lock.default_data_directory()
-    with _one_sentence():
-        if not (directory / DATABASE).exists():
-            raise StorageError(directory, "no guard was ever started in it")
-        database = Database.open(directory / DATABASE)
-        try:
-            moved, left = retry_dead_letters(database)
-        except sqlite3.Error as error:
-            raise StorageError(directory / DATABASE, str(error)) from error
-        finally:
-            database.close()
+    with _one_sentence(), as_owner(directory), Database.opened(directory) as database:
+        moved, left = retry_dead_letters(database)
     kept = f"; {left} stay, for they were too large to be sent" if left else ""
     typer.echo(json.dumps({"retried": moved, "left": left}) if output == "json" else f"retried: {moved}{kept}")
 

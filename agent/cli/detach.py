@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.errors import GuardError, StorageError
 from agent.status import problems, read_status
+from agent.storage.instance_lock import refuse_foreign
 
 _TOKEN = "PANGUARD_ENROLL_TOKEN"  # noqa: S105 -- the name of a variable
 LOG = "guard.log"
@@ -52,8 +53,9 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
 
     Raises:
         DetachError: the guard ended, for example without a token or because the manager refused it.
-        StorageError: its log cannot be written.
+        StorageError: its log cannot be written, or root asks for a guard in another user's directory.
     """
+    refuse_foreign(directory)
     environment = {name: value for name, value in os.environ.items() if name != _TOKEN}
     handed_on = ["--enroll-token-file", "/dev/stdin"] if token else []
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.connection.identity import IDENTITY, IdentityFile
 from agent.errors import ConfigurationError, GuardError
 from agent.link.address import ManagerAddress
+from agent.storage.files import as_owner
 from schemas.keys import EnrollmentToken
 from schemas.presence import Mode
 
@@ -100,11 +101,13 @@ def program_settings() -> str:
 def fence_configuration(wanted: Installation, root: Path = Path("/")) -> str:
     """Return the content of a new `fence.conf`."""
     keys, agent_id, organization = ([] if wanted.token is None else [wanted.token.sign_key]), "", ""
-    if (root / _GUARD_DATA / IDENTITY).exists():
-        enrolled = IdentityFile(root / _GUARD_DATA, over_http=wanted.manager.over_http).identity.enrolled
-        if enrolled is not None:
-            agent_id, organization = enrolled.agent_id, enrolled.organization_id
-            keys = [enrolled.sign_key] if enrolled.sign_key else keys
+    data = root / _GUARD_DATA
+    with as_owner(data):
+        known = (data / IDENTITY).exists()
+        enrolled = IdentityFile(data, over_http=wanted.manager.over_http).identity.enrolled if known else None
+    if enrolled is not None:
+        agent_id, organization = enrolled.agent_id, enrolled.organization_id
+        keys = keys or ([enrolled.sign_key] if enrolled.sign_key else [])  # the guard could write another into it
     lines = [
         "# The fence's configuration. It belongs to root: no manager and no guard can change it.",
         f'guard_user = "{_USER}"',

@@ -6,7 +6,6 @@ All but `mode` ask the fence and need no running guard.
 import json
 import os
 import re
-import sqlite3
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from agent.cli.printable import printable
-from agent.errors import ConfigurationError, GuardError, StorageError
+from agent.errors import ConfigurationError, GuardError
 from agent.respond.fence_client import FenceClient
 from agent.settings import read_settings
 from schemas.presence import Mode
@@ -143,26 +142,21 @@ def mode(
     """Show or set this host's mode; a policy that sets one goes before it. The running guard follows at once."""
     from agent.respond.mode import set_host_mode  # noqa: PLC0415 -- the others need no database
     from agent.status import read_status  # noqa: PLC0415 -- the same
-    from agent.storage.database import DATABASE, Database  # noqa: PLC0415 -- the same
+    from agent.storage.database import Database  # noqa: PLC0415 -- the same
+    from agent.storage.files import as_owner  # noqa: PLC0415 -- the same
     from agent.storage.instance_lock import default_data_directory  # noqa: PLC0415 -- the same
 
     directory = data_dir or default_data_directory()
     try:
         if wanted is not None:
-            if not (directory / DATABASE).exists():
-                raise StorageError(directory, "no guard was ever started in it")
-            database = Database.open(directory / DATABASE)
-            try:
+            with as_owner(directory), Database.opened(directory) as database:
                 set_host_mode(database, wanted)
-            except sqlite3.Error as error:
-                raise StorageError(directory / DATABASE, str(error)) from error
-            finally:
-                database.close()
             typer.echo(f"host mode: {wanted}")
             if wanted is Mode.PROTECTION:
                 typer.echo("confirm it from a new session within its trial: panguard guard confirm")
             return
-        fields = read_status(directory)
+        with as_owner(directory):
+            fields = read_status(directory)
     except GuardError as error:
         _fail(str(error))
     typer.echo(f"mode: {fields.get('mode', 'unknown')} (wanted: {fields.get('modeWanted', 'unknown')})")

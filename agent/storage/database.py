@@ -99,6 +99,25 @@ class Database:
             raise StorageError(path, str(error)) from error
         return database
 
+    @classmethod
+    @contextmanager
+    def opened(cls, directory: Path) -> Iterator[Self]:
+        """Open the database of a data directory for one command, and close it.
+
+        Raises:
+            StorageError: no guard was ever started in the directory, or the database cannot be used.
+        """
+        path = directory / DATABASE
+        if not path.exists():
+            raise StorageError(directory, "no guard was ever started in it")
+        database = cls.open(path)
+        try:
+            yield database
+        except sqlite3.Error as error:
+            raise StorageError(path, str(error)) from error
+        finally:
+            database.close()
+
     def _migrate(self, path: Path) -> None:
         done: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if done > len(MIGRATIONS):

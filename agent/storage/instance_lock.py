@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from agent.errors import AlreadyRunningError, NotRunningError, StillRunningError, StorageError
+from agent.storage.files import as_owner, foreign_owner
 
 _LOCK = "guard.pid"
 _POLL = 0.05
@@ -23,6 +24,18 @@ def default_data_directory() -> Path:
     return (Path(state) if state.startswith("/") else Path.home() / ".local" / "state") / "panguard" / "guard"
 
 
+def refuse_foreign(directory: Path) -> None:
+    """Refuse to run a guard as root in the data directory of another user, who could put links into it.
+
+    Raises:
+        StorageError: root asks, and the directory belongs to another user.
+    """
+    owner = foreign_owner(directory)
+    if owner is not None:
+        reason = f"it belongs to the user with id {owner.st_uid}, who runs its guard: systemctl start panguard-guard"
+        raise StorageError(directory, reason)
+
+
 class InstanceLock:
     """A held lock on a data directory, until `release` or the end of the process."""
 
@@ -36,8 +49,9 @@ class InstanceLock:
 
         Raises:
             AlreadyRunningError: another guard holds it.
-            StorageError: the directory cannot be made or used.
+            StorageError: the directory cannot be made or used, or belongs to another user than root, who asks.
         """
+        refuse_foreign(directory)
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -86,12 +100,13 @@ def stop(directory: Path, patience: float) -> int:
         NotRunningError: no guard is running.
         StillRunningError: the guard is still running after `patience`.
     """
-    pid = running_pid(directory)
+    with as_owner(directory):
+        pid = running_pid(directory)
     if pid is None:
         raise NotRunningError(directory)
     try:
-        if Path(f"/proc/{pid}").stat().st_uid != (directory / _LOCK).stat().st_uid:
-            raise StorageError(directory, f"process {pid}, which its lock file names, is not of the file's owner")
+        if Path(f"/proc/{pid}").stat().st_uid != directory.stat().st_uid:
+            raise StorageError(directory, f"process {pid}, which its lock file names, is not of the directory's owner")
         os.kill(pid, signal.SIGTERM)
     except PermissionError as error:
         raise StorageError(directory, "its guard belongs to another user") from error
@@ -99,8 +114,9 @@ def stop(directory: Path, patience: float) -> int:
         return pid  # the process has just ended
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        if running_pid(directory) != pid:
-            return pid
+        with as_owner(directory):
+            if running_pid(directory) != pid:
+                return pid
         time.sleep(_POLL)
     raise StillRunningError(pid, patience)
 
