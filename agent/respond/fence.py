@@ -76,6 +76,9 @@ class Fence:
         self.missing: str | None = "the fence was not asked yet"
         """The missing condition of any block; None if the fence enforces."""
 
+        self.ports: tuple[int, ...] = ()
+        """The protected ports."""
+
         self.ssh_ports: tuple[int, ...] = ()
         """The protected ports on which sshd listens."""
 
@@ -129,8 +132,7 @@ class Fence:
             answer = self._ask("check")
         else:
             answer = self._ask("status")
-            ports = answer.get("sshPorts")
-            self.ssh_ports = tuple(port for port in ports if type(port) is int) if isinstance(ports, list) else ()
+            self.ports, self.ssh_ports = _ports(answer.get("protectedPorts")), _ports(answer.get("sshPorts"))
         self._note(answer)
         busy = self.missing is not None or self.stopped or self.state.get("measures") or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
@@ -275,3 +277,7 @@ class Fence:
 
 def _short(text: Any) -> str:
     return str(text or "no reason was given")[:_LONGEST]
+
+
+def _ports(listed: Any) -> tuple[int, ...]:
+    return tuple(port for port in listed if type(port) is int) if isinstance(listed, list) else ()
