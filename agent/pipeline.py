@@ -27,7 +27,7 @@ _log = EventLog("pipeline")
 
 _EVENTS = "events_total"
 _RETRY_AFTER = 5.0
-_BUDGET = 1_000
+_BUDGET = 2_000
 _NEVER = float("inf")
 
 # Seconds by which the time stamp of a live record may differ from the host's clock.

@@ -12,7 +12,7 @@ from agent.detect.detector import Detector
 from agent.detect.login_detector import LoginDetector
 from agent.detect.ssh_logins import LoggedIn
 from agent.events import Event, Record, Verdict
-from agent.parse.record_parser import RecordParser, Witness
+from agent.parse.record_parser import NOTHING_FOUND, RecordParser, Witness
 
 
 class DetectionResult(NamedTuple):
@@ -21,12 +21,15 @@ class DetectionResult(NamedTuple):
     Attributes:
         understood: The parser knew the record's format.
         threats: The verdicts that the record completed.
-        stamp: Epoch seconds of the time stamp in the record's text; None if it has none.
+        stamp: See `agent.parse.record_parser.ParsedRecord`.
     """
 
     understood: bool
     threats: Sequence[Verdict] = ()
     stamp: float | None = None
+
+
+_NOTHING_FOUND = DetectionResult(understood=True)
 
 
 class DetectionChain:
@@ -71,6 +74,8 @@ class DetectionChain:
         if reader is None:
             reader = self._readers[record.origin.source] = RecordParser(self._zone, self._witness)
         read = reader.read(record, now)
+        if read is NOTHING_FOUND:
+            return _NOTHING_FOUND
         if read.event is None:
             return DetectionResult(read.understood, stamp=read.stamp)
         self._unsaved.append(read.event)

@@ -110,8 +110,10 @@ class _LoginRules:
 
     def _connection(self, source: AddressState, event: Event) -> list[Finding]:
         """Process an event about a connection that names a user, or about its end."""
-        kind, port = event.kind, event.number("port")
-        connection = source.connection(port, event.number("pid"), event.at)
+        kind, fields = event.kind, event.fields
+        port, pid = fields.get("port"), fields.get("pid")
+        port, pid = port if isinstance(port, int) else None, pid if isinstance(pid, int) else None
+        connection = source.connection(port, pid, event.at)
         if kind is EventKind.LOGIN_SUCCEEDED:
             connection.log_in()
             return self._logins.observe(source, event)

@@ -70,6 +70,13 @@ class Header(NamedTuple):
     repeats: int = 0
 
 
+Stamp = tuple[str] | tuple[str, str, str, str | None]
+"""The text of a time stamp: of RFC 3339 as a whole; month, day, time and year of a traditional one."""
+
+CommonHeader = tuple[Stamp, str, str | None, str]
+"""Time stamp, program, process id and message of a line, as text."""
+
+
 class HeaderParser:
     """Parses the headers of log lines.
 
@@ -89,26 +96,40 @@ class HeaderParser:
             line: The line.
             now: Epoch seconds, to determine the year of a time stamp without one.
         """
-        line = line.lstrip("\ufeff").rstrip(" \t\r\n\0")
-        return self._common(line, now) or self._any(line, now)
+        line = bare(line)
+        return self._common(line, now) or self.other(line, now)
 
-    def _common(self, line: str, now: float) -> Header | None:
-        """Parse a line of one of the two commonest formats in one step; return None for any other."""
+    def common(self, line: str) -> CommonHeader | None:
+        """Split a line of one of the two commonest formats in one step, without parsing its time stamp.
+
+        Return None for any other line. The line has no byte order mark, and no blanks at its ends.
+        """
         if _REPEATED_TEXT in line or "[ID " in line:
             return None
         match = _ISO_LINE.fullmatch(line)
         if match is not None:
             stamp, _host, program, pid, message = match.groups()
-            at = self._stamps.iso(stamp)
-        else:
-            match = _TRADITIONAL_LINE.fullmatch(line)
-            if match is None:
-                return None
-            month, day, year, clock, _host, program, pid, message = match.groups()
-            at = self._stamps.traditional(month, day, clock, year, now)
-        return Header(at, _base(program), None if pid is None else int(pid), message)
+            return (stamp,), program if "/" not in program else _base(program), pid, message
+        match = _TRADITIONAL_LINE.fullmatch(line)
+        if match is None:
+            return None
+        month, day, year, clock, _host, program, pid, message = match.groups()
+        return (month, day, clock, year), _base(program), pid, message
 
-    def _any(self, line: str, now: float) -> Header | None:
+    def stamp(self, stamp: Stamp, now: float) -> float | None:
+        """Return the epoch seconds of the time stamp of a split line; None if there is no such time."""
+        return self._stamps.iso(stamp[0]) if len(stamp) == 1 else self._stamps.traditional(*stamp, now)
+
+    def _common(self, line: str, now: float) -> Header | None:
+        """Parse a line of one of the two commonest formats; return None for any other."""
+        split = self.common(line)
+        if split is None:
+            return None
+        stamp, program, pid, message = split
+        return Header(self.stamp(stamp, now), program, None if pid is None else int(pid), message)
+
+    def other(self, line: str, now: float) -> Header | None:
+        """Parse a line of any format, `bare` already; return None if it has no known header."""
         first = line[:1]
         if first.isdigit():
             return self._iso(line) or self._unix(line)
@@ -147,6 +168,11 @@ class HeaderParser:
         if repeated is not None:
             return Header(at, "", None, message, int(repeated["times"]))
         return Header(at, _base(match["program"]), int(pid) if pid.isascii() and pid.isdigit() else None, message)
+
+
+def bare(line: str) -> str:
+    """Return a line without a byte order mark, and without blanks and carriage returns at its ends."""
+    return line.lstrip("\ufeff").rstrip(" \t\r\n\0")
 
 
 def _with_body(at: float | None, body: str) -> Header | None:

@@ -71,6 +71,7 @@ _DROP = _pattern(
 _REFUSED_CONNECT = _pattern(r"refused connect from \S+ \((?P<address>\S+)\)")
 
 _REPEATED = _pattern(r"message repeated (?P<times>\d{1,6}) times: \[ ?(?P<message>.*)\]")
+_SESSION_ENDS = "Disconnected from user "
 _NOT_ALLOWED_TEXT = " not allowed because "
 
 
@@ -85,9 +86,9 @@ def read(message: str) -> tuple[EventKind, Fields, int] | None:
     Returns:
         The event's kind, fields and number of occurrences; None if the message contains no event or no address.
     """
-    if not may_have_event(message):
-        return None
     word, count = message[: message.find(" ")], 1
+    if word not in _FIRST_WORDS or message.startswith(_SESSION_ENDS):
+        return None
     if word == "message":
         repeated = _REPEATED.fullmatch(message)
         if repeated is None or not int(repeated["times"]):

@@ -87,7 +87,8 @@ class FileSource:
             self._at_end, self.looking_back = now, False
         else:
             self.due = now
-        records = [Record(line.text, self._origin, live=live, vouched=self._vouched, cut=line.cut) for line in lines]
+        origin, vouched = self._origin, self._vouched
+        records = [Record(text, origin, None, live, vouched, False, cut) for text, cut in lines]
         if records:
             self._last_line, self._stalled = self._wall(), False
         keep, self._kept = not self._kept, True

@@ -53,4 +53,4 @@ def test_one_step_reads_the_same_as_two(stamp: str, words: list[str]) -> None:
     line = " ".join([stamp, *words]).lstrip("\ufeff").rstrip(" \t\r\n\0")
     whole = HeaderParser(UTC)._common(line, NOW)
     if whole is not None:
-        assert whole == HeaderParser(UTC)._any(line, NOW)
+        assert whole == HeaderParser(UTC).other(line, NOW)
