@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Any, Literal
 
 from fence import request_verification
@@ -9,7 +10,7 @@ from fence.addresses import Network, parse, written
 from fence.config import Config
 from fence.enforcement import Enforcement
 from fence.manifest import MANAGER_OFFSET, Manifest, ManifestEntry
-from fence.never_block import NeverBlockRules
+from fence.never_block import EXEMPT_REASONS, NeverBlockRules
 
 Source = Literal["policy", "blocklist"]
 _SOURCES: tuple[Source, ...] = ("policy", "blocklist")
@@ -142,8 +143,8 @@ class ManagedMeasures:
         self._manifest.change(added, [entry.id for entry in gone], state | beside)
         if managed.exempt is not None:
             self._enforcement.set_never()
-            exempt = [entry for entry in self._manifest.entries.values() if self._never.exempts(entry.network)]
-            self._enforcement.lift(exempt)
+            self._spare()
+            self._want_again()
         self._enforcement.enforce(entry.network for entry in (*added, *gone))
 
     def _succession(self, managed: request_verification.ManagedRequest, source: Source) -> dict[str, str]:
@@ -176,6 +177,24 @@ class ManagedMeasures:
             f"{source}_issuer": issuer,
             f"{source}_numbers": json.dumps(numbers | {issuer: managed.number}),
         }
+
+    def _spare(self) -> None:
+        """Lift the measures that the signed lists exempt; the number stays in force, so each becomes a reason."""
+        spared: dict[str, list[ManifestEntry]] = {}
+        for entry in self._manifest.entries.values():
+            reason = self._never.exempt_reason(entry.network)
+            if reason is not None:
+                spared.setdefault(reason, []).append(entry)
+        for reason, entries in spared.items():
+            self.give_up(entries, reason)
+        self._enforcement.lift([entry for entries in spared.values() for entry in entries])
+
+    def _want_again(self) -> None:
+        """Ask for a list anew that has an entry which the signed lists exempted before and do not exempt any more."""
+        for source in _SOURCES:
+            exempted = [value for value, reason in self.refused(source).items() if reason in EXEMPT_REASONS]
+            if any(self._never.exempt_reason(ip_network(value)) is None for value in exempted):
+                self._manifest.withdraw([], {f"{source}_released": "true"})
 
     def _set_exempt(self, source: str, networks: Iterable[Network]) -> None:
         (self._never.set_allowed if source == "policy" else self._never.set_fleet)(networks)

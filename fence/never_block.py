@@ -11,6 +11,12 @@ from fence.manifest import Measure, Origin
 _FACTS_FOR = 5.0
 """Seconds for which facts about the host are cached."""
 
+EXEMPT_REASONS = (
+    "it belongs to the fleet: an agent, the manager, the broker or somebody signed in there",
+    "it is on the allowlist of the policy",
+)
+"""The reasons by which the blocklist's `never` and the policy's allowlist exempt a target."""
+
 _LOGIN_PROTECTS = 7 * 86_400.0
 _GRACE = 120.0
 """sshd's default LoginGraceTime in seconds: an older connection has logged in."""
@@ -78,14 +84,14 @@ class NeverBlockRules:
             (self._facts["resolver"], "it is a name server of this host"),
             (self._facts["guard"], "the guard is connected to it: it is the manager or the broker"),
             (self._configured, "it is on this host's never list (fence.conf)"),
-            (self._fleet, "it belongs to the fleet: an agent, the manager, the broker or somebody signed in there"),
-            (self._allowed, "it is on the allowlist of the policy"),
         )
-        return next((reason for networks, reason in listed if networks.overlaps(network)), None)
+        found = next((reason for networks, reason in listed if networks.overlaps(network)), None)
+        return found or self.exempt_reason(network)
 
-    def exempts(self, network: Network) -> bool:
-        """Return whether the signed lists exempt a network."""
-        return self._fleet.overlaps(network) or self._allowed.overlaps(network)
+    def exempt_reason(self, network: Network) -> str | None:
+        """Return the reason why the signed lists exempt a network; None if they do not."""
+        listed = zip((self._fleet, self._allowed), EXEMPT_REASONS, strict=True)
+        return next((reason for networks, reason in listed if networks.overlaps(network)), None)
 
     def _private_refusal(self, network: Network, measure: Measure) -> str | None:
         allowed = self._config.private_targets

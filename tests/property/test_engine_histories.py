@@ -401,4 +401,4 @@ def _drop(_logger: Any, _method: str, _event: dict[str, Any]) -> Any:
 
 
 EngineHistory.TestCase.settings = settings(max_examples=HISTORIES, stateful_step_count=30, deadline=None)
-TestEngineHistory = pytest.mark.timeout(max(1200, 2 * HISTORIES))(EngineHistory.TestCase)
+TestEngineHistory = pytest.mark.timeout(max(1200, 10 * HISTORIES))(EngineHistory.TestCase)

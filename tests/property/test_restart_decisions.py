@@ -233,4 +233,4 @@ def _drop(_logger: Any, _method: str, _event: dict[str, Any]) -> Any:
 RestartedManager.TestCase.settings = settings(
     max_examples=max(1, HISTORIES // 2), stateful_step_count=20, deadline=None
 )
-TestRestartedManager = pytest.mark.timeout(max(1200, 2 * HISTORIES))(RestartedManager.TestCase)
+TestRestartedManager = pytest.mark.timeout(max(1200, 10 * HISTORIES))(RestartedManager.TestCase)

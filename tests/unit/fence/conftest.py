@@ -100,6 +100,20 @@ class Bench:
         payload = message_codes.with_signature(key, topic, body).decode()
         return self.as_guard("managed", topic=topic, payload=payload, **beside)
 
+    def take_policy(self, version: int, *values: str, allowlist: Iterable[str] = ()) -> dict[str, Any]:
+        """Hand over a signed policy."""
+        topic = f"agents/{AGENT}/policy"
+        document = {
+            "agentId": AGENT,
+            "version": version,
+            "sentAt": iso(SENT_AT),
+            "blocklist": {"ips": list(values)},
+            "allowlist": {"ips": list(allowlist)},
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        payload = message_codes.with_signature(KEY, topic, body).decode()
+        return self.as_guard("managed", topic=topic, payload=payload)
+
     @property
     def blocked(self) -> set[str]:
         """The single addresses that the kernel blocks."""

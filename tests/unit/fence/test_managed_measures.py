@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.unit.fence.conftest import KEY, NEXT_KEY, SENT_AT, Bench, raw
 
 ADDRESS, OTHER, PRIVATE = "198.51.100.7", "198.51.100.8", "10.1.2.3"
@@ -43,6 +45,36 @@ def test_a_managed_address_that_root_lifts_becomes_a_reason(bench: Bench) -> Non
     answer = bench.ask("check")
     assert (answer["refused"], answer["reasons"]) == (1, [{"value": ADDRESS, "reason": "root lifted it on this host"}])
     assert bench.take(10, ADDRESS, OTHER)["refused"] == 0
+
+
+@pytest.mark.parametrize("first", ["policy", "blocklist"])
+def test_an_address_on_the_agents_allowlist_is_a_reason_in_either_order(bench: Bench, first: str) -> None:
+    """The sequence counts as in force, so that the address would else count as enforced; after a restart, too."""
+    if first == "blocklist":
+        bench.take(9, ADDRESS, OTHER)
+        bench.take_policy(1, "198.51.100.9", allowlist=["198.51.100.0/29", "198.51.100.9"])
+    else:
+        bench.take_policy(1, "198.51.100.9", allowlist=["198.51.100.0/29", "198.51.100.9"])
+        bench.take(9, ADDRESS, OTHER)
+    expected = {(each, "it is on the allowlist of the policy") for each in (ADDRESS, "198.51.100.9")}
+    for answer in (bench.ask("check"), bench.restart() or bench.ask("check")):
+        assert (answer["policyVersion"], answer["blocklistSequence"], answer["refused"]) == (1, 9, 2)
+        assert {(each["value"], each["reason"]) for each in answer["reasons"]} == expected
+    assert bench.blocked == {OTHER}
+
+
+def test_an_address_that_the_agents_allowlist_does_not_spare_any_more_is_wanted_again(bench: Bench) -> None:
+    """The guard passes the blocklist on to a fence that has a smaller number, and the block is set."""
+    bench.take(9, ADDRESS, OTHER, PRIVATE)
+    bench.take_policy(1, allowlist=[ADDRESS])
+    bench.take_policy(2, allowlist=[ADDRESS, "192.0.2.1"])
+    assert bench.ask("check")["blocklistSequence"] == 9
+    bench.take_policy(3)
+    assert bench.ask("check")["blocklistSequence"] == 0
+    assert bench.take(9, ADDRESS, OTHER, PRIVATE)["blocklistSequence"] == 9
+    assert bench.blocked == {ADDRESS, OTHER}
+    bench.take_policy(4)
+    assert bench.ask("check")["blocklistSequence"] == 9
 
 
 def test_a_block_without_an_end_that_ended_by_the_longest_time_becomes_a_reason(bench: Bench) -> None:
