@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from manager.api.agents.hot_routes import policy_record
-from manager.api.authorization import ViewerOrAgent, ViewerOrSelf
-from manager.api.envelope import answer, ok
+from manager.api.authorization import Viewer, ViewerOrAgent, ViewerOrSelf
+from manager.api.envelope import answer, ok, record
 from manager.api.services import WithServices
+from manager.domain.policies.explain import SOURCES, Source
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.http_agent_requests import PollPolicy
-from manager.engine.commands.requests import AgentPolicy, ReadPolicy
+from manager.engine.commands.requests import AgentPolicy, ExplainPolicy, Explanation, ReadPolicy
 from schemas.presence import Count
 
 router = APIRouter(tags=["policies"])
@@ -49,6 +50,64 @@ async def poll_policy(
     if policy.version in versions or (version is None and (if_none_match or "").strip() == "*"):
         return Response(status_code=304, headers=headers)
     return ok(policy_record(policy), 200, headers)
+
+
+_MEMBERS = {"type": "string"}
+_EXPLAINED = answer(
+    "The agent's groups, the lowest priority first, and each value with the scope that set it.",
+    {
+        "type": "object",
+        "required": ["agentId", "hostname", "organizationId", "version", "digest", "groups", "values"],
+        "properties": {
+            **dict.fromkeys(("agentId", "hostname", "organizationId", "digest"), _MEMBERS),
+            "version": {"type": "integer"},
+            "groups": {"type": "array", "items": _MEMBERS},
+            "values": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["path", "value", "scope", "target", "setBy"],
+                    "properties": {
+                        "path": _MEMBERS,
+                        "value": {},
+                        "scope": {"enum": [*SOURCES]},
+                        "target": {"type": ["string", "null"]},
+                        "setBy": {"type": "array", "items": record(scope="string", target="string?")},
+                    },
+                },
+            },
+        },
+    },
+)
+
+
+@router.get("/api/policies/agent/{agent_id}/explain", responses=_EXPLAINED)
+async def explain_policy(agent_id: str, services: WithServices, _caller: Viewer) -> Response:
+    """Each value of an agent's effective policy with the scope that set it, and all scopes that set or list it.
+
+    Scopes are those of documents, `default`, `emergency` for the agent's own emergency entries and manual blocks,
+    `blocklist` for its organization's, and `never` for the never list that HTTP agents get in their policy.
+    """
+    found: Explanation = await services.engine.submit(ExplainPolicy(agent_id))
+    values = [
+        {"path": each.path, "value": each.value, **_source(each.source), "setBy": [_source(by) for by in each.sources]}
+        for each in found.values
+    ]
+    return ok(
+        {
+            "agentId": agent_id,
+            "hostname": found.hostname,
+            "organizationId": found.organization_id,
+            "version": found.version,
+            "digest": found.digest,
+            "groups": list(found.groups),
+            "values": values,
+        }
+    )
+
+
+def _source(source: Source) -> dict[str, str | None]:
+    return {"scope": source.kind, "target": source.target or None}
 
 
 def _versions(asked: int | None, match: str | None, header: int | None) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from manager.domain.policies.diff import is_urgent
+from manager.domain.policies.explain import DEFAULT, RAISED, Explained, Source, explain
 from manager.domain.policies.groups import Placement, PolicyGroup, PolicyGroups
 from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, merge_layers
 from manager.domain.policies.scopes import GLOBAL, Revision, Scope, check_shape, policy_of, stamped
@@ -269,6 +270,21 @@ class Policies:
         self.revision += 1
         return self.revision
 
+    def explain(self, agent_id: str) -> list[Explained]:
+        """Return each value of an agent's effective policy with its source, as of the policy's last resolution."""
+        policy = self.effective[agent_id]
+        chain = self._chain(agent_id, policy.placement)
+        layers = [(DEFAULT, self._defaults.sections)]
+        layers += [(Source(scope.kind, scope.target), self._layers[scope].sections) for scope in chain]
+        emergency = self._emergency.get(agent_id)
+        if emergency is not None:
+            own = Source("emergency", agent_id)
+            layers.append((own, emergency.blocklist(0.0)))
+            base = policy.resolved.under
+            if base is not None:
+                layers += [(own, raised) for raised in _raised(base.sections, policy.resolved.sections)]
+        return explain(layers, policy.resolved.sections)
+
     def renew(self, agent_id: str, at: float) -> EffectivePolicy:
         """Give an agent's policy a new version without other content, so that its guard takes what is beside it."""
         policy = self.effective[agent_id]
@@ -350,6 +366,16 @@ class Policies:
         if isinstance(target, Scope):
             return self._layers.get(target) is source
         return self._emergency.get(target) is source
+
+
+def _raised(before: Sections, after: Sections) -> list[Sections]:
+    """Return, as layers, the values that raised sensitivity changed."""
+    names = (path.split(".") for path in RAISED)
+    return [
+        {section: {name: after[section][name]}}
+        for section, name in names
+        if before[section][name] != after[section][name]
+    ]
 
 
 def _groups_in(documents: Mapping[Scope, Sections]) -> list[PolicyGroup]:

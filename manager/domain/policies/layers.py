@@ -67,15 +67,18 @@ class Emergency:
         attentive = self.sensitivity is not None and self.sensitivity.until > at
         return not attentive and all(block.expires_at <= at for block in blocks)
 
-    def apply_to(self, sections: Sections, at: float) -> dict[str, Any]:
-        """Return the sections with these entries, as of a time."""
-        layer = {
+    def blocklist(self, at: float) -> dict[str, Any]:
+        """Return the blocked addresses and hashes as a layer, as of a time."""
+        return {
             "blocklist": {
                 "ips": [block.entry() for block in self.addresses if block.expires_at > at],
                 "fileHashes": [block.entry() for block in self.file_hashes if block.expires_at > at],
             }
         }
-        result = resolve([sections, layer])
+
+    def apply_to(self, sections: Sections, at: float) -> dict[str, Any]:
+        """Return the sections with these entries, as of a time."""
+        result = resolve([sections, self.blocklist(at)])
         if self.sensitivity is not None and self.sensitivity.until > at:
             result = raise_sensitivity(result, self.sensitivity.step, self.sensitivity.floor)
         return result

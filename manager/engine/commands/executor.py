@@ -15,6 +15,7 @@ from manager.engine.commands import (
     incidents,
     operators,
     policies,
+    policy_explanation,
     requests,
 )
 from manager.engine.commands.audit_rules import audited
@@ -26,6 +27,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.RollBack: policies.roll_back,
     requests.Broadcast: policies.broadcast,
     requests.Preview: policies.preview,
+    requests.ExplainPolicy: policy_explanation.explain_policy,
     requests.CountGroups: policies.count_groups,
     requests.ReadDrift: policies.read_drift,
     requests.ChangeAllowlist: allowlist.change_allowlist,

@@ -6,6 +6,7 @@ from typing import ClassVar
 from manager.domain.access import AccessToken, Role
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
 from manager.domain.policies.diff import Difference
+from manager.domain.policies.explain import Explained
 from manager.domain.policies.fleet_policies import Scope, Sections
 from manager.domain.response import OrganizationResponse
 
@@ -259,6 +260,25 @@ class Previewed:
 
     differences: list[Difference]
     agents: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainPolicy:
+    """Explain an agent's effective policy. Answered by an `Explanation`; NotFound if there is no such agent."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The policy that an agent has, its groups in the order in which they apply, and the source of each value."""
+
+    hostname: str
+    organization_id: str
+    version: int
+    digest: str
+    groups: tuple[str, ...]
+    values: list[Explained]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ Section = dict[str, list[Any]]
 _CACHED = 32
 """The maximum number of cached merged blocklists; each may have 10,000 entries."""
 
-_SECTION = {"ip": "ips", "file_hash": "fileHashes"}
+SECTION = {"ip": "ips", "file_hash": "fileHashes"}
 
 
 def sequence_of(context: Context, agent: Agent) -> int:
@@ -84,7 +84,7 @@ def _with_entries(blocklist: dict[str, Any], entries: list[BlocklistEntry]) -> d
         for name, section in merged.items()
     }
     for entry in entries:
-        name = _SECTION[entry.kind]
+        name = SECTION[entry.kind]
         if entry.value not in known.setdefault(name, set()):
             members = entry.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"kind"})
             merged.setdefault(name, []).append(members)
@@ -109,7 +109,7 @@ def with_scopes(
         shown[name] = [_with_scope(entry, scopes) for entry in section]
     known = {name: {value_of(entry) for entry in section} for name, section in shown.items()}
     for entry in organization:
-        place = "ips" if isinstance(entry, ManualBlock) else _SECTION.get(entry.kind)
+        place = "ips" if isinstance(entry, ManualBlock) else SECTION.get(entry.kind)
         if place is not None and entry.value not in known.setdefault(place, set()):
             known[place].add(entry.value)
             members = {"value": entry.value, "expiresAt": iso(entry.expires_at), "incidentId": _incident_of(entry)}

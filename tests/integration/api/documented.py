@@ -153,6 +153,9 @@ ROWS = (
     Row("DELETE /api/policies/groups/{group}", data=SET),
     Row("PATCH /api/agents/{agent_id}", {"tags": ["db"], "site": "bonn", "organization": "acme"}, data=AGENT),
     Row("POST /api/agents/prune", {"olderThan": 86400, "dryRun": True}, data=("agents", "removed", "more")),
+    Row("GET /api/policies/agent/{agent_id}/explain", data=(
+        "agentId", "hostname", "organizationId", "version", "digest", "groups", *(
+            f"values.0.{name}" for name in ("path", "value", "scope", "target", "setBy.0.scope")))),
     Row("GET /api/policies", data=("0.scope", "0.target", "0.revision", "0.document"), top=LISTED),
     Row("GET /api/policies/history", query="limit=1", data=("0.revision", "0.scope", "0.author"), top=LISTED),
     Row("POST /api/policies/rollback", {"revision": 2}, data=("revision", "changed", "agents")),

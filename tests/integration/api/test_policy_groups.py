@@ -80,6 +80,36 @@ def test_priorities_and_organizations_order_the_groups(served: Served, admin: ht
     assert threshold(admin, agent.agent_id) == 73
 
 
+def test_explain_names_the_scope_of_each_value(served: Served, admin: httpx2.Client) -> None:
+    """Of a merged mapping each member, of a list that adds up each entry with all scopes that list it."""
+    agent = served.join("srv-01", organizationId="acme")
+    admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": ["web"]})
+    admin.put("/api/policies/global", json={"blocklist": {"ips": ["198.51.100.1", "198.51.100.2"]}})
+    admin.put("/api/policies/organizations/acme", json={"thresholds": {"autoRespond": 60, "notifyAndWait": 40}})
+    policy = {"mode": "protection", "thresholds": {"autoRespond": 70}, "blocklist": {"ips": ["198.51.100.2"]}}
+    admin.put("/api/policies/groups/web", json={**group(10, 1, tagsAll=["web"]), "policy": policy})
+    admin.post("/api/blocks", json={"value": "198.51.100.7", "organization": "acme"})
+    admin.post("/api/blocks", json={"value": "198.51.100.8", "agentId": agent.agent_id})
+    told = admin.get(f"/api/policies/agent/{agent.agent_id}/explain").json()["data"]
+    found = {each["path"]: each for each in told["values"]}
+    expected = {
+        "thresholds.autoRespond": ("group", "web"), "thresholds.notifyAndWait": ("organization", "acme"),
+        "response.mode": ("group", "web"), "monitors.enabled": ("default", None),
+        "blocklist.ips[198.51.100.1]": ("global", None), "blocklist.ips[198.51.100.2]": ("group", "web"),
+        "blocklist.ips[198.51.100.7]": ("blocklist", "acme"),
+        "blocklist.ips[198.51.100.8]": ("emergency", agent.agent_id),
+    }  # fmt: skip
+    assert {path: (found[path]["scope"], found[path]["target"]) for path in expected} == expected
+    listed = [(each["scope"], each["target"]) for each in found["blocklist.ips[198.51.100.2]"]["setBy"]]
+    assert listed == [("global", None), ("group", "web")]
+    policy = admin.get(f"/api/policy/agent/{agent.agent_id}").json()["data"]
+    assert (told["version"], told["digest"], told["groups"]) == (policy["version"], policy["digest"], ["web"])
+    assert {entry if isinstance(entry, str) else entry["value"] for entry in policy["blocklist"]["ips"]} == {
+        path.partition("[")[2].rstrip("]") for path in found if path.startswith("blocklist.ips")
+    }
+    assert admin.get("/api/policies/agent/ag-0000000000000000/explain").status_code == 404
+
+
 def test_changes_of_groups_are_in_history_diff_and_rollback(served: Served, admin: httpx2.Client) -> None:
     """A rollback restores selector, priority and policy of a group, and removes one that was not there."""
     agent = served.enroll("srv-01")
