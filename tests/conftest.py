@@ -15,6 +15,7 @@ _SERVICES = {
     "booted": (("systemd-nspawn", "debootstrap", "nft", "ip"), "systemd-container debootstrap nftables iproute2"),
     "mosquitto": (("mosquitto", "mosquitto_sub"), "mosquitto mosquitto-clients"),
     "namespaces": (("nft", "ip"), "nftables iproute2"),
+    "nginx": (("nginx",), "nginx-light"),
     "nats": (("nats-server",), "nats-server"),
     "rabbitmq": (("rabbitmq-server",), "rabbitmq-server"),
     "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),

@@ -30,6 +30,7 @@ from manager.api.routes import (
     blocks,
     documentation,
     events,
+    feeds,
     incidents,
     monitoring,
     policies,
@@ -53,7 +54,8 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
-    policy_revisions, incidents, blocks, allowlist, responses, protection, tokens, access, audit, documentation,
+    policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, audit,
+    documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,

@@ -184,6 +184,7 @@ OPEN = Depends(Declares("none"))
 Viewer = Annotated[Caller, Depends(allows(Role.VIEWER))]
 Responder = Annotated[Caller, Depends(allows(Role.RESPONDER))]
 Admin = Annotated[Caller, Depends(allows(Role.ADMIN))]
+Feed = Annotated[Caller, Depends(allows(Role.FEED, scoped=True))]
 Metrics = Annotated[Caller, Depends(allows(Role.METRICS))]
 AdminOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.ADMIN)))]
 ViewerOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.VIEWER)))]

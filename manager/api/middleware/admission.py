@@ -2,6 +2,7 @@
 
 import math
 import time
+from base64 import b64decode
 from collections.abc import Callable
 
 from starlette.types import Scope
@@ -15,6 +16,9 @@ from manager.domain.budget import Budget
 from manager.engine.origin import Origin
 
 _BEARER = b"bearer "
+_BASIC = b"basic "
+_FEEDS = "/api/feeds/"
+"""Routes that also take a token as the password of basic authentication, for clients that know nothing else."""
 _UNLIMITED = ("/health", "/health/live", "/health/ready")
 _REGISTER = "/api/agents/register"
 _EVENTS = "/events"
@@ -68,6 +72,8 @@ class Admission:
             TooManyRequests: this agent, or this address, exceeded its limit.
         """
         token = bearer(headers)
+        if token is None and path.startswith(_FEEDS):
+            token = basic_password(headers)
         caller = self._credentials.identify(token) if token is not None else None
         if self._operators is not None and caller is not None and caller.agent_id is None:
             self._operators.record(caller, self._addresses.address(client, headers))
@@ -126,3 +132,15 @@ def bearer(headers: Headers) -> str | None:
     if given is None or given[:7].lower() != _BEARER:
         return None
     return given[7:].strip().decode("latin-1") or None
+
+
+def basic_password(headers: Headers) -> str | None:
+    """Return the password of basic authentication in the Authorization header; None without one."""
+    given = headers.get(b"authorization")
+    if given is None or given[:6].lower() != _BASIC:
+        return None
+    try:
+        pair = b64decode(given[6:].strip(), validate=True)
+    except ValueError:
+        return None
+    return pair.partition(b":")[2].decode("latin-1") or None

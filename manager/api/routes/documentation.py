@@ -77,7 +77,9 @@ def _answers(operation: Mapping[str, Any]) -> Iterator[str]:
 
 def _answer_members(answer: Mapping[str, Any]) -> str:
     """Return the members of an answer's data, and those beside it."""
-    (schema,) = [content.get("schema", {}) for content in answer.get("content", {}).values()] or [{}]
+    contents = answer.get("content", {})
+    content = contents.get("application/json") or next(iter(contents.values()), {})
+    schema = content.get("schema", {})
     beside = dict(schema.get("properties", {}))
     inside = beside.pop("data", {}).get("properties", {})
     parts = [f"data: {', '.join(inside)}."] if inside else []

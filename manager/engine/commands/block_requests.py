@@ -79,3 +79,18 @@ class Lifted:
     until: float
     agents: int
     not_reached: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFeed:
+    """Read the blocks of organizations' blocklists; None for all of them. Answered by a `FeedContent`."""
+
+    organization_ids: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedContent:
+    """The end of each blocked address or CIDR in seconds since 1970, and what the never lists and allowlists have."""
+
+    blocks: dict[str, float]
+    excluded: tuple[str, ...]

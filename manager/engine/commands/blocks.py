@@ -6,21 +6,23 @@ from typing import Any
 from manager.domain.agents.agent import Agent, Door, State
 from manager.domain.correlation.indicators import Indicator, normal_address
 from manager.domain.networks import Network, network_of, overlap
-from manager.domain.policies.fleet_policies import Sections
+from manager.domain.policies.fleet_policies import GLOBAL, Scope, Sections
 from manager.domain.policies.resolution import value_of
 from manager.domain.policies.rules import effects
 from manager.domain.response import EmergencyEntry, ResponseChanges, Subject
 from manager.domain.response.manual_block_rules import ManualBlockRules
-from manager.domain.response.manual_blocks import ManualBlock, manual_value, written
+from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
 from manager.domain.response.never_block import WIDEST
 from manager.domain.response.never_list import LIFT_TIME
 from manager.engine.commands import audit
 from manager.engine.commands.block_requests import (
     AddBlocks,
     BlocksAdded,
+    FeedContent,
     LiftAddress,
     Lifted,
     NewBlock,
+    ReadFeed,
     RefusedBlock,
 )
 from manager.engine.commands.fleet import find_agent
@@ -129,6 +131,32 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
     after = {"blocks": list(lifted.block_ids), "incidents": list(lifted.incident_ids), "organizationId": wanted}
     audit.add_entry(context, context.origin, "block.lift", value, before=None, after=after)
     return lifted
+
+
+def read_feed(context: Context, request: ReadFeed) -> FeedContent:
+    """Return the blocks in organizations' blocklists, and what must not be blocked there.
+
+    Blocks of single agents are not among them: they hold for the hosts that report an address, not for everybody.
+    """
+    fleet = context.fleet
+    blocks: dict[str, float] = {}
+    entries, known = fleet.responder.entries, set(manual_response.organizations_of(context, FLEET))
+    wanted = sorted(known if request.organization_ids is None else request.organization_ids)
+    excluded: dict[str, None] = {}
+    for block in entries.manual.list_of(FLEET):
+        blocks[block.value] = block.expires_at
+    scopes = [GLOBAL, *(Scope("organization", organization_id) for organization_id in wanted)]
+    for organization_id in wanted:
+        own = entries.manual.list_of(ManualHolder("organization", organization_id))
+        ends = [(block.value, block.expires_at) for block in own]
+        listed = entries.list_of("organization", organization_id)
+        ends += [(entry.value, entry.expires_at) for entry in listed if entry.kind == "ip"]
+        for value, end in ends:
+            blocks[value] = max(end, blocks.get(value, 0.0))
+        excluded.update(dict.fromkeys(fleet.blocklists.never.get(organization_id, ())))
+    for scope in scopes:
+        excluded.update(dict.fromkeys((fleet.policies.document(scope) or {}).get("allowlist", {}).get("ips", ())))
+    return FeedContent(blocks, tuple(excluded))
 
 
 def _organization_of(context: Context, request: AddBlocks) -> str:

@@ -46,6 +46,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.RemoveBlock: blocks.remove_block,
     block_requests.AddBlocks: blocks.add_blocks,
     block_requests.LiftAddress: blocks.lift_address,
+    block_requests.ReadFeed: blocks.read_feed,
     requests.FreezeResponses: incidents.freeze_responses,
     requests.SetOrganizationResponse: incidents.set_organization_response,
     requests.ReadResponseStatus: incidents.read_response_status,

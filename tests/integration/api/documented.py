@@ -176,6 +176,11 @@ ROWS = (
         top=LISTED),
     Row("DELETE /api/blocks", query="value=203.0.113.200",
         data=("value", "blocks", "incidents", "until", "agents", "notReached")),
+    *(Row("GET /api/feeds/blocklist", query=f"format={each}", text=True, answered=("ETag",))
+      for each in ("plain", "nft", "nginx")),
+    Row("GET /api/feeds/blocklist", query="format=json&org_id=acme", data=("0.value", "0.expiresAt"),
+        answered=("ETag",)),
+    Row("GET /api/feeds/blocklist", headers={"If-None-Match": "*"}, status=304, answered=("ETag",)),
     Row("DELETE /api/blocks/{entry_id}", data=("id", "removed")),
     Row("POST /api/allowlist", {"value": "192.0.2.9"}, status=201, data=("kind", "value", "changed")),
     Row("GET /api/allowlist", data=("0.kind", "0.value"), top=LISTED),

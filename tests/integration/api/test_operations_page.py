@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,9 @@ from tests.integration.api.terminal import Terminal
 from tests.support.attacks import attack, trusted
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("panguard manager")
-]
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [line for line in LINES if line.startswith("panguard manager")]
+FEEDS = [line for line in LINES if line.startswith("curl")]
 
 
 def test_every_command_of_the_page_works(
@@ -31,3 +29,20 @@ def test_every_command_of_the_page_works(
     assert len(COMMANDS) > 5
     for command in COMMANDS:
         terminal.ok(*shlex.split(command)[2:])
+
+
+def test_every_line_is_a_command_that_is_run_here() -> None:
+    """Either of the manager, or one that reads a feed."""
+    assert set(LINES) == {*COMMANDS, *FEEDS}
+
+
+def test_the_lines_that_read_a_feed_work(served: Served, terminal: Terminal, tmp_path: Path) -> None:
+    """With the token in its file, as a job of the firewall runs them; only the manager's name is put in place."""
+    token = terminal.records("access", "create", "--name", "firewall", "--role", "feed")["token"]
+    (tmp_path / "feed.token").write_text(token)
+    terminal.ok("blocks", "add", "198.51.100.9")
+    for line in FEEDS:
+        command = line.replace("https://manager:8443", served.url)
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)  # noqa: S603, S607 -- the page's own words
+    for name in ("blocklist.txt", "blocklist.conf", "blocklist.nft"):
+        assert "198.51.100.9" in (tmp_path / name).read_text()
