@@ -77,8 +77,8 @@ def _answers(operation: Mapping[str, Any]) -> Iterator[str]:
 
 def _answer_members(answer: Mapping[str, Any]) -> str:
     """Return the members of an answer's data, and those beside it."""
-    contents = answer.get("content", {})
-    content = contents.get("application/json") or next(iter(contents.values()), {})
+    contents: dict[str, Any] = answer.get("content", {})
+    content: dict[str, Any] = contents.get("application/json") or next(iter(contents.values()), {})
     schema = content.get("schema", {})
     beside = dict(schema.get("properties", {}))
     inside = beside.pop("data", {}).get("properties", {})

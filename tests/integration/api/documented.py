@@ -172,7 +172,7 @@ ROWS = (
         status=201, data=BLOCK),
     Row("POST /api/blocks/import", {"blocks": [{"value": "198.51.100.79"}], "dryRun": True},
         data=("added", "refused", "dryRun")),
-    Row("GET /api/blocks", query="value=203.0.113.1", data=("0.acceptedBy", "0.enforcedBy", "0.notEnforced"),
+    Row("GET /api/blocks", query="value=198.51.100.90", data=("0.acceptedBy", "0.enforcedBy", "0.notEnforced"),
         top=LISTED),
     Row("DELETE /api/blocks", query="value=203.0.113.200",
         data=("value", "blocks", "incidents", "until", "agents", "notReached")),

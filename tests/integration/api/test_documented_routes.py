@@ -52,6 +52,8 @@ class Fleet:
             self._prepare_documents(path.format_map(known), method)
         elif path == "/api/policy/active":
             self.admin.post("/api/policy", json={"rules": []})
+        elif path in {"/api/blocks", "/api/feeds/blocklist"} and method == "GET":
+            self.admin.post("/api/blocks", json={"value": "198.51.100.90"})
         elif path == "/api/allowlist" and method != "POST":
             self.admin.post("/api/allowlist", json={"value": "192.0.2.1"})
         elif path.startswith("/api/threats"):
