@@ -135,7 +135,10 @@ def _blocklist(document: dict[str, Any], kind: Kind, organization_id: str) -> Ma
         gone = [entry["value"] for entry in document.get("removed", ()) if entry.get("kind") == "ip"]
         managed.removed = _parsed(gone, managed.refused)
     if "never" in document:
-        managed.exempt = _parsed(document["never"][:_NEVER], managed.refused)
+        never = document["never"]
+        managed.exempt = _parsed(never[:_NEVER], managed.refused)
+        for value in never[_NEVER:]:
+            managed.refused[str(value)[:64]] = f"the fence exempts at most {_NEVER} networks"
     return managed
 
 

@@ -70,9 +70,9 @@ class Bench:
         )
         self.fence.enforcement.start()
 
-    def ask(self, request: str, **members: Any) -> dict[str, Any]:
-        """Return the answer to root."""
-        return self.fence.answer(Peer(0), {"request": request, **members})
+    def ask(self, request: str, *, pid: int = 0, **members: Any) -> dict[str, Any]:
+        """Return the answer to root, from a process."""
+        return self.fence.answer(Peer(0, pid), {"request": request, **members})
 
     def as_guard(self, request: str, **members: Any) -> dict[str, Any]:
         """Return the answer to the guard."""

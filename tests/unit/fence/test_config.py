@@ -1,10 +1,12 @@
 """The fence's configuration: each wrong setting is one sentence that names it."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fence.config import build
+from fence.config import ConfigError, build, read
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,22 @@ def test_sshds_ports_are_named_where_22_is_not_protected() -> None:
         build({"protected_ports": [2222]})
     assert build({"protected_ports": [2222, 443], "ssh_ports": [2222]}).ssh_ports == (2222,)
     assert build({"protected_ports": [443], "ssh_ports": []}).ssh_ports == ()
+
+
+def test_a_key_of_another_size_is_named() -> None:
+    """As is one that is no base64url."""
+    with pytest.raises(ValueError, match="'AAAA' is no Ed25519 public key"):
+        build({"sign_keys": ["AAAA"]})
+
+
+@pytest.mark.parametrize(("owner", "mode"), [(10_001, 0o600), (0, 0o620), (0, 0o602)])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a file of root's")
+def test_a_file_that_others_can_change_is_refused(tmp_path: Path, owner: int, mode: int) -> None:
+    """The remedy is in the error; a file that only root can write is read."""
+    path = tmp_path / "fence.conf"
+    path.write_text("own_limit = 3\n")
+    assert read(path).own_limit == 3
+    path.chmod(mode)
+    os.chown(path, owner, owner)
+    with pytest.raises(ConfigError, match="chown root"):
+        read(path)

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fence.ed25519 import verify
+from fence.ed25519 import _decompress, verify
 
 L = 2**252 + 27742317777372353535851937790883648493
 
@@ -50,3 +50,18 @@ def test_what_is_no_key_verifies_nothing(public: bytes) -> None:
     """Keys of a wrong size, out of range or off the curve."""
     _, signature = _signed(bytes(32), b"message")
     assert not verify(public, signature, b"message")
+
+
+P = 2**255 - 19
+
+
+@pytest.mark.parametrize("encoded", [P, P + 1, 1 | 1 << 255, 2])
+def test_a_point_is_read_in_its_one_form_only(encoded: int) -> None:
+    """Not out of the field's range, not with the sign of zero, and not off the curve."""
+    assert _decompress((encoded % 2**256).to_bytes(32, "little")) is None
+
+
+def test_the_identity_in_a_second_form_is_no_key() -> None:
+    """Under the identity anybody signs anything, and a second form of it would pass a list of bad keys."""
+    base = (4 * pow(5, P - 2, P) % P).to_bytes(32, "little")
+    assert not verify((P + 1).to_bytes(32, "little"), base + (1).to_bytes(32, "little"), b"message")

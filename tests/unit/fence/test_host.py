@@ -1,5 +1,6 @@
 """Facts about the host, read from files of each form that hosts have."""
 
+import os
 import struct
 from ipaddress import ip_address
 from pathlib import Path
@@ -81,3 +82,31 @@ def test_login_records_are_read_in_the_architectures_layout(
     monkeypatch.setattr(fence_host, "_UTMP", getattr(fence_host, other))
     found, unread = Host(tmp_path).sessions()
     assert (found, len(unread)) == (set(), 2)
+
+
+def test_a_session_that_is_closing_protects_nobody(tmp_path: Path) -> None:
+    """Its user has logged out, and a process of it goes on."""
+    _write(tmp_path, "run/systemd/sessions/1", "STATE=closing\nREMOTE_HOST=198.51.100.8\n")
+    _write(tmp_path, "run/systemd/sessions/2", "STATE=active\nREMOTE_HOST=198.51.100.9\n")
+    assert Host(tmp_path).sessions()[0] == {ip_address("198.51.100.9")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can own a process of the tests")
+@pytest.mark.parametrize(("uid", "own_namespace", "joins"), [(0, True, True), (1000, True, False), (0, False, False)])
+def test_only_a_listener_of_roots_is_followed_into_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, own_namespace: bool, joins: bool
+) -> None:
+    """Anybody may listen on port 22 in a network namespace that an own user namespace owns."""
+    _write(tmp_path, "proc/self/ns/net", "")
+    _write(tmp_path, "proc/self/ns/user", "")
+    _write(tmp_path, "proc/7/ns/net", "")
+    _write(tmp_path, "proc/7/net/tcp", "head\n0: 00000000:0016 00000000:0000 0A\n")
+    if own_namespace:
+        (tmp_path / "proc/7/ns/user").hardlink_to(tmp_path / "proc/self/ns/user")
+    else:
+        _write(tmp_path, "proc/7/ns/user", "")
+    os.chown(tmp_path / "proc/7", uid, uid)
+    entered: list[Path] = []
+    monkeypatch.setattr("fence.host._enter", entered.append)
+    found = Host(tmp_path).join_namespace_of_listener((22,))
+    assert (found is not None, bool(entered)) == (joins, joins)

@@ -110,3 +110,34 @@ def test_the_guard_cannot_push_out_what_root_asked_for(bench: Bench, monkeypatch
     assert [ADDRESS in line for line in lines] == [True]
     assert bench.manifest._database.execute("SELECT count(*) FROM audit").fetchone() == (10,)
     assert bench.manifest.audit_is_whole()
+
+
+def test_a_changed_a_removed_and_an_inserted_line_of_the_audit_are_found(bench: Bench) -> None:
+    """Each line's hash covers the one before it."""
+    for number in range(3):
+        bench.ask("block", value=f"198.51.100.{number}", seconds=600)
+    assert bench.ask("status")["auditIntact"] is True
+    database = bench.manifest._database
+    for statement in (
+        "UPDATE audit_root SET line = '{}' WHERE number = 2",
+        "DELETE FROM audit_root WHERE number = 2",
+        "INSERT INTO audit_root SELECT 9, at, line, hash FROM audit_root WHERE number = 1",
+    ):
+        database.execute("BEGIN")
+        database.execute(statement)
+        assert bench.ask("status")["auditIntact"] is False, statement
+        database.execute("ROLLBACK")
+    assert bench.ask("status")["auditIntact"] is True
+
+
+@pytest.mark.parametrize(("step", "left"), [(-86_400.0, 540.0), (0.0, 540.0), (200.0, 340.0), (1000.0, None)])
+def test_a_reboot_keeps_the_time_left_whatever_the_clock_says(bench: Bench, step: float, left: float | None) -> None:
+    """A clock that is earlier than the manifest's is not believed, a later one shortens."""
+    bench.ask("block", value=ADDRESS, seconds=600)
+    bench.now += 60
+    bench.wall += 60
+    bench.fence.mark_time()
+    bench.boot, bench.now, bench.wall = "boot-2", 5.0, bench.wall + step
+    bench.restart()
+    entries = bench.ask("list")["entries"]
+    assert [entry["secondsLeft"] for entry in entries] == ([] if left is None else [left])
