@@ -138,7 +138,7 @@ class Runtime:
             respond=with_connections(
                 enforcement.respond,
                 ConnectionCounts(clock.monotonic),
-                lambda: () if fence is None else fence.ports,
+                lambda: () if fence is None else fence.ssh_ports,
             ),
             listed=enforcement.listed,
             clock=clock,

@@ -11,6 +11,7 @@ PARTS = (
     "flood",
     "http",
     "queries",
+    "forecast",
     "restart",
     "detection",
     "at_rest",

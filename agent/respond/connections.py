@@ -13,7 +13,7 @@ from schemas.threats import ResponseTaken
 _log = EventLog("connections")
 
 SSH_PORTS = (22,)
-"""The attacked ports where no fence names the protected ones."""
+"""The attacked ports where no fence names those of sshd."""
 
 FRESH_FOR = 5.0
 """Seconds for which the tables are not read again: a busy server's are large."""
@@ -104,7 +104,8 @@ def with_connections(
 ) -> Callable[[Verdict, bool], ResponseTaken | None]:
     """Return a function that responds, and states the connections that a block cuts, or would cut.
 
-    The connections are counted before the response. A threat that is found while looking back gets no count.
+    They are counted after the response, so that no block waits for it: a block drops their packets, and the sockets
+    stay in the tables for minutes. A threat that is found while looking back gets no count.
 
     Args:
         respond: Responds to a threat.
@@ -113,12 +114,10 @@ def with_connections(
     """
 
     def respond_with_connections(threat: Verdict, past: bool) -> ResponseTaken | None:
-        target = None if threat.target is None else str(threat.evidence[threat.target])
-        count = None if target is None or past else counts.elsewhere(target, ports() or SSH_PORTS)
         response = respond(threat, past)
-        if response is None or count is None or response.action != "block_ip":
+        if past or response is None or response.target is None or response.action != "block_ip":
             return response
-        return response.model_copy(update={"connections": count})
+        return response.model_copy(update={"connections": counts.elsewhere(response.target, ports() or SSH_PORTS)})
 
     return respond_with_connections
 

@@ -1,0 +1,103 @@
+"""Measures the forecast of automatic blocking: on recorded traffic of 1,000 hosts, and over a month of a busy fleet.
+
+Run as ``python -m benchmarks.forecast [--quick]``; with `--quick` some seconds.
+"""
+
+import argparse
+import io
+import logging
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from agent.logs import log_to
+from manager.domain.protection.forecast import HostLogin
+from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
+from manager.engine.batch import Changes
+from manager.storage.connection import open_reader
+from manager.storage.queries import StoreQueries
+from schemas.presence import Mode
+from tests.support.engine import Bench
+from tests.support.recorded_traffic import Replay, record_traffic
+
+TARGET = 10.0
+"""Seconds for the forecast of recorded traffic on 1,000 hosts."""
+
+DAY = 86_400.0
+_BATCH = 10_000
+
+
+def main() -> int:
+    """Measure and print; return 1 where counts differ or the target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="50 hosts and 20,000 measures: some seconds")
+    quick = parser.parse_args().quick
+    log_to(io.StringIO())
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with tempfile.TemporaryDirectory() as directory:
+        reached = _traffic(Path(directory), 50 if quick else 1_000)
+        _month(Path(directory) / "month", 20_000 if quick else 1_000_000)
+    return 0 if reached else 1
+
+
+def _traffic(directory: Path, hosts: int) -> bool:
+    """Replay the traffic in both modes; print the times and whether the counts are the same."""
+    traffic = record_traffic(hosts, seed=1)
+    print(f"{hosts:,} hosts, {len(traffic.lines):,} lines of sshd, {traffic.planted['addresses']:,} addresses blocked")
+    reached = True
+    for mode in (Mode.LEARNING, Mode.PROTECTION):
+        with closing(Replay(directory / mode, traffic, mode)) as replay:
+            begun, used = time.monotonic(), time.process_time()
+            replay.run()
+            replayed, cpu = time.monotonic() - begun, time.process_time() - used
+            begun = time.monotonic()
+            found = replay.forecast()
+            asked = time.monotonic() - begun
+        same = all(found[name] == count for name, count in traffic.planted.items())
+        reached = reached and same and asked < TARGET
+        through = f"traffic through guards and manager {replayed:.1f} s ({cpu:.1f} s of CPU)"
+        print(f"{mode:>10}: {through}, forecast {asked:.2f} s; counts {'as planted' if same else 'DIFFER'}")
+    print(f"to reach: the same counts, the forecast within {TARGET:.0f} s")
+    return reached
+
+
+def _month(directory: Path, measures: int) -> None:
+    """Print the time of a forecast over a month of measures from a tenth as many addresses."""
+    directory.mkdir()
+    bench = Bench(directory)
+    with closing(bench.database):
+        for first in range(0, measures, _BATCH):
+            numbers = range(first, min(first + _BATCH, measures))
+            rows = {
+                (number % 1_000, str(number)): (_measure(bench, number, measures), bench.wall) for number in numbers
+            }
+            bench.store.commit(Changes(measures=rows))
+        logins = [
+            HostLogin(_address(number), number % 1_000, "bob", bench.wall - 1, guessed=False)
+            for number in range(0, measures // 10, 1_000)
+        ]
+        bench.store.commit(Changes(logins=logins))
+        with closing(open_reader(directory / "panguard.db")) as reader:
+            begun = time.monotonic()
+            found = StoreQueries(reader).protection_forecast(since=bench.wall - 30 * DAY, now=bench.wall)
+            asked = time.monotonic() - begun
+    addresses, friends = found["addresses"], found["loggedIn"]
+    print(f"{measures:,} measures of {addresses:,} addresses, {friends:,} friends: forecast {asked:.2f} s")
+
+
+def _measure(bench: Bench, number: int, measures: int) -> ReportedMeasure:
+    at = bench.wall - 29 * DAY * (1 - number / measures)
+    agent = number % 1_000
+    address = _address(number % (measures // 10))
+    return ReportedMeasure(address, agent, at, "sshd-brute-force", "block", 5, "would_be_taken", 0)
+
+
+def _address(number: int) -> ScopedAddress:
+    return ScopedAddress("default", "", f"45.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
