@@ -181,7 +181,9 @@ class Queries(Protocol):
         """Return one emergency entry or manual block, or None."""
         ...
 
-    def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:
+    def protection_forecast(
+        self, *, since: float, now: float, organization_id: str | None = None, group: str | None = None
+    ) -> Record:
         """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
         ...
 

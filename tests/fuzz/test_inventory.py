@@ -64,7 +64,8 @@ ELSEWHERE = {
     "manager/storage/queries/policies.py:_name_and_description": "the same",
     "manager/storage/queries/policies.py:documents": "the same",
     "manager/storage/queries/policies.py:record_of": "the same",
-    "manager/storage/queries/protection.py:_revisions": "the same",
+    "manager/storage/queries/protection.py:_placement": "reads a column that the start has read",
+    "manager/storage/queries/protection.py:_revisions": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/replay_source.py:_agent": "the same, for the command that replays a store",
 }
 """Functions that read and are not fuzzed by themselves, and why."""

@@ -8,12 +8,14 @@ from manager.api.authorization import Viewer
 from manager.api.envelope import answer, ok, record
 from manager.api.parameters import Organization
 from manager.api.services import WithServices
+from schemas.identifiers import GroupName
 
 router = APIRouter(tags=["protection"])
 
 _DAY = 86_400.0
 
 _Days = Annotated[int, Query(ge=1, le=30, description="only measures of the last days; 30 days are kept")]
+_Group = Annotated[GroupName | None, Query(description="only the agents that this policy group selects now")]
 _FORECAST = answer(
     "Counts of addresses, and at most 50 named cases, the one with the newest evidence first.",
     record(
@@ -27,9 +29,13 @@ _FORECAST = answer(
 
 @router.get("/api/protection/forecast", responses=_FORECAST)
 async def forecast(
-    services: WithServices, _caller: Viewer, organization_id: Organization = None, days: _Days = 30
+    services: WithServices,
+    _caller: Viewer,
+    organization_id: Organization = None,
+    days: _Days = 30,
+    group: _Group = None,
 ) -> Response:
     """The cost of automatic blocking: blocked addresses, and those that turned out to be friends."""
     now = services.clock()
-    query = services.queries.protection_forecast
-    return ok(await services.read(query, since=now - days * _DAY, now=now, organization_id=organization_id))
+    query, since = services.queries.protection_forecast, now - days * _DAY
+    return ok(await services.read(query, since=since, now=now, organization_id=organization_id, group=group))

@@ -25,15 +25,16 @@ def forecast(
     *,
     days: Annotated[int, typer.Option(min=1, max=30, help="only measures of the last days")] = 30,
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
+    group: Annotated[str | None, typer.Option(help="only the agents of this policy group")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Count the addresses that guards block, or would block in mode learning, and those that turned out to be friends.
 
-    Example: panguard manager protection forecast --days 7
+    Example: panguard manager protection forecast --group web --days 7
     """
     from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
 
-    found = client.get("/api/protection/forecast", days=days, org_id=organization)
+    found = client.get("/api/protection/forecast", days=days, org_id=organization, group=group)
     if output is Output.JSON:
         print_json(found)
         return

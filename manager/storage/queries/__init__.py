@@ -166,9 +166,16 @@ class StoreQueries:
         wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id, value)
         return blocks.page(self._reader, wanted, limit, cursor)
 
-    def protection_forecast(self, *, since: float, now: float, organization_id: str | None = None) -> Record:
-        """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
-        wanted = protection.ForecastFilter(since, now, organization_id)
+    def protection_forecast(
+        self, *, since: float, now: float, organization_id: str | None = None, group: str | None = None
+    ) -> Record:
+        """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970.
+
+        Raises:
+            NotFound: there is no such policy group.
+        """
+        agents = None if group is None else protection.agents_of_group(self._reader, group)
+        wanted = protection.ForecastFilter(since, now, organization_id, agents)
         return protection.protection_forecast(self._reader, wanted)
 
     def block(self, block_id: str) -> Record | None:

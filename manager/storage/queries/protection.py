@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from manager.domain.policies.fleet_policies import Scope
+from manager.domain.policies.groups import Placement, PolicyGroup
 from manager.domain.protection.allowances import AllowlistRevision, allowances
 from manager.domain.protection.forecast import Followups, HostLogin, Judgement, Lift, forecast, totals
 from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
+from manager.errors import NotFound
+from manager.storage.queries import policies
 from manager.storage.queries.reader import Reader, Record, moment
 from manager.storage.tables import AgentTable
 
@@ -60,15 +63,41 @@ def protection_forecast(reader: Reader, wanted: ForecastFilter) -> Record:
     }
 
 
+def agents_of_group(reader: Reader, name: str) -> tuple[int, ...]:
+    """Return the numbers of a policy group's agents.
+
+    Raises:
+        NotFound: there is no such group.
+    """
+    found = policies.last_of(reader, Scope("group", name))
+    if found is None or found["document"] is None:
+        raise NotFound(f"Group {name} not found")
+    group, agent = PolicyGroup.of(name, found["document"]), AgentTable
+    query = agent.select(agent.number, agent.organization_id, agent.site, agent.tags).where(agent.removed_at.is_null())
+    return tuple(row["number"] for row in reader.rows(query) if group.selects(_placement(row)))
+
+
+def _placement(row: Record) -> Placement:
+    return Placement(row["organization_id"], row["site"], frozenset(json.loads(row["tags"])))
+
+
 def _revisions(reader: Reader) -> Iterator[AllowlistRevision]:
     for scope, at, addresses in reader.each("protection.allowlists"):
         yield AllowlistRevision(Scope.parse(scope), at, frozenset(json.loads(addresses or "[]")))
 
 
 def _members(reader: Reader) -> Callable[[Scope], frozenset[int] | None]:
-    """Return the function that returns the number of an agent's scope, and None for wider scopes."""
+    """Return the function that returns the agents of an agent's or a group's scope, and None for wider scopes.
+
+    A group has the agents that it selects now, and one that was removed has none.
+    """
 
     def members(scope: Scope) -> frozenset[int] | None:
+        if scope.kind == "group":
+            try:
+                return frozenset(agents_of_group(reader, scope.target))
+            except NotFound:
+                return frozenset()
         if scope.kind != "agent":
             return None
         query = AgentTable.select(AgentTable.number).where(AgentTable.agent_id == scope.target)

@@ -1,5 +1,9 @@
 """The forecast of automatic blocking over HTTP and by command."""
 
+import re
+import shlex
+from pathlib import Path
+
 import httpx2
 import pytest
 
@@ -52,9 +56,40 @@ def test_an_allowlist_entry_makes_a_friend(blocking: Served) -> None:
     assert set(allowed) == {"203.0.113.2", "203.0.113.3"}
 
 
+def test_each_documented_command_runs(blocking: Served, admin: httpx2.Client) -> None:
+    """The commands of the page on protection do what it says."""
+    group = {"selector": {"sites": ["web"]}, "priority": 1, "policy": {}}
+    assert admin.put("/api/policies/groups/web", json=group).status_code == 200
+    page = (Path(__file__).parents[3] / "docs" / "protection.md").read_text()
+    commands = re.findall(r"^panguard manager (protection .*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        Terminal(blocking).ok(*shlex.split(command))
+
+
 def test_without_measures_the_command_says_so(served: Served) -> None:
     """A fleet whose guards reported no measure has no forecast, which is not a forecast of zero."""
     assert Terminal(served).ok("protection", "forecast").startswith("30 days: no guard reported")
+
+
+def test_a_group_counts_its_own_agents(blocking: Served, admin: httpx2.Client) -> None:
+    """Only measures of agents that the group selects now count; an allowlist of the group makes its friends."""
+    with blocking.bench() as bench:
+        (agent,) = trusted(bench, "db-1", site="cellar")
+        agent.response = ResponseTaken(action="block_ip", target="203.0.113.9", outcome="taken")
+        bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="203.0.113.9"))
+    policy = {"allowlist": {"ips": ["203.0.113.0/24"]}}
+    group = {"selector": {"sites": ["cellar"]}, "priority": 1, "policy": policy}
+    assert admin.put("/api/policies/groups/databases", json=group).status_code == 200
+    terminal = Terminal(blocking)
+    found = terminal.records("protection", "forecast", "--group", "databases")
+    assert (found["addresses"], found["taken"], found["allowlisted"], found["hosts"]) == (1, 1, 1, 1)
+    assert [case["address"] for case in found["cases"]] == ["203.0.113.9"]
+    fleet = terminal.records("protection", "forecast")
+    assert (fleet["addresses"], fleet["allowlisted"]) == (5, 1)
+    assert admin.delete("/api/policies/groups/databases").status_code == 200
+    refused = terminal.run("protection", "forecast", "--group", "databases")
+    assert (refused.exit_code, "Group databases not found" in refused.output) == (5, True)
 
 
 @pytest.mark.parametrize("days", [0, 31])

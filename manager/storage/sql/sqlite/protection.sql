@@ -78,5 +78,7 @@ FROM (
 ) AS reporting LEFT JOIN login_reporter ON login_reporter.agent_number = reporting.agent_number;
 
 -- name: allowlists
--- Every revision with the addresses on its allowlist, in the order of revisions.
-SELECT scope, at, json_extract(document, '$.allowlist.ips') FROM policy_revision ORDER BY revision;
+-- Every revision with the addresses on its allowlist, in the order of revisions. A group's document holds its policy.
+SELECT
+    scope, at, coalesce(json_extract(document, '$.allowlist.ips'), json_extract(document, '$.policy.allowlist.ips'))
+FROM policy_revision ORDER BY revision;
