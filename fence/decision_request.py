@@ -24,7 +24,7 @@ class Refused(Exception):  # noqa: N818 -- an answer, not a fault
 
 
 def read_decision(request: dict[str, Any], origin: Origin, longest: float) -> tuple[Network, float, int | None]:
-    """Return target, seconds and port of a request; an own decision's seconds are at most `longest`.
+    """Return target, seconds and port of a request; only an own decision may ask for more than `longest` seconds.
 
     Raises:
         Refused: a member is missing or has another form.
@@ -44,4 +44,4 @@ def read_decision(request: dict[str, Any], origin: Origin, longest: float) -> tu
         raise Refused("own decisions take single IPv4 addresses")
     if origin == "own" and network.version == 6 and network.prefixlen not in _OWN_IPV6_PREFIXES:  # noqa: PLR2004
         raise Refused("own decisions take single IPv6 addresses or a /64")
-    return network, min(float(seconds), longest), port
+    return network, float(seconds), port

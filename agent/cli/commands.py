@@ -270,6 +270,9 @@ def install_(
     ] = None,
     root: Annotated[Path, typer.Option(help="The host's root directory; another one for images.")] = Path("/"),
     start: Annotated[bool, typer.Option(help="Start the units.")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Install also a program that another user than root can change.")
+    ] = False,
 ) -> None:
     """Install guard and fence as systemd units on this host: user, configuration, hardened units. As root."""
     from agent.cli.install import Installation, install  # noqa: PLC0415 -- start needs none of it
@@ -287,7 +290,7 @@ def install_(
             ca_file=ca_file,
             options=tuple(option or ()),
         )
-        for line in install(wanted, root, start=start):
+        for line in install(wanted, root, start=start, force=force):
             typer.echo(line)
 
 

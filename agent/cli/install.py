@@ -10,8 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 
+from agent.cli.program_owner import changeable
 from agent.connection.identity import IDENTITY, IdentityFile
 from agent.errors import ConfigurationError, GuardError
 from agent.link.address import ManagerAddress
@@ -22,6 +24,7 @@ from schemas.presence import Mode
 UNITS = ("panguard-fence.socket", "panguard-fence.service", "panguard-guard.service")
 
 _USER = "panguard"
+_NAMED = 3
 _GUARD_DATA = "var/lib/panguard/guard"
 _HOMES = ("/home", "/root", "/run/user")
 _HIDDEN = (*_HOMES, "/tmp", "/var/tmp")  # noqa: S108 -- places that the units do not see
@@ -52,19 +55,26 @@ class Installation:
     options: tuple[str, ...] = ()
 
 
-def install(wanted: Installation, root: Path = Path("/"), *, start: bool = True) -> Iterator[str]:
+def install(wanted: Installation, root: Path = Path("/"), *, start: bool = True, force: bool = False) -> Iterator[str]:
     """Install and yield a line for each step; existing configuration of the fence is kept.
 
     Args:
         wanted: What is to be installed.
         root: The host's root directory; another one for images. There nothing is started.
         start: Start the units.
+        force: Install also a program that another user than root can change.
 
     Raises:
-        InstallError: this is not root, or a step failed.
+        InstallError: this is not root, another user can change this program, or a step failed.
     """
     if os.geteuid() != 0:
         raise InstallError("only root can install units and users: sudo panguard guard install …")
+    faults = [] if force else list(islice(changeable(), _NAMED))
+    if faults:
+        raise InstallError(
+            f"the units would run as root what others can change: {'; '.join(faults)}. Install the program as root,"
+            " such as into a virtual environment below /opt, or use --force"
+        )
     try:
         yield from _write_files(wanted, root)
         yield from _make_user(root)

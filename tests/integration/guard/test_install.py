@@ -12,6 +12,7 @@ import pytest
 from agent.cli.install import program_settings
 from schemas.keys import EnrollmentToken, ManagerKeyring
 
+PROGRAM = Path(__file__).parents[3]
 KEY = ManagerKeyring(bytes(32)).sign_public
 
 pytestmark = [
@@ -20,9 +21,10 @@ pytestmark = [
 ]
 
 
-def _install(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _install(root: Path, *words: str, force: bool = True, program: Path = PROGRAM) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "agent", "install", "--root", str(root), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- the guard itself
+    command += ["--force"] if force else []  # the program may be a developer's
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=program)  # noqa: S603 -- ours
 
 
 @pytest.fixture
@@ -64,6 +66,21 @@ def test_an_option_that_systemd_would_split_is_refused(root: Path) -> None:
     done = _install(root, "--manager", "mqtts://203.0.113.6:8883", "--option", "--tag=a b")
     assert done.returncode == 1
     assert "white space" in done.stderr
+
+
+def test_a_program_that_others_can_change_is_not_installed(tmp_path: Path) -> None:
+    """The units would run it as root; the error names the file and what to do, and nothing is written."""
+    for name in ("agent", "schemas", "fence"):
+        shutil.copytree(PROGRAM / name, tmp_path / "program" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    changed = tmp_path / "program/agent/guard.py"
+    os.chown(changed, 10_001, 0)
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    done = _install(root, "--manager", "mqtts://203.0.113.5:8883", force=False, program=tmp_path / "program")
+    assert done.returncode == 1
+    assert f"{changed} belongs to the user with id 10001" in done.stderr
+    assert "--force" in done.stderr
+    assert list((root / "etc").iterdir()) == []
 
 
 @pytest.mark.parametrize(("unit", "most"), [("panguard-guard.service", 2.0), ("panguard-fence.service", 2.6)])

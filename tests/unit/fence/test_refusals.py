@@ -27,6 +27,7 @@ SESSION, LOGIN, LATER = "198.51.100.101", "198.51.100.103", "198.51.100.105"
 TARGET, UNSEEN = "198.51.100.7", "198.51.100.8"
 KEY, OTHER_KEY = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
 AGENT = "ag-0123456789abcdef"
+EMPTY = {"blocklist": {"ips": []}, "allowlist": {"ips": []}}
 
 
 class World:
@@ -81,7 +82,7 @@ class World:
         return self.give(topic, {**head, "sentAt": "2026-11-29T00:00:00Z", **members})
 
     def policy(self, version: int, agent_id: str = AGENT, topic_of: str = AGENT, **members: Any) -> str:
-        document = {"agentId": agent_id, "version": version, "blocklist": {"ips": []}, "allowlist": {"ips": []}}
+        document = {"agentId": agent_id, "version": version, **EMPTY}
         return self.give(f"agents/{topic_of}/policy", {**document, "sentAt": "2026-11-29T00:00:00Z", **members})
 
 
@@ -241,7 +242,7 @@ def test_only_this_managers_messages_for_this_host_are_taken(world: World) -> No
 
 def test_one_changed_byte_of_a_signed_message_is_refused(world: World) -> None:
     """Anywhere in it."""
-    topic, document = f"agents/{AGENT}/policy", {"agentId": AGENT, "version": 3}
+    topic, document = f"agents/{AGENT}/policy", {"agentId": AGENT, "version": 3, **EMPTY}
     payload = message_codes.with_signature(KEY, topic, json.dumps(document).encode())
     for place in (*range(0, len(payload) - 110, 7), *range(len(payload) - 110, len(payload))):
         forged = payload[:place] + bytes([payload[place] ^ 1]) + payload[place + 1 :]

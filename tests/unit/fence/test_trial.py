@@ -29,7 +29,7 @@ def test_a_session_opened_within_the_trial_confirms_it(bench: Bench) -> None:
     """It shows that this host can be reached with the blocks in force; an older session shows nothing."""
     assert _confirm(bench) == "no trial is running"
     bench.as_guard("trial", seconds=600)
-    assert "cannot be read" in _confirm(bench)
+    assert _confirm(bench) == "the beginning of your session cannot be read"
     _session(bench.home, bench.now - 1)
     assert "log in anew" in _confirm(bench)
     _session(bench.home, bench.now + 1)
