@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from manager.domain.networks import network_of
-from manager.domain.protection.measures import MEASURES_KEPT_FOR, ReportedMeasure, ScopedAddress
+from manager.domain.protection.measures import MEASURES_KEPT_FOR, NETWORK_BITS, ReportedMeasure, ScopedAddress
 
 CASES_NAMED = 50
 """The maximum number of addresses that a forecast names."""
@@ -254,4 +254,4 @@ def _network_64(value: str) -> str | None:
     network = network_of(value)
     if not isinstance(network, IPv6Network) or network.prefixlen != network.max_prefixlen:
         return None
-    return str(network.supernet(new_prefix=64))
+    return str(network.supernet(new_prefix=NETWORK_BITS))

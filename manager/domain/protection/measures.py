@@ -1,5 +1,6 @@
 """Reported measures: the blocks and throttles that guards decided by themselves, as their reports state them."""
 
+from ipaddress import IPv6Network
 from typing import Literal, NamedTuple, cast
 
 from manager.domain.correlation.indicators import SITELESS, Address, normal_address
@@ -12,18 +13,21 @@ MEASURES_KEPT_FOR = 30 * 86_400.0
 MeasureKind = Literal["block", "throttle"]
 MeasureOutcome = Literal["taken", "would_be_taken"]
 
+NETWORK_BITS = 64
+"""The prefix length of the IPv6 networks that guards decide on: hosters give each customer one."""
+
 _KINDS: dict[str, MeasureKind] = {"block_ip": "block", "throttle_ip": "throttle"}
 _LONGEST = 64
 _OUTCOMES = frozenset({"taken", "would_be_taken"})
 
 
 class ScopedAddress(NamedTuple):
-    """An address or prefix in normal form, and the scope within which it means the same host.
+    """An address, or an IPv6 /64, in normal form, and the scope within which it means the same host.
 
     Args:
         organization_id: organizations never mix.
         site: the site of a private address; `SITELESS` for a public address, and for agents without a site.
-        value: the address; a prefix where a guard decided on an IPv6 network.
+        value: the address; the /64 where a guard decided on one.
     """
 
     organization_id: str
@@ -56,7 +60,7 @@ class ReportedMeasure(NamedTuple):
 
 
 def scoped_address(organization_id: str, site: str | None, text: str) -> ScopedAddress | None:
-    """Return the subject of an address or prefix in the scope of an agent; None if the text is neither."""
+    """Return an address or IPv6 /64 with the scope of an agent; None if the text is neither."""
     found = normal_address(text) or _prefix(text)
     if found is None:
         return None
@@ -64,9 +68,11 @@ def scoped_address(organization_id: str, site: str | None, text: str) -> ScopedA
 
 
 def _prefix(text: str) -> Address | None:
-    """Return a prefix in normal form, private if its first address is; None for any other text."""
+    """Return an IPv6 /64 in normal form, private if its first address is; None for any other text."""
     network = network_of(text) if len(text) <= _LONGEST and "/" in text else None
-    first = None if network is None else normal_address(str(network.network_address))
+    if not isinstance(network, IPv6Network) or network.prefixlen != NETWORK_BITS:
+        return None
+    first = normal_address(str(network.network_address))
     return None if first is None else Address(str(network), first.private)
 
 

@@ -27,6 +27,6 @@ def record(context: Context, agent: Agent, logins: Sequence[ReportedLogin] | Non
         subject = scoped_address(agent.organization_id, agent.host.site, login.source_ip)
         stated = login.at.timestamp()
         event_time, known = agent.clock.event_time(stated, now)
-        if subject is not None:
+        if subject is not None and "/" not in subject.value:
             at = event_time if known else min(stated, now)
             context.batch.changes.logins.append(HostLogin(subject, agent.number, login.user, at, login.guessed))

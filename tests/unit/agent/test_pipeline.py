@@ -12,6 +12,7 @@ import pytest
 
 from agent.clock import Clock
 from agent.pipeline import Pipeline
+from agent.report.login_reports import LoginReports
 from agent.report.outbox import Outbox
 from agent.sources import cursors
 from agent.sources.file_source import FileSource
@@ -37,7 +38,8 @@ class FailingDatabase(Database):
 class GuardedLog:
     """A pipeline, its log, and a process that may end at any time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, vouched: bool = False) -> None:
+        self._vouched = vouched
         self.log = directory / "auth.log"
         self.log.touch()
         self._path = directory / "guard.db"
@@ -48,13 +50,17 @@ class GuardedLog:
         self.database = FailingDatabase.open(self._path)
         self.outbox = Outbox(self.database, 1_000, 10_000_000)
         cursor = cursors.load(self.database.connection, f"file:{self.log}")
-        source = FileSource(self.log, cursor, interval=1.0, now=self.now, wall=lambda: START, look_back=0.0)
+        source = FileSource(
+            self.log, cursor, interval=1.0, now=self.now, wall=lambda: START, look_back=0.0, vouched=self._vouched
+        )
+        self.logins = LoginReports()
         self.pipeline = Pipeline(
             sources=[source],
             database=self.database,
             outbox=self.outbox,
             respond=lambda threat, _past: ResponseTaken(action="notify", target=threat.evidence["sourceIp"]),
             clock=Clock(lambda: START, lambda: self.now),
+            logged_in=self.logins.add,
         )
 
     def kill(self) -> None:
@@ -180,3 +186,17 @@ def test_a_monitor_that_is_switched_off_counts_and_examines_nothing(guard: Guard
     guard.look()
     assert guard.reports() == []
     assert guard.pipeline.events_total == 6
+
+
+def test_a_restart_tells_the_stored_logins_again(tmp_path: Path) -> None:
+    """A kill loses the queue of logins, and the stored events fill it again with the time of each."""
+    guarded = GuardedLog(tmp_path, vouched=True)
+    with guarded.log.open("a") as log:
+        log.write("2026-03-01T12:00:00.000+00:00 h sshd[1]: Accepted publickey for bob from 203.0.113.7 port 1 ssh2\n")
+    guarded.look()
+    before = guarded.logins.take()
+    guarded.kill()
+    guarded.open()
+    assert [(each.user, each.at.timestamp()) for each in before] == [("bob", START)]
+    assert guarded.logins.take() == before
+    guarded.kill()

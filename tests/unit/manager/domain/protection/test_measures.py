@@ -47,10 +47,12 @@ def test_a_block_that_is_or_would_be_taken_is_a_measure(action: str, outcome: st
         ("block_ip", None, "taken"),
         ("block_ip", "everybody", "taken"),
         ("block_ip", "203.0.113.0/" + "9" * 999, "taken"),
+        ("block_ip", "0.0.0.0/0", "taken"),
+        ("block_ip", "2001:db8::/48", "taken"),
     ],
 )
 def test_other_responses_are_no_measure(action: str, target: str | None, outcome: str | None) -> None:
-    """A notification, a refusal, an outcome of another agent and a target that is no address are not counted."""
+    """A notification, a refusal, another agent's outcome, and a target other than an address or a /64 do not count."""
     assert _measure(ResponseTaken(action=action, target=target, outcome=outcome)) is None
 
 

@@ -90,6 +90,13 @@ def test_a_repeated_login_is_stored_once(bench: Bench) -> None:
     assert rows == [("bob", 0, bench.wall), ("bob", 1, bench.wall)]
 
 
+def test_a_login_from_what_is_no_address_is_dropped(bench: Bench) -> None:
+    """A hostile guard makes no friend of a whole network, nor of a word."""
+    (agent,) = trusted(bench, "web-1")
+    log_in(bench, agent, *(login(bench, source) for source in ("2001:db8::/64", "0.0.0.0/0", "nobody", FRIEND)))
+    assert bench.rows("SELECT address FROM host_login") == [(FRIEND,)]
+
+
 def test_a_login_of_another_organization_is_none(bench: Bench) -> None:
     """Organizations never mix: neither logins nor counts of another one are seen."""
     one = bench.enroll("web-1", bench.token(organization_id="acme"))
