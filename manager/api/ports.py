@@ -78,6 +78,10 @@ class Queries(Protocol):
         health: str | None = None,
         unenforced: bool | None = None,
         unconfirmed: bool | None = None,
+        site: str | None = None,
+        version: str | None = None,
+        mode: str | None = None,
+        group: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

@@ -12,6 +12,7 @@ from manager.cli.commands import (
     certs,
     clock,
     config,
+    groups,
     health,
     incidents,
     now,
@@ -52,6 +53,7 @@ app.add_typer(blocks.app, name="blocks")
 app.add_typer(broker.app, name="broker")
 app.add_typer(certs.app, name="certs")
 app.add_typer(clock.app, name="clock")
+app.add_typer(groups.app, name="groups")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(policies.app, name="policies")
 app.add_typer(protection.app, name="protection")

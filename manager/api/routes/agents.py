@@ -24,10 +24,11 @@ from manager.engine.commands.requests import (
     RemoveAgent,
 )
 from manager.errors import Invalid, NotFound
-from schemas.identifiers import DEFAULT_ORGANIZATION, Hostname, Label, OrganizationId
+from schemas.identifiers import DEFAULT_ORGANIZATION, GroupName, Hostname, Label, OrganizationId
 from schemas.limits import BODY_LIMIT
 from schemas.model import WireModel
-from schemas.presence import HealthState
+from schemas.presence import HealthState, Mode
+from schemas.registration import Text
 
 router = APIRouter(tags=["agents"])
 
@@ -47,6 +48,12 @@ async def list_agents(
     health: Annotated[HealthState | None, Query(description="only agents in this health")] = None,
     unenforced: Annotated[bool | None, Query(description="only agents that list blocks that do not hold")] = None,
     unconfirmed: Annotated[bool | None, Query(description="only agents whose mode is on trial or not wanted")] = None,
+    site: Annotated[Label | None, Query(description="only agents at this site")] = None,
+    group: Annotated[
+        GroupName | None, Query(description="only agents of this policy group; 404 if there is none")
+    ] = None,
+    version: Annotated[Text | None, Query(description="only agents of this release")] = None,
+    mode: Annotated[Mode | None, Query(description="only agents in this mode")] = None,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -60,6 +67,10 @@ async def list_agents(
         health=health,
         unenforced=unenforced,
         unconfirmed=unconfirmed,
+        site=site,
+        version=version,
+        mode=mode,
+        group=group,
         limit=limit,
         cursor=cursor,
     )

@@ -1,15 +1,17 @@
-"""`panguard manager agents`: list, show, and forced removal (lifecycle page, "Forced Removal")."""
+"""`panguard manager agents`: list, show, set, prune, and forced removal (lifecycle page, "Forced Removal")."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from manager.cli.commands.agent_changes import prune_agents, set_agent
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.durations import ago
 from manager.cli.support.manager_connection import with_manager_client
-from manager.cli.support.options import HealthWord, Output, OutputOption, StateWord
+from manager.cli.support.options import HealthWord, ModeWord, Output, OutputOption, StateWord
 from manager.cli.support.printing import clone_text
 
 if TYPE_CHECKING:
@@ -21,9 +23,29 @@ _CLOCK_RIGHT = 2.0
 """Seconds below which a difference of clocks may be the time that messages travel."""
 
 _COLUMNS = (
-    "agent id", "hostname", "organization", "status", "since", "reason", "heartbeat", "cpu", "memory",
-    "health", "mode", "enforcement", "policy", "version",
+    "hostname", "agent id", "status", "heartbeat", "mode", "health", "policy", "enforcement", "version", "organization",
+    "site", "tags", "since", "reason", "cpu", "memory", "reported tags",
 )  # fmt: skip
+
+_SORTED_BY: dict[str, str] = {
+    "hostname": "hostname", "status": "status", "heartbeat": "lastHeartbeat", "mode": "mode", "health": "health",
+    "version": "version", "organization": "organizationId", "site": "site", "registered": "registeredAt",
+}  # fmt: skip
+"""The members of records by which a list is sorted."""
+
+SortWord = Literal["hostname", "status", "heartbeat", "mode", "health", "version", "organization", "site", "registered"]
+
+
+class ListOutput(StrEnum):
+    """Output format of the list."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+
+
+app.command("set")(set_agent)
+app.command("prune")(prune_agents)
 
 
 @app.command("list")
@@ -35,17 +57,35 @@ def list_agents(
     health: Annotated[HealthWord | None, typer.Option(help="only agents in this health")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="only agents with this tag; repeatable, all must match")] = None,
-    output: OutputOption = Output.TABLE,
+    site: Annotated[str | None, typer.Option(help="only agents at this site")] = None,
+    group: Annotated[str | None, typer.Option(help="only agents of this policy group")] = None,
+    version: Annotated[str | None, typer.Option(help="only agents of this release")] = None,
+    mode: Annotated[ModeWord | None, typer.Option(help="only agents in this mode")] = None,
+    sort: Annotated[SortWord | None, typer.Option(help="order of the rows [default: the oldest agent first]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
+    output: Annotated[
+        ListOutput,
+        typer.Option("--output", "-o", help="a table that fits the terminal, one with every column, or JSON records"),
+    ] = ListOutput.TABLE,
 ) -> None:
-    """List the agents."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    """List the agents.
 
-    found = client.records("/api/agents", status=status, health=health, org_id=organization, tag=tag or None)
-    if output is Output.JSON:
+    Example: panguard manager agents list --status stale --sort heartbeat
+    """
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
+
+    query = {"status": status, "health": health, "org_id": organization, "tag": tag or None, "site": site}
+    query |= {"group": group, "version": version, "mode": mode}
+    found = client.records("/api/agents", most=None if sort else limit, **query)
+    if sort is not None:
+        member = _SORTED_BY[sort]
+        found = sorted(found, key=lambda agent: (agent[member] is not None, str(agent[member]).casefold()))[:limit]
+    if output is ListOutput.JSON:
         print_json(found)
         return
     now = datetime.now(UTC)
-    print_table(_COLUMNS, [_row(agent, now) for agent in found])
+    print_fitted(_COLUMNS, [_row(agent, now) for agent in found], kept=2, wide=output is ListOutput.WIDE)
 
 
 @app.command("show")
@@ -129,18 +169,21 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
     active = agent["activePolicyVersion"]
     policy = str(active) if agent["policyCurrent"] else f"{agent['policyVersion']} → {active}"
     return (
-        agent["agentId"],
         agent["hostname"],
-        agent["organizationId"],
+        agent["agentId"],
         agent["status"],
+        ago(agent["lastHeartbeat"], now),
+        mode_text(agent),
+        agent["health"] or "unknown",
+        policy,
+        agent["enforcement"],
+        agent["version"],
+        agent["organizationId"],
+        agent["site"],
+        agent["tags"] or None,
         ago(agent["statusSince"], now),
         agent["reason"],
-        ago(agent["lastHeartbeat"], now),
         percent(agent["cpu"]),
         percent(agent["memory"]),
-        agent["health"] or "unknown",
-        mode_text(agent),
-        agent["enforcement"],
-        policy,
-        agent["version"],
+        agent["reportedTags"] or None,
     )

@@ -1,13 +1,14 @@
-"""`panguard manager policies`: policy documents of the fleet, an organization or an agent; diff, rollback and drift."""
+"""`panguard manager policies`: documents by scope, their history, diff, rollback, drift; the source of a value."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manager.cli.commands.policy_explanation import explain_policy
 from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.confirmation import Yes
 from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -15,21 +16,22 @@ from manager.cli.support.options import Output, OutputOption
 from manager.cli.support.policy_options import (
     Agent,
     Global,
+    Group,
     Organization,
     path_of,
     print_warnings,
     read_document,
     scope_of,
+    with_policy,
 )
+from manager.cli.support.policy_output import Message, print_change, put_document, shown_value
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
 
 app = typer.Typer(help="The fleet's policies.", no_args_is_help=True)
+app.command("explain")(explain_policy)
 
-_SHOWN = 160
-
-Message = Annotated[str | None, typer.Option("--message", "-m", help="the reason, shown in the history")]
 Before = Annotated[int | None, typer.Option("--from", min=1, help="the first revision of a comparison")]
 After = Annotated[
     int | None, typer.Option("--to", min=1, help="the second revision of a comparison [default: the newest]")
@@ -58,6 +60,7 @@ def get_policy(
     *,
     everybody: Global = False,
     organization: Organization = None,
+    group: Group = None,
     agent: Agent = None,
     effective: Annotated[bool, typer.Option(help="with --agent: its effective policy, merged from all scopes")] = False,
 ) -> None:
@@ -69,8 +72,8 @@ def get_policy(
             raise CommandFailed(ExitCode.USAGE, "--effective needs --agent: only an agent has an effective policy")
         print_json(client.get(f"/api/policy/agent/{find_agent(client, agent)['agentId']}"))
         return
-    named = everybody or organization or agent
-    scope = scope_of(client, everybody=everybody or not named, organization=organization, agent=agent)
+    named = everybody or organization or group or agent
+    scope = scope_of(client, everybody=everybody or not named, organization=organization, group=group, agent=agent)
     print_json(client.get(path_of(*scope)))
 
 
@@ -82,24 +85,30 @@ def set_policy(
     file: Annotated[Path, typer.Option("--file", help="the document, JSON; - reads standard input")],
     everybody: Global = False,
     organization: Organization = None,
+    group: Group = None,
     agent: Agent = None,
     allow_unknown: Annotated[
         bool, typer.Option("--allow-unknown", help="accept unknown fields with a warning")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the document and show its effect only")] = False,
     message: Message = None,
+    yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; every affected agent gets it at once."""
-    document = read_document(file)
-    path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
-    query = {"allow_unknown": allow_unknown or None, "dry_run": dry_run or None, "message": message}
-    answer = client.answer("PUT", path, query, body=document)
-    print_warnings(answer)
-    if dry_run:
-        _print_dry_run(answer["data"], output)
-        return
-    _print_change(answer["data"], output)
+    scope, target = scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent)
+    path = path_of(scope, target)
+    document = with_policy(client, scope, path, read_document(file))
+    put_document(
+        client,
+        path,
+        document,
+        dry_run=dry_run,
+        message=message,
+        yes=yes,
+        output=output,
+        allow_unknown=allow_unknown,
+    )
 
 
 @app.command("remove")
@@ -109,13 +118,14 @@ def remove_policy(
     *,
     everybody: Global = False,
     organization: Organization = None,
+    group: Group = None,
     agent: Agent = None,
     message: Message = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a document: the wider scopes and the defaults apply again."""
-    path = path_of(*scope_of(client, everybody=everybody, organization=organization, agent=agent))
-    _print_change(client.answer("DELETE", path, {"message": message})["data"], output)
+    path = path_of(*scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent))
+    print_change(client.answer("DELETE", path, {"message": message})["data"], output)
 
 
 @app.command("history")
@@ -148,6 +158,7 @@ def diff(
     file: File = None,
     everybody: Global = False,
     organization: Organization = None,
+    group: Group = None,
     agent: Agent = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -161,7 +172,7 @@ def diff(
         body = {"from": before} if after is None else {"from": before, "to": after}
     else:
         document = read_document(file)
-        scope, target = scope_of(client, everybody=everybody, organization=organization, agent=agent)
+        scope, target = scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent)
         body = {"scope": scope, "target": target, "document": document}
     answer = client.answer("POST", "/api/policies/diff", body=body)
     print_warnings(answer)
@@ -184,7 +195,7 @@ def rollback(
 ) -> None:
     """Restore every document as it was at a revision, as new revisions."""
     body = {"revision": revision, **({} if message is None else {"message": message})}
-    _print_change(client.answer("POST", "/api/policies/rollback", body=body)["data"], output)
+    print_change(client.answer("POST", "/api/policies/rollback", body=body)["data"], output)
 
 
 @app.command("broadcast")
@@ -222,39 +233,14 @@ def _change(change: "Record") -> tuple[object, ...]:
     return change["revision"], change["updatedAt"], change["author"], sections, change["message"]
 
 
-def _print_dry_run(effect: "Record", output: Output) -> None:
-    """Print the differences that a document would make."""
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
-
-    if output is Output.JSON:
-        print_json(effect)
-    elif effect["differences"]:
-        rows = [(each["path"], _shown(each["before"]), _shown(each["after"])) for each in effect["differences"]]
-        print_table(("what", "before", "after"), rows)
-    else:
-        print_lines("the document is right, and would change nothing")
-
-
-def _print_change(done: "Record", output: Output) -> None:
-    """Print the result of a change of documents."""
-    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
-
-    if output is Output.JSON:
-        print_json(done)
-    elif done["changed"]:
-        print_lines(
-            f"revision {done['revision']}: a new policy for {done['agents']} agent{'s' * (done['agents'] != 1)}"
-        )
-    else:
-        print_lines(f"nothing changed; the fleet stays at revision {done['revision']}")
-
-
 def _difference(change: "Record") -> tuple[object, ...]:
-    return change["scope"], change["target"], change["path"], _shown(change["before"]), _shown(change["after"])
-
-
-def _shown(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)[:_SHOWN]
+    return (
+        change["scope"],
+        change["target"],
+        change["path"],
+        shown_value(change["before"]),
+        shown_value(change["after"]),
+    )
 
 
 def _drift(record: "Record", now: datetime) -> tuple[object, ...]:

@@ -54,6 +54,7 @@ DataDir = Annotated[
 
 StateWord = Literal["online", "stale", "offline"]
 HealthWord = Literal["ok", "degraded"]
+ModeWord = Literal["learning", "protection"]
 SeverityWord = Literal["low", "medium", "high", "critical"]
 IndicatorWord = Literal["source_ip", "file_hash", "technique"]
 ResponseWord = Literal["applied", "pending_approval", "refused", "simulated", "undone"]

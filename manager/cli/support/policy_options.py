@@ -9,6 +9,7 @@ import typer
 
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
+from manager.cli.support.completion import groups as complete_groups
 from manager.cli.support.failures import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
@@ -22,19 +23,32 @@ Agent = Annotated[
 ]
 
 
+Group = Annotated[str | None, typer.Option("--group", help="a policy group's document", autocompletion=complete_groups)]
+
+
 def scope_of(
-    client: "ManagerClient", *, everybody: bool, organization: str | None, agent: str | None
+    client: "ManagerClient", *, everybody: bool, organization: str | None, group: str | None, agent: str | None
 ) -> tuple[str, str | None]:
     """Return the named scope and its target.
 
     Raises:
         CommandFailed: no scope was named, or more than one.
     """
-    if [everybody, organization is not None, agent is not None].count(True) != 1:
-        raise CommandFailed(ExitCode.USAGE, "name one of --global, --organization and --agent")
+    if [everybody, organization is not None, group is not None, agent is not None].count(True) != 1:
+        raise CommandFailed(ExitCode.USAGE, "name one of --global, --organization, --group and --agent")
+    if group is not None:
+        return "group", group
     if organization is not None:
         return "organization", organization
     return ("global", None) if agent is None else ("agent", str(find_agent(client, agent)["agentId"]))
+
+
+def with_policy(client: "ManagerClient", scope: str, path: str, policy: Any) -> Any:
+    """Return the document to set for a policy: the policy itself, or the group with it, which must be there."""
+    if scope != "group":
+        return policy
+    found = client.get(path)
+    return {**{member: found[member] for member in ("selector", "priority", "organization")}, "policy": policy}
 
 
 def path_of(scope: str, target: str | None) -> str:

@@ -47,10 +47,14 @@ class StoreQueries:
         health: str | None = None,
         unenforced: bool | None = None,
         unconfirmed: bool | None = None,
+        site: str | None = None,
+        version: str | None = None,
+        mode: str | None = None,
+        group: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return agents in the order of their first registration; each carries all of `tags`."""
+        """Return agents in the order of their first registration; each has all of `tags`, and is in `group`."""
         return agents.page(
             self._reader,
             agents.AgentFilter(
@@ -61,9 +65,13 @@ class StoreQueries:
                 health,
                 unenforced,
                 unconfirmed,
+                site,
+                version,
+                mode,
             ),
             limit,
             cursor,
+            group,
         )
 
     def agent(self, agent_id: str) -> Record | None:

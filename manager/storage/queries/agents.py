@@ -2,11 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
-from peewee import JOIN, Expression, fn
+from peewee import JOIN, OP, Expression, fn
 
 from manager.domain.agents.agent import State
+from manager.domain.policies.fleet_policies import Scope
+from manager.domain.policies.groups import PolicyGroup
+from manager.errors import NotFound
+from manager.storage.queries import policies
 from manager.storage.queries.enforcement import condition_of
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
 from manager.storage.tables import AgentPolicyTable, AgentTable
@@ -31,16 +37,23 @@ class AgentFilter(NamedTuple):
     health: str | None = None
     unenforced: bool | None = None
     unconfirmed: bool | None = None
+    site: str | None = None
+    version: str | None = None
+    mode: str | None = None
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
         wanted = [_LIVING]
         if self.status is not None:
             wanted.append(AgentTable.state == self.status)
-        if self.organization_id is not None:
-            wanted.append(AgentTable.organization_id == self.organization_id)
-        if self.health is not None:
-            wanted.append(AgentTable.health == self.health)
+        equal = {
+            AgentTable.organization_id: self.organization_id,
+            AgentTable.health: self.health,
+            AgentTable.site: self.site,
+            AgentTable.version: self.version,
+            AgentTable.mode: self.mode,
+        }
+        wanted += [Expression(column, OP.EQ, value) for column, value in equal.items() if value is not None]
         if self.unenforced is not None:
             lists = AgentTable.enforced.contains('"reasons":[{')
             wanted.append(lists if self.unenforced else ~lists)
@@ -50,14 +63,46 @@ class AgentFilter(NamedTuple):
             wanted.append(differs if self.unconfirmed else ~differs)
         if self.hostnames is not None:
             wanted.append(AgentTable.hostname.in_(self.hostnames))
-        # Tags are one JSON text; replacing the tag is a case-sensitive test that every database supports.
-        wanted += [fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags for tag in self.tags]
+        wanted += [_has_tag(tag) for tag in self.tags]
         return wanted
 
 
-def page(reader: Reader, wanted: AgentFilter, limit: int, cursor: str | None) -> Page:
-    """Return agents in the order of their first registration."""
-    query = selection().where(*wanted.conditions())
+def _has_tag(tag: str) -> Expression:
+    """Return the condition that an agent has a tag.
+
+    Tags are one JSON text; replacing the tag is a case-sensitive test that every database supports.
+    """
+    return fn.REPLACE(AgentTable.tags, json.dumps(tag), "") != AgentTable.tags
+
+
+def _in_group(reader: Reader, name: str) -> list[Expression]:
+    """Return the conditions that an agent belongs to a policy group.
+
+    Raises:
+        NotFound: there is no such group.
+    """
+    found = policies.last_of(reader, Scope("group", name))
+    if found is None or found["document"] is None:
+        raise NotFound(f"Group {name} not found")
+    group = PolicyGroup.of(name, found["document"])
+    wanted = [_has_tag(tag) for tag in sorted(group.selector.tags_all)]
+    if group.selector.tags_any:
+        wanted.append(reduce(or_, (_has_tag(tag) for tag in sorted(group.selector.tags_any))))
+    if group.selector.sites:
+        wanted.append(AgentTable.site.in_(sorted(group.selector.sites)))
+    if group.organization_id is not None:
+        wanted.append(AgentTable.organization_id == group.organization_id)
+    return wanted
+
+
+def page(reader: Reader, wanted: AgentFilter, limit: int, cursor: str | None, group: str | None = None) -> Page:
+    """Return agents in the order of their first registration, of a policy group if one is named.
+
+    Raises:
+        NotFound: there is no such group.
+    """
+    inside = [] if group is None else _in_group(reader, group)
+    query = selection().where(*wanted.conditions(), *inside)
     return reader.page(query, AgentTable.number, record_of, limit, cursor, descending=False)
 
 

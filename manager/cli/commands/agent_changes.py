@@ -1,0 +1,105 @@
+"""`panguard manager agents set` and `prune`: tags, site and organization of an agent; removal of silent agents."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.completion import agents as complete_agents
+from manager.cli.support.confirmation import Yes, confirm
+from manager.cli.support.durations import parse_timedelta
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import with_manager_client
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+
+@with_manager_client
+def set_agent(
+    client: "ManagerClient",
+    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=complete_agents)],
+    *,
+    tag: Annotated[list[str] | None, typer.Option(help="add this tag; repeatable")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="take this tag away; repeatable")] = None,
+    site: Annotated[str | None, typer.Option(help="the site; an empty text takes it away")] = None,
+    organization: Annotated[str | None, typer.Option(help="move the agent to this organization")] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Set tags, site or organization of an agent; no later registration changes them, and policies follow.
+
+    Example: panguard manager agents set web-1 --tag web --tag eu --untag test --site berlin
+    """
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    agent = find_agent(client, machine_id)
+    body: dict[str, Any] = {}
+    if tag or untag:
+        body["tags"] = _tags(agent, tag or [], untag or [])
+    if site is not None:
+        body["site"] = site or None
+    if organization is not None:
+        body["organization"] = organization
+    if not body:
+        raise CommandFailed(ExitCode.USAGE, "name --tag, --untag, --site or --organization")
+    done = client.answer("PATCH", f"/api/agents/{agent['agentId']}", body=body)["data"]
+    if output is Output.JSON:
+        print_json(done)
+        return
+    tags = ", ".join(done["tags"]) or "none"
+    place = f"site {done['site'] or '-'}, organization {done['organizationId']}"
+    print_lines(f"{done['hostname']} ({done['agentId']}): tags {tags}; {place}")
+
+
+def _tags(agent: "Record", added: list[str], removed: list[str]) -> list[str]:
+    """Return an agent's tags after a change.
+
+    Raises:
+        CommandFailed: a tag to be taken away is none of the agent's, or one is named both ways.
+    """
+    for name in removed:
+        if name in added:
+            raise CommandFailed(ExitCode.USAGE, f"{name}: name it with --tag or with --untag")
+        if name not in agent["tags"]:
+            has = f"its tags are {', '.join(agent['tags'])}" if agent["tags"] else "it has none"
+            raise CommandFailed(ExitCode.NOT_FOUND, f"{agent['hostname']} has no tag {name}; {has}")
+    return [name for name in dict.fromkeys((*agent["tags"], *added)) if name not in removed]
+
+
+@with_manager_client
+def prune_agents(
+    client: "ManagerClient",
+    *,
+    older_than: Annotated[str, typer.Option(help="silence after which an agent is removed: 24h, 30d")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the agents that would be removed")] = False,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Remove for good the agents that are stale or offline and not heard of for so long.
+
+    Example: panguard manager agents prune --older-than 30d --dry-run
+    """
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    seconds = int(parse_timedelta(older_than).total_seconds())
+    found = _pruned(client, seconds, dry_run=True)
+    if found and not dry_run:
+        confirm(f"remove {len(found)} agents for good?", yes=yes)
+        found = _pruned(client, seconds, dry_run=False)
+    if output is Output.JSON:
+        print_json({"agents": found, "removed": not dry_run})
+        return
+    if found:
+        print_table(("hostname", "agent id"), [(each["hostname"], each["agentId"]) for each in found])
+    verb = "would be removed" if dry_run else "removed for good"
+    print_lines(f"{len(found)} agent{'s' * (len(found) != 1)} {verb}")
+
+
+def _pruned(client: "ManagerClient", seconds: int, *, dry_run: bool) -> list["Record"]:
+    found: list[Record] = []
+    while True:
+        done = client.answer("POST", "/api/agents/prune", body={"olderThan": seconds, "dryRun": dry_run})["data"]
+        found += done["agents"]
+        if not done["more"]:
+            return found

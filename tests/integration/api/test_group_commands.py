@@ -1,0 +1,129 @@
+"""Groups, tags and lists of agents on the command line, as docs/groups.md has them."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from manager.cli.support.failures import ExitCode
+from tests.integration.api.served import Served
+from tests.integration.api.terminal import Terminal
+
+PAGE = Path(__file__).parents[3] / "docs" / "groups.md"
+
+
+def test_every_command_of_the_page_works(
+    served: Served, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of docs/groups.md, in their order, end well on a fleet that has the host they name."""
+    served.enroll("web-1")
+    (tmp_path / "policy.json").write_text('{"response": {"actions": ["notify"]}}')
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) > 12
+    for command in commands:
+        program, word, *arguments = shlex.split(command)
+        assert (program, word) == ("panguard", "manager")
+        terminal.ok(*arguments)
+
+
+def test_tags_are_added_and_taken_away(served: Served, terminal: Terminal) -> None:
+    """`--tag` adds, `--untag` takes away, an empty site takes the site away; a tag that is not there is an error."""
+    served.enroll("web-1")
+    terminal.ok("agents", "set", "web-1", "--tag", "web", "--tag", "eu", "--site", "berlin")
+    done = terminal.records("agents", "set", "web-1", "--tag", "db", "--untag", "eu")
+    assert (done["tags"], done["site"]) == (["web", "db"], "berlin")
+    assert terminal.records("agents", "set", "web-1", "--site", "")["site"] is None
+    assert terminal.run("agents", "set", "web-1", "--untag", "none").exit_code == ExitCode.NOT_FOUND
+    assert terminal.run("agents", "set", "web-1").exit_code == ExitCode.USAGE
+
+
+def test_a_group_is_changed_in_part(served: Served, terminal: Terminal) -> None:
+    """`groups set` keeps what is not named; a new group needs a selector and a priority."""
+    served.enroll("web-1")
+    terminal.ok("agents", "set", "web-1", "--tag", "web")
+    assert "name --tag" in terminal.run("groups", "set", "web", "--priority", "1").output
+    assert "--priority" in terminal.run("groups", "set", "web", "--tag", "web").output
+    said = terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--mode", "learning", "--dry-run")
+    assert "it would change the policy of 1 host" in said
+    terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--mode", "learning")
+    assert "a new policy for 1 agent" in terminal.ok("groups", "set", "web", "--mode", "protection")
+    terminal.ok("groups", "set", "web", "--priority", "20")
+    (found,) = terminal.records("groups", "list")
+    assert found == {
+        "name": "web", "organization": None, "selector": {"tagsAll": ["web"]}, "priority": 20, "agents": 1,
+        "policy": {"mode": "protection"},
+    }  # fmt: skip
+    assert "group web" in terminal.ok("policies", "explain", "web-1")
+
+
+def test_the_list_is_filtered_sorted_and_limited(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:
+    """Site, group, version and mode leave the agents that meet them; the order and the number are the operator's."""
+    for hostname, tags, site in (("c", ["web"], "bonn"), ("a", ["db"], "bonn"), ("b", ["web", "db"], "rome")):
+        agent = served.enroll(hostname)
+        admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": tags, "site": site})
+    terminal.ok("groups", "set", "some", "--any-tag", "web", "--site", "rome", "--site", "bonn", "--priority", "1")
+
+    def names(*arguments: str) -> list[str]:
+        return [each["hostname"] for each in terminal.records("agents", "list", *arguments)]
+
+    assert names("--site", "bonn") == ["c", "a"]
+    assert names("--group", "some") == ["c", "b"]
+    assert names("--sort", "hostname") == ["a", "b", "c"]
+    assert names("--sort", "hostname", "--limit", "2") == ["a", "b"]
+    assert names("--limit", "1") == ["c"]
+    assert names("--version", "0.0.0") == names("--mode", "learning") == []
+    assert terminal.run("agents", "list", "--group", "none").exit_code == ExitCode.NOT_FOUND
+
+
+def test_322_agents_with_cloud_hostnames_stay_whole(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any width each agent is one line with its whole hostname and id, and no line is longer than the terminal."""
+    agents: dict[str, Any] = {}
+    with served.bench() as bench:
+        token = bench.token()
+        for number in range(322):
+            hostname = f"ip-10-{number // 256}-{number % 256}-17.eu-central-1.compute.internal"
+            agents[hostname] = bench.enroll(hostname, token, organization_id=f"o{number % 2}").agent_id
+    for width in (80, 140):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = terminal.ok("agents", "list").splitlines()
+        rows = {line.split()[0]: line for line in lines if line.startswith("ip-")}
+        assert {hostname: rows[hostname].split()[1] for hostname in agents} == agents
+        assert max(len(line) for line in rows.values()) <= width
+        assert any(line.startswith("the same in every row: status online") for line in lines[-2:])
+
+
+def test_a_column_is_left_out_before_a_hostname_is_cut(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostname wider than the terminal is printed whole, alone with its id; `-o wide` prints every column."""
+    monkeypatch.setenv("COLUMNS", "80")
+    long = ".".join(["a" * 50, "b" * 50])
+    agent = served.enroll(long)
+    heading, row, more = terminal.ok("agents", "list").splitlines()
+    assert (heading.split(), row.split()) == (["hostname", "agent", "id"], [long, agent.agent_id])
+    assert "-o wide" in more
+    wide = terminal.ok("agents", "list", "-o", "wide").splitlines()
+    assert len(wide) == 2
+    assert "reported tags" in wide[0]
+
+
+def test_only_silent_agents_are_pruned(served: Served, terminal: Terminal) -> None:
+    """A dry run lists them; those online or heard of since stay, and each removal is in the audit log."""
+    served.enroll("old")
+    with served.bench() as bench:
+        bench.pass_time(2 * 86_400)
+    served.enroll("new")
+    found = terminal.records("agents", "prune", "--older-than", "1d", "--dry-run")
+    assert [each["hostname"] for each in found["agents"]] == ["old"]
+    assert len(terminal.records("agents", "list")) == 2
+    assert "1 agent removed for good" in terminal.ok("agents", "prune", "--older-than", "1d")
+    assert [each["hostname"] for each in terminal.records("agents", "list")] == ["new"]
+    assert "agent.remove" in terminal.ok("audit", "list")
+    assert "0 agents" in terminal.ok("agents", "prune", "--older-than", "1d")
