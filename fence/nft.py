@@ -35,7 +35,6 @@ class Element(NamedTuple):
 
     value: str
     left: float | None
-    packets: int
 
 
 class Kernel:
@@ -287,9 +286,8 @@ def _element(raw: Any) -> Element:
     if isinstance(value, dict):
         low, high = value.get("range") or (value["prefix"]["addr"], value["prefix"]["len"])
         value = f"{low}-{high}" if "range" in value else f"{low}/{high}"
-    counter = inner.get("counter", {}) if isinstance(inner, dict) else {}
     left = inner.get("expires", inner.get("timeout")) if isinstance(inner, dict) else None
-    return Element(str(value), left, int(counter.get("packets", 0)) if isinstance(counter, dict) else 0)
+    return Element(str(value), left)
 
 
 def can_change_tables() -> bool:

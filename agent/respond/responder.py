@@ -9,7 +9,7 @@ from agent.errors import GuardError
 
 Kind = Literal["ip", "domain", "file_hash"]
 
-EnforcementKind = Literal["nftables", "route", "simulated", "impossible"]
+EnforcementKind = Literal["nftables", "simulated", "impossible"]
 """The means of carrying out measures; the last two enforce none."""
 
 

@@ -71,7 +71,7 @@ class KernelTwin(Kernel):
             }
 
     def elements(self, name: str) -> list[Element]:
-        return [Element(value, left, 0) for value, left in self.sets.get(name, {}).items()]
+        return [Element(value, left) for value, left in self.sets.get(name, {}).items()]
 
     def has_seen(self, port: int, address: Address) -> bool:
         return bool(int(address) & 1) if self.seen is None else (port, str(address)) in self.seen
