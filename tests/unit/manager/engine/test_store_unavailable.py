@@ -58,6 +58,20 @@ def test_no_command_is_carried_out_that_could_not_be_committed(bench: Bench) -> 
     assert bench.fleet.counters["commits_failed"] == 1
 
 
+def test_an_idle_engine_does_not_take_a_locked_store_for_available(bench: Bench) -> None:
+    """The command that found the lock is withdrawn, and nothing is to be written: only a transaction shows the end."""
+    command = Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None)
+    with locked(bench):
+        bench.engine.inbox.submit(command)
+        bench.engine.step(bench.now)
+        assert command.claim()
+        for _ in range(3):
+            bench.pass_time(1)
+            assert not bench.engine.can_commit
+    bench.pass_time(1)
+    assert bench.engine.can_commit
+
+
 def test_a_command_that_the_engine_has_claimed_cannot_be_withdrawn(bench: Bench) -> None:
     """A sender that gives up after the engine took its command is told so, for the change waits for its commit."""
     bench.store.commit = full  # type: ignore[method-assign]

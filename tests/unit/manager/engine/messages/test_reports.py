@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from manager.domain.agents.agent import Host
+from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.storage.queries import StoreQueries
 from schemas import topics
 from schemas.model import iso
-from tests.support.engine import Bench
+from tests.support.engine import Bench, prepared_reports
 
 
 def test_a_report_is_stored_once_and_acknowledged_after_the_commit(bench: Bench) -> None:
@@ -38,6 +40,20 @@ def test_copies_of_a_report_in_one_batch_are_one_report(bench: Bench) -> None:
     assert [refusal["id"] for refusal in told["refused"]] == ["t-1"]
     assert bench.rows("SELECT threat_id, source_ip FROM threat") == [("t-1", "203.0.113.7")]
     assert bench.fleet.registry.agents[agent.agent_id].vitals.threats_detected == 1
+    assert bench.failures() == {}
+
+
+def test_copies_of_a_report_in_requests_of_one_batch_are_one_report(bench: Bench) -> None:
+    """Twice in one body, and again in other bodies: each request is accepted, and no batch is rejected for it."""
+    agent_id = bench.ask(RegisterAgent(Host("web-1", "Debian 12", "x64", "1.0"), None, by_admin=True)).record["agentId"]
+    bodies = [("h-1", "h-1"), ("h-1", "h-2"), ("h-2",)]
+    answers = [bench.submit(StoreReports(agent_id, prepared_reports(agent_id, bench.wall, *ids))) for ids in bodies]
+    bench.engine.step(bench.now)
+    submissions = [submission for ((submission, error),) in answers if error is None]
+    assert [submission.refusal for submission in submissions] == [None, None, None]
+    assert bench.rows("SELECT threat_id FROM threat ORDER BY 1") == [("h-1",), ("h-2",)]
+    assert bench.fleet.counters["reports_repeated"] == 3
+    assert bench.fleet.registry.agents[agent_id].vitals.threats_detected == 2
     assert bench.failures() == {}
 
 
