@@ -60,6 +60,7 @@ def test_no_command_is_carried_out_that_could_not_be_committed(bench: Bench) -> 
 
 def test_an_idle_engine_does_not_take_a_locked_store_for_available(bench: Bench) -> None:
     """The command that found the lock is withdrawn, and nothing is to be written: only a transaction shows the end."""
+    bench.pass_time(1)  # what a start writes is written
     command = Command(SetPolicy(GLOBAL, DOCUMENT, "test"), lambda *_: None)
     with locked(bench):
         bench.engine.inbox.submit(command)
