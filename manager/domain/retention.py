@@ -83,10 +83,13 @@ class DeletionBudget:
 
     Args:
         retention: seconds that rows are kept.
+
+    Attributes:
+        window: seconds for which the limit holds.
     """
 
     def __init__(self, retention: float) -> None:
-        self._window = min(HOUR, retention / _PARTS)
+        self.window = min(HOUR, retention / _PARTS)
         self._deleted: deque[tuple[float, int]] = deque()
         self._held: deque[tuple[float, int]] = deque()
 
@@ -97,9 +100,9 @@ class DeletionBudget:
             held: rows in the table.
             monotonic: seconds on the monotonic clock.
         """
-        while self._deleted and self._deleted[0][0] <= monotonic - self._window:
+        while self._deleted and self._deleted[0][0] <= monotonic - self.window:
             self._deleted.popleft()
-        while self._held and self._held[0][0] <= monotonic - _PARTS * self._window:
+        while self._held and self._held[0][0] <= monotonic - _PARTS * self.window:
             self._held.popleft()
         while self._held and self._held[-1][1] <= held:
             self._held.pop()

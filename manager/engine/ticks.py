@@ -123,7 +123,8 @@ class Housekeeping:
 
     Args:
         fleet: has the settings of retention, and knows whether the clock may be trusted.
-        store: pruned in pieces, once a minute, or once a second while more rows are due.
+        store: pruned in pieces, once a minute (with a retention below 24 minutes once in a 24th of it, as then no more
+            may be deleted at a time), or once a second while more rows are due.
         forget_idle: functions that drop state of idle agents; each is given monotonic time.
     """
 
@@ -133,6 +134,7 @@ class Housekeeping:
         self._forget_idle = tuple(forget_idle)
         self._threats = DeletionBudget(fleet.settings.threat_retention)
         self._ids = DeletionBudget(fleet.settings.id_retention)
+        self._interval = max(_CATCH_UP_INTERVAL, min(_HOUSEKEEPING_INTERVAL, self._threats.window, self._ids.window))
         self._next: float | None = None
 
     def run(self, now: Instant) -> None:
@@ -146,7 +148,7 @@ class Housekeeping:
         if now.monotonic < self._next:
             return
         more = self._may_prune(now) and self._prune(now)
-        self._next = now.monotonic + (_CATCH_UP_INTERVAL if more else _HOUSEKEEPING_INTERVAL)
+        self._next = now.monotonic + (_CATCH_UP_INTERVAL if more else self._interval)
         for forget_idle in self._forget_idle:
             forget_idle(now.monotonic)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from manager.domain.agents.registry import Takeover
 from manager.engine.commands.requests import AcceptClock, RemoveAgent
 from manager.engine.ports import Pruned, PruneOrder
+from manager.engine.settings import EngineSettings
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -115,6 +117,20 @@ def test_a_store_that_was_emptied_keeps_its_next_reports(fleet: Fleet) -> None:
     emptied = len(fleet.received)
     fleet.run(6 * HOUR, 300)
     assert len(fleet.kept()) == len(fleet.received) - emptied
+
+
+def test_steady_work_stays_within_a_retention_of_a_minute(tmp_path: Path) -> None:
+    """Housekeeping comes as often as its limit allows to delete: the table does not fill up between two runs."""
+    bench = Bench(tmp_path, EngineSettings(takeover=Takeover.ALLOW, threat_retention=60.0, id_retention=120.0))
+    agents = [bench.enroll(f"srv-{number}") for number in range(3)]
+    for second in range(400):
+        agent = agents[second % 3]
+        if second % 30 < 3:
+            bench.put(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall))
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, f"t-{second}"))
+        bench.pass_time(1.0)
+    assert 60 <= bench.rows("SELECT count(*) FROM threat")[0][0] <= 80
+    assert bench.rows("SELECT count(*) FROM stored_id")[0][0] <= 160
 
 
 def test_an_hour_deletes_a_24th_and_a_tenth_of_it(fleet: Fleet) -> None:
