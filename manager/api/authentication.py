@@ -45,6 +45,17 @@ class Caller:
         """Return whether the caller's token has a role, or one that includes it."""
         return self.role is not None and self.role.includes(role)
 
+    def limit(self, organization_id: str | None) -> tuple[str, ...] | None:
+        """Return the organizations that a query is limited to; None for all of them.
+
+        Args:
+            organization_id: the one that is asked for; None for all that the token is good for. Another one than those
+                gives none.
+        """
+        if organization_id is not None:
+            return (organization_id,) if self.sees(organization_id) else ()
+        return None if self.organizations is None else tuple(sorted(self.organizations))
+
     def sees(self, organization_id: str) -> bool:
         """Return whether the token is good for an organization."""
         return self.organizations is None or organization_id in self.organizations

@@ -187,5 +187,12 @@ Admin = Annotated[Caller, Depends(allows(Role.ADMIN))]
 Feed = Annotated[Caller, Depends(allows(Role.FEED, scoped=True))]
 Metrics = Annotated[Caller, Depends(allows(Role.METRICS))]
 AdminOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.ADMIN)))]
-ViewerOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.VIEWER)))]
-ViewerOrAgent = Annotated[Caller, Depends(AllowsAgents(allows(Role.VIEWER)))]
+
+ScopedViewer = Annotated[Caller, Depends(allows(Role.VIEWER, scoped=True))]
+"""A viewer, perhaps of some organizations only: the route limits itself by `caller.limit` or `manager.api.scope`."""
+
+ScopedResponder = Annotated[Caller, Depends(allows(Role.RESPONDER, scoped=True))]
+ScopedAdmin = Annotated[Caller, Depends(allows(Role.ADMIN, scoped=True))]
+ScopedViewerOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.VIEWER, scoped=True)))]
+ScopedAdminOrSelf = Annotated[Caller, Depends(AllowsSelf(allows(Role.ADMIN, scoped=True)))]
+ScopedViewerOrAgent = Annotated[Caller, Depends(AllowsAgents(allows(Role.VIEWER, scoped=True)))]

@@ -1,11 +1,14 @@
 """Ports of the HTTP server: submitting commands to the engine, and queries that read the store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from manager.domain.policies.fleet_policies import Scope
 
 Record = dict[str, Any]
+Organizations = Collection[str] | None
+"""The organizations that a query is limited to; None for all."""
+
 Page = tuple[list[Record], str | None]
 """The records of a page, and the cursor of the next one; None at the end."""
 
@@ -72,7 +75,7 @@ class Queries(Protocol):
         self,
         *,
         status: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         tags: Sequence[str] = (),
         hostnames: Sequence[str] | None = None,
         health: str | None = None,
@@ -96,7 +99,7 @@ class Queries(Protocol):
         """Return the number of agents in each state, and of all as `total`."""
         ...
 
-    def overview(self, now: float) -> Record:
+    def overview(self, now: float, organizations: Organizations = None) -> Record:
         """Return the summary of the fleet."""
         ...
 
@@ -106,7 +109,7 @@ class Queries(Protocol):
         since: float | None = None,
         severity: str | None = None,
         type_: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         agent_id: str | None = None,
         limit: int,
         cursor: str | None = None,
@@ -114,8 +117,8 @@ class Queries(Protocol):
         """Return threats, the last stored first."""
         ...
 
-    def threat_summary(self, *, now: float, period: str, organization_id: str | None = None) -> Record:
-        """Return the counts of threats of the fleet, or of one organization, within a period that ends now."""
+    def threat_summary(self, *, now: float, period: str, organizations: Organizations = None) -> Record:
+        """Return the counts of threats of the fleet, or of organizations, within a period that ends now."""
         ...
 
     def active_policy(self) -> Record | None:
@@ -126,11 +129,11 @@ class Queries(Protocol):
         """Return the newest revision of a scope."""
         ...
 
-    def policy_history(self, *, limit: int, cursor: str | None = None) -> Page:
+    def policy_history(self, *, organizations: Organizations = None, limit: int, cursor: str | None = None) -> Page:
         """Return every change of the fleet's policies, newest first."""
         ...
 
-    def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
+    def policy_documents(self, *, organizations: Organizations = None, limit: int, cursor: str | None = None) -> Page:
         """Return the current document of each scope, the last set first."""
         ...
 
@@ -138,12 +141,22 @@ class Queries(Protocol):
         """Return the current document of each group, the last set first."""
         ...
 
-    def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
+    def policy_differences(
+        self, before: int, after: int | None = None, organizations: Organizations = None
+    ) -> list[Record]:
         """Return the differences between the documents of two revisions; None is the newest revision."""
         ...
 
-    def hostnames(self, agent_ids: Sequence[str]) -> dict[str, str]:
-        """Return the hostnames of agents."""
+    def organization_of_agent(self, agent_id: str) -> str | None:
+        """Return the organization of a registered agent; None if it is unknown."""
+        ...
+
+    def organization_of_block(self, entry_id: str) -> str | None:
+        """Return the organization of an emergency entry; None if it is unknown."""
+        ...
+
+    def hostnames(self, agent_ids: Sequence[str], organizations: Organizations = None) -> dict[str, str]:
+        """Return the hostnames of those agents that belong to organizations."""
         ...
 
     def incidents(
@@ -151,7 +164,7 @@ class Queries(Protocol):
         *,
         is_open: bool | None = None,
         kind: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         response: str | None = None,
         chronic: bool | None = None,
         merged: bool | None = None,
@@ -166,12 +179,16 @@ class Queries(Protocol):
         """Return one incident with its members and entries."""
         ...
 
+    def response_counts(self, *, after: float, organizations: Organizations) -> tuple[int, int]:
+        """Return the number of entries that expire after a time, and of incidents that wait for approval."""
+        ...
+
     def blocks(
         self,
         *,
         after: float,
         kind: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         target: str | None = None,
         incident_id: str | None = None,
         value: str | None = None,
@@ -186,7 +203,7 @@ class Queries(Protocol):
         ...
 
     def protection_forecast(
-        self, *, since: float, now: float, organization_id: str | None = None, group: str | None = None
+        self, *, since: float, now: float, organizations: Organizations = None, group: str | None = None
     ) -> Record:
         """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970."""
         ...

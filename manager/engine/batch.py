@@ -200,15 +200,21 @@ class Batch:
         """Clear the retained message of a topic after the commit."""
         self.publications.append(Publication(topic, b"", retained=True))
 
-    def event(self, name: str, agent: Agent | None = None, data: Mapping[str, Any] | None = None) -> None:
-        """Publish a fleet event after the commit."""
+    def event(
+        self,
+        name: str,
+        agent: Agent | None = None,
+        data: Mapping[str, Any] | None = None,
+        organization_id: str | None = None,
+    ) -> None:
+        """Publish a fleet event after the commit; its organization is the agent's where an agent is given."""
         self.events.append(
             FleetEvent(
                 event=name,
                 at=utc(self.now.wall),
                 agent_id=agent.agent_id if agent else None,
                 hostname=agent.hostname if agent else None,
-                organization_id=agent.organization_id if agent else None,
+                organization_id=agent.organization_id if agent else organization_id,
                 data=dict(data or {}),
             )
         )

@@ -32,7 +32,8 @@ from manager.storage.threat_index.bitmaps import (
 from tests.support.migrated_store import open_migrated
 
 BEGAN = 1_800_000_000.0
-AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "zeta"}
+AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "beta"}
+ORGANIZATIONS = (None, ("acme",), ("acme", "beta"))
 SEVERITIES, TYPES, SOURCES = ("low", "critical"), ("scan", "x"), ("192.0.2.1", "192.0.2.2", "2001:db8::1", None)
 STEP = st.one_of(
     st.tuples(
@@ -132,8 +133,8 @@ def test_every_filter_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> 
 
 
 def every_filter(bench: Bench, queries: StoreQueries) -> None:
-    for since, severity, type_, organization, agent in product(
-        (None, bench.now - 100, bench.now + 1), (None, "critical"), (None, "x"), (None, "acme"), (None, 1, 3, 9)
+    for since, severity, type_, organizations, agent in product(
+        (None, bench.now - 100, bench.now + 1), (None, "critical"), (None, "x"), ORGANIZATIONS, (None, 1, 3, 9)
     ):
         expected = [
             row.threat_id
@@ -141,7 +142,7 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
             if (since is None or row.received_at >= since)
             and severity in {None, row.severity}
             and type_ in {None, row.type}
-            and organization in {None, AGENTS[row.agent_number]}
+            and (organizations is None or AGENTS[row.agent_number] in organizations)
             and agent in {None, row.agent_number}
         ]
         for limit in (1, 4, 200):
@@ -152,7 +153,7 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
                     since=since,
                     severity=severity,
                     type_=type_,
-                    organization_id=organization,
+                    organizations=organizations,
                     agent_id=None if agent is None else f"ag-{agent:016x}",
                     limit=limit,
                     cursor=cursor,
@@ -172,11 +173,11 @@ def test_every_summary_counts_pruned_threats_too(steps: list[tuple[str, Any]]) -
 
 
 def every_summary(bench: Bench, queries: StoreQueries) -> None:
-    for period, organization in product(PERIODS, (None, "acme")):
+    for period, organizations in product(PERIODS, ORGANIZATIONS):
         since = bench.now - PERIODS[period]
-        own = [row for row in bench.ever if organization in {None, AGENTS[row.agent_number]}]
+        own = [row for row in bench.ever if organizations is None or AGENTS[row.agent_number] in organizations]
         inside = [row for row in own if row.event_time >= since]
-        found = queries.threat_summary(now=bench.now, period=period, organization_id=organization)
+        found = queries.threat_summary(now=bench.now, period=period, organizations=organizations)
         bucket = {"1h": 300, "6h": 300, "24h": 3600}.get(period, 86_400)
         touched = [row for row in own if row.event_time >= since // bucket * bucket]
         assert len(inside) <= found["total"] <= len(touched)

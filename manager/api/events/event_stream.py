@@ -7,10 +7,10 @@ import asyncio
 import json
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi.sse import format_sse_event
@@ -33,13 +33,22 @@ _KEEPALIVE_COMMENT = format_sse_event(comment="keepalive")
 
 
 class Subscriber:
-    """One client of the stream with its unsent events."""
+    """One client of the stream with its unsent events.
 
-    def __init__(self) -> None:
+    Args:
+        organizations: the only organizations whose events it is sent; None for all events.
+    """
+
+    def __init__(self, organizations: Collection[str] | None = None) -> None:
+        self._organizations = organizations
         self.queue: deque[bytes] = deque()
         self.wakeup = asyncio.Event()
         self.ended = False
         self.task: asyncio.Task[Any] | None = None
+
+    def may_see(self, organization_id: str | None) -> bool:
+        """Return whether it is sent the events of an organization; those of None are for clients without a limit."""
+        return self._organizations is None or organization_id in self._organizations
 
     def end(self, *, at_once: bool) -> None:
         """Send no more events; with `at_once` also cancel the current send."""
@@ -47,6 +56,14 @@ class Subscriber:
         self.wakeup.set()
         if at_once and self.task is not None:
             self.task.cancel()
+
+
+class _Entry(NamedTuple):
+    """A numbered event as it is sent."""
+
+    number: int
+    organization_id: str | None
+    frame: bytes
 
 
 class EventStream:
@@ -67,7 +84,7 @@ class EventStream:
         keepalive: float = KEEPALIVE,
     ) -> None:
         self.keepalive = keepalive
-        self._ring: deque[tuple[int, bytes]] = deque(maxlen=ring_size)
+        self._ring: deque[_Entry] = deque(maxlen=ring_size)
         self._max_lag = max_lag
         self._max_subscribers = max_subscribers
         self._run = secrets.token_hex(4)
@@ -109,10 +126,13 @@ class EventStream:
             with suppress(RuntimeError):  # the loop is closed: there are no subscribers
                 loop.call_soon_threadsafe(self._drain)
 
-    def subscribe(self, last_id: str | None) -> Subscriber:
-        """Return a new subscriber; with `last_id` its queue begins with the kept events after that one."""
-        subscriber = Subscriber()
-        missed = self._since(last_id)
+    def subscribe(self, last_id: str | None, organizations: Collection[str] | None = None) -> Subscriber:
+        """Return a new subscriber; with `last_id` its queue begins with the kept events after that one.
+
+        Only events of `organizations` are sent; None for all.
+        """
+        subscriber = Subscriber(organizations)
+        missed = self._since(last_id, subscriber)
         data = {"resumed": last_id is not None, "missed": len(missed), "readers": len(self._subscribers) + 1}
         subscriber.queue.append(self._frame(self._number - len(missed), "connected", json.dumps(data)))
         subscriber.queue.extend(missed)
@@ -124,25 +144,26 @@ class EventStream:
         """Remove a subscriber."""
         self._subscribers.discard(subscriber)
 
-    def _since(self, last_id: str | None) -> list[bytes]:
+    def _since(self, last_id: str | None, subscriber: Subscriber) -> list[bytes]:
         if last_id is None:
             return []
         run, _, number = last_id.partition("-")
         is_ours = run == self._run and number.isdecimal() and len(number) < _LONGEST_NUMBER
         seen = int(number) if is_ours else 0
-        return [frame for position, frame in self._ring if position > seen]
+        return [each.frame for each in self._ring if each.number > seen and subscriber.may_see(each.organization_id)]
 
     def _drain(self) -> None:
         self._drain_scheduled = False  # before the deque is read: a later append schedules again
-        frames = []
+        entries: list[_Entry] = []
         while self._incoming:
             event = self._incoming.popleft()
             self._number += 1
             frame = self._frame(self._number, event.event, event.body().decode())
-            self._ring.append((self._number, frame))
-            frames.append(frame)
+            entry = _Entry(self._number, event.organization_id, frame)
+            self._ring.append(entry)
+            entries.append(entry)
         for subscriber in tuple(self._subscribers):
-            self._send(subscriber, frames)
+            self._send(subscriber, [each.frame for each in entries if subscriber.may_see(each.organization_id)])
 
     def _send(self, subscriber: Subscriber, frames: Iterable[bytes]) -> None:
         subscriber.queue.extend(frames)
@@ -167,27 +188,37 @@ class StreamResponse(Response):
     Args:
         stream: source of the events.
         last_id: id of the last event that the client has received before; None for a new client.
+        organizations: the only organizations whose events are sent; None for all events.
+        is_allowed: returns whether the client's token is still accepted; the stream ends when it is not.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: EventStream, last_id: str | None) -> None:
+    def __init__(
+        self,
+        stream: EventStream,
+        last_id: str | None,
+        organizations: Collection[str] | None = None,
+        is_allowed: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._stream = stream
         self._last_id = last_id
+        self._organizations = organizations
+        self._is_allowed = is_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one subscriber."""
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        subscriber = self._stream.subscribe(self._last_id)
+        subscriber = self._stream.subscribe(self._last_id, self._organizations)
         subscriber.task = asyncio.current_task()
         watch = asyncio.create_task(_end_on_disconnect(receive, subscriber), name="event-stream-disconnect")
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            while not subscriber.ended:
+            while not subscriber.ended and self._is_allowed():
                 await self._send_queued(subscriber, send)
             await send({"type": "http.response.body", "body": b""})
         except asyncio.CancelledError:

@@ -2,6 +2,8 @@
 
 import secrets
 
+from manager.api.authentication import Caller
+
 TICKET_LIFETIME = 30.0
 """Seconds for which an unused ticket is valid."""
 
@@ -12,17 +14,18 @@ class Tickets:
     """Issues and redeems tickets. Beyond `_MAX_TICKETS` unused tickets the oldest is dropped."""
 
     def __init__(self) -> None:
-        self._valid_until: dict[str, float] = {}
+        self._issued: dict[str, tuple[float, Caller]] = {}
 
-    def issue(self, now: float) -> str:
-        """Return a new ticket; `now` is in seconds, on one clock for all calls."""
-        self._valid_until = {ticket: until for ticket, until in self._valid_until.items() if until > now}
-        while len(self._valid_until) >= _MAX_TICKETS:
-            del self._valid_until[next(iter(self._valid_until))]
+    def issue(self, caller: Caller, now: float) -> str:
+        """Return a new ticket for a caller; `now` is in seconds, on one clock for all calls."""
+        self._issued = {ticket: issued for ticket, issued in self._issued.items() if issued[0] > now}
+        while len(self._issued) >= _MAX_TICKETS:
+            del self._issued[next(iter(self._issued))]
         ticket = secrets.token_urlsafe(24)
-        self._valid_until[ticket] = now + TICKET_LIFETIME
+        self._issued[ticket] = now + TICKET_LIFETIME, caller
         return ticket
 
-    def redeem(self, ticket: str, now: float) -> bool:
-        """Redeem a ticket once; return whether it was valid."""
-        return self._valid_until.pop(ticket, now) > now
+    def redeem(self, ticket: str, now: float) -> Caller | None:
+        """Redeem a ticket once; return the caller that it was issued to, None if it was not valid."""
+        until, caller = self._issued.pop(ticket, (now, None))
+        return caller if until > now else None

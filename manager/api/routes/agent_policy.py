@@ -6,8 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from manager.api.agents.hot_routes import policy_record
-from manager.api.authorization import Viewer, ViewerOrAgent, ViewerOrSelf
+from manager.api.authorization import ScopedViewer, ScopedViewerOrAgent, ScopedViewerOrSelf
 from manager.api.envelope import answer, ok, record
+from manager.api.scope import require_agent
 from manager.api.services import WithServices
 from manager.domain.policies.explain import SOURCES, Source
 from manager.domain.policies.fleet_policies import GLOBAL
@@ -33,7 +34,7 @@ async def poll_policy(
     *,
     agent_id: str,
     services: WithServices,
-    caller: ViewerOrSelf,
+    caller: ScopedViewerOrSelf,
     version: _Version = None,
     x_policy_version: _VersionHeader = None,
     if_none_match: _Match = None,
@@ -43,6 +44,7 @@ async def poll_policy(
     The version in the query takes precedence over `If-None-Match`, and that over `X-Policy-Version`. A poll counts as a
     sign of life; the version that it names is recorded as the agent's version in force.
     """
+    await require_agent(services, caller, agent_id)
     versions = _versions(version, if_none_match, x_policy_version)
     request = ReadPolicy(agent_id) if caller.agent_id is None else PollPolicy(agent_id, versions)
     policy: AgentPolicy = await services.engine.submit(request)
@@ -82,12 +84,13 @@ _EXPLAINED = answer(
 
 
 @router.get("/api/policies/agent/{agent_id}/explain", responses=_EXPLAINED)
-async def explain_policy(agent_id: str, services: WithServices, _caller: Viewer) -> Response:
+async def explain_policy(agent_id: str, services: WithServices, caller: ScopedViewer) -> Response:
     """Each value of an agent's effective policy with the scope that set it, and all scopes that set or list it.
 
     Scopes are those of documents, `default`, `emergency` for the agent's own emergency entries and manual blocks,
     `blocklist` for its organization's, and `never` for the never list that HTTP agents get in their policy.
     """
+    await require_agent(services, caller, agent_id)
     found: Explanation = await services.engine.submit(ExplainPolicy(agent_id))
     values = [
         {"path": each.path, "value": each.value, **_source(each.source), "setBy": [_source(by) for by in each.sources]}
@@ -121,7 +124,7 @@ def _versions(asked: int | None, match: str | None, header: int | None) -> tuple
 
 
 @router.get("/api/rules/latest", responses=_RULES)
-async def latest_rules(services: WithServices, caller: ViewerOrAgent) -> Response:
+async def latest_rules(services: WithServices, caller: ScopedViewerOrAgent) -> Response:
     """Detection rules for older guards, from the agent's own policy; for the admin, from the global policy."""
     if caller.agent_id is None:
         found = await services.read(services.queries.policy_document, GLOBAL)

@@ -8,13 +8,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from manager.api.authorization import Admin, AdminOrSelf, Viewer, ViewerOrSelf
+from manager.api.authorization import (
+    Admin,
+    AdminOrSelf,
+    ScopedAdmin,
+    ScopedAdminOrSelf,
+    ScopedViewer,
+    ScopedViewerOrSelf,
+)
 from manager.api.bodies import read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.errors import Forbidden, RouteNotWiredError
 from manager.api.parameters import Cursor, Organization
+from manager.api.scope import require_agent, require_no_group, require_scope
 from manager.api.services import WithServices
 from manager.domain.agents.agent import State
+from manager.domain.policies.fleet_policies import Scope
 from manager.engine.commands.requests import (
     UNCHANGED,
     ChangeAgent,
@@ -40,7 +49,7 @@ _LARGEST_PAGE = 1000
 async def list_agents(
     *,
     services: WithServices,
-    _caller: Viewer,
+    caller: ScopedViewer,
     status: Annotated[State | None, Query(description="only agents in this state")] = None,
     organization_id: Organization = None,
     tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
@@ -58,10 +67,11 @@ async def list_agents(
     cursor: Cursor = None,
 ) -> Response:
     """List the registered agents."""
+    require_no_group(caller, group)
     found, following = await services.read(
         services.queries.agents,
         status=status,
-        organization_id=organization_id,
+        organizations=caller.limit(organization_id),
         tags=tag or (),
         hostnames=None if hostname is None else services.spellings(hostname),
         health=health,
@@ -78,8 +88,9 @@ async def list_agents(
 
 
 @router.get("/api/agents/{agent_id}", responses=answer("The agent's record, with its newest threats."))
-async def show_agent(agent_id: str, services: WithServices, _caller: ViewerOrSelf) -> Response:
+async def show_agent(agent_id: str, services: WithServices, caller: ScopedViewerOrSelf) -> Response:
     """Return the record of one agent."""
+    await require_agent(services, caller, agent_id)
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
         raise NotFound(f"Agent {agent_id} not found")
@@ -93,10 +104,11 @@ _REMOVED = record(agentId="string", removed="boolean", message="string")
 async def remove_agent(
     agent_id: str,
     services: WithServices,
-    caller: AdminOrSelf,
+    caller: ScopedAdminOrSelf,
     purge: Annotated[bool, Query(description="remove the agent for good; for the admin only")] = False,
 ) -> Response:
     """Deregister an agent: it is offline and its record is kept. With `purge` it is removed from the registry."""
+    await require_agent(services, caller, agent_id)
     if not purge:
         await services.engine.submit(DeregisterAgent(agent_id))
         return ok({"agentId": agent_id, "removed": True, "message": "the agent is offline; its record is kept"})
@@ -126,8 +138,9 @@ class PruneBody(WireModel):
     responses=answer("The agent's record after the change."),
     openapi_extra=body_of("AgentChange"),
 )
-async def change_agent(request: Request, agent_id: str, services: WithServices, caller: Admin) -> Response:
+async def change_agent(request: Request, agent_id: str, services: WithServices, caller: ScopedAdmin) -> Response:
     """Set tags, site or organization of an agent. What is set here, a later registration does not change."""
+    await require_agent(services, caller, agent_id)
     wanted, written = await read_document(request, AgentChange, BODY_LIMIT)
     names = set(written)
     unknown = sorted(names - {"tags", "site", "organization"})
@@ -137,6 +150,8 @@ async def change_agent(request: Request, agent_id: str, services: WithServices, 
     for name in ("tags", "organization"):
         if name in names and written[name] is None:
             raise Invalid(f"{name}: null takes nothing away here; {_INSTEAD[name]}")
+    if wanted.organization is not None:
+        await require_scope(services, caller, Scope("organization", wanted.organization))
     tags = None if wanted.tags is None else tuple(wanted.tags)
     site = wanted.site if "site" in names else UNCHANGED
     await services.engine.submit(ChangeAgent(agent_id, caller.name, tags, site, wanted.organization))

@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import AliasChoices, Field
 
-from manager.api.authorization import Responder, Viewer
+from manager.api.authorization import ScopedResponder, ScopedViewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Organization
+from manager.api.scope import require_scope
 from manager.api.services import WithServices
 from manager.domain.policies.allowlist_entries import MEMBERS, AllowlistEntryKind
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
@@ -41,10 +42,13 @@ _Kind = Annotated[AllowlistEntryKind | None, Query(description="where it cannot 
 
 
 @router.get("/api/allowlist", responses=page_of("Entries; with org_id those of the organization and the global ones."))
-async def list_allowances(services: WithServices, _caller: Viewer, organization_id: Organization = None) -> Response:
+async def list_allowances(
+    services: WithServices, caller: ScopedViewer, organization_id: Organization = None
+) -> Response:
     """The global allowlist, or all entries that apply to an organization."""
     entries = []
-    for scope in dict.fromkeys((GLOBAL, _scope(organization_id))):
+    shown = () if organization_id is None or not caller.sees(organization_id) else (_scope(organization_id),)
+    for scope in (GLOBAL, *shown):
         newest = await services.read(services.queries.policy_document, scope)
         section = ((newest or {}).get("document") or {}).get("allowlist") or {}
         entries += [
@@ -60,11 +64,12 @@ _ADDED = {**answer("The entry was added.", _CHANGED, 201), **answer("The entry e
 
 @router.post("/api/allowlist", responses=_ADDED, status_code=201, openapi_extra=body_of("NewAllowance"))
 async def add_allowance(
-    request: Request, services: WithServices, caller: Responder, organization_id: Organization = None
+    request: Request, services: WithServices, caller: ScopedResponder, organization_id: Organization = None
 ) -> Response:
     """Add an entry. Blocks that it covers are withdrawn at once."""
     wanted = await read_body(request, NewAllowance)
     scope = _scope(wanted.organization_id or organization_id)
+    await require_scope(services, caller, scope)
     change = ChangeAllowlist(scope, wanted.kind, wanted.value, listed=True, author=caller.name)
     done: AllowlistChanged = await services.engine.submit(change)
     return ok(_record(scope, done), 201 if done.policy.changed else 200)
@@ -72,10 +77,15 @@ async def add_allowance(
 
 @router.delete("/api/allowlist", responses=answer("The entry was removed.", _CHANGED))
 async def remove_allowance(
-    services: WithServices, caller: Responder, value: _Value, kind: _Kind = None, organization_id: Organization = None
+    services: WithServices,
+    caller: ScopedResponder,
+    value: _Value,
+    kind: _Kind = None,
+    organization_id: Organization = None,
 ) -> Response:
     """Remove an entry; 404 if it does not exist."""
     scope = _scope(organization_id)
+    await require_scope(services, caller, scope)
     change = ChangeAllowlist(scope, kind, value, listed=False, author=caller.name)
     return ok(_record(scope, await services.engine.submit(change)))
 

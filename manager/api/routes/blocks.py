@@ -6,11 +6,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from manager.api.authentication import Caller
-from manager.api.authorization import Responder, Viewer
+from manager.api.authorization import ScopedResponder, ScopedViewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization
+from manager.api.scope import require_block, require_scope
 from manager.api.services import Services, WithServices
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.emergency_entry import EntryKind
 from manager.domain.response.manual_blocks import FLEET, ManualHolder, manual_value
 from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftAddress, Lifted, NewBlock
@@ -51,6 +53,11 @@ class BlockScope(WireModel):
         if self.organization is not None:
             return ManualHolder("organization", self.organization)
         return FLEET if self.agent_id is None else ManualHolder("agent", self.agent_id)
+
+    def scope(self) -> Scope:
+        """Return the scope of the hosts, by which access tokens are limited."""
+        holder = self.holder()
+        return GLOBAL if holder.scope == "fleet" else Scope(holder.scope, holder.target)
 
 
 class NewBlockBody(BlockScope):
@@ -94,7 +101,7 @@ _BLOCK = record(
 async def list_blocks(
     *,
     services: WithServices,
-    _caller: Viewer,
+    caller: ScopedViewer,
     kind: EntryKind | None = None,
     organization_id: Organization = None,
     target: _Target = None,
@@ -111,7 +118,7 @@ async def list_blocks(
         services.queries.blocks,
         after=services.clock(),
         kind=kind,
-        organization_id=organization_id,
+        organizations=caller.limit(organization_id),
         target=target,
         incident_id=incident_id,
         value=value if value is None else _normal(value),
@@ -125,9 +132,10 @@ _ADDED = answer("The block is in force: guards are told at once.", _BLOCK, 201)
 
 
 @router.post("/api/blocks", responses=_ADDED, status_code=201, openapi_extra=body_of("NewBlockBody"))
-async def add_block(request: Request, services: WithServices, caller: Responder) -> Response:
+async def add_block(request: Request, services: WithServices, caller: ScopedResponder) -> Response:
     """Block an address or network by hand; 409 if a never-block rule refuses it."""
     wanted = await read_body(request, NewBlockBody, MESSAGE_LIMIT)
+    await require_scope(services, caller, wanted.scope())
     new = NewBlock(wanted.value, wanted.seconds, wanted.reason)
     done = await _add(services, wanted.holder(), (new,), caller, force=wanted.force)
     found = await services.read(services.queries.block, done.blocks[0].id)
@@ -143,9 +151,10 @@ _IMPORTED = answer(
 
 
 @router.post("/api/blocks/import", responses=_IMPORTED, openapi_extra=body_of("BlockImportBody"))
-async def import_blocks(request: Request, services: WithServices, caller: Responder) -> Response:
+async def import_blocks(request: Request, services: WithServices, caller: ScopedResponder) -> Response:
     """Block up to 200 addresses and networks by hand, all or none; 409 names all that are refused."""
     wanted = await read_body(request, BlockImportBody)
+    await require_scope(services, caller, wanted.scope())
     new = tuple(
         NewBlock(each.value, each.seconds or wanted.seconds, each.reason or wanted.reason) for each in wanted.blocks
     )
@@ -164,8 +173,9 @@ _REMOVED = answer(
 
 
 @router.delete("/api/blocks/{entry_id}", responses=_REMOVED)
-async def remove_block(entry_id: str, services: WithServices, caller: Responder) -> Response:
+async def remove_block(entry_id: str, services: WithServices, caller: ScopedResponder) -> Response:
     """Remove one block."""
+    await require_block(services, caller, entry_id)
     return ok({"id": await services.engine.submit(RemoveBlock(entry_id, caller.name)), "removed": True})
 
 
@@ -178,13 +188,19 @@ _Lift = Annotated[str, Query(min_length=1, max_length=64, description="an addres
 
 @router.delete("/api/blocks", responses=_LIFTED)
 async def lift_blocks(
-    services: WithServices, caller: Responder, value: _Lift, organization_id: Organization = None
+    services: WithServices, caller: ScopedResponder, value: _Lift, organization_id: Organization = None
 ) -> Response:
     """Lift every block within an address or CIDR, by incidents, by hand and by guards themselves.
 
     409 while a wider block or a policy document blocks it. `notReached` agents may keep a block of their own: they are
     not online, speak HTTP, or have no fence.
     """
+    if organization_id is None and caller.organizations is not None:
+        if len(caller.organizations) > 1:
+            raise Invalid("org_id: name the organization in which to lift it")
+        (organization_id,) = caller.organizations
+    if organization_id is not None:
+        await require_scope(services, caller, Scope("organization", organization_id))
     done: Lifted = await services.engine.submit(LiftAddress(value, caller.name, organization_id))
     return ok(
         {

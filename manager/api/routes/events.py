@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from manager.api.authentication import Caller
-from manager.api.authorization import Declares, Viewer, allows
+from manager.api.authorization import Declares, ScopedViewer, allows
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.errors import Unauthorized
 from manager.api.events.event_stream import StreamResponse
@@ -23,16 +23,16 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/api/events/ticket", responses=_ISSUED, status_code=201)
-async def issue_ticket(services: WithServices, _caller: Viewer) -> Response:
+async def issue_ticket(services: WithServices, caller: ScopedViewer) -> Response:
     """A ticket that opens the stream once, within 30 seconds: `GET /api/events/stream?ticket=…`."""
-    return ok({"ticket": services.tickets.issue(services.clock()), "expiresIn": TICKET_LIFETIME}, 201)
+    return ok({"ticket": services.tickets.issue(caller, services.clock()), "expiresIn": TICKET_LIFETIME}, 201)
 
 
 @router.get(
     "/api/events/stream",
     responses=_STREAM,
     response_class=Response,
-    dependencies=[Depends(Declares("viewer", "fleet"))],
+    dependencies=[Depends(Declares("viewer", "organization"))],
 )
 async def stream(
     request: Request,
@@ -50,14 +50,17 @@ async def stream(
     """
     caller: Caller | None = request.scope.get("caller")
     if ticket is not None and caller is None:
-        if not services.tickets.redeem(ticket, services.clock()):
-            raise Unauthorized
-    elif caller is None:
+        caller = services.tickets.redeem(ticket, services.clock())
+    if caller is None or not services.credentials.is_current(caller):
         raise Unauthorized
-    else:
-        allows(Role.VIEWER).check(caller)
+    allows(Role.VIEWER, scoped=True).check(caller)
     if services.stream.full:
         return fail(
             503, "the event stream has its maximum of clients; try again in a few seconds", {"Retry-After": "5"}
         )
-    return StreamResponse(services.stream, last_event_id or resume_after or None)
+    return StreamResponse(
+        services.stream,
+        last_event_id or resume_after or None,
+        organizations=caller.organizations,
+        is_allowed=lambda: services.credentials.is_current(caller),
+    )

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authorization import Responder, Viewer
+from manager.api.authentication import Caller
+from manager.api.authorization import ScopedResponder, ScopedViewer
 from manager.api.envelope import Schema, answer, ok, page, page_of
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import Services, WithServices
@@ -77,7 +78,7 @@ _LISTED = "Incidents, the last opened first; each names at most 200 of its agent
 async def list_incidents(
     *,
     services: WithServices,
-    _caller: Viewer,
+    caller: ScopedViewer,
     is_open: _Open = None,
     kind: Kind | None = None,
     organization_id: Organization = None,
@@ -93,7 +94,7 @@ async def list_incidents(
         services.queries.incidents,
         is_open=is_open,
         kind=kind,
-        organization_id=organization_id,
+        organizations=caller.limit(organization_id),
         response=response,
         chronic=chronic,
         merged=merged,
@@ -105,29 +106,31 @@ async def list_incidents(
 
 
 @router.get("/api/incidents/{incident_id}", responses=answer("The incident, its members and live entries.", _INCIDENT))
-async def show_incident(incident_id: str, services: WithServices, _caller: Viewer) -> Response:
+async def show_incident(incident_id: str, services: WithServices, caller: ScopedViewer) -> Response:
     """One incident, with at most 1,000 members and 1,000 entries."""
-    return ok(await _incident(services, incident_id))
+    return ok(await _incident(services, caller, incident_id))
 
 
 @router.post("/api/incidents/{incident_id}/undo", responses=answer("The incident as it is now.", _INCIDENT))
-async def undo_incident(incident_id: str, services: WithServices, caller: Responder) -> Response:
+async def undo_incident(incident_id: str, services: WithServices, caller: ScopedResponder) -> Response:
     """Withdraw an incident's response everywhere, and keep the incident from firing again."""
-    return await _decide(services, UndoIncident(incident_id, caller.name))
+    return await _decide(services, caller, UndoIncident(incident_id, caller.name))
 
 
 @router.post("/api/incidents/{incident_id}/approve", responses=answer("The incident as it is now.", _INCIDENT))
-async def approve_incident(incident_id: str, services: WithServices, caller: Responder) -> Response:
+async def approve_incident(incident_id: str, services: WithServices, caller: ScopedResponder) -> Response:
     """Approve the response of an incident; 409 if it does not wait for approval."""
-    return await _decide(services, ApproveIncident(incident_id, caller.name))
+    return await _decide(services, caller, ApproveIncident(incident_id, caller.name))
 
 
-async def _decide(services: Services, request: UndoIncident | ApproveIncident) -> Response:
-    return ok(await _incident(services, await services.engine.submit(request)))
+async def _decide(services: Services, caller: Caller, request: UndoIncident | ApproveIncident) -> Response:
+    if caller.organizations is not None:
+        await _incident(services, caller, request.incident_id)
+    return ok(await _incident(services, caller, await services.engine.submit(request)))
 
 
-async def _incident(services: Services, incident_id: str) -> dict[str, Any]:
+async def _incident(services: Services, caller: Caller, incident_id: str) -> dict[str, Any]:
     found = await services.read(services.queries.incident, incident_id)
-    if found is None:
+    if found is None or not caller.sees(found["organizationId"]):
         raise NotFound(f"Incident {incident_id} not found")
     return found

@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from manager.api.authorization import OPEN, Admin, Metrics, Viewer
+from manager.api.authentication import Caller
+from manager.api.authorization import OPEN, Admin, Metrics, ScopedViewer
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.http_metrics import CONTENT_TYPE, expose
 from manager.api.ports import Record
@@ -65,25 +66,37 @@ async def ready(services: WithServices) -> Response:
     responses=answer("Counts, the stale and offline agents first, threats, policy revision."),
     tags=["fleet"],
 )
-async def overview(services: WithServices, _caller: Viewer) -> Response:
+async def overview(services: WithServices, caller: ScopedViewer) -> Response:
     """Summary of the fleet."""
-    now = services.clock()
-    found = await services.read(services.queries.overview, now)
+    now, organizations = services.clock(), caller.limit(None)
+    found = await services.read(services.queries.overview, now, organizations)
     clones = services.clones()
-    names = await services.read(services.queries.hostnames, sorted(clones)[:_CLONES_SHOWN]) if clones else {}
+    if organizations is None:
+        known = {each: clones[each] for each in sorted(clones)[:_CLONES_SHOWN]}
+    else:
+        own = await services.read(services.queries.hostnames, list(clones), organizations) if clones else {}
+        clones = {each: clones[each] for each in own}
+        known = dict(list(clones.items())[:_CLONES_SHOWN])
+    names = await services.read(services.queries.hostnames, list(known)) if known else {}
+    refused = [host for host in services.refused_registrations(now) if _is_seen(caller, host.organization_id)]
     return ok(
         {
             **found,
             "agents": [services.with_clone(agent) for agent in found["agents"]],
             "clonedAgents": len(clones),
             "clones": [{"agentId": each, "hostname": names[each], **clone_record(clones[each])} for each in names],
-            "heldBack": services.held_back(),
-            "refusedRegistrations": [_refused(host) for host in services.refused_registrations(now)[:_REFUSED_SHOWN]],
-            "certificates": services.certificates(now),
-            "warnings": services.warnings(),
+            "heldBack": [held for held in services.held_back() if caller.sees(held["organizationId"])],
+            "refusedRegistrations": [_refused(host) for host in refused[:_REFUSED_SHOWN]],
+            "certificates": services.certificates(now) if organizations is None else [],
+            "warnings": services.warnings() if organizations is None else [],
             "uptimeMs": round(services.uptime * 1000),
         }
     )
+
+
+def _is_seen(caller: Caller, organization_id: str | None) -> bool:
+    """Return whether a caller sees what concerns an organization; None is for tokens of all of them."""
+    return caller.organizations is None if organization_id is None else caller.sees(organization_id)
 
 
 def _refused(host: RefusedHost) -> Record:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from manager.api.authentication import Caller
-from manager.api.authorization import Admin, Viewer
+from manager.api.authorization import Admin, ScopedAdmin, ScopedViewer
 from manager.api.bodies import read_policy
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
+from manager.api.scope import require_scope
 from manager.api.services import Services, WithServices
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.engine.commands.requests import PolicySet, Preview, Previewed, SetPolicy
@@ -71,20 +72,23 @@ CHANGED = answer(
 
 
 @router.get("/api/policies/global", responses=_DOCUMENT)
-async def show_global(services: WithServices, _caller: Viewer) -> Response:
+async def show_global(services: WithServices, _caller: ScopedViewer) -> Response:
     """The document of the whole fleet."""
     return await _show(services, GLOBAL)
 
 
 @router.get("/api/policies/organizations/{organization_id}", responses=_DOCUMENT)
-async def show_organization(organization_id: OrganizationId, services: WithServices, _caller: Viewer) -> Response:
+async def show_organization(organization_id: OrganizationId, services: WithServices, caller: ScopedViewer) -> Response:
     """The document of an organization."""
-    return await _show(services, Scope("organization", organization_id))
+    scope = Scope("organization", organization_id)
+    await require_scope(services, caller, scope)
+    return await _show(services, scope)
 
 
 @router.get("/api/policies/agents/{agent_id}", responses=_DOCUMENT)
-async def show_agent(agent_id: str, services: WithServices, _caller: Viewer) -> Response:
+async def show_agent(agent_id: str, services: WithServices, caller: ScopedViewer) -> Response:
     """The document of one agent."""
+    await require_scope(services, caller, Scope("agent", agent_id))
     if await services.read(services.queries.agent, agent_id) is None:
         raise NotFound(f"Agent {agent_id} not found")
     return await _show(services, Scope("agent", agent_id))
@@ -98,7 +102,7 @@ async def set_global(request: Request, services: WithServices, caller: Admin, op
 
 @router.put("/api/policies/organizations/{organization_id}", responses=CHANGED, openapi_extra=_BODY)
 async def set_organization(
-    request: Request, organization_id: OrganizationId, services: WithServices, caller: Admin, options: WithOptions
+    request: Request, organization_id: OrganizationId, services: WithServices, caller: ScopedAdmin, options: WithOptions
 ) -> Response:
     """Set an organization's document."""
     return await _set(request, services, caller, Scope("organization", organization_id), options)
@@ -106,7 +110,7 @@ async def set_organization(
 
 @router.put("/api/policies/agents/{agent_id}", responses=CHANGED, openapi_extra=_BODY)
 async def set_agent(
-    request: Request, agent_id: str, services: WithServices, caller: Admin, options: WithOptions
+    request: Request, agent_id: str, services: WithServices, caller: ScopedAdmin, options: WithOptions
 ) -> Response:
     """Set the document of one agent."""
     return await _set(request, services, caller, Scope("agent", agent_id), options)
@@ -120,22 +124,28 @@ async def clear_global(services: WithServices, caller: Admin, message: Message =
 
 @router.delete("/api/policies/organizations/{organization_id}", responses=CHANGED)
 async def clear_organization(
-    organization_id: OrganizationId, services: WithServices, caller: Admin, message: Message = None
+    organization_id: OrganizationId, services: WithServices, caller: ScopedAdmin, message: Message = None
 ) -> Response:
     """Remove an organization's document."""
+    await require_scope(services, caller, Scope("organization", organization_id))
     return await submit_change(services, SetPolicy(Scope("organization", organization_id), None, caller.name, message))
 
 
 @router.delete("/api/policies/agents/{agent_id}", responses=CHANGED)
-async def clear_agent(agent_id: str, services: WithServices, caller: Admin, message: Message = None) -> Response:
+async def clear_agent(agent_id: str, services: WithServices, caller: ScopedAdmin, message: Message = None) -> Response:
     """Remove an agent's own document."""
+    await require_scope(services, caller, Scope("agent", agent_id))
     return await submit_change(services, SetPolicy(Scope("agent", agent_id), None, caller.name, message))
 
 
 @router.get("/api/policies/history", responses=page_of("Changes, newest first."))
-async def history(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def history(services: WithServices, caller: ScopedViewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """Every change of the fleet's policies: scope, document, time and author."""
-    return page(*await services.read(services.queries.policy_history, limit=limit, cursor=cursor))
+    return page(
+        *await services.read(
+            services.queries.policy_history, organizations=caller.limit(None), limit=limit, cursor=cursor
+        )
+    )
 
 
 async def _show(services: Services, scope: Scope) -> Response:
@@ -147,6 +157,7 @@ async def _show(services: Services, scope: Scope) -> Response:
 
 
 async def _set(request: Request, services: Services, caller: Caller, scope: Scope, options: "SetOptions") -> Response:
+    await require_scope(services, caller, scope)
     document, warnings = await read_policy(request, allow_unknown=options.allow_unknown)
     if options.dry_run:
         return await preview_change(services, scope, document.sections(), warnings)

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from manager.api.authorization import Admin, Viewer
+from manager.api.authorization import Admin, ScopedViewer
 from manager.api.bodies import check_policy, read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
+from manager.api.scope import require_scope
 from manager.api.services import Services, WithServices
 from manager.domain.policies.document_check import Check
 from manager.domain.policies.drift import Drift
@@ -44,9 +45,15 @@ class ComparisonBody(WireModel):
 
 
 @router.get("/api/policies", responses=page_of("The document of each scope, the last set first."))
-async def list_documents(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
+async def list_documents(
+    services: WithServices, caller: ScopedViewer, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
     """The scopes with a document of their own, and the documents."""
-    return page(*await services.read(services.queries.policy_documents, limit=limit, cursor=cursor))
+    return page(
+        *await services.read(
+            services.queries.policy_documents, organizations=caller.limit(None), limit=limit, cursor=cursor
+        )
+    )
 
 
 _ROLLED_BACK = answer(
@@ -79,15 +86,19 @@ _COMPARED = answer(
 
 
 @router.post("/api/policies/diff", responses=_COMPARED, openapi_extra=body_of("ComparisonBody"))
-async def compare(request: Request, services: WithServices, _caller: Viewer) -> Response:
+async def compare(request: Request, services: WithServices, caller: ScopedViewer) -> Response:
     """Differences between the documents of two revisions, or the effect of a document on the effective policies.
 
     A document that setting would refuse is refused here, too.
     """
     wanted, written = await read_document(request, ComparisonBody, BODY_LIMIT)
     if wanted.from_ is not None:
-        return ok(await services.read(services.queries.policy_differences, wanted.from_, wanted.to), warnings=[])
+        return ok(
+            await services.read(services.queries.policy_differences, wanted.from_, wanted.to, caller.limit(None)),
+            warnings=[],
+        )
     scope = await _scope(services, wanted)
+    await require_scope(services, caller, scope)
     document, warnings = None, []
     if wanted.document is not None:
         check = await check_policy(request, written["document"])
@@ -124,9 +135,11 @@ _After = Annotated[AgentId | None, Query(description="`nextCursor` of the page b
 
 
 @router.get("/api/policies/drift", responses=page_of("Agents with drift, in the order of their ids."))
-async def list_drift(services: WithServices, _caller: Viewer, limit: Limit = 200, cursor: _After = None) -> Response:
+async def list_drift(
+    services: WithServices, caller: ScopedViewer, limit: Limit = 200, cursor: _After = None
+) -> Response:
     """Agents whose policy in force is not their effective policy."""
-    drifts: list[Drift] = await services.engine.submit(ReadDrift())
+    drifts: list[Drift] = await services.engine.submit(ReadDrift(caller.organizations))
     rest = sorted((drift for drift in drifts if drift.agent_id > (cursor or "")), key=lambda each: each.agent_id)
     shown = rest[:limit]
     hostnames = await services.read(services.queries.hostnames, [drift.agent_id for drift in shown])

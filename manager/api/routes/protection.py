@@ -4,9 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authorization import Viewer
+from manager.api.authorization import ScopedViewer
 from manager.api.envelope import answer, ok, record
 from manager.api.parameters import Organization
+from manager.api.scope import require_no_group
 from manager.api.services import WithServices
 from schemas.identifiers import GroupName
 
@@ -30,12 +31,15 @@ _FORECAST = answer(
 @router.get("/api/protection/forecast", responses=_FORECAST)
 async def forecast(
     services: WithServices,
-    _caller: Viewer,
+    caller: ScopedViewer,
     organization_id: Organization = None,
     days: _Days = 30,
     group: _Group = None,
 ) -> Response:
     """The cost of automatic blocking: blocked addresses, and those that turned out to be friends."""
+    require_no_group(caller, group)
     now = services.clock()
     query, since = services.queries.protection_forecast, now - days * _DAY
-    return ok(await services.read(query, since=since, now=now, organization_id=organization_id, group=group))
+    return ok(
+        await services.read(query, since=since, now=now, organizations=caller.limit(organization_id), group=group)
+    )

@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import AliasChoices, Field, StringConstraints
 
-from manager.api.authorization import Admin, Viewer
+from manager.api.authorization import ScopedAdmin, ScopedViewer
 from manager.api.bodies import read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok
+from manager.api.scope import require_scope
 from manager.api.services import WithServices
 from manager.domain.policies.document_check import check_document
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
+from manager.engine.commands.policies import scope_of
 from manager.errors import Invalid
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import POLICY_LIMIT
@@ -51,11 +53,12 @@ class NewPolicy(WireModel):
     status_code=201,
     openapi_extra=body_of("NewPolicy"),
 )
-async def create_policy(request: Request, services: WithServices, caller: Admin) -> Response:
+async def create_policy(request: Request, services: WithServices, caller: ScopedAdmin) -> Response:
     """Replace the rules of the fleet's policy, or of an organization's or agent's; its other sections stay."""
     wanted, written = await read_document(request, NewPolicy, POLICY_LIMIT)
     if wanted.agent_id is not None and wanted.organization_id is not None:
         raise Invalid("agentId: name an agent or an organization, not both")
+    await require_scope(services, caller, scope_of(wanted.organization_id, wanted.agent_id))
     rules = [
         rule.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True) for rule in wanted.rules
     ]
@@ -84,6 +87,6 @@ async def create_policy(request: Request, services: WithServices, caller: Admin)
 
 
 @router.get("/api/policy/active", responses=answer("The policy, or null.", {"oneOf": [_POLICY, {"type": "null"}]}))
-async def active_policy(services: WithServices, _caller: Viewer) -> Response:
+async def active_policy(services: WithServices, _caller: ScopedViewer) -> Response:
     """The policy of the whole fleet."""
     return ok(await services.read(services.queries.active_policy))

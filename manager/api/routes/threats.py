@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from manager.api.authorization import Viewer
+from manager.api.authorization import ScopedViewer
 from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import WithServices
@@ -22,7 +22,7 @@ _AgentId = Annotated[AgentId | None, Query(alias="agentId")]
 async def list_threats(
     *,
     services: WithServices,
-    _caller: Viewer,
+    caller: ScopedViewer,
     since: _Since = None,
     severity: Severity | None = None,
     type_: _Type = None,
@@ -37,7 +37,7 @@ async def list_threats(
         since=epoch(since),
         severity=severity,
         type_=type_,
-        organization_id=organization_id,
+        organizations=caller.limit(organization_id),
         agent_id=agent_id,
         limit=limit,
         cursor=cursor,
@@ -59,8 +59,10 @@ _SUMMARY = answer(
 
 @router.get("/api/threats/summary", responses=_SUMMARY)
 async def threat_summary(
-    services: WithServices, _caller: Viewer, period: Period = "24h", organization_id: Organization = None
+    services: WithServices, caller: ScopedViewer, period: Period = "24h", organization_id: Organization = None
 ) -> Response:
     """Counts of threats of the fleet, or of one organization, within a period that ends now."""
     query = services.queries.threat_summary
-    return ok(await services.read(query, now=services.clock(), period=period, organization_id=organization_id))
+    return ok(
+        await services.read(query, now=services.clock(), period=period, organizations=caller.limit(organization_id))
+    )

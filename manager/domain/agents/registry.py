@@ -132,6 +132,11 @@ class Registry:
         """Return the agent with this id."""
         return self.agents.get(agent_id)
 
+    def find_by_number(self, number: int) -> Agent | None:
+        """Return the agent with this number; None for a removed one."""
+        known = self.names_by_number.get(number)
+        return None if known is None else self.agents.get(known[0])
+
     def find_by_hostname(self, organization_id: str, hostname: str) -> Agent | None:
         """Return the agent of this hostname, in any spelling, in this organization or moved from it."""
         key = organization_id, hostname_key(hostname)

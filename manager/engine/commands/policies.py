@@ -53,7 +53,7 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
         return PolicySet(policies.revision, changed=False, agents=0)
     agents = _apply_revisions(context, [revision])
     data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
-    context.batch.event("policy_created", data=data)
+    context.batch.event("policy_created", data=data, organization_id=_organization_of(context, scope))
     return PolicySet(policies.revision, changed=True, agents=agents)
 
 
@@ -96,6 +96,13 @@ def scope_of(organization_id: str | None, agent_id: str | None) -> Scope:
     return GLOBAL if organization_id is None else Scope("organization", organization_id)
 
 
+def _organization_of(context: Context, scope: Scope) -> str | None:
+    """Return the organization that a scope is within; None for the whole fleet."""
+    if scope.kind == "agent":
+        return find_agent(context, scope.target).organization_id
+    return scope.target if scope.kind == "organization" else None
+
+
 def roll_back(context: Context, request: RollBack) -> PolicySet:
     """Restore every document of an earlier revision, as new revisions.
 
@@ -122,10 +129,12 @@ def broadcast(context: Context, _request: Broadcast) -> int:
     return len(effective)
 
 
-def read_drift(context: Context, _request: ReadDrift) -> list[Drift]:
+def read_drift(context: Context, request: ReadDrift) -> list[Drift]:
     """Return the agents whose policy in force differs from their effective policy."""
     fleet = context.fleet
-    return list(drifts(fleet.registry.agents.values(), fleet.policies.effective, fleet.blocklists.sequences))
+    wanted = request.organizations
+    agents = [each for each in fleet.registry.agents.values() if wanted is None or each.organization_id in wanted]
+    return list(drifts(agents, fleet.policies.effective, fleet.blocklists.sequences))
 
 
 def preview(context: Context, request: Preview) -> Previewed:

@@ -243,7 +243,12 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class ReadDrift:
-    """List the agents whose policy in force differs from their effective policy. Answered by a list of `Drift`."""
+    """List the agents whose policy in force differs from their effective policy. Answered by a list of `Drift`.
+
+    Only agents of `organizations` are listed; None for all.
+    """
+
+    organizations: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

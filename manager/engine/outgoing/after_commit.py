@@ -123,15 +123,13 @@ class AfterCommit:
                 self._publisher.publish(snapshot)
 
     def _record_threats(self, context: Context, now: Instant) -> None:
-        """Count stored threats, and add the event that announces them to the batch."""
+        """Count stored threats, and add the events that announce them to the batch."""
         rows = context.batch.changes.threats
         if rows:
             held_back.record_stored(self._fleet, rows, now)
             self._fleet.counters["threats_stored"] += len(rows)
-            self._threat_events.stored(rows, self._fleet.registry.names_by_number)
-        threats_reported = self._threat_events.due(now)
-        if threats_reported is not None:
-            context.batch.events.append(threats_reported)
+            self._threat_events.stored(rows, self._fleet.registry.find_by_number)
+        context.batch.events += self._threat_events.due(now)
 
     def _announce_events(self, batch: Batch) -> None:
         for event in batch.events:

@@ -80,6 +80,7 @@ def apply(
                 "reason": response.reason,
                 "organizationWide": response.organization_wide,
             },
+            organization_id=_organization_of(context, response_changes, response.incident_id),
         )
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             context.fleet.acceptance.stop(response.incident_id)
@@ -98,6 +99,15 @@ def apply(
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def _organization_of(context: Context, response_changes: ResponseChanges, incident_id: str) -> str | None:
+    """Return the organization of an incident that the batch or the decision changes; None if neither has it."""
+    incident = context.batch.changes.incidents.get(incident_id)
+    if incident is not None:
+        return incident.organization_id
+    entries = (*response_changes.added, *response_changes.removed)
+    return next((each.subject.organization_id for each in entries if each.incident_id == incident_id), None)
 
 
 def _move_entries(changes: Changes, moved: list[EmergencyEntry]) -> None:

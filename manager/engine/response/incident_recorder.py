@@ -104,7 +104,7 @@ class IncidentRecorder:
         if event is not None:
             context.fleet.counters[event] += 1
             if not change.silent:
-                context.batch.event(event, data=_summary(incident, change))
+                context.batch.event(event, data=_summary(incident, change), organization_id=incident.organization_id)
         self._react(context, change)
 
 

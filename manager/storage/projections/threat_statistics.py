@@ -4,10 +4,11 @@ A period is rounded down to the start of a bucket: five minutes, an hour or a da
 hours or a day for agents and sources. Agents and sources that were not seen within the period are left out.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from manager.storage.projections.threat_counts import DAY, FIVE_MINUTES, HOUR, SIX_HOURS
-from manager.storage.queries.reader import Reader
+from manager.storage.queries.reader import Reader, json_list
 
 
 class Ranking(NamedTuple):
@@ -17,22 +18,24 @@ class Ranking(NamedTuple):
     top: list[tuple[Any, int]]
 
 
-def kinds(reader: Reader, since: float, now: float, organization_id: str | None) -> list[tuple[str, str, int]]:
+def kinds(
+    reader: Reader, since: float, now: float, organizations: Collection[str] | None
+) -> list[tuple[str, str, int]]:
     """Return tuples of severity, type and number of threats."""
     period = now - since
     seconds = FIVE_MINUTES if period <= SIX_HOURS else HOUR if period <= DAY else DAY
-    found = reader.select("counts.kinds", _period(since, seconds, organization_id))
+    found = reader.select("counts.kinds", _period(since, seconds, organizations))
     return [(severity, type_, int(number)) for severity, type_, number in found]
 
 
-def agents(reader: Reader, since: float, now: float, organization_id: str | None, limit: int) -> Ranking:
+def agents(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:
     """Return the reporting agents by registry number; with a limit of 0, only their count."""
-    return _ranking(reader, "agents", limit, _ranked_period(since, now, organization_id))
+    return _ranking(reader, "agents", limit, _ranked_period(since, now, organizations))
 
 
-def sources(reader: Reader, since: float, now: float, organization_id: str | None, limit: int) -> Ranking:
+def sources(reader: Reader, since: float, now: float, organizations: Collection[str] | None, limit: int) -> Ranking:
     """Return the reported source addresses; with a limit of 0, only their count."""
-    total, top = _ranking(reader, "sources", limit, _ranked_period(since, now, organization_id))
+    total, top = _ranking(reader, "sources", limit, _ranked_period(since, now, organizations))
     return Ranking(total, [(_address(reader, source), count) for source, count in top])
 
 
@@ -44,17 +47,17 @@ def _ranking(reader: Reader, name: str, limit: int, params: dict[str, Any]) -> R
     return Ranking(total, [(value, int(number)) for value, number in top])
 
 
-def _ranked_period(since: float, now: float, organization_id: str | None) -> dict[str, Any]:
+def _ranked_period(since: float, now: float, organizations: Collection[str] | None) -> dict[str, Any]:
     """Return the query parameters of a ranking, with buckets about as long as the period."""
     period = now - since
     seconds = HOUR if period <= HOUR else SIX_HOURS if period <= SIX_HOURS else DAY
-    return _period(since, seconds, organization_id)
+    return _period(since, seconds, organizations)
 
 
-def _period(since: float, seconds: int, organization_id: str | None) -> dict[str, Any]:
+def _period(since: float, seconds: int, organizations: Collection[str] | None) -> dict[str, Any]:
     """Return the query parameters for a bucket length in seconds."""
     bucket = since // seconds * seconds
-    return {"seconds": seconds, "bucket": bucket, "since": since, "organization_id": organization_id}
+    return {"seconds": seconds, "bucket": bucket, "since": since, "organizations": json_list(organizations)}
 
 
 def _address(reader: Reader, number: int) -> str:

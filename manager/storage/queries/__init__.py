@@ -1,6 +1,6 @@
 """Read-only queries of the store for the API: records in the wire format."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from peewee import Database
 
@@ -18,6 +18,9 @@ from manager.storage.queries import (
     threats,
 )
 from manager.storage.queries.reader import Page, Reader, Record
+
+Organizations = Collection[str] | None
+"""The organizations that a query is limited to; None for all."""
 
 
 class StoreQueries:
@@ -41,7 +44,7 @@ class StoreQueries:
         self,
         *,
         status: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         tags: Sequence[str] = (),
         hostnames: Sequence[str] | None = None,
         health: str | None = None,
@@ -59,7 +62,7 @@ class StoreQueries:
             self._reader,
             agents.AgentFilter(
                 status,
-                organization_id,
+                organizations,
                 tuple(tags),
                 None if hostnames is None else tuple(hostnames),
                 health,
@@ -86,9 +89,9 @@ class StoreQueries:
         """Return the number of agents in each state and in all."""
         return agents.counts(self._reader)
 
-    def overview(self, now: float) -> Record:
+    def overview(self, now: float, organizations: Organizations = None) -> Record:
         """Return the fleet overview; `now` is in seconds since 1970."""
-        return overview.overview(self._reader, now)
+        return overview.overview(self._reader, now, organizations)
 
     def threats(
         self,
@@ -96,18 +99,18 @@ class StoreQueries:
         since: float | None = None,
         severity: str | None = None,
         type_: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         agent_id: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
         """Return threats, the last stored first; `since` is the time of receipt."""
-        wanted = threats.ThreatFilter(since, severity, type_, organization_id, agent_id)
+        wanted = threats.ThreatFilter(since, severity, type_, organizations, agent_id)
         return threats.page(self._reader, wanted, limit, cursor)
 
-    def threat_summary(self, *, now: float, period: str, organization_id: str | None = None) -> Record:
-        """Return the threat summary of one of `summary.PERIODS` that ends now, for the fleet or an organization."""
-        return summary.threat_summary(self._reader, now, period, organization_id)
+    def threat_summary(self, *, now: float, period: str, organizations: Organizations = None) -> Record:
+        """Return the threat summary of one of `summary.PERIODS` that ends now, for the fleet or organizations."""
+        return summary.threat_summary(self._reader, now, period, organizations)
 
     def active_policy(self) -> Record | None:
         """Return the fleet's policy as a named list of rules, or None."""
@@ -117,32 +120,42 @@ class StoreQueries:
         """Return a scope's last revision, or None."""
         return policies.last_of(self._reader, scope)
 
-    def policy_history(self, *, limit: int, cursor: str | None = None) -> Page:
+    def policy_history(self, *, organizations: Organizations = None, limit: int, cursor: str | None = None) -> Page:
         """Return every policy revision, newest first."""
-        return policies.history(self._reader, limit, cursor)
+        return policies.history(self._reader, organizations, limit, cursor)
 
-    def policy_documents(self, *, limit: int, cursor: str | None = None) -> Page:
+    def policy_documents(self, *, organizations: Organizations = None, limit: int, cursor: str | None = None) -> Page:
         """Return the current documents, the last set first."""
-        return policies.current(self._reader, limit, cursor)
+        return policies.current(self._reader, organizations, limit, cursor)
 
     def policy_groups(self, *, limit: int, cursor: str | None = None) -> Page:
         """Return the current documents of groups, the last set first."""
         return policies.groups(self._reader, limit, cursor)
 
-    def policy_differences(self, before: int, after: int | None = None) -> list[Record]:
+    def policy_differences(
+        self, before: int, after: int | None = None, organizations: Organizations = None
+    ) -> list[Record]:
         """Return the differences between the documents of two revisions; NotFound if one does not exist yet."""
-        return policies.compared(self._reader, before, after)
+        return policies.compared(self._reader, before, after, organizations)
 
-    def hostnames(self, agent_ids: Sequence[str]) -> dict[str, str]:
-        """Return the hostnames of agents."""
-        return agents.hostnames(self._reader, agent_ids)
+    def organization_of_agent(self, agent_id: str) -> str | None:
+        """Return the organization of a registered agent, or None."""
+        return agents.organization_of(self._reader, agent_id)
+
+    def organization_of_block(self, entry_id: str) -> str | None:
+        """Return the organization of an emergency entry, or None."""
+        return blocks.organization_of(self._reader, entry_id)
+
+    def hostnames(self, agent_ids: Sequence[str], organizations: Organizations = None) -> dict[str, str]:
+        """Return the hostnames of those agents that belong to organizations."""
+        return agents.hostnames(self._reader, agent_ids, organizations)
 
     def incidents(
         self,
         *,
         is_open: bool | None = None,
         kind: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         response: str | None = None,
         chronic: bool | None = None,
         merged: bool | None = None,
@@ -151,19 +164,23 @@ class StoreQueries:
         cursor: str | None = None,
     ) -> Page:
         """Return incidents, the last opened first; `since` is the time of opening."""
-        wanted = incidents.IncidentFilter(is_open, kind, organization_id, response, chronic, merged, since)
+        wanted = incidents.IncidentFilter(is_open, kind, organizations, response, chronic, merged, since)
         return incidents.page(self._reader, wanted, limit, cursor)
 
     def incident(self, incident_id: str) -> Record | None:
         """Return an incident with its members and entries, or None."""
         return incidents.find(self._reader, incident_id)
 
+    def response_counts(self, *, after: float, organizations: Organizations) -> tuple[int, int]:
+        """Return the number of entries that expire after a time, and of incidents that wait for approval."""
+        return blocks.response_counts(self._reader, after, organizations)
+
     def blocks(
         self,
         *,
         after: float,
         kind: str | None = None,
-        organization_id: str | None = None,
+        organizations: Organizations = None,
         target: str | None = None,
         incident_id: str | None = None,
         value: str | None = None,
@@ -171,11 +188,11 @@ class StoreQueries:
         cursor: str | None = None,
     ) -> Page:
         """Return emergency entries and manual blocks, newest first."""
-        wanted = blocks.BlockFilter(after, kind, organization_id, target, incident_id, value)
+        wanted = blocks.BlockFilter(after, kind, organizations, target, incident_id, value)
         return blocks.page(self._reader, wanted, limit, cursor)
 
     def protection_forecast(
-        self, *, since: float, now: float, organization_id: str | None = None, group: str | None = None
+        self, *, since: float, now: float, organizations: Organizations = None, group: str | None = None
     ) -> Record:
         """Return the forecast of automatic blocking of the measures from `since` to `now`, in seconds since 1970.
 
@@ -183,7 +200,7 @@ class StoreQueries:
             NotFound: there is no such policy group.
         """
         agents = None if group is None else protection.agents_of_group(self._reader, group)
-        wanted = protection.ForecastFilter(since, now, organization_id, agents)
+        wanted = protection.ForecastFilter(since, now, None if organizations is None else tuple(organizations), agents)
         return protection.protection_forecast(self._reader, wanted)
 
     def block(self, block_id: str) -> Record | None:

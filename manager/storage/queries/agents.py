@@ -1,7 +1,7 @@
 """Agent records for the API: identity, state, vitals, applied and active policy."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class AgentFilter(NamedTuple):
     """
 
     status: str | None = None
-    organization_id: str | None = None
+    organizations: Collection[str] | None = None
     tags: tuple[str, ...] = ()
     hostnames: tuple[str, ...] | None = None
     health: str | None = None
@@ -46,8 +46,9 @@ class AgentFilter(NamedTuple):
         wanted = [_LIVING]
         if self.status is not None:
             wanted.append(AgentTable.state == self.status)
+        if self.organizations is not None:
+            wanted.append(AgentTable.organization_id.in_(list(self.organizations)))
         equal = {
-            AgentTable.organization_id: self.organization_id,
             AgentTable.health: self.health,
             AgentTable.site: self.site,
             AgentTable.version: self.version,
@@ -118,9 +119,17 @@ def history(reader: Reader, agent_id: str) -> list[Record]:
     return [{"at": moment(at), "event": event, "detail": detail} for at, event, detail in rows]
 
 
-def hostnames(reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:
-    """Return the hostnames of agents, removed ones too."""
+def organization_of(reader: Reader, agent_id: str) -> str | None:
+    """Return the organization of a registered agent, or None."""
+    row = reader.row(AgentTable.select(AgentTable.organization_id).where(_LIVING, AgentTable.agent_id == agent_id))
+    return None if row is None else row["organization_id"]
+
+
+def hostnames(reader: Reader, agent_ids: Sequence[str], organizations: Collection[str] | None) -> dict[str, str]:
+    """Return the hostnames of agents of organizations, removed ones too."""
     query = AgentTable.select(AgentTable.agent_id, AgentTable.hostname).where(AgentTable.agent_id.in_(list(agent_ids)))
+    if organizations is not None:
+        query = query.where(AgentTable.organization_id.in_(list(organizations)))
     return {row["agent_id"]: row["hostname"] for row in reader.rows(query)}
 
 

@@ -1,25 +1,27 @@
 """Block records for the API: emergency entries and manual blocks."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
-from peewee import JOIN, Expression
+from peewee import JOIN, Expression, fn
 
 from manager.domain.networks import network_of
 from manager.domain.response.manual_blocks import covering_values
 from manager.storage.queries.enforcement import Enforcement, Reach
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
-from manager.storage.tables import EmergencyEntryTable, IncidentTable
+from manager.storage.tables import EmergencyEntryTable, IncidentResponseTable, IncidentTable
 
 
 class BlockFilter(NamedTuple):
     """Filters of blocks; None matches any. `after` excludes blocks that expire by this time (seconds since 1970).
 
-    `value` also matches the networks that contain it; `organization_id` also matches blocks in the whole fleet.
+    `value` also matches the networks that contain it. `organizations` also match blocks in the whole fleet, whose reach
+    counts the agents of these organizations.
     """
 
     after: float | None = None
     kind: str | None = None
-    organization_id: str | None = None
+    organizations: Collection[str] | None = None
     target: str | None = None
     incident_id: str | None = None
     value: str | None = None
@@ -32,8 +34,9 @@ class BlockFilter(NamedTuple):
             wanted.append(entry.expires_at > self.after)
         if self.kind is not None:
             wanted.append(entry.kind == self.kind)
-        if self.organization_id is not None:
-            wanted.append(entry.organization_id.in_([self.organization_id, ""]))
+        if self.organizations is not None:
+            everywhere = [""] if self.organizations else []
+            wanted.append(entry.organization_id.in_([*self.organizations, *everywhere]))
         if self.target is not None:
             wanted.append(entry.target == self.target)
         if self.incident_id is not None:
@@ -53,7 +56,7 @@ def page(reader: Reader, wanted: BlockFilter, limit: int, cursor: str | None) ->
     rows, following = keyset_page(
         reader, query, at=EmergencyEntryTable.created_at, key=EmergencyEntryTable.id, limit=limit, cursor=cursor
     )
-    enforcement = Enforcement(reader, (row["organization_id"] for row in rows))
+    enforcement = Enforcement(reader, (row["organization_id"] for row in rows), wanted.organizations)
     records = [{**record_of(row), **enforcement.reach(row).members()} for row in rows]
     if wanted.value is not None:
         records = [{**record, **enforcement.hosts(row)} for record, row in zip(records, rows, strict=True)]
@@ -66,6 +69,28 @@ def find(reader: Reader, block_id: str) -> Record | None:
     if row is None:
         return None
     return {**record_of(row), **Enforcement(reader, [row["organization_id"]]).reach(row).members()}
+
+
+def organization_of(reader: Reader, entry_id: str) -> str | None:
+    """Return the organization of an entry, or None."""
+    row = reader.row(
+        EmergencyEntryTable.select(EmergencyEntryTable.organization_id).where(EmergencyEntryTable.id == entry_id)
+    )
+    return None if row is None else row["organization_id"]
+
+
+def response_counts(reader: Reader, after: float, organizations: Collection[str] | None) -> tuple[int, int]:
+    """Return the number of entries that expire after a time, and of incidents that wait for approval."""
+    entry, incident, response = EmergencyEntryTable, IncidentTable, IncidentResponseTable
+    entries = entry.select(fn.COUNT(entry.id).alias("number"))
+    waiting = incident.select(fn.COUNT(incident.id).alias("number")).join(
+        response, on=(response.incident_id == incident.id)
+    )
+    waiting = waiting.where(response.state == "pending_approval", incident.merged_into.is_null())
+    if organizations is not None:
+        waiting = waiting.where(incident.organization_id.in_(list(organizations)))
+    in_force = entries.where(*BlockFilter(after, organizations=organizations).conditions())
+    return int(reader.rows(in_force)[0]["number"]), int(reader.rows(waiting)[0]["number"])
 
 
 def reach_of_incidents(reader: Reader, incidents: list[Record]) -> dict[str, Reach]:

@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -77,12 +77,15 @@ class Enforcement:
     Args:
         reader: reads the agents.
         organization_ids: the organizations of the blocks in question; an empty one stands for the whole fleet.
+        within: the only organizations whose agents are looked at; None for all.
     """
 
-    def __init__(self, reader: Reader, organization_ids: Iterable[str]) -> None:
+    def __init__(self, reader: Reader, organization_ids: Iterable[str], within: Collection[str] | None = None) -> None:
         self._organizations: dict[str, _Organization] = defaultdict(_Organization)
         wanted = sorted(set(organization_ids))
         in_scope = [] if "" in wanted else [AgentTable.organization_id.in_(wanted)]
+        if within is not None:
+            in_scope.append(AgentTable.organization_id.in_(list(within)))
         agent = AgentTable
         query = agent.select(
             agent.organization_id, agent.agent_id, agent.hostname, agent.door, agent.policy_version, agent.policy_state,

@@ -1,6 +1,7 @@
 """Incident records for the API: indicator, members, response."""
 
 import json
+from collections.abc import Collection
 from typing import NamedTuple
 
 from peewee import JOIN, Case, Expression, fn
@@ -32,7 +33,7 @@ class IncidentFilter(NamedTuple):
 
     is_open: bool | None = None
     kind: str | None = None
-    organization_id: str | None = None
+    organizations: Collection[str] | None = None
     response: str | None = None
     chronic: bool | None = None
     merged: bool | None = None
@@ -46,8 +47,8 @@ class IncidentFilter(NamedTuple):
             wanted.append(incident.closed_at.is_null(self.is_open))
         if self.kind is not None:
             wanted.append(incident.kind == self.kind)
-        if self.organization_id is not None:
-            wanted.append(incident.organization_id == self.organization_id)
+        if self.organizations is not None:
+            wanted.append(incident.organization_id.in_(list(self.organizations)))
         if self.response is not None:
             wanted.append(IncidentResponseTable.state == self.response)
         if self.chronic is not None:
@@ -102,9 +103,10 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     }
 
 
-def open_count(reader: Reader) -> int:
-    """Return the number of open incidents."""
-    query = IncidentTable.select(fn.COUNT(IncidentTable.id).alias("incidents")).where(IncidentTable.closed_at.is_null())
+def open_count(reader: Reader, organizations: Collection[str] | None) -> int:
+    """Return the number of open incidents of organizations; None for all."""
+    query = IncidentTable.select(fn.COUNT(IncidentTable.id).alias("incidents"))
+    query = query.where(*IncidentFilter(is_open=True, organizations=organizations).conditions())
     return int(reader.rows(query)[0]["incidents"])
 
 

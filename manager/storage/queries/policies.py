@@ -1,14 +1,15 @@
 """Policy documents by scope, their history, and the differences between revisions."""
 
 import json
+from collections.abc import Collection
 
-from peewee import fn
+from peewee import Expression, Value, fn
 
 from manager.domain.policies.fleet_policies import GLOBAL, Scope, Sections
 from manager.domain.policies.revision_history import differences
 from manager.errors import NotFound
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
-from manager.storage.tables import MetaTable, PolicyRevisionTable
+from manager.storage.tables import AgentTable, MetaTable, PolicyRevisionTable
 
 
 def last_of(reader: Reader, scope: Scope) -> Record | None:
@@ -18,15 +19,20 @@ def last_of(reader: Reader, scope: Scope) -> Record | None:
     return None if row is None else record_of(row)
 
 
-def history(reader: Reader, limit: int, cursor: str | None) -> Page:
-    """Return every revision, newest first."""
-    return reader.page(PolicyRevisionTable.select(), PolicyRevisionTable.revision, record_of, limit, cursor)
+def history(reader: Reader, organizations: Collection[str] | None, limit: int, cursor: str | None) -> Page:
+    """Return every revision that concerns organizations, newest first."""
+    query = PolicyRevisionTable.select()
+    if organizations is not None:
+        query = query.where(_concerns(organizations))
+    return reader.page(query, PolicyRevisionTable.revision, record_of, limit, cursor)
 
 
-def current(reader: Reader, limit: int, cursor: str | None) -> Page:
-    """Return the current documents, the last set first."""
+def current(reader: Reader, organizations: Collection[str] | None, limit: int, cursor: str | None) -> Page:
+    """Return the current documents that concern organizations, the last set first."""
     table = PolicyRevisionTable
     query = table.select().where(table.revision.in_(_last_revisions()), table.document.is_null(False))
+    if organizations is not None:
+        query = query.where(_concerns(organizations))
     return reader.page(query, table.revision, record_of, limit, cursor)
 
 
@@ -38,16 +44,23 @@ def groups(reader: Reader, limit: int, cursor: str | None) -> Page:
     return reader.page(query, table.revision, record_of, limit, cursor)
 
 
-def documents(reader: Reader, at: int) -> dict[Scope, Sections]:
-    """Return the documents of all scopes at a revision."""
+def documents(reader: Reader, at: int, organizations: Collection[str] | None = None) -> dict[Scope, Sections]:
+    """Return the documents at a revision that concern organizations."""
     table = PolicyRevisionTable
     last_by_then = _last_revisions().where(table.revision <= at)
-    rows = reader.rows(table.select().where(table.revision.in_(last_by_then), table.document.is_null(False)))
+    query = table.select().where(table.revision.in_(last_by_then), table.document.is_null(False))
+    if organizations is not None:
+        query = query.where(_concerns(organizations))
+    rows = reader.rows(query)
     return {Scope.parse(row["scope"]): json.loads(row["document"]) for row in rows}
 
 
-def compared(reader: Reader, before: int, after: int | None) -> list[Record]:
+def compared(
+    reader: Reader, before: int, after: int | None, organizations: Collection[str] | None = None
+) -> list[Record]:
     """Return the differences between the documents of two revisions, scope by scope; None is the newest revision.
+
+    Only the documents that concern `organizations` are compared; None for all.
 
     Raises:
         NotFound: a revision does not exist yet.
@@ -57,7 +70,7 @@ def compared(reader: Reader, before: int, after: int | None) -> list[Record]:
     for wanted in (before, later):
         if wanted > newest:
             raise NotFound(f"Revision {wanted} not found: the newest is {newest}")
-    found = differences(documents(reader, before), documents(reader, later))
+    found = differences(documents(reader, before, organizations), documents(reader, later, organizations))
     return [
         {"scope": scope.kind, "target": scope.target or None, **change._asdict()}
         for scope, changes in found.items()
@@ -65,8 +78,11 @@ def compared(reader: Reader, before: int, after: int | None) -> list[Record]:
     ]
 
 
-def revision(reader: Reader) -> int:
-    """Return the fleet's revision, which counts from 1."""
+def revision(reader: Reader, organizations: Collection[str] | None = None) -> int:
+    """Return the fleet's revision, which counts from 1; with organizations the last one that concerns them."""
+    if organizations is not None:
+        newest = PolicyRevisionTable.select(fn.MAX(PolicyRevisionTable.revision).alias("newest"))
+        return int(reader.rows(newest.where(_concerns(organizations)))[0]["newest"] or 1)
     row = reader.row(MetaTable.select(MetaTable.value).where(MetaTable.key == "fleet_revision"))
     return 1 if row is None else int(row["value"])
 
@@ -110,6 +126,15 @@ def record_of(row: Record) -> Record:
         "author": row["author"],
         "message": row["message"],
     }
+
+
+def _concerns(organizations: Collection[str]) -> Expression:
+    """Return the condition for the fleet's documents, the organizations' own and those of their agents."""
+    agents = AgentTable.select(Value("agent:").concat(AgentTable.agent_id)).where(
+        AgentTable.organization_id.in_(list(organizations))
+    )
+    own = [str(GLOBAL), *(str(Scope("organization", organization)) for organization in organizations)]
+    return PolicyRevisionTable.scope.in_(own) | PolicyRevisionTable.scope.in_(agents)
 
 
 def _last_revisions() -> Query:

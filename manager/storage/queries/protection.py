@@ -11,7 +11,7 @@ from manager.domain.protection.forecast import Followups, HostLogin, Judgement, 
 from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
 from manager.errors import NotFound
 from manager.storage.queries import policies
-from manager.storage.queries.reader import Reader, Record, moment
+from manager.storage.queries.reader import Reader, Record, json_list, moment
 from manager.storage.tables import AgentTable
 
 
@@ -20,7 +20,7 @@ class ForecastFilter(NamedTuple):
 
     since: float
     now: float
-    organization_id: str | None = None
+    organizations: tuple[str, ...] | None = None
     agents: tuple[int, ...] | None = None
     """The numbers of the agents; None for all."""
 
@@ -29,7 +29,7 @@ class ForecastFilter(NamedTuple):
         return {
             "since": self.since,
             "until": self.now,
-            "organization_id": self.organization_id,
+            "organizations": json_list(self.organizations),
             "agents": None if self.agents is None else json.dumps(self.agents),
         }
 
@@ -37,7 +37,7 @@ class ForecastFilter(NamedTuple):
 def protection_forecast(reader: Reader, wanted: ForecastFilter) -> Record:
     """Return the forecast's counts and its named cases."""
     parameters = wanted.parameters()
-    later = {"since": wanted.since, "organization_id": wanted.organization_id}
+    later = {"since": wanted.since, "organizations": json_list(wanted.organizations)}
     followups = Followups(
         (
             HostLogin(ScopedAddress(*row[:3]), row[3], row[4], row[5], bool(row[6]))
@@ -55,7 +55,7 @@ def protection_forecast(reader: Reader, wanted: ForecastFilter) -> Record:
     return {
         "since": moment(wanted.since),
         "until": moment(wanted.now),
-        "organizationId": wanted.organization_id,
+        "organizationId": wanted.organizations[0] if wanted.organizations and len(wanted.organizations) == 1 else None,
         **totals(found.counts),
         "hosts": hosts,
         "hostsReportingLogins": reporters,

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -95,6 +95,11 @@ class Reader:
         rows = self.rows(query)
         following = cursor_after(rows[limit - 1][key.column_name]) if len(rows) > limit else None
         return [to_record(row) for row in rows[:limit]], following
+
+
+def json_list(values: Collection[str] | None) -> str | None:
+    """Return values as the JSON list that statements take for a filter; None, which matches any, unchanged."""
+    return None if values is None else json.dumps(sorted(values))
 
 
 def cursor_after(*last: float | str) -> str:

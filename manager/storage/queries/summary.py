@@ -1,5 +1,7 @@
 """Threat summary of a period that ends now, including pruned threats."""
 
+from collections.abc import Collection
+
 from manager.storage.projections import threat_statistics
 from manager.storage.projections.threat_counts import DAY, HOUR
 from manager.storage.queries import incidents
@@ -13,13 +15,13 @@ _SEVERITIES = ("critical", "high", "medium", "low")
 _TOP = 10
 
 
-def threat_summary(reader: Reader, now: float, period: str, organization_id: str | None) -> Record:
+def threat_summary(reader: Reader, now: float, period: str, organizations: Collection[str] | None) -> Record:
     """Return totals, the most frequent types, agents and sources, and the flat counts of the overview."""
     since = now - PERIODS[period]
-    kinds = threat_statistics.kinds(reader, since, now, organization_id)
+    kinds = threat_statistics.kinds(reader, since, now, organizations)
     severities = by_severity(kinds)
-    sources = threat_statistics.sources(reader, since, now, organization_id, _TOP)
-    agents = threat_statistics.agents(reader, since, now, organization_id, _TOP)
+    sources = threat_statistics.sources(reader, since, now, organizations, _TOP)
+    agents = threat_statistics.agents(reader, since, now, organizations, _TOP)
     return {
         "period": period,
         "since": moment(since),
@@ -29,7 +31,7 @@ def threat_summary(reader: Reader, now: float, period: str, organization_id: str
         "byType": {line["type"]: line["count"] for line in by_type(kinds)},
         "topAgents": _agent_records(reader, agents.top),
         "topSourceIps": [{"sourceIp": address, "ip": address, "count": count} for address, count in sources.top],
-        **flat_counts(severities, sources.total, agents.total, incidents.open_count(reader)),
+        **flat_counts(severities, sources.total, agents.total, incidents.open_count(reader, organizations)),
     }
 
 

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -32,8 +33,18 @@ class ThreatFilter(NamedTuple):
     since: float | None = None
     severity: str | None = None
     type: str | None = None
-    organization_id: str | None = None
+    organizations: Collection[str] | None = None
     agent_id: str | None = None
+
+
+class _Search(NamedTuple):
+    """The filters with the agent's number in place of its id."""
+
+    since: float | None
+    severity: str | None
+    type: str | None
+    organizations: Collection[str] | None
+    agent_number: int | None = None
 
 
 def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
@@ -61,26 +72,34 @@ def recent(reader: Reader, agent_id: str) -> list[Record]:
     return page(reader, ThreatFilter(agent_id=agent_id), RECENT, None)[0]
 
 
-def _index_search(reader: Reader, wanted: ThreatFilter) -> ThreatIndexSearch | None:
+def _index_search(reader: Reader, wanted: ThreatFilter) -> _Search | None:
     """Return the filters with the agent's number; None if no threat can match."""
     if wanted.agent_id is None:
-        return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id)
+        return _Search(wanted.since, wanted.severity, wanted.type, wanted.organizations)
     found = reader.select("agents.number_and_organization", (wanted.agent_id,))
-    if not found or wanted.organization_id not in {None, found[0][1]}:
+    if not found or (wanted.organizations is not None and found[0][1] not in wanted.organizations):
         return None
-    return ThreatIndexSearch(wanted.since, wanted.severity, wanted.type, wanted.organization_id, found[0][0])
+    return _Search(wanted.since, wanted.severity, wanted.type, None, found[0][0])
 
 
-def _indexed(reader: Reader, wanted: ThreatIndexSearch, limit: int, below: int) -> list[Record]:
+def _indexed(reader: Reader, wanted: _Search, limit: int, below: int) -> list[Record]:
     """Return threats of the index below a sequence."""
-    if wanted.needs_bitmaps:
-        found = list(islice(search.matching(reader, wanted, below), limit))
+    if any(each is not None for each in wanted[1:]):
+        found = list(islice(_matching(reader, wanted, below), limit))
         return reader.rows(_selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
     lowest = 0 if wanted.since is None else search.first_since(reader, wanted.since)
     return [] if lowest is None else _scan(reader, wanted, limit, lowest - 1, below)
 
 
-def _scan(reader: Reader, wanted: ThreatIndexSearch, limit: int, after: int, below: int) -> list[Record]:
+def _matching(reader: Reader, wanted: _Search, below: int) -> Iterator[int]:
+    """Yield the matching sequences, newest first; a threat belongs to one organization, so their lists are disjoint."""
+    since, severity, type_, organizations, agent_number = wanted
+    each = [None] if organizations is None else sorted(set(organizations))
+    searches = (ThreatIndexSearch(since, severity, type_, organization, agent_number) for organization in each)
+    return merge(*(search.matching(reader, one, below) for one in searches), reverse=True)
+
+
+def _scan(reader: Reader, wanted: _Search, limit: int, after: int, below: int) -> list[Record]:
     """Return threats between two sequences by scanning them."""
     threat = ThreatTable
     conditions: list[Expression] = [threat.sequence > after, threat.sequence < below]
@@ -90,8 +109,8 @@ def _scan(reader: Reader, wanted: ThreatIndexSearch, limit: int, after: int, bel
         conditions.append(threat.severity == wanted.severity)
     if wanted.type is not None:
         conditions.append(threat.type == wanted.type)
-    if wanted.organization_id is not None:
-        conditions.append(AgentTable.organization_id == wanted.organization_id)
+    if wanted.organizations is not None:
+        conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
     if wanted.agent_number is not None:
         conditions.append(threat.agent == wanted.agent_number)
     return reader.rows(_selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))

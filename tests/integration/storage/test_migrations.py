@@ -135,11 +135,11 @@ def test_counts_are_carried_over_and_threats_are_counted_once(tmp_path: Path) ->
     migrate(database, path)
     PeeweeStore(database, bytes(32)).commit(Changes(threats=[row._replace(threat_id="u")]))
     reader = open_reader(path)
-    for organization_id in (None, "acme"):
-        found = StoreQueries(reader).threat_summary(now=now, period="7d", organization_id=organization_id)
+    for organizations in (None, ("acme",)):
+        found = StoreQueries(reader).threat_summary(now=now, period="7d", organizations=organizations)
         assert (found["byType"], found["highCount"]) == ({"brute force": 6}, 6)
         assert [line["count"] for line in found["topAgents"] + found["topSourceIps"]] == [6, 6]
-        shorter = StoreQueries(reader).threat_summary(now=now, period="1h", organization_id=organization_id)
+        shorter = StoreQueries(reader).threat_summary(now=now, period="1h", organizations=organizations)
         assert (shorter["total"], shorter["topSourceIps"][0]["count"]) == (2, 2)
     reader.close()
     database.close()

@@ -120,3 +120,8 @@ SELECT number, organization_id FROM agent WHERE agent_id = ?;
 -- name: count_by_state_and_os
 -- Answered from the index agent_at_a_glance alone.
 SELECT state, os, count(*) FROM agent WHERE removed_at IS NULL GROUP BY state, os;
+
+-- name: count_organizations_by_state_and_os
+-- Parameter: JSON array of organizations.
+SELECT state, os, count(*) FROM agent
+WHERE removed_at IS NULL AND organization_id IN (SELECT value FROM json_each(?)) GROUP BY state, os;

@@ -104,15 +104,16 @@ FROM (
     SELECT severity, type, sum(count) AS number
     FROM threat_kind_count
     WHERE seconds = :seconds AND bucket >= :bucket
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
     UNION ALL
     SELECT severity, type, count(*)
     FROM threat
     WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'kinds')
       AND event_time >= :since
-      AND (:organization_id IS NULL
-           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+      AND (:organizations IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              IN (SELECT value FROM json_each(:organizations)))
     GROUP BY severity, type
 ) AS found
 GROUP BY severity, type;
@@ -123,14 +124,15 @@ SELECT count(DISTINCT value) FROM (
     SELECT agent_number AS value, count AS number
     FROM threat_agent_count
     WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT agent_number, count(*)
     FROM threat
     WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
       AND event_time >= :since
-      AND (:organization_id IS NULL
-           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+      AND (:organizations IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              IN (SELECT value FROM json_each(:organizations)))
     GROUP BY agent_number
 ) AS counted;
 
@@ -140,14 +142,15 @@ WITH found AS (
     SELECT agent_number AS value, count AS number
     FROM threat_agent_count
     WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT agent_number, count(*)
     FROM threat
     WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'agents')
       AND event_time >= :since
-      AND (:organization_id IS NULL
-           OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+      AND (:organizations IS NULL
+           OR (SELECT organization_id FROM agent WHERE number = agent_number)
+              IN (SELECT value FROM json_each(:organizations)))
     GROUP BY agent_number
 ), total AS MATERIALIZED (
     SELECT value, sum(number) AS number FROM found GROUP BY value
@@ -162,7 +165,7 @@ SELECT count(DISTINCT value) FROM (
     SELECT source_number AS value, count AS number
     FROM threat_source_count
     WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
     FROM (
@@ -170,8 +173,9 @@ SELECT count(DISTINCT value) FROM (
         FROM threat
         WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
           AND event_time >= :since
-          AND (:organization_id IS NULL
-               OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+          AND (:organizations IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  IN (SELECT value FROM json_each(:organizations)))
           AND source_ip IS NOT NULL
         GROUP BY source_ip || ''
     ) AS uncounted
@@ -185,7 +189,7 @@ WITH found AS (
     SELECT source_number AS value, count AS number
     FROM threat_source_count
     WHERE seconds = :seconds AND bucket >= :bucket AND last_seen >= :since
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
     UNION ALL
     SELECT coalesce(threat_source.number, -uncounted.first), uncounted.number
     FROM (
@@ -193,8 +197,9 @@ WITH found AS (
         FROM threat
         WHERE sequence > (SELECT coalesce(max(last), 0) FROM projection_progress WHERE name = 'sources')
           AND event_time >= :since
-          AND (:organization_id IS NULL
-               OR :organization_id = (SELECT organization_id FROM agent WHERE number = agent_number))
+          AND (:organizations IS NULL
+               OR (SELECT organization_id FROM agent WHERE number = agent_number)
+                  IN (SELECT value FROM json_each(:organizations)))
           AND source_ip IS NOT NULL
         GROUP BY source_ip || ''
     ) AS uncounted

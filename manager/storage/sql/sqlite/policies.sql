@@ -23,6 +23,14 @@ FROM agent_policy CROSS JOIN agent
 WHERE agent.number = agent_policy.agent_number AND removed_at IS NULL
   AND agent_policy.version = policy_version AND digest = policy_digest;
 
+-- name: count_current_of_organizations
+-- The same for a JSON array of organizations.
+SELECT count(*)
+FROM agent_policy CROSS JOIN agent
+WHERE agent.number = agent_policy.agent_number AND removed_at IS NULL
+  AND agent_policy.version = policy_version AND digest = policy_digest
+  AND organization_id IN (SELECT value FROM json_each(?));
+
 -- name: insert_revision
 -- A batch that was written in part may be committed again.
 INSERT INTO policy_revision (revision, scope, document, at, author, message) VALUES (?, ?, ?, ?, ?, ?)

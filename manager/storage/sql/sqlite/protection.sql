@@ -47,25 +47,25 @@ DELETE FROM block_lift
 WHERE id IN (SELECT id FROM (SELECT id, at FROM block_lift ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1);
 
 -- name: measures
--- Parameters: since, until, organization or NULL, JSON array of agent numbers or NULL.
+-- Parameters: since, until, JSON array of organizations or NULL, JSON array of agent numbers or NULL.
 SELECT organization_id, site, address, agent_number, at, rule_id, kind, guesses, outcome, connections
 FROM reported_measure
 WHERE at >= :since AND at <= :until
-  AND (:organization_id IS NULL OR organization_id = :organization_id)
+  AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
   AND (:agents IS NULL OR agent_number IN (SELECT value FROM json_each(:agents)))
 ORDER BY organization_id, site, address, at, sequence;
 
 -- name: logins
--- Parameters: since, organization or NULL.
+-- Parameters: since, JSON array of organizations or NULL.
 SELECT organization_id, site, address, agent_number, user, at, guessed
 FROM host_login
-WHERE at >= :since AND (:organization_id IS NULL OR organization_id = :organization_id);
+WHERE at >= :since AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)));
 
 -- name: lifts
--- Parameters: since, organization or NULL.
+-- Parameters: since, JSON array of organizations or NULL.
 SELECT organization_id, site, address, at, kind, author
 FROM block_lift
-WHERE at >= :since AND (:organization_id IS NULL OR organization_id = :organization_id);
+WHERE at >= :since AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)));
 
 -- name: hosts
 -- Parameters as of `measures`. The numbers of agents with measures, and of those among them that report logins.
@@ -73,7 +73,7 @@ SELECT count(*), count(login_reporter.agent_number)
 FROM (
     SELECT DISTINCT agent_number FROM reported_measure
     WHERE at >= :since AND at <= :until
-      AND (:organization_id IS NULL OR organization_id = :organization_id)
+      AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
       AND (:agents IS NULL OR agent_number IN (SELECT value FROM json_each(:agents)))
 ) AS reporting LEFT JOIN login_reporter ON login_reporter.agent_number = reporting.agent_number;
 

@@ -43,7 +43,9 @@ def forecast(bench: Bench, days: float = 30, organization_id: str | None = None)
     reader = open_reader(bench.directory / "panguard.db")
     try:
         return StoreQueries(reader).protection_forecast(
-            since=bench.wall - days * DAY, now=bench.wall, organization_id=organization_id
+            since=bench.wall - days * DAY,
+            now=bench.wall,
+            organizations=None if organization_id is None else (organization_id,),
         )
     finally:
         reader.close()
