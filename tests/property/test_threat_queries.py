@@ -86,7 +86,7 @@ class Bench:
             self.store.commit(Changes())
         elif kind == "prune":
             before = self.now - value
-            self.store.prune(PruneOrder(self.now, before, 0, 0, 0, 0, threats=7, ids=0, rows=7))
+            self.store.prune(PruneOrder(self.now, before, 0, 0, 0, 0, 0, threats=7, ids=0, rows=7))
             del self.kept[: len(list(takewhile(lambda row: row.received_at < before, self.kept[:7])))]
         elif kind == "remove":
             self.store.commit(Changes(removed=[agent_of(value)]))

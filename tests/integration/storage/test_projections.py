@@ -96,7 +96,7 @@ def test_a_rejected_batch_leaves_the_projections_unchanged(database: Database, s
 def test_threats_are_counted_before_they_are_pruned(database: Database, store: PeeweeStore) -> None:
     """Threats pruned before they fill a piece stay in the counts, and later ones are added."""
     store.commit(threats(0, 4))
-    store.prune(PruneOrder(NOW + 2, NOW + 1, 0, 0, 0, 0, threats=100, ids=0, rows=100))
+    store.prune(PruneOrder(NOW + 2, NOW + 1, 0, 0, 0, 0, 0, threats=100, ids=0, rows=100))
     assert (counted(database), database.execute_sql("SELECT count(*) FROM threat").fetchone()) == (4, (0,))
     store.commit(threats(4, 10))
     for _ in range(4):

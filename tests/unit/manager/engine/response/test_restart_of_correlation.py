@@ -261,7 +261,7 @@ def test_a_step_is_forgotten_with_the_threats_before_it(bench: Bench) -> None:
     bench.pass_time(1)
     bench.elapsed += 90_000
     now = bench.wall
-    bench.store.prune(PruneOrder(now, now - 1, 0, 0, 0, 0, threats=10, ids=10, rows=10))
+    bench.store.prune(PruneOrder(now, now - 1, 0, 0, 0, 0, 0, threats=10, ids=10, rows=10))
     assert bench.rows("SELECT count(*) FROM threat") == [(0,)]
     for agent in agents:
         bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall - 4000))
