@@ -114,6 +114,9 @@ class Examination:
         yield f"user {self.user}, groups {', '.join(self.groups) or '-'}"
         for log in self.logs:
             mark = "*" if log.name == self.chosen else " "
+            if log.state == "missing":
+                yield f"{mark} {log.name}: missing"
+                continue
             trust = "proves its writers" if log.vouches else "proves no writer"
             writers = ", ".join(self._writers_of(log)) or "no running writer found"
             yield f"{mark} {log.name}: {log.state}; {writers}; {trust}" + (f"; {log.reason}" if log.reason else "")
@@ -197,10 +200,10 @@ def _problems(logs: list[HostLog], chosen: str | None, writers: list[str], user:
             mend = f"usermod --append --groups {group} {user}, then log in again or restart the guard"
             yield Problem(log.reason or f"{log.name} cannot be read", mend)
     if chosen is None and all(log.state == "missing" for log in logs):
-        yield Problem(
-            "this host keeps no log of logins where the guard looks",
-            "start systemd-journald, or install a syslog daemon such as rsyslog, or name your log by --watch-log",
-        )
+        mend = "start systemd-journald, or install a syslog daemon such as rsyslog, or name your log by --watch-log"
+        if writers:
+            mend = f"wait for the first login: {writers[0]} makes its file then; or name your log by --watch-log"
+        yield Problem("this host keeps no log of logins where the guard looks", mend)
     yield from _unproven(logs, [] if chosen is None else [chosen], writers)
 
 

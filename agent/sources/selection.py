@@ -15,7 +15,7 @@ from agent.storage.database import Database
 LOOK_BACK = 86_400.0
 """The length of the look back at the first start, in seconds."""
 
-_SEARCH_EVERY = 10.0
+_SEARCH_EVERY = 2.0
 _AUTO = "auto"
 
 

@@ -44,7 +44,7 @@ def _found(scene: Scene, source: str) -> None:
 
 
 def _degraded(scene: Scene, state: str, reason: str) -> None:
-    """Wait, at most a minute, until the guard says so."""
+    """Wait, at most a minute, until the guard says so, and the manager by `agents list` and `now`."""
 
     def told() -> bool:
         (source,) = scene.fleet.status()["sources"]
@@ -52,10 +52,13 @@ def _degraded(scene: Scene, state: str, reason: str) -> None:
 
     eventually(told, 60, f"{state}; {scene.fleet.status()['sources']}", 0.5)
     assert scene.fleet.health() == 3
+    eventually(lambda: "degraded" in scene.fleet.manager("agents", "list"), 20, "the state in `agents list`", 0.5)
+    assert reason in scene.fleet.manager("now")
 
 
 def _well_again(scene: Scene) -> None:
     eventually(lambda: scene.fleet.health() == 0, 60, f"well; {scene.fleet.status()['sources']}", 0.5)
+    eventually(lambda: scene.fleet.agent()["health"] == "ok", 20, "the manager's word", 0.5)
 
 
 def test_a_journald_that_stops_is_told_and_its_return_too(scene: Scene) -> None:

@@ -109,6 +109,12 @@ class HostFleet:
 
         return self.host.within(ask)
 
+    def manager(self, *words: str) -> str:
+        """Return what a command of the manager prints."""
+        done = self.host.panguard("manager", *words, "--data-dir", MANAGER, environment={"COLUMNS": "250"})
+        assert done.returncode == 0, done
+        return done.stdout
+
     def put_policy(self, document: Mapping[str, Any]) -> None:
         """Set the guard's own policy at the manager."""
         path = f"/api/policies/agents/{self.agent()['agentId']}"

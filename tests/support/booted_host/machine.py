@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[3]
-CACHED = Path(os.environ.get("PANGUARD_TEST_ROOT") or Path.home() / ".cache" / "panguard-tests" / "bookworm-2")
+CACHED = Path(os.environ.get("PANGUARD_TEST_ROOT") or Path.home() / ".cache" / "panguard-tests" / "bookworm-3")
 """The root that `make_root.sh` makes; every boot gets an overlay on it that is thrown away."""
 
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the root of the booted test host: a small Debian with systemd, sshd, rsyslog and nft. Usage: make_root.sh DIRECTORY
+# Makes the root of the booted test host: a small Debian with systemd, sshd, syslog daemons and nft. Usage: make_root.sh DIRECTORY
 # Needs root, debootstrap and a mirror (DEBIAN_MIRROR). The directory appears only once it is complete.
 set -eu
 
 directory=$1
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 packages=systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,openssh-client,sshpass,nftables,iptables,iproute2
-packages=$packages,rsyslog,procps,python3,ca-certificates,ufw,firewalld,libfaketime
+packages=$packages,rsyslog,procps,python3,ca-certificates,ufw,firewalld,libfaketime,busybox
 
 mkdir -p "$(dirname "$directory")"
 exec 9>"$directory.lock"
