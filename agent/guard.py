@@ -190,7 +190,9 @@ class Guard:
     def offered(self, document: Mapping[str, Any], now: float) -> None:
         """Apply a policy from the manager's HTTP answer; send a heartbeat once it is applied."""
         before = self._parts.policy.in_force
-        self._acknowledge(self._parts.policy.take(document))
+        answer = self._parts.policy.take(document)
+        self._enter_organization()
+        self._acknowledge(answer)
         if self._parts.policy.in_force != before:
             self._heartbeat(now)
 
@@ -298,7 +300,22 @@ class Guard:
         answer = policy.receive(payload)
         if answer is not None:
             self._parts.enforcement.forward("policy", POLICY.below_root(self._agent_id), payload, answer.version)
+        self._enter_organization()
         self._acknowledge(answer)
+
+    def _enter_organization(self) -> None:
+        """Take the organization that the policy names, without the former one's blocklist.
+
+        The connection opens a new session, for the topics of the organization.
+        """
+        identity, named = self._parts.identity, self._parts.policy.organization_id
+        enrolled = identity.identity.enrolled
+        if named is None or enrolled is None or named == enrolled.organization_id:
+            return
+        identity.enter_organization(named)
+        _log.info("organization_changed", organization_id=named)
+        self._pin()
+        self._parts.enforcement.refresh()
 
     def _acknowledge(self, answer: PolicyApplied | None) -> None:
         self._apply_monitors()

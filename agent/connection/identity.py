@@ -137,6 +137,16 @@ class IdentityFile:
         session = max(self._identity.session, known_session)
         self._save(replace(self._identity, enrolled=enrolled, session=session, pending=None))
 
+    def enter_organization(self, organization_id: str) -> None:
+        """Store the organization to which the manager has moved this agent.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        enrolled = self._identity.enrolled
+        if enrolled is not None and enrolled.organization_id != organization_id:
+            self._save(replace(self._identity, enrolled=replace(enrolled, organization_id=organization_id)))
+
     def await_answer(self, pending: PendingRegistration | None) -> None:
         """Store an unanswered registration; None clears it."""
         if pending != self._identity.pending:

@@ -218,9 +218,12 @@ class Connector:
     def _in_session(self, session: Session, surpass: int | None, now: float) -> None:
         if session.online_since is not None:
             self._deadline, self._trouble = _NEVER, None
+        enrolled = self._identity.identity.enrolled
         if surpass is not None:
             self._identity.raise_session(above=surpass)
             self._retry(f"the fleet has heard of session {surpass} of this agent", now)
+        elif enrolled is not None and enrolled.organization_id != session.organization_id:
+            self._retry(f"this agent was moved to organization {enrolled.organization_id}", now)
 
     def _registered(self, stage: RegistrationAttempt, outcome: Outcome | None, now: float) -> None:
         match outcome:

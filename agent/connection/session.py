@@ -84,6 +84,7 @@ class Session:
     ) -> None:
         keys = identity.keys
         self.number = identity.session
+        self.organization_id = enrolled.organization_id
         self._agent_id = enrolled.agent_id
         self._mac_key = keys.mac_key
         self._liveness = liveness

@@ -18,7 +18,7 @@ from agent.manager_time import ManagerTime
 from agent.storage.database import Database
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode, validate
-from schemas.identifiers import AgentId
+from schemas.identifiers import AgentId, OrganizationId
 from schemas.keys import has_version_proof, public_sign_key
 from schemas.model import Timestamp, WireModel, utc
 from schemas.policy import SECTIONS, PolicyApplied, PolicySections, digest_of
@@ -38,6 +38,7 @@ class PolicyHead(WireModel):
     updated_at: Timestamp
     scope: Literal["global", "organization", "agent"]
     agent_id: AgentId
+    organization_id: OrganizationId | None = None
     expires_at: Timestamp | None = None
     version_proof: Annotated[str, StringConstraints(max_length=128)]
     sent_at: Timestamp | None = None
@@ -98,6 +99,8 @@ class PolicyStore:
         self._key: Ed25519PublicKey | None = None
         self._sign_key = ""
         self._owner = ("", "")
+        self.organization_id: str | None = None
+        """The organization that the newest accepted policy names."""
         self.error: str | None = None
         self.in_force: AppliedPolicy | None = None
         self.effective = Effective(PolicySections())
@@ -152,12 +155,14 @@ class PolicyStore:
         try:
             head, document = read()
             if current is not None and (head.version, head.digest) == (current.version, current.digest):
+                self.organization_id = head.organization_id
                 return self._answer(current, current.state, self.error)
             _must_be_newer(head, current)
         except _RejectedError as error:
             self._ignored[error.reason] += 1
             _log.warning("policy_ignored", reason=error.reason)
             return None
+        self.organization_id = head.organization_id
         return self._apply(head, document)
 
     def _verified(self, payload: bytes, key: Ed25519PublicKey) -> tuple[PolicyHead, dict[str, Any]]:

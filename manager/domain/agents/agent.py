@@ -180,7 +180,7 @@ class Agent:
     operator_set: frozenset[OperatorSet] = frozenset()
     """The members that an operator set; a registration does not change them."""
     registered_in: str | None = None
-    """The organization that its registrations name, if an operator moved it to another one."""
+    """The organization that its registrations name, if an operator has moved it; None for an agent never moved."""
 
     @property
     def hostname(self) -> str:

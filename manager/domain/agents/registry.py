@@ -152,12 +152,10 @@ class Registry:
         if there is not None and there is not agent:
             return False
         self._drop_name(agent)
-        registered_in = agent.registered_in or agent.organization_id
+        agent.registered_in = agent.registered_in or agent.organization_id
         agent.organization_id = organization_id
-        agent.registered_in = None if registered_in == organization_id else registered_in
         self._by_name[_name(agent)] = agent
-        if agent.registered_in is not None:
-            self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
+        self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
         return True
 
     def spellings(self, hostname: str) -> list[str]:

@@ -73,7 +73,8 @@ def _enter_organization(context: Context, agent: Agent) -> None:
     fleet = context.fleet
     fleet.acceptance.forget_agent(agent.agent_id)
     fleet.immunity.forget_agent(agent.agent_id)
-    agent.in_force.blocklist_sequence = 0  # that of the former organization says nothing about the new one
+    agent.in_force.blocklist_sequence = 0  # what it stated of the former organization says nothing about the new one
+    agent.condition.enforced = None
     context.batch.admitted.append((agent, True))
 
 

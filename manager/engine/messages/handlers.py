@@ -92,7 +92,12 @@ def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: by
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:
-    """Record the agent's blocklist sequence; publish the snapshot again if it is behind, continue above one ahead."""
+    """Record the agent's blocklist sequence; publish the snapshot again if it is behind, continue above one ahead.
+
+    An agent that was moved may state the sequence of its former organization: a higher one counts as none.
+    """
+    if agent.registered_in is not None and sequence > context.fleet.blocklists.sequences.get(agent.organization_id, 0):
+        sequence = 0
     if sequence != agent.in_force.blocklist_sequence:
         agent.in_force.blocklist_sequence = sequence
         emergency_response.record_applied(context, agent.agent_id, "blocklist", sequence)

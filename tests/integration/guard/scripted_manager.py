@@ -98,7 +98,13 @@ class ScriptedManager:
     def say_raw(self, row: Topic, identifier: str | None, payload: bytes) -> MQTTMessageInfo:
         return self._client.publish(row.address(identifier), payload, row.qos, row.retained)
 
-    def policy(self, version: int, keyring: ManagerKeyring | None = None, **sections: Any) -> bytes:
+    def policy(
+        self,
+        version: int,
+        keyring: ManagerKeyring | None = None,
+        organization_id: str | None = None,
+        **sections: Any,
+    ) -> bytes:
         """Return a rightly signed policy with these sections over the defaults."""
         document = default_sections() | sections
         digest = digest_of(document)
@@ -110,12 +116,18 @@ class ScriptedManager:
             "scope": "agent",
             "agentId": self.agent_id,
             "versionProof": message_codes.to_base64url(key.sign(version_statement(self.agent_id, version, digest))),
-        }
+        } | ({} if organization_id is None else {"organizationId": organization_id})
         body = json.dumps(head | document, separators=(",", ":")).encode()
         return message_codes.with_signature(key, topics.POLICY.below_root(self.agent_id), body)
 
-    def push_policy(self, version: int, keyring: ManagerKeyring | None = None, **sections: Any) -> None:
-        self.say_raw(topics.POLICY, self.agent_id, self.policy(version, keyring, **sections))
+    def push_policy(
+        self,
+        version: int,
+        keyring: ManagerKeyring | None = None,
+        organization_id: str | None = None,
+        **sections: Any,
+    ) -> None:
+        self.say_raw(topics.POLICY, self.agent_id, self.policy(version, keyring, organization_id, **sections))
 
     def say_snapshot(self, snapshot: BlocklistSnapshot) -> None:
         self.say(topics.BLOCKLIST, snapshot.organization_id, snapshot)

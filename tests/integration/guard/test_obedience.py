@@ -129,6 +129,31 @@ def test_a_guard_that_missed_changes_is_right_from_the_snapshot(
     eventually(lambda: _recorded(protecting) == ["198.51.100.1", "198.51.100.2"], "what the change left")
 
 
+def test_a_moved_guard_changes_over_to_its_new_organizations_blocklist(
+    protecting: GuardThread, manager: ScriptedManager
+) -> None:
+    """A policy that names another organization drops the former one's blocks, whatever their sequence, for its list."""
+    first = BlocklistChange(organization_id="default", from_sequence=0, sequence=90, added=[_entry("203.0.113.7")])
+    manager.say(topics.BLOCKLIST_CHANGES, "default", first)
+    eventually(lambda: _recorded(protecting) == ["203.0.113.7"], "the former organization's block")
+    session = manager.heartbeats()[-1].session
+    snapshot = BlocklistSnapshot(organization_id="other", sequence=4, entries=[_entry("198.51.100.7")])
+    manager.say(topics.BLOCKLIST, "other", snapshot).wait_for_publish(5)
+    manager.push_policy(95, organization_id="other")
+    applied = eventually(manager.applied, "an acknowledgement")[0]
+    assert applied.enforced is not None
+    assert applied.enforced.blocklist_sequence is None
+    eventually(lambda: _recorded(protecting) == ["198.51.100.7"], "the new organization's block")
+    eventually(lambda: manager.heartbeats()[-1].blocklist_sequence == 4, "a heartbeat with its sequence")
+    assert manager.heartbeats()[-1].session > session
+    assert protecting.status()["organizationId"] == "other"
+    late = BlocklistChange(organization_id="default", from_sequence=90, sequence=91, added=[_entry("203.0.113.8")])
+    manager.say(topics.BLOCKLIST_CHANGES, "default", late)
+    change = BlocklistChange(organization_id="other", from_sequence=4, sequence=5, added=[_entry("198.51.100.8")])
+    manager.say(topics.BLOCKLIST_CHANGES, "other", change)
+    eventually(lambda: _recorded(protecting) == ["198.51.100.7", "198.51.100.8"], "the change of its own list alone")
+
+
 def test_the_allowlist_beats_the_organization(protecting: GuardThread, manager: ScriptedManager) -> None:
     """An address that the policy allows is not blocked by the organization's list."""
     manager.push_policy(1, allowlist={"ips": ["203.0.113.0/24"], "processes": [], "fileHashes": []})

@@ -2,7 +2,8 @@
 
 import pytest
 
-from manager.engine.commands.requests import RemoveAgent, RevokeToken
+from manager.engine.commands.requests import ChangeAgent, RemoveAgent, RevokeToken
+from manager.errors import Conflict
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -142,3 +143,67 @@ def test_a_removed_host_whose_clock_was_set_back_comes_back_with_a_new_token(ben
     bench.pass_time(1)
     agent.token = bench.token()
     assert "agentId" in bench.register(agent, sent_at=bench.wall - 3600)
+
+
+def restart(bench: Bench) -> None:
+    """End the manager, and build it again from its store."""
+    bench.database.close()
+    bench.build()
+
+
+def moved(bench: Bench, agent_id: str, organization_id: str) -> None:
+    """Move an agent to another organization, as an operator does."""
+    bench.ask(ChangeAgent(agent_id, "test", organization_id=organization_id))
+
+
+def test_a_moved_agent_is_found_by_its_registration(bench: Bench) -> None:
+    """The token's organization is the former one; the reply names the new one, also after a restart of the manager."""
+    token = bench.token(organization_id="acme", tags=("web",))
+    agent = bench.enroll("web-1", token)
+    moved(bench, agent.agent_id, "other")
+    for _ in range(2):
+        bench.pass_time(1)
+        reply = bench.register(agent)
+        assert (reply["agentId"], reply["organizationId"]) == (agent.agent_id, "other")
+        assert list(bench.fleet.registry.agents) == [agent.agent_id]
+        restart(bench)
+    moved(bench, agent.agent_id, "acme")
+    bench.pass_time(1)
+    assert bench.register(agent)["organizationId"] == "acme"
+
+
+def test_an_agent_is_moved_to_no_organization_that_has_its_hostname(bench: Bench) -> None:
+    """Two agents of one name in one organization could not be told apart."""
+    first, second = bench.enroll("web-1", organization_id="acme"), bench.enroll("WEB-1", organization_id="other")
+    with pytest.raises(Conflict, match="has an agent web-1 already"):
+        moved(bench, first.agent_id, "other")
+    assert bench.fleet.registry.agents[first.agent_id].organization_id == "acme"
+    moved(bench, second.agent_id, "third")
+    moved(bench, first.agent_id, "third-b")
+    assert {agent.organization_id for agent in bench.fleet.registry.agents.values()} == {"third", "third-b"}
+
+
+def test_a_removed_agent_that_was_moved_is_kept_out_by_its_old_registration(bench: Bench) -> None:
+    """The broker may deliver its registration again, which names the former organization; restarts change nothing."""
+    token = bench.token(organization_id="acme")
+    agent = bench.enroll("web-1", token)
+    client_id, payload = agent.registration(bench.wall)
+    moved(bench, agent.agent_id, "other")
+    bench.receive(topics.REGISTRATION, client_id, payload)
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    for _ in range(2):
+        bench.receive(topics.REGISTRATION, client_id, payload)
+        assert bench.fleet.registry.agents == {}
+        restart(bench)
+
+
+def test_a_moved_agents_old_sequence_is_no_sign_of_a_restored_store(bench: Bench) -> None:
+    """Before the guard changes over, its heartbeats state the former organization's sequence, which counts as none."""
+    agent = bench.enroll("web-1", organization_id="acme")
+    bench.fleet.blocklists.sequences["acme"] = bench.fleet.policies.advance()
+    stated = bench.fleet.blocklists.sequences["acme"]
+    moved(bench, agent.agent_id, "other")
+    beat = agent.heartbeat(bench.wall, blocklistSequence=stated)
+    bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
+    assert bench.fleet.registry.agents[agent.agent_id].in_force.blocklist_sequence == 0
+    assert bench.fleet.restored_store.agents == set()
