@@ -19,7 +19,7 @@ def parse(text: str) -> Network:
     Raises:
         ValueError: the text is no single address or network in canonical digits; names are never looked up.
     """
-    if not isinstance(text, str) or len(text) > 64 or not text.isascii() or "%" in text:  # noqa: PLR2004
+    if not isinstance(text, str) or len(text) > 64 or "%" in text:  # noqa: PLR2004
         raise ValueError("not an address")
     network = ip_network(text, strict=True)
     if is_single(network):

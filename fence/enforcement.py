@@ -42,6 +42,7 @@ class Enforcement:
         self._now = now
         self._log = log
         self.times_lost = 0
+        self._needed: dict[str, list[Network]] | None = None
         self.unset_because: str | None = None
 
     def missing(self) -> str | None:
@@ -120,6 +121,22 @@ class Enforcement:
             self.times_lost += 1
             self._log({"event": "measures_lost", "measures": len(self._manifest.entries)})
             self.build()
+
+    def to_spare(self) -> list[tuple[ManifestEntry, str]]:
+        """Return the measures that this host cannot do without any more, each with the reason.
+
+        They are looked for where its addresses, routes, name servers or manager have changed since the last call.
+
+        Raises:
+            KernelError: the table's accepted networks could not be changed; the next call tries again.
+        """
+        needed = self._never.needed_by_host()
+        if needed == self._needed or self.missing() is not None:
+            return []
+        self.set_never()
+        self._needed = needed
+        reasons = ((entry, self._never.host_refusal(entry.network)) for entry in self._manifest.entries.values())
+        return [(entry, reason) for entry, reason in reasons if reason is not None]
 
     def verify(self) -> int:
         """Mend sets that differ from the manifest by a measure or its timeout; return the number of differences."""

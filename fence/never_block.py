@@ -45,6 +45,7 @@ class NeverBlockRules:
         self.fleet: tuple[Network, ...] = ()
         self.allowed: tuple[Network, ...] = ()
         self.unread: list[str] = []
+        self._networks: dict[str, list[Network]] = {}
         self._facts: dict[str, IntervalSet] = {}
         self._sessions: IntervalSet = IntervalSet()
         self._logins: IntervalSet = IntervalSet()
@@ -61,9 +62,24 @@ class NeverBlockRules:
 
     def kernel_never(self) -> IntervalSet:
         """Return the networks that the kernel's table accepts before any measure."""
+        needed = self.needed_by_host()
+        return IntervalSet([*needed["own"], *needed["gateway"], *self._config.never, *self.fleet, *self.allowed])
+
+    def needed_by_host(self) -> dict[str, list[Network]]:
+        """Return what this host cannot do without: its addresses, gateways, name servers and the guard's peers."""
         self.refresh()
-        own = [network for name in ("own", "gateway") for network in self._networks[name]]
-        return IntervalSet([*own, *self._config.never, *self.fleet, *self.allowed])
+        return self._networks
+
+    def host_refusal(self, network: Network) -> str | None:
+        """Return the reason why this host cannot do without a network or a part of it; None if it can."""
+        self.refresh()
+        reasons = (
+            ("own", "it is an address of this host"),
+            ("gateway", "it is a gateway of this host"),
+            ("resolver", "it is a name server of this host"),
+            ("guard", "the guard is connected to it: it is the manager or the broker"),
+        )
+        return next((reason for name, reason in reasons if self._facts[name].overlaps(network)), None)
 
     def refusal(self, network: Network, measure: Measure, origin: Origin) -> str | None:
         """Return the reason why a target is refused; None if it may be blocked."""
@@ -77,16 +93,8 @@ class NeverBlockRules:
         )
 
     def _listed_refusal(self, network: Network) -> str | None:
-        self.refresh()
-        listed = (
-            (self._facts["own"], "it is an address of this host"),
-            (self._facts["gateway"], "it is a gateway of this host"),
-            (self._facts["resolver"], "it is a name server of this host"),
-            (self._facts["guard"], "the guard is connected to it: it is the manager or the broker"),
-            (self._configured, "it is on this host's never list (fence.conf)"),
-        )
-        found = next((reason for networks, reason in listed if networks.overlaps(network)), None)
-        return found or self.exempt_reason(network)
+        configured = "it is on this host's never list (fence.conf)" if self._configured.overlaps(network) else None
+        return self.host_refusal(network) or configured or self.exempt_reason(network)
 
     def exempt_reason(self, network: Network) -> str | None:
         """Return the reason why the signed lists exempt a network; None if they do not."""
@@ -141,4 +149,4 @@ class NeverBlockRules:
 
 
 def _networks(addresses: Iterable[Address]) -> list[Network]:
-    return [ip_network(address) for address in addresses]
+    return [ip_network(address) for address in sorted(addresses, key=int)]

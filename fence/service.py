@@ -297,7 +297,13 @@ class Fence:
         if self._trial.end_if_over(self._clocks.boot()):
             self._log({"event": "trial_ended", **self._release()})
         self.enforcement.check()
-        self._never.refresh()
+        spared = self.enforcement.to_spare()
+        for entry, reason in spared:
+            self._managed.give_up([entry], reason)
+            self._log({"event": "measure_spared", "value": written(entry.network), "reason": reason})
+        if spared:
+            self._forget_ineffective([entry for entry, _ in spared])
+            self.enforcement.lift([entry for entry, _ in spared])
         return self._enforced()
 
     def _forget_ineffective(self, entries: list[ManifestEntry]) -> None:

@@ -180,3 +180,14 @@ def test_a_published_port_of_a_container_is_closed_too(world: World) -> None:
         assert not world.reaches(ATTACKER, 8080)
         assert world.reaches(NEIGHBOUR, 8080)
     assert "dnat to 203.0.113.40" in world.server.run("nft", "list", "ruleset")
+
+
+def test_what_the_host_sends_to_itself_is_left_alone(tmp_path: Path) -> None:
+    """Also to an address that was blocked before it became one of the host's, until the next check lifts the block."""
+    with Network() as network:
+        server = network.host(f"{SERVER}/24")
+        with EchoService(server, 22), FenceProcess(server, tmp_path, check_interval=3600.0) as fence:
+            assert fence.ask(request="block", value=NEIGHBOUR, seconds=600)["outcome"] == "taken"
+            server.run("ip", "address", "add", f"{NEIGHBOUR}/24", "dev", "lo")
+            assert server.reaches(NEIGHBOUR, 22)
+            assert len(fence.elements("block4")) == 1

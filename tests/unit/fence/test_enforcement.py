@@ -1,5 +1,7 @@
 """The kernel's table follows the manifest, also after a change that the kernel refused."""
 
+from ipaddress import ip_address, ip_network
+
 from tests.unit.fence.conftest import Bench
 
 ADDRESS, OTHER = "198.51.100.7", "198.51.100.8"
@@ -58,3 +60,20 @@ def test_lift_names_what_still_covers_the_address(bench: Bench) -> None:
     bench.ask("block", value="198.51.100.0/28", seconds=60)
     bench.ask("block", value=ADDRESS, seconds=60)
     assert "198.51.100.0/28" in bench.ask("lift", value=ADDRESS)["reason"]
+
+
+def test_what_the_host_comes_to_need_is_lifted_at_the_next_check(bench: Bench) -> None:
+    """A gateway or name server of a renewed lease, an address of its own, a manager that has moved."""
+    for value in ("198.51.100.1", "198.51.100.53", "198.51.100.0/28", "203.0.113.9"):
+        assert bench.ask("block", value=value, seconds=600)["outcome"] == "taken"
+    assert bench.take(1, "198.51.100.54")["set"] == 5
+    (bench.home / "etc").mkdir()
+    (bench.home / "etc/resolv.conf").write_text("nameserver 198.51.100.53\nnameserver 198.51.100.54\n")
+    little = int.from_bytes(ip_address("198.51.100.1").packed, "little")
+    (bench.home / "proc/net/route").write_text(f"head\neth0 00000000 {little:08X} 0003\n")
+    bench.now += 30
+    told = bench.ask("check")
+    assert bench.blocked == {"203.0.113.9"}
+    assert bench.kernel.sets["blockrange4"] == {}
+    assert bench.kernel.never.overlaps(ip_network("198.51.100.1"))
+    assert told["reasons"] == [{"value": "198.51.100.54", "reason": "it is a name server of this host"}]

@@ -126,6 +126,7 @@ def test_an_ordinary_address_is_taken(world: World) -> None:
         ("example.org", "no address"),
         ("198.51.100.7; drop", "no address"),
         ("fe80::1%eth0", "no address"),
+        ("\uff11\uff19\uff18.51.100.7", "no address"),
         (7, "no address"),
     ],
 )
