@@ -119,7 +119,8 @@ def test_a_blocklist_says_when_it_was_signed_and_what_time_is_left(bench: Bench)
     """In a change and in the snapshot, so that a guard with a wrong clock ends the block at the right time."""
     attack(bench, *trusted(bench, *"abc"))
     bench.pass_time(120)
-    (change,) = map(json.loads, bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default")))
+    changes = map(json.loads, bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default")))
+    (change,) = [each for each in changes if each["added"]]  # another one has the never list
     snapshot = json.loads(bench.publisher.take(topics.BLOCKLIST.address("default"))[-1])
     for message, entries in ((change, change["added"]), (snapshot, snapshot["entries"])):
         (entry,) = entries
