@@ -199,7 +199,7 @@ class StoreQueries:
         Raises:
             NotFound: there is no such policy group.
         """
-        agents = None if group is None else protection.agents_of_group(self._reader, group)
+        agents = None if group is None else protection.agents_of_group(self._reader, group, organizations)
         wanted = protection.ForecastFilter(since, now, None if organizations is None else tuple(organizations), agents)
         return protection.protection_forecast(self._reader, wanted)
 

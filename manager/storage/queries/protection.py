@@ -1,7 +1,7 @@
 """The forecast of automatic blocking, from reported measures and what followed them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from manager.domain.policies.fleet_policies import Scope
@@ -63,16 +63,18 @@ def protection_forecast(reader: Reader, wanted: ForecastFilter) -> Record:
     }
 
 
-def agents_of_group(reader: Reader, name: str) -> tuple[int, ...]:
-    """Return the numbers of a policy group's agents.
+def agents_of_group(reader: Reader, name: str, organizations: Collection[str] | None = None) -> tuple[int, ...]:
+    """Return the numbers of a policy group's agents; a group of another organization than the given ones is not found.
 
     Raises:
         NotFound: there is no such group.
     """
     found = policies.last_of(reader, Scope("group", name))
-    if found is None or found["document"] is None:
+    group = None if found is None or found["document"] is None else PolicyGroup.of(name, found["document"])
+    owner = None if group is None else group.organization_id
+    if group is None or (owner is not None and organizations is not None and owner not in organizations):
         raise NotFound(f"Group {name} not found")
-    group, agent = PolicyGroup.of(name, found["document"]), AgentTable
+    agent = AgentTable
     query = agent.select(agent.number, agent.organization_id, agent.site, agent.tags).where(agent.removed_at.is_null())
     return tuple(row["number"] for row in reader.rows(query) if group.selects(_placement(row)))
 

@@ -48,12 +48,17 @@ WHERE id IN (SELECT id FROM (SELECT id, at FROM block_lift ORDER BY id LIMIT ?2)
 
 -- name: measures
 -- Parameters: since, until, JSON array of organizations or NULL, JSON array of agent numbers or NULL.
-SELECT organization_id, site, address, agent_number, at, rule_id, kind, guesses, outcome, connections
+-- The first measure of each address, agent and kind, with the outcome and the connections of all of them: within 30 days
+-- whatever follows any measure follows the first. Columns beside min() are those of the row with the minimum.
+SELECT
+    organization_id, site, address, agent_number, min(at) AS first_at, rule_id, kind, guesses,
+    CASE WHEN total(outcome = 'taken') THEN 'taken' ELSE 'would_be_taken' END, sum(connections)
 FROM reported_measure
 WHERE at >= :since AND at <= :until
   AND (:organizations IS NULL OR organization_id IN (SELECT value FROM json_each(:organizations)))
   AND (:agents IS NULL OR agent_number IN (SELECT value FROM json_each(:agents)))
-ORDER BY organization_id, site, address, at, sequence;
+GROUP BY organization_id, site, address, agent_number, kind
+ORDER BY organization_id, site, address, first_at, agent_number;
 
 -- name: logins
 -- Parameters: since, JSON array of organizations or NULL.
