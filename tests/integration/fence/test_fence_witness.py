@@ -1,21 +1,19 @@
 """The kernel as second witness: whom this host really answered, and who only seems to have come."""
 
 import socket
-import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from tests.support.fence_process import FenceProcess
 from tests.support.network import EchoService, Network, NetworkHost
+from tests.support.spoofing import PSH_ACK, packet, send_spoofed
 
 pytestmark = pytest.mark.namespaces
 
 SERVER, ATTACKER, CUSTOMER = "203.0.113.1", "203.0.113.66", "203.0.113.67"
 SPOOFED = 1000
-SYN, ACK, PSH_ACK = 0x02, 0x10, 0x18
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def _block(fence: FenceProcess, value: str, port: int | None = 22) -> tuple[str,
 def test_spoofed_packets_make_no_witness(fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]) -> None:
     """Of 1,000 addresses that SYN, ACK and PSH packets with payload named as their source none can be blocked."""
     sources = [f"198.51.{100 + number // 250}.{1 + number % 250}" for number in range(SPOOFED)]
-    hosts[1].within(lambda: _send_spoofed(sources))
+    hosts[1].within(lambda: send_spoofed(sources, SERVER))
     assert hosts[1].reaches(SERVER, 22, ATTACKER)
     assert [element["elem"]["val"] for element in fence.elements("seen4_22")] == [ATTACKER]
     outcomes = {_block(fence, source) for source in sources[::40]}
@@ -60,37 +58,12 @@ def test_a_packet_from_no_address_of_this_host_makes_no_witness(
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             for source, target in (("203.0.113.9", ATTACKER), (SERVER, CUSTOMER)):
-                raw.sendto(_packet(source, target, 22, 40_000, PSH_ACK), (target, 0))
+                raw.sendto(packet(source, target, 22, 40_000, PSH_ACK), (target, 0))
 
     assert client.reaches(SERVER, 80, ATTACKER)
     server.within(send)
     assert fence.ask(request="seen", value=CUSTOMER)["seen"] is True
     assert fence.ask(request="seen", value=ATTACKER)["seen"] is False
-
-
-def _send_spoofed(sources: list[str]) -> None:
-    """Send each source's packets by a raw socket: the flags of a handshake, of an answer, and payload."""
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        for source in sources:
-            for flags in (SYN, ACK, PSH_ACK):
-                raw.sendto(_packet(source, SERVER, 40_000, 22, flags), (SERVER, 0))
-
-
-def _packet(source: str, target: str, sport: int, port: int, flags: int) -> bytes:
-    payload = b"SSH-2.0-forged\r\n" if flags == PSH_ACK else b""
-    head = struct.pack("!HHIIBBHHH", sport, port, 1, 1, 5 << 4, flags, 1024, 0, 0)
-    addresses = IPv4Address(source).packed + IPv4Address(target).packed
-    pseudo = addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(head) + len(payload))
-    checked = head[:16] + struct.pack("!H", _checksum(pseudo + head + payload)) + head[18:]
-    size = 20 + len(checked) + len(payload)
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, size, 0, 0, 64, socket.IPPROTO_TCP, 0) + addresses
-    return ip + checked + payload
-
-
-def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF
 
 
 def test_a_web_servers_customers_cannot_be_blocked_for_an_ssh_reason(

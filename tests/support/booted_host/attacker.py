@@ -4,11 +4,14 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from tests.support.booted_host.machine import BootedHost
 from tests.support.network import NetworkHost
+
+T = TypeVar("T")
 
 SERVER = "203.0.113.1"
 PASSWORD = "correct horse"
@@ -35,11 +38,13 @@ class Attacker:
     Args:
         host: the attacked host; gets accounts, keys and settings of sshd.
         network: the attacker's network namespace.
+        server: the attacked host's address.
     """
 
-    def __init__(self, host: BootedHost, network: NetworkHost) -> None:
+    def __init__(self, host: BootedHost, network: NetworkHost, server: str = SERVER) -> None:
         self._host = host
-        self._network = network
+        self.server = server
+        self.network = network
         self._answers = 0
 
     def furnish(self) -> None:
@@ -88,12 +93,12 @@ class Attacker:
             "-o", "IdentitiesOnly=yes", "-o", f"ConnectTimeout={patience}",
             "-o", f"PubkeyAuthentication={'yes' if keys else 'no'}",
             *(word for key in keys for word in ("-i", f"{_HOME}/{key}")),
-            SERVER, command,
+            self.server, command,
         ]  # fmt: skip
         asks = {"SSH_ASKPASS": f"{_HOME}/askpass", "SSH_ASKPASS_REQUIRE": "force", "ANSWERS": answers}
         environment = {"PATH": "/usr/bin:/bin", "HOME": "/root", **asks}
         return subprocess.Popen(  # noqa: S603 -- tests
-            [*self._host.inside(self._network), *words],
+            [*self._host.inside(self.network), *words],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -127,10 +132,14 @@ class Attacker:
             self.end(client)
         return client.returncode == 0
 
+    def within(self, work: Callable[[], T]) -> T:
+        """Return the result of a function that runs in its network."""
+        return self.network.within(work)
+
     def answers(self, source: str) -> bool:
         """Return whether the host's kernel answers an address: a port without a service refuses at once."""
         try:
-            self._network.connect(SERVER, 9, source, 0.2).close()
+            self.network.connect(self.server, 9, source, 0.2).close()
         except TimeoutError:
             return False
         except OSError:
@@ -140,7 +149,7 @@ class Attacker:
     def reaches(self, source: str, port: int = 22) -> bool:
         """Return whether the host accepts a TCP connection from an address."""
         try:
-            self._network.connect(SERVER, port, source, 0.5).close()
+            self.network.connect(self.server, port, source, 0.5).close()
         except OSError:
             return False
         return True
@@ -149,10 +158,13 @@ class Attacker:
         """Open a connection to sshd, say something, and wait for its end; without a greeting hang up at once."""
 
         def connect() -> None:
-            with suppress(OSError), socket.create_connection((SERVER, 22), 5, source_address=(source, 0)) as connection:
+            with (
+                suppress(OSError),
+                socket.create_connection((self.server, 22), 5, source_address=(source, 0)) as connection,
+            ):
                 if greeting:
                     connection.sendall(greeting)
                     while connection.recv(4096):
                         pass
 
-        self._network.within(connect)
+        self.network.within(connect)

@@ -1,6 +1,8 @@
 """A manager and a guard on a booted host."""
 
 import json
+import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,16 +19,38 @@ UNITS = ("panguard-guard", "panguard-fence")
 
 
 class HostFleet:
-    """One manager on the host's loopback, and one guard that is no root and reads what its groups may read."""
+    """One manager on the host, and one guard that is no root and reads what its groups may read.
 
-    def __init__(self, host: BootedHost) -> None:
+    Args:
+        host: The host of the manager, and of the guard.
+        address: The address that the manager listens on; with TLS, unless it is the host's loopback.
+    """
+
+    def __init__(self, host: BootedHost, address: str = "127.0.0.1") -> None:
         self.host = host
         self.data = GUARD
+        self._address = address
+        self._has_tls = address != "127.0.0.1"
+        self._url = f"http{'s' * self._has_tls}://{address}:8443"
         self._token = ""
+
+    @property
+    def broker(self) -> str:
+        """The address that guards are given."""
+        return f"mqtt{'s' * self._has_tls}://{self._address}:1883"
+
+    @property
+    def _trusted(self) -> ssl.SSLContext | bool:
+        if not self._has_tls:
+            return True
+        return ssl.create_default_context(cadata=self.host.path(f"{MANAGER}/tls/ca.crt").read_text())
 
     def start_manager(self, environment: Mapping[str, str] | None = None, properties: Sequence[str] = ()) -> None:
         """Start the manager as a unit with properties of systemd's, and wait until it is ready."""
-        words = ["manager", "start", "--data-dir", MANAGER]
+        if self._has_tls:
+            made = self.host.panguard("manager", "certs", "init", "--host", self._address, "--data-dir", MANAGER)
+            assert made.returncode == 0, made
+        words = ["manager", "start", "--data-dir", MANAGER, "--host", self._address]
         self.host.service("manager", *words, environment={**PACE, **(environment or {})}, properties=properties)
         eventually(self._ready, 40, "the manager", 0.2)
         self._token = self.host.path(f"{MANAGER}/admin.token").read_text().strip()
@@ -34,8 +58,8 @@ class HostFleet:
     def _ready(self) -> bool:
         def ask() -> bool:
             try:
-                return bool(httpx2.get("http://127.0.0.1:8443/health/ready", timeout=5).is_success)
-            except httpx2.HTTPError:
+                return bool(httpx2.get(f"{self._url}/health/ready", timeout=5, verify=self._trusted).is_success)
+            except (httpx2.HTTPError, OSError):
                 return False
 
         return self.host.within(ask)
@@ -47,28 +71,40 @@ class HostFleet:
             host.run("useradd", "--system", "--groups", "adm,systemd-journal", "panguard")
         host.run("install", "-d", "-o", "panguard", "-m", "700", GUARD)
         host.run("install", "-o", "panguard", "-m", "600", f"{MANAGER}/enroll.token", "/run/enroll.token")
-        start = ["guard", "start", "--manager", "mqtt://127.0.0.1:1883", "--data-dir", GUARD]
+        start = ["guard", "start", "--manager", self.broker, "--data-dir", GUARD]
         start += ["--enroll-token-file", "/run/enroll.token", *words]
         host.service("guard", *start, user="panguard", environment={**PACE, **(environment or {})})
         eventually(lambda: self.agent().get("status") == "online", 40, "the guard online", 0.2)
 
     def install(
-        self, mode: str = "protection", environment: Mapping[str, str] | None = None, *, paced: bool = True
+        self,
+        mode: str = "protection",
+        environment: Mapping[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
+        paced: bool = True,
+        manager: "HostFleet | None" = None,
     ) -> None:
         """Install guard and fence as the product does, as units; wait until the guard is online and can block.
 
         Args:
+            options: Further words for the guard's start.
             mode: The host's mode.
             environment: Further settings of both.
+            manager: Whose manager it enrolls at; None for the one on this host.
             paced: With the short intervals of tests; else those that a guard has by default.
         """
         for unit in UNITS:
             settings = {**(PACE if paced else {}), **(environment or {})}
             lines = "".join(f"Environment={name}={value}\n" for name, value in settings.items())
             self.host.write(f"/etc/systemd/system/{unit}.service.d/20-test.conf", f"[Service]\n{lines}")
-        words = ["guard", "install", "--manager", "mqtt://127.0.0.1:1883", "--mode", mode]
+        manager = manager or self
+        token = manager.host.path(f"{MANAGER}/enroll.token").read_text()
+        self.host.write("/run/enroll.token", token, 0o600)
+        words = ["guard", "install", "--manager", manager.broker, "--mode", mode]
         words.append("--force")  # the program is a developer's
-        done = self.host.panguard(*words, "--enroll-token-file", f"{MANAGER}/enroll.token")
+        words += [f"--option={option}" for option in options]
+        done = self.host.panguard(*words, "--enroll-token-file", "/run/enroll.token")
         assert done.returncode == 0, (done, self.host.journal("--unit=panguard-*"))
         self.data = INSTALLED
         self.wait_until_online()
@@ -89,6 +125,15 @@ class HostFleet:
         assert done.returncode == 0, done
         return {each["value"]: each for each in json.loads(done.stdout)}
 
+    def entries(self, address: str) -> list[dict[str, Any]]:
+        """Return the fence's measures over an address, asked at its socket."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self.host.path("/run/panguard/fence.sock")))
+            connection.sendall(json.dumps({"request": "list", "value": address}).encode() + b"\n")
+            with connection.makefile("rb") as answers:
+                return list(json.loads(answers.readline())["entries"])
+
     def in_kernel(self, address: str) -> bool:
         """Return whether nftables has a block of an IPv4 address."""
         words = ("nft", "get", "element", "inet", "panguard", "block4", f"{{ {address} }}")
@@ -99,13 +144,21 @@ class HostFleet:
         self.host.run("systemctl", "stop", "guard")
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the data of an answer of the manager's API."""
+        """Return the data of an answer of the manager's API; follows nextCursor."""
 
         def ask() -> Any:
-            headers = {"Authorization": f"Bearer {self._token}"}
-            answer = httpx2.get(f"http://127.0.0.1:8443{path}", params=query, headers=headers, timeout=10)
-            answer.raise_for_status()
-            return answer.json()["data"]
+            headers, found = {"Authorization": f"Bearer {self._token}"}, []
+            while True:
+                answer = httpx2.get(
+                    f"{self._url}{path}", params=query, headers=headers, timeout=10, verify=self._trusted
+                )
+                body = answer.raise_for_status().json()
+                if not isinstance(body["data"], list):
+                    return body["data"]
+                found += body["data"]
+                if not body.get("nextCursor"):
+                    return found
+                query["cursor"] = body["nextCursor"]
 
         return self.host.within(ask)
 
@@ -121,7 +174,8 @@ class HostFleet:
 
         def put() -> None:
             headers = {"Authorization": f"Bearer {self._token}"}
-            httpx2.put(f"http://127.0.0.1:8443{path}", json=document, headers=headers, timeout=10).raise_for_status()
+            url = f"{self._url}{path}"
+            httpx2.put(url, json=document, headers=headers, timeout=10, verify=self._trusted).raise_for_status()
 
         self.host.within(put)
 

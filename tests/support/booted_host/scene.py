@@ -1,13 +1,15 @@
 """A booted host under attack, with its manager and its guard."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tests.support.booted_host.attacker import SERVER, Attacker
 from tests.support.booted_host.fleet import HostFleet
 from tests.support.booted_host.machine import BootedHost
 from tests.support.network import Network
+
+TWO_SERVERS = (SERVER, "203.0.113.2")
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,22 @@ def booted(memory: int | None = None) -> Iterator[Scene]:
             attacker = Attacker(host, others)
             attacker.furnish()
             yield Scene(host, attacker, HostFleet(host))
+
+
+@contextmanager
+def two_booted() -> Iterator[tuple[Scene, Scene]]:
+    """Boot two hosts in one network, the manager on the first one, and install guard and fence on both."""
+    with Network() as network, ExitStack() as stack:
+        servers = [network.host(f"{address}/24") for address in TWO_SERVERS]
+        others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)))
+        scenes = []
+        for server, address in zip(servers, TWO_SERVERS, strict=True):
+            host = stack.enter_context(BootedHost(server))
+            attacker = Attacker(host, others, address)
+            attacker.furnish()
+            scenes.append(Scene(host, attacker, HostFleet(host, TWO_SERVERS[0])))
+        first, second = scenes
+        first.fleet.start_manager()
+        first.fleet.install(options=["--hostname=first"], paced=False)
+        second.fleet.install(options=["--hostname=second"], paced=False, manager=first.fleet)
+        yield first, second
