@@ -1,9 +1,10 @@
 """Measures the fence on a booted Debian: from the fifth failure to the first dropped packet, and without its table.
 
-`python -m benchmarks.on_host`, with `--quick` for a few attackers, `-o json` for machines. Real sshd, journald, guard
-and fence as installed units, attackers over real ssh, one after the other. The fifth failure is when journald took it,
-the first dropped packet is that of a ping every 5 ms. Warm: the fence runs. Cold: it was stopped, and the guard's
-request starts it through its socket. Without the table: how long pings of a blocked address are answered. Needs root,
+`python -m benchmarks.on_host`, with `--quick` for a few attackers, `-o json` for machines, `--part` for one part. Real
+sshd, journald, guard and fence as installed units, attackers over real ssh, one after the other. The fifth failure is
+when journald took it, the first dropped packet is that of a ping every 5 ms. Warm: the fence runs. Cold: it was
+stopped, and the guard's request starts it through its socket. Without the table: how long pings of a blocked address
+are answered. Two hosts: one address attacks both, the time is from the fifth failure on the second one. Needs root,
 systemd-nspawn and debootstrap; elsewhere it says why it measures nothing.
 """
 
@@ -12,24 +13,27 @@ import json
 import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import ceil
 from typing import NamedTuple
 
 from benchmarks.pings import Pings
-from tests.support.booted_host.attacker import SERVER, WRONG, Attacker
-from tests.support.booted_host.fleet import UNITS, HostFleet
+from benchmarks.ssh_attack import attack, fifth_failures
+from tests.support.booted_host.attacker import SERVER
+from tests.support.booted_host.fleet import UNITS
 from tests.support.booted_host.machine import BootedHost, unavailable
-from tests.support.network import Network, NetworkHost
+from tests.support.booted_host.scene import Scene, booted, two_booted
 from tests.support.waiting import eventually
 
 WARM, COLD, BACK = 0.25, 1.0, 1.0
 """Targets in seconds: p99 to the first dropped packet, warm and cold; the longest time without the table."""
 
-_FULL, _QUICK = (100, 12, 5), (5, 2, 1)
-"""Attackers warm and cold, and rounds of each command that removes the table."""
+_FULL, _QUICK = (100, 12, 5, 20), (5, 2, 1, 2)
+"""Attackers warm and cold, rounds of each command that removes the table, and attackers of two hosts."""
+
+_MANAGED_WITHIN = 30.0
+_PARTS = ("latency", "table", "two-hosts")
 
 _PERCENTS = (50, 95, 99, 100)
 _BLOCKED, _OTHER = "203.0.113.230", "203.0.113.231"
@@ -64,55 +68,25 @@ class Line(NamedTuple):
 
 
 @contextmanager
-def protected_host() -> Iterator[tuple[BootedHost, NetworkHost, Attacker, HostFleet]]:
-    """Boot a host with manager, guard and fence in mode protection, and a second network with the attackers."""
-    with ExitStack() as stack:
-        network = stack.enter_context(Network())
-        server = network.host(f"{SERVER}/24", "2001:db8::1/64")
-        others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)))
-        host = stack.enter_context(BootedHost(server))
-        attacker = Attacker(host, others)
-        attacker.furnish()
-        fleet = HostFleet(host)
-        fleet.start_manager()
-        fleet.install(paced=False)
-        yield host, others, attacker, fleet
-
-
-def attack(attacker: Attacker, network: NetworkHost, source: str) -> float:
-    """Guess passwords from an address, three in each of two connections; return when the first packet was dropped."""
-    with Pings(network, source, SERVER) as pings:
-        clients = [attacker.start("root", source, WRONG, WRONG, WRONG) for _ in range(2)]
-        try:
-            eventually(pings.is_dropped, 30, f"a block of {source}", 0.02)
-        finally:
-            for client in clients:
-                attacker.end(client)
-        return pings.first_dropped()
-
-
-def fifth_failures(host: BootedHost) -> dict[str, float]:
-    """Return by address when journald took the fifth refused password, in epoch seconds."""
-    found = defaultdict(list)
-    for text in host.run("journalctl", "--identifier=sshd", "--output=json").splitlines():
-        entry = json.loads(text)
-        words = str(entry["MESSAGE"]).split()
-        if words[:5] == ["Failed", "password", "for", "root", "from"]:
-            found[words[5]].append(int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
-    return {source: sorted(times)[4] for source, times in found.items() if len(times) > 4}
+def _protected() -> Iterator[Scene]:
+    """Boot a host with manager, guard and fence in mode protection."""
+    with booted() as scene:
+        scene.fleet.start_manager()
+        scene.fleet.install(paced=False)
+        yield scene
 
 
 def _latency(warm: int, cold: int) -> Iterator[Line]:
     """Attack with a fence that runs, then each time with one that was stopped."""
-    with protected_host() as (host, network, attacker, fleet):
-        attacks = []
+    with _protected() as scene:
+        host, attacks = scene.host, []
         for number, source in enumerate(_SOURCES[: warm + cold]):
             if number >= warm:
                 host.run("systemctl", "stop", f"{UNITS[1]}.service")
-            dropped = attack(attacker, network, source)
+            dropped = attack(scene.attacker, source)
             attacks.append(Attack(source, dropped, _started(host) if number >= warm else 0.0))
         fifth = fifth_failures(host)
-        wrong = set(fleet.blocked()) - {each.source for each in attacks}
+        wrong = set(scene.fleet.blocked()) - {each.source for each in attacks}
         if wrong:
             raise RuntimeError(f"blocked, and no attacker: {wrong}")
     times = [each.dropped - fifth[each.source] for each in attacks if not each.fence_started]
@@ -130,7 +104,8 @@ def _started(host: BootedHost) -> float:
 
 def _without_table(rounds: int) -> Iterator[Line]:
     """Load others' rules, and measure for how long a blocked address is answered."""
-    with protected_host() as (host, network, _, _):
+    with _protected() as scene:
+        host, network = scene.host, scene.attacker.network
         host.write("/opt/rules", _RULES)
         done = host.panguard("guard", "block", _BLOCKED, "--for", "1h")
         if done.returncode:
@@ -151,10 +126,38 @@ def _without_table(rounds: int) -> Iterator[Line]:
             yield _line(f"without the block: {name}", times, BACK)
 
 
-def _line(what: str, times: list[float], target: float) -> Line:
+def _two_hosts(attackers: int) -> Iterator[Line]:
+    """Attack the first of two hosts, then the second one, from each address.
+
+    The first host blocks by itself before the second one is attacked; the manager's block is in a policy for both.
+    """
+    sources = _SOURCES[:attackers]
+    with two_booted() as (first, second):
+        dropped, managed = {}, {}
+        for source in sources:
+            dropped[source] = max(attack(scene.attacker, source) for scene in (first, second))
+            managed[source] = max(_managed(scene, source) for scene in (first, second))
+        fifth = fifth_failures(second.host)
+    yield _line("two hosts: both kernels drop", [dropped[source] - fifth[source] for source in sources])
+    yield _line("two hosts: the manager's block at both", [managed[source] - fifth[source] for source in sources])
+
+
+def _managed(scene: Scene, source: str) -> float:
+    """Wait for the manager's block at a host's fence; return when it was first seen, in epoch seconds."""
+    deadline = time.monotonic() + _MANAGED_WITHIN
+    while time.monotonic() < deadline:
+        if any(each["origin"] == "policy" for each in scene.fleet.entries(source)):
+            return time.time()
+        time.sleep(0.01)
+    raise RuntimeError(f"no block of {source} by the manager within {_MANAGED_WITHIN:.0f} s")
+
+
+def _line(what: str, times: list[float], target: float | None = None) -> Line:
     if not times:
         return Line(what, 0, (), "", reached=True)
     figures = [sorted(times)[ceil(len(times) * percent / 100) - 1] for percent in _PERCENTS]
+    if target is None:
+        return Line(what, len(times), figures, "", reached=True)
     return Line(what, len(times), figures, f"p99 {target:g} s", figures[2] <= target)
 
 
@@ -163,14 +166,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few attackers")
     parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    parser.add_argument("--part", choices=_PARTS, help="only this part")
     options = parser.parse_args(arguments)
     reason = unavailable()
     if reason is not None:
         print(f"nothing is measured: {reason}")
         return 0
-    warm, cold, rounds = _QUICK if options.quick else _FULL
-    load = os.getloadavg()[0]
-    lines = [*_latency(warm, cold), *_without_table(rounds)]
+    warm, cold, rounds, twice = _QUICK if options.quick else _FULL
+    load, lines = os.getloadavg()[0], []
+    if options.part in {None, "latency"}:
+        lines += _latency(warm, cold)
+    if options.part in {None, "table"}:
+        lines += _without_table(rounds)
+    if options.part in {None, "two-hosts"}:
+        lines += _two_hosts(twice)
     if options.output == "json":
         sys.stdout.write(json.dumps([line._asdict() for line in lines], indent=2) + "\n")
     else:
