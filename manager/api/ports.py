@@ -109,12 +109,20 @@ class Queries(Protocol):
         since: float | None = None,
         severity: str | None = None,
         type_: str | None = None,
+        source_ip: str | None = None,
+        technique: str | None = None,
         organizations: Organizations = None,
         agent_id: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return threats, the last stored first."""
+        """Return threats, the last stored first; with a source address or a technique, the newest event first."""
+        ...
+
+    def threats_of_id(
+        self, threat_id: str, agent_id: str | None = None, organizations: Organizations = None
+    ) -> list[Record]:
+        """Return the threats with an id."""
         ...
 
     def threat_summary(self, *, now: float, period: str, organizations: Organizations = None) -> Record:

@@ -87,6 +87,17 @@ class OverlappingBlocks(RuleBasedStateMachine):
         if agents > 2:
             self.known.append(Known("organization", "acme", address, ends, by_hand=False))
 
+    @precondition(lambda self: self.unused)
+    @rule(
+        scope=st.sampled_from([("fleet", ""), ("organization", "acme")]),
+        seconds=st.sampled_from([60, INCIDENT - 1, 8 * 3600]),
+    )
+    def attacked_and_added(self, scope: tuple[Any, Any], seconds: int) -> None:
+        """The organization blocks by an incident what a person blocks for another duration."""
+        address = self.unused[0]
+        self.attacked(3, 0)
+        self.add(scope, address, seconds)
+
     @precondition(lambda self: self.known)
     @rule(index=st.integers(0, 30))
     def remove(self, index: int) -> None:

@@ -35,6 +35,7 @@ BEGAN = 1_800_000_000.0
 AGENTS = {1: "acme", 2: "acme", 3: "zeta", 4: "beta"}
 ORGANIZATIONS = (None, ("acme",), ("acme", "beta"))
 SEVERITIES, TYPES, SOURCES = ("low", "critical"), ("scan", "x"), ("192.0.2.1", "192.0.2.2", "2001:db8::1", None)
+TECHNIQUES = ("T1110.001", None, "T1110", "T1110.003", "T1111", "T1110.001")
 STEP = st.one_of(
     st.tuples(
         st.just("store"),
@@ -98,7 +99,8 @@ class Bench:
         agent, severity, type_, source, late, back = drawn
         received = self.now + back
         return ThreatRow(
-            agent, f"t-{number}", bytes(16), received - late, received, True, type_, severity, 90.0, None, source, None,
+            agent, f"t-{number}", bytes(16), received - late, received, True, type_, severity, 90.0,
+            TECHNIQUES[number % len(TECHNIQUES)], source, None,
             json.dumps({"threat": {"type": type_, "confidence": 90.0}, "timestamp": "2026-01-01T00:00:00Z"}),
         )  # fmt: skip
 
@@ -159,6 +161,51 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
                     cursor=cursor,
                 )
                 assert len(records) <= limit
+                found += [record["id"] for record in records]
+                if cursor is None:
+                    break
+            assert found == expected
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEP, min_size=1, max_size=20))
+def test_every_search_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
+    """A source address, a technique with its sub-techniques, or both, with any filter: the newest event first."""
+    run(steps, every_search)
+
+
+def every_search(bench: Bench, queries: StoreQueries) -> None:
+    for source, technique, since, type_, agent in product(
+        (None, "192.0.2.1", "192.0.2.9"),
+        (None, "T1110", "T1110.001", "T1595"),
+        (None, bench.now - 500),
+        (None, "x"),
+        (None, 1, 9),
+    ):
+        if source is None and technique is None:
+            continue
+        expected = [
+            row.threat_id
+            for _, row in sorted(enumerate(bench.kept), key=lambda each: (each[1].event_time, each[0]), reverse=True)
+            if source in {None, row.source_ip}
+            and (technique is None or row.technique == technique or str(row.technique).startswith(f"{technique}."))
+            and (since is None or row.event_time >= since)
+            and type_ in {None, row.type}
+            and agent in {None, row.agent_number}
+        ]
+        for limit in (1, 3, 200):
+            found: list[str] = []
+            cursor = None
+            while True:
+                records, cursor = queries.threats(
+                    source_ip=source,
+                    technique=technique,
+                    since=since,
+                    type_=type_,
+                    agent_id=None if agent is None else f"ag-{agent:016x}",
+                    limit=limit,
+                    cursor=cursor,
+                )
                 found += [record["id"] for record in records]
                 if cursor is None:
                     break

@@ -8,6 +8,8 @@ from manager.api.authorization import ScopedViewer
 from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import WithServices
+from manager.domain.correlation.indicators import normal_address
+from manager.errors import Conflict, Invalid, NotFound
 from schemas.identifiers import AgentId
 from schemas.threats import Severity
 
@@ -16,6 +18,11 @@ router = APIRouter(tags=["threats"])
 _Since = Annotated[QueryTime | None, Query(description="only threats received at this time or later")]
 _Type = Annotated[str | None, Query(alias="type", max_length=128)]
 _AgentId = Annotated[AgentId | None, Query(alias="agentId")]
+_Source = Annotated[str | None, Query(max_length=64, description="only threats from this address")]
+_Technique = Annotated[
+    str | None,
+    Query(pattern=r"^[Tt][0-9]{4}(\.[0-9]{3})?$", description="only this ATT&CK technique, with its sub-techniques"),
+]
 
 
 @router.get("/api/threats", responses=page_of("Threats, newest first."))
@@ -26,17 +33,24 @@ async def list_threats(
     since: _Since = None,
     severity: Severity | None = None,
     type_: _Type = None,
+    source: _Source = None,
+    technique: _Technique = None,
     organization_id: Organization = None,
     agent_id: _AgentId = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Threats, the last stored first; including those of removed agents."""
+    """Threats, the last stored first; including those of removed agents.
+
+    With `source` or `technique` the newest event is first, and `since` is the time of the event.
+    """
     found = await services.read(
         services.queries.threats,
         since=epoch(since),
         severity=severity,
         type_=type_,
+        source_ip=None if source is None else _address(source),
+        technique=None if technique is None else technique.upper(),
         organizations=caller.limit(organization_id),
         agent_id=agent_id,
         limit=limit,
@@ -66,3 +80,29 @@ async def threat_summary(
     return ok(
         await services.read(query, now=services.clock(), period=period, organizations=caller.limit(organization_id))
     )
+
+
+@router.get("/api/threats/{threat_id}", responses=answer("The threat."))
+async def show_threat(
+    threat_id: str, services: WithServices, caller: ScopedViewer, agent_id: _AgentId = None
+) -> Response:
+    """One threat by its id; 409 if several agents gave it to a report, and `agentId` names none of them."""
+    found = await services.read(services.queries.threats_of_id, threat_id, agent_id, caller.limit(None))
+    if not found:
+        raise NotFound(f"Threat {threat_id} not found")
+    if len(found) > 1:
+        named = ", ".join(f"{each['hostname']} ({each['agentId']})" for each in found)
+        raise Conflict(f"{threat_id} is the id of a threat of several agents; name one by agentId: {named}")
+    return ok(found[0])
+
+
+def _address(text: str) -> str:
+    """Return an address in normal form.
+
+    Raises:
+        Invalid: it is none.
+    """
+    address = normal_address(text)
+    if address is None:
+        raise Invalid(f"source: {text!r} is no address: write 203.0.113.9")
+    return address.value

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -18,8 +19,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Threats reported by the fleet.", no_args_is_help=True)
 
-_COLUMNS = ("when", "severity", "type", "technique", "confidence", "source", "hostname", "response", "evidence")
+_COLUMNS = (
+    "threat",
+    "when",
+    "severity",
+    "type",
+    "technique",
+    "confidence",
+    "source",
+    "hostname",
+    "response",
+    "evidence",
+)
 _EVIDENCE_SHOWN = 120
+_THREAT_MEMBERS = (
+    "type", "severity", "confidence", "technique", "ruleId", "count", "firstSeen", "lastSeen", "vouched",
+)  # fmt: skip
 
 
 @app.command("list")
@@ -30,6 +45,10 @@ def list_threats(
     since: Annotated[str | None, typer.Option(help="received since: 15m, 24h, 7d, or a time in ISO 8601")] = None,
     severity: Annotated[SeverityWord | None, typer.Option(help="only this severity")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="only this type")] = None,
+    source: Annotated[str | None, typer.Option(help="only from this address, the newest event first")] = None,
+    technique: Annotated[
+        str | None, typer.Option(help="only this ATT&CK technique with its sub-techniques, the newest event first")
+    ] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     agent: Annotated[
         str | None, typer.Option(help="only this agent, by id or hostname", autocompletion=complete_agents)
@@ -37,13 +56,18 @@ def list_threats(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List threats, newest first."""
+    """List threats, newest first.
+
+    Example: panguard manager threats list --source 203.0.113.9 --since 7d
+    """
     found = client.records(
         "/api/threats",
         most=limit,
         since=None if since is None else parse_time(since, datetime.now(UTC)),
         severity=severity,
         type=type_,
+        source=source,
+        technique=technique,
         org_id=organization,
         agentId=None if agent is None else find_agent_id(client, agent),
     )
@@ -53,6 +77,42 @@ def list_threats(
         print_json(found)
     else:
         print_threats(found)
+
+
+@app.command("show")
+@with_manager_client
+def show_threat(
+    client: "ManagerClient",
+    threat_id: Annotated[str, typer.Argument(help="the threat's id, as `threats list -o json` shows it")],
+    *,
+    agent: Annotated[
+        str | None, typer.Option(help="of this agent, by id or hostname", autocompletion=complete_agents)
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show one threat: what the agent reported, with all its evidence, and what was done."""
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    query = {"agentId": None if agent is None else find_agent_id(client, agent)}
+    found = client.get(f"/api/threats/{quote(threat_id, safe='')}", **query)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    threat = found["threat"]
+    rows = [
+        ("agent", f"{found['hostname']} ({found['agentId']})"),
+        ("organization", found["organizationId"]),
+        ("event time", found["eventTime"] + ("" if found["timeKnown"] else " (the agent's clock is not known)")),
+        ("received", found["receivedAt"]),
+        *((name, threat[name]) for name in _THREAT_MEMBERS if threat.get(name) is not None),
+        *((f"evidence {name}", value) for name, value in (threat.get("evidence") or {}).items()),
+        (
+            "response",
+            json.dumps(found["response"]) if isinstance(found.get("response"), dict) else found.get("response"),
+        ),
+        ("same source or hash", found["correlatedWith"] or None),
+    ]
+    print_table(("threat", found["id"]), rows)
 
 
 def print_threats(threats: Sequence["Record"]) -> None:
@@ -75,6 +135,7 @@ def _row(report: "Record", now: datetime) -> tuple[object, ...]:
     threat, response = report["threat"], report.get("response")
     evidence = dict(threat.get("evidence") or {})
     return (
+        report["id"],
         ago(report["eventTime"], now),
         threat.get("severity", "medium"),
         threat["type"],

@@ -15,6 +15,7 @@ from manager.storage.queries import (
     policies,
     protection,
     summary,
+    threat_search,
     threats,
 )
 from manager.storage.queries.reader import Page, Reader, Record
@@ -99,14 +100,27 @@ class StoreQueries:
         since: float | None = None,
         severity: str | None = None,
         type_: str | None = None,
+        source_ip: str | None = None,
+        technique: str | None = None,
         organizations: Organizations = None,
         agent_id: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
-        """Return threats, the last stored first; `since` is the time of receipt."""
+        """Return threats, the last stored first, and `since` is the time of receipt.
+
+        With a source address or a technique: the newest event first, and `since` is the time of the event.
+        """
         wanted = threats.ThreatFilter(since, severity, type_, organizations, agent_id)
-        return threats.page(self._reader, wanted, limit, cursor)
+        if source_ip is None and technique is None:
+            return threats.page(self._reader, wanted, limit, cursor)
+        return threat_search.page(self._reader, threat_search.SearchKey(source_ip, technique), wanted, limit, cursor)
+
+    def threats_of_id(
+        self, threat_id: str, agent_id: str | None = None, organizations: Organizations = None
+    ) -> list[Record]:
+        """Return the threats with an id: several where agents gave the same id to a report."""
+        return threats.find(self._reader, threat_id, agent_id, organizations)
 
     def threat_summary(self, *, now: float, period: str, organizations: Organizations = None) -> Record:
         """Return the threat summary of one of `summary.PERIODS` that ends now, for the fleet or organizations."""

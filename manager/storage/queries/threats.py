@@ -21,6 +21,7 @@ RECENT = 10
 """The maximum number of threats in an agent's own record."""
 
 _MOST_CORRELATED = 20
+_NAMESAKES = 20
 _CORRELATED = {"source_ip": "threats.correlated_by_source_ip", "file_hash": "threats.correlated_by_file_hash"}
 _CONCLUSIONS = {Severity.LOW.value: "suspicious", Severity.MEDIUM.value: "suspicious"}
 _DIGITS = 300
@@ -76,17 +77,36 @@ def _index_search(reader: Reader, wanted: ThreatFilter) -> _Search | None:
     """Return the filters with the agent's number; None if no threat can match."""
     if wanted.agent_id is None:
         return _Search(wanted.since, wanted.severity, wanted.type, wanted.organizations)
-    found = reader.select("agents.number_and_organization", (wanted.agent_id,))
-    if not found or (wanted.organizations is not None and found[0][1] not in wanted.organizations):
+    number = agent_number(reader, wanted.agent_id, wanted.organizations)
+    return None if number is None else _Search(wanted.since, wanted.severity, wanted.type, None, number)
+
+
+def agent_number(reader: Reader, agent_id: str, organizations: Collection[str] | None) -> int | None:
+    """Return the number of an agent, a removed one too; None if it is unknown or of another organization."""
+    found = reader.select("agents.number_and_organization", (agent_id,))
+    if not found or (organizations is not None and found[0][1] not in organizations):
         return None
-    return _Search(wanted.since, wanted.severity, wanted.type, None, found[0][0])
+    return int(found[0][0])
+
+
+def find(
+    reader: Reader, threat_id: str, agent_id: str | None, organizations: Collection[str] | None = None
+) -> list[Record]:
+    """Return the threats with an id: of one agent, or of each that gave this id to a report."""
+    conditions = [ThreatTable.threat_id == threat_id]
+    if agent_id is not None:
+        conditions.append(AgentTable.agent_id == agent_id)
+    if organizations is not None:
+        conditions.append(AgentTable.organization_id.in_(list(organizations)))
+    rows = reader.rows(selection().where(*conditions).order_by(ThreatTable.sequence).limit(_NAMESAKES))
+    return [record_of(row, correlated(reader, row)) for row in rows]
 
 
 def _indexed(reader: Reader, wanted: _Search, limit: int, below: int) -> list[Record]:
     """Return threats of the index below a sequence."""
     if any(each is not None for each in wanted[1:]):
         found = list(islice(_matching(reader, wanted, below), limit))
-        return reader.rows(_selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
+        return reader.rows(selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
     lowest = 0 if wanted.since is None else search.first_since(reader, wanted.since)
     return [] if lowest is None else _scan(reader, wanted, limit, lowest - 1, below)
 
@@ -113,10 +133,11 @@ def _scan(reader: Reader, wanted: _Search, limit: int, after: int, below: int) -
         conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
     if wanted.agent_number is not None:
         conditions.append(threat.agent == wanted.agent_number)
-    return reader.rows(_selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))
+    return reader.rows(selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))
 
 
-def _selection() -> Query:
+def selection() -> Query:
+    """Return the query of threats with the members of their agents that records need."""
     threat, agent = ThreatTable, AgentTable
     return threat.select(
         threat.sequence, threat.threat_id, threat.event_time, threat.received_at, threat.time_known, threat.document,

@@ -129,6 +129,9 @@ ROWS = (
     Row("GET /api/threats", query="since=2027-01-15T07:00:00Z&severity=medium&type=brute_force&org_id=default&limit=1",
         data=("0.id", "0.agentId", "0.hostname", "0.eventTime", "0.receivedAt", "0.threat.type", "0.threat.confidence",
               "0.threat.evidence", "0.response", "0.timestamp"), top=LISTED),
+    Row("GET /api/threats", query="source=198.51.100.7&since=2027-01-15T07:00:00Z", data=("0.id", "0.threat"),
+        top=LISTED),
+    Row("GET /api/threats/{threat_id}", data=("id", "agentId", "threat", "eventTime", "correlatedWith")),
     *(Row("GET /api/threats/summary", query=f"period={period}",
           data=("total", "bySeverity", "byType", "topAgents.0", "topSourceIps.0", *FLAT_COUNTS))
       for period in ("1h", "6h", "24h", "7d", "30d")),

@@ -57,7 +57,9 @@ class Fleet:
         elif path == "/api/allowlist" and method != "POST":
             self.admin.post("/api/allowlist", json={"value": "192.0.2.1"})
         elif path.startswith("/api/threats"):
-            assert agent.events(REPORT).status_code == 201
+            told = agent.events(REPORT)
+            assert told.status_code == 201
+            known["threat_id"] = told.json()["data"]["eventIds"][0]
         elif path.startswith(("/api/tokens", "/api/access")):
             known["token_id"] = self.admin.post("/api/tokens", json={}).json()["data"]["tokenId"]
             known["name"] = f"holder-{self._joined}"

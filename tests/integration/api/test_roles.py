@@ -27,7 +27,7 @@ AGENTS_ALONE = {"POST /api/agents/{agent_id}/heartbeat", "POST /api/agents/{agen
 RANK = {Role.VIEWER: 0, Role.RESPONDER: 1, Role.ADMIN: 2}
 _IDS = {
     "agent_id": "ag-0000000000000000", "organization_id": "default", "incident_id": "inc-1", "entry_id": "blk-1",
-    "token_id": "tok-1", "name": "nobody",
+    "threat_id": "t-1", "token_id": "tok-1", "name": "nobody",
 }  # fmt: skip
 
 

@@ -76,6 +76,7 @@ class Fleet:
             "organization_id": organization,
             "incident_id": first("/api/incidents"),
             "entry_id": first("/api/blocks"),
+            "threat_id": first("/api/threats"),
         }
 
 
@@ -228,6 +229,7 @@ def test_a_thing_of_another_organization_is_told_like_one_that_does_not_exist(fl
         "organization_id": "nobody",
         "incident_id": "inc-ff",
         "entry_id": "blk-ff",
+        "threat_id": "t-ff",
     }
     by_id = [route for route in fleet.scoped if "{" in route]
     assert len(by_id) > 10

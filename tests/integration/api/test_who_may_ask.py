@@ -30,6 +30,7 @@ _OTHERS = {
     "organization_id": "default",
     "incident_id": "inc-0000000000000000",
     "entry_id": "blk-1",
+    "threat_id": "t-1",
     "token_id": "tok-1",
     "name": "nobody",
 }

@@ -99,3 +99,13 @@ SELECT source_ip FROM threat WHERE sequence = ?;
 
 -- name: sequences_received_since
 SELECT sequence FROM threat WHERE sequence BETWEEN :first AND :last AND received_at >= :since;
+
+-- name: techniques
+-- The techniques between two texts that are stored: one look into the index for each.
+WITH RECURSIVE stored(technique) AS (
+    SELECT min(technique) FROM threat WHERE technique >= :first AND technique < :end
+    UNION ALL
+    SELECT (SELECT min(technique) FROM threat WHERE technique > stored.technique AND technique < :end)
+    FROM stored WHERE stored.technique IS NOT NULL
+)
+SELECT technique FROM stored WHERE technique IS NOT NULL;

@@ -1,0 +1,93 @@
+"""Threats of one source address or technique, the newest event first, by the indexes of these columns."""
+
+from heapq import merge
+from itertools import islice
+from typing import NamedTuple
+
+from peewee import Expression, Field
+
+from manager.storage.queries.reader import Page, Reader, Record, cursor_after, read_cursor
+from manager.storage.queries.threats import ThreatFilter, agent_number, correlated, record_of, selection
+from manager.storage.tables import AgentTable, ThreatTable
+
+
+class SearchKey(NamedTuple):
+    """What is searched: a source address in normal form, a technique with its sub-techniques, or both."""
+
+    source_ip: str | None
+    technique: str | None
+
+
+def page(reader: Reader, key: SearchKey, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
+    """Return threats, the newest event first; `since` is the time of the event.
+
+    Args:
+        reader: executes the queries.
+        key: a source address, a technique, or both.
+        wanted: further filters.
+        limit: threats in a page.
+        cursor: returned with the page before.
+    """
+    conditions = _conditions(reader, wanted)
+    if conditions is None:
+        return [], None
+    if cursor is not None:
+        event_time, sequence = read_cursor(cursor, float, int)
+        conditions.append(_is_before(event_time, sequence))
+    columns = _columns(reader, key)
+    if key.source_ip is not None and key.technique is not None:
+        conditions.append(ThreatTable.technique.in_(_techniques(reader, key.technique)))
+    found = (_rows(reader, [column == value, *conditions], limit + 1) for column, value in columns)
+    rows = list(islice(merge(*found, key=_order, reverse=True), limit + 1))
+    following = None
+    if len(rows) > limit:
+        following = cursor_after(float(rows[limit - 1]["event_time"]), rows[limit - 1]["sequence"])
+    return [record_of(row, correlated(reader, row)) for row in rows[:limit]], following
+
+
+def _columns(reader: Reader, key: SearchKey) -> list[tuple[Field, str]]:
+    """Return the indexed column and each value of it that is searched; the address is the narrower of the two."""
+    if key.source_ip is not None:
+        return [(ThreatTable.source_ip, key.source_ip)]
+    return [(ThreatTable.technique, each) for each in _techniques(reader, key.technique or "")]
+
+
+def _techniques(reader: Reader, technique: str) -> list[str]:
+    """Return a technique, and those of its sub-techniques that are stored."""
+    stored = reader.select("threats.techniques", {"first": f"{technique}.", "end": f"{technique}/"})
+    return [technique, *(each for (each,) in stored)]
+
+
+def _conditions(reader: Reader, wanted: ThreatFilter) -> list[Expression] | None:
+    """Return the WHERE conditions of the further filters; None if no threat can match."""
+    threat, conditions = ThreatTable, []
+    if wanted.since is not None:
+        conditions.append(threat.event_time >= wanted.since)
+    if wanted.severity is not None:
+        conditions.append(threat.severity == wanted.severity)
+    if wanted.type is not None:
+        conditions.append(threat.type == wanted.type)
+    if wanted.organizations is not None:
+        conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
+    if wanted.agent_id is not None:
+        number = agent_number(reader, wanted.agent_id, wanted.organizations)
+        if number is None:
+            return None
+        conditions.append(threat.agent == number)
+    return conditions
+
+
+def _is_before(event_time: float, sequence: int) -> Expression:
+    threat = ThreatTable
+    earlier: Expression = (threat.event_time == event_time) & (threat.sequence < sequence)
+    return (threat.event_time <= event_time) & ((threat.event_time < event_time) | earlier)
+
+
+def _rows(reader: Reader, conditions: list[Expression], limit: int) -> list[Record]:
+    threat = ThreatTable
+    ordered = selection().where(*conditions).order_by(threat.event_time.desc(), threat.sequence.desc())
+    return reader.rows(ordered.limit(limit))
+
+
+def _order(row: Record) -> tuple[float, int]:
+    return row["event_time"], row["sequence"]
