@@ -49,7 +49,7 @@ _MEMBERS: dict[str, Schema] = {
     "enforcedCount": {"type": "integer", "description": "targets whose kernels have it, by their fences' word"},
     "notEnforced": {
         "type": "array",
-        "description": "targets that say why they do not enforce it, at most five",
+        "description": "targets that do not enforce it, with the reason by their word or state, at most five",
         "items": {"type": "object", "properties": {"agentId": _TEXT, "hostname": _TEXT, "reason": _TEXT}},
     },
     "openedAt": _TEXT,

@@ -103,6 +103,7 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
                 "targetCount": sum(entry["targetCount"] for entry in counted),
                 "acceptedCount": sum(entry["acceptedCount"] for entry in counted),
                 "enforcedCount": sum(entry["enforcedCount"] for entry in counted),
+                "notEnforced": [reason for entry in counted for reason in entry["notEnforced"]],
                 "agents": sum(entry["scope"] == "agent" for entry in of_one),
                 "expiresAt": max(entry["expiresAt"] for entry in of_one),
                 "undo": write(*undo),
@@ -186,14 +187,15 @@ def _incident(incident: "Record", at: datetime) -> tuple[str]:
     return (f"  {incident['id']}  {ago(incident['openedAt'], at)}{late}: {what}, {who}; {answered}",)
 
 
-def _block(block: "Record") -> tuple[str, str]:
+def _block(block: "Record") -> tuple[str, ...]:
     everybody = f"all of {block['organizationId']}" if block["organizationId"] else "the whole fleet"
     where = everybody if block["organizationWide"] else f"{block['agents']} agents"
     said = (
         f"  {block['kind']} {block['value']} on {where}, accepted by {block['acceptedCount']} and enforced by "
         f"{block['enforcedCount']} of {block['targetCount']}, until {block['expiresAt']}: {block['reason']}"
     )
-    return said, f"    undo: {block['undo']}"
+    told = [f"    not on {each['hostname']}: {each['reason']}" for each in block["notEnforced"][:1]]
+    return said, *told, f"    undo: {block['undo']}"
 
 
 def _approval(incident: "Record") -> tuple[str, str]:

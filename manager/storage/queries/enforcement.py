@@ -5,7 +5,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from manager.domain.agents.agent import Door
@@ -15,13 +15,16 @@ from manager.storage.queries.reader import Reader, Record
 from manager.storage.tables import AgentTable
 from schemas.decoding import decode
 from schemas.limits import MESSAGE_LIMIT
-from schemas.presence import Enforced, PolicyState
+from schemas.presence import Enforced, Mode, PolicyState
 
 REASONS_SHOWN = 5
 """The most reasons in one block's record."""
 
 HOSTS_SHOWN = 50
 """The most agents in each list of one block's record."""
+
+_REFUSED_WHOLE = ("policy version", "blocklist sequence")
+"""The values of a guard's reasons that concern all of a policy or blocklist."""
 
 
 class Reach(NamedTuple):
@@ -52,6 +55,15 @@ class _Agent(NamedTuple):
     enforced_policy: int
     enforced_sequence: int
     reasons: dict[str, str]
+    otherwise: str
+
+    def why_not(self, value: str, number: int, *, wide: bool) -> str:
+        """Return the reason why its host does not enforce a block: its own word, else one that its statements imply."""
+        if value in self.reasons:
+            return self.reasons[value]
+        if (self.sequence if wide else self.policy) < number:
+            return "it has not accepted it yet"
+        return self.otherwise
 
 
 @dataclass(slots=True)
@@ -60,13 +72,13 @@ class _Organization:
 
     agents: dict[str, _Agent] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
-    enforced: list[int] = field(default_factory=list)
+    enforced: list[tuple[int, str]] = field(default_factory=list)
     unenforced: dict[str, list[_Agent]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, agent: _Agent) -> None:
         self.agents[agent.agent_id] = agent
         insort(self.accepted, agent.sequence)
-        insort(self.enforced, agent.enforced_sequence)
+        insort(self.enforced, (agent.enforced_sequence, agent.agent_id))
         for value in agent.reasons:
             self.unenforced[value].append(agent)
 
@@ -89,7 +101,7 @@ class Enforcement:
         agent = AgentTable
         query = agent.select(
             agent.organization_id, agent.agent_id, agent.hostname, agent.door, agent.policy_version, agent.policy_state,
-            agent.blocklist_sequence, agent.enforcement, agent.enforced,
+            agent.blocklist_sequence, agent.enforcement, agent.enforced, agent.mode,
         ).where(agent.removed_at.is_null(), *in_scope)  # fmt: skip
         for row in reader.rows(query) if wanted else ():
             self._organizations[row["organization_id"]].add(_agent(row))
@@ -135,12 +147,15 @@ class Enforcement:
         """Return the reach of a block in one organization's blocklist."""
         value, number = entry["value"], entry["number"]
         refusing = known.unenforced.get(value, [])
-        reasons = _reasons(refusing, value)
         if number is None:  # from a release that did not keep it
-            return Reach(len(known.agents), 0, 0, reasons)
+            return Reach(len(known.agents), 0, 0, _reasons(refusing, value, 0, wide=True))
         accepted = len(known.accepted) - bisect_left(known.accepted, number)
-        naming = len(known.enforced) - bisect_left(known.enforced, number)
+        not_naming = bisect_left(known.enforced, (number, ""))
+        naming = len(known.enforced) - not_naming
         enforced = naming - sum(agent.enforced_sequence >= number for agent in refusing)
+        named = {agent.agent_id for agent in refusing}
+        silent = (known.agents[agent_id] for _, agent_id in islice(known.enforced, not_naming) if agent_id not in named)
+        reasons = _reasons(chain(refusing, silent), value, number, wide=True)
         return Reach(len(known.agents), accepted, enforced, reasons)
 
     def _agents_reach(self, entry: Record) -> Reach:
@@ -149,12 +164,12 @@ class Enforcement:
         if agent is None:
             return Reach(0, 0, 0, [])
         value, number = entry["value"], entry["number"]
-        reasons = _reasons([agent] if value in agent.reasons else [], value)
         if number is None:
-            return Reach(1, 0, 0, reasons)
-        accepted, enforced = agent.policy >= number, agent.enforced_policy >= number and not reasons
-        is_threshold = entry["kind"] == "sensitivity"  # no matter of the kernel: in force once it is accepted
-        return Reach(1, int(accepted), int(accepted if is_threshold else enforced), reasons)
+            return Reach(1, 0, 0, _reasons([agent] if value in agent.reasons else [], value, 0, wide=False))
+        accepted, enforced = agent.policy >= number, agent.enforced_policy >= number and value not in agent.reasons
+        if entry["kind"] == "sensitivity":  # no matter of the kernel: in force once it is accepted
+            enforced = accepted
+        return Reach(1, int(accepted), int(enforced), _reasons([] if enforced else [agent], value, number, wide=False))
 
     def reach_of_all(self, entries: Iterable[Record]) -> Reach:
         """Return the reach of one incident's blocks; an organization's entry covers its agents' own ones."""
@@ -175,10 +190,10 @@ def _sum(parts: Iterable[Reach]) -> Reach:
     )
 
 
-def _reasons(refusing: Iterable[_Agent], value: str) -> list[Record]:
+def _reasons(agents: Iterable[_Agent], value: str, number: int, *, wide: bool) -> list[Record]:
     return [
-        {"agentId": agent.agent_id, "hostname": agent.hostname, "reason": agent.reasons[value]}
-        for agent in islice(refusing, REASONS_SHOWN)
+        {"agentId": agent.agent_id, "hostname": agent.hostname, "reason": agent.why_not(value, number, wide=wide)}
+        for agent in islice(agents, REASONS_SHOWN)
     ]
 
 
@@ -205,7 +220,25 @@ def _agent(row: Record) -> _Agent:
         enforced_policy,
         enforced_sequence,
         reasons,
+        _implied(row, stated),
     )
+
+
+def _implied(row: Record, stated: Enforced | None) -> str:
+    """Return the reason why an agent's host does not enforce what the agent has accepted, as its statements imply."""
+    if row["enforcement"] is None or stated is None:
+        return "it does not say what its host enforces: an older guard, or another agent"
+    if row["enforcement"] == "simulated":
+        return "it only simulates enforcement"
+    if row["mode"] == Mode.LEARNING:
+        return "its mode is learning: it only reports"
+    refused = [each.reason for each in stated.reasons if each.value in _REFUSED_WHOLE]
+    if row["enforcement"] == "impossible":
+        stated_reasons = {each.reason for each in stated.reasons}
+        refused.append(stated_reasons.pop() if len(stated_reasons) == 1 else "nothing can be blocked on its host")
+    if unenforced_values(stated) is None:
+        refused.append("more of its measures do not hold than it gives reasons for")
+    return [*refused, "its fence has not taken it yet"][0]
 
 
 def condition_of(row: Record) -> Record:

@@ -1,5 +1,6 @@
 """Acceptance and enforcement apart: what a mixed fleet says of one block, in records, tables and metrics."""
 
+import re
 from typing import Any
 
 import httpx2
@@ -66,7 +67,12 @@ def test_a_mixed_fleet_counts_only_what_kernels_have(served: Served, admin: http
         metrics = exposed(bench)
     found = incident(admin)
     assert (found["targetCount"], found["acceptedCount"], found["enforcedCount"]) == (5, 5, 1)
-    assert {each["reason"] for each in found["notEnforced"]} == {"own network", "this is its gateway"}
+    assert {each["hostname"]: each["reason"] for each in found["notEnforced"]} == {
+        "old": "it does not say what its host enforces: an older guard, or another agent",
+        "container": "own network",
+        "simulated": "it only simulates enforcement",
+        "refusing": "this is its gateway",
+    }
     assert found["timeToAcceptance"]["100"] == pytest.approx(2, abs=0.5)
     assert found["timeToImmunity"] == {"50": None, "95": None, "100": None}
     shown = admin.get("/api/blocks?kind=ip").json()["data"]
@@ -119,8 +125,54 @@ def test_more_exceptions_than_reasons_make_nothing_certain(
         bench.pass_time(10)
     found = incident(admin)
     assert (found["acceptedCount"], found["enforcedCount"], found["timeToImmunity"]["50"]) == (2, 0, None)
+    assert {each["reason"] for each in found["notEnforced"]} == {
+        "more of its measures do not hold than it gives reasons for"
+    }
     assert found["response"] == "applied"
     assert "recorded" in terminal.ok("incidents", "list")
+
+
+@pytest.mark.parametrize(
+    ("enforced", "members", "reason"),
+    [
+        (
+            {"policy_version": None, "blocklist_sequence": None},
+            {"enforcement": "nftables", "mode": Mode.LEARNING},
+            "its mode is learning: it only reports",
+        ),
+        ({"policy_version": 0, "blocklist_sequence": 0}, {"enforcement": "nftables"}, "its fence has not taken it yet"),
+        (
+            {
+                "policy_version": 0,
+                "blocklist_sequence": 0,
+                "reasons": [Unenforced(value="blocklist sequence", reason="the fence is stopped by `panic`")],
+            },
+            {"enforcement": "nftables"},
+            "the fence is stopped by `panic`",
+        ),
+        ({}, {"enforcement": "impossible"}, "nothing can be blocked on its host"),
+    ],
+)
+def test_none_of_a_blocks_targets_is_without_a_reason(  # noqa: PLR0917 -- three fixtures and three parameters
+    served: Served,
+    admin: httpx2.Client,
+    terminal: Terminal,
+    enforced: dict[str, Any],
+    members: dict[str, Any],
+    reason: str,
+) -> None:
+    """An agent that names no reason for the block gets the one that its mode, its fence or its version implies."""
+    with served.bench() as bench:
+        agents = trusted(bench, "a", "b")
+        attack(bench, *agents)
+        for agent in agents:
+            beat(bench, agent, enforced, **{"mode": Mode.PROTECTION, **members})
+        bench.pass_time(10)
+    assert incident(admin)["enforcedCount"] == 0
+    for block in admin.get("/api/blocks?kind=ip").json()["data"]:
+        assert len(block["notEnforced"]) == block["targetCount"] > 0
+        assert {each["reason"] for each in block["notEnforced"]} == {reason}
+    assert re.search(rf"^    not on [ab]: {re.escape(reason)}$", terminal.ok("now"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(("digits", "enforcing"), [(32, 0), (40, 0), (64, 2)])
