@@ -147,6 +147,12 @@ class Settings(BaseSettings):
     audit_retention: float = Field(
         730 * 86_400, ge=90 * 86_400, description="seconds that audit entries are kept, at least 90 days"
     )
+    offline_retention: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which an agent that signed off and did not come back is removed for good; "
+        "default never; an agent that is only stale is never removed",
+    )
     agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")
     agent_bytes: float = Field(2 * 1024 * 1024, gt=0, description="bytes a second that one agent may send")
     agent_burst: float = Field(10, gt=0, description="seconds over which an unused budget accumulates")

@@ -11,6 +11,7 @@ from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor
+from manager.engine.commands import agent_changes
 from manager.engine.commands.executor import execute
 from manager.engine.commands.operators import OPERATOR_ADDRESSES
 from manager.engine.context import Context, ReceivedReport
@@ -34,6 +35,7 @@ from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.ticks import (
     ACCESS_INTERVAL,
+    EXPIRY_INTERVAL,
     Housekeeping,
     Periodic,
     Tick,
@@ -118,6 +120,7 @@ class Engine:
             manual_response.tick,
             clone_events.tick,
             NeverLists(fleet).tick,
+            Periodic(EXPIRY_INTERVAL, agent_changes.remove_expired),
             settle_wills,
             self._sweep,
             self._flush,

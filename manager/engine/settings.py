@@ -33,6 +33,8 @@ class EngineSettings:
     id_retention: float = 7 * 86_400.0
     history_retention: float = 90 * 86_400.0
     audit_retention: float = 730 * 86_400.0
+    offline_retention: float | None = None
+    """Seconds after which an agent that signed off is removed; None for never."""
     takeover: Takeover = Takeover.WHEN_OFFLINE
     enrollment_rate: int = 0
     """New agents an hour of a token without limits; 0 for no limit."""

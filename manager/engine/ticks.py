@@ -22,6 +22,9 @@ _HOUSEKEEPING_INTERVAL = 60.0
 ACCESS_INTERVAL = 60.0
 """Seconds between two writings of the last use of access tokens."""
 
+EXPIRY_INTERVAL = 60.0
+"""Seconds between two checks for agents that signed off too long ago."""
+
 _CATCH_UP_INTERVAL = 1.0
 """Seconds between two prunings while each of them reaches its limit."""
 

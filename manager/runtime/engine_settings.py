@@ -32,6 +32,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         id_retention=settings.id_retention,
         history_retention=settings.history_retention,
         audit_retention=settings.audit_retention,
+        offline_retention=settings.offline_retention,
         takeover=settings.takeover_rule,
         enrollment_rate=settings.enrollment_limit,
         republish_after=settings.republish_after,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from manager.domain.agents.agent import Agent, State
+from manager.domain.instant import Instant
 from manager.domain.response import Subject
 from manager.engine.batch import HistoryLine
 from manager.engine.commands import audit
@@ -87,6 +88,20 @@ def prune_agents(context: Context, request: PruneAgents) -> PrunedAgents:
         for agent in due:
             remove_audited(context, agent, request.author)
     return PrunedAgents(found, more=len(silent) > len(due))
+
+
+def remove_expired(context: Context, now: Instant) -> None:
+    """Remove agents that signed off and did not come back within the retention, if the clock may be trusted.
+
+    Agents that are stale stay: whoever crashed has not said that it is gone.
+    """
+    kept = context.fleet.settings.offline_retention
+    if kept is None or not context.fleet.clock_trust.is_trusted(now):
+        return
+    agents = context.fleet.registry.agents.values()
+    gone = [each for each in agents if each.state is State.OFFLINE and last_heard(each) < now.wall - kept]
+    for agent in gone[:PRUNED_AT_ONCE]:
+        remove_audited(context, agent, "offline_retention")
 
 
 def remove_audited(context: Context, agent: Agent, author: str) -> None:

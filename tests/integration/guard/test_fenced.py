@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from manager.domain.policies.fleet_policies import Policies, Scope
+from manager.domain.policies.groups import Placement
 from schemas.blocklist import BlocklistChange, BlocklistEntry
 from schemas.presence import Enforced, Mode
 from tests.integration.guard.fenced_host import ATTACKER, BYSTANDER, GATEWAY, OTHER, Fenced
@@ -171,3 +173,21 @@ def test_a_panic_is_shown_as_degraded_until_resume(fenced: Fenced) -> None:
     assert fenced.fence.ask(request="resume")["ok"]
     fenced.guard.log.attack(OTHER)
     eventually(lambda: fenced.beat.health == "ok", "a well guard", 60)
+
+
+def test_a_groups_upgrade_to_protection_begins_the_guards_trial(fenced: Fenced) -> None:
+    """The mode in a group's document, as the manager resolves it for a member, puts the guard on trial."""
+    policies = Policies()
+    before = policies.assign(fenced.manager.agent_id, Placement("default", None, frozenset({"web"})), 0.0).resolved
+    group = Scope("group", "web")
+    fenced.guard.mode = Mode.LEARNING
+    fenced.guard.start().ready()
+    fenced.manager.push_policy(1, **before.sections)
+    eventually(fenced.manager.applied, "the first policy")
+    assert (fenced.beat.mode, fenced.beat.trial_seconds_left) == (Mode.LEARNING, None)
+    document = {"selector": {"tagsAll": ["web"]}, "priority": 1, "policy": {"mode": "protection"}}
+    policies.set(group, document, 0.0, "test")
+    (changed,) = policies.recompute(policies.affected_by(group), 0.0)
+    fenced.manager.push_policy(2, **changed.resolved.sections)
+    eventually(lambda: fenced.beat.trial_seconds_left is not None, "a trial")
+    assert (fenced.beat.mode, fenced.beat.mode_wanted) == (Mode.PROTECTION, Mode.PROTECTION)
