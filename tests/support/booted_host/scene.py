@@ -1,6 +1,6 @@
 """A booted host under attack, with its manager and its guard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -34,8 +34,12 @@ def booted(memory: int | None = None) -> Iterator[Scene]:
 
 
 @contextmanager
-def two_booted() -> Iterator[tuple[Scene, Scene]]:
-    """Boot two hosts in one network, the manager on the first one, and install guard and fence on both."""
+def two_booted(settings: Mapping[str, str] | None = None) -> Iterator[tuple[Scene, Scene]]:
+    """Boot two hosts in one network, the manager on the first one, and install guard and fence on both.
+
+    Args:
+        settings: The manager's, as environment variables.
+    """
     with Network() as network, ExitStack() as stack:
         servers = [network.host(f"{address}/24") for address in TWO_SERVERS]
         others = network.host(*(f"203.0.113.{number}/24" for number in range(20, 240)))
@@ -46,7 +50,7 @@ def two_booted() -> Iterator[tuple[Scene, Scene]]:
             attacker.furnish()
             scenes.append(Scene(host, attacker, HostFleet(host, TWO_SERVERS[0])))
         first, second = scenes
-        first.fleet.start_manager()
+        first.fleet.start_manager(settings)
         first.fleet.install(options=["--hostname=first"], paced=False)
         second.fleet.install(options=["--hostname=second"], paced=False, manager=first.fleet)
         yield first, second
