@@ -147,7 +147,7 @@ class Fence:
             raise Refused(reason, instead=self._weaker(network, measure, origin))
         known = self._same(network, measure, origin)
         now = self._clocks.boot()
-        if origin == "own" and known is None:
+        if origin == "own" and (known is None or known.port != port):  # a witness of another port proves nothing
             capped = self._caps.refusal(network, port, now)
             if capped is not None:
                 raise Refused(capped)

@@ -30,3 +30,21 @@ def test_live_targets_without_a_witness_are_capped(bench: Bench) -> None:
         bench.now += 16
         taken += bench.as_guard("block", value=f"198.51.100.{number}", seconds=DAY)["outcome"] == "taken"
     assert taken == 200
+
+
+def test_a_block_without_a_witness_is_not_made_one_with_a_witness_by_asking_again(bench: Bench) -> None:
+    """It would last for thirty days, and would not count among those without a witness any more."""
+    assert bench.as_guard("block", value="198.51.100.7", seconds=DAY)["outcome"] == "taken"
+    again = bench.as_guard("block", value="198.51.100.7", seconds=30 * DAY, port=22)
+    assert (again["outcome"], "never spoke to port 22" in again["reason"]) == ("refused", True)
+    assert bench.ask("list")["entries"][0]["secondsLeft"] <= DAY
+    bench.seen.add((22, "198.51.100.7"))
+    assert bench.as_guard("block", value="198.51.100.7", seconds=2 * DAY, port=22)["seconds"] == 2 * DAY
+
+
+def test_a_block_is_prolonged_on_the_port_of_its_witness(bench: Bench) -> None:
+    """The kernel forgets a blocked address after ten minutes, as nothing is sent to it."""
+    bench.seen.add((22, "198.51.100.7"))
+    assert bench.as_guard("block", value="198.51.100.7", seconds=60, port=22)["outcome"] == "taken"
+    bench.seen.clear()
+    assert bench.as_guard("block", value="198.51.100.7", seconds=600, port=22)["outcome"] == "taken"
