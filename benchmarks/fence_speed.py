@@ -78,7 +78,7 @@ def _run(number: int) -> float:
     with tempfile.TemporaryDirectory() as directory:
         manifest = Manifest(Path(directory), "boot")
         manifest.load(time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
-        kernel = Kernel([22])
+        kernel = Kernel([22], [22])
         fence = Fence(
             Config(sign_keys=(_KEY.public_key().public_bytes_raw(),), agent_id=_AGENT),
             kernel=kernel,

@@ -64,7 +64,7 @@ def serve(config: Config, path: Path) -> None:
     if manifest.set_aside is not None:
         log({"event": "manifest_set_aside", "reason": manifest.set_aside})
     manifest.load(clocks.boot(), clocks.wall())
-    kernel = Kernel(config.protected_ports)
+    kernel = Kernel(config.protected_ports, config.ssh_ports)
     fence = Fence(config, kernel=kernel, manifest=manifest, host=host, clocks=clocks, boot_id=boot_id, log=log)
     missing = fence.enforcement.missing()
     changes: socket.socket | None = None
@@ -123,9 +123,10 @@ def notify(state: str) -> None:
 
 
 def log(event: dict[str, Any]) -> None:
-    """Write one event as a JSON line to standard error, which is the journal under systemd."""
-    sys.stderr.write(json.dumps(event, default=str) + "\n")
-    sys.stderr.flush()
+    """Write one event as a JSON line to standard error, which is the journal under systemd; never fail for it."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(json.dumps(event, default=str) + "\n")
+        sys.stderr.flush()
 
 
 def _gid_of(uid: int | None) -> int | None:

@@ -34,6 +34,7 @@ class Host:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
+        self._latest_logins: tuple[tuple[int, int, int], dict[Address, float]] | None = None
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the host, below `root`."""
@@ -180,7 +181,7 @@ class Host:
         found: set[Address] = set()
         unread: list[str] = []
         sources: tuple[tuple[str, Callable[[Path], Iterator[tuple[float, Address]]]], ...] = (
-            ("/var/log/wtmp", _records),
+            ("/var/log/wtmp", self._wtmp),
             ("/var/lib/wtmpdb/wtmp.db", _wtmpdb),
         )
         for name, read in sources:
@@ -189,6 +190,17 @@ class Host:
             except (OSError, sqlite3.Error) as error:
                 unread.append(f"{name}: {error}")
         return found, unread if len(unread) == len(sources) else []
+
+    def _wtmp(self, path: Path) -> Iterator[tuple[float, Address]]:
+        """Yield the latest login from each address; the file, which may have many MB, is read again once it changes."""
+        state = path.stat()
+        version = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if self._latest_logins is None or self._latest_logins[0] != version:
+            latest: dict[Address, float] = {}
+            for at, address in _records(path):
+                latest[address] = max(at, latest.get(address, at))
+            self._latest_logins = version, latest
+        return ((at, address) for address, at in self._latest_logins[1].items())
 
     @staticmethod
     def _utmp(path: Path) -> Iterator[Address]:

@@ -42,10 +42,13 @@ class Kernel:
 
     Args:
         ports: protected TCP ports; each has a set of the addresses that this host sent payload to from that port.
+        roots: those of them whose service accepts connections as root, as sshd does: what other users' processes send
+            from such a port counts for nothing.
     """
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    def __init__(self, ports: Sequence[int], roots: Sequence[int] = ()) -> None:
         self._ports = tuple(ports)
+        self._roots = frozenset(roots)
         self._nft = _program()
 
     def missing(self) -> str | None:
@@ -219,8 +222,9 @@ class Kernel:
                 sets.append(
                     f"set {name} {{ type {kind}; flags dynamic,timeout; timeout {_SEEN_FOR}; size {_SEEN_SIZE}; }}"
                 )
+                sender = " meta skuid 0" if port in self._roots else ""
                 seen.append(
-                    f"tcp sport {port} tcp flags & psh == psh fib saddr type local "
+                    f"tcp sport {port} tcp flags & psh == psh fib saddr type local{sender} "
                     f"update @{name} {{ {word} daddr timeout {_SEEN_FOR} }}"
                 )
         return (

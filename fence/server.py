@@ -143,7 +143,7 @@ class Server:
         """Answer requests and keep the kernel's table equal to the manifest."""
         release_memory()  # the table was built from the manifest
         now = time.monotonic()
-        next_check, next_mark, next_verify = now + self._check_interval, now + _MARK_EVERY, now + _VERIFY_EVERY
+        next_check, next_mark, next_verify = now, now + _MARK_EVERY, now + _VERIFY_EVERY
         busy_at = now
         while not self._stopping:
             waiting = any(client.has_line for client in self._clients)

@@ -1,6 +1,7 @@
 """The kernel as second witness: whom this host really answered, and who only seems to have come."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,32 @@ def test_a_packet_from_no_address_of_this_host_makes_no_witness(
     server.within(send)
     assert fence.ask(request="seen", value=CUSTOMER)["seen"] is True
     assert fence.ask(request="seen", value=ATTACKER)["seen"] is False
+
+
+_SEND_FROM = """
+import encodings.idna, os, socket, sys
+os.setgroups([])
+os.setgid(10_001)
+os.setuid(10_001)
+with socket.create_connection((sys.argv[1], 4444), 5, source_address=(sys.argv[2], 2222)) as connection:
+    connection.sendall(b"x")
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+"""
+
+
+def test_what_another_user_sends_from_sshds_port_makes_no_witness(
+    hosts: tuple[NetworkHost, NetworkHost], tmp_path: Path
+) -> None:
+    """From a port above 1023 and an address on which sshd does not listen, every user can connect to anybody."""
+    server, client = hosts
+    with FenceProcess(server, tmp_path, protected_ports=[2222], ssh_ports=[2222]) as fence:
+        with EchoService(client, 4444):
+            server.run(sys.executable, "-I", "-S", "-c", _SEND_FROM, ATTACKER, SERVER)
+        assert fence.ask(request="seen", value=ATTACKER)["seen"] is False
+        with EchoService(server, 2222):
+            assert client.reaches(SERVER, 2222, ATTACKER)
+        assert fence.ask(request="seen", value=ATTACKER)["seen"] is True
 
 
 def test_a_web_servers_customers_cannot_be_blocked_for_an_ssh_reason(

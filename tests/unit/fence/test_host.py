@@ -110,3 +110,21 @@ def test_only_a_listener_of_roots_is_followed_into_its_network(
     monkeypatch.setattr("fence.host._enter", entered.append)
     found = Host(tmp_path).join_namespace_of_listener((22,))
     assert (found is not None, bool(entered)) == (joins, joins)
+
+
+def test_a_login_counts_from_the_moment_it_is_recorded(tmp_path: Path) -> None:
+    """The file is read again whenever it has changed, also to another one of the same size."""
+    host, records = Host(tmp_path), [_record("198.51.100.8", 100), _record("198.51.100.9", 200)]
+    _write(tmp_path, "var/log/wtmp", records[0])
+    assert host.recent_logins(50)[0] == {ip_address("198.51.100.8")}
+    assert host.recent_logins(150)[0] == set()
+    _write(tmp_path, "var/log/wtmp", b"".join(records))
+    assert host.recent_logins(50)[0] == {ip_address("198.51.100.8"), ip_address("198.51.100.9")}
+    _write(tmp_path, "var/log/new", records[1] * 2)
+    (tmp_path / "var/log/new").replace(tmp_path / "var/log/wtmp")
+    assert host.recent_logins(50)[0] == {ip_address("198.51.100.9")}
+
+
+def _record(address: str, at: int) -> bytes:
+    number = struct.unpack("=I", ip_address(address).packed)[0]
+    return fence_host._UTMP.pack(7, 1, b"pts/0", b"1", b"alice", b"", 0, 0, 1, at, 0, number, 0, 0, 0)

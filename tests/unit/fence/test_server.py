@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 import pytest
 
-from fence.cli import lock_state
+from fence.cli import lock_state, log
 from fence.manifest import ManifestError
 from fence.server import LINE_LIMIT, Client, Server, listen
 from fence.service import Peer
@@ -194,3 +195,16 @@ def test_a_state_is_one_fences(tmp_path: Path) -> None:
         lock_state(tmp_path / "state")
     os.close(held)
     os.close(lock_state(tmp_path / "state"))
+
+
+def test_a_journal_that_is_gone_ends_no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests and checks log, `panic` too."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb", buffering=0) as raw:
+        gone = TextIOWrapper(raw, write_through=True)  # as Python's own standard error
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", gone)
+            log({"event": "request"})
+            log({"event": "request"})
+        gone.detach()
