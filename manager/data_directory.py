@@ -5,12 +5,15 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from manager.errors import DataDirectoryInUse, SetupError
 from manager.storage.connection import holds_secrets
+from schemas.errors import TokenError
+from schemas.keys import EnrollmentToken
 
 _SEED = 32
 _TRUST = "trust no other key: put manager.key back from a backup; the store stays as it is until then"
@@ -130,8 +133,14 @@ class DataDirectory:
         """Return the enrollment token without limits; `make` creates it at the first start."""
         return self._read_or_create(_ENROLLMENT_TOKEN_FILE, make)
 
+    def follow_rotation(self, token: EnrollmentToken) -> None:
+        """Write a rotated token to the enrollment token's file, if the file has the token with its id."""
+        with suppress(SetupError, TokenError):  # a damaged file is no token's
+            if EnrollmentToken.parse(self._read(_ENROLLMENT_TOKEN_FILE)).token_id == token.token_id:
+                self.replace_enrollment_token(str(token))
+
     def replace_enrollment_token(self, text: str) -> None:
-        """Replace the text of the token after a change of the manager's details in it."""
+        """Replace the text of the token after a rotation, or a change of the manager's details in it."""
         self._write(self.path / _ENROLLMENT_TOKEN_FILE, text)
 
     def write_ready_file(self, http: str, mqtt: str) -> None:

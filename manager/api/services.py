@@ -20,6 +20,7 @@ from manager.domain.agents.clones import Clone
 from manager.domain.agents.refused_registrations import RefusedHost
 from manager.domain.budget import Budget
 from manager.engine.agent_record import clone_record
+from schemas.keys import EnrollmentToken
 from schemas.limits import MIB
 
 _READER_THREADS = 4
@@ -55,6 +56,7 @@ class Services:
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         warnings: returns warnings for operators about lasting conditions.
+        on_token_rotated: called with an enrollment token whose secret was replaced.
         stream: the fleet's events.
         tickets: tickets for the stream.
         readers: threads that read the store, so that no query blocks another request.
@@ -78,6 +80,7 @@ class Services:
     held_back: Callable[[], list[Record]] = list
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     warnings: Callable[[], list[str]] = list
+    on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
     rule_check: RuleCheck = field(default_factory=RuleCheck)

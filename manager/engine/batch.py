@@ -220,7 +220,7 @@ class Batch:
         )
 
     def transition(self, transition: Transition | None) -> None:
-        """Record a change of state: the agent's record, one line of history, one fleet event."""
+        """Record a change of state: the agent's record, one line of history, one fleet event unless it is silent."""
         if transition is None:
             return
         agent = transition.agent
@@ -228,4 +228,6 @@ class Batch:
         self.changes.history.append(
             HistoryLine(agent.agent_id, transition.at, f"agent_{transition.after}", transition.reason)
         )
+        if transition.silent:
+            return
         self.event(f"agent_{transition.after}", agent, {"before": transition.before, "reason": transition.reason})

@@ -35,6 +35,7 @@ from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.ticks import (
     ACCESS_INTERVAL,
+    EPHEMERAL_INTERVAL,
     EXPIRY_INTERVAL,
     Housekeeping,
     Periodic,
@@ -125,6 +126,7 @@ class Engine:
             self._sweep,
             self._flush,
             Periodic(ACCESS_INTERVAL, record_access),
+            Periodic(EPHEMERAL_INTERVAL, agent_changes.remove_ephemeral),
         )
 
     def restore_correlation(self, now: Instant) -> None:
@@ -136,7 +138,7 @@ class Engine:
         before_step = now.wall - self._clock_monitor.pending_step(now)
         operators = self.fleet.meta.get(OPERATOR_ADDRESSES)
         self.fleet.operator_addresses.load(operators, Instant(before_step, now.monotonic))
-        self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), now)
+        self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), self.fleet.tokens, now)
         self._incident_recorder.restore(archive, before_step)
         self.fleet.responder.never_block.evidence.load(archive.evidence())
 

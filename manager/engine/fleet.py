@@ -92,7 +92,7 @@ class Fleet:
     def __post_init__(self) -> None:
         """Build the parts that depend on other parts."""
         settings = self.settings
-        self.liveness = Liveness(settings.times)
+        self.liveness = Liveness(settings.times, self.is_ephemeral)
         self.enrollment_rate = EnrollmentRate(settings.enrollment_rate)
         self.held_back = HeldBackReports(settings.held_back_after)
         self.allowlist = PolicyAllowlist(self.policies)
@@ -143,6 +143,11 @@ class Fleet:
         for agent in snapshot.agents:
             changed += self._restore_policy(agent, kept)
         return changed
+
+    def is_ephemeral(self, agent: Agent) -> bool:
+        """Return whether an agent registered with an ephemeral token: it goes offline silently, and is removed soon."""
+        token = self.tokens.get(agent.token_id or "")
+        return token is not None and token.ephemeral
 
     def forget_agent(self, agent: Agent) -> None:
         """Drop an agent whose registration was not stored."""

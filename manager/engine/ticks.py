@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 Tick = Callable[[Context, Instant], None]
 
 _HOUSEKEEPING_INTERVAL = 60.0
+EPHEMERAL_INTERVAL = 10.0
+"""Seconds between two checks for ephemeral agents that have been offline for too long."""
+
 ACCESS_INTERVAL = 60.0
 """Seconds between two writings of the last use of access tokens."""
 

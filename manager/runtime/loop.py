@@ -12,7 +12,7 @@ from types import FrameType
 import structlog
 
 from manager.data_directory import DataDirectory
-from manager.engine.commands.requests import CreateToken
+from manager.engine.commands.requests import CreateToken, RotateToken
 from manager.engine.failure_isolation import isolated
 from manager.engine.inbox import Command
 from manager.errors import SetupError
@@ -45,6 +45,10 @@ def run(settings: Settings) -> int:
         manager = Manager(settings, transport, directory, stack)
         ManagerLoop(manager, stack).serve(_print_ready)
     return 0
+
+
+FIRST_TOKEN = "first"  # noqa: S105 -- a name
+"""The name of the enrollment token that the first start makes, and writes to `enroll.token`."""
 
 
 class _StoppedError(Exception):
@@ -135,6 +139,7 @@ class ManagerLoop:
         directory, transport = self._manager.directory, self._manager.transport
         try:
             token_text = directory.enrollment_token(self._create_enrollment_token)
+            token_text = self._after_interrupted_rotation(token_text)
         except _StoppedError:
             return False
         with suppress(TokenError):  # an operator has to replace a damaged one
@@ -143,9 +148,25 @@ class ManagerLoop:
                 directory.replace_enrollment_token(str(token))
         return True
 
+    def _after_interrupted_rotation(self, token_text: str) -> str:
+        """Return the token's text; rotate again if its file does not have the stored secret.
+
+        The manager ended between the commit of a rotation and the writing of the file.
+        """
+        with suppress(TokenError):
+            token = EnrollmentToken.parse(token_text)
+            stored = self._manager.engine.fleet.tokens.get(token.token_id)
+            if stored is not None and stored.revoked_at is None and stored.proof_key != token.proof_key:
+                token_text = self._new_text(RotateToken(token.token_id, "start after an interrupted rotation"))
+                self._manager.directory.replace_enrollment_token(token_text)
+        return token_text
+
     def _create_enrollment_token(self) -> str:
+        return self._new_text(CreateToken(author="first start", name=FIRST_TOKEN))
+
+    def _new_text(self, request: CreateToken | RotateToken) -> str:
         answers: list[tuple[EnrollmentToken, Exception | None]] = []
-        command = Command(CreateToken(author="first start"), lambda value, error: answers.append((value, error)))
+        command = Command(request, lambda value, error: answers.append((value, error)))
         self._manager.engine.inbox.submit(command)
         while not answers:
             if self._stopping:

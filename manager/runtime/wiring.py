@@ -1,6 +1,7 @@
 """Wiring: the only place that builds the manager's parts and connects them."""
 
 from contextlib import ExitStack
+from threading import Lock
 
 import structlog
 from peewee import Database
@@ -32,7 +33,7 @@ from manager.storage.connection import open_reader, open_store
 from manager.storage.health import StoreHealth, start_errors
 from manager.storage.migrate import migrate
 from manager.storage.queries import StoreQueries
-from schemas.keys import ManagerKeyring
+from schemas.keys import EnrollmentToken, ManagerKeyring
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ class Manager:
         self.settings = settings
         self.transport = transport
         self.directory = directory
+        self._rotations = Lock()
         keyring = ManagerKeyring(directory.seed())
         registry = CollectorRegistry()
         histograms = Histograms(registry)
@@ -95,6 +97,17 @@ class Manager:
         damage = [] if self._health.damage is None else [self._health.damage]
         return [*damage, *fleet.warnings.values(), *fleet.document_warnings.sentences]
 
+    def _follow_rotation(self, token: EnrollmentToken) -> None:
+        """Write a rotated enrollment token to its file; called in any thread, and not twice at once."""
+        with self._rotations:
+            stored = self._fleet.tokens.get(token.token_id)
+            if stored is None or stored.proof_key != token.proof_key:
+                return  # it was rotated again meanwhile
+            try:
+                self.directory.follow_rotation(token)
+            except OSError as error:  # the caller has the token; the next start writes another
+                log.warning("token_file_not_written", reason=str(error))
+
     def _http_server(self, registry: CollectorRegistry) -> ApiServer:
         settings, fleet = self.settings, self._fleet
         given = settings.auth_token.get_secret_value() if settings.auth_token else None
@@ -123,6 +136,7 @@ class Manager:
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
             warnings=self._warnings,
+            on_token_rotated=self._follow_rotation,
         )
         self.engine.listeners.append(services.stream.publish)
         return ApiServer(

@@ -168,7 +168,7 @@ class TokenRows:
         return (
             token.token_id, self._cipher.encrypt(token.proof_key, token.token_id), token.created_at,
             token.organization_id, token.site, json.dumps(token.tags), token.expires_at, token.max_uses, token.uses,
-            token.revoked_at,
+            token.revoked_at, token.name, token.rate, token.ephemeral, token.rotated_at,
         )  # fmt: skip
 
     def to_token(self, row: tuple[Any, ...]) -> Token:
@@ -177,7 +177,10 @@ class TokenRows:
         Raises:
             InvalidTag: its proof key was encrypted with another store key, or is damaged.
         """
-        token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at = row
+        (
+            token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at, name,
+            rate, ephemeral, rotated_at,
+        ) = row  # fmt: skip
         stored = bytes(proof_key)
         return Token(
             token_id=token_id,
@@ -190,6 +193,10 @@ class TokenRows:
             max_uses=max_uses,
             uses=uses,
             revoked_at=revoked_at,
+            name=name,
+            rate=rate,
+            ephemeral=bool(ephemeral),
+            rotated_at=rotated_at,
         )
 
 

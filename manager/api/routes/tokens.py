@@ -1,20 +1,24 @@
-"""Enrollment tokens: create, list (without secrets), revoke."""
+"""Enrollment tokens: create, list (without secrets), rotate, revoke."""
+
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from manager.api.authorization import Admin, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import WithServices
-from manager.engine.commands.requests import CreateToken, RevokeToken
+from manager.engine.commands.requests import CreateToken, RevokeToken, RotateToken
 from manager.errors import Invalid
 from schemas.identifiers import Label, OrganizationId
 from schemas.keys import EnrollmentToken
 from schemas.model import Timestamp, WireModel
 
 router = APIRouter(tags=["tokens"])
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 
 
 class NewToken(WireModel):
@@ -24,6 +28,13 @@ class NewToken(WireModel):
     site: Label | None = None
     tags: list[Label] = Field(default_factory=list, max_length=32)
     expires_at: Timestamp | None = None
+    name: Annotated[str, StringConstraints(pattern=_NAME)] | None = Field(
+        default=None, description="by which it is rotated and revoked"
+    )
+    rate: int | None = Field(default=None, ge=1, le=1_000_000, description="new agents an hour")
+    ephemeral: bool = Field(
+        default=False, description="its agents go offline without an alarm, and are removed after an hour"
+    )
     max_uses: int | None = Field(default=None, ge=1, le=2**31 - 1, description="new agents that may register with it")
 
 
@@ -43,6 +54,8 @@ async def create_token(request: Request, services: WithServices, caller: Admin) 
     expires_at = None if wanted.expires_at is None else wanted.expires_at.timestamp()
     if expires_at is not None and expires_at <= services.clock():
         raise Invalid("expiresAt: it lies in the past")
+    if wanted.name is not None and wanted.name.startswith("tok-"):
+        raise Invalid("name: tok-… stands for an id; choose another")
     token: EnrollmentToken = await services.engine.submit(
         CreateToken(
             author=caller.name,
@@ -51,10 +64,24 @@ async def create_token(request: Request, services: WithServices, caller: Admin) 
             tags=tuple(wanted.tags),
             expires_at=expires_at,
             max_uses=wanted.max_uses,
+            name=wanted.name,
+            rate=wanted.rate,
+            ephemeral=wanted.ephemeral,
         )
     )
     members = wanted.model_dump(mode="json", by_alias=True)
     return ok({"tokenId": token.token_id, "token": str(token), **members}, 201)
+
+
+_ROTATED = answer("The token with its new text, which is shown only here.", record(tokenId="string", token="string"))  # noqa: S106 -- a type
+
+
+@router.post("/api/tokens/{token_id}/rotate", responses=_ROTATED)
+async def rotate_token(token_id: str, services: WithServices, caller: Admin) -> Response:
+    """Replace a token's secret, by its id or name; agents that registered with it stay registered."""
+    token: EnrollmentToken = await services.engine.submit(RotateToken(token_id, caller.name))
+    await services.read(services.on_token_rotated, token)
+    return ok({"tokenId": token.token_id, "token": str(token)})
 
 
 _REVOKED = answer("The token is refused from now on.", record(tokenId="string", revoked="boolean"))
@@ -62,5 +89,5 @@ _REVOKED = answer("The token is refused from now on.", record(tokenId="string", 
 
 @router.delete("/api/tokens/{token_id}", responses=_REVOKED)
 async def revoke_token(token_id: str, services: WithServices, caller: Admin) -> Response:
-    """Revoke a token; agents that registered with it stay registered."""
+    """Revoke a token, by its id or name; agents that registered with it stay registered."""
     return ok({"tokenId": await services.engine.submit(RevokeToken(token_id, caller.name)), "revoked": True})

@@ -15,11 +15,24 @@ from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
-    from manager.cli.support.client import ManagerClient
+    from manager.cli.support.client import ManagerClient, Record
 
 app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
 
-_COLUMNS = ("token id", "organization", "site", "tags", "uses", "left", "created", "expires", "revoked")
+_COLUMNS = (
+    "token id",
+    "name",
+    "organization",
+    "site",
+    "tags",
+    "uses",
+    "left",
+    "rate",
+    "ephemeral",
+    "created",
+    "expires",
+    "revoked",
+)
 
 
 @app.command("create")
@@ -34,6 +47,15 @@ def create_token(
     tag: Annotated[list[str] | None, typer.Option(help="tag of the agents; repeatable")] = None,
     expires: Annotated[str | None, typer.Option(help="validity: 24h, 7d [default: unlimited]")] = None,
     uses: Annotated[int | None, typer.Option(min=1, help="number of new agents [default: unlimited]")] = None,
+    name: Annotated[str | None, typer.Option(help="name, by which it is rotated and revoked")] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="new agents an hour [default: 60 where neither --expires nor --uses is given]"),
+    ] = None,
+    ephemeral: Annotated[
+        bool,
+        typer.Option("--ephemeral", help="its agents go offline without an alarm, and are removed after an hour"),
+    ] = False,
     keep_in: Annotated[
         Path | None,
         typer.Option(help="write the token to this file, mode 0600, and print nothing; an existing file is kept"),
@@ -49,9 +71,16 @@ def create_token(
         "tags": tag or [],
         "expiresAt": None if expires is None else (datetime.now(UTC) + parse_timedelta(expires)).isoformat(),
         "maxUses": uses,
+        "name": name,
+        "rate": rate,
+        "ephemeral": ephemeral,
     }
     body = {name: value for name, value in wanted.items() if value is not None}
     made = client.answer("POST", "/api/tokens", body=body)["data"]
+    _print_token(made, keep_in, output)
+
+
+def _print_token(made: "Record", keep_in: Path | None, output: Output) -> None:
     if keep_in is not None:
         _keep(keep_in, made["token"])
     elif output is Output.JSON:
@@ -84,15 +113,48 @@ def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) ->
     if output is Output.JSON:
         print_json(found)
         return
-    members = ("tokenId", "organizationId", "site", "tags", "uses", "usesLeft", "createdAt", "expiresAt", "revokedAt")
+    members = (
+        "tokenId",
+        "name",
+        "organizationId",
+        "site",
+        "tags",
+        "uses",
+        "usesLeft",
+        "rate",
+        "ephemeral",
+        "createdAt",
+        "expiresAt",
+        "revokedAt",
+    )
     print_table(_COLUMNS, [[token[member] for member in members] for token in found])
+
+
+_Token = Annotated[str, typer.Argument(help="the token's id, tok-…, or its name", autocompletion=tokens)]
+
+
+@app.command("rotate")
+@with_manager_client
+def rotate_token(
+    client: "ManagerClient",
+    token_id: _Token,
+    *,
+    keep_in: Annotated[
+        Path | None, typer.Option(help="write the token to this file, mode 0600, and print nothing")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print a new text for a token; the old one enrolls nobody from now on, and enroll.token follows."""
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    _print_token(client.answer("POST", f"/api/tokens/{quote(token_id, safe='')}/rotate")["data"], keep_in, output)
 
 
 @app.command("revoke")
 @with_manager_client
 def revoke_token(
     client: "ManagerClient",
-    token_id: Annotated[str, typer.Argument(help="the token's id, tok-…", autocompletion=tokens)],
+    token_id: _Token,
 ) -> None:
     """Revoke a token; agents that registered with it stay registered."""
     from urllib.parse import quote  # noqa: PLC0415 -- only here

@@ -28,7 +28,7 @@ def _complete_from(path: str, *members: str, **query: str) -> Suggest:
             given: dict[str, Any] = {name: context.params.get(name) for name in names}
             with open_client(**given, timeout=_TIMEOUT) as client:
                 found = client.answer("GET", path, {**query, "limit": "200"})["data"]
-            values = dict.fromkeys(str(each[member]) for member in members for each in found)
+            values = dict.fromkeys(str(each[member]) for member in members for each in found if each[member])
             return [value for value in values if value.startswith(incomplete) and _PLAIN.fullmatch(value)]
         return []
 
@@ -42,5 +42,5 @@ waiting_incidents = _complete_from("/api/incidents", "id", response="pending_app
 blocks = _complete_from("/api/blocks", "id")
 access_names = _complete_from("/api/access", "name")
 groups = _complete_from("/api/policies/groups", "name")
-tokens = _complete_from("/api/tokens", "tokenId")
+tokens = _complete_from("/api/tokens", "tokenId", "name")
 allowances = _complete_from("/api/allowlist", "value")

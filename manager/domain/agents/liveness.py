@@ -4,7 +4,7 @@ Silence is measured on the manager's monotonic clock while the manager receives:
 the store could not commit, does not count.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from manager.domain.agents.agent import Agent, Door, Reason, State
@@ -21,20 +21,27 @@ class LivenessTimes:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of an agent's state."""
+    """A change of an agent's state; a `silent` one is no fleet event."""
 
     agent: Agent
     before: State
     after: State
     reason: Reason
     at: float
+    silent: bool = False
 
 
 class Liveness:
-    """The state machine of all agents. Doors start closed: no agent becomes stale before `open_door`."""
+    """The state machine of all agents. Doors start closed: no agent becomes stale before `open_door`.
 
-    def __init__(self, times: LivenessTimes) -> None:
+    Args:
+        times: of silence and settling.
+        is_ephemeral: returns whether an agent is offline, and not stale, once it is not heard of.
+    """
+
+    def __init__(self, times: LivenessTimes, is_ephemeral: Callable[[Agent], bool] = lambda _agent: False) -> None:
         self.times = times
+        self._is_ephemeral = is_ephemeral
         self._wills: dict[str, tuple[int, float]] = {}
         self._open_since: dict[Door, float | None] = dict.fromkeys(Door)
 
@@ -98,7 +105,7 @@ class Liveness:
             return True, transition
         if session < agent.session or sequence <= agent.heartbeat_sequence:
             return False, None
-        if agent.state is State.OFFLINE or agent.reason is Reason.CONNECTION_LOST:
+        if agent.reason in {Reason.SIGNED_OFF, Reason.CONNECTION_LOST}:
             return False, None
         agent.heartbeat_sequence = sequence
         agent.heard_monotonic = now.monotonic
@@ -128,7 +135,7 @@ class Liveness:
             session, _ = self._wills.pop(agent_id)
             agent = agents.get(agent_id)
             if agent is not None and agent.session == session:
-                changed.append(self._transition(agent, State.STALE, Reason.CONNECTION_LOST, now))
+                changed.append(self._lost(agent, Reason.CONNECTION_LOST, now))
         return [transition for transition in changed if transition is not None]
 
     def mark_stale(self, agents: Iterable[Agent], now: Instant) -> list[Transition]:
@@ -141,7 +148,7 @@ class Liveness:
             if agent.state is not State.ONLINE or since is None:
                 continue
             if now.monotonic - max(agent.heard_monotonic, since) >= stale_after:
-                changed.append(self._transition(agent, State.STALE, Reason.SILENCE, now))
+                changed.append(self._lost(agent, Reason.SILENCE, now))
         return [transition for transition in changed if transition is not None]
 
     def _begin_session(self, agent: Agent, session: int, reason: Reason, now: Instant) -> Transition | None:
@@ -152,10 +159,13 @@ class Liveness:
         self._wills.pop(agent.agent_id, None)
         return self._transition(agent, State.ONLINE, reason, now)
 
-    @staticmethod
-    def _transition(agent: Agent, state: State, reason: Reason, now: Instant) -> Transition | None:
+    def _lost(self, agent: Agent, reason: Reason, now: Instant) -> Transition | None:
+        return self._transition(agent, State.OFFLINE if self._is_ephemeral(agent) else State.STALE, reason, now)
+
+    def _transition(self, agent: Agent, state: State, reason: Reason, now: Instant) -> Transition | None:
         before = agent.state
-        if before is state and (state is not State.STALE or agent.reason is reason):
+        if before is state and (state is State.ONLINE or agent.reason is reason):
             return None
         agent.state, agent.reason, agent.state_since = state, reason, now.wall
-        return Transition(agent, before, state, reason, now.wall)
+        silent = state is State.OFFLINE and self._is_ephemeral(agent)
+        return Transition(agent, before, state, reason, now.wall, silent)

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from manager.domain.agents.agent import Agent, Host
@@ -13,7 +13,9 @@ from manager.domain.instant import Instant
 class Token:
     """One enrollment token. Times are seconds since 1970; `proof_key` is SHA-256 of the token's secret.
 
-    `max_uses` counts agents, not registrations: a reconnection does not count.
+    `max_uses` counts agents, not registrations: a reconnection does not count. `rate` is the number of new agents an
+    hour, None for the manager's own limit. Agents of an `ephemeral` token go offline silently, and are removed after an
+    hour. `rotated_at` is when its secret was replaced.
     """
 
     token_id: str
@@ -26,6 +28,10 @@ class Token:
     max_uses: int | None = None
     uses: int = 0
     revoked_at: float | None = None
+    name: str | None = None
+    rate: int | None = None
+    ephemeral: bool = False
+    rotated_at: float | None = None
 
     @property
     def uses_left(self) -> int | None:
@@ -53,45 +59,56 @@ class Token:
 
 
 RATE_WINDOW = 3600.0
-"""Seconds in which a token without limits enrolls at most `limit` new agents."""
+"""Seconds in which a token enrolls at most its rate of new agents."""
 
 
 class EnrollmentRate:
-    """Limits the new agents of each token that has no limits of its own; reconnections do not count.
+    """Limits the new agents of each token with a rate, or without any limit of its own; reconnections do not count.
 
     Args:
-        limit: new agents within RATE_WINDOW; 0 for no limit.
+        limit: new agents within RATE_WINDOW for a token that has no rate, expiry or number of uses; 0 for no limit.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._enrolled: dict[str, deque[float]] = {}
 
-    def load(self, agents: Iterable[Agent], now: Instant) -> None:
+    def limit_of(self, token: Token) -> int:
+        """Return the number of new agents that a token enrolls within RATE_WINDOW; 0 for no limit."""
+        if token.rate is not None:
+            return token.rate
+        return self.limit if token.is_unlimited else 0
+
+    def load(self, agents: Iterable[Agent], tokens: Mapping[str, Token], now: Instant) -> None:
         """Count the registered agents of the last hour, after a restart."""
         for agent in sorted(agents, key=lambda each: each.registered_at):
             age = now.wall - agent.registered_at
-            if agent.token_id is not None and 0 <= age < RATE_WINDOW:
-                self._record(agent.token_id, now.monotonic - age)
+            token = tokens.get(agent.token_id or "")
+            if token is not None and 0 <= age < RATE_WINDOW:
+                self._record(token, now.monotonic - age)
 
     def wait(self, token: Token, now: Instant) -> float:
         """Return the seconds until the token may enroll a new agent; 0 if it may now."""
-        enrolled = self._enrolled.get(token.token_id)
-        if not token.is_unlimited or enrolled is None or len(enrolled) < self.limit:
+        limit, enrolled = self.limit_of(token), self._enrolled.get(token.token_id)
+        if not limit or enrolled is None or len(enrolled) < limit:
             return 0.0
         return max(0.0, enrolled[0] + RATE_WINDOW - now.monotonic)
 
-    def reason(self, wait: float) -> str:
+    def reason(self, token: Token, wait: float) -> str:
         """Return the error message for a refused new agent, with the time to wait."""
+        remedy = (
+            "use a token with an expiry or a number of uses" if token.rate is None else "use one with a higher rate"
+        )
         return (
-            f"the enrollment token has let in {self.limit} new agents within an hour; try again in"
-            f" {math.ceil(wait / 60)} min, or use a token with an expiry or a number of uses"
+            f"the enrollment token has let in {self.limit_of(token)} new agents within an hour; try again in"
+            f" {math.ceil(wait / 60)} min, or {remedy}"
         )
 
     def record(self, token: Token, now: Instant) -> None:
         """Count a new agent."""
-        self._record(token.token_id, now.monotonic)
+        self._record(token, now.monotonic)
 
-    def _record(self, token_id: str, monotonic: float) -> None:
-        if self.limit:
-            self._enrolled.setdefault(token_id, deque(maxlen=self.limit)).append(monotonic)
+    def _record(self, token: Token, monotonic: float) -> None:
+        limit = self.limit_of(token)
+        if limit:
+            self._enrolled.setdefault(token.token_id, deque(maxlen=limit)).append(monotonic)

@@ -1,6 +1,7 @@
 """Changes of agents by operators: tags, site and organization; removal of agents that are not heard of any more."""
 
 from dataclasses import replace
+from itertools import islice
 
 from manager.domain.agents.agent import Agent, State
 from manager.domain.instant import Instant
@@ -14,6 +15,9 @@ from manager.engine.fleet import placement_of
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import Conflict, Invalid
+
+EPHEMERAL_RETENTION = 3600.0
+"""Seconds that an ephemeral agent is kept while it is offline."""
 
 PRUNED_AT_ONCE = 200
 """The maximum number of agents that one request or tick removes."""
@@ -109,6 +113,20 @@ def remove_audited(context: Context, agent: Agent, author: str) -> None:
     before = audit.agent_state(context, agent.agent_id)
     remove_agent(context, RemoveAgent(agent.agent_id, author))
     audit.add_entry(context, context.origin, "agent.remove", agent.agent_id, before=before, after=None)
+
+
+def remove_ephemeral(context: Context, now: Instant) -> None:
+    """Remove the ephemeral agents that have been offline for an hour, some in each run."""
+    fleet = context.fleet
+    due = (
+        agent
+        for agent in fleet.registry.agents.values()
+        if agent.state is State.OFFLINE
+        and now.wall - agent.state_since >= EPHEMERAL_RETENTION
+        and fleet.is_ephemeral(agent)
+    )
+    for agent in list(islice(due, PRUNED_AT_ONCE)):
+        remove_audited(context, agent, "manager")
 
 
 def last_heard(agent: Agent) -> float:

@@ -4,11 +4,12 @@ The state is read before and after the command; a command that changed nothing a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.commands.audit import AuditState, add_entry, agent_state, entry_state, manual_state
+from manager.engine.commands.enrollment_tokens import find_token
 from manager.engine.commands.http_agent_requests import CreatePolicy
 from manager.engine.commands.incidents import surviving_incident
 from manager.engine.commands.policies import scope_of
@@ -28,6 +29,7 @@ from manager.engine.commands.requests import (
     RevokeToken,
     RollBack,
     RotateAccess,
+    RotateToken,
     SetOrganizationResponse,
     SetPolicy,
     UndoIncident,
@@ -62,12 +64,19 @@ def audited(context: Context, request: Any, carry_out: Callable[[Context, Any], 
         return carry_out(context, request)
     before = rule.state(context, request)
     value = carry_out(context, request)
-    about = value if isinstance(request, CreateToken) else request
+    about = _about(request, value)
     after = rule.state(context, about)
-    if (before != after or isinstance(request, (Broadcast, RotateAccess))) and not rule.unless(context):
+    if (before != after or isinstance(request, (Broadcast, RotateAccess, RotateToken))) and not rule.unless(context):
         before, after = _changed(before, after)
         add_entry(context, context.origin, rule.action(request), rule.target(about), before=before, after=after)
     return value
+
+
+def _about(request: Any, value: Any) -> Any:
+    """Return what an entry is about: the request, or the token that it made or named."""
+    if isinstance(request, (CreateToken, RotateToken)):
+        return value
+    return replace(request, token_id=value) if isinstance(request, RevokeToken) else request
 
 
 def _changed(before: AuditState, after: AuditState) -> tuple[AuditState, AuditState]:
@@ -86,15 +95,19 @@ def _document(context: Context, scope: Scope) -> AuditState:
     return None if document is None else dict(document)
 
 
-def _token_state(context: Context, about: CreateToken | RevokeToken | EnrollmentToken) -> AuditState:
-    token = context.fleet.tokens.get(getattr(about, "token_id", ""))
-    if token is None:
+def _token_state(context: Context, about: CreateToken | RotateToken | RevokeToken | EnrollmentToken) -> AuditState:
+    if isinstance(about, CreateToken):
         return None
+    token = find_token(context, about.token_id)
     return {
+        "name": token.name,
         "organizationId": token.organization_id,
         "site": token.site,
         "tags": list(token.tags),
         "maxUses": token.max_uses,
+        "rate": token.rate,
+        "ephemeral": token.ephemeral,
+        "rotatedAt": None if token.rotated_at is None else iso(token.rotated_at),
         "expiresAt": None if token.expires_at is None else iso(token.expires_at),
         "revoked": token.revoked_at is not None,
     }
@@ -181,6 +194,7 @@ _RULES: dict[type, AuditRule] = {
         unless=lambda context: context.origin.actor.startswith("ag-"),  # the history records an agent that signs off
     ),
     CreateToken: AuditRule(lambda _request: "token.create", lambda token: str(token.token_id), _token_state),
+    RotateToken: AuditRule(lambda _request: "token.rotate", lambda token: str(token.token_id), _token_state),
     RevokeToken: AuditRule(lambda _request: "token.revoke", lambda request: str(request.token_id), _token_state),
     CreateAccess: AuditRule(lambda _request: "access.create", lambda request: str(request.name), _access_state),
     RotateAccess: AuditRule(lambda _request: "access.rotate", lambda request: str(request.name), _access_state),

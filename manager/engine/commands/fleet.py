@@ -1,15 +1,13 @@
-"""Fleet commands: remove and deregister agents, create and revoke enrollment tokens."""
+"""Fleet commands: remove and deregister agents, trust the clock."""
 
 from manager.domain.agents.agent import Agent
-from manager.domain.agents.tokens import Token
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.batch import HistoryLine
-from manager.engine.commands.requests import AcceptClock, CreateToken, DeregisterAgent, RemoveAgent, RevokeToken
+from manager.engine.commands.requests import AcceptClock, DeregisterAgent, RemoveAgent
 from manager.engine.context import Context
 from manager.engine.fleet import CLOCK_WARNING
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import NotFound
-from schemas.keys import EnrollmentToken
 from schemas.model import iso
 
 
@@ -61,36 +59,6 @@ def deregister_agent(context: Context, request: DeregisterAgent) -> str:
     agent = find_agent(context, request.agent_id)
     context.batch.transition(context.fleet.liveness.leave(agent, context.batch.now))
     return agent.agent_id
-
-
-def create_token(context: Context, request: CreateToken) -> EnrollmentToken:
-    """Create an enrollment token; only its verification key is stored."""
-    fleet = context.fleet
-    token = EnrollmentToken.new(fleet.keyring.sign_public, fleet.settings.ca_fingerprint)
-    stored = Token(
-        token_id=token.token_id,
-        proof_key=token.proof_key,
-        created_at=context.batch.now.wall,
-        organization_id=request.organization_id,
-        site=request.site,
-        tags=request.tags,
-        expires_at=request.expires_at,
-        max_uses=request.max_uses,
-    )
-    fleet.tokens[token.token_id] = stored
-    context.batch.changes.tokens[token.token_id] = stored
-    return token
-
-
-def revoke_token(context: Context, request: RevokeToken) -> str:
-    """Revoke an enrollment token; agents that registered with it stay."""
-    token = context.fleet.tokens.get(request.token_id)
-    if token is None:
-        raise NotFound(f"Token {request.token_id} not found")
-    if token.revoked_at is None:
-        token.revoked_at = context.batch.now.wall
-        context.batch.changes.tokens[token.token_id] = token
-    return token.token_id
 
 
 def accept_clock(context: Context, _request: AcceptClock) -> str:

@@ -114,9 +114,9 @@ def _register(context: Context, request: RegisterAgent) -> Registered | TokenRef
     refusal = token.refuses(now.wall, is_new_agent=known is None) if token and itself is None else None
     if refusal is not None:
         return TokenRefused(_TOKEN_REASONS[refusal])
-    wait = fleet.enrollment_rate.wait(token, now) if token is not None and known is None else 0.0
-    if wait:
-        return EnrollmentLimited(fleet.enrollment_rate.reason(wait), fleet.enrollment_rate.limit, wait)
+    rate = fleet.enrollment_rate
+    if token is not None and known is None and (wait := rate.wait(token, now)):
+        return EnrollmentLimited(rate.reason(token, wait), rate.limit_of(token), wait)
     credential = _credential(request, known)
     application = _application(request, token, organization_id, credential)
     same_place = request.trusted and known is not None and request.address in known.host.addresses

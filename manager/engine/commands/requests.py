@@ -86,7 +86,8 @@ class PrunedAgents:
 class CreateToken:
     """Create an enrollment token. Answered by the `EnrollmentToken`; its secret is never shown again.
 
-    `expires_at` is in seconds since 1970; `max_uses` counts agents; None means without limit.
+    `expires_at` is in seconds since 1970; `max_uses` counts agents; None means without limit. `rate` is the number of
+    new agents an hour. Conflict if a token that is not revoked has the name.
     """
 
     author: str
@@ -95,11 +96,22 @@ class CreateToken:
     tags: tuple[str, ...] = ()
     expires_at: float | None = None
     max_uses: int | None = None
+    name: str | None = None
+    rate: int | None = None
+    ephemeral: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RotateToken:
+    """Replace the secret of an enrollment token, by id or name. Answered by the `EnrollmentToken`; NotFound if none."""
+
+    token_id: str
+    author: str
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeToken:
-    """Revoke an enrollment token. Answered by its id; NotFound if there is none."""
+    """Revoke an enrollment token, by id or name. Answered by its id; NotFound if there is none."""
 
     token_id: str
     author: str

@@ -151,7 +151,7 @@ def _admit(context: Context, message: Inbound, registration: Registration) -> No
         raise _RejectedError(error)
     wait = fleet.enrollment_rate.wait(token, now) if known is None else 0.0
     if wait:  # "conflict" is the only error code after which guards of every release retry
-        raise _RejectedError("conflict", fleet.enrollment_rate.reason(wait))
+        raise _RejectedError("conflict", fleet.enrollment_rate.reason(token, wait))
     decision = fleet.registry.register(application, fleet.settings.takeover, new_agent_id(), now)
     match decision:
         case RefusedRegistration():

@@ -45,7 +45,7 @@ def tokens_page(reader: Reader, limit: int, cursor: str | None) -> Page:
     token = TokenTable
     query = token.select(
         token.token_id, token.created_at, token.organization_id, token.site, token.tags, token.expires_at,
-        token.max_uses, token.uses, token.revoked_at,
+        token.max_uses, token.uses, token.revoked_at, token.name, token.rate, token.ephemeral, token.rotated_at,
     )  # fmt: skip
     rows, following = keyset_page(reader, query, at=token.created_at, key=token.token_id, limit=limit, cursor=cursor)
     return [_token_record(row) for row in rows], following
@@ -84,6 +84,7 @@ def _audit_record(row: Record) -> Record:
 def _token_record(row: Record) -> Record:
     return {
         "tokenId": row["token_id"],
+        "name": row["name"],
         "organizationId": row["organization_id"],
         "site": row["site"],
         "tags": json.loads(row["tags"]),
@@ -91,6 +92,9 @@ def _token_record(row: Record) -> Record:
         "expiresAt": moment(row["expires_at"]),
         "maxUses": row["max_uses"],
         "uses": row["uses"],
+        "rate": row["rate"],
+        "ephemeral": bool(row["ephemeral"]),
+        "rotatedAt": moment(row["rotated_at"]),
         "usesLeft": None if row["max_uses"] is None else max(0, row["max_uses"] - row["uses"]),
         "revokedAt": moment(row["revoked_at"]),
     }

@@ -1,6 +1,15 @@
 """Tables of operators' data: policy revisions, tokens, audit log, dead letters, single values."""
 
-from peewee import AutoField, BigAutoField, BigIntegerField, BlobField, DoubleField, IntegerField, TextField
+from peewee import (
+    AutoField,
+    BigAutoField,
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    DoubleField,
+    IntegerField,
+    TextField,
+)
 
 from manager.storage.tables.table import Table
 
@@ -34,6 +43,10 @@ class TokenTable(Table):
     max_uses = IntegerField(null=True)
     uses = IntegerField(default=0)
     revoked_at = DoubleField(null=True)
+    name = TextField(null=True)
+    rate = IntegerField(null=True)
+    ephemeral = BooleanField(default=False)
+    rotated_at = DoubleField(null=True)
 
     class Meta:
         """Peewee options: table name."""

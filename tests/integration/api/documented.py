@@ -198,6 +198,7 @@ ROWS = (
     Row("POST /api/responses/thaw", data=STANDING),
     Row("POST /api/clock/accept", data=("at",)),
     Row("POST /api/tokens", {}, status=201, data=("tokenId", "token")),
+    Row("POST /api/tokens/{token_id}/rotate", data=("tokenId", "token")),
     Row("GET /api/tokens", data=("0.tokenId", "0.uses"), top=LISTED),
     Row("DELETE /api/tokens/{token_id}", data=("tokenId", "revoked")),
     Row("POST /api/access", {"name": "alice", "role": "viewer", "organizations": ["acme"]}, status=201,

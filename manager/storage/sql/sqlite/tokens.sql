@@ -3,13 +3,15 @@
 -- name: load
 -- In the column order of `upsert`.
 SELECT
-    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at
+    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at, name, rate,
+    ephemeral, rotated_at
 FROM enrollment_token;
 
 -- name: upsert
 INSERT INTO enrollment_token (
-    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    token_id, proof_key, created_at, organization_id, site, tags, expires_at, max_uses, uses, revoked_at, name, rate,
+    ephemeral, rotated_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (token_id) DO UPDATE SET
     proof_key = excluded.proof_key,
     created_at = excluded.created_at,
@@ -19,4 +21,8 @@ ON CONFLICT (token_id) DO UPDATE SET
     expires_at = excluded.expires_at,
     max_uses = excluded.max_uses,
     uses = excluded.uses,
-    revoked_at = excluded.revoked_at;
+    revoked_at = excluded.revoked_at,
+    name = excluded.name,
+    rate = excluded.rate,
+    ephemeral = excluded.ephemeral,
+    rotated_at = excluded.rotated_at;

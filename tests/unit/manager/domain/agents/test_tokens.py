@@ -1,4 +1,4 @@
-"""Enrollment rate of tokens without limits, against counting by hand."""
+"""Enrollment rate of tokens with a rate, or without limits, against counting by hand."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,11 +20,15 @@ def _agent(number: int, token_id: str | None, registered_at: float) -> Agent:
     return Agent(number, f"ag-{number}", "default", host, credential, token_id, Door.MQTT, registered_at)
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1500)), max_size=60), st.integers(1, 5))
-def test_no_hour_has_more_new_agents_than_the_limit(steps: list[tuple[str, float]], limit: int) -> None:
-    """A new agent is let in exactly if fewer than the limit came in the hour before; each token by itself."""
-    rate = EnrollmentRate(limit)
-    tokens = {name: Token(name, bytes(32), 0.0) for name in "ab"}
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1500)), max_size=60), st.integers(1, 5), st.booleans())
+def test_no_hour_has_more_new_agents_than_the_limit(steps: list[tuple[str, float]], limit: int, own: bool) -> None:
+    """A new agent is let in exactly if fewer than the limit came in the hour before; each token by itself.
+
+    So the manager's limit for tokens without limits, and the rate of a token.
+    """
+    rate = EnrollmentRate(0 if own else limit)
+    terms = {"rate": limit, "max_uses": 1000} if own else {}
+    tokens = {name: Token(name, bytes(32), 0.0, **terms) for name in "ab"}
     enrolled: dict[str, list[float]] = {"a": [], "b": []}
     now = 0.0
     for name, pause in steps:
@@ -50,7 +54,7 @@ def test_tokens_with_limits_of_their_own_have_no_rate() -> None:
         none.record(token, _at(0.0))
     assert [rate.wait(token, _at(1.0)) for token in (limited, expiring, unlimited)] == [0, 0, 3599]
     assert none.wait(unlimited, _at(1.0)) == 0
-    assert "try again in 60 min" in rate.reason(3599.0)
+    assert "try again in 60 min" in rate.reason(unlimited, 3599.0)
 
 
 def test_a_restart_does_not_reset_the_rate() -> None:
@@ -62,5 +66,6 @@ def test_a_restart_does_not_reset_the_rate() -> None:
         _agent(3, "a", WALL - 3700),
         _agent(4, None, WALL),
     ]
-    rate.load(agents, Instant(WALL, 50.0))
-    assert rate.wait(Token("a", bytes(32), 0.0), Instant(WALL, 50.0)) == 100
+    token = Token("a", bytes(32), 0.0)
+    rate.load(agents, {"a": token}, Instant(WALL, 50.0))
+    assert rate.wait(token, Instant(WALL, 50.0)) == 100
