@@ -97,9 +97,10 @@ def _fits(kept: list[tuple[int, int, Severity, int]], size: int, most: int, most
     return len(kept) < most and sum(each[3] for each in kept) + size <= most_bytes
 
 
-def test_a_receipt_makes_room(database: Database) -> None:
+@pytest.mark.parametrize(("most", "most_bytes"), [(3, 10_000), (100, 3 * len(BODY))])
+def test_a_receipt_makes_room(database: Database, most: int, most_bytes: int) -> None:
     """Stored reports are gone, refused ones are dead letters, unknown ids and repeats change nothing."""
-    outbox = Outbox(database, 3, 10_000)
+    outbox = Outbox(database, most, most_bytes)
     _add(outbox, database, "a", "b", "c")
     assert outbox.settle(["a", "strange"], [("b", "no"), ("strange", "no")], 5.0) == (1, 1)
     assert outbox.settle(["a"], [("b", "no")], 5.0) == (0, 0)
