@@ -177,12 +177,8 @@ class Responder:
             if reason is None:
                 continue
             response_changes.merge(self._withdraw(subject))
-            for incident_id in {entry.incident_id for entry in entries}:
-                known = self.responses.get(incident_id)
-                if known is not None:
-                    said = f"never blocked: {reason}"
-                    refused = replace(known, state=ResponseState.REFUSED, reason=said, at=now, approval_expires_at=None)
-                    response_changes.merge(self._save(refused))
+            for incident_id in sorted({entry.incident_id for entry in entries}):
+                response_changes.merge(self._end(incident_id, ResponseState.REFUSED, f"never blocked: {reason}", now))
         return response_changes
 
     def shift(self, seconds: float) -> list[Response]:
@@ -359,12 +355,16 @@ class Responder:
         return response_changes, everybody
 
     def _undo_incident_of(self, entry: EmergencyEntry, reason: str, now: float) -> ResponseChanges:
-        """Prevent further responses of a removed entry's incident, if it is still known."""
-        known = self.responses.get(entry.incident_id)
-        if known is None:
-            return ResponseChanges()
+        """Record a removed entry's incident as undone, and prevent further responses of it, if it is still open."""
         self.responses.suppress_known(entry.subject.indicator(), entry.incident_id)
-        return self._save(replace(known, state=ResponseState.UNDONE, reason=reason, at=now, approval_expires_at=None))
+        return self._end(entry.incident_id, ResponseState.UNDONE, reason, now)
+
+    def _end(self, incident_id: str, state: ResponseState, reason: str, now: float) -> ResponseChanges:
+        """Record the end of a response; that of an incident closed long ago is remembered anew."""
+        known = self.responses.get(incident_id)
+        if known is None:
+            return ResponseChanges(responses=[self.responses.recall(Response(incident_id, state, reason, now))])
+        return self._save(replace(known, state=state, reason=reason, at=now, approval_expires_at=None))
 
     def _refuse(self, incident: Incident, reason: str, now: float) -> ResponseChanges:
         response_changes = self._withdraw(Subject.of(incident.indicator))

@@ -85,14 +85,20 @@ class ResponseRecord:
         _, oldest = self._pending.popitem(last=False)
         return [self._abandon(oldest, "too many incidents wait for approval", response.at)]
 
+    def recall(self, response: Response) -> Response:
+        """Remember the response of an incident that closed long ago for as long again; return it."""
+        self._responses[response.incident_id] = response
+        self._note_closed(response.incident_id, response.at)
+        return response
+
     def suppress(self, incident: Incident) -> None:
         """Block automatic responses to the indicator of an undone incident until that incident closes."""
         if incident.is_open:
             self._suppress(incident.indicator, incident.id)
 
     def suppress_known(self, indicator: Indicator, incident_id: str) -> None:
-        """Keep the indicator of an undone incident from firing while the incident, which has a response, is open."""
-        if incident_id not in self._closed:
+        """Keep the indicator of an undone incident with a response from firing while the incident is open."""
+        if incident_id in self._responses and incident_id not in self._closed:
             self._suppress(indicator, incident_id)
 
     def closed(self, incident: Incident, now: float) -> None:

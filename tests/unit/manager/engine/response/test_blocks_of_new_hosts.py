@@ -7,6 +7,7 @@ import pytest
 
 from manager.domain.agents.agent import Host
 from manager.engine.commands.http_agent_requests import RegisterAgent
+from manager.engine.commands.requests import RemoveBlock
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -80,3 +81,28 @@ def test_a_private_address_counts_on_its_own_site(bench: Bench, site: str, left:
     assert len(blocks(bench)) == 2
     bench.enroll("new-1", site=site, addresses=[PRIVATE])
     assert blocks(bench) == left
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_an_incident_says_that_its_block_is_gone(bench: Bench, hours: int) -> None:
+    """Also one that closed so long ago that only the store has its response; nothing of it stays in memory."""
+    agents = agents_of(bench, 2)
+    attack(bench, agents, PUBLIC)
+    bench.pass_time(hours * 3600, step=20)
+    bench.enroll("new-1", addresses=[PUBLIC])
+    assert response(bench) == ("refused", "never blocked: it is an address or a gateway of the fleet itself")
+    bench.pass_time(3600, step=20)
+    remembered = bench.fleet.responder.responses
+    ((incident_id,),) = bench.rows("SELECT id FROM incident WHERE kind = 'source_ip'")
+    assert remembered.get(incident_id) is None
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_the_incident_of_a_block_that_a_person_removes_is_undone(bench: Bench, hours: int) -> None:
+    """However long ago it closed."""
+    agents = agents_of(bench, 2)
+    attack(bench, agents, PUBLIC)
+    bench.pass_time(hours * 3600, step=20)
+    (entry_id, _) = bench.rows("SELECT id, scope FROM emergency_entry WHERE kind = 'ip' ORDER BY id")[0]
+    bench.ask(RemoveBlock(entry_id, "ann"))
+    assert response(bench) == ("undone", "an entry of it was removed by ann")

@@ -81,6 +81,7 @@ def test_a_block_of_an_address_that_a_setting_protects_is_lifted(
     assert ATTACKER not in addresses(bench, agents[0])
     (told,) = lifted(bench)
     assert (told["count"], told["reason"]) == (2 if reporters == 2 else 3, f"never blocked: {said}")
+    assert response(bench) == ("refused", f"never blocked: {said}")
     changes = bench.publisher.take(topics.BLOCKLIST_CHANGES.address("default"))
     removed = [entry["value"] for change in changes for entry in json.loads(change)["removed"]]
     assert removed == ([ATTACKER] if reporters == 3 else [])
