@@ -22,7 +22,15 @@ from agent.sources.journal_entry import (
 from agent.sources.journalctl_reader import JournalctlReader
 from agent.sources.source import SourceError
 
-_NAMES = {name: name.encode() for name in (*TEXT_FIELDS, *WRITER_FIELDS, *JOURNALD_FIELDS)}
+_Field = tuple[str, bytes, int]
+"""A field's name as text and as bytes, and the offset of its value in the data that libsystemd returns."""
+
+
+def _fields(names: Sequence[str]) -> tuple[_Field, ...]:
+    return tuple((name, name.encode(), len(name) + 1) for name in names)
+
+
+_TEXT, _WRITER, _JOURNALD = _fields(TEXT_FIELDS), _fields(WRITER_FIELDS), _fields(JOURNALD_FIELDS)
 _LIBRARY = "libsystemd.so.0"
 _LOCAL_ONLY = 1  # journald keeps what persons' sudo and su log in journals of their own: those are read, too
 _SYSTEM = 4
@@ -100,7 +108,10 @@ class LibsystemdReader:
         """Return the next entries, at most `budget`; fewer mean that the end was reached."""
         self._process_changes()
         entries: list[JournalEntry] = []
-        while len(entries) < budget and self._check(self._next(self._journal), "read") > 0:
+        advance, journal = self._next, self._journal
+        while len(entries) < budget and (code := advance(journal)):
+            if code < 0:
+                self._check(code, "read")
             entries.append(self._entry())
         if entries:
             entries[-1].cursor = self._cursor()
@@ -147,25 +158,28 @@ class LibsystemdReader:
 
     def _entry(self) -> JournalEntry:
         fields: dict[str, str] = {}
-        self._add(fields, TEXT_FIELDS)
-        program = fields.get("SYSLOG_IDENTIFIER")
+        self._add(fields, _TEXT)
+        program, message = fields.get("SYSLOG_IDENTIFIER"), fields.get("MESSAGE", "")
         if program == JOURNALD:
-            self._add(fields, JOURNALD_FIELDS)
-        elif program not in sshd.PROGRAMS or sshd.may_have_event(fields.get("MESSAGE", "")):
-            self._add(fields, WRITER_FIELDS)
-        cut = len(fields.get("MESSAGE", "")) >= MAX_FIELD - len("MESSAGE=")
-        self._check(self._get_time(self._journal, self._at_reference), "read")
-        return JournalEntry(fields, self._at.value / 1e6, "", cut)
+            self._add(fields, _JOURNALD)
+        elif program not in sshd.PROGRAMS or sshd.may_have_event(message):
+            self._add(fields, _WRITER)
+        code = self._get_time(self._journal, self._at_reference)
+        if code < 0:
+            self._check(code, "read")
+        return JournalEntry(fields, self._at.value / 1e6, "", len(message) >= MAX_FIELD - len("MESSAGE="))
 
-    def _add(self, fields: dict[str, str], names: Sequence[str]) -> None:
+    def _add(self, fields: dict[str, str], wanted: Sequence[_Field]) -> None:
         """Add the fields of the current entry that it has and that can be read."""
         journal, get, data, size = self._journal, self._get_data, self._data, self._size
-        for name in names:
-            if get(journal, _NAMES[name], self._data_reference, self._size_reference):
+        data_reference, size_reference = self._data_reference, self._size_reference
+        for name, encoded, begin in wanted:
+            if get(journal, encoded, data_reference, size_reference):
                 continue
+            end = size.value
             # A slice of a pointer to characters is bytes.
-            content: bytes = data[len(name) + 1 : min(size.value, MAX_FIELD)]  # type: ignore[assignment]
-            fields[name] = content.decode(errors="replace")
+            content: bytes = data[begin : min(MAX_FIELD, end)]  # type: ignore[assignment]
+            fields[name] = content.decode("utf-8", "replace")
 
     def _cursor(self) -> str:
         cursor = ctypes.c_char_p()

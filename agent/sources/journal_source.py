@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ _DROPPING_FOR = 300.0
 # missed are no gap: the guard reads none.
 _DROPPED = "a596d6fe7bfa4994828e72309e95d61e"
 _READ_UNITS = ("ssh", "sudo", "session-", "user@", "login")
+
+
+_Writer = tuple[str | None, int | None, str | None, bool, bool]
+"""Executable, user id and control group of a writer; whether it vouches; whether it needs the kernel as a witness."""
 
 
 class JournalSource:
@@ -75,6 +80,7 @@ class JournalSource:
         self._journald = SOCKET if directory is None and journald is None else journald
         self._open_journal = open_journal
         self._executables = trusted_executables()
+        self._writer = lru_cache(maxsize=256)(self._judge_writer)
         self._reader: JournalReader | None = None
         self._entries = 0
         self._more = False
@@ -204,26 +210,17 @@ class JournalSource:
         return gaps
 
     def _record(self, entry: JournalEntry, *, live: bool) -> Record:
-        fields = entry.fields
-        origin = RecordOrigin(
-            self.name,
-            identifier=fields.get("SYSLOG_IDENTIFIER", ""),
-            exe=fields.get("_EXE"),
-            uid=_number(fields.get("_UID")),
-            cgroup=fields.get("_SYSTEMD_CGROUP"),
-            pid=_number(fields.get("_PID")),
-        )
+        get = entry.fields.get
+        exe, uid, cgroup, vouched, needs_witness = self._writer(get("_EXE"), get("_UID"), get("_SYSTEMD_CGROUP"))
+        identifier = get("SYSLOG_IDENTIFIER", "")
+        origin = RecordOrigin(self.name, identifier, exe, uid, cgroup, _number(get("_PID")))
+        return Record(get("MESSAGE", ""), origin, entry.at, live, vouched, needs_witness, entry.cut)
+
+    def _judge_writer(self, exe: str | None, uid: str | None, cgroup: str | None) -> _Writer:
+        origin = RecordOrigin(self.name, exe=exe, uid=_number(uid), cgroup=cgroup)
         vouched = vouches(origin, self._executables)
         needs_witness = not vouched and vouches(origin, self._executables, witnessed=True)
-        return Record(
-            fields.get("MESSAGE", ""),
-            origin,
-            entry.at,
-            live=live,
-            vouched=vouched,
-            needs_witness=needs_witness,
-            cut=entry.cut,
-        )
+        return exe, origin.uid, cgroup, vouched, needs_witness
 
 
 def has_logins(begin: float, end: float, directory: Path | None = None) -> bool:

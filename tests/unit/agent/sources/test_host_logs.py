@@ -65,7 +65,7 @@ def test_a_search_goes_on_until_there_is_a_log(tmp_path: Path, builder: SourceBu
     source = AutoSource(build, now=0.0)
     with pytest.raises(SourceError, match="nothing yet"):
         source.read(10, 0.0)
-    assert (source.name, source.due) == ("auto", 10.0)
+    assert (source.name, source.due) == ("auto", 2.0)
     path = tmp_path / "auth.log"
     path.write_text("one\n")
     found.append(builder.file(path))
