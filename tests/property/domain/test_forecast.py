@@ -2,19 +2,25 @@
 
 from ipaddress import ip_network
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manager.domain.protection.forecast import Allowance, Followups, HostLogin, Lift, forecast, totals
 from manager.domain.protection.measures import MEASURES_KEPT_FOR, ReportedMeasure, ScopedAddress
 
 NOW = 100 * 86_400.0
-DAYS = st.sampled_from([0.0, 1.0, 29.0, 30.0, 31.0, 40.0, 69.0, 70.0, 71.0, 99.0, 100.0, 101.0]).map(
-    lambda n: n * 86_400.0
+DAYS = st.sampled_from([0, 30, 31, 60, 69, 70, 99, 100, 101]).map(lambda days: days * 86_400.0)
+HOSTS = st.sampled_from(
+    [
+        ScopedAddress("acme", "", "203.0.113.7"),
+        ScopedAddress("acme", "", "203.0.113.7"),  # most of what follows is about the address of a measure
+        ScopedAddress("acme", "", "2001:db8::1"),
+        ScopedAddress("acme", "berlin", "10.0.0.5"),
+        ScopedAddress("acme", "", "10.0.0.5"),
+        ScopedAddress("other", "", "203.0.113.7"),
+    ]
 )
-ADDRESSES = st.sampled_from(["203.0.113.7", "203.0.113.8", "10.0.0.5", "2001:db8::1", "2001:db8::2"])
-SUBJECTS = st.builds(ScopedAddress, st.sampled_from(["acme", "other"]), st.sampled_from(["", "berlin"]), ADDRESSES)
-TARGETS = SUBJECTS | st.just(ScopedAddress("acme", "", "2001:db8::/64"))
+TARGETS = HOSTS | st.just(ScopedAddress("acme", "", "2001:db8::/64"))
 AGENTS = st.integers(1, 3)
 
 MEASURES = st.lists(
@@ -31,14 +37,12 @@ MEASURES = st.lists(
     ),
     max_size=8,
 )
-LOGINS = st.lists(
-    st.builds(HostLogin, SUBJECTS, AGENTS, st.sampled_from(["bob", "eve"]), DAYS, st.booleans()), max_size=6
-)
+LOGINS = st.lists(st.builds(HostLogin, HOSTS, AGENTS, st.sampled_from(["bob", "eve"]), DAYS, st.booleans()), max_size=6)
 LIFTS = st.lists(st.builds(Lift, TARGETS, DAYS, st.sampled_from(["undo", "lift"]), st.just("admin")), max_size=4)
 ALLOWANCES = st.lists(
     st.builds(
         Allowance,
-        st.sampled_from(["203.0.113.0/24", "203.0.113.7", "10.0.0.0/8", "2001:db8::/32", "2001:db8::1"]),
+        st.sampled_from(["203.0.113.0/24", "203.0.113.7", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32"]),
         st.just("global"),
         st.sampled_from([None, "acme"]),
         st.none() | st.frozensets(AGENTS),
@@ -99,6 +103,7 @@ def _naive(
     return found
 
 
+@settings(max_examples=200)
 @given(MEASURES, LOGINS, LIFTS, ALLOWANCES)
 def test_the_counts_are_those_of_a_naive_judgement(
     measures: list[ReportedMeasure], logins: list[HostLogin], lifts: list[Lift], allowances: list[Allowance]

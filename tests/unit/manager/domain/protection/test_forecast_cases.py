@@ -1,7 +1,9 @@
-"""The named cases of a forecast."""
+"""The named cases of a forecast, and the ends of the time in which something counts."""
 
-from manager.domain.protection.forecast import CASES_NAMED, Followups, HostLogin, forecast
-from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
+import pytest
+
+from manager.domain.protection.forecast import CASES_NAMED, Allowance, Followups, HostLogin, Lift, forecast
+from manager.domain.protection.measures import MEASURES_KEPT_FOR, ReportedMeasure, ScopedAddress
 
 DAY = 86_400.0
 
@@ -37,3 +39,38 @@ def test_a_guessed_login_is_no_friend() -> None:
     both = forecast([_block("203.0.113.7", DAY)], Followups([guessed, genuine], (), (), 3 * DAY)).counts
     assert (alone["guessed"], alone["loggedIn"], alone["friends"]) == (1, 0, 0)
     assert (both["guessed"], both["loggedIn"], both["friends"]) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("after", "now", "counts"),
+    [
+        (0.0, 90 * DAY, 0),
+        (1.0, 90 * DAY, 1),
+        (MEASURES_KEPT_FOR, 90 * DAY, 1),
+        (MEASURES_KEPT_FOR + 1, 90 * DAY, 0),
+        (DAY, 2 * DAY, 1),
+        (DAY + 1, 2 * DAY, 0),
+    ],
+)
+def test_a_login_and_a_lift_count_within_thirty_days(after: float, now: float, counts: int) -> None:
+    """From the moment after the block to 30 days after it, both ends known, and never what is not past."""
+    block = _block("203.0.113.7", DAY)
+    login, lift = _login("203.0.113.7", DAY + after), Lift(block.subject, DAY + after, "undo", "ann")
+    found = forecast([block], Followups([login], [lift], (), now)).counts
+    assert (found["loggedIn"], found["lifted"]) == (counts, counts)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "counts"),
+    [
+        (0.0, DAY, 0),
+        (0.0, DAY + 1, 1),
+        (2 * DAY, 3 * DAY, 1),
+        (2 * DAY + 1, 3 * DAY, 0),
+    ],
+)
+def test_an_allowance_counts_from_the_block_on(since: float, until: float, counts: int) -> None:
+    """An entry that ended at the block does not count, nor one that is not there yet; any other does."""
+    allowance = Allowance("203.0.113.0/24", "global", None, None, since, until)
+    found = forecast([_block("203.0.113.7", DAY)], Followups((), (), [allowance], 2 * DAY)).counts
+    assert found["allowlisted"] == counts
