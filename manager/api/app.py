@@ -59,6 +59,7 @@ _ROUTERS = (
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,
+    incidents.WorkBody, incidents.NoteBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
     access.NewAccessToken, access.Rotation, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration,
     HttpHeartbeat, HttpEvents,

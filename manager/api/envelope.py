@@ -74,7 +74,7 @@ def record(**members: str) -> Schema:
     return {"type": "object", "required": list(members), "properties": properties}
 
 
-def body_of(component: str) -> Schema:
+def body_of(component: str, *, required: bool = True) -> Schema:
     """Return the `openapi_extra` of a route whose body is a component of the OpenAPI document."""
     schema = {"$ref": f"#/components/schemas/{component}"}
-    return {"requestBody": {"required": True, "content": _content(schema)}}
+    return {"requestBody": {"required": required, "content": _content(schema)}}

@@ -177,6 +177,7 @@ class Queries(Protocol):
         chronic: bool | None = None,
         merged: bool | None = None,
         since: float | None = None,
+        value: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

@@ -71,6 +71,16 @@ class AuditEntry(NamedTuple):
     after: dict[str, Any] | None
 
 
+class IncidentWork(NamedTuple):
+    """One thing that a person did about an incident: acknowledged it, closed it, or added a note."""
+
+    incident_id: str
+    at: float
+    author: str
+    action: str
+    note: str | None
+
+
 class HistoryLine(NamedTuple):
     """One line of an agent's history."""
 
@@ -107,6 +117,7 @@ class Changes:
     entries_removed: list[EmergencyEntry] = field(default_factory=list)
     entries_moved: list[EmergencyEntry] = field(default_factory=list)
     """Stored entries that a merge of incidents assigned to another incident."""
+    work: list[IncidentWork] = field(default_factory=list)
     manual_added: list[ManualBlock] = field(default_factory=list)
     manual_removed: list[ManualBlock] = field(default_factory=list)
     acceptance: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -139,6 +150,7 @@ class Changes:
             or self.entries_added
             or self.entries_removed
             or self.entries_moved
+            or self.work
             or self.manual_added
             or self.manual_removed
             or self.acceptance

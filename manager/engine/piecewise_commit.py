@@ -187,7 +187,7 @@ def _incident_pieces(changes: Changes) -> Iterator[Piece]:
         of(member[0]).members.append(member)
     for incident_id, response in changes.responses.items():
         of(incident_id).responses[incident_id] = response
-    for name in ("entries_added", "entries_moved", "entries_removed"):
+    for name in ("entries_added", "entries_moved", "entries_removed", "work"):
         for entry in getattr(changes, name):
             getattr(of(entry.incident_id), name).append(entry)
     for incident_id, acceptance in changes.acceptance.items():

@@ -39,6 +39,8 @@ class StoredResponses:
             write("responses.insert_manual_block", [_manual_row(block) for block in changes.manual_added])
         if changes.manual_removed:
             write("responses.delete_entry", [(block.id,) for block in changes.manual_removed])
+        if changes.work:
+            write("incidents.insert_work", [tuple(work) for work in changes.work])
         for name, figures in (("acceptance", changes.acceptance), ("immunity", changes.immunity)):
             if figures:
                 write(

@@ -10,6 +10,7 @@ from manager.api.routes.access import NewAccessToken, Rotation
 from manager.api.routes.agents import AgentChange, PruneBody
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.blocks import BlockImportBody, NewBlockBody
+from manager.api.routes.incidents import NoteBody, WorkBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
@@ -61,6 +62,8 @@ BODIES = {
     PolicyGroup: _json(
         {"selector": {"tagsAll": ["web"], "sites": ["bonn"]}, "priority": 1, "organization": "a", "policy": {}}
     ),
+    WorkBody: _json({"note": "seen"}, {}),
+    NoteBody: _json({"note": "seen"}),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),

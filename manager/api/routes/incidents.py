@@ -2,17 +2,22 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from manager.api.authentication import Caller
 from manager.api.authorization import ScopedResponder, ScopedViewer
-from manager.api.envelope import Schema, answer, ok, page, page_of
+from manager.api.bodies import read_body
+from manager.api.envelope import Schema, answer, body_of, ok, page, page_of
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import Services, WithServices
 from manager.domain.correlation import Kind
+from manager.domain.correlation.indicators import normal_address, normal_hash, normal_techniques
 from manager.domain.response import ResponseState
-from manager.engine.commands.requests import ApproveIncident, UndoIncident
+from manager.engine.commands.requests import ApproveIncident, UndoIncident, WorkOnIncident
 from manager.errors import NotFound
+from schemas.limits import MESSAGE_LIMIT
+from schemas.model import WireModel
 
 router = APIRouter(tags=["incidents"])
 
@@ -21,6 +26,8 @@ _Response = Annotated[ResponseState | None, Query(description="only incidents wi
 _Chronic = Annotated[bool | None, Query(description="only chronic ones, or only others")]
 _Merged = Annotated[bool | None, Query(description="only incidents merged into another, or only others")]
 _Since = Annotated[QueryTime | None, Query(description="only incidents opened at this time or later")]
+
+_Value = Annotated[str | None, Query(max_length=128, description="only incidents of this address, hash or technique")]
 
 _TEXT: Schema = {"type": "string"}
 _MAYBE: Schema = {"type": ["string", "null"]}
@@ -69,7 +76,11 @@ _MEMBERS: dict[str, Schema] = {
     "approvedBy": _MAYBE,
     "timeToAcceptance": _delays("had accepted the response"),
     "timeToImmunity": _delays("enforced the response in their kernels"),
+    "workState": {"enum": ["new", "acknowledged", "closed", "reopened"]},
+    "workBy": _MAYBE,
+    "workAt": _MAYBE,
 }
+_Note = Annotated[str, Field(min_length=1, max_length=1000)]
 _INCIDENT: Schema = {"type": "object", "required": list(_MEMBERS), "properties": _MEMBERS}
 _LISTED = "Incidents, the last opened first; each names at most 200 of its agents."
 
@@ -86,6 +97,7 @@ async def list_incidents(
     chronic: _Chronic = None,
     merged: _Merged = None,
     since: _Since = None,
+    value: _Value = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -99,6 +111,7 @@ async def list_incidents(
         chronic=chronic,
         merged=merged,
         since=epoch(since),
+        value=None if value is None else _normal(value),
         limit=limit,
         cursor=cursor,
     )
@@ -123,7 +136,61 @@ async def approve_incident(incident_id: str, services: WithServices, caller: Sco
     return await _decide(services, caller, ApproveIncident(incident_id, caller.name))
 
 
-async def _decide(services: Services, caller: Caller, request: UndoIncident | ApproveIncident) -> Response:
+class WorkBody(WireModel):
+    """Body of an acknowledgement or a closing; without a note it may be missing."""
+
+    note: _Note | None = None
+
+
+class NoteBody(WireModel):
+    """Body of a note."""
+
+    note: _Note
+
+
+_WORKED = answer("The incident as it is now.", _INCIDENT)
+
+
+@router.post(
+    "/api/incidents/{incident_id}/acknowledge", responses=_WORKED, openapi_extra=body_of("WorkBody", required=False)
+)
+async def acknowledge(incident_id: str, request: Request, services: WithServices, caller: ScopedResponder) -> Response:
+    """Say that somebody looks into an incident; it changes no block."""
+    note = await _optional_note(request)
+    return await _decide(services, caller, WorkOnIncident(incident_id, "acknowledge", caller.name, note))
+
+
+@router.post("/api/incidents/{incident_id}/note", responses=_WORKED, openapi_extra=body_of("NoteBody"))
+async def add_note(incident_id: str, request: Request, services: WithServices, caller: ScopedResponder) -> Response:
+    """Add a note to an incident's timeline."""
+    note = (await read_body(request, NoteBody, MESSAGE_LIMIT)).note
+    return await _decide(services, caller, WorkOnIncident(incident_id, "note", caller.name, note))
+
+
+@router.post("/api/incidents/{incident_id}/close", responses=_WORKED, openapi_extra=body_of("WorkBody", required=False))
+async def close(incident_id: str, request: Request, services: WithServices, caller: ScopedResponder) -> Response:
+    """Say that the work on an incident is done; its blocks stay, and further reports reopen it."""
+    note = await _optional_note(request)
+    return await _decide(services, caller, WorkOnIncident(incident_id, "close", caller.name, note))
+
+
+async def _optional_note(request: Request) -> str | None:
+    if not await request.body():
+        return None
+    return (await read_body(request, WorkBody, MESSAGE_LIMIT)).note
+
+
+def _normal(value: str) -> str:
+    """Return an address, hash or technique in normal form; any other text as it is."""
+    address = normal_address(value)
+    if address is not None:
+        return address.value
+    return normal_hash(value) or next(iter(normal_techniques(value)), value)
+
+
+async def _decide(
+    services: Services, caller: Caller, request: UndoIncident | ApproveIncident | WorkOnIncident
+) -> Response:
     if caller.organizations is not None:
         await _incident(services, caller, request.incident_id)
     return ok(await _incident(services, caller, await services.engine.submit(request)))

@@ -16,9 +16,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Incidents: indicators shared by several agents.", no_args_is_help=True)
 
-COLUMNS = ("incident", "kind", "value", "organization", "vouched", "opened", "last seen", "state", "response", "reason")
+COLUMNS = (
+    "incident",
+    "kind",
+    "value",
+    "organization",
+    "vouched",
+    "opened",
+    "last seen",
+    "state",
+    "work",
+    "response",
+    "reason",
+)
 _PERCENTS = ("50", "95", "100")
 
+_THREATS_SHOWN = 20
+
+Note = Annotated[str | None, typer.Option(help="a note for colleagues, at most 1,000 characters")]
 IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=incidents)]
 
 
@@ -28,6 +43,7 @@ def list_incidents(
     client: "ManagerClient",
     *,
     is_open: Annotated[bool | None, typer.Option("--open/--closed", help="only open or only closed incidents")] = None,
+    value: Annotated[str | None, typer.Option(help="only of this address, file hash or technique")] = None,
     kind: Annotated[IndicatorWord | None, typer.Option(help="only this kind of indicator")] = None,
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     response: Annotated[ResponseWord | None, typer.Option(help="only incidents with this response state")] = None,
@@ -35,7 +51,10 @@ def list_incidents(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List incidents, the last opened first."""
+    """List incidents, the last opened first.
+
+    Example: panguard manager incidents list --value 203.0.113.9
+    """
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     now = datetime.now(UTC)
@@ -43,6 +62,7 @@ def list_incidents(
         "/api/incidents",
         most=limit,
         open=None if is_open is None else str(is_open).lower(),
+        value=value,
         kind=kind,
         org_id=organization,
         response=response,
@@ -57,14 +77,15 @@ def list_incidents(
 @app.command("show")
 @with_manager_client
 def show_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Show an incident with its agents, its entries in force, and its times to acceptance and immunity."""
-    from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    """Show an incident: its agents, users, threats, timeline and blocks, its times to immunity, and how to undo it."""
+    from manager.cli.support.printing import cell, print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     found = client.get(_path(incident_id))
     if output is Output.JSON:
         print_json(found)
         return
     members, entries = found.pop("members"), found.pop("entries")
+    threats, users, timeline = found.pop("threats"), found.pop("users"), found.pop("timeline")
     found["response"] = response_word(found)
     refusing = found.pop("notEnforced")
     acceptance, immunity = found.pop("timeToAcceptance"), found.pop("timeToImmunity")
@@ -76,6 +97,16 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
     print_table(
         ("agent id", "hostname", "reported in time", "vouched"),
         [(each["agentId"], each["hostname"], _yes(each["actionable"]), _yes(each["vouched"])) for each in members],
+    )
+    if users:
+        print_table(("user", "threats"), [(each["user"], each["count"]) for each in users])
+    members_shown = ("eventTime", "hostname", "type", "severity", "user", "id")
+    print_table(
+        ("event time", "hostname", "type", "severity", "user", "threat"),
+        [tuple(each[name] for name in members_shown) for each in threats[:_THREATS_SHOWN]],
+    )
+    print_table(
+        ("when", "what", "by", "note"), [(each["at"], each["event"], each["by"], each["text"]) for each in timeline]
     )
     if refusing:
         print_table(
@@ -96,6 +127,38 @@ def show_incident(client: "ManagerClient", incident_id: IncidentId, output: Outp
                 for each in entries
             ],
         )
+    if entries:
+        print_lines(f"to lift its blocks: panguard manager incidents undo {found['id']}")
+
+
+@app.command("acknowledge")
+@with_manager_client
+def acknowledge(
+    client: "ManagerClient", incident_id: IncidentId, note: Note = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Say that you look into an incident; colleagues see it in the list."""
+    _work_on(client, incident_id, "acknowledge", note, output)
+
+
+@app.command("note")
+@with_manager_client
+def add_note(
+    client: "ManagerClient",
+    incident_id: IncidentId,
+    text: Annotated[str, typer.Argument(help="the note, at most 1,000 characters")],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Add a note to an incident's timeline."""
+    _work_on(client, incident_id, "note", text, output)
+
+
+@app.command("close")
+@with_manager_client
+def close(
+    client: "ManagerClient", incident_id: IncidentId, note: Note = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Say that the work on an incident is done: its blocks stay, and further reports reopen it."""
+    _work_on(client, incident_id, "close", note, output)
 
 
 @app.command("undo")
@@ -130,6 +193,7 @@ def row_of(incident: "Record", now: datetime) -> tuple[object, ...]:
         ago(incident["openedAt"], now),
         ago(incident["lastSeenAt"], now),
         _state(incident),
+        _work(incident),
         response_word(incident),
         incident["responseReason"],
     )
@@ -147,6 +211,22 @@ def response_word(incident: "Record") -> str | None:
         return "recorded"
     response: str | None = incident["response"]
     return response
+
+
+def _work(incident: "Record") -> str:
+    """Return the state of people's work on an incident, and who set it."""
+    return f"{incident['workState']} by {incident['workBy']}" if incident["workBy"] else str(incident["workState"])
+
+
+def _work_on(client: "ManagerClient", incident_id: str, action: str, note: str | None, output: Output) -> None:
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    body = None if note is None else {"note": note}
+    now = client.answer("POST", f"{_path(incident_id)}/{action}", body=body)["data"]
+    if output is Output.JSON:
+        print_json(now)
+    else:
+        print_lines(f"{now['id']} ({now['kind']} {now['value']}): {_work(now)}")
 
 
 def _state(incident: "Record") -> str:

@@ -45,6 +45,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.AcceptClock: fleet.accept_clock,
     requests.UndoIncident: incidents.undo_incident,
     requests.ApproveIncident: incidents.approve_incident,
+    requests.WorkOnIncident: incidents.work_on_incident,
     requests.RemoveBlock: blocks.remove_block,
     block_requests.AddBlocks: blocks.add_blocks,
     block_requests.LiftAddress: blocks.lift_address,

@@ -6,7 +6,8 @@ from manager.domain.protection.forecast import Lift, LiftKind
 from manager.domain.protection.measures import ScopedAddress
 from manager.domain.response import OrganizationResponse
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
-from manager.engine.batch import HistoryLine
+from manager.engine.batch import HistoryLine, IncidentWork
+from manager.engine.commands.audit import add_entry
 from manager.engine.commands.requests import (
     ApproveIncident,
     FreezeResponses,
@@ -14,6 +15,7 @@ from manager.engine.commands.requests import (
     ResponseStatus,
     SetOrganizationResponse,
     UndoIncident,
+    WorkOnIncident,
 )
 from manager.engine.context import Context
 from manager.engine.fleet import FROZEN, UNCHOSEN_WARNING
@@ -38,6 +40,17 @@ def approve_incident(context: Context, request: ApproveIncident) -> str:
     extends = known is not None and known.is_under_way
     response_changes = responder.approve(incident, context.fleet.facts(now), now, request.author)
     emergency_response.apply(context, response_changes, now, extends=extends)
+    return incident.id
+
+
+def work_on_incident(context: Context, request: WorkOnIncident) -> str:
+    """Record what a person did about an incident; an absorbed incident is worked on as the one that stays."""
+    incident, now = surviving_incident(context, request.incident_id), context.batch.now.wall
+    context.batch.changes.work.append(IncidentWork(incident.id, now, request.author, request.action, request.note))
+    after = None if request.note is None else {"note": request.note}
+    add_entry(context, context.origin, f"incident.{request.action}", incident.id, before=None, after=after)
+    data = {"incidentId": incident.id, "action": request.action, "author": request.author}
+    context.batch.event("incident_work", data=data, organization_id=incident.organization_id)
     return incident.id
 
 

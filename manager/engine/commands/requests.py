@@ -1,7 +1,7 @@
 """Requests of people: the values that commands carry into the inbox, and their answers."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from manager.domain.access import AccessToken, Role
 from manager.domain.policies.allowlist_entries import AllowlistEntryKind
@@ -12,6 +12,9 @@ from manager.domain.response import OrganizationResponse
 
 UNCHANGED = ""
 """The value of a member that a request does not change; no site has an empty name."""
+
+WorkAction = Literal["acknowledge", "note", "close"]
+"""What people do about an incident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,16 @@ class ApproveIncident:
 
     incident_id: str
     author: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOnIncident:
+    """Acknowledge or close an incident, or add a note. Answered by the id of the incident, of one that absorbed it."""
+
+    incident_id: str
+    action: WorkAction
+    author: str
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,11 +174,12 @@ class StoreQueries:
         chronic: bool | None = None,
         merged: bool | None = None,
         since: float | None = None,
+        value: str | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
         """Return incidents, the last opened first; `since` is the time of opening."""
-        wanted = incidents.IncidentFilter(is_open, kind, organizations, response, chronic, merged, since)
+        wanted = incidents.IncidentFilter(is_open, kind, organizations, response, chronic, merged, since, value)
         return incidents.page(self._reader, wanted, limit, cursor)
 
     def incident(self, incident_id: str) -> Record | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from peewee import JOIN, Case, Expression, fn
 
 from manager.domain.response.progress import PERCENTS
-from manager.storage.queries import blocks
+from manager.storage.queries import blocks, incident_details
 from manager.storage.queries.reader import Page, Query, Reader, Record, keyset_page, moment
 from manager.storage.tables import AgentTable, IncidentMemberTable, IncidentResponseTable, IncidentTable
 
@@ -38,6 +38,7 @@ class IncidentFilter(NamedTuple):
     chronic: bool | None = None
     merged: bool | None = None
     since: float | None = None
+    value: str | None = None
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
@@ -57,6 +58,8 @@ class IncidentFilter(NamedTuple):
             wanted.append(incident.merged_into.is_null(not self.merged))
         if self.since is not None:
             wanted.append(incident.opened_at >= self.since)
+        if self.value is not None:
+            wanted.append(incident.value == self.value)
         return wanted
 
 
@@ -70,11 +73,14 @@ def page(reader: Reader, wanted: IncidentFilter, limit: int, cursor: str | None)
     )
     agents = _agents(reader, [row["id"] for row in rows])
     reach = blocks.reach_of_incidents(reader, rows)
-    return [{**record_of(row, *agents[row["id"]]), **reach[row["id"]].members()} for row in rows], following
+    work = incident_details.work_of(reader, rows)
+    return [
+        {**record_of(row, *agents[row["id"]]), **reach[row["id"]].members(), **work[row["id"]]} for row in rows
+    ], following
 
 
 def find(reader: Reader, incident_id: str) -> Record | None:
-    """Return an incident with its members and entries, or None."""
+    """Return an incident with its members, entries, newest threats, users and timeline, or None."""
     row = reader.row(_selection().where(IncidentTable.id == incident_id))
     if row is None:
         return None
@@ -89,6 +95,8 @@ def find(reader: Reader, incident_id: str) -> Record | None:
     return {
         **record_of(row, [each["agent_id"] for each in members], size),
         **blocks.reach_of_incidents(reader, [row])[incident_id].members(),
+        **incident_details.work_of(reader, [row])[incident_id],
+        **incident_details.details(reader, row),
         "members": [
             {
                 "agentId": each["agent_id"],

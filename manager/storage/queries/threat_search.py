@@ -1,4 +1,4 @@
-"""Threats of one source address or technique, the newest event first, by the indexes of these columns."""
+"""Threats of one source address, file hash or technique, the newest event first, by the indexes of these columns."""
 
 from heapq import merge
 from itertools import islice
@@ -12,10 +12,14 @@ from manager.storage.tables import AgentTable, ThreatTable
 
 
 class SearchKey(NamedTuple):
-    """What is searched: a source address in normal form, a technique with its sub-techniques, or both."""
+    """What is searched: a source address or file hash in normal form, or a technique with its sub-techniques.
 
-    source_ip: str | None
-    technique: str | None
+    A technique beside a source address narrows the search.
+    """
+
+    source_ip: str | None = None
+    technique: str | None = None
+    file_hash: str | None = None
 
 
 def page(reader: Reader, key: SearchKey, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
@@ -34,21 +38,27 @@ def page(reader: Reader, key: SearchKey, wanted: ThreatFilter, limit: int, curso
     if cursor is not None:
         event_time, sequence = read_cursor(cursor, float, int)
         conditions.append(_is_before(event_time, sequence))
-    columns = _columns(reader, key)
-    if key.source_ip is not None and key.technique is not None:
-        conditions.append(ThreatTable.technique.in_(_techniques(reader, key.technique)))
-    found = (_rows(reader, [column == value, *conditions], limit + 1) for column, value in columns)
-    rows = list(islice(merge(*found, key=_order, reverse=True), limit + 1))
+    rows = newest(reader, key, conditions, limit + 1)
     following = None
     if len(rows) > limit:
         following = cursor_after(float(rows[limit - 1]["event_time"]), rows[limit - 1]["sequence"])
     return [record_of(row, correlated(reader, row)) for row in rows[:limit]], following
 
 
+def newest(reader: Reader, key: SearchKey, conditions: list[Expression], limit: int) -> list[Record]:
+    """Return the rows of the threats that a key and further conditions match, the newest event first."""
+    if key.source_ip is not None and key.technique is not None:
+        conditions = [*conditions, ThreatTable.technique.in_(_techniques(reader, key.technique))]
+    found = (_rows(reader, [column == value, *conditions], limit) for column, value in _columns(reader, key))
+    return list(islice(merge(*found, key=_order, reverse=True), limit))
+
+
 def _columns(reader: Reader, key: SearchKey) -> list[tuple[Field, str]]:
     """Return the indexed column and each value of it that is searched; the address is the narrower of the two."""
     if key.source_ip is not None:
         return [(ThreatTable.source_ip, key.source_ip)]
+    if key.file_hash is not None:
+        return [(ThreatTable.file_hash, key.file_hash)]
     return [(ThreatTable.technique, each) for each in _techniques(reader, key.technique or "")]
 
 

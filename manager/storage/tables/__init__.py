@@ -6,6 +6,7 @@ from manager.storage.tables.incidents import (
     IncidentMemberTable,
     IncidentResponseTable,
     IncidentTable,
+    IncidentWorkTable,
     IndicatorEvidenceTable,
 )
 from manager.storage.tables.operators import (
@@ -50,6 +51,7 @@ ALL = (
     IncidentTable,
     IncidentMemberTable,
     IncidentResponseTable,
+    IncidentWorkTable,
     EmergencyEntryTable,
     IndicatorEvidenceTable,
     ReportedMeasureTable,
@@ -78,6 +80,7 @@ __all__ = [
     "IncidentMemberTable",
     "IncidentResponseTable",
     "IncidentTable",
+    "IncidentWorkTable",
     "IndicatorEvidenceTable",
     "LoginReporterTable",
     "MetaTable",

@@ -38,7 +38,23 @@ class IncidentTable(Table):
         """Peewee options: table name and indexes."""
 
         table_name = "incident"
-        indexes = ((("organization_id", "kind", "value", "last_seen_at"), False),)
+        indexes = ((("organization_id", "kind", "value", "last_seen_at"), False), (("value", "opened_at"), False))
+
+
+class IncidentWorkTable(Table):
+    """Table of what people did about incidents: acknowledged, noted, closed; each with who, when and the note."""
+
+    id = AutoField()
+    incident_id = TextField(index=True)
+    at = DoubleField()
+    author = TextField()
+    action = TextField()
+    note = TextField(null=True)
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "incident_work"
 
 
 class IncidentMemberTable(Table):

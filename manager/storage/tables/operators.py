@@ -80,7 +80,7 @@ class AuditEntryTable(Table):
     at = DoubleField(index=True)
     actor = TextField()
     action = TextField()
-    target = TextField()
+    target = TextField(index=True)
     address = TextField(null=True)
     request_id = TextField(null=True)
     before = TextField(null=True)

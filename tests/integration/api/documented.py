@@ -17,7 +17,8 @@ FLAT_COUNTS = (
 SEVERITIES = ("total", "critical", "high", "medium", "low")
 POLICY = ("id", "policyId", "name", "version", "rules", "createdAt", "updatedAt")
 SET = ("scope", "target", "revision", "changed", "agents")
-INCIDENT = ("id", "kind", "value", "organizationId", "agentIds", "openedAt", "closedAt", "response", "entries")
+LISTED_INCIDENT = ("id", "kind", "value", "organizationId", "agentIds", "openedAt", "closedAt", "response", "workState")
+INCIDENT = (*LISTED_INCIDENT, "entries", "threats", "users", "timeline.0.event")
 BLOCK = ("id", "kind", "value", "scope", "reason", "addedBy", "createdAt", "expiresAt", "targetCount")
 STANDING = ("frozen", "simulation", "organizationResponse", "organizationResponseChosen", "entries", "pending")
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
@@ -165,8 +166,12 @@ ROWS = (
     Row("POST /api/policies/broadcast", data=("agents",)),
     Row("POST /api/policies/diff", {"from": 1}, data=("0.scope", "0.path", "0.before", "0.after"), top=("warnings",)),
     Row("GET /api/policies/drift", data=("0.agentId", "0.version", "0.versionInForce", "0.state"), top=LISTED),
-    Row("GET /api/incidents", data=tuple(f"0.{name}" for name in INCIDENT if name != "entries"), top=LISTED),
+    Row("GET /api/incidents", data=tuple(f"0.{name}" for name in LISTED_INCIDENT), top=LISTED),
     Row("GET /api/incidents/{incident_id}", data=INCIDENT),
+    Row("GET /api/incidents", query="value=203.0.113.1", data=("0.id",), top=LISTED),
+    Row("POST /api/incidents/{incident_id}/acknowledge", data=INCIDENT),
+    Row("POST /api/incidents/{incident_id}/note", {"note": "n"}, data=INCIDENT),
+    Row("POST /api/incidents/{incident_id}/close", {"note": "n"}, data=INCIDENT),
     Row("POST /api/incidents/{incident_id}/undo", data=INCIDENT),
     Row("POST /api/incidents/{waiting_id}/approve", data=INCIDENT),
     Row("GET /api/blocks", data=("0.id", "0.kind", "0.value", "0.scope", "0.expiresAt", "0.incidentId"), top=LISTED),

@@ -11,7 +11,8 @@ MEMBERS = {
     "id", "kind", "value", "organizationId", "site", "agentIds", "agentCount", "openedAt", "firstSeenAt", "lastSeenAt",
     "closedAt", "late", "chronic", "mergedInto", "reportCount", "returnCount", "response", "responseReason",
     "respondedAt", "organizationWide", "approvalExpiresAt", "approvedBy", "timeToAcceptance", "timeToImmunity",
-    "vouchedAgentCount", "targetCount", "acceptedCount", "enforcedCount", "notEnforced",
+    "vouchedAgentCount", "targetCount", "acceptedCount", "enforcedCount", "notEnforced", "workState", "workBy",
+    "workAt",
 }  # fmt: skip
 
 

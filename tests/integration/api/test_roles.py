@@ -13,6 +13,9 @@ PUBLIC = {"GET /health", "GET /health/live", "GET /health/ready"}
 RESPONDS = {
     "POST /api/incidents/{incident_id}/undo",
     "POST /api/incidents/{incident_id}/approve",
+    "POST /api/incidents/{incident_id}/acknowledge",
+    "POST /api/incidents/{incident_id}/note",
+    "POST /api/incidents/{incident_id}/close",
     "DELETE /api/blocks/{entry_id}",
     "POST /api/blocks",
     "POST /api/blocks/import",

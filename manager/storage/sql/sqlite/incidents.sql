@@ -86,3 +86,15 @@ FROM incident_member
 WHERE incident_id IN (SELECT value FROM json_each(:incident_ids))
 ORDER BY incident_id, agent_id
 LIMIT :limit;
+
+-- name: insert_work
+INSERT INTO incident_work (incident_id, at, author, action, note) VALUES (?, ?, ?, ?, ?);
+
+-- name: newest_work
+-- The newest acknowledgement or closing of each of some incidents; `incident_ids` is a JSON list.
+SELECT incident_id, action, author, at FROM incident_work
+WHERE id IN (
+    SELECT max(id) FROM incident_work
+    WHERE incident_id IN (SELECT value FROM json_each(:incident_ids)) AND action <> 'note'
+    GROUP BY incident_id
+);

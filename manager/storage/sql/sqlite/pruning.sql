@@ -42,6 +42,15 @@ WHERE incident_id IN (
     ORDER BY last_seen_at, id LIMIT :limit
 );
 
+-- name: incident_work
+DELETE FROM incident_work
+WHERE incident_id IN (
+    SELECT id FROM incident
+    WHERE closed_at IS NOT NULL AND last_seen_at < :before
+      AND NOT EXISTS (SELECT 1 FROM emergency_entry WHERE incident_id = incident.id)
+    ORDER BY last_seen_at, id LIMIT :limit
+);
+
 -- name: incident_responses
 DELETE FROM incident_response
 WHERE incident_id IN (
