@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fence.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ConfigError, read
-from fence.host import Host
+from fence.host import Host, keep_large_blocks_apart
 from fence.manifest import Manifest, ManifestError
 from fence.nft import Kernel, KernelError
 from fence.server import Server, listen
@@ -53,6 +53,7 @@ def serve(config: Config, path: Path) -> None:
     Raises:
         ManifestError, KernelError, OSError: it cannot start.
     """
+    keep_large_blocks_apart()
     host = Host()
     entered = host.join_namespace_of_listener(config.protected_ports) if config.join_listener else None
     if entered is not None:

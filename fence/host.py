@@ -21,6 +21,9 @@ _UTMP = _UTMP_LONG if os.uname().machine in {"aarch64", "riscv64", "loongarch64"
 """glibc's record: session and time have 64 bits where no 32-bit programs share the file (400 bytes, else 384)."""
 _USER_PROCESS = 7
 _LOGIN_PROGRAMS = {"sshd", "sshd-session", "sshd-auth", "login", "agetty", "systemd", "init", "dropbear"}
+_M_MMAP_THRESHOLD = -3
+"""A parameter of glibc's mallopt(3)."""
+
 _CLONE_NEWNET = 0x40000000
 _LOCAL_V4 = re.compile(r"\|--\s+(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
@@ -260,6 +263,12 @@ def _socket_address(text: str) -> Address:
         return IPv4Address(raw[::-1])
     address = IPv6Address(b"".join(raw[start : start + 4][::-1] for start in range(0, 16, 4)))
     return address.ipv4_mapped or address
+
+
+def keep_large_blocks_apart() -> None:
+    """Have glibc map large blocks by themselves, so that they go back to the kernel once they are freed."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
 
 
 def release_memory() -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,7 @@ def test_a_guard_that_holds_every_connection_and_floods_it_keeps_root_out_of_not
     with subprocess.Popen(words, stdout=subprocess.PIPE) as flood:  # noqa: S603 -- ours
         assert flood.stdout is not None
         assert flood.stdout.readline() == b"held\n"
-        began = time.monotonic()
         assert fence.ask(request="panic")["outcome"] == "lifted"
-        assert time.monotonic() - began < 3
         flood.kill()
 
 
