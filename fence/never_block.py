@@ -123,6 +123,7 @@ class NeverBlockRules:
         """
         if self._now() - self._read_at < within:
             return
+        is_first = self._read_at == float("-inf")
         self._read_at = self._now()
         host = self._host
         self._networks = {
@@ -133,18 +134,24 @@ class NeverBlockRules:
         }
         self._facts = {name: IntervalSet(networks) for name, networks in self._networks.items()}
         sessions, unread = host.sessions()
-        sessions |= self._long_connected()
+        sessions |= self._long_connected(ages_unknown=is_first and len(unread) > 1)
         if len(unread) > 1:
             unread.append("connections to the protected ports older than 120 s alone count as sessions")
         logins, unread_logins = host.recent_logins(self._wall() - _LOGIN_PROTECTS)
         self._sessions, self._logins = IntervalSet(_networks(sessions)), IntervalSet(_networks(logins))
         self.unread = [*(unread if len(unread) > 1 else []), *unread_logins]
 
-    def _long_connected(self) -> set[Address]:
-        """Return the peers that root's services on the protected ports have kept longer than a login may take."""
+    def _long_connected(self, *, ages_unknown: bool) -> set[Address]:
+        """Return the peers that root's services on the protected ports have kept longer than a login may take.
+
+        Args:
+            ages_unknown: Nothing else names sessions, and this fence has just started: who is connected may have been
+                for hours, and counts as a session until the connection ends.
+        """
         now = self._now()
         peers = self._host.peers_of_user(0, self._config.protected_ports)  # root's: sshd's, not a web server's
-        self._peers_since = {peer: self._peers_since.get(peer, now) for peer in peers}
+        since = float("-inf") if ages_unknown else now
+        self._peers_since = {peer: self._peers_since.get(peer, since) for peer in peers}
         return {peer for peer, since in self._peers_since.items() if now - since >= _GRACE}
 
 

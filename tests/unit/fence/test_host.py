@@ -50,6 +50,17 @@ def test_a_long_connected_peer_of_roots_service_counts_as_a_session(bench: Bench
     assert bench.ask("block", value="198.51.100.8", seconds=60)["outcome"] == "taken"
 
 
+def test_a_fence_that_has_just_started_takes_nobody_for_a_newcomer_where_no_record_names_sessions(bench: Bench) -> None:
+    """The guard's request starts it, and the connection of an operator may be hours old."""
+    with (bench.home / "proc/net/tcp").open("a") as table:
+        table.write(_tcp(22, "198.51.100.9", 0))
+    bench.restart()
+    assert "logged in" in bench.ask("block", value="198.51.100.9", seconds=60)["reason"]
+    _write(bench.home, "run/systemd/sessions/1", "STATE=active\nREMOTE_HOST=198.51.100.7\n")
+    bench.restart()
+    assert bench.ask("block", value="198.51.100.9", seconds=60)["outcome"] == "taken"
+
+
 def test_a_session_from_a_name_and_an_ended_one_hide_no_other(tmp_path: Path) -> None:
     """What cannot be read is said; the rest counts."""
     _write(tmp_path, "run/systemd/sessions/1", "REMOTE_HOST=host.example\n")
