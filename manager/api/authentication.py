@@ -96,20 +96,25 @@ class Credentials:
     def identify(self, token: str) -> Caller | None:
         """Return the holder of a token; None for an unknown, expired or revoked one. The use is noted."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
-        now = self._clock()
         agent = self._bearer(digest)
-        access = self._access.holder(digest, now)
+        access = self._access.find(digest)
         is_access = hmac.compare_digest(digest, _UNKNOWN if access is None else access.digest)
         if hmac.compare_digest(digest, self._admin_digest):
             return ADMIN
         if is_access and access is not None:
+            now = self._clock()
+            if not access.is_live(now):
+                return None
             self._access.note_use(access, now)
             return Caller(access.name, None, access.role, frozenset(access.organizations) or None, digest)
         return None if agent is None else Caller.of_agent(agent.agent_id)
 
     def is_current(self, caller: Caller) -> bool:
         """Return whether the access token of a caller is still accepted; True for a caller without one."""
-        return caller.digest is None or self._access.holder(caller.digest, self._clock()) is not None
+        if caller.digest is None:
+            return True
+        token = self._access.find(caller.digest)
+        return token is not None and token.is_live(self._clock())
 
     def enrollment(self, token: str) -> EnrollmentToken | None:
         """Parse an enrollment token made by this manager, whether or not it is still valid; None for any other text."""

@@ -70,7 +70,7 @@ def is_reserved(name: str) -> bool:
 class AccessTokens:
     """All access tokens, by name and by digest.
 
-    One thread changes it; others may call `holder` and `note_use` at the same time.
+    One thread changes it; others may call `find` and `note_use` at the same time.
     """
 
     def __init__(self) -> None:
@@ -100,10 +100,9 @@ class AccessTokens:
         """Return a token by its name, revoked ones too."""
         return self._by_name.get(name)
 
-    def holder(self, digest: bytes, now: float) -> AccessToken | None:
-        """Return the token with a digest; None for an unknown, expired or revoked one."""
-        token = self._by_digest.get(digest)
-        return token if token is not None and token.is_live(now) else None
+    def find(self, digest: bytes) -> AccessToken | None:
+        """Return the token with a digest, expired and revoked ones too."""
+        return self._by_digest.get(digest)
 
     def live(self, now: float) -> int:
         """Return the number of tokens that are neither revoked nor expired."""

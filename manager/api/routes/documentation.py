@@ -38,7 +38,9 @@ def render(document: Mapping[str, Any]) -> str:
 
 
 def _operation(method: str, path: str, operation: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    rows = "".join([*_parameters(operation, models), *_body(operation, models), *_answers(operation)])
+    rows = "".join(
+        [*_access(operation), *_parameters(operation, models), *_body(operation, models), *_answers(operation)]
+    )
     about = escape(operation.get("description", ""))
     return f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{about}</p><table>{rows}</table>"
 
@@ -46,6 +48,17 @@ def _operation(method: str, path: str, operation: Mapping[str, Any], models: Map
 def _object(name: str, model: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     rows = "".join(_members(model, "", models))
     return f"<h3><code>{escape(name)}</code></h3><p>{escape(model.get('description', ''))}</p><table>{rows}</table>"
+
+
+def _access(operation: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the row with the role of the access token that an operation needs."""
+    role, agent = operation.get("x-role"), operation.get("x-agent")
+    if role == "none":
+        yield _row("role", "none: no token is needed")
+    elif role is not None:
+        scope = "of all organizations" if operation.get("x-scope") == "fleet" else "of the organizations concerned"
+        agents = {"own": "; the agent in the path", "any": "; any agent"}.get(str(agent), "")
+        yield _row("role", f"{role}, with a token {scope}{agents}")
 
 
 def _parameters(operation: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[str]:

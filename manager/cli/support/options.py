@@ -30,10 +30,12 @@ AuthToken = Annotated[
     typer.Option(
         "--auth-token",
         envvar="MANAGER_AUTH_TOKEN",
-        help="the admin token; prefer a file: processes show flags",
+        help="the admin token or an access token; prefer a file: processes show flags",
     ),
 ]
-AuthTokenFile = Annotated[Path | None, typer.Option("--auth-token-file", help="a file with the admin token")]
+AuthTokenFile = Annotated[
+    Path | None, typer.Option("--auth-token-file", help="a file with the admin token or an access token")
+]
 CaFile = Annotated[
     Path | None,
     typer.Option(

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from manager.cli.support.failures import ExitCode
 from schemas import topics
 from schemas.keys import EnrollmentToken
 from tests.integration.api.served import Served
+from tests.integration.api.terminal import Terminal
 from tests.integration.api.test_event_stream import Events
 from tests.support.simulated import SimulatedAgent
 
@@ -360,3 +362,22 @@ def test_a_stream_ends_when_its_token_does(tmp_path: Path, end: str) -> None:
                     events.next()
         with served.client(None) as browser:
             assert browser.get("/api/events/stream", params={"ticket": ticket}).status_code == 401
+
+
+def test_commands_work_with_a_token_of_one_organization(fleet: Fleet) -> None:
+    """`now`, `status` and the lists end well, show its own, and nothing of the other; the rest says what is missing."""
+    terminal = Terminal(fleet.served, fleet.tokens["viewer"])
+    shown = {command: terminal.ok(*command.split()) for command in OWN_COMMANDS}
+    marks = fleet.marks()
+    assert {command for command, text in shown.items() if any(mark in text for mark in marks)} == set()
+    assert f"{OWN}-1" in shown["agents list"]
+    assert "Total agents    3" in shown["status"]
+    refused = terminal.run("audit", "list")
+    assert refused.exit_code == ExitCode.UNAUTHORIZED
+    assert "this needs a token of all organizations" in refused.stderr
+
+
+OWN_COMMANDS = (
+    "now", "status", "agents list", "incidents list", "blocks list", "threats list", "policies history",
+    "policies list", "policies drift", "allowlist list", "responses status", "protection forecast",
+)  # fmt: skip
