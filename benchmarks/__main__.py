@@ -12,6 +12,7 @@ PARTS = (
     "http",
     "queries",
     "forecast",
+    "groups",
     "restart",
     "detection",
     "at_rest",
