@@ -18,7 +18,7 @@ NOW = 1_800_000_000.0
 ORGANIZATIONS = ("acme", "other")
 SITES = ("bonn", "rome")
 TAGS = ("web", "db", "eu")
-AGENTS = tuple(f"ag-{number}" for number in range(5))
+AGENTS = tuple(f"ag-{number}" for number in range(4))
 NAMES = ("a", "b", "c", "d")
 ADDRESSES = ("203.0.113.1", "203.0.113.2")
 
@@ -230,4 +230,4 @@ class Groups(RuleBasedStateMachine):
 
 
 TestGroups = Groups.TestCase
-TestGroups.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestGroups.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
