@@ -106,6 +106,7 @@ class Fleet:
             operators=self.operator_addresses,
         )
         self.responder = Responder(settings.responder, never_block, new_entry_id)
+        self.responder.entries.groups_of = self._groups_of
         self.blocklists = Blocklists(self.responder.entries)
 
     def restore(
@@ -187,11 +188,18 @@ class Fleet:
         entries = self.responder.entries
         holders = {entry.target for entry in snapshot.entries if entry.scope == "agent"}
         holders |= {holder.target for holder in entries.manual.holders() if holder.scope == "agent"}
+        if any(holder.scope == "group" for holder in entries.manual.holders()):
+            self.policies.load(snapshot.revision, snapshot.documents, now)  # the groups, which choose the agents
+            holders |= {agent_id for agent_id in self.registry.agents if self._groups_of(agent_id)}
         emergency = {agent_id: entries.agent_layer(agent_id) for agent_id in holders}
         self.policies.load(snapshot.revision, snapshot.documents, now, emergency)
         self.document_warnings.set(
             {str(scope): policy_of(scope, document) for scope, document in snapshot.documents.items()}
         )
+
+    def _groups_of(self, agent_id: str) -> tuple[str, ...]:
+        agent = self.registry.find(agent_id)
+        return () if agent is None else self.policies.groups.of(placement_of(agent))
 
     def _restore_policy(self, agent: Agent, kept: dict[str, StoredPolicy]) -> list[EffectivePolicy]:
         stored = kept.get(agent.agent_id)

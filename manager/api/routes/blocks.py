@@ -14,11 +14,11 @@ from manager.api.scope import require_block, require_scope
 from manager.api.services import Services, WithServices
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.emergency_entry import EntryKind
-from manager.domain.response.manual_blocks import FLEET, ManualHolder, manual_value
+from manager.domain.response.manual_blocks import FLEET, ManualHolder, ManualScope, manual_value
 from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftAddress, Lifted, NewBlock
 from manager.engine.commands.requests import RemoveBlock
 from manager.errors import Invalid, NotFound
-from schemas.identifiers import AgentId, OrganizationId
+from schemas.identifiers import AgentId, GroupName, OrganizationId
 from schemas.limits import MESSAGE_LIMIT
 from schemas.model import WireModel, iso
 
@@ -36,9 +36,10 @@ _Reason = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\
 
 
 class BlockScope(WireModel):
-    """The hosts that a manual block is for: one organization, one agent, or without either the whole fleet."""
+    """The hosts that a manual block is for: an organization, a group or an agent; without them the whole fleet."""
 
     organization: OrganizationId | None = None
+    group: GroupName | None = None
     agent_id: AgentId | None = None
     force: bool = Field(default=False, description="override the rule about logins within 7 days; it is audited")
 
@@ -46,13 +47,15 @@ class BlockScope(WireModel):
         """Return the holder of the blocks.
 
         Raises:
-            Invalid: both an organization and an agent are given.
+            Invalid: more than one of them is given.
         """
-        if self.organization is not None and self.agent_id is not None:
-            raise Invalid("name an organization or an agent, not both")
-        if self.organization is not None:
-            return ManualHolder("organization", self.organization)
-        return FLEET if self.agent_id is None else ManualHolder("agent", self.agent_id)
+        given: tuple[tuple[ManualScope, str | None], ...] = (
+            ("organization", self.organization), ("group", self.group), ("agent", self.agent_id),
+        )  # fmt: skip
+        named = [ManualHolder(scope, target) for scope, target in given if target is not None]
+        if len(named) > 1:
+            raise Invalid("name an organization, a group or an agent, not several")
+        return named[0] if named else FLEET
 
     def scope(self) -> Scope:
         """Return the scope of the hosts, by which access tokens are limited."""

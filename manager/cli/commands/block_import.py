@@ -47,6 +47,7 @@ def import_blocks(
     duration: Annotated[str, typer.Option("--for", help="duration where a line has none: 90s, 15m, 4h or 7d")] = "4h",
     reason: Annotated[str | None, typer.Option(help="reason where a line has none, at most 100 characters")] = None,
     organization: Annotated[str | None, typer.Option(help="block only in this organization")] = None,
+    group: Annotated[str | None, typer.Option(help="block only on the agents of this policy group")] = None,
     agent: Annotated[
         str | None, typer.Option(help="block only on this agent, by id or hostname", autocompletion=agents)
     ] = None,
@@ -67,6 +68,7 @@ def import_blocks(
     lines = _read(file, format_)
     scope = {
         "organization": organization,
+        "group": group,
         "agentId": None if agent is None else find_agent_id(client, agent),
         "seconds": parse_timedelta(duration).total_seconds(),
         "reason": reason,

@@ -67,6 +67,7 @@ def add_block(
     duration: Duration = "4h",
     reason: Reason = None,
     organization: Organization = None,
+    group: Annotated[str | None, typer.Option(help="block only on the agents of this policy group")] = None,
     agent: Agent = None,
     force: Force = False,
     output: OutputOption = Output.TABLE,
@@ -79,7 +80,8 @@ def add_block(
 
     seconds = parse_timedelta(duration).total_seconds()
     body = {"value": address, "seconds": seconds, "reason": reason, "force": force or None}
-    body |= scope_members(client, organization, agent)
+    agent_id = None if agent is None else find_agent_id(client, agent)
+    body |= {"organization": organization, "group": group, "agentId": agent_id}
     done = client.answer("POST", "/api/blocks", body={name: said for name, said in body.items() if said is not None})
     block = done["data"]
     if output is Output.JSON:
@@ -128,16 +130,12 @@ app.command("lift", help="Another name of `remove`.")(remove_block)
 app.command("import")(import_blocks)
 
 
-def scope_members(client: "ManagerClient", organization: str | None, agent: str | None) -> "Record":
-    """Return the members of a request that say for which hosts a block is."""
-    return {"organization": organization, "agentId": None if agent is None else find_agent_id(client, agent)}
-
-
 def holder_text(block: "Record") -> str:
     """Return for which hosts a block is, in words."""
     if block["scope"] == "fleet":
         return "in the whole fleet"
-    return f"in organization {block['target']}" if block["scope"] == "organization" else f"on agent {block['target']}"
+    place = {"organization": "in organization", "group": "in group", "agent": "on agent"}[block["scope"]]
+    return f"{place} {block['target']}"
 
 
 def enforced_text(block: "Record") -> str:

@@ -93,7 +93,7 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
     for (key, _), of_one in together.items():
         first = of_one[0]
         undo = ("incidents", "undo", key) if first["incidentKept"] else ("blocks", "remove", key)
-        counted = [entry for entry in of_one if entry["scope"] != "agent"]
+        counted = [entry for entry in of_one if entry["scope"] in {"fleet", "organization"}]
         wide = bool(counted)
         counted = counted or of_one
         blocks.append(
@@ -104,7 +104,7 @@ def _blocks(client: "ManagerClient", write: Callable[..., str]) -> list["Record"
                 "acceptedCount": sum(entry["acceptedCount"] for entry in counted),
                 "enforcedCount": sum(entry["enforcedCount"] for entry in counted),
                 "notEnforced": [reason for entry in counted for reason in entry["notEnforced"]],
-                "agents": sum(entry["scope"] == "agent" for entry in of_one),
+                "agents": sum(1 if entry["scope"] == "agent" else entry["targetCount"] for entry in of_one),
                 "expiresAt": max(entry["expiresAt"] for entry in of_one),
                 "undo": write(*undo),
             }

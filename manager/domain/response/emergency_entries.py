@@ -1,13 +1,13 @@
 """Live emergency entries of all agents and organizations: bounded, each with an expiry."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from manager.domain.policies.layers import Emergency, EmergencyBlock, RaisedSensitivity
 from manager.domain.response.emergency_entry import EmergencyEntry, Holder, Subject
-from manager.domain.response.manual_blocks import ManualBlocks, ManualHolder
+from manager.domain.response.manual_blocks import ManualBlock, ManualBlocks
 from manager.domain.response.settings import ResponderSettings
 
 _Place = tuple[Holder, str]
@@ -31,6 +31,8 @@ class EmergencyEntries:
         self._settings = settings
         self.manual = ManualBlocks(settings)
         """The manual blocks, which share agents' policies and organizations' blocklists with the entries."""
+        self.groups_of: Callable[[str], Iterable[str]] = lambda _agent_id: ()
+        """Returns the policy groups of an agent, whose manual blocks are in its own policy."""
         self._by_id: dict[str, EmergencyEntry] = {}
         self._held: dict[_Place, dict[Subject, EmergencyEntry]] = {}
         self._holders: dict[Subject, set[_Place]] = {}
@@ -91,7 +93,8 @@ class EmergencyEntries:
     def make_room(self, scope: Holder, target: str, places: int = 0) -> list[EmergencyEntry]:
         """Evict a holder's first entries to expire, until it has some places free; return them."""
         removed: list[EmergencyEntry] = []
-        room = self._room(scope) - self.manual.taken(scope, target) - places
+        taken = self.manual.taken_in_organization(target) if scope == "organization" else len(self.manual_of(target))
+        room = self._room(scope) - taken - places
         while (held := self._held.get((scope, target), {})) and len(held) > room:
             first = min(held.values(), key=lambda each: (each.expires_at, each.created_at, each.id))
             self.remove(first)
@@ -146,7 +149,7 @@ class EmergencyEntries:
         attention = [entry.expires_at for entry in entries if entry.kind == "sensitivity"]
         sensitivity = RaisedSensitivity(max(attention), *self._sensitivity()) if attention else None
         addresses = {entry.value: _block(entry) for entry in entries if entry.kind == "ip"}
-        for manual in self.manual.list_of(ManualHolder("agent", agent_id)):
+        for manual in self.manual_of(agent_id).values():
             known = addresses.get(manual.value)
             if known is None or known.expires_at < manual.expires_at:
                 addresses[manual.value] = EmergencyBlock(manual.value, manual.reason, "", manual.expires_at)
@@ -155,6 +158,10 @@ class EmergencyEntries:
             file_hashes=tuple(_block(entry) for entry in entries if entry.kind == "file_hash"),
             sensitivity=sensitivity,
         )
+
+    def manual_of(self, agent_id: str) -> dict[str, ManualBlock]:
+        """Return the manual blocks in an agent's own policy by value."""
+        return self.manual.of_agent(agent_id, self.groups_of(agent_id))
 
     def _sensitivity(self) -> tuple[float, float]:
         return self._settings.auto_respond_step, self._settings.auto_respond_floor

@@ -1,4 +1,4 @@
-"""Manual blocks: addresses and networks that a person blocks, in the fleet, an organization or on one agent."""
+"""Manual blocks: addresses and networks that a person blocks, in the fleet, an organization, a group or on an agent."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,11 +11,14 @@ from manager.domain.response.never_block import WIDEST
 from manager.domain.response.settings import ResponderSettings
 from manager.errors import Conflict, Invalid
 
-ManualScope = Literal["fleet", "organization", "agent"]
+ManualScope = Literal["fleet", "organization", "group", "agent"]
 
 
 class ManualHolder(NamedTuple):
-    """The hosts that a manual block is for: the whole fleet (`target` is empty), an organization, or an agent."""
+    """The hosts that a manual block is for: the whole fleet (`target` is empty), an organization, a group, or an agent.
+
+    A group's block holds for the agents that its selector matches at the time.
+    """
 
     scope: ManualScope
     target: str = ""
@@ -31,7 +34,7 @@ class ManualBlock:
     Args:
         id: its id; `DELETE /api/blocks/:id` names it.
         holder: the hosts that it is for.
-        organization_id: the organization of these hosts; empty for the whole fleet.
+        organization_id: the organization of these hosts; empty for the whole fleet, and for a fleet-wide group.
         value: an address or CIDR in normal form.
         reason: one sentence of the person who added it.
         added_by: who added it.
@@ -92,6 +95,18 @@ class ManualBlocks:
         """Return a holder's own blocks."""
         return self._held.get(holder, {}).values()
 
+    def of_agent(self, agent_id: str, groups: Iterable[str]) -> dict[str, ManualBlock]:
+        """Return the blocks in an agent's own policy by value: its own first, then its groups', while there is room.
+
+        Of two blocks for one value the later to end counts.
+        """
+        found = dict(self._held.get(ManualHolder("agent", agent_id), {}))
+        for name in groups:
+            for value, block in self._held.get(ManualHolder("group", name), {}).items():
+                if value in found or len(found) < self._settings.agent_manual_blocks:
+                    found[value] = later(found.get(value), block)
+        return found
+
     def in_organization(self, organization_id: str) -> dict[str, ManualBlock]:
         """Return the blocks in an organization's blocklist by value: its own and the fleet's, the later to end."""
         found = dict(self._held.get(FLEET, {}))
@@ -121,10 +136,10 @@ class ManualBlocks:
             found += [block for block in self if block.id not in known and _is_within(block.value, network)]
         return found
 
-    def taken(self, scope: Literal["agent", "organization"], target: str) -> int:
-        """Return the number of places that manual blocks take in an agent's own policy or an organization's list."""
-        own = len(self._held.get(ManualHolder(scope, target), ()))
-        return own if scope == "agent" else own + len(self._held.get(FLEET, ()))
+    def taken_in_organization(self, organization_id: str) -> int:
+        """Return the number of places that manual blocks take in an organization's blocklist."""
+        own = self._held.get(ManualHolder("organization", organization_id), ())
+        return len(own) + len(self._held.get(FLEET, ()))
 
     def check_room(self, holder: ManualHolder, values: Iterable[str]) -> None:
         """Check that further blocks of a holder find room.
@@ -135,8 +150,8 @@ class ManualBlocks:
         held = self._held.get(holder, {})
         more = sum(value not in held for value in set(values))
         room, place = self._settings.organization_manual_blocks, "in an organization's blocklist"
-        if holder.scope == "agent":
-            room, place = self._settings.agent_manual_blocks, "on one agent"
+        if holder.scope in {"agent", "group"}:
+            room, place = self._settings.agent_manual_blocks, f"on one {holder.scope}"
         taken = len(held)
         if holder.scope == "fleet":
             others = (len(blocks) for other, blocks in self._held.items() if other.scope == "organization")

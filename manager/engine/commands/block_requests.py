@@ -19,7 +19,7 @@ class AddBlocks:
     """Add manual blocks for one holder, all or none. Answered by a `BlocksAdded`.
 
     `force` overrides the never-block rules that a person may override; `dry_run` only checks. Invalid if a value is no
-    address, Conflict if a never-block rule refuses one or there is no room, NotFound if there is no such agent.
+    address, Conflict if a never-block rule refuses one or there is no room, NotFound if the agent or group is unknown.
     """
 
     holder: ManualHolder

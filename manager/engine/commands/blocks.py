@@ -164,6 +164,11 @@ def _organization_of(context: Context, request: AddBlocks) -> str:
     holder = request.holder
     if holder.scope == "agent":
         return find_agent(context, holder.target).organization_id
+    if holder.scope == "group":
+        group = context.fleet.policies.groups.find(holder.target)
+        if group is None:
+            raise NotFound(f"Policy group {holder.target} not found")
+        return group.organization_id or ""
     return holder.target
 
 
@@ -223,8 +228,9 @@ def _refuse_if_covered(context: Context, network: Network, organization_id: str 
                 f"{block.value} ({block.id}) contains {value} and stays in force: remove that block, or put the address"
                 " on the allowlist"
             )
-        if organization_id is not None and block.holder.scope == "fleet":
-            raise Conflict(f"{block.value} ({block.id}) is blocked in the whole fleet: lift it without an organization")
+        if organization_id is not None and not block.organization_id:
+            where = "in the whole fleet" if block.holder.scope == "fleet" else f"in the group {block.holder.target}"
+            raise Conflict(f"{block.value} ({block.id}) is blocked {where}: lift it without an organization")
     for scope, document in context.fleet.policies.documents.items():
         for entry in (each for part in (document, *effects(document)) for each in _blocked_addresses(part)):
             blocked = network_of(value_of(entry))

@@ -11,7 +11,6 @@ from manager.domain.policies.groups import PolicyGroup
 from manager.domain.policies.preview import largest
 from manager.domain.policies.preview import preview as preview_steps
 from manager.domain.policies.revision_history import documents_at
-from manager.domain.response.manual_blocks import ManualHolder
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
 from manager.engine.commands.requests import (
@@ -178,7 +177,7 @@ def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
             *entries.list_of("organization", agent.organization_id),
             *manual.in_organization(agent.organization_id).values(),
         ],
-        [*entries.list_of("agent", agent.agent_id), *manual.list_of(ManualHolder("agent", agent.agent_id))],
+        [*entries.list_of("agent", agent.agent_id), *entries.manual_of(agent.agent_id).values()],
     )
     shown = {**document, "blocklist": blocklist, "blocklistSequence": sequence_of(context, agent)}
     return AgentPolicy(agent.agent_id, version, digest, shown)
@@ -199,5 +198,6 @@ def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
     emergency_response.publish_policies(context, changed)
     fleet.allowlist.invalidate()
     emergency_response.apply(context, fleet.responder.withdraw_unblockable(now))
+    manual_response.regroup(context, touched)
     manual_response.withdraw_unblockable(context)
     return len(changed)

@@ -23,6 +23,9 @@ def organizations_of(context: Context, holder: ManualHolder) -> list[str]:
     if holder.scope == "agent":
         agent = registry.find(holder.target)
         return [] if agent is None else [agent.organization_id]
+    group = context.fleet.policies.groups.find(holder.target) if holder.scope == "group" else None
+    if group is not None and group.organization_id is not None:
+        return [group.organization_id]
     known = {agent.organization_id for agent in registry.agents.values()}
     return sorted(known | context.fleet.blocklists.sequences.keys())
 
@@ -113,6 +116,7 @@ def admit(context: Context, agent: Agent, own: Iterable[str]) -> None:
         own: its addresses and gateways.
     """
     manual, blocklists = context.fleet.responder.entries.manual, context.fleet.blocklists
+    regroup(context, [agent.agent_id])
     networks = (network_of(value) for value in own)
     covering = {each.id: each for network in networks if network for each in manual.list_covering(network)}
     withdraw_unblockable(context, covering.values())
@@ -121,6 +125,24 @@ def admit(context: Context, agent: Agent, own: Iterable[str]) -> None:
         touched = {agent.organization_id: {manual_key(value) for value in values}}
         for change in blocklists.publish(touched, context.fleet.policies.advance):
             emergency_response.publish_change(context, change)
+
+
+def regroup(context: Context, agent_ids: Iterable[str]) -> None:
+    """Give agents whose groups may have changed the manual blocks of their groups; drop those of removed groups."""
+    fleet = context.fleet
+    manual = fleet.responder.entries.manual
+    held = [holder for holder in manual.holders() if holder.scope == "group"]
+    if not held:
+        return
+    layers = {agent_id: fleet.responder.entries.agent_layer(agent_id) for agent_id in agent_ids}
+    emergency_response.publish_policies(context, fleet.policies.set_emergency(layers, context.batch.now.wall))
+    for holder in held:
+        if fleet.policies.groups.find(holder.target) is None:
+            for block in list(manual.list_of(holder)):
+                manual.remove(block)
+                context.batch.changes.manual_removed.append(block)
+                before, after = audit.manual_state(block), {"reason": "its policy group was removed"}
+                audit.add_entry(context, context.origin, "block.withdraw", block.id, before=before, after=after)
 
 
 def forget_agent(context: Context, agent_id: str) -> None:
@@ -141,17 +163,20 @@ def _touched(context: Context, blocks: Iterable[ManualBlock]) -> tuple[dict[str,
         if holder.scope == "agent":
             agent_ids[holder.target] = None
             continue
+        if holder.scope == "group":
+            agent_ids.update(dict.fromkeys(context.fleet.policies.members(holder.target)))
+            continue
         for organization_id in organizations_of(context, holder):
             organizations.setdefault(organization_id, set()).update(values)
     return organizations, list(agent_ids)
 
 
 def _number(context: Context, block: ManualBlock, first: int) -> int | None:
-    """Return the version or sequence with a block; for the whole fleet the first of the change.
+    """Return the version or sequence with a block; for the whole fleet and a group the first of the change.
 
-    Sequences of all organizations come from one counter, so that each that has the change is at least at the first.
+    All versions and sequences come from one counter, so that whatever has the change is at least at the first.
     """
-    if block.holder.scope == "fleet":
+    if block.holder.scope in {"fleet", "group"}:
         return first
     if block.holder.scope == "organization":
         return context.fleet.blocklists.sequences.get(block.holder.target)

@@ -35,8 +35,8 @@ class BlockFilter(NamedTuple):
         if self.kind is not None:
             wanted.append(entry.kind == self.kind)
         if self.organizations is not None:
-            everywhere = [""] if self.organizations else []
-            wanted.append(entry.organization_id.in_([*self.organizations, *everywhere]))
+            of_them: Expression = entry.organization_id.in_(list(self.organizations))
+            wanted.append(of_them | (entry.scope == "fleet") if self.organizations else of_them)
         if self.target is not None:
             wanted.append(entry.target == self.target)
         if self.incident_id is not None:

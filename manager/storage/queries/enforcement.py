@@ -11,6 +11,8 @@ from typing import NamedTuple
 from manager.domain.agents.agent import Door
 from manager.domain.agents.condition import Condition, unenforced_values
 from manager.domain.response.emergency_entry import is_enforceable
+from manager.errors import NotFound
+from manager.storage.queries.protection import agents_of_group
 from manager.storage.queries.reader import Reader, Record
 from manager.storage.tables import AgentTable
 from schemas.decoding import decode
@@ -93,7 +95,9 @@ class Enforcement:
     """
 
     def __init__(self, reader: Reader, organization_ids: Iterable[str], within: Collection[str] | None = None) -> None:
+        self._reader = reader
         self._organizations: dict[str, _Organization] = defaultdict(_Organization)
+        self._by_number: dict[int, _Agent] = {}
         wanted = sorted(set(organization_ids))
         in_scope = [] if "" in wanted else [AgentTable.organization_id.in_(wanted)]
         if within is not None:
@@ -101,10 +105,11 @@ class Enforcement:
         agent = AgentTable
         query = agent.select(
             agent.organization_id, agent.agent_id, agent.hostname, agent.door, agent.policy_version, agent.policy_state,
-            agent.blocklist_sequence, agent.enforcement, agent.enforced, agent.mode,
+            agent.blocklist_sequence, agent.enforcement, agent.enforced, agent.mode, agent.number,
         ).where(agent.removed_at.is_null(), *in_scope)  # fmt: skip
         for row in reader.rows(query) if wanted else ():
-            self._organizations[row["organization_id"]].add(_agent(row))
+            self._by_number[row["number"]] = known = _agent(row)
+            self._organizations[row["organization_id"]].add(known)
 
     def reach(self, entry: Record) -> Reach:
         """Return the reach of one block.
@@ -117,20 +122,20 @@ class Enforcement:
         elif entry["scope"] == "organization":
             reach = self._wide_reach(self._organizations[entry["organization_id"]], entry)
         else:
-            reach = self._agents_reach(entry)
+            reach = _sum(_reach_on_agent(each, entry) for each in self._own_targets(entry))
         return reach if is_enforceable(entry["kind"], entry["value"]) else reach._replace(enforced=0)
 
     def hosts(self, entry: Record) -> Record:
         """Return the agents that have accepted a block, and those that enforce it, at most 50 of each."""
+        wide, number = entry["scope"] in {"fleet", "organization"}, entry["number"]
         if entry["scope"] == "fleet":
-            known = [agent for each in self._organizations.values() for agent in each.agents.values()]
+            targets = [agent for each in self._organizations.values() for agent in each.agents.values()]
+        elif wide:
+            targets = list(self._organizations[entry["organization_id"]].agents.values())
         else:
-            known = list(self._organizations[entry["organization_id"]].agents.values())
-        wide = entry["scope"] != "agent"
-        number = entry["number"]
-        targets = (
-            [] if number is None else known if wide else [each for each in known if each.agent_id == entry["target"]]
-        )
+            targets = self._own_targets(entry)
+        if number is None:
+            targets = []
         accepted = [each for each in targets if (each.sequence if wide else each.policy) >= number]
         enforced = [
             each
@@ -158,18 +163,16 @@ class Enforcement:
         reasons = _reasons(chain(refusing, silent), value, number, wide=True)
         return Reach(len(known.agents), accepted, enforced, reasons)
 
-    def _agents_reach(self, entry: Record) -> Reach:
-        """Return the reach of a block in one agent's own policy, by the agent's number and reasons alone."""
+    def _own_targets(self, entry: Record) -> list[_Agent]:
+        """Return the agents that have a block in their own policies: one agent, or those of a policy group."""
+        if entry["scope"] == "group":
+            try:
+                numbers = agents_of_group(self._reader, entry["target"])
+            except NotFound:
+                return []
+            return [self._by_number[number] for number in numbers if number in self._by_number]
         agent = self._organizations[entry["organization_id"]].agents.get(entry["target"])
-        if agent is None:
-            return Reach(0, 0, 0, [])
-        value, number = entry["value"], entry["number"]
-        if number is None:
-            return Reach(1, 0, 0, _reasons([agent] if value in agent.reasons else [], value, 0, wide=False))
-        accepted, enforced = agent.policy >= number, agent.enforced_policy >= number and value not in agent.reasons
-        if entry["kind"] == "sensitivity":  # no matter of the kernel: in force once it is accepted
-            enforced = accepted
-        return Reach(1, int(accepted), int(enforced), _reasons([] if enforced else [agent], value, number, wide=False))
+        return [] if agent is None else [agent]
 
     def reach_of_all(self, entries: Iterable[Record]) -> Reach:
         """Return the reach of one incident's blocks; an organization's entry covers its agents' own ones."""
@@ -177,6 +180,17 @@ class Enforcement:
         wide = [entry for entry in listed if entry["scope"] == "organization"]
         found = [self.reach(entry) for entry in wide or listed]
         return _sum(found)
+
+
+def _reach_on_agent(agent: _Agent, entry: Record) -> Reach:
+    """Return the reach of a block in one agent's own policy, by the agent's number and reasons alone."""
+    value, number = entry["value"], entry["number"]
+    if number is None:
+        return Reach(1, 0, 0, _reasons([agent] if value in agent.reasons else [], value, 0, wide=False))
+    accepted, enforced = agent.policy >= number, agent.enforced_policy >= number and value not in agent.reasons
+    if entry["kind"] == "sensitivity":  # no matter of the kernel: in force once it is accepted
+        enforced = accepted
+    return Reach(1, int(accepted), int(enforced), _reasons([] if enforced else [agent], value, number, wide=False))
 
 
 def _sum(parts: Iterable[Reach]) -> Reach:

@@ -31,7 +31,8 @@ def test_a_block_is_answered_as_it_stands_in_the_list(served: Served, admin: htt
     )
     assert (block["createdAt"], block["expiresAt"]) == ("2027-01-15T08:00:00.000Z", "2027-01-15T12:00:00.000Z")
     assert admin.get("/api/blocks").json()["data"] == [block]
-    assert admin.get("/api/blocks?org_id=acme").json()["data"] == [block]
+    (elsewhere,) = admin.get("/api/blocks?org_id=acme").json()["data"]
+    assert (elsewhere["id"], block["targetCount"], elsewhere["targetCount"]) == (block["id"], 1, 0)
 
 
 def test_who_accepted_and_who_enforces_a_block_is_counted_and_named(served: Served, admin: httpx2.Client) -> None:
@@ -77,7 +78,7 @@ def test_a_search_for_an_address_finds_the_networks_that_contain_it(admin: httpx
         ({"value": ADDRESS, "seconds": 1e12}, 400, "seconds"),
         ({"value": ADDRESS, "reason": "x" * 101}, 400, "reason"),
         ({"value": ADDRESS, "reason": "a\nb"}, 400, "reason"),
-        ({"value": ADDRESS, "organization": "acme", "agentId": "ag-0000000000000000"}, 400, "not both"),
+        ({"value": ADDRESS, "organization": "acme", "agentId": "ag-0000000000000000"}, 400, "not several"),
         ({"value": ADDRESS, "agentId": "ag-0000000000000000"}, 404, "not found"),
     ],
 )
@@ -172,3 +173,28 @@ def test_an_http_agent_gets_manual_blocks_with_its_policy(served: Served, admin:
         polled = agent.poll(version=before).json()["data"]
     assert polled["version"] > before
     assert [each["value"] for each in polled["blocklist"]["ips"]] == [ADDRESS]
+
+
+def test_a_groups_block_counts_the_agents_that_the_group_has(
+    served: Served, admin: httpx2.Client, terminal: Terminal
+) -> None:
+    """By route and by command; a group that is not there is not found."""
+    agents = [served.enroll(hostname) for hostname in ("web-1", "db-1")]
+    document = {"selector": {"tagsAll": ["web"]}, "priority": 10, "policy": {}}
+    assert admin.put("/api/policies/groups/web", json=document).status_code in {200, 201}
+    assert admin.patch(f"/api/agents/{agents[0].agent_id}", json={"tags": ["web"]}).status_code == 200
+    assert "in group web" in terminal.ok("blocks", "add", ADDRESS, "--group", "web")
+    with served.bench() as bench:
+        policy = bench.fleet.policies.effective[agents[0].agent_id]
+        force = {"policy_version": policy.version, "policy_digest": policy.resolved.digest}
+        beat = agents[0].heartbeat(bench.wall, policy_state=PolicyState.APPLIED, **force)
+        bench.receive(topics.HEARTBEAT, agents[0].agent_id, beat)
+        bench.pass_time(10)
+    (block,) = admin.get(f"/api/blocks?value={ADDRESS}").json()["data"]
+    assert (block["scope"], block["target"], block["organizationId"]) == ("group", "web", None)
+    assert (block["targetCount"], block["acceptedCount"]) == (1, 1)
+    assert [each["hostname"] for each in block["acceptedBy"]] == ["web-1"]
+    assert terminal.run("blocks", "add", ADDRESS, "--group", "none").exit_code == ExitCode.NOT_FOUND
+    for other in ({"organization": "acme"}, {"agentId": agents[0].agent_id}):
+        assert admin.post("/api/blocks", json={"value": ADDRESS, "group": "web", **other}).status_code == 400
+    assert "1 agents" in terminal.ok("now")

@@ -26,6 +26,7 @@ def test_every_command_of_the_page_works(
     (tmp_path / "bad.csv").write_text("address,for\n203.0.113.7,1h\n")
     with served.bench() as bench:
         attack(bench, *trusted(bench, "web-1", "web-2", organization_id="acme"))
+    terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--yes")
     (incident,) = terminal.records("incidents", "list", "--kind", "source_ip")
     assert len(COMMANDS) > 5
     for command in COMMANDS:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from manager.domain.networks import network_of
-from manager.domain.policies.fleet_policies import GLOBAL
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.domain.response.settings import ResponderSettings
 from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftAddress, NewBlock
-from manager.engine.commands.requests import ChangeAllowlist, RemoveAgent, RemoveBlock, SetPolicy
+from manager.engine.commands.requests import ChangeAgent, ChangeAllowlist, RemoveAgent, RemoveBlock, SetPolicy
 from manager.engine.inbox import Command
 from manager.engine.origin import Origin
 from manager.engine.settings import EngineSettings
@@ -320,3 +320,73 @@ def test_blocks_that_the_settings_forbid_since_a_restart_are_withdrawn(bench: Be
     bench.pass_time(1)
     assert blocked(bench) == ["198.51.100.10"]
     assert [action for _, action, _ in audited(bench)][-1] == "block.withdraw"
+
+
+def own(bench: Bench, agent: Any) -> list[str]:
+    """Return what an agent blocks by its own policy."""
+    sections = bench.fleet.policies.effective[agent.agent_id].resolved.sections
+    return [entry["value"] for entry in sections["blocklist"]["ips"]]
+
+
+def group(bench: Bench, name: str, tag: str, **members: Any) -> None:
+    """Set a policy group that selects by a tag and changes nothing else."""
+    document = {"selector": {"tagsAll": [tag]}, "priority": len(name), "policy": {}, **members}
+    bench.ask(SetPolicy(Scope("group", name), document, "alice"))
+
+
+def test_a_groups_block_follows_its_agents_and_goes_with_the_group(bench: Bench) -> None:
+    """An agent that gets the tag blocks, one that loses it does not; a restart changes nothing, no policy either."""
+    agents = [bench.enroll(hostname) for hostname in "ab"]
+    with pytest.raises(NotFound):
+        add(bench, ADDRESS, holder=ManualHolder("group", "web"))
+    group(bench, "web", "web")
+    bench.ask(ChangeAgent(agents[0].agent_id, "alice", tags=("web",)))
+    add(bench, ADDRESS, holder=ManualHolder("group", "web"))
+    assert [own(bench, agent) for agent in agents] == [[ADDRESS], []]
+    assert blocked(bench) == []
+    bench.ask(ChangeAgent(agents[1].agent_id, "alice", tags=("web",)))
+    bench.ask(ChangeAgent(agents[0].agent_id, "alice", tags=()))
+    assert [own(bench, agent) for agent in agents] == [[], [ADDRESS]]
+    versions = {agent_id: policy.version for agent_id, policy in bench.fleet.policies.effective.items()}
+    bench.pass_time(10)
+    bench.crash()
+    assert [own(bench, agent) for agent in agents] == [[], [ADDRESS]]
+    assert {agent_id: policy.version for agent_id, policy in bench.fleet.policies.effective.items()} == versions
+    bench.ask(SetPolicy(Scope("group", "web"), None, "alice"))
+    assert [own(bench, agent) for agent in agents] == [[], []]
+    assert bench.rows("SELECT * FROM emergency_entry") == []
+    assert [action for _, action, _ in audited(bench)] == ["block.add", "block.withdraw"]
+
+
+def test_a_groups_block_ends_and_is_lifted_like_any_other(bench: Bench) -> None:
+    """Beside the agent's own block of the same address, of which the later end counts."""
+    agent = bench.enroll("a")
+    group(bench, "web", "web")
+    bench.ask(ChangeAgent(agent.agent_id, "alice", tags=("web",)))
+    add(bench, ADDRESS, holder=ManualHolder("group", "web"), seconds=60)
+    add(bench, ADDRESS, holder=ManualHolder("agent", agent.agent_id), seconds=120)
+    add(bench, "198.51.100.10", holder=ManualHolder("group", "web"), seconds=600)
+    bench.pass_time(61)
+    assert sorted(own(bench, agent)) == ["198.51.100.10", ADDRESS]
+    bench.pass_time(61)
+    assert own(bench, agent) == ["198.51.100.10"]
+    with pytest.raises(Conflict, match="in the group web"):
+        bench.ask(LiftAddress("198.51.100.10", "alice", "default"))
+    bench.ask(LiftAddress("198.51.100.10", "alice"))
+    assert own(bench, agent) == []
+
+
+def test_an_agent_takes_its_own_blocks_first_and_its_groups_while_there_is_room(tmp_path: Path) -> None:
+    """So that a policy fits in a message however many groups an agent is in."""
+    bench = Bench(tmp_path, EngineSettings(responder=ResponderSettings(agent_manual_blocks=2)))
+    agent = bench.enroll("a")
+    for name in ("web", "mail"):
+        group(bench, name, name)
+    bench.ask(ChangeAgent(agent.agent_id, "alice", tags=("web", "mail")))
+    add(bench, "198.51.100.1", holder=ManualHolder("group", "mail"))
+    add(bench, "198.51.100.2", "198.51.100.3", holder=ManualHolder("group", "web"))
+    add(bench, "198.51.100.4", holder=ManualHolder("agent", agent.agent_id))
+    assert len(own(bench, agent)) == 2
+    assert "198.51.100.4" in own(bench, agent)
+    with pytest.raises(Conflict, match="at most 2 may be on one group"):
+        add(bench, "198.51.100.5", holder=ManualHolder("group", "web"))
