@@ -381,3 +381,42 @@ OWN_COMMANDS = (
     "now", "status", "agents list", "incidents list", "blocks list", "threats list", "policies history",
     "policies list", "policies drift", "allowlist list", "responses status", "protection forecast",
 )  # fmt: skip
+
+
+def test_the_overview_leaves_out_what_other_organizations_or_the_manager_alone_concerns(tmp_path: Path) -> None:
+    """Held-back reports and clones of others, certificates and warnings; a token of all organizations reads them."""
+    about = {"hostname": "h", "waiting": 1, "since": "2027-01-15T08:00:00Z"}
+    held = [{"agentId": f"ag-{each}", "organizationId": each, **about} for each in (OWN, OTHER)]
+    with (
+        Served(
+            tmp_path,
+            rate_limit=0,
+            held_back=lambda: held,
+            certificates=lambda _now: [{"name": "http"}],
+            warnings=lambda: [f"something about {OTHER}"],
+        ) as served,
+        served.client() as admin,
+    ):
+        with served.bench() as bench:
+            agents = [bench.enroll("srv", bench.token(organization_id=each)) for each in (OWN, OTHER)]
+            for agent in agents:
+                _take_turns(bench, agent)
+        wanted = {"name": "alice", "role": "viewer", "organizations": [OWN]}
+        with served.client(admin.post("/api/access", json=wanted).json()["data"]["token"]) as alice:
+            own = alice.get("/api/overview").json()["data"]
+        whole = admin.get("/api/overview").json()["data"]
+    names = ("heldBack", "clones", "certificates", "warnings")
+    assert [len(whole[name]) for name in names] == [2, 2, 1, 1]
+    assert [len(own[name]) for name in names] == [1, 1, 0, 0]
+    assert (own["clonedAgents"], own["clones"][0]["agentId"]) == (1, agents[0].agent_id)
+    assert own["heldBack"] == held[:1]
+
+
+def _take_turns(bench: Any, agent: SimulatedAgent) -> None:
+    """Let two instances of an agent come back after each other."""
+    started = agent.uptime_from
+    for turn in range(4):
+        agent.uptime_from = started - 1000.0 * (turn % 2)
+        agent.session += 1
+        bench.elapsed += 5
+        bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("online", bench.wall))
