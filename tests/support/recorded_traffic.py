@@ -21,6 +21,9 @@ from tests.support.engine import START, Bench
 from tests.support.protected_host import ProtectedHost
 
 _MINUTE = 60.0
+_SLOW_GUESSES = 10
+_SLOWLY = 310.0
+"""Seconds between slow guesses: just more than the window of a fast attack."""
 ALLOWED = "198.18.255.0/24"
 """The network that is allowed after the traffic."""
 
@@ -47,7 +50,8 @@ def record_traffic(hosts: int, seed: int) -> Traffic:
     """Return the traffic of a fleet: each host is attacked by members of a botnet and by an address of its own.
 
     Every 10th host has a friend that mistypes six times and logs in by key on the next host, every 20th a customer and
-    an ally, and every 25th an attacker who guesses a password. Few failures and known users lead to no block.
+    an ally, and every 25th an attacker who guesses a password, and one who guesses slowly. Few failures and known
+    users lead to no block.
     """
     chance, recorder = random.Random(seed), _Recorder(Traffic(hosts))  # noqa: S311 -- the same traffic each time
     botnet = [f"198.51.100.{number}" for number in range(1, 1 + min(200, hosts))]
@@ -64,6 +68,7 @@ def record_traffic(hosts: int, seed: int) -> Traffic:
             recorder.serve(host, begin)
         if host % 25 == 0:
             recorder.burgle(host, begin)
+            recorder.creep(host, begin)
     return recorder.end()
 
 
@@ -113,10 +118,19 @@ class _Recorder:
         self.log_in(host, begin + 60, burglar, "dave", method="password")
         self._counts["guessed"] += 1
 
+    def creep(self, host: int, begin: float) -> None:
+        """Write failures that are too slow to count within five minutes, and lead to a block at the tenth."""
+        creeper = _address(209, host)
+        for number in range(_SLOW_GUESSES):
+            self.fail(host, begin + number * _SLOWLY, creeper, 1)
+        self._blocked.add(creeper)
+        self._counts["late"] += 1
+
     def end(self) -> Traffic:
         """Return the traffic in the order of time, with its counts."""
         self._traffic.lines.sort()
-        every = {"addresses": len(self._blocked), "beforeSixthGuess": len(self._blocked)}
+        blocked = len(self._blocked)
+        every = {"addresses": blocked, "beforeSixthGuess": blocked - self._counts["late"]}
         self._traffic.planted = {name: every.get(name, self._counts[name]) for name in COUNTS if name != "taken"}
         return self._traffic
 
