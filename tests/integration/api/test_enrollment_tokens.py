@@ -1,6 +1,8 @@
 """Enrollment tokens with a name, a rate, a rotation, and those of ephemeral agents; over both doors."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +49,20 @@ def test_a_rotated_token_has_a_new_text_and_the_same_terms(served: Served, termi
             each for each in PeeweeStore(bench.database, bench.keyring.store_key).load().tokens if each.name == "web"
         ]
     assert stored.proof_key == new.proof_key
+
+
+def test_every_command_of_the_document_works(terminal: Terminal, tmp_path: Path) -> None:
+    """The enrollment tokens of the lifecycle's page, in its order."""
+    text = (Path(__file__).parents[3] / "docs" / "lifecycle.md").read_text().partition("## Enrollment")[2]
+    (block, *_) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    token = _create(terminal)
+    for line in block.replace("tok-…", token.token_id).replace("24h", "9000d").splitlines():
+        command, _, file = line.partition("#")[0].partition(" > ")
+        made = terminal.ok(*shlex.split(command)[2:])
+        if file:
+            (tmp_path / file.strip()).write_text(made)
+            EnrollmentToken.parse((tmp_path / "enroll.token").read_text())
+    assert _listed(terminal, token)["revokedAt"] is not None
 
 
 def test_a_name_stands_for_one_token(terminal: Terminal, admin: httpx2.Client) -> None:
@@ -154,7 +170,10 @@ def _birth(bench: Any, agent: Any) -> None:
 
 
 def test_enroll_token_follows_a_rotation(running: Iterator[tuple[Path, str]]) -> None:
-    """The file has the new text at once; after a manager that ended before it was written, the start rotates again."""
+    """The file has the new text at once; after a manager that ended before it was written, the start rotates again.
+
+    An access token is good after a restart, too.
+    """
     directory, _ = running
     here = ("--data-dir", str(directory))
     before = (directory / "enroll.token").read_text()
@@ -163,6 +182,7 @@ def test_enroll_token_follows_a_rotation(running: Iterator[tuple[Path, str]]) ->
     _run("tokens", "create", "--name", "other", *here)
     _run("tokens", "rotate", "other", *here)
     assert (directory / "enroll.token").read_text().strip() == made
+    viewer = json.loads(_run("access", "create", "--name", "alice", "--role", "viewer", "-o", "json", *here).stdout)
     assert _run("stop", *here).returncode == ExitCode.OK
     (directory / "enroll.token").write_text(before)
     with _started(directory):
@@ -173,6 +193,8 @@ def test_enroll_token_follows_a_rotation(running: Iterator[tuple[Path, str]]) ->
         host = {"hostname": "srv-01", "os": "Debian 12", "arch": "x64", "version": "1"}
         with httpx2.Client(base_url=url, trust_env=False) as client:
             assert client.post("/api/agents/register", headers=headers, json=host).status_code == 201
+            kept = {"Authorization": f"Bearer {viewer['token']}"}
+            assert client.get("/api/agents", headers=kept).status_code == 200
 
 
 class _started:  # noqa: N801 -- a context manager, as a function would read
