@@ -1,5 +1,6 @@
 """`panguard manager protection`: the cost of automatic blocking."""
 
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,38 +33,54 @@ def forecast(
 
     Example: panguard manager protection forecast --group web --days 7
     """
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import console, print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     found = client.get("/api/protection/forecast", days=days, org_id=organization, group=group)
     if output is Output.JSON:
         print_json(found)
         return
-    print_lines(*_lines(found, days))
-    if found["cases"]:
-        columns = ("address", "blocked at", "guesses", "evidence")
-        print_table(columns, [_row(case) for case in found["cases"]])
+    print_lines(*forecast_lines(found, days, console().width))
 
 
-def _lines(found: "Record", days: int) -> list[str]:
-    """Return the summary in one line, and a line for each further count that is not zero."""
+def forecast_lines(found: "Record", days: int, width: int) -> list[str]:
+    """Return the summary, each further count that is not zero, and each case, in lines of at most `width` columns.
+
+    A word is never broken, so that addresses can be copied.
+    """
+    texts = [(text, "") for text in _summary(found, days)] + [(_case(case), "  ") for case in found["cases"]]
+    return [
+        line
+        for text, indent in texts
+        for line in wrap(
+            text,
+            width,
+            initial_indent=indent,
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+
+
+def _summary(found: "Record", days: int) -> list[str]:
     addresses = found["addresses"]
     period = f"{days} day{'s' * (days != 1)}"
     if not addresses and not found["throttled"]:
         return [f"{period}: no guard reported an address that it blocked or would have blocked"]
     early = f"; {found['beforeSixthGuess'] * 100 // addresses} % before their 6th guess" if addresses else ""
-    lines = [f"{period}: {_blocked(found)}, {_logged_in(found)}, {_cut(found)}{early}"]
+    told = [f"{period}: {_blocked(found)}, {_logged_in(found)}, {_cut(found)}{early}"]
     for count, text in (
         ("throttled", "throttled only: not counted above"),
         ("guessed", "with a later login that looks like a guessed password"),
         ("lifted", "lifted by a person"),
-        ("allowlisted", "on an allowlist since"),
+        ("allowlisted", "covered by an allowlist entry that was in force then or later"),
     ):
         if found[count]:
-            lines.append(f"{found[count]:,} {text}")
+            told.append(f"{found[count]:,} {text}")
     silent = found["hosts"] - found["hostsReportingLogins"]
     if silent:
-        lines.append(f"{silent:,} of {found['hosts']:,} hosts do not report logins: later logins there are unknown")
-    return lines
+        told.append(f"{silent:,} of {found['hosts']:,} hosts do not report logins: later logins there are unknown")
+    return told
 
 
 def _blocked(found: "Record") -> str:
@@ -91,7 +108,8 @@ def _cut(found: "Record") -> str:
     return f"{found['connectionsCut']:,} customers cut{beside}"
 
 
-def _row(case: "Record") -> tuple[object, ...]:
+def _case(case: "Record") -> str:
+    taken = case["outcome"] == "taken"
     evidence = []
     login, lift, allowance = case["login"], case["lift"], case["allowance"]
     if login is not None:
@@ -100,7 +118,8 @@ def _row(case: "Record") -> tuple[object, ...]:
     if lift is not None:
         evidence.append(f"{lift['kind']} by {lift['author']} at {lift['at']}")
     if allowance is not None:
-        evidence.append(f"on the allowlist of {allowance['scope']} as {allowance['value']} since {allowance['since']}")
+        evidence.append(f"on the allowlist of {allowance['scope']} as {allowance['value']} added {allowance['since']}")
     if case["connections"]:
-        evidence.append(f"{case['connections']} connections cut")
-    return case["address"], case["at"], case["guesses"], "; ".join(evidence)
+        evidence.append(f"{case['connections']} connections {'' if taken else 'would have been '}cut")
+    measure = f"{'' if taken else 'would have been '}blocked at guess {case['guesses']}, {case['at']}"
+    return f"{case['address']} {measure}: {'; '.join(evidence)}"
