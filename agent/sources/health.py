@@ -45,6 +45,9 @@ class SourceHealth:
         self.records += len(understood)
         self.understood += sum(understood)
         self.last_at = now
+        if all(understood):
+            self._misses = 0
+            return
         for known in understood:
             self._misses = 0 if known else self._misses + 1
 

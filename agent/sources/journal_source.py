@@ -24,6 +24,9 @@ SOCKET = Path("/run/systemd/journal/socket")
 _REOPEN_EVERY = 2_000
 """Entries after which the journal is opened anew: libsystemd keeps all of it mapped that was read."""
 
+_AT_ONCE = 1_000
+"""The maximum number of entries of one read: anybody may write entries of 16 KiB."""
+
 _LIVE_WITHIN = 10.0
 _KEEP_EVERY = 60.0
 _REOPEN_AFTER = 5.0

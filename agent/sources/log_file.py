@@ -274,7 +274,7 @@ def _lines(pieces: list[bytes]) -> list[Line]:
     if max(map(len, pieces), default=0) > MAX_LINE:
         return [Line(piece[:MAX_LINE].decode(errors="replace"), len(piece) > MAX_LINE) for piece in pieces]
     # In UTF-8 no character contains the byte of a newline, so the lines can be decoded together.
-    return [Line(text) for text in b"\n".join(pieces).decode(errors="replace").split("\n")] if pieces else []
+    return list(map(Line, b"\n".join(pieces).decode(errors="replace").split("\n"))) if pieces else []
 
 
 def _digest(head: bytes) -> str:
