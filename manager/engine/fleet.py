@@ -23,7 +23,7 @@ from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, sto
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
 from manager.engine.outgoing.retained_clearing import RetainedClearing
-from manager.engine.policies.blocklist_messages import stored_never_lists, stored_sequences
+from manager.engine.policies.blocklist_messages import stored_lifts, stored_never_lists, stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
 from manager.engine.response.fleet_facts import FleetFacts, PolicyAllowlist
 from manager.engine.settings import EngineSettings
@@ -138,6 +138,8 @@ class Fleet:
         self._restore_organization_response(snapshot.meta)
         self.blocklists.sequences.update(stored_sequences(snapshot.meta))
         self.blocklists.never.update(stored_never_lists(snapshot.meta))
+        for organization_id, lifted in stored_lifts(snapshot.meta).items():
+            self.responder.never_block.lifted.load(organization_id, lifted)
         self._restore_layers(snapshot, now)
         kept = {policy.agent_id: policy for policy in snapshot.policies}
         changed: list[EffectivePolicy] = []

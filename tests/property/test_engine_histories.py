@@ -17,7 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.engine.batch import Changes
+from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
 from manager.engine.commands.http_agent_requests import (
     CreatePolicy,
     PollPolicy,
@@ -42,6 +44,7 @@ from manager.engine.commands.requests import (
     RollBack,
     SetPolicy,
     UndoIncident,
+    WorkOnIncident,
 )
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import topics
@@ -268,16 +271,25 @@ class EngineHistory(RuleBasedStateMachine):
         elif token is not None:
             self.token = token
 
-    @rule(index=st.integers(0, 9), action=st.sampled_from(["undo", "approve", "block", "freeze", "thaw", "read"]))
+    @rule(
+        index=st.integers(0, 9),
+        action=st.sampled_from(["undo", "approve", "block", "add", "lift", "work", "freeze", "thaw", "read"]),
+    )
     def respond(self, index: int, action: str) -> None:
         incidents = [incident_id for (incident_id,) in self.bench.rows("SELECT id FROM incident ORDER BY opened_at")]
         incident_id = incidents[index % len(incidents)] if incidents else "inc-none"
         entries = list(self.bench.fleet.responder.entries)
-        entry_id = entries[index % len(entries)].entry_id if entries else "blk-none"
+        entry_id = entries[index % len(entries)].id if entries else "blk-none"
         requests: dict[str, tuple[Any, ...]] = {
             "undo": (UndoIncident(incident_id, "test"),),
             "approve": (ApproveIncident(incident_id, "test"),),
             "block": (RemoveBlock(entry_id, "test"),),
+            "add": (
+                AddBlocks(FLEET, (NewBlock(f"203.0.113.{index}", 60.0 * index + 1, "r"),), "test"),
+                AddBlocks(ManualHolder("organization", "default"), (NewBlock("203.0.113.0/29", 900.0, "r"),), "test"),
+            ),
+            "lift": (LiftAddress(f"203.0.113.{index}", "test"),),
+            "work": (WorkOnIncident(incident_id, "close", "test", "done"),),
             "freeze": (FreezeResponses(frozen=True, author="test"),),
             "thaw": (FreezeResponses(frozen=False, author="test"),),
             "read": (ReadResponseStatus(), ReadDrift(), Broadcast("test")),

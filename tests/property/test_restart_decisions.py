@@ -17,6 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from manager.domain.agents.registry import Takeover
 from manager.domain.policies.fleet_policies import GLOBAL
+from manager.domain.response.manual_blocks import FLEET, ManualHolder
+from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
 from manager.engine.commands.requests import (
     ApproveIncident,
     ChangeAllowlist,
@@ -179,6 +181,19 @@ class RestartedManager(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9))
     def remove_block(self, index: int) -> None:
         self._ask(lambda manager: RemoveBlock(manager.entry(index), "test"))
+
+    @rule(
+        value=st.sampled_from(["203.0.113.1", "203.0.113.0/29", "10.0.0.1"]),
+        seconds=st.sampled_from([60.0, 3600.0]),
+        organization=st.booleans(),
+    )
+    def add_block(self, value: str, seconds: float, *, organization: bool) -> None:
+        holder = ManualHolder("organization", "default") if organization else FLEET
+        self._ask(lambda _: AddBlocks(holder, (NewBlock(value, seconds, "r"),), "test"))
+
+    @rule(value=st.sampled_from(["203.0.113.1", "203.0.113.0/29"]))
+    def lift(self, value: str) -> None:
+        self._ask(lambda _: LiftAddress(value, "test"))
 
     @rule(frozen=st.booleans())
     def freeze(self, *, frozen: bool) -> None:

@@ -1,6 +1,6 @@
 """Never list of an organization: networks that guards and fences refuse as targets (the contract, section 5)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import NamedTuple
 
@@ -25,6 +25,11 @@ class LiftedAddresses:
         self._until: dict[str, dict[Network, float]] = {}
         self._changed: set[str] = set()
 
+    def load(self, organization_id: str, lifted: Mapping[Network, float]) -> None:
+        """Restore an organization's list from the store."""
+        if lifted:
+            self._until[organization_id] = dict(lifted)
+
     def add(self, organization_id: str, network: Network, until: float) -> None:
         """Add a network to an organization's list until a time."""
         self._until.setdefault(organization_id, {})[network] = until
@@ -39,9 +44,9 @@ class LiftedAddresses:
         self._changed |= {organization_id} if gone else set()
         return bool(gone)
 
-    def of_organization(self, organization_id: str) -> list[Network]:
-        """Return the networks in an organization's list."""
-        return list(self._until.get(organization_id, ()))
+    def of_organization(self, organization_id: str) -> dict[Network, float]:
+        """Return the networks in an organization's list, each with the time until which it is there."""
+        return dict(self._until.get(organization_id, {}))
 
     def holds(self, organization_id: str, network: Network, now: float) -> bool:
         """Return whether a network shares an address with one that is lifted in an organization."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from manager.domain.instant import Instant
+from manager.domain.networks import Network, network_of
 from manager.domain.response import Blocklists
 from manager.engine.batch import Publication
 from schemas import message_codes
@@ -15,6 +16,9 @@ from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
 _NEVER = -1e9
 _NEVER_KEY = "never:"
 """Prefix of the stored value of an organization's published never list."""
+
+_LIFTED_KEY = "lifted:"
+"""Prefix of the stored value of an organization's lifted networks."""
 
 _KEY = "blocklist_sequence:"
 """Prefix of the stored value of an organization's sequence."""
@@ -39,6 +43,22 @@ def stored_never_lists(meta: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 def never_value(organization_id: str, networks: tuple[str, ...]) -> tuple[str, str]:
     """Return key and value that store an organization's published never list."""
     return _NEVER_KEY + organization_id, json.dumps(networks)
+
+
+def stored_lifts(meta: Mapping[str, str]) -> dict[str, dict[Network, float]]:
+    """Return the lifted networks by organization from the stored values, each with its end in seconds since 1970."""
+    found: dict[str, dict[Network, float]] = {}
+    for key, value in meta.items():
+        if key.startswith(_LIFTED_KEY):
+            lifted = {network_of(text): until for text, until in json.loads(value).items()}
+            known = {network: until for network, until in lifted.items() if network is not None}
+            found[key.removeprefix(_LIFTED_KEY)] = known
+    return found
+
+
+def lifted_value(organization_id: str, lifted: Mapping[Network, float]) -> tuple[str, str]:
+    """Return key and value that store an organization's lifted networks."""
+    return _LIFTED_KEY + organization_id, json.dumps({str(network): until for network, until in lifted.items()})
 
 
 class BlocklistMessages:

@@ -8,7 +8,7 @@ from manager.domain.response.never_list import never_list
 from manager.engine.commands.operators import store_operator_addresses
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
-from manager.engine.policies.blocklist_messages import never_value
+from manager.engine.policies.blocklist_messages import lifted_value, never_value
 from manager.engine.response import emergency_response
 
 
@@ -50,6 +50,8 @@ def publish_never_list(context: Context, organization_id: str) -> None:
     operators = fleet.operator_addresses.of_organization(organization_id)
     fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks, *operators))
     lifted = fleet.responder.never_block.lifted.of_organization(organization_id)
+    key, value = lifted_value(organization_id, lifted)
+    changes.meta[key] = value
     found = never_list((*fixed, *lifted), _networks(fleet.addresses.of_organization(organization_id)))
     fleet.counters["never_addresses_left_out"] += found.left_out
     if found.networks == fleet.blocklists.never.get(organization_id, ()):
