@@ -16,6 +16,7 @@ from typing import Any
 
 from agent.link.http_exchange import LONGEST_PAUSE, NOT_MODIFIED, Answer, Request, Task, closed_by, data_of, sentence_of
 from agent.link.link import Delivered, Event, Opened, PolicyReceived, ReceiptReceived, RegistrationAnswered, Subscribed
+from agent.report.login_reports import IN_HEARTBEAT
 from schemas.limits import BODY_LIMIT
 from schemas.model import iso
 from schemas.threats import Receipt, Refusal
@@ -81,13 +82,15 @@ class RequestQueue:
         self._events.append(Subscribed(rows))
 
     def publish(self, row: Topic, payload: bytes) -> int:
-        """Queue a message's request and return its number; a newer heartbeat replaces an older one."""
+        """Queue a message's request and return its number; a newer heartbeat replaces an older one, with its logins."""
         self._number += 1
         if row is REGISTRATION:
             self._registration = payload
             return self._number
         message = {name: value for name, value in json.loads(payload).items() if name not in _OF_MQTT}
         if row is HEARTBEAT:
+            if self._heartbeat is not None:
+                message |= _joined_logins(json.loads(self._heartbeat), message)
             self._heartbeat = _compact(message | ({"policyError": self._policy_error} if self._policy_error else {}))
         elif row is THREATS:
             self._reports[message["id"]] = _compact(message)
@@ -222,6 +225,13 @@ def _refused_report_id(sentence: str, ids: tuple[str, ...]) -> str | None:
         return ids[0]
     place = _PLACE.match(sentence)
     return ids[int(place[1])] if place and int(place[1]) < len(ids) else None
+
+
+def _joined_logins(unsent: dict[str, Any], message: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the logins of an unsent heartbeat and of the one that replaces it, the newest that one may carry."""
+    newer = message.get("logins") or []
+    older = [login for login in unsent.get("logins") or [] if login not in newer]
+    return {"logins": [*older, *newer][-IN_HEARTBEAT:]} if older else {}
 
 
 def _compact(message: dict[str, Any]) -> bytes:

@@ -124,6 +124,19 @@ def test_a_pending_policy_is_polled_at_once(pending: object) -> None:
     assert exchange.idle()
 
 
+def test_a_heartbeat_that_replaces_an_unsent_one_takes_its_logins_along() -> None:
+    """While a manager is away no login is lost with the heartbeats that it did not take, up to what one may carry."""
+    exchange = Exchange().open()
+    for number in range(20):
+        logins = [
+            {"sourceIp": "203.0.113.7", "user": f"user-{each}", "at": "2026-11-29T08:00:00Z"}
+            for each in (number, number + 1)
+        ]
+        exchange.requests.publish(HEARTBEAT, heartbeat(logins=logins))
+    told = json.loads(exchange.ask().body or b"")["logins"]
+    assert [each["user"] for each in told] == [f"user-{each}" for each in range(5, 21)]
+
+
 def test_heartbeats_say_why_a_policy_is_in_force_in_part() -> None:
     """Over HTTP an acknowledgement has no request of its own; its error goes with each heartbeat until it is gone."""
     exchange = Exchange().open()
