@@ -92,7 +92,12 @@ def start(
     ] = Mode.PROTECTION,
     organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
     site: Annotated[str | None, typer.Option(help="The site of this host.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag for this host. May be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A tag that this host states of itself; it is shown, and chooses no policy. May be repeated."
+        ),
+    ] = None,
     enroll_token_file: Annotated[Path | None, typer.Option(help="A file with the enrollment token.")] = None,
     enroll_token: Annotated[
         str | None,
