@@ -65,6 +65,7 @@ def test_entries_beyond_the_limit_are_refused_by_name(world: World) -> None:
     assert (world.fence.measures, world.ask("check")["refused"]) == (10_200, 1)
     never = [f"203.0.{number // 250}.{1 + number % 250}" for number in range(1_000)]
     assert _snapshot(world, 1, never=[*never, UNSEEN]) == "taken"
+    assert world.block(UNSEEN) == "taken"
     assert {"value": UNSEEN, "reason": "the fence exempts at most 1000 networks"} in world.ask("check")["reasons"]
 
 

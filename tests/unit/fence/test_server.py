@@ -208,3 +208,11 @@ def test_a_journal_that_is_gone_ends_no_fence(monkeypatch: pytest.MonkeyPatch) -
             log({"event": "request"})
             log({"event": "request"})
         gone.detach()
+
+
+def test_the_table_is_checked_at_once_at_the_start(bench: Bench) -> None:
+    """What the host has come to need since the last fence is lifted, and systemd told that this one lives."""
+    with socket.socket() as listener:
+        server = _server(bench, listener)
+        server._check_interval, server._alive = 3600.0, server.stop
+        server.serve()
