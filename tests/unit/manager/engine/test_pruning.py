@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from manager.domain.agents.registry import Takeover
 from manager.engine.commands.requests import AcceptClock, RemoveAgent
+from manager.engine.fleet import CLOCK_WARNING
 from manager.engine.ports import Pruned, PruneOrder
 from manager.engine.settings import EngineSettings
 from schemas import topics
@@ -144,6 +145,16 @@ def test_an_hour_deletes_a_24th_and_a_tenth_of_it(fleet: Fleet) -> None:
         fleet.run(HOUR - 200, 100, reporting=False, beating=False)
         assert held - len(fleet.kept()) == share * hour
         fleet.run(200, 100, reporting=False, beating=False)
+
+
+@pytest.mark.parametrize("beating", [True, False])
+def test_a_start_gives_the_agents_a_minute_to_confirm_the_clock(fleet: Fleet, *, beating: bool) -> None:
+    """A fleet that does is no news for an operator; one that does not is told of after that minute."""
+    fleet.restart(ahead=0.0)
+    fleet.run(59, 1, reporting=False, beating=beating)
+    assert CLOCK_WARNING not in fleet.bench.fleet.warnings
+    fleet.run(2, 1, reporting=False, beating=beating)
+    assert (CLOCK_WARNING in fleet.bench.fleet.warnings) is not beating
 
 
 @pytest.mark.timeout(240)
