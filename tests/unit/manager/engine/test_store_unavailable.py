@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from manager.domain.agents.agent import Host
+from manager.domain.agents.agent import Door, Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
 from manager.engine.commands.http_agent_requests import RecordHeartbeat, RegisterAgent
@@ -146,6 +146,23 @@ def test_the_mqtt_door_stays_closed_while_the_store_is_unavailable(bench: Bench)
     assert bench.state(agent) == "online"
     bench.pass_time(40, step=5)
     assert bench.state(agent) == "stale silence"
+
+
+def test_a_store_that_is_back_opens_no_door_to_a_broker_that_is_not(bench: Bench) -> None:
+    """MQTT agents age again once the broker is connected, not before."""
+    bench.enroll("web-1")
+    with locked(bench):
+        bench.submit(SetPolicy(GLOBAL, DOCUMENT, "test"))
+        bench.engine.step(bench.now)
+        assert not bench.engine.can_commit
+        bench.publisher.ready = False
+        bench.engine.disconnected()
+    bench.pass_time(1)
+    assert bench.engine.can_commit
+    assert [bench.fleet.liveness.is_open(door) for door in (Door.HTTP, Door.MQTT)] == [True, False]
+    bench.publisher.ready = True
+    bench.engine.connected(bench.now, fresh=False)
+    assert bench.fleet.liveness.is_open(Door.MQTT)
 
 
 def test_http_agents_age_again_after_an_outage_of_the_store(bench: Bench) -> None:

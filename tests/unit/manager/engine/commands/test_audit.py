@@ -5,7 +5,10 @@ from pathlib import Path
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.requests import SetPolicy
 from manager.engine.inbox import Command
+from manager.engine.origin import Origin
 from manager.errors import StoreUnavailable
+from schemas import topics
+from tests.support.attacks import ATTACKER, trusted
 from tests.support.engine import Bench
 
 
@@ -28,3 +31,16 @@ def test_an_entry_shares_the_fate_of_its_change(tmp_path: Path) -> None:
     assert len(answers) == 1
     assert bench.rows("SELECT actor, action, target FROM audit_entry") == [("manager", "policy.set", "global")]
     bench.database.close()
+
+
+def test_a_response_in_the_batch_of_a_command_is_the_responders(bench: Bench) -> None:
+    """A person's command before it is theirs alone."""
+    agents = trusted(bench, "a", "b")
+    request = SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "ann")
+    bench.engine.inbox.submit(Command(request, lambda *_: None, Origin("ann", "192.0.2.9", "r-1")))
+    for agent in agents:
+        bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp=ATTACKER))
+    bench.engine.step(bench.now)
+    audited = bench.rows("SELECT actor, action, address FROM audit_entry ORDER BY rowid DESC LIMIT 3")
+    assert ("ann", "policy.set", "192.0.2.9") in audited
+    assert ("responder", "incident.respond", None) in audited

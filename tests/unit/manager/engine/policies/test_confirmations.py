@@ -8,7 +8,7 @@ import pytest
 
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Publication
-from manager.engine.commands.requests import SetPolicy
+from manager.engine.commands.requests import RemoveAgent, SetPolicy
 from schemas import topics
 from tests.support.engine import Bench
 
@@ -39,6 +39,18 @@ def test_a_late_confirmation_confirms_no_later_policy(bench: Bench, monkeypatch:
     assert not bench.fleet.policies.effective[agent.agent_id].published
     unconfirmed[-1]()
     assert bench.fleet.policies.effective[agent.agent_id].published
+
+
+def test_a_confirmed_policy_of_an_agent_that_was_removed_is_not_written(bench: Bench) -> None:
+    """The write waits some seconds, in which the agent may go."""
+    agent = bench.enroll("web-1")
+    bench.pass_time(6)
+    bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 60.0}}, "test"))
+    assert bench.fleet.policies.effective[agent.agent_id].published
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    bench.pass_time(6)
+    assert bench.rows("SELECT count(*) FROM agent_policy") == [(0,)]
+    assert bench.failures() == {}
 
 
 def test_a_slice_is_shorter_by_what_the_broker_has_not_confirmed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from manager.domain.correlation import CorrelatorSettings
 from manager.domain.response import ResponderSettings
 from manager.engine.commands.requests import ApproveIncident, ReadPolicy
+from manager.errors import StoreUnavailable
 from schemas import topics
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.engine import Bench
@@ -130,6 +131,27 @@ def test_an_organization_wide_block_with_too_few_agents_becomes_their_own(bench:
     assert latest == [ends]
     assert response(bench) == ("applied", "blocked on the agents that report it")
     assert [told["reason"] for told in lifted(bench)] == ["blocked on the agents that report it"]
+
+
+def test_a_store_that_cannot_be_read_at_first_is_checked_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure is contained, and the next step lifts what the settings forbid."""
+    attack(bench, *trusted(bench, "a", "b"))
+    bench.settings = dataclasses.replace(bench.settings, correlator=CorrelatorSettings(source_ip_agents=3))
+    bench.crash()
+    find, calls = bench.store.archive.find, 0
+
+    def failing(incident_id: str) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise StoreUnavailable("it cannot be read")
+        return find(incident_id)
+
+    monkeypatch.setattr(bench.store.archive, "find", failing)
+    bench.engine.step(bench.now)
+    assert blocks(bench) == [(ATTACKER, "agent")]
+    bench.engine.step(bench.now)
+    assert blocks(bench) == []
 
 
 def test_an_organization_wide_block_of_agents_too_young_waits_for_approval(bench: Bench) -> None:
