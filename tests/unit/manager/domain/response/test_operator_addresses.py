@@ -83,6 +83,18 @@ def test_an_address_is_kept_for_12_hours_after_its_last_request(
         addresses.changed = False
 
 
+def test_a_time_ahead_of_the_clock_keeps_no_address_longer() -> None:
+    """As after a clock that was set back while no manager ran: the age counts as 0, not as less."""
+    ahead = OperatorAddresses()
+    ahead.record("203.0.113.9", None, at(30 * 86_400))
+    addresses = OperatorAddresses()
+    addresses.load(ahead.stored_value(at(30 * 86_400)), at(0))
+    assert not addresses.expire(at(KEPT_FOR - 1))
+    assert holds(addresses, "203.0.113.9")
+    assert addresses.expire(at(KEPT_FOR))
+    assert addresses.of_organization("acme") == []
+
+
 def test_the_least_recent_address_makes_room() -> None:
     """Beyond 200 addresses the one with the oldest last request is dropped."""
     addresses = OperatorAddresses()

@@ -112,9 +112,23 @@ def test_an_incident_with_fewer_agents_than_are_needed_now_blocks_nothing(bench:
     assert blocks(bench) == []
     assert response(bench) == ("refused", "2 agents reported it in time, 3 are needed")
     assert [told["count"] for told in lifted(bench)] == [2]
-    if not hours:
+    if hours:  # closed long ago: nothing of it stays in memory
+        (incident_id,) = bench.rows(f"SELECT id FROM incident WHERE value = '{ATTACKER}'")[0]
+        bench.pass_time(3600, step=20)
+        assert bench.fleet.responder.responses.get(incident_id) is None
+    else:
         attack(bench, agents[2])
         assert (ATTACKER, "organization") in blocks(bench)
+
+
+def test_settings_are_compared_with_those_of_the_last_start(bench: Bench) -> None:
+    """Not with those of the first one: a block that only a laxer start allowed is narrowed by the next."""
+    start(bench)
+    start(bench, responder=ResponderSettings(organization_agents=2))
+    attack(bench, *trusted(bench, "a", "b"))
+    assert (ATTACKER, "organization") in blocks(bench)
+    start(bench, responder=ResponderSettings(organization_agents=3))
+    assert blocks(bench) == [(ATTACKER, "agent")]
 
 
 @pytest.mark.parametrize("hours", [0, 1])
