@@ -162,7 +162,9 @@ class ManagerLoop:
         return token_text
 
     def _create_enrollment_token(self) -> str:
-        return self._new_text(CreateToken(author="first start", name=FIRST_TOKEN))
+        known = self._manager.engine.fleet.tokens.values()  # an operator may have removed the file of the first one
+        is_taken = any(token.name == FIRST_TOKEN and token.revoked_at is None for token in known)
+        return self._new_text(CreateToken(author="first start", name=None if is_taken else FIRST_TOKEN))
 
     def _new_text(self, request: CreateToken | RotateToken) -> str:
         answers: list[tuple[EnrollmentToken, Exception | None]] = []

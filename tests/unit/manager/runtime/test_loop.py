@@ -115,3 +115,19 @@ def test_a_first_token_that_the_store_rejects_is_an_error_and_no_file(
         bench.store.commit = commit  # type: ignore[method-assign]
         assert loop._prepare_enrollment_token()
         assert EnrollmentToken.parse(_token_file(directory).read_text("utf-8").strip()).token_id in bench.fleet.tokens
+
+
+def test_a_start_without_the_file_makes_another_token(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed by an operator, or lost by a start that ended too early: the first token stays good, and keeps its name."""
+    monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
+    with DataDirectory(tmp_path / "data") as directory:
+        loop = loop_of(bench, directory)
+        assert loop._prepare_enrollment_token()
+        first = EnrollmentToken.parse(_token_file(directory).read_text("utf-8").strip())
+        _token_file(directory).unlink()
+        assert loop._prepare_enrollment_token()
+        other = EnrollmentToken.parse(_token_file(directory).read_text("utf-8").strip())
+    names = {token_id: token.name for token_id, token in bench.fleet.tokens.items()}
+    assert (names[first.token_id], names[other.token_id]) == ("first", None)
