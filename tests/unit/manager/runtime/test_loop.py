@@ -120,7 +120,7 @@ def test_a_first_token_that_the_store_rejects_is_an_error_and_no_file(
 def test_a_start_without_the_file_makes_another_token(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Removed by an operator, or lost by a start that ended too early: the first token stays good, and keeps its name."""
+    """Removed by an operator, or lost by an early end: the first token stays good, and keeps its name."""
     monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
     with DataDirectory(tmp_path / "data") as directory:
         loop = loop_of(bench, directory)
