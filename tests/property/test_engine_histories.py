@@ -30,11 +30,14 @@ from manager.engine.commands.http_agent_requests import (
 from manager.engine.commands.requests import (
     ApproveIncident,
     Broadcast,
+    ChangeAgent,
     ChangeAllowlist,
     CreateToken,
     DeregisterAgent,
+    ExplainPolicy,
     FreezeResponses,
     Preview,
+    PruneAgents,
     ReadDrift,
     ReadPolicy,
     ReadResponseStatus,
@@ -241,6 +244,24 @@ class EngineHistory(RuleBasedStateMachine):
         chosen = scope or Scope("agent", self._any_id(index))
         self._ask(Preview(chosen, document))
         self._ask(SetPolicy(chosen, document, "test"))
+
+    @rule(
+        index=st.integers(0, 9),
+        tags=st.sampled_from([None, (), ("web",)]),
+        organization=st.sampled_from([None, "acme"]),
+    )
+    def change_agent(self, index: int, tags: tuple[str, ...] | None, organization: str | None) -> None:
+        agent_id = self._any_id(index)
+        self._ask(ChangeAgent(agent_id, "test", tags=tags, organization_id=organization))
+        self._ask(ExplainPolicy(agent_id))
+
+    @rule(
+        name=st.sampled_from(["a", "b"]), document=documents, priority=st.integers(0, 1), days=st.sampled_from([1, 0])
+    )
+    def set_group(self, name: str, document: dict[str, Any] | None, priority: int, days: int) -> None:
+        group = {"selector": {"tagsAll": ["web"]}, "priority": priority, "policy": document}
+        self._ask(SetPolicy(Scope("group", name), group if document else None, "test"))
+        self._ask(PruneAgents(self.bench.wall - 86_400 * days, "test"))
 
     @rule(index=st.integers(0, 9), value=st.sampled_from(ADDRESSES), listed=st.booleans(), revision=st.integers(0, 9))
     def change_policies(self, index: int, value: str, revision: int, *, listed: bool) -> None:
