@@ -99,10 +99,14 @@ def test_an_incident_says_that_its_block_is_gone(bench: Bench, hours: int) -> No
 
 @pytest.mark.parametrize("hours", [0, 1])
 def test_the_incident_of_a_block_that_a_person_removes_is_undone(bench: Bench, hours: int) -> None:
-    """However long ago it closed."""
+    """However long ago it closed; an attack after it has closed is blocked again."""
     agents = agents_of(bench, 2)
     attack(bench, agents, PUBLIC)
     bench.pass_time(hours * 3600, step=20)
     (entry_id, _) = bench.rows("SELECT id, scope FROM emergency_entry WHERE kind = 'ip' ORDER BY id")[0]
     bench.ask(RemoveBlock(entry_id, "ann"))
     assert response(bench) == ("undone", "an entry of it was removed by ann")
+    bench.pass_time(3600, step=20)
+    attack(bench, agents, PUBLIC)
+    assert bench.rows("SELECT state FROM incident_response JOIN incident ON id = incident_id "
+                      "WHERE kind = 'source_ip' ORDER BY opened_at") == [("undone",), ("applied",)]  # fmt: skip
