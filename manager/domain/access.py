@@ -90,6 +90,12 @@ class AccessTokens:
         self._by_digest[token.digest] = token
         self._written[token.name] = token.last_used_at
 
+    def discard(self, token: AccessToken) -> None:
+        """Drop a token that was not stored."""
+        self._forget_text(token.name)
+        self._by_name.pop(token.name, None)
+        self._written.pop(token.name, None)
+
     def rotate(self, token: AccessToken, digest: bytes, now: float, expires_at: float | None) -> None:
         """Replace a token's text; the old one is refused from now on."""
         self._forget_text(token.name)

@@ -115,10 +115,21 @@ class PiecewiseCommit:
             for answer in batch.answers
         ]
         batch.publications = [each for each in batch.publications if each.subject != piece.subject]
+        self._forget_new_tokens(piece.changes)
         for agent in piece.changes.agents.values():
             if agent.agent_id in context.new_agents:
                 context.fleet.forget_agent(agent)
                 batch.admitted = [entry for entry in batch.admitted if entry[0] is not agent]
+
+    def _forget_new_tokens(self, changes: Changes) -> None:
+        """Drop the tokens that this batch created: their callers get an error, and no text."""
+        fleet, now = self._context.fleet, self._context.batch.now.wall
+        for token in changes.tokens.values():
+            if token.created_at == now and not token.uses and token.revoked_at is None:
+                fleet.tokens.pop(token.token_id, None)
+        for access in changes.access.values():
+            if access.created_at == access.rotated_at == now and access.revoked_at is access.last_used_at is None:
+                fleet.access.discard(access)
 
 
 def _other_pieces(changes: Changes) -> Iterator[Piece]:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from manager.domain.access import Role
 from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
-from manager.engine.commands.requests import CreateToken, DeregisterAgent, SetPolicy
+from manager.engine.commands.requests import CreateAccess, CreateToken, DeregisterAgent, SetPolicy
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas import topics
 from tests.support.engine import Bench, prepared_reports
@@ -264,3 +265,20 @@ def test_a_store_that_rejects_everything_ends_no_step(scene: Scene) -> None:
     assert scene.stored()["threats"] == []
     assert bench.engine.can_commit
     assert [type(answers[0][1]) for answers in (scene.token, scene.policy, scene.registered)] == [StoreRejected] * 3
+
+
+@pytest.mark.parametrize(
+    ("request_", "member"),
+    [(CreateAccess("test", "alice", Role.ADMIN), "access"), (CreateToken("test", name="web"), "tokens")],
+    ids=["access", "tokens"],
+)
+def test_a_token_that_is_not_stored_is_good_for_nothing(bench: Bench, request_: Any, member: str) -> None:
+    """Its name is free at once, so the same request works once the store takes it."""
+    commit = bench.store.commit
+    reject(bench, lambda changes: bool(getattr(changes, member)))
+    with pytest.raises(StoreRejected):
+        bench.ask(request_)
+    assert bench.fleet.access.get("alice") is None
+    assert all(token.name != "web" for token in bench.fleet.tokens.values())
+    bench.store.commit = commit  # type: ignore[method-assign]
+    bench.ask(request_)
