@@ -1,7 +1,11 @@
 """Groups, tags and lists of agents on the command line, as docs/groups.md has them."""
 
+import os
+import pty
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +13,11 @@ import httpx2
 import pytest
 
 from manager.cli.support.failures import ExitCode
-from tests.integration.api.served import Served
+from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 
-PAGE = Path(__file__).parents[3] / "docs" / "groups.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "groups.md"
 
 
 def test_every_command_of_the_page_works(
@@ -127,3 +132,28 @@ def test_only_silent_agents_are_pruned(served: Served, terminal: Terminal) -> No
     assert [each["hostname"] for each in terminal.records("agents", "list")] == ["new"]
     assert "agent.remove" in terminal.ok("audit", "list")
     assert "0 agents" in terminal.ok("agents", "prune", "--older-than", "1h")
+
+
+@pytest.mark.parametrize(("answer", "threshold"), [("n", 85), ("y", 71)])
+def test_a_change_asks_on_a_terminal_with_the_number_of_hosts(
+    served: Served, admin: httpx2.Client, tmp_path: Path, answer: str, threshold: float
+) -> None:
+    """Before it is sent it says how many hosts it touches; without a yes nothing is changed."""
+    agent = served.enroll("web-1")
+    (tmp_path / "policy.json").write_text('{"thresholds": {"autoRespond": 71}}')
+    words = [sys.executable, "-m", "panguard", "manager", "policies", "set", "--global", "--file", "policy.json"]
+    environment = {**os.environ, "MANAGER_URL": served.url, "MANAGER_AUTH_TOKEN": ADMIN_TOKEN, "PYTHONPATH": str(ROOT)}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(  # noqa: S603 -- our own module, no shell
+        words, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=environment
+    ) as command:
+        os.close(theirs)
+        said = b""
+        while b"set it?" not in said:
+            said += os.read(ours, 4096)
+        assert b"this changes the policy of 1 host" in said
+        os.write(ours, f"{answer}\n".encode())
+        assert command.wait(30) == (ExitCode.OK if answer == "y" else ExitCode.FAILURE)
+        os.close(ours)
+    policy = admin.get(f"/api/policy/agent/{agent.agent_id}").json()["data"]
+    assert policy["thresholds"]["autoRespond"] == threshold
