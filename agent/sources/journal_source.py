@@ -85,6 +85,7 @@ class JournalSource:
         self._executables = trusted_executables()
         self._writer = lru_cache(maxsize=256)(self._judge_writer)
         self._reader: JournalReader | None = None
+        self._states: dict[Path, tuple[int, int]] = {}
         self._entries = 0
         self._more = False
         self._emptied: float | None = None  # the journal lacked the cursor and was empty; read up to this time
@@ -107,16 +108,14 @@ class JournalSource:
         """Return the new entries; see `agent.sources.source.Source`."""
         self.due = self._pace.next(now)
         try:
-            if self._reader is not None and self._has_unread() and self._reader.has_changed():
-                self._release()  # what was removed unread is noticed when the journal is opened at the cursor
-            reader = self._reader or self._open()
-            entries = reader.read(budget)
+            reader = self._current_reader()
+            entries = reader.read(min(budget, _AT_ONCE))
         except SourceError:
             self._close()
             self.due = now + _REOPEN_AFTER
             raise
         live = self._at_end is not None and now - self._at_end <= _LIVE_WITHIN
-        more = self._more = len(entries) >= budget
+        more = self._more = len(entries) >= min(budget, _AT_ONCE)
         if entries:
             self.due = self._pace.next(now, has_records=True)
             oldest = None if self._emptied is None else reader.oldest()
@@ -183,7 +182,25 @@ class JournalSource:
             reader.close()
             raise
         self._reader = reader
+        self._states = {path: _state(path) for path in _live_files(self._directory)}
         return reader
+
+    def _current_reader(self) -> JournalReader:
+        """Return the reader; open the journal anew, at the cursor, if its files have changed."""
+        reader = self._reader
+        if reader is not None and self._is_replaced():
+            self._release()  # to touch mapped pages behind the end of a truncated file would kill this process
+        elif reader is not None and self._has_unread() and reader.has_changed():
+            self._release()  # what was removed unread is noticed when the journal is opened at the cursor
+        return self._reader or self._open()
+
+    def _is_replaced(self) -> bool:
+        """Return whether a file that journald writes is another one or shorter than before; note the sizes."""
+        for path, before in self._states.items():
+            now = self._states[path] = _state(path)
+            if now[0] != before[0] or now[1] < before[1]:
+                return True
+        return False
 
     def _has_unread(self) -> bool:
         """Return whether there may be unread entries: the last read ended before the end, or was long ago."""
@@ -260,6 +277,8 @@ def unreadable(directory: Path | None = None) -> SourceError | None:
     """Return the reason why this process cannot read the journal; None if it can."""
     places = DIRECTORIES if directory is None else (directory,)
     files = [file for place in places for file in _journal_files(place)]
+    if not files:  # a list that is read during a rename may have neither name: look again
+        files = [file for place in places for file in _journal_files(place)]
     if not files:
         where = " or ".join(map(str, places))
         return SourceError(f"there is no journal in {where}; see that systemd-journald runs", "missing")
@@ -268,6 +287,22 @@ def unreadable(directory: Path | None = None) -> SourceError | None:
             f"{files[0]} cannot be read: add the guard's user to the group systemd-journal, and start it again"
         )
     return None
+
+
+def _live_files(directory: Path | None) -> list[Path]:
+    """Return the files that journald appends to: those of the system and of persons that are not archived."""
+    places = DIRECTORIES if directory is None else (directory,)
+    folders = [folder for place in places for folder in (place, *_folders(place))]
+    return [file for folder in folders for file in folder.glob("*.journal") if "@" not in file.name]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return inode and size of a file; zeros if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_size
 
 
 def _journal_files(place: Path) -> list[Path]:

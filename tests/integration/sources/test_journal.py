@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +233,36 @@ def test_a_truncated_journal_ends_nothing(journald: Journald) -> None:
 
     eventually(reads_on, 20, "an entry after the damage", 0.2)
     reading.source.close()
+
+
+_READ_WHILE_CUT_OFF = """
+import os, sys, time
+from pathlib import Path
+from agent.sources.journal_source import JournalSource
+from agent.sources.source import SourceError
+
+directory = Path(sys.argv[1])
+source = JournalSource(None, interval=0.1, now=0.0, wall=time.time, look_back=0.001, directory=directory)
+while not source.read(1, 0.0).records:  # the first entries are journald's own
+    pass
+for file in directory.glob("system*.journal"):
+    os.truncate(file, 4096)
+for _ in range(3):
+    try:
+        source.read(100, 1.0)
+    except SourceError as error:
+        print(error)
+"""
+
+
+def test_a_journal_that_is_cut_off_while_it_is_read_does_not_end_the_guard(journald: Journald) -> None:
+    """The pages behind the new end are gone: to touch them would be a bus error of the whole process."""
+    journald.log("sshd", *(str(number) for number in range(50)))
+    journald.settle()
+    journald.stop()
+    words = [sys.executable, "-c", _READ_WHILE_CUT_OFF, str(journald.directory)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])  # noqa: S603 -- the source itself
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_program_that_calls_itself_journald_proves_no_gap(journald: Journald) -> None:
