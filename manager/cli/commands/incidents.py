@@ -166,7 +166,8 @@ def close(
 def undo_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
     """Withdraw an incident's response everywhere, and prevent further responses of the incident.
 
-    Blocks that a guard decided by itself are not the manager's: they stay until their end, or `panguard guard unblock`.
+    Guards with a fence that are online over MQTT also end blocks of the address that they decided by themselves, and
+    block it for five minutes not again; not where a person or a policy document blocks it, nor for a private address.
     """
     _decide(client, incident_id, "undo", output)
 
@@ -245,7 +246,10 @@ def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Ou
     else:
         print_lines(f"{now['id']} ({now['kind']} {now['value']}): {response_word(now)}, {now['responseReason']}")
         if decision == "undo" and now["kind"] == "source_ip":
-            print_lines(f"own blocks of guards stay until their end, or panguard guard unblock {now['value']} there")
+            print_lines(
+                "guards with a fence end blocks of their own too, if they are online over MQTT; elsewhere:"
+                f" panguard guard unblock {now['value']}"
+            )
 
 
 def _path(incident_id: str) -> str:

@@ -1,14 +1,11 @@
 """Block commands: add manual blocks, remove one block, lift every block of an address."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from manager.domain.agents.agent import Agent, Door, State
 from manager.domain.correlation.indicators import Indicator, normal_address
 from manager.domain.networks import Network, network_of, overlap
-from manager.domain.policies.fleet_policies import GLOBAL, Scope, Sections
-from manager.domain.policies.resolution import value_of
-from manager.domain.policies.rules import effects
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response import EmergencyEntry, ResponseChanges, Subject
 from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
@@ -30,7 +27,7 @@ from manager.engine.commands.incidents import record_lift
 from manager.engine.commands.requests import RemoveBlock
 from manager.engine.context import Context
 from manager.engine.fleet import new_entry_id
-from manager.engine.policies.never_lists import publish_never_list
+from manager.engine.policies.never_lists import lift_on_hosts, publish_never_list
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import Conflict, Invalid, NotFound
 
@@ -119,8 +116,7 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
     _record_lifts(context, request, network, entries)
     agents = [agent for agent in context.fleet.registry.agents.values() if wanted in {None, agent.organization_id}]
     for organization_id in sorted({agent.organization_id for agent in agents}):
-        responder.never_block.lifted.add(organization_id, network, now + LIFT_TIME)
-        publish_never_list(context, organization_id)
+        lift_on_hosts(context, organization_id, network)
     lifted = Lifted(
         value,
         (*(block.id for block in manual), *(entry.id for entry in entries)),
@@ -231,15 +227,8 @@ def _refuse_if_covered(context: Context, network: Network, organization_id: str 
         if organization_id is not None and not block.organization_id:
             where = "in the whole fleet" if block.holder.scope == "fleet" else f"in the group {block.holder.target}"
             raise Conflict(f"{block.value} ({block.id}) is blocked {where}: lift it without an organization")
-    for scope, document in context.fleet.policies.documents.items():
-        for entry in (each for part in (document, *effects(document)) for each in _blocked_addresses(part)):
-            blocked = network_of(value_of(entry))
-            if blocked is not None and overlap(blocked, network):
-                raise Conflict(f"the policy document {scope} blocks {value_of(entry)}: take it out of the document")
-
-
-def _blocked_addresses(sections: Sections) -> list[Any]:
-    return list((sections.get("blocklist") or {}).get("ips", ()))
+    for scope, blocked in manual_response.blocked_by_documents(context, network):
+        raise Conflict(f"the policy document {scope} blocks {blocked}: take it out of the document")
 
 
 def _entries_within(context: Context, network: Network) -> Iterator[EmergencyEntry]:

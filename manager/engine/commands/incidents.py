@@ -2,6 +2,7 @@
 
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.correlation.indicators import SITELESS
+from manager.domain.networks import network_of
 from manager.domain.protection.forecast import Lift, LiftKind
 from manager.domain.protection.measures import ScopedAddress
 from manager.domain.response import OrganizationResponse
@@ -19,7 +20,8 @@ from manager.engine.commands.requests import (
 )
 from manager.engine.context import Context
 from manager.engine.fleet import FROZEN, UNCHOSEN_WARNING
-from manager.engine.response import emergency_response
+from manager.engine.policies.never_lists import lift_on_hosts
+from manager.engine.response import emergency_response, manual_response
 from manager.errors import NotFound
 
 
@@ -29,7 +31,21 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
     emergency_response.apply(context, context.fleet.responder.undo(incident, context.batch.now.wall, request.author))
     if incident.indicator.kind == "source_ip":
         record_lift(context, incident.indicator, "undo", request.author)
+        _lift_own_blocks(context, incident)
     return incident.id
+
+
+def _lift_own_blocks(context: Context, incident: Incident) -> None:
+    """Have fences end their guards' own blocks of an incident's address, unless that would end what a person set.
+
+    A private address is another host at another site, and the never list is the whole organization's.
+    """
+    network = network_of(incident.value)
+    if network is None or incident.site is not None:
+        return
+    manual = context.fleet.responder.entries.manual.list_covering(network)
+    if not manual and not any(manual_response.blocked_by_documents(context, network)):
+        lift_on_hosts(context, incident.organization_id, network)
 
 
 def approve_incident(context: Context, request: ApproveIncident) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of
-from manager.domain.response.never_list import never_list
+from manager.domain.response.never_list import LIFT_TIME, never_list
 from manager.engine.commands.operators import store_operator_addresses
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
@@ -41,6 +41,17 @@ class NeverLists:
         for organization_id in [name for name, at in self._due.items() if at <= now.monotonic]:
             del self._due[organization_id]
             publish_never_list(context, organization_id)
+
+
+def lift_on_hosts(context: Context, organization_id: str, network: Network) -> float:
+    """Have an organization's fences end their guards' own blocks of a network, and guards set none; return until when.
+
+    The never list has it for some minutes.
+    """
+    until = context.batch.now.wall + LIFT_TIME
+    context.fleet.responder.never_block.lifted.add(organization_id, network, until)
+    publish_never_list(context, organization_id)
+    return until
 
 
 def publish_never_list(context: Context, organization_id: str) -> None:

@@ -1,11 +1,14 @@
 """Manual response: writes manual blocks that were added or removed into policies, blocklists and the batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
-from manager.domain.networks import network_of
+from manager.domain.networks import Network, network_of, overlap
+from manager.domain.policies.fleet_policies import Scope
+from manager.domain.policies.resolution import value_of
+from manager.domain.policies.rules import effects
 from manager.domain.response.blocklists import EntryKey, entry_key, manual_key
 from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
@@ -143,6 +146,16 @@ def regroup(context: Context, agent_ids: Iterable[str]) -> None:
                 context.batch.changes.manual_removed.append(block)
                 before, after = audit.manual_state(block), {"reason": "its policy group was removed"}
                 audit.add_entry(context, context.origin, "block.withdraw", block.id, before=before, after=after)
+
+
+def blocked_by_documents(context: Context, network: Network) -> Iterator[tuple[Scope, str]]:
+    """Yield the policy documents that block an address of a network, each with the value that does."""
+    for scope, document in context.fleet.policies.documents.items():
+        for part in (document, *effects(document)):
+            for entry in (part.get("blocklist") or {}).get("ips", ()):
+                blocked = network_of(value_of(entry))
+                if blocked is not None and overlap(blocked, network):
+                    yield scope, value_of(entry)
 
 
 def forget_agent(context: Context, agent_id: str) -> None:

@@ -12,7 +12,14 @@ from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.domain.response.settings import ResponderSettings
 from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftAddress, NewBlock
-from manager.engine.commands.requests import ChangeAgent, ChangeAllowlist, RemoveAgent, RemoveBlock, SetPolicy
+from manager.engine.commands.requests import (
+    ChangeAgent,
+    ChangeAllowlist,
+    RemoveAgent,
+    RemoveBlock,
+    SetPolicy,
+    UndoIncident,
+)
 from manager.engine.inbox import Command
 from manager.engine.origin import Origin
 from manager.engine.settings import EngineSettings
@@ -390,3 +397,22 @@ def test_an_agent_takes_its_own_blocks_first_and_its_groups_while_there_is_room(
     assert "198.51.100.4" in own(bench, agent)
     with pytest.raises(Conflict, match="at most 2 may be on one group"):
         add(bench, "198.51.100.5", holder=ManualHolder("group", "web"))
+
+
+def test_an_undo_has_fences_end_their_guards_own_blocks_unless_a_person_blocks_the_address(bench: Bench) -> None:
+    """By the never list, for five minutes; a manual block of the address or around it stays in force on every host."""
+    agents = trusted(bench, "a", "b", "c")
+    for number, address in enumerate((ATTACKER, "203.0.113.9")):
+        attack(bench, *agents, sourceIp=address)
+        bench.pass_time(1 + number)
+    add(bench, "203.0.113.8/30")
+    changes(bench)
+    for address in (ATTACKER, "203.0.113.9"):
+        ((incident_id,),) = bench.rows(f"SELECT id FROM incident WHERE value = '{address}'")
+        bench.ask(UndoIncident(incident_id, "alice"))
+    listed = [each["never"] for each in changes(bench) if "never" in each]
+    assert any(ATTACKER in networks for networks in listed)
+    assert not any("203.0.113.9" in networks for networks in listed)
+    assert blocked(bench) == ["203.0.113.8/30"]
+    bench.pass_time(301)
+    assert any(ATTACKER not in each.get("never", [ATTACKER]) for each in changes(bench))
