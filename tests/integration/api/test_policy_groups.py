@@ -1,11 +1,28 @@
 """Policy groups over HTTP: who is in one, in which order they apply, and what is refused."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.integration.api.served import Served
+from tests.integration.api.served import HttpAgent, Served
+
+Join = Callable[..., HttpAgent]
+
+
+@pytest.fixture
+def join(served: Served) -> Iterator[Join]:
+    """Register agents over HTTP; their clients are closed after the test."""
+    with ExitStack() as clients:
+
+        def joined(hostname: str, **members: Any) -> HttpAgent:
+            agent = served.join(hostname, **members)
+            clients.enter_context(agent.client)
+            return agent
+
+        yield joined
 
 
 def group(priority: int, threshold: float, /, organization: str | None = None, **selector: list[str]) -> dict[str, Any]:
@@ -39,12 +56,12 @@ def test_a_group_reaches_its_agents_between_organization_and_agent(served: Serve
     assert admin.delete("/api/policies/groups/web").status_code == 404
 
 
-def test_a_claimed_tag_gains_nothing(served: Served, admin: httpx2.Client) -> None:
+def test_a_claimed_tag_gains_nothing(served: Served, admin: httpx2.Client, join: Join) -> None:
     """An agent that states a tag over either door is in no group by it, also when it registers again."""
     admin.put("/api/policies/groups/web", json=group(10, 70, tagsAny=["web", "edge"]))
     by_mqtt = served.enroll("liar-1", tags=["web"])
-    by_http = served.join("liar-2", tags=["edge"])
-    again = served.join("liar-2", tags=["web"])
+    by_http = join("liar-2", tags=["edge"])
+    again = join("liar-2", tags=["web"])
     assert again.agent_id == by_http.agent_id
     for agent_id, claimed in ((by_mqtt.agent_id, ["web"]), (by_http.agent_id, ["web"])):
         record = admin.get(f"/api/agents/{agent_id}").json()["data"]
@@ -53,13 +70,13 @@ def test_a_claimed_tag_gains_nothing(served: Served, admin: httpx2.Client) -> No
     assert admin.get("/api/policies/groups/web").json()["data"]["agents"] == 0
 
 
-def test_an_operators_tags_and_site_survive_a_registration(served: Served, admin: httpx2.Client) -> None:
+def test_an_operators_tags_and_site_survive_a_registration(admin: httpx2.Client, join: Join) -> None:
     """What an operator set is kept when the agent registers again; PATCH replaces tags, and takes a site away."""
-    agent = served.join("srv-01", tags=["mine"], site="bonn")
+    agent = join("srv-01", tags=["mine"], site="bonn")
     path = f"/api/agents/{agent.agent_id}"
     changed = admin.patch(path, json={"tags": ["web", "eu", "web"], "site": "berlin"}).json()["data"]
     assert (changed["tags"], changed["site"]) == (["web", "eu"], "berlin")
-    served.join("srv-01", tags=["other"], site="rome")
+    join("srv-01", tags=["other"], site="rome")
     record = admin.get(path).json()["data"]
     assert (record["tags"], record["site"], record["reportedTags"]) == (["web", "eu"], "berlin", ["other"])
     assert admin.patch(path, json={"site": None, "tags": []}).json()["data"]["site"] is None
@@ -80,9 +97,9 @@ def test_priorities_and_organizations_order_the_groups(served: Served, admin: ht
     assert threshold(admin, agent.agent_id) == 73
 
 
-def test_explain_names_the_scope_of_each_value(served: Served, admin: httpx2.Client) -> None:
+def test_explain_names_the_scope_of_each_value(admin: httpx2.Client, join: Join) -> None:
     """Of a merged mapping each member, of a list that adds up each entry with all scopes that list it."""
-    agent = served.join("srv-01", organizationId="acme")
+    agent = join("srv-01", organizationId="acme")
     admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": ["web"]})
     admin.put("/api/policies/global", json={"blocklist": {"ips": ["198.51.100.1", "198.51.100.2"]}})
     admin.put("/api/policies/organizations/acme", json={"thresholds": {"autoRespond": 60, "notifyAndWait": 40}})
@@ -186,3 +203,22 @@ def test_a_wrong_change_of_an_agent_is_refused(served: Served, admin: httpx2.Cli
     assert answer.status_code == 400
     assert error in answer.json()["error"]
     assert admin.patch("/api/agents/ag-0000000000000000", json={"tags": []}).status_code == 404
+
+
+def test_an_http_agent_that_was_moved_polls_its_new_organizations_policy(admin: httpx2.Client, join: Join) -> None:
+    """Under a higher version, without the former organization's blocks; its registration finds it as before."""
+    agent = join("srv-01", organizationId="acme")
+    for organization, value in (("acme", "198.51.100.1"), ("other", "198.51.100.2")):
+        admin.post("/api/blocks", json={"value": value, "organization": organization})
+    before = agent.poll().json()["data"]
+    assert [entry["value"] for entry in before["blocklist"]["ips"]] == ["198.51.100.1"]
+    admin.patch(f"/api/agents/{agent.agent_id}", json={"organization": "other"})
+    after = agent.poll(version=before["version"]).json()["data"]
+    assert after["version"] > before["version"]
+    assert (after["organizationId"], [entry["value"] for entry in after["blocklist"]["ips"]]) == (
+        "other",
+        ["198.51.100.2"],
+    )
+    assert agent.poll(version=after["version"]).status_code == 304
+    assert join("srv-01", organizationId="acme").agent_id == agent.agent_id
+    assert [each["organizationId"] for each in admin.get("/api/agents").json()["data"]] == ["other"]
