@@ -100,6 +100,10 @@ class FleetAddresses:
             if (own := network_of(address)) is not None and overlap(network, own)
         )
 
+    def organizations_at(self, value: str) -> frozenset[str]:
+        """Return the organizations of which an agent or a gateway has an address, at any site."""
+        return frozenset(organization_id for organization_id, _ in self._agents_at.get(value, ()))
+
     def _is_at(self, value: str, organization_id: str, site: str | None) -> bool:
         places = self._agents_at.get(value)
         if places is None:

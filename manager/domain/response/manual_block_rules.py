@@ -40,6 +40,7 @@ class ManualBlockRules:
     Args:
         never_block: the rules' parts: networks of the configuration, addresses of the fleet, logins.
         organization_ids: the organizations whose hosts would block.
+        allowlist_ids: of these, one for each different allowlist.
         allowlisted: returns whether an organization's allowlist shares an address with a network.
         operator_address: the address that the command came from.
         now: seconds since 1970.
@@ -49,12 +50,15 @@ class ManualBlockRules:
         self,
         never_block: NeverBlock,
         organization_ids: Iterable[str],
+        *,
+        allowlist_ids: Iterable[str],
         allowlisted: Callable[[str, Network], bool],
         operator_address: str | None,
         now: float,
     ) -> None:
         self._never_block = never_block
         self._organization_ids = tuple(organization_ids)
+        self._allowlist_ids = tuple(allowlist_ids)
         self._allowlisted = allowlisted
         self._operator = network_of(operator_address) if operator_address else None
         self._now = now
@@ -76,7 +80,7 @@ class ManualBlockRules:
                 return Refusal("configured", said)
         if self._is_of_fleet(network):
             return Refusal("fleet", "it is an address or a gateway of the fleet itself")
-        for organization_id in self._organization_ids:
+        for organization_id in self._allowlist_ids:
             if self._allowlisted(organization_id, network):
                 said = f"it is on the allowlist of organization {organization_id}, which beats every block"
                 return Refusal("allowlist", said)
@@ -91,8 +95,8 @@ class ManualBlockRules:
 
     def _is_of_fleet(self, network: Network) -> bool:
         if network.prefixlen == network.max_prefixlen:
-            fleet, value = self._never_block.fleet, str(network.network_address)
-            return any(fleet.holds(value, organization_id, None) for organization_id in self._organization_ids)
+            owners = self._never_block.fleet.organizations_at(str(network.network_address))
+            return not owners.isdisjoint(self._organization_ids)
         return _first_within(self._fleet_numbers, network) is not None
 
     def _login_refusal(self, network: Network) -> Refusal | None:

@@ -22,6 +22,7 @@ class PolicyAllowlist:
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self._by_organization: dict[str, Allowlist] = {}
+        self._entries: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""
@@ -31,6 +32,14 @@ class PolicyAllowlist:
         """Return whether an organization has allowlisted an address of a network."""
         return self._of(organization_id).overlaps(organization_id, network)
 
+    def distinct(self, organization_ids: Iterable[str]) -> list[str]:
+        """Return one organization for each different allowlist of some organizations."""
+        found: dict[tuple[str, ...], str] = {}
+        for organization_id in organization_ids:
+            self._of(organization_id)
+            found.setdefault(self._entries[organization_id], organization_id)
+        return list(found.values())
+
     def is_empty(self, organization_id: str) -> bool:
         """Return whether an organization has allowlisted nothing."""
         return self._of(organization_id).is_empty(organization_id)
@@ -38,6 +47,7 @@ class PolicyAllowlist:
     def invalidate(self) -> None:
         """Forget the built allowlists, because a policy document changed."""
         self._by_organization.clear()
+        self._entries.clear()
 
     def _of(self, organization_id: str) -> Allowlist:
         allowlist = self._by_organization.get(organization_id)
@@ -47,6 +57,7 @@ class PolicyAllowlist:
                 listed = (self._policies.document(scope) or {}).get("allowlist", {})
                 entries += [*listed.get("ips", ()), *listed.get("fileHashes", ())]
             allowlist = self._by_organization[organization_id] = Allowlist({organization_id: entries})
+            self._entries[organization_id] = tuple(entries)
         return allowlist
 
 

@@ -35,13 +35,14 @@ def organizations_of(context: Context, holder: ManualHolder) -> list[str]:
 
 def rules_for(context: Context, holder: ManualHolder, operator_address: str | None = None) -> ManualBlockRules:
     """Return the never-block rules for a holder's manual blocks, as of now."""
-    fleet = context.fleet
+    fleet, organization_ids = context.fleet, organizations_of(context, holder)
     return ManualBlockRules(
         fleet.responder.never_block,
-        organizations_of(context, holder),
-        fleet.allowlist.overlaps,
-        operator_address,
-        context.batch.now.wall,
+        organization_ids,
+        allowlist_ids=fleet.allowlist.distinct(organization_ids),
+        allowlisted=fleet.allowlist.overlaps,
+        operator_address=operator_address,
+        now=context.batch.now.wall,
     )
 
 
