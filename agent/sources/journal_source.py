@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -188,17 +189,19 @@ class JournalSource:
     def _current_reader(self) -> JournalReader:
         """Return the reader; open the journal anew, at the cursor, if its files have changed."""
         reader = self._reader
-        if reader is not None and self._is_replaced():
+        if reader is not None and self._is_cut_off():
             self._release()  # to touch mapped pages behind the end of a truncated file would kill this process
         elif reader is not None and self._has_unread() and reader.has_changed():
             self._release()  # what was removed unread is noticed when the journal is opened at the cursor
         return self._reader or self._open()
 
-    def _is_replaced(self) -> bool:
-        """Return whether a file that journald writes is another one or shorter than before; note the sizes."""
-        for path, before in self._states.items():
+    def _is_cut_off(self) -> bool:
+        """Return whether a file that journald writes, or has just renamed, is shorter than before; note the sizes."""
+        for path, (inode, size) in self._states.items():
             now = self._states[path] = _state(path)
-            if now[0] != before[0] or now[1] < before[1]:
+            # A file with another inode was rotated, or set aside as damaged; one that is gone can be read to its end.
+            current = now[1] if now[0] == inode else _size_of(inode, path.parent)
+            if current is not None and current < size:
                 return True
         return False
 
@@ -294,6 +297,15 @@ def _live_files(directory: Path | None) -> list[Path]:
     places = DIRECTORIES if directory is None else (directory,)
     folders = [folder for place in places for folder in (place, *_folders(place))]
     return [file for folder in folders for file in folder.glob("*.journal") if "@" not in file.name]
+
+
+def _size_of(inode: int, folder: Path) -> int | None:
+    """Return the size of the file with an inode; None if the folder has no such file."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.inode() == inode:
+                return entry.stat().st_size
+    return None
 
 
 def _state(path: Path) -> tuple[int, int]:
