@@ -199,6 +199,9 @@ def test_its_own_things_are_in_the_answers(fleet: Fleet) -> None:
             assert answer["data"]
             assert viewer.get(f"/api/{path}", params={"org_id": OTHER}).json()["data"] == []
         overview = viewer.get("/api/overview").json()["data"]
+        counted = viewer.get("/api/threats/summary").json()["data"]["correlatedGroups"]
+    is_open = fleet.admin.get("/api/incidents", params={"limit": 200, "org_id": OWN, "open": "true"}).json()["data"]
+    assert overview["threatSummary"]["correlatedGroups"] == counted == len(is_open) > 0
     assert (overview["totalAgents"], overview["threatSummary"]["affectedAgents"]) == (3, 3)
     assert overview["certificates"] == overview["warnings"] == []
 
