@@ -52,7 +52,7 @@ def test_an_empty_file_is_the_rules_own_defaults_and_the_policies_allowlists(tmp
     assert not allowed(settings, "192.0.2.2", "other")
     for part, rules, fixed in (
         (CorrelatorPart(), CorrelatorSettings(), {"max_watched", "max_open"}),
-        (ResponderPart(), ResponderSettings(), {"simulation"}),
+        (ResponderPart(), ResponderSettings(), {"agent_manual_blocks", "organization_manual_blocks", "simulation"}),
     ):
         names = {each.name for each in fields(rules)} - fixed
         assert part.model_dump() == {name: getattr(rules, name) for name in names}
