@@ -20,6 +20,8 @@ from fence.nft import Kernel, KernelError
 from fence.server import Server, listen
 from fence.service import Clocks, Fence
 
+_NO_SSH_PORTS = "nothing proves what records of sshd say: name sshd's ports as ssh_ports in fence.conf"
+
 
 def main(words: list[str]) -> int:
     """Run a command and return its exit code: 0, or 2 with one sentence on standard error."""
@@ -65,6 +67,8 @@ def serve(config: Config, path: Path) -> None:
     if manifest.set_aside is not None:
         log({"event": "manifest_set_aside", "reason": manifest.set_aside})
     manifest.load(clocks.boot(), clocks.wall())
+    if config.protected_ports and not config.ssh_ports:
+        log({"event": "no_ssh_ports", "reason": _NO_SSH_PORTS})
     kernel = Kernel(config.protected_ports, config.ssh_ports)
     fence = Fence(config, kernel=kernel, manifest=manifest, host=host, clocks=clocks, boot_id=boot_id, log=log)
     missing = fence.enforcement.missing()

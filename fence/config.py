@@ -122,11 +122,9 @@ def build(document: dict[str, Any]) -> Config:
 
 
 def _ssh_ports(document: dict[str, Any], protected: tuple[int, ...]) -> tuple[int, ...]:
-    """Return sshd's ports: 22 if it is protected, else as configured, for no other port says whose it is."""
+    """Return sshd's ports: as configured, else 22 if it is protected, for no other port says whose it is."""
     if "ssh_ports" not in document:
-        if protected and 22 not in protected:  # noqa: PLR2004 -- sshd's default
-            raise ValueError("ssh_ports is missing: name the protected_ports on which sshd listens, [] for none")
-        return protected and (22,)
+        return (22,) if 22 in protected else ()  # noqa: PLR2004 -- sshd's default
     ports = tuple(_list(document, "ssh_ports", [22]))
     if not set(ports) <= set(protected):
         raise ValueError(f"ssh_ports is {list(ports)}; it takes some of protected_ports, {list(protected)}")

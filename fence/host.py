@@ -8,6 +8,7 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -185,7 +186,7 @@ class Host:
         unread: list[str] = []
         sources: tuple[tuple[str, Callable[[Path], Iterator[tuple[float, Address]]]], ...] = (
             ("/var/log/wtmp", self._wtmp),
-            ("/var/lib/wtmpdb/wtmp.db", _wtmpdb),
+            ("/var/lib/wtmpdb/wtmp.db", partial(_wtmpdb, since=since)),
         )
         for name, read in sources:
             try:
@@ -248,10 +249,11 @@ def _records(path: Path) -> Iterator[tuple[float, Address]]:
         yield float(record[9]), address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
-def _wtmpdb(path: Path) -> Iterator[tuple[float, Address]]:
+def _wtmpdb(path: Path, since: float) -> Iterator[tuple[float, Address]]:
     path.stat()
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)) as database:
-        rows = database.execute("SELECT Login, RemoteHost FROM wtmp WHERE RemoteHost IS NOT NULL").fetchall()
+        sql = "SELECT Login, RemoteHost FROM wtmp WHERE RemoteHost IS NOT NULL AND Login >= ?"
+        rows = database.execute(sql, (int(since * 1e6),)).fetchall()
     for login, host in rows:
         with suppress(ValueError):
             yield float(login) / 1e6, single(str(host))

@@ -139,24 +139,27 @@ class Fence:
         elif peer is not None and measure == "block" and self._is_operators(request, peer, network):
             raise Refused("you are logged in from it")
         self._check_possible(port)
-        reason = self._never.refusal(network, measure, origin)
-        if reason is None:
-            self._never.refresh(within=0.0)
-            reason = self._never.refusal(network, measure, origin)
-        if reason is not None:
-            raise Refused(reason, instead=self._weaker(network, measure, origin))
+        self._check_target(network, measure, origin)
         known = self._same(network, measure, origin)
         now = self._clocks.boot()
         if origin == "own" and (known is None or known.port != port):  # a witness of another port proves nothing
             capped = self._caps.refusal(network, port, now)
             if capped is not None:
                 raise Refused(capped)
+        if known is None:  # the caps come first: a guard cannot have the login records read without end
+            self._never.refresh(within=0.0)
+            self._check_target(network, measure, origin)
         identifier = known.id if known is not None else f"fen-{os.urandom(6).hex()}"
         text = str(request.get("reason", ""))[:256]
         self.enforcement.put(
             ManifestEntry(identifier, measure, network, origin, text, port, self._clocks.wall(), now + seconds)
         )
         return {"outcome": "taken", "id": identifier, "measure": measure, "value": written(network), "seconds": seconds}
+
+    def _check_target(self, network: Network, measure: Measure, origin: Origin) -> None:
+        reason = self._never.refusal(network, measure, origin)
+        if reason is not None:
+            raise Refused(reason, instead=self._weaker(network, measure, origin))
 
     def _is_operators(self, request: Request, peer: Peer, network: Network) -> bool:
         """Return whether the asking operator is logged in from a network, as it says or as its process shows."""

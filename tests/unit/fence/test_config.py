@@ -40,12 +40,11 @@ def test_an_empty_file_protects_the_port_of_ssh() -> None:
     assert build({}).protected_ports == (22,)
 
 
-def test_sshds_ports_are_named_where_22_is_not_protected() -> None:
-    """Nothing else says on which of the protected ports sshd listens."""
+def test_no_port_is_sshds_where_22_is_not_protected_and_none_is_named() -> None:
+    """Nothing else says on which of the protected ports sshd listens; a fence.conf of before starts all the same."""
     assert build({"protected_ports": [22, 443]}).ssh_ports == (22,)
     assert build({"protected_ports": []}).ssh_ports == ()
-    with pytest.raises(ValueError, match="ssh_ports is missing"):
-        build({"protected_ports": [2222]})
+    assert build({"protected_ports": [2222]}).ssh_ports == ()
     assert build({"protected_ports": [2222, 443], "ssh_ports": [2222]}).ssh_ports == (2222,)
     assert build({"protected_ports": [443], "ssh_ports": []}).ssh_ports == ()
 

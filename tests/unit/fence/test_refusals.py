@@ -280,3 +280,22 @@ def test_the_fence_ends_a_trial_by_itself_and_takes_no_late_confirmation(world: 
     assert world.fence.check()["trialSecondsLeft"] is None
     assert world.fence.measures == 0
     assert world.ask("confirm", uid=0)["reason"] == "no trial is running"
+
+
+def test_a_request_that_is_over_the_caps_reads_no_login_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one for a target that is blocked already: a guard that was taken over cannot keep the fence reading."""
+    reads: list[float] = []
+    read = Host.sessions
+
+    def sessions(host: Host) -> Any:
+        reads.append(world.now)
+        return read(host)
+
+    monkeypatch.setattr(Host, "sessions", sessions)
+    for number in range(1, 22):
+        world.block(f"198.51.100.{number}")
+    before = len(reads)
+    assert "cap of own decisions" in world.block("198.51.100.30")
+    assert world.block("198.51.100.1") == "taken"
+    assert before >= 20
+    assert len(reads) == before
