@@ -131,7 +131,13 @@ async def list_blocks(
     return page(*found)
 
 
-_ADDED = answer("The block is in force: guards are told at once.", _BLOCK, 201)
+_ADDED = answer(
+    "The block is in force: guards are told at once. The hosts of the organizations in `exempt` do not carry it out:"
+    " their own allowlist or never list has the address.",
+    _BLOCK,
+    201,
+    exempt={"type": "array", "items": {"type": "string"}},
+)
 
 
 @router.post("/api/blocks", responses=_ADDED, status_code=201, openapi_extra=body_of("NewBlockBody"))
@@ -144,7 +150,7 @@ async def add_block(request: Request, services: WithServices, caller: ScopedResp
     found = await services.read(services.queries.block, done.blocks[0].id)
     if found is None:
         raise NotFound(f"Block {done.blocks[0].id} not found: it is not in force any more")
-    return ok(found, 201)
+    return ok(found, 201, exempt=list(done.exempt.get(found["value"], ())))
 
 
 _IMPORTED = answer(

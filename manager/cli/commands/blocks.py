@@ -88,9 +88,11 @@ def add_block(
         print_json(block)
         return
     over = f"; overridden: {block['overrides']}" if block["overrides"] else ""
+    exempt = [f"not on the hosts of {name}: its own rules keep the address free" for name in done.get("exempt", ())]
     print_lines(
         f"blocked {block['value']} {holder_text(block)} until {block['expiresAt']} ({block['id']}){over}",
         f"{block['targetCount']} agents are told. Who has it: panguard manager blocks list --value {block['value']}",
+        *exempt,
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from manager.domain.correlation.indicators import Indicator, normal_address, parsed_address
 from manager.domain.networks import Network, network_of, overlap
+from manager.domain.policies.scopes import GLOBAL, Scope
 from manager.domain.response.never_block import OPERATOR_REASON, NeverBlock, unblockable
 
 _Number = tuple[int, int]
@@ -15,6 +16,9 @@ _Number = tuple[int, int]
 
 RECENT_LOGIN = "recent_login"
 """Name of the rule that a person may override: guards and fences of other hosts carry out such a block."""
+
+EVERY_ORGANIZATION = ""
+"""The id, which no organization has, under which only the rules of the whole fleet count."""
 
 
 class Refusal(NamedTuple):
@@ -37,11 +41,14 @@ class Refusal(NamedTuple):
 class ManualBlockRules:
     """The never-block rules for the manual blocks of one command.
 
+    What one organization says of itself (its allowlist, its agents' addresses, people limited to it) keeps an address
+    free on its own hosts only, so that no organization can end or prevent a block of the others: such a rule refuses a
+    block if every organization concerned refuses it.
+
     Args:
         never_block: the rules' parts: networks of the configuration, addresses of the fleet, logins.
         organization_ids: the organizations whose hosts would block.
-        allowlist_ids: of these, one for each different allowlist.
-        allowlisted: returns whether an organization's allowlist shares an address with a network.
+        allowlisted: returns whether the allowlist of a scope's own document shares an address with a network.
         operator_address: the address that the command came from.
         now: seconds since 1970.
     """
@@ -51,17 +58,16 @@ class ManualBlockRules:
         never_block: NeverBlock,
         organization_ids: Iterable[str],
         *,
-        allowlist_ids: Iterable[str],
-        allowlisted: Callable[[str, Network], bool],
+        allowlisted: Callable[[Scope, Network], bool],
         operator_address: str | None,
         now: float,
     ) -> None:
         self._never_block = never_block
         self._organization_ids = tuple(organization_ids)
-        self._allowlist_ids = tuple(allowlist_ids)
         self._allowlisted = allowlisted
         self._operator = network_of(operator_address) if operator_address else None
         self._now = now
+        self._fleet_numbers: dict[str, Sequence[_Number]] = {}
 
     def refusal(self, network: Network) -> Refusal | None:
         """Return the rule that refuses a network; one that nobody can override before one that a person may."""
@@ -69,35 +75,58 @@ class ManualBlockRules:
 
     def lasting_refusal(self, network: Network) -> Refusal | None:
         """Return the rule that nobody can override; a live block is withdrawn once one of them refuses it."""
+        refusal, found = self._shared_refusal(network), None
+        if refusal is not None:
+            return refusal
+        for organization_id in self._organization_ids:
+            own = self._own_refusal(network, organization_id)
+            if own is None:
+                return None
+            found = found or own
+        if found is not None and len(self._organization_ids) > 1:
+            return Refusal(found.rule, f"no organization blocks it; in {self._organization_ids[0]} {found.reason}")
+        return found
+
+    def exempt(self, network: Network) -> tuple[str, ...]:
+        """Return the organizations whose own rules keep an address of a network free on their hosts."""
+        return tuple(each for each in self._organization_ids if self._own_refusal(network, each) is not None)
+
+    def _shared_refusal(self, network: Network) -> Refusal | None:
+        """Return the rule of the whole fleet that refuses a network."""
         reason = unblockable(network)
         if reason is not None:
             return Refusal("special_address", reason)
-        reason = self._operator_reason(network)
-        if reason is not None:
-            return Refusal("operator", reason)
+        if self._operator is not None and overlap(network, self._operator):
+            return Refusal("operator", "it is the address that you ask from")
+        if self._never_block.operators.holds(network, EVERY_ORGANIZATION):
+            return Refusal("operator", OPERATOR_REASON)
         for configured, said in self._never_block.configured:
             if overlap(network, configured):
                 return Refusal("configured", said)
-        if self._is_of_fleet(network):
-            return Refusal("fleet", "it is an address or a gateway of the fleet itself")
-        for organization_id in self._allowlist_ids:
-            if self._allowlisted(organization_id, network):
-                said = f"it is on the allowlist of organization {organization_id}, which beats every block"
-                return Refusal("allowlist", said)
+        if self._allowlisted(GLOBAL, network):
+            return Refusal("allowlist", "it is on the global allowlist, which beats every block")
         return None
 
-    def _operator_reason(self, network: Network) -> str | None:
-        if self._operator is not None and overlap(network, self._operator):
-            return "it is the address that you ask from"
-        operators = self._never_block.operators
-        found = any(operators.holds(network, organization_id) for organization_id in self._organization_ids)
-        return OPERATOR_REASON if found else None
+    def _own_refusal(self, network: Network, organization_id: str) -> Refusal | None:
+        """Return the rule of one organization that refuses a network."""
+        if self._never_block.operators.holds(network, organization_id):
+            return Refusal("operator", OPERATOR_REASON)
+        if self._is_of_fleet(network, organization_id):
+            return Refusal("fleet", "it is an address or a gateway of the fleet itself")
+        if self._allowlisted(Scope("organization", organization_id), network):
+            said = f"it is on the allowlist of organization {organization_id}, which beats every block"
+            return Refusal("allowlist", said)
+        return None
 
-    def _is_of_fleet(self, network: Network) -> bool:
+    def _is_of_fleet(self, network: Network, organization_id: str) -> bool:
+        fleet = self._never_block.fleet
         if network.prefixlen == network.max_prefixlen:
-            owners = self._never_block.fleet.organizations_at(str(network.network_address))
-            return not owners.isdisjoint(self._organization_ids)
-        return _first_within(self._fleet_numbers, network) is not None
+            return organization_id in fleet.organizations_at(str(network.network_address))
+        numbers = self._fleet_numbers.get(organization_id)
+        if numbers is None:
+            found = fleet.of_organization(organization_id)
+            numbers = self._fleet_numbers[organization_id] = sorted(_number(parsed_address(value)) for value in found)
+        return _first_within(numbers, network) is not None
 
     def _login_refusal(self, network: Network) -> Refusal | None:
         found = None
@@ -112,14 +141,6 @@ class ManualBlockRules:
         if agent_id is None:
             return None
         return Refusal(RECENT_LOGIN, f"it logged in successfully on {agent_id} within 7 days")
-
-    @cached_property
-    def _fleet_numbers(self) -> Sequence[_Number]:
-        fleet = self._never_block.fleet
-        found = {
-            value for organization_id in self._organization_ids for value in fleet.of_organization(organization_id)
-        }
-        return sorted(_number(parsed_address(value)) for value in found)
 
     @cached_property
     def _logins(self) -> Sequence[tuple[_Number, str]]:

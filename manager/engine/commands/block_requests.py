@@ -1,6 +1,6 @@
 """Requests about blocks: add manual blocks, lift all blocks of an address."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
 
@@ -41,10 +41,14 @@ class RefusedBlock:
 
 @dataclass(frozen=True, slots=True)
 class BlocksAdded:
-    """The added manual blocks; for a dry run those that would be added, and all refused ones."""
+    """The added manual blocks; for a dry run those that would be added, and all refused ones.
+
+    `exempt` has, by value, the organizations that their own rules keep a block from: their hosts do not carry it out.
+    """
 
     blocks: tuple[ManualBlock, ...]
     refused: tuple[RefusedBlock, ...] = ()
+    exempt: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

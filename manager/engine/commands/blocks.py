@@ -55,10 +55,15 @@ def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
             blocks[checked.value] = checked
         else:
             refused.append(RefusedBlock(index, wanted.value, *checked))
+    exempt = {
+        value: organizations
+        for value in blocks
+        if (network := network_of(value)) is not None and (organizations := rules.exempt(network))
+    }
     manual = context.fleet.responder.entries.manual
     manual.check_room(request.holder, blocks)
     if request.dry_run:
-        return BlocksAdded(tuple(blocks.values()), tuple(refused))
+        return BlocksAdded(tuple(blocks.values()), tuple(refused), exempt)
     if refused:
         raise _refusal(refused, len(request.blocks))
     _end_lifts(context, request, blocks)
@@ -71,7 +76,7 @@ def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
         audit.add_entry(context, context.origin, "block.add", block.id, before=state, after=audit.manual_state(block))
     data = {"count": len(added), "scope": request.holder.scope}
     context.batch.event("blocks_added", data=data, organization_id=organization_id or None)
-    return BlocksAdded(tuple(added))
+    return BlocksAdded(tuple(added), exempt=exempt)
 
 
 def remove_block(context: Context, request: RemoveBlock) -> str:

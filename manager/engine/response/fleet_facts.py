@@ -22,23 +22,18 @@ class PolicyAllowlist:
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self._by_organization: dict[str, Allowlist] = {}
-        self._entries: dict[str, tuple[str, ...]] = {}
+        self._by_scope: dict[Scope, Allowlist] = {}
 
     def __call__(self, indicator: Indicator, /) -> bool:
         """Return whether the indicator's own organization has allowlisted it."""
         return self._of(indicator.organization_id)(indicator)
 
-    def overlaps(self, organization_id: str, network: Network) -> bool:
-        """Return whether an organization has allowlisted an address of a network."""
-        return self._of(organization_id).overlaps(organization_id, network)
-
-    def distinct(self, organization_ids: Iterable[str]) -> list[str]:
-        """Return one organization for each different allowlist of some organizations."""
-        found: dict[tuple[str, ...], str] = {}
-        for organization_id in organization_ids:
-            self._of(organization_id)
-            found.setdefault(self._entries[organization_id], organization_id)
-        return list(found.values())
+    def overlaps(self, scope: Scope, network: Network) -> bool:
+        """Return whether the document of a scope itself has allowlisted an address of a network."""
+        allowlist = self._by_scope.get(scope)
+        if allowlist is None:
+            allowlist = self._by_scope[scope] = Allowlist({scope.target: self._entries(scope)})
+        return allowlist.overlaps(scope.target, network)
 
     def is_empty(self, organization_id: str) -> bool:
         """Return whether an organization has allowlisted nothing."""
@@ -47,18 +42,18 @@ class PolicyAllowlist:
     def invalidate(self) -> None:
         """Forget the built allowlists, because a policy document changed."""
         self._by_organization.clear()
-        self._entries.clear()
+        self._by_scope.clear()
 
     def _of(self, organization_id: str) -> Allowlist:
         allowlist = self._by_organization.get(organization_id)
         if allowlist is None:
-            entries: list[str] = []
-            for scope in (GLOBAL, Scope("organization", organization_id)):
-                listed = (self._policies.document(scope) or {}).get("allowlist", {})
-                entries += [*listed.get("ips", ()), *listed.get("fileHashes", ())]
+            entries = [*self._entries(GLOBAL), *self._entries(Scope("organization", organization_id))]
             allowlist = self._by_organization[organization_id] = Allowlist({organization_id: entries})
-            self._entries[organization_id] = tuple(entries)
         return allowlist
+
+    def _entries(self, scope: Scope) -> list[str]:
+        listed = (self._policies.document(scope) or {}).get("allowlist", {})
+        return [*listed.get("ips", ()), *listed.get("fileHashes", ())]
 
 
 class FleetFacts:

@@ -39,7 +39,6 @@ def rules_for(context: Context, holder: ManualHolder, operator_address: str | No
     return ManualBlockRules(
         fleet.responder.never_block,
         organization_ids,
-        allowlist_ids=fleet.allowlist.distinct(organization_ids),
         allowlisted=fleet.allowlist.overlaps,
         operator_address=operator_address,
         now=context.batch.now.wall,
@@ -100,8 +99,9 @@ def withdraw_unblockable(context: Context, blocks: Iterable[ManualBlock] | None 
     rules: dict[ManualHolder, ManualBlockRules] = {}
     for block in list(manual if blocks is None else blocks):
         network = network_of(block.value)
-        checks = rules.setdefault(block.holder, rules_for(context, block.holder))
-        refusal = checks.lasting_refusal(network) if network is not None else None
+        if block.holder not in rules:
+            rules[block.holder] = rules_for(context, block.holder)
+        refusal = rules[block.holder].lasting_refusal(network) if network is not None else None
         if refusal is None:
             continue
         manual.remove(block)

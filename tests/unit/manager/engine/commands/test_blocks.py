@@ -15,6 +15,7 @@ from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftA
 from manager.engine.commands.requests import (
     ChangeAgent,
     ChangeAllowlist,
+    RecordOperatorAddress,
     RemoveAgent,
     RemoveBlock,
     SetPolicy,
@@ -416,3 +417,31 @@ def test_an_undo_has_fences_end_their_guards_own_blocks_unless_a_person_blocks_t
     assert blocked(bench) == ["203.0.113.8/30"]
     bench.pass_time(301)
     assert any(ATTACKER not in each.get("never", [ATTACKER]) for each in changes(bench))
+
+
+def test_one_organization_can_neither_prevent_nor_end_a_block_of_the_whole_fleet(bench: Bench) -> None:
+    """Its allowlist, its agents' and its people's addresses keep its own hosts free; a global entry ends the block."""
+    bench.enroll("a")
+    bench.enroll("b", organization_id="acme", addresses=["198.51.100.7/24"])
+    bench.ask(ChangeAllowlist(Scope("organization", "acme"), None, "198.51.100.8", listed=True, author="alice"))
+    bench.ask(RecordOperatorAddress("198.51.100.6", frozenset({"acme"})))
+    group(bench, "web", "web")
+    before = ("198.51.100.6", "198.51.100.7", "198.51.100.8", "198.51.100.9")
+    for holder in (FLEET, ManualHolder("group", "web")):
+        added = add(bench, *before, "198.51.100.16/28", holder=holder)
+        assert added.exempt == dict.fromkeys(before[:3], ("acme",))
+    later = ("198.51.100.17", "198.51.100.18", "198.51.100.19")
+    bench.enroll("c", organization_id="acme", addresses=[f"{later[0]}/28"])
+    bench.ask(ChangeAllowlist(Scope("organization", "acme"), None, later[1], listed=True, author="alice"))
+    bench.ask(RecordOperatorAddress(later[2], frozenset({"acme"})))
+    assert blocked(bench) == blocked(bench, "acme") == ["198.51.100.16/28", *before]
+    with pytest.raises(Conflict, match="allowlist of organization acme"):
+        add(bench, "198.51.100.8", holder=ManualHolder("organization", "acme"))
+    bench.ask(ChangeAllowlist(Scope("organization", "default"), None, "198.51.100.8", listed=True, author="alice"))
+    bench.ask(RecordOperatorAddress("198.51.100.9", None))
+    bench.ask(ChangeAllowlist(GLOBAL, None, "198.51.100.20", listed=True, author="alice"))
+    assert blocked(bench) == ["198.51.100.6", "198.51.100.7"]
+    with pytest.raises(
+        Conflict, match="no organization blocks it; in acme it is on the allowlist of organization acme"
+    ):
+        add(bench, "198.51.100.8")
