@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from manager.cli.support.completion import access_names
-from manager.cli.support.durations import parse_timedelta
+from manager.cli.support.durations import parse_timedelta, relative
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 RoleWord = Literal["viewer", "responder", "admin", "metrics", "feed"]
 
-_COLUMNS = ("name", "role", "organizations", "created", "last used", "expires", "revoked")
+_COLUMNS = ("name", "role", "revoked", "expires", "last used", "organizations", "created")
 _Name = Annotated[str, typer.Argument(help="the token's name", autocompletion=access_names)]
 _Expires = Annotated[str | None, typer.Option(help="validity: 24h, 90d [default: unlimited]")]
 
@@ -56,19 +56,24 @@ def create_access(
 @with_manager_client
 def list_access(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the access tokens, without their texts."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/access")
     if output is Output.JSON:
         print_json(found)
         return
-    members = ("createdAt", "lastUsedAt", "expiresAt", "revokedAt")
-    print_table(
-        _COLUMNS,
-        [
-            [each["name"], each["role"], each["organizations"] or "all", *(each[member] for member in members)]
-            for each in found
-        ],
+    now = datetime.now(UTC)
+    print_fitted(_COLUMNS, [_row(each, now) for each in found], kept=2)
+
+
+def _row(access: "Record", now: datetime) -> tuple[object, ...]:
+    return (
+        access["name"],
+        access["role"],
+        *(relative(access[member], now) for member in ("revokedAt", "expiresAt", "lastUsedAt")),
+        access["organizations"] or "all",
+        relative(access["createdAt"], now),
     )
 
 

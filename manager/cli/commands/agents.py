@@ -23,7 +23,7 @@ _CLOCK_RIGHT = 2.0
 """Seconds below which a difference of clocks may be the time that messages travel."""
 
 _COLUMNS = (
-    "hostname", "agent id", "status", "heartbeat", "mode", "health", "policy", "enforcement", "version", "organization",
+    "hostname", "agent id", "status", "mode", "enforcement", "heartbeat", "health", "policy", "version", "organization",
     "site", "tags", "since", "reason", "cpu", "memory", "reported tags",
 )  # fmt: skip
 
@@ -85,7 +85,8 @@ def list_agents(
         print_json(found)
         return
     now = datetime.now(UTC)
-    print_fitted(_COLUMNS, [_row(agent, now) for agent in found], kept=2, wide=output is ListOutput.WIDE)
+    rows = [_row(agent, now) for agent in found]
+    print_fitted(_COLUMNS, rows, kept=2, wide=output is ListOutput.WIDE, more="-o wide")
 
 
 @app.command("show")
@@ -172,11 +173,11 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
         agent["hostname"],
         agent["agentId"],
         agent["status"],
-        ago(agent["lastHeartbeat"], now),
         mode_text(agent),
+        agent["enforcement"],
+        ago(agent["lastHeartbeat"], now),
         agent["health"] or "unknown",
         policy,
-        agent["enforcement"],
         agent["version"],
         agent["organizationId"],
         agent["site"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Audit log of all changes.", no_args_is_help=True)
 
-_COLUMNS = ("when", "who", "from", "what", "to what", "before", "after")
+_COLUMNS = ("when", "who", "what", "to what", "from", "after", "before")
 _MEMBERS = ("id", "at", "actor", "address", "requestId", "action", "target", "before", "after")
 _STATE_SHOWN = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -54,27 +54,29 @@ def list_audit(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List changes, newest first."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/audit", most=limit, since=_since(since), actor=actor, action=action, target=target)
     if output is Output.JSON:
         print_json(found)
         return
     now = datetime.now(UTC)
-    print_table(
+    print_fitted(
         _COLUMNS,
         [
             (
                 ago(entry["at"], now),
                 entry["actor"],
-                entry["address"],
                 entry["action"],
                 entry["target"],
-                _shown(entry["before"]),
+                entry["address"],
                 _shown(entry["after"]),
+                _shown(entry["before"]),
             )
             for entry in found
         ],
+        kept=4,
     )
 
 

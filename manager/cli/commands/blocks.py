@@ -9,7 +9,7 @@ import typer
 from manager.cli.commands.block_import import import_blocks
 from manager.cli.support.agent_lookup import find_agent_id
 from manager.cli.support.completion import agents, blocks
-from manager.cli.support.durations import ago, parse_timedelta
+from manager.cli.support.durations import ago, parse_timedelta, relative
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
 
@@ -44,7 +44,8 @@ def list_blocks(
 
     Example: panguard manager blocks list --value 203.0.113.9
     """
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- the same
 
     found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization, value=value)
     now = datetime.now(UTC)
@@ -54,8 +55,8 @@ def list_blocks(
         for each in found:
             print_table(("block", each["id"]), _details(each, now))
     else:
-        columns = ("block", "kind", "value", "for", "accepted", "enforced", "set", "expires", "by", "reason")
-        print_table(columns, [_row(each, now) for each in found])
+        columns = ("block", "value", "enforced", "expires", "for", "accepted", "by", "set", "kind", "reason")
+        print_fitted(columns, [_row(each, now) for each in found], kept=2)
 
 
 @app.command("add")
@@ -140,24 +141,17 @@ def holder_text(block: "Record") -> str:
     return f"{place} {block['target']}"
 
 
-def enforced_text(block: "Record") -> str:
-    """Return the number of a block's targets whose kernels have it, and the first reason of one that has not."""
-    counts = f"{block['enforcedCount']} of {block['targetCount']}"
-    reasons = block["notEnforced"]
-    return f"{counts} ({reasons[0]['hostname']}: {reasons[0]['reason']})" if reasons else counts
-
-
 def _row(block: "Record", now: datetime) -> tuple[object, ...]:
     return (
         block["id"],
-        block["kind"],
         block["value"],
+        f"{block['enforcedCount']} of {block['targetCount']}",
+        relative(block["expiresAt"], now),
         block["target"] or "fleet",
         f"{block['acceptedCount']} of {block['targetCount']}",
-        enforced_text(block),
-        ago(block["createdAt"], now),
-        block["expiresAt"],
         block["addedBy"] or block["incidentId"],
+        ago(block["createdAt"], now),
+        block["kind"],
         block["reason"],
     )
 

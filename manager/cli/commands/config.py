@@ -15,7 +15,7 @@ def config(data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> Non
         print_json(found)
     else:
         members = ("setting", "value", "environment", "meaning")
-        print_table(members, [[setting[member] for member in members] for setting in found])
+        print_table(members, [[setting[member] for member in members] for setting in found], whole=1)
 
 
 def effective_settings(given: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,19 +16,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Incidents: indicators shared by several agents.", no_args_is_help=True)
 
-COLUMNS = (
-    "incident",
-    "kind",
-    "value",
-    "organization",
-    "vouched",
-    "opened",
-    "last seen",
-    "state",
-    "work",
-    "response",
+_COLUMNS = (
+    "incident", "value", "response", "opened", "state", "work", "vouched", "organization", "last seen", "kind",
     "reason",
-)
+)  # fmt: skip
 _PERCENTS = ("50", "95", "100")
 
 _THREATS_SHOWN = 20
@@ -55,7 +46,8 @@ def list_incidents(
 
     Example: panguard manager incidents list --value 203.0.113.9
     """
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     now = datetime.now(UTC)
     found = client.records(
@@ -71,7 +63,7 @@ def list_incidents(
     if output is Output.JSON:
         print_json(found)
     else:
-        print_table(COLUMNS, [row_of(incident, now) for incident in found])
+        print_fitted(_COLUMNS, [_row(incident, now) for incident in found], kept=2)
 
 
 @app.command("show")
@@ -183,19 +175,18 @@ def approve_incident(
     _decide(client, incident_id, "approve", output)
 
 
-def row_of(incident: "Record", now: datetime) -> tuple[object, ...]:
-    """Return an incident's table row, in the order of `COLUMNS`."""
+def _row(incident: "Record", now: datetime) -> tuple[object, ...]:
     return (
         incident["id"],
-        incident["kind"],
         incident["value"],
-        incident["organizationId"],
-        vouched_text(incident),
+        response_word(incident),
         ago(incident["openedAt"], now),
-        ago(incident["lastSeenAt"], now),
         _state(incident),
         _work(incident),
-        response_word(incident),
+        vouched_text(incident),
+        incident["organizationId"],
+        ago(incident["lastSeenAt"], now),
+        incident["kind"],
         incident["responseReason"],
     )
 

@@ -50,7 +50,7 @@ def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) 
         print_json(found)
         return
     columns = ("scope", "of", "revision", "when", "by", "sections", "message")
-    print_table(columns, [(each["scope"], each["target"], *_change(each)) for each in found])
+    print_table(columns, [(each["scope"], each["target"], *_change(each)) for each in found], whole=2)
 
 
 @app.command("get")
@@ -144,7 +144,9 @@ def history(
         return
     columns = ("revision", "scope", "of", "when", "by", "sections", "message")
     print_table(
-        columns, [(number, each["scope"], each["target"], *rest) for each in found for number, *rest in [_change(each)]]
+        columns,
+        [(number, each["scope"], each["target"], *rest) for each in found for number, *rest in [_change(each)]],
+        whole=3,
     )
 
 
@@ -180,7 +182,7 @@ def diff(
     if output is Output.JSON:
         print_json(found)
     elif found:
-        print_table(("scope", "of", "what", "before", "after"), [_difference(each) for each in found])
+        print_table(("scope", "of", "what", "before", "after"), [_difference(each) for each in found], whole=3)
     else:
         print_lines("nothing differs")
 
@@ -215,7 +217,8 @@ def broadcast(client: "ManagerClient", output: OutputOption = Output.TABLE) -> N
 @with_manager_client
 def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the agents whose policy in force differs from their effective policy."""
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
 
     found = client.records("/api/policies/drift")
     if output is Output.JSON:
@@ -223,7 +226,7 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     elif found:
         now = datetime.now(UTC)
         columns = ("agent id", "hostname", "should have", "has", "state", "error", "since", "blocklist")
-        print_table(columns, [_drift(each, now) for each in found])
+        print_fitted(columns, [_drift(each, now) for each in found], kept=2)
     else:
         print_lines("every agent has its effective policy in force")
 

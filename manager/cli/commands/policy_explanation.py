@@ -37,7 +37,7 @@ def explain_policy(
     groups = ", ".join(found["groups"]) or "none"
     print_lines(f"{found['hostname']}: organization {found['organizationId']}, groups {groups}")
     if rows:
-        print_table(("value", "is", "from", "also set by"), rows)
+        print_table(("value", "is", "from", "also set by"), rows, whole=1)
     else:
         print_lines("no document sets anything: every value is a default (--defaults shows them)")
 

@@ -20,17 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Threats reported by the fleet.", no_args_is_help=True)
 
 _COLUMNS = (
-    "threat",
-    "when",
-    "severity",
-    "type",
-    "technique",
-    "confidence",
-    "source",
-    "hostname",
-    "response",
-    "evidence",
-)
+    "threat", "source", "severity", "type", "when", "hostname", "response", "technique", "confidence", "evidence",
+)  # fmt: skip
 _EVIDENCE_SHOWN = 120
 _THREAT_MEMBERS = (
     "type", "severity", "confidence", "technique", "ruleId", "count", "firstSeen", "lastSeen", "vouched",
@@ -117,10 +108,10 @@ def show_threat(
 
 def print_threats(threats: Sequence["Record"]) -> None:
     """Print threats as a table."""
-    from manager.cli.support.printing import print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
 
     now = datetime.now(UTC)
-    print_table(_COLUMNS, [_row(report, now) for report in threats])
+    print_fitted(_COLUMNS, [_row(report, now) for report in threats], kept=2)
 
 
 def response_text(response: object) -> object:
@@ -136,13 +127,13 @@ def _row(report: "Record", now: datetime) -> tuple[object, ...]:
     evidence = dict(threat.get("evidence") or {})
     return (
         report["id"],
-        ago(report["eventTime"], now),
+        evidence.pop("sourceIp", None),
         threat.get("severity", "medium"),
         threat["type"],
-        threat.get("technique"),
-        f"{threat['confidence']:.0f} %",
-        evidence.pop("sourceIp", None),
+        ago(report["eventTime"], now),
         report["hostname"],
         response_text(response),
+        threat.get("technique"),
+        f"{threat['confidence']:.0f} %",
         json.dumps(evidence)[:_EVIDENCE_SHOWN] if evidence else None,
     )

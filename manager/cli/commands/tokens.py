@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manager.cli.support.completion import tokens
-from manager.cli.support.durations import parse_timedelta
+from manager.cli.support.durations import parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
@@ -20,19 +20,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
 
 _COLUMNS = (
-    "token id",
-    "name",
-    "organization",
-    "site",
-    "tags",
-    "uses",
-    "left",
-    "rate",
-    "ephemeral",
+    "token id", "name", "left", "expires", "revoked", "organization", "site", "tags", "uses", "rate", "ephemeral",
     "created",
-    "expires",
-    "revoked",
-)
+)  # fmt: skip
 
 
 @app.command("create")
@@ -107,27 +97,27 @@ def _keep(path: Path, token: str) -> None:
 @with_manager_client
 def list_tokens(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the tokens, without their secrets."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/tokens")
     if output is Output.JSON:
         print_json(found)
         return
-    members = (
-        "tokenId",
-        "name",
-        "organizationId",
-        "site",
-        "tags",
-        "uses",
-        "usesLeft",
-        "rate",
-        "ephemeral",
-        "createdAt",
-        "expiresAt",
-        "revokedAt",
+    now = datetime.now(UTC)
+    print_fitted(_COLUMNS, [_row(token, now) for token in found], kept=2)
+
+
+def _row(token: "Record", now: datetime) -> tuple[object, ...]:
+    return (
+        token["tokenId"],
+        token["name"],
+        token["usesLeft"],
+        relative(token["expiresAt"], now),
+        relative(token["revokedAt"], now),
+        *(token[member] for member in ("organizationId", "site", "tags", "uses", "rate", "ephemeral")),
+        relative(token["createdAt"], now),
     )
-    print_table(_COLUMNS, [[token[member] for member in members] for token in found])
 
 
 _Token = Annotated[str, typer.Argument(help="the token's id, tok-…, or its name", autocompletion=tokens)]

@@ -44,3 +44,14 @@ def ago(iso: str | None, now: datetime) -> str:
     seconds = max(0, int((now - datetime.fromisoformat(iso)).total_seconds()))
     size, unit = next(((size, unit) for size, unit in _SHORT if seconds >= size), (1, "s"))
     return f"{seconds // size} {unit} ago"
+
+
+def relative(iso: str | None, now: datetime) -> str | None:
+    """Format a time of the API from now, such as ``in 4 h`` or ``12 s ago``; None for None."""
+    if iso is None:
+        return None
+    seconds = round((datetime.fromisoformat(iso) - now).total_seconds())
+    if seconds <= 0:
+        return ago(iso, now)
+    size, unit = next((size, unit) for size, unit in _SHORT if seconds >= size)
+    return f"in {round(seconds / size)} {unit}"

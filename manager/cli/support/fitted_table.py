@@ -1,19 +1,20 @@
 """Tables that fit the terminal's width: less important columns are left out, hostnames and ids are never broken."""
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich.text import Text
 
-from manager.cli.support.printing import cell, console
+from manager.cli.support.printing import cell, columns_said, console
 
 _GAP = "  "
 _PIPED = 10_000
 
 
-def print_fitted(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, kept: int, wide: bool = False) -> None:
+def print_fitted(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, kept: int, wide: bool = False, more: str = "-o json"
+) -> None:
     """Print a table, one line for each row; control characters in cells are escaped.
 
     Columns that say the same in every row are said once below the table. Of the others, the last ones are left out
@@ -24,6 +25,7 @@ def print_fitted(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, kept:
         rows: the cells.
         kept: the number of columns that are always printed, in full: names and ids.
         wide: whether to print every column, whatever the width.
+        more: the option that prints the columns that were left out.
     """
     out = console()
     if not rows:
@@ -45,7 +47,7 @@ def print_fitted(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, kept:
         if said:
             out.print(Text(f"the same in every row: {said}", "dim"), soft_wrap=True)
     if left_out:
-        out.print(Text(f"{left_out} more columns with -o wide", "dim"), soft_wrap=True)
+        out.print(Text(f"{left_out} more column{'s' * (left_out != 1)} with {more}", "dim"), soft_wrap=True)
 
 
 def _same(cells: Sequence[Sequence[Text]], kept: int) -> list[int]:
@@ -55,10 +57,7 @@ def _same(cells: Sequence[Sequence[Text]], kept: int) -> list[int]:
 
 def _width(console_width: int) -> int:
     """Return the columns that a line may have: the terminal's, or what `COLUMNS` says."""
-    said = os.environ.get("COLUMNS", "")
-    if said.isdecimal() and int(said):
-        return int(said)
-    return console_width if sys.stdout.isatty() else _PIPED
+    return columns_said() or (console_width if sys.stdout.isatty() else _PIPED)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:

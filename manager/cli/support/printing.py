@@ -1,6 +1,7 @@
 """Output of commands: coloured tables for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -26,9 +27,15 @@ STYLES = {
 
 
 def console() -> Console:
-    """Return the console for tables; piped output is wider than a terminal."""
-    on_terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, highlight=False, markup=False, width=None if on_terminal else _PIPED_WIDTH)
+    """Return the console for tables, as wide as `COLUMNS` or the terminal; piped output is wider."""
+    width = columns_said() or (None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return Console(file=sys.stdout, highlight=False, markup=False, width=width)
+
+
+def columns_said() -> int | None:
+    """Return the width that the environment variable `COLUMNS` says, in characters."""
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isdecimal() and int(said) else None
 
 
 def print_json(value: Any) -> None:
@@ -36,11 +43,17 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; control characters in cells are escaped."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, whole: int = 0) -> None:
+    """Print a table; control characters in cells are escaped.
+
+    Args:
+        columns: the headings.
+        rows: the cells.
+        whole: the number of first columns, names and ids, that are wrapped only where the others leave no room.
+    """
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number < whole)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     console().print(table if table.row_count else "none")

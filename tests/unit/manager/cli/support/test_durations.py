@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manager.cli.support.durations import ago, parse_time, parse_timedelta
+from manager.cli.support.durations import ago, parse_time, parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -46,3 +46,19 @@ def test_a_moment_is_a_time_or_how_long_ago() -> None:
 def test_how_long_ago_is_said_in_its_largest_unit(iso: str | None, said: str) -> None:
     """Whole units, rounded down; a time in the future is shown as now."""
     assert ago(iso, NOW) == said
+
+
+@pytest.mark.parametrize(
+    ("iso", "said"),
+    [
+        (None, None),
+        ("2026-01-31T15:59:59.000Z", "in 4 h"),
+        ("2026-01-31T12:01:00.000Z", "in 1 min"),
+        ("2026-02-07T12:00:00.000Z", "in 7 d"),
+        ("2026-01-31T12:00:00.000Z", "0 s ago"),
+        ("2026-01-31T11:00:00.000Z", "1 h ago"),
+    ],
+)
+def test_a_time_to_come_is_said_in_its_largest_unit_rounded(iso: str | None, said: str | None) -> None:
+    """A time to come is rounded to the nearest unit, a past one is the age."""
+    assert relative(iso, NOW) == said
