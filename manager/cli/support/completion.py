@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import typer
 
@@ -22,11 +21,12 @@ def _complete_from(path: str, *members: str, **query: str) -> Suggest:
     def suggest(context: typer.Context, incomplete: str) -> list[str]:
         # Any output, or a traceback, would appear in the middle of the typed command line.
         with suppress(Exception):
-            from manager.cli.support.manager_connection import open_client  # noqa: PLC0415 -- only completion needs it
+            from manager.cli.support.manager_connection import (  # noqa: PLC0415 -- only completion needs it
+                location,
+                open_client,
+            )
 
-            names = ("manager", "auth_token", "auth_token_file", "data_dir", "ca_file", "insecure")
-            given: dict[str, Any] = {name: context.params.get(name) for name in names}
-            with open_client(**given, timeout=_TIMEOUT) as client:
+            with open_client(**location(context), timeout=_TIMEOUT) as client:
                 found = client.answer("GET", path, {**query, "limit": "200"})["data"]
             values = dict.fromkeys(str(each[member]) for member in members for each in found if each[member])
             return [value for value in values if value.startswith(incomplete) and _PLAIN.fullmatch(value)]

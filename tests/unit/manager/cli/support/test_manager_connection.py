@@ -4,11 +4,13 @@ import json
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from manager.cli import app
+from manager.cli.support.client import ManagerClient
 from manager.cli.support.failures import ExitCode
 from manager.cli.support.manager_connection import announced_url
 from manager.settings import Settings
@@ -87,6 +89,85 @@ def test_a_running_manager_is_found_by_its_data_directory(tmp_path: Path, closed
     (tmp_path / "admin.token").write_text(TOKEN)
     (tmp_path / "manager.ready").write_text(json.dumps({"http": f"http://127.0.0.1:{closed_port}", "pid": 1}))
     assert f"127.0.0.1:{closed_port}" in run("status", "--data-dir", str(tmp_path)).stderr
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """URL and token of each client that a command makes."""
+    made: list[tuple[str, str]] = []
+
+    class Recorded(ManagerClient):
+        def __init__(self, url: str, token: str, *more: Any) -> None:
+            made.append((url, token))
+            super().__init__(url, token, *more)
+
+    monkeypatch.setattr("manager.cli.support.client.ManagerClient", Recorded)
+    return made
+
+
+def _directory(path: Path, port: int) -> str:
+    """Write a data directory as a running manager leaves it; return its path."""
+    path.mkdir()
+    (path / "admin.token").write_text(TOKEN)
+    (path / "manager.ready").write_text(json.dumps({"http": f"http://127.0.0.1:{port}", "pid": 1}))
+    return str(path)
+
+
+def test_an_option_takes_precedence_over_the_environment(
+    tmp_path: Path, closed_port: int, asked: list[tuple[str, str]]
+) -> None:
+    """`--data-dir` chooses manager and token; a token file or token on the line counts before a variable."""
+    here = _directory(tmp_path / "here", closed_port)
+    (tmp_path / "access.token").write_text("in-a-file")
+    file = str(tmp_path / "access.token")
+    other = {"MANAGER_URL": "http://127.0.0.1:1", "MANAGER_AUTH_TOKEN": "of-another-fleet"}
+    url, elsewhere = f"http://127.0.0.1:{closed_port}", other["MANAGER_URL"]
+    lines = [
+        (["--data-dir", here], (url, TOKEN)),
+        (["--data-dir", here, "--auth-token-file", file], (url, "in-a-file")),
+        (["--data-dir", here, "--auth-token", "typed"], (url, "typed")),
+        (["--data-dir", here, "--manager", "http://127.0.0.1:2"], ("http://127.0.0.1:2", TOKEN)),
+        (["--auth-token-file", file], (elsewhere, "in-a-file")),
+        (["--auth-token", "typed"], (elsewhere, "typed")),
+        ([], (elsewhere, "of-another-fleet")),
+    ]
+    for words, expected in lines:
+        run("agents", "list", *words, **other)
+        assert asked.pop() == expected, words
+    run("agents", "list", PANGUARD_DATA_DIR=here, **other)
+    assert asked.pop() == (elsewhere, "of-another-fleet")
+
+
+def test_a_variable_gives_the_token_that_a_named_directory_has_not(
+    tmp_path: Path, closed_port: int, asked: list[tuple[str, str]]
+) -> None:
+    """A manager that was started with MANAGER_AUTH_TOKEN writes no admin.token."""
+    here = _directory(tmp_path / "here", closed_port)
+    (tmp_path / "here" / "admin.token").unlink()
+    run("status", "--data-dir", here, MANAGER_AUTH_TOKEN="by-variable")
+    assert asked == [(f"http://127.0.0.1:{closed_port}", "by-variable")]
+
+
+@pytest.mark.parametrize("variable", [{}, {"MANAGER_URL": "http://127.0.0.1:1"}, {"MANAGER_AUTH_TOKEN": "x"}])
+def test_a_directory_on_which_no_manager_runs_is_named(
+    tmp_path: Path, asked: list[tuple[str, str]], variable: dict[str, str]
+) -> None:
+    """Its token goes to no other manager: neither to that of the environment nor to the one on the default port."""
+    (tmp_path / "admin.token").write_text(TOKEN)
+    result = run("status", "--data-dir", str(tmp_path), **variable)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert result.stderr.startswith(f"error: no manager runs on {tmp_path}, or it is not ready yet: ")
+    assert "http://" not in result.stderr
+    assert asked == []
+
+
+def test_a_ready_file_without_an_address_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """The message names the file; a manager may run there."""
+    (tmp_path / "admin.token").write_text(TOKEN)
+    (tmp_path / "manager.ready").write_text("{")
+    result = run("status", "--data-dir", str(tmp_path))
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert f"{tmp_path / 'manager.ready'} cannot be read or is damaged" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"'])
