@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 Network = IPv4Network | IPv6Network
 
 _MAPPED_PREFIX = 96
+_NAT64, _6TO4 = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")
 
 
 @lru_cache(maxsize=16_384)
@@ -28,6 +29,18 @@ def overlap(one: Network, other: Network) -> bool:
     if isinstance(one, IPv4Network):
         return isinstance(other, IPv4Network) and one.overlaps(other)
     return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def embedded_ipv4(network: Network) -> IPv4Network | None:
+    """Return the IPv4 network inside a network of NAT64 (RFC 6052) or 6to4 (RFC 3056): its packets end there."""
+    if isinstance(network, IPv4Network):
+        return None
+    for prefix in (_NAT64, _6TO4):
+        length = network.prefixlen - prefix.prefixlen
+        if length >= 0 and prefix.overlaps(network):
+            low = 128 - prefix.prefixlen - 32
+            return IPv4Network((int(network.network_address) >> low & 0xFFFFFFFF, min(length, 32)))
+    return None
 
 
 class NetworkSet:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from manager.domain.correlation.indicators import Indicator, normal_address, parsed_address
-from manager.domain.networks import Network, network_of, overlap
+from manager.domain.networks import Network, embedded_ipv4, network_of, overlap
 from manager.domain.policies.scopes import GLOBAL, Scope
 from manager.domain.response.never_block import OPERATOR_REASON, NeverBlock, unblockable
 
@@ -105,7 +105,7 @@ class ManualBlockRules:
                 return Refusal("configured", said)
         if self._allowlisted(GLOBAL, network):
             return Refusal("allowlist", "it is on the global allowlist, which beats every block")
-        return None
+        return _of_embedded(network, self._shared_refusal)
 
     def _own_refusal(self, network: Network, organization_id: str) -> Refusal | None:
         """Return the rule of one organization that refuses a network."""
@@ -116,7 +116,7 @@ class ManualBlockRules:
         if self._allowlisted(Scope("organization", organization_id), network):
             said = f"it is on the allowlist of organization {organization_id}, which beats every block"
             return Refusal("allowlist", said)
-        return None
+        return _of_embedded(network, lambda embedded: self._own_refusal(embedded, organization_id))
 
     def _is_of_fleet(self, network: Network, organization_id: str) -> bool:
         fleet = self._never_block.fleet
@@ -139,7 +139,7 @@ class ManualBlockRules:
             index = _first_within(self._login_numbers, network)
             agent_id = self._logins[index][1] if index is not None else None
         if agent_id is None:
-            return None
+            return _of_embedded(network, self._login_refusal)
         return Refusal(RECENT_LOGIN, f"it logged in successfully on {agent_id} within 7 days")
 
     @cached_property
@@ -155,6 +155,13 @@ class ManualBlockRules:
     @cached_property
     def _login_numbers(self) -> Sequence[_Number]:
         return [number for number, _ in self._logins]
+
+
+def _of_embedded(network: Network, refusal: Callable[[Network], Refusal | None]) -> Refusal | None:
+    """Return the rule that refuses the IPv4 network inside an IPv6 network, with a reason that names it."""
+    embedded = embedded_ipv4(network)
+    found = refusal(embedded) if embedded is not None else None
+    return found._replace(reason=f"it stands for {embedded}: {found.reason}") if found is not None else None
 
 
 def _first_within(numbers: Sequence[_Number], network: Network) -> int | None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from ipaddress import ip_network
 from typing import Literal, NamedTuple
 
-from manager.domain.networks import Network, network_of
+from manager.domain.networks import Network, embedded_ipv4, network_of, overlap
 from manager.domain.response.never_block import WIDEST
 from manager.domain.response.settings import ResponderSettings
 from manager.errors import Conflict, Invalid
@@ -69,6 +69,7 @@ class ManualBlocks:
         self._held: dict[ManualHolder, dict[str, ManualBlock]] = {}
         self._about: dict[str, set[ManualHolder]] = {}
         self._ends: list[tuple[float, str]] = []
+        self._embedding: dict[str, Network] = {}
 
     def __len__(self) -> int:
         """Return the number of live blocks."""
@@ -128,6 +129,10 @@ class ManualBlocks:
         """Return all holders' blocks that contain every address of a network, the narrowest first."""
         return [block for value in covering_values(network) for block in self.list_about(value)]
 
+    def list_embedding(self, network: Network) -> list[ManualBlock]:
+        """Return all holders' blocks of IPv6 networks that stand for an address of an IPv4 network (NAT64, 6to4)."""
+        return [self._by_id[block_id] for block_id, inner in self._embedding.items() if overlap(inner, network)]
+
     def list_overlapping(self, network: Network) -> list[ManualBlock]:
         """Return all holders' blocks that share an address with a network."""
         found = self.list_covering(network)
@@ -175,12 +180,16 @@ class ManualBlocks:
     def remove(self, block: ManualBlock) -> None:
         """Remove a live block."""
         del self._by_id[block.id]
+        self._embedding.pop(block.id, None)
         del self._held[block.holder][block.value]
         if not self._held[block.holder]:
             del self._held[block.holder]
         self._about[block.value].discard(block.holder)
         if not self._about[block.value]:
             del self._about[block.value]
+        if len(self._ends) > 2 * len(self._by_id) + 64:
+            self._ends = [(each.expires_at, each.id) for each in self._by_id.values()]
+            heapify(self._ends)
 
     def next_expiry(self) -> float | None:
         """Return the time of the next expiry, in seconds since 1970; None without blocks."""
@@ -202,6 +211,10 @@ class ManualBlocks:
         self._held.setdefault(block.holder, {})[block.value] = block
         self._about.setdefault(block.value, set()).add(block.holder)
         heappush(self._ends, (block.expires_at, block.id))
+        network = network_of(block.value)
+        embedded = embedded_ipv4(network) if network is not None else None
+        if embedded is not None:
+            self._embedding[block.id] = embedded
 
 
 def later(one: ManualBlock | None, other: ManualBlock) -> ManualBlock:

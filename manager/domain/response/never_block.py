@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from hashlib import md5, sha1, sha256
-from ipaddress import IPv4Network, ip_network
+from ipaddress import ip_network
 
 from manager.domain.correlation import Allowed, Indicator
 from manager.domain.correlation.indicators import normal_network
-from manager.domain.networks import Network, network_of, overlap
+from manager.domain.networks import Network, embedded_ipv4, network_of, overlap
 from manager.domain.response.evidence_index import EvidenceIndex
 from manager.domain.response.fleet_addresses import FleetAddresses
 from manager.domain.response.never_list import LiftedAddresses
@@ -24,8 +24,10 @@ _RANGES: tuple[tuple[Network, str], ...] = tuple(
         ("224.0.0.0/4", "it is a multicast address"),
         ("ff00::/8", "it is a multicast address"),
         ("255.255.255.255/32", "it is the broadcast address"),
+        ("::ffff:0:0/96", "it contains the IPv4-mapped addresses"),
     )
 )
+_NAT64 = ip_network("64:ff9b::/96")
 WIDEST = {4: 24, 6: 48}
 """The shortest prefix that may be blocked, by IP version."""
 
@@ -44,8 +46,13 @@ def unblockable(network: Network) -> str | None:
     for range_, reason in _RANGES:
         if overlap(network, range_):
             return reason
-    embedded = _embedded(network)
-    return unblockable(embedded) if embedded is not None else None
+    if network.prefixlen < _NAT64.prefixlen and overlap(network, _NAT64):
+        return "it contains every IPv4 address, as NAT64 writes them"
+    embedded = embedded_ipv4(network)
+    if embedded is None:
+        return None
+    inner = unblockable(embedded)
+    return f"it stands for {embedded}: {inner}" if inner is not None else None
 
 
 class NeverBlock:
@@ -110,23 +117,20 @@ class NeverBlock:
                 return said
         if self.fleet.holds(indicator.value, indicator.organization_id, indicator.site):
             return "it is an address or a gateway of the fleet itself"
-        said_by_people = self._people_reason(network, indicator.organization_id, now)
-        if said_by_people is not None:
-            return said_by_people
+        return self._people_reason(network, indicator, now) or self._embedded_reason(network, indicator, now)
+
+    def _people_reason(self, network: Network, indicator: Indicator, now: float) -> str | None:
+        if self.lifted.holds(indicator.organization_id, network, now):
+            return "somebody lifted its block a few minutes ago"
+        if self.operators.holds(network, indicator.organization_id):
+            return OPERATOR_REASON
         login = self.evidence.login(indicator, now)
         return f"it logged in successfully on {login[0]} within 7 days" if login is not None else None
 
-    def _people_reason(self, network: Network, organization_id: str, now: float) -> str | None:
-        if self.lifted.holds(organization_id, network, now):
-            return "somebody lifted its block a few minutes ago"
-        return OPERATOR_REASON if self.operators.holds(network, organization_id) else None
-
-
-def _embedded(network: Network) -> IPv4Network | None:
-    """Return the IPv4 address inside an IPv6 address (NAT64, 6to4), which is where its packets end."""
-    if isinstance(network, IPv4Network) or network.prefixlen != network.max_prefixlen:
-        return None
-    address = network.network_address
-    nat64 = int(address) >> 32 == 0x64FF9B << 64
-    inner = int(address) & 0xFFFFFFFF if nat64 else address.sixtofour
-    return None if inner is None else IPv4Network((inner, 32))
+    def _embedded_reason(self, network: Network, indicator: Indicator, now: float) -> str | None:
+        """Return the reason why the IPv4 network inside an IPv6 network is never blocked."""
+        embedded = embedded_ipv4(network)
+        if embedded is None:
+            return None
+        reason = self.reason(indicator._replace(value=str(embedded).removesuffix("/32")), now)
+        return f"it stands for {embedded}: {reason}" if reason is not None else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from manager.domain.instant import Instant
-from manager.domain.networks import network_of, overlap
+from manager.domain.networks import embedded_ipv4, network_of, overlap
 from manager.domain.response.emergency_entry import Subject
 from manager.engine.commands.requests import RecordOperatorAddress
 from manager.engine.context import Context
@@ -20,7 +20,9 @@ def record_operator_address(context: Context, request: RecordOperatorAddress) ->
         about = list(_live_subjects(context, request.address))
         emergency_response.apply(context, context.fleet.responder.withdraw_unblockable(now.wall, about))
         network, manual = network_of(request.address), context.fleet.responder.entries.manual
-        manual_response.withdraw_unblockable(context, manual.list_covering(network) if network is not None else ())
+        if network is not None:
+            blocks = [*manual.list_covering(network), *manual.list_embedding(network)]
+            manual_response.withdraw_unblockable(context, blocks)
     store_operator_addresses(context, now)
 
 
@@ -34,5 +36,8 @@ def _live_subjects(context: Context, address: str) -> Iterator[Subject]:
     own = network_of(address)
     for subject in context.fleet.responder.entries.subjects():
         network = network_of(subject.value) if subject.kind == "ip" else None
-        if own is not None and network is not None and overlap(own, network):
+        if own is None or network is None:
+            continue
+        embedded = embedded_ipv4(network)
+        if overlap(own, network) or (embedded is not None and overlap(own, embedded)):
             yield subject

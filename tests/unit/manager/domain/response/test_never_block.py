@@ -3,13 +3,17 @@
 import pytest
 
 from manager.domain.correlation import Allowlist, Indicator
+from manager.domain.instant import Instant
 from manager.domain.networks import network_of
 from manager.domain.response import EvidenceIndex, FleetAddresses, NeverBlock, ResponderSettings, ResponseState
 from manager.domain.response.evidence_index import is_system_path
 from manager.domain.response.never_block import unblockable
+from manager.domain.response.operator_addresses import OperatorAddresses
 from tests.support.responding import Scene
 
 DAY = 86_400.0
+EMBEDDING = ["64:ff9b::c633:6407", "2002:c633:6407::1", "2002:c633:6407::/48", "64:ff9b::c633:6400/120"]
+"""Networks of NAT64 and 6to4 that contain 198.51.100.7."""
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,17 @@ def test_three_compromised_agents_block_nothing_that_must_not_be(address: str, r
         ("::/0", "wider than /48"),
         ("2001:db8::/47", "wider than /48"),
         ("::ffff:0.0.0.0/96", "wider than /24"),
+        ("::ffff:0:0/95", "IPv4-mapped"),
+        ("64:ff9b::/95", "NAT64"),
+        ("64:ff9b::/48", "NAT64"),
+        ("64:ff9b::/96", "wider than /24"),
+        ("64:ff9b::7f00:0/104", "wider than /24"),
+        ("64:ff9b::7f00:0/120", "loopback"),
+        ("64:ff9b::a9fe:a9fe/127", "link-local"),
+        ("2002:7f00:1::/48", "loopback"),
+        ("2002:7f00:1::/64", "loopback"),
+        ("64:ff9b::c633:6400/120", None),
+        ("2002:c633:6407::/48", None),
         ("127.0.0.0/24", "loopback"),
         ("203.0.113.0/24", None),
         ("2001:db8::/48", None),
@@ -92,6 +107,24 @@ def test_a_prefix_around_a_protected_address_is_never_blocked(network: str) -> N
     never = NeverBlock(lambda _: False, fleet, EvidenceIndex(), ["198.51.100.1"], ["192.0.2.64/26"])
     site = "berlin" if network.startswith("192.168") else None
     assert never.reason(Indicator("source_ip", network, "acme", site), 0.0) is not None
+
+
+@pytest.mark.parametrize("value", EMBEDDING)
+def test_ipv4_inside_ipv6_is_never_blocked_where_the_ipv4_address_is_not(value: str) -> None:
+    """NAT64 and 6to4 lead packets to the IPv4 address: fleet, configured networks and operators protect it there."""
+    fleet = FleetAddresses()
+    fleet.set("ag-1", "acme", None, ["198.51.100.7"])
+    operators = OperatorAddresses()
+    operators.record("198.51.100.7", None, Instant(0.0, 0.0))
+    nobody = FleetAddresses()
+    for never in (
+        NeverBlock(lambda _: False, fleet, EvidenceIndex()),
+        NeverBlock(lambda _: False, nobody, EvidenceIndex(), ["198.51.100.7"]),
+        NeverBlock(lambda _: False, nobody, EvidenceIndex(), operators=operators),
+    ):
+        assert "it stands for 198.51.100." in str(never.reason(Indicator("source_ip", value, "acme", None), 0.0))
+    free = NeverBlock(lambda _: False, nobody, EvidenceIndex())
+    assert free.reason(Indicator("source_ip", value, "acme", None), 0.0) is None
 
 
 def test_what_is_no_address_is_never_blocked() -> None:

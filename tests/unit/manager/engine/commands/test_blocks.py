@@ -9,6 +9,7 @@ import pytest
 
 from manager.domain.networks import network_of
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.domain.response.settings import ResponderSettings
 from manager.engine.commands.block_requests import AddBlocks, BlocksAdded, LiftAddress, NewBlock
@@ -21,8 +22,10 @@ from manager.engine.commands.requests import (
     SetPolicy,
     UndoIncident,
 )
+from manager.engine.context import Context
 from manager.engine.inbox import Command
 from manager.engine.origin import Origin
+from manager.engine.response import manual_response
 from manager.engine.settings import EngineSettings
 from manager.errors import Conflict, Invalid, NotFound
 from schemas import topics
@@ -307,6 +310,58 @@ def test_there_is_room_for_so_many_blocks_and_incidents_keep_some(tmp_path: Path
     add(bench, "198.51.100.1")
     bench.crash()
     assert len(blocked(bench)) == 4
+
+
+@pytest.mark.parametrize(
+    "value", ["64:ff9b::c633:6409", "2002:c633:6409::1", "2002:c633:6409::/48", "64:ff9b::c633:6400/120"]
+)
+def test_ipv6_that_stands_for_an_agents_ipv4_address_is_refused(bench: Bench, value: str) -> None:
+    """NAT64 and 6to4 lead to the agent; a block that is in force goes as soon as such an agent enrols."""
+    bench.enroll("a")
+    (block,) = add(bench, value).blocks
+    bench.enroll("b", addresses=[ADDRESS])
+    assert bench.fleet.responder.entries.manual.get(block.id) is None
+    with pytest.raises(Conflict, match=r"it stands for 198\.51\.100\..*fleet itself"):
+        add(bench, value)
+
+
+def test_a_block_that_stands_for_a_persons_ipv4_address_goes_with_their_first_request(bench: Bench) -> None:
+    """By hand or decided by the responder; a network that stands for another host stays blocked."""
+    attack(bench, *trusted(bench, "a", "b", "c"), sourceIp="64:ff9b::c633:6409")
+    add(bench, "2002:c633:6409::1", "2002:c633:640a::1")
+    assert set(blocked(bench)) == {"64:ff9b::c633:6409", "2002:c633:6409::1", "2002:c633:640a::1"}
+    bench.ask(RecordOperatorAddress(ADDRESS, None))
+    assert blocked(bench) == ["2002:c633:640a::1"]
+
+
+def test_replaced_blocks_leave_nothing_behind(bench: Bench) -> None:
+    """The heap of ends stays in proportion to the live blocks, and the next end stays right."""
+    bench.enroll("a")
+    for number in range(100):
+        add(bench, ADDRESS, seconds=100_000.0 - number)
+    manual = bench.fleet.responder.entries.manual
+    assert len(manual) == 1
+    assert len(manual._ends) <= 2 * 1 + 64 + 1
+    assert manual.next_expiry() == bench.wall + 100_000.0 - 99
+
+
+def test_a_check_of_all_blocks_builds_the_rules_once_for_each_holder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many blocks a holder has: to build them reads the whole fleet."""
+    bench.enroll("a")
+    add(bench, *(f"198.51.100.{number}" for number in range(20)))
+    add(bench, ADDRESS, holder=ManualHolder("organization", "default"))
+    built: list[ManualHolder] = []
+    build = manual_response.rules_for
+
+    def counted(context: Context, holder: ManualHolder) -> ManualBlockRules:
+        built.append(holder)
+        return build(context, holder)
+
+    monkeypatch.setattr(manual_response, "rules_for", counted)
+    bench.ask(ChangeAllowlist(GLOBAL, None, "192.0.2.1", listed=True, author="alice"))
+    assert sorted(built) == sorted({FLEET, ManualHolder("organization", "default")})
 
 
 def test_a_removed_agents_own_blocks_go_with_it(bench: Bench) -> None:
