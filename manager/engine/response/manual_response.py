@@ -122,8 +122,13 @@ def admit(context: Context, agent: Agent, own: Iterable[str]) -> None:
     manual, blocklists = context.fleet.responder.entries.manual, context.fleet.blocklists
     regroup(context, [agent.agent_id])
     networks = (network_of(value) for value in own)
-    covering = {each.id: each for network in networks if network for each in manual.list_covering(network)}
-    withdraw_unblockable(context, covering.values())
+    about = (
+        each
+        for network in networks
+        if network
+        for each in (*manual.list_covering(network), *manual.list_embedding(network))
+    )
+    withdraw_unblockable(context, {each.id: each for each in about}.values())
     values = manual.in_organization(agent.organization_id)
     if values and agent.organization_id not in blocklists.sequences:
         touched = {agent.organization_id: {manual_key(value) for value in values}}
