@@ -45,15 +45,16 @@ def list_blocks(
     Example: panguard manager blocks list --value 203.0.113.9
     """
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- the same
 
     found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization, value=value)
     now = datetime.now(UTC)
     if output is Output.JSON:
         print_json(found)
-    elif value is not None and found:
+    elif value is not None:
         for each in found:
             print_table(("block", each["id"]), _details(each, now))
+        print_lines(*_beside_blocks(client, value, organization, found=bool(found)))
     else:
         columns = ("block", "value", "enforced", "expires", "for", "accepted", "by", "set", "kind", "reason")
         print_fitted(columns, [_row(each, now) for each in found], kept=2)
@@ -90,10 +91,12 @@ def add_block(
         return
     over = f"; overridden: {block['overrides']}" if block["overrides"] else ""
     exempt = [f"not on the hosts of {name}: its own rules keep the address free" for name in done.get("exempt", ())]
+    place = holder_text(block) if agent is None else f"on {agent}"
     print_lines(
-        f"blocked {block['value']} {holder_text(block)} until {block['expiresAt']} ({block['id']}){over}",
-        f"{block['targetCount']} agents are told. Who has it: panguard manager blocks list --value {block['value']}",
+        f"block of {block['value']} {place} recorded for {_counted(block['targetCount'], 'agent')} until "
+        f"{block['expiresAt']} ({block['id']}){over}",
         *exempt,
+        f"who has accepted it and who enforces it: panguard manager blocks list --value {block['value']}",
     )
 
 
@@ -111,7 +114,8 @@ def remove_block(
 ) -> None:
     """Remove one block by its id, or lift all blocks of an address: by incidents, by hand and by guards themselves.
 
-    An incident of a removed block does not respond again. For five minutes after a lift nobody blocks the address.
+    An incident of a removed block does not respond again. For five minutes after a lift the manager and the guards with
+    a fence that take it do not block the address; the answer counts the agents that may keep a block of their own.
 
     Example: panguard manager blocks lift 203.0.113.9
     """
@@ -170,6 +174,9 @@ def _details(block: "Record", now: datetime) -> list[tuple[str, object]]:
         ("enforced", _hosts(block["enforcedCount"], block["targetCount"], block["enforcedBy"])),
     ]
     rows += [("not enforced", f"{each['hostname']}: {each['reason']}") for each in block["notEnforced"]]
+    unnamed = block["targetCount"] - block["enforcedCount"] - len(block["notEnforced"])
+    if unnamed > 0:
+        rows.append(("not enforced", f"and {unnamed} more"))
     if block["overrides"]:
         rows.append(("overrides", block["overrides"]))
     return [*rows, ("to lift it", f"panguard manager blocks lift {block['value']}")]
@@ -183,17 +190,52 @@ def _hosts(count: int, of: int, named: list["Record"]) -> str:
 
 def _lifted(done: "Record") -> list[str]:
     """Return what a lift did, and what it could not do."""
-    incidents = f", {len(done['incidents'])} incidents respond no more" if done["incidents"] else ""
-    lines = [
-        f"lifted {done['value']}: {len(done['blocks'])} blocks of the manager{incidents}",
-        f"guards with a fence end blocks of their own too; nobody blocks it until {done['until']}",
+    stopped = len(done["incidents"])
+    responds = "responds" if stopped == 1 else "respond"
+    incidents = f", {_counted(stopped, 'incident')} {responds} no more" if stopped else ""
+    lines = [f"lifted {done['value']}: {_counted(len(done['blocks']), 'block')} of the manager{incidents}"]
+    ends = f"until {done['until']} the manager does not block it, and guards with a fence end blocks of their own"
+    if not done["notReached"]:
+        return [*lines, ends]
+    except_those = f"except {done['notReached']} of {_counted(done['agents'], 'agent')} that may keep or make one"
+    return [
+        *lines,
+        f"{ends}, {except_those} (not online, over HTTP, or without a fence)",
+        f"on those hosts: panguard guard unblock {done['value']}",
     ]
-    if done["notReached"]:
-        lines.append(
-            f"{done['notReached']} of {done['agents']} agents may keep a block of their own (not online, over HTTP, or"
-            f" without a fence); there: panguard guard unblock {done['value']}"
-        )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _beside_blocks(client: "ManagerClient", value: str, organization: str | None, *, found: bool) -> list[str]:
+    """Return the sentences on blocks of an address that are not in the list: of policy documents, and of guards."""
+    lines = [] if found else [f"no block of the manager for {value} is in force"]
+    for record in client.records("/api/policies"):
+        if organization is not None and record["scope"] == "organization" and record["target"] != organization:
+            continue
+        scope = " ".join(filter(None, (record["scope"], record["target"])))
+        lines += [f"the policy document {scope} blocks {blocked}" for blocked in _blocked_by(record, value)]
+    if not found:
+        source = f"panguard manager threats list --source {value}"
+        lines.append(f"guards may have decided one themselves; threats that they report: {source}")
     return lines
+
+
+def _blocked_by(record: "Record", value: str) -> list[str]:
+    """Return the entries of a policy document that block an address or a part of a network, without expired ones."""
+    from manager.domain.networks import network_of, overlap  # noqa: PLC0415 -- only where it is needed
+    from manager.domain.policies.resolution import expiry_of, value_of  # noqa: PLC0415 -- the same
+    from manager.domain.policies.rules import effects  # noqa: PLC0415 -- the same
+    from manager.domain.policies.scopes import Scope, policy_of  # noqa: PLC0415 -- the same
+
+    wanted, now = network_of(value), datetime.now(UTC).timestamp()
+    document = policy_of(Scope(record["scope"], record["target"] or ""), record["document"])
+    entries = [each for part in (document, *effects(document)) for each in (part.get("blocklist") or {}).get("ips", ())]
+    blocked = [(value_of(each), network_of(value_of(each))) for each in entries if expiry_of(each) > now]
+    covering = [text for text, network in blocked if wanted and network and overlap(network, wanted)]
+    return list(dict.fromkeys(covering))
 
 
 def _is_address(text: str) -> bool:

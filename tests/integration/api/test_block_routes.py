@@ -98,17 +98,70 @@ def test_a_block_is_added_explained_and_lifted_by_command(served: Served, termin
         attack(bench, *trusted(bench, "a", "b", "c"))
     assert "in the whole fleet" in terminal.ok("blocks", "add", ADDRESS, "--for", "1h", "--reason", "scans")
     assert "in organization default" in terminal.ok("blocks", "add", ATTACKER, "--organization", "default")
-    assert "on agent" in terminal.ok("blocks", "add", "198.51.100.10", "--agent", "a")
+    added = terminal.ok("blocks", "add", "198.51.100.10", "--agent", "a")
+    assert added.startswith("block of 198.51.100.10 on a recorded for 1 agent until ")
     shown = terminal.ok("blocks", "list", "--value", ADDRESS)
     for words in ("scans", "by hand: admin", "in the whole fleet", "0 of 3", f"panguard manager blocks lift {ADDRESS}"):
         assert words in shown
     told = terminal.ok("blocks", "lift", ATTACKER)
-    assert "1 incidents respond no more" in told
-    assert "3 of 3 agents may keep a block of their own" in told
+    assert "1 incident responds no more" in told
+    (ends,) = (line for line in told.splitlines() if line.startswith("until "))
+    assert ", except 3 of 3 agents that may keep or make one (" in ends
     assert f"panguard guard unblock {ATTACKER}" in told
     (block, *_) = terminal.records("blocks", "list", "--value", ADDRESS)
     assert block["id"] in terminal.ok("blocks", "remove", block["id"])
     assert [each["value"] for each in terminal.records("blocks", "list", "--kind", "ip")] == ["198.51.100.10"]
+
+
+def test_an_address_without_a_block_is_explained(terminal: Terminal, admin: httpx2.Client) -> None:
+    """The policy documents that block it are named, not an expired entry, and that guards decide by themselves."""
+    old = {"value": f"{ADDRESS}/32", "expiresAt": "2020-01-01T00:00:00Z"}
+    document = {"blocklist": {"ips": [{"value": "198.51.100.0/24", "reason": "scans"}, old]}}
+    assert admin.put("/api/policies/global", json=document).status_code == 200
+    rule = {
+        "ruleId": "r1",
+        "type": "block_ip",
+        "condition": {"ip": ADDRESS},
+        "action": "block",
+        "severity": "high",
+        "description": "scans",
+    }
+    assert admin.put("/api/policies/organizations/acme", json={"rules": [rule]}).status_code == 200
+    shown = terminal.ok("blocks", "list", "--value", ADDRESS).splitlines()
+    source = f"panguard manager threats list --source {ADDRESS}"
+    assert shown[0] == f"no block of the manager for {ADDRESS} is in force"
+    assert set(shown[1:3]) == {
+        "the policy document global blocks 198.51.100.0/24",
+        f"the policy document organization acme blocks {ADDRESS}",
+    }
+    assert shown[3:] == [f"guards may have decided one themselves; threats that they report: {source}"]
+    assert len(terminal.ok("blocks", "list", "--value", ADDRESS, "--organization", "default").splitlines()) == 3
+    assert terminal.records("blocks", "list", "--value", ADDRESS) == []
+    assert "policy document" not in terminal.ok("blocks", "list", "--value", "203.0.113.9")
+
+
+def test_a_groups_document_that_blocks_an_address_is_named(terminal: Terminal, admin: httpx2.Client) -> None:
+    """Its policy is a member of the group's document."""
+    policy = {"blocklist": {"ips": [ADDRESS]}}
+    document = {"selector": {"tagsAll": ["web"]}, "priority": 10, "policy": policy}
+    assert admin.put("/api/policies/groups/web", json=document).status_code in {200, 201}
+    shown = terminal.ok("blocks", "list", "--value", ADDRESS)
+    assert f"the policy document group web blocks {ADDRESS}" in shown
+
+
+def test_agents_that_do_not_enforce_a_block_are_counted_beyond_the_five_named(
+    served: Served, terminal: Terminal
+) -> None:
+    """In the list of one address and in `now`."""
+    with served.bench() as bench:
+        for name in "abcdefg":
+            agent = bench.enroll(name)
+            bench.receive(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, enforcement="simulated"))
+    terminal.ok("blocks", "add", ADDRESS)
+    assert "and 2 more" in terminal.ok("blocks", "list", "--value", ADDRESS)
+    shown = terminal.ok("now")
+    assert "Blocks decided: 1" in shown
+    assert "; and not on 6 more" in shown
 
 
 def test_a_file_is_imported_whole(terminal: Terminal, tmp_path: Path) -> None:
@@ -197,4 +250,4 @@ def test_a_groups_block_counts_the_agents_that_the_group_has(
     assert terminal.run("blocks", "add", ADDRESS, "--group", "none").exit_code == ExitCode.NOT_FOUND
     for other in ({"organization": "acme"}, {"agentId": agents[0].agent_id}):
         assert admin.post("/api/blocks", json={"value": ADDRESS, "group": "web", **other}).status_code == 400
-    assert "1 agents" in terminal.ok("now")
+    assert f"{ADDRESS} on 1 agent," in terminal.ok("now")

@@ -1,20 +1,22 @@
 """The commands of docs/operations.md, run as they stand in their order."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.api.served import Served
+from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 from tests.support.attacks import attack, trusted
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("panguard manager")]
-FEEDS = [line for line in LINES if line.startswith("curl")]
+FEEDS = [line for line in LINES if line.startswith(("(umask 077; panguard manager access create ", "curl"))]
 
 
 def test_every_command_of_the_page_works(
@@ -38,13 +40,17 @@ def test_every_line_is_a_command_that_is_run_here() -> None:
     assert set(LINES) == {*COMMANDS, *FEEDS}
 
 
-def test_the_lines_that_read_a_feed_work(served: Served, terminal: Terminal, tmp_path: Path) -> None:
-    """With the token in its file, as a job of the firewall runs them; only the manager's name is put in place."""
-    token = terminal.records("access", "create", "--name", "firewall", "--role", "feed")["token"]
-    (tmp_path / "feed.token").write_text(token)
+def test_the_lines_that_read_a_feed_work(
+    served: Served, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first writes the token's file for its owner alone; only the manager's name is put in place."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("MANAGER_URL", served.url)
+    monkeypatch.setenv("MANAGER_AUTH_TOKEN", ADMIN_TOKEN)
     terminal.ok("blocks", "add", "198.51.100.9")
     for line in FEEDS:
         command = line.replace("https://manager:8443", served.url)
         subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)  # noqa: S603, S607 -- the page's own words
+    assert (tmp_path / "feed.token").stat().st_mode & 0o777 == 0o600
     for name in ("blocklist.txt", "blocklist.conf", "blocklist.nft"):
         assert "198.51.100.9" in (tmp_path / name).read_text()
