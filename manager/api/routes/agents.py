@@ -55,7 +55,7 @@ async def list_agents(
     tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
     hostname: Annotated[Hostname | None, Query(description="only agents with this hostname")] = None,
     health: Annotated[HealthState | None, Query(description="only agents in this health")] = None,
-    unenforced: Annotated[bool | None, Query(description="only agents that list blocks that do not hold")] = None,
+    unenforced: Annotated[bool | None, Query(description="only agents that say that blocks do not hold")] = None,
     unconfirmed: Annotated[bool | None, Query(description="only agents whose mode is on trial or not wanted")] = None,
     site: Annotated[Label | None, Query(description="only agents at this site")] = None,
     group: Annotated[

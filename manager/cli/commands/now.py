@@ -20,6 +20,7 @@ _LIMIT = 2000
 _SHOWN = 5
 _HOSTS_SHOWN = 5
 _BLOCK_MEMBERS = ("kind", "value", "organizationId", "site", "reason", "addedBy", "incidentId")
+_NOT_HOLDING = ("ineffective", "refused", "impossible", "failed")
 _FORWARDED_OPTIONS = ("manager", "auth_token_file", "data_dir", "ca_file")
 
 Limit = Annotated[int, typer.Option(min=1, help="maximum number of lines in each section")]
@@ -72,7 +73,7 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "approvals": [{**each, "approve": write("incidents", "approve", each["id"])} for each in waiting],
         "silence": _stale_by_site(client.records("/api/agents", most=_LIMIT, status="stale")),
         "degraded": [_degraded(agent) for agent in client.records("/api/agents", most=_LIMIT, health="degraded")],
-        "unenforced": _unenforced(client.records("/api/agents", most=_LIMIT, unenforced="true")),
+        **_unenforced(client.records("/api/agents", most=_LIMIT, unenforced="true")),
         "modes": [_mode_of(agent) for agent in client.records("/api/agents", most=_LIMIT, unconfirmed="true")],
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
@@ -118,13 +119,15 @@ def _degraded(agent: "Record") -> "Record":
     return {"agentId": agent["agentId"], "hostname": agent["hostname"], "sources": sources}
 
 
-def _unenforced(agents: Iterable["Record"]) -> list["Record"]:
-    """Return the blocks that agents say they do not enforce, with the reasons."""
-    return [
-        {"agentId": agent["agentId"], "hostname": agent["hostname"], **reason}
-        for agent in agents
-        for reason in (agent["enforced"] or {}).get("reasons", ())
-    ]
+def _unenforced(agents: Iterable["Record"]) -> "Record":
+    """Return the number of blocks that agents say do not hold, and those of them that they give a reason for."""
+    reasons: list[Record] = []
+    count = 0
+    for agent in agents:
+        given = agent["enforced"].get("reasons", ())
+        reasons += [{"agentId": agent["agentId"], "hostname": agent["hostname"], **reason} for reason in given]
+        count += max(len(given), sum(agent["enforced"].get(name, 0) for name in _NOT_HOLDING))
+    return {"unenforced": reasons, "unenforcedCount": count}
 
 
 def _mode_of(agent: "Record") -> "Record":
@@ -155,11 +158,11 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
     print_lines(
         *(f"Warning: {sentence}" for sentence in situation["warnings"]),
         *_section(f"New incidents in {_NEW}", situation["newIncidents"], lambda each: _incident(each, at), limit),
-        *_section("Blocks in force", situation["blocks"], _block, limit),
+        *_section("Blocks decided", situation["blocks"], _block, limit),
         *_section("Wait for approval", situation["approvals"], _approval, limit),
         *_silent(situation["silence"], at, limit),
         *_section("Degraded agents", situation["degraded"], _unwell, limit),
-        *_section("Blocks that agents do not enforce", situation["unenforced"], _not_enforced, limit),
+        *_unheld(situation["unenforced"], situation["unenforcedCount"], limit),
         *_section("Modes on trial or not confirmed", situation["modes"], _mode, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),
@@ -189,12 +192,15 @@ def _incident(incident: "Record", at: datetime) -> tuple[str]:
 
 def _block(block: "Record") -> tuple[str, ...]:
     everybody = f"all of {block['organizationId']}" if block["organizationId"] else "the whole fleet"
-    where = everybody if block["organizationWide"] else f"{block['agents']} agents"
+    own = "1 agent" if block["agents"] == 1 else f"{block['agents']} agents"
+    where = everybody if block["organizationWide"] else own
     said = (
         f"  {block['kind']} {block['value']} on {where}, accepted by {block['acceptedCount']} and enforced by "
         f"{block['enforcedCount']} of {block['targetCount']}, until {block['expiresAt']}: {block['reason']}"
     )
-    told = [f"    not on {each['hostname']}: {each['reason']}" for each in block["notEnforced"][:1]]
+    others = block["targetCount"] - block["enforcedCount"] - 1
+    more = f"; and not on {others} more" if others > 0 else ""
+    told = [f"    not on {each['hostname']}: {each['reason']}{more}" for each in block["notEnforced"][:1]]
     return said, *told, f"    undo: {block['undo']}"
 
 
@@ -209,6 +215,14 @@ def _approval(incident: "Record") -> tuple[str, str]:
 def _unwell(agent: "Record") -> tuple[str]:
     sources = "; ".join(f"{each['name']} {each['state']}: {each.get('reason', '')}" for each in agent["sources"])
     return (f"  {agent['hostname']} ({agent['agentId']}): {sources}",)
+
+
+def _unheld(reasons: list["Record"], count: int, limit: int) -> Iterator[str]:
+    _, *lines = _section("", reasons, _not_enforced, limit)
+    yield f"Blocks that guards say do not hold: {count}"
+    yield from lines
+    if count > len(reasons):
+        yield f"  … and {count - len(reasons)} without a reason: a guard names five at most"
 
 
 def _not_enforced(record: "Record") -> tuple[str]:

@@ -21,12 +21,13 @@ HISTORY_SHOWN = 20
 """The maximum number of changes of state in an agent's own record."""
 
 _LIVING = AgentTable.removed_at.is_null()
+_NOT_HOLDING = ("ineffective", "refused", "impossible", "failed")
 
 
 class AgentFilter(NamedTuple):
     """Filters of agents; None matches any. An agent must have all of `tags` and one of `hostnames`.
 
-    `unenforced` selects those that list measures that they do not enforce, or the others; `unconfirmed` those whose
+    `unenforced` selects those that count or list measures that do not hold, or the others; `unconfirmed` those whose
     mode is on trial or not the wanted one.
     """
 
@@ -56,8 +57,8 @@ class AgentFilter(NamedTuple):
         }
         wanted += [Expression(column, OP.EQ, value) for column, value in equal.items() if value is not None]
         if self.unenforced is not None:
-            lists = AgentTable.enforced.contains('"reasons":[{')
-            wanted.append(lists if self.unenforced else ~lists)
+            says = reduce(or_, (_counts(name) for name in _NOT_HOLDING), AgentTable.enforced.contains('"reasons":[{'))
+            wanted.append(says if self.unenforced else ~says)
         if self.unconfirmed is not None:
             other = AgentTable.mode_wanted.is_null(False) & (AgentTable.mode_wanted != AgentTable.mode)
             differs = AgentTable.trial_seconds_left.is_null(False) | other
@@ -66,6 +67,12 @@ class AgentFilter(NamedTuple):
             wanted.append(AgentTable.hostname.in_(self.hostnames))
         wanted += [_has_tag(tag) for tag in self.tags]
         return wanted
+
+
+def _counts(name: str) -> Expression:
+    """Return the condition that a count of what an agent enforces is there and not zero."""
+    stated, zero = AgentTable.enforced.contains(f'"{name}":'), AgentTable.enforced.contains(f'"{name}":0,')
+    return Expression(stated, OP.AND, ~zero)
 
 
 def _has_tag(tag: str) -> Expression:

@@ -130,6 +130,9 @@ def test_more_exceptions_than_reasons_make_nothing_certain(
     }
     assert found["response"] == "applied"
     assert "recorded" in terminal.ok("incidents", "list")
+    shown = terminal.ok("now")
+    assert "Blocks that guards say do not hold: 2" in shown
+    assert "… and 2 without a reason" in shown
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_none_of_a_blocks_targets_is_without_a_reason(  # noqa: PLR0917 -- three
     for block in admin.get("/api/blocks?kind=ip").json()["data"]:
         assert len(block["notEnforced"]) == block["targetCount"] > 0
         assert {each["reason"] for each in block["notEnforced"]} == {reason}
-    assert re.search(rf"^    not on [ab]: {re.escape(reason)}$", terminal.ok("now"), re.MULTILINE)
+    assert re.search(rf"^    not on [ab]: {re.escape(reason)}; and not on 1 more$", terminal.ok("now"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(("digits", "enforcing"), [(32, 0), (40, 0), (64, 2)])
