@@ -10,7 +10,7 @@ from manager.api.authorization import Feed
 from manager.api.envelope import ok
 from manager.api.parameters import Organization
 from manager.api.services import WithServices
-from manager.domain.response.feed import FeedFormat, feed_entries, render
+from manager.domain.response.feed import FeedFormat, merged_entries, render
 from manager.domain.response.manual_blocks import written
 from manager.engine.commands.block_requests import FeedContent, ReadFeed
 from manager.errors import NotFound
@@ -66,7 +66,7 @@ def _organizations(caller: Caller, organization_id: str | None) -> frozenset[str
 
 def _answer(content: FeedContent, now: float, format_: FeedFormat, if_none_match: str | None) -> Response:
     """Return the feed in a format, or 304; called in a reader thread, because a feed may have thousands of lines."""
-    entries = feed_entries(content.blocks, content.excluded, now)
+    entries = merged_entries(content.shared, content.parts, now)
     if format_ is FeedFormat.JSON:
         records = [{"value": written(entry.network), "expiresAt": iso(entry.expires_at)} for entry in entries]
         answer = ok(records)

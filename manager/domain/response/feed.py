@@ -29,6 +29,38 @@ class FeedEntry(NamedTuple):
     expires_at: float
 
 
+class FeedPart(NamedTuple):
+    """One organization's part of a feed.
+
+    Attributes:
+        blocks: the end of each of its own blocks by address or CIDR, in seconds since 1970.
+        excluded: the addresses and CIDRs of its never list and of the allowlists that hold in it.
+    """
+
+    blocks: Mapping[str, float]
+    excluded: tuple[str, ...]
+
+
+def merged_entries(shared: Mapping[str, float], parts: Iterable[FeedPart], now: float) -> list[FeedEntry]:
+    """Return the blocked networks of several organizations, sorted: each that holds in at least one of them.
+
+    What one organization excludes takes no block of another one out of the feed.
+
+    Args:
+        shared: the end of each block that holds in all of them, by address or CIDR, in seconds since 1970.
+        parts: each organization's own blocks, and what it excludes.
+        now: blocks that have ended by now are left out.
+    """
+    ends: dict[Network, float] = {}
+    waiting = dict(shared)
+    for part in parts:
+        later = {value: max(end, shared.get(value, 0.0)) for value, end in part.blocks.items()}
+        for entry in feed_entries({**waiting, **later}, part.excluded, now):
+            ends[entry.network] = max(entry.expires_at, ends.get(entry.network, 0.0))
+            waiting.pop(written(entry.network), None)
+    return _sorted(FeedEntry(network, end) for network, end in ends.items())
+
+
 def feed_entries(blocks: Mapping[str, float], excluded: Iterable[str], now: float) -> list[FeedEntry]:
     """Return the blocked networks that share no address with an excluded one, sorted.
 
@@ -39,8 +71,11 @@ def feed_entries(blocks: Mapping[str, float], excluded: Iterable[str], now: floa
     """
     index = _OverlapIndex(network for text in excluded if (network := network_of(text)) is not None)
     found = (FeedEntry(network, end) for text, end in blocks.items() if (network := network_of(text)) is not None)
-    live = [entry for entry in found if entry.expires_at > now and not index.overlaps(entry.network)]
-    return sorted(live, key=lambda entry: (entry.network.version, int(entry.network.network_address), entry.network))
+    return _sorted(entry for entry in found if entry.expires_at > now and not index.overlaps(entry.network))
+
+
+def _sorted(entries: Iterable[FeedEntry]) -> list[FeedEntry]:
+    return sorted(entries, key=lambda entry: (entry.network.version, int(entry.network.network_address), entry.network))
 
 
 def render(entries: Iterable[FeedEntry], format_: FeedFormat) -> str:

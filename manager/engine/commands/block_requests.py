@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from manager.domain.response.feed import FeedPart
 from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
 
 
@@ -94,7 +95,12 @@ class ReadFeed:
 
 @dataclass(frozen=True, slots=True)
 class FeedContent:
-    """The end of each blocked address or CIDR in seconds since 1970, and what the never lists and allowlists have."""
+    """The blocks of a feed.
 
-    blocks: dict[str, float]
-    excluded: tuple[str, ...]
+    Attributes:
+        shared: The end of each block of the whole fleet by address or CIDR, in seconds since 1970.
+        parts: The organizations' own blocks, each with what their never lists and allowlists have.
+    """
+
+    shared: dict[str, float]
+    parts: tuple[FeedPart, ...]

@@ -7,6 +7,7 @@ from manager.domain.correlation.indicators import Indicator, normal_address
 from manager.domain.networks import Network, network_of, overlap
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response import EmergencyEntry, ResponseChanges, Subject
+from manager.domain.response.feed import FeedPart
 from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
 from manager.domain.response.never_block import WIDEST
@@ -136,29 +137,32 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
 
 
 def read_feed(context: Context, request: ReadFeed) -> FeedContent:
-    """Return the blocks in organizations' blocklists, and what must not be blocked there.
+    """Return the blocks in organizations' blocklists, and what must not be blocked in each organization.
 
     Blocks of single agents are not among them: they hold for the hosts that report an address, not for everybody.
     """
-    fleet = context.fleet
-    blocks: dict[str, float] = {}
-    entries, known = fleet.responder.entries, set(manual_response.organizations_of(context, FLEET))
+    entries, known = context.fleet.responder.entries, manual_response.organizations_of(context, FLEET)
     wanted = sorted(known if request.organization_ids is None else request.organization_ids)
-    excluded: dict[str, None] = {}
-    for block in entries.manual.list_of(FLEET):
-        blocks[block.value] = block.expires_at
-    scopes = [GLOBAL, *(Scope("organization", organization_id) for organization_id in wanted)]
-    for organization_id in wanted:
-        own = entries.manual.list_of(ManualHolder("organization", organization_id))
-        ends = [(block.value, block.expires_at) for block in own]
-        listed = entries.list_of("organization", organization_id)
-        ends += [(entry.value, entry.expires_at) for entry in listed if entry.kind == "ip"]
-        for value, end in ends:
-            blocks[value] = max(end, blocks.get(value, 0.0))
-        excluded.update(dict.fromkeys(fleet.blocklists.never.get(organization_id, ())))
-    for scope in scopes:
-        excluded.update(dict.fromkeys((fleet.policies.document(scope) or {}).get("allowlist", {}).get("ips", ())))
-    return FeedContent(blocks, tuple(excluded))
+    shared = {block.value: block.expires_at for block in entries.manual.list_of(FLEET)}
+    parts = [_feed_part(context, organization_id) for organization_id in wanted]
+    return FeedContent(shared, tuple(parts) or (FeedPart({}, _allowlisted(context, GLOBAL)),))
+
+
+def _feed_part(context: Context, organization_id: str) -> FeedPart:
+    """Return an organization's own blocks, and what must not be blocked in it."""
+    entries, never = context.fleet.responder.entries, context.fleet.blocklists.never
+    own = entries.manual.list_of(ManualHolder("organization", organization_id))
+    blocks = {block.value: block.expires_at for block in own}
+    for entry in entries.list_of("organization", organization_id):
+        if entry.kind == "ip":
+            blocks[entry.value] = max(entry.expires_at, blocks.get(entry.value, 0.0))
+    allowed = (*_allowlisted(context, GLOBAL), *_allowlisted(context, Scope("organization", organization_id)))
+    return FeedPart(blocks, (*never.get(organization_id, ()), *allowed))
+
+
+def _allowlisted(context: Context, scope: Scope) -> tuple[str, ...]:
+    """Return the addresses and CIDRs on the allowlist of a policy document."""
+    return tuple((context.fleet.policies.document(scope) or {}).get("allowlist", {}).get("ips", ()))
 
 
 def _organization_of(context: Context, request: AddBlocks) -> str:

@@ -120,6 +120,22 @@ def test_a_token_of_one_organization_reads_its_blocks_and_those_of_the_fleet(
         assert own.get(f"{FEED}?org_id=other").status_code == 404
 
 
+def test_no_organization_takes_a_block_of_another_one_out_of_the_feed(
+    admin: httpx2.Client, feed: httpx2.Client
+) -> None:
+    """Its allowlist holds in its own feed; what the global allowlist has is in none."""
+    for name in ("acme", "other"):
+        block(admin, f"203.0.113.{len(name)}", organization=name)
+    block(admin, "198.51.100.1", "198.51.100.2")
+    block(admin, "198.51.100.3", organization="other")
+    for value in ("198.51.100.1", "198.51.100.3", "203.0.113.5"):
+        assert admin.post("/api/allowlist", json={"value": value, "organizationId": "acme"}).status_code == 201
+    assert admin.post("/api/allowlist", json={"value": "198.51.100.2"}).status_code == 201
+    assert feed.get(FEED).text.splitlines() == ["198.51.100.1", "198.51.100.3", "203.0.113.4", "203.0.113.5"]
+    assert feed.get(f"{FEED}?org_id=acme").text.splitlines() == ["203.0.113.4"]
+    assert feed.get(f"{FEED}?org_id=other").text.splitlines() == ["198.51.100.1", "198.51.100.3", "203.0.113.5"]
+
+
 @pytest.mark.nginx
 @pytest.mark.namespaces
 def test_ten_thousand_entries_are_served_whole(served: Served, feed: httpx2.Client, tmp_path: Path) -> None:
