@@ -7,7 +7,7 @@ from enum import StrEnum
 LIVE_TOKENS = 1000
 """The maximum number of tokens that are neither revoked nor expired."""
 
-_RESERVED_NAMES = frozenset({"admin", "anonymous", "manager", "responder"})
+_RESERVED_NAMES = frozenset({"admin", "anonymous", "manager", "offline_retention", "responder"})
 _AGENT = "ag-"
 
 
@@ -63,8 +63,9 @@ class AccessToken:
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether the audit log uses a name for another actor: the first token, the manager's parts, agents."""
-    return name in _RESERVED_NAMES or name.startswith(_AGENT)
+    """Return whether a name stands, in any case, for another actor in the audit log: admin, a part, an agent."""
+    folded = name.casefold()
+    return folded in _RESERVED_NAMES or folded.startswith(_AGENT)
 
 
 class AccessTokens:
@@ -105,6 +106,12 @@ class AccessTokens:
     def get(self, name: str) -> AccessToken | None:
         """Return a token by its name, revoked ones too."""
         return self._by_name.get(name)
+
+    def look_alike(self, name: str) -> AccessToken | None:
+        """Return a token that is not revoked, and whose name differs from a name at most in case."""
+        folded = name.casefold()
+        tokens = (each for each in self._by_name.values() if each.name.casefold() == folded)
+        return next((each for each in tokens if each.revoked_at is None), None)
 
     def find(self, digest: bytes) -> AccessToken | None:
         """Return the token with a digest, expired and revoked ones too."""

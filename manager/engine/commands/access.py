@@ -16,14 +16,14 @@ def create_access(context: Context, request: CreateAccess) -> NewAccess:
     """Create an access token.
 
     Raises:
-        Conflict: a live token has the name, the name stands for another actor, or there are too many tokens.
+        Conflict: a token that is not revoked has the name, in any case; it stands for another actor; or there are too many.
     """
     access, now = context.fleet.access, context.batch.now.wall
     if is_reserved(request.name):
         raise Conflict(f"the audit log uses the name {request.name} for another actor; choose another")
-    known = access.get(request.name)
-    if known is not None and known.revoked_at is None:
-        raise Conflict(f"an access token named {request.name} exists: rotate it, or revoke it first")
+    known = access.look_alike(request.name)
+    if known is not None:
+        raise Conflict(f"an access token named {known.name} exists: rotate it, revoke it first, or choose another name")
     if access.live(now) >= LIVE_TOKENS:
         raise Conflict(f"there are {LIVE_TOKENS} access tokens: revoke those that nobody uses")
     text = _new_text()

@@ -101,6 +101,9 @@ def test_the_audit_log_and_the_history_name_the_holder(served: Served, admin: ht
     [
         ({"name": "admin"}, 409, "another actor"),
         ({"name": "responder"}, 409, "another actor"),
+        ({"name": "Admin"}, 409, "another actor"),
+        ({"name": "offline_retention"}, 409, "another actor"),
+        ({"name": "AG-0000000000000000"}, 409, "another actor"),
         ({"name": "ag-0000000000000000"}, 409, "another actor"),
         ({"name": "a b"}, 400, "name"),
         ({"role": "root"}, 400, "role"),
@@ -119,9 +122,13 @@ def test_a_token_that_would_mislead_is_refused(
 
 
 def test_a_name_is_given_once(admin: httpx2.Client) -> None:
-    """409 while its token is not revoked, also for an expired one."""
+    """409 while its token is not revoked, also for an expired one, and for a name that differs in case only."""
     _create(admin)
+    refused = admin.post("/api/access", json={"name": "Alice", "role": "admin"})
+    assert (refused.status_code, "named alice exists" in refused.json()["error"]) == (409, True)
     assert admin.post("/api/access", json={"name": "alice", "role": "admin"}).status_code == 409
+    admin.delete("/api/access/alice")
+    _create(admin, name="Alice")
 
 
 def test_tokens_are_bounded(served: Served, admin: httpx2.Client) -> None:
