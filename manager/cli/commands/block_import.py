@@ -13,6 +13,7 @@ from manager.cli.support.completion import agents
 from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.limited_input import InputTooLargeError, read_text
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 Format = Literal["plain", "csv"]
 
 _BATCH = 200
-_LARGEST = 8 * 2**20
 _ADDRESS_COLUMNS = ("value", "address", "ip", "cidr")
 _COLUMNS = (*_ADDRESS_COLUMNS, "reason", "for")
 
@@ -120,8 +120,8 @@ def _read(file: Path, format_: Format | None) -> list[Line]:
         CommandFailed: the file cannot be read, has no address, or has bad lines, which are printed.
     """
     try:
-        text = sys.stdin.read(_LARGEST) if str(file) == "-" else file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file)
+    except (OSError, UnicodeDecodeError, InputTooLargeError) as error:
         raise CommandFailed(ExitCode.USAGE, f"{file} cannot be read: {error}") from error
     is_csv = format_ == "csv" or (format_ is None and file.suffix.lower() == ".csv")
     lines = addresses_in(text, is_csv=is_csv)

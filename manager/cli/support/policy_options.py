@@ -11,6 +11,7 @@ from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.completion import groups as complete_groups
 from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.limited_input import InputTooLargeError, read_text
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient
@@ -65,9 +66,11 @@ def read_document(file: Path) -> Any:
         CommandFailed: the file cannot be read or is not JSON.
     """
     try:
-        return json.loads(sys.stdin.read() if str(file) == "-" else file.read_text("utf-8"))
+        return json.loads(read_text(file))
     except OSError as error:
         raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read: {error.strerror}") from error
+    except InputTooLargeError as error:
+        raise CommandFailed(ExitCode.FAILURE, f"{file} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise CommandFailed(ExitCode.FAILURE, f"{file} is no JSON: {error}") from error
 

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from manager.cli.support.failures import ExitCode
+from manager.cli.support.limited_input import LARGEST
 from schemas import topics
 from schemas.presence import PolicyState
 from tests.integration.api.served import ADMIN_TOKEN, Served
@@ -196,6 +197,18 @@ def test_all_bad_lines_of_a_file_are_named_at_once(terminal: Terminal, tmp_path:
     file.write_text("name,value\n")
     assert terminal.run("blocks", "import", str(file), "--format", "csv").exit_code == ExitCode.USAGE
     assert terminal.run("blocks", "import", str(tmp_path / "none")).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("command", [("blocks", "import"), ("policies", "set", "--global", "--file")])
+def test_input_without_an_end_is_refused(terminal: Terminal, command: tuple[str, ...]) -> None:
+    """Whether standard input or a device; nothing of the beginning is used, where the cut may be within an address."""
+    whole = "203.0.113.12\n"
+    text = "#" * (LARGEST - len(whole)) + "\n" + whole
+    assert len(text) == LARGEST + 1
+    for refused in (terminal.run(*command, "-", input=text), terminal.run(*command, "/dev/zero")):
+        assert refused.exit_code != ExitCode.OK
+        assert "larger than 8 MiB" in refused.stderr
+    assert terminal.records("blocks", "list") == []
 
 
 def test_now_shows_manual_blocks_with_the_command_that_removes_them(served: Served, terminal: Terminal) -> None:
