@@ -16,7 +16,7 @@ def create_access(context: Context, request: CreateAccess) -> NewAccess:
     """Create an access token.
 
     Raises:
-        Conflict: a token that is not revoked has the name, in any case; it stands for another actor; or there are too many.
+        Conflict: an unrevoked token has the name, in any case; it stands for another actor; or there are too many.
     """
     access, now = context.fleet.access, context.batch.now.wall
     if is_reserved(request.name):
