@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Enrollment tokens.", no_args_is_help=True)
 
 _COLUMNS = (
-    "token id", "name", "left", "expires", "revoked", "organization", "site", "tags", "uses", "rate", "ephemeral",
+    "token id", "name", "uses", "left", "expires", "revoked", "organization", "site", "tags", "rate", "ephemeral",
     "created",
 )  # fmt: skip
 
@@ -112,10 +112,11 @@ def _row(token: "Record", now: datetime) -> tuple[object, ...]:
     return (
         token["tokenId"],
         token["name"],
+        token["uses"],
         token["usesLeft"],
         relative(token["expiresAt"], now),
         relative(token["revokedAt"], now),
-        *(token[member] for member in ("organizationId", "site", "tags", "uses", "rate", "ephemeral")),
+        *(token[member] for member in ("organizationId", "site", "tags", "rate", "ephemeral")),
         relative(token["createdAt"], now),
     )
 

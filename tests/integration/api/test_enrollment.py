@@ -181,7 +181,7 @@ def test_the_list_shows_uses_and_what_is_left(served: Served, terminal: Terminal
     token = _create(terminal, "--uses", "10", "--organization", "acme")
     _by_mqtt(served, "srv-01", token)
     (row,) = [line for line in terminal.ok("tokens", "list").splitlines() if token.token_id in line]
-    assert row.split()[:5] == [token.token_id, "-", "acme", "-", "1"]
+    assert row.split()[:7] == [token.token_id, "-", "1", "9", "-", "-", "acme"]
 
 
 @DOORS
