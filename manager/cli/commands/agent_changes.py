@@ -1,5 +1,6 @@
 """`panguard manager agents set` and `prune`: tags, site and organization of an agent; removal of silent agents."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.confirmation import Yes, confirm
-from manager.cli.support.durations import parse_timedelta
+from manager.cli.support.durations import ago, parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
@@ -71,7 +72,7 @@ def _tags(agent: "Record", added: list[str], removed: list[str]) -> list[str]:
 def prune_agents(
     client: "ManagerClient",
     *,
-    older_than: Annotated[str, typer.Option(help="silence after which an agent is removed: 24h, 30d")],
+    older_than: Annotated[str, typer.Option(help="silence after which an agent is removed, at least 1h: 24h, 30d")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only list the agents that would be removed")] = False,
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
@@ -80,20 +81,29 @@ def prune_agents(
 
     Example: panguard manager agents prune --older-than 30d --dry-run
     """
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
 
-    seconds = int(parse_timedelta(older_than).total_seconds())
+    seconds = int(parse_timedelta(older_than, least="1h", most="3660d").total_seconds())
     found = _pruned(client, seconds, dry_run=True)
+    if found and output is Output.TABLE:
+        heard, now = _heartbeats(client), datetime.now(UTC)
+        rows = [(each["hostname"], each["agentId"], ago(heard.get(each["agentId"]), now)) for each in found]
+        print_fitted(("hostname", "agent id", "last heartbeat"), rows, kept=2)
     if found and not dry_run:
-        confirm(f"remove {len(found)} agents for good?", yes=yes)
+        confirm(f"remove {len(found)} agent{'s' * (len(found) != 1)} for good?", yes=yes)
         found = _pruned(client, seconds, dry_run=False)
     if output is Output.JSON:
         print_json({"agents": found, "removed": not dry_run})
         return
-    if found:
-        print_table(("hostname", "agent id"), [(each["hostname"], each["agentId"]) for each in found])
     verb = "would be removed" if dry_run else "removed for good"
     print_lines(f"{len(found)} agent{'s' * (len(found) != 1)} {verb}")
+
+
+def _heartbeats(client: "ManagerClient") -> dict[str, str | None]:
+    """Return the times of the last heartbeats of the agents that are stale or offline, by their ids."""
+    silent = [agent for status in ("stale", "offline") for agent in client.records("/api/agents", status=status)]
+    return {agent["agentId"]: agent["lastHeartbeat"] for agent in silent}
 
 
 def _pruned(client: "ManagerClient", seconds: int, *, dry_run: bool) -> list["Record"]:

@@ -9,7 +9,9 @@ import typer
 from manager.cli.commands.agent_changes import prune_agents, set_agent
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
+from manager.cli.support.confirmation import Yes, confirm
 from manager.cli.support.durations import ago
+from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import HealthWord, ModeWord, Output, OutputOption, StateWord
 from manager.cli.support.printing import clone_text
@@ -130,16 +132,30 @@ def show_agent(
 @with_manager_client
 def remove_agent(
     client: "ManagerClient",
+    agent_name: Annotated[
+        str | None,
+        typer.Argument(metavar="ID|HOSTNAME", help="an agent's id or hostname", autocompletion=complete_agents),
+    ] = None,
+    *,
     machine_id: Annotated[
-        str,
-        typer.Option("--machine-id", help="an agent's id, or an unambiguous hostname", autocompletion=complete_agents),
-    ],
+        str | None,
+        typer.Option("--machine-id", help="the same, as an option", autocompletion=complete_agents),
+    ] = None,
+    yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove an agent from the registry for good: its credential is refused from now on."""
+    """Remove an agent from the registry for good: its credential is refused from now on.
+
+    Example: panguard manager agents remove web-1
+    """
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    agent = find_agent(client, machine_id)
+    named = agent_name or machine_id
+    if not named or (agent_name and machine_id):
+        raise CommandFailed(ExitCode.USAGE, "name one agent, by its id or hostname")
+    agent = find_agent(client, named)
+    if agent["status"] == "online":
+        confirm(f"{agent['hostname']} ({agent['agentId']}) is online; remove it for good?", yes=yes)
     done = client.answer("DELETE", f"/api/agents/{agent['agentId']}", {"purge": "true"})["data"]
     if output is Output.JSON:
         print_json(done)

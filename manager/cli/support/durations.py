@@ -10,16 +10,26 @@ _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _SHORT = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def parse_timedelta(text: str) -> timedelta:
+def parse_timedelta(text: str, *, least: str | None = None, most: str | None = None) -> timedelta:
     """Parse a duration such as ``90s``, ``15m``, ``24h`` or ``7d``.
 
+    Args:
+        text: the duration.
+        least: the shortest one, written in the same way.
+        most: the longest one, written in the same way.
+
     Raises:
-        CommandFailed: the text is not a duration.
+        CommandFailed: the text is not a duration, or one that is too short or too long.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
         raise CommandFailed(ExitCode.USAGE, f"{text!r} is no duration: write 90s, 15m, 24h or 7d")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    duration = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    if least is not None and duration < parse_timedelta(least):
+        raise CommandFailed(ExitCode.USAGE, f"{text} is too short: write at least {least}")
+    if most is not None and duration > parse_timedelta(most):
+        raise CommandFailed(ExitCode.USAGE, f"{text} is too long: write at most {most}")
+    return duration
 
 
 def parse_time(text: str, now: datetime) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from manager.cli.support.failures import ExitCode
+from manager.cli.commands import agents
+from manager.cli.support.failures import CommandFailed, ExitCode
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 
@@ -121,17 +122,60 @@ def test_a_column_is_left_out_before_a_hostname_is_cut(
 
 def test_only_silent_agents_are_pruned(served: Served, terminal: Terminal) -> None:
     """A dry run lists them; those online or heard of since stay, and each removal is in the audit log."""
-    served.enroll("old")
+    old = served.join("old")
+    with old.client:
+        assert old.heartbeat().status_code == 200
     with served.bench() as bench:
         bench.pass_time(2 * 3600)
     served.enroll("new")
     found = terminal.records("agents", "prune", "--older-than", "1h", "--dry-run")
     assert [each["hostname"] for each in found["agents"]] == ["old"]
+    heading, row, end = terminal.ok("agents", "prune", "--older-than", "1h", "--dry-run").splitlines()
+    assert (heading.split(), row.split()[0]) == (["hostname", "agent", "id", "last", "heartbeat"], "old")
+    assert row.endswith(" ago")
+    assert end == "1 agent would be removed"
     assert len(terminal.records("agents", "list")) == 2
+    short = terminal.run("agents", "prune", "--older-than", "59m")
+    assert (short.exit_code, "at least 1h" in short.output) == (ExitCode.USAGE, True)
     assert "1 agent removed for good" in terminal.ok("agents", "prune", "--older-than", "1h")
     assert [each["hostname"] for each in terminal.records("agents", "list")] == ["new"]
     assert "agent.remove" in terminal.ok("audit", "list")
     assert "0 agents" in terminal.ok("agents", "prune", "--older-than", "1h")
+
+
+def test_an_agent_is_removed_by_its_name(served: Served, terminal: Terminal) -> None:
+    """`remove` takes the hostname or id as `show` does; without a name, or with two, it is wrong usage."""
+    first, second = served.enroll("web-1"), served.enroll("web-2")
+    assert terminal.run("agents", "remove").exit_code == ExitCode.USAGE
+    assert terminal.run("agents", "remove", "web-1", "--machine-id", "web-2").exit_code == ExitCode.USAGE
+    assert first.agent_id in terminal.ok("agents", "remove", "web-1")
+    assert terminal.records("agents", "remove", second.agent_id)["removed"] is True
+    assert terminal.records("agents", "list") == []
+
+
+@pytest.mark.parametrize(("status", "asked"), [("online", 1), ("offline", 0)])
+def test_removing_an_online_host_asks_on_a_terminal(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, status: str, asked: int
+) -> None:
+    """A host that is online is removed after a question only; a silent one without; `--yes` asks never."""
+    agent = served.enroll("web-1")
+    if status == "offline":
+        with served.client() as client:
+            client.delete(f"/api/agents/{agent.agent_id}")
+    questions: list[str] = []
+
+    def confirm(question: str, *, yes: bool) -> None:
+        if not yes:
+            questions.append(question)
+            raise CommandFailed(ExitCode.FAILURE, "nothing was changed")
+
+    monkeypatch.setattr(agents, "confirm", confirm)
+    done = terminal.run("agents", "remove", "web-1")
+    assert (len(questions), done.exit_code) == (asked, ExitCode.FAILURE if asked else ExitCode.OK)
+    assert all("web-1" in question and "online" in question for question in questions)
+    if asked:
+        terminal.ok("agents", "remove", "web-1", "--yes")
+    assert terminal.records("agents", "list") == []
 
 
 @pytest.mark.parametrize(("answer", "threshold"), [("n", 85), ("y", 71)])
