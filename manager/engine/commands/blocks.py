@@ -224,19 +224,28 @@ def _end_lifts(context: Context, request: AddBlocks, blocks: Iterable[str]) -> N
 
 
 def _refuse_if_covered(context: Context, network: Network, organization_id: str | None) -> None:
-    """Check that no block remains that a lift cannot end."""
-    value = written(network)
+    """Check that no block remains that a lift cannot end: with an organization, none that holds on its hosts.
+
+    The errors then name neither another organization's blocks and documents nor groups of the whole fleet.
+    """
+    value, limited = written(network), organization_id is not None
     for block in context.fleet.responder.entries.manual.list_overlapping(network):
+        if not manual_response.holds_in(context, block.holder, organization_id):
+            continue
+        in_group = limited and block.holder.scope == "group" and not block.organization_id
+        named = block.value if in_group else f"{block.value} ({block.id})"
         inner = network_of(block.value)
         if inner is not None and inner.prefixlen < network.prefixlen:
             raise Conflict(
-                f"{block.value} ({block.id}) contains {value} and stays in force: remove that block, or put the address"
-                " on the allowlist"
+                f"{named} contains {value} and stays in force: remove that block, or put the address on the allowlist"
             )
-        if organization_id is not None and not block.organization_id:
-            where = "in the whole fleet" if block.holder.scope == "fleet" else f"in the group {block.holder.target}"
-            raise Conflict(f"{block.value} ({block.id}) is blocked {where}: lift it without an organization")
-    for scope, blocked in manual_response.blocked_by_documents(context, network):
+        if limited and not block.organization_id:
+            where = "in a group of the whole fleet" if in_group else "in the whole fleet"
+            raise Conflict(f"{named} is blocked {where}: lift it without an organization")
+    for scope, blocked in manual_response.blocked_by_documents(context, network, organization_id):
+        group = context.fleet.policies.groups.find(scope.target) if scope.kind == "group" else None
+        if limited and group is not None and group.organization_id is None:
+            raise Conflict(f"the policy document of a group of the whole fleet blocks {blocked}: take it out of there")
         raise Conflict(f"the policy document {scope} blocks {blocked}: take it out of the document")
 
 

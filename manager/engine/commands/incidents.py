@@ -38,14 +38,17 @@ def undo_incident(context: Context, request: UndoIncident) -> str:
 def _lift_own_blocks(context: Context, incident: Incident) -> None:
     """Have fences end their guards' own blocks of an incident's address, unless that would end what a person set.
 
+    Only what a person set for hosts of the incident's organization counts.
     A private address is another host at another site, and the never list is the whole organization's.
     """
     network = network_of(incident.value)
     if network is None or incident.site is not None:
         return
-    manual = context.fleet.responder.entries.manual.list_covering(network)
-    if not manual and not any(manual_response.blocked_by_documents(context, network)):
-        lift_on_hosts(context, incident.organization_id, network)
+    own, manual = incident.organization_id, context.fleet.responder.entries.manual.list_covering(network)
+    if any(manual_response.holds_in(context, block.holder, own) for block in manual):
+        return
+    if not any(manual_response.blocked_by_documents(context, network, own)):
+        lift_on_hosts(context, own, network)
 
 
 def approve_incident(context: Context, request: ApproveIncident) -> str:

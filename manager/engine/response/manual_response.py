@@ -6,7 +6,7 @@ from dataclasses import replace
 from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of, overlap
-from manager.domain.policies.fleet_policies import Scope
+from manager.domain.policies.fleet_policies import Scope, policy_of
 from manager.domain.policies.resolution import value_of
 from manager.domain.policies.rules import effects
 from manager.domain.response.blocklists import EntryKey, entry_key, manual_key
@@ -154,13 +154,34 @@ def regroup(context: Context, agent_ids: Iterable[str]) -> None:
                 audit.add_entry(context, context.origin, "block.withdraw", block.id, before=before, after=after)
 
 
-def blocked_by_documents(context: Context, network: Network) -> Iterator[tuple[Scope, str]]:
-    """Yield the policy documents that block an address of a network, each with the value that does."""
+def holds_in(context: Context, holder: ManualHolder | Scope, organization_id: str | None) -> bool:
+    """Return whether a holder's blocks, or a policy document, hold on a host of an organization; None for any."""
+    kind = holder.scope if isinstance(holder, ManualHolder) else holder.kind
+    if organization_id is None or kind in {"fleet", "global"}:
+        return True
+    if kind == "organization":
+        return holder.target == organization_id
+    registry = context.fleet.registry
+    agent_ids = [holder.target] if kind == "agent" else context.fleet.policies.members(holder.target)
+    agents = (registry.find(agent_id) for agent_id in agent_ids)
+    return any(agent is not None and agent.organization_id == organization_id for agent in agents)
+
+
+def blocked_by_documents(
+    context: Context, network: Network, organization_id: str | None = None
+) -> Iterator[tuple[Scope, str]]:
+    """Yield the policy documents that block an address of a network, each with the value that does.
+
+    With an organization only the documents that hold on one of its hosts.
+    """
     for scope, document in context.fleet.policies.documents.items():
-        for part in (document, *effects(document)):
+        policy = policy_of(scope, document)
+        for part in (policy, *effects(policy)):
             for entry in (part.get("blocklist") or {}).get("ips", ()):
                 blocked = network_of(value_of(entry))
-                if blocked is not None and overlap(blocked, network):
+                if blocked is None or not overlap(blocked, network):
+                    continue
+                if holds_in(context, scope, organization_id):
                     yield scope, value_of(entry)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -433,7 +434,7 @@ def test_a_groups_block_ends_and_is_lifted_like_any_other(bench: Bench) -> None:
     assert sorted(own(bench, agent)) == ["198.51.100.10", ADDRESS]
     bench.pass_time(61)
     assert own(bench, agent) == ["198.51.100.10"]
-    with pytest.raises(Conflict, match="in the group web"):
+    with pytest.raises(Conflict, match=r"^198\.51\.100\.10 is blocked in a group of the whole fleet"):
         bench.ask(LiftAddress("198.51.100.10", "alice", "default"))
     bench.ask(LiftAddress("198.51.100.10", "alice"))
     assert own(bench, agent) == []
@@ -500,3 +501,56 @@ def test_one_organization_can_neither_prevent_nor_end_a_block_of_the_whole_fleet
         Conflict, match="no organization blocks it; in acme it is on the allowlist of organization acme"
     ):
         add(bench, "198.51.100.8")
+
+
+def block_elsewhere(bench: Bench, address: str) -> None:
+    """Block an address and its /24 in each way that holds on no host of the organization `default`."""
+    other = bench.enroll("other", organization_id="acme")
+    bench.ask(ChangeAgent(other.agent_id, "alice", tags=("far",)))
+    document = {"blocklist": {"ips": [address]}}
+    group(bench, "far", "far", policy=document)
+    group(bench, "own", "far", organization="acme", policy=document)
+    for scope in (Scope("organization", "acme"), Scope("agent", other.agent_id)):
+        bench.ask(SetPolicy(scope, document, "alice"))
+    network = str(ip_network(f"{address}/24", strict=False))
+    for scope_name, target in (
+        ("organization", "acme"), ("group", "far"), ("group", "own"), ("agent", other.agent_id)
+    ):  # fmt: skip
+        add(bench, address, network, holder=ManualHolder(scope_name, target))  # type: ignore[arg-type]
+
+
+def test_a_lift_in_one_organization_is_not_refused_because_of_another_one(bench: Bench) -> None:
+    """A document or block that holds there is refused, without the name of a group of the whole fleet."""
+    agent = bench.enroll("a")
+    block_elsewhere(bench, ADDRESS)
+    before = len(bench.fleet.responder.entries.manual)
+    add(bench, ADDRESS, holder=ManualHolder("organization", "default"))
+    bench.ask(LiftAddress(ADDRESS, "alice", "default"))
+    assert (blocked(bench), len(bench.fleet.responder.entries.manual)) == ([], before)
+    bench.ask(ChangeAgent(agent.agent_id, "alice", tags=("far",)))
+    with pytest.raises(Conflict, match=r"^198\.51\.100\.9 is blocked in a group of the whole fleet"):
+        bench.ask(LiftAddress(ADDRESS, "alice", "default"))
+    for block in list(bench.fleet.responder.entries.manual):
+        bench.ask(RemoveBlock(block.id, "alice"))
+    with pytest.raises(Conflict, match=r"^the policy document of a group of the whole fleet blocks 198\.51\.100\.9:"):
+        bench.ask(LiftAddress(ADDRESS, "alice", "default"))
+    bench.ask(SetPolicy(Scope("group", "far"), None, "alice"))
+    bench.ask(SetPolicy(Scope("agent", agent.agent_id), {"blocklist": {"ips": [ADDRESS]}}, "alice"))
+    with pytest.raises(Conflict, match=f"the policy document agent.*{agent.agent_id} blocks"):
+        bench.ask(LiftAddress(ADDRESS, "alice", "default"))
+
+
+def test_an_undo_lifts_although_another_organization_blocks_the_address(bench: Bench) -> None:
+    """The never list of the incident's organization has it; not once a group's block holds on one of its hosts."""
+    agents = trusted(bench, "a", "b", "c")
+    attack(bench, *agents)
+    block_elsewhere(bench, ATTACKER)
+    changes(bench)
+    ((incident_id,),) = bench.rows(f"SELECT id FROM incident WHERE value = '{ATTACKER}'")
+    bench.ask(UndoIncident(incident_id, "alice"))
+    assert any(ATTACKER in each.get("never", ()) for each in changes(bench))
+    bench.pass_time(301)
+    changes(bench)
+    bench.ask(ChangeAgent(agents[0].agent_id, "alice", tags=("far",)))
+    bench.ask(UndoIncident(incident_id, "alice"))
+    assert not any(ATTACKER in each.get("never", ()) for each in changes(bench))
