@@ -45,7 +45,12 @@ MEASURES = st.lists(
     unique_by=lambda measure: (measure.subject, measure.at),  # of two at one time either may be the first
 )
 HOSTS = ADDRESSES.filter(lambda address: "/" not in address.value)
-LOGINS = st.lists(st.builds(HostLogin, HOSTS, AGENTS, st.sampled_from(["bob", "eve"]), DAYS, st.booleans()), max_size=4)
+LOGINS = st.lists(
+    st.builds(HostLogin, HOSTS, AGENTS, st.sampled_from(["bob", "eve"]), DAYS, st.booleans()).map(
+        lambda login: login._replace(agent_number=3) if login.subject.organization_id == "zeta" else login
+    ),  # an agent is in one organization at a time
+    max_size=4,
+)
 LIFTS = st.lists(st.builds(Lift, ADDRESSES, DAYS, st.just("undo"), st.just("admin")), max_size=3)
 
 

@@ -26,8 +26,8 @@ ATTENTIVE = QUICK.model_copy(update={"policy_poll_interval": 1.0})
 """Guards that look at what is retained all the time, so that what a broker retains always reaches them."""
 
 _METRIC = re.compile(r'^panguard_events_total\{event="(\w+)"\} (\d+)', re.MULTILINE)
-_OF_HEARTBEATS = {"enforcedCount", "notEnforced"}
-"""The members of a block that follow the latest heartbeats, as vitals do."""
+_OF_HEARTBEATS = {"acceptedCount", "enforcedCount", "notEnforced"}
+"""The members of a block that follow what the agents told last, as vitals do."""
 
 _OF_AGENT = (
     "agentId", "hostname", "organizationId", "tokenId", "registeredAt", "version", "status", "reason", "statusSince",
