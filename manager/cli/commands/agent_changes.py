@@ -1,5 +1,6 @@
 """`panguard manager agents set` and `prune`: tags, site and organization of an agent; removal of silent agents."""
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from manager.cli.support.options import Output, OutputOption
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
+
+_LABEL = re.compile(r"[A-Za-z0-9._:@-]{1,64}")
+"""A tag; the same pattern as `schemas.identifiers.LABEL`, whose import loads pydantic."""
 
 
 @with_manager_client
@@ -57,8 +61,11 @@ def _tags(agent: "Record", added: list[str], removed: list[str]) -> list[str]:
     """Return an agent's tags after a change.
 
     Raises:
-        CommandFailed: a tag to be taken away is none of the agent's, or one is named both ways.
+        CommandFailed: a new tag is malformed, a tag to be taken away is none of the agent's, or one is named both ways.
     """
+    for name in added:
+        if not _LABEL.fullmatch(name):
+            raise CommandFailed(ExitCode.USAGE, f"{name!r} is no tag: 1 to 64 letters, digits or . _ : @ -, no spaces")
     for name in removed:
         if name in added:
             raise CommandFailed(ExitCode.USAGE, f"{name}: name it with --tag or with --untag")

@@ -70,7 +70,7 @@ def import_blocks(
         "organization": organization,
         "group": group,
         "agentId": None if agent is None else find_agent_id(client, agent),
-        "seconds": parse_timedelta(duration).total_seconds(),
+        "seconds": parse_timedelta(duration, least="1s", most="366d").total_seconds(),
         "reason": reason,
         "force": force or None,
     }
@@ -184,7 +184,7 @@ def _fault(line: Line) -> str | None:
     try:
         manual_value(line.value)
         if line.duration is not None:
-            parse_timedelta(line.duration)
+            parse_timedelta(line.duration, least="1s", most="366d")
     except (Invalid, CommandFailed) as error:
         return str(error)
     return "the reason is longer than 100 characters" if line.reason and len(line.reason) > 100 else None  # noqa: PLR2004

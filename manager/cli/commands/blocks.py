@@ -10,6 +10,7 @@ from manager.cli.commands.block_import import import_blocks
 from manager.cli.support.agent_lookup import find_agent_id
 from manager.cli.support.completion import agents, blocks
 from manager.cli.support.durations import ago, parse_timedelta, relative
+from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Blocks in force: made by incidents, and by hand.", no_args_is_help=True)
 
 Reason = Annotated[str | None, typer.Option(help="one sentence for colleagues, at most 100 characters")]
-Duration = Annotated[str, typer.Option("--for", help="duration: 90s, 15m, 4h or 7d")]
+Duration = Annotated[str, typer.Option("--for", help="duration: 90s, 15m, 4h or 7d, at most 366d")]
 Organization = Annotated[str | None, typer.Option(help="block only in this organization")]
 Agent = Annotated[str | None, typer.Option(help="block only on this agent, by id or hostname", autocompletion=agents)]
 Force = Annotated[
@@ -80,7 +81,9 @@ def add_block(
     """
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    seconds = parse_timedelta(duration).total_seconds()
+    if not _is_address(address):
+        raise CommandFailed(ExitCode.USAGE, f"{address} is no address and no CIDR: write 203.0.113.9 or 203.0.113.0/24")
+    seconds = parse_timedelta(duration, least="1s", most="366d").total_seconds()
     body = {"value": address, "seconds": seconds, "reason": reason, "force": force or None}
     agent_id = None if agent is None else find_agent_id(client, agent)
     body |= {"organization": organization, "group": group, "agentId": agent_id}
@@ -124,6 +127,12 @@ def remove_block(
     if _is_address(block):
         done = client.answer("DELETE", "/api/blocks", {"value": block, "org_id": organization})["data"]
         lines = _lifted(done)
+    elif block.startswith("inc-"):
+        raise CommandFailed(
+            ExitCode.USAGE, f"{block} is an incident; to end its blocks: panguard manager incidents undo {block}"
+        )
+    elif not block.startswith("blk-"):
+        raise CommandFailed(ExitCode.USAGE, f"{block} is no address, no CIDR and no id of a block, blk-…")
     else:
         done = client.answer("DELETE", f"/api/blocks/{quote(block, safe='')}")["data"]
         lines = [f"removed {done['id']}"]

@@ -128,10 +128,13 @@ def _require(group: dict[str, Any], name: str) -> None:
 def _row(group: "Record") -> tuple[object, ...]:
     selector = group["selector"]
     parts = [
-        " and ".join(selector.get("tagsAll", ())),
-        " or ".join(selector.get("tagsAny", ())),
+        " and ".join(f"tag {tag}" for tag in selector.get("tagsAll", ())),
+        " or ".join(f"tag {tag}" for tag in selector.get("tagsAny", ())),
         " or ".join(f"site {site}" for site in selector.get("sites", ())),
     ]
     selects = "; ".join(part for part in parts if part)
     organization = group["organization"] or "all"
-    return group["name"], organization, group["priority"], group["agents"], selects, sorted(group["policy"])
+    sets = [
+        name if isinstance(value, dict | list) else f"{name} {value}" for name, value in sorted(group["policy"].items())
+    ]
+    return group["name"], organization, group["priority"], group["agents"], selects, sets

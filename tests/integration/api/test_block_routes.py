@@ -165,6 +165,23 @@ def test_agents_that_do_not_enforce_a_block_are_counted_beyond_the_five_named(
     assert "; and not on 6 more" in shown
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("add 203.0.113.9 --for 400d", "write at most 366d"),
+        ("add 203.0.113.9 --for 0s", "write at least 1s"),
+        ("add example.com", "no address and no CIDR"),
+        ("lift 1.2.3.400", "no address, no CIDR and no id"),
+        ("remove inc-0123456789abcdef", "panguard manager incidents undo inc-0123456789abcdef"),
+    ],
+)
+def test_a_wrong_word_is_wrong_usage(terminal: Terminal, command: str, words: str) -> None:
+    """A duration out of bounds, a name, a bad address and an incident end with exit code 2 and the remedy."""
+    done = terminal.run("blocks", *command.split())
+    assert done.exit_code == ExitCode.USAGE
+    assert words in done.output
+
+
 def test_a_file_is_imported_whole(terminal: Terminal, tmp_path: Path) -> None:
     """Plain and CSV, with comments, repeated lines and durations of their own, in more than one request."""
     plain = tmp_path / "bad.txt"

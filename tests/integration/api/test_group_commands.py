@@ -12,8 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from manager.cli.commands import agents
+from manager.cli.commands import agent_changes, agents
 from manager.cli.support.failures import CommandFailed, ExitCode
+from schemas.identifiers import LABEL
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 
@@ -46,6 +47,9 @@ def test_tags_are_added_and_taken_away(served: Served, terminal: Terminal) -> No
     assert terminal.records("agents", "set", "web-1", "--site", "")["site"] is None
     assert terminal.run("agents", "set", "web-1", "--untag", "none").exit_code == ExitCode.NOT_FOUND
     assert terminal.run("agents", "set", "web-1").exit_code == ExitCode.USAGE
+    malformed = terminal.run("agents", "set", "web-1", "--tag", "bad tag")
+    assert (malformed.exit_code, "letters, digits" in malformed.output) == (ExitCode.USAGE, True)
+    assert agent_changes._LABEL.pattern == LABEL
 
 
 def test_a_group_is_changed_in_part(served: Served, terminal: Terminal) -> None:
@@ -64,6 +68,9 @@ def test_a_group_is_changed_in_part(served: Served, terminal: Terminal) -> None:
         "name": "web", "organization": None, "selector": {"tagsAll": ["web"]}, "priority": 20, "agents": 1,
         "policy": {"mode": "protection"},
     }  # fmt: skip
+    listed = terminal.ok("groups", "list")
+    assert "tag web" in listed
+    assert "mode protection" in listed
     assert "group web" in terminal.ok("policies", "explain", "web-1")
 
 
