@@ -1,6 +1,7 @@
 """Feeds of the blocked addresses, for firewalls that run no guard."""
 
 import hashlib
+from math import inf
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -68,7 +69,7 @@ def _answer(content: FeedContent, now: float, format_: FeedFormat, if_none_match
     """Return the feed in a format, or 304; called in a reader thread, because a feed may have thousands of lines."""
     entries = merged_entries(content.shared, content.parts, now)
     if format_ is FeedFormat.JSON:
-        records = [{"value": written(entry.network), "expiresAt": iso(entry.expires_at)} for entry in entries]
+        records = [{"value": written(entry.network), "expiresAt": _time(entry.expires_at)} for entry in entries]
         answer = ok(records)
     else:
         answer = Response(render(entries, format_), media_type="text/plain")
@@ -78,6 +79,10 @@ def _answer(content: FeedContent, now: float, format_: FeedFormat, if_none_match
         return Response(status_code=304, headers=headers)
     answer.headers.update(headers)
     return answer
+
+
+def _time(at: float) -> str | None:
+    return iso(at) if at < inf else None
 
 
 def _matches(if_none_match: str | None, tag: str) -> bool:

@@ -88,7 +88,7 @@ class Lifted:
 
 @dataclass(frozen=True, slots=True)
 class ReadFeed:
-    """Read the blocks of organizations' blocklists; None for all of them. Answered by a `FeedContent`."""
+    """Read the blocks of the fleet and of organizations; None for all of them. Answered by a `FeedContent`."""
 
     organization_ids: frozenset[str] | None = None
 
@@ -98,7 +98,7 @@ class FeedContent:
     """The blocks of a feed.
 
     Attributes:
-        shared: The end of each block of the whole fleet by address or CIDR, in seconds since 1970.
+        shared: The end of each block of the whole fleet by address or CIDR, in seconds since 1970 or infinity.
         parts: The organizations' own blocks, each with what their never lists and allowlists have.
     """
 

@@ -10,7 +10,7 @@ from manager.domain.response import EmergencyEntry, ResponseChanges, Subject
 from manager.domain.response.feed import FeedPart
 from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
-from manager.domain.response.never_block import WIDEST
+from manager.domain.response.never_block import WIDEST, unblockable
 from manager.domain.response.never_list import LIFT_TIME
 from manager.engine.commands import audit
 from manager.engine.commands.block_requests import (
@@ -137,13 +137,15 @@ def lift_address(context: Context, request: LiftAddress) -> Lifted:
 
 
 def read_feed(context: Context, request: ReadFeed) -> FeedContent:
-    """Return the blocks in organizations' blocklists, and what must not be blocked in each organization.
+    """Return the blocks of the fleet and of organizations, and what must not be blocked in each organization.
 
-    Blocks of single agents are not among them: they hold for the hosts that report an address, not for everybody.
+    Blocks of groups and single agents are not among them: they hold for those hosts, not for everybody. Of a document
+    no address is among them that is never blocked in any fleet.
     """
     entries, known = context.fleet.responder.entries, manual_response.organizations_of(context, FLEET)
     wanted = sorted(known if request.organization_ids is None else request.organization_ids)
     shared = {block.value: block.expires_at for block in entries.manual.list_of(FLEET)}
+    _add_of_document(context, GLOBAL, shared)
     parts = [_feed_part(context, organization_id) for organization_id in wanted]
     return FeedContent(shared, tuple(parts) or (FeedPart({}, _allowlisted(context, GLOBAL)),))
 
@@ -156,8 +158,17 @@ def _feed_part(context: Context, organization_id: str) -> FeedPart:
     for entry in entries.list_of("organization", organization_id):
         if entry.kind == "ip":
             blocks[entry.value] = max(entry.expires_at, blocks.get(entry.value, 0.0))
+    _add_of_document(context, Scope("organization", organization_id), blocks)
     allowed = (*_allowlisted(context, GLOBAL), *_allowlisted(context, Scope("organization", organization_id)))
     return FeedPart(blocks, (*never.get(organization_id, ()), *allowed))
+
+
+def _add_of_document(context: Context, scope: Scope, blocks: dict[str, float]) -> None:
+    """Add the blocks of a scope's document, without those that are never blocked in any fleet."""
+    for value, end in manual_response.blocks_of_document(context, scope):
+        network = network_of(value)
+        if network is not None and unblockable(network) is None:
+            blocks[value] = max(end, blocks.get(value, 0.0))
 
 
 def _allowlisted(context: Context, scope: Scope) -> tuple[str, ...]:

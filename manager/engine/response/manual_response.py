@@ -7,7 +7,7 @@ from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of, overlap
 from manager.domain.policies.fleet_policies import Scope, policy_of
-from manager.domain.policies.resolution import value_of
+from manager.domain.policies.resolution import expiry_of, value_of
 from manager.domain.policies.rules import effects
 from manager.domain.response.blocklists import EntryKey, entry_key, manual_key
 from manager.domain.response.manual_block_rules import ManualBlockRules
@@ -174,15 +174,22 @@ def blocked_by_documents(
 
     With an organization only the documents that hold on one of its hosts.
     """
-    for scope, document in context.fleet.policies.documents.items():
-        policy = policy_of(scope, document)
-        for part in (policy, *effects(policy)):
-            for entry in (part.get("blocklist") or {}).get("ips", ()):
-                blocked = network_of(value_of(entry))
-                if blocked is None or not overlap(blocked, network):
-                    continue
-                if holds_in(context, scope, organization_id):
-                    yield scope, value_of(entry)
+    for scope in context.fleet.policies.documents:
+        for value, expires_at in blocks_of_document(context, scope):
+            blocked = network_of(value)
+            if expires_at <= context.batch.now.wall or blocked is None or not overlap(blocked, network):
+                continue
+            if holds_in(context, scope, organization_id):
+                yield scope, value
+
+
+def blocks_of_document(context: Context, scope: Scope) -> Iterator[tuple[str, float]]:
+    """Yield the addresses that a scope's document blocks, each with its end in seconds since 1970 or infinity."""
+    document = context.fleet.policies.document(scope)
+    policy = {} if document is None else policy_of(scope, document)
+    for part in (policy, *effects(policy)):
+        for entry in (part.get("blocklist") or {}).get("ips", ()):
+            yield value_of(entry), expiry_of(entry)
 
 
 def forget_agent(context: Context, agent_id: str) -> None:

@@ -60,6 +60,43 @@ def test_the_feed_has_what_blocklists_have_in_each_format(
     assert feed.get(f"{FEED}?format=xml").status_code == 400
 
 
+def test_the_feed_has_what_documents_of_the_fleet_and_its_organizations_block(
+    served: Served, admin: httpx2.Client, feed: httpx2.Client
+) -> None:
+    """Entries and rules, without an end if they have none; not what has ended, is too wide, special or allowlisted."""
+    served.enroll("a", organization_id="acme")
+    ended, later = {"value": "203.0.113.9", "expiresAt": "2020-01-01T00:00:00Z"}, "2030-01-01T00:00:00.000Z"
+    special = ["127.0.0.1", "224.0.0.1", "198.18.0.0/15"]
+    ips = [{"value": "203.0.113.0/29", "reason": "scans"}, "198.51.100.7", ended, *special]
+    allowed = {"ips": ["198.51.100.7"]}
+    rule = {"ruleId": "r", "type": "block_ip", "value": "203.0.113.20"}
+    documents = {
+        "global": {"blocklist": {"ips": ips}, "allowlist": allowed},
+        "organizations/acme": {
+            "blocklist": {"ips": [{"value": "203.0.113.16", "expiresAt": later}]},
+            "rules": [rule],
+        },
+        "organizations/other": {"blocklist": {"ips": ["203.0.113.32"]}},
+        "groups/web": {
+            "selector": {"tagsAll": ["web"]},
+            "priority": 1,
+            "policy": {"blocklist": {"ips": ["203.0.113.40"]}},
+        },
+    }
+    for scope, document in documents.items():
+        assert admin.put(f"/api/policies/{scope}", json=document).status_code in {200, 201}, scope
+    block(admin, "203.0.113.16")
+    records = feed.get(f"{FEED}?format=json&org_id=acme").json()["data"]
+    assert [(each["value"], each["expiresAt"]) for each in records] == [
+        ("203.0.113.0/29", None), ("203.0.113.16", later), ("203.0.113.20", None),
+    ]  # fmt: skip
+    assert feed.get(FEED, params={"org_id": "other"}).text.splitlines() == [
+        "203.0.113.0/29", "203.0.113.16", "203.0.113.32",
+    ]  # fmt: skip
+    for format_ in ("plain", "nginx", "nft"):
+        assert "203.0.113.20" in feed.get(FEED, params={"format": format_}).text
+
+
 def test_an_unchanged_feed_is_304_and_a_changed_one_is_not(admin: httpx2.Client, feed: httpx2.Client) -> None:
     """In each format, also after the block was replaced by the same for another duration."""
     block(admin, "198.51.100.1")

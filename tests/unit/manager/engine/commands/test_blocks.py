@@ -280,6 +280,10 @@ def test_a_lift_refuses_where_something_else_would_go_on_blocking(bench: Bench) 
     bench.ask(SetPolicy(GLOBAL, {"blocklist": {"ips": ["203.0.113.4"]}}, "alice"))
     with pytest.raises(Conflict, match=r"the policy document global blocks 203\.0\.113\.4"):
         bench.ask(LiftAddress("203.0.113.4", "alice"))
+    group = {"selector": {}, "priority": 1, "policy": {"blocklist": {"ips": ["203.0.113.5"]}}}
+    bench.ask(SetPolicy(Scope("group", "web"), group, "alice"))
+    with pytest.raises(Conflict, match=r"the policy document group:web blocks 203\.0\.113\.5"):
+        bench.ask(LiftAddress("203.0.113.5", "alice"))
     with pytest.raises(Invalid):
         bench.ask(LiftAddress("0.0.0.0/0", "alice"))
     assert blocked(bench) == ["198.51.100.0/24"]
