@@ -31,6 +31,26 @@ def parse(text: str) -> Network:
     return network
 
 
+_NAT64, _6TO4 = IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")
+
+
+def embedded_ipv4(network: Network) -> IPv4Network | None:
+    """Return the IPv4 network inside a network of NAT64 (RFC 6052) or 6to4 (RFC 3056): its packets end there.
+
+    Of an IPv6 network around all of NAT64's it is 0.0.0.0/0.
+    """
+    if isinstance(network, IPv4Network):
+        return None
+    if network.prefixlen < _NAT64.prefixlen and network.overlaps(_NAT64):
+        return IPv4Network("0.0.0.0/0")
+    for prefix in (_NAT64, _6TO4):
+        length = network.prefixlen - prefix.prefixlen
+        if length >= 0 and prefix.overlaps(network):
+            low = 128 - prefix.prefixlen - 32
+            return IPv4Network((int(network.network_address) >> low & 0xFFFFFFFF, min(length, 32)))
+    return None
+
+
 def covers(outer: Network, inner: Network) -> bool:
     """Return whether one network contains every address of another."""
     (first, last), (inner_first, inner_last) = span(outer), span(inner)
@@ -59,6 +79,7 @@ SPECIAL = tuple(
         ("::1/128", "it is loopback"),
         ("fe80::/10", "it is link-local"),
         ("ff00::/8", "it is multicast"),
+        ("::ffff:0:0/96", "it contains the IPv4-mapped addresses"),
     )
 )
 """Ranges that are never blocked, each with the reason for operators."""

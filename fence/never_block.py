@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 
-from fence.addresses import WIDEST, Address, IntervalSet, Network, is_private, special_reason
+from fence.addresses import WIDEST, Address, IntervalSet, Network, embedded_ipv4, is_private, special_reason
 from fence.config import Config
 from fence.host import Host
 from fence.manifest import Measure, Origin
@@ -79,18 +79,24 @@ class NeverBlockRules:
             ("resolver", "it is a name server of this host"),
             ("guard", "the guard is connected to it: it is the manager or the broker"),
         )
-        return next((reason for name, reason in reasons if self._facts[name].overlaps(network)), None)
+        found = next((reason for name, reason in reasons if self._facts[name].overlaps(network)), None)
+        embedded = embedded_ipv4(network)
+        return self.host_refusal(embedded) if found is None and embedded is not None else found
 
     def refusal(self, network: Network, measure: Measure, origin: Origin) -> str | None:
         """Return the reason why a target is refused; None if it may be blocked."""
+        embedded = embedded_ipv4(network)
         if network.prefixlen < WIDEST[network.version]:
             return f"it is wider than a /{WIDEST[network.version]}"
-        return (
+        if embedded is not None and embedded.prefixlen < WIDEST[embedded.version]:
+            return f"it stands for {embedded}, which is wider than a /{WIDEST[embedded.version]}"
+        found = (
             special_reason(network)
             or self._listed_refusal(network)
             or self._private_refusal(network, measure)
             or self._login_refusal(network, measure, origin)
         )
+        return self.refusal(embedded, measure, origin) if found is None and embedded is not None else found
 
     def _listed_refusal(self, network: Network) -> str | None:
         configured = "it is on this host's never list (fence.conf)" if self._configured.overlaps(network) else None
@@ -99,7 +105,9 @@ class NeverBlockRules:
     def exempt_reason(self, network: Network) -> str | None:
         """Return the reason why the signed lists exempt a network; None if they do not."""
         listed = zip((self._fleet, self._allowed), EXEMPT_REASONS, strict=True)
-        return next((reason for networks, reason in listed if networks.overlaps(network)), None)
+        found = next((reason for networks, reason in listed if networks.overlaps(network)), None)
+        embedded = embedded_ipv4(network)
+        return self.exempt_reason(embedded) if found is None and embedded is not None else found
 
     def _private_refusal(self, network: Network, measure: Measure) -> str | None:
         allowed = self._config.private_targets

@@ -115,6 +115,12 @@ def test_an_ordinary_address_is_taken(world: World) -> None:
         (SESSION, "logged in from it now"),
         ("127.0.0.1", "loopback"),
         ("::ffff:127.0.0.1", "loopback"),
+        ("64:ff9b::cb00:7101", "an address of this host"),
+        ("2002:cb00:7101::1", "an address of this host"),
+        ("64:ff9b::c633:64c8", "never list"),
+        ("2002:c633:6465::7", "logged in from it now"),
+        ("64:ff9b::7f00:1", "loopback"),
+        ("2002:a00:9::1", "private"),
         ("169.254.169.254", "link-local"),
         ("224.0.0.1", "multicast"),
         ("255.255.255.255", "reserved"),
@@ -136,6 +142,26 @@ def test_a_target_is_refused_whoever_asks(world: World, value: Any, reason: str,
     assert answer.startswith("refused: ")
     assert reason in answer
     assert world.kernel.addresses("block") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("64:ff9b::/48", "wider than a /24"),
+        ("64:ff9b::/95", "wider than a /24"),
+        ("64:ff9b::/96", "wider than a /24"),
+        ("64:ff9b::7f00:0/104", "wider than a /24"),
+        ("64:ff9b::a9fe:a9fe/127", "link-local"),
+        ("2002:cb00:7101::/48", "an address of this host"),
+        ("64:ff9b::cb00:7100/120", "an address of this host"),
+        ("::fffe:0:0/95", "IPv4-mapped"),
+    ],
+)
+def test_a_network_is_refused_for_an_ipv4_network_in_it(world: World, value: str, reason: str) -> None:
+    """NAT64 and 6to4 lead packets to the IPv4 address: root blocks no network that a never-rule protects there."""
+    assert reason in world.block(value, 0)
+    assert world.block("2002:c633:6407::/48", 0) == "taken"
+    assert world.block("64:ff9b::c633:6408/125", 0) == "taken"
 
 
 def test_a_session_counts_from_its_beginning(world: World) -> None:
@@ -253,10 +279,12 @@ def test_one_changed_byte_of_a_signed_message_is_refused(world: World) -> None:
 
 def test_the_signed_lists_exempt_targets(world: World) -> None:
     """The organization's `never` and the policy's allowlist are refused, and what was set before is lifted."""
-    assert world.block(TARGET, 0) == "taken"
+    for value in (TARGET, "64:ff9b::c633:6407", "2002:c633:6407::1"):
+        assert world.block(value, 0) == "taken"
     assert world.change(0, 5, never=["198.51.100.0/28"]) == "taken"
     assert world.kernel.addresses("block") == []
-    assert "belongs to the fleet" in world.block(TARGET)
+    for value in (TARGET, "64:ff9b::c633:6407", "2002:c633:6407::1"):
+        assert "belongs to the fleet" in world.block(value)
     assert world.policy(1, allowlist={"ips": ["203.0.114.9"]}) == "taken"
     assert "on the allowlist" in world.block("203.0.114.9")
 
