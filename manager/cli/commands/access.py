@@ -98,6 +98,10 @@ def revoke_access(client: "ManagerClient", name: _Name) -> None:
     """Revoke a token: it is refused from now on."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
+    known = [each for each in client.records("/api/access") if each["name"] == name]
+    if known and all(each["revokedAt"] is not None for each in known):
+        print_lines(f"{name} was revoked at {known[0]['revokedAt']} already; nothing changed")
+        return
     print_lines(f"revoked {client.answer('DELETE', f'/api/access/{_quoted(name)}')['data']['name']}")
 
 

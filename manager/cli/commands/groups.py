@@ -1,5 +1,7 @@
 """`panguard manager groups`: policy groups, the policies of agents with certain tags or at certain sites."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -8,6 +10,7 @@ import typer
 
 from manager.cli.support.completion import groups as complete_groups
 from manager.cli.support.confirmation import Yes
+from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import ModeWord, Output, OutputOption
@@ -91,6 +94,7 @@ def set_group(
     if mode is not None:
         group["policy"] = {**group["policy"], "mode": mode}
     _require(group, name)
+    _warn_of_unknown_tags(client, [*(tag or ()), *(any_tag or ())])
     put_document(client, _path_of(name), group, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
@@ -101,6 +105,16 @@ def remove_group(
 ) -> None:
     """Remove a group with its policy."""
     print_change(client.answer("DELETE", _path_of(name), {"message": message})["data"], output)
+
+
+def _warn_of_unknown_tags(client: "ManagerClient", tags: Iterable[str]) -> None:
+    """Name on standard error each tag that no agent has, with the number of agents that report it themselves."""
+    for tag in tags:
+        if client.records("/api/agents", most=1, tag=tag):
+            continue
+        reporting = sum(tag in agent["reportedTags"] for agent in client.records("/api/agents"))
+        but = f"; {reporting} report it themselves (reportedTags), which chooses no group" if reporting else ""
+        sys.stderr.write(printable(f"warning: no agent has tag {tag}{but}: panguard manager agents set --tag") + "\n")
 
 
 def _path_of(name: str) -> str:

@@ -51,6 +51,13 @@ def test_a_token_is_good_until_it_is_rotated_or_revoked(served: Served, terminal
     assert _status(served, terminal.records("access", "create", "--name", "alice", "--role", "viewer")["token"]) == 200
 
 
+def test_a_second_revocation_says_that_nothing_changed(terminal: Terminal) -> None:
+    """The first one says revoked, the second one that the token was revoked already."""
+    terminal.ok("access", "create", "--name", "carol", "--role", "viewer")
+    assert terminal.ok("access", "revoke", "carol") == "revoked carol\n"
+    assert "already; nothing changed" in terminal.ok("access", "revoke", "carol")
+
+
 def test_unknown_expired_and_revoked_are_told_alike(served: Served, admin: httpx2.Client) -> None:
     """By the same answer, byte by byte; a rotation makes an expired token good for as long as before."""
     with served.bench() as bench:

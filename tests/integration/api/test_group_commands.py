@@ -74,6 +74,17 @@ def test_a_group_is_changed_in_part(served: Served, terminal: Terminal) -> None:
     assert "group web" in terminal.ok("policies", "explain", "web-1")
 
 
+def test_a_tag_that_no_agent_has_is_named(served: Served, terminal: Terminal) -> None:
+    """`groups set` warns of a tag that chooses nobody, with the number of agents that only report it themselves."""
+    reporting = served.join("web-1", tags=["web"])
+    reporting.client.close()
+    words = ("groups", "set", "web", "--tag", "web", "--priority", "10", "--mode", "learning", "--dry-run")
+    warned = terminal.run(*words).stderr
+    assert "no agent has tag web; 1 report it themselves" in warned
+    terminal.ok("agents", "set", "web-1", "--tag", "web")
+    assert terminal.run(*words).stderr == ""
+
+
 def test_the_list_is_filtered_sorted_and_limited(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:
     """Site, group, version and mode leave the agents that meet them; the order and the number are the operator's."""
     for hostname, tags, site in (("c", ["web"], "bonn"), ("a", ["db"], "bonn"), ("b", ["web", "db"], "rome")):
