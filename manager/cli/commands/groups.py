@@ -14,8 +14,8 @@ from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import ModeWord, Output, OutputOption
-from manager.cli.support.policy_options import read_document
-from manager.cli.support.policy_output import Message, print_change, put_document
+from manager.cli.support.policy_options import read_document, with_policy
+from manager.cli.support.policy_output import Message, put_document, remove_document
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -101,10 +101,18 @@ def set_group(
 @app.command("remove")
 @with_manager_client
 def remove_group(
-    client: "ManagerClient", name: Name, *, message: Message = None, output: OutputOption = Output.TABLE
+    client: "ManagerClient",
+    name: Name,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the effect only")] = False,
+    message: Message = None,
+    yes: Yes = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a group with its policy."""
-    print_change(client.answer("DELETE", _path_of(name), {"message": message})["data"], output)
+    path = _path_of(name)
+    empty = with_policy(client, "group", path, {})
+    remove_document(client, path, empty, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
 def _warn_of_unknown_tags(client: "ManagerClient", tags: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from manager.cli.commands.policy_explanation import explain_policy
 from manager.cli.support.agent_lookup import find_agent
-from manager.cli.support.confirmation import Yes
+from manager.cli.support.confirmation import Yes, confirm
 from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -24,7 +24,7 @@ from manager.cli.support.policy_options import (
     scope_of,
     with_policy,
 )
-from manager.cli.support.policy_output import Message, print_change, put_document, shown_value
+from manager.cli.support.policy_output import Message, print_change, put_document, remove_document, shown_value
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -36,6 +36,7 @@ Before = Annotated[int | None, typer.Option("--from", min=1, help="the first rev
 After = Annotated[
     int | None, typer.Option("--to", min=1, help="the second revision of a comparison [default: the newest]")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the effect only")]
 File = Annotated[Path | None, typer.Option("--file", help="a document to try on a scope, JSON; - reads stdin")]
 
 
@@ -120,12 +121,16 @@ def remove_policy(
     organization: Organization = None,
     group: Group = None,
     agent: Agent = None,
+    dry_run: DryRun = False,
     message: Message = None,
+    yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove a document: the wider scopes and the defaults apply again."""
-    path = path_of(*scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent))
-    print_change(client.answer("DELETE", path, {"message": message})["data"], output)
+    scope, target = scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent)
+    path = path_of(scope, target)
+    empty = with_policy(client, scope, path, {})
+    remove_document(client, path, empty, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
 @app.command("history")
@@ -165,8 +170,6 @@ def diff(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the differences of two revisions, or the effect of a document on the effective policies."""
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
-
     if (before is None) == (file is None):
         raise CommandFailed(ExitCode.USAGE, "name --from (and --to), or --file with a scope")
     body: dict[str, Any]
@@ -178,24 +181,37 @@ def diff(
         body = {"scope": scope, "target": target, "document": document}
     answer = client.answer("POST", "/api/policies/diff", body=body)
     print_warnings(answer)
-    found = answer["data"]
-    if output is Output.JSON:
-        print_json(found)
-    elif found:
-        print_table(("scope", "of", "what", "before", "after"), [_difference(each) for each in found], whole=3)
-    else:
-        print_lines("nothing differs")
+    _print_differences(answer["data"], output)
 
 
 @app.command("rollback")
 @with_manager_client
 def rollback(
     client: "ManagerClient",
-    revision: Annotated[int, typer.Argument(min=1, help="the revision to restore")],
+    revision: Annotated[int, typer.Argument(min=1, help="the revision to restore, see history")],
+    *,
+    dry_run: DryRun = False,
     message: Message = None,
+    yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Restore every document as it was at a revision, as new revisions."""
+    """Restore every document as it was after a revision, as new revisions; documents set since are removed.
+
+    Example: panguard manager policies rollback 12 --dry-run
+    """
+    if dry_run or not yes:
+        found = client.answer("POST", "/api/policies/diff", body={"from": revision})["data"]
+        changes = [{**each, "before": each["after"], "after": each["before"]} for each in found]
+        if dry_run:
+            _print_differences(changes, output)
+            return
+        if changes:
+            scopes = dict.fromkeys(" ".join(filter(None, (each["scope"], each["target"]))) for each in changes)
+            confirm(
+                f"this restores the state after revision {revision} and changes {len(scopes)}"
+                f" document{'s' * (len(scopes) != 1)} ({', '.join(scopes)}); restore it?",
+                yes=yes,
+            )
     body = {"revision": revision, **({} if message is None else {"message": message})}
     print_change(client.answer("POST", "/api/policies/rollback", body=body)["data"], output)
 
@@ -234,6 +250,17 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
 def _change(change: "Record") -> tuple[object, ...]:
     sections = "removed" if change["document"] is None else sorted(change["document"])
     return change["revision"], change["updatedAt"], change["author"], sections, change["message"]
+
+
+def _print_differences(found: list["Record"], output: Output) -> None:
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    if output is Output.JSON:
+        print_json(found)
+    elif found:
+        print_table(("scope", "of", "what", "before", "after"), [_difference(each) for each in found], whole=3)
+    else:
+        print_lines("nothing differs")
 
 
 def _difference(change: "Record") -> tuple[object, ...]:

@@ -44,6 +44,35 @@ def put_document(
     print_change(client.answer("PUT", path, query, body=document)["data"], output)
 
 
+def remove_document(
+    client: "ManagerClient",
+    path: str,
+    empty: Any,
+    *,
+    dry_run: bool,
+    message: str | None,
+    yes: bool,
+    output: Output,
+) -> None:
+    """Remove a document, or print the effect for a dry run; on a terminal ask first, with the number of hosts.
+
+    `empty` is the document that sets no value: setting it has the effect on policies that removing it has.
+
+    Raises:
+        CommandFailed: the manager refuses it, or the operator does not confirm.
+    """
+    if dry_run or not yes:
+        effect = client.answer("PUT", path, {"dry_run": True}, body=empty)["data"]
+        if dry_run:
+            print_dry_run(effect, output)
+            return
+        if effect["changed"]:
+            confirm(
+                f"this removes the document and changes the policy of {hosts(effect['agents'])}; remove it?", yes=yes
+            )
+    print_change(client.answer("DELETE", path, {"message": message})["data"], output)
+
+
 def hosts(number: int) -> str:
     """Return a number of hosts in words."""
     return f"{number} host{'s' * (number != 1)}"
@@ -62,7 +91,7 @@ def print_dry_run(effect: "Record", output: Output) -> None:
         print_table(("what", "before", "after"), rows)
         print_lines(f"it would change the policy of {hosts(effect['agents'])}")
     else:
-        print_lines("the document is right, and would change nothing")
+        print_lines("it would change nothing in any policy")
 
 
 def print_change(done: "Record", output: Output) -> None:

@@ -106,13 +106,19 @@ def roll_back(context: Context, request: RollBack) -> PolicySet:
     """Restore every document of an earlier revision, as new revisions.
 
     Raises:
-        NotFound: there is no such revision.
+        NotFound: there is no such revision, or it is older than the first change in the history.
     """
     policies = context.fleet.policies
     if not 1 <= request.revision <= policies.revision:
         raise NotFound(f"Revision {request.revision} not found: the newest is {policies.revision}")
-    documents = documents_at(context.archive.revisions(), request.revision)
-    revisions = policies.rollback(documents, context.batch.now.wall, request.author, request.message)
+    history = list(context.archive.revisions())
+    first = min((each.revision for each in history), default=None)
+    if first is None or request.revision < first:
+        begins = "is empty" if first is None else f"begins with revision {first}"
+        raise NotFound(f"Revision {request.revision} not found: the history of policies {begins}")
+    message = request.message or f"rollback to {request.revision}"
+    documents = documents_at(history, request.revision)
+    revisions = policies.rollback(documents, context.batch.now.wall, request.author, message)
     if not revisions:
         return PolicySet(policies.revision, changed=False, agents=0)
     agents = _apply_revisions(context, revisions)

@@ -27,14 +27,14 @@ class Fleet:
         self.served = served
         self.admin = admin
         self._joined = 0
+        for _ in range(2):
+            admin.put("/api/policies/global", json=DOCUMENT)
+            admin.delete("/api/policies/global")
         with served.bench() as bench:
             liars = trusted(bench, "liar-1", "liar-2")
             for number in range(11):
                 attack(bench, *liars, sourceIp=f"203.0.113.{number + 1}")
             bench.receive(topics.HEARTBEAT, liars[0].agent_id, b"no heartbeat")
-        for _ in range(2):
-            admin.put("/api/policies/global", json=DOCUMENT)
-            admin.delete("/api/policies/global")
 
     def join(self) -> HttpAgent:
         self._joined += 1

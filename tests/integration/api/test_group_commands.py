@@ -196,6 +196,46 @@ def test_removing_an_online_host_asks_on_a_terminal(
     assert terminal.records("agents", "list") == []
 
 
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (["policies", "remove", "--global"], b"changes the policy of 1 host"),
+        (["groups", "remove", "web"], b"changes the policy of 1 host"),
+        (["policies", "rollback", "FIRST"], b"changes 2 documents (global, group web)"),
+    ],
+)
+def test_removal_and_rollback_ask_on_a_terminal(
+    served: Served, admin: httpx2.Client, terminal: Terminal, words: list[str], question: bytes
+) -> None:
+    """A dry run changes nothing, neither does a no; `--yes` does not ask."""
+    served.enroll("web-1")
+    terminal.ok("agents", "set", "web-1", "--tag", "web")
+    for threshold in (70, 71):
+        admin.put("/api/policies/global", json={"thresholds": {"autoRespond": threshold}})
+    terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--mode", "protection")
+    before = admin.get("/api/policies/history").json()["data"]
+    words = [str(before[-1]["revision"]) if word == "FIRST" else word for word in words]
+    changed = "mode" if words[0] == "groups" else "thresholds.autoRespond"
+    assert changed in terminal.ok(*words, "--dry-run")
+    command = [sys.executable, "-m", "panguard", "manager", *words]
+    environment = {**os.environ, "MANAGER_URL": served.url, "MANAGER_AUTH_TOKEN": ADMIN_TOKEN, "PYTHONPATH": str(ROOT)}
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(  # noqa: S603 -- our own module, no shell
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as asking:
+        os.close(theirs)
+        said = b""
+        while b" it?" not in said:
+            said += os.read(ours, 4096)
+        assert question in said
+        os.write(ours, b"n\n")
+        assert asking.wait(30) == ExitCode.FAILURE
+        os.close(ours)
+    assert admin.get("/api/policies/history").json()["data"] == before
+    assert terminal.ok(*words, "--yes").startswith("revision")
+    assert len(admin.get("/api/policies/history").json()["data"]) > len(before)
+
+
 @pytest.mark.parametrize(("answer", "threshold"), [("n", 85), ("y", 71)])
 def test_a_change_asks_on_a_terminal_with_the_number_of_hosts(
     served: Served, admin: httpx2.Client, tmp_path: Path, answer: str, threshold: float

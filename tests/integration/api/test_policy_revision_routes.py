@@ -26,6 +26,30 @@ def test_a_rollback_brings_the_documents_of_a_revision_back(served: Served, admi
     assert again == {"revision": 4, "changed": False, "agents": 0}
 
 
+def test_a_rollback_before_the_history_is_refused(served: Served, admin: httpx2.Client) -> None:
+    """A number that is smaller than that of the first change names no state; no document is removed."""
+    served.enroll("srv-01")
+    assert admin.post("/api/policies/rollback", json={"revision": 1}).status_code == 404
+    put(admin, 70)
+    refused = admin.post("/api/policies/rollback", json={"revision": 1})
+    assert (refused.status_code, refused.json()["error"]) == (
+        404,
+        "Revision 1 not found: the history of policies begins with revision 2",
+    )
+    assert len(admin.get("/api/policies").json()["data"]) == 1
+
+
+def test_a_rollback_says_in_the_history_where_it_goes_back_to(served: Served, admin: httpx2.Client) -> None:
+    """Unless the operator gives a reason."""
+    served.enroll("srv-01")
+    for threshold in (70, 40):
+        put(admin, threshold)
+    admin.post("/api/policies/rollback", json={"revision": 2})
+    admin.post("/api/policies/rollback", json={"revision": 3, "message": "quieter"})
+    history = admin.get("/api/policies/history").json()["data"]
+    assert [each["message"] for each in history[:2]] == ["quieter", "rollback to 2"]
+
+
 def test_scopes_with_a_document_are_listed(served: Served, admin: httpx2.Client) -> None:
     """Each once, as it stands now; a scope that lost its own is not there."""
     agent = served.enroll("srv-01")
