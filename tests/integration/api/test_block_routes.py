@@ -281,3 +281,17 @@ def test_a_groups_block_counts_the_agents_that_the_group_has(
     for other in ({"organization": "acme"}, {"agentId": agents[0].agent_id}):
         assert admin.post("/api/blocks", json={"value": ADDRESS, "group": "web", **other}).status_code == 400
     assert f"{ADDRESS} on 1 agent," in terminal.ok("now")
+
+
+def test_a_block_of_the_whole_fleet_names_the_organizations_that_are_exempt(
+    served: Served, admin: httpx2.Client
+) -> None:
+    """Beside the block in the answer; none where no organization's own rules keep the address free."""
+    served.enroll("a")
+    with served.bench() as bench:
+        bench.enroll("b", organization_id="acme")
+    listed = {"value": "198.51.100.8", "organizationId": "acme"}
+    assert admin.post("/api/allowlist", json=listed).status_code == 201
+    for value, exempt in (("198.51.100.8", ["acme"]), ("198.51.100.9", [])):
+        added = admin.post("/api/blocks", json={"value": value})
+        assert (added.status_code, added.json()["exempt"]) == (201, exempt)
