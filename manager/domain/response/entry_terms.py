@@ -71,10 +71,10 @@ def describe_outcome(incident: Incident, *, wide: bool, obstacle: str | None, ap
     """Return a description of the result of an incident's response, for people."""
     if incident.kind == "technique":
         return "the agents that see it are more attentive"
-    does = "alerted on" if hash_algorithm(incident.value) in {"md5", "sha1"} else "blocked"
+    decided = "alert decided" if hash_algorithm(incident.value) in {"md5", "sha1"} else "block decided"
     if wide:
-        return f"{does} in the whole organization"
-    told = f"{does} on the agents that report it"
+        return f"{decided} for the whole organization"
+    told = f"{decided} for the agents that report it"
     if approval is not None:
         return f"{told}; the whole organization waits for approval: {approval}"
     return f"{told} only: {obstacle}" if obstacle is not None else told

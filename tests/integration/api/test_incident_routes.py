@@ -36,7 +36,8 @@ def test_an_incident_has_every_documented_member(served: Served, admin: httpx2.C
     assert (incident["closedAt"], incident["late"], incident["chronic"], incident["mergedInto"]) == (
         None, False, False, None,
     )  # fmt: skip
-    assert (incident["response"], incident["responseReason"]) == ("applied", "blocked on the agents that report it")
+    assert incident["response"] == "applied"
+    assert incident["responseReason"] == "block decided for the agents that report it"
     assert incident["timeToAcceptance"] == incident["timeToImmunity"] == {"50": None, "95": None, "100": None}
     assert (incident["vouchedAgentCount"], incident["agentCount"]) == (2, 2)
 

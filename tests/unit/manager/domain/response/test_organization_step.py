@@ -31,7 +31,7 @@ def test_unvouched_reports_block_on_their_agents_only(scene: Scene) -> None:
     assert scene.blocked_in() == []
     assert [scene.blocked_on(agent_id) for agent_id in AGENTS] == [[ATTACKER]] * 3
     assert scene.response(ATTACKER).reason == (
-        "blocked on the agents that report it only: 1 of 3 agents vouched, 3 are needed"
+        "block decided for the agents that report it only: 1 of 3 agents vouched, 3 are needed"
     )
 
 
@@ -82,7 +82,7 @@ def test_new_agents_block_themselves_and_the_organization_waits(strict: Scene) -
     assert (response.state, strict.blocked_in()) == (ResponseState.PENDING_APPROVAL, [])
     assert [strict.blocked_on(agent_id) for agent_id in AGENTS] == [[ATTACKER]] * 3
     assert response.reason == (
-        "blocked on the agents that report it; the whole organization waits for approval: "
+        "block decided for the agents that report it; the whole organization waits for approval: "
         "0 of its agents have been registered for 24 h, 3 are needed"
     )
     strict.report("ag-4", ip=ATTACKER)

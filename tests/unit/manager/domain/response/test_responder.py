@@ -86,17 +86,17 @@ def test_a_late_report_blocks_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"), [("ab" * 32, "blocked"), ("ab" * 20, "alerted on"), ("ab" * 16, "alerted on")]
+    ("value", "says"), [("ab" * 32, "block decided"), ("ab" * 20, "alert decided"), ("ab" * 16, "alert decided")]
 )
 def test_a_shared_hash_goes_to_the_same_two_places(value: str, says: str) -> None:
-    """Any hash is listed on two agents, then in the organization; what is no SHA-256 is said to be alerted on only."""
+    """Any hash is listed on two agents, then in the organization; what is no SHA-256 is alerted on only."""
     scene = Scene()
     for agent_id in ("ag-1", "ag-2"):
         scene.report(agent_id, file_hash=value, filePath="/home/ann/payload")
     assert scene.blocked_on("ag-1") == scene.blocked_on("ag-2") == [value]
     scene.report("ag-3", file_hash=value)
     assert scene.blocked_in() == [value]
-    assert scene.response(value).reason == f"{says} in the whole organization"
+    assert scene.response(value).reason == f"{says} for the whole organization"
 
 
 @pytest.mark.parametrize("path", ["/usr/bin/ls", "/bin/sh", "/lib/x86_64/libc.so.6", r"C:\Windows\System32\cmd.exe"])

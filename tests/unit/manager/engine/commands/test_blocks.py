@@ -236,7 +236,7 @@ def test_a_block_after_a_lift_takes_the_address_off_the_never_list_first(bench: 
 
 
 def test_a_lift_refuses_where_something_else_would_go_on_blocking(bench: Bench) -> None:
-    """A wider block, a block of the whole fleet lifted for one organization, a policy document; nothing is changed."""
+    """A wider block, a block of the whole fleet lifted for one organization, a policy document, not its ended entry."""
     bench.enroll("a")
     add(bench, "198.51.100.0/24")
     with pytest.raises(Conflict, match=r"198.51.100.0/24 \(blk-.*\) contains"):
@@ -250,6 +250,9 @@ def test_a_lift_refuses_where_something_else_would_go_on_blocking(bench: Bench) 
     bench.ask(SetPolicy(Scope("group", "web"), group, "alice"))
     with pytest.raises(Conflict, match=r"the policy document group:web blocks 203\.0\.113\.5"):
         bench.ask(LiftAddress("203.0.113.5", "alice"))
+    ended = {"value": "203.0.113.6", "expiresAt": "2020-01-01T00:00:00Z"}
+    bench.ask(SetPolicy(GLOBAL, {"blocklist": {"ips": [ended]}}, "alice"))
+    bench.ask(LiftAddress("203.0.113.6", "alice"))
     with pytest.raises(Invalid):
         bench.ask(LiftAddress("0.0.0.0/0", "alice"))
     assert blocked(bench) == ["198.51.100.0/24"]

@@ -143,8 +143,8 @@ def test_an_organization_wide_block_with_too_few_agents_becomes_their_own(bench:
     assert [ATTACKER in addresses(bench, agent) for agent in agents] == [True, True, True, False]
     latest = bench.rows(f"SELECT max(expires_at) FROM emergency_entry WHERE value = '{ATTACKER}'")
     assert latest == [ends]
-    assert response(bench) == ("applied", "blocked on the agents that report it")
-    assert [told["reason"] for told in lifted(bench)] == ["blocked on the agents that report it"]
+    assert response(bench) == ("applied", "block decided for the agents that report it")
+    assert [told["reason"] for told in lifted(bench)] == ["block decided for the agents that report it"]
 
 
 def test_a_store_that_cannot_be_read_at_first_is_checked_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
