@@ -31,7 +31,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Since = Annotated[str | None, typer.Option(help="start of the period: 15m, 24h, 7d ago, or a time in ISO 8601")]
 Actor = Annotated[str | None, typer.Option(help="only this actor: admin, responder, or an agent's id")]
 Action = Annotated[str | None, typer.Option(help="only this action: policy.set, or policy for all policy actions")]
-Target = Annotated[str | None, typer.Option(help="only this target: an agent's id, a scope, or an incident's id")]
+Target = Annotated[
+    str | None, typer.Option(help="only this target: an agent's id or hostname, a scope, or an incident's id")
+]
 
 
 class Format(StrEnum):
@@ -57,7 +59,7 @@ def list_audit(
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
-    found = client.records("/api/audit", most=limit, since=_since(since), actor=actor, action=action, target=target)
+    found = _entries(client, limit, target, since=_since(since), actor=actor, action=action)
     if output is Output.JSON:
         print_json(found)
         return
@@ -93,7 +95,7 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", help="file to write; standard output by default")] = None,
 ) -> None:
     """Export all changes, newest first, for another tool."""
-    found = client.records("/api/audit", since=_since(since), actor=actor, action=action, target=target)
+    found = _entries(client, None, target, since=_since(since), actor=actor, action=action)
     with _opened(output) as file:
         if format_ is Format.JSONL:
             file.writelines(json.dumps(entry) + "\n" for entry in found)
@@ -101,6 +103,17 @@ def export(
         table = csv.writer(file)
         table.writerow(_MEMBERS)
         table.writerows([_cell(entry[member]) for member in _MEMBERS] for entry in found)
+
+
+def _entries(client: "ManagerClient", most: int | None, target: str | None, **query: str | None) -> list["Record"]:
+    """Return the matching entries; a target without any may be a hostname, which the log has as the agent's id."""
+    found = client.records("/api/audit", most=most, target=target, **query)
+    if found or target is None:
+        return found
+    named = client.records("/api/agents", hostname=target)
+    if len(named) != 1:
+        return found
+    return client.records("/api/audit", most=most, target=named[0]["agentId"], **query)
 
 
 def _since(text: str | None) -> str | None:

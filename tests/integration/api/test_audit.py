@@ -198,3 +198,17 @@ def test_commands_show_and_export_it(served: Served, terminal: Terminal, tmp_pat
     (row,) = csv.DictReader(io.StringIO(target.read_text()))
     assert (row["action"], json.loads(row["after"])["thresholds"]["autoRespond"]) == ("policy.set", 80)
     assert target.stat().st_mode & 0o077 == 0
+
+
+def test_changes_of_a_host_are_found_by_its_name(served: Served, terminal: Terminal) -> None:
+    """The log has the agent's id; a hostname that nobody has finds nothing."""
+    served.enroll("web-1")
+    terminal.ok("agents", "set", "web-1", "--tag", "web")
+    found = terminal.records("audit", "list", "--target", "web-1")
+    agent_id = terminal.records("agents", "show", "web-1")["agentId"]
+    assert found
+    assert {entry["target"] for entry in found} == {agent_id}
+    assert found == terminal.records("audit", "list", "--target", agent_id)
+    lines = terminal.ok("audit", "export", "--target", "web-1").splitlines()
+    assert [json.loads(line) for line in lines] == found
+    assert terminal.records("audit", "list", "--target", "web-2") == []
