@@ -286,7 +286,7 @@ def test_a_groups_block_counts_the_agents_that_the_group_has(
 def test_a_block_of_the_whole_fleet_names_the_organizations_that_are_exempt(
     served: Served, admin: httpx2.Client
 ) -> None:
-    """Beside the block in the answer; none where no organization's own rules keep the address free."""
+    """Beside the block in the answer, and by the command; none where no organization keeps the address free."""
     served.enroll("a")
     with served.bench() as bench:
         bench.enroll("b", organization_id="acme")
@@ -295,3 +295,5 @@ def test_a_block_of_the_whole_fleet_names_the_organizations_that_are_exempt(
     for value, exempt in (("198.51.100.8", ["acme"]), ("198.51.100.9", [])):
         added = admin.post("/api/blocks", json={"value": value})
         assert (added.status_code, added.json()["exempt"]) == (201, exempt)
+    added_again = Terminal(served).run("blocks", "add", "198.51.100.8")
+    assert "not on the hosts of acme: its own rules keep the address free" in added_again.output
