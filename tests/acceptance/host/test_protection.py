@@ -43,7 +43,7 @@ def test_the_fifth_failure_blocks(scene: Scene) -> None:
         _attack_until_dropped(scene, source)
     blocked = scene.fleet.blocked()
     assert set(ATTACKERS) <= set(blocked)
-    assert ADMIN not in blocked
+    assert ADMIN not in blocked, (blocked[ADMIN], scene.fleet.threats(ADMIN))
     for source in ATTACKERS:
         eventually(lambda source=source: scene.fleet.threats(source), 20, "the report", 0.5)
         assert scene.fleet.threats(source)[0]["response"]["outcome"] == "taken"
