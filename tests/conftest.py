@@ -6,6 +6,9 @@ import shutil
 import pytest
 from hypothesis import settings
 
+# pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
+os.environ.pop("COLUMNS", None)
+
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST = 8 * 2**20
 """The largest file, in bytes."""
+
+_PIECE = 64 * 2**10
 
 
 class InputTooLargeError(ValueError):
@@ -23,10 +26,15 @@ def read_text(file: Path) -> str:
         InputTooLargeError: it is larger than `LARGEST`.
     """
     if str(file) == "-":
-        content = sys.stdin.buffer.read(LARGEST + 1)
-    else:
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise InputTooLargeError
+        return _read(sys.stdin.buffer)
+    with file.open("rb") as opened:
+        return _read(opened)
+
+
+def _read(opened: BinaryIO) -> str:
+    content = bytearray()
+    while piece := opened.read(_PIECE):  # one large read would take its whole size at once
+        content += piece
+        if len(content) > LARGEST:
+            raise InputTooLargeError
     return str(content, "utf-8")

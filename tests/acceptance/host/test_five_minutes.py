@@ -51,9 +51,9 @@ def test_the_five_minutes_end_with_a_detection_on_the_screen(
         shown = _terminal(scene.host)
     scene.host.run("rm", "-r", _HOME)
     assert re.search(r"^guard started agentId=ag-\w+ pid=\d+ data-dir=", shown, re.MULTILINE)
-    assert re.search(r"ago +medium +brute_force +T1110 +90 % +203\.0\.113\.9 ", shown)
+    assert re.search(r"203\.0\.113\.9 +medium +brute_force +.*ago ", shown)
     source = "file:/var/log/auth.log" if logs is files_only else "journal"
-    assert f"source:    {source} ok, " in shown
+    assert f"source:    {source} ok" in shown
     assert re.search(r"^Active threats +1 in 24 h \(1 medium\)", shown, re.MULTILINE)
     assert re.search(r"^guard stopped pid=\d+$", shown, re.MULTILINE)
     assert shown.endswith("\nstopped\n")

@@ -36,8 +36,8 @@ def files_only(host: BootedHost) -> Iterator[None]:
         host.run("mkdir", "-p", "/var/log/journal")
         host.run("rm", "-f", "/dev/log")
         host.run("systemctl", "start", *_JOURNALD[:3])
+        host.run("systemctl", "restart", "rsyslog", "ssh")  # rsyslog removes its own /dev/log when it stops
         host.run("ln", "-sf", "/run/systemd/journal/dev-log", "/dev/log")
-        host.run("systemctl", "restart", "rsyslog", "ssh")
 
 
 @contextmanager
