@@ -3,6 +3,7 @@
 A route without a declared access is refused when the application is built.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -33,12 +34,12 @@ async def authenticated(
     return caller
 
 
-class Access:
+class Access(ABC):
     """The declared access to a route; its members are the OpenAPI extensions of the operation."""
 
+    @abstractmethod
     def extensions(self) -> dict[str, Any]:
         """Return `x-role`, `x-scope` and `x-agent`, as far as they apply."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

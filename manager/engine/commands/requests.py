@@ -14,7 +14,7 @@ UNCHANGED = ""
 """The value of a member that a request does not change; no site has an empty name."""
 
 WorkAction = Literal["acknowledge", "note", "close"]
-"""What people do about an incident."""
+"""The work of people on an incident."""
 
 
 @dataclass(frozen=True, slots=True)

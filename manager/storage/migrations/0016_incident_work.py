@@ -1,4 +1,4 @@
-"""What people did about incidents, and the indexes by which an incident is found by its value and its audit entries."""
+"""Work of people on incidents, and the indexes that find an incident by its value and its audit entries."""
 
 from peewee import AutoField, Database, DoubleField, Model, TextField
 from playhouse.migrate import SchemaMigrator

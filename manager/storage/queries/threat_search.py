@@ -7,12 +7,12 @@ from typing import NamedTuple
 from peewee import Expression, Field
 
 from manager.storage.queries.reader import Page, Reader, Record, cursor_after, read_cursor
-from manager.storage.queries.threats import ThreatFilter, agent_number, correlated, record_of, selection
-from manager.storage.tables import AgentTable, ThreatTable
+from manager.storage.queries.threats import ThreatFilter, conditions_of, correlated, record_of, search_of, selection
+from manager.storage.tables import ThreatTable
 
 
 class SearchKey(NamedTuple):
-    """What is searched: a source address or file hash in normal form, or a technique with its sub-techniques.
+    """The key of a search: a source address or file hash in normal form, or a technique with its sub-techniques.
 
     A technique beside a source address narrows the search.
     """
@@ -32,9 +32,10 @@ def page(reader: Reader, key: SearchKey, wanted: ThreatFilter, limit: int, curso
         limit: threats in a page.
         cursor: returned with the page before.
     """
-    conditions = _conditions(reader, wanted)
-    if conditions is None:
+    filters = search_of(reader, wanted)
+    if filters is None:
         return [], None
+    conditions = conditions_of(filters, ThreatTable.event_time)
     if cursor is not None:
         event_time, sequence = read_cursor(cursor, float, int)
         conditions.append(_is_before(event_time, sequence))
@@ -66,25 +67,6 @@ def _techniques(reader: Reader, technique: str) -> list[str]:
     """Return a technique, and those of its sub-techniques that are stored."""
     stored = reader.select("threats.techniques", {"first": f"{technique}.", "end": f"{technique}/"})
     return [technique, *(each for (each,) in stored)]
-
-
-def _conditions(reader: Reader, wanted: ThreatFilter) -> list[Expression] | None:
-    """Return the WHERE conditions of the further filters; None if no threat can match."""
-    threat, conditions = ThreatTable, []
-    if wanted.since is not None:
-        conditions.append(threat.event_time >= wanted.since)
-    if wanted.severity is not None:
-        conditions.append(threat.severity == wanted.severity)
-    if wanted.type is not None:
-        conditions.append(threat.type == wanted.type)
-    if wanted.organizations is not None:
-        conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
-    if wanted.agent_id is not None:
-        number = agent_number(reader, wanted.agent_id, wanted.organizations)
-        if number is None:
-            return None
-        conditions.append(threat.agent == number)
-    return conditions
 
 
 def _is_before(event_time: float, sequence: int) -> Expression:

@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from peewee import Expression
+from peewee import Expression, Field
 
 from manager.domain.correlation.indicators import indicators_of
 from manager.domain.correlation.reports import WINDOW
@@ -38,7 +38,7 @@ class ThreatFilter(NamedTuple):
     agent_id: str | None = None
 
 
-class _Search(NamedTuple):
+class Search(NamedTuple):
     """The filters with the agent's number in place of its id."""
 
     since: float | None
@@ -54,7 +54,7 @@ def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -
     The newest threats are scanned; older ones are found by the threat index.
     """
     below = _HIGHEST if cursor is None else read_cursor(cursor, int)[0]
-    filters = _index_search(reader, wanted)
+    filters = search_of(reader, wanted)
     if filters is None:
         return [], None
     indexed = search.last_indexed(reader)
@@ -73,12 +73,12 @@ def recent(reader: Reader, agent_id: str) -> list[Record]:
     return page(reader, ThreatFilter(agent_id=agent_id), RECENT, None)[0]
 
 
-def _index_search(reader: Reader, wanted: ThreatFilter) -> _Search | None:
+def search_of(reader: Reader, wanted: ThreatFilter) -> Search | None:
     """Return the filters with the agent's number; None if no threat can match."""
     if wanted.agent_id is None:
-        return _Search(wanted.since, wanted.severity, wanted.type, wanted.organizations)
+        return Search(wanted.since, wanted.severity, wanted.type, wanted.organizations)
     number = agent_number(reader, wanted.agent_id, wanted.organizations)
-    return None if number is None else _Search(wanted.since, wanted.severity, wanted.type, None, number)
+    return None if number is None else Search(wanted.since, wanted.severity, wanted.type, None, number)
 
 
 def agent_number(reader: Reader, agent_id: str, organizations: Collection[str] | None) -> int | None:
@@ -102,7 +102,7 @@ def find(
     return [record_of(row, correlated(reader, row)) for row in rows]
 
 
-def _indexed(reader: Reader, wanted: _Search, limit: int, below: int) -> list[Record]:
+def _indexed(reader: Reader, wanted: Search, limit: int, below: int) -> list[Record]:
     """Return threats of the index below a sequence."""
     if any(each is not None for each in wanted[1:]):
         found = list(islice(_matching(reader, wanted, below), limit))
@@ -111,7 +111,7 @@ def _indexed(reader: Reader, wanted: _Search, limit: int, below: int) -> list[Re
     return [] if lowest is None else _scan(reader, wanted, limit, lowest - 1, below)
 
 
-def _matching(reader: Reader, wanted: _Search, below: int) -> Iterator[int]:
+def _matching(reader: Reader, wanted: Search, below: int) -> Iterator[int]:
     """Yield the matching sequences, newest first; a threat belongs to one organization, so their lists are disjoint."""
     since, severity, type_, organizations, agent_number = wanted
     each = [None] if organizations is None else sorted(set(organizations))
@@ -119,12 +119,19 @@ def _matching(reader: Reader, wanted: _Search, below: int) -> Iterator[int]:
     return merge(*(search.matching(reader, one, below) for one in searches), reverse=True)
 
 
-def _scan(reader: Reader, wanted: _Search, limit: int, after: int, below: int) -> list[Record]:
+def _scan(reader: Reader, wanted: Search, limit: int, after: int, below: int) -> list[Record]:
     """Return threats between two sequences by scanning them."""
     threat = ThreatTable
-    conditions: list[Expression] = [threat.sequence > after, threat.sequence < below]
+    conditions = [threat.sequence > after, threat.sequence < below, *conditions_of(wanted, threat.received_at)]
+    return reader.rows(selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))
+
+
+def conditions_of(wanted: Search, time: Field) -> list[Expression]:
+    """Return the WHERE conditions of filters; `time` is the column that `since` is about."""
+    threat = ThreatTable
+    conditions: list[Expression] = []
     if wanted.since is not None:
-        conditions.append(threat.received_at >= wanted.since)
+        conditions.append(time >= wanted.since)
     if wanted.severity is not None:
         conditions.append(threat.severity == wanted.severity)
     if wanted.type is not None:
@@ -133,7 +140,7 @@ def _scan(reader: Reader, wanted: _Search, limit: int, after: int, below: int) -
         conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
     if wanted.agent_number is not None:
         conditions.append(threat.agent == wanted.agent_number)
-    return reader.rows(selection().where(*conditions).order_by(threat.sequence.desc()).limit(limit))
+    return conditions
 
 
 def selection() -> Query:

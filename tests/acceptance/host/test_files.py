@@ -6,14 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.support.booted_host.attacker import WRONG
-from tests.support.booted_host.scene import Scene
+from tests.support.booted_host.scene import BRUTE, Scene
 from tests.support.booted_host.syslog import AUTH_LOG, MESSAGES, busybox, files_only
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.booted, pytest.mark.timeout(240, func_only=True)]
 
-_BRUTE = ("sshd-brute-force", "medium")
 _FAKETIME = "/run/faketime"
 _FAKED = {
     "LD_PRELOAD": "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -37,36 +35,6 @@ def _stopped(scene: Scene, _files: None) -> Iterator[None]:
     eventually(lambda: scene.fleet.agent()["status"] != "online", 30, "the guard offline", 0.2)
 
 
-def _attack(scene: Scene, source: str) -> None:
-    for _ in range(3):
-        scene.attacker.ssh("root", source, WRONG, WRONG, WRONG)
-
-
-def _found(scene: Scene, source: str) -> None:
-    eventually(lambda: _BRUTE in scene.fleet.rules(source), 30, f"the attack from {source}", 0.5)
-
-
-def _degraded(scene: Scene, state: str, reason: str) -> None:
-    """Wait, at most a minute, until guard and manager say so: by status, exit code, `agents list` and `now`."""
-
-    def told() -> bool:
-        (source,) = scene.fleet.status()["sources"]
-        return source["state"] == state and reason in source["reason"]
-
-    eventually(told, 60, f"{state}; {scene.fleet.status()['sources']}", 0.5)
-    assert scene.fleet.health() == 3
-    eventually(lambda: "degraded" in scene.fleet.manager("agents", "list"), 20, "the state in `agents list`", 0.5)
-    shown = scene.fleet.manager("now")
-    assert "Degraded agents: 1\n" in shown
-    assert reason in shown
-
-
-def _well(scene: Scene) -> None:
-    eventually(lambda: scene.fleet.health() == 0, 60, f"well; {scene.fleet.status()['sources']}", 0.5)
-    eventually(lambda: scene.fleet.agent()["health"] == "ok", 20, "the manager's word", 0.5)
-    assert "Degraded agents: 0\n" in scene.fleet.manager("now")
-
-
 @pytest.mark.parametrize(("daemon", "log", "source"), [("rsyslog", AUTH_LOG, 80), ("busybox", MESSAGES, 81)])
 def test_what_a_real_daemon_writes_is_read_and_the_operator_vouches_for_it(
     scene: Scene, daemon: str, log: str, source: int
@@ -76,9 +44,9 @@ def test_what_a_real_daemon_writes_is_read_and_the_operator_vouches_for_it(
     address = f"203.0.113.{source}"
     with writer:
         scene.fleet.start_guard("--trust-log", log, "--mode", "protection")
-        _attack(scene, address)
-        _found(scene, address)
-        (report,) = [each for each in scene.fleet.threats(address) if each["threat"]["ruleId"] == _BRUTE[0]]
+        scene.attack(address)
+        scene.wait_until_found(address)
+        (report,) = [each for each in scene.fleet.threats(address) if each["threat"]["ruleId"] == BRUTE[0]]
         assert report["threat"]["vouched"] == ["sourceIp", "targetService", "user"]
         assert report["response"]["outcome"].startswith("impossible: no fence on this host")
         (read,) = scene.fleet.status()["sources"]
@@ -88,26 +56,26 @@ def test_what_a_real_daemon_writes_is_read_and_the_operator_vouches_for_it(
 def test_without_the_operators_word_nobody_would_be_blocked(scene: Scene) -> None:
     """The same lines by --watch-log are reported without `vouched`."""
     scene.fleet.start_guard("--watch-log", AUTH_LOG, "--mode", "protection")
-    _attack(scene, "203.0.113.82")
-    _found(scene, "203.0.113.82")
+    scene.attack("203.0.113.82")
+    scene.wait_until_found("203.0.113.82")
     for report in scene.fleet.threats("203.0.113.82"):
         assert not report["threat"].get("vouched")
         assert report["response"]["action"] == "notify"
 
 
 def _well_and_attacked(scene: Scene, source: str) -> None:
-    _well(scene)
-    _attack(scene, source)
-    _found(scene, source)
+    scene.wait_until_well()
+    scene.attack(source)
+    scene.wait_until_found(source)
 
 
 def test_a_log_that_is_removed_is_told_and_read_again_once_it_is_back(scene: Scene) -> None:
     """The manager shows it within a minute, and that it is well again without a restart of the guard."""
     host = scene.host
-    _attack(scene, "203.0.113.83")
+    scene.attack("203.0.113.83")
     scene.fleet.start_guard("--trust-log", AUTH_LOG, "--mode", "protection")
     host.run("rm", AUTH_LOG)
-    _degraded(scene, "missing", f"there is no {AUTH_LOG}")
+    scene.wait_until_degraded("missing", f"there is no {AUTH_LOG}")
     host.run("systemctl", "restart", "rsyslog")
     host.run("logger", "-p", "auth.info", "-t", "test", "the first line of the new file")
     _well_and_attacked(scene, "203.0.113.84")
@@ -116,10 +84,10 @@ def test_a_log_that_is_removed_is_told_and_read_again_once_it_is_back(scene: Sce
 def test_a_log_that_the_guard_may_not_read_is_told_until_it_may(scene: Scene) -> None:
     """The guard runs as its own user in the group adm; the reason names what is missing."""
     host = scene.host
-    _attack(scene, "203.0.113.85")
+    scene.attack("203.0.113.85")
     scene.fleet.start_guard("--trust-log", AUTH_LOG, "--mode", "protection")
     host.run("chmod", "0600", AUTH_LOG)
-    _degraded(scene, "unreadable", "add the guard's user to the file's group")
+    scene.wait_until_degraded("unreadable", "add the guard's user to the file's group")
     host.run("chmod", "0640", AUTH_LOG)
     _well_and_attacked(scene, "203.0.113.86")
 
@@ -135,14 +103,14 @@ def test_a_clock_that_is_set_is_told_and_attacks_are_found_by_it(
     That this state ends by itself after five minutes is shown on set clocks in the unit tests of the pipeline.
     """
     address = f"203.0.113.{source}"
-    _attack(scene, "203.0.113.89")
+    scene.attack("203.0.113.89")
     scene.host.write(_FAKETIME, "+0\n")
     scene.fleet.start_guard("--trust-log", AUTH_LOG, "--mode", "protection", environment=_FAKED)
-    _well(scene)
+    scene.wait_until_well()
     scene.host.write(_FAKETIME, f"{offset}\n")
-    _degraded(scene, "clock", f"the host's clock {told}")
-    _attack(scene, address)
-    _found(scene, address)
+    scene.wait_until_degraded("clock", f"the host's clock {told}")
+    scene.attack(address)
+    scene.wait_until_found(address)
     for report in scene.fleet.threats(address):
         at, received = (datetime.fromisoformat(report[name]) for name in ("eventTime", "receivedAt"))
         assert abs(received - at) < timedelta(minutes=10)  # by the manager's clock, not the host's

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.booted_host.attacker import WRONG
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
 
 _JOURNALD = ("systemd-journald", "systemd-journald.socket", "systemd-journald-dev-log.socket")
-_BRUTE = ("sshd-brute-force", "medium")
 _GAP = "the journal no longer has its entries from"
 
 
@@ -28,49 +26,22 @@ def _manager(scene: Scene) -> None:
 @pytest.fixture(autouse=True)
 def _guard(scene: Scene, _manager: None) -> Iterator[None]:
     scene.fleet.start_guard("--mode", "protection")
-    _well_again(scene)
+    scene.wait_until_well()
     yield
     scene.fleet.stop_guard()
     eventually(lambda: scene.fleet.agent()["status"] != "online", 30, "the guard offline", 0.2)
-
-
-def _attack(scene: Scene, source: str) -> None:
-    for _ in range(3):
-        scene.attacker.ssh("root", source, WRONG, WRONG, WRONG)
-
-
-def _found(scene: Scene, source: str) -> None:
-    eventually(lambda: _BRUTE in scene.fleet.rules(source), 30, f"the attack from {source}", 0.5)
-
-
-def _degraded(scene: Scene, state: str, reason: str) -> None:
-    """Wait, at most a minute, until the guard says so, and the manager by `agents list` and `now`."""
-
-    def told() -> bool:
-        (source,) = scene.fleet.status()["sources"]
-        return source["state"] == state and reason in source["reason"]
-
-    eventually(told, 60, f"{state}; {scene.fleet.status()['sources']}", 0.5)
-    assert scene.fleet.health() == 3
-    eventually(lambda: "degraded" in scene.fleet.manager("agents", "list"), 20, "the state in `agents list`", 0.5)
-    assert reason in scene.fleet.manager("now")
-
-
-def _well_again(scene: Scene) -> None:
-    eventually(lambda: scene.fleet.health() == 0, 60, f"well; {scene.fleet.status()['sources']}", 0.5)
-    eventually(lambda: scene.fleet.agent()["health"] == "ok", 20, "the manager's word", 0.5)
 
 
 def test_a_journald_that_stops_is_told_and_its_return_too(scene: Scene) -> None:
     """Nothing that programs log reaches the guard meanwhile; attacks after the return are found."""
     scene.host.run("systemctl", "stop", *_JOURNALD)
     try:
-        _degraded(scene, "silent", "systemd-journald does not run")
+        scene.wait_until_degraded("silent", "systemd-journald does not run")
     finally:
         scene.host.run("systemctl", "start", *_JOURNALD)
-    _well_again(scene)
-    _attack(scene, "203.0.113.70")
-    _found(scene, "203.0.113.70")
+    scene.wait_until_well()
+    scene.attack("203.0.113.70")
+    scene.wait_until_found("203.0.113.70")
 
 
 def test_a_rotation_and_a_vacuum_lose_nothing_that_was_read(scene: Scene) -> None:
@@ -78,8 +49,8 @@ def test_a_rotation_and_a_vacuum_lose_nothing_that_was_read(scene: Scene) -> Non
     before = scene.fleet.log().count("records_lost")
     scene.host.run("journalctl", "--rotate")
     scene.host.run("journalctl", "--vacuum-files=1", "--vacuum-time=1s")
-    _attack(scene, "203.0.113.71")
-    _found(scene, "203.0.113.71")
+    scene.attack("203.0.113.71")
+    scene.wait_until_found("203.0.113.71")
     assert scene.fleet.log().count("records_lost") == before
 
 
@@ -87,11 +58,11 @@ def test_a_vacuum_of_what_was_not_read_is_a_gap_that_is_told(scene: Scene) -> No
     """A guard that was stopped meanwhile says from when to when it has no records; a person's journal hides nothing."""
     assert scene.attacker.ssh("alice", "203.0.113.77", keys=["right"], command="logger mine")
     scene.fleet.stop_guard()
-    _attack(scene, "203.0.113.72")
+    scene.attack("203.0.113.72")
     scene.host.run("journalctl", "--rotate")
     scene.host.run("journalctl", "--vacuum-files=1", "--vacuum-time=1s")
     scene.fleet.start_guard("--mode", "protection")
-    _degraded(scene, "dropping", _GAP)
+    scene.wait_until_degraded("dropping", _GAP)
 
 
 def test_a_journal_that_becomes_volatile_is_followed(scene: Scene) -> None:
@@ -99,15 +70,15 @@ def test_a_journal_that_becomes_volatile_is_followed(scene: Scene) -> None:
     scene.host.write("/etc/systemd/journald.conf.d/test.conf", "[Journal]\nStorage=volatile\n")
     try:
         scene.host.run("systemctl", "restart", "systemd-journald")
-        _attack(scene, "203.0.113.73")
-        _found(scene, "203.0.113.73")
+        scene.attack("203.0.113.73")
+        scene.wait_until_found("203.0.113.73")
     finally:
         scene.host.path("/etc/systemd/journald.conf.d/test.conf").unlink()
         scene.host.run("systemctl", "restart", "systemd-journald")
         shutil.rmtree(scene.host.path("/run/log/journal"))
-    _attack(scene, "203.0.113.74")
-    _found(scene, "203.0.113.74")
-    _well_again(scene)
+    scene.attack("203.0.113.74")
+    scene.wait_until_found("203.0.113.74")
+    scene.wait_until_well()
 
 
 def test_a_truncated_journal_ends_nothing(scene: Scene) -> None:
@@ -116,8 +87,8 @@ def test_a_truncated_journal_ends_nothing(scene: Scene) -> None:
     file = folder / "system.journal"
     os.truncate(file, file.stat().st_size // 3)
     scene.host.run("systemctl", "restart", "systemd-journald")
-    _attack(scene, "203.0.113.75")
-    _found(scene, "203.0.113.75")
+    scene.attack("203.0.113.75")
+    scene.wait_until_found("203.0.113.75")
 
     def told() -> bool:
         (source,) = scene.fleet.status()["sources"]
@@ -136,7 +107,7 @@ def test_messages_that_journald_suppresses_are_told(scene: Scene) -> None:
         scene.host.run("systemctl", "restart", "ssh")
 
         def told() -> bool:
-            _attack(scene, "203.0.113.76")
+            scene.attack("203.0.113.76")
             (source,) = scene.fleet.status()["sources"]
             return source["state"] == "dropping" and "RateLimitBurst" in source["reason"]
 

@@ -23,6 +23,7 @@ taken = []
 while True:
     if len(taken) * processes * 1024 * 1024 < {2 * MEMORY}:  # where no limit holds, the machine is not filled
         taken.append(b"x" * (1024 * 1024))
+    # the pace at which memory is taken: the kernel's killer is to be met by a program that grows, not by one step
     time.sleep(0.001)
     if os.getpid() != parent and os.getppid() != parent:
         break

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from tests.support.booted_host.attacker import SERVER, Attacker
+from tests.support.booted_host.attacker import SERVER, WRONG, Attacker
 from tests.support.booted_host.fleet import HostFleet
 from tests.support.booted_host.machine import BootedHost
 from tests.support.network import Network
+from tests.support.waiting import eventually
 
 TWO_SERVERS = (SERVER, "203.0.113.2")
+BRUTE = ("sshd-brute-force", "medium")
+"""Rule and severity of the report on guessed passwords."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,35 @@ class Scene:
     host: BootedHost
     attacker: Attacker
     fleet: HostFleet
+
+    def attack(self, source: str) -> None:
+        """Guess nine passwords of root from an address."""
+        for _ in range(3):
+            self.attacker.ssh("root", source, WRONG, WRONG, WRONG)
+
+    def wait_until_found(self, source: str) -> None:
+        """Wait for the report on guessed passwords from an address."""
+        eventually(lambda: BRUTE in self.fleet.rules(source), 30, f"the attack from {source}", 0.5)
+
+    def wait_until_degraded(self, state: str, reason: str) -> None:
+        """Wait, at most a minute, until guard and manager say so: by status, exit code, `agents list` and `now`."""
+
+        def told() -> bool:
+            (source,) = self.fleet.status()["sources"]
+            return source["state"] == state and reason in source["reason"]
+
+        eventually(told, 60, f"{state}; {self.fleet.status()['sources']}", 0.5)
+        assert self.fleet.health() == 3
+        eventually(lambda: "degraded" in self.fleet.manager("agents", "list"), 20, "the state in `agents list`", 0.5)
+        shown = self.fleet.manager("now")
+        assert "Degraded agents: 1\n" in shown
+        assert reason in shown
+
+    def wait_until_well(self) -> None:
+        """Wait until guard and manager say that all sources are read."""
+        eventually(lambda: self.fleet.health() == 0, 60, f"well; {self.fleet.status()['sources']}", 0.5)
+        eventually(lambda: self.fleet.agent()["health"] == "ok", 20, "the manager's word", 0.5)
+        assert "Degraded agents: 0\n" in self.fleet.manager("now")
 
 
 @contextmanager

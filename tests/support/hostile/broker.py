@@ -175,7 +175,6 @@ class HostileBroker:
             self._server.close()
         self._hang_up("")
         # waits for no time: the connections learn of their end in the loop's next turn
-        # no time passes: the other tasks have their turn
         await asyncio.sleep(0)
 
 

@@ -67,7 +67,6 @@ class Served:
         """Let everything run that can run."""
         for _ in range(20):
             # waits for no time: it lets the other tasks of the loop run once
-            # no time passes: the other tasks have their turn
             await asyncio.sleep(0)
 
     async def end(self) -> None:

@@ -56,7 +56,6 @@ def test_a_parent_that_reads_nothing_does_not_hold_up_the_child() -> None:
         turns = 0
         while turns < 20_000:
             # waits for no time: it lets the other task run once
-            # no time passes: the other tasks have their turn
             await asyncio.sleep(0)
             turns += 1
         assert not task.done()
