@@ -13,9 +13,11 @@ _STEPS = 8
 _BITS = {4: 1, 6: 10}
 """Bits by which a network is widened in one step, by version: at most to a /24 and a /48."""
 
-
 LIFT_TIME = 300.0
 """Seconds for which a lifted address is in the list, so that fences end the blocks that their guards decided."""
+
+LIFT_LIMIT = 100
+"""The most lifted networks in an organization's list; a further one takes the place of the one that ends first."""
 
 
 class LiftedAddresses:
@@ -31,8 +33,11 @@ class LiftedAddresses:
             self._until[organization_id] = dict(lifted)
 
     def add(self, organization_id: str, network: Network, until: float) -> None:
-        """Add a network to an organization's list until a time."""
-        self._until.setdefault(organization_id, {})[network] = until
+        """Add a network to an organization's list until a time; the list holds `LIFT_LIMIT`."""
+        lifted = self._until.setdefault(organization_id, {})
+        lifted[network] = until
+        if len(lifted) > LIFT_LIMIT:
+            del lifted[min((each for each in lifted if each != network), key=lifted.__getitem__)]
         self._changed.add(organization_id)
 
     def end(self, organization_id: str, network: Network) -> bool:
@@ -52,6 +57,10 @@ class LiftedAddresses:
         """Return whether a network shares an address with one that is lifted in an organization."""
         lifted = self._until.get(organization_id, {})
         return any(until > now and overlap(each, network) for each, until in lifted.items())
+
+    def published(self, organization_id: str) -> None:
+        """Note that an organization's list was published as it is now."""
+        self._changed.discard(organization_id)
 
     def take_changed(self, now: float) -> list[str]:
         """Drop what has ended by now; return the organizations whose list changed since the last call."""

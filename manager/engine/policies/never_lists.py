@@ -61,6 +61,7 @@ def publish_never_list(context: Context, organization_id: str) -> None:
     operators = fleet.operator_addresses.of_organization(organization_id)
     fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks, *operators))
     lifted = fleet.responder.never_block.lifted.of_organization(organization_id)
+    fleet.responder.never_block.lifted.published(organization_id)
     key, value = lifted_value(organization_id, lifted)
     changes.meta[key] = value
     found = never_list((*fixed, *lifted), _networks(fleet.addresses.of_organization(organization_id)))
