@@ -75,17 +75,18 @@ class Admission:
         if token is None and path.startswith(_FEEDS):
             token = basic_password(headers)
         caller = self._credentials.identify(token) if token is not None else None
-        if self._operators is not None and caller is not None and caller.agent_id is None:
-            self._operators.record(caller, self._addresses.address(client, headers))
-        if not self._limit or (caller is not None and caller.is_admin):
-            return caller
-        if caller is not None and caller.agent_id is not None:
-            self._limit_agent(caller.agent_id, path)
-        elif caller is not None:
-            self._refuse_over_limit(self._access, caller.name)
-        elif not self._is_unlimited(path, client, headers, token):
-            key = self._addresses.rate_limit_key(self._addresses.address(client, headers))
-            self._refuse_over_limit(self._other, key)
+        if caller is None:
+            if self._limit and not self._is_unlimited(path, client, headers, token):
+                key = self._addresses.rate_limit_key(self._addresses.address(client, headers))
+                self._refuse_over_limit(self._other, key)
+        elif caller.agent_id is not None:
+            if self._limit:
+                self._limit_agent(caller.agent_id, path)
+        else:
+            if self._limit and not caller.is_admin:
+                self._refuse_over_limit(self._access, caller.name)
+            if self._operators is not None:  # after the limit: a refused request makes no command of the engine
+                self._operators.record(caller, self._addresses.address(client, headers))
         return caller
 
     def charge_reports(self, caller: Caller | None, reports: int, size: int) -> None:

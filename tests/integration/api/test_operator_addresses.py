@@ -62,3 +62,16 @@ def test_requests_over_loopback_record_nobody(tmp_path: Path) -> None:
         with served.join("srv-01").client:  # the engine has carried out everything before it
             pass
         assert recorded(served, "default") == []
+
+
+def test_a_request_over_the_limit_records_nobody(tmp_path: Path) -> None:
+    """A token that asks from one address after the other makes no more commands of the engine than it may ask."""
+    with Served(tmp_path, client_addresses=ClientAddresses(proxies=["127.0.0.1"]), rate_limit=1) as served:
+        limited = token(served, Role.RESPONDER, "acme")
+        answers = [ask(served, limited, f"203.0.113.{number}") for number in range(1, 15)]
+        assert answers == [200] * 10 + [429] * 4
+        expected = [f"203.0.113.{number}" for number in range(1, 11)]
+        eventually(lambda: recorded(served, "acme") == expected, what=f"{expected}")
+        with served.client() as admin:  # the engine carries out what was submitted before
+            admin.post("/api/tokens", json={})
+        assert recorded(served, "acme") == expected
