@@ -21,6 +21,9 @@ _UTMP_SHORT = struct.Struct("=hxxi32s4s32s256shhiii4I20x")
 _UTMP = _UTMP_LONG if os.uname().machine in {"aarch64", "riscv64", "loongarch64"} else _UTMP_SHORT
 """glibc's record: session and time have 64 bits where no 32-bit programs share the file (400 bytes, else 384)."""
 _USER_PROCESS = 7
+_COMPRESSED = {".gz", ".xz", ".bz2", ".zst"}
+_ROTATIONS = 2
+
 _LOGIN_PROGRAMS = {"sshd", "sshd-session", "sshd-auth", "login", "agetty", "systemd", "init", "dropbear"}
 _M_MMAP_THRESHOLD = -3
 """A parameter of glibc's mallopt(3)."""
@@ -38,7 +41,7 @@ class Host:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._latest_logins: tuple[tuple[int, int, int], dict[Address, float]] | None = None
+        self._latest_logins: dict[Path, tuple[tuple[int, int, int], dict[Address, float]]] = {}
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the host, below `root`."""
@@ -193,18 +196,33 @@ class Host:
                 found |= {address for at, address in read(self.path(name)) if at >= since}
             except (OSError, sqlite3.Error) as error:
                 unread.append(f"{name}: {error}")
+        for path in self._rotated():
+            with suppress(OSError):
+                found |= {address for at, address in self._wtmp(path) if at >= since}
         return found, unread if len(unread) == len(sources) else []
+
+    def _rotated(self) -> list[Path]:
+        """Return the newest rotated files of wtmp that are not compressed: logins of days ago are in them."""
+        files: list[tuple[float, Path]] = []
+        for path in self.path("/var/log").glob("wtmp[.-]*"):
+            with suppress(OSError):
+                if path.suffix not in _COMPRESSED and path.is_file():
+                    files.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(files)[-_ROTATIONS:]]
 
     def _wtmp(self, path: Path) -> Iterator[tuple[float, Address]]:
         """Yield the latest login from each address; the file, which may have many MB, is read again once it changes."""
         state = path.stat()
         version = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if self._latest_logins is None or self._latest_logins[0] != version:
+        known = self._latest_logins.get(path)
+        if known is None or known[0] != version:
             latest: dict[Address, float] = {}
             for at, address in _records(path):
                 latest[address] = max(at, latest.get(address, at))
-            self._latest_logins = version, latest
-        return ((at, address) for address, at in self._latest_logins[1].items())
+            known = self._latest_logins[path] = version, latest
+            while len(self._latest_logins) > _ROTATIONS + 1:
+                del self._latest_logins[next(iter(self._latest_logins))]
+        return ((at, address) for address, at in known[1].items())
 
     @staticmethod
     def _utmp(path: Path) -> Iterator[Address]:

@@ -49,9 +49,13 @@ def as_owner(directory: Path) -> Iterator[None]:
         return
     groups, group = os.getgroups(), os.getegid()
     try:
-        os.setgroups([])
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
+        try:
+            os.setgroups([])
+            os.setegid(owner.st_gid)
+            os.seteuid(owner.st_uid)
+        except OSError as error:
+            reason = f"root cannot take the rights of its owner here ({error.strerror}): run this as that user"
+            raise StorageError(directory, reason) from error
         yield
     finally:
         os.seteuid(0)

@@ -50,7 +50,7 @@ class OverlappingBlocks(RuleBasedStateMachine):
         self.agents = trusted(self.bench, "a", "b", "c", organization_id="acme")
         self.agents += trusted(self.bench, "d", organization_id="other")
         self.known: list[Known] = []
-        self.lifted: dict[str, float] = {}
+        self.lifted: dict[tuple[str, str], float] = {}
         self.unused = list(ATTACKERS)
         self.copies: dict[str, dict[str, float]] = {name: {} for name in ORGANIZATIONS}
         self.sequences = {name: self.bench.fleet.blocklists.sequences.get(name, 0) for name in ORGANIZATIONS}
@@ -62,7 +62,7 @@ class OverlappingBlocks(RuleBasedStateMachine):
         seconds=st.sampled_from([1, 60, 3600, INCIDENT, 8 * 3600]),
     )
     def add(self, holder: tuple[Any, Any], value: str, seconds: int) -> None:
-        """The newest word for the same hosts and value counts."""
+        """The newest word for the same hosts and value counts; it ends lifts in the organizations of these hosts."""
         scope, target = holder
         target = self.agents[target].agent_id if scope == "agent" else target
         block = NewBlock(value, float(seconds), "seen")
@@ -71,7 +71,10 @@ class OverlappingBlocks(RuleBasedStateMachine):
         same = (new.scope, new.target, new.value)
         self.known = [each for each in self.known if not each.by_hand or (each.scope, each.target, each.value) != same]
         self.known.append(new)
-        self.lifted = {text: until for text, until in self.lifted.items() if not overlap(text, value)}
+        blocking = {"fleet": ORGANIZATIONS, "organization": (target,), "agent": ("acme",)}[scope]
+        for organization, text in [*self.lifted]:
+            if organization in blocking and overlap(text, value):
+                del self.lifted[organization, text]
 
     @precondition(lambda self: self.unused)
     @rule(agents=st.integers(2, 3), index=st.integers(0, 2))
@@ -79,7 +82,12 @@ class OverlappingBlocks(RuleBasedStateMachine):
         """Two agents block by themselves, three the organization; not while somebody has lifted the address."""
         address = self.unused.pop(index % len(self.unused))
         attack(self.bench, *self.agents[:agents], sourceIp=address)
-        if any(overlap(text, address) and until > self.bench.wall for text, until in self.lifted.items()):
+        lifted = [
+            text
+            for (organization, text), until in self.lifted.items()
+            if until > self.bench.wall and organization == "acme"
+        ]
+        if any(overlap(text, address) for text in lifted):
             return
         ends = self.bench.wall + INCIDENT
         for agent in self.agents[:2]:
@@ -121,7 +129,7 @@ class OverlappingBlocks(RuleBasedStateMachine):
             return
         self.bench.ask(LiftAddress(value, "alice"))
         self.known = [each for each in self.known if not overlap(each.value, value)]
-        self.lifted[value] = self.bench.wall + 300
+        self.lifted |= {(organization, value): self.bench.wall + 300 for organization in ORGANIZATIONS}
 
     @rule(seconds=st.sampled_from([1, 59, 240, 3600, INCIDENT - 1]))
     def wait(self, seconds: int) -> None:
@@ -130,7 +138,7 @@ class OverlappingBlocks(RuleBasedStateMachine):
         self.bench.engine.step(self.bench.now)
         self.bench.pass_time(1)
         self.known = [each for each in self.known if each.ends > self.bench.wall]
-        self.lifted = {text: until for text, until in self.lifted.items() if until > self.bench.wall}
+        self.lifted = {lift: until for lift, until in self.lifted.items() if until > self.bench.wall}
 
     @rule()
     def restart(self) -> None:

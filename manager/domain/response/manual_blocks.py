@@ -1,5 +1,6 @@
 """Manual blocks: addresses and networks that a person blocks, in the fleet, an organization, a group or on an agent."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -70,6 +71,7 @@ class ManualBlocks:
         self._about: dict[str, set[ManualHolder]] = {}
         self._ends: list[tuple[float, str]] = []
         self._embedding: dict[str, Network] = {}
+        self._prefixes: Counter[tuple[int, int]] = Counter()
 
     def __len__(self) -> int:
         """Return the number of live blocks."""
@@ -127,7 +129,11 @@ class ManualBlocks:
 
     def list_covering(self, network: Network) -> list[ManualBlock]:
         """Return all holders' blocks that contain every address of a network, the narrowest first."""
-        return [block for value in covering_values(network) for block in self.list_about(value)]
+        found: list[ManualBlock] = []
+        for prefix in range(network.prefixlen, WIDEST[network.version] - 1, -1):
+            if self._prefixes[network.version, prefix]:  # else no value is made: agents state hundreds of addresses
+                found += self.list_about(written(network.supernet(new_prefix=prefix)))
+        return found
 
     def list_embedding(self, network: Network) -> list[ManualBlock]:
         """Return all holders' blocks of IPv6 networks that stand for an address of an IPv4 network (NAT64, 6to4)."""
@@ -181,6 +187,7 @@ class ManualBlocks:
         """Remove a live block."""
         del self._by_id[block.id]
         self._embedding.pop(block.id, None)
+        self._count_prefix(block, -1)
         del self._held[block.holder][block.value]
         if not self._held[block.holder]:
             del self._held[block.holder]
@@ -211,10 +218,16 @@ class ManualBlocks:
         self._held.setdefault(block.holder, {})[block.value] = block
         self._about.setdefault(block.value, set()).add(block.holder)
         heappush(self._ends, (block.expires_at, block.id))
+        self._count_prefix(block, 1)
         network = network_of(block.value)
         embedded = embedded_ipv4(network) if network is not None else None
         if embedded is not None:
             self._embedding[block.id] = embedded
+
+    def _count_prefix(self, block: ManualBlock, number: int) -> None:
+        network = network_of(block.value)
+        if network is not None:
+            self._prefixes[network.version, network.prefixlen] += number
 
 
 def later(one: ManualBlock | None, other: ManualBlock) -> ManualBlock:

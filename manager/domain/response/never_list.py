@@ -63,8 +63,12 @@ class LiftedAddresses:
         self._changed.discard(organization_id)
 
     def take_changed(self, now: float) -> list[str]:
-        """Drop what has ended by now; return the organizations whose list changed since the last call."""
+        """Drop what has ended by now; return the organizations whose list changed since the last call.
+
+        No lift lasts longer than `LIFT_TIME` from now: the clock may have been set back.
+        """
         for organization_id, lifted in list(self._until.items()):
+            lifted.update({each: now + LIFT_TIME for each, until in lifted.items() if until > now + LIFT_TIME})
             ended = [each for each, until in lifted.items() if until <= now]
             for each in ended:
                 del lifted[each]

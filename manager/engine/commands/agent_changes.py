@@ -116,7 +116,11 @@ def remove_audited(context: Context, agent: Agent, author: str) -> None:
 
 
 def remove_ephemeral(context: Context, now: Instant) -> None:
-    """Remove the ephemeral agents that have been offline for an hour, some in each run."""
+    """Remove the ephemeral agents that have been offline for an hour, some in each run.
+
+    Only time counts in which the manager received through the agent's door: an agent that came back meanwhile is still
+    to be heard.
+    """
     fleet = context.fleet
     due = (
         agent
@@ -124,6 +128,8 @@ def remove_ephemeral(context: Context, now: Instant) -> None:
         if agent.state is State.OFFLINE
         and now.wall - agent.state_since >= EPHEMERAL_RETENTION
         and fleet.is_ephemeral(agent)
+        and (since := fleet.liveness.hearing_since(agent.door)) is not None
+        and now.monotonic - max(agent.heard_monotonic, since) >= EPHEMERAL_RETENTION
     )
     for agent in list(islice(due, PRUNED_AT_ONCE)):
         remove_audited(context, agent, "manager")

@@ -61,7 +61,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     condition.record(context, agent, message, mode)
     logins.record(context, agent, message.logins)
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
-    _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0)
+    _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0, message.policy_version or 0)
     context.write_behind.add(agent.agent_id)
     if message.policy_version is not None:
         _compare_policy(context, agent, message, sent_at)
@@ -91,12 +91,15 @@ def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: by
     context.reports.append(ReceivedReport(agent, message, message_codes.content_digest(body), body.decode()))
 
 
-def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int) -> None:
+def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int, version: int) -> None:
     """Record the agent's blocklist sequence; publish the snapshot again if it is behind, continue above one ahead.
 
-    An agent that was moved may state the sequence of its former organization: a higher one counts as none.
+    An agent that was moved states the sequence of its former organization until it has taken the policy (of this
+    version, or a later one) that names the new one: until then a higher sequence counts as none.
     """
-    if agent.registered_in is not None and sequence > context.fleet.blocklists.sequences.get(agent.organization_id, 0):
+    fleet = context.fleet
+    may_be_former = agent.registered_in is not None and version < fleet.policies.effective[agent.agent_id].version
+    if may_be_former and sequence > fleet.blocklists.sequences.get(agent.organization_id, 0):
         sequence = 0
     if sequence != agent.in_force.blocklist_sequence:
         agent.in_force.blocklist_sequence = sequence

@@ -12,6 +12,8 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
 
 ADMIN = "203.0.113.100"
+OPERATOR = "203.0.113.101"
+"""Logs in as root, perhaps after others have guessed at root: then its address is slowed for an hour."""
 ATTACKERS = [f"203.0.113.{number}" for number in range(110, 118)]
 HANGING_UP = [f"203.0.113.{number}" for number in range(130, 140)]
 FORGED = "203.0.113.150"
@@ -100,6 +102,6 @@ def test_the_address_of_a_live_session_is_never_blocked(scene: Scene) -> None:
 def test_protection_is_confirmed_from_a_session_opened_after_the_change(scene: Scene) -> None:
     """Over ssh, as an operator does."""
     command = f"PYTHONPATH={ROOT} {scene.host.python} -m panguard guard confirm"
-    assert scene.attacker.ssh("root", ADMIN, PASSWORD, command=command)
+    assert scene.attacker.ssh("root", OPERATOR, PASSWORD, command=command)
     eventually(lambda: scene.fleet.status().get("trialSecondsLeft") is None, 20, "the end of the trial", 0.5)
     assert scene.fleet.status()["mode"] == "protection"

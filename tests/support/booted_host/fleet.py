@@ -120,10 +120,11 @@ class HostFleet:
         eventually(ready, 60, f"the guard online; {self.host.journal('--unit=panguard-*', '--lines=20')}", 0.3)
 
     def blocked(self) -> dict[str, dict[str, Any]]:
-        """Return the measures in the kernel by address, as the fence lists them."""
+        """Return the measures in the kernel by address, as the fence lists them; a block rather than a throttle."""
         done = self.host.panguard("guard", "blocks", "list", "-o", "json")
         assert done.returncode == 0, done
-        return {each["value"]: each for each in json.loads(done.stdout)}
+        measures = sorted(json.loads(done.stdout), key=lambda each: each["measure"] == "block")
+        return {each["value"]: each for each in measures}
 
     def entries(self, address: str) -> list[dict[str, Any]]:
         """Return the fence's measures over an address, asked at its socket."""

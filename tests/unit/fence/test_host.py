@@ -139,3 +139,25 @@ def test_a_login_counts_from_the_moment_it_is_recorded(tmp_path: Path) -> None:
 def _record(address: str, at: int) -> bytes:
     number = struct.unpack("=I", ip_address(address).packed)[0]
     return fence_host._UTMP.pack(7, 1, b"pts/0", b"1", b"alice", b"", 0, 0, 1, at, 0, number, 0, 0, 0)
+
+
+def test_logins_of_days_ago_are_read_in_rotated_records_too(tmp_path: Path) -> None:
+    """The present file may begin with today; what is compressed is not read."""
+    form = fence_host._UTMP
+
+    def record(address: str) -> bytes:
+        number = struct.unpack("=I", ip_address(address).packed)[0]
+        return bytes(form.pack(7, 1, b"pts/0", b"1", b"alice", b"", 0, 0, 1, 1_795_000_000, 0, number, 0, 0, 0))
+
+    _write(tmp_path, "var/log/wtmp", record("198.51.100.1"))
+    _write(tmp_path, "var/log/wtmp.1", record("198.51.100.2"))
+    _write(tmp_path, "var/log/wtmp-20261122", record("198.51.100.3"))
+    _write(tmp_path, "var/log/wtmp.2.gz", record("198.51.100.4"))
+    host = Host(tmp_path)
+    expected = {ip_address(f"198.51.100.{number}") for number in (1, 2, 3)}
+    assert host.recent_logins(0.0) == (expected, [])
+    assert host.recent_logins(0.0)[0] == expected
+    assert host.recent_logins(1_795_000_001.0)[0] == set()
+    (tmp_path / "var/log/wtmp").unlink()
+    found, unread = host.recent_logins(0.0)
+    assert (found, len(unread)) == (expected - {ip_address("198.51.100.1")}, 2)

@@ -28,3 +28,15 @@ def test_a_published_list_is_due_again_only_when_a_lift_ends() -> None:
     lifted.published("acme")
     assert lifted.take_changed(NOW) == []
     assert lifted.take_changed(NOW + LIFT_TIME) == ["acme"]
+
+
+def test_a_clock_that_is_set_back_makes_no_lift_longer() -> None:
+    """Five minutes from then at most, not the day that the clock was ahead."""
+    lifted = LiftedAddresses()
+    lifted.add("acme", NETWORKS[0], NOW + LIFT_TIME)
+    lifted.published("acme")
+    back = NOW - 86_400
+    assert lifted.take_changed(back) == []
+    assert lifted.take_changed(back + LIFT_TIME - 1) == []
+    assert lifted.take_changed(back + LIFT_TIME) == ["acme"]
+    assert lifted.of_organization("acme") == {}
