@@ -1,0 +1,1 @@
+"""Notifications: the events worth telling, and the messages that channels deliver."""
