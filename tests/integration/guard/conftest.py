@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -38,11 +39,12 @@ def manager(broker: Mosquitto) -> Iterator[ScriptedManager]:
 
 @pytest.fixture
 def guard_log() -> Iterator[StringIO]:
-    """What the guards in this process log, as their own log writes it."""
+    """What the guards in this process log, as their own log writes it; pytest prints it if the test fails."""
     written = StringIO()
     log_to(written)
     yield written
     log_to(None)
+    sys.stderr.write(written.getvalue())
 
 
 @pytest.fixture
@@ -56,10 +58,11 @@ def guard(tmp_path: Path, broker: Mosquitto, manager: ScriptedManager, guard_log
 
 @pytest.fixture
 def guard_process(tmp_path: Path, broker: Mosquitto, manager: ScriptedManager) -> Iterator[GuardProcess]:
-    """The same as a process, which can be killed."""
+    """The same as a process, which can be killed; pytest prints its log if the test fails."""
     process = GuardProcess(tmp_path, broker.url, str(manager.token))
     yield process
     process.end()
+    sys.stderr.write(process.errors())
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from typing import Any
 from agent.status import inspect_guard
 from tests.integration.guard.sshd_log import SshdLog
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 QUICK = {
     "PANGUARD_HEARTBEAT_INTERVAL": "0.2",
     "PANGUARD_LOG_POLL_INTERVAL": "0.02",
+    "PANGUARD_CONNECT_TIMEOUT": "2",
     "PANGUARD_RECONNECT_BASE": "0.1",
     "PANGUARD_RECONNECT_CAP": "0.3",
     "PANGUARD_REGISTRATION_TIMEOUT": "0.5",
@@ -83,7 +84,7 @@ class GuardProcess:
             self.kill()
 
     def errors(self) -> str:
-        return self._errors.read_text()
+        return self._errors.read_text() if self._errors.exists() else ""
 
     def status(self) -> dict[str, Any]:
         return inspect_guard(self.directory)

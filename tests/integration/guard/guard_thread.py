@@ -14,11 +14,12 @@ from agent.status import inspect_guard
 from schemas.presence import Mode
 from tests.integration.guard.sshd_log import SshdLog
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 QUICK = GuardSettings(
     heartbeat_interval=0.2,
     log_poll_interval=0.02,
+    connect_timeout=2,  # far below PATIENCE: a connection that gets no answer is tried again within the test
     reconnect_base=0.05,
     reconnect_cap=0.2,
     registration_timeout=0.3,

@@ -22,7 +22,7 @@ from schemas.threats import Receipt, ThreatReport
 from schemas.topics import Topic
 from tests.support import waiting
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 def eventually(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

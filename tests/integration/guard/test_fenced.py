@@ -172,7 +172,7 @@ def test_a_panic_is_shown_as_degraded_until_resume(fenced: Fenced) -> None:
     assert 'outcome="refused: the fence is stopped by `panic`' in fenced.guard.errors()
     assert fenced.fence.ask(request="resume")["ok"]
     fenced.guard.log.attack(OTHER)
-    eventually(lambda: fenced.beat.health == "ok", "a well guard", 60)
+    eventually(lambda: fenced.beat.health == "ok", "a well guard")
 
 
 def test_a_groups_upgrade_to_protection_begins_the_guards_trial(fenced: Fenced) -> None:

@@ -69,5 +69,5 @@ def test_a_block_of_twenty_seconds_ends_with_guard_and_fence_dead(fenced: Fenced
     fenced.fence.kill()
     fenced.guard.stop()
     assert not fenced.reaches()
-    eventually(fenced.reaches, "the end of the block", 30)
+    eventually(fenced.reaches, "the end of the block")
     assert 18 <= time.monotonic() - began <= 23
