@@ -2,6 +2,7 @@
 
 import queue
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 
 from agent.clock import Clock
@@ -23,27 +24,40 @@ _POST_PATIENCE = 0.5
 
 
 class LinkEventQueue:
-    """Bounded queue of link events between the links' threads and the loop; a full queue blocks the link."""
+    """Bounded queue of link events between the links' threads and the loop; a full queue blocks the link.
+
+    `Delivered` needs no room: paho calls back with the lock that its `publish` takes, so a link that waited there would
+    block the loop, which alone makes room. There are as many of them as messages in flight.
+    """
 
     def __init__(self) -> None:
-        self._events: queue.Queue[tuple[Link, Event]] = queue.Queue(_CAPACITY)
+        self._events: queue.SimpleQueue[tuple[Link, Event]] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_CAPACITY)
 
     def post(self, link: Link, event: Event) -> None:
-        """Add an event to the queue; wait up to 0.5 s for room.
+        """Add an event to the queue; wait up to 0.5 s for room, for `Delivered` not at all.
 
         Raises:
             queue.Full: there was no room; try again.
         """
-        self._events.put((link, event), timeout=_POST_PATIENCE)
+        if not isinstance(event, Delivered) and not self._room.acquire(timeout=_POST_PATIENCE):
+            raise queue.Full
+        self._events.put((link, event))
 
     def take(self, patience: float) -> Iterator[tuple[Link, Event]]:
         """Yield the queued events; wait at most `patience` seconds for the first one."""
         try:
-            yield self._events.get(timeout=patience) if patience > 0 else self._events.get_nowait()
+            yield self._next(patience)
             for _ in range(_AT_ONCE):
-                yield self._events.get_nowait()
+                yield self._next(0.0)
         except queue.Empty:
             return
+
+    def _next(self, patience: float) -> tuple[Link, Event]:
+        link, event = self._events.get(block=patience > 0, timeout=patience or None)
+        if not isinstance(event, Delivered):
+            self._room.release()
+        return link, event
 
 
 class Loop:
