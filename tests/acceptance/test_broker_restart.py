@@ -132,7 +132,7 @@ def _litter(site: Site) -> None:
         with PahoClient(site.port, client_id, username="registration", password="registration") as client:
             client.connect()
             topic = f"{topics.PREFIX}registration/{client_id}"
-            client.paho.publish(topic, payload, 1, retain=True).wait_for_publish(10)
+            client.paho.publish(topic, payload, 1, retain=True).wait_for_publish(60)
     assert len(_registrations(site)) == LEFT_BEHIND + len(GARBAGE)
 
 

@@ -26,7 +26,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ManagerP
 def _told(manager: ManagerProcess, *words: str) -> str:
     """Return what a command prints."""
     command = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603 -- our own
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)  # noqa: S603 -- our own
     return done.stdout
 
 
@@ -54,7 +54,7 @@ def test_two_guards_on_copies_of_one_directory_are_named(manager: ManagerProcess
     assert _clones(manager) == []
     try:
         copy.start(wait=False)
-        (clone,) = eventually(lambda: _clones(manager), 30, "the clones named")
+        (clone,) = eventually(lambda: _clones(manager), what="the clones named")
         assert (clone["agentId"], clone["hostname"], len(clone["instances"])) == (agent_id, "srv-01", 2)
         status = _told(manager, "status")
         assert "Cloned          1" in status.splitlines()

@@ -11,7 +11,7 @@ from tests.support.composition import services
 from tests.support.containers import Containers, missing
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.mosquitto
 MANAGER = ["panguard", "manager"]
 DATA = "--data-dir=/var/lib/panguard/manager"
 
@@ -80,7 +80,7 @@ def test_health_checks_can_fail(composition: Containers) -> None:
         eventually(lambda name=name: not composition.is_healthy(name), what=f"{name} unwell")  # type: ignore[misc]
     composition.up()
     for name in serving:
-        eventually(lambda name=name: composition.is_healthy(name), 40, f"{name} well")  # type: ignore[misc]
+        eventually(lambda name=name: composition.is_healthy(name), what=f"{name} well")  # type: ignore[misc]
 
 
 def test_it_ends_in_order(composition: Containers) -> None:

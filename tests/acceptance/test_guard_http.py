@@ -87,7 +87,7 @@ def test_an_urgent_policy_does_not_wait_for_the_poll(guard: GuardProcess) -> Non
     """A block is announced by the next heartbeat's answer, five minutes before the poll."""
     document = {"blocklist": {"ips": ["198.51.100.7"]}}
     done = guard.manager.request("PUT", f"/api/policies/agents/{guard.agent_id()}", document)
-    eventually(lambda: _agent(guard)["policyVersion"] == done["revision"], 10, "the block in force")
+    eventually(lambda: _agent(guard)["policyVersion"] == done["revision"], what="the block in force")
 
 
 def test_two_guards_under_attack_are_told_to_block(manager: ManagerProcess, guard: GuardProcess) -> None:

@@ -46,7 +46,7 @@ class HttpManager:
         content = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", content, headers, method=method)  # noqa: S310 -- our own
         try:
-            with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310 -- the same
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 -- the same
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as refused:
             with refused:

@@ -58,7 +58,7 @@ def test_every_promised_figure_moves(manager: ManagerProcess) -> None:
             moved.update(name for name in now if now[name] > before.get(name, 0))
             return {sample for samples in FIGURES.values() for sample in samples} <= moved
 
-        eventually(all_moved, 25, "all figures moved")
+        eventually(all_moved, what="all figures moved")
     finally:
         guard.stop()
 
@@ -102,6 +102,6 @@ def _say_nothing(manager: ManagerProcess, guard: GuardProcess) -> None:
     client.username_pw_set(guard.agent_id(), AgentKeys.derive(secret).mqtt_password)
     client.connect("127.0.0.1", int(manager.mqtt.rpartition(":")[2]))
     client.loop_start()
-    client.publish(f"{PREFIX}agents/{guard.agent_id()}/heartbeat", b"{", 1).wait_for_publish(10)
+    client.publish(f"{PREFIX}agents/{guard.agent_id()}/heartbeat", b"{", 1).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import pytest
-
 from agent.status import inspect_guard
 from tests.support.processes import GuardProcess, ManagerProcess
 from tests.support.waiting import eventually
 
 
-@pytest.mark.timeout(120)
 def test_a_moved_guard_obeys_its_new_organization(tmp_path: Path) -> None:
     """It takes the new organization's blocks, loses the former one's, and comes back as itself after a restart."""
     with ManagerProcess(tmp_path) as manager:

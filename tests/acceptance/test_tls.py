@@ -121,7 +121,7 @@ def test_renewed_certificates_are_taken_up_without_a_restart(manager: ManagerPro
     guard.stop()
     assert guard.start()
     status = Panguard(manager.home / "status.log", "manager", "status", "--data-dir", str(manager.data))
-    status.process.wait(20)
+    status.process.wait(60)
     status.terminate()
     assert any(line.endswith("19 days left: panguard manager certs renew") for line in status.lines)
 
@@ -163,7 +163,7 @@ def _file(url: str) -> str:
 
 
 def _shown(url: str) -> str:
-    return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5).strip()
+    return ssl.get_server_certificate(("127.0.0.1", int(url.rpartition(":")[2])), timeout=60).strip()
 
 
 @pytest.mark.mosquitto

@@ -77,6 +77,6 @@ def test_a_guard_names_what_does_not_fit(
     guard = GuardProcess(served, f"{door}-by-{scheme}", url=url)
     guard.start(wait=False)
     try:
-        eventually(lambda: f"{url} {told}" in str(read_status(guard.data).get("notConnected")), 20, "the reason")
+        eventually(lambda: f"{url} {told}" in str(read_status(guard.data).get("notConnected")), what="the reason")
     finally:
         assert guard.stop() == 0

@@ -143,6 +143,6 @@ def _remove_at(broker: ProductionMosquitto, removed: SimulatedAgent) -> None:
     client.username_pw_set(*broker.credential("manager"))
     client.connect("127.0.0.1", broker.port)
     client.loop_start()
-    client.publish(CONTROL, json.dumps({"commands": [delete_client(removed.agent_id)]}), 1).wait_for_publish(10)
+    client.publish(CONTROL, json.dumps({"commands": [delete_client(removed.agent_id)]}), 1).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()

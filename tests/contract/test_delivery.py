@@ -42,7 +42,7 @@ def test_no_more_than_a_window_is_in_flight(members: Members) -> None:
         manager.subscribe(row.filter)
     for number in range(WINDOW + 100):
         sent = own.paho.publish(members.topic(THREATS), str(number), 1)
-    sent.wait_for_publish(10)
+    sent.wait_for_publish(60)
     own.publish(members.topic(HEARTBEAT), "end", qos=0)  # passes a full window
     seen = manager.until("end")
     assert BATCH < len(seen) <= WINDOW

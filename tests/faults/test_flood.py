@@ -105,7 +105,6 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
 def test_a_flood_of_large_reports_loses_nothing_of_others(kind: str, tmp_path: Path, stack: ExitStack) -> None:
     """All reports of the others are stored while 100 MiB come from one; what is over its budget is turned away."""
@@ -135,7 +134,7 @@ def test_a_flood_of_large_reports_loses_nothing_of_others(kind: str, tmp_path: P
                     agent.report(f"mine-{reported[place]}")
             flood.join(0.05)
         for place, agent in enumerate(others):
-            eventually(lambda: len(agent.told["stored"]) == reported[place], 30, "all of the others' receipts")  # noqa: B023
+            eventually(lambda: len(agent.told["stored"]) == reported[place], what="all of the others' receipts")  # noqa: B023
     assert all(count > 0 for count in reported.values())
     assert all(agent.told["deferred"] == [] for agent in others)
     assert grown[0] < BROKER_MAY_GROW
@@ -146,14 +145,16 @@ def test_a_flood_of_large_reports_loses_nothing_of_others(kind: str, tmp_path: P
     }
     assert stored == {agent.sender.agent_id: reported[place] for place, agent in enumerate(others)}
     if kind == "embedded" and poured == [FLOOD]:  # read no faster than its budget, it was never over it by much
-        eventually(lambda: len(flooder.told["stored"] + flooder.told["deferred"]) >= FLOOD, 30, "a word on each report")
+        eventually(
+            lambda: len(flooder.told["stored"] + flooder.told["deferred"]) >= FLOOD, what="a word on each report"
+        )
         assert {*flooder.told["stored"], *flooder.told["deferred"]} == {f"flood-{number}" for number in range(FLOOD)}
         assert flooder.told["deferred"]
     else:
         assert poured[0] < FLOOD
-        eventually(lambda: _figure(manager, "agents_suspended") >= 1, 20, "the suspension counted")
+        eventually(lambda: _figure(manager, "agents_suspended") >= 1, what="the suspension counted")
         assert _figure(manager, "messages_deferred") > 0
-        eventually(flooder.client.is_connected, 20, "let in again when its time is over")
+        eventually(flooder.client.is_connected, what="let in again when its time is over")
 
 
 def _figure(manager: ManagerProcess, name: str) -> float:

@@ -16,8 +16,6 @@ from tests.support.waiting import eventually
 MIB = 1024 * 1024
 _FILES = 2048
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManagerProcess]:
@@ -55,7 +53,7 @@ def _grown(manager: ManagerProcess, since: int) -> float:
 
 def _connect(manager: ManagerProcess, stack: ExitStack) -> socket.socket:
     port = int(manager.http.rpartition(":")[2])
-    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
 
 
 def _head(manager: ManagerProcess, length: int) -> bytes:

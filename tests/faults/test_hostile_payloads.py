@@ -63,7 +63,6 @@ def _wrong_types(agent: SimulatedAgent, row: topics.Topic, chance: random.Random
     return agent.coded(row, chance.choice(bodies))
 
 
-@pytest.mark.timeout(300)
 def test_a_hundred_thousand_bad_payloads_change_nothing(bench: Bench) -> None:
     """Garbage, oversized, truncated, forged and wrongly-typed messages: none is stored, all are acknowledged."""
     agent = bench.enroll("web-1")
@@ -109,7 +108,6 @@ def test_a_hundred_thousand_bad_payloads_change_nothing(bench: Bench) -> None:
     assert bench.rows("SELECT threat_id FROM threat") == [("good",)]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.mosquitto
 def test_thousands_of_bad_payloads_through_a_broker_change_nothing(tmp_path: Path) -> None:
     """The same through a real broker that lets anybody publish: the manager stays up and a good message is stored."""
@@ -132,10 +130,10 @@ def test_thousands_of_bad_payloads_through_a_broker_change_nothing(tmp_path: Pat
         assert last.is_published()
         client.disconnect()
         client.loop_stop()
-        eventually(lambda: manager.get("/api/dead-letters", limit=200), 30, "dead letters kept")
+        eventually(lambda: manager.get("/api/dead-letters", limit=200), what="dead letters kept")
         assert manager.get("/api/agents") == []
         guard = GuardProcess(manager, "good")
         guard.start()
         guard.attacked_by("203.0.113.1")
-        eventually(lambda: manager.get("/api/threats"), 30, "a good message stored")
+        eventually(lambda: manager.get("/api/threats"), what="a good message stored")
         assert guard.stop() == 0

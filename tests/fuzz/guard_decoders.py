@@ -224,7 +224,7 @@ def _mqtt_stream(place: Place, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 broker.sendall(data[:200_000])
                 broker.shutdown(socket.SHUT_WR)
-            while not isinstance(events.get(timeout=10), Closed):
+            while not isinstance(events.get(timeout=60), Closed):
                 pass
             link.close()
     del place

@@ -113,7 +113,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield place
 
 
-@pytest.mark.timeout(120)
 def test_every_function_that_reads_is_entered_by_the_fuzzing(place: Place) -> None:
     """A new reader needs a row in the inventory, or a reason why it needs none."""
     _forget_what_was_read()

@@ -39,7 +39,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=30, trust_env=False)
+        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60, trust_env=False)
         eventually(self._listens, what="chromedriver listens")
         options = {"binary": shutil.which("chromium"), "args": [*_FLAGS, f"--user-data-dir={self._home / 'profile'}"]}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
@@ -56,7 +56,7 @@ class Browser:
             self._http.delete(self._session)
         self._http.close()
         self._driver.terminate()
-        self._driver.wait(20)
+        self._driver.wait(60)
 
     def open(self, url: str) -> None:
         """Load a page, to its end; of the page before it nothing more is heard."""

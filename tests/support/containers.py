@@ -67,7 +67,7 @@ class Containers:
         for name in reversed(list(self.running)):
             self.stop(name)
         if self._network is not None:
-            self._network.communicate(timeout=10)
+            self._network.communicate(timeout=60)
 
     def up(self) -> None:
         """Start what compose.yaml starts, in its order, each when what it depends on is done or healthy."""
@@ -77,7 +77,7 @@ class Containers:
                 assert ended.returncode == 0, (name, ended.stdout, ended.stderr)
             elif name not in self.running:
                 self.start(name)
-                eventually(lambda name=name: self.is_healthy(name), 40, f"{name} healthy", 0.2)  # type: ignore[misc]
+                eventually(lambda name=name: self.is_healthy(name), what=f"{name} healthy", pause=0.2)  # type: ignore[misc]
 
     def start(self, name: str) -> None:
         """Start a service that serves."""
@@ -92,10 +92,10 @@ class Containers:
         process = self.running.pop(name)
         process.terminate()
         try:
-            return process.wait(20)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(10)
+            return process.wait(60)
 
     def run(self, name: str, words: list[str]) -> subprocess.CompletedProcess[str]:
         """Run a command as contained as a service is."""
@@ -105,7 +105,7 @@ class Containers:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 

@@ -54,7 +54,7 @@ class FenceProcess:
         self.socket.unlink(missing_ok=True)
         words = ["--socket", str(self.socket), "--config", str(self.home / "fence.conf")]
         self.process = self.host.start(sys.executable, "-m", "fence", "serve", *words, log=self.log, directory=ROOT)
-        eventually(self._answers, 15, f"the fence; {self.log.read_text()}")
+        eventually(self._answers, what=f"the fence; {self.log.read_text()}")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -69,13 +69,13 @@ class FenceProcess:
         """End it as a crash does."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def stop(self) -> None:
         """Ask it to end."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Return the answer to a request that root makes."""
@@ -118,7 +118,7 @@ class FenceProcess:
         command = f"exec setsid --fork {sys.executable} {script} {self.socket} 0 > {answer}.part"
         subprocess.run(["sh", "-c", command], input=json.dumps(request), text=True, check=True)  # noqa: S603, S607 -- ours
         part = Path(f"{answer}.part")
-        read: dict[str, Any] = json.loads(eventually(part.read_text, 15, "the answer in a new session"))
+        read: dict[str, Any] = json.loads(eventually(part.read_text, what="the answer in a new session"))
         return read
 
     def as_guard(self, **request: Any) -> dict[str, Any]:

@@ -46,13 +46,13 @@ class Journald:
         """Start it, and wait until it takes messages."""
         words = ["unshare", "--mount", "sh", "-c", _START, "sh", str(self.run), str(_DAEMON)]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
-        eventually(self._takes, 10, "journald")
+        eventually(self._takes, what="journald")
 
     def stop(self) -> None:
         """End it; its files stay."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def rotate(self) -> None:
@@ -61,7 +61,7 @@ class Journald:
         self.settle()
         before = len(list(self.directory.glob("system*.journal")))
         os.kill(self._process.pid, signal.SIGUSR2)
-        eventually(lambda: len(list(self.directory.glob("system*.journal"))) > before, 10, "a rotated journal")
+        eventually(lambda: len(list(self.directory.glob("system*.journal"))) > before, what="a rotated journal")
 
     def vacuum(self) -> None:
         """Remove what was rotated."""
@@ -73,7 +73,7 @@ class Journald:
         marker = secrets.token_hex(8)
         self.log("marker", marker, priority=30)
         words = ["journalctl", f"--directory={self.directory}", "--output=cat", "--lines=20"]
-        eventually(lambda: marker in subprocess.check_output(words, text=True), 10, "the marker stored")  # noqa: S603
+        eventually(lambda: marker in subprocess.check_output(words, text=True), what="the marker stored")  # noqa: S603
 
     def log(self, identifier: str, *messages: str, priority: int = 38) -> None:
         """Log as a daemon does by syslog(3), by default to `auth.info`; the writer is this process."""

@@ -15,7 +15,6 @@ import psutil
 from tests.support.mosquitto import free_port
 from tests.support.waiting import eventually
 
-_READY = 50.0
 _RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
@@ -59,7 +58,7 @@ class _Broker:
                 start_new_session=True,
             )
         try:
-            eventually(self._looks_ready, _READY, "the broker's readiness")
+            eventually(self._looks_ready, what="the broker's readiness")
         except AssertionError:
             self.stop()
             raise
@@ -84,7 +83,7 @@ class _Broker:
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
 
 

@@ -69,7 +69,7 @@ class Panguard:
             for line in output:
                 self.lines.append(line.decode(errors="replace").strip())
 
-    def line(self, start: str, within: float = 25.0) -> str:
+    def line(self, start: str, within: float = 60.0) -> str:
         """Return the first printed line that starts so."""
 
         def look() -> str | None:
@@ -92,11 +92,11 @@ class Panguard:
 
     def _ended(self) -> int:
         try:
-            code = self.process.wait(15)
+            code = self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            code = self.process.wait(15)
-        self._reader.join(5)
+            code = self.process.wait(60)
+        self._reader.join(60)
         return code
 
 
@@ -161,7 +161,7 @@ class ManagerProcess:
     def not_ready(self) -> str | bool | None:
         """Return the reason why the manager is not ready; None if it is ready, False if it does not answer."""
         try:
-            with httpx2.Client(base_url=self.http, timeout=10, verify=self.trust) as client:
+            with httpx2.Client(base_url=self.http, timeout=60, verify=self.trust) as client:
                 answer = client.get("/health/ready")
         except httpx2.HTTPError:
             return False
@@ -171,7 +171,7 @@ class ManagerProcess:
         """Return the admin's HTTP client."""
         token = (self.data / "admin.token").read_text().strip()
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=self.http, headers=headers, timeout=10, verify=self.trust)
+        return httpx2.Client(base_url=self.http, headers=headers, timeout=60, verify=self.trust)
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the data of an answer of the HTTP API; follows nextCursor."""
@@ -236,7 +236,7 @@ class GuardProcess:
         self.running = Panguard(log, *start, environment=self._environment)
         return self.agent_id() if wait else ""
 
-    def agent_id(self, within: float = 25.0) -> str:
+    def agent_id(self, within: float = 60.0) -> str:
         """Return the id that it printed, or prints within so many seconds."""
         assert self.running is not None
         line = self.running.line("guard ready ", within)

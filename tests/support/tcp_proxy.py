@@ -69,7 +69,7 @@ class TcpProxy:
         self._listener.close()
         self.cut()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
     def cut(self) -> None:
         """End every connection without a word, on both sides."""
@@ -93,7 +93,7 @@ class TcpProxy:
     def _join(self, client: socket.socket) -> None:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            server = socket.create_connection(("127.0.0.1", self._target), timeout=10)
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=60)
         except OSError:
             client.close()
             return

@@ -10,7 +10,7 @@ T = TypeVar("T")
 _pause = threading.Event()
 
 
-def eventually(look: Callable[[], T], within: float = 20.0, what: str = "", pause: float = 0.05) -> T:
+def eventually(look: Callable[[], T], within: float = 60.0, what: str = "", pause: float = 0.05) -> T:
     """Return the first true value of `look`; fail if there is none within so many seconds."""
     deadline = time.monotonic() + within
     while True:

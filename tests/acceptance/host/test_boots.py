@@ -9,7 +9,7 @@ from tests.support.booted_host.machine import ROOT
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+pytestmark = pytest.mark.booted
 
 BLOCKED, ADMIN = "203.0.113.200", "203.0.113.201"
 GUARD, FENCE = UNITS
@@ -83,7 +83,7 @@ def test_the_block_is_there_after_rules_that_load_later(
     alone = host.run(*theirs)
     _reboot(scene)
     assert 0 < _active_since(scene, FENCE) <= _active_since(scene, unit)
-    eventually(lambda: scene.fleet.in_kernel(BLOCKED), 15, "the block")
+    eventually(lambda: scene.fleet.in_kernel(BLOCKED), what="the block")
     assert not scene.attacker.reaches(BLOCKED)
     assert scene.attacker.reaches(ADMIN)
     assert host.run(*theirs) == alone

@@ -10,7 +10,7 @@ from tests.support.booted_host.scene import BRUTE, Scene
 from tests.support.booted_host.syslog import AUTH_LOG, MESSAGES, busybox, files_only
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(240, func_only=True)]
+pytestmark = pytest.mark.booted
 
 _FAKETIME = "/run/faketime"
 _FAKED = {
@@ -32,7 +32,7 @@ def _files(scene: Scene) -> Iterator[None]:
 def _stopped(scene: Scene, _files: None) -> Iterator[None]:
     yield
     scene.fleet.stop_guard()
-    eventually(lambda: scene.fleet.agent()["status"] != "online", 30, "the guard offline", 0.2)
+    eventually(lambda: scene.fleet.agent()["status"] != "online", what="the guard offline", pause=0.2)
 
 
 @pytest.mark.parametrize(("daemon", "log", "source"), [("rsyslog", AUTH_LOG, 80), ("busybox", MESSAGES, 81)])

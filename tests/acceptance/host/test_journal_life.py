@@ -12,7 +12,7 @@ import pytest
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+pytestmark = pytest.mark.booted
 
 _JOURNALD = ("systemd-journald", "systemd-journald.socket", "systemd-journald-dev-log.socket")
 _GAP = "the journal no longer has its entries from"
@@ -29,7 +29,7 @@ def _guard(scene: Scene, _manager: None) -> Iterator[None]:
     scene.wait_until_well()
     yield
     scene.fleet.stop_guard()
-    eventually(lambda: scene.fleet.agent()["status"] != "online", 30, "the guard offline", 0.2)
+    eventually(lambda: scene.fleet.agent()["status"] != "online", what="the guard offline", pause=0.2)
 
 
 def test_a_journald_that_stops_is_told_and_its_return_too(scene: Scene) -> None:
@@ -94,7 +94,7 @@ def test_a_truncated_journal_ends_nothing(scene: Scene) -> None:
         (source,) = scene.fleet.status()["sources"]
         return source["state"] == "ok" or (source["state"] == "dropping" and _GAP in source["reason"])
 
-    eventually(told, 60, f"well, or the gap told; {scene.fleet.status()['sources']}", 0.5)
+    eventually(told, what=f"well, or the gap told; {scene.fleet.status()['sources']}", pause=0.5)
 
 
 def test_messages_that_journald_suppresses_are_told(scene: Scene) -> None:
@@ -111,7 +111,7 @@ def test_messages_that_journald_suppresses_are_told(scene: Scene) -> None:
             (source,) = scene.fleet.status()["sources"]
             return source["state"] == "dropping" and "RateLimitBurst" in source["reason"]
 
-        eventually(told, 60, "dropped records", 1)
+        eventually(told, what="dropped records", pause=1)
         assert scene.fleet.health() == 3
         assert scene.fleet.log().count("records_lost") > before
     finally:

@@ -6,7 +6,7 @@ from tests.support.booted_host.fleet import UNITS
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(240, func_only=True)]
+pytestmark = pytest.mark.booted
 
 BLOCKED = "203.0.113.200"
 GUARD, FENCE = UNITS

@@ -9,7 +9,7 @@ from tests.support.booted_host.machine import ROOT
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+pytestmark = pytest.mark.booted
 
 ADMIN = "203.0.113.100"
 OPERATOR = "203.0.113.101"
@@ -30,8 +30,8 @@ def _attack_until_dropped(scene: Scene, source: str) -> None:
     """Guess passwords from an address until the kernel drops its packets."""
     clients = [scene.attacker.start("root", source, WRONG, WRONG, WRONG) for _ in range(2)]
     try:
-        eventually(lambda: not scene.attacker.answers(source), 20, f"no answer to {source}")
-        eventually(lambda: not scene.attacker.answers(source), 20, f"still none to {source}, so it is no busy machine")
+        eventually(lambda: not scene.attacker.answers(source), what=f"no answer to {source}")
+        eventually(lambda: not scene.attacker.answers(source), what=f"still none to {source}, so it is no busy machine")
     finally:
         for client in clients:
             scene.attacker.end(client)
@@ -47,7 +47,7 @@ def test_the_fifth_failure_blocks(scene: Scene) -> None:
     assert set(ATTACKERS) <= set(blocked)
     assert ADMIN not in blocked, (blocked[ADMIN], scene.fleet.threats(ADMIN))
     for source in ATTACKERS:
-        eventually(lambda source=source: scene.fleet.threats(source), 20, "the report", 0.5)
+        eventually(lambda source=source: scene.fleet.threats(source), what="the report", pause=0.5)
         assert scene.fleet.threats(source)[0]["response"]["outcome"] == "taken"
 
 
@@ -61,7 +61,7 @@ def test_failures_that_hang_up_at_once_are_vouched_by_the_kernel(scene: Scene) -
     def missing() -> set[str]:
         return set(HANGING_UP) - set(scene.fleet.blocked())
 
-    eventually(lambda: not missing(), 30, f"a block of each; {missing()}", 0.5)
+    eventually(lambda: not missing(), what=f"a block of each; {missing()}", pause=0.5)
     for source in HANGING_UP:
         assert any("sourceIp" in each["threat"].get("vouched", []) for each in scene.fleet.threats(source))
 
@@ -72,7 +72,7 @@ def test_forged_records_block_nobody(scene: Scene) -> None:
         'for n in 1 2 3 4 5 6 7 8; do logger -p auth.info -t sshd "Failed password for root from $0 port 4 ssh2"; done'
     )
     scene.host.run("systemd-run", "--quiet", "--wait", "--uid=nobody", "sh", "-c", log.replace("$", "$$"), FORGED)
-    eventually(lambda: scene.fleet.threats(FORGED), 20, "the report", 0.5)
+    eventually(lambda: scene.fleet.threats(FORGED), what="the report", pause=0.5)
     assert scene.fleet.threats(FORGED)[0]["response"]["action"] == "notify"
     assert FORGED not in scene.fleet.blocked()
 
@@ -89,7 +89,7 @@ def test_the_address_of_a_live_session_is_never_blocked(scene: Scene) -> None:
         assert by_hand.returncode == 1
         assert "refused" in by_hand.stderr
         scene.fleet.put_policy({"blocklist": {"ips": [LIVE, "198.51.100.77"]}})
-        eventually(lambda: "198.51.100.77" in scene.fleet.blocked(), 30, "the policy at the fence", 0.5)
+        eventually(lambda: "198.51.100.77" in scene.fleet.blocked(), what="the policy at the fence", pause=0.5)
         assert not scene.fleet.in_kernel(LIVE)
         assert scene.fleet.blocked().get(LIVE, {}).get("measure") != "block"
         assert scene.attacker.reaches(LIVE)
@@ -103,5 +103,5 @@ def test_protection_is_confirmed_from_a_session_opened_after_the_change(scene: S
     """Over ssh, as an operator does."""
     command = f"PYTHONPATH={ROOT} {scene.host.python} -m panguard guard confirm"
     assert scene.attacker.ssh("root", OPERATOR, PASSWORD, command=command)
-    eventually(lambda: scene.fleet.status().get("trialSecondsLeft") is None, 20, "the end of the trial", 0.5)
+    eventually(lambda: scene.fleet.status().get("trialSecondsLeft") is None, what="the end of the trial", pause=0.5)
     assert scene.fleet.status()["mode"] == "protection"

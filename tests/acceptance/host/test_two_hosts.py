@@ -8,7 +8,7 @@ from tests.support.booted_host.attacker import WRONG
 from tests.support.booted_host.scene import Scene, two_booted
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+pytestmark = pytest.mark.booted
 
 ATTACKER, BYSTANDER = "203.0.113.110", "203.0.113.111"
 
@@ -25,12 +25,12 @@ def test_the_managers_block_is_in_both_kernels_after_the_second_attack(scenes: t
         assert "policy" not in _origins(scene)
         clients = [scene.attacker.start("root", ATTACKER, WRONG, WRONG, WRONG) for _ in range(2)]
         try:
-            eventually(lambda scene=scene: "own" in _origins(scene), 40, "the host's own block")
+            eventually(lambda scene=scene: "own" in _origins(scene), what="the host's own block")
         finally:
             for client in clients:
                 scene.attacker.end(client)
     for scene in scenes:
-        eventually(lambda scene=scene: "policy" in _origins(scene), 40, "the manager's block", 0.2)
+        eventually(lambda scene=scene: "policy" in _origins(scene), what="the manager's block", pause=0.2)
         assert scene.fleet.in_kernel(ATTACKER)
         assert not scene.attacker.reaches(ATTACKER)
         assert scene.attacker.reaches(BYSTANDER)

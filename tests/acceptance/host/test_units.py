@@ -10,7 +10,7 @@ from tests.support.booted_host.fleet import UNITS
 from tests.support.booted_host.scene import Scene
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(180, func_only=True)]
+pytestmark = pytest.mark.booted
 
 BLOCKED = "203.0.113.200"
 GUARD, FENCE = UNITS
@@ -87,7 +87,7 @@ def test_what_is_killed_comes_back_and_the_block_holds_meanwhile(scene: Scene, k
     assert scene.fleet.in_kernel(BLOCKED)
     assert not scene.attacker.reaches(BLOCKED)
     for unit in killed:
-        eventually(lambda unit=unit: _pid(scene, unit) not in (0, before[unit]), 30, f"{unit} again", 0.2)
+        eventually(lambda unit=unit: _pid(scene, unit) not in (0, before[unit]), what=f"{unit} again", pause=0.2)
     scene.fleet.wait_until_online()
     assert BLOCKED in scene.fleet.blocked()
 
@@ -112,7 +112,7 @@ def test_the_watchdog_ends_what_hangs(scene: Scene) -> None:
         pids = {unit: _pid(scene, unit) for unit in UNITS}
         _kill(scene, *UNITS, number=signal.SIGSTOP)
         for unit in UNITS:
-            eventually(lambda unit=unit: _pid(scene, unit) not in (0, pids[unit]), 60, f"{unit} again", 0.5)
+            eventually(lambda unit=unit: _pid(scene, unit) not in (0, pids[unit]), what=f"{unit} again", pause=0.5)
         scene.fleet.wait_until_online()
     finally:
         conf.write_text(before)
@@ -142,7 +142,7 @@ def test_the_block_is_back_whatever_loads_its_own_rules(scene: Scene, words: tup
     """At once, not only at the next check of the table 30 s later; the rules of others are left as they are."""
     done = scene.host.result(*words)
     assert done.returncode == 0, done
-    eventually(lambda: scene.fleet.in_kernel(BLOCKED), 15, "the block back")
+    eventually(lambda: scene.fleet.in_kernel(BLOCKED), what="the block back")
     ruleset = scene.host.run("nft", "list", "ruleset")
     assert kept in ruleset
     assert not scene.attacker.reaches(BLOCKED)
@@ -176,13 +176,13 @@ def test_protection_that_nobody_confirms_falls_back_to_learning(scene: Scene) ->
     )
     host.run("systemctl", "daemon-reload")
     scene.host.panguard("guard", "mode", "learning", "--data-dir", scene.fleet.data)
-    eventually(lambda: scene.fleet.agent()["mode"] == "learning", 20, "learning at the manager", 0.5)
+    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.5)
     host.run("systemctl", "restart", GUARD)
     scene.host.panguard("guard", "mode", "protection", "--data-dir", scene.fleet.data)
-    eventually(lambda: scene.fleet.agent()["mode"] == "protection", 20, "protection at the manager", 0.2)
+    eventually(lambda: scene.fleet.agent()["mode"] == "protection", what="protection at the manager", pause=0.2)
     for _ in range(2):
         scene.attacker.ssh("root", "203.0.113.202", WRONG, WRONG, WRONG, within=3)
-    eventually(lambda: scene.fleet.agent()["mode"] == "learning", 40, "learning at the manager", 0.5)
-    eventually(lambda: scene.attacker.reaches("203.0.113.202"), 20, "the guard's block lifted", 0.5)
+    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.5)
+    eventually(lambda: scene.attacker.reaches("203.0.113.202"), what="the guard's block lifted", pause=0.5)
     assert scene.fleet.in_kernel(BLOCKED)  # the operator's stays
     assert "mode_reverted" in host.journal(f"--unit={GUARD}")

@@ -13,7 +13,7 @@ from tests.support.booted_host.scene import Scene
 from tests.support.spoofing import send_spoofed
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.booted, pytest.mark.timeout(480, func_only=True)]
+pytestmark = [pytest.mark.booted, pytest.mark.timeout(600)]
 
 EACH, CONNECTIONS, FAILURES = 240, 40, 5
 BY_CONTAINER, BY_WWW_DATA, FORWARDED, SPOOFED = (

@@ -20,7 +20,7 @@ def _run(*words: str, **environment: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PANGUARD_", "MANAGER_"))}
     path = os.pathsep.join([str(_COMMANDS), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(  # noqa: S603 -- our own words
-        words, env={**kept, "PATH": path, **environment}, capture_output=True, text=True, timeout=30, check=True
+        words, env={**kept, "PATH": path, **environment}, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr == ""
     return done.stdout

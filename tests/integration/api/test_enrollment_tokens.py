@@ -213,7 +213,7 @@ class _started:  # noqa: N801 -- a context manager, as a function would read
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        assert self._process.wait(10) == 0
+        assert self._process.wait(60) == 0
         assert self._process.stdout is not None
         self._process.stdout.close()
 

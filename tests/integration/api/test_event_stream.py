@@ -56,7 +56,7 @@ class Events:
 @contextmanager
 def _watching(client: httpx2.Client, last_id: str | None = None, **params: str) -> Iterator[Events]:
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
-    with client.stream("GET", "/api/events/stream", headers=headers, params=params, timeout=10) as answer:
+    with client.stream("GET", "/api/events/stream", headers=headers, params=params, timeout=60) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         yield Events(answer)
@@ -156,7 +156,7 @@ def test_silence_is_broken_by_a_comment(tmp_path: Path) -> None:
     with (
         Served(tmp_path, stream=EventStream(keepalive=0.05)) as served,
         served.client() as admin,
-        admin.stream("GET", "/api/events/stream", timeout=10) as answer,
+        admin.stream("GET", "/api/events/stream", timeout=60) as answer,
     ):
         assert next(line for line in answer.iter_lines() if line.startswith(":")) == ": keepalive"
 

@@ -39,7 +39,7 @@ class Connection:
     """A client that writes what it is told, and reads answer by answer."""
 
     def __init__(self, served: Served) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", served.server.port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", served.server.port), timeout=60)
         self._read = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:

@@ -229,7 +229,7 @@ def test_removal_and_rollback_ask_on_a_terminal(
             said += os.read(ours, 4096)
         assert question in said
         os.write(ours, b"n\n")
-        assert asking.wait(30) == ExitCode.FAILURE
+        assert asking.wait(60) == ExitCode.FAILURE
         os.close(ours)
     assert admin.get("/api/policies/history").json()["data"] == before
     assert terminal.ok(*words, "--yes").startswith("revision")
@@ -255,7 +255,7 @@ def test_a_change_asks_on_a_terminal_with_the_number_of_hosts(
             said += os.read(ours, 4096)
         assert b"this changes the policy of 1 host" in said
         os.write(ours, f"{answer}\n".encode())
-        assert command.wait(30) == (ExitCode.OK if answer == "y" else ExitCode.FAILURE)
+        assert command.wait(60) == (ExitCode.OK if answer == "y" else ExitCode.FAILURE)
         os.close(ours)
     policy = admin.get(f"/api/policy/agent/{agent.agent_id}").json()["data"]
     assert policy["thresholds"]["autoRespond"] == threshold

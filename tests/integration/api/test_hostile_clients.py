@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _connect(served: Served) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=60)
     connection.settimeout(10)
     return connection
 
@@ -238,7 +238,7 @@ def test_a_client_that_sends_on_still_gets_its_answer(tmp_path: Path, status: in
     with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=limit) as served:
         told = []
         for _ in range(10):
-            client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=10)
+            client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=60)
             admin = {} if "Authorization" in headers else {"Authorization": f"Bearer {ADMIN_TOKEN}"}
             client.request("POST", path, body, {"Connection": "close", **admin, **headers})
             told.append(client.getresponse().status)
@@ -321,7 +321,7 @@ def test_an_encoded_slash_separates_nothing(served: Served, agent: HttpAgent) ->
         f"/api/agents/{agent.agent_id}%2fheartbeat", f"/api/agents%2F{agent.agent_id}/heartbeat",
         f"/api/agents/{encoded}/heartbeat",
     ):  # fmt: skip
-        client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=60)
         client.request("POST", path, b"{}", own)
         statuses[path] = client.getresponse().status
         client.close()

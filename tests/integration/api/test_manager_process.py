@@ -23,7 +23,7 @@ def _environment() -> dict[str, str]:
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 -- our own words
-        [*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, timeout=30, check=False
+        [*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -40,7 +40,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Path, str]]:
             yield directory, process.stdout.readline()
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
 
 
 def test_a_manager_is_found_watched_and_stopped_by_its_data_directory(running: tuple[Path, str]) -> None:
@@ -91,7 +91,7 @@ def test_what_the_environment_says_is_in_force(tmp_path: Path) -> None:
             assert kept == []
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
 
 
 def test_the_observers_password_is_checked(running: tuple[Path, str], tmp_path: Path) -> None:

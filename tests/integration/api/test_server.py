@@ -100,7 +100,7 @@ def test_a_client_that_shakes_no_hands_is_cut(tmp_path: Path, monkeypatch: pytes
     server.start()
     try:
         assert server.url == f"https://127.0.0.1:{server.port}"
-        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as silent:
             assert silent.recv(1) == b""
     finally:
         server.stop()

@@ -10,7 +10,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.integration.broker.broker_rules import PASSWORD
 
-WAIT = 10.0
+WAIT = 60.0
 """Seconds in which what must come has come, on a loaded machine too."""
 
 

@@ -17,7 +17,7 @@ from tests.integration.broker import broker_rules
 from tests.integration.broker.broker_clients import WAIT
 
 Result = TypeVar("Result")
-_DEADLINE = 10.0
+_DEADLINE = 60.0
 _STOCK_PATIENCE = 1.8
 """Seconds after which what stock amqtt fails to do counts as not done; above 1.5 times the keep-alive tested."""
 

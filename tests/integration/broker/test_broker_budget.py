@@ -14,7 +14,7 @@ BRISK = pytest.mark.limits(publish_messages=40.0, publish_bytes=1e9, publish_bur
 
 
 def arrived(client: PahoClient, count: int) -> list[str]:
-    return [client.arrived.get(timeout=20).topic for _ in range(count)]
+    return [client.arrived.get(timeout=60).topic for _ in range(count)]
 
 
 @SLOW

@@ -26,7 +26,7 @@ from manager.broker.errors import BrokerNotRunningError, BrokerStartError
 from tests.integration.broker.broker_clients import RawClient, packet, text
 
 AGENT = "ag-0123456789abcdef"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def configuration(**fields: Any) -> dict[str, Any]:

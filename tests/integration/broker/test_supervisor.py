@@ -16,8 +16,6 @@ from tests.integration.broker.test_broker_process import AGENT, configuration
 from tests.support.mosquitto import free_port
 from tests.support.waiting import eventually
 
-PATIENT = 30.0
-
 
 def processes() -> list[psutil.Process]:
     """Return the broker processes that this test's process has started."""
@@ -34,7 +32,7 @@ def _is_broker(process: psutil.Process) -> bool:
 
 
 def process() -> psutil.Process:
-    (one,) = eventually(processes, PATIENT, "a broker process")
+    (one,) = eventually(processes, what="a broker process")
     return one
 
 
@@ -67,12 +65,12 @@ def test_a_broker_that_is_killed_again_while_it_restarts_comes_back(supervisor: 
     port = supervisor.port
     killed: set[int] = set()
     while len(killed) < 5:
-        new = eventually(lambda: [each for each in processes() if each.pid not in killed], PATIENT, "a new process")
+        new = eventually(lambda: [each for each in processes() if each.pid not in killed], what="a new process")
         for each in new:
             each.kill()
             killed.add(each.pid)
-    eventually(lambda: serves(port), PATIENT, "the broker at its port")
-    eventually(lambda: supervisor.problem is None, PATIENT, "no problem")
+    eventually(lambda: serves(port), what="the broker at its port")
+    eventually(lambda: supervisor.problem is None, what="no problem")
     assert supervisor.port == port
 
 
@@ -99,9 +97,9 @@ def test_the_longest_pause_before_a_restart_grows_until_a_broker_has_lasted(
     supervisor.start()
     try:
         for ends in range(1, len(pauses) + 1):
-            eventually(lambda: supervisor.problem is None, PATIENT, "a broker that runs")
+            eventually(lambda: supervisor.problem is None, what="a broker that runs")
             process().kill()
-            eventually(lambda ends=ends: len(longest) >= ends, PATIENT, "the pause after it")
+            eventually(lambda ends=ends: len(longest) >= ends, what="the pause after it")
         assert longest == pauses
     finally:
         supervisor.stop()
@@ -122,10 +120,10 @@ def test_the_longest_pause_grows_while_the_broker_does_not_start() -> None:
     try:
         supervisor._broker._module = "manager.no_such_module"
         process().kill()
-        eventually(lambda: len(longest) >= 6, PATIENT, "six attempts")
+        eventually(lambda: len(longest) >= 6, what="six attempts")
         assert "ended at once" in (supervisor.problem or "")
         supervisor._broker._module = "manager.broker.process"
-        eventually(lambda: serves(port), PATIENT, "the broker at its port")
+        eventually(lambda: serves(port), what="the broker at its port")
     finally:
         supervisor.stop()
     assert longest[:6] == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
@@ -138,10 +136,10 @@ def test_a_port_that_is_taken_meanwhile_is_waited_for(supervisor: BrokerSupervis
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         process().send_signal(signal.SIGSTOP)  # so that it cannot come back before the port is taken
         process().kill()
-        eventually(lambda: _bound(other, port), PATIENT, "the port taken")
+        eventually(lambda: _bound(other, port), what="the port taken")
         other.listen()
-        eventually(lambda: f"port {port} on 127.0.0.1 was still taken" in (supervisor.problem or ""), PATIENT)
-    eventually(lambda: serves(port), PATIENT, "the broker at its port again")
+        eventually(lambda: f"port {port} on 127.0.0.1 was still taken" in (supervisor.problem or ""))
+    eventually(lambda: serves(port), what="the broker at its port again")
     assert supervisor.problem is None
 
 
@@ -157,7 +155,7 @@ def test_a_frozen_broker_is_replaced(supervisor: BrokerSupervisor) -> None:
     """A process that is stopped by a signal is killed after its silence, and another one serves the port."""
     frozen = process()
     frozen.send_signal(signal.SIGSTOP)
-    eventually(lambda: not frozen.is_running() and serves(supervisor.port), PATIENT, "another process")
+    eventually(lambda: not frozen.is_running() and serves(supervisor.port), what="another process")
 
 
 def test_a_broker_that_takes_no_command_is_replaced() -> None:
@@ -169,7 +167,7 @@ def test_a_broker_that_takes_no_command_is_replaced() -> None:
         frozen.send_signal(signal.SIGSTOP)
         for _ in range(5000):
             supervisor.disconnect(AGENT)
-        eventually(lambda: not frozen.is_running() and serves(supervisor.port), PATIENT, "another process")
+        eventually(lambda: not frozen.is_running() and serves(supervisor.port), what="another process")
     finally:
         supervisor.stop()
 
@@ -216,5 +214,5 @@ def test_a_stopped_process_ends_with_its_parent() -> None:
     broker.send_signal(signal.SIGSTOP)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    eventually(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE, PATIENT, "its end")
+    eventually(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE, what="its end")
     assert not serves(port)

@@ -140,7 +140,7 @@ def test_a_second_fence_is_refused_and_the_first_still_answers(fence: FenceProce
     words = ["fence", "serve", "--socket", str(fence.socket), "--config", str(fence.home / "fence.conf")]
     log = fence.home / "second.log"
     second = fence.host.start(sys.executable, "-m", *words, log=log, directory=Path(__file__).parents[3])
-    assert second.wait(30) == 2
+    assert second.wait(60) == 2
     assert "another fence works with" in log.read_text()
     assert len(log.read_text().splitlines()) == 1
     assert _panguard(fence, "panic").stdout.startswith("lifted 1")

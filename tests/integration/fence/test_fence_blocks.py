@@ -86,7 +86,7 @@ def test_after_a_flush_of_all_tables_the_measures_are_back_within_a_second(world
     assert world.reaches(ATTACKER)
     assert world.block(ATTACKER)["outcome"] == "taken"
     world.server.run("nft", "flush", "ruleset")
-    eventually(lambda: not world.reaches(ATTACKER), 5, "the block is back")
+    eventually(lambda: not world.reaches(ATTACKER), what="the block is back")
     assert world.fence.ask(request="check")["measuresLost"] == 1
 
 
@@ -149,7 +149,7 @@ def test_rules_that_are_flushed_are_put_back(world: World) -> None:
     assert world.reaches(ATTACKER)
     assert world.block(ATTACKER)["outcome"] == "taken"
     world.server.run("nft", "flush", "table", "inet", "panguard")
-    eventually(lambda: not world.reaches(ATTACKER), 5, "the block is back")
+    eventually(lambda: not world.reaches(ATTACKER), what="the block is back")
 
 
 def test_a_block_ends_by_itself_at_its_time(world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_block_ends_by_itself_at_its_time(world: World) -> None:
     assert world.block(ATTACKER, 3)["outcome"] == "taken"
     world.fence.kill()
     assert not world.reaches(ATTACKER)
-    eventually(lambda: world.reaches(ATTACKER), 10, "the end of the block")
+    eventually(lambda: world.reaches(ATTACKER), what="the end of the block")
 
 
 def test_a_published_port_of_a_container_is_closed_too(world: World) -> None:

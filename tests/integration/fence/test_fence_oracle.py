@@ -79,4 +79,4 @@ def test_an_address_is_blocked_exactly_while_an_entry_covers_it(
         if time.monotonic() - began < SHORT / 2:
             assert _in_kernel(fence) == _expected(entries)
     lasting = {network: seconds for network, seconds in entries.items() if seconds > SHORT}
-    eventually(lambda: _in_kernel(fence) == _expected(lasting), 6, "the end of the short ones")
+    eventually(lambda: _in_kernel(fence) == _expected(lasting), what="the end of the short ones")

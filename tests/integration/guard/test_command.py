@@ -24,7 +24,7 @@ def guard(*arguments: str, token: str | None = None) -> "subprocess.CompletedPro
         text=True,
         check=False,
         env=environment,
-        timeout=30,
+        timeout=60,
     )
 
 

@@ -203,7 +203,7 @@ def test_a_refused_report_is_sent_again_at_a_persons_word(
         "-o",
         "json",
     ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603 -- the guard
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 -- the guard
     assert json.loads(told.stdout) == {"retried": 1, "left": 0}
     assert eventually(manager.reports, "the report again")[0].id == first.id
     eventually(lambda: _emptied(guard_process), "an empty outbox")

@@ -14,7 +14,7 @@ STAMP = "2026-11-22T10:00:{:02}Z srv sshd[7]: "
 
 def tried(*arguments: str, stdin: bytes | None = None) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(  # noqa: S603 -- the guard itself
-        [sys.executable, "-m", "agent", "try", *arguments], capture_output=True, check=False, input=stdin, timeout=30
+        [sys.executable, "-m", "agent", "try", *arguments], capture_output=True, check=False, input=stdin, timeout=60
     )
 
 

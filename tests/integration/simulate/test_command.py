@@ -47,7 +47,7 @@ def _started(environment: dict[str, str], *words: str) -> "subprocess.Popen[str]
 
 def _ran(environment: dict[str, str], *words: str) -> tuple[int, str, str]:
     with _started(environment, *words) as process:
-        output, errors = process.communicate(timeout=50)
+        output, errors = process.communicate(timeout=60)
         return process.returncode, output, errors
 
 
@@ -89,9 +89,9 @@ def test_a_loss(tmp_path: Path) -> None:
         with ManagerProcess(tmp_path, broker.url, environment) as manager:
             words = ("--threats", "240", "--rate", "60", "--patience", "1", "-o", "json")
             process = _started(_environment(manager), "--manager", broker.url, *words)
-            eventually(lambda: len(manager.get("/api/threats")) > 30, 30)
+            eventually(lambda: len(manager.get("/api/threats")) > 30)
             broker.kill()
-            output, errors = process.communicate(timeout=50)
+            output, errors = process.communicate(timeout=60)
     found = json.loads(output)
     assert process.returncode == 1, errors
     assert 0 < found["lost"] < 240
@@ -105,9 +105,9 @@ def test_an_interrupt_ends_the_schedule(manager: ManagerProcess) -> None:
     words = ("--agents", "3", "--threats", "100000", "--rate", "50", "--seed", "13", "-o", "json")
     process = _started(_environment(manager), "--manager", manager.mqtt, *words)
     sent = "sim-13-"
-    eventually(lambda: sum(each["hostname"].startswith(sent) for each in manager.get("/api/threats")) > 20, 30)
+    eventually(lambda: sum(each["hostname"].startswith(sent) for each in manager.get("/api/threats")) > 20)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     found = json.loads(output)
     assert process.returncode == 0, errors
     assert 20 < found["sent"] < 100_000
@@ -132,7 +132,7 @@ def test_wrong_usage(manager: ManagerProcess, missing: str, words: list[str], se
     clean = {name: value for name, value in os.environ.items() if name not in _OURS}
     command = [*limit, sys.executable, "-m", "panguard", "simulate", "--manager", manager.mqtt, *words]
     done = subprocess.run(  # noqa: S603 -- our own command, no shell
-        command, env=clean | environment, check=False, capture_output=True, text=True, timeout=30
+        command, env=clean | environment, check=False, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith(sentence)

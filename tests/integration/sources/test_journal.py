@@ -73,7 +73,7 @@ class Reading:
             self.read()
             return len(self.records) >= count
 
-        eventually(there, 10, f"{count} records, there are {[record.text for record in self.records]}")
+        eventually(there, what=f"{count} records, there are {[record.text for record in self.records]}")
         return [record.text for record in self.records]
 
 
@@ -173,14 +173,14 @@ def test_a_vacuum_while_the_reader_is_behind_is_a_gap_that_is_said(journald: Jou
         reading.read(10)
         return len(reading.records) - before == 10
 
-    eventually(is_behind, 10, "ten of them")
+    eventually(is_behind, what="ten of them")
     seen = len(reading.records)
     assert seen < 250
     journald.rotate()
     journald.vacuum()
     journald.log("sshd", "after")
     journald.settle()
-    eventually(lambda: reading.read() or reading.lost, 10, "the gap")
+    eventually(lambda: reading.read() or reading.lost, what="the gap")
     (gap,) = reading.lost
     assert "the journal no longer has its entries from" in gap
     assert reading.texts(seen + 1)[seen:] == ["after"]
@@ -193,7 +193,7 @@ def test_looking_back_begins_before_the_first_start(journald: Journald, open_jou
     journald.settle()
     reading = Reading(journald, open_journal, look_back=time.time() - 86_400)
     assert reading.texts(2) == ["one", "two"]
-    eventually(lambda: reading.read() or not reading.source.looking_back, 5, "the end of the look back")
+    eventually(lambda: reading.read() or not reading.source.looking_back, what="the end of the look back")
     assert all(not record.live for record in reading.records)
     reading.source.close()
 
@@ -231,7 +231,7 @@ def test_a_truncated_journal_ends_nothing(journald: Journald) -> None:
             return False
         return reading.records[-1].text == "two"
 
-    eventually(reads_on, 20, "an entry after the damage", 0.2)
+    eventually(reads_on, what="an entry after the damage", pause=0.2)
     reading.source.close()
 
 
@@ -291,7 +291,7 @@ def test_removed_files_are_let_go(journald: Journald) -> None:
         files = [str(entry.resolve()) for entry in Path("/proc/self/fd").iterdir()]
         return [path for path in maps + files if str(journald.directory) in path and "(deleted)" in path]
 
-    eventually(lambda: not held(), 30, f"no removed file held, there are {held()}")
+    eventually(lambda: not held(), what=f"no removed file held, there are {held()}")
     journald.log("sshd", "two")
     assert reading.texts(2) == ["one", "two"]
     reading.source.close()
@@ -309,12 +309,11 @@ def test_a_journal_of_four_gigabytes_is_not_scanned(journald: Journald, open_jou
     written = file.stat().st_size
     assert written > 12 * MIB
     os.truncate(file, 4 * 1024 * MIB)
-    before, begin = _mapped(), time.monotonic()
+    before = _mapped()
     reading = Reading(journald, open_journal, look_back=time.time() - 86_400)
     assert reading.texts(2) == ["one", "two"]
     at_end = Reading(journald, open_journal)
     assert at_end.records == []
-    assert time.monotonic() - begin < 10
     assert _mapped() - before < written / 4
     reading.source.close()
     at_end.source.close()

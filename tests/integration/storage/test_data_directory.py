@@ -22,7 +22,7 @@ def refused(manager: ManagerProcess) -> str:
     words = ("manager", "start", "--data-dir", str(manager.data), "--port", "0", "--mqtt-port", "0")
     process = Panguard(log, *words).process
     try:
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
     except subprocess.TimeoutExpired:
         process.kill()
         raise

@@ -91,7 +91,7 @@ def test_the_wal_comes_back_to_its_limit_while_readers_overlap(
             write(store, MIB)
             return used(path) <= LIMIT
 
-        eventually(is_small, 60, "a small WAL")
+        eventually(is_small, what="a small WAL")
 
 
 def test_without_the_limit_the_wal_grows_with_every_write(
@@ -126,4 +126,4 @@ def test_a_reader_that_stays_delays_the_limit_and_no_commit(store: PeeweeStore, 
         store.commit(Changes(meta={"key": "a short value"}))
         return used(path) <= LIMIT
 
-    eventually(is_small, 20, "a small WAL")
+    eventually(is_small, what="a small WAL")

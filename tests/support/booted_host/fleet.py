@@ -52,13 +52,13 @@ class HostFleet:
             assert made.returncode == 0, made
         words = ["manager", "start", "--data-dir", MANAGER, "--host", self._address]
         self.host.service("manager", *words, environment={**PACE, **(environment or {})}, properties=properties)
-        eventually(self._ready, 40, "the manager", 0.2)
+        eventually(self._ready, what="the manager", pause=0.2)
         self._token = self.host.path(f"{MANAGER}/admin.token").read_text().strip()
 
     def _ready(self) -> bool:
         def ask() -> bool:
             try:
-                return bool(httpx2.get(f"{self._url}/health/ready", timeout=5, verify=self._trusted).is_success)
+                return bool(httpx2.get(f"{self._url}/health/ready", timeout=60, verify=self._trusted).is_success)
             except (httpx2.HTTPError, OSError):
                 return False
 
@@ -74,7 +74,7 @@ class HostFleet:
         start = ["guard", "start", "--manager", self.broker, "--data-dir", GUARD]
         start += ["--enroll-token-file", "/run/enroll.token", *words]
         host.service("guard", *start, user="panguard", environment={**PACE, **(environment or {})})
-        eventually(lambda: self.agent().get("status") == "online", 40, "the guard online", 0.2)
+        eventually(lambda: self.agent().get("status") == "online", what="the guard online", pause=0.2)
 
     def install(
         self,
@@ -117,7 +117,7 @@ class HostFleet:
             fields = json.loads(told.stdout) if told.returncode == 0 else {}
             return (fields.get("state"), fields.get("enforcement")) == ("online", "nftables")
 
-        eventually(ready, 60, f"the guard online; {self.host.journal('--unit=panguard-*', '--lines=20')}", 0.3)
+        eventually(ready, what=f"the guard online; {self.host.journal('--unit=panguard-*', '--lines=20')}", pause=0.3)
 
     def blocked(self) -> dict[str, dict[str, Any]]:
         """Return the measures in the kernel by address, as the fence lists them; a block rather than a throttle."""
@@ -151,7 +151,7 @@ class HostFleet:
             headers, found = {"Authorization": f"Bearer {self._token}"}, []
             while True:
                 answer = httpx2.get(
-                    f"{self._url}{path}", params=query, headers=headers, timeout=10, verify=self._trusted
+                    f"{self._url}{path}", params=query, headers=headers, timeout=60, verify=self._trusted
                 )
                 body = answer.raise_for_status().json()
                 if not isinstance(body["data"], list):
@@ -176,7 +176,7 @@ class HostFleet:
         def put() -> None:
             headers = {"Authorization": f"Bearer {self._token}"}
             url = f"{self._url}{path}"
-            httpx2.put(url, json=document, headers=headers, timeout=10, verify=self._trusted).raise_for_status()
+            httpx2.put(url, json=document, headers=headers, timeout=60, verify=self._trusted).raise_for_status()
 
         self.host.within(put)
 

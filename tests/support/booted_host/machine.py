@@ -138,7 +138,7 @@ class BootedHost:
             with suppress(ProcessLookupError):
                 os.kill(self._leader, signal.SIGKILL)
         if self._nspawn is not None:
-            self._nspawn.wait(20)
+            self._nspawn.wait(60)
         self._nspawn, self._leader = None, 0
 
     def run(
@@ -159,7 +159,7 @@ class BootedHost:
         *words: str,
         input_: str | None = None,
         environment: Mapping[str, str] | None = None,
-        within: float = 50,
+        within: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in it as root and return the result."""
         return subprocess.run(  # noqa: S603 -- tests
@@ -233,7 +233,7 @@ class BootedHost:
         if not self._leader:
             return False
         with suppress(subprocess.TimeoutExpired):
-            return self.result("systemctl", "is-system-running", within=10).stdout.strip() in {"running", "degraded"}
+            return self.result("systemctl", "is-system-running", within=60).stdout.strip() in {"running", "degraded"}
         return False
 
     def _find_leader(self) -> int:

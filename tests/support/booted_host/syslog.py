@@ -46,7 +46,7 @@ def busybox(host: BootedHost) -> Iterator[None]:
     host.run("systemctl", "stop", "rsyslog", "syslog.socket")
     words = ("busybox", "syslogd", "-n", "-O", MESSAGES)
     host.run("systemd-run", "--quiet", "--unit=busybox-syslogd", *words)
-    eventually(lambda: host.path(MESSAGES).exists(), 20, "the log of BusyBox's syslogd", 0.1)
+    eventually(lambda: host.path(MESSAGES).exists(), what="the log of BusyBox's syslogd", pause=0.1)
     host.run("systemctl", "restart", "ssh")
     try:
         yield

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import pytest
-
 from schemas.presence import Mode
 from tests.support.recorded_traffic import Replay, record_traffic
 
 HOSTS = 25
 
 
-@pytest.mark.timeout(180)
 def test_the_forecast_in_learning_equals_the_blocks_of_protection(tmp_path: Path) -> None:
     """All counts are the same and those that were planted; the named cases are the same addresses and logins.
 

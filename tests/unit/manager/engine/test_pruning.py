@@ -80,7 +80,6 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet.bench.database.close()
 
 
-@pytest.mark.timeout(240)
 def test_a_start_two_days_ahead_deletes_nothing_fresh(fleet: Fleet) -> None:
     """An hour of reports each second on a clock two days ahead, a day on the right one: only what is old goes."""
     fleet.run(DAY, 600)
@@ -157,7 +156,6 @@ def test_a_start_gives_the_agents_a_minute_to_confirm_the_clock(fleet: Fleet, *,
     assert (CLOCK_WARNING in fleet.bench.fleet.warnings) is not beating
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("ahead", [3650 * DAY, -18_000 * DAY])
 def test_rows_of_an_impossible_time_do_not_stop_pruning(fleet: Fleet, ahead: float) -> None:
     """A whole store that was stamped years off expires a retention after a right clock has seen it, not before."""

@@ -48,7 +48,7 @@ def test_stop_ends_the_owner_and_waits_for_it(tmp_path: Path) -> None:
         assert lock_holder(tmp_path / "manager.pid") == process.pid
         assert _stop(tmp_path).exit_code == ExitCode.OK
         assert lock_holder(tmp_path / "manager.pid") is None
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_nothing_runs_on_an_unused_directory(tmp_path: Path) -> None:
@@ -68,6 +68,6 @@ def test_a_killed_owner_owns_nothing(tmp_path: Path) -> None:
     """SIGKILL leaves the file with its pid behind, and no lock."""
     with _running(tmp_path) as process:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         assert (tmp_path / "manager.pid").read_text().strip() == str(process.pid)
         assert _stop(tmp_path).exit_code == ExitCode.NOT_FOUND
