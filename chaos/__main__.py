@@ -1,4 +1,4 @@
-"""`python -m chaos`: strikes a manager with faults under load, and checks the books."""
+"""`python -m chaos`: strikes a manager with faults under load, and checks the simulator's ledger."""
 
 import json
 import secrets
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from chaos.fault import every_fault
-from chaos.report import books, read, write
+from chaos.report import read, results, write
 from chaos.run import Row, run_fault, share_out
 from chaos.site import DOORS, Load
 
@@ -29,11 +29,11 @@ def main(
     report: Annotated[bool, typer.Option("--report", help="Write docs/reliability.md.")] = False,
     rows: Annotated[
         list[Path] | None,
-        typer.Option("--rows", help="Run nothing; take the books that earlier runs printed with -o json."),
+        typer.Option("--rows", help="Run nothing; take the results that earlier runs printed with -o json."),
     ] = None,
     note: Annotated[str, typer.Option(help="A sentence for the page, for example on the load of the machine.")] = "",
     output: Annotated[
-        Literal["table", "json"], typer.Option("--output", "-o", help="How to print the books.")
+        Literal["table", "json"], typer.Option("--output", "-o", help="How to print the results.")
     ] = "table",
 ) -> None:
     """Strike managers with faults while a simulated fleet reports, and check that nothing is lost or doubled.
@@ -57,9 +57,9 @@ def main(
         done.append(run_fault(fault, at, strikes, seed=seed + number, load=load, deadline=deadline, show=_show))
         _print_row(done[-1])
     if output == "json":
-        typer.echo(json.dumps(books(seed, done)))
+        typer.echo(json.dumps(results(seed, done)))
     if report:
-        write(REPORT, [books(seed, done)], every_fault(), note)
+        write(REPORT, [results(seed, done)], every_fault(), note)
     raise typer.Exit(1 if any(_is_surprise(row) for row in done) else 0)
 
 

@@ -24,7 +24,7 @@ from tests.support.processes import GuardProcess
 _READERS = 2
 _ATTACKERS = 200
 _STARTS_WITHIN = 200.0
-_BOOKS_WITHIN = 900.0
+_LEDGER_WITHIN = 900.0
 _CONNECTED_WITHIN = 300.0
 _THIRDS = 3
 _RECEIPT_TIMEOUT = 30.0
@@ -114,7 +114,7 @@ def grow(door: DoorName, load: Load, *, every: float, retention: float, seed: in
             samples.append(Sample(round(seconds, 1), site.receipted(), _sizes(site, guard)))
             over.wait(every)
         fleet.stop()
-        result = fleet.result(_BOOKS_WITHIN)
+        result = fleet.result(_LEDGER_WITHIN)
     return Growth(door, load.agents, load.rate, load.heartbeats, retention, result.sent, result.receipted, samples)
 
 

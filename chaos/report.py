@@ -28,8 +28,8 @@ _LIMITS = (
 )
 
 
-def books(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the books of a run as JSON values, with the machine that it ran on."""
+def results(seed: int, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the results of a run as JSON values, with the machine that it ran on."""
     return {"seed": seed, "machine": machine(), "rows": [row.members() for row in rows]}
 
 
@@ -38,7 +38,7 @@ def write(path: Path, runs: Sequence[Mapping[str, Any]], faults: Sequence[Fault]
 
     Args:
         path: the page.
-        runs: the results of the runs, from `books` or `python -m chaos.growth`.
+        runs: the results of the runs, from `results` or `python -m chaos.growth`.
         faults: all faults, for their limits.
         note: a sentence about the circumstances of the runs.
     """

@@ -15,7 +15,7 @@ from chaos.site import DOORS, DoorName, Load, Site, SiteError
 from simulate import SimulationError
 
 _FAILURES = (SiteError, SimulationError, TimeoutError, AssertionError, OSError)
-_BOOKS_WITHIN = 1200.0
+_LEDGER_WITHIN = 1200.0
 _CONNECTED_WITHIN = 120.0
 _MORE_FOR_EACH_AGENT = 0.2
 _RECEIPT_WITHIN = 60.0
@@ -80,7 +80,7 @@ def run_fault(fault: Fault, door: DoorName, strikes: int, *, seed: int, load: Lo
         show: is told of progress.
 
     Returns:
-        The books; what failed stands in them.
+        The counts of the ledger; what failed is among them.
     """
     load = fault.load or load
     row = Row(fault.name, fault.group, door, seed, agents=load.agents, rate=load.rate, expected=fault.xfail)
@@ -115,11 +115,11 @@ def _strike(fault: Fault, site: Site, strikes: int, *, load: Load, deadline: flo
                     _wait_for_receipt(site)
                 show(f"{fault.name} at {site.door}: {number + 1} of {strikes}, {simulation.progress.sent} reports")
             site.wait_ready()
-        except _FAILURES as error:  # the books are looked at all the same
+        except _FAILURES as error:  # the ledger is checked all the same
             row.failed.append(_told(error))
         row.kills = site.kills
         simulation.stop()
-        result = simulation.result(_BOOKS_WITHIN)
+        result = simulation.result(_LEDGER_WITHIN)
         row.sent, row.stored, row.doubled, row.altered = result.sent, result.stored, result.doubled, result.altered
         row.refused, row.incidents, row.incidents_doubled = result.refused, result.incidents, result.incidents_doubled
         row.longest_pause = result.longest_pause

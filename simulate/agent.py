@@ -207,11 +207,19 @@ class Agent:
             self.outbox.defer(deferral.ids, now + deferral.retry_after)
 
     def take_policy(self, payload: bytes, verifier: Verifier) -> bytes | None:
-        """Apply a newer signed policy for this agent; return `policy/applied` without its code, or None."""
+        """Apply a newer signed policy for this agent; return `policy/applied` without its code, or None.
+
+        The organization that the newest policy names becomes the agent's, without the former one's blocklist.
+        """
         policy = verifier.own(topics.POLICY, self.identity.agent_id, payload)
         if not isinstance(policy, Policy) or policy.agent_id != self.identity.agent_id:
             self.tally.ignored += 1
             return None
+        if policy.version >= self.policy.version and policy.organization_id not in {
+            None,
+            self.identity.organization_id,
+        }:
+            self.identity.organization_id, self.blocklist_sequence = str(policy.organization_id), 0
         if policy.version <= self.policy.version:
             return None
         is_proven = has_version_proof(

@@ -117,6 +117,14 @@ class Archive(History, Protocol):
         """
         ...
 
+    def work_counts(self, incident_id: str) -> tuple[int, int]:
+        """Return the number of entries of people's work on an incident, and of those with a note.
+
+        Raises:
+            StoreUnavailable: the store cannot be read just now.
+        """
+        ...
+
     def revisions(self) -> Iterable[Revision]:
         """Return every policy revision, oldest first."""
         ...

@@ -91,6 +91,15 @@ class StoredArchive:
                 return response_of_row(row)
         return None
 
+    def work_counts(self, incident_id: str) -> tuple[int, int]:
+        """Return the number of entries of people's work on an incident, and of those with a note.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        entries, notes = self._rows("incidents.work_counts", (incident_id,))[0]
+        return int(entries), int(notes)
+
     def revisions(self) -> Iterator[Revision]:
         """Yield every policy revision, oldest first.
 

@@ -22,6 +22,9 @@ ANSWERS_WITHIN = 15.0
 """Seconds to wait for the PINGRESP."""
 
 _SNAPSHOT_FOR = 15.0
+_OWN_TOPICS = 3
+"""The number of the first subscriptions without which there is no session: presence, receipts and policy."""
+
 _NOT_AUTHORIZED = frozenset({4, 5})
 
 
@@ -139,7 +142,7 @@ class MqttSession(asyncio.Protocol):
         elif packet.kind == packets.CONNACK:
             self._let_in(packets.return_code(packet))
         elif packet.kind == packets.SUBACK and not self.opened.done():
-            self._subscribed(granted=packets.are_granted(packet))
+            self._subscribed(*packets.grants(packet))
 
     def _let_in(self, code: int) -> None:
         if code in _NOT_AUTHORIZED:
@@ -149,10 +152,17 @@ class MqttSession(asyncio.Protocol):
         wanted = (self._presence, self._receipts, self._policy, self._changes)
         self._write(packets.subscribe(self._next_id(), wanted))
 
-    def _subscribed(self, *, granted: bool) -> None:
-        if not granted:
-            raise DoorError(f"the broker refuses the subscriptions of {self._agent.identity.hostname}")
+    def _subscribed(self, *granted: bool) -> None:
+        """Open the session, with the agent's own topics at least.
+
+        The broker refuses the blocklist of an organization that the agent was moved out of while it was not connected;
+        its policy, which is retained, names the new one.
+        """
         agent = self._agent
+        if not granted or not all(granted[:_OWN_TOPICS]):
+            raise DoorError(f"the broker refuses the subscriptions of {agent.identity.hostname}")
+        if not all(granted):
+            agent.tally.last_error = f"the broker refuses {agent.identity.hostname} its organization's blocklist"
         self._publish(topics.PRESENCE, agent.presence("online"), is_coded=True)
         self._publish(topics.HEARTBEAT, agent.heartbeat())
         if self._interval is not None:  # agents spread over the interval
@@ -169,9 +179,7 @@ class MqttSession(asyncio.Protocol):
         if topic == self._receipts:
             self._take_receipt(payload)
         elif topic == self._policy:
-            applied = agent.take_policy(payload, self._verifier)
-            if applied is not None:
-                self._publish(topics.POLICY_APPLIED, applied)
+            self._take_policy(payload)
         elif topic == self._changes:
             if not agent.take_blocklist(topics.BLOCKLIST_CHANGES, payload, self._verifier):
                 self._take_snapshot()
@@ -181,6 +189,16 @@ class MqttSession(asyncio.Protocol):
             self._take_presence(payload)
         else:
             agent.tally.ignored += 1
+
+    def _take_policy(self, payload: bytes) -> None:
+        """Apply a policy; end the session if it names another organization, whose topics need a new one."""
+        agent = self._agent
+        former = agent.identity.organization_id
+        applied = agent.take_policy(payload, self._verifier)
+        if applied is not None:
+            self._publish(topics.POLICY_APPLIED, applied)
+        if agent.identity.organization_id != former:
+            raise DoorError(f"{agent.identity.hostname} was moved to organization {agent.identity.organization_id}")
 
     def _take_receipt(self, payload: bytes) -> None:
         agent, row = self._agent, topics.RECEIPTS

@@ -147,9 +147,15 @@ def return_code(packet: Packet) -> int:
     return packet.body[1]
 
 
+def grants(packet: Packet) -> list[bool]:
+    """Return for each filter of a SUBACK whether it is granted."""
+    return [code < _REFUSED for code in packet.body[2:]]
+
+
 def are_granted(packet: Packet) -> bool:
     """Return whether a SUBACK grants every filter."""
-    return len(packet.body) > 2 and all(code < _REFUSED for code in packet.body[2:])  # noqa: PLR2004 -- after the id
+    granted = grants(packet)
+    return bool(granted) and all(granted)
 
 
 def _field(raw: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chaos.fault import every_fault
-from chaos.report import books, write
+from chaos.report import results, write
 from chaos.run import Row, run_fault
 from chaos.site import DoorName, Load
 
@@ -55,7 +55,7 @@ def test_the_page_adds_up_the_rows_of_several_runs(tmp_path: Path) -> None:
     page = tmp_path / "reliability.md"
     first = _row(strikes=3, kills=3, stored=100, longest_pause=7.0)
     second = _row(strikes=2, kills=4, stored=98, lost=2, longest_pause=5.0, failed=["SiteError: not ready"])
-    write(page, [books(1, [first]), books(2, [second])], every_fault(), "The machine was busy.")
+    write(page, [results(1, [first]), results(2, [second])], every_fault(), "The machine was busy.")
     text = page.read_text()
     assert "| manager killed | http | 5 | 7 | 200 | 198 | 2 | 0 | 0 (0) | 7.0 s |" in text
     assert "5 faults with 7 kills: 2 lost, 0 doubled. Seed 1, 2;" in text

@@ -154,8 +154,9 @@ async def add_block(request: Request, services: WithServices, caller: ScopedResp
 
 
 _IMPORTED = answer(
-    "The number of blocks added, or for a dry run those that would be, and each that is refused.",
-    record(added="integer", refused="array"),
+    "The number of blocks added, or for a dry run those that would be, and each that is refused. `new` of them replace"
+    " no other; there was `room` for so many new ones.",
+    record(added="integer", refused="array", new="integer", room="integer"),
 )
 
 
@@ -172,7 +173,8 @@ async def import_blocks(request: Request, services: WithServices, caller: Scoped
         {"index": each.index, "value": each.value, "reason": each.reason, "canBeForced": each.can_be_forced}
         for each in done.refused
     ]
-    return ok({"added": len(done.blocks), "refused": refused, "dryRun": wanted.dry_run})
+    counts = {"added": len(done.blocks), "new": done.new, "room": done.room}
+    return ok({**counts, "refused": refused, "dryRun": wanted.dry_run})
 
 
 _REMOVED = answer(

@@ -14,7 +14,15 @@ from manager.api.services import Services, WithServices
 from manager.domain.policies.document_check import Check
 from manager.domain.policies.drift import Drift
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
-from manager.engine.commands.requests import Broadcast, PolicySet, Preview, Previewed, ReadDrift, RollBack
+from manager.engine.commands.requests import (
+    Broadcast,
+    PolicySet,
+    Preview,
+    Previewed,
+    PreviewRollback,
+    ReadDrift,
+    RollBack,
+)
 from manager.errors import Invalid, NotFound
 from schemas.identifiers import AgentId, OrganizationId
 from schemas.limits import BODY_LIMIT
@@ -29,6 +37,7 @@ class RollbackBody(WireModel):
 
     revision: int = Field(ge=1, le=2**53)
     message: Annotated[str, Field(max_length=256)] | None = None
+    dry_run: bool = Field(default=False, description="change nothing, and count the agents whose policy would change")
 
 
 class ComparisonBody(WireModel):
@@ -57,7 +66,8 @@ async def list_documents(
 
 
 _ROLLED_BACK = answer(
-    "The fleet's revision after the change, and the number of agents with a new effective policy.",
+    "The fleet's revision after the change, and the number of agents with a new effective policy, or in a dry run"
+    " of those that would have one.",
     record(revision="integer", changed="boolean", agents="integer"),
 )
 
@@ -66,7 +76,9 @@ _ROLLED_BACK = answer(
 async def roll_back(request: Request, services: WithServices, caller: Admin) -> Response:
     """Restore every document as it was at a revision, as new revisions."""
     wanted = await read_body(request, RollbackBody)
-    done: PolicySet = await services.engine.submit(RollBack(wanted.revision, caller.name, wanted.message))
+    restore = RollBack(wanted.revision, caller.name, wanted.message)
+    asked = PreviewRollback(wanted.revision) if wanted.dry_run else restore
+    done: PolicySet = await services.engine.submit(asked)
     return ok({"revision": done.revision, "changed": done.changed, "agents": done.agents})
 
 

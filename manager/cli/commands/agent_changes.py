@@ -9,6 +9,7 @@ import typer
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.confirmation import Yes, confirm
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago, parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -98,13 +99,13 @@ def prune_agents(
         rows = [(each["hostname"], each["agentId"], ago(heard.get(each["agentId"]), now)) for each in found]
         print_fitted(("hostname", "agent id", "last heartbeat"), rows, kept=2)
     if found and not dry_run:
-        confirm(f"remove {len(found)} agent{'s' * (len(found) != 1)} for good?", yes=yes)
+        confirm(f"remove {counted(len(found), 'agent')} for good?", yes=yes)
         found = _pruned(client, seconds, dry_run=False)
     if output is Output.JSON:
         print_json({"agents": found, "removed": not dry_run})
         return
     verb = "would be removed" if dry_run else "removed for good"
-    print_lines(f"{len(found)} agent{'s' * (len(found) != 1)} {verb}")
+    print_lines(f"{counted(len(found), 'agent')} {verb}")
 
 
 def _heartbeats(client: "ManagerClient") -> dict[str, str | None]:

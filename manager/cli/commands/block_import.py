@@ -10,6 +10,7 @@ import typer
 
 from manager.cli.support.agent_lookup import find_agent_id
 from manager.cli.support.completion import agents
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
@@ -76,18 +77,44 @@ def import_blocks(
     }
     body = {name: said for name, said in scope.items() if said is not None}
     batches = [lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH)]
-    refused: list[dict[str, Any]] = []
-    for batch in _progress(batches, "checked"):
-        asked = client.answer("POST", "/api/blocks/import", body={**body, "blocks": _members(batch), "dryRun": True})
-        refused += [{**each, "line": batch[each["index"]].number} for each in asked["data"]["refused"]]
-    if refused:
-        _name(f"line {each['line']}: {each['reason']}" for each in refused)
-        raise CommandFailed(ExitCode.FAILURE, f"nothing is blocked: {len(refused)} lines are refused")
+    _check(client, body, batches)
     added = len(lines) if dry_run else _add(client, body, batches)
     if output is Output.JSON:
         print_json({"added": added, "dryRun": dry_run})
     else:
-        print_lines(f"{added} would be blocked" if dry_run else f"{added} are blocked")
+        print_lines(f"{_addresses(added)} would be blocked" if dry_run else f"{_blocked(added)} blocked")
+
+
+def _check(client: "ManagerClient", body: dict[str, Any], batches: Sequence[Sequence[Line]]) -> None:
+    """Ask the manager about every line, and whether it has room for all of them together.
+
+    Raises:
+        CommandFailed: it refuses lines, which are printed, or has not enough room.
+    """
+    refused: list[dict[str, Any]] = []
+    new = room = 0
+    for batch in _progress(batches, "checked"):
+        asked = client.answer("POST", "/api/blocks/import", body={**body, "blocks": _members(batch), "dryRun": True})
+        refused += [{**each, "line": batch[each["index"]].number} for each in asked["data"]["refused"]]
+        new, room = new + asked["data"]["new"], asked["data"]["room"]
+    if refused:
+        _name(f"line {each['line']}: {each['reason']}" for each in refused)
+        lines = counted(len(refused), "line is", "lines are")
+        raise CommandFailed(ExitCode.FAILURE, f"nothing is blocked: {lines} refused")
+    if new > room:
+        raise CommandFailed(
+            ExitCode.CONFLICT,
+            f"nothing is blocked: the file has {_addresses(new)} that are not blocked here yet, and there is room for"
+            f" {room:,} more: lift some, or block networks instead of single addresses",
+        )
+
+
+def _addresses(number: int) -> str:
+    return counted(number, "address", "addresses")
+
+
+def _blocked(number: int) -> str:
+    return counted(number, "address is", "addresses are")
 
 
 def _add(client: "ManagerClient", body: dict[str, Any], batches: Sequence[Sequence[Line]]) -> int:
@@ -98,7 +125,7 @@ def _add(client: "ManagerClient", body: dict[str, Any], batches: Sequence[Sequen
         except CommandFailed as error:
             first = batch[0].number
             raise CommandFailed(
-                error.code, f"{added} are blocked, those from line {first} on are not: {error}"
+                error.code, f"{_blocked(added)} blocked, those from line {first} on are not: {error}"
             ) from error
         added += len(batch)
     return added
@@ -114,11 +141,13 @@ def _members(batch: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def _read(file: Path, format_: Format | None) -> list[Line]:
-    """Return the addresses of a file, each once.
+    """Return the addresses of a file, each once, however it is written.
 
     Raises:
         CommandFailed: the file cannot be read, has no address, or has bad lines, which are printed.
     """
+    from manager.domain.response.manual_blocks import manual_value  # noqa: PLC0415 -- only this command needs it
+
     try:
         text = read_text(file)
     except (OSError, UnicodeDecodeError, InputTooLargeError) as error:
@@ -130,8 +159,8 @@ def _read(file: Path, format_: Format | None) -> list[Line]:
     bad = [f"line {line.number}: {fault}" for line in lines if (fault := _fault(line)) is not None]
     if bad:
         _name(bad)
-        raise CommandFailed(ExitCode.USAGE, f"nothing is blocked: {len(bad)} lines of {file} are bad")
-    return lines
+        raise CommandFailed(ExitCode.USAGE, f"nothing is blocked: {counted(len(bad), 'bad line')} in {file}")
+    return list({manual_value(line.value): line for line in lines}.values())
 
 
 def addresses_in(text: str, *, is_csv: bool) -> list[Line]:

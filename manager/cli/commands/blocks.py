@@ -9,6 +9,7 @@ import typer
 from manager.cli.commands.block_import import import_blocks
 from manager.cli.support.agent_lookup import find_agent_id
 from manager.cli.support.completion import agents, blocks
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago, parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -96,7 +97,7 @@ def add_block(
     exempt = [f"not on the hosts of {name}: its own rules keep the address free" for name in done.get("exempt", ())]
     place = holder_text(block) if agent is None else f"on {agent}"
     print_lines(
-        f"block of {block['value']} {place} recorded for {_counted(block['targetCount'], 'agent')} until "
+        f"block of {block['value']} {place} recorded for {counted(block['targetCount'], 'agent')} until "
         f"{block['expiresAt']} ({block['id']}){over}",
         *exempt,
         f"who has accepted it and who enforces it: panguard manager blocks list --value {block['value']}",
@@ -201,21 +202,17 @@ def _lifted(done: "Record") -> list[str]:
     """Return what a lift did, and what it could not do."""
     stopped = len(done["incidents"])
     responds = "responds" if stopped == 1 else "respond"
-    incidents = f", {_counted(stopped, 'incident')} {responds} no more" if stopped else ""
-    lines = [f"lifted {done['value']}: {_counted(len(done['blocks']), 'block')} of the manager{incidents}"]
+    incidents = f", {counted(stopped, 'incident')} {responds} no more" if stopped else ""
+    lines = [f"lifted {done['value']}: {counted(len(done['blocks']), 'block')} of the manager{incidents}"]
     ends = f"until {done['until']} the manager does not block it, and guards with a fence end blocks of their own"
     if not done["notReached"]:
         return [*lines, ends]
-    except_those = f"except {done['notReached']} of {_counted(done['agents'], 'agent')} that may keep or make one"
+    except_those = f"except {done['notReached']} of {counted(done['agents'], 'agent')} that may keep or make one"
     return [
         *lines,
         f"{ends}, {except_those} (not online, over HTTP, or without a fence)",
         f"on those hosts: panguard guard unblock {done['value']}",
     ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _beside_blocks(client: "ManagerClient", value: str, organization: str | None, *, found: bool) -> list[str]:

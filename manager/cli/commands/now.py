@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.escaping import printable
 from manager.cli.support.manager_connection import with_manager_client
@@ -192,8 +193,7 @@ def _incident(incident: "Record", at: datetime) -> tuple[str]:
 
 def _block(block: "Record") -> tuple[str, ...]:
     everybody = f"all of {block['organizationId']}" if block["organizationId"] else "the whole fleet"
-    own = "1 agent" if block["agents"] == 1 else f"{block['agents']} agents"
-    where = everybody if block["organizationWide"] else own
+    where = everybody if block["organizationWide"] else counted(block["agents"], "agent")
     said = (
         f"  {block['kind']} {block['value']} on {where}, accepted by {block['acceptedCount']} and enforced by "
         f"{block['enforcedCount']} of {block['targetCount']}, until {block['expiresAt']}: {block['reason']}"
@@ -253,5 +253,5 @@ def _silent(silence: dict[str, list["Record"]], at: datetime, limit: int) -> lis
         more = f" and {len(agents) - _HOSTS_SHOWN} more" if len(agents) > _HOSTS_SHOWN else ""
         lines.append(f"  {f'site {site}' if site else 'without a site'}: {len(agents)}, {names}{more}")
     if len(silence) > limit:
-        lines.append(f"  … and {len(silence) - limit} further sites")
+        lines.append(f"  … and {counted(len(silence) - limit, 'further site')}")
     return lines

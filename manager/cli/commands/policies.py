@@ -9,6 +9,7 @@ import typer
 from manager.cli.commands.policy_explanation import explain_policy
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.confirmation import Yes, confirm
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -199,17 +200,22 @@ def rollback(
 
     Example: panguard manager policies rollback 12 --dry-run
     """
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
     if dry_run or not yes:
         found = client.answer("POST", "/api/policies/diff", body={"from": revision})["data"]
         changes = [{**each, "before": each["after"], "after": each["before"]} for each in found]
+        tried = client.answer("POST", "/api/policies/rollback", body={"revision": revision, "dryRun": True})["data"]
         if dry_run:
             _print_differences(changes, output)
+            if output is Output.TABLE:
+                print_lines(f"it would change the policy of {counted(tried['agents'], 'host')}")
             return
         if changes:
             scopes = dict.fromkeys(" ".join(filter(None, (each["scope"], each["target"]))) for each in changes)
             confirm(
-                f"this restores the state after revision {revision} and changes {len(scopes)}"
-                f" document{'s' * (len(scopes) != 1)} ({', '.join(scopes)}); restore it?",
+                f"this restores the state after revision {revision}: it changes {counted(len(scopes), 'document')}"
+                f" ({', '.join(scopes)}) and the policy of {counted(tried['agents'], 'host')}; restore it?",
                 yes=yes,
             )
     body = {"revision": revision, **({} if message is None else {"message": message})}
@@ -226,7 +232,7 @@ def broadcast(client: "ManagerClient", output: OutputOption = Output.TABLE) -> N
     if output is Output.JSON:
         print_json(done)
     else:
-        print_lines(f"{done['agents']} policies are published again")
+        print_lines(f"{counted(done['agents'], 'policy is', 'policies are')} published again")
 
 
 @app.command("drift")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from manager.cli.support.counting import counted
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
@@ -64,7 +65,7 @@ def forecast_lines(found: "Record", days: int, width: int) -> list[str]:
 
 def _summary(found: "Record", days: int) -> list[str]:
     addresses = found["addresses"]
-    period = f"{days} day{'s' * (days != 1)}"
+    period = f"{counted(days, 'day')}"
     if not addresses and not found["throttled"]:
         return [f"{period}: no guard reported an address that it blocked or would have blocked"]
     early = f"; {found['beforeSixthGuess'] * 100 // addresses} % before their 6th guess" if addresses else ""
@@ -85,7 +86,7 @@ def _summary(found: "Record", days: int) -> list[str]:
 
 def _blocked(found: "Record") -> str:
     addresses, taken = found["addresses"], found["taken"]
-    noun = f"{addresses:,} address{'es' * (addresses != 1)}"
+    noun = counted(addresses, "address", "addresses")
     if taken == 0:
         return f"{noun} would have been blocked"
     if taken == addresses:
@@ -120,6 +121,6 @@ def _case(case: "Record") -> str:
     if allowance is not None:
         evidence.append(f"on the allowlist of {allowance['scope']} as {allowance['value']} added {allowance['since']}")
     if case["connections"]:
-        evidence.append(f"{case['connections']} connections {'' if taken else 'would have been '}cut")
+        evidence.append(f"{counted(case['connections'], 'connection')} {'' if taken else 'would have been '}cut")
     measure = f"{'' if taken else 'would have been '}blocked at guess {case['guesses']}, {case['at']}"
     return f"{case['address']} {measure}: {'; '.join(evidence)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from manager.cli.support.counting import counted
 from manager.cli.support.printing import cell, columns_said, console
 
 _GAP = "  "
@@ -47,7 +48,7 @@ def print_fitted(
         if said:
             out.print(Text(f"the same in every row: {said}", "dim"), soft_wrap=True)
     if left_out:
-        out.print(Text(f"{left_out} more column{'s' * (left_out != 1)} with {more}", "dim"), soft_wrap=True)
+        out.print(Text(f"{counted(left_out, 'more column')} with {more}", "dim"), soft_wrap=True)
 
 
 def _same(cells: Sequence[Sequence[Text]], kept: int) -> list[int]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from manager.cli.support.confirmation import confirm
+from manager.cli.support.counting import counted
 from manager.cli.support.options import Output
 from manager.cli.support.policy_options import print_warnings
 
@@ -40,7 +41,7 @@ def put_document(
         print_dry_run(tried["data"], output)
         return
     if tried["data"]["changed"]:
-        confirm(f"this changes the policy of {hosts(tried['data']['agents'])}; set it?", yes=yes)
+        confirm(f"this changes the policy of {counted(tried['data']['agents'], 'host')}; set it?", yes=yes)
     print_change(client.answer("PUT", path, query, body=document)["data"], output)
 
 
@@ -68,14 +69,10 @@ def remove_document(
             return
         if effect["changed"]:
             confirm(
-                f"this removes the document and changes the policy of {hosts(effect['agents'])}; remove it?", yes=yes
+                f"this removes the document and changes the policy of {counted(effect['agents'], 'host')}; remove it?",
+                yes=yes,
             )
     print_change(client.answer("DELETE", path, {"message": message})["data"], output)
-
-
-def hosts(number: int) -> str:
-    """Return a number of hosts in words."""
-    return f"{number} host{'s' * (number != 1)}"
 
 
 def print_dry_run(effect: "Record", output: Output) -> None:
@@ -89,7 +86,7 @@ def print_dry_run(effect: "Record", output: Output) -> None:
             (each["path"], shown_value(each["before"]), shown_value(each["after"])) for each in effect["differences"]
         ]
         print_table(("what", "before", "after"), rows)
-        print_lines(f"it would change the policy of {hosts(effect['agents'])}")
+        print_lines(f"it would change the policy of {counted(effect['agents'], 'host')}")
     else:
         print_lines("it would change nothing in any policy")
 
@@ -101,9 +98,7 @@ def print_change(done: "Record", output: Output) -> None:
     if output is Output.JSON:
         print_json(done)
     elif done["changed"]:
-        print_lines(
-            f"revision {done['revision']}: a new policy for {done['agents']} agent{'s' * (done['agents'] != 1)}"
-        )
+        print_lines(f"revision {done['revision']}: a new policy for {counted(done['agents'], 'agent')}")
     else:
         print_lines(f"nothing changed; the fleet stays at revision {done['revision']}")
 

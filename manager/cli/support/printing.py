@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago
 from manager.cli.support.escaping import printable
 
@@ -91,7 +92,7 @@ def refused_text(record: "Record", now: datetime) -> str:
     """Describe refused registrations of one host: the host, the number, the first time, and the reason."""
     host = record["hostname"] or f"a host at {record['origin']}"
     organization = f" ({record['organizationId']})" if record["organizationId"] else ""
-    times = f"{record['count']} registration{'s' * (record['count'] != 1)} over {record['door'].upper()}"
+    times = f"{counted(record['count'], 'registration')} over {record['door'].upper()}"
     return f"{host}{organization}: {times}, the last {ago(record['lastAt'], now)}: {record['reason']}"
 
 

@@ -177,6 +177,13 @@ class Policies:
                 revisions.append(revision)
         return revisions
 
+    def trial(self) -> "Policies":
+        """Return a copy of documents, groups and emergency entries, to try changes on; agents stay as they are."""
+        trial = Policies()
+        trial.documents, trial.effective, trial.groups = dict(self.documents), self.effective, self.groups.copy()
+        trial._layers, trial._emergency = dict(self._layers), dict(self._emergency)
+        return trial
+
     def with_document(self, scope: Scope, document: Sections | None) -> "Policies":
         """Return policies in which `scope` has this document, or none, without emergency entries."""
         trial = Policies()

@@ -1,6 +1,7 @@
 """Preview of a policy change: the policies before and after it, and the number of agents that it touches."""
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import product
 from typing import NamedTuple
 
@@ -40,6 +41,16 @@ def preview(policies: Policies, scope: Scope, document: Sections | None) -> list
         PreviewStep(policies.resolve(agent_id, placement), trial.resolve(agent_id, placement), number)
         for (placement, agent_id), number in agents.items()
     ]
+
+
+def count_rolled_back(policies: Policies, documents: Mapping[Scope, Sections], at: float) -> int:
+    """Return the number of agents whose effective policy a rollback to these documents would change."""
+    trial = policies.trial()
+    trial.rollback(documents, at, "")
+    return sum(
+        trial.resolve(each.agent_id, each.placement, at).digest != each.resolved.digest
+        for each in policies.effective.values()
+    )
 
 
 def largest(policies: Policies, scope: Scope, document: Sections | None) -> list[ResolvedPolicy]:

@@ -152,28 +152,44 @@ class ManualBlocks:
         own = self._held.get(ManualHolder("organization", organization_id), ())
         return len(own) + len(self._held.get(FLEET, ()))
 
+    def count_new(self, holder: ManualHolder, values: Iterable[str]) -> int:
+        """Return the number of different values that a holder has no block for yet."""
+        held = self._held.get(holder, {})
+        return sum(value not in held for value in set(values))
+
+    def room(self, holder: ManualHolder) -> int:
+        """Return the number of further blocks that a holder may have."""
+        return max(0, self._most(holder) - self._taken(holder))
+
     def check_room(self, holder: ManualHolder, values: Iterable[str]) -> None:
         """Check that further blocks of a holder find room.
 
         Raises:
             Conflict: they do not; the text says how many blocks there may be.
         """
-        held = self._held.get(holder, {})
-        more = sum(value not in held for value in set(values))
-        room, place = self._settings.organization_manual_blocks, "in an organization's blocklist"
-        if holder.scope in {"agent", "group"}:
-            room, place = self._settings.agent_manual_blocks, f"on one {holder.scope}"
-        taken = len(held)
+        more, taken, most = self.count_new(holder, values), self._taken(holder), self._most(holder)
+        if taken + more > most:
+            own = holder.scope in {"agent", "group"}
+            place = f"on one {holder.scope}" if own else "in an organization's blocklist"
+            raise Conflict(
+                f"{taken} manual blocks are in force here and {more} would be added; at most {most} may be {place}:"
+                " lift some, or block networks instead of single addresses"
+            )
+
+    def _most(self, holder: ManualHolder) -> int:
+        """Return the number of places for manual blocks where a holder's blocks are kept."""
+        of_agent, of_organization = self._settings.agent_manual_blocks, self._settings.organization_manual_blocks
+        return of_agent if holder.scope in {"agent", "group"} else of_organization
+
+    def _taken(self, holder: ManualHolder) -> int:
+        """Return the number of these places that are taken."""
+        taken = len(self._held.get(holder, {}))
         if holder.scope == "fleet":
             others = (len(blocks) for other, blocks in self._held.items() if other.scope == "organization")
             taken += max(others, default=0)
         elif holder.scope == "organization":
             taken += len(self._held.get(FLEET, ()))
-        if taken + more > room:
-            raise Conflict(
-                f"{taken} manual blocks are in force here and {more} would be added; at most {room} may be {place}:"
-                " lift some, or block networks instead of single addresses"
-            )
+        return taken
 
     def add(self, block: ManualBlock) -> ManualBlock | None:
         """Add a block; return the one that it replaces: the holder's own of the same value."""

@@ -45,11 +45,14 @@ class BlocksAdded:
     """The added manual blocks; for a dry run those that would be added, and all refused ones.
 
     `exempt` has, by value, the organizations that their own rules keep a block from: their hosts do not carry it out.
+    `new` counts the blocks that replace none, `room` the places for such blocks that there were before.
     """
 
     blocks: tuple[ManualBlock, ...]
     refused: tuple[RefusedBlock, ...] = ()
     exempt: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    new: int = 0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

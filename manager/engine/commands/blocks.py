@@ -63,8 +63,9 @@ def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
     }
     manual = context.fleet.responder.entries.manual
     manual.check_room(request.holder, blocks)
+    new, room = manual.count_new(request.holder, blocks), manual.room(request.holder)
     if request.dry_run:
-        return BlocksAdded(tuple(blocks.values()), tuple(refused), exempt)
+        return BlocksAdded(tuple(blocks.values()), tuple(refused), exempt, new, room)
     if refused:
         raise _refusal(refused, len(request.blocks))
     _end_lifts(context, request, blocks)
@@ -77,7 +78,7 @@ def add_blocks(context: Context, request: AddBlocks) -> BlocksAdded:
         audit.add_entry(context, context.origin, "block.add", block.id, before=state, after=audit.manual_state(block))
     data = {"count": len(added), "scope": request.holder.scope}
     context.batch.event("blocks_added", data=data, organization_id=organization_id or None)
-    return BlocksAdded(tuple(added), exempt=exempt)
+    return BlocksAdded(tuple(added), (), exempt, new, room)
 
 
 def remove_block(context: Context, request: RemoveBlock) -> str:

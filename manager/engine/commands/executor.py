@@ -26,6 +26,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.SetPolicy: policies.set_policy,
     requests.ReadPolicy: policies.read_policy,
     requests.RollBack: policies.roll_back,
+    requests.PreviewRollback: policies.preview_rollback,
     requests.Broadcast: policies.broadcast,
     requests.Preview: policies.preview,
     requests.ExplainPolicy: policy_explanation.explain_policy,

@@ -22,7 +22,13 @@ from manager.engine.context import Context
 from manager.engine.fleet import FROZEN, UNCHOSEN_WARNING
 from manager.engine.policies.never_lists import lift_on_hosts
 from manager.engine.response import emergency_response, manual_response
-from manager.errors import NotFound
+from manager.errors import Conflict, NotFound
+
+NOTES_LIMIT = 200
+"""The most notes of one incident; the timeline in its record has as many."""
+
+WORK_LIMIT = 1000
+"""The most acknowledgements, notes and closings of one incident."""
 
 
 def undo_incident(context: Context, request: UndoIncident) -> str:
@@ -63,14 +69,34 @@ def approve_incident(context: Context, request: ApproveIncident) -> str:
 
 
 def work_on_incident(context: Context, request: WorkOnIncident) -> str:
-    """Record what a person did about an incident; an absorbed incident is worked on as the one that stays."""
+    """Record what a person did about an incident; an absorbed incident is worked on as the one that stays.
+
+    Raises:
+        Conflict: the incident has as many notes or entries as one may have.
+        NotFound: there is no such incident.
+    """
     incident, now = surviving_incident(context, request.incident_id), context.batch.now.wall
+    _check_work_room(context, incident.id, request.note)
     context.batch.changes.work.append(IncidentWork(incident.id, now, request.author, request.action, request.note))
     after = None if request.note is None else {"note": request.note}
     add_entry(context, context.origin, f"incident.{request.action}", incident.id, before=None, after=after)
     data = {"incidentId": incident.id, "action": request.action, "author": request.author}
     context.batch.event("incident_work", data=data, organization_id=incident.organization_id)
     return incident.id
+
+
+def _check_work_room(context: Context, incident_id: str, note: str | None) -> None:
+    entries, notes = context.archive.work_counts(incident_id)
+    waiting = [work for work in context.batch.changes.work if work.incident_id == incident_id]
+    entries, notes = entries + len(waiting), notes + sum(work.note is not None for work in waiting)
+    if note is not None and notes >= NOTES_LIMIT:
+        raise Conflict(
+            f"incident {incident_id} has {notes} notes, the most that one may have: keep further ones elsewhere"
+        )
+    if entries >= WORK_LIMIT:
+        raise Conflict(
+            f"incident {incident_id} was acknowledged, noted and closed {entries} times, the most that is kept"
+        )
 
 
 def record_lift(context: Context, indicator: Indicator, kind: LiftKind, author: str) -> None:

@@ -8,7 +8,7 @@ from manager.domain.policies.diff import Difference, diff
 from manager.domain.policies.drift import Drift, drifts
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Revision, Scope, Sections, policy_of
 from manager.domain.policies.groups import PolicyGroup
-from manager.domain.policies.preview import largest
+from manager.domain.policies.preview import count_rolled_back, largest
 from manager.domain.policies.preview import preview as preview_steps
 from manager.domain.policies.revision_history import documents_at
 from manager.engine.commands.fleet import find_agent
@@ -20,6 +20,7 @@ from manager.engine.commands.requests import (
     PolicySet,
     Preview,
     Previewed,
+    PreviewRollback,
     ReadDrift,
     ReadPolicy,
     RollBack,
@@ -109,22 +110,38 @@ def roll_back(context: Context, request: RollBack) -> PolicySet:
     Raises:
         NotFound: there is no such revision, or it is older than the first change in the history.
     """
-    policies = context.fleet.policies
-    if not 1 <= request.revision <= policies.revision:
-        raise NotFound(f"Revision {request.revision} not found: the newest is {policies.revision}")
-    history = list(context.archive.revisions())
-    first = min((each.revision for each in history), default=None)
-    if first is None or request.revision < first:
-        begins = "is empty" if first is None else f"begins with revision {first}"
-        raise NotFound(f"Revision {request.revision} not found: the history of policies {begins}")
+    policies, now = context.fleet.policies, context.batch.now.wall
+    documents = _documents_at(context, request.revision)
     message = request.message or f"rollback to {request.revision}"
-    documents = documents_at(history, request.revision)
-    revisions = policies.rollback(documents, context.batch.now.wall, request.author, message)
+    revisions = policies.rollback(documents, now, request.author, message)
     if not revisions:
         return PolicySet(policies.revision, changed=False, agents=0)
     agents = _apply_revisions(context, revisions)
     context.batch.event("policy_created", data={"scope": "rollback", "revision": policies.revision, "agents": agents})
     return PolicySet(policies.revision, changed=True, agents=agents)
+
+
+def preview_rollback(context: Context, request: PreviewRollback) -> PolicySet:
+    """Return the revision, and the number of agents whose effective policy a rollback would change; changes nothing.
+
+    Raises:
+        NotFound: there is no such revision, or it is older than the first change in the history.
+    """
+    policies, documents = context.fleet.policies, _documents_at(context, request.revision)
+    agents = count_rolled_back(policies, documents, context.batch.now.wall)
+    return PolicySet(policies.revision, changed=False, agents=agents)
+
+
+def _documents_at(context: Context, wanted: int) -> dict[Scope, Sections]:
+    policies = context.fleet.policies
+    if not 1 <= wanted <= policies.revision:
+        raise NotFound(f"Revision {wanted} not found: the newest is {policies.revision}")
+    history = list(context.archive.revisions())
+    first = min((each.revision for each in history), default=None)
+    if first is None or wanted < first:
+        begins = "is empty" if first is None else f"begins with revision {first}"
+        raise NotFound(f"Revision {wanted} not found: the history of policies {begins}")
+    return documents_at(history, wanted)
 
 
 def broadcast(context: Context, _request: Broadcast) -> int:

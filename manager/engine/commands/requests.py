@@ -260,6 +260,13 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewRollback:
+    """Count the agents whose effective policy a rollback would change. Answered by a `PolicySet`; changes nothing."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Broadcast:
     """Publish every agent's effective policy and every blocklist again. Answered by the number of agents."""
 

@@ -179,7 +179,7 @@ ROWS = (
     Row("POST /api/blocks", {"value": "198.51.100.78", "seconds": 60, "reason": "r", "organization": "acme"},
         status=201, data=BLOCK),
     Row("POST /api/blocks/import", {"blocks": [{"value": "198.51.100.79"}], "dryRun": True},
-        data=("added", "refused", "dryRun")),
+        data=("added", "new", "room", "refused", "dryRun")),
     Row("GET /api/blocks", query="value=198.51.100.90", data=("0.acceptedBy", "0.enforcedBy", "0.notEnforced"),
         top=LISTED),
     Row("DELETE /api/blocks", query="value=203.0.113.200",

@@ -8,6 +8,7 @@ import pytest
 
 from manager.cli.support.failures import ExitCode
 from manager.cli.support.limited_input import LARGEST
+from manager.domain.response.settings import ResponderSettings
 from schemas import topics
 from schemas.presence import PolicyState
 from tests.integration.api.served import ADMIN_TOKEN, Served
@@ -186,17 +187,37 @@ def test_a_file_is_imported_whole(terminal: Terminal, tmp_path: Path) -> None:
     """Plain and CSV, with comments, repeated lines and durations of their own, in more than one request."""
     plain = tmp_path / "bad.txt"
     plain.write_text("# ours\n" + "".join(f"198.51.{number // 250}.{number % 250 + 1}\n" for number in range(450)) * 2)
-    assert terminal.ok("blocks", "import", str(plain), "--dry-run").startswith("450 would be blocked")
+    assert terminal.ok("blocks", "import", str(plain), "--dry-run").startswith("450 addresses would be blocked")
     assert terminal.records("blocks", "list") == []
-    assert terminal.ok("blocks", "import", str(plain), "--for", "7d").startswith("450 are blocked")
+    assert terminal.ok("blocks", "import", str(plain), "--for", "7d").startswith("450 addresses are blocked")
     table = tmp_path / "bad.csv"
     table.write_text("ip,reason,for\n192.0.2.1,spam,1h\n192.0.2.0/25,,\n")
-    assert terminal.ok("blocks", "import", str(table), "--reason", "list").startswith("2 are blocked")
+    assert terminal.ok("blocks", "import", str(table), "--reason", "list").startswith("2 addresses are blocked")
     found = {each["value"]: each for each in terminal.records("blocks", "list", "--limit", "1000")}
     assert len(found) == 452
     assert (found["192.0.2.1"]["reason"], found["192.0.2.1"]["expiresAt"]) == ("spam", "2027-01-15T09:00:00.000Z")
     assert (found["192.0.2.0/25"]["reason"], found["192.0.2.0/25"]["expiresAt"]) == ("list", "2027-01-15T12:00:00.000Z")
     assert found["198.51.0.1"]["expiresAt"] == "2027-01-22T08:00:00.000Z"
+
+
+def test_an_import_needs_room_for_the_whole_file(
+    served: Served, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run counts the new addresses of all requests; more than there is room for are refused before the first."""
+    with served.bench() as bench:
+        manual = bench.fleet.responder.entries.manual
+        monkeypatch.setattr(manual, "_settings", ResponderSettings(organization_manual_blocks=300))
+    file = tmp_path / "bad.txt"
+    file.write_text("".join(f"198.51.{number // 200}.{number % 200 + 1}\n" for number in range(300)))
+    assert terminal.ok("blocks", "import", str(file)).startswith("300 addresses are blocked")
+    assert terminal.ok("blocks", "import", str(file), "--dry-run").startswith("300 addresses would be")  # replaced
+    terminal.ok("blocks", "lift", "198.51.0.1")
+    file.write_text("".join(f"198.51.{number // 200}.{number % 200 + 1}/32\n" for number in range(299)) + "192.0.2.1\n")
+    for words in ([], ["--dry-run"]):
+        refused = terminal.run("blocks", "import", str(file), *words)
+        assert refused.exit_code == ExitCode.CONFLICT
+        assert "2 addresses that are not blocked here yet, and there is room for 1 more" in refused.stderr
+    assert len(terminal.records("blocks", "list", "--limit", "1000")) == 299
 
 
 def test_all_bad_lines_of_a_file_are_named_at_once(terminal: Terminal, tmp_path: Path) -> None:

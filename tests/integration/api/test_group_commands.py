@@ -201,7 +201,7 @@ def test_removing_an_online_host_asks_on_a_terminal(
     [
         (["policies", "remove", "--global"], b"changes the policy of 1 host"),
         (["groups", "remove", "web"], b"changes the policy of 1 host"),
-        (["policies", "rollback", "FIRST"], b"changes 2 documents (global, group web)"),
+        (["policies", "rollback", "FIRST"], b"2 documents (global, group web) and the policy of 1 host"),
     ],
 )
 def test_removal_and_rollback_ask_on_a_terminal(

@@ -4,6 +4,7 @@ import httpx2
 import pytest
 
 from manager.cli.support.failures import ExitCode
+from manager.engine.commands import incidents
 from manager.engine.ports import PruneOrder
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
@@ -47,6 +48,24 @@ def test_an_incident_shows_its_threats_users_and_timeline(admin: httpx2.Client, 
     assert [each["at"] for each in shown["timeline"]] == sorted(each["at"] for each in shown["timeline"])
     technique = next(each for each in admin.get("/api/incidents?kind=technique").json()["data"])
     assert admin.get(f"/api/incidents/{technique['id']}").json()["data"]["threats"]
+
+
+def test_the_notes_of_an_incident_are_bounded(
+    admin: httpx2.Client, incident: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note over 1,000 characters, over the number of notes, or any entry over that of entries is refused."""
+    monkeypatch.setattr(incidents, "NOTES_LIMIT", 2)
+    monkeypatch.setattr(incidents, "WORK_LIMIT", 4)
+    path = f"/api/incidents/{incident}"
+    assert admin.post(f"{path}/note", json={"note": "n" * 1001}).status_code == 400
+    assert admin.post(f"{path}/note", json={"note": "n" * 1000}).status_code == 200
+    assert admin.post(f"{path}/acknowledge", json={"note": "two"}).status_code == 200
+    for action in ("note", "acknowledge", "close"):
+        refused = admin.post(f"{path}/{action}", json={"note": "three"})
+        assert (refused.status_code, "has 2 notes, the most" in refused.json()["error"]) == (409, True)
+    assert [admin.post(f"{path}/close").status_code for _ in range(3)] == [200, 200, 409]
+    timeline = admin.get(path).json()["data"]["timeline"]
+    assert sum(each["text"] is not None for each in timeline if each["event"] in {"note", "acknowledge"}) == 2
 
 
 def test_work_on_an_incident_is_seen_by_everybody_and_names_who(

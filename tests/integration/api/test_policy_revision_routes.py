@@ -26,6 +26,26 @@ def test_a_rollback_brings_the_documents_of_a_revision_back(served: Served, admi
     assert again == {"revision": 4, "changed": False, "agents": 0}
 
 
+def test_a_dry_run_of_a_rollback_counts_as_the_rollback_does(served: Served, admin: httpx2.Client) -> None:
+    """Hosts whose own document hides the change are not counted, those that leave a group are; nothing is changed."""
+    agents = [served.enroll(f"srv-{number}") for number in range(5)]
+    put(admin, 70)
+    put(admin, 41, f"agents/{agents[0].agent_id}")
+    put(admin, 40)
+    for agent in agents[1:3]:
+        admin.patch(f"/api/agents/{agent.agent_id}", json={"tags": ["web"]})
+    policy = {"thresholds": {"autoRespond": 30}}
+    admin.put("/api/policies/groups/web", json={"selector": {"tagsAll": ["web"]}, "priority": 1, "policy": policy})
+    history = admin.get("/api/policies/history").json()
+    for revision in (4, 3):
+        tried = admin.post("/api/policies/rollback", json={"revision": revision, "dryRun": True}).json()["data"]
+        assert (tried["agents"], tried["changed"]) == ({4: 2, 3: 4}[revision], False)
+    assert admin.get("/api/policies/history").json() == history
+    assert not admin.get("/api/audit?action=policy.rollback").json()["data"]
+    assert admin.post("/api/policies/rollback", json={"revision": 3}).json()["data"]["agents"] == 4
+    assert admin.post("/api/policies/rollback", json={"revision": 99, "dryRun": True}).status_code == 404
+
+
 def test_a_rollback_before_the_history_is_refused(served: Served, admin: httpx2.Client) -> None:
     """A number that is smaller than that of the first change names no state; no document is removed."""
     served.enroll("srv-01")

@@ -51,7 +51,7 @@ def _ran(environment: dict[str, str], *words: str) -> tuple[int, str, str]:
         return process.returncode, output, errors
 
 
-def test_books_that_balance(manager: ManagerProcess) -> None:
+def test_a_ledger_that_balances(manager: ManagerProcess) -> None:
     """Exit code 0; standard output is one JSON object, standard error names the only addresses, no token is shown."""
     environment = _environment(manager)
     words = ("--agents", "5", "--threats", "50", "--rate", "100", "--shared-attackers", "0.4", "--unvouched", "0.5")

@@ -94,6 +94,24 @@ def test_a_manager_killed_in_mid_run(tmp_path: Path, door: str) -> None:
     assert found["incidentsDoubled"] == 0
 
 
+def test_an_agent_that_is_moved_comes_back(manager: ManagerProcess) -> None:
+    """Agents that an operator moves to another organization meanwhile connect again, and lose no report."""
+    with Simulation(plan(manager, seed=5)) as simulation:
+        simulation.wait_until_connected(60)
+        agents = [agent for agent in manager.get("/api/agents") if agent["hostname"].startswith("sim-5-")]
+        for agent in agents[:6]:
+            manager.request("PATCH", f"/api/agents/{agent['agentId']}", {"organization": "other"})
+        eventually(lambda: _moved_and_online(manager) == 6, 60)
+        found = simulation.result(120).members()
+    assert_even(found)
+    assert found["connected"] == 12
+
+
+def _moved_and_online(manager: ManagerProcess) -> int:
+    records = manager.get("/api/agents", org_id="other")
+    return sum(each["status"] == "online" and each["policyCurrent"] and each["session"] > 1 for each in records)
+
+
 def test_a_second_run_connects_again(manager: ManagerProcess, tmp_path: Path) -> None:
     """With a state directory the same agents come back without registering."""
     given = plan(manager, seed=6, threats=20, state=tmp_path / "state")

@@ -9,8 +9,10 @@ import pytest
 from schemas import message_codes, topics
 from schemas.blocklist import BlocklistChange, BlocklistSnapshot
 from schemas.keys import ManagerKeyring
+from schemas.model import utc
+from schemas.policy import Policy
 from schemas.threats import Receipt
-from simulate.agent import Agent, Tally
+from simulate.agent import Agent, InForce, Tally
 from simulate.doors import packets
 from simulate.doors.door import DoorError
 from simulate.doors.mqtt_session import ANSWERS_WITHIN, KEEP_ALIVE, LoginRefusedError, MqttSession
@@ -128,6 +130,33 @@ def test_a_refusal_ends_it(talk: Talk, answer: bytes, error: type[Exception]) ->
     assert isinstance(talk.session.opened.exception(), ConnectionError)
     assert error is DoorError or isinstance(talk.session.opened.exception(), error)
     assert (talk.wire.is_closed, talk.agent.tally.connected) == (True, 0)
+
+
+@pytest.mark.parametrize("refused", [0, 1, 2, 3])
+def test_only_a_blocklist_may_be_refused(talk: Talk, refused: int) -> None:
+    """Without one of its own topics there is no session; without the organization's blocklist there is one."""
+    codes = [0x80 if number == refused else 1 for number in range(4)]
+    talk.session.data_received(CONNACK + b"\x90\x06\x00\x01" + bytes(codes))
+    assert talk.session.opened.done()
+    assert (talk.session.opened.exception() is None) == (refused == 3)
+    assert talk.agent.tally.connected == (refused == 3)
+
+
+@pytest.mark.parametrize(("version", "moved"), [(1, False), (2, True), (3, True)])
+def test_a_policy_of_another_organization_begins_another_session(talk: Talk, version: int, moved: bool) -> None:
+    """An agent that was moved forgets the former blocklist and connects again; an older policy moves nobody."""
+    agent = talk.open().agent
+    talk.signed(topics.BLOCKLIST, BlocklistSnapshot(organization_id="default", sequence=4))
+    agent.policy = InForce(2)
+    topic = topics.POLICY.address(AGENT_ID)
+    policy = Policy(
+        version=version, digest="0" * 64, updated_at=utc(0), scope="global", agent_id=AGENT_ID, organization_id="acme",
+        version_proof="-",
+    )  # fmt: skip
+    below = topics.POLICY.below_root(AGENT_ID)
+    talk.hear(topic, message_codes.with_signature(KEYRING.sign_key, below, policy.body()))
+    assert (talk.wire.is_closed, agent.identity.organization_id == "acme") == (moved, moved)
+    assert agent.blocklist_sequence == (0 if moved else 4)
 
 
 def test_only_the_managers_receipt_settles(talk: Talk) -> None:

@@ -90,6 +90,10 @@ LIMIT :limit;
 -- name: insert_work
 INSERT INTO incident_work (incident_id, at, author, action, note) VALUES (?, ?, ?, ?, ?);
 
+-- name: work_counts
+-- The number of entries of people's work on an incident, and of those with a note.
+SELECT count(*), count(note) FROM incident_work WHERE incident_id = ?;
+
 -- name: newest_work
 -- The newest acknowledgement or closing of each of some incidents; `incident_ids` is a JSON list.
 SELECT incident_id, action, author, at FROM incident_work
