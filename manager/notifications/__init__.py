@@ -1,0 +1,1 @@
+"""Notifications: follows the stored events, and delivers messages through channels."""
