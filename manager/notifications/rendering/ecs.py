@@ -1,9 +1,9 @@
 """Messages as documents with the field names of the Elastic Common Schema (ECS)."""
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
+from manager.domain.correlation.indicators import normal_address
 from manager.domain.notifications.event import Event, Topic
 from manager.domain.notifications.message import Message
 from manager.notifications.rendering.dialects import PLAIN
@@ -119,10 +119,8 @@ def _text(value: Any) -> str | None:
 
 
 def _address(value: Any) -> str | None:
-    try:
-        return str(ip_address(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
+    address = normal_address(value) if isinstance(value, str) else None
+    return None if address is None else address.value
 
 
 def _without_nothing(fields: Mapping[str, Any]) -> dict[str, Any]:
