@@ -14,7 +14,10 @@ from fence.never_block import EXEMPT_REASONS, NeverBlockRules
 
 Source = Literal["policy", "blocklist"]
 _SOURCES: tuple[Source, ...] = ("policy", "blocklist")
+
+_KINDS = ("agents", "organizations")
 _CUT = "managed_cut"
+_ORGANIZATION_READ = "policy_organization_read"
 
 RELEASED = {"policy_released": "true", "blocklist_released": "true", "policy_refused": "{}", "blocklist_refused": "{}"}
 """The state after which no policy or blocklist is in force; the numbers stay."""
@@ -47,19 +50,35 @@ class ManagedMeasures:
     def number(self, source: Source) -> int:
         """Return the version of the last applied policy, or the sequence of the last applied blocklist.
 
-        It is 0 once fence.conf names another agent or organization, or has the signer's key no more.
+        It is 0 once this host is another agent or in another organization, or fence.conf has the signer's key no more.
         """
-        key, name, agent = self._issuer(source)
-        known = {"agents": agent, "organizations": name}
-        names = (("agents", self._config.agent_id), ("organizations", self._config.organization_id))
-        other = any(
-            given and known[kind] and given != known[kind]
-            for kind, given in names
-            if kind == "agents" or source == "blocklist"
-        )
-        if other or (key and key not in {each.hex() for each in self._config.sign_keys}):
+        key, addressee, agent = self._issuer(source)
+        pairs = [(agent, self._named("agents"))]
+        if source == "blocklist":
+            pairs.append((addressee, self.organization))
+        other = any(before and now and before != now for before, now in pairs)
+        if other or (key and not self._is_trusted(key)):
             return 0
         return int(self._manifest.state(f"{source}_number") or 0)
+
+    @property
+    def organization(self) -> str:
+        """The organization whose blocklist is accepted; empty until fence.conf or a signed message names it."""
+        return self._named("organizations")
+
+    def _named(self, kind: str) -> str:
+        """Return this host's agent or organization: as configured, else as a signed message named it, else empty.
+
+        A name that a manager has given counts as long as fence.conf has its key.
+        """
+        configured = self._config.agent_id if kind == "agents" else self._config.organization_id
+        if configured:
+            return configured
+        key = self._manifest.state(f"{kind}_key") or self._issuer("policy" if kind == "agents" else "blocklist")[0]
+        return (self._manifest.state(f"{kind}_id") or "") if not key or self._is_trusted(key) else ""
+
+    def _is_trusted(self, key: str) -> bool:
+        return key in {each.hex() for each in self._config.sign_keys}
 
     def _issuer(self, source: Source) -> tuple[str, str, str]:
         """Return signer's key, addressee and agent of the last applied message; empty where they are not known."""
@@ -74,8 +93,7 @@ class ManagedMeasures:
         """
         kind, _, rest = topic.partition("/")
         named = rest.partition("/")[0]
-        configured = {"agents": self._config.agent_id, "organizations": self._config.organization_id}
-        known = {name: value or self._manifest.state(f"{name}_id") for name, value in configured.items()}
+        known = {name: self._named(name) for name in _KINDS}
         wanted = {name: value or (named if name == kind else "") for name, value in known.items()}
         if known.get(kind) and named != known[kind]:
             setting = "agent_id" if kind == "agents" else "organization_id"
@@ -88,12 +106,18 @@ class ManagedMeasures:
             topic, payload, self._config.sign_keys, wanted["agents"], wanted["organizations"]
         )
         if not known[kind]:
-            self._manifest.change([], [], {f"{kind}_id": named})
+            self._manifest.change([], [], {f"{kind}_id": named, f"{kind}_key": managed.key.hex()})
         return managed
 
     def in_force(self, source: Source) -> int:
-        """Return the number of the policy or blocklist whose entries are in force; 0 for none."""
-        return self.number(source) if self._manifest.state(f"{source}_released") != "true" else 0
+        """Return the number of the policy or blocklist whose entries are in force; 0 for none.
+
+        A policy whose organization was not read counts as not in force, so that the guard passes it on again.
+        """
+        unread = (
+            source == "policy" and not self._config.organization_id and not self._manifest.state(_ORGANIZATION_READ)
+        )
+        return 0 if unread or self._manifest.state(f"{source}_released") == "true" else self.number(source)
 
     def release(self) -> list[ManifestEntry]:
         """Lift all managed measures for mode learning, and return them.
@@ -133,13 +157,16 @@ class ManagedMeasures:
             ManifestError, KernelError: the entries could not be stored or set.
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
-        state = self._succession(managed, source)
+        is_newer, state = self._succession(managed, source)
+        state |= self._organization_of(managed, is_newer=is_newer)
         offset = self._learn_manager_time(managed, source, hint, now)
         state |= offset | {f"{source}_number": str(managed.number), f"{source}_released": "false"}
         if managed.exempt is not None:
             state[f"{source}_exempt"] = "\n".join(map(str, managed.exempt))
             self._set_exempt(source, managed.exempt)
         added, gone, beside = self._differences(managed, source, now, wall, offset.get(MANAGER_OFFSET))
+        if "organizations_id" in state:
+            gone += [entry for entry in self._manifest.entries.values() if entry.origin == "blocklist"]
         self._manifest.change(added, [entry.id for entry in gone], state | beside)
         if managed.exempt is not None:
             self._enforcement.set_never()
@@ -147,22 +174,42 @@ class ManagedMeasures:
             self._want_again()
         self._enforcement.enforce(entry.network for entry in (*added, *gone))
 
-    def _succession(self, managed: request_verification.ManagedRequest, source: Source) -> dict[str, str]:
-        """Return the state that a message's signer and number leave, after a check that it is no step back.
+    def _organization_of(self, managed: request_verification.ManagedRequest, *, is_newer: bool) -> dict[str, str]:
+        """Return the state by which this host follows a policy into its organization, without the former's blocklist.
+
+        Only a policy with a greater version than all before it moves this host; one of an earlier fence, which did not
+        read it, counts as such. The former list's exempt networks hold until the new list comes.
+        """
+        if managed.kind != "policy" or self._config.organization_id:
+            return {}
+        is_unread = self._manifest.state(_ORGANIZATION_READ) is None
+        state = {_ORGANIZATION_READ: "true"}
+        if not managed.organization or managed.organization == self.organization or not (is_newer or is_unread):
+            return state
+        moved = {"organizations_id": managed.organization, "organizations_key": managed.key.hex()}
+        return {**state, **moved, "blocklist_released": "true", "blocklist_refused": "{}"}
+
+    def _succession(self, managed: request_verification.ManagedRequest, source: Source) -> tuple[bool, dict[str, str]]:
+        """Return whether a message is newer than all before it, and the state that its signer and number leave.
 
         Numbers are counted for each signer, addressee and agent, so that a new enrollment or a new key begins anew,
-        and messages of an earlier one are taken again only with a greater number than its last.
+        and messages of an earlier one are taken again only with a greater number than its last. The list of an
+        organization to which this host comes back may be the one it had.
 
         Raises:
             UntrustedRequest: the message is older than the applied one, or a change that does not follow on it.
         """
-        agent = self._config.agent_id or self._manifest.state("agents_id") or ""
-        organization = self._config.organization_id or self._manifest.state("organizations_id") or ""
-        issuer = "|".join((managed.key.hex(), agent if source == "policy" else organization, agent))
+        agent = self._named("agents")
+        issuer = "|".join((managed.key.hex(), agent if source == "policy" else self.organization, agent))
         current = self._manifest.state(f"{source}_issuer")
         numbers: dict[str, int] = json.loads(self._manifest.state(f"{source}_numbers") or "{}")
         same = current is None or current == issuer or (current.endswith("|") and issuer.startswith(current))
-        known = int(self._manifest.state(f"{source}_number") or 0) if same else numbers.get(issuer, -1) + 1
+        if same:
+            known = int(self._manifest.state(f"{source}_number") or 0)
+        else:
+            key, _, by_agent = self._issuer(source)
+            comes_back = source == "blocklist" and (key, by_agent) == (managed.key.hex(), agent)
+            known = numbers.get(issuer, 0) if comes_back else numbers.get(issuer, -1) + 1
         following = same and managed.before == known and self._manifest.state("blocklist_released") != "true"
         if managed.kind == "change" and not following:
             raise request_verification.UntrustedRequest(
@@ -173,7 +220,7 @@ class ManagedMeasures:
                 f"number {managed.number} is older than {known}, which the fence has: after a new enrollment or with"
                 " a new manager run `panguard guard install` again"
             )
-        return {
+        return not same or managed.number > known, {
             f"{source}_issuer": issuer,
             f"{source}_numbers": json.dumps(numbers | {issuer: managed.number}),
         }

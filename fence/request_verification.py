@@ -1,6 +1,7 @@
 """Verification of managed requests: the manager's signed policies and blocklists, checked byte for byte."""
 
 import json
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ _SIGNATURE_TAIL = len(_SIGNATURE) + 86 + 2
 _ENTRIES = 10_200
 _NEVER = 1_000
 _NO_ADDRESS = "it is no address"
+_ORGANIZATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Kind = Literal["policy", "snapshot", "change"]
 
@@ -43,6 +45,7 @@ class ManagedRequest:
         removed: the addresses that a change removes.
         exempt: the policy's allowlist, or the blocklist's `never`; None if the message has no such member.
         refused: the values that cannot be taken, with the reasons.
+        organization: the organization of the agent, as its policy names it; empty where it names none.
         key: the public key that signed it.
     """
 
@@ -55,6 +58,7 @@ class ManagedRequest:
         self.removed: list[Network] = []
         self.exempt: list[Network] | None = None
         self.refused: dict[str, str] = {}
+        self.organization = ""
         self.key = b""
 
 
@@ -110,6 +114,7 @@ def _policy(document: dict[str, Any], agent_id: str) -> ManagedRequest:
         raise UntrustedRequest("it is the policy of another agent")
     sent_at = _moment(document.get("sentAt") or document.get("updatedAt"))
     managed = ManagedRequest("policy", _number(document["version"]), sent_at)
+    managed.organization = _organization(document.get("organizationId"))
     lefts = document.get("secondsLeft") or {}
     entries = document["blocklist"]["ips"]
     for entry in entries[:_ENTRIES]:
@@ -173,6 +178,15 @@ def _parsed(values: Any, refused: dict[str, str]) -> list[Network]:
         except ValueError:
             refused[str(value)[:64]] = _NO_ADDRESS
     return networks
+
+
+def _organization(value: Any) -> str:
+    """Return an organization's id, which stands in a topic; empty for none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or _ORGANIZATION.fullmatch(value) is None:
+        raise ValueError("organizationId is no id of an organization")
+    return value
 
 
 def _number(value: Any) -> int:

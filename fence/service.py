@@ -352,6 +352,7 @@ class Fence:
             "sshPorts": list(self._config.ssh_ports),
             "listening": [port for port in ports if self._host.listens(port)],
             "privateTargets": self._config.private_targets,
+            "organizationId": self._managed.organization or None,
             "unread": self._never.unread,
             "auditIntact": self._manifest.audit_is_whole(),
         }

@@ -10,7 +10,7 @@ import pytest
 
 from manager.domain.policies.fleet_policies import Policies, Scope
 from manager.domain.policies.groups import Placement
-from schemas.blocklist import BlocklistChange, BlocklistEntry
+from schemas.blocklist import BlocklistChange, BlocklistEntry, BlocklistSnapshot
 from schemas.presence import Enforced, Mode
 from tests.integration.guard.fenced_host import ATTACKER, BYSTANDER, GATEWAY, OTHER, Fenced
 from tests.integration.guard.scripted_manager import eventually
@@ -191,3 +191,24 @@ def test_a_groups_upgrade_to_protection_begins_the_guards_trial(fenced: Fenced) 
     fenced.manager.push_policy(2, **changed.resolved.sections)
     eventually(lambda: fenced.beat.trial_seconds_left is not None, "a trial")
     assert (fenced.beat.mode, fenced.beat.mode_wanted) == (Mode.PROTECTION, Mode.PROTECTION)
+
+
+def test_the_fence_follows_its_agent_to_another_organization(fenced: Fenced) -> None:
+    """By the policy that names it: the former organization's block ends in the kernel, the new one's is set."""
+    manager = fenced.manager
+    fenced.guard.start().ready()
+    manager.push_policy(1, organization_id="default")
+    manager.say_snapshot(_list_of("default", ATTACKER))
+    eventually(lambda: not fenced.reaches(), "the block of the first organization")
+    manager.say_snapshot(_list_of("other", OTHER))
+    manager.push_policy(2, organization_id="other")
+    eventually(fenced.reaches, "the end of the former organization's block")
+    eventually(lambda: not fenced.reaches(OTHER), "the block of the new organization")
+    eventually(lambda: fenced.enforced().blocklist_sequence == 1, "the new list in a heartbeat")
+    assert fenced.fence.ask(request="status")["organizationId"] == "other"
+
+
+def _list_of(organization: str, value: str) -> BlocklistSnapshot:
+    now = datetime.now(UTC)
+    entry = BlocklistEntry(kind="ip", value=value, expires_at=now + timedelta(hours=1), seconds_left=3600)
+    return BlocklistSnapshot(organization_id=organization, sequence=1, entries=[entry], sent_at=now)

@@ -85,33 +85,45 @@ class Bench:
         key: Ed25519PrivateKey = KEY,
         sent_at: float = SENT_AT,
         seconds: float | None = 600,
+        organization: str = ORGANIZATION,
+        never: Iterable[str] = (),
         **beside: Any,
     ) -> dict[str, Any]:
         """Hand over a signed blocklist."""
-        topic = f"organizations/{ORGANIZATION}/blocklist"
+        topic = f"organizations/{organization}/blocklist"
         entry: dict[str, Any] = {"kind": "ip"} if seconds is None else {"kind": "ip", "secondsLeft": seconds}
         document = {
-            "organizationId": ORGANIZATION,
+            "organizationId": organization,
             "sequence": sequence,
             "sentAt": iso(sent_at),
             "entries": [{**entry, "value": value} for value in values],
+            "never": list(never),
         }
         body = json.dumps(document, separators=(",", ":")).encode()
         payload = message_codes.with_signature(key, topic, body).decode()
         return self.as_guard("managed", topic=topic, payload=payload, **beside)
 
-    def take_policy(self, version: int, *values: str, allowlist: Iterable[str] = ()) -> dict[str, Any]:
-        """Hand over a signed policy."""
-        topic = f"agents/{AGENT}/policy"
+    def take_policy(
+        self,
+        version: int,
+        *values: str,
+        allowlist: Iterable[str] = (),
+        organization: Any = None,
+        agent: str = AGENT,
+        key: Ed25519PrivateKey = KEY,
+    ) -> dict[str, Any]:
+        """Hand over a signed policy, which names no organization by default."""
+        topic = f"agents/{agent}/policy"
         document = {
-            "agentId": AGENT,
+            "agentId": agent,
+            **({} if organization is None else {"organizationId": organization}),
             "version": version,
             "sentAt": iso(SENT_AT),
             "blocklist": {"ips": list(values)},
             "allowlist": {"ips": list(allowlist)},
         }
         body = json.dumps(document, separators=(",", ":")).encode()
-        payload = message_codes.with_signature(KEY, topic, body).decode()
+        payload = message_codes.with_signature(key, topic, body).decode()
         return self.as_guard("managed", topic=topic, payload=payload)
 
     @property
