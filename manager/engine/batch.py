@@ -119,6 +119,8 @@ class Changes:
     """Stored entries that a merge of incidents assigned to another incident."""
     work: list[IncidentWork] = field(default_factory=list)
     manual_added: list[ManualBlock] = field(default_factory=list)
+    manual_moved: list[ManualBlock] = field(default_factory=list)
+    """Manual blocks whose holder is in another organization now."""
     manual_removed: list[ManualBlock] = field(default_factory=list)
     acceptance: dict[str, dict[str, float]] = field(default_factory=dict)
     immunity: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class Changes:
             or self.entries_moved
             or self.work
             or self.manual_added
+            or self.manual_moved
             or self.manual_removed
             or self.acceptance
             or self.immunity

@@ -32,6 +32,7 @@ from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import BrokerAccess, Publisher, Store
 from manager.engine.response import emergency_response, manual_response
 from manager.engine.response.incident_recorder import IncidentRecorder
+from manager.engine.response.ownership import OwnershipCheck
 from manager.engine.response.settings_check import SettingsCheck
 from manager.engine.ticks import (
     ACCESS_INTERVAL,
@@ -117,6 +118,7 @@ class Engine:
             self._suspensions.tick,
             self._incident_recorder.tick,
             SettingsCheck(fleet).tick,
+            OwnershipCheck().tick,
             emergency_response.tick,
             manual_response.tick,
             clone_events.tick,

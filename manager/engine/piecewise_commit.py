@@ -171,9 +171,11 @@ def _followup_pieces(changes: Changes) -> Iterator[Piece]:
 
 
 def _manual_pieces(changes: Changes) -> Iterator[Piece]:
-    """Yield each manual block; blocks are added before they are removed."""
+    """Yield each manual block; blocks are added before they are moved, and moved before they are removed."""
     for block in changes.manual_added:
         yield Piece(Changes(manual_added=[block]), block.id)
+    for block in changes.manual_moved:
+        yield Piece(Changes(manual_moved=[block]), block.id)
     for block in changes.manual_removed:
         yield Piece(Changes(manual_removed=[block]), block.id)
 

@@ -35,10 +35,7 @@ class StoredResponses:
             write("responses.move_entry", [(entry.incident_id, entry.id) for entry in changes.entries_moved])
         if changes.entries_removed:  # last: one batch may add an entry and remove it again
             write("responses.delete_entry", [(entry.id,) for entry in changes.entries_removed])
-        if changes.manual_added:
-            write("responses.insert_manual_block", [_manual_row(block) for block in changes.manual_added])
-        if changes.manual_removed:
-            write("responses.delete_entry", [(block.id,) for block in changes.manual_removed])
+        self._write_manual(changes)
         if changes.work:
             write("incidents.insert_work", [tuple(work) for work in changes.work])
         for name, figures in (("acceptance", changes.acceptance), ("immunity", changes.immunity)):
@@ -46,6 +43,16 @@ class StoredResponses:
                 write(
                     f"responses.set_{name}", [(json.dumps(each), incident_id) for incident_id, each in figures.items()]
                 )
+
+    def _write_manual(self, changes: Changes) -> None:
+        """Write manual blocks: those of one batch may be added, moved and removed."""
+        write = self._statements.execute_many
+        if changes.manual_added:
+            write("responses.insert_manual_block", [_manual_row(block) for block in changes.manual_added])
+        if changes.manual_moved:
+            write("responses.move_manual_block", [(block.organization_id, block.id) for block in changes.manual_moved])
+        if changes.manual_removed:
+            write("responses.delete_entry", [(block.id,) for block in changes.manual_removed])
 
     def entries(self) -> list[EmergencyEntry]:
         """Return every entry."""

@@ -45,7 +45,7 @@ class FleetFacts:
     def several_tokens(self) -> bool:
         return len(set(self.tokens.values())) > 1
 
-    def knows(self, agent_id: str) -> bool:
+    def is_in(self, agent_id: str, _organization_id: str) -> bool:
         return agent_id not in self.gone
 
     def untimely_reports(self, _agent_ids: Iterable[str]) -> list[str]:

@@ -113,9 +113,10 @@ class ReplayFleet:
         """Whether the agents registered with more than one enrollment token."""
         return self._used_tokens > 1
 
-    def knows(self, agent_id: str, /) -> bool:
-        """Return whether an agent is or was registered."""
-        return agent_id in self._agents
+    def is_in(self, agent_id: str, organization_id: str, /) -> bool:
+        """Return whether an agent is or was registered, and in this organization."""
+        agent = self._agents.get(agent_id)
+        return agent is not None and agent.organization_id == organization_id
 
     def untimely_reports(self, _agent_ids: Iterable[str], /) -> list[str]:
         """Return nothing: the store does not keep agents' clocks as they were."""

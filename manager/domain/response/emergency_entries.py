@@ -116,6 +116,14 @@ class EmergencyEntries:
             self._ends = [(each.expires_at, each.id) for each in self._by_id.values()]
             heapify(self._ends)
 
+    def remove_foreign(self, agent_id: str, organization_id: str) -> list[EmergencyEntry]:
+        """Remove and return an agent's own entries that are of other organizations than the one that it is in."""
+        own = self.list_of("agent", agent_id)
+        foreign = [entry for entry in own if entry.subject.organization_id != organization_id]
+        for entry in foreign:
+            self.remove(entry)
+        return foreign
+
     def move(self, subject: Subject, absorbed_id: str, incident_id: str) -> list[EmergencyEntry]:
         """Assign an absorbed incident's entries to the incident that absorbed it; return them."""
         moved = [

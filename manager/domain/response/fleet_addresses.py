@@ -40,7 +40,7 @@ class FleetAddresses:
         place = self._places.setdefault(place, place)
         values = tuple({value: None for text in addresses if (value := _normal(text)) is not None})
         if known is None or known != (place, values):
-            self.changed.add(organization_id)
+            self.changed |= {organization_id} if known is None else {organization_id, known[0][0]}
         if values:
             self._of_agent[agent_id] = (place, values)
         for value in values:

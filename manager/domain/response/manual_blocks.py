@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from ipaddress import ip_network
 from typing import Literal, NamedTuple
@@ -198,6 +198,12 @@ class ManualBlocks:
             self.remove(replaced)
         self._keep(block)
         return replaced
+
+    def reassign(self, block: ManualBlock, organization_id: str) -> ManualBlock:
+        """Give a live block to another organization, because its holder is in that one now; return it as it is then."""
+        reassigned = replace(block, organization_id=organization_id)
+        self._by_id[block.id] = self._held[block.holder][block.value] = reassigned
+        return reassigned
 
     def remove(self, block: ManualBlock) -> None:
         """Remove a live block."""

@@ -289,7 +289,8 @@ class Responder:
             agent_ids = incident.actionable_agent_ids
         holders: list[tuple[Holder, str]] = [("organization", incident.organization_id)]
         if not wide:
-            holders = [("agent", agent_id) for agent_id in agent_ids if facts.knows(agent_id)]
+            own = incident.organization_id
+            holders = [("agent", agent_id) for agent_id in agent_ids if facts.is_in(agent_id, own)]
         elif response.state is ResponseState.SIMULATED and response.organization_wide:
             holders = []
         expires_at = now + entry_duration(incident, self._settings, facts.repeat(incident.organization_id))

@@ -22,8 +22,8 @@ class FleetView(Protocol):
         """Whether the agents registered with more than one enrollment token."""
         ...
 
-    def knows(self, agent_id: str, /) -> bool:
-        """Return whether an agent is registered."""
+    def is_in(self, agent_id: str, organization_id: str, /) -> bool:
+        """Return whether an agent is registered, and in this organization."""
         ...
 
     def untimely_reports(self, agent_ids: Iterable[str], /) -> list[str]:

@@ -53,7 +53,8 @@ class SettingsRecheck:
         step = organization_step(incident, self._responder.organization_response, self._settings, facts, now)
         if step.is_allowed:
             return ResponseChanges()
-        agent_ids = [agent_id for agent_id in incident.actionable_agent_ids if facts.knows(agent_id)]
+        own = incident.organization_id
+        agent_ids = [agent_id for agent_id in incident.actionable_agent_ids if facts.is_in(agent_id, own)]
         response_changes = self._narrow(wide, agent_ids, now)
         response_changes.responses = self._put(incident, self._narrowed(incident, response, step, now), now)
         return response_changes

@@ -13,7 +13,7 @@ from manager.engine.commands.requests import UNCHANGED, ChangeAgent, PruneAgents
 from manager.engine.context import Context
 from manager.engine.fleet import placement_of
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
-from manager.engine.response import emergency_response, manual_response
+from manager.engine.response import emergency_response, manual_response, ownership
 from manager.errors import Conflict, Invalid
 
 EPHEMERAL_RETENTION = 3600.0
@@ -62,11 +62,10 @@ def change_agent(context: Context, request: ChangeAgent) -> str:
 
 def _check_size(context: Context, agent: Agent, request: ChangeAgent) -> None:
     host = agent.host
-    trial = replace(
-        agent,
-        organization_id=request.organization_id or agent.organization_id,
-        host=replace(host, tags=host.tags if request.tags is None else request.tags),
-    )
+    tags = host.tags if request.tags is None else request.tags
+    site = host.site if request.site == UNCHANGED else request.site
+    organization_id = request.organization_id or agent.organization_id
+    trial = replace(agent, organization_id=organization_id, host=replace(host, tags=tags, site=site))
     sections = context.fleet.policies.resolve(agent.agent_id, placement_of(trial), context.batch.now.wall).sections
     size = sections_size(sections)
     if size > SECTIONS_LIMIT:
@@ -81,6 +80,7 @@ def _enter_organization(context: Context, agent: Agent) -> None:
     agent.in_force.blocklist_sequence = 0  # what it stated of the former organization says nothing about the new one
     agent.condition.enforced = None
     context.batch.admitted.append((agent, True))
+    ownership.follow_agent(context, agent)
 
 
 def prune_agents(context: Context, request: PruneAgents) -> PrunedAgents:

@@ -29,7 +29,7 @@ from manager.engine.commands.requests import (
 from manager.engine.context import Context
 from manager.engine.policies.merged_policy import merged_policy, sequence_of, with_scopes
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
-from manager.engine.response import emergency_response, manual_response
+from manager.engine.response import emergency_response, manual_response, ownership
 from manager.errors import Conflict, Invalid, NotFound
 
 
@@ -223,5 +223,6 @@ def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
     fleet.allowlist.invalidate()
     emergency_response.apply(context, fleet.responder.withdraw_unblockable(now))
     manual_response.regroup(context, touched)
+    ownership.follow_groups(context)
     manual_response.withdraw_unblockable(context)
     return len(changed)

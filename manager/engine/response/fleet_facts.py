@@ -79,9 +79,10 @@ class FleetFacts:
         """Whether the agents registered with more than one enrollment token."""
         return sum(1 for token in self._tokens().values() if token.uses) > 1
 
-    def knows(self, agent_id: str, /) -> bool:
-        """Return whether an agent is registered."""
-        return self._registry.find(agent_id) is not None
+    def is_in(self, agent_id: str, organization_id: str, /) -> bool:
+        """Return whether an agent is registered, and in this organization."""
+        agent = self._registry.find(agent_id)
+        return agent is not None and agent.organization_id == organization_id
 
     def untimely_reports(self, agent_ids: Iterable[str], /) -> list[str]:
         """Return a sentence part for each of these agents whose newest report does not count because of its time."""

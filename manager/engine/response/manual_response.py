@@ -137,21 +137,17 @@ def admit(context: Context, agent: Agent, own: Iterable[str]) -> None:
 
 
 def regroup(context: Context, agent_ids: Iterable[str]) -> None:
-    """Give agents whose groups may have changed the manual blocks of their groups; drop those of removed groups."""
+    """Give agents whose groups may have changed the manual blocks of their groups, and make room for these."""
     fleet = context.fleet
-    manual = fleet.responder.entries.manual
-    held = [holder for holder in manual.holders() if holder.scope == "group"]
-    if not held:
+    entries = fleet.responder.entries
+    if not any(holder.scope == "group" for holder in entries.manual.holders()):
         return
-    layers = {agent_id: fleet.responder.entries.agent_layer(agent_id) for agent_id in agent_ids}
+    regrouped = list(agent_ids)
+    context.batch.changes.entries_removed += [
+        entry for agent_id in regrouped for entry in entries.make_room("agent", agent_id)
+    ]
+    layers = {agent_id: entries.agent_layer(agent_id) for agent_id in regrouped}
     emergency_response.publish_policies(context, fleet.policies.set_emergency(layers, context.batch.now.wall))
-    for holder in held:
-        if fleet.policies.groups.find(holder.target) is None:
-            for block in list(manual.list_of(holder)):
-                manual.remove(block)
-                context.batch.changes.manual_removed.append(block)
-                before, after = audit.manual_state(block), {"reason": "its policy group was removed"}
-                audit.add_entry(context, context.origin, "block.withdraw", block.id, before=before, after=after)
 
 
 def holds_in(context: Context, holder: ManualHolder | Scope, organization_id: str | None) -> bool:

@@ -68,5 +68,9 @@ ON CONFLICT DO NOTHING;
 -- Parameters: id of the incident that absorbed the entry's incident, entry id.
 UPDATE emergency_entry SET incident_id = ? WHERE id = ?;
 
+-- name: move_manual_block
+-- Parameters: id of the organization that its holder is in now, block id.
+UPDATE emergency_entry SET organization_id = ? WHERE id = ?;
+
 -- name: delete_entry
 DELETE FROM emergency_entry WHERE id = ?;
