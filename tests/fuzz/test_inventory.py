@@ -52,6 +52,7 @@ ELSEWHERE = {
     "manager/cli/commands/blocks.py:_is_address": "asks whether the operator's word is an address; any error means no",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/cli/support/durations.py:relative": "reads a time that the manager wrote",
+    "manager/notifications/channels/address.py:parse": "reads the operator's settings; any error is a sentence",
     "manager/notifications/channels/file.py:_append": "compares the last byte of a file that it wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",

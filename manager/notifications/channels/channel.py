@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from manager.domain.notifications.message import Message
@@ -57,8 +58,8 @@ class Deadline:
         self.seconds = seconds
         self._abandoned: threading.Thread | None = None
 
-    def run(self, call: Callable[[], T]) -> T:
-        """Return the result of a call.
+    def run(self, call: Callable[[], T], abandon: Callable[[], None] = lambda: None) -> T:
+        """Return the result of a call; `abandon` is called if it takes too long, and closes what it waits for.
 
         Raises:
             ChannelError: it takes too long, or an abandoned call still runs; errors of the call itself are passed on.
@@ -82,4 +83,6 @@ class Deadline:
         if results:
             return results[0]
         self._abandoned = thread
+        with suppress(OSError):
+            abandon()
         raise ChannelError(f"no answer within {self.seconds:g} s", retry=True)

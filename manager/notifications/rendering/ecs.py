@@ -87,7 +87,7 @@ def document(message: Message, identity: ChannelIdentity) -> dict[str, Any]:
     }
     if event is not None:
         _add_event(fields, event)
-    return dict(_without_nothing(bounded(fields)))
+    return without_nothing(bounded(fields))
 
 
 def _add_event(fields: dict[str, Any], event: Event) -> None:
@@ -123,11 +123,11 @@ def _address(value: Any) -> str | None:
     return None if address is None else address.value
 
 
-def _without_nothing(fields: Mapping[str, Any]) -> dict[str, Any]:
+def without_nothing(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields without null and without objects that hold nothing."""
     found = {}
     for name, value in fields.items():
-        shown = _without_nothing(value) if isinstance(value, Mapping) else value
+        shown = without_nothing(value) if isinstance(value, Mapping) else value
         if shown is not None and shown != {}:
             found[name] = shown
     return found
