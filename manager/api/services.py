@@ -52,6 +52,7 @@ class Services:
         registry: the Prometheus metrics that `/metrics` exposes.
         certificates: returns the served certificates and their expiry, at a time in seconds since 1970.
         spellings: returns the spellings of a hostname that agents registered with.
+        beginning_with: returns the hostnames that have these first labels and further ones.
         clones: returns the agents that run more than once, by agent id.
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
@@ -76,6 +77,7 @@ class Services:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     certificates: Callable[[float], list[Record]] = lambda _now: []
     spellings: Callable[[str], list[str]] = lambda hostname: [hostname]
+    beginning_with: Callable[[str], list[str]] = lambda _labels: []
     clones: Callable[[], Mapping[str, Clone]] = dict
     held_back: Callable[[], list[Record]] = list
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []

@@ -67,6 +67,7 @@ class AuditEntry(NamedTuple):
     target: str
     address: str | None
     request_id: str | None
+    role: str | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 

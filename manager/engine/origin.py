@@ -8,14 +8,17 @@ class Origin(NamedTuple):
     """The source of a command.
 
     Attributes:
-        actor: `admin`, an agent's id, `token:…` for a registration with a token, or the part of the manager that acts.
+        actor: `admin`, the name of an access token, an agent's id, `token:…` with the name or else the id of an
+            enrollment token for a registration with it, or the part of the manager that acts.
         address: The peer's address; None where there is none, or the broker hides it.
         request_id: The HTTP request's id, which its answer and the log contain.
+        role: The role of the access token or of the admin token; None for any other actor.
     """
 
     actor: str
     address: str | None = None
     request_id: str | None = None
+    role: str | None = None
 
 
 MANAGER = Origin("manager")

@@ -132,6 +132,7 @@ class Manager:
             registry=registry,
             certificates=self.certificates.records,
             spellings=fleet.registry.spellings,
+            beginning_with=fleet.registry.beginning_with,
             refused_registrations=fleet.refused_registrations.current,
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),

@@ -98,9 +98,10 @@ class Admission:
             self._reports.charge(caller.agent_id, max(0, reports - 1), size, self._clock())
 
     def origin(self, scope: Scope, headers: Headers, caller: Caller | None, request_id: bytes) -> Origin:
-        """Return the actor, address and request id for audit records."""
+        """Return the actor with its role, address and request id for audit records."""
         actor = caller.name if caller is not None else "anonymous"
-        return Origin(actor, self._addresses.address(scope["client"], headers) or None, request_id.decode())
+        role = None if caller is None or caller.role is None else str(caller.role)
+        return Origin(actor, self._addresses.address(scope["client"], headers) or None, request_id.decode(), role)
 
     def _limit_agent(self, agent_id: str, path: str) -> None:
         if path.endswith(_EVENTS):

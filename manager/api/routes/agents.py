@@ -43,6 +43,8 @@ router = APIRouter(tags=["agents"])
 
 _PAGE = 200
 _LARGEST_PAGE = 1000
+_SHORTENED = 10_000
+"""The most hostnames with the same first labels that are looked for."""
 
 
 @router.get("/api/agents", responses=page_of("Agents, in the order in which they first registered."))
@@ -54,6 +56,9 @@ async def list_agents(
     organization_id: Organization = None,
     tag: Annotated[list[Label] | None, Query(description="only agents with all of these tags")] = None,
     hostname: Annotated[Hostname | None, Query(description="only agents with this hostname")] = None,
+    short_hostname: Annotated[
+        Hostname | None, Query(description="only agents whose hostname begins with this and a dot")
+    ] = None,
     health: Annotated[HealthState | None, Query(description="only agents in this health")] = None,
     unenforced: Annotated[bool | None, Query(description="only agents that say that blocks do not hold")] = None,
     unconfirmed: Annotated[bool | None, Query(description="only agents whose mode is on trial or not wanted")] = None,
@@ -68,12 +73,16 @@ async def list_agents(
 ) -> Response:
     """List the registered agents."""
     require_no_group(caller, group)
+    hostnames = None if hostname is None else services.spellings(hostname)
+    if short_hostname is not None:
+        short = services.beginning_with(short_hostname)[:_SHORTENED]
+        hostnames = short if hostnames is None else sorted({*hostnames} & {*short})
     found, following = await services.read(
         services.queries.agents,
         status=status,
         organizations=caller.limit(organization_id),
         tags=tag or (),
-        hostnames=None if hostname is None else services.spellings(hostname),
+        hostnames=hostnames,
         health=health,
         unenforced=unenforced,
         unconfirmed=unconfirmed,

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
+from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Audit log of all changes.", no_args_is_help=True)
 
 _COLUMNS = ("when", "who", "what", "to what", "from", "after", "before")
-_MEMBERS = ("id", "at", "actor", "address", "requestId", "action", "target", "before", "after")
+_MEMBERS = ("id", "at", "actor", "role", "address", "requestId", "action", "target", "before", "after")
 _STATE_SHOWN = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of spreadsheet formulas; hostnames and targets come from outside."""
 
 Since = Annotated[str | None, typer.Option(help="start of the period: 15m, 24h, 7d ago, or a time in ISO 8601")]
-Actor = Annotated[str | None, typer.Option(help="only this actor: admin, responder, or an agent's id")]
+Actor = Annotated[str | None, typer.Option(help="only this actor: an access token's name, admin, or an agent's id")]
 Action = Annotated[str | None, typer.Option(help="only this action: policy.set, or policy for all policy actions")]
 Target = Annotated[
     str | None, typer.Option(help="only this target: an agent's id or hostname, a scope, or an incident's id")
@@ -69,7 +70,7 @@ def list_audit(
         [
             (
                 ago(entry["at"], now),
-                entry["actor"],
+                _who(entry),
                 entry["action"],
                 entry["target"],
                 entry["address"],
@@ -105,15 +106,28 @@ def export(
         table.writerows([_cell(entry[member]) for member in _MEMBERS] for entry in found)
 
 
+def _who(entry: "Record") -> str:
+    """Return the actor of an entry, with the role of an access token."""
+    actor, role = str(entry["actor"]), entry["role"]
+    return actor if role in {None, actor} else f"{actor} ({role})"
+
+
 def _entries(client: "ManagerClient", most: int | None, target: str | None, **query: str | None) -> list["Record"]:
-    """Return the matching entries; a target without any may be a hostname, which the log has as the agent's id."""
+    """Return the matching entries; a target without any may be a hostname, which the log has as the agent's id.
+
+    Raises:
+        CommandFailed: the target is no target, and a short hostname of several agents.
+    """
     found = client.records("/api/audit", most=most, target=target, **query)
     if found or target is None:
         return found
-    named = client.records("/api/agents", hostname=target)
-    if len(named) != 1:
+    try:
+        agent = find_agent(client, target)
+    except CommandFailed as failure:
+        if failure.code is ExitCode.CONFLICT:
+            raise
         return found
-    return client.records("/api/audit", most=most, target=named[0]["agentId"], **query)
+    return client.records("/api/audit", most=most, target=agent["agentId"], **query)
 
 
 def _since(text: str | None) -> str | None:

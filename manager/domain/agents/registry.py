@@ -165,6 +165,12 @@ class Registry:
         found += [agent.hostname for agents in list(self._namesakes.values()) for agent in list(agents)]
         return sorted({each for each in found if hostname_key(each) == wanted})
 
+    def beginning_with(self, labels: str) -> list[str]:
+        """Return the hostnames that have these first labels and further ones; safe from any thread."""
+        wanted = f"{hostname_key(labels)}."
+        hostnames = [agent.hostname for agent in list(self.agents.values())]
+        return sorted({each for each in hostnames if hostname_key(each).startswith(wanted)})
+
     def find_by_http_digest(self, http_digest: bytes) -> Agent | None:
         """Return the agent whose HTTP token has this SHA-256."""
         return self._by_http_digest.get(http_digest)

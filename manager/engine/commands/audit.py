@@ -22,15 +22,26 @@ def add_entry(
     """Add an audit entry to the batch."""
     context.batch.changes.audit.append(
         AuditEntry(
-            context.batch.now.wall, origin.actor, action, target, origin.address, origin.request_id, before, after
+            context.batch.now.wall,
+            origin.actor,
+            action,
+            target,
+            origin.address,
+            origin.request_id,
+            origin.role,
+            before,
+            after,
         )
     )
 
 
 def record_enrollment(context: Context, agent: Agent, *, is_new: bool) -> None:
     """Record that an agent entered the fleet, or that its credential was replaced."""
-    actor = f"token:{agent.token_id}" if agent.token_id is not None else context.origin.actor
-    origin = context.origin._replace(actor=actor)
+    origin = context.origin
+    if agent.token_id is not None:
+        token = context.fleet.tokens.get(agent.token_id)
+        name = None if token is None else token.name
+        origin = origin._replace(actor=f"token:{name or agent.token_id}", role=None)
     action = "agent.register" if is_new else "agent.replace"
     add_entry(context, origin, action, agent.agent_id, before=None, after=agent_state(context, agent.agent_id))
 

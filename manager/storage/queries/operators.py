@@ -72,6 +72,7 @@ def _audit_record(row: Record) -> Record:
         "id": row["id"],
         "at": moment(row["at"]),
         "actor": row["actor"],
+        "role": row["role"],
         "action": row["action"],
         "target": row["target"],
         "address": row["address"],

@@ -85,6 +85,7 @@ class AuditEntryTable(Table):
     request_id = TextField(null=True)
     before = TextField(null=True)
     after = TextField(null=True)
+    role = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

@@ -212,7 +212,7 @@ ROWS = (
                                  "0.lastUsedAt", "0.revokedAt"), top=LISTED),
     Row("POST /api/access/{name}/rotate", {}, data=("name", "token", "rotatedAt")),
     Row("DELETE /api/access/{name}", data=("name", "revoked")),
-    Row("GET /api/audit", data=("0.at", "0.actor", "0.action", "0.target"), top=LISTED),
+    Row("GET /api/audit", data=("0.at", "0.actor", "0.role", "0.action", "0.target"), top=LISTED),
     Row("GET /api/dead-letters", data=("0.topic", "0.reason", "0.payload"), top=LISTED),
     Row("GET /docs", text=True),
     Row("GET /openapi.json", text=True),

@@ -76,6 +76,7 @@ class Served:
             started_at=self._bench.wall,
             not_ready=lambda: self.not_ready,
             spellings=self._spellings,
+            beginning_with=self._beginning_with,
             refused_registrations=self._refused_registrations,
             clones=lambda: self._bench.fleet.clones.known,
             **options,
@@ -131,6 +132,9 @@ class Served:
         """Return a client with a token, the admin's unless another is named."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx2.Client(base_url=self.url, headers=headers, verify=False, trust_env=False)
+
+    def _beginning_with(self, labels: str) -> list[str]:
+        return self._bench.fleet.registry.beginning_with(labels)
 
     def _spellings(self, hostname: str) -> list[str]:
         return self._bench.fleet.registry.spellings(hostname)

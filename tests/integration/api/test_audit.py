@@ -127,6 +127,26 @@ def test_who_registers_with_a_token_is_named_by_it(served: Served) -> None:
     assert [over_http["address"], over_mqtt["address"]] == ["127.0.0.1", None]
 
 
+def test_the_actor_is_the_tokens_name_with_its_role(served: Served, terminal: Terminal) -> None:
+    """The role is the one at the time: another token of this name later changes no entry. Hosts have none."""
+    for role in ("admin", "responder"):
+        made = terminal.records("access", "create", "--name", "alice", "--role", role)
+        with served.client(made["token"]) as alice:
+            assert alice.post("/api/blocks", json={"value": "198.51.100.9"}).status_code == 201
+        terminal.ok("access", "revoke", "alice")
+    roles = [(entry["actor"], entry["role"]) for entry in _log(served, action="block.add")]
+    assert roles == [("alice", "responder"), ("alice", "admin")]
+    token = terminal.records("tokens", "create", "--name", "web-servers")["token"]
+    with served.client(token) as client:
+        assert client.post("/api/agents/register", json=HOST | {"hostname": "srv-02"}).status_code == 201
+    (entry,) = _log(served, action="agent.register")
+    assert (entry["actor"], entry["role"]) == ("token:web-servers", None)
+    assert entry["after"]["tokenId"] == token.split(".")[1]
+    shown = terminal.ok("audit", "list")
+    assert "alice (responder)" in shown
+    assert "admin (admin)" not in shown
+
+
 def test_responses_are_the_responders(served: Served) -> None:
     """Entries put in force are recorded with their incident; undo and freeze with the admin as actor."""
     with served.bench() as bench:

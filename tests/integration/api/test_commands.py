@@ -69,6 +69,32 @@ def test_an_agent_is_shown_by_its_hostname(served: Served, terminal: Terminal) -
     assert terminal.run("agents", "show", "srv-02").exit_code == ExitCode.NOT_FOUND
 
 
+def test_an_agent_is_found_by_the_first_labels_of_its_hostname(served: Served, terminal: Terminal) -> None:
+    """In every command; a whole hostname wins, several matches are listed, part of a label is none."""
+    web = served.enroll("Web-1.eu.example.net")
+    for name in ("db-1.eu.example.net", "db-1.us.example.net", "api", "api.eu.example.net", "a%b.x"):
+        served.enroll(name)
+    for name in ("web-1", "WEB-1", "web-1.eu", "Web-1.eu.example.net"):
+        assert terminal.records("agents", "show", name)["agentId"] == web.agent_id
+    assert terminal.records("agents", "show", "api")["hostname"] == "api"
+    for name in ("web", "web-1.e", "a%", "a_b"):
+        assert terminal.run("agents", "show", name).exit_code == ExitCode.NOT_FOUND
+    several = terminal.run("agents", "set", "db-1", "--tag", "db")
+    assert several.exit_code == ExitCode.CONFLICT
+    for name in ("2 hostnames begin with db-1", "db-1.eu.example.net (ag-", "db-1.us.example.net (ag-"):
+        assert name in several.stderr
+    for words in (
+        ["blocks", "add", "198.51.100.9", "--agent", "web-1"],
+        ["policies", "explain", "web-1"],
+        ["policies", "get", "--agent", "web-1", "--effective"],
+        ["threats", "list", "--agent", "web-1"],
+        ["audit", "list", "--target", "web-1"],
+        ["agents", "set", "web-1", "--tag", "web"],
+        ["agents", "remove", "web-1", "--yes"],
+    ):
+        terminal.ok(*words)
+
+
 @pytest.mark.parametrize(
     ("offset", "said"),
     [
