@@ -40,10 +40,12 @@ from manager.api.routes import (
     registration,
     responses,
     rule_policies,
+    session,
     threats,
     tokens,
 )
 from manager.api.services import Services
+from manager.api.sessions import CookieSessions
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.limits import BODY_LIMIT
 from schemas.policy import PolicyDocument, PolicyGroup
@@ -54,15 +56,15 @@ _ABOUT = (
 )
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
-    policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, audit,
+    policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, session, audit,
     documentation,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,
     incidents.WorkBody, incidents.NoteBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
-    access.NewAccessToken, access.Rotation, responses.ResponseChoiceBody, rule_policies.NewPolicy, HttpRegistration,
-    HttpHeartbeat, HttpEvents,
+    access.NewAccessToken, access.Rotation, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
+    HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 
 
@@ -147,6 +149,7 @@ def create_app(services: Services) -> ASGIApp:
         hot_routes=hot_routes,
         engine=services.engine,
         admission=admission,
+        sessions=CookieSessions(services.credentials, services.client_addresses),
         cors_origins=services.cors_origins,
         metrics=metrics,
         request_ids=request_ids,

@@ -4,11 +4,12 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from manager.domain.access import AccessTokens, Role
+from manager.domain.access import AccessToken, AccessTokens, Role
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.tokens import Token
+from manager.domain.console_sessions import ConsoleSessions
 from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 
@@ -23,6 +24,7 @@ class Caller:
         role: The role of the token; None for an agent.
         organizations: The organizations that the token is limited to; None for all of them.
         digest: The SHA-256 of an access token; None for an agent and for the admin token.
+        session: The id of the console's session that the request belongs to; None for a bearer token.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Caller:
     role: Role | None = None
     organizations: frozenset[str] | None = None
     digest: bytes | None = field(default=None, repr=False)
+    session: str | None = field(default=None, repr=False)
 
     @classmethod
     def of_agent(cls, agent_id: str) -> "Caller":
@@ -64,6 +67,11 @@ class Caller:
 ADMIN = Caller("admin", role=Role.ADMIN)
 """The holder of the admin token."""
 
+
+def _holder(access: AccessToken) -> Caller:
+    return Caller(access.name, None, access.role, frozenset(access.organizations) or None, access.digest)
+
+
 _UNKNOWN = bytes(32)
 """The digest compared for an unknown token, so that every token costs the same comparisons."""
 
@@ -76,7 +84,8 @@ class Credentials:
         bearer: returns the agent whose HTTP token has a SHA-256, or None.
         enrollment: returns an enrollment token by its id, or None.
         access: the access tokens.
-        clock: seconds since 1970, by which access tokens expire.
+        sessions: the console's sessions.
+        clock: seconds since 1970, by which access tokens and sessions expire.
     """
 
     def __init__(
@@ -86,11 +95,14 @@ class Credentials:
         enrollment: Callable[[str], Token | None] = lambda _token_id: None,
         access: AccessTokens | None = None,
         clock: Callable[[], float] = time.time,
+        *,
+        sessions: ConsoleSessions | None = None,
     ) -> None:
         self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
         self._bearer = bearer
         self._enrollment = enrollment
         self._access = AccessTokens() if access is None else access
+        self._sessions = ConsoleSessions() if sessions is None else sessions
         self._clock = clock
 
     def identify(self, token: str) -> Caller | None:
@@ -106,11 +118,45 @@ class Credentials:
             if not access.is_live(now):
                 return None
             self._access.note_use(access, now)
-            return Caller(access.name, None, access.role, frozenset(access.organizations) or None, digest)
+            return _holder(access)
         return None if agent is None else Caller.of_agent(agent.agent_id)
 
+    def token_digest(self, caller: Caller) -> bytes:
+        """Return the SHA-256 of the text of a person's token, for the session that it opens."""
+        return self._admin_digest if caller.digest is None else caller.digest
+
+    def identify_session(self, session_id: str, *, is_use: bool = True) -> Caller | None:
+        """Return the holder of the token that a session was opened with; None once either has ended.
+
+        Args:
+            session_id: the session's id.
+            is_use: whether the request counts as use, which a session needs every 30 minutes.
+        """
+        session, now = self._sessions.find(session_id), self._clock()
+        if session is None or not session.is_live(now):
+            return None
+        caller = ADMIN
+        if not hmac.compare_digest(session.token_digest, self._admin_digest):
+            access = self._access.find(session.token_digest)
+            if access is None or not access.is_live(now):
+                return None
+            caller = _holder(access)
+            self._access.note_use(access, now)
+        if is_use:
+            self._sessions.note_use(session, now)
+        return replace(caller, session=session_id)
+
+    def session_end(self, caller: Caller) -> float | None:
+        """Return when a caller's session ends without another request; None without a session."""
+        session = None if caller.session is None else self._sessions.find(caller.session)
+        return None if session is None else session.ends_at
+
     def is_current(self, caller: Caller) -> bool:
-        """Return whether the access token of a caller is still accepted; True for a caller without one."""
+        """Return whether the access token and the session of a caller are still good; True for one without both."""
+        if caller.session is not None:
+            session = self._sessions.find(caller.session)
+            if session is None or not session.is_live(self._clock()):
+                return False
         if caller.digest is None:
             return True
         token = self._access.find(caller.digest)

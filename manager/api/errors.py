@@ -29,6 +29,10 @@ class RoleRefused(ManagerError):  # noqa: N818 -- named like its HTTP status
     """The access token has another role, or is limited to other organizations; the text says which."""
 
 
+class OtherOrigin(ManagerError):  # noqa: N818 -- named like its HTTP status
+    """A request with the console's cookie lacks the CSRF token, or comes from a page of another origin."""
+
+
 class TokenRefusedError(ManagerError):
     """An enrollment token of this manager is expired or used up; the text says which."""
 
@@ -80,6 +84,11 @@ _STATUSES: dict[type[Exception], int] = {
 _FIXED_ANSWERS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     Unauthorized: (401, "Unauthorized", {"WWW-Authenticate": "Bearer"}),
     Forbidden: (403, "this token does not open this path", {}),
+    OtherOrigin: (
+        403,
+        "a change with the console's cookie needs the header X-Panguard-CSRF with csrfToken of GET /api/session",
+        {},
+    ),
     BodyTooLarge: (413, "the body is too large: at most 1 MiB is taken", {}),
     NoJsonBody: (415, "the body must be application/json", {}),
     StoreUnavailable: (

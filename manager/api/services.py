@@ -14,6 +14,7 @@ from manager.api.authentication import Credentials
 from manager.api.events.event_stream import EventStream
 from manager.api.events.tickets import Tickets
 from manager.api.middleware.client_address import ClientAddresses
+from manager.api.middleware.rate_limits import SlidingWindow
 from manager.api.ports import CommandGateway, Queries, Record
 from manager.api.rule_check import RuleCheck
 from manager.domain.agents.clones import Clone
@@ -24,6 +25,8 @@ from schemas.keys import EnrollmentToken
 from schemas.limits import MIB
 
 _READER_THREADS = 4
+WRONG_TOKENS = 5
+"""Wrong tokens at the console that are taken from one address in a minute (wire.md, section 5)."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +63,7 @@ class Services:
         on_token_rotated: called with an enrollment token whose secret was replaced.
         stream: the fleet's events.
         tickets: tickets for the stream.
+        sign_ins: counts the console's wrong tokens by address.
         readers: threads that read the store, so that no query blocks another request.
     """
 
@@ -85,6 +89,7 @@ class Services:
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)
+    sign_ins: SlidingWindow = field(default_factory=lambda: SlidingWindow(WRONG_TOKENS))
     rule_check: RuleCheck = field(default_factory=RuleCheck)
     readers: ThreadPoolExecutor = field(default_factory=_reader_threads)
 

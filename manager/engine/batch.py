@@ -8,6 +8,7 @@ from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.liveness import Transition
 from manager.domain.agents.tokens import Token
+from manager.domain.console_sessions import ConsoleSession
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
@@ -109,6 +110,8 @@ class Changes:
     fleet_revision: int | None = None
     tokens: dict[str, Token] = field(default_factory=dict)
     access: dict[str, AccessToken] = field(default_factory=dict)
+    sessions: dict[str, ConsoleSession | None] = field(default_factory=dict)
+    """The console's sessions by id; None for one that has ended."""
     incident_shift: float | None = None
     """Seconds to add to the times of all stored incidents, before `incidents` are written."""
     incidents: dict[str, Incident] = field(default_factory=dict)
@@ -147,6 +150,7 @@ class Changes:
             or self.revisions
             or self.tokens
             or self.access
+            or self.sessions
             or self.incident_shift is not None
             or self.incidents
             or self.responses

@@ -13,6 +13,7 @@ from manager.domain.agents.liveness import Liveness
 from manager.domain.agents.refused_registrations import RefusedRegistrations
 from manager.domain.agents.registry import Registry, cap_stamp
 from manager.domain.agents.tokens import EnrollmentRate, Token
+from manager.domain.console_sessions import ConsoleSessions
 from manager.domain.correlation import Incident
 from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
@@ -65,6 +66,7 @@ class Fleet:
     policies: Policies = field(default_factory=Policies)
     tokens: dict[str, Token] = field(default_factory=dict)
     access: AccessTokens = field(default_factory=AccessTokens)
+    sessions: ConsoleSessions = field(default_factory=ConsoleSessions)
     counters: Counter[str] = field(default_factory=Counter)
     meta: Mapping[str, str] = field(default_factory=dict)
     """The single values of the store, as loaded at the start."""
@@ -124,6 +126,7 @@ class Fleet:
         self.retained_clearing.load(snapshot.meta)
         self.tokens = {token.token_id: token for token in snapshot.tokens}
         self.access.load(snapshot.access)
+        self.sessions.load(snapshot.sessions)
         self.registry.reserve_numbers(snapshot.highest_agent_number)
         for removed in snapshot.removed_agents:
             self.registry.record_removed(*removed)

@@ -122,7 +122,7 @@ class PiecewiseCommit:
                 batch.admitted = [entry for entry in batch.admitted if entry[0] is not agent]
 
     def _forget_new_tokens(self, changes: Changes) -> None:
-        """Drop the tokens that this batch created: their callers get an error, and no text."""
+        """Drop the tokens and sessions that this batch created: their callers get an error, and no text."""
         fleet, now = self._context.fleet, self._context.batch.now.wall
         for token in changes.tokens.values():
             if token.created_at == now and not token.uses and token.revoked_at is None:
@@ -130,6 +130,8 @@ class PiecewiseCommit:
         for access in changes.access.values():
             if access.created_at == access.rotated_at == now and access.revoked_at is access.last_used_at is None:
                 fleet.access.discard(access)
+        for session_id in changes.sessions:
+            fleet.sessions.close(session_id)
 
 
 def _other_pieces(changes: Changes) -> Iterator[Piece]:
@@ -139,6 +141,7 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     yield from _keyed_pieces("agents", changes.agents)
     yield from _keyed_pieces("tokens", changes.tokens)
     yield from _keyed_pieces("access", changes.access)
+    yield from _keyed_pieces("sessions", changes.sessions)
     for revision in changes.revisions:
         yield Piece(Changes(revisions=[revision]), str(revision.scope))
     yield from _keyed_pieces("policies", changes.policies)

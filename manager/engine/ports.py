@@ -8,6 +8,7 @@ from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.registry import RemovedAgent
 from manager.domain.agents.tokens import Token
+from manager.domain.console_sessions import ConsoleSession
 from manager.domain.correlation import History, Incident, Indicator
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
@@ -37,6 +38,7 @@ class Snapshot:
     highest_agent_number: int = 0
     tokens: list[Token] = field(default_factory=list)
     access: list[AccessToken] = field(default_factory=list)
+    sessions: list[ConsoleSession] = field(default_factory=list)
     revision: int = 0
     documents: Mapping[Scope, Sections] = field(default_factory=dict)
     policies: list[StoredPolicy] = field(default_factory=list)

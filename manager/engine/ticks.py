@@ -77,10 +77,17 @@ def sweep(context: Context, now: Instant) -> None:
     held_back.check(context)
 
 
-def record_access(context: Context, _now: Instant) -> None:
-    """Write the last use of the access tokens that were used since the last run."""
+def record_access(context: Context, now: Instant) -> None:
+    """Write the last use of the access tokens and sessions that were used since the last run; drop ended sessions."""
     for token in context.fleet.access.used():
         context.batch.changes.access[token.name] = token
+    sessions, changed = context.fleet.sessions, context.batch.changes.sessions
+    for session in sessions.used():
+        changed[session.id] = session
+    for session in sessions:
+        if not session.is_live(now.wall):
+            sessions.close(session.id)
+            changed[session.id] = None
 
 
 class WriteBehind:

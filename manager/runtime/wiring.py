@@ -120,6 +120,7 @@ class Manager:
                 fleet.tokens.get,
                 fleet.access,
                 lambda: clock.read().wall,
+                sessions=fleet.sessions,
             ),
             clock=lambda: clock.read().wall,
             version=VERSION,

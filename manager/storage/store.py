@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidTag
 from peewee import Database
 
 from manager.domain.agents.registry import RemovedAgent
+from manager.domain.console_sessions import ConsoleSession
 from manager.domain.policies.fleet_policies import Revision, Scope, Sections, check_shape
 from manager.engine.batch import Changes
 from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, StoreSizes
@@ -117,6 +118,7 @@ class PeeweeStore:
             highest_agent_number=rows("agents.highest_number")[0][0],
             tokens=tokens,
             access=access,
+            sessions=[ConsoleSession(*row) for row in rows("console_sessions.load")],
             revision=int(revision) if revision else 0,
             documents=self._documents(),
             entries=self._responses.entries(),
@@ -256,8 +258,18 @@ class PeeweeStore:
             write("tokens.upsert", [self._tokens.to_row(token) for token in changes.tokens.values()])
         if changes.access:
             write("access.upsert", [access_row(token) for token in changes.access.values()])
+        if changes.sessions:
+            self._write_sessions(changes)
         if changes.meta:
             write("meta.upsert", changes.meta.items())
+
+    def _write_sessions(self, changes: Changes) -> None:
+        """Write the console's sessions, and delete those that have ended."""
+        live = [each for each in changes.sessions.values() if each is not None]
+        rows = [(each.id, each.token_digest, each.opened_at, each.used_at) for each in live]
+        self._statements.execute_many("console_sessions.upsert", rows)
+        ended = [(session_id,) for session_id, each in changes.sessions.items() if each is None]
+        self._statements.execute_many("console_sessions.delete", ended)
 
     def _write_removed(self, changes: Changes) -> None:
         for agent in changes.removed:

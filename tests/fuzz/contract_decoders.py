@@ -14,6 +14,7 @@ from manager.api.routes.incidents import NoteBody, WorkBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
+from manager.api.routes.session import SignIn
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
 from schemas import message_codes, topics
@@ -54,6 +55,7 @@ BODIES = {
     NewToken: _json({"organizationId": "acme", "site": "b", "tags": ["x"], "expiresAt": "2030-01-01T00:00:00Z"}),
     NewAccessToken: _json({"name": "alice", "role": "viewer", "organizations": ["acme"]}),
     Rotation: _json({"expiresAt": "2030-01-01T00:00:00Z"}, {}),
+    SignIn: _json({"token": "pga_x"}),
     NewAllowance: _json({"value": "10.0.0.0/8", "kind": "ip", "organizationId": "acme"}),
     NewBlockBody: _json({"value": "198.51.100.9", "seconds": 3600, "reason": "seen", "organization": "acme"}),
     BlockImportBody: _json({"blocks": [{"value": "198.51.100.0/24", "seconds": 60}], "dryRun": True, "force": True}),

@@ -65,8 +65,16 @@ class Admission:
         self._access = SlidingWindow(limit * _ACCESS_FACTOR)
         self._reports = ReportBudgets(reports)
 
-    def admit(self, path: str, client: tuple[str, int] | None, headers: Headers) -> Caller | None:
-        """Return the caller, None for an unknown one; `client` is the peer's address and port.
+    def admit(
+        self, path: str, client: tuple[str, int] | None, headers: Headers, signed_in: Caller | None = None
+    ) -> Caller | None:
+        """Return the caller, None for an unknown one.
+
+        Args:
+            path: the request's path.
+            client: the peer's address and port.
+            headers: the request's headers.
+            signed_in: the caller whose session the console's cookie names, if there is one.
 
         Raises:
             TooManyRequests: this agent, or this address, exceeded its limit.
@@ -74,7 +82,9 @@ class Admission:
         token = bearer(headers)
         if token is None and path.startswith(_FEEDS):
             token = basic_password(headers)
-        caller = self._credentials.identify(token) if token is not None else None
+        caller = signed_in
+        if token is not None:
+            caller = self._credentials.identify(token)
         if caller is None:
             if self._limit and not self._is_unlimited(path, client, headers, token):
                 key = self._addresses.rate_limit_key(self._addresses.address(client, headers))

@@ -37,6 +37,10 @@ class ClientAddresses:
             peer = hop
         return peer
 
+    def is_proxy(self, client: tuple[str, int] | None) -> bool:
+        """Return whether a peer is a trusted proxy."""
+        return bool(self._proxies) and client is not None and self._is_in(self._proxies, client[0])
+
     def is_trusted(self, address: str) -> bool:
         """Return whether hosts at this address may register without a token."""
         return self._is_in(self._trusted, address)

@@ -19,6 +19,7 @@ from manager.api.middleware.client_address import Headers
 from manager.api.middleware.cors import Cors
 from manager.api.middleware.response_headers import DEFAULT_HEADERS, HSTS, JSON, REQUEST_ID, Header, RequestIds
 from manager.api.ports import CommandGateway
+from manager.api.sessions import CookieSessions
 from manager.engine.origin import current_origin
 from manager.errors import NotFound
 
@@ -36,6 +37,7 @@ class OutermostMiddleware:
         hot_routes: the routes below ``/api/agents/{agent_id}/`` that are served here, by their last path segment.
         engine: executes the commands of the hot routes.
         admission: authentication and rate limit.
+        sessions: identifies callers by the console's cookie.
         cors_origins: origins of the web pages that may read answers.
         metrics: records every request.
         request_ids: generates request ids.
@@ -50,6 +52,7 @@ class OutermostMiddleware:
         hot_routes: Mapping[str, HotRoute],
         engine: CommandGateway,
         admission: Admission,
+        sessions: CookieSessions,
         cors_origins: Iterable[str],
         metrics: RequestMetrics,
         request_ids: RequestIds,
@@ -60,6 +63,7 @@ class OutermostMiddleware:
         self._hot_routes = hot_routes
         self._engine = engine
         self._admission = admission
+        self._sessions = sessions
         self._cors = Cors(self._serve, cors_origins)
         self._metrics = metrics
         self._request_ids = request_ids
@@ -104,7 +108,8 @@ class OutermostMiddleware:
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """Admit a request and pass it to a hot route or to the application."""
         headers = dict(scope["headers"])
-        caller = self._admission.admit(scope["path"], scope["client"], headers)
+        signed_in = self._sessions.caller(scope, headers)
+        caller = self._admission.admit(scope["path"], scope["client"], headers, signed_in)
         _refuse_large_body(headers, self._body_limit)
         if b"%2f" in scope["raw_path"].lower():  # an encoded slash is no separator (RFC 3986), and ids contain none
             raise NotFound(_NOT_FOUND)

@@ -36,16 +36,24 @@ class SlidingWindow:
 
         A refused request does not count, so waiting always helps. `now` is monotonic.
         """
+        wait = self.remaining(key, now)
+        if wait:
+            return wait
         recent = self._recent.get(key)
         if recent is None:
             recent = self._recent[key] = deque(maxlen=self.limit)
             if len(self._recent) > self._max_keys:
                 self._recent.popitem(last=False)
-        if len(recent) == self.limit and now - recent[0] < self._window:
-            return self._window - (now - recent[0])
         recent.append(now)
         self._recent.move_to_end(key)
         return 0.0
+
+    def remaining(self, key: str, now: float) -> float:
+        """Return the seconds until the next request is allowed, 0 if it is; nothing is counted."""
+        recent = self._recent.get(key)
+        if recent is None or len(recent) < self.limit:
+            return 0.0
+        return max(0.0, self._window - (now - recent[0]))
 
 
 class ReportBudgets:

@@ -164,6 +164,34 @@ class NewAccess:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Open a session of the console. Answered by its `ConsoleSession`.
+
+    `session_id` is the SHA-256 of its cookie in hexadecimal, `token_digest` that of the token's text.
+    """
+
+    author: str
+    session_id: str
+    token_digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """End a session of the console. Answered by its id; one that has ended already is no error."""
+
+    author: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefusedSignIns:
+    """Tell of an address that reached the limit of wrong tokens at the console. Answered by None."""
+
+    address: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptClock:
     """Trust the manager's clock for the deletion of old rows. Answered by its time, as the wire writes it."""
 

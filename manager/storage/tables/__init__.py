@@ -12,6 +12,7 @@ from manager.storage.tables.incidents import (
 from manager.storage.tables.operators import (
     AccessTokenTable,
     AuditEntryTable,
+    ConsoleSessionTable,
     DeadLetterTable,
     MetaTable,
     PolicyRevisionTable,
@@ -62,6 +63,7 @@ ALL = (
     TokenTable,
     AccessTokenTable,
     AuditEntryTable,
+    ConsoleSessionTable,
     DeadLetterTable,
     MetaTable,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "AgentTable",
     "AuditEntryTable",
     "BlockLiftTable",
+    "ConsoleSessionTable",
     "DeadLetterTable",
     "EmergencyEntryTable",
     "HostLoginTable",

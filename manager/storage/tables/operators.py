@@ -73,6 +73,20 @@ class AccessTokenTable(Table):
         table_name = "access_token"
 
 
+class ConsoleSessionTable(Table):
+    """Table of the console's sessions, with the SHA-256 of their cookies and tokens."""
+
+    id = TextField(primary_key=True)
+    token_digest = BlobField()
+    opened_at = DoubleField()
+    used_at = DoubleField()
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "console_session"
+
+
 class AuditEntryTable(Table):
     """Table of audit entries. Triggers reject updates, and deletion within 90 days."""
 

@@ -70,6 +70,7 @@ class Served:
                 self._bench.fleet.tokens.get,
                 self._bench.fleet.access,
                 lambda: self._bench.wall,
+                sessions=self._bench.fleet.sessions,
             ),
             clock=lambda: self._bench.wall,
             version="1.2.3",
