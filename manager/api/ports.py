@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from manager.domain.policies.fleet_policies import Scope
+from manager.engine.events import StoredEvent
 
 Record = dict[str, Any]
 Organizations = Collection[str] | None
@@ -240,4 +241,16 @@ class Queries(Protocol):
         cursor: str | None = None,
     ) -> Page:
         """Return audit records, newest first; `since` is in seconds since 1970."""
+        ...
+
+    def event_bounds(self) -> tuple[int, int]:
+        """Return the lowest and the highest sequence of the stored events; (1, 0) where there is none."""
+        ...
+
+    def events(self, *, after: int, organizations: Organizations = None, limit: int) -> list[StoredEvent]:
+        """Return the first stored events after a sequence."""
+        ...
+
+    def count_events(self, *, after: int, organizations: Organizations = None) -> int:
+        """Return the number of stored events after a sequence."""
         ...

@@ -11,6 +11,7 @@ from manager.domain.agents.tokens import Token
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.instant import Instant
+from manager.domain.notifications.event import KINDS
 from manager.domain.policies.fleet_policies import EffectivePolicy, Revision
 from manager.domain.protection.forecast import HostLogin, Lift
 from manager.domain.protection.measures import ReportedMeasure
@@ -18,8 +19,10 @@ from manager.domain.response.emergency_entry import EmergencyEntry
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
 from manager.domain.response.response_changes import Response
+from manager.engine.events import EventRow
 from schemas.fleet import FleetEvent
 from schemas.model import utc
+from schemas.threats import Severity
 
 
 class ThreatRow(NamedTuple):
@@ -133,6 +136,7 @@ class Changes:
     meta: dict[str, str] = field(default_factory=dict)
     history: list[HistoryLine] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -141,6 +145,7 @@ class Changes:
             self.threats
             or self.agents
             or self.history
+            or self.events
             or self.audit
             or self.dead_letters
             or self.logins
@@ -201,7 +206,8 @@ class Batch:
     now: Instant
     changes: Changes = field(default_factory=Changes)
     publications: list[Publication] = field(default_factory=list)
-    events: list[FleetEvent] = field(default_factory=list)
+    passing_events: list[EventRow] = field(default_factory=list)
+    """Events that are published and not stored."""
     handles: list[Any] = field(default_factory=list)
     answers: list[CommandAnswer] = field(default_factory=list)
     admitted: list[tuple[Agent, bool]] = field(default_factory=list)
@@ -226,18 +232,34 @@ class Batch:
         agent: Agent | None = None,
         data: Mapping[str, Any] | None = None,
         organization_id: str | None = None,
+        severity: Severity | None = None,
     ) -> None:
-        """Publish a fleet event after the commit; its organization is the agent's where an agent is given."""
-        self.events.append(
-            FleetEvent(
-                event=name,
-                at=utc(self.now.wall),
-                agent_id=agent.agent_id if agent else None,
-                hostname=agent.hostname if agent else None,
-                organization_id=agent.organization_id if agent else organization_id,
-                data=dict(data or {}),
-            )
+        """Store a fleet event with this transaction if its name is worth telling, and publish it after the commit.
+
+        Args:
+            name: one of `notifications.event.KINDS`; an event of another name is published and not stored.
+            agent: the agent that it is about, whose organization is the event's.
+            data: its members.
+            organization_id: its organization, where no agent is given.
+            severity: its severity; None for that of its kind.
+        """
+        event = FleetEvent(
+            event=name,
+            at=utc(self.now.wall),
+            agent_id=agent.agent_id if agent else None,
+            hostname=agent.hostname if agent else None,
+            organization_id=agent.organization_id if agent else organization_id,
+            data=dict(data or {}),
         )
+        self.add_event(event, agent.host.site if agent else None, severity)
+
+    def add_event(self, event: FleetEvent, site: str | None = None, severity: Severity | None = None) -> None:
+        """Store and publish a fleet event, as `event` does."""
+        kind = KINDS.get(event.event)
+        if kind is None:
+            self.passing_events.append(EventRow(event, self.now.wall))
+        else:
+            self.changes.events.append(EventRow(event, self.now.wall, severity or kind.severity, site))
 
     def transition(self, transition: Transition | None) -> None:
         """Record a change of state: the agent's record, one line of history, one fleet event unless it is silent."""

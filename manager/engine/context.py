@@ -83,6 +83,8 @@ class Context:
     """Agent id and report id of MQTT reports that are stored with this batch or were before."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """Agent id, report id and reason of MQTT reports that can never be stored."""
+    events_complete: bool = False
+    """Whether the batch has the events that announce its threats."""
 
     def dead_letter(self, topic: str, reason: str, payload: bytes) -> None:
         """Count a message that changes nothing; keep its first bytes if the batch has room for another dead letter."""

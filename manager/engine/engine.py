@@ -15,6 +15,7 @@ from manager.engine.commands import agent_changes
 from manager.engine.commands.executor import execute
 from manager.engine.commands.operators import OPERATOR_ADDRESSES
 from manager.engine.context import Context, ReceivedReport
+from manager.engine.events import EventRow
 from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
 from manager.engine.flood_control import FloodSuspensions, RegistrationThrottle
@@ -23,6 +24,7 @@ from manager.engine.messages import clone_events, reports
 from manager.engine.messages.handlers import dispatch
 from manager.engine.origin import MANAGER
 from manager.engine.outgoing.after_commit import AfterCommit
+from manager.engine.outgoing.threat_events import ThreatEvents
 from manager.engine.piecewise_commit import PiecewiseCommit
 from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.never_lists import NeverLists
@@ -48,7 +50,6 @@ from manager.engine.ticks import (
 )
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import message_codes
-from schemas.fleet import FleetEvent
 from schemas.model import utc
 from schemas.presence import ManagerKeys
 from schemas.topics import MANAGER_KEYS
@@ -105,6 +106,7 @@ class Engine:
             policies=self._policies,
             blocklist_messages=self._blocklist_messages,
         )
+        self._threat_events = ThreatEvents(settings.receipt_interval, fleet.registry.find_by_number)
         self._uncommitted: Context | None = None
         self._available = True
         self._piecewise_commit: PiecewiseCommit | None = None
@@ -149,7 +151,7 @@ class Engine:
         self._write_behind.add_restored_policies(policies)
 
     @property
-    def listeners(self) -> list[Callable[[FleetEvent], None]]:
+    def listeners(self) -> list[Callable[[EventRow], None]]:
         """Functions that are called with every fleet event, after its commit."""
         return self._after_commit.listeners
 
@@ -333,6 +335,7 @@ class Engine:
         """Write a batch in one transaction; a batch that does not fit is written piece by piece."""
         reports.process_reports(context, self._store, self._correlate)
         if self._piecewise_commit is None:
+            self._complete_events(context)
             if not context.batch.changes:
                 return
             try:
@@ -340,10 +343,19 @@ class Engine:
             except StoreRejected as error:
                 log.error("batch_rejected", reason=str(error))  # noqa: TRY400 -- the reason is enough
                 self.fleet.counters["batches_rejected"] += 1
+                self._threat_events.take_back(context.batch)
                 self._piecewise_commit = PiecewiseCommit(context)
             else:
                 return
         self._piecewise_commit.run(self._store)
+        self._threat_events.add(context.batch)
+
+    def _complete_events(self, context: Context) -> None:
+        """Add the events that announce the batch's threats, once for each batch."""
+        if not context.events_complete:
+            context.events_complete = True
+            with isolated(self.fleet.counters, "threat events"):
+                self._threat_events.announce(context.batch)
 
     def _set_unavailable(self, error: Exception) -> None:
         """Stop the silence timers and report the manager as not ready, at the first error."""

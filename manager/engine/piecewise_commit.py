@@ -157,6 +157,8 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     yield from _followup_pieces(changes)
     for line in changes.history:
         yield Piece(Changes(history=[line]), line.agent_id)
+    for event in changes.events:
+        yield Piece(Changes(events=[event]), event.event.event)
     for entry in changes.audit:
         yield Piece(Changes(audit=[entry]), entry.target)
     for letter in changes.dead_letters:

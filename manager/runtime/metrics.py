@@ -13,11 +13,11 @@ from prometheus_client.registry import Collector
 from manager.domain.agents.agent import Agent, State
 from manager.engine.batch import Changes, Publication
 from manager.engine.engine import Engine
+from manager.engine.events import EventRow
 from manager.engine.fleet import Fleet
 from manager.engine.ports import Publisher
 from manager.storage.health import StoreHealth
 from manager.storage.store import PeeweeStore
-from schemas.fleet import FleetEvent
 
 _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _COMMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
@@ -155,8 +155,9 @@ class EngineCollector(Collector):
         name = "panguard_certificate_expiry_timestamp_seconds"
         yield _labelled(GaugeMetricFamily, name, "Expiry of a door's certificate.", "door", self._expiries())
 
-    def _observe_applied(self, event: FleetEvent) -> None:
+    def _observe_applied(self, row: EventRow) -> None:
         """Time an agent's confirmation of its policy."""
+        event = row.event
         if event.event != "policy_applied" or event.agent_id is None:
             return
         policy = self._engine.fleet.policies.effective.get(event.agent_id)

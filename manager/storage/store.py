@@ -17,6 +17,7 @@ from manager.engine.ports import Pruned, PruneOrder, Snapshot, StoredPolicy, Sto
 from manager.errors import StoreUnavailable
 from manager.storage.archive import StoredArchive
 from manager.storage.connection import close_store
+from manager.storage.events import EVENTS_KEPT, StoredEvents
 from manager.storage.health import StoreHealth
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
@@ -43,10 +44,17 @@ class PeeweeStore:
         store_key: encrypts the secrets of agents and tokens, 32 bytes.
         piece: the number of threats that a projection processes at a time, at most `bitmaps.SLICE`.
         health: records damage; nothing is written to a damaged store.
+        events_kept: the number of events that are kept.
     """
 
     def __init__(
-        self, database: Database, store_key: bytes, piece: int = SLICE, health: StoreHealth | None = None
+        self,
+        database: Database,
+        store_key: bytes,
+        piece: int = SLICE,
+        health: StoreHealth | None = None,
+        *,
+        events_kept: int = EVENTS_KEPT,
     ) -> None:
         self._database = database
         self.health = health or StoreHealth(Path(database.database))
@@ -74,6 +82,7 @@ class PeeweeStore:
             protection=self._protection,
         )
         self._responses = StoredResponses(statements, self.health)
+        self._events = StoredEvents(statements, events_kept)
         self._wal = WalBound(database)
         self._begun: ExitStack | None = None
 
@@ -184,7 +193,8 @@ class PeeweeStore:
             StoreRejected: nothing was written; a value in the changes does not fit the tables.
         """
         transaction, self._begun = self._begun, None
-        with self.health.commit_errors(), transaction or self._database.atomic():
+        numbered = self._events.numbered(changes.events)
+        with numbered, self.health.commit_errors(), transaction or self._database.atomic():
             self.health.require_sound()
             if transaction is not None and not self._database.connection().in_transaction:
                 raise StoreUnavailable("the store ended the transaction by itself: a write in it failed")
@@ -232,6 +242,8 @@ class PeeweeStore:
         self._write_settings(changes)
         if changes.history:
             write("agents.insert_history", changes.history)
+        if changes.events:
+            self._events.write(changes.events)
         if changes.audit:
             rows = [(*entry[:-2], _json_or_null(entry.before), _json_or_null(entry.after)) for entry in changes.audit]
             write("audit.insert", rows)

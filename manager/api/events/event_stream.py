@@ -1,11 +1,11 @@
-"""Fleet events for HTTP clients: a ring buffer of the newest events, and a separate queue for each subscriber.
+"""Fleet events for HTTP clients: a client that resumes reads the event table first, and then a queue of its own.
 
-The engine publishes from its own thread and never waits; everything else runs in the server's event loop.
+The ids are the table's sequences, so they are good after a restart. The engine publishes from its own thread and never
+waits; everything else runs in the server's event loop.
 """
 
 import asyncio
 import json
-import secrets
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
@@ -17,7 +17,8 @@ from fastapi.sse import format_sse_event
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from schemas.fleet import FleetEvent
+from manager.api.events.stored_events import Backlog, StoredEvents
+from manager.engine.events import EventRow
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ _KEEPALIVE_COMMENT = format_sse_event(comment="keepalive")
 
 
 class Subscriber:
-    """One client of the stream with its unsent events.
+    """One client of the stream with its unsent events; it gets none until it has joined.
 
     Args:
         organizations: the only organizations whose events it is sent; None for all events.
@@ -42,6 +43,8 @@ class Subscriber:
     def __init__(self, organizations: Collection[str] | None = None) -> None:
         self._organizations = organizations
         self.queue: deque[bytes] = deque()
+        self.last: int | None = None
+        """The sequence of the last event that it was sent or may not see; None before it has joined."""
         self.wakeup = asyncio.Event()
         self.ended = False
         self.task: asyncio.Task[Any] | None = None
@@ -59,18 +62,18 @@ class Subscriber:
 
 
 class _Entry(NamedTuple):
-    """A numbered event as it is sent."""
+    """An event as it is sent; `sequence` is None for one that is not stored."""
 
-    number: int
+    sequence: int | None
     organization_id: str | None
     frame: bytes
 
 
 class EventStream:
-    """Numbers fleet events, keeps the newest, and passes them to the subscribers.
+    """Keeps the newest stored events, and passes events to the subscribers.
 
     Args:
-        ring_size: number of events that are kept for resuming subscribers.
+        ring_size: number of stored events that are kept in memory.
         max_lag: number of unsent events after which a subscriber is dropped.
         max_subscribers: number of subscribers at once.
         keepalive: seconds of silence after which a subscriber is sent a comment.
@@ -84,12 +87,11 @@ class EventStream:
         keepalive: float = KEEPALIVE,
     ) -> None:
         self.keepalive = keepalive
+        self.ring_size = ring_size
         self._ring: deque[_Entry] = deque(maxlen=ring_size)
         self._max_lag = max_lag
         self._max_subscribers = max_subscribers
-        self._run = secrets.token_hex(4)
-        self._number = 0
-        self._incoming: deque[FleetEvent] = deque(maxlen=ring_size)
+        self._incoming: deque[EventRow] = deque(maxlen=ring_size)
         self._drain_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscribers: set[Subscriber] = set()
@@ -117,69 +119,85 @@ class EventStream:
             with suppress(RuntimeError):  # the loop is closed, and its subscribers with it
                 loop.call_soon_threadsafe(self._end_all)
 
-    def publish(self, event: FleetEvent) -> None:
+    def publish(self, row: EventRow) -> None:
         """Queue an event; called in the engine's thread. Each burst costs one call into the loop."""
-        self._incoming.append(event)
+        self._incoming.append(row)
         loop = self._loop
         if loop is not None and not self._drain_scheduled:
             self._drain_scheduled = True
             with suppress(RuntimeError):  # the loop is closed: there are no subscribers
                 loop.call_soon_threadsafe(self._drain)
 
-    def subscribe(self, last_id: str | None, organizations: Collection[str] | None = None) -> Subscriber:
-        """Return a new subscriber; with `last_id` its queue begins with the kept events after that one.
+    def subscribe(self, organizations: Collection[str] | None = None) -> Subscriber:
+        """Return a new subscriber, which counts from now on and gets events once it has joined.
 
         Only events of `organizations` are sent; None for all.
         """
         subscriber = Subscriber(organizations)
-        missed = self._since(last_id, subscriber)
-        data = {"resumed": last_id is not None, "missed": len(missed), "readers": len(self._subscribers) + 1}
-        subscriber.queue.append(self._frame(self._number - len(missed), "connected", json.dumps(data)))
-        subscriber.queue.extend(missed)
-        subscriber.wakeup.set()
         self._subscribers.add(subscriber)
         return subscriber
+
+    def join(self, subscriber: Subscriber, last: int) -> bool:
+        """Send a subscriber the events after a sequence from now on; return False if it must read the table further."""
+        first = self._ring[0].sequence if self._ring else None
+        if first is not None and first > last + 1:
+            return False
+        subscriber.last = last
+        self._send(subscriber, self._ring)
+        return True
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Remove a subscriber."""
         self._subscribers.discard(subscriber)
 
-    def _since(self, last_id: str | None, subscriber: Subscriber) -> list[bytes]:
-        if last_id is None:
-            return []
-        run, _, number = last_id.partition("-")
-        is_ours = run == self._run and number.isdecimal() and len(number) < _LONGEST_NUMBER
-        seen = int(number) if is_ours else 0
-        return [each.frame for each in self._ring if each.number > seen and subscriber.may_see(each.organization_id)]
-
     def _drain(self) -> None:
         self._drain_scheduled = False  # before the deque is read: a later append schedules again
         entries: list[_Entry] = []
         while self._incoming:
-            event = self._incoming.popleft()
-            self._number += 1
-            frame = self._frame(self._number, event.event, event.body().decode())
-            entry = _Entry(self._number, event.organization_id, frame)
-            self._ring.append(entry)
-            entries.append(entry)
+            row = self._incoming.popleft()
+            frame = event_frame(row.sequence, row.event.event, row.body.decode())
+            entries.append(_Entry(row.sequence, row.event.organization_id, frame))
+        for entry in entries:
+            if entry.sequence is not None:
+                if self._ring and self._ring[-1].sequence != entry.sequence - 1:
+                    self._ring.clear()  # the queue from the engine was full, and dropped events
+                self._ring.append(entry)
         for subscriber in tuple(self._subscribers):
-            self._send(subscriber, [each.frame for each in entries if subscriber.may_see(each.organization_id)])
+            if subscriber.last is not None:
+                self._send(subscriber, entries)
 
-    def _send(self, subscriber: Subscriber, frames: Iterable[bytes]) -> None:
-        subscriber.queue.extend(frames)
+    def _send(self, subscriber: Subscriber, entries: Iterable[_Entry]) -> None:
+        """Queue the events that a subscriber may see and was not sent; drop a subscriber that has missed one."""
+        for entry in entries:
+            if entry.sequence is not None:
+                last = subscriber.last or 0
+                if entry.sequence <= last:
+                    continue
+                if entry.sequence != last + 1:
+                    self._drop(subscriber)
+                    return
+                subscriber.last = entry.sequence
+            if subscriber.may_see(entry.organization_id):
+                subscriber.queue.append(entry.frame)
         subscriber.wakeup.set()
         if len(subscriber.queue) > self._max_lag + len(self._ring):
-            self.dropped += 1
-            log.warning("slow_subscriber_dropped", lag=len(subscriber.queue))
-            self.unsubscribe(subscriber)
-            subscriber.end(at_once=True)
+            self._drop(subscriber)
+
+    def _drop(self, subscriber: Subscriber) -> None:
+        """End a subscriber that has fallen behind: it resumes from the table."""
+        self.dropped += 1
+        log.warning("slow_subscriber_dropped", lag=len(subscriber.queue))
+        self.unsubscribe(subscriber)
+        subscriber.end(at_once=True)
 
     def _end_all(self) -> None:
         for subscriber in tuple(self._subscribers):
             subscriber.end(at_once=False)
 
-    def _frame(self, number: int, name: str, data: str) -> bytes:
-        return format_sse_event(id=f"{self._run}-{number}", event=name, data_str=data)
+
+def event_frame(sequence: int | None, name: str, document: str) -> bytes:
+    """Return an event as the stream sends it; without an id if it has no sequence."""
+    return format_sse_event(id=None if sequence is None else str(sequence), event=name, data_str=document)
 
 
 class StreamResponse(Response):
@@ -187,6 +205,7 @@ class StreamResponse(Response):
 
     Args:
         stream: source of the events.
+        stored: reads the stored events that the client has missed.
         last_id: id of the last event that the client has received before; None for a new client.
         organizations: the only organizations whose events are sent; None for all events.
         is_allowed: returns whether the client's token is still accepted; the stream ends when it is not.
@@ -197,6 +216,7 @@ class StreamResponse(Response):
     def __init__(
         self,
         stream: EventStream,
+        stored: StoredEvents,
         last_id: str | None,
         organizations: Collection[str] | None = None,
         is_allowed: Callable[[], bool] = lambda: True,
@@ -204,20 +224,27 @@ class StreamResponse(Response):
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._stream = stream
+        self._stored = stored
         self._last_id = last_id
         self._organizations = organizations
         self._is_allowed = is_allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one subscriber."""
+        """Serve one subscriber.
+
+        Raises:
+            StoreUnavailable: the event table cannot be read.
+        """
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        subscriber = self._stream.subscribe(self._last_id, self._organizations)
+        subscriber = self._stream.subscribe(self._organizations)
         subscriber.task = asyncio.current_task()
         watch = asyncio.create_task(_end_on_disconnect(receive, subscriber), name="event-stream-disconnect")
         try:
+            backlog = await self._stored.backlog(self._last_id, self._stream.ring_size)
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._catch_up(subscriber, backlog, send)
             while not subscriber.ended and self._is_allowed():
                 await self._send_queued(subscriber, send)
             await send({"type": "http.response.body", "body": b""})
@@ -228,19 +255,42 @@ class StreamResponse(Response):
             watch.cancel()
             self._stream.unsubscribe(subscriber)
 
+    async def _catch_up(self, subscriber: Subscriber, backlog: Backlog, send: Send) -> None:
+        """Send the `connected` event and the stored events up to those in memory, and join the stream."""
+        data = {
+            "resumed": backlog.resumed,
+            "missed": backlog.missed,
+            "dropped": backlog.dropped,
+            "readers": len(self._stream),
+        }
+        await _send_body(send, event_frame(backlog.after, "connected", json.dumps(data)))
+        last = backlog.after
+        while not subscriber.ended and self._is_allowed():
+            page = await self._stored.after(last)
+            if page.events:
+                frames = (event_frame(each.sequence, each.name, each.document) for each in page.events)
+                await _send_body(send, b"".join(frames))
+            last = page.reached
+            if page.is_last and self._stream.join(subscriber, last):
+                return
+
     async def _send_queued(self, subscriber: Subscriber, send: Send) -> None:
         subscriber.wakeup.clear()
         if not subscriber.queue:
             try:
                 await asyncio.wait_for(subscriber.wakeup.wait(), self._stream.keepalive)
             except TimeoutError:
-                await send({"type": "http.response.body", "body": _KEEPALIVE_COMMENT, "more_body": True})
+                await _send_body(send, _KEEPALIVE_COMMENT)
             return
         chunk = [subscriber.queue.popleft() for _ in islice(range(len(subscriber.queue)), _CHUNK)]
-        await send({"type": "http.response.body", "body": b"".join(chunk), "more_body": True})
+        await _send_body(send, b"".join(chunk))
 
 
 async def _end_on_disconnect(receive: Receive, subscriber: Subscriber) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     subscriber.end(at_once=False)
+
+
+async def _send_body(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})

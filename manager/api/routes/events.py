@@ -9,6 +9,7 @@ from manager.api.authorization import Declares, ScopedViewer, allows
 from manager.api.envelope import REFUSAL, answer, fail, ok, record
 from manager.api.errors import Unauthorized
 from manager.api.events.event_stream import StreamResponse
+from manager.api.events.stored_events import StoredEvents
 from manager.api.events.tickets import TICKET_LIFETIME
 from manager.api.services import WithServices
 from manager.domain.access import Role
@@ -45,8 +46,10 @@ async def stream(
 ) -> Response:
     """Events by name: `connected` first, then `agent_online`, `threats_reported` and all others.
 
-    With `Last-Event-ID` the stream resumes after that event, as far as newer events are kept. A web page needs a new
-    ticket to reconnect, so a new EventSource, which sends no such header: it names the event in the query.
+    With `Last-Event-ID` the stream resumes after that event, after a restart of the manager too, as far as newer events
+    are kept; `connected` says how many were `missed`, and how many `dropped`. Events without an id are not kept. A web
+    page needs a new ticket to reconnect, so a new EventSource, which sends no such header: it names the event in the
+    query.
     """
     caller: Caller | None = request.scope.get("caller")
     if ticket is not None and caller is None:
@@ -60,6 +63,7 @@ async def stream(
         )
     return StreamResponse(
         services.stream,
+        StoredEvents(services.queries, services.read, caller.organizations),
         last_event_id or resume_after or None,
         organizations=caller.organizations,
         is_allowed=lambda: services.credentials.is_current(caller),

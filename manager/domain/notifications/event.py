@@ -42,7 +42,7 @@ KINDS: Mapping[str, EventKind] = {
     **_kinds(Topic.BLIND, Severity.LOW, "reports_arrive_again"),
     **_kinds(Topic.BLOCKED, Severity.MEDIUM, "incident_opened", "incident_grew", "incident_merged"),
     **_kinds(Topic.BLOCKED, Severity.LOW, "incident_chronic", "incident_closed", "incident_response"),
-    **_kinds(Topic.BLOCKED, Severity.LOW, "threats_reported", "indicator_refused"),
+    **_kinds(Topic.BLOCKED, Severity.LOW, "threats_reported"),
     **_kinds(Topic.FLEET, Severity.LOW, "agent_registered", "agent_reconnected", "agent_removed", "agent_changed"),
     **_kinds(Topic.FLEET, Severity.LOW, "policy_created", "blocks_added", "incident_work"),
     **_kinds(Topic.FLEET, Severity.MEDIUM, "responses_frozen", "responses_thawed"),
@@ -53,7 +53,7 @@ KINDS: Mapping[str, EventKind] = {
     **_kinds(Topic.SYSTEM, Severity.HIGH, "channel_failing", "events_dropped"),
     **_kinds(Topic.SYSTEM, Severity.LOW, "channel_recovered", "notification_test"),
 }
-"""The kind of each event, by its name."""
+"""The kind of each event, by its name. Events of other names are published to watchers, and not stored."""
 
 UNKNOWN = EventKind(Topic.SYSTEM, Severity.LOW)
 """The kind of a name that this release does not have: an older or newer release has stored the event."""

@@ -7,16 +7,15 @@ from typing import Any
 from manager.domain.instant import Instant
 from manager.engine.batch import Batch, Publication
 from manager.engine.context import Context
+from manager.engine.events import EventRow
 from manager.engine.failure_isolation import isolated
 from manager.engine.fleet import Fleet
 from manager.engine.inbox import Inbox
 from manager.engine.messages import held_back
 from manager.engine.outgoing.receipts import Receipts
-from manager.engine.outgoing.threat_events import ThreatEvents
 from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.publisher import PolicyPublisher
 from manager.engine.ports import BrokerAccess, Publisher
-from schemas.fleet import FleetEvent
 from schemas.topics import FLEET
 
 
@@ -53,8 +52,7 @@ class AfterCommit:
         self._policies = policies
         self._blocklist_messages = blocklist_messages
         self.receipts = Receipts(settings.receipt_interval, settings.retry_after)
-        self._threat_events = ThreatEvents(settings.receipt_interval)
-        self.listeners: list[Callable[[FleetEvent], None]] = []
+        self.listeners: list[Callable[[EventRow], None]] = []
 
     def run(self, context: Context, now: Instant) -> None:
         """Carry out the effects of a committed batch; none of them depends on the success of another."""
@@ -75,8 +73,8 @@ class AfterCommit:
             self._policies.publish_slice(now.wall)
         with self._isolated("blocklist snapshots"):
             self._publish_snapshots(now)
-        with self._isolated("threat events"):
-            self._record_threats(context, now)
+        with self._isolated("stored threats"):
+            self._count_threats(context, now)
         self._announce_events(batch)
 
     def _isolated(self, part: str) -> AbstractContextManager[None]:
@@ -122,20 +120,18 @@ class AfterCommit:
             for snapshot in self._blocklist_messages.due(now):
                 self._publisher.publish(snapshot)
 
-    def _record_threats(self, context: Context, now: Instant) -> None:
-        """Count stored threats, and add the events that announce them to the batch."""
+    def _count_threats(self, context: Context, now: Instant) -> None:
+        """Count stored threats."""
         rows = context.batch.changes.threats
         if rows:
             held_back.record_stored(self._fleet, rows, now)
             self._fleet.counters["threats_stored"] += len(rows)
-            self._threat_events.stored(rows, self._fleet.registry.find_by_number)
-        context.batch.events += self._threat_events.due(now)
 
     def _announce_events(self, batch: Batch) -> None:
-        for event in batch.events:
+        for row in (*batch.changes.events, *batch.passing_events):
             with self._isolated("fleet event"):
                 if self._publisher.ready:
-                    self._publisher.publish(Publication(FLEET.address(event.event), event.body(), qos=0))
+                    self._publisher.publish(Publication(FLEET.address(row.event.event), row.body, qos=0))
             for listener in self.listeners:
                 with self._isolated("event listener"):
-                    listener(event)
+                    listener(row)

@@ -1,68 +1,90 @@
-"""Threat events: at most one `threats_reported` event of each organization in each second."""
+"""Threat events: at most one `threats_reported` event of each organization in each second, stored with its batch."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from manager.domain.agents.agent import Agent
-from manager.domain.instant import Instant
-from manager.engine.batch import ThreatRow
+from manager.domain.protection.measures import ReportedMeasure
+from manager.engine.batch import Batch, ThreatRow
 from schemas.fleet import FleetEvent
 from schemas.model import iso, utc
+from schemas.threats import Severity
 
 _LISTED = 20
 """The maximum number of threats listed in one event; its count includes all."""
 
+_NAME = "threats_reported"
 
-@dataclass(slots=True)
-class _Gathered:
-    """The threats of one organization that no event has announced yet."""
 
-    listed: deque[tuple[ThreatRow, Agent | None]] = field(default_factory=lambda: deque(maxlen=_LISTED))
-    severities: Counter[str] = field(default_factory=Counter)
+class _Reported(NamedTuple):
+    """A new threat that no event has announced yet, with the outcome of the measure against it, if there was one."""
+
+    row: ThreatRow
+    agent: Agent | None
+    outcome: str | None
 
 
 class ThreatEvents:
-    """Threats stored since the last events, by organization.
+    """Announces the threats of each batch, and those that were not due before.
 
     Args:
         interval: the minimum time between two events of one organization in seconds; the first is published at once.
+        agent_of: returns the agent with a number, None for a removed one.
     """
 
-    def __init__(self, interval: float) -> None:
+    def __init__(self, interval: float, agent_of: Callable[[int], Agent | None]) -> None:
         self._interval = interval
-        self._last = -1e9
-        self._gathered: dict[str | None, _Gathered] = {}
+        self._agent_of = agent_of
+        self._last = self._before = -1e9
+        self._waiting: list[_Reported] = []
+        self._taken: list[_Reported] = []
 
-    def stored(self, rows: Sequence[ThreatRow], agent_of: Callable[[int], Agent | None]) -> None:
-        """Add stored threats; `agent_of` returns the agent with a number, None for a removed one."""
-        for row in rows:
-            agent = agent_of(row.agent_number)
-            organization_id = None if agent is None else agent.organization_id
-            gathered = self._gathered.get(organization_id)
-            if gathered is None:
-                gathered = self._gathered[organization_id] = _Gathered()
-            gathered.severities[row.severity] += 1
-            gathered.listed.append((row, agent))
+    def announce(self, batch: Batch) -> None:
+        """Add the threats of a batch, and its events if they are due; called once for each batch, before its commit."""
+        self._taken, self._before = self._waiting, self._last
+        changes, now = batch.changes, batch.now
+        if not changes.threats and not self._waiting:
+            return
+        reported = [*self._waiting, *(self._reported(row, changes.measures) for row in changes.threats)]
+        if now.monotonic - self._last < self._interval:
+            self._waiting = reported
+            return
+        self._waiting, self._last = [], now.monotonic
+        by_organization: dict[str | None, list[_Reported]] = defaultdict(list)
+        for each in reported:
+            by_organization[None if each.agent is None else each.agent.organization_id].append(each)
+        for organization_id, threats in by_organization.items():
+            data, severity = _data(threats), max((each.row.severity for each in threats), key=_LEVELS.index)
+            event = FleetEvent(event=_NAME, at=utc(now.wall), organization_id=organization_id, data=data)
+            batch.add_event(event, severity=Severity(severity))
 
-    def due(self, now: Instant) -> list[FleetEvent]:
-        """Return the events on the gathered threats if they are due, and clear them."""
-        if not self._gathered or now.monotonic - self._last < self._interval:
-            return []
-        self._last = now.monotonic
-        events = [_event(organization_id, each, now) for organization_id, each in self._gathered.items()]
-        self._gathered.clear()
-        return events
+    def take_back(self, batch: Batch) -> None:
+        """Undo `announce` for a batch that the store rejects: it may store fewer threats than the events count."""
+        self._waiting, self._last = self._taken, self._before
+        batch.changes.events = [row for row in batch.changes.events if row.event.event != _NAME]
+
+    def add(self, batch: Batch) -> None:
+        """Add the threats of a batch that was committed without them having been announced."""
+        changes = batch.changes
+        self._waiting = [*self._waiting, *(self._reported(row, changes.measures) for row in changes.threats)]
+
+    def _reported(self, row: ThreatRow, measures: Mapping[tuple[int, str], tuple[ReportedMeasure, float]]) -> _Reported:
+        measure = measures.get((row.agent_number, row.threat_id)) if measures else None
+        return _Reported(row, self._agent_of(row.agent_number), None if measure is None else measure[0].outcome)
 
 
-def _event(organization_id: str | None, gathered: _Gathered, now: Instant) -> FleetEvent:
-    data: dict[str, Any] = {
-        "count": gathered.severities.total(),
-        "bySeverity": dict(gathered.severities),
-        "threats": [_threat_record(row, agent) for row, agent in gathered.listed],
+_LEVELS = [each.value for each in Severity]
+
+
+def _data(threats: list[_Reported]) -> dict[str, Any]:
+    outcomes = Counter(each.outcome for each in threats if each.outcome is not None)
+    return {
+        "count": len(threats),
+        "taken": outcomes["taken"],
+        "bySeverity": dict(Counter(each.row.severity for each in threats)),
+        "threats": [_threat_record(each.row, each.agent) for each in threats[-_LISTED:]],
     }
-    return FleetEvent(event="threats_reported", at=utc(now.wall), organization_id=organization_id, data=data)
 
 
 def _threat_record(row: ThreatRow, agent: Agent | None) -> dict[str, Any]:

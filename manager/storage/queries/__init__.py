@@ -5,10 +5,12 @@ from collections.abc import Collection, Sequence
 from peewee import Database
 
 from manager.domain.policies.fleet_policies import Scope
+from manager.engine.events import StoredEvent
 from manager.storage.health import StoreHealth
 from manager.storage.queries import (
     agents,
     blocks,
+    events,
     incidents,
     operators,
     overview,
@@ -246,6 +248,18 @@ class StoreQueries:
     ) -> Page:
         """Return audit entries, newest first; `since` is in seconds since 1970."""
         return operators.audit_page(self._reader, operators.AuditFilter(since, actor, action, target), limit, cursor)
+
+    def event_bounds(self) -> tuple[int, int]:
+        """Return the lowest and the highest sequence of the stored events; (1, 0) where there is none."""
+        return events.bounds(self._reader)
+
+    def events(self, *, after: int, organizations: Organizations = None, limit: int) -> list[StoredEvent]:
+        """Return the first stored events after a sequence."""
+        return events.after(self._reader, after, organizations, limit)
+
+    def count_events(self, *, after: int, organizations: Organizations = None) -> int:
+        """Return the number of stored events after a sequence."""
+        return events.count_after(self._reader, after, organizations)
 
 
 __all__ = ["Page", "Record", "StoreQueries"]

@@ -9,6 +9,7 @@ from manager.storage.tables.incidents import (
     IncidentWorkTable,
     IndicatorEvidenceTable,
 )
+from manager.storage.tables.notifications import EventTable, NotificationCursorTable, NotificationTable
 from manager.storage.tables.operators import (
     AccessTokenTable,
     AuditEntryTable,
@@ -65,6 +66,9 @@ ALL = (
     AuditEntryTable,
     ConsoleSessionTable,
     DeadLetterTable,
+    EventTable,
+    NotificationCursorTable,
+    NotificationTable,
     MetaTable,
 )
 
@@ -79,6 +83,7 @@ __all__ = [
     "ConsoleSessionTable",
     "DeadLetterTable",
     "EmergencyEntryTable",
+    "EventTable",
     "HostLoginTable",
     "IncidentMemberTable",
     "IncidentResponseTable",
@@ -87,6 +92,8 @@ __all__ = [
     "IndicatorEvidenceTable",
     "LoginReporterTable",
     "MetaTable",
+    "NotificationCursorTable",
+    "NotificationTable",
     "PolicyRevisionTable",
     "ProjectionProgressTable",
     "ReportedMeasureTable",

@@ -108,7 +108,7 @@ def test_ephemeral_agents_go_offline_silently_and_are_removed_after_an_hour(
     """No `agent_stale`, no `agent_offline`; another token's agent beside it is stale, and stays."""
     heard: list[FleetEvent] = []
     with served.bench() as bench:
-        bench.engine.listeners.append(heard.append)
+        bench.engine.listeners.append(lambda row: heard.append(row.event))
     short = enroll(served, "scaled", _create(terminal, "--ephemeral"))
     lasting = enroll(served, "lasting", _create(terminal))
     with served.bench() as bench:
@@ -134,7 +134,7 @@ def test_an_ephemeral_agent_that_is_heard_again_is_online(served: Served) -> Non
     """After silence by any heartbeat, after a lost connection by a new session; a sign-off is silent, too."""
     heard: list[FleetEvent] = []
     with served.bench() as bench:
-        bench.engine.listeners.append(heard.append)
+        bench.engine.listeners.append(lambda row: heard.append(row.event))
         agent = bench.enroll("scaled", bench.token(ephemeral=True))
         for leave, back in ((_silence, _heartbeat), (_will, _birth), (_sign_off, _birth), (_silence, _birth)):
             leave(bench, agent)

@@ -12,9 +12,8 @@ import httpx2
 import pytest
 
 from manager.api.events.event_stream import EventStream
+from manager.engine.batch import Batch
 from schemas import topics
-from schemas.fleet import FleetEvent
-from schemas.model import utc
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
 from tests.support.waiting import eventually
 
@@ -62,9 +61,19 @@ def _watching(client: httpx2.Client, last_id: str | None = None, **params: str) 
         yield Events(answer)
 
 
-def _say(served: Served, *names: str) -> None:
-    for name in names:
-        served.services.stream.publish(FleetEvent(event=name, at=utc(1_800_000_000), data={"big": "x" * 10_000}))
+def _say(served: Served, *texts: str) -> None:
+    """Let the engine commit events, each with a text."""
+    for text in texts:
+        with served.bench() as bench:
+            batch = Batch(bench.now)
+            batch.event("incident_work", data={"text": text, "big": "x" * 10_000})
+            bench.store.commit(batch.changes)
+            for row in batch.changes.events:
+                served.services.stream.publish(row)
+
+
+def _hear(events: Events, count: int) -> list[str]:
+    return [events.next()[1]["data"]["text"] for _ in range(count)]
 
 
 def test_each_event_comes_under_its_own_name(served: Served, admin: httpx2.Client) -> None:
@@ -102,27 +111,65 @@ def test_an_events_data_is_the_fleets_own(served: Served, admin: httpx2.Client) 
     assert data["hostname"] == "srv-01"
 
 
-def test_who_comes_back_misses_nothing_that_is_still_kept(served: Served, admin: httpx2.Client) -> None:
-    """Last-Event-ID resumes after that event; from before the ring, or another run, it begins with the oldest kept."""
+def test_a_client_that_resumes_misses_nothing_and_hears_nothing_twice(served: Served, admin: httpx2.Client) -> None:
+    """Last-Event-ID resumes after that event from the event table, further back than the events in memory."""
     with _watching(admin) as events:
         events.next()
         _say(served, "a", "b")
-        assert [events.next()[0] for _ in range(2)] == ["a", "b"]
+        assert _hear(events, 2) == ["a", "b"]
         last = events.last_id
-    _say(served, "c", "d", "e")
+    _say(served, *"cdefghijkl")
     with _watching(admin, last) as events:
         name, data = events.next()
-        assert (name, data["resumed"], data["missed"]) == ("connected", True, 3)
+        assert (name, data["resumed"], data["missed"], data["dropped"]) == ("connected", True, 10, 0)
         assert events.last_id == last
-        assert [events.next()[0] for _ in range(3)] == ["c", "d", "e"]
-    _say(served, "f", "g", "h")
-    for stale in (last, "0000-1", "nonsense", "0000-" + "9" * 30):
-        with _watching(admin, stale) as events:
-            assert [events.next()[0] for _ in range(6)] == ["connected", "d", "e", "f", "g", "h"]
+        assert _hear(events, 10) == [*"cdefghijkl"]
+        _say(served, "m")
+        assert _hear(events, 1) == ["m"]
     with _watching(admin) as events:
         assert events.next()[1]["missed"] == 0
-        _say(served, "i")
-        assert events.next()[0] == "i"
+        _say(served, "n")
+        assert _hear(events, 1) == ["n"]
+
+
+@pytest.mark.parametrize("unknown", ["0000-1", "nonsense", "9" * 19, "9" * 40, "-1", "\u0662"])
+def test_after_an_id_of_another_store_the_newest_events_follow(
+    served: Served, admin: httpx2.Client, unknown: str
+) -> None:
+    """An id that this store has not given resumes nothing: the client gets as many events as memory holds."""
+    _say(served, *"abcdefgh")
+    with _watching(admin, lastEventId=unknown) as events:
+        assert not events.next()[1]["resumed"]
+        assert _hear(events, 5) == [*"defgh"]
+
+
+def test_ids_are_good_after_a_restart(tmp_path: Path) -> None:
+    """A client of a manager that was killed resumes at the next one: nothing missed, nothing twice."""
+    with Served(tmp_path, client_addresses=LOOPBACK) as served, served.client() as admin:
+        with _watching(admin) as events:
+            events.next()
+            _say(served, "a")
+            assert _hear(events, 1) == ["a"]
+            last = events.last_id
+        _say(served, "b", "c")
+    with Served(tmp_path, client_addresses=LOOPBACK) as served, served.client() as admin:
+        _say(served, "d")
+        with _watching(admin, last) as events:
+            assert events.next()[1]["missed"] == 3
+            assert _hear(events, 3) == ["b", "c", "d"]
+            _say(served, "e")
+            assert _hear(events, 1) == ["e"]
+
+
+def test_a_client_is_told_how_many_events_it_can_no_longer_read(served: Served, admin: httpx2.Client) -> None:
+    """What the bound of the event table has deleted since the client's last event is a number in `connected`."""
+    _say(served, *"abcdef")
+    with served.bench() as bench:
+        bench.database.execute_sql("DELETE FROM event WHERE sequence <= 4")
+    with _watching(admin, "1") as events:
+        told = events.next()[1]
+        assert (told["resumed"], told["dropped"], told["missed"]) == (True, 3, 2)
+        assert _hear(events, 2) == ["e", "f"]
 
 
 def test_a_ticket_opens_the_stream_once(served: Served, admin: httpx2.Client) -> None:
@@ -209,7 +256,7 @@ def test_curl_shows_names_as_they_come(served: Served) -> None:
         try:
             lines = iter(curl.stdout.readline, "")
             assert next(line for line in lines if line.startswith("event:")) == "event: connected\n"
-            _say(served, "policy_created")
-            assert next(line for line in lines if line.startswith("event:")) == "event: policy_created\n"
+            _say(served, "x")
+            assert next(line for line in lines if line.startswith("event:")) == "event: incident_work\n"
         finally:
             curl.terminate()

@@ -288,9 +288,9 @@ def test_both_doors_meet_in_one_incident(served: Served, agent: HttpAgent) -> No
     assert agent.events(PAGE).status_code == 201
     with served.bench() as bench:
         bench.pass_time(5)
-    incidents = [event.data for event in heard if event.event == "incident_opened"]
+    incidents = [row.event.data for row in heard if row.event.event == "incident_opened"]
     assert [(incident["value"], incident["agents"]) for incident in incidents] == [("198.51.100.7", 2)]
-    assert "threats_reported" in {event.event for event in heard}
+    assert "threats_reported" in {row.event.event for row in heard}
 
 
 def test_an_urgent_change_comes_with_the_next_heartbeat(admin: httpx2.Client, agent: HttpAgent) -> None:

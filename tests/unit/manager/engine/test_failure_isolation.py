@@ -10,10 +10,10 @@ from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
 from manager.engine.commands.requests import CreateToken, RemoveAgent, SetPolicy
+from manager.engine.events import EventRow
 from manager.engine.inbox import Command
 from manager.engine.messages import reports
 from schemas import topics
-from schemas.fleet import FleetEvent
 from tests.support.engine import Bench, prepared_reports
 from tests.support.simulated import SimulatedAgent
 
@@ -68,7 +68,7 @@ def test_a_host_may_be_removed_and_registered_in_batch_after_batch(bench: Bench)
 def test_the_last_moment_of_the_calendar_is_a_moment_like_any_other(bench: Bench) -> None:
     """Births that claim 9999-12-31T23:59:59.999999Z between ordinary ones are handled, then and ten minutes later."""
     agent = bench.enroll("web-1")
-    events: list[FleetEvent] = []
+    events: list[EventRow] = []
     bench.engine.listeners.append(events.append)
     started = bench.wall
     for number in range(6):
@@ -84,7 +84,7 @@ def test_the_last_moment_of_the_calendar_is_a_moment_like_any_other(bench: Bench
         body = json.dumps(message, separators=(",", ":")).encode()
         bench.receive(topics.PRESENCE, agent.agent_id, agent.coded(topics.PRESENCE, body))
     bench.pass_time(1300, step=10)
-    assert {"agent_cloned", "agent_clone_gone"} <= {event.event for event in events}
+    assert {"agent_cloned", "agent_clone_gone"} <= {row.event.event for row in events}
     assert bench.failures() == {}
 
 
@@ -103,18 +103,18 @@ def test_a_listener_that_raises_keeps_nothing_from_the_others(bench: Bench) -> N
     """Every listener gets the event, and the step goes on."""
     heard: list[str] = []
 
-    def raising(_event: FleetEvent) -> None:
+    def raising(_row: EventRow) -> None:
         raise ZeroDivisionError
 
     bench.engine.listeners.append(raising)
-    bench.engine.listeners.append(lambda event: heard.append(event.event))
+    bench.engine.listeners.append(lambda row: heard.append(row.event.event))
     bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 70}}, "test"))
     assert "policy_created" in heard
     assert bench.failures() == {"parts_failed": 1}
 
 
 @pytest.mark.parametrize(
-    "part", ["acknowledge", "reply", "admit", "publish", "receipts", "snapshots", "policies", "threat events"]
+    "part", ["acknowledge", "reply", "admit", "publish", "receipts", "snapshots", "policies", "stored threats"]
 )
 def test_each_step_after_the_commit_fails_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Whatever fails after a commit, the other effects of the batch follow, and the next batch works."""
@@ -131,7 +131,7 @@ def test_each_step_after_the_commit_fails_alone(bench: Bench, monkeypatch: pytes
         "receipts": (after.receipts, "due"),
         "snapshots": (after._blocklist_messages, "due"),
         "policies": (after._policies, "publish_slice"),
-        "threat events": (after._threat_events, "due"),
+        "stored threats": (after, "_count_threats"),
     }
     handle = bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
     bench.put(topics.REGISTRATION, *SimulatedAgent("web-2", token, bench.keyring.seal_public).registration(bench.wall))

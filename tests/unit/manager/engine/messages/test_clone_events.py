@@ -13,7 +13,7 @@ from tests.support.simulated import SimulatedAgent
 def _fight(bench: Bench, *instances: SimulatedAgent, rounds: int = 3) -> list[FleetEvent]:
     """Let instances raise the session over each other; return the clone events."""
     told: list[FleetEvent] = []
-    bench.engine.listeners.append(told.append)
+    bench.engine.listeners.append(lambda row: told.append(row.event))
     session = max(each.session for each in instances)
     for _ in range(rounds):
         for each in instances:
@@ -51,7 +51,7 @@ def test_clones_are_forgotten_when_one_is_left(bench: Bench) -> None:
     copy = _copy(agent, bench.wall - 60)
     _fight(bench, agent, copy)
     told: list[str] = []
-    bench.engine.listeners.append(lambda event: told.append(event.event))
+    bench.engine.listeners.append(lambda row: told.append(row.event.event))
     bench.pass_time(WINDOW - 10, step=50)
     assert agent.agent_id in bench.fleet.clones.known
     bench.pass_time(20, step=5)
@@ -76,7 +76,7 @@ def test_a_removed_clone_is_forgotten(bench: Bench) -> None:
     bench.ask(RemoveAgent(agent.agent_id, "test"))
     assert bench.fleet.clones.known == {}
     told: list[str] = []
-    bench.engine.listeners.append(lambda event: told.append(event.event))
+    bench.engine.listeners.append(lambda row: told.append(row.event.event))
     bench.pass_time(WINDOW + 10, step=50)
     assert "agent_clone_gone" not in told
 

@@ -15,7 +15,7 @@ def heard(bench: Bench) -> list[FleetEvent]:
     """The fleet events of held-back reports."""
     events: list[FleetEvent] = []
     about = (held_back.BEGUN, held_back.OVER)
-    bench.engine.listeners.append(lambda event: events.append(event) if event.event in about else None)
+    bench.engine.listeners.append(lambda row: events.append(row.event) if row.event.event in about else None)
     return events
 
 
