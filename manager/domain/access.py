@@ -10,6 +10,9 @@ LIVE_TOKENS = 1000
 _RESERVED_NAMES = frozenset({"admin", "anonymous", "manager", "offline_retention", "responder"})
 _AGENT = "ag-"
 
+ADMIN_NAME = "admin"
+"""The name of the admin token, which no access token has."""
+
 
 class Role(StrEnum):
     """Role of an access token; `viewer` < `responder` < `admin`, while `metrics` and `feed` stand apart."""
@@ -51,6 +54,11 @@ class AccessToken:
     expires_at: float | None = None
     last_used_at: float | None = None
     revoked_at: float | None = None
+
+    @property
+    def text_id(self) -> str:
+        """The beginning of the digest, which names the token's present text."""
+        return self.digest.hex()[:16]
 
     @property
     def lifetime(self) -> float | None:

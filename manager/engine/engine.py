@@ -141,7 +141,9 @@ class Engine:
         archive = self._store.archive
         before_step = now.wall - self._clock_monitor.pending_step(now)
         operators = self.fleet.meta.get(OPERATOR_ADDRESSES)
-        self.fleet.operator_addresses.load(operators, Instant(before_step, now.monotonic))
+        self.fleet.operator_addresses.load(
+            operators, Instant(before_step, now.monotonic), lambda name: self.fleet.text_of_token(name, now.wall)
+        )
         self.fleet.enrollment_rate.load(self.fleet.registry.agents.values(), self.fleet.tokens, now)
         self._incident_recorder.restore(archive, before_step)
         self.fleet.responder.never_block.evidence.load(archive.evidence())

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from manager.domain.access import AccessTokens
+from manager.domain.access import ADMIN_NAME, AccessTokens
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.clones import CloneTracker
 from manager.domain.agents.held_back import HeldBackReports
@@ -19,7 +19,7 @@ from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
 from manager.domain.policies.groups import Placement
 from manager.domain.response import Blocklists, EvidenceIndex, FleetAddresses, NeverBlock, Responder
-from manager.domain.response.operator_addresses import OperatorAddresses
+from manager.domain.response.operator_addresses import Operator, OperatorAddresses
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
@@ -155,6 +155,22 @@ class Fleet:
         token = self.tokens.get(agent.token_id or "")
         return token is not None and token.ephemeral
 
+    def operator(self, digest: bytes | None, now: float) -> Operator | None:
+        """Return the access token with a digest, or the admin token (None), as a person; None if it is refused."""
+        if digest is None:
+            return Operator(ADMIN_NAME, self.settings.admin_text)
+        token = self.access.find(digest)
+        if token is None or not token.is_live(now):
+            return None
+        return Operator(token.name, token.text_id, frozenset(token.organizations) or None)
+
+    def text_of_token(self, name: str, now: float) -> str | None:
+        """Return the id of the present text of the admin token or an access token; None for one that is refused."""
+        if name == ADMIN_NAME:
+            return self.settings.admin_text
+        token = self.access.get(name)
+        return token.text_id if token is not None and token.is_live(now) else None
+
     def forget_agent(self, agent: Agent) -> None:
         """Drop an agent whose registration was not stored."""
         agent.stamp = None  # the same registration may arrive again
@@ -180,8 +196,8 @@ class Fleet:
     def set_addresses(self, agent: Agent) -> None:
         """Set an agent's own addresses and gateways; these are never blocked."""
         host = agent.host
-        own = [*host.addresses, *host.gateways, *([host.ip] if host.ip else [])]
-        self.addresses.set(agent.agent_id, agent.organization_id, host.site, own)
+        own = [*host.addresses, *([host.ip] if host.ip else [])]
+        self.addresses.set(agent.agent_id, agent.organization_id, host.site, own, host.gateways)
 
     def _restore_organization_response(self, meta: Mapping[str, str]) -> None:
         stored = meta.get(ORGANIZATION_RESPONSE)

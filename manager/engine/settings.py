@@ -46,6 +46,8 @@ class EngineSettings:
     fleet_networks: tuple[str, ...] = ()
     never_interval: float = 60.0
     """The minimum time between two changes of an organization's never list, in seconds."""
+    admin_text: str = ""
+    """Names the present text of the admin token, without a hint at it."""
     ca_fingerprint: str | None = None
     boot_id: str = ""
     """Id of the host's boot; if empty (unknown), clock steps before this start are not detected."""

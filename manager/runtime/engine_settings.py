@@ -1,5 +1,6 @@
 """Derives the engine's settings from the manager's, including the manager's own addresses, which are never blocked."""
 
+import hmac
 import socket
 
 import psutil
@@ -17,9 +18,13 @@ from manager.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> EngineSettings:
-    """Return the engine's settings; new enrollment tokens contain `ca_fingerprint`."""
+def engine_settings(settings: Settings, ca_fingerprint: str | None = None, admin_text: str = "") -> EngineSettings:
+    """Return the engine's settings; new enrollment tokens contain `ca_fingerprint`, `admin_text` names the admin token.
+
+    The addresses of people who used another admin token are not those of operators any more.
+    """
     return EngineSettings(
+        admin_text=admin_text,
         ca_fingerprint=ca_fingerprint,
         boot_id=clock.boot_id(),
         sweep_interval=settings.sweep_interval,
@@ -53,6 +58,11 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None) -> En
         admin_networks=settings.admin_networks,
         fleet_networks=settings.fleet_networks,
     )
+
+
+def keyed_id(key: bytes, secret: str) -> str:
+    """Return an id of a secret by which nobody without the key can try guesses."""
+    return hmac.digest(key, secret.encode(), "sha256")[:8].hex()
 
 
 def own_addresses(broker: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
 from manager.runtime import clock, gc_tuning
-from manager.runtime.engine_settings import engine_settings
+from manager.runtime.engine_settings import engine_settings, keyed_id
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
 from manager.runtime.transport_security import Transport
@@ -57,7 +57,10 @@ class Manager:
         registry = CollectorRegistry()
         histograms = Histograms(registry)
         self._health = StoreHealth(directory.store)
-        self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint))
+        given = settings.auth_token.get_secret_value() if settings.auth_token else None
+        self._admin_token = given or directory.admin_token()
+        admin_text = keyed_id(keyring.store_key, self._admin_token)
+        self._fleet = Fleet(keyring, engine_settings(settings, transport.ca_fingerprint, admin_text))
         now = clock.read()
         with start_errors(self._health), gc_tuning.paused():
             self._health.check_at_start(used=directory.was_used)
@@ -110,12 +113,11 @@ class Manager:
 
     def _http_server(self, registry: CollectorRegistry) -> ApiServer:
         settings, fleet = self.settings, self._fleet
-        given = settings.auth_token.get_secret_value() if settings.auth_token else None
         services = Services(
             engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
             queries=StoreQueries(open_reader(self.directory.store), self._health),
             credentials=Credentials(
-                given or self.directory.admin_token(),
+                self._admin_token,
                 fleet.registry.find_by_http_digest,
                 fleet.tokens.get,
                 fleet.access,

@@ -26,18 +26,18 @@ class OperatorAddressRecorder:
     def __init__(self, engine: CommandGateway, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._clock = clock
-        self._told: OrderedDict[tuple[str, frozenset[str] | None], float] = OrderedDict()
+        self._told: OrderedDict[tuple[str, bytes | None], float] = OrderedDict()
 
     def record(self, caller: Caller, address: str) -> None:
         """Note a caller's request; called in the thread of the server's event loop."""
         if not caller.has(Role.RESPONDER):
             return
-        now, key = self._clock(), (address, caller.organizations)
+        now, key = self._clock(), (address, caller.digest)
         told = self._told.get(key)
         if told is not None and now - told < _INTERVAL:
             return
         with suppress(StoreUnavailable):  # too many requests wait for the engine: the next request tells it
-            self._engine.submit_nowait(RecordOperatorAddress(address, caller.organizations), DISCARD)
+            self._engine.submit_nowait(RecordOperatorAddress(address, caller.digest), DISCARD)
             self._told[key] = now
             self._told.move_to_end(key)
             if len(self._told) > _MOST:

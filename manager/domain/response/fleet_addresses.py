@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import NamedTuple, TypeVar
 
 from manager.domain.correlation.indicators import SITELESS, Indicator, indicators_of, normal_address
 from manager.domain.networks import network_of, overlap
@@ -10,8 +11,18 @@ from manager.domain.networks import network_of, overlap
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _NORMAL_IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")  # most addresses, ten times as fast as parsing
 
+_Key = TypeVar("_Key")
+
 _Place = tuple[str, str]
 """An organization and a site in it."""
+
+
+class _Stated(NamedTuple):
+    """The addresses and gateways of one agent, in normal form, and those of them that are gateways."""
+
+    place: _Place
+    values: tuple[str, ...]
+    gateways: tuple[str, ...]
 
 
 class FleetAddresses:
@@ -23,7 +34,9 @@ class FleetAddresses:
 
     def __init__(self) -> None:
         self._agents_at: dict[str, dict[_Place, int]] = {}
-        self._of_agent: dict[str, tuple[_Place, tuple[str, ...]]] = {}
+        self._of_agent: dict[str, _Stated] = {}
+        self._in_organization: dict[str, dict[str, int]] = {}
+        self._gateways_in: dict[str, dict[str, int]] = {}
         self._places: dict[_Place, _Place] = {}
         self.changed: set[str] = set()
         """Organizations whose addresses changed; whoever acts on it clears it."""
@@ -32,26 +45,36 @@ class FleetAddresses:
         """Return the number of different addresses."""
         return len(self._agents_at)
 
-    def set(self, agent_id: str, organization_id: str, site: str | None, addresses: Iterable[str]) -> None:
+    def set(
+        self,
+        agent_id: str,
+        organization_id: str,
+        site: str | None,
+        addresses: Iterable[str],
+        gateways: Iterable[str] = (),
+    ) -> None:
         """Replace an agent's addresses and gateways."""
         known = self._of_agent.get(agent_id)
         self._discard(agent_id)
         place = (organization_id, site or SITELESS)
         place = self._places.setdefault(place, place)
-        values = tuple({value: None for text in addresses if (value := _normal(text)) is not None})
-        if known is None or known != (place, values):
-            self.changed |= {organization_id} if known is None else {organization_id, known[0][0]}
-        if values:
-            self._of_agent[agent_id] = (place, values)
-        for value in values:
-            agents = self._agents_at.setdefault(value, {})
-            agents[place] = agents.get(place, 0) + 1
+        hops = _normalised(gateways)
+        stated = _Stated(place, tuple(dict.fromkeys((*_normalised(addresses), *hops))), hops)
+        if known != stated:
+            self.changed |= {organization_id} if known is None else {organization_id, known.place[0]}
+        if stated.values:
+            self._of_agent[agent_id] = stated
+        for value in stated.values:
+            _count(self._agents_at.setdefault(value, {}), place)
+            _count(self._in_organization.setdefault(organization_id, {}), value)
+        for value in hops:
+            _count(self._gateways_in.setdefault(organization_id, {}), value)
 
     def discard(self, agent_id: str) -> None:
         """Drop an agent's addresses."""
         known = self._of_agent.get(agent_id)
         if known is not None:
-            self.changed.add(known[0][0])
+            self.changed.add(known.place[0])
         self._discard(agent_id)
 
     def indicators_of(self, agent_id: str) -> list[Indicator]:
@@ -59,29 +82,30 @@ class FleetAddresses:
         known = self._of_agent.get(agent_id)
         if known is None:
             return []
-        (organization_id, site), values = known
-        return [found for value in values for found in indicators_of(organization_id, site, value, None, None)]
+        organization_id, site = known.place
+        return [found for value in known.values for found in indicators_of(organization_id, site, value, None, None)]
 
     def of_organization(self, organization_id: str) -> list[str]:
         """Return all addresses and gateways of an organization's agents, private ones of every site."""
-        return [
-            value
-            for value, places in self._agents_at.items()
-            if any(organization == organization_id for organization, _ in places)
-        ]
+        return list(self._in_organization.get(organization_id, ()))
+
+    def gateways_of(self, organization_id: str) -> list[str]:
+        """Return the gateways that an organization's agents state, private ones of every site."""
+        return list(self._gateways_in.get(organization_id, ()))
 
     def _discard(self, agent_id: str) -> None:
         known = self._of_agent.pop(agent_id, None)
         if known is None:
             return
-        place, values = known
-        for value in values:
+        organization_id = known.place[0]
+        for value in known.values:
             agents = self._agents_at[value]
-            agents[place] -= 1
-            if not agents[place]:
-                del agents[place]
+            _uncount(agents, known.place)
             if not agents:
                 del self._agents_at[value]
+            _uncount(self._in_organization[organization_id], value)
+        for value in known.gateways:
+            _uncount(self._gateways_in[organization_id], value)
 
     def holds(self, value: str, organization_id: str, site: str | None) -> bool:
         """Return whether an address is an agent's own or its gateway, or a CIDR contains such an address.
@@ -111,6 +135,21 @@ class FleetAddresses:
         if site is not None:
             return (organization_id, site) in places
         return any(organization == organization_id for organization, _ in places)
+
+
+def _normalised(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return addresses in normal form, each once; texts that are none are left out."""
+    return tuple({value: None for text in texts if (value := _normal(text)) is not None})
+
+
+def _count(counts: dict[_Key, int], key: _Key) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+def _uncount(counts: dict[_Key, int], key: _Key) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 def _normal(text: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from itertools import islice
 from typing import NamedTuple
 
-from manager.domain.networks import Network, overlap
+from manager.domain.networks import Network, NetworkSet, overlap
 
 NEVER_LIMIT = 1000
 """The most networks in a list."""
@@ -81,28 +82,44 @@ class LiftedAddresses:
 
 
 class NeverList(NamedTuple):
-    """The networks in text form, sorted, and the number of addresses that found no room."""
+    """The networks in text form, sorted, and the number of networks that found no room."""
 
     networks: tuple[str, ...]
     left_out: int
 
 
-def never_list(fixed: Iterable[Network], addresses: Iterable[Network], most: int = NEVER_LIMIT) -> NeverList:
-    """Aggregate networks to a list; neighbouring addresses share wider networks only as far as the limit asks for it.
+class Tier(NamedTuple):
+    """Networks that go into a list before those of later tiers.
+
+    `may_widen` says that neighbouring ones may share a wider network where there is no room for each.
+    """
+
+    networks: Iterable[Network]
+    may_widen: bool = False
+
+
+def never_list(tiers: Iterable[Tier], most: int = NEVER_LIMIT) -> NeverList:
+    """Aggregate networks to a list, the tiers in the order of their precedence.
+
+    Neighbouring addresses share wider networks only as far as the limit asks for it, those of the last tier first. If
+    the list is too long even so, the last tiers are cut.
 
     Args:
-        fixed: networks that are never widened and go first: administrators', the fleet's, the manager's.
-        addresses: the agents' addresses and gateways; what does not fit even as /24 and /48 is left out.
+        tiers: the networks, the most important tier first.
         most: the most networks in the list.
     """
-    first = _collapsed(fixed)[:most]
-    own = _collapsed(addresses)
-    for step in range(1, _STEPS + 1):
-        if len(first) + len(own) <= most:
-            break
-        own = _widened(own, step)
-    listed = own[: most - len(first)]
-    return NeverList(tuple(_text(each) for each in _collapsed((*first, *listed))), len(own) - len(listed))
+    given = list(tiers)
+    found: list[list[Network]] = []
+    for tier in given:
+        earlier = NetworkSet(str(each) for networks in found for each in networks)
+        found.append([each for each in _collapsed(tier.networks) if not earlier.covers(each)])
+    for index in reversed(range(len(given))):
+        for step in range(1, _STEPS + 1) if given[index].may_widen else ():
+            if sum(map(len, found)) <= most:
+                break
+            found[index] = _widened(found[index], step)
+    listed = list(islice((each for networks in found for each in networks), most))
+    return NeverList(tuple(_text(each) for each in _collapsed(listed)), sum(map(len, found)) - len(listed))
 
 
 def _text(network: Network) -> str:

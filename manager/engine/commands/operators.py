@@ -16,7 +16,10 @@ OPERATOR_ADDRESSES = "operator_addresses"
 def record_operator_address(context: Context, request: RecordOperatorAddress) -> None:
     """Record the address of a person's request, and withdraw its live blocks if it is new."""
     now = context.batch.now
-    if context.fleet.operator_addresses.record(request.address, request.organizations, now):
+    operator = context.fleet.operator(request.digest, now.wall)
+    if operator is None:
+        return
+    if context.fleet.operator_addresses.record(request.address, operator, now):
         about = list(_live_subjects(context, request.address))
         emergency_response.apply(context, context.fleet.responder.withdraw_unblockable(now.wall, about))
         network, manual = network_of(request.address), context.fleet.responder.entries.manual

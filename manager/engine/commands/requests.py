@@ -202,13 +202,14 @@ class AcceptClock:
 class RecordOperatorAddress:
     """Record the address of a person's request to the API, which is never blocked from then on. Answered by None.
 
-    `organizations` are those that the person is limited to; None for all.
+    `digest` is the SHA-256 of the access token's text, None for the admin token; one that is not accepted any more
+    records nothing.
     """
 
     needs_transaction: ClassVar[bool] = False
 
     address: str
-    organizations: frozenset[str] | None = None
+    digest: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from manager.domain.instant import Instant
 from manager.domain.networks import Network, network_of
-from manager.domain.response.never_list import LIFT_TIME, never_list
+from manager.domain.response.never_list import LIFT_TIME, Tier, never_list
 from manager.engine.commands.operators import store_operator_addresses
 from manager.engine.context import Context
 from manager.engine.fleet import Fleet
@@ -28,7 +28,7 @@ class NeverLists:
     def tick(self, context: Context, now: Instant) -> None:
         """Publish the lists that are due."""
         addresses, operators = self._fleet.addresses, self._fleet.operator_addresses
-        if operators.expire(now):
+        if operators.expire(now, lambda name: self._fleet.text_of_token(name, now.wall)):
             store_operator_addresses(context, now)
         if operators.changed:
             operators.changed = False
@@ -58,13 +58,19 @@ def publish_never_list(context: Context, organization_id: str) -> None:
     """Publish an organization's never list, if it differs from the published one."""
     fleet, changes = context.fleet, context.batch.changes
     settings = fleet.settings
-    operators = fleet.operator_addresses.of_organization(organization_id)
-    fixed = _networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks, *operators))
     lifted = fleet.responder.never_block.lifted.of_organization(organization_id)
     fleet.responder.never_block.lifted.published(organization_id)
     key, value = lifted_value(organization_id, lifted)
     changes.meta[key] = value
-    found = never_list((*fixed, *lifted), _networks(fleet.addresses.of_organization(organization_id)))
+    found = never_list(
+        (
+            Tier(_networks((*settings.own_addresses, *settings.admin_networks, *settings.fleet_networks))),
+            Tier(_networks(fleet.addresses.gateways_of(organization_id)), may_widen=True),
+            Tier(lifted),
+            Tier(_networks(fleet.operator_addresses.of_organization(organization_id))),
+            Tier(_networks(fleet.addresses.of_organization(organization_id)), may_widen=True),
+        )
+    )
     fleet.counters["never_addresses_left_out"] += found.left_out
     if found.networks == fleet.blocklists.never.get(organization_id, ()):
         return

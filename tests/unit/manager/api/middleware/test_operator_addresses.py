@@ -8,8 +8,8 @@ from manager.domain.access import Role
 from manager.engine.commands.requests import RecordOperatorAddress
 from manager.errors import StoreUnavailable
 
-ANN = Caller("ann", role=Role.ADMIN)
-BOB = Caller("bob", role=Role.RESPONDER, organizations=frozenset({"acme"}))
+ANN = Caller("ann", role=Role.ADMIN, digest=b"a" * 32)
+BOB = Caller("bob", role=Role.RESPONDER, organizations=frozenset({"acme"}), digest=b"b" * 32)
 
 
 class Commands:
@@ -29,13 +29,13 @@ class Commands:
 
 
 def test_an_address_is_told_at_once_and_then_every_ten_minutes() -> None:
-    """A thousand requests are one command; the same address for other organizations is another."""
+    """A thousand requests are one command; the same address with another token is another."""
     commands, now = Commands(), 0.0
     recorder = OperatorAddressRecorder(commands, lambda: now)
     for _ in range(1000):
         recorder.record(ANN, "203.0.113.1")
         recorder.record(BOB, "203.0.113.1")
-    told = [RecordOperatorAddress("203.0.113.1"), RecordOperatorAddress("203.0.113.1", frozenset({"acme"}))]
+    told = [RecordOperatorAddress("203.0.113.1", caller.digest) for caller in (ANN, BOB)]
     assert commands.taken == told
     now = 599.9
     recorder.record(ANN, "203.0.113.1")
@@ -53,4 +53,4 @@ def test_what_the_engine_does_not_take_is_told_with_the_next_request() -> None:
     recorder.record(ANN, "203.0.113.1")
     commands.full = False
     recorder.record(ANN, "203.0.113.1")
-    assert commands.taken == [RecordOperatorAddress("203.0.113.1")]
+    assert commands.taken == [RecordOperatorAddress("203.0.113.1", ANN.digest)]

@@ -8,7 +8,7 @@ from manager.domain.networks import network_of
 from manager.domain.response import EvidenceIndex, FleetAddresses, NeverBlock, ResponderSettings, ResponseState
 from manager.domain.response.evidence_index import is_system_path
 from manager.domain.response.never_block import unblockable
-from manager.domain.response.operator_addresses import OperatorAddresses
+from manager.domain.response.operator_addresses import Operator, OperatorAddresses
 from tests.support.responding import Scene
 
 DAY = 86_400.0
@@ -115,7 +115,7 @@ def test_ipv4_inside_ipv6_is_never_blocked_where_the_ipv4_address_is_not(value: 
     fleet = FleetAddresses()
     fleet.set("ag-1", "acme", None, ["198.51.100.7"])
     operators = OperatorAddresses()
-    operators.record("198.51.100.7", None, Instant(0.0, 0.0))
+    operators.record("198.51.100.7", Operator("ann", "t"), Instant(0.0, 0.0))
     nobody = FleetAddresses()
     for never in (
         NeverBlock(lambda _: False, fleet, EvidenceIndex()),

@@ -16,7 +16,6 @@ from manager.engine.commands.block_requests import LiftAddress
 from manager.engine.commands.requests import (
     ChangeAgent,
     ChangeAllowlist,
-    RecordOperatorAddress,
     RemoveAgent,
     RemoveBlock,
     SetPolicy,
@@ -29,6 +28,7 @@ from manager.errors import Conflict, Invalid, NotFound
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.blocks import add, blocked, changes, group
 from tests.support.engine import Bench
+from tests.support.operators import request_from
 
 ADDRESS = "198.51.100.9"
 
@@ -304,7 +304,7 @@ def test_a_block_that_stands_for_a_persons_ipv4_address_goes_with_their_first_re
     attack(bench, *trusted(bench, "a", "b", "c"), sourceIp="64:ff9b::c633:6409")
     add(bench, "2002:c633:6409::1", "2002:c633:640a::1")
     assert set(blocked(bench)) == {"64:ff9b::c633:6409", "2002:c633:6409::1", "2002:c633:640a::1"}
-    bench.ask(RecordOperatorAddress(ADDRESS, None))
+    request_from(bench, ADDRESS)
     assert blocked(bench) == ["2002:c633:640a::1"]
 
 

@@ -11,7 +11,6 @@ from manager.engine.commands.block_requests import LiftAddress
 from manager.engine.commands.requests import (
     ChangeAgent,
     ChangeAllowlist,
-    RecordOperatorAddress,
     RemoveBlock,
     SetPolicy,
     UndoIncident,
@@ -20,6 +19,7 @@ from manager.errors import Conflict
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.blocks import add, blocked, changes, group
 from tests.support.engine import Bench
+from tests.support.operators import request_from
 
 ADDRESS = "198.51.100.9"
 
@@ -34,7 +34,7 @@ def test_one_organization_can_neither_prevent_nor_end_a_block_of_the_whole_fleet
     bench.enroll("a")
     bench.enroll("b", organization_id="acme", addresses=["198.51.100.7/24"])
     bench.ask(ChangeAllowlist(Scope("organization", "acme"), None, "198.51.100.8", listed=True, author="alice"))
-    bench.ask(RecordOperatorAddress("198.51.100.6", frozenset({"acme"})))
+    request_from(bench, "198.51.100.6", "acme")
     group(bench, "web", "web")
     before = ("198.51.100.6", "198.51.100.7", "198.51.100.8", "198.51.100.9")
     for holder in (FLEET, ManualHolder("group", "web")):
@@ -43,12 +43,12 @@ def test_one_organization_can_neither_prevent_nor_end_a_block_of_the_whole_fleet
     later = ("198.51.100.17", "198.51.100.18", "198.51.100.19")
     bench.enroll("c", organization_id="acme", addresses=[f"{later[0]}/28"])
     bench.ask(ChangeAllowlist(Scope("organization", "acme"), None, later[1], listed=True, author="alice"))
-    bench.ask(RecordOperatorAddress(later[2], frozenset({"acme"})))
+    request_from(bench, later[2], "acme")
     assert blocked(bench) == blocked(bench, "acme") == ["198.51.100.16/28", *before]
     with pytest.raises(Conflict, match="allowlist of organization acme"):
         add(bench, "198.51.100.8", holder=ManualHolder("organization", "acme"))
     bench.ask(ChangeAllowlist(Scope("organization", "default"), None, "198.51.100.8", listed=True, author="alice"))
-    bench.ask(RecordOperatorAddress("198.51.100.9", None))
+    request_from(bench, "198.51.100.9")
     bench.ask(ChangeAllowlist(GLOBAL, None, "198.51.100.20", listed=True, author="alice"))
     assert blocked(bench) == ["198.51.100.6", "198.51.100.7"]
     with pytest.raises(
