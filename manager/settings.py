@@ -1,8 +1,9 @@
 """The manager's settings: meaning, default and environment variable of each."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from manager.domain.agents.registry import Takeover
 from manager.domain.networks import network_of
 from manager.domain.response import OrganizationResponse
+from schemas.durations import parse_seconds
 from schemas.loopback import is_loopback
 
 _ENROLLMENT_RATE = 60
@@ -40,9 +42,17 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_networks)]
 
+Seconds = Annotated[float, BeforeValidator(parse_seconds), Field(allow_inf_nan=False)]
+"""A time in seconds, also written as a duration such as ``15m``."""
+
+NotificationTables = Annotated[Mapping[str, Mapping[str, Any]], NoDecode]
+
 
 class Settings(BaseSettings):
-    """Settings from the environment (`PANGUARD_…`) and from flags, which take precedence. Times are in seconds."""
+    """Settings from the environment (`PANGUARD_…`) and from those given, which take precedence. Times are in seconds.
+
+    `manager.configuration` gives those of options and settings file.
+    """
 
     model_config = SettingsConfigDict(env_prefix="PANGUARD_", extra="ignore", populate_by_name=True)
 
@@ -52,11 +62,15 @@ class Settings(BaseSettings):
     mqtt_port: int = Field(1883, ge=0, le=65535, description="port of the embedded broker; 0 takes a free one")
     broker: str = Field("embedded", description="`embedded`, or the URL of a broker: mqtts://[user@]host:port")
     broker_password: SecretStr | None = Field(None, description="the manager's password at an external broker")
+    broker_password_file: Path | None = Field(
+        None, description="file with the manager's password at an external broker; broker_password goes before it"
+    )
     auth_token: SecretStr | None = Field(
         None,
         validation_alias="MANAGER_AUTH_TOKEN",
         description="admin token; by default created in the data directory",
     )
+    auth_token_file: Path | None = Field(None, description="file with the admin token; auth_token goes before it")
     insecure: bool = Field(False, description="allow doors and broker connection beyond loopback without TLS")
     tls_certificate: Path | None = Field(
         None, description="certificate and chain of the HTTP door, PEM; default tls/http.crt in the data directory"
@@ -82,22 +96,22 @@ class Settings(BaseSettings):
         description="origins that may read responses, such as https://dashboard.example; * is any origin",
     )
 
-    heartbeat_interval: float = Field(30, gt=0, description="seconds between an agent's heartbeats")
-    stale_after: float = Field(90, gt=0, description="seconds without a heartbeat after which an agent is stale")
-    sweep_interval: float = Field(30, gt=0, description="seconds between two checks for stale agents")
-    held_back_after: float = Field(
+    heartbeat_interval: Seconds = Field(30, gt=0, description="seconds between an agent's heartbeats")
+    stale_after: Seconds = Field(90, gt=0, description="seconds without a heartbeat after which an agent is stale")
+    sweep_interval: Seconds = Field(30, gt=0, description="seconds between two checks for stale agents")
+    held_back_after: Seconds = Field(
         90,
         gt=0,
         description="seconds that reports may wait on a guard with none stored until they count as held back",
     )
-    republish_after: float = Field(
+    republish_after: Seconds = Field(
         10, gt=0, description="seconds until a policy that a guard has not applied is published again"
     )
-    snapshot_every: float = Field(
+    snapshot_every: Seconds = Field(
         10, gt=0, description="least seconds between two snapshots of an organization's blocklist"
     )
-    settling_time: float = Field(5, ge=0, description="seconds that a last will waits for a newer sign of life")
-    policy_poll_interval: float = Field(300, gt=0, description="seconds between an HTTP agent's policy polls")
+    settling_time: Seconds = Field(5, ge=0, description="seconds that a last will waits for a newer sign of life")
+    policy_poll_interval: Seconds = Field(300, gt=0, description="seconds between an HTTP agent's policy polls")
     takeover: Takeover | None = Field(
         None,
         description="condition for a registration to replace a credential without it: allow, when-offline or proof; "
@@ -122,7 +136,7 @@ class Settings(BaseSettings):
         description="agents that the organization-wide block counts: vouched (those that prove who wrote the report) "
         "or any; default as chosen before, in a new store vouched",
     )
-    organization_response_age: float | None = Field(
+    organization_response_age: Seconds | None = Field(
         None,
         ge=0,
         description="seconds for which these agents have to be registered, else the block waits for approval; 0 is "
@@ -134,20 +148,20 @@ class Settings(BaseSettings):
         description="networks (/24, /48) that these agents have to be in, else the block waits for approval; 0 is "
         "off; default 2, and off where HTTP and broker are on loopback only",
     )
-    block_duration: float = Field(4 * 3600, gt=0, description="seconds of an emergency block's first term")
+    block_duration: Seconds = Field(4 * 3600, gt=0, description="seconds of an emergency block's first term")
     block_limit: int = Field(
         100, ge=1, description="new emergency blocks in 5 minutes; more than that wait for approval"
     )
     simulation: bool = Field(False, description="record responses without carrying them out")
     admin_networks: Networks = Field((), description="addresses and CIDRs of administrators, which are never blocked")
     fleet_networks: Networks = Field((), description="addresses and CIDRs of the fleet, which no guard ever blocks")
-    threat_retention: float = Field(86_400, gt=0, description="seconds that threats are kept")
-    id_retention: float = Field(7 * 86_400, gt=0, description="seconds that the ids of stored threats are kept")
-    history_retention: float = Field(90 * 86_400, gt=0, description="seconds that changes of agents' states are kept")
-    audit_retention: float = Field(
+    threat_retention: Seconds = Field(86_400, gt=0, description="seconds that threats are kept")
+    id_retention: Seconds = Field(7 * 86_400, gt=0, description="seconds that the ids of stored threats are kept")
+    history_retention: Seconds = Field(90 * 86_400, gt=0, description="seconds that changes of agents' states are kept")
+    audit_retention: Seconds = Field(
         730 * 86_400, ge=90 * 86_400, description="seconds that audit entries are kept, at least 90 days"
     )
-    offline_retention: float | None = Field(
+    offline_retention: Seconds | None = Field(
         None,
         gt=0,
         description="seconds after which an agent that signed off and did not come back is removed for good; "
@@ -155,11 +169,14 @@ class Settings(BaseSettings):
     )
     agent_messages: float = Field(200, gt=0, description="messages a second that one agent may send")
     agent_bytes: float = Field(2 * 1024 * 1024, gt=0, description="bytes a second that one agent may send")
-    agent_burst: float = Field(10, gt=0, description="seconds over which an unused budget accumulates")
-    suspension: float = Field(
+    agent_burst: Seconds = Field(10, gt=0, description="seconds over which an unused budget accumulates")
+    suspension: Seconds = Field(
         60, gt=0, description="seconds that a flooding agent is suspended at the broker (Mosquitto)"
     )
     batch_limit: int = Field(500, ge=1, le=10_000, description="most messages in one transaction")
+    notifications: NotificationTables = Field(
+        default_factory=dict, description="channels of notifications by name: tables of the settings file"
+    )
 
     @property
     def on_loopback(self) -> bool:

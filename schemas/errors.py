@@ -15,3 +15,11 @@ class TokenError(SchemaError):
 
 class KeyMaterialError(SchemaError):
     """A key or a sealed secret cannot be read."""
+
+
+class DurationError(SchemaError):
+    """A text is no duration such as ``90s``, ``15m``, ``24h`` or ``7d``."""
+
+
+class ConfigFileError(SchemaError):
+    """A settings file is malformed, or has a setting that it cannot have; the message names file, line and remedy."""

@@ -5,7 +5,6 @@ All but `mode` ask the fence and need no running guard.
 
 import json
 import os
-import re
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,10 +16,10 @@ from agent.cli.printable import printable
 from agent.errors import ConfigurationError, GuardError
 from agent.respond.fence_client import FenceClient
 from agent.settings import read_settings
+from schemas.durations import parse_duration
+from schemas.errors import DurationError
 from schemas.presence import Mode
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,7})([smhd])")
 _DEFAULT = "4h"
 _SHOWN = "; `panguard guard blocks list` shows what is set"
 
@@ -51,10 +50,10 @@ def block(
     fence_socket: FenceSocket = None,
 ) -> None:
     """Block an address on this host until a time has passed. The never-rules hold, so nobody logged in is cut off."""
-    found = _DURATION.fullmatch(lasting)
-    if found is None:
-        _fail("--for takes a number and s, m, h or d, such as 30m")
-    seconds = int(found[1]) * _UNITS[found[2]]
+    try:
+        seconds = parse_duration(lasting)
+    except DurationError as error:
+        _fail(f"--for: {error}")
     request = "throttle" if throttle else "block"
     beside = {"operatorAt": operator_addresses()}
     answer = _ask(fence_socket, request, value=_target(address), seconds=seconds, reason=reason, **beside)

@@ -19,6 +19,7 @@ from manager.cli.support.failures import CommandFailed
 from manager.cli.support.manager_connection import _token, announced_url
 from manager.cli.support.policy_options import read_document
 from manager.cli.support.replay_settings import read_replay_settings
+from manager.configuration import WrongSetting, read_configuration
 from manager.data_directory import DataDirectory
 from manager.domain.response import ResponseState
 from manager.errors import ManagerError, SetupError
@@ -33,6 +34,8 @@ from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, SERVERS, TlsDirectory
 from manager.tls.server_certificate import CertificateFiles
 from schemas import topics
+from schemas.config_file import ConfigFile
+from schemas.errors import ConfigFileError
 from schemas.model import utc
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.place import KEYRING, NOW, TOKEN, Place
@@ -239,6 +242,17 @@ def _environment(_place: Place, data: bytes) -> None:
             os.environ[name] = before
 
 
+def _config_file(place: Place, data: bytes) -> None:
+    """The settings file of a manager; `line` reads its statements one by one."""
+    file = place.directory / "manager.toml"
+    file.write_bytes(data)
+    try:
+        ConfigFile.parse("manager.toml", data).line("port")
+        read_configuration({}, file)
+    finally:
+        file.unlink()
+
+
 def _store_files() -> SearchStrategy[bytes]:
     import tempfile  # noqa: PLC0415 -- only here
 
@@ -298,5 +312,12 @@ STORE = (
         hostile_text("1", "0.5", "embedded", "10.0.0.0/8,::1", "true", "allow"),
         _environment,
         (ValidationError,),
+    ),
+    Decoder(
+        "settings file",
+        "operator",
+        hostile_text('port = 1\nstale_after = "15m"\n', "prot = 1", "[notifications.mail]\nurl = 'x'\n"),
+        _config_file,
+        (ConfigFileError, WrongSetting),
     ),
 )

@@ -1,61 +1,84 @@
-"""`panguard manager config`: every setting with its value, environment variable and meaning."""
+"""`panguard manager config`: every setting with its value, source, environment variable and meaning."""
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import DataDir, Output, OutputOption
+from manager.cli.support.options import ConfigOption, DataDir, Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.configuration import Configuration
 
 
-def config(data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
-    """Print every setting of a manager started now; secrets are masked."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+def config(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    data_dir: DataDir = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print every setting of a manager started now, and its source; secrets are masked."""
+    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while
 
-    found = effective_settings({} if data_dir is None else {"data_dir": data_dir})
+    found = configuration(typed_options(context, {"data_dir": data_dir}), config)
+    records = described(found)
     if output is Output.JSON:
-        print_json(found)
-    else:
-        members = ("setting", "value", "environment", "meaning")
-        print_table(members, [[setting[member] for member in members] for setting in found], whole=1)
+        print_json(records)
+        return
+    members = ("setting", "value", "source", "environment", "meaning")
+    print_table(members, [[record[member] for member in members] for record in records], whole=1)
+    print_lines(f"Settings file: {found.file or 'none'}")
 
 
-def effective_settings(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the name, value (secrets masked), environment variable and meaning of each setting.
+def typed_options(context: typer.Context, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the command line has; those that typer took from the environment are left out."""
+    return {
+        name: value
+        for name, value in given.items()
+        if value is not None and getattr(context.get_parameter_source(name), "name", None) != "ENVIRONMENT"
+    }
 
-    Raises:
-        CommandFailed: the environment holds an invalid value.
-    """
+
+def described(found: "Configuration") -> list[dict[str, Any]]:
+    """Return name, value (secrets masked), source, environment variable and meaning of each setting."""
     from pydantic import SecretStr  # noqa: PLC0415 -- pydantic takes a while to load
 
-    from manager.settings import Settings  # noqa: PLC0415 -- the same
+    from manager.configuration import environment_variable  # noqa: PLC0415 -- the same
 
-    settings = read_settings(given)
-    found = []
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        alias = field.validation_alias
-        named = alias if isinstance(alias, str) else f"PANGUARD_{name.upper()}"
-        secret = isinstance(value, SecretStr)
-        shown = (
-            "********" if secret else value if value is None or isinstance(value, bool | int | float) else str(value)
+    records = []
+    for name, field in type(found.settings).model_fields.items():
+        value = getattr(found.settings, name)
+        shown = "********" if isinstance(value, SecretStr) else _plain(value)
+        records.append(
+            {
+                "setting": name,
+                "value": shown,
+                "source": found.sources[name].value,
+                "environment": environment_variable(name),
+                "meaning": field.description,
+            }
         )
-        found.append({"setting": name, "value": shown, "environment": str(named), "meaning": field.description})
-    return found
+    return records
 
 
-def read_settings(given: dict[str, Any]) -> Any:
-    """Return the settings of the environment, overridden by the given flags.
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return ", ".join(value) if isinstance(value, tuple | Mapping) else str(value)
+
+
+def configuration(options: Mapping[str, Any], file: Path | None) -> "Configuration":
+    """Return the settings of options, environment and settings file.
 
     Raises:
-        CommandFailed: a setting has an invalid value; the error names it and never quotes the value.
+        CommandFailed: a setting or the file is invalid; the error names it and never quotes the value.
     """
-    from pydantic import ValidationError  # noqa: PLC0415 -- settings take a while to load
-
-    from manager.settings import Settings  # noqa: PLC0415 -- the same
-    from schemas.decoding import complaint  # noqa: PLC0415 -- the same
+    from manager.configuration import WrongSetting, read_configuration  # noqa: PLC0415 -- settings take a while to load
 
     try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        setting = ".".join(str(step) for step in first["loc"])
-        raise CommandFailed(ExitCode.USAGE, f"the setting {setting} is wrong: {complaint(first)}") from error
+        return read_configuration(options, file)
+    except WrongSetting as error:
+        raise CommandFailed(ExitCode.USAGE, str(error)) from error

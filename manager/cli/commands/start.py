@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from manager.cli.commands.config import read_settings
+from manager.cli.commands.config import configuration, typed_options
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import DataDir
+from manager.cli.support.options import ConfigOption, DataDir
 
 Host = Annotated[str | None, typer.Option(help="listen address of HTTP and embedded broker [default: 127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="the HTTP port; 0 picks a free one [default: 8443]")]
@@ -24,7 +24,9 @@ Insecure = Annotated[bool, typer.Option("--insecure", help="serve beyond loopbac
 
 
 def start(
+    context: typer.Context,
     *,
+    config: ConfigOption = None,
     data_dir: DataDir = None,
     host: Host = None,
     port: Port = None,
@@ -45,7 +47,7 @@ def start(
         "trusted_networks": tuple(trust_network) if trust_network else None,
         "insecure": insecure or None,
     }
-    settings = read_settings({name: value for name, value in given.items() if value is not None})
+    settings = configuration(typed_options(context, given), config).settings
     from manager.cli.support.logs import configure_logs  # noqa: PLC0415 -- the parts of a manager load with the manager
     from manager.errors import ManagerError  # noqa: PLC0415 -- the same
     from manager.runtime.loop import run  # noqa: PLC0415 -- the same

@@ -1,12 +1,11 @@
 """Durations and times of the command line: parsing and display."""
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from manager.cli.support.failures import CommandFailed, ExitCode
+from schemas.durations import is_duration, parse_duration
+from schemas.errors import DurationError
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _SHORT = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -21,10 +20,12 @@ def parse_timedelta(text: str, *, least: str | None = None, most: str | None = N
     Raises:
         CommandFailed: the text is not a duration, or one that is too short or too long.
     """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise CommandFailed(ExitCode.USAGE, f"{text!r} is no duration: write 90s, 15m, 24h or 7d")
-    duration = timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        duration = timedelta(seconds=parse_duration(text))
+    except DurationError as error:
+        raise CommandFailed(ExitCode.USAGE, str(error)) from error
+    except OverflowError as error:
+        raise CommandFailed(ExitCode.USAGE, f"{text} is too long") from error
     if least is not None and duration < parse_timedelta(least):
         raise CommandFailed(ExitCode.USAGE, f"{text} is too short: write at least {least}")
     if most is not None and duration > parse_timedelta(most):
@@ -38,10 +39,9 @@ def parse_time(text: str, now: datetime) -> str:
     Raises:
         CommandFailed: the text is neither.
     """
-    if _DURATION.fullmatch(text):
-        return (now - parse_timedelta(text)).astimezone(UTC).isoformat()
     try:
-        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
+        time = now - parse_timedelta(text) if is_duration(text) else datetime.fromisoformat(text)
+        return time.astimezone(UTC).isoformat()
     except (ValueError, OverflowError) as error:
         sentence = f"{text!r} is no time: write 15m, 24h, 7d or 2026-01-31T12:00:00Z"
         raise CommandFailed(ExitCode.USAGE, sentence) from error

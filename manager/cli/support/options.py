@@ -52,6 +52,12 @@ DataDir = Annotated[
         "--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory, which contains the admin token"
     ),
 ]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help="settings file, TOML [default: manager.toml in the data directory, if there]"
+    ),
+]
 
 
 StateWord = Literal["online", "stale", "offline"]

@@ -13,7 +13,6 @@ A rule whose own `enabled` is false is checked, too, and has no effect. The shap
 ``POST /api/policy``) carry their values in different places: in the rule itself, in `config`, or in `condition`.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +21,13 @@ from typing import Any
 
 from manager.domain.networks import network_of
 from manager.errors import Invalid
+from schemas import durations
 from schemas.model import iso
 from schemas.threats import Severity
 
 PASSIVE_ACTIONS = ("notify",)
 """Actions that a guard may still take when auto-respond is off."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(r"([1-9][0-9]{0,8})([smhdw])")
 _LONGEST = 10 * 366 * 86_400
 _ADDRESS_MEMBERS = ("value", "ip", "address", "cidr", "sourceIp", "source_ip")
 _SEVERITY_MEMBERS = ("value", "minimumSeverity", "severity", "threshold", "minSeverity")
@@ -106,11 +104,12 @@ def parse_duration(text: Any, path: str) -> float | None:
     """
     if text == "permanent":
         return None
-    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    seconds = int(match[1]) * _UNITS[match[2]] if match else inf
-    if isinstance(text, int | float) and not isinstance(text, bool) and text >= 1:
+    seconds: float = 0
+    if isinstance(text, str) and durations.is_duration(text):
+        seconds = durations.parse_duration(text)
+    elif isinstance(text, int | float) and not isinstance(text, bool):
         seconds = text
-    if seconds > _LONGEST:
+    if not 1 <= seconds <= _LONGEST:
         raise Invalid(f"{path}: write 30s, 15m, 1h, 7d, 2w or a number of seconds (at most ten years), or permanent")
     return float(seconds)
 

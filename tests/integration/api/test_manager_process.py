@@ -109,3 +109,41 @@ def test_a_manager_beyond_loopback_wants_to_be_told_so(tmp_path: Path) -> None:
     assert result.returncode == ExitCode.FAILURE
     assert "--insecure" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_manager_starts_with_its_settings_file(tmp_path: Path) -> None:
+    """Ports, directory and token are those of the file that is named; `config` says so of each."""
+    file = tmp_path / "manager.toml"
+    file.write_text('data_dir = "data"\nport = 0\nmqtt_port = 0\nauth_token_file = "token"\n')
+    (tmp_path / "token").write_text("the-token-of-the-file\n")
+    with subprocess.Popen(  # noqa: S603 -- our own words
+        [*_COMMAND, "start", "--config", str(file)],
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("ready http=")
+            ready = json.loads((tmp_path / "data" / "manager.ready").read_text())
+            headers = {"Authorization": "Bearer the-token-of-the-file"}
+            assert httpx2.get(f"{ready['http']}/api/agents", headers=headers).status_code == httpx2.codes.OK
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+    records = json.loads(_run("config", "--config", str(file), "-o", "json").stdout)
+    sources = {record["setting"]: record["source"] for record in records}
+    assert {name for name, source in sources.items() if source != "default"} == {
+        "data_dir", "port", "mqtt_port", "auth_token_file", "auth_token",
+    }  # fmt: skip
+    assert sources["auth_token"] == "file"
+
+
+def test_a_settings_file_with_a_fault_starts_no_manager(tmp_path: Path) -> None:
+    """Wrong usage: file, line and the name that was meant."""
+    file = tmp_path / "manager.toml"
+    file.write_text("port = 0\nmqtt_prot = 0\n")
+    refused = _run("start", "--data-dir", str(tmp_path))
+    assert (refused.returncode, refused.stdout) == (ExitCode.USAGE, "")
+    assert refused.stderr == f"error: {file}, line 2: there is no setting mqtt_prot: did you mean mqtt_port?\n"

@@ -10,13 +10,15 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("0s", 0)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800), ("2w", 1_209_600), ("0s", 0)]
+)
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
-    """Seconds, minutes, hours and days."""
+    """Seconds, minutes, hours, days and weeks."""
     assert parse_timedelta(text) == timedelta(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "15", "m", "-5m", "1.5h", "5 m", "5w", "9999999s"])
+@pytest.mark.parametrize("text", ["", "15", "m", "-5m", "1.5h", "5 m", "5y", "9999999999s"])
 def test_anything_else_is_wrong_usage(text: str) -> None:
     """The sentence shows how to write one."""
     with pytest.raises(CommandFailed, match="write 90s") as failure:
