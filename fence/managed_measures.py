@@ -2,24 +2,32 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_network
-from typing import Any, Literal
+from typing import Any
 
 from fence import request_verification
 from fence.addresses import Network, parse, written
 from fence.config import Config
 from fence.enforcement import Enforcement
-from fence.manifest import MANAGER_OFFSET, Manifest, ManifestEntry
+from fence.issuers import SOURCES, Issuers, Source
+from fence.manifest import MANAGER_OFFSET, Manifest, ManifestEntry, ManifestError
 from fence.never_block import EXEMPT_REASONS, NeverBlockRules
+from fence.nft import KernelError
+from fence.waiting_entries import WaitingEntries, WaitingEntry
 
-Source = Literal["policy", "blocklist"]
-_SOURCES: tuple[Source, ...] = ("policy", "blocklist")
-
-_KINDS = ("agents", "organizations")
 _CUT = "managed_cut"
-_ORGANIZATION_READ = "policy_organization_read"
+_FRESH = 1.0
+"""Seconds within which logins and sessions were read before a waiting entry is set."""
 
-RELEASED = {"policy_released": "true", "blocklist_released": "true", "policy_refused": "{}", "blocklist_refused": "{}"}
+
+_RULES = "managed_rules"
+
+RELEASED = {
+    f"{source}_{name}": value
+    for source in SOURCES
+    for name, value in (("released", "true"), ("refused", "{}"), ("waiting", "[]"))
+}
 """The state after which no policy or blocklist is in force; the numbers stay."""
 
 
@@ -36,104 +44,118 @@ class ManagedMeasures:
     def __init__(self, config: Config, manifest: Manifest, enforcement: Enforcement, never: NeverBlockRules) -> None:
         self._config = config
         self._manifest = manifest
+        self.issuers = Issuers(config, manifest)
+        self._waiting = WaitingEntries(manifest)
         self._enforcement = enforcement
         self._never = never
-        for source in _SOURCES:
+        for source in SOURCES:
             kept = manifest.state(f"{source}_exempt")
             self._set_exempt(source, [parse(text) for text in kept.split("\n")] if kept else [])
+        self._follow_configuration()
+
+    def _follow_configuration(self) -> None:
+        """Ask for the lists anew if root has changed the rules of fence.conf by which some entries were refused."""
+        config = self._config
+        rules = json.dumps([sorted(map(str, config.never)), config.private_targets, config.longest])
+        before = self._manifest.state(_RULES)
+        if before != rules:
+            refusing = [source for source in SOURCES if before is not None and self.refused(source)]
+            self._manifest.withdraw([], {_RULES: rules, **{f"{source}_released": "true" for source in refusing}})
 
     def refused(self, source: Source) -> dict[str, str]:
         """Return the values of the last message that are not in force on this host, with the reasons, oldest first."""
         kept: dict[str, str] = json.loads(self._manifest.state(f"{source}_refused") or "{}")
         return kept
 
-    def number(self, source: Source) -> int:
-        """Return the version of the last applied policy, or the sequence of the last applied blocklist.
-
-        It is 0 once this host is another agent or in another organization, or fence.conf has the signer's key no more.
-        """
-        key, addressee, agent = self._issuer(source)
-        pairs = [(agent, self._named("agents"))]
-        if source == "blocklist":
-            pairs.append((addressee, self.organization))
-        other = any(before and now and before != now for before, now in pairs)
-        if other or (key and not self._is_trusted(key)):
-            return 0
-        return int(self._manifest.state(f"{source}_number") or 0)
-
-    @property
-    def organization(self) -> str:
-        """The organization whose blocklist is accepted; empty until fence.conf or a signed message names it."""
-        return self._named("organizations")
-
-    def _named(self, kind: str) -> str:
-        """Return this host's agent or organization: as configured, else as a signed message named it, else empty.
-
-        A name that a manager has given counts as long as fence.conf has its key.
-        """
-        configured = self._config.agent_id if kind == "agents" else self._config.organization_id
-        if configured:
-            return configured
-        key = self._manifest.state(f"{kind}_key") or self._issuer("policy" if kind == "agents" else "blocklist")[0]
-        return (self._manifest.state(f"{kind}_id") or "") if not key or self._is_trusted(key) else ""
-
-    def _is_trusted(self, key: str) -> bool:
-        return key in {each.hex() for each in self._config.sign_keys}
-
-    def _issuer(self, source: Source) -> tuple[str, str, str]:
-        """Return signer's key, addressee and agent of the last applied message; empty where they are not known."""
-        words = (self._manifest.state(f"{source}_issuer") or "||").split("|")
-        return words[0], words[1], words[2]
-
-    def verify(self, topic: str, payload: bytes) -> request_verification.ManagedRequest:
-        """Verify and parse a message; where fence.conf names no agent or organization, the first message decides.
-
-        Raises:
-            request_verification.UntrustedRequest: the message is not for this host or not signed by the manager.
-        """
-        kind, _, rest = topic.partition("/")
-        named = rest.partition("/")[0]
-        known = {name: self._named(name) for name in _KINDS}
-        wanted = {name: value or (named if name == kind else "") for name, value in known.items()}
-        if known.get(kind) and named != known[kind]:
-            setting = "agent_id" if kind == "agents" else "organization_id"
-            raise request_verification.UntrustedRequest(
-                "the topic is not this agent's policy nor its organization's blocklist: it is for"
-                f" {named[:64]!r} and this host is {known[kind]!r}; after a new enrollment run"
-                f" `panguard guard install` again, or set {setting} in fence.conf"
-            )
-        managed = request_verification.verify(
-            topic, payload, self._config.sign_keys, wanted["agents"], wanted["organizations"]
-        )
-        if not known[kind]:
-            self._manifest.change([], [], {f"{kind}_id": named, f"{kind}_key": managed.key.hex()})
-        return managed
-
-    def in_force(self, source: Source) -> int:
-        """Return the number of the policy or blocklist whose entries are in force; 0 for none.
-
-        A policy whose organization was not read counts as not in force, so that the guard passes it on again.
-        """
-        unread = (
-            source == "policy" and not self._config.organization_id and not self._manifest.state(_ORGANIZATION_READ)
-        )
-        return 0 if unread or self._manifest.state(f"{source}_released") == "true" else self.number(source)
-
     def release(self) -> list[ManifestEntry]:
         """Lift all managed measures for mode learning, and return them.
 
         The numbers are kept: an older policy or blocklist is refused as before, and the same one sets them again.
         """
-        released = [entry for entry in self._manifest.entries.values() if entry.origin in _SOURCES]
+        released = [entry for entry in self._manifest.entries.values() if entry.origin in SOURCES]
         self._enforcement.lift(released, RELEASED)
         return released
 
-    def give_up(self, entries: Iterable[ManifestEntry], reason: str) -> None:
-        """Record that managed measures are not in force any more, though the manager's list has them."""
-        for source in _SOURCES:
-            gone = {written(entry.network): reason for entry in entries if entry.origin == source}
-            if gone:
-                self._manifest.withdraw([], {f"{source}_refused": json.dumps(self.refused(source) | gone)})
+    @property
+    def waits(self) -> int:
+        """The number of entries that are set once no never-rule refuses them any more."""
+        return sum(self._waiting.count(source) for source in SOURCES)
+
+    def give_up(self, entries: Iterable[ManifestEntry], reason: str, *, for_now: bool = False) -> None:
+        """Record that managed measures are not in force any more, though the manager's list has them.
+
+        Args:
+            entries: the measures.
+            reason: for operators.
+            for_now: a never-rule forbids them: they are set again once none does.
+        """
+        offset = self._manifest.state(MANAGER_OFFSET)
+        for source in SOURCES:
+            given_up = [entry for entry in entries if entry.origin == source]
+            if not given_up:
+                continue
+            gone = {written(entry.network): reason for entry in given_up}
+            waiting = self._waiting.of(source)
+            for entry in given_up:
+                waiting.pop(entry.network, None)
+                if for_now and offset is not None:
+                    ends_at = entry.ends_at + float(offset)
+                    waiting[entry.network] = WaitingEntry(entry.network, ends_at, entry.reason)
+            state = {f"{source}_refused": json.dumps(self.refused(source) | gone)}
+            self._manifest.withdraw([], state | self._waiting.state(source, waiting))
+
+    def try_again(self, now: float, wall: float) -> list[ManifestEntry]:
+        """Set the waiting entries that no never-rule refuses any more, and return them; forget those that have ended.
+
+        Where the manifest or the kernel fails, the fence's answers say so, and the next call tries again.
+
+        Args:
+            now: this boot's clock.
+            wall: seconds since 1970.
+        """
+        offset, set_again = self._manifest.state(MANAGER_OFFSET), []
+        if offset is None or not self.waits or self._enforcement.missing() is not None:
+            return []
+        for source in SOURCES:
+            waiting, refused = self._waiting.of(source), self.refused(source)
+            added: list[ManifestEntry] = []
+            before = len(waiting), dict(refused)
+            for entry in list(waiting.values()):
+                value = written(entry.network)
+                reason = self._refusal_now(entry.network, source)
+                left = float("inf") if entry.ends_at is None else entry.ends_at - float(offset) - now
+                if left > 0 and reason is not None:
+                    refused[value] = reason
+                    continue
+                del waiting[entry.network]
+                refused.pop(value, None)
+                if left > 0:
+                    added.append(self._entry(source, entry.network, entry.reason, wall, now + left))
+            if before == (len(waiting), refused):
+                continue
+            state = {f"{source}_refused": json.dumps(refused)} | self._waiting.state(source, waiting)
+            cut = {each.id for each in added if each.ends_at - now > self._config.longest}
+            added = [each._replace(ends_at=min(each.ends_at, now + self._config.longest)) for each in added]
+            with suppress(ManifestError, KernelError):
+                self._manifest.change(added, [], state | ({_CUT: json.dumps(sorted(self._cut() | cut))} if cut else {}))
+                set_again += added
+                self._enforcement.enforce(each.network for each in added)
+        return set_again
+
+    def _refusal_now(self, network: Network, source: Source) -> str | None:
+        """Return the reason why a network is refused; a session that began a moment ago counts."""
+        reason = self._never.refusal(network, "block", source)
+        if reason is None:
+            self._never.refresh(within=_FRESH)
+            reason = self._never.refusal(network, "block", source)
+        return reason
+
+    @staticmethod
+    def _entry(source: Source, network: Network, reason: str, since: float, ends_at: float) -> ManifestEntry:
+        return ManifestEntry(f"{source}:{network}", "block", network, source, reason, None, since, ends_at)
+
+    def _cut(self) -> set[str]:
+        return {each for each in json.loads(self._manifest.state(_CUT) or "[]") if each in self._manifest.entries}
 
     def ended(self, entries: Iterable[ManifestEntry]) -> None:
         """Record the ended measures that this host's longest time ended before the manager's end."""
@@ -157,8 +179,8 @@ class ManagedMeasures:
             ManifestError, KernelError: the entries could not be stored or set.
         """
         source: Source = "policy" if managed.kind == "policy" else "blocklist"
-        is_newer, state = self._succession(managed, source)
-        state |= self._organization_of(managed, is_newer=is_newer)
+        is_newer, state = self.issuers.succession(managed, source)
+        state |= self.issuers.organization_of(managed, is_newer=is_newer)
         offset = self._learn_manager_time(managed, source, hint, now)
         state |= offset | {f"{source}_number": str(managed.number), f"{source}_released": "false"}
         if managed.exempt is not None:
@@ -171,59 +193,10 @@ class ManagedMeasures:
         if managed.exempt is not None:
             self._enforcement.set_never()
             self._spare()
-            self._want_again()
         self._enforcement.enforce(entry.network for entry in (*added, *gone))
-
-    def _organization_of(self, managed: request_verification.ManagedRequest, *, is_newer: bool) -> dict[str, str]:
-        """Return the state by which this host follows a policy into its organization, without the former's blocklist.
-
-        Only a policy with a greater version than all before it moves this host; one of an earlier fence, which did not
-        read it, counts as such. The former list's exempt networks hold until the new list comes.
-        """
-        if managed.kind != "policy" or self._config.organization_id:
-            return {}
-        is_unread = self._manifest.state(_ORGANIZATION_READ) is None
-        state = {_ORGANIZATION_READ: "true"}
-        if not managed.organization or managed.organization == self.organization or not (is_newer or is_unread):
-            return state
-        moved = {"organizations_id": managed.organization, "organizations_key": managed.key.hex()}
-        return {**state, **moved, "blocklist_released": "true", "blocklist_refused": "{}"}
-
-    def _succession(self, managed: request_verification.ManagedRequest, source: Source) -> tuple[bool, dict[str, str]]:
-        """Return whether a message is newer than all before it, and the state that its signer and number leave.
-
-        Numbers are counted for each signer, addressee and agent, so that a new enrollment or a new key begins anew,
-        and messages of an earlier one are taken again only with a greater number than its last. The list of an
-        organization to which this host comes back may be the one it had.
-
-        Raises:
-            UntrustedRequest: the message is older than the applied one, or a change that does not follow on it.
-        """
-        agent = self._named("agents")
-        issuer = "|".join((managed.key.hex(), agent if source == "policy" else self.organization, agent))
-        current = self._manifest.state(f"{source}_issuer")
-        numbers: dict[str, int] = json.loads(self._manifest.state(f"{source}_numbers") or "{}")
-        same = current is None or current == issuer or (current.endswith("|") and issuer.startswith(current))
-        if same:
-            known = int(self._manifest.state(f"{source}_number") or 0)
-        else:
-            key, _, by_agent = self._issuer(source)
-            comes_back = source == "blocklist" and (key, by_agent) == (managed.key.hex(), agent)
-            known = numbers.get(issuer, 0) if comes_back else numbers.get(issuer, -1) + 1
-        following = same and managed.before == known and self._manifest.state("blocklist_released") != "true"
-        if managed.kind == "change" and not following:
-            raise request_verification.UntrustedRequest(
-                f"the change follows on sequence {managed.before}, the fence has {known}: send the snapshot"
-            )
-        if managed.number < known:
-            raise request_verification.UntrustedRequest(
-                f"number {managed.number} is older than {known}, which the fence has: after a new enrollment or with"
-                " a new manager run `panguard guard install` again"
-            )
-        return not same or managed.number > known, {
-            f"{source}_issuer": issuer,
-            f"{source}_numbers": json.dumps(numbers | {issuer: managed.number}),
-        }
+        if managed.exempt is not None:
+            self.try_again(now, wall)
+            self._want_again()
 
     def _spare(self) -> None:
         """Lift the measures that the signed lists exempt; the number stays in force, so each becomes a reason."""
@@ -233,12 +206,12 @@ class ManagedMeasures:
             if reason is not None:
                 spared.setdefault(reason, []).append(entry)
         for reason, entries in spared.items():
-            self.give_up(entries, reason)
+            self.give_up(entries, reason, for_now=True)
         self._enforcement.lift([entry for entries in spared.values() for entry in entries])
 
     def _want_again(self) -> None:
         """Ask for a list anew that has an entry which the signed lists exempted before and do not exempt any more."""
-        for source in _SOURCES:
+        for source in SOURCES:
             exempted = [value for value, reason in self.refused(source).items() if reason in EXEMPT_REASONS]
             if any(self._never.exempt_reason(ip_network(value)) is None for value in exempted):
                 self._manifest.withdraw([], {f"{source}_released": "true"})
@@ -277,7 +250,8 @@ class ManagedMeasures:
         """Return the entries to set and to remove, and the state that holds the refused and the shortened ones."""
         refused = self.refused(source) if managed.kind == "change" else {}
         refused |= managed.refused
-        cut = {each for each in json.loads(self._manifest.state(_CUT) or "[]") if each in self._manifest.entries}
+        waiting = self._waiting.of(source) if managed.kind == "change" else {}
+        cut = self._cut()
         elapsed = 0.0
         if managed.sent_at is not None and offset is not None:
             elapsed = max(0.0, now + float(offset) - managed.sent_at)
@@ -288,18 +262,20 @@ class ManagedMeasures:
         for asked in managed.entries:
             value = written(asked.network)
             refused.pop(value, None)
+            waiting.pop(asked.network, None)
             reason = self._never.refusal(asked.network, "block", source)
             left = float("inf") if asked.left is None else asked.left - elapsed
             if reason is not None or left <= 0:
                 refused[value] = reason or "it had ended when it arrived, by the manager's clock"
+                if left > 0 and offset is not None and not self._never.is_lasting(asked.network):
+                    ends_at = None if asked.left is None else now + float(offset) + left
+                    waiting[asked.network] = WaitingEntry(asked.network, ends_at, asked.reason)
                 continue
             identifier = f"{source}:{asked.network}"
             (cut.add if left > self._config.longest else cut.discard)(identifier)
             since = before[identifier].added_at if identifier in before else wall
-            ends_at = now + min(left, self._config.longest)
-            added[identifier] = ManifestEntry(
-                identifier, "block", asked.network, source, asked.reason, None, since, ends_at
-            )
+            ends = now + min(left, self._config.longest)
+            added[identifier] = self._entry(source, asked.network, asked.reason, since, ends)
         names = before.keys() - added.keys()
         if managed.kind == "change":
             names &= {f"{source}:{each.network}" for each in managed.entries} | {
@@ -308,5 +284,7 @@ class ManagedMeasures:
             for network in managed.removed:
                 if f"{source}:{network}" not in added:
                     refused.pop(written(network), None)
+                    waiting.pop(network, None)
         state = {f"{source}_refused": json.dumps(refused), _CUT: json.dumps(sorted(cut))}
+        state |= self._waiting.state(source, waiting)
         return list(added.values()), [before[name] for name in names], state

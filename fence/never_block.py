@@ -98,6 +98,17 @@ class NeverBlockRules:
         )
         return self.refusal(embedded, measure, origin) if found is None and embedded is not None else found
 
+    def is_lasting(self, network: Network) -> bool:
+        """Return whether a managed block of a network is refused whatever happens, until fence.conf changes."""
+        embedded = embedded_ipv4(network)
+        return (
+            network.prefixlen < WIDEST[network.version]
+            or special_reason(network) is not None
+            or self._private_refusal(network, "block") is not None
+            or self._configured.overlaps(network)
+            or (embedded is not None and self.is_lasting(embedded))
+        )
+
     def _listed_refusal(self, network: Network) -> str | None:
         configured = "it is on this host's never list (fence.conf)" if self._configured.overlaps(network) else None
         return self.host_refusal(network) or configured or self.exempt_reason(network)

@@ -169,7 +169,7 @@ class Server:
                 next_verify = now + _VERIFY_EVERY
                 self._guarded(self._fence.enforcement.verify)
                 release_memory()
-            if self._fence.measures or self._clients:
+            if self._fence.is_needed or self._clients:
                 busy_at = now
             if self._idle_exit and now - busy_at >= self._idle_exit:
                 self._log({"event": "idle_exit"})

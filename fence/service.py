@@ -86,6 +86,11 @@ class Fence:
         """The number of measures in the manifest."""
         return len(self._manifest.entries)
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are measures, or entries that become measures once no never-rule refuses them."""
+        return bool(self.measures or self._managed.waits)
+
     def answer(self, peer: Peer, request: Any) -> Answer:
         """Carry out one request and return its answer; raises nothing for any request."""
         given: Request = request if isinstance(request, dict) else {}
@@ -197,7 +202,7 @@ class Fence:
         """Verify and apply a signed policy, blocklist snapshot or blocklist change."""
         self._check_panic()
         self._check_possible()
-        managed = self._managed.verify(str(request["topic"]), str(request["payload"]).encode())
+        managed = self._managed.issuers.verify(str(request["topic"]), str(request["payload"]).encode())
         self._managed.take(managed, request.get("managerTime"), self._clocks.boot(), self._clocks.wall())
         kept = {entry.network for entry in self._manifest.entries.values()}
         self._ineffective = {network: why for network, why in self._ineffective.items() if network in kept}
@@ -302,11 +307,15 @@ class Fence:
         self.enforcement.check()
         spared = self.enforcement.to_spare()
         for entry, reason in spared:
-            self._managed.give_up([entry], reason)
+            self._managed.give_up([entry], reason, for_now=True)
             self._log({"event": "measure_spared", "value": written(entry.network), "reason": reason})
         if spared:
             self._forget_ineffective([entry for entry, _ in spared])
             self.enforcement.lift([entry for entry, _ in spared])
+        set_again = self._managed.try_again(self._clocks.boot(), self._clocks.wall())
+        if set_again:
+            first = ", ".join(written(entry.network) for entry in set_again[:_REASONS])
+            self._log({"event": "measures_set_again", "count": len(set_again), "first": first})
         return self._enforced()
 
     def _forget_ineffective(self, entries: list[ManifestEntry]) -> None:
@@ -325,8 +334,8 @@ class Fence:
         return {
             "enforcement": "nftables" if missing is None else "impossible",
             "missing": missing,
-            "policyVersion": self._managed.in_force("policy"),
-            "blocklistSequence": self._managed.in_force("blocklist"),
+            "policyVersion": self._managed.issuers.in_force("policy"),
+            "blocklistSequence": self._managed.issuers.in_force("blocklist"),
             "set": 0 if missing or unset else kept - len(self._ineffective),
             "ineffective": len(self._ineffective),
             "refused": len(refused),
@@ -334,6 +343,7 @@ class Fence:
             "failed": kept if unset and not missing else 0,
             "reasons": reasons[:_REASONS],
             "measures": kept,
+            "waiting": self._managed.waits,
             "byGuard": sum(entry.origin != "operator" for entry in self._manifest.entries.values()),
             "own": sum(entry.origin == "own" for entry in self._manifest.entries.values()),
             "measuresLost": self.enforcement.times_lost,
@@ -352,7 +362,7 @@ class Fence:
             "sshPorts": list(self._config.ssh_ports),
             "listening": [port for port in ports if self._host.listens(port)],
             "privateTargets": self._config.private_targets,
-            "organizationId": self._managed.organization or None,
+            "organizationId": self._managed.issuers.organization or None,
             "unread": self._never.unread,
             "auditIntact": self._manifest.audit_is_whole(),
         }

@@ -134,7 +134,8 @@ class Fence:
             answer = self._ask("status")
             self.ports, self.ssh_ports = _ports(answer.get("protectedPorts")), _ports(answer.get("sshPorts"))
         self._note(answer)
-        busy = self.missing is not None or self.stopped or self.state.get("measures") or self._refused
+        holds = self.state.get("measures") or self.state.get("waiting")
+        busy = self.missing is not None or self.stopped or holds or self._refused
         self.due = now + (_TRIAL_CHECK_EVERY if self.in_trial else CHECK_EVERY if busy else IDLE_CHECK_EVERY)
 
     def decide(self, measure: MeasureKind, value: str, seconds: float, reason: str, *, ssh: bool) -> Outcome:

@@ -111,7 +111,7 @@ class Attack(RuleBasedStateMachine):
     @precondition(lambda self: len(self.sent) > 1)
     @rule(data=st.data())
     def the_guard_replays_an_older_list(self, data: Any) -> None:
-        before = self.bench.fence._managed.number("blocklist")
+        before = self.bench.fence._managed.issuers.number("blocklist")
         sequence, values = data.draw(st.sampled_from(self.sent[:-1]))
         answer = self.bench.take(sequence, *values, managerTime=data.draw(st.sampled_from((0, SENT_AT, 1e12))))
         assert not answer["ok"] or sequence >= before

@@ -103,6 +103,19 @@ class Bench:
         payload = message_codes.with_signature(key, topic, body).decode()
         return self.as_guard("managed", topic=topic, payload=payload, **beside)
 
+    def change(self, before: int, sequence: int, removed: Iterable[str] = ()) -> dict[str, Any]:
+        """Hand over a signed change of the blocklist that removes some addresses."""
+        topic = f"organizations/{ORGANIZATION}/blocklist/changes"
+        document = {
+            "organizationId": ORGANIZATION,
+            "fromSequence": before,
+            "sequence": sequence,
+            "sentAt": iso(SENT_AT),
+            "removed": [{"kind": "ip", "value": value} for value in removed],
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return self.as_guard("managed", topic=topic, payload=message_codes.with_signature(KEY, topic, body).decode())
+
     def take_policy(
         self,
         version: int,

@@ -12,7 +12,7 @@ from agent.events import Verdict
 from agent.manager_time import ManagerTime
 from agent.policy.policy_store import Effective
 from agent.respond.enforcement import Enforcement
-from agent.respond.fence import Fence
+from agent.respond.fence import CHECK_EVERY, IDLE_CHECK_EVERY, Fence
 from agent.respond.fence_client import FenceClient, FenceError
 from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
@@ -235,3 +235,25 @@ def test_a_web_servers_customer_is_no_witness_of_an_ssh_failure(tmp_path: Path, 
     refused = "refused: this address never spoke to port 22 here; is a proxy in front?"
     assert world.respond(SEEN) == ("block_ip", refused)
     assert world.respond(UNSEEN) == ("block_ip", "taken")
+
+
+@pytest.mark.parametrize(("answer", "interval"), [({}, IDLE_CHECK_EVERY), ({"waiting": 1}, CHECK_EVERY)])
+def test_entries_that_wait_at_the_fence_are_looked_after_as_measures_are(
+    answer: dict[str, Any], interval: float
+) -> None:
+    """Heartbeats say within 30 s that they are set."""
+    fence = Fence(Scripted({"ok": True, "enforcement": "nftables", **answer}), Clock(), ManagerTime(Clock()))
+    fence.check(0.0)
+    assert fence.due == interval
+
+
+class Scripted(FenceClient):
+    """A client whose fence gives one answer."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def ask(self, request: str, **members: Any) -> dict[str, Any]:
+        del request, members
+        return self.answer
