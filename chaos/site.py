@@ -196,7 +196,7 @@ class Site:
     def is_ready(self) -> bool:
         """Return whether the manager reports itself as ready."""
         with suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.manager.http}/health/ready", timeout=2).status_code == 200  # noqa: PLR2004
+            return httpx2.get(f"{self.manager.http}/health/ready", timeout=2, verify=False).status_code == 200  # noqa: PLR2004
         return False
 
     def wait_ready(self) -> None:

@@ -2,12 +2,17 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import settings
 
 # pytest's workers inherit the runner's width; without it piped tables are as wide as their text.
 os.environ.pop("COLUMNS", None)
+
+# Tests start hundreds of processes, and one compiles up to 400 modules where nobody has kept their bytecode.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("default", deadline=None, max_examples=25)
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)

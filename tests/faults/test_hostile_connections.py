@@ -131,4 +131,4 @@ def test_sockets_that_are_closed_by_half(manager: ManagerProcess, open_stack: Ex
     eventually(lambda: _process(manager).num_fds() <= files + 2, what="all of them are gone")
     with manager.client() as client:
         assert client.get("/health").status_code == 200
-    assert httpx2.get(f"{manager.http}/health/live", trust_env=False).status_code == 200
+    assert httpx2.get(f"{manager.http}/health/live", trust_env=False, verify=False, timeout=60).status_code == 200

@@ -63,7 +63,7 @@ def _wrong_types(agent: SimulatedAgent, row: topics.Topic, chance: random.Random
     return agent.coded(row, chance.choice(bodies))
 
 
-def test_a_hundred_thousand_bad_payloads_change_nothing(bench: Bench) -> None:
+def test_thousands_of_bad_payloads_change_nothing(bench: Bench) -> None:
     """Garbage, oversized, truncated, forged and wrongly-typed messages: none is stored, all are acknowledged."""
     agent = bench.enroll("web-1")
     state = bench.rows("SELECT state, session, cpu, policy_version FROM agent")
@@ -79,7 +79,7 @@ def test_a_hundred_thousand_bad_payloads_change_nothing(bench: Bench) -> None:
         topics.POLICY_APPLIED: (agent.agent_id, agent.coded(topics.POLICY_APPLIED, b'{"version":9}')),
     }
     handles = []
-    for n in range(100_000):
+    for n in range(15_000):
         row = READ[n % len(READ)]
         identifier, payload = valid[row]
         if row is not topics.REGISTRATION and n % 10 == 0:
@@ -119,7 +119,7 @@ def test_thousands_of_bad_payloads_through_a_broker_change_nothing(tmp_path: Pat
         spoilers = _spoilers(3)
         victim = SimulatedAgent("nobody", EnrollmentToken.new("x" * 43), "", agent_id="ag-00000000000000aa")
         template = victim.presence("online", 1_800_000_000.0, session=3)
-        for n in range(5_000):
+        for n in range(2_000):
             row = READ[n % len(READ)]
             identifier = "0" * 32 if row is topics.REGISTRATION else victim.agent_id
             spoiled = spoilers[n % len(spoilers)](template)

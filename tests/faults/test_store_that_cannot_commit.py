@@ -72,7 +72,12 @@ def test_what_cannot_be_stored_is_refused_and_comes_again(
 def _report(manager: ManagerProcess, told: dict[str, Any]) -> httpx2.Response:
     own = {"Authorization": f"Bearer {told['token']}"}
     return httpx2.post(
-        f"{manager.http}/api/agents/{told['agentId']}/events", json=REPORT, headers=own, timeout=60, trust_env=False
+        f"{manager.http}/api/agents/{told['agentId']}/events",
+        json=REPORT,
+        headers=own,
+        timeout=60,
+        trust_env=False,
+        verify=False,
     )
 
 

@@ -39,7 +39,7 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60, trust_env=False)
+        self._http = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60, trust_env=False, verify=False)
         eventually(self._listens, what="chromedriver listens")
         options = {"binary": shutil.which("chromium"), "args": [*_FLAGS, f"--user-data-dir={self._home / 'profile'}"]}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}

@@ -132,7 +132,7 @@ class Served:
     def client(self, token: str | None = ADMIN_TOKEN) -> httpx2.Client:
         """Return a client with a token, the admin's unless another is named."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx2.Client(base_url=self.url, headers=headers, verify=False, trust_env=False)
+        return httpx2.Client(base_url=self.url, headers=headers, verify=False, trust_env=False, timeout=60)
 
     def _beginning_with(self, labels: str) -> list[str]:
         return self._bench.fleet.registry.beginning_with(labels)

@@ -191,7 +191,7 @@ def test_enroll_token_follows_a_rotation(running: Iterator[tuple[Path, str]]) ->
         url = json.loads((directory / "manager.ready").read_text())["http"]
         headers = {"Authorization": f"Bearer {text}"}
         host = {"hostname": "srv-01", "os": "Debian 12", "arch": "x64", "version": "1"}
-        with httpx2.Client(base_url=url, trust_env=False) as client:
+        with httpx2.Client(base_url=url, trust_env=False, verify=False, timeout=60) as client:
             assert client.post("/api/agents/register", headers=headers, json=host).status_code == 201
             kept = {"Authorization": f"Bearer {viewer['token']}"}
             assert client.get("/api/agents", headers=kept).status_code == 200

@@ -26,7 +26,7 @@ FEED = "/api/feeds/blocklist"
 def feed(served: Served, admin: httpx2.Client) -> Iterator[httpx2.Client]:
     """A client with a feed token as the password of basic authentication."""
     token = admin.post("/api/access", json={"name": "firewall", "role": "feed"}).json()["data"]["token"]
-    with httpx2.Client(base_url=served.url, auth=("any", token)) as client:
+    with httpx2.Client(base_url=served.url, auth=("any", token), verify=False, timeout=60) as client:
         yield client
 
 
@@ -135,7 +135,9 @@ def test_a_feed_token_opens_the_feed_alone(served: Served, admin: httpx2.Client,
     assert feed.get(FEED).status_code == 200
     assert feed.get("/api/blocks").status_code == 401
     for header in ("Basic", "Basic !!!", f"Basic {b64encode(b'any:wrong').decode()}", f"Bearer {password}", "Bearer x"):
-        with httpx2.Client(base_url=served.url, headers={"Authorization": header}) as stranger:
+        with httpx2.Client(
+            base_url=served.url, headers={"Authorization": header}, verify=False, timeout=60
+        ) as stranger:
             assert stranger.get(FEED).status_code == 401, header
     with served.client(served.enroll("a").keys.http_token) as agent:
         assert agent.get(FEED).status_code == 403
@@ -218,7 +220,9 @@ def test_nginx_denies_what_the_feed_has(admin: httpx2.Client, feed: httpx2.Clien
         included.write_text(feed.get(f"{FEED}?format=nginx").raise_for_status().text)
 
     def status(address: str) -> int:
-        answer = httpx2.get(f"http://127.0.0.1:{port}/x", headers={"X-Forwarded-For": address})
+        answer = httpx2.get(
+            f"http://127.0.0.1:{port}/x", headers={"X-Forwarded-For": address}, verify=False, timeout=60
+        )
         return answer.status_code
 
     block(admin, "198.51.100.0/25", "2001:db8:66::/48")
@@ -243,7 +247,7 @@ _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 def _answers(port: int) -> bool:
     try:
-        return httpx2.get(f"http://127.0.0.1:{port}/x").status_code > 0
+        return httpx2.get(f"http://127.0.0.1:{port}/x", verify=False).status_code > 0
     except httpx2.TransportError:
         return False
 

@@ -80,7 +80,9 @@ def test_what_the_environment_says_is_in_force(tmp_path: Path) -> None:
         assert process.stdout is not None
         try:
             url = process.stdout.readline().split()[1].removeprefix("http=")
-            with httpx2.Client(base_url=url, trust_env=False, headers={"Origin": "https://b.example"}) as page:
+            with httpx2.Client(
+                base_url=url, trust_env=False, verify=False, timeout=60, headers={"Origin": "https://b.example"}
+            ) as page:
                 own = {"Authorization": f"Bearer {told['MANAGER_AUTH_TOKEN']}"}
                 answers = [page.get("/api/agents", headers=own) for _ in range(5)]
                 refused = [page.get("/api/agents").status_code for _ in range(4)]

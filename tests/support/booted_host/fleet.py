@@ -42,7 +42,7 @@ class HostFleet:
     @property
     def _trusted(self) -> ssl.SSLContext | bool:
         if not self._has_tls:
-            return True
+            return False  # nothing to verify, and no certificates to load at each request
         return ssl.create_default_context(cadata=self.host.path(f"{MANAGER}/tls/ca.crt").read_text())
 
     def start_manager(self, environment: Mapping[str, str] | None = None, properties: Sequence[str] = ()) -> None:
