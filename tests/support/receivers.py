@@ -51,6 +51,7 @@ class HttpReceiver:
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     answer: Callable[[Request], tuple[int, dict[str, str]]] = lambda _request: (204, {})
+    text: bytes = b""
 
 
 @contextmanager
@@ -68,8 +69,9 @@ def http_receiver(tls: ssl.SSLContext | None = None) -> Iterator[HttpReceiver]:
             self.send_response(status)
             for name, value in answered.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(receiver.text)))
             self.end_headers()
+            self.wfile.write(receiver.text)
 
         do_GET = do_POST  # noqa: N815 -- the name that http.server calls
 

@@ -25,8 +25,8 @@ class ChannelOptions:
     Attributes:
         timeout: Seconds for one delivery.
         key: The key of a webhook's signatures.
-        ca_file: PEM of the authorities that sign the certificate of a webhook's or syslog receiver; None for the
-            system's.
+        ca_file: PEM of the authorities that sign the certificate of a webhook, syslog receiver or mail server; None for
+            the system's.
         plain_http: Allow a webhook over plain HTTP beyond loopback.
         facility: The facility of syslog messages.
     """
@@ -55,6 +55,10 @@ def open_channel(kind: str, url: str, identity: ChannelIdentity, options: Channe
     """
     timeout = options.timeout
     match kind:
+        case "apprise":
+            from manager.notifications.channels.apprise import AppriseChannel  # noqa: PLC0415 -- 1 s and 30 MB
+
+            return AppriseChannel(url, identity, timeout, options.ca_file)
         case "webhook":
             if options.key is None:
                 raise SetupError("a webhook needs a key for its signatures")

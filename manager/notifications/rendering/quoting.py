@@ -18,7 +18,7 @@ _VISIBLE = frozenset("LNPS")
 """The first letters of the Unicode categories that are kept: letters, numbers, punctuation and symbols."""
 
 _DOTS = str.maketrans({"\u3002": ".", "\u2024": ".", "\u2044": "/", "\u2215": "/", "\u2236": ":", "`": "'"})
-_MENTION_OR_SCHEME = re.compile(r"@|<(?=[!@#]|at\b)|:(?=[/\\])|(?<=\\)\\|(?<=/)/(?=\w)", re.IGNORECASE)
+_MENTION_OR_SCHEME = re.compile(r"@|<(?=\S)|:(?=[/\\])|(?<=\\)\\|(?<=/)/(?=\w)")
 _TAG = re.compile(r"(?<!\w)[#/$](?=\w)")
 _DOT = re.compile(r"(?<=\S)\.(?=\w)")
 _SCHEME = re.compile(r"(?<=[^\W\d]):(?=\S)")
