@@ -125,11 +125,26 @@ class Monitors(WireModel):
     advanced: Annotated[dict[str, JsonValue], BeforeValidator(_advanced)] = Field(default_factory=dict)
 
 
+TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+"""Hours and minutes of a local day, such as 22:00."""
+
+
+class QuietHours(WireModel):
+    """Part of each local day in which people are told only of what cannot wait; it may run over midnight."""
+
+    start: TimeOfDay
+    end: TimeOfDay
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="an IANA name such as Europe/Berlin, or UTC"
+    )
+
+
 class Alerting(WireModel):
-    """Lowest severity that a guard alerts on, and its channels."""
+    """Lowest severity that is told, the manager's channels that it is told to, and quiet hours for people."""
 
     minimum_severity: Annotated[Severity, Field(strict=False)] = Severity.MEDIUM
     channels: list[ShortText] = Field(default_factory=list)
+    quiet_hours: QuietHours | None = None
 
 
 class Escalation(WireModel):

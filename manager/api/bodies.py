@@ -96,8 +96,9 @@ async def _read_checked(
 
 async def check_policy(request: Request, written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:
     """Check a policy document beyond the types of its fields, with the Sigma and YARA rules in it."""
-    check = check_document(written, allow_unknown=allow_unknown)
-    rule_check: RuleCheck = request.app.state.services.rule_check
+    services = request.app.state.services
+    check = check_document(written, allow_unknown=allow_unknown, channels=services.channels)
+    rule_check: RuleCheck = services.rule_check
     return Check([*check.errors, *await rule_check.errors(written)], check.warnings)
 
 

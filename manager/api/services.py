@@ -60,6 +60,7 @@ class Services:
         held_back: returns the agents with undelivered reports.
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         warnings: returns warnings for operators about lasting conditions.
+        channels: names of the notification channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
         stream: the fleet's events.
         tickets: tickets for the stream.
@@ -86,6 +87,7 @@ class Services:
     held_back: Callable[[], list[Record]] = list
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     warnings: Callable[[], list[str]] = list
+    channels: frozenset[str] = frozenset()
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     stream: EventStream = field(default_factory=EventStream)
     tickets: Tickets = field(default_factory=Tickets)

@@ -9,6 +9,7 @@ from manager.domain.agents.agent import Door
 from manager.domain.budget import Budget
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
+from manager.engine import alerting
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
 from manager.engine.clock_monitor import ClockMonitor
 from manager.engine.commands import agent_changes
@@ -353,11 +354,13 @@ class Engine:
         self._threat_events.add(context.batch)
 
     def _complete_events(self, context: Context) -> None:
-        """Add the events that announce the batch's threats, once for each batch."""
+        """Add the events that announce the batch's threats, and choose the channels of all, once for each batch."""
         if not context.events_complete:
             context.events_complete = True
             with isolated(self.fleet.counters, "threat events"):
                 self._threat_events.announce(context.batch)
+            with isolated(self.fleet.counters, "alerting"):
+                alerting.choose(self.fleet, context.batch.changes.events)
 
     def _set_unavailable(self, error: Exception) -> None:
         """Stop the silence timers and report the manager as not ready, at the first error."""

@@ -94,6 +94,7 @@ class Fleet:
     def __post_init__(self) -> None:
         """Build the parts that depend on other parts."""
         settings = self.settings
+        self.document_warnings.channels = settings.channels
         self.liveness = Liveness(settings.times, self.is_ephemeral)
         self.enrollment_rate = EnrollmentRate(settings.enrollment_rate)
         self.held_back = HeldBackReports(settings.held_back_after)

@@ -49,5 +49,7 @@ class EngineSettings:
     admin_text: str = ""
     """Names the present text of the admin token, without a hint at it."""
     ca_fingerprint: str | None = None
+    channels: frozenset[str] = frozenset()
+    """The names of the manager's notification channels."""
     boot_id: str = ""
     """Id of the host's boot; if empty (unknown), clock steps before this start are not detected."""

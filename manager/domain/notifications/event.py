@@ -51,9 +51,24 @@ KINDS: Mapping[str, EventKind] = {
     **_kinds(Topic.SYSTEM, Severity.LOW, "signed_in"),
     **_kinds(Topic.SYSTEM, Severity.MEDIUM, "sign_in_refused"),
     **_kinds(Topic.SYSTEM, Severity.HIGH, "channel_failing", "events_dropped"),
-    **_kinds(Topic.SYSTEM, Severity.LOW, "channel_recovered", "notification_test"),
+    **_kinds(Topic.SYSTEM, Severity.LOW, "channel_recovered", "notification_test", "notification_acknowledged"),
+    **_kinds(Topic.SYSTEM, Severity.LOW, "notifications_muted", "notifications_unmuted"),
 }
 """The kind of each event, by its name. Events of other names are published to watchers, and not stored."""
+
+ENDS: Mapping[str, str] = {
+    "agent_online": "agent_stale",
+    "agent_recovered": "agent_degraded",
+    "agent_clone_gone": "agent_cloned",
+    "reports_arrive_again": "reports_held_back",
+    "approval_over": "approval_waiting",
+    "incident_closed": "incident_opened",
+    "store_available": "store_unavailable",
+    "broker_available": "broker_unavailable",
+    "certificate_renewed": "certificate_expiring",
+    "channel_recovered": "channel_failing",
+}
+"""The events that end a condition, with the event that began it: who is told of one is told of the other."""
 
 UNKNOWN = EventKind(Topic.SYSTEM, Severity.LOW)
 """The kind of a name that this release does not have: an older or newer release has stored the event."""
@@ -89,3 +104,13 @@ class Event:
     def topic(self) -> Topic:
         """The topic of its name."""
         return KINDS.get(self.name, UNKNOWN).topic
+
+
+def weight(name: str, severity: Severity) -> int:
+    """Return the rank of an event among the severities, 0 for the lowest: its own or that of what it ends."""
+    begun = KINDS.get(ENDS.get(name, ""))
+    return max(RANKS[severity], 0 if begun is None else RANKS[begun.severity])
+
+
+RANKS: Mapping[Severity, int] = {severity: rank for rank, severity in enumerate(Severity)}
+"""The rank of each severity, 0 for the lowest."""

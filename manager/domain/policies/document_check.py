@@ -3,10 +3,11 @@
 Guards ignore fields that they do not know, so a mistyped one would be lost silently. It is refused here instead.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NamedTuple, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
@@ -44,12 +45,14 @@ class DocumentWarnings:
 
     def __init__(self) -> None:
         self.sentences: tuple[str, ...] = ()
+        self.channels: Collection[str] = ()
+        """The names of the manager's channels."""
         self._by_scope: dict[str, list[str]] = {}
 
     def set(self, documents: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Set the documents of scopes; None stands for a scope without one."""
         for scope, document in documents.items():
-            found = check_document(document).warnings if document is not None else []
+            found = self._warnings_of(document) if document is not None else []
             if found:
                 self._by_scope[scope] = found
             else:
@@ -58,13 +61,32 @@ class DocumentWarnings:
         more = len(every) - _MOST_WARNINGS
         self.sentences = (*every[:_MOST_WARNINGS], *([f"policies have {more} more warnings"] if more > 0 else []))
 
+    def _warnings_of(self, document: Mapping[str, Any]) -> list[str]:
+        unknown = [f"{text}; it is ignored" for text in unknown_channels(document, self.channels)]
+        return [*check_document(document).warnings, *unknown]
 
-def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -> Check:
+
+def unknown_channels(written: Mapping[str, Any], channels: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each name in `alerting.channels` that is no channel of the manager."""
+    alerting = written.get("alerting")
+    named = alerting.get("channels") if isinstance(alerting, Mapping) else None
+    for index, name in enumerate(named if isinstance(named, list) else ()):
+        if isinstance(name, str) and name not in channels:
+            has = f"the manager has {', '.join(sorted(channels))}" if channels else "the manager has none"
+            close = get_close_matches(name, channels, 1)
+            hint = f"did you mean {close[0]}?" if close else f"{has}; define [notifications.NAME] in manager.toml"
+            yield f"alerting.channels.{index}: no such channel, {hint}"
+
+
+def check_document(
+    written: Mapping[str, Any], *, allow_unknown: bool = False, channels: Collection[str] | None = None
+) -> Check:
     """Check a document beyond the types of its fields.
 
     Args:
         written: the document as the operator wrote it.
         allow_unknown: whether unknown fields are warned of, and not refused.
+        channels: the names of the manager's channels; None does not check the names.
     """
     unknown = list(_unknown(PolicyDocument, written, ""))
     errors = [] if allow_unknown else list(unknown)
@@ -72,6 +94,8 @@ def check_document(written: Mapping[str, Any], *, allow_unknown: bool = False) -
     errors += _rule_errors(written.get("rules"))
     errors += _action_errors(written.get("response"))
     errors += _mode_errors(written)
+    errors += _quiet_hours_errors(written.get("alerting"))
+    errors += () if channels is None else unknown_channels(written, channels)
     for differ, text in _overlaps(written):
         (errors if differ else warnings).append(text)
     monitors = written.get("monitors")
@@ -134,6 +158,20 @@ def _action_errors(response: Any) -> Iterator[str]:
             yield f"response.actions.{index}: no such action, {hint}"
 
 
+def _quiet_hours_errors(alerting: Any) -> Iterator[str]:
+    quiet = alerting.get("quietHours") if isinstance(alerting, Mapping) else None
+    if not isinstance(quiet, Mapping):
+        return
+    if quiet.get("start") is not None and quiet.get("start") == quiet.get("end"):
+        yield "alerting.quietHours: start and end are the same minute"
+    zone = quiet.get("timeZone")
+    if isinstance(zone, str):
+        try:
+            ZoneInfo(zone)
+        except (LookupError, OSError, ValueError):
+            yield "alerting.quietHours.timeZone: no such time zone; give an IANA name such as Europe/Berlin, or UTC"
+
+
 def _mode_errors(written: Mapping[str, Any]) -> Iterator[str]:
     response = written.get("response")
     other = response.get("mode") if isinstance(response, Mapping) else None
@@ -143,12 +181,10 @@ def _mode_errors(written: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _warnings(written: Mapping[str, Any]) -> Iterator[str]:
-    detection, alerting = written.get("detection"), written.get("alerting")
+    detection = written.get("detection")
     for name in ("sigma", "yara"):
         if isinstance(detection, Mapping) and detection.get(name):
             yield f"detection.{name}: the rules are kept and sent, but no guard runs them yet"
-    if isinstance(alerting, Mapping) and alerting.get("channels"):
-        yield "alerting.channels: the names are kept, but nothing sends notifications to them yet"
     for index, rule in _enabled_rules(written):
         changes = bool(_effects_of(rule))
         for name in unevaluated_conditions(rule):

@@ -103,12 +103,12 @@ def test_a_preview_shows_what_agents_would_get_and_sets_nothing(served: Served, 
     """The difference is one of effective policies; a document that setting refuses is refused alike."""
     agent = served.enroll("srv-01")
     put(admin, 70)
-    wanted = {"thresholds": {"autoRespond": 60}, "alerting": {"channels": ["syslog"]}}
+    wanted = {"thresholds": {"autoRespond": 60}, "detection": {"yara": ["rule x { condition: true }"]}}
     body = {"scope": "agent", "target": agent.agent_id, "document": wanted}
     answer = admin.post("/api/policies/diff", json=body).json()
     difference, _ = answer["data"][::-1]
     assert (difference["path"], difference["before"], difference["after"]) == ("thresholds.autoRespond", 70.0, 60.0)
-    assert answer["warnings"][0].startswith("document.alerting.channels: ")
+    assert answer["warnings"][0].startswith("document.detection.yara: ")
     refused = admin.post("/api/policies/diff", json={**body, "document": {**wanted, "colour": "red"}})
     assert refused.status_code == 400
     assert refused.json()["error"].startswith("document.colour: no such field")

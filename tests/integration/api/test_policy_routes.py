@@ -1,5 +1,7 @@
 """Policies over HTTP: documents set by admins, their history, and agents that poll."""
 
+from pathlib import Path
+
 import httpx2
 import pytest
 
@@ -85,9 +87,8 @@ def test_a_dry_run_shows_the_effect_and_sets_nothing(served: Served, admin: http
 
 
 def test_a_document_tells_what_nothing_uses_yet(admin: httpx2.Client) -> None:
-    """Channels, conditions and custom rules are taken with a warning by name, in a dry run too; off rules are not."""
+    """Conditions and custom rules are taken with a warning by name, in a dry run too; off rules are not."""
     document = {
-        "alerting": {"channels": ["syslog"]},
         "rules": [
             {"type": "block_ip", "value": "203.0.113.7", "condition": {"country": "XX", "sourceIp": "203.0.113.7"}},
             {"type": "auto_respond", "condition": {"confidence": 80, "technique": "T1110"}},
@@ -102,7 +103,7 @@ def test_a_document_tells_what_nothing_uses_yet(admin: httpx2.Client) -> None:
         "no guard evaluates it yet, so the rule changes",
     )
     expected = [
-        ("alerting.channels", "nothing sends"), ("rules.0.condition.country", ignored),
+        ("rules.0.condition.country", ignored),
         ("rules.1.condition.technique", ignored),
         ("rules.2.condition.failures", nothing), ("rules.3.condition", ignored), ("rules.4.condition.x", nothing),
         ("rules.4", "no guard runs custom rules"),
@@ -113,7 +114,7 @@ def test_a_document_tells_what_nothing_uses_yet(admin: httpx2.Client) -> None:
         assert all(text in warning for warning, (_, text) in zip(warnings, expected, strict=True))
     posted = admin.post("/api/policy", json={"rules": document["rules"]}).json()
     assert posted["ok"], posted
-    assert [warning.partition(":")[0] for warning in posted["warnings"]] == [path for path, _ in expected[1:]]
+    assert [warning.partition(":")[0] for warning in posted["warnings"]] == [path for path, _ in expected]
 
 
 AUTO_80, AUTO_90 = {"type": "auto_respond", "value": 80}, {"type": "auto_respond", "value": 90}
@@ -211,3 +212,38 @@ def test_a_policy_has_the_names_of_both_generations(served: Served, admin: httpx
     assert policy["appliedAt"] == policy["updatedAt"]
     assert policy["agentId"] == agent.agent_id
     assert {"rules", "thresholds", "blocklist", "digest"} <= policy.keys()
+
+
+def test_channels_that_the_manager_does_not_have_are_refused_with_those_there_are(tmp_path: Path) -> None:
+    """A misspelled name is answered with the right one, in a document, a group and a preview; unknown fields or not."""
+    with Served(tmp_path, channels=frozenset({"pager", "siem"})) as served, served.client() as admin:
+        for path, around in (("global", None), ("groups/web", {"selector": {"tagsAny": ["web"]}, "priority": 1})):
+            for name, hint in (("pagr", "did you mean pager?"), ("mail", "the manager has pager, siem")):
+                document = {"alerting": {"channels": ["siem", name]}}
+                body = document if around is None else {**around, "policy": document}
+                answer = admin.put(f"/api/policies/{path}", json=body, params={"allow_unknown": "true"})
+                assert answer.status_code == 400
+                assert "alerting.channels.1: no such channel" in answer.json()["error"]
+                assert hint in answer.json()["error"]
+        wrong = {"scope": "global", "document": {"alerting": {"channels": ["mail"]}}}
+        assert admin.post("/api/policies/diff", json=wrong).status_code == 400
+        good = {"alerting": {"channels": ["siem", "pager"]}}
+        assert admin.put("/api/policies/global", json=good).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("quiet", "path"),
+    [
+        ({"start": "22:00", "end": "07:00", "timeZone": "Europe/Vienna"}, None),
+        ({"start": "22:00", "end": "07:00", "timeZone": "Vienna"}, "alerting.quietHours.timeZone"),
+        ({"start": "22:00", "end": "07:00", "timeZone": "../../etc/passwd"}, "alerting.quietHours.timeZone"),
+        ({"start": "22:00", "end": "22:00", "timeZone": "UTC"}, "alerting.quietHours"),
+        ({"start": "24:00", "end": "07:00", "timeZone": "UTC"}, "alerting.quietHours.start"),
+        ({"start": "22:00", "end": "07:00"}, "alerting.quietHours.timeZone"),
+    ],
+)
+def test_quiet_hours_are_two_times_of_a_local_day(admin: httpx2.Client, quiet: dict[str, str], path: str) -> None:
+    """Their zone is named by its IANA name; anything else is refused by its path."""
+    answer = admin.put("/api/policies/global", json={"alerting": {"quietHours": quiet}})
+    assert answer.status_code == (200 if path is None else 400)
+    assert path is None or answer.json()["error"].startswith(f"{path}: ")

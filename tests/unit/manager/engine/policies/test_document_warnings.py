@@ -16,7 +16,7 @@ def test_warnings_stand_as_long_as_their_documents(bench: Bench) -> None:
     bench.ask(SetPolicy(own, {"rules": [{"type": "block_ip", "condition": {"failures": 9}}]}, "test"))
     warnings = bench.fleet.document_warnings
     first, second = warnings.sentences
-    assert first.startswith("policy of global: alerting.channels: ")
+    assert first.startswith("policy of global: alerting.channels.0: no such channel")
     assert second.startswith(f"policy of agent:{agent.agent_id}: rules.0.condition.failures: ")
     bench.crash()
     assert set(bench.fleet.document_warnings.sentences) == {first, second}
