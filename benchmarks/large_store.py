@@ -146,7 +146,15 @@ class LargeStore:
         return Changes(
             audit=[
                 AuditEntry(
-                    self.now - DAY, "admin", "policy.set", f"policy:{number}", "192.0.2.1", None, None, {"a": number}
+                    self.now - DAY,
+                    "admin",
+                    "policy.set",
+                    f"policy:{number}",
+                    "192.0.2.1",
+                    None,
+                    "admin",
+                    None,
+                    {"a": number},
                 )
                 for number in range(_CHANGES)
             ]

@@ -1,7 +1,6 @@
 """`panguard manager agents`: list, show, set, prune, and forced removal (lifecycle page, "Forced Removal")."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,7 +12,15 @@ from manager.cli.support.confirmation import Yes, confirm
 from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
-from manager.cli.support.options import HealthWord, ModeWord, Output, OutputOption, StateWord
+from manager.cli.support.options import (
+    HealthWord,
+    ModeWord,
+    Output,
+    OutputOption,
+    StateWord,
+    WideOutput,
+    WideOutputOption,
+)
 from manager.cli.support.printing import clone_text
 
 if TYPE_CHECKING:
@@ -38,14 +45,6 @@ _SORTED_BY: dict[str, str] = {
 SortWord = Literal["hostname", "status", "heartbeat", "mode", "health", "version", "organization", "site", "registered"]
 
 
-class ListOutput(StrEnum):
-    """Output format of the list."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    JSON = "json"
-
-
 app.command("set")(set_agent)
 app.command("prune")(prune_agents)
 
@@ -65,10 +64,7 @@ def list_agents(
     mode: Annotated[ModeWord | None, typer.Option(help="only agents in this mode")] = None,
     sort: Annotated[SortWord | None, typer.Option(help="order of the rows [default: the oldest agent first]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
-    output: Annotated[
-        ListOutput,
-        typer.Option("--output", "-o", help="a table that fits the terminal, one with every column, or JSON records"),
-    ] = ListOutput.TABLE,
+    output: WideOutputOption = WideOutput.TABLE,
 ) -> None:
     """List the agents.
 
@@ -83,12 +79,12 @@ def list_agents(
     if sort is not None:
         member = _SORTED_BY[sort]
         found = sorted(found, key=lambda agent: (agent[member] is not None, str(agent[member]).casefold()))[:limit]
-    if output is ListOutput.JSON:
+    if output is WideOutput.JSON:
         print_json(found)
         return
     now = datetime.now(UTC)
     rows = [_row(agent, now) for agent in found]
-    print_fitted(_COLUMNS, rows, kept=2, wide=output is ListOutput.WIDE, more="-o wide")
+    print_fitted(_COLUMNS, rows, kept=2, wide=output is WideOutput.WIDE, more="-o wide")
 
 
 @app.command("show")
@@ -99,8 +95,10 @@ def show_agent(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show an agent's record, its last changes of state and its last threats."""
-    from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- the same
-    from manager.cli.support.printing import cell, print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.commands.threats import print_threats  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
+    from manager.cli.support.wrapping import print_details, print_wrapped  # noqa: PLC0415 -- the same
 
     found = client.get(f"/api/agents/{find_agent(client, machine_id)['agentId']}")
     if output is Output.JSON:
@@ -113,18 +111,23 @@ def show_agent(
     if found["clockOffset"] is not None:
         found["clockOffset"] = _clock_text(found["clockOffset"])
     hidden = {"id", "platform"}
-    print_table(("", found["agentId"]), [(name, cell(found[name])) for name in found if name not in hidden])
-    print_table(("at", "event", "reason"), [(line["at"], line["event"], line["detail"]) for line in history])
+    print_details(f"agent {found['agentId']}", [(name, found[name]) for name in found if name not in hidden])
+    print_lines("", "changes of state")
+    print_wrapped(": ".join(filter(None, (f"{line['at']}  {line['event']}", line["detail"]))) for line in history)
     if sources:
-        columns = ("source", "state", "records", "understood", "last", "reason")
-        members = ("name", "state", "records", "understood", "lastAt", "reason")
-        print_table(columns, [[each.get(member) for member in members] for each in sources])
+        columns, members = (
+            ("source", "state", "records", "understood", "last"),
+            ("name", "state", "records", "understood"),
+        )
+        print_lines("", "sources")
+        print_fitted(columns, [(*(each.get(name) for name in members), each.get("lastAt")) for each in sources], kept=2)
+        print_wrapped(f"{each['name']}: {each['reason']}" for each in sources if each.get("reason"))
     if enforced:
         outcomes = ("set", "ineffective", "refused", "impossible", "failed")
-        print_table(("measures", ""), [(outcome, enforced.get(outcome, 0)) for outcome in outcomes])
-    if enforced.get("reasons"):
-        print_table(("not enforced", "reason"), [(each["value"], each["reason"]) for each in enforced["reasons"]])
+        print_lines("", "measures: " + ", ".join(f"{enforced.get(outcome, 0):,} {outcome}" for outcome in outcomes))
+        print_wrapped(f"{each['value']} is not enforced: {each['reason']}" for each in enforced.get("reasons", ()))
     if recent:
+        print_lines("", "newest threats")
         print_threats(recent)
 
 

@@ -47,15 +47,17 @@ def list_blocks(
     Example: panguard manager blocks list --value 203.0.113.9
     """
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
-    from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- the same
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
+    from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
 
     found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization, value=value)
     now = datetime.now(UTC)
     if output is Output.JSON:
         print_json(found)
     elif value is not None:
-        for each in found:
-            print_table(("block", each["id"]), _details(each, now))
+        for number, each in enumerate(found):
+            print_lines(*([""] if number else []))
+            print_details(f"block {each['id']}", _details(each, now))
         print_lines(*_beside_blocks(client, value, organization, found=bool(found)))
     else:
         columns = ("block", "value", "enforced", "expires", "for", "accepted", "by", "set", "kind", "reason")

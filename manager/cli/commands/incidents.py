@@ -2,11 +2,19 @@
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote
 
 import typer
 
-from manager.cli.support.completion import incidents, waiting_incidents
+from manager.cli.commands.incident_details import (
+    IncidentId,
+    path_of,
+    response_word,
+    show_incident,
+    state_text,
+    vouched_text,
+    work_text,
+)
+from manager.cli.support.completion import waiting_incidents
 from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import IndicatorWord, Output, OutputOption, ResponseWord
@@ -20,12 +28,7 @@ _COLUMNS = (
     "incident", "value", "response", "opened", "state", "work", "vouched", "organization", "last seen", "kind",
     "reason",
 )  # fmt: skip
-_PERCENTS = ("50", "95", "100")
-
-_THREATS_SHOWN = 20
-
 Note = Annotated[str | None, typer.Option(help="a note for colleagues, at most 1,000 characters")]
-IncidentId = Annotated[str, typer.Argument(help="the incident's id, inc-…", autocompletion=incidents)]
 
 
 @app.command("list")
@@ -66,61 +69,7 @@ def list_incidents(
         print_fitted(_COLUMNS, [_row(incident, now) for incident in found], kept=2)
 
 
-@app.command("show")
-@with_manager_client
-def show_incident(client: "ManagerClient", incident_id: IncidentId, output: OutputOption = Output.TABLE) -> None:
-    """Show an incident: its agents, users, threats, timeline and blocks, its times to immunity, and how to undo it."""
-    from manager.cli.support.printing import cell, print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
-
-    found = client.get(_path(incident_id))
-    if output is Output.JSON:
-        print_json(found)
-        return
-    members, entries = found.pop("members"), found.pop("entries")
-    threats, users, timeline = found.pop("threats"), found.pop("users"), found.pop("timeline")
-    found["response"] = response_word(found)
-    refusing = found.pop("notEnforced")
-    acceptance, immunity = found.pop("timeToAcceptance"), found.pop("timeToImmunity")
-    hidden = {"id", "agentIds", "entriesComplete"}
-    rows = [(name, cell(found[name])) for name in found if name not in hidden]
-    rows += [(f"accepted by {percent} %", cell(_seconds(acceptance[percent]))) for percent in _PERCENTS]
-    rows += [(f"enforced by {percent} %", cell(_seconds(immunity[percent]))) for percent in _PERCENTS]
-    print_table(("", found["id"]), rows)
-    print_table(
-        ("agent id", "hostname", "reported in time", "vouched"),
-        [(each["agentId"], each["hostname"], _yes(each["actionable"]), _yes(each["vouched"])) for each in members],
-    )
-    if users:
-        print_table(("user", "threats"), [(each["user"], each["count"]) for each in users])
-    members_shown = ("eventTime", "hostname", "type", "severity", "user", "id")
-    print_table(
-        ("event time", "hostname", "type", "severity", "user", "threat"),
-        [tuple(each[name] for name in members_shown) for each in threats[:_THREATS_SHOWN]],
-    )
-    print_table(
-        ("when", "what", "by", "note"), [(each["at"], each["event"], each["by"], each["text"]) for each in timeline]
-    )
-    if refusing:
-        print_table(
-            ("agent id", "hostname", "does not enforce it because"),
-            [(each["agentId"], each["hostname"], each["reason"]) for each in refusing],
-        )
-    if entries:
-        columns = ("block", "kind", "value", "scope", "for", "accepted", "enforced", "expires")
-        print_table(
-            columns,
-            [
-                (
-                    *(each[name] for name in ("id", "kind", "value", "scope", "target")),
-                    f"{each['acceptedCount']} of {each['targetCount']}",
-                    f"{each['enforcedCount']} of {each['targetCount']}",
-                    each["expiresAt"],
-                )
-                for each in entries
-            ],
-        )
-    if entries:
-        print_lines(f"to lift its blocks: panguard manager incidents undo {found['id']}")
+app.command("show")(show_incident)
 
 
 @app.command("acknowledge")
@@ -181,8 +130,8 @@ def _row(incident: "Record", now: datetime) -> tuple[object, ...]:
         incident["value"],
         response_word(incident),
         ago(incident["openedAt"], now),
-        _state(incident),
-        _work(incident),
+        state_text(incident),
+        work_text(incident),
         vouched_text(incident),
         incident["organizationId"],
         ago(incident["lastSeenAt"], now),
@@ -191,47 +140,21 @@ def _row(incident: "Record", now: datetime) -> tuple[object, ...]:
     )
 
 
-def vouched_text(incident: "Record") -> str:
-    """Return the number of agents that vouched for an incident's indicator, and of all."""
-    return f"{incident['vouchedAgentCount']} of {incident['agentCount']} agents"
-
-
-def response_word(incident: "Record") -> str | None:
-    """Return the state of an incident's response; `recorded` where it is applied and no target enforces it."""
-    enforced = incident["enforcedCount"] or any(incident["timeToImmunity"].values())
-    if incident["response"] == "applied" and not enforced:
-        return "recorded"
-    response: str | None = incident["response"]
-    return response
-
-
-def _work(incident: "Record") -> str:
-    """Return the state of people's work on an incident, and who set it."""
-    return f"{incident['workState']} by {incident['workBy']}" if incident["workBy"] else str(incident["workState"])
-
-
 def _work_on(client: "ManagerClient", incident_id: str, action: str, note: str | None, output: Output) -> None:
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     body = None if note is None else {"note": note}
-    now = client.answer("POST", f"{_path(incident_id)}/{action}", body=body)["data"]
+    now = client.answer("POST", f"{path_of(incident_id)}/{action}", body=body)["data"]
     if output is Output.JSON:
         print_json(now)
     else:
-        print_lines(f"{now['id']} ({now['kind']} {now['value']}): {_work(now)}")
-
-
-def _state(incident: "Record") -> str:
-    if incident["mergedInto"] is not None:
-        return f"merged into {incident['mergedInto']}"
-    flags = [name for name in ("late", "chronic") if incident[name]]
-    return " ".join(["open" if incident["closedAt"] is None else "closed", *flags])
+        print_lines(f"{now['id']} ({now['kind']} {now['value']}): {work_text(now)}")
 
 
 def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Output) -> None:
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    now = client.answer("POST", f"{_path(incident_id)}/{decision}")["data"]
+    now = client.answer("POST", f"{path_of(incident_id)}/{decision}")["data"]
     if output is Output.JSON:
         print_json(now)
     else:
@@ -241,15 +164,3 @@ def _decide(client: "ManagerClient", incident_id: str, decision: str, output: Ou
                 "guards with a fence end blocks of their own too, if they are online over MQTT; elsewhere:"
                 f" panguard guard unblock {now['value']}"
             )
-
-
-def _path(incident_id: str) -> str:
-    return f"/api/incidents/{quote(incident_id, safe='')}"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f} s"

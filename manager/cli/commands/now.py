@@ -183,7 +183,7 @@ def _section(
 
 def _incident(incident: "Record", at: datetime) -> tuple[str]:
     late = ", late" if incident["late"] else ""
-    from manager.cli.commands.incidents import response_word, vouched_text  # noqa: PLC0415 -- only to print
+    from manager.cli.commands.incident_details import response_word, vouched_text  # noqa: PLC0415 -- only to print
 
     who = f"{vouched_text(incident)} of {incident['organizationId']} vouched"
     answered = f"{response_word(incident)}, {incident['responseReason']}"
@@ -205,7 +205,7 @@ def _block(block: "Record") -> tuple[str, ...]:
 
 
 def _approval(incident: "Record") -> tuple[str, str]:
-    from manager.cli.commands.incidents import vouched_text  # noqa: PLC0415 -- only to print
+    from manager.cli.commands.incident_details import vouched_text  # noqa: PLC0415 -- only to print
 
     what = f"{incident['kind']} {incident['value']}, {vouched_text(incident)} vouched"
     said = f"  {what}, until {incident['approvalExpiresAt']}: {incident['responseReason']}"

@@ -1,6 +1,5 @@
 """`panguard manager protection`: the cost of automatic blocking."""
 
-from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,24 +47,15 @@ def forecast_lines(found: "Record", days: int, width: int) -> list[str]:
 
     A word is never broken, so that addresses can be copied.
     """
+    from manager.cli.support.wrapping import wrapped  # noqa: PLC0415 -- rich takes a while to load
+
     texts = [(text, "") for text in _summary(found, days)] + [(_case(case), "  ") for case in found["cases"]]
-    return [
-        line
-        for text, indent in texts
-        for line in wrap(
-            text,
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent + "  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
+    return [line for text, indent in texts for line in wrapped(text, width, first=indent, rest=indent + "  ")]
 
 
 def _summary(found: "Record", days: int) -> list[str]:
     addresses = found["addresses"]
-    period = f"{counted(days, 'day')}"
+    period = counted(days, "day")
     if not addresses and not found["throttled"]:
         return [f"{period}: no guard reported an address that it blocked or would have blocked"]
     early = f"; {found['beforeSixthGuess'] * 100 // addresses} % before their 6th guess" if addresses else ""

@@ -82,7 +82,8 @@ def show_threat(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show one threat: what the agent reported, with all its evidence, and what was done."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
 
     query = {"agentId": None if agent is None else find_agent_id(client, agent)}
     found = client.get(f"/api/threats/{quote(threat_id, safe='')}", **query)
@@ -103,7 +104,7 @@ def show_threat(
         ),
         ("same source or hash", found["correlatedWith"] or None),
     ]
-    print_table(("threat", found["id"]), rows)
+    print_details(f"threat {found['id']}", rows)
 
 
 def print_threats(threats: Sequence["Record"]) -> None:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from manager.cli.support.counting import counted
 from manager.cli.support.printing import cell, columns_said, console
+from manager.cli.support.wrapping import wrapped
 
 _GAP = "  "
 _PIPED = 10_000
@@ -46,7 +47,8 @@ def print_fitted(
     if same:
         said = ", ".join(f"{columns[i]} {cells[0][i].plain}" for i in same if cells[0][i].plain != "-")
         if said:
-            out.print(Text(f"the same in every row: {said}", "dim"), soft_wrap=True)
+            for line in wrapped(f"the same in every row: {said}", room):
+                out.print(Text(line, "dim"), soft_wrap=True)
     if left_out:
         out.print(Text(f"{counted(left_out, 'more column')} with {more}", "dim"), soft_wrap=True)
 

@@ -14,6 +14,17 @@ class Output(StrEnum):
     JSON = "json"
 
 
+class WideOutput(StrEnum):
+    """Output format of tables that leave out columns or rows."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+
+
+WideOutputOption = Annotated[
+    WideOutput, typer.Option("--output", "-o", help="a table that fits the terminal, one with everything, or JSON")
+]
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="output format: a table, or JSON records of the HTTP API")
 ]

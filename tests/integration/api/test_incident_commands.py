@@ -110,7 +110,7 @@ def test_policies_are_compared_rolled_back_and_taken_away(
     assert terminal.run("policies", "diff").exit_code == ExitCode.USAGE
     assert terminal.ok("policies", "rollback", "2").startswith("revision 4: a new policy for 1 agent")
     assert terminal.run("policies", "rollback", "99").exit_code == ExitCode.NOT_FOUND
-    assert terminal.ok("policies", "broadcast").startswith("1 policies")
+    assert terminal.ok("policies", "broadcast").startswith("1 policy is published")
     assert terminal.ok("policies", "remove", "--global").startswith("revision 5")
     assert terminal.ok("policies", "remove", "--global").startswith("nothing changed")
     assert terminal.records("policies", "list") == []

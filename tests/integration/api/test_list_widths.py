@@ -2,9 +2,12 @@
 
 import pytest
 
+from schemas import topics
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
 from tests.support.attacks import ATTACKER, attack, trusted
+
+CLOUD_HOSTS = [f"ip-10-{n // 256}-{n % 256:03}-17.eu-central-1.compute.internal" for n in range(322)]
 
 _LISTS = {
     ("blocks", "list"): ("id", "value"),
@@ -23,12 +26,11 @@ def test_ids_and_addresses_stay_whole_at_any_width(
     """Each record is one line with its whole id and address, and no line is longer than the terminal."""
     with served.bench() as bench:
         token = bench.token()
-        names = [f"ip-10-{n // 256}-{n % 256}-17.eu-central-1.compute.internal" for n in range(322)]
-        for name in names[3:]:
+        for name in CLOUD_HOSTS[3:]:
             bench.enroll(name, token)
-        attack(bench, *trusted(bench, *names[:3]))
+        attack(bench, *trusted(bench, *CLOUD_HOSTS[:3]))
     terminal.ok("blocks", "add", "2001:db8:1234:5678:9abc:def0:1234:5678", "--reason", "scans our mail servers")
-    terminal.ok("blocks", "add", "198.51.100.200", "--agent", names[0])
+    terminal.ok("blocks", "add", "198.51.100.200", "--agent", CLOUD_HOSTS[0])
     terminal.ok("access", "create", "--name", "prometheus", "--role", "metrics")
     terminal.ok("tokens", "create", "--name", "web-servers", "--uses", "5")
     for command, members in _LISTS.items():
@@ -41,6 +43,67 @@ def test_ids_and_addresses_stay_whole_at_any_width(
             for record, line in zip(records, rows, strict=True):
                 for member in members:
                     assert str(record[member] or "-") in line.split(), (command, member, line)
+
+
+def test_an_incident_of_322_hosts_is_read_at_80_columns(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty hosts, blocks and threats, each on a line, with the numbers of all; `-o wide` names every host."""
+    with served.bench() as bench:
+        agents = trusted(bench, *CLOUD_HOSTS)
+        attack(bench, *agents)
+    (incident,) = terminal.records("incidents", "list", "--kind", "source_ip")
+    whole = terminal.records("incidents", "show", incident["id"])
+    terminal.ok("incidents", "note", incident["id"], "word " * 60)
+    wanted = {incident["id"], ATTACKER}
+    wanted |= {agent.agent_id for agent in agents[:20]} | set(CLOUD_HOSTS[:20])
+    wanted |= {each["id"] for each in (*whole["entries"][:20], *whole["threats"][:20])}
+    for width in (80, 140):
+        monkeypatch.setenv("COLUMNS", str(width))
+        shown = terminal.ok("incidents", "show", incident["id"])
+        lines = shown.splitlines()
+        assert max(map(len, lines)) <= width, max(lines, key=len)
+        assert wanted <= set(shown.replace("(", " ").replace(")", " ").split())
+        assert "322 hosts, 322 in time, 322 vouched" in lines
+        assert "… and 302 more: -o wide has all" in lines
+        assert lines[-1] == f"to lift its blocks: panguard manager incidents undo {incident['id']}"
+        assert len(lines) < 120
+    wide = set(terminal.ok("incidents", "show", incident["id"], "-o", "wide").split())
+    assert set(CLOUD_HOSTS) | {agent.agent_id for agent in agents} <= wide
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_one_record_is_read_at_any_width(
+    served: Served, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """One agent, threat or block: hostnames, ids, hashes and addresses are whole, and all else is wrapped at words."""
+    digest = "0123456789abcdef" * 4
+    with served.bench() as bench:
+        agents = trusted(bench, *CLOUD_HOSTS[:3])
+        attack(bench, *agents)
+        attack(bench, *agents, fileHash=digest)
+        refused = [{"value": ATTACKER, "reason": "this is a gateway of this host"}]
+        members = {"enforcement": "nftables", "enforced": {"set": 0, "refused": 1, "reasons": refused}}
+        sources = [{"name": "/var/log/auth.log", "state": "unreadable", "records": 0, "reason": "no permission " * 9}]
+        beat = agents[0].heartbeat(bench.wall, sources=sources, health="degraded", **members)
+        bench.receive(topics.HEARTBEAT, agents[0].agent_id, beat)
+        bench.pass_time(10)
+    (threat,) = (
+        each["id"] for each in terminal.records("threats", "list", "--source", ATTACKER, "--agent", CLOUD_HOSTS[0])
+    )
+    block = next(each for each in terminal.records("blocks", "list") if each["value"] == digest)
+    incident = terminal.records("incidents", "list", "--value", digest)[0]["id"]
+    monkeypatch.setenv("COLUMNS", str(width))
+    for words, wanted in (
+        (["agents", "show", CLOUD_HOSTS[0]], (agents[0].agent_id, "/var/log/auth.log", ATTACKER)),
+        (["threats", "show", threat, "--agent", CLOUD_HOSTS[0]], (threat, ATTACKER, agents[0].agent_id)),
+        (["blocks", "list", "--value", digest], (block["id"], digest)),
+        (["incidents", "show", incident], (incident, digest)),
+    ):
+        shown = terminal.ok(*words)
+        assert max(map(len, shown.splitlines())) <= width, max(shown.splitlines(), key=len)
+        told = set(shown.replace("(", " ").replace(")", " ").replace(": ", " ").split())
+        assert {CLOUD_HOSTS[0], *wanted} <= told | {word.rstrip(":;,") for word in told}
 
 
 def test_a_details_table_is_as_wide_as_columns_says(
