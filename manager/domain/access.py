@@ -105,6 +105,13 @@ class AccessTokens:
         self._by_name.pop(token.name, None)
         self._written.pop(token.name, None)
 
+    def restore(self, before: AccessToken) -> None:
+        """Put a token back as it was, in place of the one with its name."""
+        self._forget_text(before.name)
+        self._by_name[before.name] = before
+        self._by_digest[before.digest] = before
+        self._written.setdefault(before.name, before.last_used_at)
+
     def rotate(self, token: AccessToken, digest: bytes, now: float, expires_at: float | None) -> None:
         """Replace a token's text; the old one is refused from now on."""
         self._forget_text(token.name)

@@ -199,6 +199,20 @@ class CommandAnswer(NamedTuple):
     error: Exception | None
 
 
+class Undo(NamedTuple):
+    """Takes back in memory what a command did, for the case that the store rejects it.
+
+    Attributes:
+        member: The member of `Changes` that has the change.
+        subject: The id or scope that the change is about: its key, or the id of its first row.
+        revert: Called with a context; what its batch gets corrects what the store has of the command's effects.
+    """
+
+    member: str
+    subject: str
+    revert: Callable[[Any], None]
+
+
 @dataclass(slots=True)
 class Batch:
     """The changes and effects of one transaction, collected while the batch is decided."""
@@ -213,6 +227,8 @@ class Batch:
     admitted: list[tuple[Agent, bool]] = field(default_factory=list)
     """Agents with a new credential, and whether the credential replaced another one."""
     cut_off: list[str] = field(default_factory=list)
+    undo: list[Undo] = field(default_factory=list)
+    """In the order of the commands; carried out in the reverse order."""
 
     def save(self, agent: Agent) -> None:
         """Write an agent's record in this transaction."""

@@ -13,9 +13,12 @@ from typing import Any
 import structlog
 
 from manager.domain.protection.measures import ReportedMeasure
-from manager.engine.batch import Changes, DeadLetter, ThreatRow
+from manager.engine.batch import Batch, Changes, CommandAnswer, DeadLetter, ThreatRow
+from manager.engine.commands.block_requests import BlocksAdded
 from manager.engine.context import Context, ReceivedReport
+from manager.engine.failure_isolation import isolated
 from manager.engine.messages.reports import ReportKey, report_key
+from manager.engine.origin import MANAGER
 from manager.engine.ports import Store
 from manager.errors import StoreRejected
 
@@ -52,7 +55,7 @@ class PiecewiseCommit:
         self._context = context
         self._kept: list[ThreatRow] = []
         self._dropped_agents: set[str] = set()
-        pieces = [*_other_pieces(context.batch.changes), *_report_pieces(context)]
+        pieces = [*_other_pieces(context.batch), *_report_pieces(context)]
         self._groups = [pieces] if pieces else []
         """A stack: the next group is the last one."""
 
@@ -115,27 +118,38 @@ class PiecewiseCommit:
             for answer in batch.answers
         ]
         batch.publications = [each for each in batch.publications if each.subject != piece.subject]
-        self._forget_new_tokens(piece.changes)
+        self._revert(piece)
+        for session_id in piece.changes.sessions:
+            context.fleet.sessions.close(session_id)
         for agent in piece.changes.agents.values():
             if agent.agent_id in context.new_agents:
                 context.fleet.forget_agent(agent)
                 batch.admitted = [entry for entry in batch.admitted if entry[0] is not agent]
 
-    def _forget_new_tokens(self, changes: Changes) -> None:
-        """Drop the tokens and sessions that this batch created: their callers get an error, and no text."""
-        fleet, now = self._context.fleet, self._context.batch.now.wall
-        for token in changes.tokens.values():
-            if token.created_at == now and not token.uses and token.revoked_at is None:
-                fleet.tokens.pop(token.token_id, None)
-        for access in changes.access.values():
-            if access.created_at == access.rotated_at == now and access.revoked_at is access.last_used_at is None:
-                fleet.access.discard(access)
-        for session_id in changes.sessions:
-            fleet.sessions.close(session_id)
+    def _revert(self, piece: Piece) -> None:
+        """Take a dropped change back in memory, and commit what corrects its effects after everything else.
+
+        The audit log gets no entry of it.
+        """
+        context, batch = self._context, self._context.batch
+        undone = [each for each in batch.undo if each.subject == piece.subject and getattr(piece.changes, each.member)]
+        if not undone:
+            return
+        corrections = dataclasses.replace(context, batch=Batch(batch.now), origin=MANAGER)
+        for each in reversed(undone):
+            batch.undo.remove(each)
+            with isolated(context.fleet.counters, "undo of a rejected change"):
+                each.revert(corrections)
+        batch.publications += corrections.batch.publications
+        targets = {piece.subject, *(block.id for block in piece.changes.manual_added)}
+        self._groups = [[each for each in group if not _audits(each, targets)] for group in self._groups]
+        self._groups.insert(0, list(_other_pieces(corrections.batch)))
+        self._groups = [group for group in self._groups if group]
 
 
-def _other_pieces(changes: Changes) -> Iterator[Piece]:
+def _other_pieces(batch: Batch) -> Iterator[Piece]:
     """Yield all changes except reports; a row comes before rows that refer to it."""
+    changes = batch.changes
     for agent in changes.removed:
         yield Piece(Changes(removed=[agent]), agent.agent_id)
     yield from _keyed_pieces("agents", changes.agents)
@@ -151,7 +165,7 @@ def _other_pieces(changes: Changes) -> Iterator[Piece]:
     if changes.incident_shift is not None:
         yield Piece(Changes(incident_shift=changes.incident_shift), "clock.step")
     yield from _incident_pieces(changes)
-    yield from _manual_pieces(changes)
+    yield from _manual_pieces(batch)
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)
     yield from _followup_pieces(changes)
@@ -175,14 +189,39 @@ def _followup_pieces(changes: Changes) -> Iterator[Piece]:
         yield Piece(Changes(lifts=[lift]), lift.subject.value)
 
 
-def _manual_pieces(changes: Changes) -> Iterator[Piece]:
-    """Yield each manual block; blocks are added before they are moved, and moved before they are removed."""
-    for block in changes.manual_added:
-        yield Piece(Changes(manual_added=[block]), block.id)
+def _manual_pieces(batch: Batch) -> Iterator[Piece]:
+    """Yield the manual blocks that one command added together, with those that they replace, and every other change.
+
+    Blocks are added before they are moved, and moved before they are removed.
+    """
+    changes = batch.changes
+    added = {block.id: block for block in changes.manual_added}
+    removed = {block.id: block for block in changes.manual_removed}
+    of_value = {(block.holder, block.value): block for block in changes.manual_removed if block.id not in added}
+    for blocks_ids in [*_added_together(batch), *([block_id] for block_id in added)]:
+        together = [added.pop(block_id) for block_id in blocks_ids if block_id in added]
+        replaced = [of_value[key] for each in together if (key := (each.holder, each.value)) in of_value]
+        if together:
+            replaced = [removed.pop(each.id) for each in replaced if each.id in removed]
+            yield Piece(Changes(manual_added=together, manual_removed=replaced), together[0].id)
     for block in changes.manual_moved:
         yield Piece(Changes(manual_moved=[block]), block.id)
-    for block in changes.manual_removed:
+    for block in removed.values():
         yield Piece(Changes(manual_removed=[block]), block.id)
+
+
+def _added_together(batch: Batch) -> list[list[str]]:
+    """Return the ids of the manual blocks that each command added."""
+    return [[block.id for block in answer.value.blocks] for answer in batch.answers if _adds_blocks(answer)]
+
+
+def _adds_blocks(answer: CommandAnswer) -> bool:
+    return isinstance(answer.value, BlocksAdded)
+
+
+def _audits(piece: Piece, targets: set[str]) -> bool:
+    """Return whether a piece is an audit entry about one of some targets."""
+    return any(entry.target in targets for entry in piece.changes.audit)
 
 
 def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:

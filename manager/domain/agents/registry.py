@@ -158,6 +158,14 @@ class Registry:
         self._moved[agent.registered_in, hostname_key(agent.hostname)] = agent
         return True
 
+    def move_back(self, agent: Agent, organization_id: str, registered_in: str | None) -> None:
+        """Take a move back, because the store rejected it."""
+        self._drop_name(agent)
+        agent.organization_id, agent.registered_in = organization_id, registered_in
+        self._by_name.setdefault(_name(agent), agent)
+        if registered_in is not None:
+            self._moved[registered_in, hostname_key(agent.hostname)] = agent
+
     def spellings(self, hostname: str) -> list[str]:
         """Return the spellings of a hostname in all organizations; safe from any thread."""
         wanted = hostname_key(hostname)

@@ -86,3 +86,13 @@ def _entries(
             longest = max(end for end, _ in ends)
             last = [source for end, source in ends if end == longest][-1]
             yield Explained(f"{section}.{name}[{value_of(entry)}]", entry, last, tuple(source for _, source in ends))
+
+
+def raised(before: Sections, after: Sections) -> list[Sections]:
+    """Return, as layers, the values that raised sensitivity changed."""
+    names = (path.split(".") for path in RAISED)
+    return [
+        {section: {name: after[section][name]}}
+        for section, name in names
+        if before[section][name] != after[section][name]
+    ]

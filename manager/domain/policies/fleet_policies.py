@@ -12,7 +12,7 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from manager.domain.policies.diff import is_urgent
-from manager.domain.policies.explain import DEFAULT, RAISED, Explained, Source, explain
+from manager.domain.policies.explain import DEFAULT, Explained, Source, explain, raised
 from manager.domain.policies.groups import Placement, PolicyGroup, PolicyGroups
 from manager.domain.policies.layers import Emergency, Layer, Sections, expired_by, merge_layers
 from manager.domain.policies.scopes import GLOBAL, Revision, Scope, check_shape, policy_of, stamped
@@ -147,18 +147,27 @@ class Policies:
             document = stamped(scope, document, before, at)
         if before == document:
             return None
+        self._put(scope, document, at)
+        self.revision += 1
+        return Revision(self.revision, scope, document, at, author, message)
+
+    def put_back(self, scope: Scope, document: Sections | None, at: float) -> None:
+        """Restore the document of a scope as it was before `set`, without a revision: the store rejected that one."""
+        if self.documents.get(scope) != document:
+            self._put(scope, document, at)
+            self.revision += 1
+
+    def _put(self, scope: Scope, document: Sections | None, at: float) -> None:
         if document is None:
             del self.documents[scope], self._layers[scope]
             if scope.kind == "group":
                 self.groups.remove(scope.target)
-        else:
-            layer = Layer.of(policy_of(scope, document))
-            self.documents[scope], self._layers[scope] = document, layer
-            if scope.kind == "group":
-                self.groups.set(PolicyGroup.of(scope.target, document))
-            self._schedule(scope, layer, at)
-        self.revision += 1
-        return Revision(self.revision, scope, document, at, author, message)
+            return
+        layer = Layer.of(policy_of(scope, document))
+        self.documents[scope], self._layers[scope] = document, layer
+        if scope.kind == "group":
+            self.groups.set(PolicyGroup.of(scope.target, document))
+        self._schedule(scope, layer, at)
 
     def rollback(
         self, documents: Mapping[Scope, Sections], at: float, author: str, message: str | None = None
@@ -289,7 +298,7 @@ class Policies:
             layers.append((own, emergency.blocklist(0.0)))
             base = policy.resolved.under
             if base is not None:
-                layers += [(own, raised) for raised in _raised(base.sections, policy.resolved.sections)]
+                layers += [(own, raised) for raised in raised(base.sections, policy.resolved.sections)]
         return explain(layers, policy.resolved.sections)
 
     def renew(self, agent_id: str, at: float) -> EffectivePolicy:
@@ -373,16 +382,6 @@ class Policies:
         if isinstance(target, Scope):
             return self._layers.get(target) is source
         return self._emergency.get(target) is source
-
-
-def _raised(before: Sections, after: Sections) -> list[Sections]:
-    """Return, as layers, the values that raised sensitivity changed."""
-    names = (path.split(".") for path in RAISED)
-    return [
-        {section: {name: after[section][name]}}
-        for section, name in names
-        if before[section][name] != after[section][name]
-    ]
 
 
 def _groups_in(documents: Mapping[Scope, Sections]) -> list[PolicyGroup]:

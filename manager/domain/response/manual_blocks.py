@@ -123,6 +123,10 @@ class ManualBlocks:
         own = self._held.get(ManualHolder("organization", organization_id), {}).get(value)
         return fleet if own is None else later(fleet, own)
 
+    def find(self, holder: ManualHolder, value: str) -> ManualBlock | None:
+        """Return a holder's own block of a value."""
+        return self._held.get(holder, {}).get(value)
+
     def list_about(self, value: str) -> list[ManualBlock]:
         """Return all holders' blocks of exactly this address or CIDR."""
         return [self._held[holder][value] for holder in sorted(self._about.get(value, ()))]

@@ -2,8 +2,10 @@
 
 import hashlib
 import secrets
+from dataclasses import replace
 
 from manager.domain.access import LIVE_TOKENS, AccessToken, is_reserved
+from manager.engine.batch import Undo
 from manager.engine.commands.requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
 from manager.engine.context import Context
 from manager.errors import Conflict, NotFound
@@ -28,7 +30,9 @@ def create_access(context: Context, request: CreateAccess) -> NewAccess:
         raise Conflict(f"there are {LIVE_TOKENS} access tokens: revoke those that nobody uses")
     text = _new_text()
     token = AccessToken(request.name, _digest(text), request.role, request.organizations, now, now, request.expires_at)
+    former = access.get(request.name)
     access.add(token)
+    _undo(context, token.name, former)
     return _stored(context, token, text)
 
 
@@ -46,6 +50,7 @@ def rotate_access(context: Context, request: RotateAccess) -> NewAccess:
     if expires_at is None and token.lifetime is not None:
         expires_at = now + token.lifetime
     text = _new_text()
+    _undo(context, token.name, replace(token))
     access.rotate(token, _digest(text), now, expires_at)
     return _stored(context, token, text)
 
@@ -56,9 +61,24 @@ def revoke_access(context: Context, request: RevokeAccess) -> str:
     if token is None:
         raise NotFound(f"Access token {request.name} not found")
     if token.revoked_at is None:
+        _undo(context, token.name, replace(token))
         token.revoked_at = context.batch.now.wall
         context.batch.changes.access[token.name] = token
     return token.name
+
+
+def _undo(context: Context, name: str, former: AccessToken | None) -> None:
+    """Have a token be as before, or not be, if the store rejects the change of it."""
+
+    def revert(corrections: Context) -> None:
+        access = corrections.fleet.access
+        known = access.get(name)
+        if former is not None:
+            access.restore(former)
+        elif known is not None:
+            access.discard(known)
+
+    context.batch.undo.append(Undo("access", name, revert))
 
 
 def _stored(context: Context, token: AccessToken, text: str) -> NewAccess:

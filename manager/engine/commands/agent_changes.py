@@ -1,12 +1,14 @@
 """Changes of agents by operators: tags, site and organization; removal of agents that are not heard of any more."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from manager.domain.agents.agent import Agent, State
 from manager.domain.instant import Instant
+from manager.domain.policies.groups import Placement
 from manager.domain.response import Subject
-from manager.engine.batch import HistoryLine
+from manager.engine.batch import HistoryLine, Undo
 from manager.engine.commands import audit
 from manager.engine.commands.fleet import find_agent, remove_agent
 from manager.engine.commands.requests import UNCHANGED, ChangeAgent, PruneAgents, PrunedAgents, RemoveAgent
@@ -32,7 +34,7 @@ def change_agent(context: Context, request: ChangeAgent) -> str:
         NotFound: there is no such agent.
     """
     agent, batch, fleet = find_agent(context, request.agent_id), context.batch, context.fleet
-    before = placement_of(agent)
+    before, revert = placement_of(agent), partial(_put_back, former=replace(agent))
     _check_size(context, agent, request)
     organization_id = request.organization_id or agent.organization_id
     if organization_id != agent.organization_id and not fleet.registry.move(agent, organization_id):
@@ -43,21 +45,41 @@ def change_agent(context: Context, request: ChangeAgent) -> str:
     if request.site != UNCHANGED:
         agent.host = replace(agent.host, site=request.site)
         agent.operator_set |= {"site"}
-    after = placement_of(agent)
     batch.save(agent)
-    changed = fleet.policies.move(agent.agent_id, after, batch.now.wall)
+    batch.undo.append(Undo("agents", agent.agent_id, revert))
+    _follow_change(context, agent, before)
+    if placement_of(agent) != before:
+        batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_changed", request.author))
+        batch.event("agent_changed", agent, {"site": agent.host.site, "tags": list(agent.host.tags)})
+    return agent.agent_id
+
+
+def _follow_change(context: Context, agent: Agent, before: Placement) -> None:
+    """Update policy, blocks and addresses after a change of what chooses an agent's groups."""
+    fleet, now = context.fleet, context.batch.now.wall
+    after = placement_of(agent)
+    changed = fleet.policies.move(agent.agent_id, after, now)
     if after.organization_id != before.organization_id:
-        changed = [fleet.policies.renew(agent.agent_id, batch.now.wall)]
+        changed = [fleet.policies.renew(agent.agent_id, now)]
         _enter_organization(context, agent)
     emergency_response.publish_policies(context, changed)
     fleet.set_addresses(agent)
     own = fleet.addresses.indicators_of(agent.agent_id)
-    emergency_response.apply(context, fleet.responder.withdraw_unblockable(batch.now.wall, map(Subject.of, own)))
+    emergency_response.apply(context, fleet.responder.withdraw_unblockable(now, map(Subject.of, own)))
     manual_response.admit(context, agent, (indicator.value for indicator in own))
-    if after != before:
-        batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_changed", request.author))
-        batch.event("agent_changed", agent, {"site": agent.host.site, "tags": list(agent.host.tags)})
-    return agent.agent_id
+
+
+def _put_back(context: Context, former: Agent) -> None:
+    """Restore tags, site and organization of an agent, because the store rejected its row."""
+    agent = context.fleet.registry.find(former.agent_id)
+    if agent is None:
+        return
+    before = placement_of(agent)
+    if agent.organization_id != former.organization_id:
+        context.fleet.registry.move_back(agent, former.organization_id, former.registered_in)
+    agent.host = replace(agent.host, tags=former.host.tags, site=former.host.site)
+    agent.operator_set = former.operator_set
+    _follow_change(context, agent, before)
 
 
 def _check_size(context: Context, agent: Agent, request: ChangeAgent) -> None:

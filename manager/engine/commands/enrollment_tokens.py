@@ -1,6 +1,9 @@
 """Enrollment token commands: create, rotate and revoke; only the key that verifies proofs is stored."""
 
+from dataclasses import replace
+
 from manager.domain.agents.tokens import Token
+from manager.engine.batch import Undo
 from manager.engine.commands.requests import CreateToken, RevokeToken, RotateToken
 from manager.engine.context import Context
 from manager.errors import Conflict, NotFound
@@ -31,6 +34,7 @@ def create_token(context: Context, request: CreateToken) -> EnrollmentToken:
         ephemeral=request.ephemeral,
     )
     fleet.tokens[token.token_id] = stored
+    _undo(context, token.token_id, None)
     context.batch.changes.tokens[token.token_id] = stored
     return token
 
@@ -46,6 +50,7 @@ def rotate_token(context: Context, request: RotateToken) -> EnrollmentToken:
         raise NotFound(f"Token {request.token_id} not found, or revoked: create one")
     made = _new_text(context)
     token = EnrollmentToken(stored.token_id, made.secret, made.sign_key, made.ca_fingerprint)
+    _undo(context, stored.token_id, replace(stored))
     stored.proof_key, stored.rotated_at = token.proof_key, context.batch.now.wall
     context.batch.changes.tokens[stored.token_id] = stored
     return token
@@ -59,6 +64,7 @@ def revoke_token(context: Context, request: RevokeToken) -> str:
     """
     token = find_token(context, request.token_id)
     if token.revoked_at is None:
+        _undo(context, token.token_id, replace(token))
         token.revoked_at = context.batch.now.wall
         context.batch.changes.tokens[token.token_id] = token
     return token.token_id
@@ -74,6 +80,18 @@ def find_token(context: Context, id_or_name: str) -> Token:
     if token is None:
         raise NotFound(f"Token {id_or_name} not found")
     return token
+
+
+def _undo(context: Context, token_id: str, former: Token | None) -> None:
+    """Have a token be as before, or not be, if the store rejects the change of it; its uses stay counted."""
+
+    def revert(corrections: Context) -> None:
+        tokens = corrections.fleet.tokens
+        known = tokens.pop(token_id, None)
+        if former is not None:
+            tokens[token_id] = former if known is None else replace(former, uses=known.uses)
+
+    context.batch.undo.append(Undo("tokens", token_id, revert))
 
 
 def _named(context: Context, name: str) -> Token | None:

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 from manager.domain.agents.agent import Door
 from manager.domain.policies.diff import Difference, diff
@@ -11,6 +13,7 @@ from manager.domain.policies.groups import PolicyGroup
 from manager.domain.policies.preview import count_rolled_back, largest
 from manager.domain.policies.preview import preview as preview_steps
 from manager.domain.policies.revision_history import documents_at
+from manager.engine.batch import Undo
 from manager.engine.commands.fleet import find_agent
 from manager.engine.commands.http_agent_requests import CreatePolicy, PolicyCreated
 from manager.engine.commands.requests import (
@@ -48,10 +51,11 @@ def set_policy(context: Context, request: SetPolicy) -> PolicySet:
     if scope.kind == "group" and request.document is not None:
         _check_priority(policies, PolicyGroup.of(scope.target, request.document))
     _check_size(policies, scope, request.document)
+    before = {scope: policies.document(scope)}
     revision = policies.set(scope, request.document, now, request.author, request.message)
     if revision is None:
         return PolicySet(policies.revision, changed=False, agents=0)
-    agents = _apply_revisions(context, [revision])
+    agents = _apply_revisions(context, [revision], before)
     data = {"scope": str(scope), "revision": policies.revision, "agents": agents}
     context.batch.event("policy_created", data=data, organization_id=_organization_of(context, scope))
     return PolicySet(policies.revision, changed=True, agents=agents)
@@ -113,10 +117,11 @@ def roll_back(context: Context, request: RollBack) -> PolicySet:
     policies, now = context.fleet.policies, context.batch.now.wall
     documents = _documents_at(context, request.revision)
     message = request.message or f"rollback to {request.revision}"
+    before = dict(policies.documents)
     revisions = policies.rollback(documents, now, request.author, message)
     if not revisions:
         return PolicySet(policies.revision, changed=False, agents=0)
-    agents = _apply_revisions(context, revisions)
+    agents = _apply_revisions(context, revisions, before)
     context.batch.event("policy_created", data={"scope": "rollback", "revision": policies.revision, "agents": agents})
     return PolicySet(policies.revision, changed=True, agents=agents)
 
@@ -207,16 +212,31 @@ def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:
     return AgentPolicy(agent.agent_id, version, digest, shown)
 
 
-def _apply_revisions(context: Context, revisions: list[Revision]) -> int:
+def _apply_revisions(context: Context, revisions: list[Revision], before: Mapping[Scope, Sections | None]) -> int:
     """Update effective policies, allowlists and responses after a change; return the number of changed policies."""
+    policies, batch = context.fleet.policies, context.batch
+    touched = dict.fromkeys(agent_id for revision in revisions for agent_id in policies.affected_by(revision.scope))
+    batch.changes.revisions += revisions
+    for each in revisions:
+        revert = partial(_put_back, scope=each.scope, document=before.get(each.scope))
+        batch.undo.append(Undo("revisions", str(each.scope), revert))
+    return _follow_documents(context, touched, {each.scope: each.document for each in revisions})
+
+
+def _put_back(context: Context, scope: Scope, document: Sections | None) -> None:
+    """Restore a document, because the store rejected the revision that changed it."""
+    policies = context.fleet.policies
+    touched = policies.affected_by(scope)
+    policies.put_back(scope, document, context.batch.now.wall)
+    _follow_documents(context, dict.fromkeys((*touched, *policies.affected_by(scope))), {scope: document})
+
+
+def _follow_documents(context: Context, touched: Iterable[str], documents: Mapping[Scope, Sections | None]) -> int:
+    """Update what depends on documents, for some agents; return the number of changed policies."""
     fleet, now = context.fleet, context.batch.now.wall
-    touched = dict.fromkeys(
-        agent_id for revision in revisions for agent_id in fleet.policies.affected_by(revision.scope)
-    )
     changed = fleet.policies.recompute(touched, now)
-    context.batch.changes.revisions += revisions
     fleet.document_warnings.set(
-        {str(each.scope): None if each.document is None else policy_of(each.scope, each.document) for each in revisions}
+        {str(scope): None if each is None else policy_of(scope, each) for scope, each in documents.items()}
     )
     context.batch.changes.fleet_revision = fleet.policies.revision
     emergency_response.publish_policies(context, changed)

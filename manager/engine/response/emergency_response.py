@@ -152,10 +152,11 @@ def record_enforced(context: Context, agent_id: str, medium: Medium, number: int
         context.batch.changes.immunity[progress.incident_id] = _figures(progress)
 
 
-def publish_change(context: Context, change: BlocklistChange) -> None:
-    """Publish a change of a blocklist and store its sequence."""
+def publish_change(context: Context, change: BlocklistChange, subject: str | None = None) -> None:
+    """Publish a change of a blocklist, unless the change of `subject` is dropped, and store its sequence."""
     changes = context.batch.changes
-    context.batch.publications.append(context.blocklist_messages.change(change, context.batch.now.wall))
+    publication = context.blocklist_messages.change(change, context.batch.now.wall)
+    context.batch.publications.append(replace(publication, subject=subject))
     key, value = sequence_value(change.organization_id, change.sequence)
     changes.meta[key] = value
     changes.fleet_revision = context.fleet.policies.revision

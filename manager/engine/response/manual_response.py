@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from manager.domain.agents.agent import Agent
 from manager.domain.instant import Instant
@@ -12,6 +13,7 @@ from manager.domain.policies.rules import effects
 from manager.domain.response.blocklists import EntryKey, entry_key, manual_key
 from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import ManualBlock, ManualHolder
+from manager.engine.batch import Undo
 from manager.engine.commands import audit
 from manager.engine.context import Context
 from manager.engine.origin import RESPONDER
@@ -66,15 +68,30 @@ def apply(context: Context, added: Iterable[ManualBlock], removed: Iterable[Manu
         if entry.scope == "organization":
             organizations[entry.target].add(entry_key(entry))
     first = fleet.policies.revision + 1
+    subject = new[0].id if new else None
     for change in fleet.blocklists.publish(organizations, fleet.policies.advance):
-        emergency_response.publish_change(context, change)
+        emergency_response.publish_change(context, change, subject)
     layers = {agent_id: fleet.responder.entries.agent_layer(agent_id) for agent_id in agent_ids}
     emergency_response.publish_policies(context, fleet.policies.set_emergency(layers, context.batch.now.wall))
     changes.entries_removed += evicted
     changes.manual_removed += gone
     numbered = [replace(block, number=_number(context, block, first)) for block in new]
     changes.manual_added += numbered
+    if subject is not None:
+        context.batch.undo.append(Undo("manual_added", subject, partial(_revert, added=new, replaced=gone)))
     return numbered
+
+
+def _revert(context: Context, added: list[ManualBlock], replaced: list[ManualBlock]) -> None:
+    """Take back blocks that the store rejected; those that they replaced, which it has still, hold again."""
+    manual = context.fleet.responder.entries.manual
+    gone = [block for new in added if (block := manual.get(new.id)) is not None]
+    for block in gone:
+        manual.remove(block)
+    for block in replaced:
+        if manual.find(block.holder, block.value) is None:
+            manual.add(block)
+    apply(context, (), gone)
 
 
 def tick(context: Context, now: Instant) -> None:

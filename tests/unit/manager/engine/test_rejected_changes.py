@@ -1,0 +1,194 @@
+"""Commands whose change the store rejects: they are taken back in memory, on the hosts and in the audit log."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from manager.domain.access import Role
+from manager.domain.policies.fleet_policies import GLOBAL, Scope
+from manager.domain.response.manual_blocks import FLEET, ManualHolder
+from manager.engine.batch import Changes
+from manager.engine.commands.block_requests import AddBlocks, NewBlock
+from manager.engine.commands.requests import (
+    ChangeAgent,
+    CreateAccess,
+    RevokeAccess,
+    RevokeToken,
+    RotateAccess,
+    RotateToken,
+    SetPolicy,
+)
+from manager.errors import StoreRejected
+from schemas import topics
+from tests.support.blocks import add, blocked, changes
+from tests.support.engine import Bench
+from tests.support.operators import digest_of
+
+ADDRESS = "198.51.100.9"
+FAR = "198.51.100.77"
+
+
+@pytest.fixture
+def refused(bench: Bench) -> Callable[[Any, Callable[[Changes], bool]], None]:
+    """Return a function that asks for a change in one batch with another one, while the store rejects the first."""
+
+    def ask(request: Any, culprit: Callable[[Changes], bool]) -> None:
+        commit = bench.store.commit
+
+        def rejecting(changes: Changes) -> None:
+            if culprit(changes):
+                raise StoreRejected("it does not fit")
+            commit(changes)
+
+        bench.store.commit = rejecting  # type: ignore[method-assign]
+        beside = bench.submit(AddBlocks(FLEET, (NewBlock(FAR, 3600.0, "seen"),), "bob"))
+        answers = bench.submit(request)
+        bench.engine.step(bench.now)
+        ((_, error),) = answers
+        assert isinstance(error, StoreRejected)
+        assert beside[0][1] is None
+        del bench.store.commit
+
+    return ask
+
+
+Refused = Callable[[Any, Callable[[Changes], bool]], None]
+
+
+def audited(bench: Bench, action: str) -> list[tuple[Any, ...]]:
+    return bench.rows(f"SELECT actor FROM audit_entry WHERE action LIKE '{action}' ORDER BY id")
+
+
+def has_block(*values: str) -> Callable[[Changes], bool]:
+    return lambda changes: any(block.value in values for block in changes.manual_added)
+
+
+def test_manual_blocks_that_the_store_rejects_are_in_force_nowhere(bench: Bench, refused: Refused) -> None:
+    """None of the command's is, the change that has them is not published, and guards have the rest by the snapshot."""
+    bench.enroll("a")
+    changes(bench)
+    wanted = (NewBlock(ADDRESS, 3600.0, "seen"), NewBlock("198.51.100.10", 3600.0, "seen"))
+    refused(AddBlocks(FLEET, wanted, "alice"), has_block("198.51.100.10"))
+    assert blocked(bench) == [FAR]
+    assert not [each for change in changes(bench) for each in change["added"] if each["value"] != FAR]
+    assert bench.rows("SELECT value FROM emergency_entry") == [(FAR,)]
+    kept = bench.rows("SELECT id FROM emergency_entry")
+    assert bench.rows("SELECT target FROM audit_entry WHERE action LIKE 'block.%'") == kept
+    sequence = bench.fleet.blocklists.sequences["default"]
+    bench.crash()
+    assert (blocked(bench), bench.fleet.blocklists.sequences["default"]) == ([FAR], sequence)
+    assert bench.ask(AddBlocks(FLEET, wanted, "alice")).blocks
+
+
+@pytest.mark.parametrize("scope", ["fleet", "agent"])
+def test_a_block_that_another_one_did_not_replace_holds_on(bench: Bench, refused: Refused, scope: str) -> None:
+    """With its own end, in memory, in the store and on the hosts."""
+    agent = bench.enroll("a")
+    holder = FLEET if scope == "fleet" else ManualHolder("agent", agent.agent_id)
+    (block,) = add(bench, ADDRESS, holder=holder, seconds=600).blocks
+    refused(AddBlocks(holder, (NewBlock(ADDRESS, 60.0, "shorter"),), "alice"), has_block(ADDRESS))
+    for _ in range(2):
+        (live,) = bench.fleet.responder.entries.manual.list_about(ADDRESS)
+        assert (live.id, live.expires_at) == (block.id, block.expires_at)
+        policy = bench.fleet.policies.effective[agent.agent_id].resolved.sections["blocklist"]["ips"]
+        held = policy if scope == "agent" else blocked(bench)
+        assert len(held) == (1 if scope == "agent" else 2)
+        assert (block.id,) in bench.rows("SELECT id FROM emergency_entry")
+        bench.crash()
+    bench.pass_time(601)
+    assert bench.rows("SELECT value FROM emergency_entry") == [(FAR,)]
+
+
+@pytest.mark.parametrize("change", ["rotate", "revoke"])
+def test_an_access_token_whose_change_the_store_rejects_is_as_before(
+    bench: Bench, refused: Refused, change: str
+) -> None:
+    """Its text is accepted, and no other; nothing of it is in the audit log."""
+    made = bench.ask(CreateAccess("test", "ann", Role.RESPONDER, expires_at=bench.wall + 1000))
+    request = RotateAccess("eve", "ann") if change == "rotate" else RevokeAccess("eve", "ann")
+    bench.pass_time(10)
+    refused(request, lambda changes: "ann" in changes.access)
+    for _ in range(2):
+        token = bench.fleet.access.find(digest_of(made))
+        assert token is not None
+        assert token is bench.fleet.access.get("ann")
+        assert (token.is_live(bench.wall), token.rotated_at, token.expires_at) == (
+            True, token.created_at, token.created_at + 1000,
+        )  # fmt: skip
+        bench.crash()
+    assert ("eve",) not in audited(bench, "access.%")
+    rotated = bench.ask(RotateAccess("test", "ann"))
+    assert bench.fleet.access.find(digest_of(made)) is None
+    assert bench.fleet.access.find(digest_of(rotated)) is not None
+
+
+def test_an_access_token_that_the_store_rejects_leaves_the_revoked_one_of_its_name(
+    bench: Bench, refused: Refused
+) -> None:
+    """A created one is gone, as if nobody had asked."""
+    made = bench.ask(CreateAccess("test", "ann", Role.VIEWER))
+    bench.ask(RevokeAccess("test", "ann"))
+    refused(CreateAccess("eve", "ann", Role.ADMIN), lambda changes: "ann" in changes.access)
+    token = bench.fleet.access.get("ann")
+    assert token is not None
+    assert (token.role, token.revoked_at is None) == (Role.VIEWER, False)
+    assert bench.fleet.access.find(digest_of(made)) is token
+    refused(CreateAccess("eve", "new", Role.ADMIN), lambda changes: "new" in changes.access)
+    assert bench.fleet.access.get("new") is None
+
+
+@pytest.mark.parametrize("change", ["rotate", "revoke"])
+def test_an_enrollment_token_whose_change_the_store_rejects_is_as_before(
+    bench: Bench, refused: Refused, change: str
+) -> None:
+    """Hosts enroll with its text."""
+    token = bench.token()
+    request = RotateToken(token.token_id, "eve") if change == "rotate" else RevokeToken(token.token_id, "eve")
+    refused(request, lambda changes: token.token_id in changes.tokens)
+    assert bench.enroll("a", token).agent_id
+    bench.crash()
+    assert bench.enroll("b", token).agent_id
+
+
+def test_a_document_that_the_store_rejects_is_not_in_force(bench: Bench, refused: Refused) -> None:
+    """Nor on the hosts, and its group is not there; what was in force is again, over a restart too."""
+    agent = bench.enroll("a")
+    bench.ask(ChangeAgent(agent.agent_id, "test", tags=("web",)))
+    bench.ask(SetPolicy(GLOBAL, {"thresholds": {"autoRespond": 71.0}}, "test"))
+    for scope, document in (
+        (GLOBAL, {"thresholds": {"autoRespond": 72.0}}),
+        (GLOBAL, None),
+        (Scope("group", "web"), {"selector": {"tagsAll": ["web"]}, "priority": 1,
+                                 "policy": {"thresholds": {"autoRespond": 73.0}}}),
+    ):  # fmt: skip
+        refused(SetPolicy(scope, document, "eve"), lambda changes: bool(changes.revisions))
+        bench.publisher.take(topics.POLICY.address(agent.agent_id))
+    for _ in range(2):
+        policy = bench.fleet.policies.effective[agent.agent_id]
+        assert policy.resolved.sections["thresholds"]["autoRespond"] == 71.0
+        assert bench.fleet.policies.groups.find("web") is None
+        bench.pass_time(6)
+        bench.crash()
+    assert bench.fleet.policies.effective[agent.agent_id].version == policy.version
+    assert ("eve",) not in audited(bench, "policy.%")
+
+
+def test_an_agent_whose_move_the_store_rejects_is_where_it_was(bench: Bench, refused: Refused) -> None:
+    """With its tags, its policy and its blocks; later it may move, and be found by its hostname."""
+    agent = bench.enroll("a")
+    add(bench, ADDRESS, holder=ManualHolder("agent", agent.agent_id))
+    request = ChangeAgent(agent.agent_id, "eve", tags=("web",), site="berlin", organization_id="acme")
+    refused(request, lambda changes: agent.agent_id in changes.agents)
+    for _ in range(2):
+        record = bench.fleet.registry.agents[agent.agent_id]
+        assert (record.organization_id, record.host.tags, record.host.site) == ("default", (), None)
+        assert (record.operator_set, record.registered_in) == (frozenset(), None)
+        assert bench.fleet.registry.find_by_hostname("default", "a") is record
+        assert bench.fleet.registry.find_by_hostname("acme", "a") is None
+        assert bench.fleet.policies.effective[agent.agent_id].placement.organization_id == "default"
+        query = f"SELECT organization_id FROM emergency_entry WHERE value = '{ADDRESS}'"
+        assert bench.rows(query) == [("default",)]
+        bench.crash()
+    bench.ask(request)
+    assert bench.fleet.registry.agents[agent.agent_id].organization_id == "acme"
