@@ -2,22 +2,19 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
-from ipaddress import ip_address
 from itertools import islice
 from pathlib import Path
 
+from agent.cli import fence_configuration
 from agent.cli.program_owner import changeable
-from agent.connection.identity import IDENTITY, IdentityFile
-from agent.errors import ConfigurationError, GuardError
+from agent.errors import GuardError
 from agent.link.address import ManagerAddress
-from agent.storage.files import as_owner
 from schemas.keys import EnrollmentToken
 from schemas.presence import Mode
 
@@ -56,7 +53,7 @@ class Installation:
 
 
 def install(wanted: Installation, root: Path = Path("/"), *, start: bool = True, force: bool = False) -> Iterator[str]:
-    """Install and yield a line for each step; existing configuration of the fence is kept.
+    """Install and yield a line for each step; of an existing fence.conf only what the enrollment says is changed.
 
     Args:
         wanted: What is to be installed.
@@ -93,11 +90,26 @@ def _write_files(wanted: Installation, root: Path) -> Iterator[str]:
         if unit.endswith(".service") and settings:
             yield _put(root / f"etc/systemd/system/{unit}.d/10-program.conf", f"[Service]\n{settings}")
     yield _put(root / "etc/sysusers.d/panguard.conf", (shipped / "panguard.conf").read_text())
+    yield from _write_fence_configuration(wanted, root)
+
+
+def _write_fence_configuration(wanted: Installation, root: Path) -> Iterator[str]:
     conf = root / "etc/panguard/fence.conf"
-    if conf.exists():
+    names = fence_configuration.names_of(wanted.token, root / _GUARD_DATA, over_http=wanted.manager.over_http)
+    addresses = fence_configuration.addresses(wanted.manager.host)
+    if not conf.exists():
+        yield _put(conf, fence_configuration.new(_USER, names, addresses))
+        return
+    before = conf.read_text()
+    text, changes = fence_configuration.updated(before, names, conf)
+    if text == before:
         yield f"kept {conf}"
     else:
-        yield _put(conf, fence_configuration(wanted, root))
+        yield _put(conf, text)
+        yield from (f"  {change}" for change in changes)
+        yield "  all other settings are kept"
+    for address in fence_configuration.missing_from_never(text, addresses):
+        yield f"  never lacks {address}, an address of the manager: add it, so that it is never blocked"
 
 
 def program_settings() -> str:
@@ -106,33 +118,6 @@ def program_settings() -> str:
     below_home = any(place.startswith(tuple(f"{home}/" for home in _HOMES)) for place in places)
     empty_home = ["ProtectHome=tmpfs"] if below_home else []  # below an inaccessible directory nothing can be shown
     return "".join(f"{line}\n" for line in (*empty_home, *(f"BindReadOnlyPaths={place}" for place in places)))
-
-
-def fence_configuration(wanted: Installation, root: Path = Path("/")) -> str:
-    """Return the content of a new `fence.conf`."""
-    keys, agent_id, organization = ([] if wanted.token is None else [wanted.token.sign_key]), "", ""
-    data = root / _GUARD_DATA
-    with as_owner(data):
-        known = (data / IDENTITY).exists()
-        enrolled = IdentityFile(data, over_http=wanted.manager.over_http).identity.enrolled if known else None
-    if enrolled is not None:
-        agent_id, organization = enrolled.agent_id, enrolled.organization_id
-        keys = keys or ([enrolled.sign_key] if enrolled.sign_key else [])  # the guard could write another into it
-    lines = [
-        "# The fence's configuration. It belongs to root: no manager and no guard can change it.",
-        f'guard_user = "{_USER}"',
-        f"sign_keys = [{', '.join(_quoted(keys))}]",
-        "# Without these the first signed policy and blocklist decide; they are then kept in the fence's state.",
-        f'{"" if agent_id else "# "}agent_id = "{agent_id}"',
-        f'{"" if organization else "# "}organization_id = "{organization}"',
-        "# TCP ports of services whose attackers are blocked.",
-        "protected_ports = [22]",
-        "# Never blocked: the manager and its broker, your own networks, reverse proxies.",
-        f"never = [{', '.join(_quoted(_addresses(wanted.manager.host)))}]",
-        "# Private addresses: never, throttle or block.",
-        'private_targets = "never"',
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _write_secrets(wanted: Installation, root: Path) -> Iterator[str]:
@@ -206,19 +191,6 @@ def _hidden_places() -> Iterator[str]:
     for place in hidden:
         if not any(place.startswith(f"{other}/") for other in hidden):
             yield place
-
-
-def _addresses(host: str) -> list[str]:
-    """Return the addresses of a name now; loopback needs no entry."""
-    try:
-        found = {str(information[4][0]).partition("%")[0] for information in socket.getaddrinfo(host, None)}
-    except OSError as error:
-        raise ConfigurationError(f"{host} cannot be resolved ({error}): write its address into --manager") from error
-    return sorted(address for address in found if not ip_address(address).is_loopback)
-
-
-def _quoted(texts: Sequence[str]) -> list[str]:
-    return [f'"{text}"' for text in texts]
 
 
 def _run(*command: str) -> None:

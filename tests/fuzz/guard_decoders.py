@@ -21,7 +21,9 @@ from hypothesis.strategies import SearchStrategy
 from paho.mqtt.client import MQTTMessage
 
 from agent.accounts import HostAccounts
+from agent.cli import fence_configuration
 from agent.cli.doctor import fix_rsyslog
+from agent.cli.fence_configuration import EnrollmentNames
 from agent.clock import Clock
 from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
@@ -73,6 +75,13 @@ from tests.unit.agent.fake_link import FakeLink
 
 _ENROLLED = Enrolled(AGENT, "acme", KEYRING.sign_public)
 _FACTS = HostFacts("srv-01", "Debian 12", "x64", "1.2.3")
+
+
+_FENCE_CONF = (
+    'sign_keys = [\n  "x", # one\n]\nagent_id = "x"\norganization_id = "y"\nnever = ["192.0.2.0/24"]\n',
+    '# agent_id = ""\n"agent_id" = "x"\nsign_keys = "no list"\nnever = 7\n',
+    'reason = """\nagent_id = 1\n"""\n[table]\nagent_id = "x"',
+)
 
 
 def _text(data: bytes) -> str:
@@ -451,6 +460,17 @@ def _archive(place: Place, data: bytes) -> None:
         path.with_name(f"packed.log.1{suffix}").unlink()
 
 
+def _fence_conf(_place: Place, data: bytes) -> None:
+    text = data.decode(errors="replace")
+    key = KEYRING.sign_public
+    for names in (
+        EnrollmentNames(key, key, "ag-0123456789abcdef", "acme"),
+        EnrollmentNames(key, is_other_manager=True),
+    ):
+        changed, _ = fence_configuration.updated(text, names, Path("fence.conf"))
+        list(fence_configuration.missing_from_never(changed, ["203.0.113.5"]))
+
+
 def _rsyslog(place: Place, data: bytes) -> None:
     """A configuration is changed in one line, or refused; a second time changes nothing."""
     path = place.file("rsyslog.conf", data)
@@ -576,6 +596,9 @@ GUARD = (
     Decoder("guard routes", "disk", hostile_text(_ROUTE, _ROUTE6), _routes),
     Decoder("sshd line", "disk", hostile_text(*_LINES), _line),
     Decoder("journal", "disk", hostile_text(*_ENTRIES), _journal),
+    Decoder(
+        "fence.conf at an installation", "operator", hostile_text(*_FENCE_CONF), _fence_conf, (ConfigurationError,)
+    ),
     Decoder("rsyslog configuration", "disk", hostile_text('module(load="imuxsock") # provides\n'), _rsyslog),
     Decoder("log archive", "disk", hostile(st.sampled_from(_ARCHIVES)), _archive),
     Decoder("log tail", "disk", hostile_text("\n".join(_LINES), "a\nb\n"), _log),

@@ -29,8 +29,9 @@ DECIDERS = {"decode", "validate", "read_body", "read_document", "read_document_o
 """Calls that are given the model to read."""
 
 ELSEWHERE = {
-    "agent/cli/install.py:_addresses": "takes what the resolver has read; root runs it",
+    "agent/cli/fence_configuration.py:addresses": "takes what the resolver has read; root runs it",
     "agent/cli/install.py:_gid": "reads /etc/group, which root alone writes; any damage is a traceback for root",
+    "agent/cli/install.py:_write_fence_configuration": "hands text on; `updated` parses it",
     "agent/cli/install.py:_write_files": "copies files of the package",
     "agent/cli/install.py:_write_secrets": "copies the operator's file of certificates, unread",
     "agent/cli/measures.py:_target": "reads the operator's own word; any error is a sentence",

@@ -52,13 +52,24 @@ def test_user_units_and_configuration_are_there(root: Path) -> None:
     assert (wants / "multi-user.target.wants/panguard-guard.service").is_symlink()
 
 
-def test_a_second_installation_keeps_the_fences_configuration(root: Path) -> None:
-    """What an administrator wrote there is not overwritten; the guard's options are."""
+def test_a_second_installation_keeps_what_an_operator_set(root: Path) -> None:
+    """A token of another manager changes the key in fence.conf and says so; the operator's lines stay."""
     conf = root / "etc/panguard/fence.conf"
-    conf.write_text("# mine\n")
-    assert _install(root, "--manager", "mqtts://203.0.113.6:8883", "--mode", "protection").returncode == 0
-    assert conf.read_text() == "# mine\n"
+    conf.write_text(conf.read_text().replace("[22]", "[22, 443]  # ours"))
+    token = root / "other-token"
+    other = ManagerKeyring(bytes([1]) * 32).sign_public
+    token.write_text(str(EnrollmentToken.new(other)))
+    words = ["--manager", "mqtts://203.0.113.6:8883", "--mode", "protection"]
+    done = _install(root, *words, "--enroll-token-file", str(token))
+    assert done.returncode == 0, done.stderr
+    assert f'sign_keys: ["{other}"], instead of ["{KEY}"]' in done.stdout
+    assert "never lacks 203.0.113.6" in done.stdout
+    text = conf.read_text()
+    assert "protected_ports = [22, 443]  # ours" in text
+    assert (f'sign_keys = ["{other}"]' in text, KEY in text) == (True, False)
     assert "mqtts://203.0.113.6:8883 --mode protection" in (root / "etc/panguard/guard.env").read_text()
+    assert f"kept {conf}" in _install(root, *words, "--enroll-token-file", str(token)).stdout
+    assert conf.read_text() == text
 
 
 def test_an_option_that_systemd_would_split_is_refused(root: Path) -> None:
