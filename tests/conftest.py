@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,21 @@ _SERVICES = {
     "chromium": (("chromium", "chromedriver"), "chromium chromium-driver"),
 }
 """The programs that a marked test needs, and the packages that have them."""
+
+
+_ORDER = ("acceptance", "faults", "fuzz", "integration", "contract", "property", "unit")
+"""The folders of tests, those with the longest files first: at the end of a run no worker waits for another's file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by folder; within a folder the random order stays."""
+    root = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
+        return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
+
+    items.sort(key=place)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,15 +1,15 @@
 """`panguard guard block`, `blocks list`, `unblock`, `undo`, `panic`, `resume`, `confirm` against a real fence."""
 
-import json
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from agent.cli.commands import app
 from tests.support.fence_process import GUARD_UID, FenceProcess
 from tests.support.network import Network
 
@@ -24,32 +24,28 @@ def fence(tmp_path: Path) -> Iterator[FenceProcess]:
         yield fence
 
 
-def _panguard(fence: FenceProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "agent", *words, "--fence-socket", str(fence.socket)]
-    return subprocess.run(  # noqa: S603 -- the guard itself
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3]
-    )
+def _panguard(fence: FenceProcess, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--fence-socket", str(fence.socket)])
 
 
 def _listed(fence: FenceProcess) -> dict[str, str]:
-    entries = json.loads(_panguard(fence, "blocks", "list", "-o", "json").stdout)
-    return {entry["value"]: entry["id"] for entry in entries}
+    return {entry["value"]: entry["id"] for entry in fence.ask(request="list")["entries"]}
 
 
 def test_an_address_is_blocked_listed_and_lifted_by_hand(fence: FenceProcess) -> None:
     """By value and by id; what is not set cannot be lifted, and the exit code says so."""
     assert _panguard(fence, "blocks", "list").stdout == "nothing is blocked\n"
-    assert _panguard(fence, "block", TARGET, "--for", "30m").returncode == 0
-    assert _panguard(fence, "block", OTHER, "--throttle", "--reason", "slow down").returncode == 0
+    assert _panguard(fence, "block", TARGET, "--for", "30m").exit_code == 0
+    assert _panguard(fence, "block", OTHER, "--throttle", "--reason", "slow down").exit_code == 0
     assert set(_listed(fence)) == {TARGET, OTHER}
     assert 1700 < fence.elements("block4")[0]["elem"]["expires"] <= 1800
     assert "slow down" in _panguard(fence, "blocks", "list", OTHER).stdout
-    assert _panguard(fence, "unblock", TARGET).returncode == 0
-    assert _panguard(fence, "undo", _listed(fence)[OTHER]).returncode == 0
+    assert _panguard(fence, "unblock", TARGET).exit_code == 0
+    assert _panguard(fence, "undo", _listed(fence)[OTHER]).exit_code == 0
     assert _listed(fence) == {}
     again = _panguard(fence, "unblock", TARGET)
     shown = "`panguard guard blocks list` shows what is set"
-    assert (again.returncode, again.stderr) == (1, f"error: refused: nothing is set there; {shown}\n")
+    assert (again.exit_code, again.stderr) == (1, f"error: refused: nothing is set there; {shown}\n")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +64,9 @@ def test_a_wrong_address_or_id_is_answered_with_the_right_command(
     fence: FenceProcess, words: tuple[str, ...], told: str
 ) -> None:
     """An address in place of an id and the reverse, a misspelt one, and one that a network covers."""
-    assert _panguard(fence, "block", "198.51.100.0/24").returncode == 0
+    assert _panguard(fence, "block", "198.51.100.0/24").exit_code == 0
     done = _panguard(fence, *words)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert told in done.stderr
     assert set(_listed(fence)) == {"198.51.100.0/24"}
 
@@ -96,7 +92,7 @@ def test_a_missing_directory_of_the_socket_is_for_root_and_the_guard_only(fence:
         ((SERVER,), "it is an address of this host"),
         ((TARGET, "--for", "31d"), "at most"),
         ((TARGET, "--for", "0s"), "without an end"),
-        ((TARGET, "--for", "soon"), "--for takes a number"),
+        ((TARGET, "--for", "soon"), "is no duration"),
         (("example.org",), "no address or network"),
         (("198.51.0.0/16",), "wider than a /24"),
     ],
@@ -104,7 +100,7 @@ def test_a_missing_directory_of_the_socket_is_for_root_and_the_guard_only(fence:
 def test_the_operator_is_refused_too(fence: FenceProcess, words: tuple[str, ...], reason: str) -> None:
     """The never-rules and an end hold for root; the reason is one line."""
     done = _panguard(fence, "block", *words)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert reason in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert _listed(fence) == {}
@@ -117,15 +113,14 @@ def test_panic_lifts_everything_until_resume(fence: FenceProcess) -> None:
     assert fence.elements("block4") == []
     assert "stopped by `panic` until `panguard guard resume`" in _panguard(fence, "blocks", "list").stdout
     assert "stopped by `panic`" in _panguard(fence, "block", TARGET).stderr
-    assert _panguard(fence, "resume").returncode == 0
-    assert _panguard(fence, "block", TARGET).returncode == 0
+    assert _panguard(fence, "resume").exit_code == 0
+    assert _panguard(fence, "block", TARGET).exit_code == 0
 
 
 def test_without_a_fence_the_sentence_says_what_to_do(tmp_path: Path) -> None:
     """No traceback: which socket, and which command makes it."""
-    command = [sys.executable, "-m", "agent", "panic", "--fence-socket", str(tmp_path / "no.sock")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- the guard itself
-    assert done.returncode == 1
+    done = CliRunner().invoke(app, ["panic", "--fence-socket", str(tmp_path / "no.sock")])
+    assert done.exit_code == 1
     assert "panguard guard install" in done.stderr
 
 
