@@ -1,6 +1,6 @@
 """The validated start options of a guard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
@@ -28,6 +28,10 @@ class _Names(BaseModel):
     organization: OrganizationId | None
     site: Label | None
     tag: list[Label]
+
+
+def _option_error(name: str, sentence: str) -> ConfigurationError:
+    return ConfigurationError(f"--{name} {sentence}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,11 @@ class Options:
         token: str | None = None,
         ca_file: Path | None = None,
         insecure: bool = False,
+        error: Callable[[str, str], ConfigurationError] = _option_error,
     ) -> Self:
         """Return validated options.
+
+        `error` returns the error for a name and a sentence about it.
 
         Raises:
             ConfigurationError: an option is invalid; the text names it.
@@ -94,12 +101,13 @@ class Options:
         """
         try:
             names = _Names(hostname=hostname, organization=organization, site=site, tag=list(tags))
-        except ValidationError as error:
-            name = str(error.errors()[0]["loc"][0])
-            raise ConfigurationError(
-                f"--{name} has a character that names in the fleet cannot have, or is too long:"
+        except ValidationError as fault:
+            name = str(fault.errors()[0]["loc"][0])
+            sentence = (
+                "has a character that names in the fleet cannot have, or is too long:"
                 " use letters, digits, dots, dashes and underscores"
-            ) from error
+            )
+            raise error(name, sentence) from fault
         address, secret = ManagerAddress.parse(manager), EnrollmentToken.parse(token) if token else None
         if not (address.tls or insecure or is_loopback(address.host)):
             raise ConfigurationError(
@@ -142,7 +150,7 @@ class Options:
             "--manager": str(self.manager),
             "--data-dir": str(self.directory),
             "--mode": str(self.mode),
-            "--max-mode": None if self.max_mode is Mode.PROTECTION else str(self.max_mode),
+            "--max-mode": str(self.max_mode),
             "--watch": self.watch,
             "--hostname": self.hostname,
             "--organization": self.organization,

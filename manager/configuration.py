@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic_settings import EnvSettingsSource
 
 from manager.errors import SetupError
 from manager.settings import Settings, default_data_directory
-from schemas.config_file import LIMIT, ConfigFile
+from schemas.config_file import LIMIT, ConfigFile, Origin
 from schemas.decoding import complaint
 from schemas.errors import ConfigFileError
 
@@ -28,33 +27,25 @@ SECRET_FILES: Mapping[str, str] = MappingProxyType(
 _LISTING = "panguard manager config"
 _LONGEST_SECRET = 4096
 _PATHS = frozenset(name for name, field in Settings.model_fields.items() if field.annotation in {Path, Path | None})
+_FLAGS = frozenset(name for name, field in Settings.model_fields.items() if field.annotation is bool)
 
 
 class WrongSetting(SetupError):  # noqa: N818 -- named after the cause
     """A setting has an invalid value, or its file cannot be read; the message names it and never quotes the value."""
 
 
-class Source(StrEnum):
-    """Where the value of a setting came from. An earlier one takes precedence over a later one."""
-
-    OPTION = "option"
-    ENVIRONMENT = "environment"
-    FILE = "file"
-    DEFAULT = "default"
-
-
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A manager's settings and their sources.
+    """A manager's settings and their origins.
 
     Attributes:
         settings: The settings.
-        sources: Where each setting came from, by its name.
+        origins: Where each setting came from, by its name.
         file: The settings file that was read; None if there is none.
     """
 
     settings: Settings
-    sources: Mapping[str, Source]
+    origins: Mapping[str, Origin]
     file: Path | None
 
 
@@ -70,17 +61,17 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
     """
     environment = _environment()
     config = _read(file) if file is not None else _read_default(options, environment)
-    values = {} if config is None else _values(config)
-    sources = dict.fromkeys(values, Source.FILE)
-    for source, given in ((Source.ENVIRONMENT, environment), (Source.OPTION, options)):
+    values = {} if config is None else dict(config.values)
+    origins = dict.fromkeys(values, Origin.FILE)
+    for origin, given in ((Origin.ENVIRONMENT, environment), (Origin.OPTION, options)):
         values |= given
-        sources |= dict.fromkeys(given, source)
+        origins |= dict.fromkeys(given, origin)
     for secret, named in SECRET_FILES.items():
         if named in values and secret not in values:
-            sources[secret] = sources[named]
+            origins[secret] = origins[named]
             values[secret] = _secret(named, values[named])
-    settings = _validated(values, sources, config)
-    everything = {name: sources.get(name, Source.DEFAULT) for name in Settings.model_fields}
+    settings = _validated(values, origins, config)
+    everything = {name: origins.get(name, Origin.DEFAULT) for name in Settings.model_fields}
     return Configuration(settings, everything, None if config is None else Path(config.name))
 
 
@@ -123,27 +114,11 @@ def _read(path: Path) -> ConfigFile:
     try:
         config = ConfigFile.parse(str(path), content)
         config.check(Settings.model_fields, SECRET_FILES, _LISTING)
+        config = config.resolved(_PATHS, _FLAGS)
     except ConfigFileError as error:
         raise WrongSetting(str(error)) from error
+    _check_channels(config, config.values.get("notifications", {}))
     return config
-
-
-def _values(config: ConfigFile) -> dict[str, Any]:
-    """Return the settings of a file; relative paths count from its directory.
-
-    Raises:
-        WrongSetting: a value is of a type that its setting cannot have.
-    """
-    values = dict(config.values)
-    for name, value in values.items():
-        if name in _PATHS:
-            if not isinstance(value, str):
-                raise WrongSetting(str(config.error(f"{name} is a path: write it in quotes", name)))
-            values[name] = Path(config.name).parent / value
-        elif isinstance(value, bool) and Settings.model_fields[name].annotation is not bool:
-            raise WrongSetting(str(config.error(f"{name} cannot be true or false", name)))
-    _check_channels(config, values.get("notifications", {}))
-    return values
 
 
 def _check_channels(config: ConfigFile, tables: Any) -> None:
@@ -170,24 +145,24 @@ def _secret(named: str, path: Any) -> SecretStr:
     return SecretStr(text)
 
 
-def _validated(values: Mapping[str, Any], sources: Mapping[str, Source], config: ConfigFile | None) -> Settings:
+def _validated(values: Mapping[str, Any], origins: Mapping[str, Origin], config: ConfigFile | None) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise WrongSetting(_fault(first, sources, config)) from error
+        raise WrongSetting(_fault(first, origins, config)) from error
 
 
-def _fault(detail: ErrorDetails, sources: Mapping[str, Source], config: ConfigFile | None) -> str:
+def _fault(detail: ErrorDetails, origins: Mapping[str, Origin], config: ConfigFile | None) -> str:
     """Return the error message for an invalid value: it names the setting, and the file's line or the variable."""
     steps = [str(step) for step in detail["loc"]]
     aliases = {environment_variable(name): name for name in Settings.model_fields}
     name = aliases.get(steps[0], steps[0])
     setting = ".".join([name, *steps[1:]])
     sentence = f"the setting {setting} is wrong: {complaint(detail)}"
-    if config is not None and sources.get(name) is Source.FILE:
+    if config is not None and origins.get(name) is Origin.FILE:
         return str(config.error(sentence, name))
-    if sources.get(name) is Source.OPTION:
+    if origins.get(name) is Origin.OPTION:
         return sentence
     return (
         f"{sentence} ({environment_variable(name)} in the environment)" if name in Settings.model_fields else sentence

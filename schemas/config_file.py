@@ -1,9 +1,10 @@
 """Settings files in TOML: parsing, line numbers, and refusal of unknown settings and secrets. Does no I/O."""
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import PurePath
 from typing import Any, Self
 
 from schemas.errors import ConfigFileError
@@ -17,6 +18,15 @@ _ENDS = ("]", "}", '"""', "'''")
 """Text in the last line of each statement that has several lines."""
 
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+class Origin(StrEnum):
+    """The place that gave a setting its value. An earlier one takes precedence over a later one."""
+
+    OPTION = "option"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class ConfigFile:
             raise ConfigFileError(f"{name} is too large for a settings file: at most {LIMIT} bytes are read")
         try:
             text = content.decode()
-            return cls(name, text, tomllib.loads(text))
+            return cls(name, text, _loads(text))
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             raise ConfigFileError(f"{name}, line {line}: this is no text in UTF-8") from error
@@ -76,6 +86,30 @@ class ConfigFile:
                     f"there is no setting {_quoted(setting)}{suggestion(setting, known, listing)}", setting
                 )
 
+    def resolved(self, paths: Collection[str], flags: Collection[str]) -> Self:
+        """Return this file with absolute paths: relative ones count from its directory.
+
+        Args:
+            paths: The names of settings that are paths, or lists of paths.
+            flags: The names of settings that may be true or false.
+
+        Raises:
+            ConfigFileError: a path is no text, or a setting that is no flag is true or false.
+        """
+        directory = PurePath(self.name).parent
+        values = dict(self.values)
+        for setting, value in values.items():
+            if isinstance(value, bool) and setting not in flags:
+                raise self.error(f"{setting} cannot be true or false", setting)
+            if setting in paths:
+                several = isinstance(value, list)
+                texts = value if isinstance(value, list) else [value]
+                if not all(isinstance(text, str) for text in texts):
+                    raise self.error(f"{setting} is a path: write it in quotes", setting)
+                found = [str(directory / text) for text in texts]
+                values[setting] = found if several else found[0]
+        return replace(self, values=values)
+
     def error(self, sentence: str, *path: str) -> ConfigFileError:
         """Return an error that names this file and the line where a value begins.
 
@@ -100,7 +134,7 @@ class ConfigFile:
             if statement.lstrip().startswith("["):
                 header, statement = statement, ""
             try:
-                found: Any = tomllib.loads(f"{header}\n{statement}")
+                found: Any = _loads(f"{header}\n{statement}")
             except ValueError:
                 continue  # the statement goes on in the next line
             for name in path:
@@ -109,6 +143,12 @@ class ConfigFile:
                 return start + 1
             start = end
         return None
+
+
+def _loads(text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 -- a guard without a settings file needs none of it
+
+    return tomllib.loads(text)
 
 
 def suggestion(name: str, known: Collection[str], listing: str) -> str:

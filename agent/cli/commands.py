@@ -1,21 +1,18 @@
 """`panguard guard`: commands that start, stop and inspect the guard on this host."""
 
 import json
-import os
-import signal
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from agent.cli import measures
+from agent.cli.options import DataDir, one_sentence
 from agent.cli.printable import printable
-from agent.errors import GuardError
+from agent.cli.start import config, start
 from agent.storage import instance_lock
-from schemas.errors import SchemaError
 from schemas.presence import Mode
 
 app = typer.Typer(
@@ -29,128 +26,14 @@ app = typer.Typer(
 _STOP_PATIENCE = 10.0
 _DEGRADED = 3
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="The guard's data directory [default: /var/lib/panguard/guard for root,"
-        " ~/.local/state/panguard/guard for others].",
-        show_default=False,
-    ),
-]
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Print an error on one line of standard error and exit with code 1."""
-    from agent.sources.source import SourceError  # noqa: PLC0415 -- stop and status need none of it
-
-    try:
-        yield
-    except (GuardError, SchemaError, SourceError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@app.command()
-def start(
-    *,
-    manager: Annotated[
-        str,
-        typer.Option(
-            help="The manager's broker, mqtt://host:port or mqtts://host:port,"
-            " or the manager itself, http://host:8443 or https://host:8443."
-        ),
-    ],
-    data_dir: DataDir = None,
-    watch: Annotated[
-        Literal["auto", "none"] | None,
-        typer.Option(
-            help="auto reads the best log of this host: the journal, else the authentication log; none reads"
-            " nothing [default: auto if no log is named].",
-            show_default=False,
-        ),
-    ] = None,
-    watch_log: Annotated[
-        list[Path] | None,
-        typer.Option(help="A log file to read, such as /var/log/auth.log; it proves no writer. May be repeated."),
-    ] = None,
-    trust_log: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="A log file that only trusted programs can write; its addresses may be blocked. May be repeated."
-        ),
-    ] = None,
-    hostname: Annotated[
-        str | None, typer.Option(help="The hostname to register with [default: the host's own].")
-    ] = None,
-    mode: Annotated[
-        Mode, typer.Option(help="In learning mode the guard only reports and takes no action.")
-    ] = Mode.LEARNING,
-    max_mode: Annotated[
-        Mode, typer.Option(help="The most that this host allows: learning never acts, whatever the policy says.")
-    ] = Mode.PROTECTION,
-    organization: Annotated[str | None, typer.Option(help="The organization to register in.")] = None,
-    site: Annotated[str | None, typer.Option(help="The site of this host.")] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A tag that this host states of itself; it is shown, and chooses no policy. May be repeated."
-        ),
-    ] = None,
-    enroll_token_file: Annotated[Path | None, typer.Option(help="A file with the enrollment token.")] = None,
-    enroll_token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="PANGUARD_ENROLL_TOKEN",
-            help="The enrollment token; prefer the environment or a file: process lists show arguments.",
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="PANGUARD_CA_FILE",
-            help="The CA certificates to trust, PEM [default: the CA of the enrollment token, else the system's].",
-            show_default=False,
-        ),
-    ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow connections without TLS to other hosts.")] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Run in the background; return once the guard is registered.")
-    ] = False,
-) -> None:
-    """Start the guard: register with the manager and run until SIGTERM."""
-    from agent.options import Options, read_token_file  # noqa: PLC0415 -- stop and status need none of it
-
-    directory = data_dir or instance_lock.default_data_directory()
-    with _one_sentence():
-        token = read_token_file(enroll_token_file) if enroll_token_file else enroll_token
-        options = Options.check(
-            manager=manager,
-            directory=directory,
-            mode=mode,
-            max_mode=max_mode,
-            logs=watch_log or (),
-            trusted_logs=trust_log or (),
-            watch=watch,
-            hostname=hostname,
-            organization=organization,
-            site=site,
-            tags=tag or (),
-            token=token,
-            ca_file=ca_file,
-            insecure=insecure,
-        )
-        if detach:
-            _detach(options, token)
-        else:
-            _run(options)
+app.command("start")(start)
+app.command("config", short_help="Print every option and setting with its value and origin.")(config)
 
 
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
     """Stop the guard of a data directory; it signs off and stays registered."""
-    with _one_sentence():
+    with one_sentence():
         pid = instance_lock.stop(data_dir or instance_lock.default_data_directory(), _STOP_PATIENCE)
     typer.echo(f"guard stopped pid={pid}")
 
@@ -164,7 +47,7 @@ def status(
     from agent.cli.status_text import as_text  # noqa: PLC0415 -- start needs none of it
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
-    with _one_sentence():
+    with one_sentence():
         fields = inspect_guard(data_dir or instance_lock.default_data_directory())
     typer.echo(json.dumps(fields, indent=2) if output == "json" else _printable_lines(as_text(fields)))
 
@@ -184,7 +67,7 @@ def health(
     from agent.connection.reconnect_loop import Phase  # noqa: PLC0415 -- start needs none of it
     from agent.status import inspect_guard, problems  # noqa: PLC0415 -- the same
 
-    with _one_sentence():
+    with one_sentence():
         fields = inspect_guard(data_dir or instance_lock.default_data_directory())
     state, reason = fields["state"], fields.get("notConnected")
     if state != Phase.ONLINE:
@@ -246,7 +129,7 @@ def doctor(
     """
     from agent.cli.doctor import examine, fix_rsyslog  # noqa: PLC0415 -- start needs none of it
 
-    with _one_sentence():
+    with one_sentence():
         if fix:
             for line in fix_rsyslog():
                 typer.echo(line, err=True)
@@ -285,7 +168,7 @@ def install_(
     from agent.options import read_token_file  # noqa: PLC0415 -- the same
     from schemas.keys import EnrollmentToken  # noqa: PLC0415 -- the same
 
-    with _one_sentence():
+    with one_sentence():
         text = None if enroll_token_file is None else read_token_file(enroll_token_file)
         wanted = Installation(
             manager=ManagerAddress.parse(manager),
@@ -319,36 +202,10 @@ def retry(
     from agent.storage.files import as_owner  # noqa: PLC0415 -- the same
 
     directory = data_dir or instance_lock.default_data_directory()
-    with _one_sentence(), as_owner(directory), Database.opened(directory) as database:
+    with one_sentence(), as_owner(directory), Database.opened(directory) as database:
         moved, left = retry_dead_letters(database)
     kept = f"; {left} stay, for they were too large to be sent" if left else ""
     typer.echo(json.dumps({"retried": moved, "left": left}) if output == "json" else f"retried: {moved}{kept}")
-
-
-def _run(options: Any) -> None:
-    from agent.memory import relax_garbage_collector  # noqa: PLC0415
-    from agent.runtime import Runtime  # noqa: PLC0415 -- stop and status need none of it
-    from agent.settings import read_settings  # noqa: PLC0415
-
-    runtime = Runtime(options, read_settings(os.environ), _announce)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: runtime.stop())
-    relax_garbage_collector()
-    runtime.run()
-
-
-def _announce(agent_id: str, session: int) -> None:
-    typer.echo(f"guard ready agentId={agent_id} session={session}")
-
-
-def _detach(options: Any, token: str | None) -> None:
-    from agent.cli.detach import start_in_background  # noqa: PLC0415 -- a guard in the foreground needs none of it
-
-    started = start_in_background(options.directory, options.arguments(), token)
-    agent = "" if started.agent_id is None else f"agentId={started.agent_id} "
-    typer.echo(f"guard started {agent}pid={started.pid} data-dir={options.directory}")
-    for warning in started.warnings:
-        typer.echo(f"warning: {printable(warning)}", err=True)
 
 
 def _printable_lines(lines: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from agent.cli import fence_configuration
 from agent.cli.doctor import fix_rsyslog
 from agent.cli.fence_configuration import EnrollmentNames
 from agent.clock import Clock
+from agent.configuration import read_configuration
 from agent.connection.http_registration import HttpRegistration
 from agent.connection.identity import Enrolled, IdentityFile
 from agent.connection.mqtt_registration import MqttRegistration, RegistrationFields
@@ -61,7 +62,7 @@ from agent.status import inspect_guard, read_status
 from agent.storage.database import Database
 from agent.storage.instance_lock import running_pid
 from schemas import message_codes, topics
-from schemas.errors import TokenError
+from schemas.errors import ConfigFileError, TokenError
 from schemas.keys import version_statement
 from schemas.policy import default_sections, digest_of
 from schemas.presence import Mode
@@ -502,12 +503,15 @@ def _log(place: Place, data: bytes) -> None:
         assert again.read() == []
 
 
-def _words(_place: Place, data: bytes) -> None:
+def _words(place: Place, data: bytes) -> None:
     text = _text(data).replace("\0", "")
+    file = place.directory / "guard.toml"
+    file.write_bytes(data)
     names = [f"PANGUARD_{name.upper()}" for name in GuardSettings.model_fields]
     for read in (
         lambda: ManagerAddress.parse(text),
         lambda: read_settings({names[len(data) % len(names)]: text}),
+        lambda: read_configuration({}, {}, file),
         lambda: Options.check(
             manager="mqtt://127.0.0.1", directory=Path("/nowhere"), mode=Mode.LEARNING, hostname=text, site=text
         ),
@@ -515,8 +519,9 @@ def _words(_place: Place, data: bytes) -> None:
     ):
         try:
             read()
-        except (ConfigurationError, TokenError):
+        except (ConfigurationError, ConfigFileError, TokenError):
             continue
+    file.unlink()
 
 
 _ENTRIES = (

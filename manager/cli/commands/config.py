@@ -1,4 +1,4 @@
-"""`panguard manager config`: every setting with its value, source, environment variable and meaning."""
+"""`panguard manager config`: every setting with its value, origin, environment variable and meaning."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ def config(
     data_dir: DataDir = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print every setting of a manager started now, and its source; secrets are masked."""
+    """Print every setting of a manager started now, and its origin; secrets are masked."""
     from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while
 
     found = configuration(typed_options(context, {"data_dir": data_dir}), config)
@@ -28,7 +28,7 @@ def config(
     if output is Output.JSON:
         print_json(records)
         return
-    members = ("setting", "value", "source", "environment", "meaning")
+    members = ("setting", "value", "origin", "environment", "meaning")
     print_table(members, [[record[member] for member in members] for record in records], whole=1)
     print_lines(f"Settings file: {found.file or 'none'}")
 
@@ -43,7 +43,7 @@ def typed_options(context: typer.Context, given: Mapping[str, Any]) -> dict[str,
 
 
 def described(found: "Configuration") -> list[dict[str, Any]]:
-    """Return name, value (secrets masked), source, environment variable and meaning of each setting."""
+    """Return name, value (secrets masked), origin, environment variable and meaning of each setting."""
     from pydantic import SecretStr  # noqa: PLC0415 -- pydantic takes a while to load
 
     from manager.configuration import environment_variable  # noqa: PLC0415 -- the same
@@ -56,7 +56,7 @@ def described(found: "Configuration") -> list[dict[str, Any]]:
             {
                 "setting": name,
                 "value": shown,
-                "source": found.sources[name].value,
+                "origin": found.origins[name].value,
                 "environment": environment_variable(name),
                 "meaning": field.description,
             }

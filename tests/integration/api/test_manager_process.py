@@ -135,11 +135,11 @@ def test_a_manager_starts_with_its_settings_file(tmp_path: Path) -> None:
             process.terminate()
             assert process.wait(60) == 0
     records = json.loads(_run("config", "--config", str(file), "-o", "json").stdout)
-    sources = {record["setting"]: record["source"] for record in records}
-    assert {name for name, source in sources.items() if source != "default"} == {
+    origins = {record["setting"]: record["origin"] for record in records}
+    assert {name for name, origin in origins.items() if origin != "default"} == {
         "data_dir", "port", "mqtt_port", "auth_token_file", "auth_token",
     }  # fmt: skip
-    assert sources["auth_token"] == "file"
+    assert origins["auth_token"] == "file"
 
 
 def test_a_settings_file_with_a_fault_starts_no_manager(tmp_path: Path) -> None:

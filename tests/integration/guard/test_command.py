@@ -112,10 +112,54 @@ def test_a_guard_in_the_background_that_finds_no_manager_says_why(
         guard("stop", "--data-dir", str(tmp_path / "data"))
 
 
+def test_a_guard_starts_with_its_settings_file(tmp_path: Path, broker: Mosquitto, manager: ScriptedManager) -> None:
+    """In the background as well: the file of its data directory, or the one that is named; options go before it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "guard.toml").write_text(
+        f'manager = "{broker.url}"\nwatch = "none"\nmode = "protection"\nenroll_token_file = "token"\nsite = "east"\n'
+    )
+    (data / "token").write_text(f"{manager.token}\n")
+    started = guard("start", "--data-dir", str(data), "--site", "west", "--detach")
+    try:
+        assert started.returncode == 0, started.stderr
+        assert json.loads(manager.registrations[-1])["site"] == "west"
+        assert json.loads(guard("status", "--data-dir", str(data), "-o", "json").stdout)["modeWanted"] == "protection"
+    finally:
+        assert guard("stop", "--data-dir", str(data)).returncode == 0
+    file = tmp_path / "named.toml"
+    file.write_text(f'data_dir = "data"\nmanager = "{broker.url}"\nwatch = "none"\n')
+    assert guard("start", "--config", str(file), "--detach").returncode == 0
+    assert json.loads(guard("status", "--data-dir", str(data), "-o", "json").stdout)["modeWanted"] == "learning"
+    assert guard("stop", "--data-dir", str(data)).returncode == 0
+
+
+def test_config_prints_every_setting_of_a_guard_with_its_origin(tmp_path: Path) -> None:
+    """As text, and as an array of objects; a fault in the file is one sentence with its line."""
+    file = tmp_path / "guard.toml"
+    file.write_text('manager = "mqtts://broker.example"\nblock_duration = "2h"\n')
+    text = guard("config", "--config", str(file)).stdout
+    assert "manager = mqtts://broker.example (file)\n" in text
+    assert "heartbeat_interval = 0.2 (environment)\n" in text
+    records = json.loads(guard("config", "--data-dir", str(tmp_path), "-o", "json").stdout)
+    found = {record["setting"]: record for record in records}
+    assert (found["block_duration"]["value"], found["block_duration"]["origin"]) == (7_200.0, "file")
+    assert (found["data_dir"]["value"], found["data_dir"]["origin"]) == (str(tmp_path), "option")
+    assert all(record["meaning"] for record in records)
+    file.write_text("hostname = 'a b'\nmanager = 'mqtts://h'\nmod = 1\n")
+    refused = guard("start", "--config", str(file))
+    assert (refused.returncode, refused.stderr) == (
+        1, f"error: {file}, line 3: there is no setting mod: did you mean mode?\n",
+    )  # fmt: skip
+    file.write_text("\nhostname = 'a b'\nmanager = 'mqtts://h'\n")
+    refused = guard("start", "--config", str(file))
+    assert refused.stderr.startswith(f"error: {file}, line 2: hostname: has a character that names in the fleet cannot")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("start",), 2, "Missing option '--manager'"),
+        (("start",), 2, "error: no manager is named: say --manager mqtts://HOST, set PANGUARD_MANAGER, or write"),
         (("start", "--manager", "mqtt://h", "--mode", "maybe"), 2, "'maybe' is not one of"),
         (("start", "--manager", "ftp://h"), 1, "error: 'ftp://h' is no manager's address: write mqtt://host:port"),
         (("start", "--manager", "mqtt://h", "--enroll-token", "x"), 1, "error: this is no enrollment token"),

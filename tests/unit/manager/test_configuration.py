@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from manager.configuration import SECRET_FILES, Source, WrongSetting, environment_variable, read_configuration
+from manager.configuration import SECRET_FILES, WrongSetting, environment_variable, read_configuration
 from manager.settings import Settings
+from schemas.config_file import Origin
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +31,8 @@ def test_options_go_before_the_environment_and_that_before_the_file(
     found = read_configuration({"port": 3}, file)
     assert (found.settings.port, found.settings.mqtt_port, found.settings.rate_limit) == (3, 2, 1)
     names = ("port", "mqtt_port", "rate_limit", "batch_limit")
-    assert [found.sources[name] for name in names] == list(Source)
-    assert set(found.sources) == set(Settings.model_fields)
+    assert [found.origins[name] for name in names] == list(Origin)
+    assert set(found.origins) == set(Settings.model_fields)
     assert found.file == file
 
 
@@ -47,7 +48,7 @@ def test_settings_with_names_of_their_own_in_the_environment_have_the_same_order
     assert found.settings.cors_allowed_origins == ("https://environment.example",)
     assert found.settings.auth_token is not None
     assert found.settings.auth_token.get_secret_value() == "option"
-    assert (found.sources["cors_allowed_origins"], found.sources["auth_token"]) == (Source.ENVIRONMENT, Source.OPTION)
+    assert (found.origins["cors_allowed_origins"], found.origins["auth_token"]) == (Origin.ENVIRONMENT, Origin.OPTION)
 
 
 def test_the_file_in_the_data_directory_is_read_where_none_is_named(
@@ -138,7 +139,7 @@ def test_secrets_come_from_files_of_their_own(
     file = written(tmp_path, f'{named} = "secret"\n')
     found = read_configuration({}, file)
     assert getattr(found.settings, secret).get_secret_value() == "of the file"
-    assert found.sources[secret] is Source.FILE
+    assert found.origins[secret] is Origin.FILE
     monkeypatch.setenv(environment_variable(secret), "of the environment")
     assert getattr(read_configuration({}, file).settings, secret).get_secret_value() == "of the environment"
     with pytest.raises(WrongSetting, match=f"line 1: {secret} is a secret.*by {named}$"):

@@ -197,14 +197,14 @@ def test_a_policy_file_that_is_no_json_is_said_so(tmp_path: Path) -> None:
 
 
 def test_config_prints_every_setting_and_masks_secrets() -> None:
-    """Value, source, environment variable and meaning of each; a secret is only said to be there."""
+    """Value, origin, environment variable and meaning of each; a secret is only said to be there."""
     result = run("config", "-o", "json", MANAGER_AUTH_TOKEN=TOKEN, PANGUARD_STALE_AFTER="45", PANGUARD_DATA_DIR="/data")
     found = {setting["setting"]: setting for setting in json.loads(result.stdout)}
     assert set(found) == set(Settings.model_fields)
     assert all(setting["meaning"] for setting in found.values())
     assert found["stale_after"]["value"] == 45
     assert found["stale_after"]["environment"] == "PANGUARD_STALE_AFTER"
-    assert [found[name]["source"] for name in ("stale_after", "data_dir", "port")] == [
+    assert [found[name]["origin"] for name in ("stale_after", "data_dir", "port")] == [
         "environment", "environment", "default",
     ]  # fmt: skip
     assert (found["auth_token"]["value"], found["auth_token"]["environment"]) == ("********", "MANAGER_AUTH_TOKEN")
