@@ -66,6 +66,7 @@ class ManagerKeyring:
         self.sign_key = Ed25519PrivateKey.from_private_bytes(_derive(seed, b"sign"))
         self._seal_key = X25519PrivateKey.from_private_bytes(_derive(seed, b"seal"))
         self.store_key = _derive(seed, b"store")
+        self.user_name_key = _derive(seed, b"user names")
 
     @property
     def sign_public(self) -> str:

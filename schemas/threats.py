@@ -24,8 +24,9 @@ class Threat(WireModel):
     """A detected threat: the verdict in a report.
 
     Keys of `evidence` with a meaning: `sourceIp`, `fileHash` (sha256, sha1 or md5, hex), `filePath`, `process`, `pid`,
-    `user`, `targetService`, and `lastLogin`, the time of the source's last successful login on this host. Other keys
-    are kept unchanged.
+    `user`, `targetUser`, `targetService`, and `lastLogin`, the time of the source's last successful login on this host.
+    `userExists` and `targetUserExists` are true if the agent knows that the name is an account of its host; any other
+    name may be a mistyped password. Other keys are kept unchanged.
     """
 
     type: Word

@@ -1,6 +1,7 @@
 """Dependencies of the routes, injected into each request."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from manager.api.rule_check import RuleCheck
 from manager.domain.agents.clones import Clone
 from manager.domain.agents.refused_registrations import RefusedHost
 from manager.domain.budget import Budget
+from manager.domain.user_names import UserNames
 from manager.engine.agent_record import clone_record
 from schemas.keys import EnrollmentToken
 from schemas.limits import MIB
@@ -63,6 +65,7 @@ class Services:
         channels: names of the notification channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
         stream: the fleet's events.
+        user_names: masks user names that are no account, for viewers.
         tickets: tickets for the stream.
         sign_ins: counts the console's wrong tokens by address.
         readers: threads that read the store, so that no query blocks another request.
@@ -90,6 +93,7 @@ class Services:
     channels: frozenset[str] = frozenset()
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     stream: EventStream = field(default_factory=EventStream)
+    user_names: UserNames = field(default_factory=lambda: UserNames(secrets.token_bytes(32)))
     tickets: Tickets = field(default_factory=Tickets)
     sign_ins: SlidingWindow = field(default_factory=lambda: SlidingWindow(WRONG_TOKENS))
     rule_check: RuleCheck = field(default_factory=RuleCheck)

@@ -23,6 +23,7 @@ from manager.domain.response.operator_addresses import Operator, OperatorAddress
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE, stored_response
 from manager.domain.response.progress import ProgressTracker
 from manager.domain.retention import ClockTrust
+from manager.domain.user_names import UserNames
 from manager.engine.outgoing.retained_clearing import RetainedClearing
 from manager.engine.policies.blocklist_messages import stored_lifts, stored_never_lists, stored_sequences
 from manager.engine.ports import Snapshot, StoredPolicy
@@ -90,10 +91,13 @@ class Fleet:
     allowlist: PolicyAllowlist = field(init=False)
     responder: Responder = field(init=False)
     blocklists: Blocklists = field(init=False)
+    user_names: UserNames = field(init=False)
+    """Masks user names that are no account in everything that is told: events, messages, feeds."""
 
     def __post_init__(self) -> None:
         """Build the parts that depend on other parts."""
         settings = self.settings
+        self.user_names = UserNames(self.keyring.user_name_key)
         self.document_warnings.channels = settings.channels
         self.liveness = Liveness(settings.times, self.is_ephemeral)
         self.enrollment_rate = EnrollmentRate(settings.enrollment_rate)

@@ -140,6 +140,7 @@ class Manager:
             clones=lambda: fleet.clones.known,
             held_back=lambda: held_back.records(fleet),
             warnings=self._warnings,
+            user_names=fleet.user_names,
             on_token_rotated=self._follow_rotation,
         )
         self.engine.listeners.append(services.stream.publish)

@@ -22,6 +22,7 @@ from manager.api.errors import Forbidden, RouteNotWiredError
 from manager.api.parameters import Cursor, Organization
 from manager.api.scope import require_agent, require_no_group, require_scope
 from manager.api.services import WithServices
+from manager.api.user_names import threat_for
 from manager.domain.agents.agent import State
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.commands.requests import (
@@ -103,6 +104,7 @@ async def show_agent(agent_id: str, services: WithServices, caller: ScopedViewer
     found = await services.read(services.queries.agent, agent_id)
     if found is None:
         raise NotFound(f"Agent {agent_id} not found")
+    found["recentThreats"] = [threat_for(caller, services.user_names, each) for each in found["recentThreats"]]
     return ok(services.with_clone(found))
 
 

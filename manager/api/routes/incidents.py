@@ -11,6 +11,7 @@ from manager.api.bodies import read_body
 from manager.api.envelope import Schema, answer, body_of, ok, page, page_of
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import Services, WithServices
+from manager.api.user_names import incident_for
 from manager.domain.correlation import Kind
 from manager.domain.correlation.indicators import normal_address, normal_hash, normal_techniques
 from manager.domain.response import ResponseState
@@ -200,4 +201,4 @@ async def _incident(services: Services, caller: Caller, incident_id: str) -> dic
     found = await services.read(services.queries.incident, incident_id)
     if found is None or not caller.sees(found["organizationId"]):
         raise NotFound(f"Incident {incident_id} not found")
-    return found
+    return incident_for(caller, services.user_names, found)

@@ -8,6 +8,7 @@ from manager.api.authorization import ScopedViewer
 from manager.api.envelope import answer, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
 from manager.api.services import WithServices
+from manager.api.user_names import threat_for
 from manager.domain.correlation.indicators import normal_address
 from manager.errors import Conflict, Invalid, NotFound
 from schemas.identifiers import AgentId
@@ -44,7 +45,7 @@ async def list_threats(
 
     With `source` or `technique` the newest event is first, and `since` is the time of the event.
     """
-    found = await services.read(
+    found, following = await services.read(
         services.queries.threats,
         since=epoch(since),
         severity=severity,
@@ -56,7 +57,7 @@ async def list_threats(
         limit=limit,
         cursor=cursor,
     )
-    return page(*found)
+    return page([threat_for(caller, services.user_names, each) for each in found], following)
 
 
 Period = Literal["1h", "6h", "24h", "7d", "30d"]
@@ -93,7 +94,7 @@ async def show_threat(
     if len(found) > 1:
         named = ", ".join(f"{each['hostname']} ({each['agentId']})" for each in found)
         raise Conflict(f"{threat_id} is the id of a threat of several agents; name one by agentId: {named}")
-    return ok(found[0])
+    return ok(threat_for(caller, services.user_names, found[0]))
 
 
 def _address(text: str) -> str:

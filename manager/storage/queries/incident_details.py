@@ -75,20 +75,28 @@ def _threat(row: Record) -> Record:
     return {
         **{name: record[name] for name in ("id", "agentId", "hostname", "eventTime", "type", "severity", "confidence")},
         "technique": record["threat"].get("technique"),
-        "user": _user(row),
+        **_user(row),
         "response": record.get("response"),
     }
 
 
 def _users(rows: Sequence[Record]) -> list[Record]:
     """Return the users that the newest threats name, the most frequent first."""
-    counted = Counter(user for row in rows if (user := _user(row)) is not None)
-    return [{"user": user, "count": count} for user, count in counted.most_common(_USERS_SHOWN)]
+    named = [user for row in rows if (user := _user(row))["user"] is not None]
+    counted = Counter(each["user"] for each in named)
+    accounts = {each["user"] for each in named if each["userExists"]}
+    return [
+        {"user": user, "userExists": user in accounts, "count": count}
+        for user, count in counted.most_common(_USERS_SHOWN)
+    ]
 
 
-def _user(row: Record) -> str | None:
-    user = evidence_of(row["document"]).get("user")
-    return user[:_LONGEST_USER] if isinstance(user, str) else None
+def _user(row: Record) -> Record:
+    """Return the user that a threat names, and whether the guard states that it is an account of its host."""
+    evidence = evidence_of(row["document"])
+    user = evidence.get("user")
+    shown = user[:_LONGEST_USER] if isinstance(user, str) else None
+    return {"user": shown, "userExists": evidence.get("userExists") is True}
 
 
 def _timeline(reader: Reader, incident: Record) -> list[Record]:

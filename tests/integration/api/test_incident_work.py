@@ -41,7 +41,10 @@ def test_an_incident_shows_its_threats_users_and_timeline(admin: httpx2.Client, 
     """Of its address alone, the users by number; the responder's and people's acts in order."""
     shown = admin.get(f"/api/incidents/{incident}").json()["data"]
     assert {each["hostname"] for each in shown["threats"]} == {"a", "b", "c"}
-    assert shown["users"] == [{"user": "root", "count": 2}, {"user": "bob", "count": 1}]
+    assert shown["users"] == [
+        {"user": "root", "userExists": False, "count": 2},
+        {"user": "bob", "userExists": False, "count": 1},
+    ]
     events = [(each["event"], each["by"]) for each in shown["timeline"]]
     for wanted in (("first_report", None), ("opened", None), ("respond", "responder"), ("response_applied", None)):
         assert wanted in events
