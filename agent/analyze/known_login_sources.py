@@ -27,6 +27,10 @@ class Accounts(Protocol):
         """Return whether a user may become root by sudo."""
         ...
 
+    def exists(self, user: str) -> bool | None:
+        """Return whether a user has an account; None if that is not known."""
+        ...
+
 
 @dataclass(slots=True)
 class _Login:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from agent.analyze.known_login_sources import Accounts
 from agent.detect.address_table import Tally
 from agent.events import Event, EventKind, Finding
 
@@ -36,15 +37,19 @@ class LocalFailures:
 
     A failure that both PAM and the program log (sudo logs the sum of failures) counts once. A user who may not use sudo
     at all is reported at once.
+
+    Args:
+        accounts: The accounts of the host.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
         self._users: OrderedDict[tuple[str, str], _User] = OrderedDict()
 
     def observe(self, event: Event) -> list[Finding]:
         """Count a failure of sudo, su or a console; return the findings that it completes."""
         if event.text("reason").startswith("user NOT"):
-            return [_finding(event, None)]
+            return [self._finding(event, None)]
         user = self._user((event.kind, event.text("user")), event.at)
         count = self._weight(user, event)
         if not count:
@@ -61,7 +66,7 @@ class LocalFailures:
             user.tally = Tally(THRESHOLD, total, min(at for at, _ in user.recent))
         if not user.tally.due():
             return []
-        return [_finding(event, user.tally)]
+        return [self._finding(event, user.tally)]
 
     def _user(self, key: tuple[str, str], at: float) -> _User:
         user = self._users.get(key)
@@ -81,21 +86,24 @@ class LocalFailures:
         user.by_pam -= counted
         return event.count - counted
 
-
-def _finding(event: Event, tally: Tally | None) -> Finding:
-    """Return the finding for many failures; without a tally, the finding for a user who may not use sudo."""
-    service, technique = _SERVICES[event.kind]
-    evidence: dict[str, str | int] = {"targetService": service, "user": event.text("user")}
-    if event.text("target_user"):
-        evidence["targetUser"] = event.text("target_user")
-    return Finding(
-        rule_id="sudo-not-allowed" if tally is None else f"{service}-brute-force",
-        type="privilege_misuse" if tally is None else "local_brute_force",
-        severity="medium",
-        confidence=_CONFIDENCE_FORBIDDEN if tally is None else _CONFIDENCE,
-        technique=technique,
-        count=event.count if tally is None else tally.count,
-        first_seen=event.at if tally is None else tally.first_seen,
-        last_seen=event.at,
-        evidence=evidence,
-    )
+    def _finding(self, event: Event, tally: Tally | None) -> Finding:
+        """Return the finding for many failures; without a tally, the finding for a user who may not use sudo."""
+        service, technique = _SERVICES[event.kind]
+        evidence: dict[str, str | int] = {"targetService": service}
+        for key, name in (("user", event.text("user")), ("targetUser", event.text("target_user"))):
+            if name or key == "user":
+                evidence[key] = name
+                exists = self._accounts.exists(name)
+                if exists is not None:
+                    evidence[f"{key}Exists"] = exists
+        return Finding(
+            rule_id="sudo-not-allowed" if tally is None else f"{service}-brute-force",
+            type="privilege_misuse" if tally is None else "local_brute_force",
+            severity="medium",
+            confidence=_CONFIDENCE_FORBIDDEN if tally is None else _CONFIDENCE,
+            technique=technique,
+            count=event.count if tally is None else tally.count,
+            first_seen=event.at if tally is None else tally.first_seen,
+            last_seen=event.at,
+            evidence=evidence,
+        )

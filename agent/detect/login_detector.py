@@ -86,7 +86,7 @@ class _LoginRules:
         self._spray = Spray(self._table)
         self._logins = SshLogins(acquaintances, accounts, self._spray, logged_in)
         self._contacts = SshScans()
-        self._local = LocalFailures()
+        self._local = LocalFailures(accounts)
         self._waiting: deque[tuple[AddressState, SshConnection, Failure]] = deque()
 
     def observe(self, event: Event) -> list[Finding]:

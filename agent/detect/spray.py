@@ -141,7 +141,7 @@ class Spray:
     def _finding(self, tally: Tally, failure: Failure, user: str | None) -> Finding:
         evidence: dict[str, str | int] = {"sourceIp": failure.address, "targetService": "sshd", "sources": tally.count}
         if user:
-            evidence["user"] = user
+            evidence["user"], evidence["userExists"] = user, failure.valid_user
         return Finding(
             rule_id="sshd-password-spray",
             type="password_spray",

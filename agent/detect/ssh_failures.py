@@ -160,6 +160,9 @@ class SshFailures:
             evidence["sourceNetwork"], target = source.key, "sourceNetwork"
         if source.top_users:
             evidence["user"] = source.top_users[0]
+            valid = [old.valid_user for old in source.failures if old.user == evidence["user"]]
+            if valid:
+                evidence["userExists"] = valid[-1]
         login = self._acquaintances.last_login(source.key, source.newest)
         if login is not None:
             evidence["lastLogin"] = iso(login)

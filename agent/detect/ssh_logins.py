@@ -133,6 +133,7 @@ def _finding(
             "sourceIp": event.text("sourceIp"),
             "targetService": "sshd",
             "user": event.text("user"),
+            "userExists": True,
             "method": event.text("method"),
         },
         target="sourceIp",

@@ -54,7 +54,7 @@ def test_verdict_has_all_that_is_known(log: Path) -> None:
             "throttle": False,
             "firstSeen": "2026-11-22T10:00:00.000Z",
             "lastSeen": "2026-11-22T10:00:09.000Z",
-            "evidence": {"sourceIp": "203.0.113.7", "targetService": "sshd", "user": "root"},
+            "evidence": {"sourceIp": "203.0.113.7", "targetService": "sshd", "user": "root", "userExists": True},
         }
     ]
 

@@ -97,7 +97,12 @@ def test_an_attack_becomes_one_report_with_all_that_is_known(guard: GuardedLog) 
     guard.fail("203.0.113.7", 1, 2, 3, 4, 5, second=7)
     assert guard.look()
     (report,) = guard.reports()
-    assert report.threat.evidence == {"sourceIp": "203.0.113.7", "targetService": "sshd", "user": "root"}
+    assert report.threat.evidence == {
+        "sourceIp": "203.0.113.7",
+        "targetService": "sshd",
+        "user": "root",
+        "userExists": True,
+    }
     assert (report.threat.technique, report.threat.rule_id) == ("T1110", "sshd-brute-force")
     assert report.response == ResponseTaken(action="notify", target="203.0.113.7")
     assert report.timestamp.timestamp() == START + 7

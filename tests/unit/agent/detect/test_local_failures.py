@@ -19,7 +19,8 @@ def test_sudo_failures_count_once() -> None:
         story.log(begin + 9, wrong, program="sudo")
     (verdict,) = story.verdicts
     assert (verdict.rule_id, verdict.count, verdict.severity) == ("sudo-brute-force", 6, "medium")
-    assert verdict.evidence == {"targetService": "sudo", "user": "bob", "targetUser": "root"}
+    accounts = {"userExists": True, "targetUserExists": True}
+    assert verdict.evidence == {"targetService": "sudo", "user": "bob", "targetUser": "root", **accounts}
     assert verdict.target is None
 
 

@@ -23,7 +23,7 @@ def test_fifth_failure_reaches_the_threshold_for_a_response() -> None:
     (verdict,) = story.fail(4, A)
     assert (verdict.rule_id, verdict.count, verdict.confidence) == ("sshd-brute-force", 5, 90)
     assert verdict.confidence >= THRESHOLD_FOR_A_RESPONSE
-    assert verdict.evidence == {"sourceIp": A, "targetService": "sshd", "user": "root"}
+    assert verdict.evidence == {"sourceIp": A, "targetService": "sshd", "user": "root", "userExists": True}
     assert verdict.target == "sourceIp"
 
 
