@@ -1,0 +1,73 @@
+"""Items: the lines of events in groups, in a form that goes through JSON."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from manager.domain.notifications.message import MOST_LINES, Line, Plain, Quoted
+from schemas.threats import Severity
+
+Words: TypeAlias = list[tuple[bool, str]]
+"""A line: each part with whether it is text from outside."""
+
+ROOM = MOST_LINES - 3
+"""The maximum number of lines of a message beside its title, its command and its link."""
+
+_LONGEST = 200
+
+
+def plain(text: str) -> tuple[bool, str]:
+    """Return a part of the manager's own text."""
+    return False, text
+
+
+def quoted(text: object) -> tuple[bool, str]:
+    """Return a part of text from outside; the channel cuts it once more by its own rules."""
+    return True, str(text)[:_LONGEST]
+
+
+def line_of(words: Words) -> Line:
+    """Return the parts of a message's line."""
+    return tuple(Quoted(text) if outside else Plain(text) for outside, text in words)
+
+
+@dataclass(slots=True)
+class Item:
+    """One thing that happened.
+
+    Attributes:
+        words: its line.
+        at: when it happened last, in seconds since 1970.
+        severity: its severity.
+        hostname: the host that it happened on.
+        command: the command that undoes or acts.
+        proven: whether the guard can prove who wrote what it says.
+        count: how often it happened.
+    """
+
+    words: Words
+    at: float
+    severity: Severity
+    hostname: str | None = None
+    command: str | None = None
+    proven: bool = True
+    count: int = 1
+
+    def repeat(self, later: "Item") -> None:
+        """Count the same thing once more."""
+        self.words, self.command, self.severity = later.words, later.command, later.severity
+        self.at = max(self.at, later.at)
+        self.proven |= later.proven
+        self.count += later.count
+
+
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+def most_severe(severities: list[Severity]) -> Severity:
+    """Return the highest of some severities; low for none."""
+    return max(severities, key=_RANK.__getitem__, default=Severity.LOW)
+
+
+def by_weight(items: list[Item]) -> list[Item]:
+    """Return items in the order in which they are told: proven ones first, severe ones first, then by time."""
+    return sorted(items, key=lambda item: (not item.proven, -_RANK[item.severity], item.at))

@@ -1,0 +1,85 @@
+"""Mutes: a scope of which nobody is told until a given time, such as a site in maintenance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from manager.domain.notifications.judgement.classification import GroupKind
+
+_MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The place of an event: what a mute compares itself with."""
+
+    organization_id: str | None
+    site: str | None
+    agent_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """One mute; a member that is None holds for all.
+
+    Attributes:
+        until: its end, in seconds since 1970.
+        organization_id: the organization.
+        site: the site.
+        agent_id: the agent.
+        topic: the kind of group. Without one suspicious logins are told all the same.
+    """
+
+    until: float
+    organization_id: str | None = None
+    site: str | None = None
+    agent_id: str | None = None
+    topic: str | None = None
+
+    def covers(self, kind: GroupKind, subject: Subject) -> bool:
+        """Return whether it holds for the events of a group's kind about a subject."""
+        if self.topic != kind and (self.topic is not None or kind is GroupKind.GOT_IN):
+            return False
+        return (
+            self.organization_id in {None, subject.organization_id}
+            and self.site in {None, subject.site}
+            and self.agent_id in {None, subject.agent_id}
+        )
+
+    def same_scope(self, other: "Mute") -> bool:
+        """Return whether two mutes are for the same scope."""
+        mine = (self.organization_id, self.site, self.agent_id, self.topic)
+        return mine == (other.organization_id, other.site, other.agent_id, other.topic)
+
+
+def mute_of(organization_id: str | None, data: Mapping[str, Any]) -> Mute:
+    """Return the mute that an event names; one without a valid end ends at once."""
+    until = data.get("until")
+    return Mute(
+        until=float(until) if isinstance(until, int | float) else 0.0,
+        organization_id=organization_id,
+        site=data.get("site"),
+        agent_id=data.get("agentId"),
+        topic=data.get("topic"),
+    )
+
+
+@dataclass(slots=True)
+class Mutes:
+    """The mutes that hold, the newest last; beyond 200 the oldest is dropped."""
+
+    entries: list[Mute] = field(default_factory=list)
+
+    def add(self, mute: Mute, now: float) -> None:
+        """Add a mute; it replaces one of the same scope."""
+        kept = [each for each in self.entries if each.until > now and not each.same_scope(mute)]
+        self.entries = [*kept, mute][-_MOST:]
+
+    def remove(self, mute: Mute) -> None:
+        """Remove the mute of the same scope."""
+        self.entries = [each for each in self.entries if not each.same_scope(mute)]
+
+    def until(self, kind: GroupKind, subject: Subject, now: float) -> float | None:
+        """Return until when the events of a kind about a subject are muted; None if they are not."""
+        ends = [each.until for each in self.entries if each.until > now and each.covers(kind, subject)]
+        return max(ends, default=None)
