@@ -69,7 +69,7 @@ def _occur(state: JudgementState, arrival: _Arrival, kind: GroupKind, subject: s
     if arrival.is_old:
         backlog = _backlog(state, arrival)
         backlog.add(kind, subject, item)
-        return backlog.due()
+        return backlog.due(now)
     site = event.site if kind is GroupKind.FLAPPING else None
     key = group_key(kind, event.organization_id, site)
     group = state.occurrences.get(key)
@@ -78,7 +78,7 @@ def _occur(state: JudgementState, arrival: _Arrival, kind: GroupKind, subject: s
         group = state.occurrences[key] = OccurrenceGroup(thread)
     group.add(subject, item, now, arrival.quiet)
     group.thread.note_incident(event.data.get("incidentId"))
-    due = group.due()
+    due = group.due(now)
     return now if due is None else due
 
 
@@ -91,13 +91,15 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
     if group is None:
         thread = Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site)
         group = state.standing[key] = StandingGroup(thread)
-    member = describe_member(event, cause)
+    member, quiet_before = describe_member(event, cause), group.thread.quiet
     is_new = group.begin(member_of(event), member, now, arrival.quiet)
     times = [group.ripe_at(member)]
+    if group.thread.quiet != quiet_before:  # what was held back may be due
+        times.append(now)
     if member.ends_at is not None:
         times += [member.ends_at, member.ends_at - REMINDER]
     if arrival.is_old:
-        times.append(_backlog(state, arrival).due())
+        times.append(_backlog(state, arrival).due(now))
     if is_new and event.agent_id is not None and state.flapping.fell(event.agent_id, event.at):
         words = [quoted(event.hostname), plain(f" fell {FALLS} times in {WINDOW / 3600:.0f} h")]
         item = Item(words, event.at, event.severity, event.hostname)
@@ -138,10 +140,10 @@ def _end_in(state: JudgementState, arrival: _Arrival, group: StandingGroup, caus
     if arrival.is_old and lasted:
         backlog = _backlog(state, arrival)
         backlog.add_over(group.thread.kind)
-        return min(backlog.due(), group.closes_at())
+        return min(backlog.due(now), group.closes_at(now))
     if lasted and not member.told and group.thread.kind is GroupKind.BLIND:
         state.digest.count("unseen")
-    return group.closes_at()
+    return group.closes_at(now)
 
 
 def _backlog(state: JudgementState, arrival: _Arrival) -> Backlog:
@@ -158,9 +160,9 @@ def _control(state: JudgementState, event: Event, now: float) -> None:
     author = str(data.get("author"))
     match event.name:
         case "notifications_muted":
-            state.mutes.add(mute_of(event.organization_id, data), now)
+            state.mutes.add(mute_of(event), now)
         case "notifications_unmuted":
-            state.mutes.remove(mute_of(event.organization_id, data))
+            state.mutes.remove(mute_of(event))
         case "notification_acknowledged":
             _acknowledge(state, author, group_id=str(data.get("group")))
         case "incident_work" if data.get("action") in {"acknowledge", "close"}:

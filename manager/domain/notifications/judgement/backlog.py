@@ -64,6 +64,6 @@ class Backlog:
         """Count a condition that is over."""
         self.over[kind] = self.over.get(kind, 0) + 1
 
-    def due(self) -> float:
-        """Return when the summary is due."""
-        return self.thread.after_quiet(self.taken + DRAINED)
+    def due(self, now: float) -> float:
+        """Return when the summary is due, not before `now`."""
+        return self.thread.after_quiet(max(now, self.taken + DRAINED))

@@ -1,9 +1,8 @@
 """Mutes: a scope of which nobody is told until a given time, such as a site in maintenance."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from manager.domain.notifications.event import Event
 from manager.domain.notifications.judgement.classification import GroupKind
 
 _MOST = 200
@@ -52,15 +51,15 @@ class Mute:
         return mine == (other.organization_id, other.site, other.agent_id, other.topic)
 
 
-def mute_of(organization_id: str | None, data: Mapping[str, Any]) -> Mute:
+def mute_of(event: Event) -> Mute:
     """Return the mute that an event names; one without a valid end ends at once."""
-    until = data.get("until")
+    until = event.data.get("until")
     return Mute(
         until=float(until) if isinstance(until, int | float) else 0.0,
-        organization_id=organization_id,
-        site=data.get("site"),
-        agent_id=data.get("agentId"),
-        topic=data.get("topic"),
+        organization_id=event.organization_id,
+        site=event.data.get("site") or event.site,
+        agent_id=event.data.get("agentId") or event.agent_id,
+        topic=event.data.get("topic"),
     )
 
 

@@ -47,11 +47,11 @@ class OccurrenceGroup:
         else:
             self.untold_more += item.count
 
-    def due(self) -> float | None:
-        """Return when its next message is due; None if all is told."""
+    def due(self, now: float) -> float | None:
+        """Return when its next message is due, not before `now`; None if all is told."""
         if self.waiting_since is None:
             return None
-        return self.thread.next_at(self.waiting_since + self.thread.rule.gather)
+        return self.thread.next_at(self.waiting_since + self.thread.rule.gather, now)
 
     def ends_at(self, escalate_after: float | None) -> float | None:
         """Return when it ends if nothing happens; None while something is untold."""

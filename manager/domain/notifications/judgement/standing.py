@@ -26,7 +26,7 @@ REMAINDER = 10
 """A group closes when at most the greatest number that was told, divided by this, still stand."""
 
 REMINDER = 1800.0
-"""Seconds before the first of the waiting approvals ends, at which people are told once more."""
+"""Seconds before the first waiting approval ends, at which people are told again of all that end in twice this time."""
 
 _MOST = 20_000
 
@@ -140,23 +140,23 @@ class StandingGroup:
         """Return when the first member ends by itself; infinity if none does."""
         return min((each.ends_at for each in self.members.values() if each.ends_at is not None), default=inf)
 
-    def closes_at(self) -> float:
-        """Return when the message on its end is due; infinity if it does not end, or if it was never told."""
+    def closes_at(self, now: float) -> float:
+        """Return when the message on its end is due, not before `now`; infinity if there is none to send."""
         if self.low_since is None or not self.is_told:
             return inf
-        return self.thread.after_quiet(self.low_since + SETTLING)
+        return self.thread.after_quiet(max(now, self.low_since + SETTLING))
 
     def ripe_at(self, member: Member) -> float:
         """Return from when a member is to be told, unless it is deferred."""
         return member.since + (PATIENCE if self.thread.kind is GroupKind.BLIND else self.thread.rule.gather)
 
-    def due(self, deferred: Deferral) -> float:
-        """Return when its next message on standing members is due; infinity if all are told."""
+    def due(self, now: float, deferred: Deferral) -> float:
+        """Return when its next message on standing members is due, not before `now`; infinity if all are told."""
         untold = ((key, each) for key, each in self.members.items() if not each.told)
         ready = min((max(self.ripe_at(each), deferred(key, each)) for key, each in untold), default=inf)
-        due = self.thread.next_at(ready) if ready < inf else inf
-        reminder = self._reminder_at()
-        return due if reminder == inf else min(due, self.thread.after_quiet(reminder))
+        due = self.thread.next_at(ready, now) if ready < inf else inf
+        reminder = self._reminder_at(deferred)
+        return due if reminder == inf else min(due, self.thread.after_quiet(max(now, reminder)))
 
     def tell(self, now: float, deferred: Deferral) -> list[Member]:
         """Return the members to name, untold ones first; all that stand and are not deferred are told with this."""
@@ -165,7 +165,7 @@ class StandingGroup:
         for each in shown:
             each.told = True
         self.peak = max(self.peak, len(shown) + self.overflow)
-        self.reminded_until = now + REMINDER
+        self.reminded_until = now + 2 * REMINDER
         self._settle(now)
         return named
 
@@ -185,8 +185,12 @@ class StandingGroup:
         elif self.low_since is None:
             self.low_since = now
 
-    def _reminder_at(self) -> float:
+    def _reminder_at(self, deferred: Deferral) -> float:
         if self.thread.kind is not GroupKind.WAITS or not self.is_told or self.thread.acknowledged_by is not None:
             return inf
-        ends = (each.ends_at for each in self.members.values() if each.ends_at is not None)
-        return min((end for end in ends if end > self.reminded_until), default=inf) - REMINDER
+        times = (
+            max(each.ends_at - REMINDER, deferred(key, each))
+            for key, each in self.members.items()
+            if each.told and each.ends_at is not None and each.ends_at > self.reminded_until
+        )
+        return min(times, default=inf)

@@ -38,7 +38,7 @@ def tell(state: JudgementState, settings: JudgementSettings, now: float) -> list
     """Return the messages that are due, and take over that they are told."""
     _end_what_is_over(state, settings, now)
     messages = []
-    if state.backlog is not None and state.backlog.due() <= now:
+    if state.backlog is not None and state.backlog.due(now) <= now:
         messages += _summary(state, settings, now)
     due = [each for each in _waiting(state, now) if each.at <= now]
     due.sort(key=lambda each: (_RANK[each.group.thread.kind], each.group.thread.id))
@@ -56,7 +56,8 @@ def next_due(state: JudgementState, settings: JudgementSettings, now: float) -> 
     """Return when `tell` has something to do next, if no event comes."""
     times = [state.digest.due(settings)]
     if state.backlog is not None:
-        times += [state.backlog.due(), max(now, state.backlog.taken + DRAINED)]
+        drained = state.backlog.taken + DRAINED
+        times += [state.backlog.due(now), drained if drained > now else inf]
     for each in _waiting(state, now):
         limit = state.urgent_limit if each.group.thread.rule.urgent else state.limit
         times.append(max(each.at, limit.next_at(now, settings.most_messages, settings.limit_window)))
@@ -82,13 +83,13 @@ def deferral(state: JudgementState, thread: Thread, now: float) -> Deferral:
 def _waiting(state: JudgementState, now: float) -> Iterator[_Due]:
     """Yield the groups with something to tell, each with its time."""
     for occurrences in state.occurrences.values():
-        at = occurrences.due()
+        at = occurrences.due(now)
         if at is not None:
             yield _Due(at, occurrences)
     if state.backlog is not None and now < state.backlog.taken + DRAINED:
         return  # what stands is told by the summary, or after it
     for standing in state.standing.values():
-        closes, due = standing.closes_at(), standing.due(deferral(state, standing.thread, now))
+        closes, due = standing.closes_at(now), standing.due(now, deferral(state, standing.thread, now))
         if closes < inf:
             yield _Due(closes, standing, closes=True)
         elif due < inf:
@@ -159,7 +160,7 @@ def _summary(state: JudgementState, settings: JudgementSettings, now: float) -> 
         if group.is_told and group.low_since is not None:
             _restart(state, group, now)
         deferred = deferral(state, group.thread, now)
-        if group.due(deferred) <= now:
+        if group.due(now, deferred) <= now:
             message = standing_message(group, group.tell(now, deferred), now)
             lines.append([(isinstance(part, Quoted), part.text) for part in message.title])
     is_due = state.digest.due(settings) <= now

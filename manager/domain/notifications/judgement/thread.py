@@ -95,9 +95,9 @@ class Thread:
         if isinstance(incident_id, str) and incident_id not in self.incidents:
             self.incidents = [*self.incidents, incident_id][-most:]
 
-    def next_at(self, ready: float) -> float:
-        """Return when the next message may be sent, if there is something to tell from `ready` on."""
-        at = ready
+    def next_at(self, ready: float, now: float) -> float:
+        """Return when the next message may be sent, if there is something to tell from `ready` on; not before `now`."""
+        at = max(ready, now)
         if self.last_told is not None:
             gaps = self.rule.gaps
             at = max(at, self.last_told + gaps[min(self.messages, len(gaps)) - 1])

@@ -1,0 +1,314 @@
+"""People are told at once of what got in, hurts, waits or is blind; in few messages; the rest is a number."""
+
+import pytest
+
+from manager.domain.notifications.judgement import JudgementSettings, QuietHours
+from manager.domain.notifications.message import Change, Plain, Quoted
+from schemas.threats import Severity
+from tests.support.judged import START, Events, JudgedChannel, whole_text
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+NIGHT = QuietHours(start=8 * 60, end=16 * 60)
+"""Quiet from the start of the tests, 08:00 UTC, for eight hours."""
+
+
+def test_an_outage_of_300_hosts_at_three_sites_is_a_message_by_site_with_a_count_and_one_at_its_end() -> None:
+    """Six messages in all, although the agents fall silent and come back one after the other."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(300):
+        site = f"site-{number % 3}"
+        channel.take(events.make("agent_stale", START + 60 + number % 90, f"srv-{number}", site=site))
+    channel.pass_until(START + HOUR)
+    assert channel.titles() == [f"100 agents are blind in acme at site-{site}" for site in range(3)]
+    assert all(660 <= at - START <= 670 for at, _ in channel.told)
+    for number in range(300):
+        channel.take(
+            events.make("agent_online", START + HOUR + number % 120, f"srv-{number}", site=f"site-{number % 3}")
+        )
+    channel.pass_until(START + 2 * HOUR)
+    assert channel.titles()[3:] == [f"No longer blind in acme at site-{site}" for site in range(3)]
+    assert [message.change for _, message in channel.told] == 3 * [Change.OPENED] + 3 * [Change.CLOSED]
+
+
+def test_hosts_that_stay_silent_after_an_outage_are_named_at_its_end_and_when_they_are_back() -> None:
+    """The end of an outage says who is not back; their return is told, too."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(30):
+        channel.take(events.make("agent_stale", START, f"srv-{number}"))
+    for number in range(28):
+        channel.take(events.make("agent_online", START + HOUR, f"srv-{number}"))
+    channel.pass_until(START + 2 * HOUR)
+    assert channel.titles() == ["30 agents are blind in acme", "No longer blind, apart from 2 in acme"]
+    assert "srv-28" in channel.texts()[1]
+    assert "srv-29" in channel.texts()[1]
+    for number in (28, 29):
+        channel.take(events.make("agent_online", START + 3 * HOUR, f"srv-{number}"))
+    channel.pass_until(START + 4 * HOUR)
+    assert channel.titles()[2:] == ["No longer blind in acme"]
+
+
+@pytest.mark.parametrize(("silent", "messages"), [(599.0, 0), (601.0, 2)])
+def test_nobody_is_told_of_an_agent_that_is_silent_for_less_than_ten_minutes(silent: float, messages: int) -> None:
+    """After ten minutes people are told of it, and of its end."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("agent_stale", START, "srv-1"))
+    channel.take(events.make("agent_online", START + silent, "srv-1"))
+    channel.pass_until(START + HOUR)
+    assert len(channel.told) == messages
+
+
+def test_another_host_that_falls_silent_beside_a_dead_one_is_told() -> None:
+    """A host that is down for days does not hide the next one."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("agent_stale", START, "dead"))
+    channel.take(events.make("agent_stale", START + 40 * HOUR, "srv-1"))
+    channel.pass_until(START + 40 * HOUR + 600)
+    at, message = channel.told[-1]
+    assert (at, message.change) == (START + 40 * HOUR + 600, Change.UPDATED)
+    assert "srv-1" in whole_text(message)
+
+
+def test_an_agent_that_moved_to_another_site_while_silent_is_not_blind_for_ever() -> None:
+    """Its return counts although it names another site than its silence did."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("agent_stale", START, "srv-1", site="old"))
+    channel.take(events.make("agent_online", START + HOUR, "srv-1", site="new"))
+    channel.pass_until(START + 2 * HOUR)
+    assert channel.titles() == ["1 agent is blind in acme at old", "No longer blind in acme at old"]
+
+
+@pytest.mark.parametrize("period", [60.0, 300.0, 590.0])
+def test_flapping_is_told_once(period: float) -> None:
+    """An agent that is silent and back again for half a day is one message, at its third fall."""
+    events, channel = Events(), JudgedChannel()
+    at = START
+    while at < START + 12 * HOUR:
+        channel.take(events.make("agent_stale", at, "srv-1"))
+        channel.take(events.make("agent_online", at + period, "srv-1"))
+        at += 2 * period
+    channel.pass_until(START + 20 * HOUR)
+    assert channel.titles() == ["1 agent becomes silent or degraded again and again in acme"]
+    assert channel.told[0][0] == START + 4 * period + 120
+
+
+def test_a_flapping_agent_that_stays_silent_is_told_as_blind_after_an_hour() -> None:
+    """The message on its flapping does not hide its end."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(3):
+        channel.take(events.make("agent_stale", START + number * 200, "srv-1"))
+        if number < 2:
+            channel.take(events.make("agent_online", START + number * 200 + 100, "srv-1"))
+    channel.pass_until(START + 3 * HOUR)
+    assert channel.titles()[1:] == ["1 agent is blind in acme"]
+    assert channel.told[1][0] == START + 400 + HOUR
+
+
+def test_a_thousand_incidents_in_a_minute_that_wait_are_a_handful_of_messages() -> None:
+    """Five messages until the last approval has expired: opened, two updates at most, a reminder, the end."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(1000):
+        at, address = START + number * 0.06, f"198.51.{number // 250}.{number % 250}"
+        incident = {"incidentId": f"inc-{number}", "kind": "source_ip", "value": address, "agents": 2}
+        channel.take(events.make("incident_opened", at, **incident))
+        channel.take(events.make("approval_waiting", at, **incident, expiresAt=at + 4 * HOUR))
+    channel.pass_until(START + 5 * HOUR)
+    assert 3 <= len(channel.told) <= 5
+    assert channel.titles()[-2:] == [
+        "1000 responses wait for approval in acme",
+        "No response waits for approval any longer in acme",
+    ]
+
+
+def test_a_thousand_organizations_with_an_incident_in_a_minute_are_a_handful_of_messages() -> None:
+    """The limit on messages holds whatever the groups: what it leaves no room for shares the last message."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(1000):
+        at = START + number * 0.06
+        members = {"incidentId": f"inc-{number}", "value": "198.51.100.1", "agents": 2, "expiresAt": at + 4 * HOUR}
+        channel.take(events.make("approval_waiting", at, organization_id=f"org-{number}", **members))
+    channel.pass_until(START + 600)
+    assert len(channel.told) == 6
+
+
+def test_a_thousand_blocked_incidents_are_one_number_in_the_digest() -> None:
+    """Nobody is told at once of what was blocked and did not get in."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(1000):
+        at = START + 60 + number
+        channel.take(events.make("threats_reported", at, count=5, taken=4))
+        channel.take(events.make("incident_opened", at, kind="source_ip", value="198.51.100.1"))
+        channel.take(events.make("incident_response", at, state="applied"))
+    channel.pass_until(START + DAY - 1)
+    assert channel.told == []
+    channel.pass_until(START + DAY)
+    assert channel.titles() == ["Digest of 1 d 0 h: 4000 attacks blocked"]
+    assert "4000 of 5000 reported threats were blocked by the hosts" in channel.texts()[0]
+
+
+def test_there_is_no_digest_of_nothing() -> None:
+    """A day without any event is no message."""
+    channel = JudgedChannel()
+    channel.pass_until(START + 3 * DAY)
+    assert channel.told == []
+
+
+def test_a_login_after_failures_is_told_within_seconds_in_quiet_hours_too() -> None:
+    """Quiet hours hold back what else happens until they end, never a suspicious login."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("block_ineffective", START + 10, "srv-1", value="203.0.113.9"), quiet=NIGHT)
+    channel.take(events.login(START + 20, "srv-2"), quiet=NIGHT)
+    channel.pass_until(START + DAY - 1)
+    (login_at, login), (block_at, block) = channel.told
+    assert (login_at, login.severity) == (START + 25, Severity.CRITICAL)
+    assert block_at == START + 8 * HOUR
+    assert "203.0.113.9" in whole_text(block)
+
+
+def test_a_message_on_a_login_says_what_happened_where_what_was_done_and_the_command_that_acts() -> None:
+    """Text from outside is quoted; the rest is the manager's own."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.login(START, "srv-2", "203.0.113.7", user="@channel", outcome="refused: it logged in before"))
+    channel.pass_until(START + 10)
+    ((_, message),) = channel.told
+    assert message.command == "panguard manager blocks add 203.0.113.7 --for 4h"
+    assert message.lines[0] == (
+        Quoted("srv-2"), Plain(": "), Plain("login after failures"), Plain(", user "), Quoted("@channel"),
+        Plain(" from "), Quoted("203.0.113.7"), Plain(" after 12 failures"),
+        Plain("; nothing was done: the response was refused"), Plain(": "), Quoted("it logged in before"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["$(reboot)", "1.2.3.4; reboot", "fe80::1%eth0", "", None, 7])
+def test_a_text_that_is_no_address_gets_into_no_command(source: object) -> None:
+    """A command is copied into a shell."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("suspicious_login", START, "srv-2", type="login_after_failures", sourceIp=source))
+    channel.pass_until(START + 10)
+    assert channel.told[0][1].command is None
+
+
+def test_a_person_who_mistyped_is_a_number_in_the_digest() -> None:
+    """A login after a few mistakes of a known user is of severity low: nobody is told at once."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.login(START + 60, "srv-2", severity=Severity.LOW))
+    channel.pass_until(START + DAY)
+    assert channel.titles() == ["Digest of 1 d 0 h: 0 attacks blocked"]
+    assert "1 login after a few mistakes" in channel.texts()[0]
+
+
+def test_the_same_malware_on_several_hosts_is_told_at_once() -> None:
+    """An incident of a file hash is no blocked attack: the file is there."""
+    events, channel = Events(), JudgedChannel()
+    incident = {"kind": "file_hash", "value": 64 * "a", "incidentId": "inc-1", "agents": 2}
+    channel.take(events.make("incident_opened", START, severity=Severity.CRITICAL, **incident))
+    channel.pass_until(START + 10)
+    assert channel.told[0][1].command == "panguard manager incidents show inc-1"
+
+
+def test_a_backlog_older_than_30_minutes_is_one_summary() -> None:
+    """It names who got in and counts the rest; what still stands is told with it, what is over is not told again."""
+    events, channel = Events(), JudgedChannel()
+    back = START + 5 * HOUR
+    backlog = [events.login(START + 60 + number, f"srv-{number}") for number in range(3)]
+    backlog += [events.make("agent_stale", START + 100 + number, f"web-{number}", site="x") for number in range(20)]
+    backlog += [events.make("agent_online", START + HOUR, f"web-{number}", site="x") for number in range(15)]
+    backlog += [events.make("block_ineffective", START + 200, "srv-9", value="203.0.113.9")]
+    backlog += [
+        events.make("agent_stale", START + 2 * HOUR, "short"),
+        events.make("agent_online", START + 2 * HOUR + 60, "short"),
+    ]
+    for event in backlog:
+        channel.take(event, at=back)
+    channel.pass_until(back + 2 * HOUR)
+    assert channel.titles() == ["Got in: 3 suspicious events, not told in time"]
+    text = channel.texts()[0]
+    for expected in (
+        "srv-0",
+        "srv-1",
+        "srv-2",
+        "5 agents are blind in acme at x",
+        "15 agents were blind and are well again",
+    ):
+        assert expected in text
+    assert "1 response did harm or failed" in text
+
+
+def test_the_end_of_what_a_summary_told_is_told() -> None:
+    """An outage that began in the backlog closes like any other."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("agent_stale", START, "srv-1"), at=START + HOUR)
+    channel.take(events.make("agent_online", START + 2 * HOUR, "srv-1"))
+    channel.pass_until(START + 3 * HOUR)
+    assert channel.titles() == ["Not told in time: 1 event, the last 1 h 0 min ago", "No longer blind in acme"]
+
+
+def test_an_acknowledged_group_is_not_escalated_and_another_one_is_once() -> None:
+    """Whoever acknowledges a group, or works on its incident, keeps it from the second channel."""
+    settings = JudgementSettings(escalate_after=1800.0)
+    events, channel = Events(), JudgedChannel(settings)
+    channel.take(events.login(START, "srv-1", "203.0.113.1"))
+    channel.take(events.make("approval_waiting", START, incidentId="inc-7", value="203.0.113.2", expiresAt=START + 9e4))
+    channel.take(events.make("block_ineffective", START, "srv-3", value="203.0.113.3", incidentId="inc-8"))
+    channel.pass_until(START + 600)
+    group = channel.told[0][1].group
+    channel.take(events.make("notification_acknowledged", START + 700, group=group, author="anna"))
+    channel.take(events.make("incident_work", START + 800, incidentId="inc-8", action="acknowledge", author="anna"))
+    channel.pass_until(START + DAY / 2)
+    ((at, message),) = channel.escalated
+    assert at == START + 30 + 1800
+    assert "203.0.113.2" in whole_text(message)
+    assert whole_text(message).startswith("Nobody has acknowledged for 30 min: 1 response waits for approval")
+
+
+def test_maintenance_mutes_a_site_until_its_end() -> None:
+    """What still stands at the end is told then; a suspicious login is told meanwhile."""
+    events, channel = Events(), JudgedChannel()
+    end = START + 2 * HOUR
+    channel.take(events.make("notifications_muted", START, site="here", until=end, author="anna"))
+    for number in range(2):
+        channel.take(events.make("agent_stale", START + 60, f"srv-{number}", site="here"))
+    channel.take(events.make("agent_online", START + HOUR, "srv-0", site="here"))
+    channel.take(events.make("agent_stale", START + HOUR, "other", site="there"))
+    channel.take(events.login(START + HOUR, "srv-9", site="here"))
+    channel.pass_until(START + 3 * HOUR)
+    assert channel.titles() == [
+        "Got in: 1 suspicious event in acme",
+        "1 agent is blind in acme at there",
+        "1 agent is blind in acme at here",
+    ]
+    assert channel.told[2][0] == end
+
+
+def test_an_unmuted_group_is_told_again() -> None:
+    """The end of a mute before its time."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("notifications_muted", START, topic="got_in", until=START + DAY))
+    channel.take(events.login(START + 60, "srv-1"))
+    channel.take(events.make("notifications_unmuted", START + 120, topic="got_in"))
+    channel.take(events.login(START + 180, "srv-2"))
+    channel.pass_until(START + HOUR)
+    assert len(channel.told) == 1
+    assert "srv-2" in channel.texts()[0]
+
+
+def test_further_logins_of_a_group_are_told_together_after_five_minutes_with_every_host() -> None:
+    """None is missed where there are more than lines: the last line names the hosts of the rest."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(30):
+        channel.take(events.login(START + number, f"srv-{number}", f"203.0.113.{number}"))
+    channel.pass_until(START + 400)
+    assert len(channel.told) == 2
+    assert channel.told[1][0] == channel.told[0][0] + 300
+    text = "\n".join(channel.texts())
+    assert all(f"srv-{number}" in text for number in range(30))
+
+
+def test_a_login_that_the_guard_cannot_prove_is_named_after_those_that_it_can() -> None:
+    """Lines that any local user may write do not crowd out a proven login."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(50):
+        channel.take(events.login(START + number * 0.01, "forged", f"198.51.100.{number}", vouched=False))
+    channel.take(events.login(START + 1, "srv-1"))
+    channel.pass_until(START + 10)
+    assert "srv-1" in "".join(part.text for part in channel.told[0][1].lines[0])
