@@ -21,13 +21,14 @@ class Events:
 
     sequence: int = 0
 
-    def make(self, name: str, at: float, agent: str | None = None, **members: Any) -> Event:
+    def make(self, event_name: str, at: float, agent: str | None = None, /, **members: Any) -> Event:
         """Return the next event; `members` that an event does not have are its data."""
         self.sequence += 1
-        known = {key: members.pop(key) for key in ("organization_id", "site", "severity") if key in members}
-        known.setdefault("severity", KINDS.get(name, UNKNOWN).severity)
+        own = ("organization_id", "site", "severity")
+        known = {key: members.pop(key) for key in own if isinstance(members.get(key), str)}
+        known.setdefault("severity", KINDS.get(event_name, UNKNOWN).severity)
         known.setdefault("organization_id", "acme")
-        return Event(self.sequence, at, name, agent_id=agent, hostname=agent, data=members, **known)
+        return Event(self.sequence, at, event_name, agent_id=agent, hostname=agent, data=members, **known)
 
     def login(self, at: float, host: str, source: str = "203.0.113.7", **data: Any) -> Event:
         """Return a login after failures."""

@@ -6,6 +6,8 @@ from manager.domain.notifications.event import Event, Topic
 from manager.domain.notifications.judgement.quiet_hours import next_daily
 from manager.domain.notifications.judgement.settings import JudgementSettings
 
+_MOST = 2**53
+
 
 @dataclass(slots=True)
 class Digest:
@@ -58,4 +60,4 @@ class Digest:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0

@@ -17,6 +17,8 @@ _DONE = {
     "kill_process": "the process was killed",
     "quarantine_file": "the file was quarantined",
 }
+_MOST = 2**53
+_LATEST = 1e11
 _OUTCOMES = {"refused": "refused", "impossible": "impossible", "failed": "tried and failed"}
 _LOGINS = {
     "login_after_failures": "login after failures",
@@ -214,15 +216,16 @@ def _address(value: object) -> str | None:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
 
 
 def _seconds(value: object) -> float | None:
+    """Return a time in seconds since 1970, given so or in ISO 8601; None for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if 0 <= value < _LATEST else None
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return None

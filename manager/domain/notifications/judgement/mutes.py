@@ -6,6 +6,7 @@ from manager.domain.notifications.event import Event
 from manager.domain.notifications.judgement.classification import GroupKind
 
 _MOST = 200
+_LATEST = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,16 @@ def mute_of(event: Event) -> Mute:
     """Return the mute that an event names; one without a valid end ends at once."""
     until = event.data.get("until")
     return Mute(
-        until=float(until) if isinstance(until, int | float) else 0.0,
+        until=float(until) if isinstance(until, int | float) and 0 <= until < _LATEST else 0.0,
         organization_id=event.organization_id,
-        site=event.data.get("site") or event.site,
-        agent_id=event.data.get("agentId") or event.agent_id,
-        topic=event.data.get("topic"),
+        site=_text(event.data.get("site")) or event.site,
+        agent_id=_text(event.data.get("agentId")) or event.agent_id,
+        topic=_text(event.data.get("topic")),
     )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 @dataclass(slots=True)
