@@ -57,7 +57,7 @@ ELSEWHERE = {
     "manager/notifications/channels/file.py:_append": "compares the last byte of a file that it wrote",
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
-    "manager/domain/notifications/judgement/event_lines.py:_address": "any text: property/domain/test_judgement_data.py",
+    "manager/domain/notifications/judgement/event_lines.py:_address": "takes any text: test_judgement_data.py",
     "manager/domain/notifications/judgement/event_lines.py:_seconds": "the same",
     "manager/domain/response/organization_step.py:address_network": "normal forms; `network_of` takes any text",
     "manager/settings.py:_serves_loopback_only": "reads the URL that the transport has parsed before",
