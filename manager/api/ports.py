@@ -85,6 +85,7 @@ class Queries(Protocol):
         site: str | None = None,
         version: str | None = None,
         mode: str | None = None,
+        enforcement: Sequence[str] = (),
         group: str | None = None,
         limit: int,
         cursor: str | None = None,

@@ -37,7 +37,7 @@ from manager.errors import Invalid, NotFound
 from schemas.identifiers import DEFAULT_ORGANIZATION, GroupName, Hostname, Label, OrganizationId
 from schemas.limits import BODY_LIMIT
 from schemas.model import WireModel
-from schemas.presence import HealthState, Mode
+from schemas.presence import HealthState, Mode, StateWord
 from schemas.registration import Text
 
 router = APIRouter(tags=["agents"])
@@ -69,6 +69,9 @@ async def list_agents(
     ] = None,
     version: Annotated[Text | None, Query(description="only agents of this release")] = None,
     mode: Annotated[Mode | None, Query(description="only agents in this mode")] = None,
+    enforcement: Annotated[
+        list[StateWord] | None, Query(description="only agents with one of these; `unknown` where none is stated")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = _PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -90,6 +93,7 @@ async def list_agents(
         site=site,
         version=version,
         mode=mode,
+        enforcement=enforcement or (),
         group=group,
         limit=limit,
         cursor=cursor,

@@ -11,7 +11,7 @@ from manager.api.parameters import Cursor, Limit
 from manager.api.routes.policies import CHANGED, Message, WithOptions, preview_change, submit_change
 from manager.api.services import Services, WithServices
 from manager.domain.policies.fleet_policies import Scope
-from manager.engine.commands.requests import CountGroups, SetPolicy
+from manager.engine.commands.requests import CountGroups, GroupCounts, SetPolicy
 from manager.errors import NotFound
 from schemas.identifiers import GroupName
 
@@ -19,10 +19,21 @@ router = APIRouter(tags=["policies"])
 
 _BODY = body_of("PolicyGroup")
 _GROUP = answer(
-    "The group as it was set, with its name and the number of its agents.",
+    "The group as it was set, with its name and the number of its agents, of those that its policies set to mode"
+    " protection, of those that state to be in it, and of those of them that state to enforce blocks.",
     {
         "type": "object",
-        "required": ["name", "selector", "priority", "organization", "policy", "agents"],
+        "required": [
+            "name",
+            "selector",
+            "priority",
+            "organization",
+            "policy",
+            "agents",
+            "setToProtection",
+            "inProtection",
+            "blocking",
+        ],
         "properties": {
             "name": {"type": "string"},
             "selector": ANY_OBJECT,
@@ -30,6 +41,9 @@ _GROUP = answer(
             "organization": {"type": ["string", "null"]},
             "policy": ANY_OBJECT,
             "agents": {"type": "integer"},
+            "setToProtection": {"type": "integer"},
+            "inProtection": {"type": "integer"},
+            "blocking": {"type": "integer"},
         },
     },
     revision={"type": "integer"},
@@ -43,8 +57,8 @@ Name = Annotated[GroupName, Path(description="the name of the group")]
 async def list_groups(services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """The policy groups, each with the number of its agents."""
     found, following = await services.read(services.queries.policy_groups, limit=limit, cursor=cursor)
-    sizes: dict[str, int] = await services.engine.submit(CountGroups())
-    return page([_group(each["target"], each["document"], sizes) for each in found], following)
+    counts: dict[str, GroupCounts] = await services.engine.submit(CountGroups())
+    return page([_group(each["target"], each["document"], counts) for each in found], following)
 
 
 @router.get("/api/policies/groups/{name}", responses=_GROUP)
@@ -53,9 +67,9 @@ async def show_group(name: Name, services: WithServices, _caller: Viewer) -> Res
     found = await services.read(services.queries.policy_document, Scope("group", name))
     if found is None or found["document"] is None:
         raise NotFound(f"Group {name} not found")
-    sizes: dict[str, int] = await services.engine.submit(CountGroups())
+    counts: dict[str, GroupCounts] = await services.engine.submit(CountGroups())
     stamp = {member: found[member] for member in ("revision", "updatedAt", "author")}
-    return ok(_group(name, found["document"], sizes), **stamp)
+    return ok(_group(name, found["document"], counts), **stamp)
 
 
 @router.put("/api/policies/groups/{name}", responses=CHANGED, openapi_extra=_BODY)
@@ -83,6 +97,15 @@ async def _require(services: Services, name: str) -> None:
         raise NotFound(f"Group {name} not found")
 
 
-def _group(name: str, document: dict[str, Any], sizes: dict[str, int]) -> dict[str, Any]:
+def _group(name: str, document: dict[str, Any], counts: dict[str, GroupCounts]) -> dict[str, Any]:
     """Return the record of a group."""
-    return {"name": name, "organization": None, **document, "agents": sizes.get(name, 0)}
+    of_group = counts.get(name, GroupCounts())
+    return {
+        "name": name,
+        "organization": None,
+        **document,
+        "agents": of_group.agents,
+        "setToProtection": of_group.set_to_protection,
+        "inProtection": of_group.in_protection,
+        "blocking": of_group.blocking,
+    }

@@ -150,7 +150,7 @@ _After = Annotated[AgentId | None, Query(description="`nextCursor` of the page b
 async def list_drift(
     services: WithServices, caller: ScopedViewer, limit: Limit = 200, cursor: _After = None
 ) -> Response:
-    """Agents whose policy in force is not their effective policy."""
+    """Agents whose policy in force is not their effective policy, or that state another mode than it sets."""
     drifts: list[Drift] = await services.engine.submit(ReadDrift(caller.organizations))
     rest = sorted((drift for drift in drifts if drift.agent_id > (cursor or "")), key=lambda each: each.agent_id)
     shown = rest[:limit]
@@ -172,4 +172,6 @@ def _drift(drift: Drift, hostname: str | None) -> dict[str, Any]:
         "error": drift.error,
         "blocklistSequence": drift.blocklist_sequence,
         "blocklistInForce": drift.blocklist_in_force,
+        "mode": drift.mode,
+        "policyMode": drift.policy_mode,
     }

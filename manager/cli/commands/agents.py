@@ -42,6 +42,11 @@ _SORTED_BY: dict[str, str] = {
 }  # fmt: skip
 """The members of records by which a list is sorted."""
 
+_WITHOUT_EFFECT = {
+    "impossible": "blocks nothing", "simulated": "blocks nothing", "unknown": "not known to block",
+}  # fmt: skip
+"""What an agent's word about enforcement says of its mode protection."""
+
 SortWord = Literal["hostname", "status", "heartbeat", "mode", "health", "version", "organization", "site", "registered"]
 
 
@@ -62,6 +67,12 @@ def list_agents(
     group: Annotated[str | None, typer.Option(help="only agents of this policy group")] = None,
     version: Annotated[str | None, typer.Option(help="only agents of this release")] = None,
     mode: Annotated[ModeWord | None, typer.Option(help="only agents in this mode")] = None,
+    enforcement: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="only agents that enforce by this: nftables, route, simulated, impossible, unknown; repeatable"
+        ),
+    ] = None,
     sort: Annotated[SortWord | None, typer.Option(help="order of the rows [default: the oldest agent first]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
     output: WideOutputOption = WideOutput.TABLE,
@@ -74,7 +85,7 @@ def list_agents(
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     query = {"status": status, "health": health, "org_id": organization, "tag": tag or None, "site": site}
-    query |= {"group": group, "version": version, "mode": mode}
+    query |= {"group": group, "version": version, "mode": mode, "enforcement": enforcement or None}
     found = client.records("/api/agents", most=None if sort else limit, **query)
     if sort is not None:
         member = _SORTED_BY[sort]
@@ -111,6 +122,7 @@ def show_agent(
     if found["clockOffset"] is not None:
         found["clockOffset"] = _clock_text(found["clockOffset"])
     hidden = {"id", "platform"}
+    found["mode"] = _mode_cell(found)
     print_details(f"agent {found['agentId']}", [(name, found[name]) for name in found if name not in hidden])
     print_lines("", "changes of state")
     print_wrapped(": ".join(filter(None, (f"{line['at']}  {line['event']}", line["detail"]))) for line in history)
@@ -175,12 +187,27 @@ def _clock_text(offset: float) -> str:
 
 
 def mode_text(agent: "Record") -> str | None:
-    """Return an agent's effective mode, with a mode that it wants and does not have, or the rest of its trial."""
+    """Return an agent's effective mode, with a mode that it wants and does not have, or the rest of its trial.
+
+    Of mode protection it says where nothing comes of it.
+    """
     mode: str | None = agent["mode"]
     if agent["modeWanted"] not in {None, mode}:
         return f"{mode} ({agent['modeWanted']} wanted)"
-    left = agent["trialSecondsLeft"]
-    return mode if left is None else f"{mode} (trial, {left:.0f} s left)"
+    left, without_effect = agent["trialSecondsLeft"], _WITHOUT_EFFECT.get(agent["enforcement"])
+    remarks = [without_effect] if without_effect is not None and mode == "protection" else []
+    if left is not None:
+        remarks.append(f"trial, {left:.0f} s left")
+    return f"{mode} ({'; '.join(remarks)})" if remarks else mode
+
+
+def _mode_cell(agent: "Record") -> object:
+    """Return the mode for a table; one that does not protect though its name says so stands out."""
+    from rich.text import Text  # noqa: PLC0415 -- rich takes a while to load
+
+    text = mode_text(agent)
+    pretends = agent["mode"] == "protection" and agent["enforcement"] in _WITHOUT_EFFECT
+    return Text(str(text), "bold yellow") if pretends else text
 
 
 def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
@@ -192,7 +219,7 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
         agent["hostname"],
         agent["agentId"],
         agent["status"],
-        mode_text(agent),
+        _mode_cell(agent),
         agent["enforcement"],
         ago(agent["lastHeartbeat"], now),
         agent["health"] or "unknown",

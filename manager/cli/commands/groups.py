@@ -42,7 +42,10 @@ def list_groups(client: "ManagerClient", output: OutputOption = Output.TABLE) ->
         print_json(found)
         return
     ordered = sorted(found, key=lambda each: (each["organization"] or "", each["priority"]))
-    print_table(("group", "organization", "priority", "agents", "selects", "sets"), [_row(each) for each in ordered])
+    print_table(
+        ("group", "organization", "priority", "agents", "in protection", "selects", "sets"),
+        [_row(each) for each in ordered],
+    )
 
 
 @app.command("show")
@@ -159,4 +162,15 @@ def _row(group: "Record") -> tuple[object, ...]:
     sets = [
         name if isinstance(value, dict | list) else f"{name} {value}" for name, value in sorted(group["policy"].items())
     ]
-    return group["name"], organization, group["priority"], group["agents"], selects, sets
+    return group["name"], organization, group["priority"], group["agents"], protection_text(group), selects, sets
+
+
+def protection_text(group: "Record") -> str:
+    """Return how many of a group's agents are in mode protection, how many should be, and how many can block."""
+    protected, wanted, blocking = group["inProtection"], group["setToProtection"], group["blocking"]
+    remarks = []
+    if wanted != protected:
+        remarks.append(f"{wanted:,} should be")
+    if blocking != protected:
+        remarks.append(f"{blocking:,} can block")
+    return f"{protected:,} of {group['agents']:,}" + (f" ({', '.join(remarks)})" if remarks else "")

@@ -22,7 +22,14 @@ _SHOWN = 5
 _HOSTS_SHOWN = 5
 _BLOCK_MEMBERS = ("kind", "value", "organizationId", "site", "reason", "addedBy", "incidentId")
 _NOT_HOLDING = ("ineffective", "refused", "impossible", "failed")
+_NOT_ENFORCING = ["impossible", "simulated", "unknown"]
 _FORWARDED_OPTIONS = ("manager", "auth_token_file", "data_dir", "ca_file")
+
+_ENFORCEMENTS = {
+    "impossible": "it can block nothing: no fence, or in a container",
+    "simulated": "its fence only simulates",
+    "unknown": "it does not say whether it can block",
+}
 
 Limit = Annotated[int, typer.Option(min=1, help="maximum number of lines in each section")]
 
@@ -76,6 +83,10 @@ def _situation(client: "ManagerClient", at: datetime, write: Callable[..., str])
         "degraded": [_degraded(agent) for agent in client.records("/api/agents", most=_LIMIT, health="degraded")],
         **_unenforced(client.records("/api/agents", most=_LIMIT, unenforced="true")),
         "modes": [_mode_of(agent) for agent in client.records("/api/agents", most=_LIMIT, unconfirmed="true")],
+        "withoutEffect": [
+            _mode_of(agent)
+            for agent in client.records("/api/agents", most=_LIMIT, mode="protection", enforcement=_NOT_ENFORCING)
+        ],
         "heldBack": overview["heldBack"],
         "refusedRegistrations": overview["refusedRegistrations"],
         "warnings": overview["warnings"],
@@ -133,7 +144,8 @@ def _unenforced(agents: Iterable["Record"]) -> "Record":
 
 def _mode_of(agent: "Record") -> "Record":
     """Return an agent whose mode is on trial, or not the one that it wants."""
-    return {name: agent[name] for name in ("agentId", "hostname", "mode", "modeWanted", "trialSecondsLeft")}
+    members = ("agentId", "hostname", "mode", "modeWanted", "trialSecondsLeft", "enforcement")
+    return {name: agent[name] for name in members}
 
 
 def _stale_by_site(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
@@ -165,6 +177,7 @@ def _print(situation: "Record", at: datetime, limit: int) -> None:
         *_section("Degraded agents", situation["degraded"], _unwell, limit),
         *_unheld(situation["unenforced"], situation["unenforcedCount"], limit),
         *_section("Modes on trial or not confirmed", situation["modes"], _mode, limit),
+        *_section("In mode protection, and not known to block", situation["withoutEffect"], _powerless, limit),
         *_section("Reports held back", situation["heldBack"], _undelivered, limit),
         *_section("Refused registrations", situation["refusedRegistrations"], lambda each: _refused(each, at), limit),
         f"Chronic incidents: {situation['chronicIncidents']}",
@@ -233,6 +246,11 @@ def _mode(agent: "Record") -> tuple[str]:
     from manager.cli.commands.agents import mode_text  # noqa: PLC0415 -- only to print
 
     return (f"  {agent['hostname']} ({agent['agentId']}): {mode_text(agent)}",)
+
+
+def _powerless(agent: "Record") -> tuple[str]:
+    said = _ENFORCEMENTS[agent["enforcement"]]
+    return (f"  {agent['hostname']} ({agent['agentId']}): {said}",)
 
 
 def _undelivered(record: "Record") -> tuple[str]:

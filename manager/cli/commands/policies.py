@@ -238,7 +238,7 @@ def broadcast(client: "ManagerClient", output: OutputOption = Output.TABLE) -> N
 @app.command("drift")
 @with_manager_client
 def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """List the agents whose policy in force differs from their effective policy."""
+    """List the agents whose policy in force, or mode, differs from their effective policy."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
 
@@ -247,10 +247,10 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
         print_json(found)
     elif found:
         now = datetime.now(UTC)
-        columns = ("agent id", "hostname", "should have", "has", "state", "error", "since", "blocklist")
+        columns = ("agent id", "hostname", "should have", "has", "state", "mode", "error", "since", "blocklist")
         print_fitted(columns, [_drift(each, now) for each in found], kept=2)
     else:
-        print_lines("every agent has its effective policy in force")
+        print_lines("every agent has its effective policy in force, in the mode that it sets")
 
 
 def _change(change: "Record") -> tuple[object, ...]:
@@ -280,6 +280,7 @@ def _difference(change: "Record") -> tuple[object, ...]:
 
 
 def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
+    mode, wanted = record["mode"], record["policyMode"]
     same = record["version"] == record["versionInForce"] and record["digest"] != record["digestInForce"]
     should, have = record["blocklistSequence"], record["blocklistInForce"]
     has = f"{record['versionInForce']}, other content" if same else record["versionInForce"]
@@ -289,6 +290,7 @@ def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
         record["version"],
         has,
         record["state"],
+        f"{mode} → {wanted}" if wanted is not None and mode not in {None, wanted} else mode,
         record["error"],
         ago(record["since"], now),
         f"{have} → {should}" if have < should else should or None,

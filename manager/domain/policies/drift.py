@@ -1,4 +1,4 @@
-"""Drift: finds agents that report another policy or blocklist in force than the effective one."""
+"""Drift: finds agents that report another policy, blocklist or mode in force than the effective policy sets."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from manager.domain.policies.fleet_policies import EffectivePolicy
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One agent's drift: its effective policy and since when, and the policy it reports."""
+    """One agent's drift: its effective policy and since when, and the policy it reports.
+
+    `mode` is the one that it states, `policy_mode` the one that its policy sets; None where there is none.
+    """
 
     agent_id: str
     version: int
@@ -21,12 +24,14 @@ class Drift:
     error: str | None
     blocklist_sequence: int
     blocklist_in_force: int
+    mode: str | None = None
+    policy_mode: str | None = None
 
 
 def drifts(
     agents: Iterable[Agent], effective: Mapping[str, EffectivePolicy], sequences: Mapping[str, int]
 ) -> Iterator[Drift]:
-    """Yield the agents whose reported policy differs from their effective policy.
+    """Yield the agents whose reported policy, or stated mode, differs from their effective policy.
 
     So do those that report a lower blocklist sequence than their organization's (`sequences`, by organization); over
     HTTP the blocklist is part of the policy.
@@ -37,7 +42,12 @@ def drifts(
     for agent in agents:
         policy, force = effective.get(agent.agent_id), agent.in_force
         sequence = sequences.get(agent.organization_id, 0) if agent.door is Door.MQTT else 0
-        if policy is None or (_obeys(force, policy) and force.blocklist_sequence >= sequence):
+        mode, wanted = agent.vitals.mode, None if policy is None else mode_set_by(policy)
+        if policy is None or (
+            _obeys(force, policy)
+            and force.blocklist_sequence >= sequence
+            and (wanted is None or mode in {None, wanted})
+        ):
             continue
         yield Drift(
             agent.agent_id,
@@ -50,7 +60,15 @@ def drifts(
             force.error,
             sequence,
             force.blocklist_sequence,
+            mode,
+            wanted,
         )
+
+
+def mode_set_by(policy: EffectivePolicy) -> str | None:
+    """Return the mode that an effective policy sets, if any."""
+    mode: str | None = policy.resolved.sections["response"].get("mode")
+    return mode
 
 
 def _obeys(force: InForce, policy: EffectivePolicy) -> bool:

@@ -1,13 +1,12 @@
 """Policy commands: set, create, roll back, broadcast, preview and read policies, and list drift."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 
 from manager.domain.agents.agent import Door
 from manager.domain.policies.diff import Difference, diff
-from manager.domain.policies.drift import Drift, drifts
+from manager.domain.policies.drift import Drift, drifts, mode_set_by
 from manager.domain.policies.fleet_policies import GLOBAL, Policies, Revision, Scope, Sections, policy_of
 from manager.domain.policies.groups import PolicyGroup
 from manager.domain.policies.preview import count_rolled_back, largest
@@ -20,6 +19,7 @@ from manager.engine.commands.requests import (
     AgentPolicy,
     Broadcast,
     CountGroups,
+    GroupCounts,
     PolicySet,
     Preview,
     Previewed,
@@ -34,6 +34,7 @@ from manager.engine.policies.merged_policy import merged_policy, sequence_of, wi
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response, manual_response, ownership
 from manager.errors import Conflict, Invalid, NotFound
+from schemas.presence import Mode
 
 
 def set_policy(context: Context, request: SetPolicy) -> PolicySet:
@@ -178,10 +179,19 @@ def preview(context: Context, request: Preview) -> Previewed:
     return Previewed([found[path] for path in sorted(found)], sum(step.agents for step in steps))
 
 
-def count_groups(context: Context, _request: CountGroups) -> dict[str, int]:
-    """Return the number of agents of each policy group."""
-    effective = context.fleet.policies.effective.values()
-    return dict(Counter(name for policy in effective for name in policy.groups))
+def count_groups(context: Context, _request: CountGroups) -> dict[str, GroupCounts]:
+    """Return the numbers of agents of each policy group, in all and by mode."""
+    found: dict[str, GroupCounts] = {}
+    for agent in context.fleet.registry.agents.values():
+        policy = context.fleet.policies.effective[agent.agent_id]
+        is_protecting = agent.vitals.mode == Mode.PROTECTION
+        for name in policy.groups:
+            counts = found.setdefault(name, GroupCounts())
+            counts.agents += 1
+            counts.set_to_protection += mode_set_by(policy) == Mode.PROTECTION
+            counts.in_protection += is_protecting
+            counts.blocking += is_protecting and agent.condition.enforces()
+    return found
 
 
 def read_policy(context: Context, request: ReadPolicy) -> AgentPolicy:

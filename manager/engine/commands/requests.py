@@ -349,7 +349,24 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class CountGroups:
-    """Count the agents of each policy group. Answered by the numbers by name, without groups that have none."""
+    """Count the agents of each policy group. Answered by a `GroupCounts` by name, without groups that have none."""
+
+
+@dataclass(slots=True)
+class GroupCounts:
+    """Numbers of a policy group's agents.
+
+    Attributes:
+        agents: All of them.
+        set_to_protection: Those whose effective policy sets mode protection.
+        in_protection: Those that state to be in mode protection.
+        blocking: Those of them that state to enforce blocks.
+    """
+
+    agents: int = 0
+    set_to_protection: int = 0
+    in_protection: int = 0
+    blocking: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class AgentFilter(NamedTuple):
     """Filters of agents; None matches any. An agent must have all of `tags` and one of `hostnames`.
 
     `unenforced` selects those that count or list measures that do not hold, or the others; `unconfirmed` those whose
-    mode is on trial or not the wanted one.
+    mode is on trial or not the wanted one. An agent has one of `enforcement`; `unknown` is one that states none.
     """
 
     status: str | None = None
@@ -41,6 +41,7 @@ class AgentFilter(NamedTuple):
     site: str | None = None
     version: str | None = None
     mode: str | None = None
+    enforcement: tuple[str, ...] = ()
 
     def conditions(self) -> list[Expression]:
         """Return the WHERE conditions."""
@@ -56,6 +57,9 @@ class AgentFilter(NamedTuple):
             AgentTable.mode: self.mode,
         }
         wanted += [Expression(column, OP.EQ, value) for column, value in equal.items() if value is not None]
+        if self.enforcement:
+            named = AgentTable.enforcement.in_(self.enforcement)
+            wanted.append(named | AgentTable.enforcement.is_null() if "unknown" in self.enforcement else named)
         if self.unenforced is not None:
             says = reduce(or_, (_counts(name) for name in _NOT_HOLDING), AgentTable.enforced.contains('"reasons":[{'))
             wanted.append(says if self.unenforced else ~says)

@@ -23,7 +23,9 @@ BLOCK = ("id", "kind", "value", "scope", "reason", "addedBy", "createdAt", "expi
 STANDING = ("frozen", "simulation", "organizationResponse", "organizationResponseChosen", "entries", "pending")
 DOCUMENT = {"thresholds": {"autoRespond": 70}}
 GROUP = {"selector": {"tagsAll": ["web"]}, "priority": 10, "policy": DOCUMENT}
-GROUP_RECORD = ("name", "selector", "priority", "organization", "policy", "agents")
+GROUP_RECORD = (
+    "name", "selector", "priority", "organization", "policy", "agents", "setToProtection", "inProtection", "blocking",
+)  # fmt: skip
 EVENT = {
     "id": "evt-1", "timestamp": "2027-01-15T07:59:00.000Z", "source": "network", "severity": "high",
     "category": "brute_force", "description": "many failed logins", "raw": {"any": ["JSON", 1, None]}, "host": "srv",
@@ -165,7 +167,8 @@ ROWS = (
     Row("POST /api/policies/rollback", {"revision": 2}, data=("revision", "changed", "agents")),
     Row("POST /api/policies/broadcast", data=("agents",)),
     Row("POST /api/policies/diff", {"from": 1}, data=("0.scope", "0.path", "0.before", "0.after"), top=("warnings",)),
-    Row("GET /api/policies/drift", data=("0.agentId", "0.version", "0.versionInForce", "0.state"), top=LISTED),
+    Row("GET /api/policies/drift", data=("0.agentId", "0.version", "0.versionInForce", "0.state", "0.mode",
+                                         "0.policyMode"), top=LISTED),
     Row("GET /api/incidents", data=tuple(f"0.{name}" for name in LISTED_INCIDENT), top=LISTED),
     Row("GET /api/incidents/{incident_id}", data=INCIDENT),
     Row("GET /api/incidents", query="value=203.0.113.1", data=("0.id",), top=LISTED),

@@ -14,7 +14,9 @@ import pytest
 
 from manager.cli.commands import agent_changes, agents
 from manager.cli.support.failures import CommandFailed, ExitCode
+from schemas import topics
 from schemas.identifiers import LABEL
+from schemas.presence import Mode
 from tests.integration.api.served import ADMIN_TOKEN, Served
 from tests.integration.api.terminal import Terminal
 
@@ -66,12 +68,47 @@ def test_a_group_is_changed_in_part(served: Served, terminal: Terminal) -> None:
     (found,) = terminal.records("groups", "list")
     assert found == {
         "name": "web", "organization": None, "selector": {"tagsAll": ["web"]}, "priority": 20, "agents": 1,
-        "policy": {"mode": "protection"},
+        "setToProtection": 1, "inProtection": 0, "blocking": 0, "policy": {"mode": "protection"},
     }  # fmt: skip
     listed = terminal.ok("groups", "list")
     assert "tag web" in listed
     assert "mode protection" in listed
     assert "group web" in terminal.ok("policies", "explain", "web-1")
+
+
+def test_protection_that_blocks_nothing_is_told(served: Served, admin: httpx2.Client, terminal: Terminal) -> None:
+    """Per host in the list and in `now`, per group with those that should be in it, and as drift of the mode."""
+    learning, protection = Mode.LEARNING, Mode.PROTECTION
+    stated = {
+        "fenced": (protection, "nftables"), "simulating": (protection, "simulated"),
+        "bare": (protection, "impossible"), "old": (protection, None), "behind": (learning, "nftables"),
+        "exempt": (learning, "nftables"),
+    }  # fmt: skip
+    with served.bench() as bench:
+        for hostname, (mode, enforcement) in stated.items():
+            agent = bench.enroll(hostname, bench.token())
+            beat = agent.heartbeat(bench.wall, mode=mode, enforcement=enforcement, enforced={"set": 0}, health="ok")
+            bench.receive(topics.HEARTBEAT, agent.agent_id, beat)
+        bench.pass_time(10)
+    for hostname in stated:
+        terminal.ok("agents", "set", hostname, "--tag", "web")
+    exempt = terminal.records("agents", "show", "exempt")["agentId"]
+    admin.put(f"/api/policies/agents/{exempt}", json={"mode": "learning"})
+    terminal.ok("groups", "set", "web", "--tag", "web", "--priority", "10", "--mode", "protection")
+    assert "4 of 6 (5 should be, 1 can block)" in terminal.ok("groups", "list")
+    rows = {line.split()[0]: line for line in terminal.ok("agents", "list").splitlines()}
+    for hostname, said in (("simulating", "blocks nothing"), ("bare", "blocks nothing"), ("old", "not known to block")):
+        assert f"protection ({said})" in rows[hostname]
+        assert f"protection ({said})" in terminal.ok("agents", "show", hostname)
+    assert "protection (" not in rows["fenced"]
+    screen = terminal.ok("now")
+    assert "In mode protection, and not known to block: 3" in screen
+    assert "its fence only simulates" in screen
+    drift = {each["hostname"]: each for each in terminal.records("policies", "drift")}
+    assert (drift["behind"]["mode"], drift["behind"]["policyMode"]) == ("learning", "protection")
+    assert "learning → protection" in terminal.ok("policies", "drift")
+    found = terminal.records("agents", "list", "--enforcement", "simulated", "--enforcement", "unknown")
+    assert [each["hostname"] for each in found] == ["simulating", "old"]
 
 
 def test_a_tag_that_no_agent_has_is_named(served: Served, terminal: Terminal) -> None:

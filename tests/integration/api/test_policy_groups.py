@@ -51,7 +51,8 @@ def test_a_group_reaches_its_agents_between_organization_and_agent(served: Serve
     admin.put(f"/api/policies/agents/{web.agent_id}", json={"thresholds": {"autoRespond": 80}})
     assert threshold(admin, web.agent_id) == 80
     shown = admin.get("/api/policies/groups/web").json()["data"]
-    assert shown == {"name": "web", "organization": None, **body, "agents": 1}
+    counts = {"agents": 1, "setToProtection": 0, "inProtection": 0, "blocking": 0}
+    assert shown == {"name": "web", "organization": None, **body, **counts}
     assert admin.delete("/api/policies/groups/web").json()["data"]["changed"] is True
     assert admin.delete("/api/policies/groups/web").status_code == 404
 

@@ -313,6 +313,23 @@ def test_drift_is_what_guards_say_they_do_not_have() -> None:
     assert (found[1].state, found[1].error, found[1].version) == ("partial", "detection: bad rule", 2)
 
 
+def test_another_mode_than_the_policy_sets_is_drift() -> None:
+    """With the right policy in force, too; not where the policy sets no mode, or the agent states none."""
+    policies = fleet(4)
+    change(policies, GLOBAL, {"mode": "protection"})
+    change(policies, Scope("agent", "ag-3"), {"mode": "learning"})
+    agents = [agent(n, InForce(9, policies.effective[f"ag-{n}"].resolved.digest, "applied")) for n in range(4)]
+    for each, mode in zip(agents, ("learning", "protection", None, "protection"), strict=True):
+        each.vitals.mode = mode
+    found = [(each.agent_id, each.mode, each.policy_mode) for each in drifts(agents, policies.effective, {})]
+    assert found == [("ag-0", "learning", "protection"), ("ag-3", "protection", "learning")]
+    change(policies, GLOBAL, None)
+    change(policies, Scope("agent", "ag-3"), None)
+    for each in agents:
+        each.in_force.digest = policies.effective[each.agent_id].resolved.digest
+    assert list(drifts(agents, policies.effective, {})) == []
+
+
 def test_a_blocklist_that_is_behind_is_drift() -> None:
     """An agent with the right policy and an older sequence of its organization's blocklist differs, but over HTTP."""
     policies = fleet(3)
