@@ -28,6 +28,7 @@ from manager.api.routes import (
     allowlist,
     audit,
     blocks,
+    console,
     documentation,
     events,
     feeds,
@@ -57,7 +58,7 @@ _ABOUT = (
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
     policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, session, audit,
-    documentation,
+    documentation, console,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,

@@ -183,6 +183,7 @@ def add_error_map(app: FastAPI) -> None:
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 _UNDOCUMENTED = {
+    "/": {"GET"},
     "/docs": {"GET"},
     "/openapi.json": {"GET"},
     "/health": {"HEAD"},

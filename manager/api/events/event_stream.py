@@ -209,6 +209,7 @@ class StreamResponse(Response):
         last_id: id of the last event that the client has received before; None for a new client.
         organizations: the only organizations whose events are sent; None for all events.
         is_allowed: returns whether the client's token is still accepted; the stream ends when it is not.
+        alive: seconds of silence after which an `alive` event is sent; None for a comment after the stream's own.
     """
 
     media_type = "text/event-stream"
@@ -219,7 +220,9 @@ class StreamResponse(Response):
         stored: StoredEvents,
         last_id: str | None,
         organizations: Collection[str] | None = None,
+        *,
         is_allowed: Callable[[], bool] = lambda: True,
+        alive: float | None = None,
     ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -228,6 +231,8 @@ class StreamResponse(Response):
         self._last_id = last_id
         self._organizations = organizations
         self._is_allowed = is_allowed
+        self._silence = stream.keepalive if alive is None else alive
+        self._sign = _KEEPALIVE_COMMENT if alive is None else event_frame(None, "alive", "{}")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one subscriber.
@@ -278,9 +283,9 @@ class StreamResponse(Response):
         subscriber.wakeup.clear()
         if not subscriber.queue:
             try:
-                await asyncio.wait_for(subscriber.wakeup.wait(), self._stream.keepalive)
+                await asyncio.wait_for(subscriber.wakeup.wait(), self._silence)
             except TimeoutError:
-                await _send_body(send, _KEEPALIVE_COMMENT)
+                await _send_body(send, self._sign)
             return
         chunk = [subscriber.queue.popleft() for _ in islice(range(len(subscriber.queue)), _CHUNK)]
         await _send_body(send, b"".join(chunk))

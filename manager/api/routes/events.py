@@ -36,12 +36,17 @@ async def issue_ticket(services: WithServices, caller: ScopedViewer) -> Response
     dependencies=[Depends(Declares("viewer", "organization"))],
 )
 async def stream(
+    *,
     request: Request,
     services: WithServices,
     ticket: Annotated[str | None, Query(max_length=64, description="instead of a token, for browsers")] = None,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
     resume_after: Annotated[
         str | None, Query(alias="lastEventId", max_length=64, description="instead of the header, for browsers")
+    ] = None,
+    alive: Annotated[
+        float | None,
+        Query(ge=1, le=30, description="seconds of silence after which an `alive` event is sent instead of a comment"),
     ] = None,
 ) -> Response:
     """Events by name: `connected` first, then `agent_online`, `threats_reported` and all others.
@@ -67,4 +72,5 @@ async def stream(
         last_event_id or resume_after or None,
         organizations=caller.organizations,
         is_allowed=lambda: services.credentials.is_current(caller),
+        alive=alive,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.api.served import HOST
+from tests.integration.api.served import ADMIN_TOKEN, HOST
 
 AGENT = (
     "agentId", "id", "hostname", "os", "arch", "platform.os", "platform.arch", "platform.ip", "version", "ip", "tags",
@@ -215,6 +215,8 @@ ROWS = (
                                  "0.lastUsedAt", "0.revokedAt"), top=LISTED),
     Row("POST /api/access/{name}/rotate", {}, data=("name", "token", "rotatedAt")),
     Row("DELETE /api/access/{name}", data=("name", "revoked")),
+    Row("POST /api/session", {"token": ADMIN_TOKEN}, status=201,
+        data=("name", "role", "organizations", "csrfToken", "endsAt", "idleSeconds"), answered=("Set-Cookie",)),
     Row("GET /api/audit", data=("0.at", "0.actor", "0.role", "0.action", "0.target"), top=LISTED),
     Row("GET /api/dead-letters", data=("0.topic", "0.reason", "0.payload"), top=LISTED),
     Row("GET /docs", text=True),

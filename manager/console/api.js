@@ -1,0 +1,90 @@
+/** Requests to the manager's HTTP API, with the cookie and the CSRF token of the session. */
+
+/** An answer that is no success; `message` is the manager's own sentence. */
+export class ApiError extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+let session = null;
+let onSignedOut = () => {};
+
+/** Call a function when the manager says that nobody is signed in any more. */
+export function whenSignedOut(handle) {
+  onSignedOut = handle;
+}
+
+/** Return who is signed in, or null. */
+export async function readSession() {
+  const answer = await fetch("/api/session", { credentials: "same-origin", cache: "no-store" });
+  session = answer.ok ? (await answer.json()).data : null;
+  return session;
+}
+
+/** Sign in; raises ApiError. */
+export async function signIn(token) {
+  session = (await send("POST", "/api/session", { token }, true)).data;
+  return session;
+}
+
+/** Sign out. */
+export async function signOut() {
+  await send("DELETE", "/api/session");
+  session = null;
+}
+
+/** Return whether the session's role includes a role. */
+export function may(role) {
+  const rank = { viewer: 0, responder: 1, admin: 2 };
+  return session !== null && rank[session.role] >= rank[role];
+}
+
+/** Return the data of an answer. `background` marks what the page asks by itself: it does not keep the session alive. */
+export async function get(path, { background = false } = {}) {
+  return (await send("GET", path, undefined, false, background)).data;
+}
+
+/** Return a page of a list: its records and whether there are more. */
+export async function list(path, { background = false } = {}) {
+  const answer = await send("GET", path, undefined, false, background);
+  return { records: answer.data, cursor: answer.nextCursor };
+}
+
+/** Make a change and return the answer's data; raises ApiError. */
+export async function change(method, path, body) {
+  return (await send(method, path, body)).data;
+}
+
+/** Return a query string; members that are null or empty are left out. */
+export function query(members) {
+  const given = Object.entries(members).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return given.length ? "?" + new URLSearchParams(given) : "";
+}
+
+async function send(method, path, body, signingIn = false, background = false) {
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (session !== null && method !== "GET") headers["X-Panguard-CSRF"] = session.csrfToken;
+  if (background) headers["X-Panguard-Background"] = "1";
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method, headers, credentials: "same-origin", cache: "no-store",
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw new ApiError(0, "the manager does not answer");
+  }
+  let told = {};
+  try {
+    told = await answer.json();
+  } catch { /* an answer of a proxy: its status is told */ }
+  if (answer.ok) return told;
+  if (answer.status === 401 && !signingIn) {
+    session = null;
+    onSignedOut();
+  }
+  throw new ApiError(answer.status, told.error ?? `the answer has status ${answer.status}`);
+}

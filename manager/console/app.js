@@ -1,0 +1,121 @@
+/** The console's frame: signs in, shows the page that the address names, and passes events on to it. */
+
+import { ApiError, readSession, signIn, signOut, whenSignedOut } from "./api.js";
+import { el, fill, shown } from "./dom.js";
+import { Stream } from "./stream.js";
+import { time } from "./time.js";
+import * as access from "./pages/access.js";
+import * as agents from "./pages/agents.js";
+import * as audit from "./pages/audit.js";
+import * as blocks from "./pages/blocks.js";
+import * as incidents from "./pages/incidents.js";
+import * as now from "./pages/now.js";
+import * as policies from "./pages/policies.js";
+import * as threats from "./pages/threats.js";
+
+/** The pages, by the first part of the address. */
+const PAGES = [
+  { path: "now", title: "Now", page: now },
+  { path: "agents", title: "Agents", page: agents },
+  { path: "incidents", title: "Incidents", page: incidents },
+  { path: "threats", title: "Threats", page: threats },
+  { path: "blocks", title: "Blocks", page: blocks },
+  { path: "policies", title: "Policies", page: policies },
+  { path: "access", title: "Access", page: access },
+  { path: "audit", title: "Audit", page: audit },
+];
+
+const main = document.getElementById("main");
+const nav = document.getElementById("nav");
+const live = document.getElementById("live");
+const who = document.getElementById("who");
+let stream = null;
+let current = null;
+
+function begin(session) {
+  nav.hidden = false;
+  fill(nav, PAGES.map(({ path, title }) => el("a", { href: "#/" + path, "data-page": path }, title)));
+  fill(who, el("bdi", {}, shown(session.name)), ` (${session.role}) `, el("button", { type: "button", onclick: leave }, "Sign out"));
+  stream = new Stream((name, event) => current?.event?.(name, event), showState);
+  stream.start();
+  show();
+}
+
+async function leave() {
+  try {
+    await signOut();
+  } catch { /* the session is gone already */ }
+  askForToken("You are signed out.");
+}
+
+function showState(isLive, since) {
+  document.body.dataset.live = isLive ? "live" : "lost";
+  live.dataset.state = isLive ? "live" : "lost";
+  fill(live, isLive ? "live" : ["not live since ", time(since.toISOString())]);
+}
+
+async function show() {
+  const [first, ...rest] = location.hash.replace(/^#\/?/, "").split("?")[0].split("/").map(decodeURIComponent);
+  const found = PAGES.find(({ path }) => path === (first || "now")) ?? PAGES[0];
+  for (const each of nav.children) {
+    if (each.dataset.page === found.path) each.setAttribute("aria-current", "page");
+    else each.removeAttribute("aria-current");
+  }
+  document.title = `${found.title} \u2013 Panguard`;
+  current?.end?.();
+  const place = el("div", {});
+  fill(main, place);
+  const view = found.page.open(place, rest.filter((part) => part !== ""), new URLSearchParams(location.hash.split("?")[1] ?? ""));
+  current = view;
+  try {
+    await view.ready;
+  } catch (error) {
+    if (current === view) fill(place, problem(error));
+  }
+}
+
+/** Return what is shown where a page cannot be read. */
+function problem(error) {
+  if (error instanceof ApiError && error.status === 401) return "";
+  return el("p", { class: "error", role: "alert" }, shown(error.message, 500));
+}
+
+function askForToken(notice = "") {
+  stream?.stop();
+  stream = null;
+  current?.end?.();
+  current = null;
+  nav.hidden = true;
+  delete document.body.dataset.live;
+  fill(live);
+  fill(who);
+  const token = el("input", { type: "password", name: "token", autocomplete: "current-password", required: true, id: "token" });
+  const said = el("p", { role: "alert" });
+  const name = el("input", { name: "username", autocomplete: "username", value: "Panguard", hidden: true });  // for password managers
+  const form = el("form", { class: "line", onsubmit: submit }, name,
+    el("label", { for: "token" }, "Access token", token), el("button", { type: "submit" }, "Sign in"));
+  async function submit(event) {
+    event.preventDefault();
+    try {
+      begin(await signIn(token.value.trim()));
+    } catch (error) {
+      said.className = "error";
+      fill(said, shown(error.message, 500));
+      token.select();
+    }
+  }
+  fill(main, el("h1", {}, "Sign in"), notice && el("p", {}, notice), form, said,
+    el("p", { class: "faint" }, "An admin makes a token: ", el("code", {}, "panguard manager access create --name you --role viewer")));
+  token.focus();
+}
+
+whenSignedOut(() => askForToken("The session has ended."));
+addEventListener("hashchange", () => {
+  if (stream === null) return;
+  show().then(() => main.focus({ preventScroll: true }));
+});
+document.body.dataset.live = "lost";
+readSession().then(
+  (session) => (session === null ? askForToken() : begin(session)),
+  () => askForToken("The manager does not answer."),
+);

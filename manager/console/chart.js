@@ -1,0 +1,43 @@
+/** Charts in SVG, each with its numbers as a table. */
+
+import { el } from "./dom.js";
+import { table } from "./view.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 480;
+const HEIGHT = 120;
+
+function svg(tag, attributes, ...children) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
+  made.append(...children);
+  return made;
+}
+
+/** Return bars by name, with their numbers as a table. */
+export function bars(title, counts) {
+  const entries = Object.entries(counts);
+  const most = Math.max(1, ...entries.map(([, count]) => count));
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${entries.length * 24}`, class: "bars", role: "img", "aria-label": title },
+    ...entries.map(([, count], index) => svg("rect", { x: 0, y: index * 24 + 4, width: Math.max(count ? 2 : 0, (WIDTH * count) / most), height: 16 })));
+  return el("figure", {}, el("figcaption", {}, title), drawing, table(["", "Number"], entries, title));
+}
+
+/** Return the curves of acceptance and enforcement of an incident's response over time, apart. */
+export function curve(incident) {
+  const points = ["50", "95", "100"].map((percent) => ({
+    percent, accepted: incident.timeToAcceptance?.[percent] ?? null, enforced: incident.timeToImmunity?.[percent] ?? null }));
+  const longest = Math.max(0.001, ...points.flatMap(({ accepted, enforced }) => [accepted ?? 0, enforced ?? 0]));
+  const line = (name) => {
+    const known = points.filter((point) => point[name] !== null);
+    const places = known.map((point) => `${(WIDTH * point[name]) / longest},${HEIGHT - (HEIGHT * Number(point.percent)) / 100}`);
+    return svg("polyline", { class: `curve ${name}`, points: [`0,${HEIGHT}`, ...places].join(" ") });
+  };
+  const seconds = (value) => (value === null ? "not reached" : `${value.toFixed(2)} s`);
+  return el("figure", {},
+    svg("svg", { viewBox: `-2 -2 ${WIDTH + 4} ${HEIGHT + 4}`, role: "img", "aria-label": "Share of hosts that accepted and enforced the response, over time" },
+      line("accepted"), line("enforced")),
+    table(["Share of hosts", "Accepted after", "Enforced after"],
+      points.map(({ percent, accepted, enforced }) => [`${percent} %`, seconds(accepted), seconds(enforced)]),
+      "Dashed: accepted. Solid: enforced in the kernel, which alone is immunity."));
+}

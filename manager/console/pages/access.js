@@ -1,0 +1,54 @@
+/** Access: tokens of people and programs, and enrollment tokens with a line for a new host. */
+
+import { change, may, query } from "../api.js";
+import { el, fill, quoted } from "../dom.js";
+import { time } from "../time.js";
+import { confirmed, pagedList, tell } from "../view.js";
+
+export function open(place) {
+  const said = el("div", { "aria-live": "polite" });
+  const tokens = pagedList({
+    address: (cursor) => "/api/access" + query({ limit: 100, cursor }),
+    heads: ["Name", "Role", "Organizations", "Last used", "Expires", ""],
+    row: (each) => [quoted(each.name), each.role, each.organizations?.map((name) => el("span", { class: "tag" }, quoted(name))) ?? "all",
+      time(each.lastUsedAt), each.revokedAt ? "revoked" : time(each.expiresAt),
+      may("admin") && !each.revokedAt && el("button", { type: "button", class: "danger", onclick: () => revoke(each) }, "Revoke\u2026")],
+    caption: "Access tokens, newest first",
+    empty: "There is none beside the admin token.",
+  });
+  const enrollment = pagedList({
+    address: (cursor) => "/api/tokens" + query({ limit: 100, cursor }),
+    heads: ["Name", "Organization", "Uses", "Expires"],
+    row: (each) => [quoted(each.name ?? each.tokenId), quoted(each.organizationId ?? "any"), `${each.uses}${each.maxUses ? " of " + each.maxUses : ""}`,
+      each.revokedAt ? "revoked" : time(each.expiresAt)],
+    caption: "Enrollment tokens, newest first",
+    empty: "There is none.",
+  });
+  const revoke = async (each) => {
+    const done = await confirmed({
+      title: "Revoke this token?",
+      touches: ["The token of ", quoted(each.name), ` (${each.role}) is refused from now on, and its sessions end. No host is touched.`],
+      undo: "create another of the same name", action: "Revoke it",
+      make: () => change("DELETE", "/api/access/" + encodeURIComponent(each.name)),
+    });
+    if (done) await tokens.read();
+  };
+  const name = el("input", { name: "name", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._@\\-]*", maxlength: 64 });
+  const role = el("select", { name: "role" }, ["viewer", "responder", "admin", "metrics", "feed"].map((each) => el("option", {}, each)));
+  const create = async (event) => {
+    event.preventDefault();
+    try {
+      const made = await change("POST", "/api/access", { name: name.value, role: role.value });
+      said.className = "notice";
+      fill(said, "The token is shown only here: ", el("code", { id: "made" }, made.token));
+      await tokens.read();
+    } catch (error) {
+      tell(said, error);
+    }
+  };
+  fill(place, el("h1", {}, "Access"), said, tokens.element,
+    may("admin") && el("form", { class: "line", onsubmit: create }, el("label", {}, "Name", name), el("label", {}, "Role", role), el("button", { type: "submit" }, "Create a token")),
+    el("h2", {}, "Enrollment"), enrollment.element,
+    el("p", { class: "faint" }, "On a new host: ", el("code", {}, `panguard guard install --manager mqtts://${location.hostname}:8883 --enroll-token-file enroll.token`)));
+  return { ready: Promise.all([tokens.ready, enrollment.ready]), event: () => {} };
+}

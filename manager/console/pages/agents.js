@@ -1,0 +1,148 @@
+/** Agents: all of them in one scrolling list with filters, and one with its vitals, sources, policy, threats and blocks. */
+
+import { get, list, query } from "../api.js";
+import { bars } from "../chart.js";
+import { el, fill, link, path, quoted, shown } from "../dom.js";
+import { distance, time } from "../time.js";
+import { facts, table } from "../view.js";
+
+const ROW = 32;
+const PAGE = 1000;
+const COLUMNS = "minmax(10rem, 2fr) 5rem 6rem 7rem 7rem minmax(5rem, 1fr) 5rem 7rem";
+const HEADS = ["Host", "State", "Health", "Mode", "Enforcement", "Site", "Release", "Last heard"];
+const CHOICES = {
+  status: ["", "online", "stale", "offline"],
+  health: ["", "ok", "degraded"],
+  mode: ["", "learning", "protection"],
+};
+
+export function open(place, [id], given) {
+  return id ? one(place, id) : all(place, given);
+}
+
+function all(place, given) {
+  const text = el("input", { type: "search", name: "text", value: given.get("text") ?? "" });
+  const choices = Object.fromEntries(Object.entries(CHOICES).map(([name, values]) => [name,
+    el("select", { name }, values.map((value) => el("option", { value, selected: given.get(name) === value }, value || "any")))]));
+  const count = el("p", { class: "faint", role: "status" });
+  const head = el("div", { class: "head", "aria-hidden": "true" }, HEADS.map((name) => el("span", {}, name)));
+  const spacer = el("div", { class: "space" });
+  head.style.gridTemplateColumns = COLUMNS;
+  const rows = el("div", { class: "rows", tabindex: 0, role: "region", "aria-label": "Agents" }, head, spacer);
+  const chart = el("div", {});
+  let agents = [];
+  let matching = [];
+  let complete = false;
+  let ended = false;
+  const filter = () => {
+    const wanted = text.value.trim().toLowerCase();
+    const asked = Object.fromEntries(Object.keys(CHOICES).map((name) => [name, choices[name].value]));
+    matching = agents.filter((agent) => (!asked.status || agent.status === asked.status) && (!asked.health || agent.health === asked.health)
+      && (!asked.mode || agent.mode === asked.mode) && (!wanted || agent.searched.includes(wanted)));
+    spacer.style.height = `${matching.length * ROW}px`;
+    fill(count, `${matching.length} of ${agents.length}${complete ? "" : " (still reading)"} agents`);
+    draw();
+  };
+  const draw = () => {
+    const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 5);
+    const last = Math.min(matching.length, Math.ceil((rows.scrollTop + rows.clientHeight) / ROW) + 5);
+    spacer.replaceChildren(...matching.slice(first, last).map((agent, index) => rowOf(agent, first + index)));
+  };
+  rows.addEventListener("scroll", draw, { passive: true });
+  for (const input of [text, ...Object.values(choices)]) input.addEventListener("input", filter);
+  fill(place, el("h1", {}, "Agents"),
+    el("form", { class: "line", onsubmit: (event) => event.preventDefault() }, el("label", {}, "Host, site, tag or release", text),
+      Object.entries(choices).map(([name, choice]) => el("label", {}, name, choice))),
+    count, rows, el("h2", {}, "By state"), chart);
+  const server = { unenforced: given.get("unenforced"), unconfirmed: given.get("unconfirmed"), group: given.get("group") };
+  const read = async () => {
+    let cursor = null;
+    agents = [];
+    do {
+      const page = await list("/api/agents" + query({ ...server, limit: PAGE, cursor }), { background: agents.length > 0 });
+      if (ended) return;
+      agents.push(...page.records.map(searchable));
+      cursor = page.cursor;
+      complete = cursor === null;
+      filter();
+    } while (cursor !== null);
+    const states = { online: 0, stale: 0, offline: 0 };
+    for (const agent of agents) states[agent.status] += 1;
+    fill(chart, bars("Agents by state", states));
+  };
+  return {
+    ready: read(),
+    event: (name, event) => {
+      const status = { agent_online: "online", agent_stale: "stale", agent_offline: "offline" }[name];
+      const known = status && agents.find((agent) => agent.agentId === event.agentId);
+      if (!known) return;
+      known.status = status;  // the row stays where it is: only its state changes
+      draw();
+    },
+    end: () => { ended = true; },
+  };
+}
+
+function searchable(agent) {
+  const texts = [agent.hostname, agent.site, agent.version, agent.agentId, agent.organizationId, ...agent.tags];
+  return { ...agent, searched: texts.filter(Boolean).join("\n").toLowerCase() };
+}
+
+function rowOf(agent, index) {
+  const row = el("a", { class: "row", href: "#" + path("agents", agent.agentId) },
+    el("span", {}, quoted(agent.hostname)), el("span", { class: agent.status === "online" ? "" : "bad-text" }, agent.status),
+    el("span", { class: agent.health === "degraded" ? "warn-text" : "" }, agent.health ?? "unknown"), el("span", {}, agent.mode ?? "\u2013"),
+    el("span", {}, agent.enforcement), el("span", {}, agent.site ? quoted(agent.site) : "\u2013"), el("span", {}, quoted(agent.version)),
+    el("span", {}, agent.lastHeartbeat ? distance(agent.lastHeartbeat) : "never"));
+  row.style.top = `${index * ROW}px`;
+  row.style.gridTemplateColumns = COLUMNS;
+  return row;
+}
+
+function one(place, id) {
+  const read = async () => {
+    const agent = await get("/api/agents/" + encodeURIComponent(id));
+    const [explained, blocks] = await Promise.all([
+      get(`/api/policies/agent/${encodeURIComponent(id)}/explain`).catch(() => null),
+      list("/api/blocks" + query({ target: id, limit: 50 })),
+    ]);
+    fill(place, draw(agent, explained, blocks));
+  };
+  return { ready: read(), event: () => {} };
+}
+
+function draw(agent, explained, blocks) {
+  return [
+    el("h1", {}, quoted(agent.hostname)),
+    facts([
+      ["Id", el("code", {}, agent.agentId)], ["Organization", quoted(agent.organizationId)],
+      ["State", [agent.status, ", since ", time(agent.statusSince), agent.reason ? [": ", quoted(agent.reason)] : ""]],
+      ["Health", [agent.health ?? "unknown", agent.clone ? el("span", { class: "bad-text" }, ", runs more than once") : ""]],
+      ["Mode", [agent.mode ?? "\u2013", agent.modeWanted && agent.modeWanted !== agent.mode ? `, ${agent.modeWanted} is wanted` : "",
+        agent.trialSecondsLeft ? `, in trial for ${Math.round(agent.trialSecondsLeft)} s more` : ""]],
+      ["Enforcement", enforcement(agent)],
+      ["Policy", `version ${agent.policyVersion} of ${agent.activePolicyVersion}${agent.policyCurrent ? "" : ", not the one that is meant"}${agent.policyError ? ": " + shown(agent.policyError) : ""}`],
+      ["Site", agent.site ? quoted(agent.site) : "\u2013"], ["Tags", agent.tags.map((tag) => el("span", { class: "tag" }, quoted(tag)))],
+      ["System", quoted(`${agent.os} ${agent.arch}, release ${agent.version}`)], ["Last heard", time(agent.lastHeartbeat)],
+      ["Vitals", `CPU ${agent.cpu ?? "\u2013"} %, memory ${agent.memory ?? "\u2013"} %, outbox ${agent.outboxSize ?? "\u2013"}`],
+    ]),
+    el("h2", {}, "Sources"),
+    agent.sources.length ? table(["Source", "State", "Records", "Last", "Reason"], agent.sources.map((each) => [
+      quoted(each.name), each.state, each.records ?? "\u2013", time(each.lastAt), quoted(each.reason ?? "")]), "What the guard reads") : el("p", {}, "It says none."),
+    el("h2", {}, "Blocks of this host"),
+    blocks.records.length ? table(["Value", "Until", "Why"], blocks.records.map((each) => [
+      link("/blocks?value=" + encodeURIComponent(each.value), quoted(each.value)), time(each.expiresAt), quoted(each.reason)]), "Its own; those of its organization and the fleet come on top") : el("p", {}, "None of its own."),
+    el("h2", {}, "Newest threats"),
+    (agent.threats ?? agent.recentThreats ?? []).length ? table(["When", "Threat", "Severity"], (agent.threats ?? agent.recentThreats).map((each) => [
+      time(each.eventTime ?? each.timestamp), link(path("threats", each.id), quoted(each.type)), each.severity]), "Its newest threats") : el("p", {}, "None."),
+    link("/threats?agent=" + encodeURIComponent(agent.agentId), ""),
+    el("h2", {}, "Where its policy comes from"),
+    explained ? el("pre", {}, el("code", {}, shown(JSON.stringify(explained, null, 2), 20_000))) : el("p", {}, "Not to be read with this token."),
+  ];
+}
+
+function enforcement(agent) {
+  if (!agent.enforced) return `${agent.enforcement}: it has not said what it enforces`;
+  const bad = ["ineffective", "refused", "impossible", "failed"].filter((name) => agent.enforced[name] > 0);
+  return [`${agent.enforcement}: ${agent.enforced.set ?? 0} set`, bad.map((name) => el("span", { class: "bad-text" }, `, ${agent.enforced[name]} ${name}`))];
+}

@@ -1,0 +1,85 @@
+/** Blocks: search by address with why, since when and on whom; block by hand, and lift one address. */
+
+import { change, list, may, query } from "../api.js";
+import { el, fill, link, path, quoted, shown } from "../dom.js";
+import { time } from "../time.js";
+import { confirmed, pagedList, tell } from "../view.js";
+
+const DURATIONS = [["1 hour", 3600], ["4 hours", 14_400], ["1 day", 86_400], ["7 days", 604_800]];
+
+export function open(place, _ids, given) {
+  const value = el("input", { name: "value", value: given.get("value") ?? "", placeholder: "203.0.113.9" });
+  const said = el("div", { "aria-live": "polite" });
+  const found = pagedList({
+    address: (cursor) => "/api/blocks" + query({ value: given.get("value"), kind: given.get("value") ? "" : "ip", limit: 100, cursor }),
+    heads: ["Value", "Hosts", "Why", "Since", "Until", "In force", ""],
+    row: (block) => [
+      link("/blocks?value=" + encodeURIComponent(block.value), quoted(block.value)), scope(block),
+      [block.incidentId ? link(path("incidents", block.incidentId), quoted(block.reason)) : quoted(block.reason), block.addedBy ? [", by ", quoted(block.addedBy)] : ""],
+      time(block.createdAt), time(block.expiresAt), `accepted by ${block.acceptedCount}, enforced by ${block.enforcedCount} of ${block.targetCount}`,
+      may("responder") && el("button", { type: "button", class: "danger", onclick: () => lift(block) }, "Lift\u2026"),
+    ],
+    caption: "Blocks in force, newest first",
+    empty: given.get("value") ? "No block of the manager covers it. Guards may have decided one by themselves." : "No address is blocked.",
+  });
+  const lift = async (block) => {
+    const done = await confirmed({
+      title: "Lift every block of this address?",
+      touches: [quoted(block.value), ` is unblocked on ${block.targetCount} hosts, and nobody blocks it again for 5 minutes.`],
+      undo: "block it by hand on this page", action: `Lift ${shown(block.value, 64)}`,
+      changed: async () => {
+        const now = await list("/api/blocks" + query({ value: block.value, limit: 50 }));
+        const same = now.records.find((each) => each.id === block.id);
+        return same === undefined ? "this block is not in force any more" : same.targetCount !== block.targetCount ? `it is for ${same.targetCount} hosts, not ${block.targetCount}` : null;
+      },
+      make: () => change("DELETE", "/api/blocks" + query({ value: block.value })),
+    });
+    if (!done) return;
+    said.className = "notice";
+    fill(said, `${shown(done.value, 64)} is lifted on ${done.agents - done.notReached} of ${done.agents} hosts; ${done.notReached} may keep a block of their own.`);
+    await found.read();
+  };
+  fill(place, el("h1", {}, "Blocks"),
+    el("form", { class: "line", onsubmit: (event) => { event.preventDefault(); location.hash = "/blocks" + query({ value: value.value.trim() }); } },
+      el("label", {}, "Address or network", value), el("button", { type: "submit" }, "Search")),
+    said, found.element, may("responder") && byHand(found, said, given.get("value")));
+  return { ready: found.ready, event: (name) => { if (name === "blocks_added") found.arrived(); } };
+}
+
+function scope(block) {
+  return block.scope === "fleet" ? "the whole fleet" : [block.scope + " ", quoted(block.target ?? "")];
+}
+
+function byHand(found, said, given) {
+  const value = el("input", { name: "new", required: true, value: given ?? "" });
+  const reason = el("input", { name: "reason", maxlength: 100 });
+  const organization = el("input", { name: "organization", placeholder: "the whole fleet" });
+  const seconds = el("select", { name: "seconds" }, DURATIONS.map(([text, number]) => el("option", { value: number, selected: number === 14_400 }, text)));
+  const add = async (event) => {
+    event.preventDefault();
+    const body = { value: value.value.trim(), seconds: Number(seconds.value) };
+    if (reason.value.trim()) body.reason = reason.value.trim();
+    if (organization.value.trim()) body.organization = organization.value.trim();
+    const { organization: named, ...block } = body;
+    try {
+      const check = await change("POST", "/api/blocks/import", { blocks: [block], dryRun: true, ...(named ? { organization: named } : {}) });
+      if (check.refused.length) throw new Error(check.refused[0].reason);
+    } catch (error) {
+      tell(said, error);
+      return;
+    }
+    const done = await confirmed({
+      title: "Block by hand?",
+      touches: [quoted(body.value), " is blocked ", named ? ["in ", quoted(named)] : "in the whole fleet", ` for ${seconds.selectedOptions[0].textContent}.`],
+      undo: "Lift, in its row on this page", action: `Block ${shown(body.value, 64)}`,
+      make: () => change("POST", "/api/blocks", body),
+    });
+    if (!done) return;
+    said.className = "notice";
+    fill(said, `The block of ${shown(done.value, 64)} is recorded for ${done.targetCount} hosts; the row shows who enforces it.`);
+    await found.read();
+  };
+  return [el("h2", {}, "Block by hand"), el("form", { class: "line", onsubmit: add },
+    el("label", {}, "Address or network", value), el("label", {}, "For", seconds), el("label", {}, "Organization", organization),
+    el("label", {}, "Reason", reason), el("button", { type: "submit", class: "danger" }, "Block\u2026"))];
+}

@@ -1,0 +1,64 @@
+/** Threats: a search by source, technique, type and severity, and one threat with its evidence. */
+
+import { get, query } from "../api.js";
+import { el, fill, link, path, quoted } from "../dom.js";
+import { time } from "../time.js";
+import { facts, pagedList, seldom } from "../view.js";
+
+const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"]];
+
+export function open(place, [id], given) {
+  return id ? one(place, id) : search(place, given);
+}
+
+function search(place, given) {
+  const inputs = Object.fromEntries(FILTERS.map(([name]) => [name, el("input", { name, value: given.get(name) ?? "" })]));
+  const values = () => Object.fromEntries(FILTERS.map(([name]) => [name, inputs[name].value.trim()]));
+  const found = pagedList({
+    address: (cursor) => "/api/threats" + query({ ...values(), limit: 100, cursor }),
+    heads: ["When", "Host", "Threat", "Severity", "Source", "What the guard did"],
+    row: (each) => [
+      time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)),
+      link(path("threats", each.id), quoted(each.type)), each.severity, source(each), quoted(each.response ?? "\u2013"),
+    ],
+    caption: "Threats, newest first",
+    empty: "No threat matches.",
+  });
+  const form = el("form", { class: "line", onsubmit: (event) => { event.preventDefault(); location.hash = "/threats" + query(values()); } },
+    FILTERS.map(([name, label]) => el("label", {}, label, inputs[name])), el("button", { type: "submit" }, "Search"));
+  fill(place, el("h1", {}, "Threats"), form, found.element);
+  let count = 0;
+  const told = seldom(1_000, () => { found.arrived(count); count = 0; });
+  return {
+    ready: found.ready,
+    event: (name, event) => { if (name === "threats_reported") { count += event.data?.count ?? 1; told(); } },
+    end: () => told.end(),
+  };
+}
+
+function one(place, id) {
+  const read = async () => {
+    const threats = [await get("/api/threats/" + encodeURIComponent(id))].flat();
+    fill(place, threats.map((each) => [
+      el("h1", {}, quoted(each.type), " on ", link(path("agents", each.agentId), quoted(each.hostname))),
+      facts([
+        ["When", time(each.eventTime)], ["Received", time(each.receivedAt)], ["Severity", each.severity],
+        ["Confidence", `${each.confidence} %`], ["Technique", quoted(each.threat.technique ?? "\u2013")],
+        ["What the guard did", quoted(each.response ?? "\u2013")],
+        ...Object.entries(each.threat.evidence ?? {}).map(([name, value]) => [quoted(name, 60), evidence(name, value)]),
+        ["Proven by the guard", (each.threat.vouched ?? []).join(", ") || "nothing"],
+      ]),
+    ]));
+  };
+  return { ready: read(), event: () => {} };
+}
+
+function source(threat) {
+  const address = threat.threat.evidence?.sourceIp;
+  return address ? link("/blocks?value=" + encodeURIComponent(address), quoted(address)) : "\u2013";
+}
+
+function evidence(name, value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return name === "sourceIp" ? link("/blocks?value=" + encodeURIComponent(text), quoted(text)) : el("code", {}, quoted(text, 2_000));
+}

@@ -1,0 +1,75 @@
+/** The event stream: tells the pages of events, and everybody whether it is live. */
+
+/** Milliseconds without a sign of life after which the page says that it is not live. */
+const SILENCE = 10_000;
+const CHECK = 1_000;
+
+const NAMES = [
+  "agent_registered", "agent_reconnected", "agent_online", "agent_stale", "agent_offline", "agent_removed", "agent_changed",
+  "agent_degraded", "agent_recovered", "agent_cloned", "agent_clone_gone", "agent_suspended", "threats_reported",
+  "suspicious_login", "critical_threat", "block_cut_connections", "block_ineffective", "block_withdrawn",
+  "approval_waiting", "approval_over", "incident_opened", "incident_grew", "incident_merged", "incident_closed",
+  "incident_chronic", "incident_response", "incident_work", "policy_created", "blocks_added", "responses_frozen",
+  "responses_thawed", "mode_reverted", "reports_held_back", "reports_arrive_again", "channel_failing", "channel_recovered",
+];
+
+/** Follows the stream, and reconnects by itself. */
+export class Stream {
+  /**
+   * @param {(name: string, event: any) => void} onEvent
+   * @param {(live: boolean, since: Date) => void} onState
+   */
+  constructor(onEvent, onState) {
+    this.onEvent = onEvent;
+    this.onState = onState;
+    this.heard = performance.now();
+    this.live = false;
+    this.since = new Date();
+  }
+
+  start() {
+    this.source = new EventSource("/api/events/stream?alive=3");
+    this.source.addEventListener("connected", () => {
+      this.sign();
+      this.onEvent("connected", {});  // what happened meanwhile is read anew
+    });
+    this.source.addEventListener("alive", () => this.sign());
+    for (const name of NAMES) {
+      this.source.addEventListener(name, (message) => {
+        this.sign();
+        this.onEvent(name, JSON.parse(message.data));
+      });
+    }
+    this.source.onerror = () => {
+      if (this.source.readyState === EventSource.CLOSED) this.again = performance.now() + 3_000;
+    };
+    this.timer = setInterval(() => this.check(), CHECK);
+    this.onState(false, this.since);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.source.close();
+  }
+
+  sign() {
+    this.heard = performance.now();
+    this.set(true);
+  }
+
+  check() {
+    if (performance.now() - this.heard > SILENCE) this.set(false);
+    if (this.again && performance.now() > this.again) {  // the manager refused it: EventSource does not try again by itself
+      this.again = null;
+      clearInterval(this.timer);
+      this.start();
+    }
+  }
+
+  set(live) {
+    if (live === this.live) return;
+    this.live = live;
+    this.since = live ? new Date() : new Date(Date.now() - (performance.now() - this.heard));
+    this.onState(live, this.since);
+  }
+}

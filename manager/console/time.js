@@ -1,0 +1,28 @@
+/** Times: in the reader's zone, which is named, with UTC on hover. */
+
+import { el } from "./dom.js";
+
+const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
+
+/** Return the short name of the reader's zone at a time. */
+function zoneAt(date) {
+  return zone.formatToParts(date).find((part) => part.type === "timeZoneName").value;
+}
+
+/** Return how long ago a time was, or how far ahead it is: "3 min ago", "in 2 h". */
+export function distance(iso, now = Date.now()) {
+  const seconds = Math.round((now - Date.parse(iso)) / 1000);
+  const size = Math.abs(seconds);
+  const [count, unit] = size < 90 ? [size, "s"] : size < 5400 ? [Math.round(size / 60), "min"]
+    : size < 172800 ? [Math.round(size / 3600), "h"] : [Math.round(size / 86400), "d"];
+  return seconds >= 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
+}
+
+/** Return a time as an element; without one a dash. */
+export function time(iso, { ago = true } = {}) {
+  if (!iso) return "\u2013";
+  const date = new Date(iso);
+  const text = `${long.format(date)} ${zoneAt(date)}`;
+  return el("time", { datetime: iso, title: `${date.toISOString()} (UTC)` }, ago ? `${text} (${distance(iso)})` : text);
+}

@@ -1,0 +1,110 @@
+/** What pages share: sections, tables, a second step before a change, and rows that wait until the reader asks for them. */
+
+import { ApiError, list } from "./api.js";
+import { el, fill, shown } from "./dom.js";
+
+/**
+ * Return a table whose rows become blocks on a narrow screen.
+ * @param {string[]} heads
+ * @param {Array<Array<any>>} rows cells: nodes or texts
+ * @param {string} caption said to screen readers
+ */
+export function table(heads, rows, caption) {
+  return el("table", { class: "records" },
+    el("caption", { class: "faint" }, caption),
+    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el("td", { "data-head": heads[index] }, cell))))));
+}
+
+/** Return a list of names and values. */
+export function facts(pairs) {
+  return el("table", {}, el("tbody", {}, pairs.map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value)))));
+}
+
+/**
+ * Ask before a change: what it will touch and how it is undone; the change is made by a second step only.
+ * @param {{title: string, touches: any, undo: any, action: string, changed?: () => Promise<string|null>, make: () => Promise<any>}} about
+ *   `changed` returns what is different from what the page shows, or null.
+ * @returns {Promise<any>} what `make` returned; null if the reader did not confirm
+ */
+export async function confirmed({ title, touches, undo, action, changed, make }) {
+  const difference = changed ? await changed() : null;
+  return new Promise((resolve) => {
+    const said = el("p", { role: "alert" });
+    const dialog = el("dialog", { "aria-labelledby": "dialog-title", onclose: () => { dialog.remove(); resolve(null); } },
+      el("h2", { id: "dialog-title" }, title),
+      difference && el("p", { class: "notice" }, "This has changed since you looked: ", difference),
+      el("p", {}, touches),
+      el("p", { class: "faint" }, "To undo it: ", undo),
+      said,
+      el("div", { class: "line" },
+        el("button", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+        el("button", { type: "button", class: "danger", onclick: carryOut }, action)));
+    async function carryOut(event) {
+      event.target.disabled = true;
+      try {
+        const value = await make();
+        resolve(value ?? true);
+        dialog.close();
+      } catch (error) {
+        said.className = "error";
+        fill(said, shown(error.message, 500));
+        event.target.disabled = false;
+      }
+    }
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** Show an error in an element. */
+export function tell(element, error) {
+  element.className = "error";
+  fill(element, shown(error instanceof ApiError ? error.message : String(error), 500));
+}
+
+/**
+ * Return a list that grows by a button, and says how many new records wait instead of moving rows under the pointer.
+ * @param {{address: (cursor: string|null) => string, row: (record: any) => any[], heads: string[], caption: string, empty: string}} about
+ */
+export function pagedList({ address, row, heads, caption, empty }) {
+  const place = el("div", {});
+  const waiting = el("button", { type: "button", hidden: true, onclick: () => read() });
+  const more = el("button", { type: "button", hidden: true, onclick: () => read(cursor) }, "Show more");
+  let cursor = null;
+  let records = [];
+  let fresh = 0;
+  async function read(from = null) {
+    const page = await list(address(from));
+    records = from === null ? page.records : [...records, ...page.records];
+    cursor = page.cursor;
+    more.hidden = cursor === null;
+    waiting.hidden = true;
+    fresh = 0;
+    fill(place, records.length ? table(heads, records.map(row), caption) : el("p", {}, empty));
+  }
+  return {
+    element: el("div", {}, waiting, place, more),
+    ready: read(),
+    read,
+    /** Count a record that the page does not show yet. */
+    arrived(count = 1) {
+      fresh += count;
+      waiting.hidden = false;
+      fill(waiting, `${fresh} new: show`);
+    },
+  };
+}
+
+/** Call a function at most once in so many milliseconds, and once more at the end of a burst. */
+export function seldom(milliseconds, call) {
+  let timer = null;
+  let last = 0;
+  const run = () => { timer = null; last = performance.now(); call(); };
+  const asked = () => {
+    if (timer !== null) return;
+    timer = setTimeout(run, Math.max(0, milliseconds - (performance.now() - last)));
+  };
+  asked.end = () => clearTimeout(timer);
+  return asked;
+}

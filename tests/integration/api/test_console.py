@@ -1,0 +1,248 @@
+"""The console in a real browser: signs in, shows the fleet under attack, and acts by a second step only."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import topics
+from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
+from tests.support.attacks import attack, trusted
+from tests.support.browser import Browser
+from tests.support.simulated import SimulatedAgent
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.chromium
+
+PAGES = ("now", "agents", "incidents", "threats", "blocks", "policies", "access", "audit")
+ADDRESS = "203.0.113.7"
+HOSTILE = '<img src=x onerror="window.ran=true"><script>window.ran=true</script>\u202egnp.exe ' + "A" * 10_000
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0) as running:
+        yield running
+
+
+def _text(browser: Browser) -> str:
+    return str(browser.run("return document.getElementById('main').innerText"))
+
+
+def _sign_in(served: Served, browser: Browser, token: str = ADMIN_TOKEN, at: str | None = None) -> None:
+    browser.open(f"{at or served.url}/")
+    eventually(lambda: browser.run("return !!document.getElementById('token')"), what="the sign-in")
+    _give(browser, token)
+    eventually(lambda: browser.run("return document.body.dataset.live") == "live", what="a live page")
+
+
+def _give(browser: Browser, token: str) -> None:
+    script = "const i = document.getElementById('token'); i.value = arguments[0]; i.form.requestSubmit()"
+    browser.run(script, token)
+
+
+def _go(browser: Browser, page: str, expected: str) -> str:
+    browser.run("location.hash = arguments[0]", f"#/{page}")
+    eventually(lambda: expected in _text(browser), what=f"{expected} on {page}")
+    return _text(browser)
+
+
+def _click(browser: Browser, text: str, within: str = "body") -> None:
+    """Click the first button whose text begins so."""
+    script = """
+        const found = [...document.querySelectorAll(arguments[1] + " button")].find(
+            (each) => each.checkVisibility() && each.textContent.startsWith(arguments[0]));
+        if (found) found.click();
+        return !!found;
+    """
+    eventually(lambda: browser.run(script, text, within), what=f"a button {text}")
+
+
+def _token(served: Served, role: str) -> str:
+    with served.client() as admin:
+        return str(admin.post("/api/access", json={"name": role, "role": role}).json()["data"]["token"])
+
+
+def _attacked(served: Served) -> list[SimulatedAgent]:
+    with served.bench() as bench:
+        agents = trusted(bench, "web-1", "web-2", "web-3", organization_id="acme")
+        attack(bench, *agents, sourceIp=ADDRESS)
+        bench.pass_time(1)
+    return agents
+
+
+def _report(served: Served, agent: SimulatedAgent, **threat: Any) -> None:
+    with served.bench() as bench:
+        report = json.loads(agent.threat(bench.wall))
+        report["threat"] |= threat
+        del report["mac"]
+        body = json.dumps(report, separators=(",", ":")).encode()
+        bench.receive(topics.THREATS, agent.agent_id, agent.coded(topics.THREATS, body))
+        bench.pass_time(1)
+
+
+def test_a_wrong_token_is_told_and_a_right_one_opens_every_page(served: Served, browser: Browser) -> None:
+    """From this manager alone, without one violation of the page's policy."""
+    _attacked(served)
+    browser.open(f"{served.url}/")
+    eventually(lambda: "Sign in" in _text(browser), what="the sign-in")
+    _give(browser, "wrong")
+    eventually(lambda: "Unauthorized" in _text(browser), what="an error")
+    browser.complaints()  # Chromium names the 401 of the sign-in
+    _sign_in(served, browser)
+    for page in PAGES:
+        text = _go(browser, page, page.capitalize())
+        eventually(lambda: browser.run("return document.querySelectorAll('.error').length") == 0, what=page)
+        assert "[object" not in text
+    refused = [each for each in browser.complaints() if "401" not in each]
+    assert refused == []
+    assert {each.split("/")[2] for each in browser.requests() if each.startswith("http")} <= {served.url.split("/")[2]}
+
+
+def test_the_first_screen_says_who_may_be_in(served: Served, browser: Browser) -> None:
+    """At once, with host, user, source and time; before that it says that nobody got in."""
+    agents = _attacked(served)
+    _sign_in(served, browser)
+    _go(browser, "now", "Nobody got in")
+    evidence = {"sourceIp": "203.0.113.9", "user": "deploy"}
+    _report(served, agents[0], type="login_after_failures", severity="critical", evidence=evidence)
+    text = eventually(lambda: "Somebody may be in" in _text(browser) and _text(browser), what="a verdict")
+    sentence = next(line for line in text.splitlines() if line.startswith("Somebody"))
+    assert "web-1, user deploy, from 203.0.113.9" in sentence
+    assert "UTC" in sentence or "GMT" in sentence
+
+
+def test_an_incident_appears_and_is_undone_by_a_second_step(served: Served, browser: Browser) -> None:
+    """The list says how many are new and moves nothing; the first click changes nothing, the second withdraws."""
+    _sign_in(served, browser)
+    _go(browser, "incidents", "No incident matches")
+    _attacked(served)
+    eventually(lambda: "new: show" in _text(browser), what="new incidents")
+    assert ADDRESS not in _text(browser)
+    _click(browser, "2 new")
+    eventually(lambda: ADDRESS in _text(browser), what="the incident")
+    script = "[...document.querySelectorAll('main a')].find((each) => each.textContent.includes(arguments[0])).click()"
+    browser.run(script, ADDRESS)
+    eventually(lambda: "How the response spread" in _text(browser), what="the incident's page")
+    _click(browser, "Undo the response")
+    dialog = "return document.querySelector('dialog')?.innerText ?? ''"
+    text = eventually(lambda: browser.run(dialog), what="a second step")
+    assert "3 hosts" in text
+    assert "To undo it" in text
+    with served.bench() as bench:
+        assert bench.rows("SELECT count(*) FROM emergency_entry WHERE value = '203.0.113.7'") != [(0,)]
+    _click(browser, "Withdraw on 3 hosts", "dialog")
+
+    def withdrawn() -> bool:
+        with served.bench() as bench:
+            return bench.rows("SELECT count(*) FROM emergency_entry WHERE value = '203.0.113.7'") == [(0,)]
+
+    eventually(withdrawn, what="no block of the address")
+    with served.bench() as bench:
+        assert bench.rows("SELECT actor FROM audit_entry WHERE action = 'incident.undo'") == [("admin",)]
+
+
+def test_an_address_is_blocked_and_lifted_by_hand(served: Served, browser: Browser) -> None:
+    """Each with its number of hosts first; what may not be blocked is refused with the manager's own sentence."""
+    with served.bench() as bench:
+        trusted(bench, "web-1")
+    _sign_in(served, browser)
+    _go(browser, "blocks", "No address is blocked")
+    fill = "const i = document.querySelector('input[name=new]'); i.value = arguments[0]; i.form.requestSubmit()"
+    browser.run(fill, "127.0.0.1")
+    eventually(lambda: browser.run("return document.querySelector('main .error')?.innerText"), what="a refusal")
+    browser.run(fill, "203.0.113.9")
+    _click(browser, "Block 203.0.113.9", "dialog")
+    eventually(lambda: "enforced by 0 of 1" in _text(browser), what="the block")
+    _click(browser, "Lift", "table")
+    assert "1 hosts" in eventually(lambda: browser.run("return document.querySelector('dialog')?.innerText"), what="it")
+    _click(browser, "Lift 203.0.113.9", "dialog")
+    eventually(lambda: "No address is blocked" in _text(browser), what="no block")
+
+
+def test_what_an_attacker_writes_is_text_everywhere(served: Served, browser: Browser) -> None:
+    """Markup, marks of direction and 10,000 characters in evidence make no element and run nothing."""
+    agents = _attacked(served)
+    evidence = {"sourceIp": ADDRESS, "user": HOSTILE[:1000], "note": HOSTILE}
+    _report(served, agents[0], type="login_after_failures", severity="critical", evidence=evidence)
+    _sign_in(served, browser)
+    threat = ""
+    for page, expected in (("now", "Somebody may be in"), ("threats", "login_after_failures"), ("incidents", ADDRESS)):
+        _go(browser, page, expected)
+        threat = threat or str(browser.run("return document.querySelector('main a[href^=\"#/threats/\"]')?.hash ?? ''"))
+    assert "<img src=x" in _go(browser, threat.removeprefix("#/"), "note")
+    assert browser.run("return document.querySelectorAll('main img, main script').length") == 0
+    assert browser.run("return window.ran === undefined")
+    assert "\u202e" not in _text(browser)
+    assert [each for each in browser.complaints() if "401" not in each] == []
+
+
+def test_a_page_that_hears_nothing_says_so_and_comes_back(served: Served, browser: Browser) -> None:
+    """Grey, with the time since when; live again it has what happened meanwhile."""
+    agents = _attacked(served)
+    with TcpProxy(served.server.port) as proxy:
+        _sign_in(served, browser, at=f"http://127.0.0.1:{proxy.port}")
+        _go(browser, "now", "Nobody got in")
+        with proxy.holding(to_server=True, to_client=True):
+            eventually(lambda: browser.run("return document.body.dataset.live") == "lost", what="not live")
+            assert "not live since" in browser.run("return document.getElementById('live').innerText")
+            assert browser.run("return getComputedStyle(document.querySelector('main')).filter") == "grayscale(1)"
+        proxy.cut()
+        _report(served, agents[0], type="login_after_failures", severity="critical")
+        eventually(lambda: browser.run("return document.body.dataset.live") == "live", what="live again")
+        eventually(lambda: "Somebody may be in" in _text(browser), what="what happened meanwhile")
+
+
+def test_roles_hide_what_they_forbid(served: Served, browser: Browser) -> None:
+    """A viewer sees the same pages without a button that changes anything; the API refuses it all the same."""
+    _attacked(served)
+    _sign_in(served, browser, _token(served, "viewer"))
+    for page, expected in (("blocks", ADDRESS), ("policies", "Policies"), ("access", "Access")):
+        _go(browser, page, expected)
+        assert browser.run("return document.querySelectorAll('main .danger').length") == 0
+    status = browser.run(
+        "return fetch('/api/blocks?value=203.0.113.7', {method: 'DELETE'}).then((answer) => answer.status)"
+    )
+    assert status == 403
+
+
+def test_the_session_cannot_be_read_by_a_script(served: Served, browser: Browser) -> None:
+    """Neither the cookie nor the token is anywhere in the page or its storage."""
+    _sign_in(served, browser)
+    assert browser.run("return document.cookie") == ""
+    assert browser.run("return JSON.stringify([localStorage, sessionStorage])") == "[{},{}]"
+    assert ADMIN_TOKEN not in browser.run("return document.documentElement.outerHTML")
+
+
+def test_a_revoked_token_ends_the_page(served: Served, browser: Browser) -> None:
+    """The next thing that the page asks leads back to the sign-in."""
+    _sign_in(served, browser, _token(served, "viewer"))
+    with served.client() as admin:
+        admin.delete("/api/access/viewer")
+    browser.run("location.hash = '#/agents'")
+    eventually(lambda: "The session has ended" in _text(browser), what="the sign-in")
+
+
+def test_the_console_is_small_and_all_of_it_is_served(served: Served) -> None:
+    """Under 300 KB in all, each file with its type, its policy and an ETag; nothing beside its folder."""
+    folder = Path(__file__).parents[3] / "manager" / "console"
+    files = [each for each in folder.rglob("*") if each.suffix in {".html", ".css", ".js"}]
+    assert sum(each.stat().st_size for each in files) < 300_000
+    with served.client(None) as anybody:
+        for each in files:
+            answer = anybody.get(f"/console/{each.relative_to(folder).as_posix()}")
+            assert answer.content == each.read_bytes()
+            assert "require-trusted-types-for 'script'" in answer.headers["content-security-policy"]
+            again = anybody.get(answer.url.path, headers={"If-None-Match": answer.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+        for path in ("/console/__init__.py", "/console/../errors.py", "/console/%2e%2e/errors.py", "/console/", "/x"):
+            assert anybody.get(path).status_code == 404
