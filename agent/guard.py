@@ -100,6 +100,7 @@ class Guard:
         self._release_due = _NEVER
         self._mode = self._mode_fields()
         self._last_enforced = Enforced()
+        self._enforced_of: tuple[object, ...] = ()
         self._handlers: dict[str, Callable[[Topic, bytes, float], None]] = {
             RECEIPTS.name: self._receipt,
             POLICY.name: self._policy,
@@ -236,8 +237,16 @@ class Guard:
         return [*self._parts.pipeline.health, *beside]
 
     def _enforced(self) -> Enforced:
+        self._enforced_of = self._parts.enforcement.occasion
         self._last_enforced = self._parts.enforcement.enforced(is_signed=self._parts.policy.is_signed)
         return self._last_enforced
+
+    def _shown_enforced(self) -> dict[str, Any]:
+        """Return what is enforced for the status, counted anew after each answer of the fence and each change."""
+        before, now = self._enforced_of, self._parts.enforcement.occasion
+        if len(before) != len(now) or any(old is not new and old != new for old, new in zip(before, now, strict=True)):
+            self._enforced()
+        return self._last_enforced.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def _mode_fields(self) -> tuple[object, ...]:
         enforcement = self._parts.enforcement
@@ -348,7 +357,7 @@ class Guard:
             "trialSecondsLeft": self._trial_seconds_left(),
             "enforcement": self._parts.enforcement.kind,
             "enforcementNeeds": self._needs(),
-            "enforced": self._last_enforced.model_dump(mode="json", by_alias=True, exclude_none=True),
+            "enforced": self._shown_enforced(),
             "responses": list(self._parts.enforcement.latest),
             "ignored": dict(self._parts.ignored),
         }

@@ -44,11 +44,12 @@ def status(
     output: Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="Output format.")] = "text",
 ) -> None:
     """Show session, health, sources, mode, enforced blocks, policy, reports and the latest responses."""
-    from agent.cli.status_text import as_text  # noqa: PLC0415 -- start needs none of it
+    from agent.cli.live_fence import with_live_fence  # noqa: PLC0415 -- start needs none of it
+    from agent.cli.status_text import as_text  # noqa: PLC0415 -- the same
     from agent.status import inspect_guard  # noqa: PLC0415 -- the same
 
     with one_sentence():
-        fields = inspect_guard(data_dir or instance_lock.default_data_directory())
+        fields = with_live_fence(inspect_guard(data_dir or instance_lock.default_data_directory()))
     typer.echo(json.dumps(fields, indent=2) if output == "json" else _printable_lines(as_text(fields)))
 
 
@@ -64,18 +65,17 @@ def health(
     It is degraded while one of its logs is missing, unreadable, silent or of an unknown format, or, in mode protection,
     while the fence is stopped by `panic`. A guard that is not connected keeps detecting and stores its reports.
     """
-    from agent.connection.reconnect_loop import Phase  # noqa: PLC0415 -- start needs none of it
+    from agent.cli.live_fence import with_live_fence  # noqa: PLC0415 -- start needs none of it
+    from agent.connection.reconnect_loop import Phase  # noqa: PLC0415 -- the same
     from agent.status import inspect_guard, problems  # noqa: PLC0415 -- the same
 
     with one_sentence():
-        fields = inspect_guard(data_dir or instance_lock.default_data_directory())
+        fields = with_live_fence(inspect_guard(data_dir or instance_lock.default_data_directory()))
     state, reason = fields["state"], fields.get("notConnected")
     if state != Phase.ONLINE:
         typer.echo(f"error: the guard is {state}" + (f": {printable(str(reason))}" if reason else ""), err=True)
         raise typer.Exit(1)
     told = problems(fields)
-    if fields.get("mode") == Mode.PROTECTION and not any(each.startswith("fence ") for each in told):
-        told += measures.stopped(None)
     if told:
         typer.echo(f"degraded: {printable('; '.join(told))}", err=True)
         raise typer.Exit(0 if allow_degraded else _DEGRADED)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from agent.cli.live_fence import without_stopped
 from agent.errors import ConfigurationError, StorageError
 from agent.respond.fence_client import FenceClient, FenceError
 from agent.settings import read_settings
@@ -271,7 +272,7 @@ def _known(uid: int) -> bool:
 
 def _guard(directory: Path) -> dict[str, Any] | None:
     try:
-        fields = inspect_guard(directory)
+        fields = without_stopped(inspect_guard(directory))  # the fence is asked
     except StorageError:
         return None
     names = ("state", "pid", "health", "sources", "enforcement", "notConnected")

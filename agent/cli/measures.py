@@ -71,9 +71,7 @@ def unblock(
         over = [str(entry["value"]) for entry in listed or () if entry["value"] != address]
         _refuse(answer, f"; {address} is covered by {', '.join(over)}: unblock that" if over else _SHOWN)
     typer.echo(f"lifted {len(answer['ids'])}: {', '.join(map(str, answer['ids']))}")
-    for member in ("reason", "unwritten"):
-        if answer.get(member):
-            typer.echo(str(answer[member]))
+    _tell_rest(answer)
 
 
 def undo(
@@ -88,6 +86,7 @@ def undo(
     if answer.get("ok") is not True:
         _refuse(answer, _SHOWN)
     typer.echo(f"lifted {identifier}")
+    _tell_rest(answer)
 
 
 @blocks.command("list")
@@ -117,6 +116,7 @@ def panic(fence_socket: FenceSocket = None) -> None:
     """Lift every measure on this host and take no new ones until `resume`; works without guard and manager."""
     answer = _ask(fence_socket, "panic")
     typer.echo(f"lifted {answer['count']}; nothing is blocked on this host until: panguard guard resume")
+    _tell_rest(answer)
 
 
 def resume(fence_socket: FenceSocket = None) -> None:
@@ -163,15 +163,6 @@ def mode(
         typer.echo(f"trial: {fields['trialSecondsLeft']} s left; panguard guard confirm keeps protection")
 
 
-def stopped(path: Path | None) -> list[str]:
-    """Return the sentence that the fence is stopped by `panic`; empty if it is not, or if it does not answer."""
-    try:
-        answer = FenceClient(path or read_settings(os.environ).fence_socket, patience=5.0).ask("check")
-    except GuardError:
-        return []
-    return ["the fence is stopped by `panic` until `panguard guard resume`"] if answer.get("panic") else []
-
-
 COMMANDS = (block, unblock, undo, panic, resume, confirm, mode)
 
 
@@ -191,6 +182,13 @@ def operator_addresses(process: int | None = None) -> list[str]:
         words = [each.partition(b"=")[2].split() for each in variables if each.startswith(b"SSH_CONNECTION=")]
         found += [word[0].decode(errors="replace").partition("%")[0] for word in words if word]
     return list(dict.fromkeys(found))
+
+
+def _tell_rest(answer: dict[str, Any]) -> None:
+    """Print what still covers a lifted address, and whether the lift could not be written."""
+    for member in ("reason", "unwritten"):
+        if answer.get(member):
+            typer.echo(printable(str(answer[member])))
 
 
 def _target(text: str) -> str:

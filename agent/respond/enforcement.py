@@ -22,13 +22,14 @@ from agent.respond.desired_measures import (
     protected_spans,
     span,
 )
+from agent.respond.enforced_counts import enforced_counts
 from agent.respond.fence import Fence, Outcome, Source
 from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks
 from agent.respond.responder import EnforcementKind, Kind, Measure, Responder, ResponderError
 from schemas.model import iso, utc
 from schemas.policy import Blocklist, PolicySections
-from schemas.presence import Enforced, Mode, Unenforced
+from schemas.presence import Enforced, Mode
 from schemas.threats import ResponseTaken
 
 _log = EventLog("enforcement")
@@ -38,14 +39,11 @@ _AFTER_A_FAILURE = 5.0
 _NAMED = 20
 _LIVE = 10.0
 _LATEST = 5
-_MOST_REASONS = 5
 _LONGEST_OUTCOME = 1024
 
 NO_FENCE = "there is no fence; the block is only recorded"
 """The reason in a response of a guard without a fence."""
 
-_ADDRESSES_ONLY = "this guard blocks addresses only"
-_UNSIGNED = "over HTTP the policy has no signature that the fence could verify: connect over MQTT"
 _NEVER = float("inf")
 
 
@@ -345,27 +343,17 @@ class Enforcement:
         Args:
             is_signed: Policies come signed, so that the fence can take them.
         """
-        addresses = [measure for measure in self.measures if measure.kind == "ip"]
-        others = [measure for measure in self.measures if measure.kind != "ip"]
         if self.mode.effective is Mode.LEARNING:
             return Enforced()
-        if self.fence is None:
-            return Enforced(policy_version=self._policy.version or None, set=len(addresses))
-        unenforced = [(measure.value, _ADDRESSES_ONLY) for measure in others]
-        if self.fence.missing is not None:
-            unenforced = [(measure.value, self.fence.missing) for measure in addresses] + unenforced
-            base = Enforced(policy_version=self._policy.version or None)
-        else:
-            base = self.fence.enforced()
-            if not is_signed:
-                managed = from_policy(self.sections.blocklist)
-                unenforced = [(each.value, _UNSIGNED) for each in managed if each.kind == "ip"] + unenforced
-                base = base.model_copy(update={"policy_version": self._policy.version or None})
-        room = max(0, _MOST_REASONS - len(base.reasons))
-        reasons = [Unenforced(value=value[:512], reason=reason[:512]) for value, reason in unenforced[-room:] if room]
-        return base.model_copy(
-            update={"impossible": base.impossible + len(unenforced), "reasons": [*base.reasons, *reasons]}
-        )
+        unsigned = None if is_signed else from_policy(self.sections.blocklist)
+        return enforced_counts(self.measures, self.fence, self._policy.version, unsigned)
+
+    @property
+    def occasion(self) -> tuple[object, ...]:
+        """A value that changes with each answer of the fence and with the number of wanted measures."""
+        fence = self.fence
+        beside = () if fence is None else (fence.state, fence.missing)
+        return (self.mode.effective, self._policy.version, len(self._in_force), *beside)
 
     def _goal(self) -> DesiredMeasures:
         sections, now = self.sections, self._time.now()

@@ -139,7 +139,10 @@ def test_a_policy_of_another_manager_is_not_set_by_the_fence(fenced: Fenced) -> 
     assert fenced.reaches()
 
 
-@pytest.mark.parametrize(("command", "told"), [("health", "degraded: "), ("doctor", "problem: nothing is blocked: ")])
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("health", "degraded: fence is stopped"), ("doctor", "problem: nothing is blocked: the fence is stopped")],
+)
 def test_health_and_doctor_ask_the_fence_about_a_panic(fenced: Fenced, command: str, told: str) -> None:
     """At once, also where the guard holds nothing and so does not ask it often."""
     fenced.guard.start().ready()
@@ -150,7 +153,7 @@ def test_health_and_doctor_ask_the_fence_about_a_panic(fenced: Fenced, command: 
         assert fenced.fence.ask(request=panic)["ok"]
         done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | settings)  # noqa: S603 -- the guard itself
         assert done.returncode == code
-        assert (f"{told}the fence" in done.stdout + done.stderr) == (panic == "panic")
+        assert (told in done.stdout + done.stderr) == (panic == "panic")
 
 
 def test_a_panic_is_shown_as_degraded_until_resume(fenced: Fenced) -> None:
@@ -212,3 +215,13 @@ def _list_of(organization: str, value: str) -> BlocklistSnapshot:
     now = datetime.now(UTC)
     entry = BlocklistEntry(kind="ip", value=value, expires_at=now + timedelta(hours=1), seconds_left=3600)
     return BlocklistSnapshot(organization_id=organization, sequence=1, entries=[entry], sent_at=now)
+
+
+def test_the_status_counts_a_measure_before_the_next_heartbeat(fenced: Fenced) -> None:
+    """The count is as new as the last answer of the fence."""
+    fenced.guard.settings = fenced.guard.settings.model_copy(update={"heartbeat_interval": 3600.0})
+    fenced.guard.start().ready()
+    assert fenced.reaches()
+    fenced.guard.log.attack(ATTACKER)
+    assert fenced.outcome() == "taken"
+    eventually(lambda: fenced.guard.status()["enforced"].get("set") == 1, "the count in the status")
