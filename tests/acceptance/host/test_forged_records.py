@@ -81,7 +81,7 @@ def test_forged_records_are_reported_without_proof_and_nothing_is_done(scene: Sc
     assert any('"_EXE":"/usr/sbin/sshd"' in line and '"_UID":"0"' in line for line in forged), forged
     assert any('"_COMM":"sshd"' in line and '"_UID":"0"' in line for line in entry.splitlines() if BY_SETUID in line)
     for source in (*FORGED, REAL):
-        eventually(lambda source=source: fleet.threats(source), what=f"a report on {source}", pause=0.5)
+        eventually(lambda source=source: fleet.threats(source), what=f"a report on {source}", pause=0.1)
     for source in FORGED:
         for report in fleet.threats(source):
             assert "vouched" not in report["threat"], report
@@ -99,4 +99,4 @@ def test_a_persons_wrong_passwords_for_su_are_found(scene: Scene) -> None:
     def found() -> bool:
         return any(each["threat"]["ruleId"] == "su-brute-force" for each in scene.fleet.threats())
 
-    eventually(found, what="the report on su", pause=0.5)
+    eventually(found, what="the report on su", pause=0.1)

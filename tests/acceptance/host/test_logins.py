@@ -27,7 +27,7 @@ def _attacked_before_its_first_start(scene: Scene) -> None:
 
 def test_a_first_start_names_who_attacked_within_the_last_24_hours(scene: Scene) -> None:
     """Within a minute, and without acting: what is past is reported only."""
-    eventually(lambda: BRUTE in scene.fleet.rules(EARLIER), what="the attacker from before the first start", pause=0.5)
+    eventually(lambda: BRUTE in scene.fleet.rules(EARLIER), what="the attacker from before the first start", pause=0.1)
     assert {each["response"]["outcome"] for each in scene.fleet.threats(EARLIER)} <= {"would_be_taken"}
     assert "looked_back" in scene.fleet.log()
 
@@ -129,7 +129,7 @@ def test_each_attack_is_found_and_vouched_and_no_near_miss_is(scene: Scene) -> N
     def missing() -> list[str]:
         return [name for source, _, name, rule in ATTACKS if rule not in scene.fleet.rules(source)]
 
-    eventually(lambda: not missing(), what=f"each attack; {missing()}", pause=0.5)
+    eventually(lambda: not missing(), what="each attack", pause=0.3)
     assert {source: scene.fleet.rules(source) for source, _ in NEAR_MISSES} == {
         source: set() for source, _ in NEAR_MISSES
     }

@@ -112,7 +112,7 @@ def test_the_watchdog_ends_what_hangs(scene: Scene) -> None:
         pids = {unit: _pid(scene, unit) for unit in UNITS}
         _kill(scene, *UNITS, number=signal.SIGSTOP)
         for unit in UNITS:
-            eventually(lambda unit=unit: _pid(scene, unit) not in (0, pids[unit]), what=f"{unit} again", pause=0.5)
+            eventually(lambda unit=unit: _pid(scene, unit) not in (0, pids[unit]), what=f"{unit} again", pause=0.2)
         scene.fleet.wait_until_online()
     finally:
         conf.write_text(before)
@@ -176,13 +176,13 @@ def test_protection_that_nobody_confirms_falls_back_to_learning(scene: Scene) ->
     )
     host.run("systemctl", "daemon-reload")
     scene.host.panguard("guard", "mode", "learning", "--data-dir", scene.fleet.data)
-    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.5)
+    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.1)
     host.run("systemctl", "restart", GUARD)
     scene.host.panguard("guard", "mode", "protection", "--data-dir", scene.fleet.data)
     eventually(lambda: scene.fleet.agent()["mode"] == "protection", what="protection at the manager", pause=0.2)
     for _ in range(2):
         scene.attacker.ssh("root", "203.0.113.202", WRONG, WRONG, WRONG, within=3)
-    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.5)
-    eventually(lambda: scene.attacker.reaches("203.0.113.202"), what="the guard's block lifted", pause=0.5)
+    eventually(lambda: scene.fleet.agent()["mode"] == "learning", what="learning at the manager", pause=0.1)
+    eventually(lambda: scene.attacker.reaches("203.0.113.202"), what="the guard's block lifted", pause=0.1)
     assert scene.fleet.in_kernel(BLOCKED)  # the operator's stays
     assert "mode_reverted" in host.journal(f"--unit={GUARD}")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support.booted_host.attacker import SERVER, WRONG, Attacker
 from tests.support.booted_host.fleet import HostFleet
@@ -30,26 +31,28 @@ class Scene:
 
     def wait_until_found(self, source: str) -> None:
         """Wait for the report on guessed passwords from an address."""
-        eventually(lambda: BRUTE in self.fleet.rules(source), 30, f"the attack from {source}", 0.5)
+        eventually(lambda: BRUTE in self.fleet.rules(source), what=f"the attack from {source}", pause=0.1)
 
     def wait_until_degraded(self, state: str, reason: str) -> None:
         """Wait, at most a minute, until guard and manager say so: by status, exit code, `agents list` and `now`."""
 
-        def told() -> bool:
-            (source,) = self.fleet.status()["sources"]
-            return source["state"] == state and reason in source["reason"]
+        def told(status: Mapping[str, Any]) -> bool:
+            return any(each["state"] == state and reason in each["reason"] for each in status.get("sources", ()))
 
-        eventually(told, 60, f"{state}; {self.fleet.status()['sources']}", 0.5)
+        eventually(lambda: told(self.fleet.kept_status()), what=f"{state}: {reason}", pause=0.1)
+        assert told(self.fleet.status())
         assert self.fleet.health() == 3
-        eventually(lambda: "degraded" in self.fleet.manager("agents", "list"), 20, "the state in `agents list`", 0.5)
+        eventually(lambda: self.fleet.agent()["health"] == "degraded", what="the manager's word", pause=0.1)
+        assert "degraded" in self.fleet.manager("agents", "list")
         shown = self.fleet.manager("now")
         assert "Degraded agents: 1\n" in shown
         assert reason in shown
 
     def wait_until_well(self) -> None:
         """Wait until guard and manager say that all sources are read."""
-        eventually(lambda: self.fleet.health() == 0, 60, f"well; {self.fleet.status()['sources']}", 0.5)
-        eventually(lambda: self.fleet.agent()["health"] == "ok", 20, "the manager's word", 0.5)
+        eventually(lambda: self.fleet.kept_status().get("health") == "ok", what="a guard that is well", pause=0.1)
+        eventually(lambda: self.fleet.health() == 0, what="`guard health` that says so", pause=0.3)
+        eventually(lambda: self.fleet.agent()["health"] == "ok", what="the manager's word", pause=0.1)
         assert "Degraded agents: 0\n" in self.fleet.manager("now")
 
 
