@@ -51,6 +51,7 @@ ELSEWHERE = {
     "manager/mosquitto_setup.py:_shipped_configuration": "the same",
     "manager/cli/commands/block_import.py:_read": "reads the operator's file; `addresses_in` parses its text",
     "manager/cli/commands/blocks.py:_is_address": "asks whether the operator's word is an address; any error means no",
+    "manager/cli/support/background.py:_wait": "waits for what its own manager writes; `announced_url` reads any",
     "manager/cli/support/durations.py:ago": "reads a time that the manager wrote",
     "manager/cli/support/durations.py:relative": "reads a time that the manager wrote",
     "manager/notifications/channels/address.py:parse": "reads the operator's settings; any error is a sentence",
