@@ -17,7 +17,7 @@ _TERMINAL_SEQUENCE = re.compile(
 _VISIBLE = frozenset("LNPS")
 """The first letters of the Unicode categories that are kept: letters, numbers, punctuation and symbols."""
 
-_DOTS = str.maketrans({"\u3002": ".", "\u2024": ".", "\u2044": "/", "\u2215": "/", "\u2236": ":", "`": "'"})
+_PLAIN_SIGNS = str.maketrans({"\u3002": ".", "\u2024": ".", "\u2044": "/", "\u2215": "/", "\u2236": ":", "`": "'"})
 _MENTION_OR_SCHEME = re.compile(r"@|<(?=\S)|:(?=[/\\])|(?<=\\)\\|(?<=/)/(?=\w)")
 _TAG = re.compile(r"(?<!\w)[#/$](?=\w)")
 _DOT = re.compile(r"(?<=\S)\.(?=\w)")
@@ -31,7 +31,8 @@ def stripped(text: str, longest: int = LONGEST) -> str:
     combining marks the first is kept. A backtick becomes an apostrophe, so that the text cannot end a code span.
     """
     kept: list[str] = []
-    for char in unicodedata.normalize("NFKC", _TERMINAL_SEQUENCE.sub("", text[:_EXAMINED])).translate(_DOTS):
+    pieces = _TERMINAL_SEQUENCE.sub("", text[:_EXAMINED]).split("…")
+    for char in "…".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_PLAIN_SIGNS):
         category = unicodedata.category(char)
         if category[0] in _VISIBLE:
             kept.append(char)
