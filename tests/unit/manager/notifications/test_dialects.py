@@ -2,7 +2,7 @@ import pytest
 
 from manager.domain.notifications.message import MOST_LINES, Plain, Quoted
 from manager.notifications.rendering.dialects import CARD, HTML, MARKDOWN, PLAIN, Dialect, is_command
-from manager.notifications.rendering.quoting import LONGEST, own_text, stripped
+from manager.notifications.rendering.quoting import LONGEST, for_plain_text, own_text, stripped
 from tests.unit.manager.notifications.messages import message
 
 LINK = "https://manager.example:8443/incidents/in-1"
@@ -71,6 +71,15 @@ def test_quoted_text_stands_apart() -> None:
 def test_stripped(text: str, shown: str) -> None:
     """Terminal sequences, controls, hidden characters and piled up accents are taken out, and the rest is cut."""
     assert stripped(text) == shown
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "203.0.113.0/24", "2001:db8::1", "2001:db8::/32"])
+def test_addresses_can_be_copied(address: str) -> None:
+    """Addresses and networks have no broken signs in any dialect; what only looks like one has."""
+    for dialect in (PLAIN, MARKDOWN, HTML, CARD):
+        assert address in dialect.render(message(None, title=(Quoted(address),))).heading
+    assert for_plain_text("203.0.113.999") == "203[.]0[.]113[.]999"
+    assert for_plain_text("203.0.113.9.evil.com") == "203[.]0[.]113[.]9[.]evil[.]com"
 
 
 def test_own_text_keeps_its_ends() -> None:
