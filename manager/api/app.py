@@ -34,6 +34,7 @@ from manager.api.routes import (
     feeds,
     incidents,
     monitoring,
+    notifications,
     policies,
     policy_groups,
     policy_revisions,
@@ -58,13 +59,14 @@ _ABOUT = (
 _ROUTERS = (
     monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
     policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, session, audit,
-    documentation, console,
+    notifications, documentation, console,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,
     incidents.WorkBody, incidents.NoteBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
-    access.NewAccessToken, access.Rotation, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
+    access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
+    notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
     HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 

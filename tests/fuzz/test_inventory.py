@@ -66,6 +66,7 @@ ELSEWHERE = {
     "manager/storage/queries/agents.py:_texts": "reads a column that the start has read",
     "manager/storage/queries/enforcement.py:condition_of": "a damaged row is a 500, with the reason in the log",
     "manager/storage/queries/incidents.py:_seconds_by_percent": "a damaged row is a 500, with the reason in the log",
+    "manager/storage/queries/notifications.py:_told": "the same",
     "manager/storage/queries/operators.py:_access_record": "the same",
     "manager/storage/queries/operators.py:_audit_record": "the same",
     "manager/storage/queries/operators.py:_token_record": "the same",
