@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from demo.hosts import simulated_because
-from tests.support.processes import PACE, free_port
+from tests.support.ports import free_port
+from tests.support.processes import PACE
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
