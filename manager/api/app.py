@@ -23,6 +23,7 @@ from manager.api.middleware.outermost_middleware import OutermostMiddleware
 from manager.api.middleware.response_headers import RequestIds
 from manager.api.routes import (
     access,
+    agent_changes,
     agent_policy,
     agents,
     allowlist,
@@ -34,7 +35,6 @@ from manager.api.routes import (
     feeds,
     incidents,
     monitoring,
-    notifications,
     policies,
     policy_groups,
     policy_revisions,
@@ -57,16 +57,16 @@ _ABOUT = (
     "Lists come in pages: nextCursor is the cursor of the next one, and null at the end."
 )
 _ROUTERS = (
-    monitoring, registration, agents, agent_policy, rule_policies, threats, events, policies, policy_groups,
-    policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access, session, audit,
-    notifications, documentation, console,
+    monitoring, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
+    policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access,
+    session, audit, documentation, console,
 )  # fmt: skip
 _BODIES = (
-    PolicyDocument, PolicyGroup, agents.AgentChange, agents.PruneBody, blocks.NewBlockBody, blocks.BlockImportBody,
+    PolicyDocument, PolicyGroup, agent_changes.AgentChange, agent_changes.AgentsChange, agent_changes.PruneBody,
+    blocks.NewBlockBody, blocks.BlockImportBody,
     incidents.WorkBody, incidents.NoteBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
-    access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
-    notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
+    access.NewAccessToken, access.Rotation, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
     HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 

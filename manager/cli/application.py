@@ -15,7 +15,6 @@ from manager.cli.commands import (
     groups,
     health,
     incidents,
-    notifications,
     now,
     policies,
     protection,
@@ -56,7 +55,6 @@ app.add_typer(certs.app, name="certs")
 app.add_typer(clock.app, name="clock")
 app.add_typer(groups.app, name="groups")
 app.add_typer(incidents.app, name="incidents")
-app.add_typer(notifications.app, name="notifications")
 app.add_typer(policies.app, name="policies")
 app.add_typer(protection.app, name="protection")
 app.add_typer(responses.app, name="responses")

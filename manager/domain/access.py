@@ -132,6 +132,11 @@ class AccessTokens:
         """Return the token with a digest, expired and revoked ones too."""
         return self._by_digest.get(digest)
 
+    def organizations(self) -> frozenset[str]:
+        """Return the organizations that tokens are limited to, without revoked ones."""
+        tokens = (token for token in self._by_name.values() if token.revoked_at is None)
+        return frozenset(organization_id for token in tokens for organization_id in token.organizations)
+
     def live(self, now: float) -> int:
         """Return the number of tokens that are neither revoked nor expired."""
         return sum(token.is_live(now) for token in self._by_name.values())

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from agent.policy.policy_store import PolicyHead
 from manager.api.routes.access import NewAccessToken, Rotation
-from manager.api.routes.agents import AgentChange, PruneBody
+from manager.api.routes.agent_changes import AgentChange, AgentsChange, PruneBody
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.blocks import BlockImportBody, NewBlockBody
 from manager.api.routes.incidents import NoteBody, WorkBody
-from manager.api.routes.notifications import AcknowledgementBody, MuteBody, PauseBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
@@ -61,15 +60,13 @@ BODIES = {
     NewBlockBody: _json({"value": "198.51.100.9", "seconds": 3600, "reason": "seen", "organization": "acme"}),
     BlockImportBody: _json({"blocks": [{"value": "198.51.100.0/24", "seconds": 60}], "dryRun": True, "force": True}),
     AgentChange: _json({"tags": ["web"], "site": "bonn", "organization": "acme"}, {"site": None}),
+    AgentsChange: _json({"agentIds": ["ag-0123456789abcdef"], "addTags": ["web"], "site": None, "dryRun": True}),
     PruneBody: _json({"olderThan": 86400, "dryRun": True}),
     PolicyGroup: _json(
         {"selector": {"tagsAll": ["web"], "sites": ["bonn"]}, "priority": 1, "organization": "a", "policy": {}}
     ),
     WorkBody: _json({"note": "seen"}, {}),
     NoteBody: _json({"note": "seen"}),
-    AcknowledgementBody: _json({"group": "approvals"}),
-    MuteBody: _json({"seconds": 60, "site": "vienna", "topic": "blind"}),
-    PauseBody: _json({"seconds": 60}),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),

@@ -5,38 +5,27 @@ Heartbeat and events are described here for the OpenAPI document; `manager.api.a
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Query, Response
 
 from manager.api.authorization import (
-    Admin,
     AdminOrSelf,
-    ScopedAdmin,
     ScopedAdminOrSelf,
     ScopedViewer,
     ScopedViewerOrSelf,
 )
-from manager.api.bodies import read_body, read_document
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
 from manager.api.errors import Forbidden, RouteNotWiredError
 from manager.api.parameters import Cursor, Organization
-from manager.api.scope import require_agent, require_no_group, require_scope
+from manager.api.scope import require_agent, require_no_group
 from manager.api.services import WithServices
 from manager.api.user_names import threat_for
 from manager.domain.agents.agent import State
-from manager.domain.policies.fleet_policies import Scope
 from manager.engine.commands.requests import (
-    UNCHANGED,
-    ChangeAgent,
     DeregisterAgent,
-    PruneAgents,
-    PrunedAgents,
     RemoveAgent,
 )
-from manager.errors import Invalid, NotFound
-from schemas.identifiers import DEFAULT_ORGANIZATION, GroupName, Hostname, Label, OrganizationId
-from schemas.limits import BODY_LIMIT
-from schemas.model import WireModel
+from manager.errors import NotFound
+from schemas.identifiers import GroupName, Hostname, Label
 from schemas.presence import HealthState, Mode, StateWord
 from schemas.registration import Text
 
@@ -131,70 +120,6 @@ async def remove_agent(
         raise Forbidden
     await services.engine.submit(RemoveAgent(agent_id, caller.name))
     return ok({"agentId": agent_id, "removed": True, "message": "the agent is removed for good"})
-
-
-class AgentChange(WireModel):
-    """Body of a change of an agent: the members to set. `tags` replaces all tags; a `site` of null takes it away."""
-
-    tags: Annotated[list[Label], Field(max_length=32)] | None = None
-    site: Label | None = None
-    organization: OrganizationId | None = None
-
-
-class PruneBody(WireModel):
-    """Body of the removal of agents that are not heard of any more: since when, in seconds; a dry run only lists."""
-
-    older_than: int = Field(ge=3600, le=10 * 366 * 86_400)
-    dry_run: bool = False
-
-
-@router.patch(
-    "/api/agents/{agent_id}",
-    responses=answer("The agent's record after the change."),
-    openapi_extra=body_of("AgentChange"),
-)
-async def change_agent(request: Request, agent_id: str, services: WithServices, caller: ScopedAdmin) -> Response:
-    """Set tags, site or organization of an agent. What is set here, a later registration does not change."""
-    await require_agent(services, caller, agent_id)
-    wanted, written = await read_document(request, AgentChange, BODY_LIMIT)
-    names = set(written)
-    unknown = sorted(names - {"tags", "site", "organization"})
-    if unknown or not names:
-        named = f"{unknown[0]}: no such field; " if unknown else ""
-        raise Invalid(f"{named}name tags, site or organization")
-    for name in ("tags", "organization"):
-        if name in names and written[name] is None:
-            raise Invalid(f"{name}: null takes nothing away here; {_INSTEAD[name]}")
-    if wanted.organization is not None:
-        await require_scope(services, caller, Scope("organization", wanted.organization))
-    tags = None if wanted.tags is None else tuple(wanted.tags)
-    site = wanted.site if "site" in names else UNCHANGED
-    await services.engine.submit(ChangeAgent(agent_id, caller.name, tags, site, wanted.organization))
-    found = await services.read(services.queries.agent, agent_id)
-    if found is None:
-        raise NotFound(f"Agent {agent_id} not found")
-    return ok(services.with_clone(found))
-
-
-_INSTEAD = {"tags": "write an empty list", "organization": f"write {DEFAULT_ORGANIZATION}"}
-
-_PRUNED = record(agents="array", removed="boolean", more="boolean")
-
-
-@router.post(
-    "/api/agents/prune",
-    responses=answer(
-        "The agents that were removed for good, or would be; `more` if a repetition removes more.", _PRUNED
-    ),
-    openapi_extra=body_of("PruneBody"),
-)
-async def prune_agents(request: Request, services: WithServices, caller: Admin) -> Response:
-    """Remove for good the agents that are stale or offline and were last heard of longer ago than `olderThan`."""
-    wanted = await read_body(request, PruneBody)
-    before = services.clock() - wanted.older_than
-    done: PrunedAgents = await services.engine.submit(PruneAgents(before, caller.name, wanted.dry_run))
-    agents = [{"agentId": agent_id, "hostname": hostname} for agent_id, hostname in done.agents]
-    return ok({"agents": agents, "removed": not wanted.dry_run, "more": done.more})
 
 
 _HEARTBEAT = answer(

@@ -10,6 +10,7 @@ from manager.cli.support.completion import access_names
 from manager.cli.support.durations import parse_timedelta, relative
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
+from manager.cli.support.organizations import AllowUnknown, check_organization
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -44,9 +45,12 @@ def create_access(
         list[str] | None, typer.Option(help="only this organization; repeatable [default: all]")
     ] = None,
     expires: _Expires = None,
+    allow_unknown: AllowUnknown = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Create an access token and print it; it is shown only once."""
+    for named in organization or ():
+        check_organization(client, named, allow_unknown=allow_unknown)
     wanted = {"name": name, "role": role, "organizations": organization or [], "expiresAt": _time(expires)}
     body = {member: value for member, value in wanted.items() if value is not None}
     _print_token(client.answer("POST", "/api/access", body=body)["data"], output)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from manager.cli.commands.agent_changes import prune_agents, set_agent
+from manager.cli.commands.agent_changes import prune_agents, set_agents
 from manager.cli.support.agent_lookup import find_agent
 from manager.cli.support.completion import agents as complete_agents
 from manager.cli.support.confirmation import Yes, confirm
@@ -33,7 +33,7 @@ _CLOCK_RIGHT = 2.0
 
 _COLUMNS = (
     "hostname", "agent id", "status", "mode", "enforcement", "heartbeat", "health", "policy", "version", "organization",
-    "site", "tags", "since", "reason", "cpu", "memory", "reported tags", "reported site",
+    "site", "tags", "since", "reason", "cpu", "memory", "reported tags",
 )  # fmt: skip
 
 _SORTED_BY: dict[str, str] = {
@@ -50,7 +50,7 @@ _WITHOUT_EFFECT = {
 SortWord = Literal["hostname", "status", "heartbeat", "mode", "health", "version", "organization", "site", "registered"]
 
 
-app.command("set")(set_agent)
+app.command("set")(set_agents)
 app.command("prune")(prune_agents)
 
 
@@ -233,5 +233,4 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
         percent(agent["cpu"]),
         percent(agent["memory"]),
         agent["reportedTags"] or None,
-        agent["reportedSite"],
     )

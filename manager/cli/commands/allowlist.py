@@ -7,6 +7,7 @@ import typer
 from manager.cli.support.completion import allowances
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import AllowanceWord, Output, OutputOption
+from manager.cli.support.organizations import AllowUnknown, check_organization
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -42,9 +43,11 @@ def add_allowance(
     *,
     kind: Kind = None,
     organization: Organization = None,
+    allow_unknown: AllowUnknown = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Add an entry to the allowlist; blocks that it covers are withdrawn at once."""
+    check_organization(client, organization, allow_unknown=allow_unknown)
     body = {"value": value, "kind": kind, "organizationId": organization}
     body = {name: said for name, said in body.items() if said is not None}
     _print("allowed", client.answer("POST", "/api/allowlist", body=body)["data"], output)

@@ -17,6 +17,7 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.limited_input import InputTooLargeError, read_text
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
+from manager.cli.support.organizations import AllowUnknown, check_organization
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient
@@ -55,6 +56,7 @@ def import_blocks(
     force: Annotated[
         bool, typer.Option("--force", help="block although somebody logged in from there within 7 days; it is audited")
     ] = False,
+    allow_unknown: AllowUnknown = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check every line and change nothing")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -66,6 +68,7 @@ def import_blocks(
     """
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
+    check_organization(client, organization, allow_unknown=allow_unknown)
     lines = _read(file, format_)
     scope = {
         "organization": organization,

@@ -14,6 +14,7 @@ from manager.cli.support.durations import ago, parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import EntryWord, Output, OutputOption
+from manager.cli.support.organizations import AllowUnknown, check_organization
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient, Record
@@ -76,6 +77,7 @@ def add_block(
     group: Annotated[str | None, typer.Option(help="block only on the agents of this policy group")] = None,
     agent: Agent = None,
     force: Force = False,
+    allow_unknown: AllowUnknown = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Block an address or network by hand; without a scope in the whole fleet.
@@ -86,6 +88,7 @@ def add_block(
 
     if not _is_address(address):
         raise CommandFailed(ExitCode.USAGE, f"{address} is no address and no CIDR: write 203.0.113.9 or 203.0.113.0/24")
+    check_organization(client, organization, allow_unknown=allow_unknown)
     seconds = parse_timedelta(duration, least="1s", most="366d").total_seconds()
     body = {"value": address, "seconds": seconds, "reason": reason, "force": force or None}
     agent_id = None if agent is None else find_agent_id(client, agent)

@@ -14,6 +14,7 @@ from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import ModeWord, Output, OutputOption
+from manager.cli.support.organizations import AllowUnknown, check_organization
 from manager.cli.support.policy_options import read_document, with_policy
 from manager.cli.support.policy_output import Message, put_document, remove_document
 
@@ -72,6 +73,7 @@ def set_group(
     organization: Annotated[
         str | None, typer.Option(help="only this organization's agents; an empty text means all")
     ] = None,
+    allow_unknown: AllowUnknown = False,
     file: Annotated[Path | None, typer.Option(help="the policy, JSON; - reads standard input")] = None,
     mode: Annotated[ModeWord | None, typer.Option(help="set this mode in the policy")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the group and show its effect only")] = False,
@@ -83,6 +85,7 @@ def set_group(
 
     Example: panguard manager groups set web --tag web --priority 10 --mode protection
     """
+    check_organization(client, organization or None, allow_unknown=allow_unknown)
     group = _current(client, name)
     selector = {"tagsAll": tag, "tagsAny": any_tag, "sites": site}
     named = {member: values for member, values in selector.items() if values}
@@ -97,7 +100,7 @@ def set_group(
     if mode is not None:
         group["policy"] = {**group["policy"], "mode": mode}
     _require(group, name)
-    _warn_of_unknown(client, [*(tag or ()), *(any_tag or ())], site or ())
+    _warn_of_unknown_tags(client, [*(tag or ()), *(any_tag or ())])
     put_document(client, _path_of(name), group, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
@@ -118,21 +121,14 @@ def remove_group(
     remove_document(client, path, empty, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
-def _warn_of_unknown(client: "ManagerClient", tags: Iterable[str], sites: Iterable[str]) -> None:
-    """Name on standard error each tag and site that no agent has, and how many agents report it themselves."""
+def _warn_of_unknown_tags(client: "ManagerClient", tags: Iterable[str]) -> None:
+    """Name on standard error each tag that no agent has, with the number of agents that report it themselves."""
     for tag in tags:
-        if not client.records("/api/agents", most=1, tag=tag):
-            reporting = sum(tag in agent["reportedTags"] for agent in client.records("/api/agents"))
-            _warn(f"no agent has tag {tag}", "tag", "reportedTags", reporting)
-    for site in sites:
-        if not client.records("/api/agents", most=1, site=site):
-            reporting = sum(site == agent["reportedSite"] for agent in client.records("/api/agents"))
-            _warn(f"no agent is at site {site}", "site", "reportedSite", reporting)
-
-
-def _warn(what: str, option: str, member: str, reporting: int) -> None:
-    but = f"; {reporting} report it themselves ({member}), which chooses no group" if reporting else ""
-    sys.stderr.write(printable(f"warning: {what}{but}: panguard manager agents set --{option}") + "\n")
+        if client.records("/api/agents", most=1, tag=tag):
+            continue
+        reporting = sum(tag in agent["reportedTags"] for agent in client.records("/api/agents"))
+        but = f"; {reporting} report it themselves (reportedTags), which chooses no group" if reporting else ""
+        sys.stderr.write(printable(f"warning: no agent has tag {tag}{but}: panguard manager agents set --tag") + "\n")
 
 
 def _path_of(name: str) -> str:

@@ -14,6 +14,7 @@ from manager.cli.support.durations import ago
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
+from manager.cli.support.organizations import check_organization
 from manager.cli.support.policy_options import (
     Agent,
     Global,
@@ -90,7 +91,7 @@ def set_policy(
     group: Group = None,
     agent: Agent = None,
     allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="accept unknown fields with a warning")
+        bool, typer.Option("--allow-unknown", help="accept unknown fields with a warning, and an unknown organization")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the document and show its effect only")] = False,
     message: Message = None,
@@ -98,6 +99,7 @@ def set_policy(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; every affected agent gets it at once."""
+    check_organization(client, organization, allow_unknown=allow_unknown)
     scope, target = scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent)
     path = path_of(scope, target)
     document = with_policy(client, scope, path, read_document(file))

@@ -1,5 +1,6 @@
 """Changes of agents by operators: tags, site and organization; removal of agents that are not heard of any more."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -11,15 +12,30 @@ from manager.domain.response import Subject
 from manager.engine.batch import HistoryLine, Undo
 from manager.engine.commands import audit
 from manager.engine.commands.fleet import find_agent, remove_agent
-from manager.engine.commands.requests import UNCHANGED, ChangeAgent, PruneAgents, PrunedAgents, RemoveAgent
+from manager.engine.commands.requests import (
+    UNCHANGED,
+    AgentsChanged,
+    ChangeAgent,
+    ChangeAgents,
+    PruneAgents,
+    PrunedAgents,
+    RemoveAgent,
+)
 from manager.engine.context import Context
 from manager.engine.fleet import placement_of
 from manager.engine.policies.signed_policy import SECTIONS_LIMIT, sections_size
 from manager.engine.response import emergency_response, manual_response, ownership
 from manager.errors import Conflict, Invalid
+from schemas.identifiers import hostname_key
 
 EPHEMERAL_RETENTION = 3600.0
 """Seconds that an ephemeral agent is kept while it is offline."""
+
+TAGS_LIMIT = 32
+"""The most tags of an agent."""
+
+_NAMED = 20
+"""The most refused agents that an error names."""
 
 PRUNED_AT_ONCE = 200
 """The maximum number of agents that one request or tick removes."""
@@ -82,13 +98,87 @@ def _put_back(context: Context, former: Agent) -> None:
     _follow_change(context, agent, before)
 
 
+def change_agents(context: Context, request: ChangeAgents) -> AgentsChanged:
+    """Change several agents alike, all or none; each change is audited.
+
+    Raises:
+        Conflict: one of them is refused; the text names the first ones.
+        NotFound: there is no such agent.
+    """
+    agents = [find_agent(context, agent_id) for agent_id in dict.fromkeys(request.agent_ids)]
+    singles = [(agent, _change_of(agent, request)) for agent in agents]
+    refused = tuple(_refusals(context, singles))
+    if refused and not request.dry_run:
+        named = "; ".join(f"{hostname}: {reason}" for _, hostname, reason in refused[:_NAMED])
+        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        raise Conflict(f"no agent is changed, {len(refused)} of {len(singles)} are refused: {named}{more}")
+    moved = [(agent, single) for agent, single in singles if _placement_after(agent, single) != placement_of(agent)]
+    done = AgentsChanged(
+        tuple((agent.agent_id, agent.hostname) for agent, _ in moved),
+        sum(_changes_policy(context, agent, single) for agent, single in moved),
+        refused,
+    )
+    if not request.dry_run:
+        for agent, single in singles:
+            before = audit.agent_state(context, agent.agent_id)
+            change_agent(context, single)
+            after = audit.agent_state(context, agent.agent_id)
+            if before != after:
+                before, after = audit.changed_members(before, after)
+                audit.add_entry(context, context.origin, "agent.set", agent.agent_id, before=before, after=after)
+    return done
+
+
+def _change_of(agent: Agent, request: ChangeAgents) -> ChangeAgent:
+    """Return what a change of several agents is for one of them."""
+    tags = None
+    if request.add_tags or request.remove_tags:
+        every = dict.fromkeys((*agent.host.tags, *request.add_tags))
+        tags = tuple(tag for tag in every if tag not in request.remove_tags)
+    return ChangeAgent(agent.agent_id, request.author, tags, request.site, request.organization_id)
+
+
+def _refusals(context: Context, singles: list[tuple[Agent, ChangeAgent]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the id and hostname of each agent that cannot be changed so, and why."""
+    entering: set[tuple[str, str]] = set()
+    for agent, single in singles:
+        organization_id = single.organization_id or agent.organization_id
+        reason = None
+        if single.tags is not None and len(single.tags) > TAGS_LIMIT:
+            reason = f"it would have {len(single.tags)} tags, at most {TAGS_LIMIT} are taken"
+        elif organization_id != agent.organization_id:
+            there = context.fleet.registry.find_by_hostname(organization_id, agent.hostname)
+            name = organization_id, hostname_key(agent.hostname)
+            if (there is not None and there is not agent) or name in entering:
+                reason = f"organization {organization_id} would have two agents of this hostname; remove one of them"
+            entering.add(name)
+        if reason is None:
+            try:
+                _check_size(context, agent, single)
+            except Invalid as error:
+                reason = str(error)
+        if reason is not None:
+            yield agent.agent_id, agent.hostname, reason
+
+
+def _changes_policy(context: Context, agent: Agent, request: ChangeAgent) -> bool:
+    """Return whether an agent gets a new policy by a change; that of another organization is always new."""
+    after, policies = _placement_after(agent, request), context.fleet.policies
+    resolved = policies.resolve(agent.agent_id, after, context.batch.now.wall)
+    moved = after.organization_id != agent.organization_id
+    return moved or resolved.digest != policies.effective[agent.agent_id].resolved.digest
+
+
+def _placement_after(agent: Agent, request: ChangeAgent) -> Placement:
+    """Return the facts that choose an agent's groups, after a change."""
+    tags = agent.host.tags if request.tags is None else request.tags
+    site = agent.host.site if request.site == UNCHANGED else request.site
+    return Placement(request.organization_id or agent.organization_id, site, frozenset(tags))
+
+
 def _check_size(context: Context, agent: Agent, request: ChangeAgent) -> None:
-    host = agent.host
-    tags = host.tags if request.tags is None else request.tags
-    site = host.site if request.site == UNCHANGED else request.site
-    organization_id = request.organization_id or agent.organization_id
-    trial = replace(agent, organization_id=organization_id, host=replace(host, tags=tags, site=site))
-    sections = context.fleet.policies.resolve(agent.agent_id, placement_of(trial), context.batch.now.wall).sections
+    placement = _placement_after(agent, request)
+    sections = context.fleet.policies.resolve(agent.agent_id, placement, context.batch.now.wall).sections
     size = sections_size(sections)
     if size > SECTIONS_LIMIT:
         raise Invalid(f"the effective policy would have {size} bytes; at most {SECTIONS_LIMIT} fit in a message")

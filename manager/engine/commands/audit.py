@@ -35,6 +35,17 @@ def add_entry(
     )
 
 
+def changed_members(before: AuditState, after: AuditState) -> tuple[AuditState, AuditState]:
+    """Return both states without the members that did not change."""
+    if before is None or after is None:
+        return before, after
+    same = {name for name in before.keys() & after.keys() if before[name] == after[name]}
+    return (
+        {name: value for name, value in before.items() if name not in same},
+        {name: value for name, value in after.items() if name not in same},
+    )
+
+
 def record_enrollment(context: Context, agent: Agent, *, is_new: bool) -> None:
     """Record that an agent entered the fleet, or that its credential was replaced."""
     origin = context.origin

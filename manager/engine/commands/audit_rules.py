@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain.policies.fleet_policies import Scope
-from manager.engine.commands.audit import AuditState, add_entry, agent_state, entry_state, manual_state
+from manager.engine.commands.audit import (
+    AuditState,
+    add_entry,
+    agent_state,
+    changed_members,
+    entry_state,
+    manual_state,
+)
 from manager.engine.commands.enrollment_tokens import find_token
 from manager.engine.commands.http_agent_requests import CreatePolicy
 from manager.engine.commands.incidents import surviving_incident
@@ -67,7 +74,7 @@ def audited(context: Context, request: Any, carry_out: Callable[[Context, Any], 
     about = _about(request, value)
     after = rule.state(context, about)
     if (before != after or isinstance(request, (Broadcast, RotateAccess, RotateToken))) and not rule.unless(context):
-        before, after = _changed(before, after)
+        before, after = changed_members(before, after)
         add_entry(context, context.origin, rule.action(request), rule.target(about), before=before, after=after)
     return value
 
@@ -77,17 +84,6 @@ def _about(request: Any, value: Any) -> Any:
     if isinstance(request, (CreateToken, RotateToken)):
         return value
     return replace(request, token_id=value) if isinstance(request, RevokeToken) else request
-
-
-def _changed(before: AuditState, after: AuditState) -> tuple[AuditState, AuditState]:
-    """Return both states without the members that did not change."""
-    if before is None or after is None:
-        return before, after
-    same = {name for name in before.keys() & after.keys() if before[name] == after[name]}
-    return (
-        {name: value for name, value in before.items() if name not in same},
-        {name: value for name, value in after.items() if name not in same},
-    )
 
 
 def _document(context: Context, scope: Scope) -> AuditState:

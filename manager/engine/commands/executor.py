@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from manager.engine import notifications as notification_requests
 from manager.engine.commands import (
     access,
     agent_changes,
@@ -16,7 +15,6 @@ from manager.engine.commands import (
     http_agent_requests,
     http_agents,
     incidents,
-    notifications,
     operators,
     policies,
     policy_explanation,
@@ -37,6 +35,8 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.ReadDrift: policies.read_drift,
     requests.ChangeAllowlist: allowlist.change_allowlist,
     requests.ChangeAgent: agent_changes.change_agent,
+    requests.ChangeAgents: agent_changes.change_agents,
+    requests.ReadOrganizations: fleet.read_organizations,
     requests.PruneAgents: agent_changes.prune_agents,
     requests.RemoveAgent: fleet.remove_agent,
     requests.DeregisterAgent: fleet.deregister_agent,
@@ -61,12 +61,6 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.SetOrganizationResponse: incidents.set_organization_response,
     requests.ReadResponseStatus: incidents.read_response_status,
     requests.RecordOperatorAddress: operators.record_operator_address,
-    notification_requests.RecordNotifications: notifications.record_notifications,
-    notification_requests.PauseNotifications: notifications.pause_notifications,
-    notification_requests.SendTest: notifications.tell_test,
-    notification_requests.TellChannelState: notifications.tell_channel_state,
-    notification_requests.AcknowledgeNotifications: notifications.acknowledge_notifications,
-    notification_requests.MuteNotifications: notifications.mute_notifications,
     http_agent_requests.RegisterAgent: http_agents.register_agent,
     http_agent_requests.RecordRefusedRegistration: http_agents.record_refused_registration,
     http_agent_requests.RecordHeartbeat: http_agents.record_heartbeat,

@@ -1,13 +1,14 @@
-"""Fleet commands: remove and deregister agents, trust the clock."""
+"""Fleet commands: remove and deregister agents, list organizations, trust the clock."""
 
 from manager.domain.agents.agent import Agent
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.batch import HistoryLine
-from manager.engine.commands.requests import AcceptClock, DeregisterAgent, RemoveAgent
+from manager.engine.commands.requests import AcceptClock, DeregisterAgent, ReadOrganizations, RemoveAgent
 from manager.engine.context import Context
 from manager.engine.fleet import CLOCK_WARNING
 from manager.engine.response import emergency_response, manual_response
 from manager.errors import NotFound
+from schemas.identifiers import DEFAULT_ORGANIZATION
 from schemas.model import iso
 
 
@@ -52,6 +53,18 @@ def _remove_document(context: Context, scope: Scope, author: str) -> None:
     if revision is not None:
         context.batch.changes.revisions.append(revision)
         context.batch.changes.fleet_revision = policies.revision
+
+
+def read_organizations(context: Context, _request: ReadOrganizations) -> dict[str, int]:
+    """Return the number of agents of each organization that an agent, a token or a policy names."""
+    fleet = context.fleet
+    named = {token.organization_id for token in fleet.tokens.values() if token.revoked_at is None}
+    named |= {scope.target for scope in fleet.policies.documents if scope.kind == "organization"}
+    named |= fleet.access.organizations() | fleet.policies.groups.organizations | {DEFAULT_ORGANIZATION}
+    found = {organization_id: 0 for organization_id in named if organization_id is not None}
+    for agent in fleet.registry.agents.values():
+        found[agent.organization_id] = found.get(agent.organization_id, 0) + 1
+    return dict(sorted(found.items()))
 
 
 def deregister_agent(context: Context, request: DeregisterAgent) -> str:

@@ -66,6 +66,40 @@ class ChangeAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeAgents:
+    """Add and remove tags, set site or organization of several agents, all or none. Answered by an `AgentsChanged`.
+
+    `site` and `organization_id` are those of `ChangeAgent`; a dry run changes nothing. Conflict if one is refused,
+    NotFound if there is no such agent.
+    """
+
+    agent_ids: tuple[str, ...]
+    author: str
+    add_tags: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+    site: str | None = UNCHANGED
+    organization_id: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentsChanged:
+    """The agents whose tags, site or organization change, the number of changed policies, and each refusal.
+
+    `agents` are ids with hostnames; `refused`, of a dry run, are ids with hostnames and the reason.
+    """
+
+    agents: tuple[tuple[str, str], ...]
+    policies: int
+    refused: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOrganizations:
+    """List the organizations of agents, tokens and policies. Answered by the number of agents of each, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class PruneAgents:
     """Remove the agents that are not online and were last heard of before a time, permanently.
 

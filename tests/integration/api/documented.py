@@ -1,5 +1,6 @@
 """The documented HTTP contract, row by row: a request, and the least that its answer must have."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,11 @@ class Row:
         return f"{self.operation}{self.query and '?'}{self.query} {self.status}"
 
 
+def filled(body: Any, known: Mapping[str, str]) -> Any:
+    """Return a row's body with the agent that it names in braces."""
+    return json.loads(json.dumps(body).replace("{agent_id}", known["agent_id"]))
+
+
 REGISTRATION = {**HOST, "hostname": "srv-new", "ip": "192.0.2.7", "tags": ["web"], "site": "a", "endpoint": "http://x"}
 HEARTBEAT = "POST /api/agents/{agent_id}/heartbeat"
 EVENTS = "POST /api/agents/{agent_id}/events"
@@ -158,6 +164,9 @@ ROWS = (
     Row("GET /api/policies/groups/{group}", data=GROUP_RECORD, top=("revision", "updatedAt", "author")),
     Row("DELETE /api/policies/groups/{group}", data=SET),
     Row("PATCH /api/agents/{agent_id}", {"tags": ["db"], "site": "bonn", "organization": "acme"}, data=AGENT),
+    Row("POST /api/agents/change", {"agentIds": ["{agent_id}"], "addTags": ["db"], "removeTags": ["web"]},
+        data=("agents.0.agentId", "agents.0.hostname", "policies", "refused", "dryRun")),
+    Row("GET /api/organizations", data=("0.organization", "0.agents"), top=LISTED),
     Row("POST /api/agents/prune", {"olderThan": 86400, "dryRun": True}, data=("agents", "removed", "more")),
     Row("GET /api/policies/agent/{agent_id}/explain", data=(
         "agentId", "hostname", "organizationId", "version", "digest", "groups", *(

@@ -143,7 +143,7 @@ def test_a_policy_is_set_from_a_file_and_read_back(served: Served, terminal: Ter
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"thresholds": {"autoRespond": 70}}))
     for scope in (["--global"], ["--organization", "acme"], ["--agent", "srv-01"]):
-        terminal.ok("policies", "set", *scope, "--file", str(file))
+        terminal.ok("policies", "set", *scope, "--file", str(file), "--allow-unknown")
         printed = terminal.ok("policies", "get", *scope)
         assert json.loads(printed) == {"thresholds": {"autoRespond": 70}}
         again = terminal.ok("policies", "set", *scope, "--file", "-", input=printed)
@@ -167,7 +167,7 @@ def test_a_policy_with_a_wrong_field_is_refused_and_an_unknown_one_warned_of(
 
 def test_a_token_is_printed_alone_and_can_be_revoked(terminal: Terminal) -> None:
     """`create` prints the token and nothing else, for scripts."""
-    made = ("--organization", "acme", "--tag", "web", "--expires", "520w", "--uses", "2")
+    made = ("--organization", "acme", "--tag", "web", "--expires", "520y", "--uses", "2")
     assert terminal.run("tokens", "create", *made).exit_code == ExitCode.USAGE
     token = EnrollmentToken.parse(terminal.ok("tokens", "create", "--organization", "acme", "--uses", "2"))
     (kept,) = terminal.records("tokens", "list")

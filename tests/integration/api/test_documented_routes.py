@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from schemas import topics
-from tests.integration.api.documented import DOCUMENT, GROUP, HEADERS, REPORT, ROWS, Row
+from tests.integration.api.documented import DOCUMENT, GROUP, HEADERS, REPORT, ROWS, Row, filled
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
 
@@ -108,7 +108,7 @@ def test_a_documented_request_has_its_documented_answer(fleet: Fleet, row: Row) 
         known = fleet.prepare(row, agent)
         url = path.format_map(known) + (f"?{row.query.format_map(known)}" if row.query else "")
         headers = {name: value.format_map(known) for name, value in row.headers.items()}
-        content = {} if row.body is None else {"json": row.body}
+        content = {} if row.body is None else {"json": filled(row.body, known)}
         client = agent.client if row.own else fleet.admin
         with client.stream(method, url, headers=headers, **content) as answer:
             if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):

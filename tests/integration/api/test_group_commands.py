@@ -29,6 +29,7 @@ def test_every_command_of_the_page_works(
 ) -> None:
     """The commands of docs/groups.md, in their order, end well on a fleet that has the host they name."""
     served.enroll("web-1")
+    served.enroll("web-2", organization_id="acme")
     (tmp_path / "policy.json").write_text('{"response": {"actions": ["notify"]}}')
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)

@@ -11,7 +11,7 @@ import typer.main
 from manager.cli.application import app
 from manager.cli.support.failures import ExitCode
 from manager.domain.access import Role
-from tests.integration.api.documented import ROWS, Row
+from tests.integration.api.documented import ROWS, Row, filled
 from tests.integration.api.served import LOOPBACK, Served
 from tests.integration.api.terminal import Terminal
 from tests.integration.api.test_documented_routes import Fleet
@@ -124,7 +124,8 @@ def test_a_request_beyond_the_role_changes_nothing(fleet: Fleet, tokens: dict[Ro
             if allowed and row.operation not in _AT_ONCE:
                 continue
             with fleet.served.client(tokens[role]) as holder:
-                answer = holder.request(method, url, **({} if row.body is None else {"json": row.body}))
+                body = {} if row.body is None else {"json": filled(row.body, known)}
+                answer = holder.request(method, url, **body)
             assert (answer.status_code == 403) is not allowed, (role, answer.text)
         assert _store(fleet) == before
 

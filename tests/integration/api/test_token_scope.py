@@ -273,7 +273,7 @@ def test_a_thing_of_another_organization_is_told_like_one_that_does_not_exist(fl
 def test_a_change_that_names_another_organization_or_the_whole_fleet_is_refused(fleet: Fleet) -> None:
     """By query or body: 404 for another organization, 403 for the fleet; nothing is changed."""
     before = _whole(fleet)
-    other_agent = fleet.ids[OTHER]["agent_id"]
+    own_agent, other_agent = fleet.ids[OWN]["agent_id"], fleet.ids[OTHER]["agent_id"]
     with fleet.client("admin") as admin:
         for status, method, path, body in (
             (404, "POST", f"/api/allowlist?org_id={OTHER}", {"value": "192.0.2.1"}),
@@ -283,6 +283,8 @@ def test_a_change_that_names_another_organization_or_the_whole_fleet_is_refused(
             (404, "POST", "/api/policy", {"rules": [], "agentId": other_agent}),
             (404, "POST", "/api/policies/diff", {"scope": "organization", "target": OTHER}),
             (404, "POST", "/api/policies/diff", {"scope": "agent", "target": other_agent}),
+            (404, "POST", "/api/agents/change", {"agentIds": [own_agent, other_agent], "addTags": ["x"]}),
+            (404, "POST", "/api/agents/change", {"agentIds": [own_agent], "organization": OTHER}),
             (403, "GET", "/api/agents?group=any", None),
             (403, "GET", "/api/protection/forecast?group=any", None),
             (403, "POST", "/api/policies/diff", {"scope": "global"}),
