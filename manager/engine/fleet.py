@@ -84,6 +84,8 @@ class Fleet:
     """Warnings for operators about lasting conditions, by the name of the condition."""
     restored_store: RestoredStore = field(default_factory=RestoredStore)
     document_warnings: DocumentWarnings = field(default_factory=DocumentWarnings)
+    waiting_approvals: dict[str, str | None] = field(default_factory=dict)
+    """Incidents whose wait for approval was announced by an event, with their organizations."""
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)
@@ -140,7 +142,11 @@ class Fleet:
                 agent.stamp = replace(agent.stamp, sent_at=cap_stamp(agent.stamp.sent_at, now))
             self.registry.load(agent)
             self.set_addresses(agent)
+        incidents = list(incidents)
         self.responder.load(snapshot.entries, snapshot.responses, incidents, self.facts(now), now - pending_step)
+        organizations = {incident.id: incident.organization_id for incident in incidents}
+        waiting = (response.incident_id for response in self.responder.responses.pending())
+        self.waiting_approvals = {incident_id: organizations.get(incident_id) for incident_id in waiting}
         self.responder.entries.manual.load(snapshot.manual_blocks)
         self.responder.frozen = snapshot.meta.get(FROZEN) == "true"
         self._restore_organization_response(snapshot.meta)

@@ -17,6 +17,7 @@ from manager.domain.correlation.reports import NOT_CORRELATED, WINDOW
 from manager.domain.protection.measures import reported_measure
 from manager.engine.batch import ThreatRow
 from manager.engine.context import TIMESTAMP_AS_GIVEN, Context, ReceivedReport, Submission
+from manager.engine.messages import threat_alerts
 from manager.engine.ports import Store
 from schemas.threats import Severity, is_executed
 from schemas.topics import THREATS
@@ -116,6 +117,7 @@ def process_reports(
             context.batch.changes.threats.append(new)
             context.new_reports.append((report, new))
             _record_measure(context, report, new)
+            threat_alerts.announce(context, report, new)
             _count_for_agent(context, report)
         context.decided_submissions += context.submissions
         context.reports, context.submissions = [], []

@@ -6,7 +6,7 @@ from dataclasses import replace
 from manager.domain.correlation import IncidentChange
 from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
-from manager.domain.response import EmergencyEntry, ResponseChanges, ResponseState
+from manager.domain.response import EmergencyEntry, Response, ResponseChanges, ResponseState
 from manager.domain.response.emergency_entry import is_enforceable
 from manager.domain.response.progress import Medium, Progress
 from manager.engine.batch import Changes
@@ -14,6 +14,7 @@ from manager.engine.commands import audit
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.policies.blocklist_messages import sequence_value
 from schemas.blocklist import BlocklistChange
+from schemas.model import iso
 
 _EVIDENCE_KEYS = ("lastLogin", "filePath")
 """Keys of a report's evidence that the never-block rules use."""
@@ -82,6 +83,7 @@ def apply(
             },
             organization_id=_organization_of(context, response_changes, response.incident_id),
         )
+        _announce_approval(context, response, _organization_of(context, response_changes, response.incident_id))
         if response.state in {ResponseState.UNDONE, ResponseState.REFUSED}:
             context.fleet.acceptance.stop(response.incident_id)
             context.fleet.immunity.stop(response.incident_id)
@@ -99,6 +101,33 @@ def apply(
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def _announce_approval(context: Context, response: Response, organization_id: str | None) -> None:
+    """Add an event to the batch if a response begins to wait for approval, or waits no longer."""
+    waiting, incident_id = context.fleet.waiting_approvals, response.incident_id
+    if response.state is not ResponseState.PENDING_APPROVAL:
+        if incident_id in waiting:
+            organization_id = waiting.pop(incident_id)
+            data = {"incidentId": incident_id, "state": response.state, "reason": response.reason}
+            context.batch.event("approval_over", data=data, organization_id=organization_id)
+        return
+    if incident_id in waiting:
+        return
+    waiting[incident_id] = organization_id
+    incident, expires_at = context.batch.changes.incidents.get(incident_id), response.approval_expires_at
+    context.batch.event(
+        "approval_waiting",
+        data={
+            "incidentId": incident_id,
+            "reason": response.reason,
+            "agents": None if incident is None else len(incident.members),
+            "kind": None if incident is None else incident.kind,
+            "value": None if incident is None else incident.value,
+            "expiresAt": None if expires_at is None else iso(expires_at),
+        },
+        organization_id=organization_id,
+    )
 
 
 def _organization_of(context: Context, response_changes: ResponseChanges, incident_id: str) -> str | None:

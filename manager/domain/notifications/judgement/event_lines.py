@@ -20,10 +20,13 @@ _DONE = {
 _MOST = 2**53
 _LATEST = 1e11
 _OUTCOMES = {"refused": "refused", "impossible": "impossible", "failed": "tried and failed"}
+_PASSIVE = frozenset({"none", "notify", "log", "log_only", "alert", "monitor"})
+_LATE = 1800.0
 _LOGINS = {
     "login_after_failures": "login after failures",
     "root_login": "root logged in by password",
     "new_source": "login from a new address",
+    "privilege_misuse": "sudo by a user who may not use it",
 }
 
 
@@ -73,7 +76,7 @@ def _suspicious_login(event: Event) -> tuple[Words, tuple[str, ...], str | None]
         words += [plain(" from "), quoted(data["sourceIp"])]
     if kind == "login_after_failures" and _number(data.get("count")):
         words.append(plain(f" after {_number(data.get('count'))} failures"))
-    words += _response(data)
+    words += [*_response(data), *_lateness(event)]
     about = (kind, str(data.get("user")), str(data.get("sourceIp")))
     return words, about, _block_command(data.get("sourceIp"))
 
@@ -85,7 +88,7 @@ def _critical_threat(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
     for word, key in named:
         if data.get(key):
             words += [plain(f" {word} "), quoted(data[key])]
-    words += _response(data)
+    words += [*_response(data), *_lateness(event)]
     about = tuple(str(data.get(key)) for key in ("type", "sourceIp", "fileHash", "user", "process"))
     return words, about, _block_command(data.get("sourceIp"))
 
@@ -169,8 +172,16 @@ def _response(data: Mapping[str, Any]) -> Words:
         case "ineffective":
             words = [plain("; the response has no effect")]
         case _:
-            return [plain("; nothing was done")]
+            action = str(data.get("action") or "none")
+            return [plain("; nothing was done")] if action in _PASSIVE else [plain("; it states "), quoted(action)]
     return [*words, plain(": "), quoted(reason.strip())] if reason.strip() else words
+
+
+def _lateness(event: Event) -> Words:
+    """Return how long before its report a threat was, where that is long: a guard looks back at its first start."""
+    happened = _seconds(event.data.get("eventTime"))
+    late = 0.0 if happened is None else event.at - happened
+    return [plain(f"; {late / 3600:.1f} h before its report")] if late > _LATE else []
 
 
 def _sources(value: object) -> Words:
