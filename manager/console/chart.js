@@ -20,13 +20,16 @@ export function bars(title, counts) {
   const most = Math.max(1, ...entries.map(([, count]) => count));
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${entries.length * 24}`, class: "bars", role: "img", "aria-label": title },
     ...entries.map(([, count], index) => svg("rect", { x: 0, y: index * 24 + 4, width: Math.max(count ? 2 : 0, (WIDTH * count) / most), height: 16 })));
-  return el("figure", {}, el("figcaption", {}, title), drawing, table(["", "Number"], entries, title));
+  return el("figure", {}, el("figcaption", {}, title), drawing, table(["State", "Number"], entries, title));
 }
 
 /** Return the curves of acceptance and enforcement of an incident's response over time, apart. */
 export function curve(incident) {
   const points = ["50", "95", "100"].map((percent) => ({
     percent, accepted: incident.timeToAcceptance?.[percent] ?? null, enforced: incident.timeToImmunity?.[percent] ?? null }));
+  if (points.every(({ accepted, enforced }) => accepted === null && enforced === null)) {
+    return el("p", {}, "Half of its hosts have not accepted it yet, and half have not enforced it.");
+  }
   const longest = Math.max(0.001, ...points.flatMap(({ accepted, enforced }) => [accepted ?? 0, enforced ?? 0]));
   const line = (name) => {
     const known = points.filter((point) => point[name] !== null);

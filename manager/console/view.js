@@ -12,7 +12,7 @@ import { el, fill, shown } from "./dom.js";
 export function table(heads, rows, caption) {
   return el("table", { class: "records" },
     el("caption", { class: "faint" }, caption),
-    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
+    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head || el("span", { class: "unseen" }, "Action"))))),
     el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, index) => el("td", { "data-head": heads[index] }, cell))))));
 }
 

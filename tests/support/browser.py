@@ -69,6 +69,13 @@ class Browser:
         """Return what a function's body returns in the page."""
         return self._command("execute/sync", script=script, args=list(values))
 
+    def emulate(self, width: int, scheme: str) -> None:
+        """Show the page so wide, in CSS pixels, to a reader who prefers `light` or `dark`."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self._command("goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
+        self._command("goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=media)
+
     def requests(self) -> list[str]:
         """Return the addresses of all requests that pages made since this was last asked."""
         told = [json.loads(entry["message"])["message"] for entry in self._command("se/log", type="performance")]

@@ -133,9 +133,9 @@ function draw(agent, explained, blocks) {
     blocks.records.length ? table(["Value", "Until", "Why"], blocks.records.map((each) => [
       link("/blocks?value=" + encodeURIComponent(each.value), quoted(each.value)), time(each.expiresAt), quoted(each.reason)]), "Its own; those of its organization and the fleet come on top") : el("p", {}, "None of its own."),
     el("h2", {}, "Newest threats"),
-    (agent.threats ?? agent.recentThreats ?? []).length ? table(["When", "Threat", "Severity"], (agent.threats ?? agent.recentThreats).map((each) => [
-      time(each.eventTime ?? each.timestamp), link(path("threats", each.id), quoted(each.type)), each.severity]), "Its newest threats") : el("p", {}, "None."),
-    link("/threats?agent=" + encodeURIComponent(agent.agentId), ""),
+    agent.recentThreats.length ? table(["When", "Threat", "Severity"], agent.recentThreats.map((each) => [
+      time(each.eventTime), link(path("threats", each.id), quoted(each.type)), each.severity]), "Its newest threats") : el("p", {}, "None."),
+    el("p", {}, link("/threats?agentId=" + encodeURIComponent(agent.agentId), "All its threats")),
     el("h2", {}, "Where its policy comes from"),
     explained ? el("pre", {}, el("code", {}, shown(JSON.stringify(explained, null, 2), 20_000))) : el("p", {}, "Not to be read with this token."),
   ];

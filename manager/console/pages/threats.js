@@ -5,7 +5,7 @@ import { el, fill, link, path, quoted } from "../dom.js";
 import { time } from "../time.js";
 import { facts, pagedList, seldom } from "../view.js";
 
-const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"]];
+const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"]];
 
 export function open(place, [id], given) {
   return id ? one(place, id) : search(place, given);

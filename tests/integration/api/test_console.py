@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import axe_playwright_python
 import pytest
 
 from schemas import topics
@@ -17,6 +18,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.chromium
 
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 PAGES = ("now", "agents", "incidents", "threats", "blocks", "policies", "access", "audit")
 ADDRESS = "203.0.113.7"
 HOSTILE = '<img src=x onerror="window.ran=true"><script>window.ran=true</script>\u202egnp.exe ' + "A" * 10_000
@@ -246,3 +248,52 @@ def test_the_console_is_small_and_all_of_it_is_served(served: Served) -> None:
             assert (again.status_code, again.content) == (304, b"")
         for path in ("/console/__init__.py", "/console/../errors.py", "/console/%2e%2e/errors.py", "/console/", "/x"):
             assert anybody.get(path).status_code == 404
+
+
+def test_no_page_has_a_fault_that_keeps_people_out(served: Served, browser: Browser) -> None:
+    """No page breaks a rule of axe-core, in light and dark, wide and narrow."""
+    agents = _attacked(served)
+    _report(served, agents[0], type="login_after_failures", severity="critical", evidence={"sourceIp": ADDRESS})
+    _token(served, "viewer")
+    with served.client() as admin:
+        admin.put("/api/policies/global", json={"blocklist": {"ips": [{"value": "198.51.100.1"}]}})
+        incident = admin.get("/api/incidents").json()["data"][0]["id"]
+        threat = admin.get("/api/threats").json()["data"][0]["id"]
+    browser.open(f"{served.url}/")
+    eventually(lambda: "Sign in" in _text(browser), what="the sign-in")
+    found = {"sign-in": _faults(browser)}
+    _sign_in(served, browser)
+    inner = (f"agents/{agents[0].agent_id}", f"incidents/{incident}", f"threats/{threat}")
+    for page in (*PAGES, *inner):
+        browser.run("location.hash = arguments[0]", f"#/{page}")
+        eventually(lambda: browser.run("return document.querySelectorAll('main h1').length") == 1, what=page)
+        for width, scheme in ((1400, "light"), (400, "dark")):
+            browser.emulate(width, scheme)
+            found[f"{page} {width} {scheme}"] = _faults(browser)
+    assert {page: faults for page, faults in found.items() if faults} == {}
+
+
+def _faults(browser: Browser) -> list[str]:
+    """Return the rules that the page breaks, each with the first element that does."""
+    browser.run(f"{AXE.read_text()}; window.axe = axe")
+    script = "return axe.run().then((found) => found.violations.map((each) => each.id + ' ' + each.nodes[0].html))"
+    return list(browser.run(script))
+
+
+def test_every_action_is_reached_by_the_keyboard(served: Served, browser: Browser) -> None:
+    """Whatever can be clicked is a link, a button or a field, and none is taken out of the order of the tab key."""
+    _attacked(served)
+    _sign_in(served, browser)
+    script = """
+        const fields = "a[href], button, input, select, textarea";
+        return [...document.querySelectorAll("body *")]
+            .filter((each) => getComputedStyle(each).cursor === "pointer")
+            .filter((each) => !each.closest(fields + ", label") || each.matches(fields) && each.tabIndex < 0)
+            .map((each) => each.outerHTML);
+    """
+    for page in PAGES:
+        _go(browser, page, page.capitalize())
+        assert browser.run(script) == []
+    browser.run("location.hash = '#/blocks'")
+    _click(browser, "Lift", "table")
+    assert browser.run("return document.querySelector('dialog').contains(document.activeElement)")
