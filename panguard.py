@@ -61,7 +61,7 @@ _PARTS = {"manager": _add_manager, "guard": _add_guard, "demo": _add_demo, "simu
 
 def _fence(context: typer.Context) -> None:
     """Run the fence's own command line in place of this process: it shares no code with the rest."""
-    os.execv(sys.executable, [sys.executable, "-m", "fence", *context.args])  # noqa: S606 -- this interpreter, no shell
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "fence", *context.args])  # noqa: S606 -- this interpreter, no shell
 
 
 def _leave_no_core() -> None:

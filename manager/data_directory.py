@@ -1,8 +1,10 @@
 """The manager's data directory: lock, keys and credentials, readable by the owner only."""
 
+import base64
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +18,16 @@ from schemas.errors import TokenError
 from schemas.keys import EnrollmentToken
 
 _SEED = 32
+_CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TRUST = "trust no other key: put manager.key back from a backup; the store stays as it is until then"
 KEY_FILE = "manager.key"
 BROKER_PASSWORD_FILE = "broker.password"  # noqa: S105 -- the name of a file
 _ENROLLMENT_TOKEN_FILE = "enroll.token"  # noqa: S105 -- the name of a file
+
+
+def _new_webhook_secret() -> str:
+    """Return 32 random bytes in the form of the Standard Webhooks specification."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(_SEED)).decode()
 
 
 class DataDirectory:
@@ -128,6 +136,20 @@ class DataDirectory:
     def new_broker_password(self) -> str:
         """Return the manager's password at a broker that `broker init` prepares, created at the first call."""
         return self._read_or_create(BROKER_PASSWORD_FILE, lambda: secrets.token_urlsafe(32))
+
+    def webhook_secret(self, channel: str) -> tuple[Path, str]:
+        """Return the file of the secret that signs a webhook's messages, and its text, created at the first call.
+
+        Args:
+            channel: the channel's name; letters, digits, `-` and `_`.
+
+        Raises:
+            SetupError: the name has other characters, or the file cannot be used.
+        """
+        if not _CHANNEL.fullmatch(channel):
+            raise SetupError(f"{channel!r} is no name of a channel: use letters, digits, - and _")
+        name = f"webhook-{channel}.key"
+        return self.path / name, self._read_or_create(name, _new_webhook_secret)
 
     def enrollment_token(self, make: Callable[[], str]) -> str:
         """Return the enrollment token without limits; `make` creates it at the first start."""

@@ -18,6 +18,9 @@ BLOCKLIST_LIMIT = 2 * MIB
 BODY_LIMIT = 1 * MIB
 """The size limit of the body of an HTTP request."""
 
+LOGINS_IN_HEARTBEAT = 16
+"""The maximum number of logins that one heartbeat reports."""
+
 AGENT_EMERGENCY_ENTRIES = 200
 """The maximum number of live emergency entries in one agent's policy; the first to expire is evicted."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from schemas.limits import LOGINS_IN_HEARTBEAT
 from schemas.model import Timestamp, WireModel
 
 Session = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -103,7 +104,7 @@ class ReportedLogin(WireModel):
     guessed: bool = Field(default=False, description="it follows so many failures that the password looks guessed")
 
 
-ReportedLogins = Annotated[list[ReportedLogin], Field(max_length=16)]
+ReportedLogins = Annotated[list[ReportedLogin], Field(max_length=LOGINS_IN_HEARTBEAT)]
 """The newest logins of a user from an address; each is repeated in three heartbeats, because one may be lost."""
 
 

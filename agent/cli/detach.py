@@ -66,7 +66,7 @@ def start_in_background(directory: Path, arguments: Sequence[str], token: str | 
     try:
         begin = os.fstat(log).st_size
         process = subprocess.Popen(  # noqa: S603 -- this program itself, with arguments that were checked
-            [sys.executable, "-m", "agent", "start", *arguments, *handed_on],
+            [sys.executable, "-P", "-m", "agent", "start", *arguments, *handed_on],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 
 _PACKAGES = ("agent", "fence", "schemas")
+_MOST_LINKS = 40
+"""Links that the kernel follows in one path."""
 
 
 def changeable() -> Iterator[str]:
@@ -36,19 +38,52 @@ def changeable_paths(places: list[Path]) -> Iterator[str]:
 
 
 def _paths(places: list[Path]) -> Iterator[Path]:
-    """Yield every path of some files and trees, what links of theirs lead to, and the directories above them."""
-    for place in places:
+    """Yield every path of some files and trees, the links on the way, and the directories above all of them.
+
+    A link to a directory is followed into it: an import goes there, too.
+    """
+    pending, walked = list(places), set[Path]()
+    while pending:
+        place = pending.pop(0)
         yield from _ways_to(place)
+        if not place.is_dir() or place.resolve() in walked:
+            continue
         for folder, names, files in os.walk(place):
+            walked.add(Path(folder).resolve())
             for name in (*names, *files):
                 path = Path(folder, name)
-                yield from _ways_to(path) if path.is_symlink() else (path,)
+                if not path.is_symlink():
+                    yield path
+                elif path.is_dir():
+                    pending.append(path)
+                else:
+                    yield from _ways_to(path)
 
 
 def _ways_to(place: Path) -> list[Path]:
-    """Return a path, what it leads to, and the directories above both."""
-    real = place.resolve()
-    return list(dict.fromkeys((place, *place.parents, real, *real.parents)))
+    """Return a path's components as the kernel walks them: each directory, and each link on the way and its target.
+
+    Links in a circle end the walk: nothing can be run through them.
+    """
+    current, ways = Path("/"), [Path("/")]
+    parts = list(reversed(place.absolute().parts[1:]))
+    links = 0
+    while parts and links <= _MOST_LINKS:
+        part = parts.pop()
+        if part == "..":
+            current = current.parent
+            continue
+        step = current / part
+        ways.append(step)
+        if not step.is_symlink():
+            current = step
+            continue
+        links += 1
+        target = step.readlink()
+        if target.is_absolute():
+            current = Path("/")
+        parts += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+    return list(dict.fromkeys(ways))
 
 
 def _fault(path: Path) -> Iterator[str]:

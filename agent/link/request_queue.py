@@ -11,13 +11,12 @@ The requests of the HTTP agents' protocol, by topic:
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from agent.link.http_exchange import LONGEST_PAUSE, NOT_MODIFIED, Answer, Request, Task, closed_by, data_of, sentence_of
 from agent.link.link import Delivered, Event, Opened, PolicyReceived, ReceiptReceived, RegistrationAnswered, Subscribed
-from agent.report.login_reports import IN_HEARTBEAT
-from schemas.limits import BODY_LIMIT
+from schemas.limits import BODY_LIMIT, LOGINS_IN_HEARTBEAT
 from schemas.model import iso
 from schemas.threats import Receipt, Refusal
 from schemas.topics import HEARTBEAT, POLICY, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
@@ -31,6 +30,7 @@ Reports that come in between are sent in one request.
 MOST_REPORTS = 500
 """The maximum number of reports in one request; a manager accepts 1,000 (wire.md)."""
 
+_MOST_LOGINS = 1_000
 _ROOM = 1024
 _SHORTEST_PAUSE = 1.0
 
@@ -41,6 +41,9 @@ _BAD_CONTENT = frozenset({400, 409, 413, 422})
 _PLACE = re.compile(r"threats\.([0-9]{1,6})\b")
 # Only MQTT needs message codes and session counters: over HTTP the bearer token authenticates, and TCP keeps the order.
 _OF_MQTT = ("mac", "session", "sequence", "blocklistSequence")
+
+
+_LoginKey = tuple[Any, Any, Any]
 
 
 class RequestQueue:
@@ -60,6 +63,7 @@ class RequestQueue:
         self._subscribed = False
         self._registration: bytes | None = None
         self._heartbeat: bytes | None = None
+        self._logins: dict[_LoginKey, dict[str, Any]] = {}
         self._policy_error: str | None = None
         self._reports: dict[str, bytes] = {}
         self._most = MOST_REPORTS
@@ -82,15 +86,17 @@ class RequestQueue:
         self._events.append(Subscribed(rows))
 
     def publish(self, row: Topic, payload: bytes) -> int:
-        """Queue a message's request and return its number; a newer heartbeat replaces an older one, with its logins."""
+        """Queue a message's request and return its number.
+
+        A newer heartbeat replaces an older one; the logins of that wait for the next heartbeats that are answered.
+        """
         self._number += 1
         if row is REGISTRATION:
             self._registration = payload
             return self._number
         message = {name: value for name, value in json.loads(payload).items() if name not in _OF_MQTT}
         if row is HEARTBEAT:
-            if self._heartbeat is not None:
-                message |= _joined_logins(json.loads(self._heartbeat), message)
+            message |= self._with_waiting_logins(message.get("logins") or ())
             self._heartbeat = _compact(message | ({"policyError": self._policy_error} if self._policy_error else {}))
         elif row is THREATS:
             self._reports[message["id"]] = _compact(message)
@@ -163,12 +169,27 @@ class RequestQueue:
             return self._heard(request, answer)
         return self._polled(request, answer)
 
+    def _with_waiting_logins(self, logins: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """Return the newest of the logins that no answered heartbeat has carried, as many as one may carry.
+
+        At most 1,000 wait, each with its repetitions in later heartbeats; beyond that the oldest is left out.
+        """
+        for login in logins:
+            self._logins.pop(_key_of(login), None)
+            self._logins[_key_of(login)] = login
+        while len(self._logins) > _MOST_LOGINS:
+            del self._logins[next(iter(self._logins))]
+        return {"logins": list(self._logins.values())[-LOGINS_IN_HEARTBEAT:]} if self._logins else {}
+
     def _heard(self, request: Request, answer: Answer) -> list[Event]:
         data = data_of(answer)
         if data is None:
             return [closed_by(request, answer)]
         if self._heartbeat is request.body:
             self._heartbeat = None
+        for login in json.loads(request.body or b"{}").get("logins", ()):
+            if self._logins.get(_key_of(login)) == login:
+                del self._logins[_key_of(login)]
         self._poll = self._poll or bool(data.get("pendingPolicies"))  # a list of policies, or their number
         return []
 
@@ -227,11 +248,8 @@ def _refused_report_id(sentence: str, ids: tuple[str, ...]) -> str | None:
     return ids[int(place[1])] if place and int(place[1]) < len(ids) else None
 
 
-def _joined_logins(unsent: dict[str, Any], message: dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the logins of an unsent heartbeat and of the one that replaces it, the newest that one may carry."""
-    newer = message.get("logins") or []
-    older = [login for login in unsent.get("logins") or [] if login not in newer]
-    return {"logins": [*older, *newer][-IN_HEARTBEAT:]} if older else {}
+def _key_of(login: dict[str, Any]) -> _LoginKey:
+    return login.get("sourceIp"), login.get("user"), bool(login.get("guessed"))
 
 
 def _compact(message: dict[str, Any]) -> bytes:

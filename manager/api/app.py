@@ -35,6 +35,7 @@ from manager.api.routes import (
     feeds,
     incidents,
     monitoring,
+    notifications,
     policies,
     policy_groups,
     policy_revisions,
@@ -59,14 +60,15 @@ _ABOUT = (
 _ROUTERS = (
     monitoring, registration, agents, agent_changes, agent_policy, rule_policies, threats, events, policies,
     policy_groups, policy_revisions, incidents, blocks, feeds, allowlist, responses, protection, tokens, access,
-    session, audit, documentation, console,
+    session, audit, notifications, documentation, console,
 )  # fmt: skip
 _BODIES = (
     PolicyDocument, PolicyGroup, agent_changes.AgentChange, agent_changes.AgentsChange, agent_changes.PruneBody,
     blocks.NewBlockBody, blocks.BlockImportBody,
     incidents.WorkBody, incidents.NoteBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
-    access.NewAccessToken, access.Rotation, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
+    access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
+    notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,
     HttpRegistration, HttpHeartbeat, HttpEvents,
 )  # fmt: skip
 

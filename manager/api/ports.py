@@ -69,6 +69,41 @@ class CommandGateway(Protocol):
         ...
 
 
+class Notifications(Protocol):
+    """The state of the notification channels; safe from any thread."""
+
+    def records(self) -> list[Record]:
+        """Return the channels with their state."""
+        ...
+
+    def pause(self, channel: str, until: float | None) -> None:
+        """Deliver nothing to a channel until a time, in seconds since 1970; None continues."""
+        ...
+
+    def test_result(self, channel: str, test_id: str) -> tuple[bool, str | None]:
+        """Return whether a test was tried, and the reason why it was not delivered; None for a delivered one."""
+        ...
+
+
+class NoNotifications:
+    """A manager without channels."""
+
+    @staticmethod
+    def records() -> list[Record]:
+        """Return no channel."""
+        return []
+
+    @staticmethod
+    def pause(channel: str, until: float | None) -> None:
+        """Do nothing."""
+
+    @staticmethod
+    def test_result(channel: str, test_id: str) -> tuple[bool, str | None]:
+        """Return that no test was tried."""
+        del channel, test_id
+        return False, None
+
+
 class Queries(Protocol):
     """Read-only queries, as records with wire names; lists come in pages. Called in the API's reader threads."""
 
@@ -254,4 +289,8 @@ class Queries(Protocol):
 
     def count_events(self, *, after: int, organizations: Organizations = None) -> int:
         """Return the number of stored events after a sequence."""
+        ...
+
+    def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
+        """Return messages to channels, newest first."""
         ...

@@ -36,6 +36,7 @@ class RuleCheck:
 async def _checked(given: Mapping[str, list[str]]) -> list[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "manager.rule_check_process",
         stdin=asyncio.subprocess.PIPE,

@@ -16,7 +16,7 @@ from manager.api.events.event_stream import EventStream
 from manager.api.events.tickets import Tickets
 from manager.api.middleware.client_address import ClientAddresses
 from manager.api.middleware.rate_limits import SlidingWindow
-from manager.api.ports import CommandGateway, Queries, Record
+from manager.api.ports import CommandGateway, NoNotifications, Notifications, Queries, Record
 from manager.api.rule_check import RuleCheck
 from manager.domain.agents.clones import Clone
 from manager.domain.agents.refused_registrations import RefusedHost
@@ -63,6 +63,7 @@ class Services:
         refused_registrations: returns the hosts that were refused within a day before a time, the newest first.
         warnings: returns warnings for operators about lasting conditions.
         channels: names of the notification channels.
+        notifications: the state of the channels.
         on_token_rotated: called with an enrollment token whose secret was replaced.
         stream: the fleet's events.
         user_names: masks user names that are no account, for viewers.
@@ -91,6 +92,7 @@ class Services:
     refused_registrations: Callable[[float], list[RefusedHost]] = lambda _now: []
     warnings: Callable[[], list[str]] = list
     channels: frozenset[str] = frozenset()
+    notifications: Notifications = field(default_factory=NoNotifications)
     on_token_rotated: Callable[[EnrollmentToken], None] = lambda _token: None
     stream: EventStream = field(default_factory=EventStream)
     user_names: UserNames = field(default_factory=lambda: UserNames(secrets.token_bytes(32)))

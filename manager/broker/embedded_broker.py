@@ -67,7 +67,7 @@ class EmbeddedBroker:
         try:
             # A separate session: Ctrl-C in the terminal stops the manager, which needs the broker for its sign-off.
             process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-                [sys.executable, "-m", self._module],
+                [sys.executable, "-P", "-m", self._module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,

@@ -15,6 +15,7 @@ from manager.cli.commands import (
     groups,
     health,
     incidents,
+    notifications,
     now,
     policies,
     protection,
@@ -55,6 +56,7 @@ app.add_typer(certs.app, name="certs")
 app.add_typer(clock.app, name="clock")
 app.add_typer(groups.app, name="groups")
 app.add_typer(incidents.app, name="incidents")
+app.add_typer(notifications.app, name="notifications")
 app.add_typer(policies.app, name="policies")
 app.add_typer(protection.app, name="protection")
 app.add_typer(responses.app, name="responses")

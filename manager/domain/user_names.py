@@ -34,7 +34,7 @@ class UserNames:
     def masked(self, name: str) -> str:
         """Return the mask of a name; of names below four characters it shows fewer than two."""
         digest = hmac.new(self._key, name.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:_DIGITS]
-        return f"{name[: min(_SHOWN, len(name) // 2)]}…#{digest}"
+        return f"{name[: min(_SHOWN, len(name) // 2)]}…{digest}"
 
     def of_host(self, name: str, *, exists: bool) -> str:
         """Return a name as it may be shown: root and accounts of the host as they are, others masked."""

@@ -43,6 +43,7 @@ def agent_record(agent: Agent, policy: EffectivePolicy, clone: Clone | None = No
         "site": host.site,
         "tags": host.tags,
         "reportedTags": host.reported_tags,
+        "reportedSite": host.reported_site,
         **platform,
         "platform": platform,
         "version": host.version,

@@ -20,6 +20,7 @@ from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
 from manager.domain.response.response_changes import Response
 from manager.engine.events import EventRow
+from manager.engine.notifications import RecordNotifications
 from schemas.fleet import FleetEvent
 from schemas.model import utc
 from schemas.threats import Severity
@@ -137,6 +138,8 @@ class Changes:
     history: list[HistoryLine] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+    notifications: list[RecordNotifications] = field(default_factory=list)
+    notifications_paused: dict[str, float | None] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -146,6 +149,8 @@ class Changes:
             or self.agents
             or self.history
             or self.events
+            or self.notifications
+            or self.notifications_paused
             or self.audit
             or self.dead_letters
             or self.logins

@@ -208,7 +208,7 @@ class Fleet:
         """Set an agent's own addresses and gateways; these are never blocked."""
         host = agent.host
         own = [*host.addresses, *([host.ip] if host.ip else [])]
-        self.addresses.set(agent.agent_id, agent.organization_id, host.site, own, host.gateways)
+        self.addresses.set(agent.agent_id, agent.organization_id, host.correlation_site, own, host.gateways)
 
     def _restore_organization_response(self, meta: Mapping[str, str]) -> None:
         stored = meta.get(ORGANIZATION_RESPONSE)

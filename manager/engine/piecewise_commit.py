@@ -169,10 +169,18 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)
     yield from _followup_pieces(changes)
+    yield from _record_pieces(changes)
+
+
+def _record_pieces(changes: Changes) -> Iterator[Piece]:
+    """Yield what is only added: history, events, messages to channels, audit entries, dead letters."""
     for line in changes.history:
         yield Piece(Changes(history=[line]), line.agent_id)
     for event in changes.events:
         yield Piece(Changes(events=[event]), event.event.event)
+    for each in changes.notifications:
+        yield Piece(Changes(notifications=[each]), each.cursor.channel)
+    yield from _keyed_pieces("notifications_paused", changes.notifications_paused)
     for entry in changes.audit:
         yield Piece(Changes(audit=[entry]), entry.target)
     for letter in changes.dead_letters:

@@ -57,6 +57,7 @@ def engine_settings(settings: Settings, ca_fingerprint: str | None = None, admin
         own_addresses=own_addresses(settings.broker),
         admin_networks=settings.admin_networks,
         fleet_networks=settings.fleet_networks,
+        channels=frozenset(settings.notifications),
     )
 
 

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 _IDLE = 0.25
 """The maximum wait for a message in seconds, and so the maximum delay of ticks."""
 
+_NOTIFIER_STOP = 2.0
+"""Seconds for which the stop waits for deliveries; what is not recorded by then is delivered again."""
+
 _UNAVAILABLE = 0.5
 """The wait between two attempts to commit while the store is unavailable, in seconds."""
 
@@ -76,6 +79,7 @@ class ManagerLoop:
         manager.http.start()
         self._stack.callback(manager.http.stop)
         manager.engine.http_door_opened(clock.read())
+        manager.notifier.start()
         gc_tuning.freeze_and_relax()
         announced = False
         while not self._stopping:
@@ -85,6 +89,8 @@ class ManagerLoop:
                 if self._prepare_enrollment_token():
                     self._announce(ready)
         log.info("manager_stopping")
+        with self._isolated("notifier"):
+            self._stop_notifier()
         with self._isolated("stop"):
             manager.engine.stop(clock.read())
         with self._isolated("sign-off"):
@@ -111,6 +117,15 @@ class ManagerLoop:
             manager.mqtt_door.tick()
         with self._isolated("certificates"):
             manager.certificates.check(now.wall, now.monotonic)
+
+    def _stop_notifier(self) -> None:
+        """End the notifier; for a short time the engine goes on, so that it records what was just delivered."""
+        notifier = self._manager.notifier
+        notifier.begin_stop()
+        until = time.monotonic() + _NOTIFIER_STOP
+        while notifier.is_busy and time.monotonic() < until:
+            self._step()
+        notifier.stop()
 
     def _isolated(self, part: str) -> AbstractContextManager[None]:
         """Guard a part's call: log and count its failure instead of ending the loop."""

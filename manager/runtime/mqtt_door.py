@@ -74,7 +74,7 @@ class MqttDoor:
         self._supervisor: BrokerSupervisor | None = None
         self._dynamic_security: DynamicSecurity | None = None
         self._last_problem: str | None = None
-        self._store_id = _stored_value(store, _STORE_ID, lambda: f"store-{secrets.token_hex(8)}")
+        self.store_id = _stored_value(store, _STORE_ID, lambda: f"store-{secrets.token_hex(8)}")
         self._instance = secrets.token_hex(8)
         self._since = clock.read().wall
         self._rivals = RivalManagers(self._presence)
@@ -221,7 +221,7 @@ class MqttDoor:
                 "state": state,
                 "version": VERSION,
                 "sent_at": utc(clock.read().wall),
-                "store_id": self._store_id,
+                "store_id": self.store_id,
                 "instance": self._instance,
                 "since": utc(self._since),
             }

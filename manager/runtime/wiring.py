@@ -1,5 +1,6 @@
 """Wiring: the only place that builds the manager's parts and connects them."""
 
+import socket
 from contextlib import ExitStack
 from threading import Lock
 
@@ -21,10 +22,14 @@ from manager.engine.clock_monitor import pending_step
 from manager.engine.engine import Engine
 from manager.engine.fleet import Fleet
 from manager.engine.messages import held_back
+from manager.notifications.engine_commands import EngineCommands
+from manager.notifications.notifier import Notifier, Sender
+from manager.notifications.settings import read_channels
 from manager.runtime import clock, gc_tuning
 from manager.runtime.engine_settings import engine_settings, keyed_id
 from manager.runtime.metrics import EngineCollector, Histograms, TimedPublisher, TimedStore
 from manager.runtime.mqtt_door import MqttDoor
+from manager.runtime.notification_metrics import NotificationCollector
 from manager.runtime.transport_security import Transport
 from manager.runtime.version import VERSION
 from manager.settings import Settings
@@ -53,6 +58,7 @@ class Manager:
         self.transport = transport
         self.directory = directory
         self._rotations = Lock()
+        channels = read_channels(settings.notifications)
         keyring = ManagerKeyring(directory.seed())
         registry = CollectorRegistry()
         histograms = Histograms(registry)
@@ -84,7 +90,13 @@ class Manager:
         self.batches = histograms.batches
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
-        self.http = self._http_server(registry)
+        queries = StoreQueries(open_reader(directory.store), self._health)
+        sender = Sender(self.mqtt_door.store_id, VERSION, socket.gethostname(), directory.webhook_secret)
+        commands = EngineCommands(self.engine.inbox.submit, self.mqtt.wake)
+        self.notifier = Notifier(channels, sender, queries, commands, lambda: clock.read().wall)
+        self.engine.listeners.append(self.notifier.on_event)
+        registry.register(NotificationCollector(self.notifier))
+        self.http = self._http_server(registry, queries)
 
     def not_ready(self) -> str | None:
         """Return the reason why the manager is not ready; None if it is."""
@@ -98,7 +110,8 @@ class Manager:
         """Return the warnings for operators."""
         fleet = self._fleet
         damage = [] if self._health.damage is None else [self._health.damage]
-        return [*damage, *fleet.warnings.values(), *fleet.document_warnings.sentences]
+        sentences = (*fleet.warnings.values(), *fleet.document_warnings.sentences)
+        return [*damage, *sentences, *self.notifier.warnings()]
 
     def _follow_rotation(self, token: EnrollmentToken) -> None:
         """Write a rotated enrollment token to its file; called in any thread, and not twice at once."""
@@ -111,11 +124,11 @@ class Manager:
             except OSError as error:  # the caller has the token; the next start writes another
                 log.warning("token_file_not_written", reason=str(error))
 
-    def _http_server(self, registry: CollectorRegistry) -> ApiServer:
+    def _http_server(self, registry: CollectorRegistry, queries: StoreQueries) -> ApiServer:
         settings, fleet = self.settings, self._fleet
         services = Services(
             engine=EngineClient(self.engine.inbox.submit, self.mqtt.wake),
-            queries=StoreQueries(open_reader(self.directory.store), self._health),
+            queries=queries,
             credentials=Credentials(
                 self._admin_token,
                 fleet.registry.find_by_http_digest,
@@ -141,6 +154,8 @@ class Manager:
             held_back=lambda: held_back.records(fleet),
             warnings=self._warnings,
             user_names=fleet.user_names,
+            channels=frozenset(settings.notifications),
+            notifications=self.notifier,
             on_token_rotated=self._follow_rotation,
         )
         self.engine.listeners.append(services.stream.publish)

@@ -76,6 +76,7 @@ class AgentRows:
             condition.health, condition.sources, condition.enforcement, condition.mode_wanted,
             condition.trial_seconds_left, None if condition.enforced is None else condition.enforced.body().decode(),
             json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)), agent.registered_in,
+            host.reported_site,
         )  # fmt: skip
 
     def to_agent(self, row: tuple[Any, ...]) -> Agent:
@@ -91,7 +92,7 @@ class AgentRows:
             stamp_digest, stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected,
             actions_executed, outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error,
             policy_applied_at, blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left,
-            enforced, reported_tags, operator_set, registered_in,
+            enforced, reported_tags, operator_set, registered_in, reported_site,
         ) = row  # fmt: skip
         plain = self._cipher.decrypt(keys, agent_id)
         return Agent(
@@ -100,7 +101,7 @@ class AgentRows:
             organization_id=organization_id,
             host=Host(
                 hostname, os_, arch, version, site, _texts(tags), _texts(addresses), _texts(gateways), ip,
-                _texts(reported_tags),
+                _texts(reported_tags), reported_site,
             ),
             credential=Credential(plain[:_SECRET], plain[_SECRET:], mqtt_digest, http_digest),
             token_id=token_id,

@@ -19,6 +19,7 @@ from manager.storage.archive import StoredArchive
 from manager.storage.connection import close_store
 from manager.storage.events import EVENTS_KEPT, StoredEvents
 from manager.storage.health import StoreHealth
+from manager.storage.notifications import StoredNotifications
 from manager.storage.projections.projections import Projections
 from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, ThreatCounts
 from manager.storage.protection import StoredProtection
@@ -82,6 +83,7 @@ class PeeweeStore:
             protection=self._protection,
         )
         self._responses = StoredResponses(statements, self.health)
+        self._notifications = StoredNotifications(statements)
         self._events = StoredEvents(statements, events_kept)
         self._wal = WalBound(database)
         self._begun: ExitStack | None = None
@@ -239,6 +241,7 @@ class PeeweeStore:
         self._archive.write(changes)
         self._responses.write(changes)
         self._protection.write(changes)
+        self._notifications.write(changes)
         self._write_settings(changes)
         if changes.history:
             write("agents.insert_history", changes.history)

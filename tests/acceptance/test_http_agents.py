@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import Panguard, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Panguard
 from tests.support.waiting import eventually
 
 

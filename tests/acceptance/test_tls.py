@@ -17,7 +17,8 @@ from manager.tls.authority import SERVER_DAYS
 from manager.tls.directory import TlsDirectory
 from schemas.keys import EnrollmentToken
 from tests.support.mosquitto import Mosquitto
-from tests.support.processes import GuardProcess, ManagerProcess, Panguard, free_port, spooled
+from tests.support.ports import free_port
+from tests.support.processes import GuardProcess, ManagerProcess, Panguard, spooled
 from tests.support.waiting import eventually
 
 QUICK = {"PANGUARD_HEARTBEAT_INTERVAL": "0.25", "PANGUARD_RATE_LIMIT": "0"}

@@ -11,6 +11,7 @@ from manager.api.routes.agent_changes import AgentChange, AgentsChange, PruneBod
 from manager.api.routes.allowlist import NewAllowance
 from manager.api.routes.blocks import BlockImportBody, NewBlockBody
 from manager.api.routes.incidents import NoteBody, WorkBody
+from manager.api.routes.notifications import AcknowledgementBody, MuteBody, PauseBody
 from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
@@ -67,6 +68,9 @@ BODIES = {
     ),
     WorkBody: _json({"note": "seen"}, {}),
     NoteBody: _json({"note": "seen"}),
+    AcknowledgementBody: _json({"group": "approvals"}),
+    MuteBody: _json({"seconds": 60, "site": "vienna", "topic": "blind"}),
+    PauseBody: _json({"seconds": 60}),
     RollbackBody: _json({"revision": 3}),
     Enforced: _json({"policyVersion": 3, "set": 2, "refused": 1, "reasons": [{"value": "192.0.2.1", "reason": "own"}]}),
     ResponseChoiceBody: _json({"organizationResponse": "vouched"}),

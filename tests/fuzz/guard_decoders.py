@@ -229,7 +229,7 @@ def _mqtt_stream(place: Place, data: bytes) -> None:
         link = MqttDialer(address, 30)(Account(CLIENT, "u", "p", {}), None, lambda _link, event: events.put(event))
         broker, _ = listener.accept()
         with broker:
-            broker.settimeout(10)
+            broker.settimeout(60)
             broker.recv(4096)
             with contextlib.suppress(OSError):
                 broker.sendall(data[:200_000])

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx2
 
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 _FLAGS = (

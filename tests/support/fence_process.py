@@ -84,7 +84,7 @@ class FenceProcess:
     def send(self, line: bytes) -> dict[str, Any]:
         """Return the answer to one line."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(15)
+            connection.settimeout(60)
             connection.connect(str(self.socket))
             connection.sendall(line + b"\n")
             with connection.makefile("rb") as answers:
@@ -147,7 +147,7 @@ os.setgroups([])
 os.setgid(int(sys.argv[2]))
 os.setuid(int(sys.argv[2]))
 connection = socket.socket(socket.AF_UNIX)
-connection.settimeout(15)
+connection.settimeout(60)
 connection.connect(sys.argv[1])
 connection.sendall(sys.stdin.read().encode() + b"\\n")
 sys.stdout.write(connection.makefile().readline())

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.ports import free_port
+
 _READY = 60.0
 _STOP = 10.0
 _SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -22,13 +24,6 @@ UNBOUNDED = ("max_inflight_messages 2000", "max_queued_messages 0", "set_tcp_nod
 def mosquitto_path() -> str | None:
     """Return where the broker is installed, or None."""
     return shutil.which("mosquitto", path=_SEARCH_PATH)
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:

@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 _RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ import httpx2
 
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 PACE = {
@@ -30,13 +30,6 @@ PACE = {
     "PANGUARD_RECONNECT_CAP": "1",
     "PANGUARD_RECEIPT_TIMEOUT": "3",
 }
-
-
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Panguard:

@@ -7,7 +7,8 @@ from typing import Self
 
 from manager.mosquitto_setup import prepare
 from manager.tls.directory import TlsDirectory
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 
 
 class ProductionMosquitto:

@@ -8,6 +8,7 @@ from manager.api.authorization import Viewer
 from manager.api.envelope import page, page_of
 from manager.api.parameters import Cursor, Limit, QueryTime, epoch
 from manager.api.services import WithServices
+from manager.api.user_names import is_masked_for
 
 router = APIRouter()
 
@@ -43,7 +44,10 @@ async def list_audit(
 
 @router.get("/api/dead-letters", responses=page_of("Rejected messages, newest first."), tags=["fleet"])
 async def list_dead_letters(
-    services: WithServices, _caller: Viewer, limit: Limit = 50, cursor: Cursor = None
+    services: WithServices, caller: Viewer, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """Rejected messages, each with the reason."""
-    return page(*await services.read(services.queries.dead_letters, limit=limit, cursor=cursor))
+    """Rejected messages, each with the reason; for viewers `payload` is empty, as it may name a mistyped password."""
+    letters, following = await services.read(services.queries.dead_letters, limit=limit, cursor=cursor)
+    if is_masked_for(caller):
+        letters = [{**letter, "payload": ""} for letter in letters]
+    return page(letters, following)

@@ -121,7 +121,7 @@ def _host(wanted: HttpRegistration, address: str) -> Host:
         os=wanted.os,
         arch=wanted.arch,
         version=wanted.version,
-        site=wanted.site,
+        reported_site=wanted.site,
         reported_tags=tuple(dict.fromkeys(wanted.tags)),
         addresses=tuple(dict.fromkeys(known)),
         ip=wanted.ip or address or None,

@@ -33,7 +33,7 @@ _CLOCK_RIGHT = 2.0
 
 _COLUMNS = (
     "hostname", "agent id", "status", "mode", "enforcement", "heartbeat", "health", "policy", "version", "organization",
-    "site", "tags", "since", "reason", "cpu", "memory", "reported tags",
+    "site", "tags", "since", "reason", "cpu", "memory", "reported tags", "reported site",
 )  # fmt: skip
 
 _SORTED_BY: dict[str, str] = {
@@ -233,4 +233,5 @@ def _row(agent: "Record", now: datetime) -> tuple[object, ...]:
         percent(agent["cpu"]),
         percent(agent["memory"]),
         agent["reportedTags"] or None,
+        agent["reportedSite"],
     )

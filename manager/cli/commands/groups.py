@@ -100,7 +100,7 @@ def set_group(
     if mode is not None:
         group["policy"] = {**group["policy"], "mode": mode}
     _require(group, name)
-    _warn_of_unknown_tags(client, [*(tag or ()), *(any_tag or ())])
+    _warn_of_unknown(client, [*(tag or ()), *(any_tag or ())], site or ())
     put_document(client, _path_of(name), group, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
@@ -121,14 +121,21 @@ def remove_group(
     remove_document(client, path, empty, dry_run=dry_run, message=message, yes=yes, output=output)
 
 
-def _warn_of_unknown_tags(client: "ManagerClient", tags: Iterable[str]) -> None:
-    """Name on standard error each tag that no agent has, with the number of agents that report it themselves."""
+def _warn_of_unknown(client: "ManagerClient", tags: Iterable[str], sites: Iterable[str]) -> None:
+    """Name on standard error each tag and site that no agent has, and how many agents report it themselves."""
     for tag in tags:
-        if client.records("/api/agents", most=1, tag=tag):
-            continue
-        reporting = sum(tag in agent["reportedTags"] for agent in client.records("/api/agents"))
-        but = f"; {reporting} report it themselves (reportedTags), which chooses no group" if reporting else ""
-        sys.stderr.write(printable(f"warning: no agent has tag {tag}{but}: panguard manager agents set --tag") + "\n")
+        if not client.records("/api/agents", most=1, tag=tag):
+            reporting = sum(tag in agent["reportedTags"] for agent in client.records("/api/agents"))
+            _warn(f"no agent has tag {tag}", "tag", "reportedTags", reporting)
+    for site in sites:
+        if not client.records("/api/agents", most=1, site=site):
+            reporting = sum(site == agent["reportedSite"] for agent in client.records("/api/agents"))
+            _warn(f"no agent is at site {site}", "site", "reportedSite", reporting)
+
+
+def _warn(what: str, option: str, member: str, reporting: int) -> None:
+    but = f"; {reporting} report it themselves ({member}), which chooses no group" if reporting else ""
+    sys.stderr.write(printable(f"warning: {what}{but}: panguard manager agents set --{option}") + "\n")
 
 
 def _path_of(name: str) -> str:

@@ -153,7 +153,9 @@ def _stale_by_site(agents: Iterable["Record"]) -> dict[str, list["Record"]]:
     by_site: dict[str, list[Record]] = {}
     for agent in sorted(agents, key=lambda each: each["statusSince"]):
         members = ("agentId", "hostname", "organizationId", "statusSince", "reason")
-        by_site.setdefault(agent["site"] or "", []).append({name: agent[name] for name in members})
+        by_site.setdefault(agent["site"] or agent["reportedSite"] or "", []).append(
+            {name: agent[name] for name in members}
+        )
     return dict(sorted(by_site.items(), key=lambda each: -len(each[1])))
 
 

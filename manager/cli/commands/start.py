@@ -1,6 +1,9 @@
-"""`panguard manager start`: runs a manager in the foreground."""
+"""`panguard manager start`: runs a manager, in the background with `--detach`."""
 
-from typing import Annotated
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +25,10 @@ TrustNetwork = Annotated[
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="serve beyond loopback without TLS")]
 
+Detach = Annotated[
+    bool, typer.Option("--detach", help="run in the background; return once the manager is ready, with its addresses")
+]
+
 
 def start(
     context: typer.Context,
@@ -35,6 +42,7 @@ def start(
     auth_token: AuthToken = None,
     trust_network: TrustNetwork = None,
     insecure: Insecure = False,
+    detach: Detach = False,
 ) -> None:
     """Run a manager until SIGTERM. It prints `ready http=… mqtt=…` once it serves HTTP and MQTT."""
     given = {
@@ -47,7 +55,11 @@ def start(
         "trusted_networks": tuple(trust_network) if trust_network else None,
         "insecure": insecure or None,
     }
-    settings = configuration(typed_options(context, given), config).settings
+    typed = typed_options(context, given)
+    settings = configuration(typed, config).settings
+    if detach:
+        _detach(settings.data_dir, typed, config)
+        return
     from manager.cli.support.logs import configure_logs  # noqa: PLC0415 -- the parts of a manager load with the manager
     from manager.errors import ManagerError  # noqa: PLC0415 -- the same
     from manager.runtime.loop import run  # noqa: PLC0415 -- the same
@@ -58,3 +70,31 @@ def start(
     except ManagerError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
     raise typer.Exit(code)
+
+
+def _detach(directory: Path, typed: Mapping[str, Any], config: Path | None) -> None:
+    from manager.cli.support.background import start_in_background  # noqa: PLC0415 -- only for this
+
+    environment = dict(os.environ)
+    if "auth_token" in typed:
+        environment["MANAGER_AUTH_TOKEN"] = typed["auth_token"]  # no list of processes shows the environment
+    started = start_in_background(directory.absolute(), arguments(typed, config), environment)
+    typer.echo(
+        f"manager started pid={started.pid} http={started.http} mqtt={started.mqtt}"
+        f" data-dir={directory.absolute()} log={started.log}"
+    )
+
+
+def arguments(typed: Mapping[str, Any], config: Path | None) -> list[str]:
+    """Return the words of a command line with these options, but for the token; paths are absolute."""
+    flags = {
+        "--config": None if config is None else config.absolute(),
+        "--data-dir": typed["data_dir"].absolute() if "data_dir" in typed else None,
+        "--host": typed.get("host"),
+        "--port": typed.get("port"),
+        "--mqtt-port": typed.get("mqtt_port"),
+        "--broker": typed.get("broker"),
+    }
+    words = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
+    words += [f"--trust-network={network}" for network in typed.get("trusted_networks", ())]
+    return [*words, "--insecure"] if typed.get("insecure") else words

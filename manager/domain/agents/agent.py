@@ -45,6 +45,7 @@ class Host:
     arch: str
     version: str
     site: str | None = None
+    """The site from the enrollment token or an operator; it chooses policy groups."""
     tags: tuple[str, ...] = ()
     """Tags from the enrollment token or an operator; they choose policy groups."""
     addresses: tuple[str, ...] = ()
@@ -52,6 +53,13 @@ class Host:
     ip: str | None = None
     reported_tags: tuple[str, ...] = ()
     """Tags that the agent states itself; they choose nothing."""
+    reported_site: str | None = None
+    """The site that the agent states itself; it chooses nothing."""
+
+    @property
+    def correlation_site(self) -> str | None:
+        """The site within which the host's private addresses are compared: the stated one where there is no other."""
+        return self.site or self.reported_site
 
 
 @dataclass(frozen=True, slots=True)

@@ -319,10 +319,11 @@ def cap_stamp(sent_at: float, received: float) -> float:
 
 
 def _host_of_known(known: Agent, host: Host) -> Host:
-    """Return the host of a known agent after a registration: what an operator set is kept, and tags are never lost."""
+    """Return the host of a known agent after a registration: what an operator set is kept, tags and site never lost."""
     keeps_tags = "tags" in known.operator_set or not host.tags
     tags = known.host.tags if keeps_tags else host.tags
-    site = known.host.site if "site" in known.operator_set else host.site
+    keeps_site = "site" in known.operator_set or host.site is None
+    site = known.host.site if keeps_site else host.site
     return replace(host, hostname=known.hostname, tags=tags, site=site)
 
 

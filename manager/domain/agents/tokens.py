@@ -44,8 +44,8 @@ class Token:
         return self.expires_at is None and self.max_uses is None
 
     def place(self, host: Host) -> Host:
-        """Return the host with the token's tags, and with the token's site, if it has one."""
-        return replace(host, site=self.site or host.site, tags=self.tags)
+        """Return the host with the token's tags and site; what the host states itself is only reported."""
+        return replace(host, site=self.site, tags=self.tags)
 
     def refuses(self, now: float, *, is_new_agent: bool) -> str | None:
         """Return the error code if this token rejects the client, else None."""

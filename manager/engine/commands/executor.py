@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from manager.engine import notifications as notification_requests
 from manager.engine.commands import (
     access,
     agent_changes,
@@ -15,6 +16,7 @@ from manager.engine.commands import (
     http_agent_requests,
     http_agents,
     incidents,
+    notifications,
     operators,
     policies,
     policy_explanation,
@@ -61,6 +63,12 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.SetOrganizationResponse: incidents.set_organization_response,
     requests.ReadResponseStatus: incidents.read_response_status,
     requests.RecordOperatorAddress: operators.record_operator_address,
+    notification_requests.RecordNotifications: notifications.record_notifications,
+    notification_requests.PauseNotifications: notifications.pause_notifications,
+    notification_requests.SendTest: notifications.tell_test,
+    notification_requests.TellChannelState: notifications.tell_channel_state,
+    notification_requests.AcknowledgeNotifications: notifications.acknowledge_notifications,
+    notification_requests.MuteNotifications: notifications.mute_notifications,
     http_agent_requests.RegisterAgent: http_agents.register_agent,
     http_agent_requests.RecordRefusedRegistration: http_agents.record_refused_registration,
     http_agent_requests.RecordHeartbeat: http_agents.record_heartbeat,

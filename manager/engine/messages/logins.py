@@ -24,7 +24,7 @@ def record(context: Context, agent: Agent, logins: Sequence[ReportedLogin] | Non
         agent.reports_logins = True
         context.batch.changes.login_reporters[agent.number] = now
     for login in logins:
-        subject = scoped_address(agent.organization_id, agent.host.site, login.source_ip)
+        subject = scoped_address(agent.organization_id, agent.host.correlation_site, login.source_ip)
         stated = login.at.timestamp()
         event_time, known = agent.clock.event_time(stated, now)
         if subject is not None and "/" not in subject.value:

@@ -199,7 +199,7 @@ def _application(context: Context, registration: Registration, token: Token, pay
         os=registration.os,
         arch=registration.arch,
         version=registration.version,
-        site=registration.site,
+        reported_site=registration.site,
         reported_tags=tuple(dict.fromkeys(registration.tags)),
         addresses=tuple(registration.addresses),
         gateways=tuple(registration.gateways),

@@ -134,7 +134,7 @@ def _record_measure(context: Context, received: ReceivedReport, row: ThreatRow) 
         received.report,
         agent_number=agent.number,
         organization_id=agent.organization_id,
-        site=agent.host.site,
+        site=agent.host.correlation_site,
         at=row.event_time,
     )
     if measure is not None:
@@ -148,7 +148,7 @@ def _ignored(context: Context, received: ReceivedReport, row: ThreatRow) -> int:
         if allowlist.is_empty(organization_id):
             return 0
         indicators = indicators_of(
-            organization_id, received.agent.host.site, row.source_ip, row.file_hash, row.technique
+            organization_id, received.agent.host.correlation_site, row.source_ip, row.file_hash, row.technique
         )
         return ignored_bits(indicators, row.technique, allowlist)
     except Exception:

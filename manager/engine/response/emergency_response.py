@@ -28,7 +28,7 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
         apply(
             context,
             context.fleet.responder.record_evidence(
-                agent.organization_id, agent.host.site, agent.agent_id, evidence, now
+                agent.organization_id, agent.host.correlation_site, agent.agent_id, evidence, now
             ),
         )
 

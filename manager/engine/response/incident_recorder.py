@@ -64,7 +64,7 @@ class IncidentRecorder:
         report = Report(
             agent.agent_id,
             agent.organization_id,
-            agent.host.site,
+            agent.host.correlation_site,
             row.threat_id,
             row.event_time,
             row.received_at,

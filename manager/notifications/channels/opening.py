@@ -1,11 +1,13 @@
 """Opens channels by their settings."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
 from manager.errors import SetupError
-from manager.notifications.channels.address import scheme_of
+from manager.notifications.channels import syslog, webhook
+from manager.notifications.channels.address import ReceiverAddress, scheme_of
 from manager.notifications.channels.channel import TIMEOUT, Channel
 from manager.notifications.channels.file import FileChannel
 from manager.notifications.channels.syslog import SyslogChannel
@@ -88,8 +90,8 @@ def destination(kind: str, url: str) -> str:
     """Return where a channel delivers to, without what may be secret: a file's path, else scheme, host and port."""
     if kind == "file":
         return url
-    scheme = scheme_of(url)
-    if kind == "apprise" or not scheme:
-        return f"{scheme or '?'}://…"
-    rest = url.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
-    return f"{scheme}://{rest}"
+    ports = {"webhook": webhook.PORTS, "syslog": syslog.PORTS}.get(kind)
+    with suppress(SetupError):
+        if ports is not None:
+            return ReceiverAddress.parse(url, ports).shown
+    return f"{scheme_of(url) or '?'}://…"

@@ -25,7 +25,9 @@ FACILITIES = {"user": 1, "daemon": 3, "auth": 4, "authpriv": 10} | _LOCAL
 LONGEST_DATAGRAM = 2048
 """The maximum number of bytes over UDP: receivers should take as many (RFC 5426)."""
 
-_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
+PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
+"""The transports, with their default ports."""
+
 _SEVERITIES = {Severity.LOW: 6, Severity.MEDIUM: 4, Severity.HIGH: 3, Severity.CRITICAL: 2}
 _LONGEST_HOSTNAME = 255
 _LONGEST_NAME = 32
@@ -59,7 +61,7 @@ class SyslogChannel(Channel):
         facility: str = "auth",
         timeout: float = TIMEOUT,
     ) -> None:
-        self._address = ReceiverAddress.parse(url, _PORTS)
+        self._address = ReceiverAddress.parse(url, PORTS)
         if facility not in FACILITIES:
             raise SetupError(f"{facility!r} is no syslog facility: use one of {', '.join(FACILITIES)}")
         self._facility = FACILITIES[facility]

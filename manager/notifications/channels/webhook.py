@@ -24,7 +24,9 @@ from manager.tls.client_context import client_context
 from schemas.loopback import is_loopback
 
 KEY_PREFIX = "whsec_"
-_PORTS = {"https": 443, "http": 80}
+PORTS = {"https": 443, "http": 80}
+"""The schemes of webhooks, with their default ports."""
+
 _SHORTEST_KEY = 16
 _REFUSED_FOR_GOOD = frozenset(
     {
@@ -88,7 +90,7 @@ class WebhookChannel(Channel):
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._address = ReceiverAddress.parse(url, _PORTS)
+        self._address = ReceiverAddress.parse(url, PORTS)
         if self._address.scheme == "http" and not (plain_http or is_loopback(self._address.host)):
             raise SetupError("a webhook beyond this machine needs https://, or `plain_http = true` in its table")
         self._context = _context(ca_file) if self._address.scheme == "https" else None

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from manager.domain.networks import network_of
+
 LONGEST = 80
 """The maximum number of characters of one quoted text; longer ones are cut and end with an ellipsis."""
 
@@ -17,8 +19,9 @@ _TERMINAL_SEQUENCE = re.compile(
 _VISIBLE = frozenset("LNPS")
 """The first letters of the Unicode categories that are kept: letters, numbers, punctuation and symbols."""
 
-_DOTS = str.maketrans({"\u3002": ".", "\u2024": ".", "\u2044": "/", "\u2215": "/", "\u2236": ":", "`": "'"})
+_PLAIN_SIGNS = str.maketrans({"\u3002": ".", "\u2024": ".", "\u2044": "/", "\u2215": "/", "\u2236": ":", "`": "'"})
 _MENTION_OR_SCHEME = re.compile(r"@|<(?=\S)|:(?=[/\\])|(?<=\\)\\|(?<=/)/(?=\w)")
+_ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,39}(/[0-9]{1,3})?")
 _TAG = re.compile(r"(?<!\w)[#/$](?=\w)")
 _DOT = re.compile(r"(?<=\S)\.(?=\w)")
 _SCHEME = re.compile(r"(?<=[^\W\d]):(?=\S)")
@@ -31,7 +34,8 @@ def stripped(text: str, longest: int = LONGEST) -> str:
     combining marks the first is kept. A backtick becomes an apostrophe, so that the text cannot end a code span.
     """
     kept: list[str] = []
-    for char in unicodedata.normalize("NFKC", _TERMINAL_SEQUENCE.sub("", text[:_EXAMINED])).translate(_DOTS):
+    pieces = _TERMINAL_SEQUENCE.sub("", text[:_EXAMINED]).split("…")
+    for char in "…".join(unicodedata.normalize("NFKC", piece) for piece in pieces).translate(_PLAIN_SIGNS):
         category = unicodedata.category(char)
         if category[0] in _VISIBLE:
             kept.append(char)
@@ -54,17 +58,26 @@ def own_text(text: str) -> str:
 
 
 def for_code(text: str) -> str:
-    """Return text for a code span: as `stripped` has it, with broken mentions and schemes of links.
+    """Return text for a code span: as `stripped` has it, with broken mentions, tags and schemes of links.
 
-    Previews and forwarded messages lose the code span.
+    Previews and forwarded messages lose the code span. Addresses and networks stay as they are.
     """
-    return _MENTION_OR_SCHEME.sub(_bracketed, stripped(text))
+    shown = stripped(text)
+    return shown if _is_address(shown) else _MENTION_OR_SCHEME.sub(_bracketed, shown)
 
 
 def for_plain_text(text: str) -> str:
-    """Return text for places where programs look for links by themselves: domains and tags are broken, too."""
-    broken = _TAG.sub(_bracketed, for_code(text))
-    return _SCHEME.sub(_bracketed, _DOT.sub(_bracketed, broken))
+    """Return text for places where programs look for links by themselves: domains and hashtags are broken, too."""
+    shown = for_code(text)
+    if _is_address(shown):
+        return shown
+    for sign in (_TAG, _DOT, _SCHEME):
+        shown = sign.sub(_bracketed, shown)
+    return shown
+
+
+def _is_address(text: str) -> bool:
+    return _ADDRESS.fullmatch(text) is not None and network_of(text) is not None
 
 
 def _bracketed(match: re.Match[str]) -> str:

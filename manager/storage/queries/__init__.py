@@ -6,12 +6,14 @@ from peewee import Database
 
 from manager.domain.policies.fleet_policies import Scope
 from manager.engine.events import StoredEvent
+from manager.engine.notifications import NotificationRow, StoredCursor, ToldEvent
 from manager.storage.health import StoreHealth
 from manager.storage.queries import (
     agents,
     blocks,
     events,
     incidents,
+    notifications,
     operators,
     overview,
     policies,
@@ -262,6 +264,22 @@ class StoreQueries:
     def count_events(self, *, after: int, organizations: Organizations = None) -> int:
         """Return the number of stored events after a sequence."""
         return events.count_after(self._reader, after, organizations)
+
+    def notification_cursors(self) -> dict[str, StoredCursor]:
+        """Return the stored cursors of channels, by channel."""
+        return notifications.cursors(self._reader)
+
+    def pending_notifications(self, channel: str) -> list[NotificationRow]:
+        """Return the messages of a channel that are not delivered, in the order in which they were made."""
+        return notifications.pending(self._reader, channel)
+
+    def events_to_tell(self, *, after: int, limit: int) -> list[ToldEvent]:
+        """Return the first events after a sequence, with the channels that were chosen for each."""
+        return notifications.events_to_tell(self._reader, after, limit)
+
+    def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
+        """Return messages to channels, newest first."""
+        return notifications.page(self._reader, channel, limit, cursor)
 
 
 __all__ = ["Page", "Record", "StoreQueries"]

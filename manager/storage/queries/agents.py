@@ -157,8 +157,9 @@ def selection() -> Query:
     agent, policy = AgentTable, AgentPolicyTable
     return agent.select(
         agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
-        agent.site, agent.tags, agent.reported_tags, agent.addresses, agent.ip, agent.door, agent.token_id,
-        agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session, agent.clock_offset,
+        agent.site, agent.tags, agent.reported_tags, agent.reported_site, agent.addresses, agent.ip, agent.door,
+        agent.token_id, agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
+        agent.clock_offset,
         agent.last_heartbeat, agent.cpu, agent.memory, agent.uptime, agent.mode, agent.events_processed,
         agent.events_total, agent.threats_detected, agent.actions_executed, agent.outbox_size, agent.outbox_dropped,
         agent.policy_version, agent.policy_digest, agent.policy_state, agent.policy_error, agent.policy_applied_at,
@@ -184,6 +185,7 @@ def _identity(row: Record) -> Record:
         "site": row["site"],
         "tags": _texts(row["tags"]),
         "reportedTags": _texts(row["reported_tags"]),
+        "reportedSite": row["reported_site"],
         **platform,
         "platform": platform,
         "version": row["version"],

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from peewee import Expression
+from peewee import Expression, fn
 
 from manager.storage.queries import threat_search
 from manager.storage.queries.reader import Reader, Record, moment
@@ -62,8 +62,7 @@ def _threats(reader: Reader, incident: Record) -> list[Record]:
         AgentTable.organization_id == incident["organization_id"],
     ]
     if incident["site"] is not None:  # a private address; without a site it is the empty text
-        site: Expression = AgentTable.site == incident["site"]
-        conditions.append(site if incident["site"] else AgentTable.site.is_null() | site)
+        conditions.append(fn.COALESCE(AgentTable.site, AgentTable.reported_site, "") == incident["site"])
     return threat_search.newest(reader, key, conditions, _THREATS_READ)
 
 

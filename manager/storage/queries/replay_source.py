@@ -28,6 +28,7 @@ from manager.storage.tables import (
 )
 
 _THREATS_IN_SLICE = 5000
+_SITE = fn.COALESCE(AgentTable.site, AgentTable.reported_site).alias("site")
 _LEARNED_FROM = ('"lastLogin"', '"filePath"')
 """Evidence members that the never-block rules learn from; a report without them is not parsed."""
 
@@ -84,7 +85,7 @@ class ReplaySource:
         """Return all agents, removed ones too, and the escalation settings of the current policies."""
         agent = AgentTable
         query = agent.select(
-            agent.agent_id, agent.organization_id, agent.site, agent.token_id, agent.addresses, agent.gateways,
+            agent.agent_id, agent.organization_id, _SITE, agent.token_id, agent.addresses, agent.gateways,
             agent.ip, agent.removed_at, agent.registered_at, agent.door,
         )  # fmt: skip
         used = TokenTable.select(fn.COUNT(TokenTable.token_id).alias("tokens")).where(TokenTable.uses > 0)
@@ -132,7 +133,7 @@ class ReplaySource:
 def _threats() -> Query:
     threat, agent = ThreatTable, AgentTable
     return threat.select(
-        threat.sequence, agent.agent_id, agent.organization_id, agent.site, threat.threat_id, threat.event_time,
+        threat.sequence, agent.agent_id, agent.organization_id, _SITE, threat.threat_id, threat.event_time,
         threat.received_at, threat.source_ip, threat.file_hash, threat.technique, threat.time_known, threat.document,
         threat.vouched,
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip

@@ -7,7 +7,7 @@ from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from peewee import Expression, Field
+from peewee import Expression, Field, fn
 
 from manager.domain.correlation.indicators import indicators_of
 from manager.domain.correlation.reports import WINDOW
@@ -149,7 +149,7 @@ def selection() -> Query:
     return threat.select(
         threat.sequence, threat.threat_id, threat.event_time, threat.received_at, threat.time_known, threat.document,
         threat.source_ip, threat.file_hash, agent.number, agent.agent_id, agent.hostname, agent.organization_id,
-        agent.site,
+        fn.COALESCE(agent.site, agent.reported_site).alias("site"),
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
 
 

@@ -79,6 +79,7 @@ class AgentTable(Table):
     reported_tags = TextField(constraints=[SQL("DEFAULT '[]'")])
     operator_set = TextField(constraints=[SQL("DEFAULT '[]'")])
     registered_in = TextField(null=True)
+    reported_site = TextField(null=True)
 
     class Meta:
         """Peewee options: table name."""

@@ -9,7 +9,7 @@ from tests.integration.api.served import Served
 def test_an_agent_record_has_the_fields_of_both_generations(served: Served, admin: httpx2.Client) -> None:
     """A record names the agent twice, its platform twice, and says when it registered."""
     with served.bench() as bench:
-        agent = bench.enroll("srv-01", bench.token(tags=("web",)), organization_id="acme", site="berlin")
+        agent = bench.enroll("srv-01", bench.token(tags=("web",), site="berlin"), organization_id="acme")
     answer = admin.get("/api/agents").json()
     assert answer["ok"] is True
     (record,) = answer["data"]

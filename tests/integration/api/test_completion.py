@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.api.served import ADMIN_TOKEN, Served
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 _COMMANDS = Path(sys.executable).parent

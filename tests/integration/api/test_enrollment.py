@@ -57,15 +57,16 @@ def test_the_token_says_where_an_agent_belongs(served: Served, terminal: Termina
     agent_id = enroll(served, "srv-01", token, organizationId="other", site="moon", tags=["mine"])
     record = terminal.records("agents", "show", agent_id)
     assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", "berlin", ["web", "prod"]]
+    assert (record["reportedSite"], record["reportedTags"]) == ("moon", ["mine"])
 
 
 @DOORS
 def test_what_the_token_leaves_open_the_caller_says(served: Served, terminal: Terminal, enroll: Enroll) -> None:
-    """A token without terms lets a host name its organization and site; its tags are reported ones only."""
+    """A token without terms lets a host name its organization; its site and tags are reported ones only."""
     agent_id = enroll(served, "srv-01", _create(terminal), organizationId="acme", site="bonn", tags=["mine"])
     record = terminal.records("agents", "show", agent_id)
-    assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", "bonn", []]
-    assert record["reportedTags"] == ["mine"]
+    assert [record[name] for name in ("organizationId", "site", "tags")] == ["acme", None, []]
+    assert (record["reportedSite"], record["reportedTags"]) == ("bonn", ["mine"])
 
 
 @DOORS

@@ -7,7 +7,7 @@ from manager.cli import app
 from manager.cli.support.failures import ExitCode
 from tests.integration.api.served import Served
 from tests.integration.api.terminal import Terminal
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 
 CASES = {
     ExitCode.OK: ("agents list", ""),

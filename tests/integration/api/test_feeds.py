@@ -16,7 +16,7 @@ from manager.engine.commands.block_requests import AddBlocks, NewBlock
 from tests.integration.api.served import Served
 from tests.support.attacks import ATTACKER, attack, trusted
 from tests.support.network import EchoService, Network
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 FEED = "/api/feeds/blocklist"

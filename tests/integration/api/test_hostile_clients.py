@@ -42,7 +42,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _connect(served: Served) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", served.server.port), timeout=60)
-    connection.settimeout(10)
+    connection.settimeout(60)
     return connection
 
 

@@ -45,8 +45,8 @@ def test_a_registration_is_answered_with_the_record_twice_named(served: Served, 
     assert (answer.status_code, told["ok"]) == (201, True)
     assert told["agentId"] == data["agentId"] == data["id"]
     assert told["token"] == data.pop("token")
-    assert (data["status"], data["organizationId"], data["site"], data["tags"]) == ("online", "acme", "berlin", [])
-    assert data["reportedTags"] == ["web"]
+    assert (data["status"], data["organizationId"], data["site"], data["tags"]) == ("online", "acme", None, [])
+    assert (data["reportedSite"], data["reportedTags"]) == ("berlin", ["web"])
     assert data["platform"] == {"os": "Debian 12", "arch": "x64", "ip": "10.0.0.7"}
     assert data["addresses"] == ["10.0.0.7", "127.0.0.1"]
     assert data["lastHeartbeat"] is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from manager.cli.support.failures import ExitCode
+from manager.cli.support import background
+from manager.cli.support.failures import CommandFailed, ExitCode
+from tests.support.waiting import eventually
 
 _COMMAND = [sys.executable, "-c", "from manager.cli import app; app(prog_name='manager')"]
 
@@ -23,7 +26,7 @@ def _environment() -> dict[str, str]:
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 -- our own words
-        [*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, timeout=60, check=False
+        [*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -149,3 +152,64 @@ def test_a_settings_file_with_a_fault_starts_no_manager(tmp_path: Path) -> None:
     refused = _run("start", "--data-dir", str(tmp_path))
     assert (refused.returncode, refused.stdout) == (ExitCode.USAGE, "")
     assert refused.stderr == f"error: {file}, line 2: there is no setting mqtt_prot: did you mean mqtt_port?\n"
+
+
+@pytest.mark.timeout(240)
+def test_a_manager_in_the_background_is_ready_when_the_command_returns(tmp_path: Path) -> None:
+    """The line names process, addresses and log; the token is in no list of processes; a second one is refused."""
+    directory = tmp_path / "data"
+    words = ("start", "--data-dir", str(directory), "--port", "0", "--mqtt-port", "0", "--detach")
+    started = _run(*words, "--auth-token", "the-token-of-the-option", "--trust-network", "192.0.2.0/24")
+    try:
+        assert (started.returncode, started.stderr) == (0, "")
+        ready = json.loads((directory / "manager.ready").read_text())
+        log = directory / "manager.log"
+        assert started.stdout == (
+            f"manager started pid={ready['pid']} http={ready['http']} mqtt={ready['mqtt']}"
+            f" data-dir={directory} log={log}\n"
+        )
+        headers = {"Authorization": "Bearer the-token-of-the-option"}
+        assert httpx2.get(f"{ready['http']}/api/agents", headers=headers).status_code == httpx2.codes.OK
+        arguments = Path(f"/proc/{ready['pid']}/cmdline").read_text()
+        assert "192.0.2.0/24" in arguments
+        assert "the-token-of-the-option" not in arguments
+        assert stat.S_IMODE(log.stat().st_mode) == 0o600
+        again = _run(*words)
+        assert (again.returncode, again.stdout) == (ExitCode.FAILURE, "")
+        assert (
+            f"error: another manager runs on {directory}; stop it, or name another --data-dir (its log is "
+            in again.stderr
+        )
+    finally:
+        assert _run("stop", "--data-dir", str(directory)).returncode == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_manager_in_the_background_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """The reason of the manager, the end of its log, and its exit code."""
+    (tmp_path / "manager.log").write_text("of an earlier start\n")
+    words = ("start", "--data-dir", str(tmp_path), "--port", "0", "--mqtt-port", "0", "--host", "0.0.0.0", "--detach")
+    refused = _run(*words)
+    assert (refused.returncode, refused.stdout) == (ExitCode.FAILURE, "")
+    assert refused.stderr.splitlines()[-1].startswith("error: ")
+    assert "--insecure" in refused.stderr
+    assert refused.stderr.endswith(f"(its log is {tmp_path / 'manager.log'})\n")
+    assert "of an earlier start" not in refused.stderr
+
+
+@pytest.mark.timeout(240)
+def test_a_manager_in_the_background_that_is_not_ready_in_time_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command fails, and names the one that ends the manager."""
+    monkeypatch.setattr(background, "PATIENCE", 5.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        broker = f"--broker=mqtt://127.0.0.1:{listener.getsockname()[1]}"
+    with pytest.raises(CommandFailed, match=r"is not ready after 5 s .*manager stop --data-dir") as failure:
+        background.start_in_background(tmp_path, ["--data-dir", str(tmp_path), "--port=0", broker], _environment())
+    try:
+        log = tmp_path / "manager.log"
+        eventually(lambda: "broker_unreachable" in log.read_text(), 60, "the manager goes on trying")
+        assert failure.value.code is ExitCode.FAILURE
+    finally:
+        eventually(lambda: _run("stop", "--data-dir", str(tmp_path)).returncode == 0, 60, "the manager stopped")

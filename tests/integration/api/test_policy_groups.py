@@ -58,17 +58,20 @@ def test_a_group_reaches_its_agents_between_organization_and_agent(served: Serve
 
 
 def test_a_claimed_tag_gains_nothing(served: Served, admin: httpx2.Client, join: Join) -> None:
-    """An agent that states a tag over either door is in no group by it, also when it registers again."""
+    """An agent that states a tag or a site over either door is in no group by it, also when it registers again."""
     admin.put("/api/policies/groups/web", json=group(10, 70, tagsAny=["web", "edge"]))
-    by_mqtt = served.enroll("liar-1", tags=["web"])
+    admin.put("/api/policies/groups/bonn", json=group(11, 71, sites=["bonn"]))
+    by_mqtt = served.enroll("liar-1", tags=["web"], site="bonn")
     by_http = join("liar-2", tags=["edge"])
-    again = join("liar-2", tags=["web"])
+    again = join("liar-2", tags=["web"], site="bonn")
     assert again.agent_id == by_http.agent_id
     for agent_id, claimed in ((by_mqtt.agent_id, ["web"]), (by_http.agent_id, ["web"])):
         record = admin.get(f"/api/agents/{agent_id}").json()["data"]
         assert (record["tags"], record["reportedTags"]) == ([], claimed)
+        assert (record["site"], record["reportedSite"]) == (None, "bonn")
         assert threshold(admin, agent_id) == 85
-    assert admin.get("/api/policies/groups/web").json()["data"]["agents"] == 0
+    for name in ("web", "bonn"):
+        assert admin.get(f"/api/policies/groups/{name}").json()["data"]["agents"] == 0
 
 
 def test_an_operators_tags_and_site_survive_a_registration(admin: httpx2.Client, join: Join) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from manager.engine.commands.requests import ChangeAgent
 from schemas import topics
 from schemas.model import utc
 from schemas.presence import ReportedLogin
@@ -75,7 +76,8 @@ def test_without_measures_the_command_says_so(served: Served) -> None:
 def test_a_group_counts_its_own_agents(blocking: Served, admin: httpx2.Client) -> None:
     """Only measures of agents that the group selects now count; an allowlist of the group makes its friends."""
     with blocking.bench() as bench:
-        (agent,) = trusted(bench, "db-1", site="cellar")
+        (agent,) = trusted(bench, "db-1")
+        bench.ask(ChangeAgent(agent.agent_id, "test", site="cellar"))
         agent.response = ResponseTaken(action="block_ip", target="203.0.113.9", outcome="taken")
         bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="203.0.113.9"))
     policy = {"allowlist": {"ips": ["203.0.113.0/24"]}}

@@ -25,6 +25,8 @@ RESPONDS = {
     "DELETE /api/blocks",
     "POST /api/allowlist",
     "DELETE /api/allowlist",
+    "POST /api/notifications/acknowledge",
+    "POST /api/notifications/mute",
 }
 BY_COOKIE = {"GET /api/session", "DELETE /api/session"}
 """Ask for the console's cookie, which no bearer token replaces."""

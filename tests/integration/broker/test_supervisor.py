@@ -13,7 +13,7 @@ from manager.broker.errors import BrokerStartError
 from manager.broker.supervisor import BrokerSupervisor
 from tests.integration.broker.broker_clients import RawClient
 from tests.integration.broker.test_broker_process import AGENT, configuration
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.integration.guard.certificates import make_certificates
 from tests.integration.guard.guard_thread import GuardThread
 from tests.integration.guard.scripted_manager import ScriptedManager, eventually
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 
 
 @pytest.fixture

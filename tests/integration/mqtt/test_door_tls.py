@@ -13,7 +13,8 @@ from manager.tls.client_context import client_context
 from schemas import topics
 from tests.integration.mqtt.door_bench import AGENT, PRESENCE, THREATS, DoorBench, peer
 from tests.support.impostor import Authority
-from tests.support.mosquitto import UNBOUNDED, Mosquitto, free_port
+from tests.support.mosquitto import UNBOUNDED, Mosquitto
+from tests.support.ports import free_port
 
 POLICY = topics.POLICY.address(AGENT)
 LARGE = topics.THREATS.limit

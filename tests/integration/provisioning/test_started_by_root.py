@@ -15,7 +15,8 @@ from manager.mosquitto_setup import prepare
 from manager.tls.client_context import client_context
 from manager.tls.directory import AUTHORITY, TlsDirectory
 from tests.integration.broker.broker_clients import PahoClient
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
+from tests.support.ports import free_port
 
 pytestmark = [
     pytest.mark.mosquitto,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.simulate.plans import KINDS
-from tests.support.mosquitto import free_port
+from tests.support.ports import free_port
 from tests.support.processes import ManagerProcess
 from tests.support.production_mosquitto import ProductionMosquitto
 from tests.support.waiting import eventually

@@ -68,11 +68,11 @@ def test_mosquitto_killed_in_mid_run(at_mosquitto: tuple[ManagerProcess, Product
     """A broker that is killed and started again costs a pause, and no report."""
     manager, broker = at_mosquitto
     with Simulation(plan(manager, seed=4, threats=400, rate=80.0)) as simulation:
-        simulation.wait_until_connected(30)
+        simulation.wait_until_connected(60)
         eventually(lambda: simulation.progress.sent > 80)
         broker.kill()
         broker.start()
-        found = simulation.result(55).members()
+        found = simulation.result(120).members()
     assert_even(found, 400)
     assert found["reconnects"] >= 12
 
@@ -83,12 +83,12 @@ def test_a_manager_killed_in_mid_run(tmp_path: Path, door: str) -> None:
     with ManagerProcess(tmp_path) as manager:
         url = manager.mqtt if door == "mqtt" else manager.http
         with Simulation(plan(manager, manager=url, threats=400, rate=80.0)) as simulation:
-            simulation.wait_until_connected(30)
+            simulation.wait_until_connected(60)
             for sent in (80, 240):
                 eventually(lambda least=sent: simulation.progress.sent > least)
                 manager.kill()
                 manager.start()
-            found = simulation.result(55).members()
+            found = simulation.result(120).members()
     assert_even(found, 400)
     assert found["longestPause"] > 0.5
     assert found["incidentsDoubled"] == 0
@@ -177,11 +177,11 @@ def test_a_removed_agent_registers_again(tmp_path: Path, door: str) -> None:
     with ManagerProcess(tmp_path) as manager:
         url = manager.mqtt if door == "mqtt" else manager.http
         with Simulation(plan(manager, manager=url, agents=2, threats=150, rate=15.0)) as simulation:
-            simulation.wait_until_connected(20)
+            simulation.wait_until_connected(60)
             eventually(lambda: simulation.progress.sent > 40)
             agent_id = manager.agent("sim-1-00000")["agentId"]
             manager.request("DELETE", f"/api/agents/{agent_id}", purge=True)
-            found = simulation.result(90).members()
+            found = simulation.result(120).members()
         assert manager.agent("sim-1-00000")["agentId"] != agent_id
         stored = Counter(threat["id"] for threat in manager.get("/api/threats"))
         under = {threat["id"] + threat["agentId"] for threat in manager.get("/api/threats")}

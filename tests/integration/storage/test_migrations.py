@@ -86,6 +86,27 @@ def test_only_tags_that_the_token_fixed_stay_assigned(
     database.close()
 
 
+@pytest.mark.parametrize(
+    ("token_site", "operator_set", "reported"),
+    [(None, "[]", "berlin"), ("bonn", "[]", "berlin"), ("berlin", "[]", None), (None, '["site"]', None)],
+)
+def test_agents_keep_the_site_that_they_are_at(
+    tmp_path: Path, token_site: str | None, operator_set: str, reported: str | None
+) -> None:
+    """One that neither the token nor an operator named is shown as stated, too."""
+    path = tmp_path / "store.db"
+    database = _store_of(path, "0017_token_names")
+    database.execute_sql(
+        "INSERT INTO enrollment_token (token_id, proof_key, created_at, tags, uses, site) VALUES "
+        "('t', x'00', 0, '[]', 1, ?)",
+        (token_site,),
+    )
+    database.execute_sql("UPDATE agent SET site = 'berlin', token_id = 't', operator_set = ?", (operator_set,))
+    migrate(database, path)
+    assert database.execute_sql("SELECT site, reported_site FROM agent").fetchone() == ("berlin", reported)
+    database.close()
+
+
 @pytest.mark.parametrize("release", sorted(file.stem for file in MIGRATIONS.glob("[0-9]*.py"))[:-1])
 def test_an_older_store_is_backed_up_and_migrated(tmp_path: Path, release: str) -> None:
     """A store of any earlier schema keeps its rows, and a copy of it is written beside it."""

@@ -137,7 +137,7 @@ class HostFleet:
     def entries(self, address: str | None = None) -> list[dict[str, Any]]:
         """Return the fence's measures, all or those over an address, asked at its socket."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             connection.connect(str(self.host.path("/run/panguard/fence.sock")))
             connection.sendall(
                 json.dumps({"request": "list", **({} if address is None else {"value": address})}).encode() + b"\n"

@@ -9,7 +9,7 @@ SELECT
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
     blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
-    reported_tags, operator_set, registered_in
+    reported_tags, operator_set, registered_in, reported_site
 FROM agent
 WHERE removed_at IS NULL
 ORDER BY number;
@@ -32,10 +32,10 @@ INSERT INTO agent (
     stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
     blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
-    reported_tags, operator_set, registered_in
+    reported_tags, operator_set, registered_in, reported_site
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
 )
 ON CONFLICT (number) DO UPDATE SET
     agent_id = excluded.agent_id,
@@ -91,7 +91,8 @@ ON CONFLICT (number) DO UPDATE SET
     enforced = excluded.enforced,
     reported_tags = excluded.reported_tags,
     operator_set = excluded.operator_set,
-    registered_in = excluded.registered_in;
+    registered_in = excluded.registered_in,
+    reported_site = excluded.reported_site;
 
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.

@@ -20,7 +20,7 @@ FROM json_each(:threat_ids) AS wanted CROSS JOIN stored_id WHERE threat_id = wan
 -- name: of_source_ip
 -- Threats from an address within a span of event time and of sequence, correlated by it, the newest first. CROSS JOIN
 -- keeps the order of the index, so that a reader may stop early.
-SELECT event_time, agent_id, received_at, time_known, vouched, site
+SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
 WHERE source_ip = :value AND event_time >= :start AND event_time < :end
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
@@ -28,7 +28,7 @@ ORDER BY event_time DESC;
 
 -- name: of_file_hash
 -- Threats with a file hash, in the same way.
-SELECT event_time, agent_id, received_at, time_known, vouched, site
+SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
 WHERE file_hash = :value AND event_time >= :start AND event_time < :end
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
@@ -36,7 +36,7 @@ ORDER BY event_time DESC;
 
 -- name: of_technique
 -- Threats with exactly this technique, in the same way.
-SELECT event_time, agent_id, received_at, time_known, vouched, site
+SELECT event_time, agent_id, received_at, time_known, vouched, coalesce(site, reported_site)
 FROM threat CROSS JOIN agent ON agent.number = threat.agent_number
 WHERE technique = :value AND event_time >= :start AND event_time < :end
   AND sequence > :after AND sequence <= :last AND organization_id = :organization_id AND NOT ignored & :bit
@@ -61,7 +61,7 @@ FROM (
     LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> :agent AND organization_id = :organization_id
-  AND (:site IS NULL OR coalesce(site, '') = :site)
+  AND (:site IS NULL OR coalesce(site, reported_site, '') = :site)
 LIMIT :most;
 
 -- name: correlated_by_file_hash
@@ -73,7 +73,7 @@ FROM (
     LIMIT 200
 ) AS near JOIN agent ON agent.number = near.agent_number
 WHERE agent_number <> :agent AND organization_id = :organization_id
-  AND (:site IS NULL OR coalesce(site, '') = :site)
+  AND (:site IS NULL OR coalesce(site, reported_site, '') = :site)
 LIMIT :most;
 
 -- name: sequences

@@ -55,3 +55,41 @@ def test_where_a_link_leads_is_looked_at(program: Path, tmp_path: Path) -> None:
     (program / "link").unlink()
     (program / "link").symlink_to(other)
     assert list(changeable_paths([program])) == [f"{other} belongs to the user with id 10001"]
+
+
+@pytest.mark.parametrize("owned", ["hops", "hops/second"])
+@pytest.mark.parametrize("target", ["/hops/second", "../hops/second", "../hops/lib/../../hops/second"])
+def test_each_link_on_the_way_and_its_directory_is_looked_at(
+    program: Path, tmp_path: Path, owned: str, target: str
+) -> None:
+    """The owner of a link in the middle leads root where they like, though both ends are root's."""
+    hops = tmp_path / "opt/hops"
+    hops.mkdir()
+    (hops / "second").symlink_to("../program/lib/code.py")
+    (hops / "lib").symlink_to(program / "lib")  # the kernel goes up from where it leads to
+    (program / "link").unlink()
+    (program / "link").symlink_to(f"{hops.parent}{target}" if target.startswith("/") else target)
+    assert list(changeable_paths([program])) == []
+    os.chown(tmp_path / "opt" / owned, 10_001, 0, follow_symlinks=False)
+    assert list(changeable_paths([program / "link"])) == [
+        f"{tmp_path / 'opt' / owned} belongs to the user with id 10001"
+    ]
+
+
+def test_links_in_a_circle_end_the_walk(program: Path) -> None:
+    """Nothing can be run through them."""
+    (program / "a").symlink_to("b")
+    (program / "b").symlink_to("a")
+    assert list(changeable_paths([program])) == []
+
+
+def test_the_files_of_a_directory_that_a_link_leads_to_are_looked_at(program: Path, tmp_path: Path) -> None:
+    """An import follows the link; a link back up the tree is walked once."""
+    (tmp_path / "elsewhere").mkdir()
+    code = tmp_path / "elsewhere/code.py"
+    code.write_text("")
+    (program / "package").symlink_to(code.parent)
+    (code.parent / "back").symlink_to(program)
+    assert list(changeable_paths([program])) == []
+    os.chown(code, 10_001, 0)
+    assert [each.partition(" ")[2] for each in changeable_paths([program])] == ["belongs to the user with id 10001"]

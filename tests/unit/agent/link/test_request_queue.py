@@ -124,17 +124,38 @@ def test_a_pending_policy_is_polled_at_once(pending: object) -> None:
     assert exchange.idle()
 
 
-def test_a_heartbeat_that_replaces_an_unsent_one_takes_its_logins_along() -> None:
-    """While a manager is away no login is lost with the heartbeats that it did not take, up to what one may carry."""
+def test_the_logins_of_unsent_heartbeats_go_with_the_next_ones() -> None:
+    """While a manager is away no login is lost with the heartbeats that it did not take: the newest go first."""
     exchange = Exchange().open()
-    for number in range(20):
-        logins = [
-            {"sourceIp": "203.0.113.7", "user": f"user-{each}", "at": "2026-11-29T08:00:00Z"}
-            for each in (number, number + 1)
-        ]
+    for number in range(40):
+        logins = [_login(f"user-{each}") for each in (number, number + 1)]
         exchange.requests.publish(HEARTBEAT, heartbeat(logins=logins))
-    told = json.loads(exchange.ask().body or b"")["logins"]
-    assert [each["user"] for each in told] == [f"user-{each}" for each in range(5, 21)]
+    told = []
+    for _ in range(3):
+        told += [each["user"] for each in json.loads(exchange.ask().body or b"").get("logins", [])]
+        exchange.say(200, {})
+        exchange.requests.publish(HEARTBEAT, heartbeat(logins=[]))
+    assert told[:16] == [f"user-{each}" for each in range(25, 41)]
+    assert sorted(told) == sorted(f"user-{each}" for each in range(41))
+    assert not json.loads(exchange.ask().body or b"").get("logins")
+
+
+def test_logins_of_a_heartbeat_that_was_replaced_while_it_was_answered_are_told_once() -> None:
+    """The answer settles what the request carried, and not what has come since."""
+    exchange = Exchange().open()
+    exchange.requests.publish(HEARTBEAT, heartbeat(logins=[_login("first")]))
+    request = exchange.ask()
+    exchange.requests.publish(HEARTBEAT, heartbeat(logins=[_login("second")]))
+    body = json.dumps({"ok": True, "data": {}}).encode()
+    exchange.requests.answered(request, Answer(200, body), exchange.now)
+    assert [each["user"] for each in json.loads(exchange.ask().body or b"")["logins"]] == ["first", "second"]
+    exchange.say(200, {})
+    exchange.requests.publish(HEARTBEAT, heartbeat())
+    assert "logins" not in json.loads(exchange.ask().body or b"")
+
+
+def _login(user: str) -> dict[str, str]:
+    return {"sourceIp": "203.0.113.7", "user": user, "at": "2026-11-29T08:00:00Z"}
 
 
 def test_heartbeats_say_why_a_policy_is_in_force_in_part() -> None:

@@ -13,7 +13,7 @@ PASSWORDS = st.text(min_size=4, max_size=40).filter(lambda text: not text.isspac
 
 def test_two_characters_and_a_hash() -> None:
     """A mask shows two characters; the same name has the same mask, and another key another one."""
-    assert re.fullmatch(r"hu…#[0-9a-f]{8}", NAMES.masked("hunter2"))
+    assert re.fullmatch(r"hu…[0-9a-f]{8}", NAMES.masked("hunter2"))
     assert NAMES.masked("hunter2") == NAMES.masked("hunter2")
     assert NAMES.masked("hunter2") != NAMES.masked("hunter3")
     assert UserNames(b"other" * 8).masked("hunter2") != NAMES.masked("hunter2")

@@ -48,7 +48,7 @@ def test_events_are_stored_with_their_batch_in_a_sequence_without_gaps(bench: Be
     """Over batches, a crash and a restart each event has the sequence after the one before it."""
     heard: list[EventRow] = []
     bench.engine.listeners.append(heard.append)
-    agent = bench.enroll("web-1", site="vienna")
+    agent = bench.enroll("web-1", bench.token(site="vienna"))
     bench.receive(topics.PRESENCE, agent.agent_id, agent.presence("offline", bench.wall))
     bench.crash()
     bench.engine.listeners.append(heard.append)

@@ -68,3 +68,22 @@ def test_members_are_known_after_a_restart(bench: Bench) -> None:
     bench.enroll("srv-1", site="rome", tags=["db"])
     host = bench.fleet.registry.agents[agent.agent_id].host
     assert (host.tags, host.site, host.reported_tags) == (("web",), "bonn", ("db",))
+
+
+def test_a_site_is_the_tokens_or_an_operators(bench: Bench) -> None:
+    """A token without a site takes none away, one with a site gives it; what the agent states chooses nothing."""
+    placed = bench.token(site="bonn")
+    agent = bench.enroll("srv-1", placed, site="rome")
+    bench.ask(SetPolicy(WEB, {"selector": {"sites": ["bonn"]}, "priority": 1, "policy": {}}, "test"))
+    bench.ask(SetPolicy(Scope("group", "rome"), {"selector": {"sites": ["rome"]}, "priority": 2, "policy": {}}, "test"))
+    for token, site in ((bench.token(), "bonn"), (bench.token(site="rome"), "rome"), (placed, "bonn")):
+        bench.pass_time(1)
+        bench.enroll("srv-1", token, site="rome")
+        bench.crash()
+        host = bench.fleet.registry.agents[agent.agent_id].host
+        assert (host.site, host.reported_site, host.correlation_site) == (site, "rome", site)
+        assert bench.fleet.policies.members("web") == ([agent.agent_id] if site == "bonn" else [])
+    stated = bench.enroll("srv-2", site="rome")
+    host = bench.fleet.registry.agents[stated.agent_id].host
+    assert (host.site, host.correlation_site) == (None, "rome")
+    assert bench.fleet.policies.members("rome") == []

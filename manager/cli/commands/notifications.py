@@ -1,0 +1,196 @@
+"""`panguard manager notifications`: channels with their state, tests, history, pauses, acknowledgements and mutes."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from manager.cli.support.durations import parse_timedelta, relative
+from manager.cli.support.failures import CommandFailed, ExitCode
+from manager.cli.support.manager_connection import with_manager_client
+from manager.cli.support.options import Output, OutputOption
+
+if TYPE_CHECKING:
+    from manager.cli.support.client import ManagerClient, Record
+
+app = typer.Typer(
+    help="Notification channels: state, tests, history, pauses and mutes.",
+    epilog="Example: panguard manager notifications test ops",
+    no_args_is_help=True,
+)
+
+TopicWord = Literal["got_in", "we_hurt", "waits", "blind", "blocked", "fleet", "system"]
+
+_COLUMNS = ("name", "type", "state", "sent", "last sent", "waiting", "given up", "not told", "destination")
+_HISTORY = ("at", "channel", "state", "severity", "message", "reason")
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="the channel's name")]
+_For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
+
+
+@app.command("list")
+@with_manager_client
+def list_channels(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
+    """List the channels: where they deliver to, without secrets, and whether they do.
+
+    Example: panguard manager notifications list
+    """
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
+
+    found = client.get("/api/notifications")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    if not found:
+        print_lines("There is no channel: define [notifications.NAME] in manager.toml")
+        return
+    now = datetime.now(UTC)
+    print_fitted(_COLUMNS, [_row(each, now) for each in found], kept=3)
+    for each in found:
+        if each["state"] == "failing":
+            print_lines(f"{each['name']} fails since {relative(each['failingSince'], now)}: {each['reason']}")
+        if each["state"] == "paused":
+            print_lines(f"{each['name']} is paused until {each['pausedUntil']}")
+        if each["keyFile"] is not None:
+            print_lines(f"{each['name']} signs with the key in {each['keyFile']}")
+
+
+@app.command("test")
+@with_manager_client
+def send_test(client: "ManagerClient", name: _Name, output: OutputOption = Output.TABLE) -> None:
+    """Send a test through event table, notifier and channel, and wait until it is delivered.
+
+    Example: panguard manager notifications test ops
+    """
+    from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    result = client.answer("POST", f"/api/notifications/{_quoted(name)}/test", body={})["data"]
+    if output is Output.JSON:
+        print_json(result)
+    elif result["delivered"]:
+        print_lines(f"delivered to {name}")
+    if not result["delivered"]:
+        raise CommandFailed(ExitCode.FAILURE, f"not delivered to {name}: {result['reason']}")
+
+
+@app.command("history")
+@with_manager_client
+def list_messages(
+    client: "ManagerClient",
+    *,
+    channel: Annotated[str | None, typer.Option(help="only this channel")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="at most so many messages")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List messages to people, and messages that failed, newest first.
+
+    Example: panguard manager notifications history --channel ops
+    """
+    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+
+    query = {} if channel is None else {"channel": channel}
+    found = client.records("/api/notifications/history", most=limit, **query)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    now = datetime.now(UTC)
+    members = ("channel", "state", "severity", "title", "reason")
+    rows = [(relative(each["createdAt"], now), *(each[member] for member in members)) for each in found]
+    print_table(_HISTORY, rows, whole=3)
+
+
+@app.command("pause")
+@with_manager_client
+def pause_channel(client: "ManagerClient", name: _Name, duration: _For) -> None:
+    """Deliver nothing to a channel for a time; afterwards it gets what it has missed.
+
+    Example: panguard manager notifications pause ops --for 2h
+    """
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    body = {"seconds": _seconds(duration)}
+    paused = client.answer("POST", f"/api/notifications/{_quoted(name)}/pause", body=body)["data"]
+    print_lines(f"{name} is paused until {paused['pausedUntil']}")
+
+
+@app.command("continue")
+@with_manager_client
+def continue_channel(client: "ManagerClient", name: _Name) -> None:
+    """End a pause.
+
+    Example: panguard manager notifications continue ops
+    """
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    client.answer("DELETE", f"/api/notifications/{_quoted(name)}/pause")
+    print_lines(f"{name} continues")
+
+
+@app.command("acknowledge")
+@with_manager_client
+def acknowledge(
+    client: "ManagerClient", group: Annotated[str, typer.Argument(metavar="GROUP", help="as the message names it")]
+) -> None:
+    """Acknowledge a group of messages: it is not escalated.
+
+    Example: panguard manager notifications acknowledge approvals
+    """
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    done = client.answer("POST", "/api/notifications/acknowledge", body={"group": group})["data"]
+    print_lines(f"acknowledged {done['group']}")
+
+
+@app.command("mute")
+@with_manager_client
+def mute(
+    client: "ManagerClient",
+    *,
+    duration: _For,
+    organization: Annotated[str | None, typer.Option(help="only what is about this organization")] = None,
+    site: Annotated[str | None, typer.Option(help="only what is about this site")] = None,
+    agent: Annotated[str | None, typer.Option(help="only what is about this agent, by its id")] = None,
+    topic: Annotated[TopicWord | None, typer.Option(help="only this topic [default: all but got_in]")] = None,
+    reason: Annotated[str | None, typer.Option(help="the reason, for the audit log")] = None,
+) -> None:
+    """Tell people nothing of a site, an organization, an agent or a topic for a time; 0s ends it.
+
+    Example: panguard manager notifications mute --site vienna --for 2h --reason maintenance
+    """
+    from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
+
+    wanted: dict[str, Any] = {
+        "seconds": _seconds(duration),
+        "organization": organization,
+        "site": site,
+        "agentId": agent,
+        "topic": topic,
+        "reason": reason,
+    }
+    body = {member: value for member, value in wanted.items() if value is not None}
+    until = client.answer("POST", "/api/notifications/mute", body=body)["data"]["mutedUntil"]
+    print_lines("the mute has ended" if until is None else f"muted until {until}")
+
+
+def _row(channel: "Record", now: datetime) -> tuple[object, ...]:
+    return (
+        channel["name"],
+        channel["type"],
+        channel["state"],
+        channel["sent"],
+        relative(channel["lastSentAt"], now),
+        channel["pending"] + channel["behind"],
+        channel["givenUp"],
+        channel["notTold"],
+        channel["destination"],
+    )
+
+
+def _seconds(duration: str) -> float:
+    return parse_timedelta(duration, most="30d").total_seconds()
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote  # noqa: PLC0415 -- only here
+
+    return quote(name, safe="")

@@ -1,0 +1,38 @@
+-- Channels' positions in the event table, and their messages.
+
+-- name: upsert_cursor
+INSERT INTO notification_cursor (channel, sequence, judgement, sent, given_up, not_told, last_sent_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (channel) DO UPDATE SET
+    sequence = excluded.sequence, judgement = excluded.judgement, sent = excluded.sent, given_up = excluded.given_up,
+    not_told = excluded.not_told, last_sent_at = excluded.last_sent_at;
+
+-- name: pause
+UPDATE notification_cursor SET paused_until = ? WHERE channel = ?;
+
+-- name: upsert_message
+INSERT INTO notification (
+    channel, message_id, group_id, state, attempts, created_at, next_at, sent_at, reason, content
+)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (channel, message_id) DO UPDATE SET
+    state = excluded.state, attempts = excluded.attempts, next_at = excluded.next_at, sent_at = excluded.sent_at,
+    reason = excluded.reason;
+
+-- name: bound_messages
+-- Parameters: a channel, again the channel, and the number of its messages that stay beside the pending ones.
+DELETE FROM notification WHERE channel = ? AND state != 'pending' AND sequence <= (
+    SELECT sequence FROM notification WHERE channel = ? AND state != 'pending' ORDER BY sequence DESC LIMIT 1 OFFSET ?
+);
+
+-- name: cursors
+SELECT channel, sequence, judgement, sent, given_up, not_told, last_sent_at, paused_until FROM notification_cursor;
+
+-- name: pending
+SELECT channel, message_id, group_id, state, attempts, created_at, next_at, sent_at, reason, content
+FROM notification WHERE channel = ? AND state = 'pending' ORDER BY sequence;
+
+-- name: to_tell
+-- Events after a sequence with what the notifier needs of them.
+SELECT sequence, at, name, severity, organization_id, site, alerting, document FROM event
+WHERE sequence > ? ORDER BY sequence LIMIT ?;

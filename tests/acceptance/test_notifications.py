@@ -1,0 +1,124 @@
+"""Notifications of a manager that is killed again and again: every event reaches every channel."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.mail_server import mail_server
+from tests.support.processes import ManagerProcess
+from tests.support.receivers import (
+    HttpReceiver,
+    SyslogReceiver,
+    certificates,
+    http_receiver,
+    syslog_datagrams,
+    syslog_stream,
+)
+from tests.support.waiting import eventually
+
+KILLS = 10
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def _told(manager: ManagerProcess) -> set[str]:
+    """Return the ids of the stored events that the policy chose channels for, apart from tests."""
+    with sqlite3.connect(manager.data / "panguard.db") as store:
+        sql = "SELECT sequence, at FROM event WHERE alerting IS NOT NULL AND name != 'notification_test'"
+        found = {f"event-{sequence}-{round(at * 1000):x}" for sequence, at in store.execute(sql)}
+    store.close()
+    return found
+
+
+def _in_file(path: Path) -> list[str]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["event"]["id"] for line in lines]
+
+
+def _at_webhook(receiver: HttpReceiver) -> list[str]:
+    return [json.loads(request.body)["id"] for request in receiver.requests]
+
+
+def _at_syslog(receiver: SyslogReceiver) -> list[str]:
+    return [json.loads(message[message.index(b"{") :])["event"]["id"] for message in tuple(receiver.messages)]
+
+
+def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Path, stack: ExitStack) -> None:
+    """File, webhook, syslog and mail get each event or test; a kill repeats at most one for each, by its id."""
+    hook, mails = stack.enter_context(http_receiver()), stack.enter_context(mail_server())
+    stream, datagrams = stack.enter_context(syslog_stream()), stack.enter_context(syslog_datagrams())
+    (tmp_path / "tls").mkdir()
+    trusted = certificates(tmp_path / "tls")
+    secure = stack.enter_context(syslog_stream(trusted.server))
+    log = tmp_path / "siem.jsonl"
+    manager = ManagerProcess(tmp_path / "home")
+    manager.data.mkdir(mode=0o700)
+    (manager.data / "manager.toml").write_text(
+        f"""
+        [notifications.siem]
+        type = "file"
+        url = "{log}"
+        [notifications.hook]
+        type = "webhook"
+        url = "http://127.0.0.1:{hook.port}/hook"
+        [notifications.tcp]
+        type = "syslog"
+        url = "tcp://127.0.0.1:{stream.port}"
+        [notifications.udp]
+        type = "syslog"
+        url = "udp://127.0.0.1:{datagrams.port}"
+        [notifications.tls]
+        type = "syslog"
+        url = "tls://127.0.0.1:{secure.port}"
+        ca_file = "{trusted.ca_file}"
+        [notifications.ops]
+        type = "apprise"
+        url = "mailto://127.0.0.1:{mails.port}?from=panguard@example.org&to=ops@example.org"
+        """
+    )
+    channels = ["siem", "hook", "tcp", "udp", "tls", "ops"]
+    dice = Random(16)  # noqa: S311 -- a seed, not a secret
+    tests = 0
+    with manager:
+        alerting = {"channels": channels, "minimumSeverity": "low"}
+        manager.request("PUT", "/api/policies/global", {"alerting": alerting})
+        for kill in range(KILLS):
+            for number in range(dice.randrange(3, 8)):
+                host = {"hostname": f"web-{kill}-{number}", "os": "Debian 12", "arch": "x64", "version": "1.0"}
+                with manager.client() as client:
+                    assert client.post("/api/agents/register", json=host).status_code == 201
+            if dice.random() < 0.5:
+                manager.request("POST", "/api/notifications/ops/test", {})
+                tests += 1
+            manager.kill()
+            manager.start()
+        expected = _told(manager)
+        assert len(expected) > KILLS
+        heard = {
+            "siem": lambda: _in_file(log),
+            "hook": lambda: _at_webhook(hook),
+            "tcp": lambda: _at_syslog(stream),
+            "udp": lambda: _at_syslog(datagrams),
+            "tls": lambda: _at_syslog(secure),
+        }
+        for name, ids in heard.items():
+            eventually(lambda ids=ids: expected <= set(ids()), what=f"{name} has heard of everything")
+            counts = Counter(ids())
+            assert sum(counts.values()) - len(counts) <= KILLS, f"{name} heard too much twice"
+            assert max(counts.values()) <= KILLS + 1
+            assert set(counts) == expected
+        of_tests = Counter(mail["Message-ID"] for mail in mails.mails if "Test" in mail["Subject"])
+        assert len(of_tests) >= tests > 0
+        assert sum(of_tests.values()) - len(of_tests) <= KILLS
+        behind = [each for each in manager.get("/api/notifications") if each["behind"] or each["pending"]]
+        assert behind == []
