@@ -14,6 +14,7 @@ from fence.enforcement import Enforcement
 from fence.host import Host
 from fence.managed_measures import RELEASED, ManagedMeasures
 from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Origin
+from fence.measure_list import listed, own_blocks_digest
 from fence.never_block import NeverBlockRules
 from fence.nft import Kernel, KernelError
 from fence.trial import Trial
@@ -345,7 +346,7 @@ class Fence:
             "measures": kept,
             "waiting": self._managed.waits,
             "byGuard": sum(entry.origin != "operator" for entry in self._manifest.entries.values()),
-            "own": sum(entry.origin == "own" for entry in self._manifest.entries.values()),
+            "ownBlocks": own_blocks_digest(self._manifest),
             "measuresLost": self.enforcement.times_lost,
             "confirmed": self._trial.is_confirmed,
             "trialSecondsLeft": self._trial.seconds_left(self._clocks.boot()),
@@ -369,27 +370,10 @@ class Fence:
 
     def _list(self, request: Request) -> Answer:
         """Return the measures, newest first: all, or those that cover `value` or have one `origin`."""
-        now, value = self._clocks.boot(), request.get("value")
-        wanted, origin = None if value is None else parse(value), request.get("origin")
-        newest_first = sorted(self._manifest.entries.values(), key=lambda entry: -entry.added_at)
+        value = request.get("value")
+        covering = None if value is None else parse(value)
         return {
-            "entries": [
-                {
-                    "id": entry.id,
-                    "measure": entry.measure,
-                    "value": written(entry.network),
-                    "origin": entry.origin,
-                    "reason": entry.reason,
-                    "port": entry.port,
-                    "since": entry.added_at,
-                    "secondsLeft": round(entry.ends_at - now, 1),
-                    "ineffective": self._ineffective.get(entry.network),
-                }
-                for entry in newest_first
-                if entry.ends_at > now
-                and (wanted is None or covers(entry.network, wanted))
-                and origin in {None, entry.origin}
-            ]
+            "entries": listed(self._manifest, self._clocks.boot(), covering, request.get("origin"), self._ineffective)
         }
 
     def mark_time(self) -> None:

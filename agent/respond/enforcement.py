@@ -304,15 +304,18 @@ class Enforcement:
         self._follow_mode()
 
     def _compare_own(self) -> None:
-        """End the own blocks that the fence does not list: they expired, were lifted, or never held."""
+        """End the own blocks that the fence does not list: they expired, were lifted, or never held.
+
+        Throttles are the fence's alone; the guard keeps none.
+        """
         if self.fence is None or self.fence.missing is not None:
             return
         now = self._time.now()
-        if len(self._own.measures(now)) == self.fence.count("own"):
+        if self.fence.has_own_blocks(measure.value for measure in self._own.measures(now)):
             return
-        listed = self.fence.own()
+        listed = self.fence.own_blocks()
         if listed is not None:
-            self._own.end_all_but((str(entry.get("value")) for entry in listed if isinstance(entry, dict)), now)
+            self._own.end_all_but(listed, now)
             self.refresh()
 
     def _follow_mode(self) -> None:

@@ -1,6 +1,8 @@
 """The guard's side of the fence: asks for measures, passes on signed messages, and knows what the fence enforces."""
 
+import hashlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -235,10 +237,17 @@ class Fence:
             self._seen.popitem(last=False)
         return seen
 
-    def own(self) -> list[dict[str, Any]] | None:
-        """Return the guard's own measures as the fence lists them; None if it does not answer."""
+    def has_own_blocks(self, values: Iterable[str]) -> bool:
+        """Return whether exactly these addresses were blocked by the guard's own decision at the last answer."""
+        digest = hashlib.sha256("\n".join(sorted(values)).encode()).hexdigest()[:16]
+        return self.state.get("ownBlocks") == digest
+
+    def own_blocks(self) -> list[str] | None:
+        """Return the addresses that the fence blocks by the guard's own decision; None if it does not answer."""
         entries = self._ask("list", origin="own").get("entries")
-        return entries if isinstance(entries, list) else None
+        if not isinstance(entries, list):
+            return None
+        return [str(each.get("value")) for each in entries if isinstance(each, dict) and each.get("measure") == "block"]
 
     def enforced(self) -> Enforced:
         """Return the counts and reasons for heartbeats and `policy/applied`."""

@@ -54,7 +54,7 @@ def _answer(_place: Place, data: bytes) -> None:
     fence.decide("block", "203.0.113.7", 60, "five failures", ssh=True)
     fence.take("policy", "agents/a/policy", b"{}")
     fence.has_seen("203.0.113.7")
-    fence.own()
+    fence.own_blocks()
     assert fence.enforced().body()
     assert fence.kind in {"nftables", "impossible"}
     assert fence.ineffective is None or fence.ineffective

@@ -197,6 +197,40 @@ def test_what_an_operator_lifts_is_not_set_again(world: World) -> None:
     assert world.measures("block") == []
 
 
+def test_a_throttle_of_an_address_whose_block_was_lifted_keeps_no_block_alive(world: World) -> None:
+    """Blocks are compared with blocks: one measure each is not the same measure."""
+    world.respond(SEEN)
+    world.respond(SEEN, throttle=True)
+    block = next(each for each in world.as_root(request="list")["entries"] if each["measure"] == "block")
+    assert world.as_root(request="lift", id=block["id"])["ok"]
+    world.pass_time(31)
+    assert (world.enforcement.measures, world.measures("throttle")) == ([], [SEEN])
+
+
+def test_throttles_beside_blocks_have_the_fence_list_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list may be long, and is asked for only where it differs from the guard's."""
+    world.kernel.seen = {(22, SEEN), (22, UNSEEN)}
+    world.respond(SEEN)
+    world.respond(UNSEEN, throttle=True)
+    asked: list[str] = []
+    ask = world.client.ask
+    monkeypatch.setattr(world.client, "ask", lambda name, **more: asked.append(name) or ask(name, **more))
+    world.pass_time(31)
+    assert "check" in asked
+    assert "list" not in asked
+    assert [each.value for each in world.enforcement.measures] == [SEEN]
+
+
+def test_another_block_at_the_fence_does_not_stand_for_the_guards(world: World) -> None:
+    """As many blocks are not the same blocks."""
+    world.respond(SEEN)
+    world.as_root(request="lift", value=SEEN)
+    world.kernel.seen = {(22, SEEN), (22, UNSEEN)}
+    assert world.fence.decide("block", UNSEEN, 60, "x", ssh=True).word == "taken"
+    world.pass_time(31)
+    assert world.enforcement.measures == []
+
+
 def test_the_twenty_first_address_without_a_witness_is_refused(world: World) -> None:
     """The fence's cap holds for a guard that names no protected service."""
     outcomes = [world.fence.decide("block", f"198.51.100.{n}", 60, "x", ssh=False).word for n in range(1, 22)]
