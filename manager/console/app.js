@@ -25,6 +25,8 @@ const PAGES = [
   { path: "audit", title: "Audit", page: audit },
 ];
 
+const ENDED = "The session has ended.";
+
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const live = document.getElementById("live");
@@ -36,7 +38,8 @@ function begin(session) {
   nav.hidden = false;
   fill(nav, PAGES.map(({ path, title }) => el("a", { href: "#/" + path, "data-page": path }, title)));
   fill(who, el("bdi", {}, shown(session.name)), ` (${session.role}) `, el("button", { type: "button", onclick: leave }, "Sign out"));
-  stream = new Stream((name, event) => current?.event?.(name, event), showState);
+  const refused = () => readSession().then((found) => found === null && stream !== null && askForToken(ENDED), () => {});
+  stream = new Stream((name, event) => current?.event?.(name, event), showState, refused);
   stream.start();
   show();
 }
@@ -109,7 +112,7 @@ function askForToken(notice = "") {
   token.focus();
 }
 
-whenSignedOut(() => askForToken("The session has ended."));
+whenSignedOut(() => askForToken(ENDED));
 addEventListener("hashchange", () => {
   if (stream === null) return;
   show().then(() => main.focus({ preventScroll: true }));

@@ -18,8 +18,10 @@ export class Stream {
   /**
    * @param {(name: string, event: any) => void} onEvent
    * @param {(live: boolean, since: Date) => void} onState
+   * @param {() => void} onRefused called when the manager refuses the stream, before it is tried again
    */
-  constructor(onEvent, onState) {
+  constructor(onEvent, onState, onRefused) {
+    this.onRefused = onRefused;
     this.onEvent = onEvent;
     this.onState = onState;
     this.heard = performance.now();
@@ -63,6 +65,7 @@ export class Stream {
       this.again = null;
       clearInterval(this.timer);
       this.start();
+      this.onRefused();
     }
   }
 

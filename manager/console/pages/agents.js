@@ -137,7 +137,17 @@ function draw(agent, explained, blocks) {
       time(each.eventTime), link(path("threats", each.id), quoted(each.type)), each.severity]), "Its newest threats") : el("p", {}, "None."),
     el("p", {}, link("/threats?agentId=" + encodeURIComponent(agent.agentId), "All its threats")),
     el("h2", {}, "Where its policy comes from"),
-    explained ? el("pre", {}, el("code", {}, shown(JSON.stringify(explained, null, 2), 20_000))) : el("p", {}, "Not to be read with this token."),
+    explained ? origins(explained) : el("p", {}, "Not to be read with this token."),
+  ];
+}
+
+/** Return the values of a policy that are no defaults, each with the scope that set it. */
+function origins({ values, groups }) {
+  const set = values.filter(({ scope }) => scope !== "default");
+  return [
+    el("p", {}, groups.length ? ["Groups: ", groups.map((group) => el("span", { class: "tag" }, quoted(group.name ?? group)))] : "It is in no group."),
+    set.length ? table(["Value", "Is", "Set by"], set.map(({ path: name, value, scope, target }) => [
+      quoted(name), el("code", {}, shown(JSON.stringify(value), 300)), [scope, target ? [" ", quoted(target)] : ""]]), "Values that are no defaults") : el("p", {}, "All values are the defaults."),
   ];
 }
 

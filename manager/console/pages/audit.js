@@ -11,7 +11,7 @@ export function open(place) {
     address: (cursor) => "/api/audit" + query({ ...Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input.value.trim()])), limit: 100, cursor }),
     heads: ["When", "Who", "Action", "Target", "From", "Change"],
     row: (each) => [time(each.at), [quoted(each.actor), each.role ? ` (${each.role})` : ""], each.action, quoted(each.target), quoted(each.address ?? "\u2013"),
-      el("code", {}, shown(JSON.stringify({ before: each.before, after: each.after }), 200))],
+      difference(each)],
     caption: "Newest first",
     empty: "Nothing matches.",
   });
@@ -20,4 +20,9 @@ export function open(place) {
       Object.entries(inputs).map(([name, input]) => el("label", {}, name, input)), el("button", { type: "submit" }, "Search")),
     found.element);
   return { ready: found.ready, event: () => {} };
+}
+
+function difference({ before, after }) {
+  const told = [["was ", before], ["is ", after]].filter(([, value]) => value !== null);
+  return told.length ? told.map(([word, value]) => [word, el("code", {}, shown(JSON.stringify(value), 160)), " "]) : "\u2013";
 }
