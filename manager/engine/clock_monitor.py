@@ -10,6 +10,8 @@ from math import isfinite
 
 import structlog
 
+from manager.domain.agents.agent import Door
+from manager.domain.agents.liveness import Liveness
 from manager.domain.correlation import Correlator
 from manager.domain.instant import ClockSteps, Instant
 from manager.engine.commands.audit import add_entry
@@ -23,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 _KEY = "clock_reference"
 """Key of the stored value: the boot id, and the wall time minus the monotonic time of this boot."""
+
+_STALL = 10.0
+"""Seconds between two steps after which the manager counts as having been suspended."""
 
 
 def pending_step(meta: Mapping[str, str], boot_id: str, now: Instant) -> float:
@@ -93,3 +98,25 @@ def _stored_reference(stored: str | None, of_boot: str) -> float | None:
     except ValueError:
         return None
     return reference if reference is not None and isfinite(reference) else None
+
+
+class StallDetector:
+    """Gives agents their full grace after the manager itself was suspended.
+
+    Args:
+        liveness: the doors of the agents.
+    """
+
+    def __init__(self, liveness: Liveness) -> None:
+        self._liveness = liveness
+        self._last_step: float | None = None
+
+    def check(self, now: Instant) -> None:
+        """Compare a step with the one before it."""
+        last, self._last_step = self._last_step, now.monotonic
+        if last is not None and now.monotonic - last > _STALL:
+            log.warning("manager_stalled", seconds=round(now.monotonic - last, 1))
+            for door in Door:
+                if self._liveness.is_open(door):
+                    self._liveness.close_door(door)
+                    self._liveness.open_door(door, now)

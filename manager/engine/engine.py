@@ -11,7 +11,7 @@ from manager.domain.instant import Instant
 from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.engine import alerting
 from manager.engine.batch import Batch, CommandAnswer, Publication, ThreatRow
-from manager.engine.clock_monitor import ClockMonitor
+from manager.engine.clock_monitor import ClockMonitor, StallDetector
 from manager.engine.commands import agent_changes
 from manager.engine.commands.executor import execute
 from manager.engine.commands.operators import OPERATOR_ADDRESSES
@@ -37,6 +37,7 @@ from manager.engine.response import emergency_response, manual_response
 from manager.engine.response.incident_recorder import IncidentRecorder
 from manager.engine.response.ownership import OwnershipCheck
 from manager.engine.response.settings_check import SettingsCheck
+from manager.engine.system_events import SystemEvents
 from manager.engine.ticks import (
     ACCESS_INTERVAL,
     EPHEMERAL_INTERVAL,
@@ -56,9 +57,6 @@ from schemas.presence import ManagerKeys
 from schemas.topics import MANAGER_KEYS
 
 log = structlog.get_logger(__name__)
-
-_STALL = 10.0
-"""Seconds between two steps after which the manager counts as having been suspended."""
 
 
 class Engine:
@@ -108,10 +106,11 @@ class Engine:
             blocklist_messages=self._blocklist_messages,
         )
         self._threat_events = ThreatEvents(settings.receipt_interval, fleet.registry.find_by_number)
+        self.system_events = SystemEvents()
         self._uncommitted: Context | None = None
         self._available = True
         self._piecewise_commit: PiecewiseCommit | None = None
-        self._last_step: float | None = None
+        self._stall_detector = StallDetector(fleet.liveness)
         self._housekeeping = Housekeeping(
             fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle)
         )
@@ -119,6 +118,7 @@ class Engine:
         self._flush = Periodic(settings.write_behind, self._write_behind.tick)
         self._ticks: tuple[Tick, ...] = (
             self._suspensions.tick,
+            self.system_events.tick,
             self._incident_recorder.tick,
             SettingsCheck(fleet).tick,
             OwnershipCheck().tick,
@@ -178,6 +178,7 @@ class Engine:
         """Handle a connection to the broker; if `fresh`, the broker has no state, and everything is published again."""
         if self.can_commit:
             self.fleet.liveness.open_door(Door.MQTT, now)
+        self.system_events.broker_connected()
         self._broker_access.connected()
         self._publisher.publish(Publication(MANAGER_KEYS.address(), self._keys(now), retained=True))
         for publication in self.fleet.retained_clearing.publications():
@@ -190,6 +191,7 @@ class Engine:
 
     def disconnected(self) -> None:
         """Handle the loss of the broker: MQTT agents do not become stale until it is back."""
+        self.system_events.broker_lost()
         self.fleet.liveness.close_door(Door.MQTT)
 
     def http_door_opened(self, now: Instant) -> None:
@@ -203,7 +205,7 @@ class Engine:
         acknowledged, and no other batch begins. Errors do not end a step; they are logged and counted.
         """
         with isolated(self.fleet.counters, "stall detection"):
-            self._detect_stall(now)
+            self._stall_detector.check(now)
         context = self._uncommitted or self._decide(now)
         if context is None or not self._commit(context, now):
             self._work_without_store(now)
@@ -240,7 +242,7 @@ class Engine:
         known to be unavailable.
         """
         has_transaction = not self._available or self.inbox.needs_transaction
-        if has_transaction and not self._begin():
+        if has_transaction and not self._begin(now):
             return None
         context = self._new_context(now)
         with isolated(self.fleet.counters, "clock monitor"):
@@ -252,12 +254,12 @@ class Engine:
                 tick(context, now)
         return context
 
-    def _begin(self) -> bool:
+    def _begin(self, now: Instant) -> bool:
         """Begin a transaction; return whether the store has begun it."""
         try:
             self._store.begin()
         except Exception as error:  # noqa: BLE001 -- after any failure here, no command may be executed
-            self._set_unavailable(error)
+            self._set_unavailable(error, now)
             return False
         return True
 
@@ -324,7 +326,7 @@ class Engine:
             self._write(context)
         except Exception as error:  # noqa: BLE001 -- after any failure here, nothing may be acknowledged
             self._uncommitted = context
-            self._set_unavailable(error)
+            self._set_unavailable(error, now)
             return False
         finally:
             with isolated(self.fleet.counters, "transaction"):
@@ -362,11 +364,13 @@ class Engine:
             with isolated(self.fleet.counters, "alerting"):
                 alerting.choose(self.fleet, context.batch.changes.events)
 
-    def _set_unavailable(self, error: Exception) -> None:
+    def _set_unavailable(self, error: Exception, now: Instant) -> None:
         """Stop the silence timers and report the manager as not ready, at the first error."""
         if self._available:
             unexpected = None if isinstance(error, StoreUnavailable) else error
-            log.error("store_unavailable", reason=str(error) or type(error).__name__, exc_info=unexpected)
+            reason = str(error) or type(error).__name__
+            log.error("store_unavailable", reason=reason, exc_info=unexpected)
+            self.system_events.store_failed(reason, now)
             self._available = False
             self.fleet.counters["commits_failed"] += 1
             for door in Door:
@@ -376,6 +380,7 @@ class Engine:
         """Give every agent its full grace after the store was unavailable."""
         if not self._available:
             log.info("store_available")
+            self.system_events.store_works()
             self._available = True
             self.fleet.liveness.open_door(Door.HTTP, now)
             if self._publisher.ready:
@@ -385,14 +390,3 @@ class Engine:
         keyring = self.fleet.keyring
         keys = ManagerKeys(sign_key=keyring.sign_public, seal_key=keyring.seal_public, sent_at=utc(now.wall))
         return message_codes.with_signature(keyring.sign_key, MANAGER_KEYS.below_root(), keys.body())
-
-    def _detect_stall(self, now: Instant) -> None:
-        """Give agents their full grace after the manager itself was suspended."""
-        last, self._last_step = self._last_step, now.monotonic
-        if last is not None and now.monotonic - last > _STALL:
-            log.warning("manager_stalled", seconds=round(now.monotonic - last, 1))
-            liveness = self.fleet.liveness
-            for door in Door:
-                if liveness.is_open(door):
-                    liveness.close_door(door)
-                    liveness.open_door(door, now)

@@ -15,6 +15,7 @@ from manager.domain.agents.registry import Registry, cap_stamp
 from manager.domain.agents.tokens import EnrollmentRate, Token
 from manager.domain.console_sessions import ConsoleSessions
 from manager.domain.correlation import Incident
+from manager.domain.notifications.alert_limit import AlertLimit
 from manager.domain.policies.document_check import DocumentWarnings
 from manager.domain.policies.fleet_policies import EffectivePolicy, Policies, Scope, policy_of
 from manager.domain.policies.groups import Placement
@@ -86,6 +87,7 @@ class Fleet:
     document_warnings: DocumentWarnings = field(default_factory=DocumentWarnings)
     waiting_approvals: dict[str, str | None] = field(default_factory=dict)
     """Incidents whose wait for approval was announced by an event, with their organizations."""
+    alert_limit: AlertLimit = field(default_factory=AlertLimit)
     refused_registrations: RefusedRegistrations = field(default_factory=RefusedRegistrations)
     enrollment_rate: EnrollmentRate = field(init=False)
     liveness: Liveness = field(init=False)

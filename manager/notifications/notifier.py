@@ -1,6 +1,6 @@
 """Notifier: the channels of one manager, each with a worker of its own, and their state for operators."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,17 @@ class Notifier:
         """Return the channels with their state as API records; safe from any thread."""
         return [self._record(name, worker) for name, worker in self._workers.items()]
 
-    def warnings(self) -> list[str]:
-        """Return a sentence for each channel that fails, or was not told of events."""
-        sentences = []
+    def warnings(self, named: Collection[str]) -> list[str]:
+        """Return a sentence for each channel that fails, was not told of events, or that no policy names.
+
+        Args:
+            named: the channels that policies name.
+        """
+        sentences = [
+            f"the channel {name} is told nothing: no policy names it in alerting.channels"
+            for name in self._workers
+            if name not in named
+        ]
         for record in self.records():
             name, since = record["name"], record["failingSince"]
             if since is not None:

@@ -16,6 +16,7 @@ from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
+from manager.domain.policies.alerting import channels_named
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.domain.response.response_record import REMEMBERED
 from manager.engine.clock_monitor import pending_step
@@ -89,6 +90,7 @@ class Manager:
         self.mqtt.attach(self.engine.inbox, self.engine)
         self.batches = histograms.batches
         self.certificates = transport.watch(self.mqtt_door.reload_certificate, self.mqtt_door.peer_expiries)
+        self.certificates.tell = self.engine.system_events.certificate
         registry.register(EngineCollector(self.engine, histograms, self.certificates.expiries))
         queries = StoreQueries(open_reader(directory.store), self._health)
         sender = Sender(self.mqtt_door.store_id, VERSION, socket.gethostname(), directory.webhook_secret)
@@ -111,7 +113,8 @@ class Manager:
         fleet = self._fleet
         damage = [] if self._health.damage is None else [self._health.damage]
         sentences = (*fleet.warnings.values(), *fleet.document_warnings.sentences)
-        return [*damage, *sentences, *self.notifier.warnings()]
+        named = {name for document in tuple(fleet.policies.documents.values()) for name in channels_named(document)}
+        return [*damage, *sentences, *self.notifier.warnings(named)]
 
     def _follow_rotation(self, token: EnrollmentToken) -> None:
         """Write a rotated enrollment token to its file; called in any thread, and not twice at once."""

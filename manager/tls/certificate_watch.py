@@ -26,6 +26,7 @@ class CertificateWatch:
     Args:
         doors: the files of each door, by its name, and the function that reloads them.
         peer_expiries: returns the expiry of other servers' certificates by door, in seconds since 1970.
+        tell: called with a door, the expiry of its certificate, and the days left; None for a replaced certificate.
 
     Raises:
         CertificateError: one of the files cannot be read.
@@ -35,7 +36,9 @@ class CertificateWatch:
         self,
         doors: Mapping[str, tuple[CertificateFiles, Reload]],
         peer_expiries: Callable[[], Mapping[str, float]] = dict,
+        tell: Callable[[str, float, int | None], None] = lambda _door, _expires_at, _days_left: None,
     ) -> None:
+        self.tell = tell
         self._doors = doors
         self._peer_expiries = peer_expiries
         self._states = {door: files.state() for door, (files, _) in doors.items()}
@@ -54,6 +57,7 @@ class CertificateWatch:
             if days_left(expires_at, wall) < WARN_DAYS and wall >= self._next_warnings.get(door, 0.0):
                 self._next_warnings[door] = wall + DAY
                 _warn(door, expires_at, wall)
+                self.tell(door, expires_at, int(days_left(expires_at, wall)))
 
     def expiries(self) -> dict[str, float]:
         """Return the expiry of each door's certificate, in seconds since 1970."""
@@ -81,6 +85,8 @@ class CertificateWatch:
             log.warning("certificate_not_loaded", door=door, reason=str(error), hint="the door serves the earlier one")
         else:
             log.info("certificate_loaded", door=door, expires_at=iso(self._served[door]))
+            if self._next_warnings.pop(door, None) is not None:
+                self.tell(door, self._served[door], None)
 
 
 def _warn(door: str, expires_at: float, now: float) -> None:

@@ -22,3 +22,9 @@ def alerting_of(documents: Mapping[Scope, Sections], organization_id: str | None
         ]
     alerting: Sections = resolve(layers)["alerting"]
     return alerting
+
+
+def channels_named(document: Sections) -> list[str]:
+    """Return the channels that the document of a scope names, or the policy in a group's."""
+    alerting = document.get("policy", document).get("alerting", {})
+    return list(alerting.get("channels", ()))

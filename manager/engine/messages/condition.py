@@ -35,7 +35,11 @@ def record(
 
 def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -> None:
     """Record the measures that an agent's host enforces, and the responses that are so enforced."""
-    agent.condition.enforced = enforced
+    before, agent.condition.enforced = agent.condition.enforced, enforced
+    if enforced is not None and enforced.ineffective > (0 if before is None else before.ineffective):
+        reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
+        data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
+        context.batch.event("block_ineffective", agent, data)
     if enforced is None or not agent.condition.enforces():
         return
     unenforced = unenforced_values(enforced)

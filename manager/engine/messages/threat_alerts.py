@@ -17,18 +17,23 @@ def announce(context: Context, received: ReceivedReport, row: ThreatRow) -> None
     """Add the events on a new report to the batch; most reports have none."""
     threat, response = received.report.threat, received.report.response
     suspicious = threat.type in SUSPICIOUS_LOGINS
-    if suspicious or threat.severity is Severity.CRITICAL:
+    if (suspicious or threat.severity is Severity.CRITICAL) and _admitted(context, row):
         name = "suspicious_login" if suspicious else "critical_threat"
         context.batch.event(name, received.agent, _data(context, received, row), severity=threat.severity)
     if not isinstance(response, ResponseTaken) or response.outcome is None:
         return
     harm: dict[str, Any] = {"value": response.target, "threatId": row.threat_id}
     outcome, _, reason = response.outcome.partition(":")
-    if outcome == "taken" and response.connections:
+    if outcome == "taken" and response.connections and _admitted(context, row):
         harm["connections"] = response.connections
         context.batch.event("block_cut_connections", received.agent, harm)
-    elif outcome == "ineffective":
+    elif outcome == "ineffective" and _admitted(context, row):
         context.batch.event("block_ineffective", received.agent, harm | {"reason": reason.strip()[:_LONGEST] or None})
+
+
+def _admitted(context: Context, row: ThreatRow) -> bool:
+    """Return whether the agent may make another event in this minute; its reports beyond are only counted."""
+    return context.fleet.alert_limit.admit(row.agent_number, context.batch.now.monotonic)
 
 
 def _data(context: Context, received: ReceivedReport, row: ThreatRow) -> dict[str, Any]:

@@ -25,12 +25,11 @@ def record_evidence(context: Context, received: ReceivedReport) -> None:
     evidence = received.report.threat.evidence
     if any(key in evidence for key in _EVIDENCE_KEYS):
         agent, now = received.agent, context.batch.now.wall
-        apply(
-            context,
-            context.fleet.responder.record_evidence(
-                agent.organization_id, agent.host.correlation_site, agent.agent_id, evidence, now
-            ),
+        response_changes = context.fleet.responder.record_evidence(
+            agent.organization_id, agent.host.correlation_site, agent.agent_id, evidence, now
         )
+        apply(context, response_changes)
+        _announce_withdrawn(context, response_changes)
 
 
 def react(context: Context, change: IncidentChange) -> None:
@@ -101,6 +100,17 @@ def apply(
     changes.entries_added += [replace(each, number=_number(context, each)) for each in response_changes.added]
     if reported_at is not None:
         _measure_progress(context, response_changes.added, reported_at, extends=extends)
+
+
+def _announce_withdrawn(context: Context, response_changes: ResponseChanges) -> None:
+    """Add an event for each address whose block was withdrawn because somebody logged in from it."""
+    for entry in {each.subject.value: each for each in response_changes.removed}.values():
+        data = {
+            "value": entry.subject.value,
+            "incidentId": entry.incident_id,
+            "reason": "somebody logged in from it",
+        }
+        context.batch.event("block_withdrawn", data=data, organization_id=entry.subject.organization_id)
 
 
 def _announce_approval(context: Context, response: Response, organization_id: str | None) -> None:

@@ -17,6 +17,7 @@ from manager.domain.instant import Instant
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.ports import Archive
+from schemas.threats import Severity
 
 _EXPIRE_INTERVAL = 1.0
 _LONGEST_VALUE = 64
@@ -104,7 +105,10 @@ class IncidentRecorder:
         if event is not None:
             context.fleet.counters[event] += 1
             if not change.silent:
-                context.batch.event(event, data=_summary(incident, change), organization_id=incident.organization_id)
+                malware = event == "incident_opened" and incident.kind == "file_hash"
+                severity = Severity.CRITICAL if malware else None
+                data, organization = _summary(incident, change), incident.organization_id
+                context.batch.event(event, data=data, organization_id=organization, severity=severity)
         self._react(context, change)
 
 

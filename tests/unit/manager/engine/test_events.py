@@ -112,7 +112,8 @@ def test_events_of_a_batch_that_waits_for_the_store_are_stored_once(
             bench.engine.step(bench.now)
     assert heard == []
     bench.pass_time(3)
-    assert _names(bench)[before:] == [row.event.event for row in heard] == ["threats_reported"]
+    names = ["threats_reported", "store_unavailable", "store_available"]
+    assert _names(bench)[before:] == [row.event.event for row in heard] == names
 
 
 @pytest.mark.parametrize("batches", [(3, 4), (12,), (1, 1, 1, 1, 1, 1)])

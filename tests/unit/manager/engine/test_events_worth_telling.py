@@ -1,0 +1,205 @@
+"""Events worth telling: what single reports, responses, hosts and the manager itself have to tell."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manager.domain.agents.registry import Takeover
+from manager.domain.notifications.alert_limit import MOST_IN_MINUTE
+from manager.domain.response import ResponderSettings
+from manager.engine.commands.requests import ApproveIncident
+from manager.engine.settings import EngineSettings
+from manager.errors import StoreUnavailable
+from schemas import topics
+from schemas.model import utc
+from schemas.presence import Enforced, Unenforced
+from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
+from tests.support.engine import Bench
+from tests.support.simulated import SimulatedAgent
+
+
+def _report(bench: Bench, agent: SimulatedAgent, number: int = 0, response: Any = None, **threat: Any) -> None:
+    report = ThreatReport(
+        id=f"t-{number}",
+        agent_id=agent.agent_id,
+        threat=Threat(**{"type": "brute_force", "confidence": 90.0, **threat}),
+        response=response,
+        timestamp=utc(bench.wall),
+    )
+    bench.receive(topics.THREATS, agent.agent_id, agent.coded(topics.THREATS, report.body()))
+
+
+def _told(bench: Bench, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return severity and members of the events of a name."""
+    rows = bench.rows(f"SELECT severity, document FROM event WHERE name = '{name}' ORDER BY sequence")
+    return [(severity, json.loads(document)["data"]) for severity, document in rows]
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity"),
+    [("login_after_failures", "critical"), ("root_login", "medium"), ("new_source", "low")],
+)
+def test_a_login_that_may_be_an_intrusion_is_told_with_its_own_severity(bench: Bench, kind: str, severity: str) -> None:
+    """The event names user, address, count and rule; it is in the table with the report's own commit."""
+    evidence = {"sourceIp": "203.0.113.9", "user": "deploy", "userExists": True, "targetService": "sshd"}
+    _report(
+        bench, bench.enroll("web-1"), type=kind, severity=Severity(severity), evidence=evidence, count=12, rule_id="r"
+    )
+    ((told, data),) = _told(bench, "suspicious_login")
+    assert told == severity
+    assert (data["user"], data["sourceIp"], data["count"], data["ruleId"]) == ("deploy", "203.0.113.9", 12, "r")
+    assert (data["threatId"], data["vouched"]) == ("t-0", False)
+
+
+def test_names_that_are_no_account_are_masked_in_events(bench: Bench) -> None:
+    """What may be a password in the wrong field is in no column of the event table."""
+    evidence = {"sourceIp": "203.0.113.9", "user": "Hunter2-secret"}
+    _report(bench, bench.enroll("web-1"), type="login_after_failures", severity=Severity.CRITICAL, evidence=evidence)
+    ((_, data),) = _told(bench, "suspicious_login")
+    assert data["user"].startswith("Hu")
+    assert not any("Hunter2" in str(row) for row in bench.rows("SELECT * FROM event"))
+
+
+def test_reports_that_tell_nothing_make_no_event_of_their_own(bench: Bench) -> None:
+    """Attacks that were dealt with are a number in `threats_reported`, with what hosts did."""
+    agent = bench.enroll("web-1")
+    taken = ResponseTaken(action="block_ip", target="203.0.113.9", outcome="taken")
+    before = bench.rows("SELECT max(sequence) FROM event")[0][0]
+    _report(bench, agent, evidence={"sourceIp": "203.0.113.9"}, severity=Severity.HIGH, response=taken)
+    names = [name for (name,) in bench.rows(f"SELECT name FROM event WHERE sequence > {before}")]
+    assert names == ["threats_reported"]
+    ((_, data),) = _told(bench, "threats_reported")
+    assert (data["count"], data["taken"]) == (1, 1)
+
+
+def test_a_critical_threat_is_told(bench: Bench) -> None:
+    """Whatever its type is, with the file that it is about."""
+    evidence = {"fileHash": "a" * 64}
+    _report(bench, bench.enroll("web-1"), type="malware", severity=Severity.CRITICAL, evidence=evidence)
+    ((told, data),) = _told(bench, "critical_threat")
+    assert (told, data["type"], data["fileHash"]) == ("critical", "malware", "a" * 64)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "connections", "name"),
+    [
+        ("taken", 3, "block_cut_connections"),
+        ("taken", 0, None),
+        ("would_be_taken", 3, None),
+        ("ineffective", None, "block_ineffective"),
+        ("ineffective: an established connection goes on", None, "block_ineffective"),
+    ],
+)
+def test_blocks_that_hurt_or_fail_are_told(
+    bench: Bench, outcome: str, connections: int | None, name: str | None
+) -> None:
+    """A block that cut connections of its target, or that the target gets around."""
+    response = ResponseTaken(action="block_ip", target="203.0.113.9", outcome=outcome, connections=connections)
+    _report(bench, bench.enroll("web-1"), evidence={"sourceIp": "203.0.113.9"}, response=response)
+    hurt = [each for each in ("block_cut_connections", "block_ineffective") if _told(bench, each)]
+    assert hurt == ([] if name is None else [name])
+    if name is not None:
+        assert _told(bench, name)[0][1]["value"] == "203.0.113.9"
+
+
+def test_an_agent_cannot_flood_the_event_table(bench: Bench) -> None:
+    """Of an agent so many reports a minute are told by themselves; another agent's are not affected."""
+    one, two = bench.enroll("web-1"), bench.enroll("web-2")
+    for number in range(MOST_IN_MINUTE + 20):
+        _report(bench, one, number, type="malware", severity=Severity.CRITICAL)
+    assert len(_told(bench, "critical_threat")) == MOST_IN_MINUTE
+    _report(bench, two, 1, type="malware", severity=Severity.CRITICAL)
+    bench.pass_time(60, step=10)
+    _report(bench, one, 1000, type="malware", severity=Severity.CRITICAL)
+    assert len(_told(bench, "critical_threat")) == MOST_IN_MINUTE + 2
+
+
+def test_ineffective_measures_in_heartbeats_are_told_when_they_grow(bench: Bench) -> None:
+    """Each heartbeat repeats them; only a higher number is news."""
+    agent = bench.enroll("web-1")
+    for ineffective in (0, 1, 1, 2, 1):
+        bench.pass_time(30, step=10)
+        reasons = [Unenforced(value="203.0.113.9", reason="it gets through")] * min(ineffective, 1)
+        enforced = Enforced(set=3, ineffective=ineffective, reasons=reasons)
+        heartbeat = agent.heartbeat(bench.wall, enforcement="nftables", enforced=enforced)
+        bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
+    counts = [(data["count"], data["value"]) for _, data in _told(bench, "block_ineffective")]
+    assert counts == [(1, "203.0.113.9"), (2, "203.0.113.9")]
+
+
+def test_the_store_is_told_of_once_it_works_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it cannot commit there is no table to write to; afterwards both events name the reason and the time."""
+    agent, began = bench.enroll("web-1"), bench.wall
+    bench.put(topics.THREATS, agent.agent_id, agent.threat(bench.wall, "t-1"))
+    with monkeypatch.context() as patch:
+
+        def failing(_changes: object) -> None:
+            raise StoreUnavailable("the disk is full")
+
+        patch.setattr(bench.store, "commit", failing)
+        bench.engine.step(bench.now)
+        bench.elapsed += 100
+        bench.engine.step(bench.now)
+    bench.pass_time(2)
+    ((severity, data),) = _told(bench, "store_unavailable")
+    assert (severity, data["reason"]) == ("high", "the disk is full")
+    assert data["since"].startswith(utc(began).isoformat()[:19])
+    assert len(_told(bench, "store_available")) == 1
+
+
+def test_the_broker_is_told_of_when_it_goes_and_comes(bench: Bench) -> None:
+    """The first connection is no news."""
+    assert _told(bench, "broker_available") == []
+    bench.engine.disconnected()
+    bench.pass_time(1)
+    assert len(_told(bench, "broker_unavailable")) == 1
+    bench.engine.connected(bench.now, fresh=False)
+    bench.engine.connected(bench.now, fresh=False)
+    bench.pass_time(1)
+    assert len(_told(bench, "broker_available")) == 1
+
+
+def test_a_certificate_is_told_of_before_it_expires(bench: Bench) -> None:
+    """With the days left, and again once it was replaced."""
+    bench.engine.system_events.certificate("http", bench.wall + 86_400, 1)
+    bench.engine.system_events.certificate("http", bench.wall + 86_400 * 90, None)
+    bench.pass_time(1)
+    ((_, data),) = _told(bench, "certificate_expiring")
+    assert (data["name"], data["daysLeft"]) == ("http", 1)
+    assert len(_told(bench, "certificate_renewed")) == 1
+
+
+def test_an_approval_is_told_once_when_it_waits_and_once_when_it_is_over(tmp_path: Path) -> None:
+    """Also over a restart between; the event names what is to be approved, and until when."""
+    bench = Bench(tmp_path, EngineSettings(takeover=Takeover.ALLOW, responder=ResponderSettings(blocks=1)))
+    agents = [bench.enroll(f"web-{number}") for number in range(2)]
+    for address in ("203.0.113.1", "203.0.113.2"):
+        for agent in agents:
+            report = agent.threat(bench.wall, f"t-{address}-{agent.agent_id}", sourceIp=address)
+            bench.receive(topics.THREATS, agent.agent_id, report)
+    ((severity, data),) = _told(bench, "approval_waiting")
+    assert (severity, data["kind"], data["value"], data["agents"]) == ("high", "source_ip", "203.0.113.2", 2)
+    assert data["expiresAt"] > utc(bench.wall).isoformat()
+    bench.crash()
+    bench.pass_time(5)
+    assert len(_told(bench, "approval_waiting")) == 1
+    bench.ask(ApproveIncident(data["incidentId"], "test"))
+    ((_, over),) = _told(bench, "approval_over")
+    assert (over["incidentId"], over["state"]) == (data["incidentId"], "applied")
+    bench.database.close()
+
+
+def test_a_block_that_is_withdrawn_because_of_a_login_is_told(bench: Bench) -> None:
+    """Somebody was blocked who has logged in from there: the event names the address and its incident."""
+    agents = [bench.enroll(f"web-{number}") for number in range(3)]
+    for agent in agents[:2]:
+        bench.receive(topics.THREATS, agent.agent_id, agent.threat(bench.wall, sourceIp="203.0.113.1"))
+    assert bench.rows("SELECT count(*) FROM emergency_entry") != [(0,)]
+    login = utc(bench.wall - 60).isoformat().replace("+00:00", "Z")
+    report = agents[2].threat(bench.wall, sourceIp="203.0.113.1", lastLogin=login)
+    bench.receive(topics.THREATS, agents[2].agent_id, report)
+    ((severity, data),) = _told(bench, "block_withdrawn")
+    assert (severity, data["value"]) == ("high", "203.0.113.1")
+    assert data["incidentId"].startswith("inc-")
