@@ -59,7 +59,7 @@ ELSEWHERE = {
     "manager/runtime/clock.py:boot_id": "text of the kernel, compared and stored",
     "manager/runtime/mqtt_door.py:_presence": "writes a message",
     "manager/api/routes/console.py:_read_files": "reads the files that the release brings",
-    "manager/domain/notifications/judgement/event_lines.py:_address": "takes any text: test_judgement_data.py",
+    "manager/domain/notifications/judgement/event_lines.py:_address": "any text: notifications/test_event_data.py",
     "manager/domain/notifications/judgement/event_lines.py:_seconds": "the same",
     "manager/domain/response/organization_step.py:address_network": "normal forms; `network_of` takes any text",
     "manager/settings.py:_serves_loopback_only": "reads the URL that the transport has parsed before",

@@ -47,6 +47,8 @@ def absorb(state: JudgementState, event: Event, now: float, quiet: QuietHours | 
     """
     kind, arrival = occurrence(event), _Arrival(event, now, quiet)
     state.digest.record(event, at_once=kind is GroupKind.GOT_IN)
+    if arrival.is_old and state.backlog is not None:
+        state.backlog.taken = now  # it is not read to its end
     if event.name in CONTROLS:
         _control(state, event, now)
         return now

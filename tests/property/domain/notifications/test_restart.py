@@ -3,7 +3,7 @@
 from hypothesis import given
 
 from manager.domain.notifications.judgement import JudgementSettings
-from tests.property.domain.notification_stories import Step, play, settings_of, steps
+from tests.property.domain.notifications.stories import Step, play, settings_of, steps
 
 
 @given(steps, settings_of)
