@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fence.config import DEFAULT_PATH, DEFAULT_SOCKET, Config, ConfigError, read
-from fence.host import Host, keep_large_blocks_apart
+from fence.host import Host
 from fence.manifest import Manifest, ManifestError
+from fence.memory import keep_large_blocks_apart
 from fence.nft import Kernel, KernelError
 from fence.server import Server, listen
 from fence.service import Clocks, Fence

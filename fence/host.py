@@ -1,7 +1,6 @@
 """Facts about this host, read from the kernel and from the login records: addresses, gateways, sessions, listeners."""
 
 import ctypes
-import gc
 import os
 import re
 import sqlite3
@@ -25,8 +24,6 @@ _COMPRESSED = {".gz", ".xz", ".bz2", ".zst"}
 _ROTATIONS = 2
 
 _LOGIN_PROGRAMS = {"sshd", "sshd-session", "sshd-auth", "login", "agetty", "systemd", "init", "dropbear"}
-_M_MMAP_THRESHOLD = -3
-"""A parameter of glibc's mallopt(3)."""
 
 _CLONE_NEWNET = 0x40000000
 _LOCAL_V4 = re.compile(r"\|--\s+(\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
@@ -283,19 +280,6 @@ def _socket_address(text: str) -> Address:
         return IPv4Address(raw[::-1])
     address = IPv6Address(b"".join(raw[start : start + 4][::-1] for start in range(0, 16, 4)))
     return address.ipv4_mapped or address
-
-
-def keep_large_blocks_apart() -> None:
-    """Have glibc map large blocks by themselves, so that they go back to the kernel once they are freed."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 64 * 1024)
-
-
-def release_memory() -> None:
-    """Give freed memory back to the kernel: a policy of 10,000 addresses takes many times its size while it is read."""
-    gc.collect()
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _enter(path: Path) -> None:

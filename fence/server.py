@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fence.host import release_memory
 from fence.manifest import ManifestError
+from fence.memory import release_memory
 from fence.nft import KernelError
 from fence.service import Fence, Peer
 

@@ -4,7 +4,6 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -15,6 +14,7 @@ from agent.connection.identity import Enrolled
 from agent.connection.presence_messages import AppliedPolicy
 from agent.logs import EventLog
 from agent.manager_time import ManagerTime
+from agent.respond.desired_measures import Effective
 from agent.storage.database import Database
 from schemas import message_codes
 from schemas.decoding import DecodeError, decode, validate
@@ -50,21 +50,6 @@ class _RejectedError(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Effective:
-    """The effective policy: the last valid value of each section, and the expiry.
-
-    Attributes:
-        sections: A value for every section.
-        expires_at: Epoch seconds after which the defaults apply; None for never.
-        version: The policy's version; 0 without one.
-    """
-
-    sections: PolicySections
-    expires_at: float | None = None
-    version: int = 0
 
 
 Enforce = Callable[[Effective], list[str]]

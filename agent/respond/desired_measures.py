@@ -9,11 +9,26 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from agent.respond.responder import Kind, Measure
-from schemas.policy import Allowlist, BlockedAddress, BlockedDomain, BlockedHash, Blocklist
+from schemas.policy import Allowlist, BlockedAddress, BlockedDomain, BlockedHash, Blocklist, PolicySections
 
 _SHA256_LENGTH = 64
 _LOOPBACK = ("127.0.0.0/8", "::1")
 _CACHED = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The effective policy: the last valid value of each section, and the expiry.
+
+    Attributes:
+        sections: A value for every section.
+        expires_at: Epoch seconds after which the defaults apply; None for never.
+        version: The policy's version; 0 without one.
+    """
+
+    sections: PolicySections
+    expires_at: float | None = None
+    version: int = 0
 
 
 class Span(NamedTuple):

@@ -10,10 +10,10 @@ from agent.clock import Clock
 from agent.events import Verdict
 from agent.logs import EventLog
 from agent.manager_time import ManagerTime
-from agent.policy.policy_store import Effective
 from agent.respond.decision import ACTIONS, Decision, decide
 from agent.respond.desired_measures import (
     DesiredMeasures,
+    Effective,
     SpanIndex,
     desired_measures,
     from_policy,

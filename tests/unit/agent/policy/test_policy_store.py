@@ -8,7 +8,8 @@ import pytest
 
 from agent.clock import Clock
 from agent.connection.identity import Enrolled
-from agent.policy.policy_store import Effective, PolicyStore
+from agent.policy.policy_store import PolicyStore
+from agent.respond.desired_measures import Effective
 from agent.storage.database import Database
 from schemas import message_codes
 from schemas.keys import ManagerKeyring, version_statement

@@ -8,7 +8,7 @@ import pytest
 from agent.clock import Clock
 from agent.events import Verdict
 from agent.manager_time import ManagerTime
-from agent.policy.policy_store import Effective
+from agent.respond.desired_measures import Effective
 from agent.respond.enforcement import NO_FENCE, Enforcement
 from agent.respond.mode import ModeControl
 from agent.respond.own_blocks import OwnBlocks

@@ -10,7 +10,7 @@ import pytest
 from agent.clock import Clock
 from agent.events import Verdict
 from agent.manager_time import ManagerTime
-from agent.policy.policy_store import Effective
+from agent.respond.desired_measures import Effective
 from agent.respond.enforcement import Enforcement
 from agent.respond.fence import CHECK_EVERY, IDLE_CHECK_EVERY, Fence
 from agent.respond.fence_client import FenceClient, FenceError
