@@ -9,6 +9,7 @@ import * as agents from "./pages/agents.js";
 import * as audit from "./pages/audit.js";
 import * as blocks from "./pages/blocks.js";
 import * as incidents from "./pages/incidents.js";
+import * as notifications from "./pages/notifications.js";
 import * as now from "./pages/now.js";
 import * as policies from "./pages/policies.js";
 import * as threats from "./pages/threats.js";
@@ -21,6 +22,7 @@ const PAGES = [
   { path: "threats", title: "Threats", page: threats },
   { path: "blocks", title: "Blocks", page: blocks },
   { path: "policies", title: "Policies", page: policies },
+  { path: "notifications", title: "Notifications", page: notifications },
   { path: "access", title: "Access", page: access },
   { path: "audit", title: "Audit", page: audit },
 ];

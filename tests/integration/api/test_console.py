@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.chromium
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-PAGES = ("now", "agents", "incidents", "threats", "blocks", "policies", "access", "audit")
+PAGES = ("now", "agents", "incidents", "threats", "blocks", "policies", "notifications", "access", "audit")
 ADDRESS = "203.0.113.7"
 HOSTILE = '<img src=x onerror="window.ran=true"><script>window.ran=true</script>\u202egnp.exe ' + "A" * 10_000
 

@@ -1,0 +1,56 @@
+/** Notifications: the channels with their state, and what people were told. */
+
+import { change, get, may, query } from "../api.js";
+import { el, fill, quoted, shown } from "../dom.js";
+import { time } from "../time.js";
+import { pagedList, table, tell } from "../view.js";
+
+const PAUSE = 2 * 3600;
+
+export function open(place) {
+  const said = el("div", { "aria-live": "polite" });
+  const channels = el("div", {});
+  const read = async () => {
+    const found = await get("/api/notifications");
+    fill(channels, found.length ? table(["Channel", "Type", "Goes to", "State", "Last sent", "Waiting", ""], found.map(row), "Channels")
+      : el("p", {}, "There is none: nobody is told of anything. Define ", el("code", {}, "[notifications.NAME]"), " in manager.toml."));
+  };
+  const row = (each) => [
+    quoted(each.name), each.type, quoted(each.destination), state(each), time(each.lastSentAt),
+    `${each.pending} messages, ${each.behind} events behind${each.notTold ? `, ${each.notTold} never told` : ""}`,
+    may("admin") && el("div", { class: "line" },
+      el("button", { type: "button", onclick: () => act(each, "POST", "test") }, "Send a test"),
+      each.state === "paused" ? el("button", { type: "button", onclick: () => act(each, "DELETE", "pause") }, "Continue")
+        : el("button", { type: "button", onclick: () => act(each, "POST", "pause", { seconds: PAUSE }) }, "Pause for 2 h")),
+  ];
+  const act = async (each, method, what, body) => {
+    try {
+      const done = await change(method, `/api/notifications/${encodeURIComponent(each.name)}/${what}`, body);
+      said.className = done.delivered === false ? "error" : "notice";
+      fill(said, what === "test" ? (done.delivered ? `The test reached ${shown(each.name)}.` : `The test did not reach ${shown(each.name)}: ${shown(done.reason, 300)}`)
+        : done.pausedUntil ? `${shown(each.name)} is paused; afterwards it gets what it has missed.` : `${shown(each.name)} continues.`);
+      await read();
+    } catch (error) {
+      tell(said, error);
+    }
+  };
+  const history = pagedList({
+    address: (cursor) => "/api/notifications/history" + query({ limit: 50, cursor }),
+    heads: ["When", "Channel", "Message", "State"],
+    row: (each) => [time(each.createdAt), quoted(each.channel), [el("strong", {}, quoted(each.title, 300)), each.lines.map((line) => [el("br"), quoted(line, 300)])],
+      [each.state.replaceAll("_", " "), each.reason ? [": ", quoted(each.reason, 300)] : ""]],
+    caption: "What people were told, newest first; what machines took is only counted",
+    empty: "Nobody was told of anything yet.",
+  });
+  fill(place, el("h1", {}, "Notifications"), said, channels, el("h2", {}, "History"), history.element);
+  return {
+    ready: Promise.all([read(), history.ready]),
+    event: (name) => { if (name.startsWith("channel_")) read().catch(() => {}); },
+  };
+}
+
+function state(each) {
+  if (each.state === "failing") return el("span", { class: "bad-text" }, "fails since ", time(each.failingSince), ": ", quoted(each.reason ?? "", 300));
+  if (each.state === "paused") return ["paused until ", time(each.pausedUntil)];
+  return each.state;
+}
