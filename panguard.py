@@ -4,23 +4,53 @@ import os
 import resource
 import sys
 from contextlib import suppress
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
+
+_VERSION = "--version"
+
+
+def _examples(*lines: str) -> str:
+    """Return the section at the end of a help; its first mark keeps typer from filling its lines."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"panguard {version('panguard')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="panguard",
     help="A fleet manager for security agents that runs on a message broker.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples(
+        "panguard demo", "panguard manager start --data-dir data/manager --detach", "panguard guard doctor"
+    ),
     rich_markup_mode=None,  # it takes [default: …] and [user@] for markup
 )
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option(_VERSION, callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run the command."""
     _leave_no_core()
     asked = sys.argv[1] if len(sys.argv) > 1 else ""
-    for name in [asked] if asked in _PARTS else _PARTS:
+    for name in [asked] if asked in _PARTS else () if asked == _VERSION else _PARTS:
         _PARTS[name]()
     app.command(
         "fence",
@@ -46,13 +76,16 @@ def _add_guard() -> None:
 def _add_demo() -> None:
     from demo.cli import demo  # noqa: PLC0415
 
-    app.command("demo", short_help="See a fleet under attack, live, on this machine.")(demo)
+    help_line = "See a fleet under attack, live, on this machine."
+    app.command("demo", short_help=help_line, epilog=_examples("panguard demo", "panguard demo --keep"))(demo)
 
 
 def _add_simulate() -> None:
     from simulate.cli import simulate  # noqa: PLC0415
 
-    app.command("simulate", short_help="Load a manager with simulated agents, and check its stored reports.")(simulate)
+    help_line = "Load a manager with simulated agents, and check its stored reports."
+    example = "panguard simulate --agents 1000 --threats 10000 --rate 200 --enroll-token-file data/manager/enroll.token"
+    app.command("simulate", short_help=help_line, epilog=_examples(example))(simulate)
 
 
 _PARTS = {"manager": _add_manager, "guard": _add_guard, "demo": _add_demo, "simulate": _add_simulate}

@@ -24,19 +24,29 @@ from fence.service import Clocks, Fence
 _NO_SSH_PORTS = "nothing proves what records of sshd say: name sshd's ports as ssh_ports in fence.conf"
 
 
-def main(words: list[str]) -> int:
-    """Run a command and return its exit code: 0, or 2 with one sentence on standard error."""
-    parser = argparse.ArgumentParser(prog="panguard fence", description="The privileged part of a guarded host.")
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="panguard fence",
+        description="The privileged part of a guarded host.",
+        epilog="Example: panguard fence check-config",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("serve", "Serve the fence's socket; as root."),
         ("check-config", "Check the configuration file and report errors."),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        example = f"Example: panguard fence {name} --config /etc/panguard/fence.conf"
+        command = commands.add_parser(name, help=text, description=text, epilog=example)
         command.add_argument("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
         if name == "serve":
             command.add_argument("--socket", type=Path, default=DEFAULT_SOCKET, help=f"default: {DEFAULT_SOCKET}")
-    given = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run a command and return its exit code: 0, or 2 with one sentence on standard error."""
+    given = command_line().parse_args(words)
     try:
         config = read(given.config)
         if given.command == "serve":

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from agent.cli import measures
-from agent.cli.options import DataDir, one_sentence
+from agent.cli.examples import EXAMPLES
+from agent.cli.options import DataDir, add_examples, one_sentence
 from agent.cli.printable import printable
 from agent.cli.start import config, start
 from agent.storage import instance_lock
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="The guard on this host: detects threats, reports them to the manager, and applies the fleet's policy.",
     no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -206,6 +208,9 @@ def retry(
         moved, left = retry_dead_letters(database)
     kept = f"; {left} stay, for they were too large to be sent" if left else ""
     typer.echo(json.dumps({"retried": moved, "left": left}) if output == "json" else f"retried: {moved}{kept}")
+
+
+add_examples(app, EXAMPLES)
 
 
 def _printable_lines(lines: Iterable[str]) -> str:

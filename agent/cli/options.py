@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_command_name
 
 from agent.errors import GuardError
 from schemas.errors import SchemaError
@@ -46,3 +47,27 @@ def typed_options(context: typer.Context, given: Mapping[str, Any]) -> dict[str,
         for name, value in given.items()
         if value is not None and getattr(context.get_parameter_source(name), "name", None) != "ENVIRONMENT"
     }
+
+
+def add_examples(app: typer.Typer, examples: Mapping[str, str], path: str = "") -> None:
+    """Show each command's and group's examples at the end of its help.
+
+    Args:
+        app: The application.
+        examples: Command lines by the words that name the command, one in each line; the application's own under "".
+        path: The words that name the application itself.
+    """
+    if path in examples:
+        app.info.epilog = _section(examples[path])
+    for command in app.registered_commands:
+        words = f"{path} {command.name or get_command_name(getattr(command.callback, '__name__', ''))}".strip()
+        if words in examples:
+            command.epilog = _section(examples[words])
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_examples(group.typer_instance, examples, f"{path} {group.name}".strip())
+
+
+def _section(examples: str) -> str:
+    """Return the section; the first mark keeps typer from filling its lines."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in examples.strip().splitlines())])

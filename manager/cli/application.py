@@ -28,7 +28,9 @@ from manager.cli.commands import (
     tokens,
     traffic,
 )
+from manager.cli.examples import EXAMPLES
 from manager.cli.support.failures import EPILOG, FailingGroup
+from manager.cli.support.help_pages import complete_help
 
 app = typer.Typer(
     cls=FailingGroup,
@@ -36,6 +38,7 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # markup would swallow [default: …] and [user@]
 )
 app.command("start")(start.start)
@@ -62,3 +65,4 @@ app.add_typer(protection.app, name="protection")
 app.add_typer(responses.app, name="responses")
 app.add_typer(threats.app, name="threats")
 app.add_typer(tokens.app, name="tokens")
+complete_help(app, EXAMPLES)

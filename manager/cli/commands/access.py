@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Access tokens of people and programs, each with a role.",
-    epilog="Example: panguard manager access create --name alice --role viewer --expires 90d",
     no_args_is_help=True,
 )
 

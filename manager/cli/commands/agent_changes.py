@@ -51,10 +51,7 @@ def set_agents(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Set tags, site or organization of agents; no later registration changes them, and policies follow.
-
-    Example: panguard manager agents set web-1 web-2 --tag web --tag eu --untag test --site berlin
-    """
+    """Set tags, site or organization of agents; no later registration changes them, and policies follow."""
     body = _change(tag or [], untag or [], site, organization)
     check_organization(client, organization, allow_unknown=allow_unknown)
     selection = {"tag": where_tag or None, "site": where_site, "org_id": where_organization, "group": where_group}
@@ -173,10 +170,7 @@ def prune_agents(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove for good the agents that are stale or offline and not heard of for so long.
-
-    Example: panguard manager agents prune --older-than 30d --dry-run
-    """
+    """Remove for good the agents that are stale or offline and not heard of for so long."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
 

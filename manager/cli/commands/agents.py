@@ -77,10 +77,7 @@ def list_agents(
     limit: Annotated[int | None, typer.Option(min=1, help="maximum number of rows")] = None,
     output: WideOutputOption = WideOutput.TABLE,
 ) -> None:
-    """List the agents.
-
-    Example: panguard manager agents list --status stale --sort heartbeat
-    """
+    """List the agents."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
@@ -159,10 +156,7 @@ def remove_agent(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Remove an agent from the registry for good: its credential is refused from now on.
-
-    Example: panguard manager agents remove web-1
-    """
+    """Remove an agent from the registry for good: its credential is refused from now on."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     named = agent_name or machine_id

@@ -93,7 +93,9 @@ def export(
     action: Action = None,
     target: Target = None,
     format_: Annotated[Format, typer.Option("--format", help="one JSON object per line, or CSV")] = Format.JSONL,
-    output: Annotated[Path | None, typer.Option("--output", help="file to write; standard output by default")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--file", "--output", help="file to write; standard output by default")
+    ] = None,
 ) -> None:
     """Export all changes, newest first, for another tool."""
     found = _entries(client, None, target, since=_since(since), actor=actor, action=action)

@@ -63,8 +63,6 @@ def import_blocks(
     """Block the addresses of a file by hand; if a line is bad, all bad lines are named and nothing is blocked.
 
     CSV has a header with a column value (or address, ip, cidr), and optionally reason and for (4h).
-
-    Example: panguard manager blocks import bad.txt --for 7d --reason "list of our provider"
     """
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 

@@ -43,10 +43,7 @@ def list_blocks(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 200,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List the blocks in force, newest first.
-
-    Example: panguard manager blocks list --value 203.0.113.9
-    """
+    """List the blocks in force, newest first."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
     from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
@@ -80,10 +77,7 @@ def add_block(
     allow_unknown: AllowUnknown = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Block an address or network by hand; without a scope in the whole fleet.
-
-    Example: panguard manager blocks add 203.0.113.9 --for 4h --reason "scans our mail servers"
-    """
+    """Block an address or network by hand; without a scope in the whole fleet."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     if not _is_address(address):
@@ -125,8 +119,6 @@ def remove_block(
 
     An incident of a removed block does not respond again. For five minutes after a lift the manager and the guards with
     a fence that take it do not block the address; the answer counts the agents that may keep a block of their own.
-
-    Example: panguard manager blocks lift 203.0.113.9
     """
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manager.cli.support.durations import parse_days
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import data_directory
 from manager.cli.support.options import DataDir, Once, Output, OutputOption
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Certificates of the HTTP server and the broker.", no_args_is_help=True)
 
+_MOST_DAYS = 3650
 _COLUMNS = ("certificate", "subject", "for", "expires", "days left", "fingerprint")
 
 Host = Annotated[
@@ -22,7 +24,8 @@ Host = Annotated[
     typer.Option("--host", metavar="NAME|IP", help="further names and addresses of this machine; repeatable"),
 ]
 Days = Annotated[
-    int | None, typer.Option(min=1, max=3650, help="validity of the server certificates in days [default: 397]")
+    str | None,
+    typer.Option(metavar="DURATION", help="validity of the server certificates: 90d, at most 3650d [default: 397d]"),
 ]
 
 
@@ -95,11 +98,11 @@ def _is_made(directory: "TlsDirectory") -> bool:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error
 
 
-def _make(work: Any, host: list[str] | None, days: int | None) -> None:
+def _make(work: Any, host: list[str] | None, days: str | None) -> None:
     from manager.tls.authority import SERVER_DAYS  # noqa: PLC0415 -- cryptography takes a while to load
     from manager.tls.certificates import CertificateError  # noqa: PLC0415 -- the same
 
     try:
-        work(host or (), datetime.now(UTC), SERVER_DAYS if days is None else days)
+        work(host or (), datetime.now(UTC), SERVER_DAYS if days is None else parse_days(days, least=1, most=_MOST_DAYS))
     except CertificateError as error:
         raise CommandFailed(ExitCode.FAILURE, str(error)) from error

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Policy groups: a policy for the agents with certain tags or at certain sites.",
-    epilog="Example: panguard manager groups set web --tag web --priority 10 --mode protection",
     no_args_is_help=True,
 )
 
@@ -81,10 +80,7 @@ def set_group(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Set a group, or change what is named of one; its agents get the policy at once.
-
-    Example: panguard manager groups set web --tag web --priority 10 --mode protection
-    """
+    """Set a group, or change what is named of one; its agents get the policy at once."""
     check_organization(client, organization or None, allow_unknown=allow_unknown)
     group = _current(client, name)
     selector = {"tagsAll": tag, "tagsAny": any_tag, "sites": site}

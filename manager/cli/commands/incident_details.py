@@ -28,10 +28,7 @@ _PERCENTS = ("50", "95", "100")
 def show_incident(
     client: "ManagerClient", incident_id: IncidentId, output: WideOutputOption = WideOutput.TABLE
 ) -> None:
-    """Show an incident: its hosts, users, threats, timeline and blocks, its times to immunity, and how to undo it.
-
-    Example: panguard manager incidents show inc-0123456789abcdef
-    """
+    """Show an incident: its hosts, users, threats, timeline and blocks, its times to immunity, and how to undo it."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.wrapping import print_details, print_wrapped  # noqa: PLC0415 -- the same
 

@@ -45,10 +45,7 @@ def list_incidents(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List incidents, the last opened first.
-
-    Example: panguard manager incidents list --value 203.0.113.9
-    """
+    """List incidents, the last opened first."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 

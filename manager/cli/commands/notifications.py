@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Notification channels: state, tests, history, pauses and mutes.",
-    epilog="Example: panguard manager notifications test ops",
     no_args_is_help=True,
 )
 
@@ -30,10 +29,7 @@ _For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
 @app.command("list")
 @with_manager_client
 def list_channels(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
-    """List the channels: where they deliver to, without secrets, and whether they do.
-
-    Example: panguard manager notifications list
-    """
+    """List the channels: where they deliver to, without secrets, and whether they do."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
 
@@ -58,10 +54,7 @@ def list_channels(client: "ManagerClient", output: OutputOption = Output.TABLE) 
 @app.command("test")
 @with_manager_client
 def send_test(client: "ManagerClient", name: _Name, output: OutputOption = Output.TABLE) -> None:
-    """Send a test through event table, notifier and channel, and wait until it is delivered.
-
-    Example: panguard manager notifications test ops
-    """
+    """Send a test through event table, notifier and channel, and wait until it is delivered."""
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     result = client.answer("POST", f"/api/notifications/{_quoted(name)}/test", body={})["data"]
@@ -82,10 +75,7 @@ def list_messages(
     limit: Annotated[int, typer.Option(min=1, help="at most so many messages")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List messages to people, and messages that failed, newest first.
-
-    Example: panguard manager notifications history --channel ops
-    """
+    """List messages to people, and messages that failed, newest first."""
     from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     query = {} if channel is None else {"channel": channel}
@@ -102,10 +92,7 @@ def list_messages(
 @app.command("pause")
 @with_manager_client
 def pause_channel(client: "ManagerClient", name: _Name, duration: _For) -> None:
-    """Deliver nothing to a channel for a time; afterwards it gets what it has missed.
-
-    Example: panguard manager notifications pause ops --for 2h
-    """
+    """Deliver nothing to a channel for a time; afterwards it gets what it has missed."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     body = {"seconds": _seconds(duration)}
@@ -116,10 +103,7 @@ def pause_channel(client: "ManagerClient", name: _Name, duration: _For) -> None:
 @app.command("continue")
 @with_manager_client
 def continue_channel(client: "ManagerClient", name: _Name) -> None:
-    """End a pause.
-
-    Example: panguard manager notifications continue ops
-    """
+    """End a pause."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     client.answer("DELETE", f"/api/notifications/{_quoted(name)}/pause")
@@ -131,10 +115,7 @@ def continue_channel(client: "ManagerClient", name: _Name) -> None:
 def acknowledge(
     client: "ManagerClient", group: Annotated[str, typer.Argument(metavar="GROUP", help="as the message names it")]
 ) -> None:
-    """Acknowledge a group of messages: it is not escalated.
-
-    Example: panguard manager notifications acknowledge approvals
-    """
+    """Acknowledge a group of messages: it is not escalated."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     done = client.answer("POST", "/api/notifications/acknowledge", body={"group": group})["data"]
@@ -153,10 +134,7 @@ def mute(
     topic: Annotated[TopicWord | None, typer.Option(help="only this topic [default: all but got_in]")] = None,
     reason: Annotated[str | None, typer.Option(help="the reason, for the audit log")] = None,
 ) -> None:
-    """Tell people nothing of a site, an organization, an agent or a topic for a time; 0s ends it.
-
-    Example: panguard manager notifications mute --site vienna --for 2h --reason maintenance
-    """
+    """Tell people nothing of a site, an organization, an agent or a topic for a time; 0s ends it."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     wanted: dict[str, Any] = {

@@ -198,10 +198,7 @@ def rollback(
     yes: Yes = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Restore every document as it was after a revision, as new revisions; documents set since are removed.
-
-    Example: panguard manager policies rollback 12 --dry-run
-    """
+    """Restore every document as it was after a revision, as new revisions; documents set since are removed."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load
 
     if dry_run or not yes:

@@ -22,10 +22,7 @@ def explain_policy(
     defaults: Annotated[bool, typer.Option(help="also the values that no document sets")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show where each value of an agent's effective policy comes from.
-
-    Example: panguard manager policies explain web-1
-    """
+    """Show where each value of an agent's effective policy comes from."""
     from manager.cli.support.printing import print_json, print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     agent = find_agent(client, machine_id)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from manager.cli.support.counting import counted
+from manager.cli.support.durations import parse_days
 from manager.cli.support.manager_connection import with_manager_client
 from manager.cli.support.options import Output, OutputOption
 
@@ -24,22 +25,20 @@ def protection() -> None:
 def forecast(
     client: "ManagerClient",
     *,
-    days: Annotated[int, typer.Option(min=1, max=30, help="only measures of the last days")] = 30,
+    days: Annotated[str, typer.Option(metavar="DURATION", help="only measures of the last days, at most 30d")] = "30d",
     organization: Annotated[str | None, typer.Option(help="only this organization")] = None,
     group: Annotated[str | None, typer.Option(help="only the agents of this policy group")] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Count the addresses that guards block, or would block in mode learning, and those that turned out to be friends.
-
-    Example: panguard manager protection forecast --group web --days 7
-    """
+    """Count the addresses that guards block, or would block in learning, and those that turned out to be friends."""
     from manager.cli.support.printing import console, print_json, print_lines  # noqa: PLC0415 -- rich takes a while to load
 
-    found = client.get("/api/protection/forecast", days=days, org_id=organization, group=group)
+    period = parse_days(days, least=1, most=30)
+    found = client.get("/api/protection/forecast", days=period, org_id=organization, group=group)
     if output is Output.JSON:
         print_json(found)
         return
-    print_lines(*forecast_lines(found, days, console().width))
+    print_lines(*forecast_lines(found, period, console().width))
 
 
 def forecast_lines(found: "Record", days: int, width: int) -> list[str]:

@@ -47,10 +47,7 @@ def list_threats(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List threats, newest first.
-
-    Example: panguard manager threats list --source 203.0.113.9 --since 7d
-    """
+    """List threats, newest first."""
     found = client.records(
         "/api/threats",
         most=limit,

@@ -6,7 +6,8 @@ from manager.cli.support.failures import CommandFailed, ExitCode
 from schemas.durations import is_duration, parse_duration
 from schemas.errors import DurationError
 
-_SHORT = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+_DAY = 86_400
+_SHORT = ((_DAY, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def parse_timedelta(text: str, *, least: str | None = None, most: str | None = None) -> timedelta:
@@ -31,6 +32,24 @@ def parse_timedelta(text: str, *, least: str | None = None, most: str | None = N
     if most is not None and duration > parse_timedelta(most):
         raise CommandFailed(ExitCode.USAGE, f"{text} is too long: write at most {most}")
     return duration
+
+
+def parse_days(text: str, *, least: int, most: int) -> int:
+    """Parse a number of days, ``30``, or a duration of whole days, ``30d`` or ``2w``.
+
+    Args:
+        text: the number or duration.
+        least: the shortest one, in days.
+        most: the longest one, in days.
+
+    Raises:
+        CommandFailed: the text is neither, or too short or too long.
+    """
+    written = f"{text}d" if text.isdecimal() else text
+    seconds = int(parse_timedelta(written, least=f"{least}d", most=f"{most}d").total_seconds())
+    if seconds % _DAY:
+        raise CommandFailed(ExitCode.USAGE, f"{text} is not a number of days: write {least}d to {most}d")
+    return seconds // _DAY
 
 
 def parse_time(text: str, now: datetime) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import typer
 
 from manager.cli.support.failures import CommandFailed, ExitCode
-from manager.cli.support.options import AuthToken, AuthTokenFile, CaFile, DataDir, Insecure, ManagerUrl
+from manager.cli.support.options import AuthToken, AuthTokenFile, CaFile, Insecure, ManagerDataDir, ManagerUrl
 
 if TYPE_CHECKING:
     from manager.cli.support.client import ManagerClient
@@ -46,7 +46,7 @@ def with_manager_client(command: Callable[Concatenate["ManagerClient", P], None]
         "manager": ManagerUrl,
         "auth_token": AuthToken,
         "auth_token_file": AuthTokenFile,
-        "data_dir": DataDir,
+        "data_dir": ManagerDataDir,
         "ca_file": CaFile,
         "insecure": Insecure,
     }

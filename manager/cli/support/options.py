@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from manager.cli.support.help_pages import CONNECTION
+
 
 class Output(StrEnum):
     """Output format of records."""
@@ -34,6 +36,7 @@ ManagerUrl = Annotated[
         "--manager",
         envvar="MANAGER_URL",
         help="the manager's URL [default: the manager running on the data directory, or http://127.0.0.1:8443]",
+        rich_help_panel=CONNECTION,
     ),
 ]
 AuthToken = Annotated[
@@ -42,10 +45,14 @@ AuthToken = Annotated[
         "--auth-token",
         envvar="MANAGER_AUTH_TOKEN",
         help="the admin token or an access token; prefer a file: processes show flags",
+        rich_help_panel=CONNECTION,
     ),
 ]
 AuthTokenFile = Annotated[
-    Path | None, typer.Option("--auth-token-file", help="a file with the admin token or an access token")
+    Path | None,
+    typer.Option(
+        "--auth-token-file", help="a file with the admin token or an access token", rich_help_panel=CONNECTION
+    ),
 ]
 CaFile = Annotated[
     Path | None,
@@ -53,14 +60,24 @@ CaFile = Annotated[
         "--ca-file",
         envvar="PANGUARD_CA_FILE",
         help="trusted CA certificates, PEM [default: the system's and the data directory's]",
+        rich_help_panel=CONNECTION,
     ),
 ]
-Insecure = Annotated[bool, typer.Option("--insecure", help="send secrets to other machines in plain text")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="send secrets to other machines in plain text", rich_help_panel=CONNECTION)
+]
 Once = Annotated[bool, typer.Option("--once", help="succeed without a change if it exists already; for start scripts")]
 DataDir = Annotated[
     Path | None,
+    typer.Option("--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory"),
+]
+ManagerDataDir = Annotated[
+    Path | None,
     typer.Option(
-        "--data-dir", envvar="PANGUARD_DATA_DIR", help="the manager's data directory, which contains the admin token"
+        "--data-dir",
+        envvar="PANGUARD_DATA_DIR",
+        help="the manager's data directory, which contains the admin token",
+        rich_help_panel=CONNECTION,
     ),
 ]
 ConfigOption = Annotated[

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from manager.cli.support.durations import ago, parse_time, parse_timedelta, relative
+from manager.cli.support.durations import ago, parse_days, parse_time, parse_timedelta, relative
 from manager.cli.support.failures import CommandFailed, ExitCode
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -23,6 +23,20 @@ def test_anything_else_is_wrong_usage(text: str) -> None:
     """The sentence shows how to write one."""
     with pytest.raises(CommandFailed, match="write 90s") as failure:
         parse_timedelta(text)
+    assert failure.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("text", "days"), [("1", 1), ("30", 30), ("30d", 30), ("2w", 14), ("48h", 2)])
+def test_days_are_a_number_or_a_duration(text: str, days: int) -> None:
+    """A number without a unit counts days."""
+    assert parse_days(text, least=1, most=30) == days
+
+
+@pytest.mark.parametrize("text", ["0", "0d", "31", "5w", "36h", "-1", "x", "", "²"])
+def test_other_days_are_wrong_usage(text: str) -> None:
+    """Too few, too many, or a part of a day."""
+    with pytest.raises(CommandFailed, match="write") as failure:
+        parse_days(text, least=1, most=30)
     assert failure.value.code is ExitCode.USAGE
 
 
