@@ -6,6 +6,7 @@ Run as ``python -m benchmarks.forecast [--quick]``; with `--quick` some seconds.
 import argparse
 import io
 import logging
+import math
 import tempfile
 import time
 from contextlib import closing
@@ -14,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from agent.logs import log_to
-from manager.domain.protection.forecast import HostLogin
+from manager.domain.protection.forecast import Allowance, Followups, HostLogin, forecast
 from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
 from manager.engine.batch import Changes
 from manager.storage.connection import open_reader
@@ -40,6 +41,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         reached = _traffic(Path(directory), 50 if quick else 1_000)
         _month(Path(directory) / "month", 20_000 if quick else 1_000_000)
+    _allowlist(2_000, 1_000)
     return 0 if reached else 1
 
 
@@ -88,6 +90,17 @@ def _month(directory: Path, measures: int) -> None:
     addresses, friends = found["addresses"], found["loggedIn"]
     counted = f"{measures:,} measures of {addresses:,} addresses, {friends:,} friends"
     print(f"{counted}: forecast {asked:.2f} s ({cpu:.2f} s of CPU)")
+
+
+def _allowlist(addresses: int, entries: int) -> None:
+    """Print the time of a forecast of so many addresses beside an allowlist with so many networks."""
+    listed = [f"45.200.{number >> 8}.{number & 255}/31" for number in range(0, 2 * entries, 2)]
+    allowed = [Allowance(value, "global", None, None, 0.0, math.inf) for value in listed]
+    blocks = [ReportedMeasure(_address(each), 1, DAY, "rule", "block", 5, "taken", 0) for each in range(addresses)]
+    used = time.process_time()
+    found = forecast(blocks, Followups((), (), allowed, 2 * DAY))
+    cpu = time.process_time() - used
+    print(f"{found.counts['addresses']:,} addresses beside {entries:,} allowlist entries: {cpu:.2f} s of CPU")
 
 
 def _measure(bench: Bench, number: int, measures: int) -> ReportedMeasure:

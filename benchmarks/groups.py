@@ -14,6 +14,7 @@ from manager.domain.policies.fleet_policies import Policies, Scope
 from manager.domain.policies.groups import Placement
 from manager.domain.policies.preview import largest, preview
 from manager.engine.commands.requests import ChangeAgent, SetPolicy
+from manager.engine.policies.signed_policy import SECTIONS_LIMIT
 from schemas import topics
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -56,7 +57,7 @@ def _changes(agents: int) -> None:
     for number in range(REPEATS):
         document = _group(92, 71.0 + number)
         tried, _ = _timed(lambda document=document: preview(policies, scope, document))  # type: ignore[misc]
-        sized, _ = _timed(lambda document=document: largest(policies, scope, document))  # type: ignore[misc]
+        sized, _ = _timed(lambda document=document: largest(policies, scope, document, SECTIONS_LIMIT))  # type: ignore[misc]
         policies.set(scope, document, 0.0, "bench")
         done, changed = _timed(lambda: policies.recompute(policies.affected_by(scope), 0.0))
         runs.append((tried, sized, done, len(changed)))

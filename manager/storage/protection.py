@@ -1,6 +1,7 @@
 """Stores reported measures, logins at hosts, and lifts of blocks with each batch, and prunes them."""
 
 from manager.domain.protection.forecast import HostLogin, Lift
+from manager.domain.retention import HOUR
 from manager.engine.batch import Changes
 from manager.storage.statements import Statements
 
@@ -38,12 +39,14 @@ class StoredProtection:
         if changes.lifts:
             write("protection.insert_lift", [_lift_row(each) for each in changes.lifts])
 
-    def prune(self, before: float, limit: int) -> int:
-        """Delete at most `limit` rows of each table that are older than a time; return their number."""
-        return sum(
-            self._statements.execute(f"protection.prune_{table}", (before, limit))
-            for table in ("measures", "logins", "lifts")
-        )
+    def prune(self, before: float, now: float, limit: int) -> int:
+        """Delete at most `limit` logins, and agents that report them, of before a time; return their number.
+
+        A login that lies more than an hour ahead of now, as after a clock that was wrong, is deleted, too: it would
+        never expire, and no login of the same user would replace it.
+        """
+        orders = {"logins": before, "impossible_logins": now + HOUR, "reporters": before}
+        return sum(self._statements.execute(f"protection.prune_{rows}", (time, limit)) for rows, time in orders.items())
 
 
 def _login_row(login: HostLogin) -> tuple[object, ...]:

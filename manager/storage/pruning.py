@@ -59,9 +59,11 @@ class Pruner:
             ids = self._prune_ids(order)
             other = self._prune_counts(order.rows)
             other += self._prune_incidents(order)
-            other += self._statements.execute("pruning.history", (order.history_before, order.rows))
+            other += self._prune_rows("agent_history", order.history_before, order)
             other += self._statements.execute("pruning.audit", (order.audit_before, order.rows))
-            other += self._protection.prune(order.measures_before, order.rows)
+            for table in ("reported_measure", "block_lift"):
+                other += self._prune_rows(table, order.measures_before, order)
+            other += self._protection.prune(order.measures_before, order.now, order.rows)
         return Pruned(threats, ids, other + self._prune_removed_agents(order))
 
     def _prune_threats(self, order: PruneOrder) -> int:
@@ -83,6 +85,15 @@ class Pruner:
             return 0
         deleted = self._statements.execute("pruning.ids", (last,))
         self._forget_checkpoint_if_empty("stored_id")
+        return deleted
+
+    def _prune_rows(self, table: str, before: float, order: PruneOrder) -> int:
+        """Delete expired rows of a table in the order of their storing; return their number."""
+        last = self._last_expired(table, before, order.now, order.rows)
+        if last is None:
+            return 0
+        deleted = self._statements.execute(f"pruning.{table}", (last,))
+        self._forget_checkpoint_if_empty(table)
         return deleted
 
     def _last_expired(self, table: str, before: float, now: float, limit: int) -> int | None:

@@ -75,7 +75,7 @@ class Policies:
         self.effective: dict[str, EffectivePolicy] = {}
         self._layers: dict[Scope, Layer] = {}
         self._emergency: dict[str, Emergency] = {}
-        self._defaults = Layer(default_sections(), ())
+        self._defaults = Layer.of_sections(default_sections())
         # Shared by agents; an entry is dropped with the last agent that has it.
         self._resolved: WeakValueDictionary[Any, ResolvedPolicy] = WeakValueDictionary()
         self._due: list[tuple[float, int, Scope | str, Layer | Emergency]] = []
@@ -245,10 +245,7 @@ class Policies:
         if scope.kind == "global":
             return list(self.effective)
         if scope.kind == "organization":
-            organization_id = scope.target
-            found = (
-                policy for policy in self.effective.values() if policy.placement.organization_id == organization_id
-            )
+            found = (each for each in self.effective.values() if each.placement.organization_id == scope.target)
             return [policy.agent_id for policy in found]
         if scope.kind == "group":
             earlier = (policy.agent_id for policy in self.effective.values() if scope.target in policy.groups)
@@ -350,6 +347,10 @@ class Policies:
         groups = (Scope("group", name) for name in self.groups.of(placement))
         chain = (GLOBAL, Scope("organization", placement.organization_id), *groups, Scope("agent", agent_id))
         return [scope for scope in chain if scope in self._layers]
+
+    def size_of(self, scopes: Iterable[Scope]) -> int:
+        """Return the size of the defaults and some documents together, in bytes: no policy of them is larger."""
+        return self._defaults.size + sum(self._layers[scope].size for scope in scopes if scope in self._layers)
 
     def resolve(self, agent_id: str, placement: Placement, at: float = 0.0) -> ResolvedPolicy:
         """Return the policy of an agent with this placement, with its emergency entries, as of a time."""

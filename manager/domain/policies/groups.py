@@ -105,6 +105,10 @@ class PolicyGroups:
         """The organizations that have groups of their own."""
         return frozenset(group.organization_id for group in self._ordered if group.organization_id is not None)
 
+    def names_in(self, organization_id: str) -> list[str]:
+        """Return the names of the groups that may select agents of an organization."""
+        return [group.name for group in self._ordered if group.organization_id in {None, organization_id}]
+
     @property
     def sites(self) -> frozenset[str]:
         """The sites that groups select."""

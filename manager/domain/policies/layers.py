@@ -1,5 +1,6 @@
 """Policy layers: an operator's document, and an agent's live emergency entries."""
 
+import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,10 +87,11 @@ class Emergency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One document with the effects of its rules, and the expiry times of its entries."""
+    """One document with the effects of its rules, the expiry times of its entries, and its size as JSON in bytes."""
 
     sections: Sections
     expiries: tuple[float, ...]
+    size: int
 
     @classmethod
     def of(cls, document: Sections) -> "Layer":
@@ -104,7 +106,17 @@ class Layer:
             ends = {*expiries(sections), *(rule_expiry(rule) for rule in document.get("rules", ()))} - {inf}
         except ValueError as error:
             raise Invalid("blocklist: an expiresAt is no time") from error
-        return cls(sections, tuple(sorted(ends)))
+        return cls.of_sections(sections, tuple(sorted(ends)))
+
+    @classmethod
+    def of_sections(cls, sections: Sections, expiries: tuple[float, ...] = ()) -> "Layer":
+        """Return a layer of compiled sections."""
+        return cls(sections, expiries, encoded_size(sections))
+
+
+def encoded_size(sections: Sections) -> int:
+    """Return the size of sections as JSON in a message, in bytes."""
+    return len(json.dumps(sections, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def _published(document: Sections) -> Sections:

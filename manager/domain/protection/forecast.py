@@ -120,7 +120,13 @@ class Followups:
         self._lifts: dict[ScopedAddress, list[Lift]] = {}
         for lift in lifts:
             self._lifts.setdefault(lift.subject, []).append(lift)
-        self._allowances = [(network, each) for each in allowances if (network := network_of(each.value)) is not None]
+        self._allowances: dict[tuple[int, int], dict[int, list[Allowance]]] = {}
+        """By IP version and prefix length, and by the first address as a number: a look-up for each prefix, no scan."""
+        for each in allowances:
+            network = network_of(each.value)
+            if network is not None:
+                of_prefix = self._allowances.setdefault((network.version, network.prefixlen), {})
+                of_prefix.setdefault(int(network.network_address), []).append(each)
 
     def logins(self, subject: ScopedAddress) -> Sequence[HostLogin]:
         """Return the logins from an address, or from the addresses of an IPv6 /64."""
@@ -133,10 +139,14 @@ class Followups:
     def allowances(self, subject: ScopedAddress) -> list[Allowance]:
         """Return the allowlist entries that cover an address."""
         wanted = network_of(subject.value)
+        if wanted is None:
+            return []
+        start, bits = int(wanted.network_address), wanted.max_prefixlen
         return [
             each
-            for network, each in self._allowances
-            if wanted is not None and network.version == wanted.version and network.supernet_of(wanted)  # type: ignore[arg-type]
+            for (version, prefix), of_prefix in self._allowances.items()
+            if version == wanted.version and prefix <= wanted.prefixlen
+            for each in of_prefix.get(start >> (bits - prefix) << (bits - prefix), ())
         ]
 
 

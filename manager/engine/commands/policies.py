@@ -72,7 +72,7 @@ def _check_priority(policies: Policies, group: PolicyGroup) -> None:
 def _check_size(policies: Policies, scope: Scope, document: Sections | None) -> None:
     """Refuse a document by which an effective policy could exceed the size limit of a message."""
     steps = preview_steps(policies, scope, document)
-    resolved = [*(step.after for step in steps), *largest(policies, scope, document)]
+    resolved = [*(step.after for step in steps), *largest(policies, scope, document, SECTIONS_LIMIT)]
     different = {id(each): each for each in resolved}.values()  # placements of the same groups share one policy
     size = max(sections_size(each.sections) for each in different)
     if size > SECTIONS_LIMIT:

@@ -218,8 +218,10 @@ def _touched(context: Context, blocks: Iterable[ManualBlock]) -> tuple[dict[str,
     """Return the entries to publish of each organization, and the agents whose own policies change."""
     organizations: dict[str, set[EntryKey]] = {}
     agent_ids: dict[str, None] = {}
-    for holder in dict.fromkeys(block.holder for block in blocks):
-        values = [manual_key(block.value) for block in blocks if block.holder == holder]
+    held: dict[ManualHolder, set[EntryKey]] = {}
+    for block in blocks:
+        held.setdefault(block.holder, set()).add(manual_key(block.value))
+    for holder, values in held.items():
         if holder.scope == "agent":
             agent_ids[holder.target] = None
             continue

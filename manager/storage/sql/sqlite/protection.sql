@@ -26,14 +26,6 @@ INSERT INTO login_reporter (agent_number, since) VALUES (?, ?) ON CONFLICT DO NO
 -- name: insert_lift
 INSERT INTO block_lift (organization_id, site, address, at, kind, author) VALUES (?, ?, ?, ?, ?, ?);
 
--- name: prune_measures
--- Parameters: time, limit. Rows are in the order of their receipt.
-DELETE FROM reported_measure
-WHERE sequence IN (
-    SELECT sequence FROM (SELECT sequence, received_at FROM reported_measure ORDER BY sequence LIMIT ?2) AS oldest
-    WHERE received_at < ?1
-);
-
 -- name: prune_logins
 -- Parameters: time, limit.
 DELETE FROM host_login
@@ -41,10 +33,21 @@ WHERE (agent_number, address, user, guessed) IN (
     SELECT agent_number, address, user, guessed FROM host_login WHERE at < ?1 ORDER BY at LIMIT ?2
 );
 
--- name: prune_lifts
--- Parameters: time, limit. Rows are in the order of their time.
-DELETE FROM block_lift
-WHERE id IN (SELECT id FROM (SELECT id, at FROM block_lift ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1);
+-- name: prune_impossible_logins
+-- Parameters: time, limit. Logins after the present time, from a clock that was wrong: they would stay for good.
+DELETE FROM host_login
+WHERE (agent_number, address, user, guessed) IN (
+    SELECT agent_number, address, user, guessed FROM host_login WHERE at > ?1 ORDER BY at LIMIT ?2
+);
+
+-- name: prune_reporters
+-- Parameters: time, limit. Agents that are gone: removed before the time, as long ago as the oldest measure.
+DELETE FROM login_reporter
+WHERE agent_number IN (
+    SELECT login_reporter.agent_number
+    FROM login_reporter LEFT JOIN agent ON agent.number = login_reporter.agent_number
+    WHERE agent.number IS NULL OR agent.removed_at < ?1 LIMIT ?2
+);
 
 -- name: measures
 -- Parameters: since, until, JSON array of organizations or NULL, JSON array of agent numbers or NULL.

@@ -22,10 +22,32 @@ SELECT max(rowid) FROM stored_id;
 -- name: ids
 DELETE FROM stored_id WHERE rowid <= ?;
 
--- name: history
--- Parameters: time, limit. Rows are in the order of their time.
-DELETE FROM agent_history
-WHERE id IN (SELECT id FROM (SELECT id, at FROM agent_history ORDER BY id LIMIT ?2) AS oldest WHERE at < ?1);
+-- name: oldest_reported_measure
+SELECT sequence, received_at FROM reported_measure ORDER BY sequence LIMIT ?;
+
+-- name: highest_reported_measure
+SELECT max(sequence) FROM reported_measure;
+
+-- name: reported_measure
+DELETE FROM reported_measure WHERE sequence <= ?;
+
+-- name: oldest_block_lift
+SELECT id, at FROM block_lift ORDER BY id LIMIT ?;
+
+-- name: highest_block_lift
+SELECT max(id) FROM block_lift;
+
+-- name: block_lift
+DELETE FROM block_lift WHERE id <= ?;
+
+-- name: oldest_agent_history
+SELECT id, at FROM agent_history ORDER BY id LIMIT ?;
+
+-- name: highest_agent_history
+SELECT max(id) FROM agent_history;
+
+-- name: agent_history
+DELETE FROM agent_history WHERE id <= ?;
 
 -- name: audit
 -- Parameters: time, limit. A trigger refuses to delete the last 90 days before the newest entry.

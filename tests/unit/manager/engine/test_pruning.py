@@ -9,6 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from manager.domain.agents.registry import Takeover
+from manager.domain.protection.forecast import HostLogin, Lift
+from manager.domain.protection.measures import ReportedMeasure, ScopedAddress
+from manager.engine.batch import Changes, HistoryLine
 from manager.engine.commands.requests import AcceptClock, RemoveAgent
 from manager.engine.fleet import CLOCK_WARNING
 from manager.engine.ports import Pruned, PruneOrder
@@ -262,3 +265,62 @@ def test_the_audit_log_keeps_its_last_90_days(fleet: Fleet) -> None:
         ):
             other.execute(statement)
         other.close()
+
+
+def _order(now: float) -> PruneOrder:
+    """Return an order to delete, in small pieces, what is older than 30 days."""
+    before = now - 30 * DAY
+    return PruneOrder(now, before, before, before, before, before, before, threats=3, ids=3, rows=3)
+
+
+def _protection(fleet: Fleet, at: float) -> Changes:
+    """Return a measure, a login, a lift and a change of an agent's state, with an address of that time."""
+    agent = next(iter(fleet.bench.fleet.registry.agents.values()))
+    subject = ScopedAddress("default", "", f"198.51.{int(at / HOUR) % 199}.{int(at) % 250}")
+    measure = ReportedMeasure(subject, agent.number, at, "rule", "block", 5, "taken", None)
+    return Changes(
+        measures={(agent.number, str(at)): (measure, at)},
+        logins=[HostLogin(subject, agent.number, "bob", at, guessed=False)],
+        lifts=[Lift(subject, at, "lift", "ann")],
+        history=[HistoryLine(agent.agent_id, at, "agent_online", "test")],
+    )
+
+
+def _counts(bench: Bench) -> list[int]:
+    """Return the numbers of measures, logins, lifts and changes of agents' states."""
+    tables = ("reported_measure", "host_login", "block_lift", "agent_history")
+    return [bench.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+
+
+def test_rows_of_the_future_stop_no_pruning_of_what_protection_and_history_keep(fleet: Fleet) -> None:
+    """A clock that was years ahead left them first in their tables: they go like those that are stored after them."""
+    bench, start = fleet.bench, fleet.bench.wall
+    bench.database.execute_sql("DELETE FROM agent_history")
+    for number in range(5):
+        bench.store.commit(_protection(fleet, start + 4000 * DAY + number))
+    for number in range(5):
+        bench.store.commit(_protection(fleet, start + number))
+    for _ in range(10):
+        bench.store.prune(_order(start + DAY))
+    assert _counts(bench) == [10, 5, 10, 10]
+    for _ in range(10):
+        bench.store.prune(_order(start + 32 * DAY))
+    assert _counts(bench) == [0, 0, 0, 0]
+    bench.store.commit(_protection(fleet, start + 33 * DAY))
+    bench.store.prune(_order(start + 34 * DAY))
+    assert _counts(bench) == [1, 1, 1, 1]
+
+
+def test_agents_that_report_logins_are_forgotten_some_time_after_their_removal(fleet: Fleet) -> None:
+    """As long after it as their last measures are kept; those that are registered stay."""
+    bench = fleet.bench
+    numbers = [agent.number for agent in bench.fleet.registry.agents.values()]
+    gone, stays = numbers[0], numbers[1]
+    bench.store.commit(Changes(login_reporters={gone: bench.wall, stays: bench.wall, 999: bench.wall}))
+    agent = bench.fleet.registry.find_by_number(gone)
+    assert agent is not None
+    bench.ask(RemoveAgent(agent.agent_id, "test"))
+    bench.store.prune(_order(bench.wall + 29 * DAY))
+    assert bench.rows("SELECT agent_number FROM login_reporter ORDER BY 1") == [(gone,), (stays,)]
+    bench.store.prune(_order(bench.wall + 31 * DAY))
+    assert bench.rows("SELECT agent_number FROM login_reporter") == [(stays,)]
