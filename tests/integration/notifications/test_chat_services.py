@@ -185,6 +185,7 @@ def test_nothing_of_the_address_or_the_answer_is_logged(receiver: HttpReceiver, 
     assert failed.value.reason == "the service answers 403"
     logging.getLogger("other").debug("seen")
     assert "other: seen" in log.text
+    assert "apprise" not in log.text
     assert not re.search("T1JJ3T3L2|TIiajkdn", log.text + repr(failed.value.__cause__))
 
 

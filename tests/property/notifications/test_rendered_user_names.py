@@ -36,9 +36,13 @@ class _Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.tags: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
+        self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, tuple(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def handle_comment(self, data: str) -> None:
         self.tags.append(("comment", ((data, None),)))
@@ -91,10 +95,11 @@ def test_markdown_shows_the_name_as_code(name: str) -> None:
 
 @given(name=NAMES)
 def test_html_has_no_tag_of_the_name(name: str) -> None:
-    """An HTML parser sees our own tags, as many for each name."""
+    """An HTML parser sees our own tags, as many for each name, and no mention behind its entities."""
     parser = _Tags()
     parser.feed(rendered(HTML, name, _OWN_LINK))
     parser.close()
+    assert not _MENTION.search(parser.text.replace("[<]", ""))
     assert parser.tags == [
         ("code", ()), ("br", ()), ("code", ()), ("code", ()), ("br", ()), ("code", ()), ("br", ()),
         ("a", (("href", _OWN_LINK),)),
@@ -113,3 +118,12 @@ def test_plain_text_has_no_tag(name: str) -> None:
     text = rendered(PLAIN, name)
     assert not set(text) & set("<>")
     assert not re.search(r"(?<!\w)[#$/]\w", text)
+
+
+@pytest.mark.parametrize("dialect", [PLAIN, HTML, CARD], ids=["plain", "html", "card"])
+@given(name=NAMES)
+@example(name="javascript:alert(1)")
+@example(name="tel:+49123456")
+def test_no_scheme_of_a_link(dialect: Dialect, name: str) -> None:
+    """Where programs look for links there is no word with a colon that a name goes on behind, as in `tel:` links."""
+    assert not re.search(r"[^\W\d]:[^\s`<']", rendered(dialect, name))
