@@ -24,7 +24,7 @@ demo: .venv/.running ## broker, manager and three guards on this machine, live
 	$(BIN)/panguard demo
 
 test: setup ## all tests; services that are not installed are skipped, in CI they must be there
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 check: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
