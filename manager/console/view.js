@@ -23,11 +23,11 @@ export function facts(pairs) {
 
 /**
  * Ask before a change: what it will touch and how it is undone; the change is made by a second step only.
- * @param {{title: string, touches: any, undo: any, action: string, changed?: () => Promise<string|null>, make: () => Promise<any>}} about
- *   `changed` returns what is different from what the page shows, or null.
+ * @param {{title: string, why?: any, touches: any, undo: any, action: string, changed?: () => Promise<string|null>, make: () => Promise<any>}} about
+ *   `why` is the evidence that the change rests on; `changed` returns what is different from what the page shows, or null.
  * @returns {Promise<any>} what `make` returned; null if the reader did not confirm
  */
-export async function confirmed({ title, touches, undo, action, changed, make }) {
+export async function confirmed({ title, why, touches, undo, action, changed, make }) {
   const difference = changed ? await changed() : null;
   return new Promise((resolve) => {
     const said = el("p", { role: "alert" });
@@ -35,6 +35,7 @@ export async function confirmed({ title, touches, undo, action, changed, make })
       el("h2", { id: "dialog-title" }, title),
       difference && el("p", { class: "notice" }, "This has changed since you looked: ", difference),
       el("p", {}, touches),
+      why && el("p", { class: "why" }, "It rests on: ", why),
       el("p", { class: "faint" }, "To undo it: ", undo),
       said,
       el("div", { class: "line" },

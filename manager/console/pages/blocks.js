@@ -24,7 +24,7 @@ export function open(place, _ids, given) {
   });
   const lift = async (block) => {
     const done = await confirmed({
-      title: "Lift every block of this address?",
+      title: "Lift every block of this address?", why: quoted(block.reason),
       touches: [quoted(block.value), ` is unblocked on ${block.targetCount} hosts, and nobody blocks it again for 5 minutes.`],
       undo: "block it by hand on this page", action: `Lift ${shown(block.value, 64)}`,
       changed: async () => {

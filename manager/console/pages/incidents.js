@@ -68,7 +68,7 @@ function one(place, id) {
   const undo = async () => {
     const hosts = shown.targetCount;
     const done = await confirmed({
-      title: "Undo the response?",
+      title: "Undo the response?", why: evidenceLine(shown),
       touches: [`The blocks of `, quoted(shown.value), ` are withdrawn on ${hosts} hosts, and the incident does not respond again.`],
       undo: ["block the address by hand on the page ", link("/blocks?value=" + encodeURIComponent(shown.value), "Blocks")],
       action: `Withdraw on ${hosts} hosts`, changed,
@@ -78,7 +78,7 @@ function one(place, id) {
   };
   const approve = async () => {
     const done = await confirmed({
-      title: "Approve the response?",
+      title: "Approve the response?", why: evidenceLine(shown),
       touches: [quoted(shown.value), ` is blocked for every host of `, quoted(shown.organizationId), `, by the word of ${shown.vouchedAgentCount} of ${shown.agentCount} hosts that prove what they report.`],
       undo: "Undo, on this page", action: "Block in the whole organization", changed,
       make: () => change("POST", `/api/incidents/${encodeURIComponent(id)}/approve`),

@@ -1,10 +1,7 @@
 """The API in a real browser: the reference page, and a page of another origin that watches the fleet."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,34 +35,10 @@ _NAMES = ("connected", "agent_registered", "agent_online", "agent_stale", "agent
           "incident_opened", "policy_created")  # fmt: skip
 
 
-class _Page(BaseHTTPRequestHandler):
-    """An empty page."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<!doctype html><title>a dashboard</title>")
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("browser")) as running:
         yield running
-
-
-@pytest.fixture
-def dashboard() -> Iterator[str]:
-    """The address of a page that is not the manager's."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

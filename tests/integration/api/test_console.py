@@ -140,6 +140,7 @@ def test_an_incident_appears_and_is_undone_by_a_second_step(served: Served, brow
     text = eventually(lambda: browser.run(dialog), what="a second step")
     assert "3 hosts" in text
     assert "To undo it" in text
+    assert "It rests on: brute_force on web-" in text
     with served.bench() as bench:
         assert bench.rows("SELECT count(*) FROM emergency_entry WHERE value = '203.0.113.7'") != [(0,)]
     _click(browser, "Withdraw on 3 hosts", "dialog")
@@ -296,3 +297,61 @@ def test_every_action_is_reached_by_the_keyboard(served: Served, browser: Browse
     browser.run("location.hash = '#/blocks'")
     _click(browser, "Lift", "table")
     assert browser.run("return document.querySelector('dialog').contains(document.activeElement)")
+
+
+def test_the_second_step_says_what_has_changed_since_the_page_was_read(served: Served, browser: Browser) -> None:
+    """A page that was opened yesterday acts on nothing that is not so any more, without a word."""
+    with served.bench() as bench:
+        trusted(bench, "web-1")
+    with served.client() as admin:
+        admin.post("/api/blocks", json={"value": "203.0.113.9"})
+        _sign_in(served, browser)
+        _go(browser, "blocks", "203.0.113.9")
+        assert admin.delete("/api/blocks?value=203.0.113.9").status_code == 200
+    _click(browser, "Lift", "table")
+    text = eventually(lambda: browser.run("return document.querySelector('dialog')?.innerText"), what="a second step")
+    assert "changed since you looked: this block is not in force any more" in text
+
+
+def test_no_time_stands_without_its_zone(served: Served, browser: Browser) -> None:
+    """Each is in the reader's zone, which is named, and has the UTC time on hover."""
+    _attacked(served)
+    _sign_in(served, browser)
+    script = "return [...document.querySelectorAll('time')].map((each) => [each.textContent, each.title])"
+    for page, expected in (("incidents", ADDRESS), ("threats", "brute_force"), ("blocks", ADDRESS), ("audit", "admin")):
+        _go(browser, page, expected)
+        times = browser.run(script)
+        assert times
+        assert [each for each in times if "(UTC)" not in each[1] or not ("UTC" in each[0] or "GMT" in each[0])] == []
+
+
+def test_a_page_of_another_origin_can_do_nothing_with_the_session(
+    served: Served, browser: Browser, dashboard: str
+) -> None:
+    """Neither read, nor change, nor follow the stream, though the browser of a signed-in operator shows the page."""
+    with served.bench() as bench:
+        trusted(bench, "web-1")
+    _sign_in(served, browser)
+    tries = """
+        const manager = arguments[0];
+        const outcome = (promise) => promise.then((answer) => String(answer.status), () => "unreadable");
+        const stream = new Promise((resolve) => {
+            const source = new EventSource(manager + "/api/events/stream", {withCredentials: true});
+            source.onopen = () => resolve("open"); source.onerror = () => { source.close(); resolve("refused"); };
+        });
+        const body = JSON.stringify({value: "203.0.113.9"});
+        return Promise.all([
+            outcome(fetch(manager + "/api/agents", {credentials: "include"})),
+            outcome(fetch(manager + "/api/session", {credentials: "include"})),
+            outcome(fetch(manager + "/api/blocks", {method: "POST", credentials: "include", body,
+                headers: {"Content-Type": "application/json"}})),
+            outcome(fetch(manager + "/api/blocks", {method: "POST", credentials: "include", mode: "no-cors", body})),
+            stream,
+        ]);
+    """
+    browser.open(dashboard)  # of the same host, so the browser sends the cookie
+    found = browser.run(tries, served.url)
+    assert found[:3] == ["unreadable"] * 3
+    assert found[4] == "refused"
+    with served.bench() as bench:
+        assert bench.rows("SELECT count(*) FROM emergency_entry") == [(0,)]
