@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.durations import parse_seconds
+
 if TYPE_CHECKING:
     from simulate.fleet import Progress, Show
     from simulate.plan import Plan
@@ -56,10 +58,20 @@ def simulate(
     ] = 0,
     repeats: Annotated[float, typer.Option(help="Share of the reports, 0 to 1, that are sent twice.")] = 0.0,
     late_after: Annotated[
-        float, typer.Option(help="Seconds from a report to its receipt above which the report is late.")
+        float,
+        typer.Option(
+            parser=parse_seconds,
+            metavar="DURATION",
+            help="Time from a report to its receipt above which the report is late: 90s, 15m.",
+        ),
     ] = 60.0,
     patience: Annotated[
-        float, typer.Option(help="Seconds without progress after which the simulation stops waiting.")
+        float,
+        typer.Option(
+            parser=parse_seconds,
+            metavar="DURATION",
+            help="Time without progress after which the simulation stops waiting: 90s, 15m.",
+        ),
     ] = 120.0,
     state: Annotated[
         Path | None,

@@ -210,8 +210,8 @@ class Connector:
             self._must_register = self._apply is not None
             if self._apply is None:
                 reason = (
-                    "the broker refuses this agent: it was removed, or its credential replaced;"
-                    " start the guard with an enrollment token to register it again"
+                    f"{reason}: this agent was removed at the manager, or another guard registered with its hostname;"
+                    " start this guard with an enrollment token, in the second case also with another --hostname"
                 )
         self._retry(reason, now, at_least=event.retry_after)
 

@@ -50,7 +50,11 @@ def find_agent(client: "ManagerClient", machine_id: str) -> "Record":
 def _find_by_first_labels(client: "ManagerClient", labels: str) -> "Record":
     found = client.records("/api/agents", short_hostname=labels)
     if not found:
-        raise CommandFailed(ExitCode.NOT_FOUND, f"no agent has the id or hostname {labels}")
+        raise CommandFailed(
+            ExitCode.NOT_FOUND,
+            f"no agent has the id or hostname {labels}: agents list shows those there are, and audit list --action"
+            " agent.remove those that were removed",
+        )
     if len(found) > 1:
         named = ", ".join(f"{agent['hostname']} ({agent['agentId']})" for agent in found[:_NAMED])
         more = f", and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""

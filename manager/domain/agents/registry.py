@@ -284,11 +284,15 @@ class Registry:
             return None
         if takeover is Takeover.PROOF:
             return RefusedRegistration(
-                "conflict", "this host is registered with another credential; remove the agent first"
+                "conflict",
+                "another agent of this hostname is registered with its own credential: remove it first, or give this"
+                " host another hostname",
             )
         if known.state is State.ONLINE:
             return RefusedRegistration(
-                "conflict", "an instance of this host is online; stop it, or wait until it is stale"
+                "conflict",
+                "another agent of this hostname is online: if it is another machine, give this one another hostname;"
+                " else stop it, or wait until it is stale",
             )
         return None
 

@@ -15,7 +15,7 @@ CASES = {
     ExitCode.USAGE: ("threats list --since yesterday", "'yesterday' is no time: write 15m, 24h, 7d"),
     ExitCode.UNREACHABLE: ("status --manager http://127.0.0.1:{closed}", "start one, or name another by --manager"),
     ExitCode.UNAUTHORIZED: ("status --auth-token wrong", "refuses this token: it is unknown, expired or revoked"),
-    ExitCode.NOT_FOUND: ("agents show srv-03", "no agent has the id or hostname srv-03"),
+    ExitCode.NOT_FOUND: ("agents show srv-03", "no agent has the id or hostname srv-03: agents list shows"),
     ExitCode.CONFLICT: (
         "agents remove --machine-id srv-01",
         "2 agents have this hostname; name one by its id: ag-",

@@ -270,6 +270,17 @@ def test_a_refused_account_without_a_token_keeps_trying(tmp_path: Path) -> None:
     assert desk.usernames == [AGENT, AGENT]
 
 
+def test_a_refused_account_without_a_token_says_what_is_likely(tmp_path: Path) -> None:
+    """The agent was removed, or another guard has its hostname; and how it is registered again."""
+    desk = Desk(tmp_path, token=False, enrolled=True)
+    desk.say(Closed("Not authorized", unauthorized=True))
+    trouble = desk.connection.trouble
+    assert trouble is not None
+    assert trouble.startswith("Not authorized: this agent was removed at the manager, or another guard registered with")
+    assert "enrollment token" in trouble
+    assert "--hostname" in trouble
+
+
 def test_a_known_guard_goes_on_when_nobody_answers(tmp_path: Path) -> None:
     """Three sends of the same bytes without an answer, and a guard with an identity connects with that."""
     desk = Desk(tmp_path, token=True, enrolled=True)

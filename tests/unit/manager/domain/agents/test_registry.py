@@ -107,3 +107,20 @@ def test_a_removed_host_whose_clock_was_ahead_may_come_back(spelling: str) -> No
     registry.record_removed("acme", "srv-01", RemovedAgent(NOW.wall + 70 * YEAR, b"digest", NOW.wall))
     assert isinstance(_register(registry, _request(spelling, NOW.wall - 10)), RefusedRegistration)
     assert isinstance(_register(registry, _request(spelling, NOW.wall + 10)), AcceptedRegistration)
+
+
+@pytest.mark.parametrize(
+    ("takeover", "sentence"),
+    [
+        (Takeover.WHEN_OFFLINE, "another agent of this hostname is online: if it is another machine, give this one"),
+        (Takeover.PROOF, "another agent of this hostname is registered with its own credential: remove it first, or"),
+    ],
+)
+def test_a_second_host_of_one_name_is_told_the_likely_cause(takeover: Takeover, sentence: str) -> None:
+    """The reason names the hostname and both remedies; the guard prints it."""
+    registry = Registry()
+    _register(registry, _request("web-1"))
+    refused = registry.register(_request("web-1", secret=b"t" * 32), takeover, "ag-2", NOW)
+    assert isinstance(refused, RefusedRegistration)
+    assert (refused.error, refused.reason.startswith(sentence)) == ("conflict", True)
+    assert "another hostname" in refused.reason
