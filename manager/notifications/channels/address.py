@@ -44,6 +44,7 @@ class ReceiverAddress(NamedTuple):
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
+            (host or "").encode("idna")  # a label may be too long
         except ValueError:
             raise SetupError(wanted) from None
         if parts.scheme not in default_ports or not host or not _PRINTABLE.fullmatch(url):

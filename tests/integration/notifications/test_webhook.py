@@ -154,6 +154,7 @@ def test_no_proxy_and_no_log_gets_the_address(
         "https://",
         "https://h:99999/",
         "https://h/a b",
+        "https://a..siem.example/",
         "https://h/\r\nX: y",
     ],
 )
