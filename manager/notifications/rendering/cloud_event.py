@@ -4,9 +4,9 @@ from typing import Any
 
 from manager.domain.notifications.event import Event
 from manager.domain.notifications.message import Message
-from manager.notifications.rendering.dialects import PLAIN
 from manager.notifications.rendering.identity import ChannelIdentity
 from manager.notifications.rendering.json_values import bounded, rfc3339
+from manager.notifications.rendering.machine_text import machine_text
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -18,7 +18,6 @@ def cloud_event(message: Message, identity: ChannelIdentity) -> dict[str, Any]:
     several. The id is the same at each delivery.
     """
     event = message.event
-    shown = PLAIN.render(message)
     attributes = {
         "specversion": "1.0",
         "id": message.id,
@@ -32,7 +31,7 @@ def cloud_event(message: Message, identity: ChannelIdentity) -> dict[str, Any]:
             "change": message.change.value,
             "severity": message.severity.value,
             "organizationId": message.organization_id,
-            "text": shown.whole,
+            "text": machine_text(message),
             "command": message.command,
             "link": message.link,
             "event": None if event is None else _record(event),

@@ -62,18 +62,18 @@ class Dialect:
             ends.append(self.own("Command: ") + self.code(message.command))
         if message.link is not None and _LINK.fullmatch(message.link):
             ends.append(self.own("Details: ") + self.link(message.link))
-        lines = [self._line(line) for line in message.lines]
+        lines = [self.line(line) for line in message.lines]
         room = MOST_LINES - 1 - len(ends)
         if len(lines) > room:
             lines = [*lines[: room - 1], self.own("…")]
         title = "".join(PLAIN.part(part) for part in message.title)
-        return Rendered(title, self._line(message.title), self.new_line.join([*lines, *ends]), self.new_line)
+        return Rendered(title, self.line(message.title), self.new_line.join([*lines, *ends]), self.new_line)
 
     def part(self, part: Plain | tuple[str, ...]) -> str:
         """Return one part of a line."""
         return self.own(part[0]) if isinstance(part, Plain) else self.quoted(part[0])
 
-    def _line(self, line: Line) -> str:
+    def line(self, line: Line) -> str:
         """Return a line; quoted text stands apart from words, else a code span might not be recognised as one."""
         text, after_quoted = "", False
         for part in line:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from manager.domain.correlation.indicators import normal_address
 from manager.domain.notifications.event import Event, Topic
 from manager.domain.notifications.message import Message
-from manager.notifications.rendering.dialects import PLAIN
 from manager.notifications.rendering.identity import ChannelIdentity
 from manager.notifications.rendering.json_values import bounded, rfc3339
+from manager.notifications.rendering.machine_text import machine_text
 from schemas.threats import Severity
 
 ECS_VERSION = "8.17.0"
@@ -51,10 +51,9 @@ def document(message: Message, identity: ChannelIdentity) -> dict[str, Any]:
     """Return a message as an ECS document; members of an event without an ECS field stand under `panguard.data`."""
     event = message.event
     classified = _SUMMARY if event is None else _NAMES.get(event.name, _TOPICS[event.topic])
-    shown = PLAIN.render(message)
     fields = {
         "@timestamp": rfc3339(message.at if event is None else event.at),
-        "message": shown.whole,
+        "message": machine_text(message),
         "ecs": {"version": ECS_VERSION},
         "event": {
             "id": message.id,

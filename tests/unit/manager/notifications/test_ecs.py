@@ -47,6 +47,9 @@ def test_fields_of_a_login() -> None:
     made = document(message(event(user=HOSTILE)), IDENTITY)
     assert made["source"]["ip"] == "203.0.113.9"
     assert made["host"]["name"] == "web-1"
+    assert made["message"].startswith("Login as `alice` after 12 failures on `web-1` from `203.0.113.9`, user `")
+    assert made["message"].count("\n") == 0
+    assert "@everyone" not in made["message"]
     assert made["event"]["outcome"] == "success"
     assert made["@timestamp"] == "2026-09-21T14:13:20.250Z"
     assert AT == 1_790_000_000.25
