@@ -94,6 +94,7 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
         thread = Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site)
         group = state.standing[key] = StandingGroup(thread)
     member, quiet_before = describe_member(event, cause), group.thread.quiet
+    member.causes = {cause: min(event.at, now)}
     is_new = group.begin(member_of(event), member, now, arrival.quiet)
     times = [group.ripe_at(member)]
     if group.thread.quiet != quiet_before:  # what was held back may be due
@@ -102,7 +103,7 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
         times += [member.ends_at, member.ends_at - REMINDER]
     if arrival.is_old:
         times.append(_backlog(state, arrival).due(now))
-    if is_new and event.agent_id is not None and state.flapping.fell(event.agent_id, event.at):
+    if is_new and event.agent_id is not None and state.flapping.fell(event.agent_id, min(event.at, now)):
         words = [quoted(event.hostname), plain(f" fell {FALLS} times in {WINDOW / 3600:.0f} h")]
         item = Item(words, event.at, event.severity, event.hostname)
         times.append(_occur(state, arrival, GroupKind.FLAPPING, event.agent_id, item))
@@ -137,7 +138,7 @@ def _end_in(state: JudgementState, arrival: _Arrival, group: StandingGroup, caus
     if not group.end(key, causes, outcome, now) or member is None:
         return now if group.is_told else inf
     if event.agent_id is not None:
-        state.flapping.rose(event.agent_id, event.at)
+        state.flapping.rose(event.agent_id, min(event.at, now))
     lasted = member.told or event.at >= group.ripe_at(member)
     if arrival.is_old and lasted:
         backlog = _backlog(state, arrival)

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from manager.domain.notifications.event import Event
 from manager.domain.notifications.judgement.absorption import absorb
+from manager.domain.notifications.judgement.clock_step import step_back
 from manager.domain.notifications.judgement.escalation import escalate, escalation_due
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
 from manager.domain.notifications.judgement.settings import JudgementSettings
@@ -16,8 +17,8 @@ class Judgement:
     """The judgement of one channel that people read: a state machine of events and time.
 
     It is a function of its state, the events and the times: whoever stores `state()` with the messages in one
-    transaction gets the same messages, with the same ids, after a crash. Times are seconds since 1970 and never
-    decrease between calls.
+    transaction gets the same messages, with the same ids, after a crash. Times are seconds since 1970; where the clock
+    steps back, what has happened counts as having happened just now.
 
     Args:
         settings: the channel's settings.
@@ -62,6 +63,7 @@ class Judgement:
 
     def tick(self, now: float) -> list[Message]:
         """Return the messages that are due by time; to be called at `due`, and once all events are taken."""
+        self._observe(now)
         if now < self._next:
             return []
         self._state.digest.start(now)
@@ -71,8 +73,15 @@ class Judgement:
 
     def escalations(self, now: float) -> list[Message]:
         """Return the messages to the second channel on groups that nobody acknowledged in time."""
+        self._observe(now)
         if escalation_due(self._state, self._settings) > now:
             return []
         messages = escalate(self._state, self._settings, now)
         self._next = min(self._next, now)
         return messages
+
+    def _observe(self, now: float) -> None:
+        if now < self._state.latest:
+            step_back(self._state, now)
+            self._next = 0.0
+        self._state.latest = now

@@ -22,6 +22,7 @@ class JudgementState:
     Attributes:
         sequence: the sequence of the last event taken.
         number: the number of ids made apart from events.
+        latest: the latest time at which it was asked.
         occurrences: the groups of occurrences, by key.
         standing: the groups of standing conditions, by key.
         flapping: the agents that fell lately.
@@ -34,6 +35,7 @@ class JudgementState:
 
     sequence: int = 0
     number: int = 0
+    latest: float = 0.0
     occurrences: dict[str, OccurrenceGroup] = field(default_factory=dict)
     standing: dict[str, StandingGroup] = field(default_factory=dict)
     flapping: Flapping = field(default_factory=Flapping)

@@ -312,3 +312,18 @@ def test_a_login_that_the_guard_cannot_prove_is_named_after_those_that_it_can() 
     channel.take(events.login(START + 1, "srv-1"))
     channel.pass_until(START + 10)
     assert "srv-1" in "".join(part.text for part in channel.told[0][1].lines[0])
+
+
+def test_a_clock_that_steps_back_by_a_year_silences_nobody() -> None:
+    """What was told, limited or waited for by the wrong time is no reason to wait for that time to come again."""
+    events, channel = Events(), JudgedChannel(JudgementSettings(most_messages=1))
+    ahead = START + 365 * DAY
+    channel.take(events.make("agent_stale", ahead, "srv-1"))
+    channel.take(events.login(ahead + 1, "srv-2"))
+    channel.pass_until(ahead + 700)
+    channel.take(events.login(ahead + 701, "srv-3"))
+    channel.now = START
+    channel.take(events.make("agent_online", START, "srv-1"), at=START)
+    channel.pass_until(START + HOUR + 60)
+    told = [title for (at, _), title in zip(channel.told, channel.titles(), strict=True) if at < START + DAY]
+    assert sorted(told) == ["Got in: 1 suspicious event in acme (2 in all)", "No longer blind in acme"]
