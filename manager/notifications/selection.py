@@ -94,7 +94,6 @@ class Judged:
         self._channel = channel
         self._second = second
         self._judgement = _judgement(channel, settings, state)
-        self._now = 0.0
 
     def take(self, chosen: ChosenEvent, now: float) -> list[Selected]:
         """Return the messages that are due after an event that the policy chose, or that ends what it chose."""
@@ -105,15 +104,14 @@ class Judged:
         wanted = self._channel in chosen.channels and (chosen.severe or event.name in ALWAYS_TAKEN)
         if not wanted and event.name not in _TO_ALL:
             return []
-        messages = self._judgement.take(event, self._at(now), chosen.quiet)
+        messages = self._judgement.take(event, now, chosen.quiet)
         return [Selected(message, event.sequence) for message in messages]
 
     def tick(self, sequence: int, now: float) -> list[Selected]:
         """Return the messages that are due by time, and the escalations to the second channel."""
-        at = self._at(now)
-        due = [Selected(message, sequence) for message in self._judgement.tick(at)]
+        due = [Selected(message, sequence) for message in self._judgement.tick(now)]
         if self._second is not None:
-            due += [Selected(message, sequence, self._second) for message in self._judgement.escalations(at)]
+            due += [Selected(message, sequence, self._second) for message in self._judgement.escalations(now)]
         return due
 
     @property
@@ -124,11 +122,6 @@ class Judged:
     def state(self) -> str:
         """Return the judgement's state as JSON."""
         return json.dumps(self._judgement.state(), ensure_ascii=False, separators=(",", ":"))
-
-    def _at(self, now: float) -> float:
-        """Return the time, which never decreases for the judgement."""
-        self._now = max(self._now, now)
-        return self._now
 
 
 def _judgement(channel: str, settings: JudgementSettings, state: str | None) -> Judgement:

@@ -15,6 +15,7 @@ from manager.domain.notifications.judgement.classification import (
 )
 from manager.domain.notifications.judgement.event_lines import describe, describe_member
 from manager.domain.notifications.judgement.flapping import FALLS, WINDOW
+from manager.domain.notifications.judgement.group_messages import duration
 from manager.domain.notifications.judgement.items import Item, plain, quoted
 from manager.domain.notifications.judgement.mutes import Subject, mute_of
 from manager.domain.notifications.judgement.occurrences import OccurrenceGroup
@@ -94,7 +95,7 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
         thread = Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site)
         group = state.standing[key] = StandingGroup(thread)
     member, quiet_before = describe_member(event, cause), group.thread.quiet
-    member.causes = {cause: min(event.at, now)}
+    member.causes = {cause: min(member.since, now)}
     is_new = group.begin(member_of(event), member, now, arrival.quiet)
     times = [group.ripe_at(member)]
     if group.thread.quiet != quiet_before:  # what was held back may be due
@@ -146,6 +147,10 @@ def _end_in(state: JudgementState, arrival: _Arrival, group: StandingGroup, caus
         return min(backlog.due(now), group.closes_at(now))
     if lasted and not member.told and group.thread.kind is GroupKind.BLIND:
         state.digest.count("unseen")
+    if lasted and not member.told and group.thread.kind is GroupKind.SYSTEM:
+        # the store cannot hold the event on its own trouble before that is over
+        words = [*member.words, plain(f"; this lasted {duration(event.at - member.since)} and is over")]
+        return _occur(state, arrival, GroupKind.NOTICE, key, Item(words, event.at, member.severity))
     return group.closes_at(now)
 
 

@@ -17,9 +17,9 @@ class GroupKind(StrEnum):
     WAITS = "waits"
     """Approvals that wait."""
     BLIND = "blind"
-    """Agents that are silent, degraded or whose reports are held back; a broker that is not reached."""
+    """Agents that are silent, degraded or whose reports are held back."""
     SYSTEM = "system"
-    """Trouble of the store, a certificate or a channel."""
+    """Trouble of the store, the broker, a certificate or a channel."""
     FLAPPING = "flapping"
     """Agents that become silent or degraded again and again."""
     NOTICE = "notice"
@@ -46,9 +46,9 @@ BEGINNINGS: Mapping[str, tuple[GroupKind, str]] = {
     "agent_stale": (GroupKind.BLIND, "silent"),
     "agent_degraded": (GroupKind.BLIND, "degraded"),
     "reports_held_back": (GroupKind.BLIND, "reports held back"),
-    "broker_unavailable": (GroupKind.BLIND, "broker"),
     "approval_waiting": (GroupKind.WAITS, "approval"),
     "store_unavailable": (GroupKind.SYSTEM, "store"),
+    "broker_unavailable": (GroupKind.SYSTEM, "broker"),
     "certificate_expiring": (GroupKind.SYSTEM, "certificate"),
     "channel_failing": (GroupKind.SYSTEM, "channel"),
 }
@@ -60,9 +60,9 @@ ENDINGS: Mapping[str, tuple[GroupKind, frozenset[str]]] = {
     "agent_removed": (GroupKind.BLIND, frozenset({"silent", "degraded", "reports held back"})),
     "agent_recovered": (GroupKind.BLIND, frozenset({"degraded"})),
     "reports_arrive_again": (GroupKind.BLIND, frozenset({"reports held back"})),
-    "broker_available": (GroupKind.BLIND, frozenset({"broker"})),
     "approval_over": (GroupKind.WAITS, frozenset({"approval"})),
     "store_available": (GroupKind.SYSTEM, frozenset({"store"})),
+    "broker_available": (GroupKind.SYSTEM, frozenset({"broker"})),
     "certificate_renewed": (GroupKind.SYSTEM, frozenset({"certificate"})),
     "channel_recovered": (GroupKind.SYSTEM, frozenset({"channel"})),
 }

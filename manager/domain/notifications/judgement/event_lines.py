@@ -61,8 +61,10 @@ def describe_member(event: Event, cause: str) -> Member:
         case "channel_failing":
             words = [plain("channel "), quoted(data.get("channel")), plain(" fails: "), quoted(data.get("reason"))]
         case _:
-            words = [plain(f"{cause}: "), quoted(data.get("reason") or "not available")]
-    return Member(words, event.severity, {cause: event.at}, agent_id=event.agent_id, ends_at=ends_at, command=command)
+            words = [plain(f"the {cause} is not available: "), quoted(data.get("reason") or "no reason is known")]
+    since = _seconds(data.get("since")) if event.name == "store_unavailable" else None
+    causes = {cause: event.at if since is None else since}
+    return Member(words, event.severity, causes, agent_id=event.agent_id, ends_at=ends_at, command=command)
 
 
 def _suspicious_login(event: Event) -> tuple[Words, tuple[str, ...], str | None]:

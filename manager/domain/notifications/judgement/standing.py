@@ -148,7 +148,8 @@ class StandingGroup:
 
     def ripe_at(self, member: Member) -> float:
         """Return from when a member is to be told, unless it is deferred."""
-        return member.since + (PATIENCE if self.thread.kind is GroupKind.BLIND else self.thread.rule.gather)
+        patient = self.thread.kind is GroupKind.BLIND or "broker" in member.causes
+        return member.since + (PATIENCE if patient else self.thread.rule.gather)
 
     def due(self, now: float, deferred: Deferral) -> float:
         """Return when its next message on standing members is due, not before `now`; infinity if all are told."""

@@ -1,5 +1,7 @@
 """People are told at once of what got in, hurts, waits or is blind; in few messages; the rest is a number."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from manager.domain.notifications.judgement import JudgementSettings, QuietHours
@@ -327,3 +329,37 @@ def test_a_clock_that_steps_back_by_a_year_silences_nobody() -> None:
     channel.pass_until(START + HOUR + 60)
     told = [title for (at, _), title in zip(channel.told, channel.titles(), strict=True) if at < START + DAY]
     assert sorted(told) == ["Got in: 1 suspicious event in acme (2 in all)", "No longer blind in acme"]
+
+
+def test_trouble_of_the_store_is_told_although_its_event_comes_with_its_end() -> None:
+    """The store cannot hold the event before it commits again; a hiccup of seconds is told to nobody."""
+    events, channel = Events(), JudgedChannel()
+    for lasted, at in ((5.0, START + 100), (900.0, START + 2000)):
+        since = datetime.fromtimestamp(at - lasted, UTC).isoformat()
+        channel.take(events.make("store_unavailable", at, reason="disk full", since=since))
+        channel.take(events.make("store_available", at))
+    channel.pass_until(START + HOUR)
+    assert channel.titles() == ["The manager has trouble in acme", "The manager's trouble is over in acme"]
+    assert "the store is not available: disk full (for 15 min)" in channel.texts()[0]
+
+
+def test_trouble_of_the_store_in_quiet_hours_is_told_after_them_although_it_is_over() -> None:
+    """The commits that failed in the night are known in the morning."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("store_unavailable", START + 60, reason="disk full"), quiet=NIGHT)
+    channel.take(events.make("store_available", START + 960), quiet=NIGHT)
+    channel.pass_until(START + 9 * HOUR)
+    ((at, message),) = channel.told
+    assert (at, message.severity) == (START + 8 * HOUR, Severity.HIGH)
+    assert "the store is not available: disk full; this lasted 15 min and is over" in whole_text(message)
+
+
+def test_a_broker_that_is_not_reached_is_told_after_ten_minutes() -> None:
+    """It is trouble of the manager, no blind agent; a restart of the broker is told to nobody."""
+    events, channel = Events(), JudgedChannel()
+    for at, lasts in ((START, 300.0), (START + HOUR, 1200.0)):
+        channel.take(events.make("broker_unavailable", at, reason="the connection to the broker ended"))
+        channel.take(events.make("broker_available", at + lasts))
+    channel.pass_until(START + 2 * HOUR)
+    assert channel.titles() == ["The manager has trouble in acme", "The manager's trouble is over in acme"]
+    assert channel.told[0][0] == START + HOUR + 600
