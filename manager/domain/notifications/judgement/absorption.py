@@ -173,7 +173,7 @@ def _control(state: JudgementState, event: Event, now: float) -> None:
             state.mutes.remove(mute_of(event))
         case "notification_acknowledged":
             _acknowledge(state, author, group_id=str(data.get("group")))
-        case "incident_work" if data.get("action") in {"acknowledge", "close"}:
+        case "incident_work" if str(data.get("action")) in {"acknowledge", "close"}:
             _acknowledge(state, author, incident_id=str(data.get("incidentId")))
 
 
