@@ -25,14 +25,15 @@ def list_allowances(
     client: "ManagerClient", organization: Organization = None, output: OutputOption = Output.TABLE
 ) -> None:
     """List the global allowlist, or all entries that apply to an organization."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/allowlist", org_id=organization)
     if output is Output.JSON:
         print_json(found)
     else:
         members = ("kind", "value", "scope", "target")
-        print_table(("kind", "value", "scope", "of"), [[each[member] for member in members] for each in found])
+        print_fitted(("kind", "value", "scope", "of"), [[each[member] for member in members] for each in found], kept=2)
 
 
 @app.command("add")

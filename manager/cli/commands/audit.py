@@ -93,17 +93,17 @@ def export(
     action: Action = None,
     target: Target = None,
     format_: Annotated[Format, typer.Option("--format", help="one JSON object per line, or CSV")] = Format.JSONL,
-    output: Annotated[
-        Path | None, typer.Option("--file", "--output", help="file to write; standard output by default")
+    file: Annotated[
+        Path | None, typer.Option("--file", "--output", help="file to write [default: standard output]")
     ] = None,
 ) -> None:
     """Export all changes, newest first, for another tool."""
     found = _entries(client, None, target, since=_since(since), actor=actor, action=action)
-    with _opened(output) as file:
+    with _opened(file) as opened:
         if format_ is Format.JSONL:
-            file.writelines(json.dumps(entry) + "\n" for entry in found)
+            opened.writelines(json.dumps(entry) + "\n" for entry in found)
             return
-        table = csv.writer(file)
+        table = csv.writer(opened)
         table.writerow(_MEMBERS)
         table.writerows([_cell(entry[member]) for member in _MEMBERS] for entry in found)
 

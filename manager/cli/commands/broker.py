@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from manager.cli.support.counting import counted
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import data_directory
 from manager.cli.support.options import DataDir, Once, Output, OutputOption
@@ -74,7 +75,7 @@ def init(
     if done.agents is None:
         print_lines(f"{done.directory} is already prepared")
         return
-    print_lines(f"{done.directory} is ready, with the logins of {done.agents} agents.")
+    print_lines(f"{done.directory} is ready, with the logins of {counted(done.agents, 'agent')}.")
     if not done.tls:
         print_lines("It listens on loopback only: for TLS run `panguard manager certs init` first.")
     print_lines(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Certificates of the HTTP server and the broker.", no_args_is_help=True)
 
 _MOST_DAYS = 3650
-_COLUMNS = ("certificate", "subject", "for", "expires", "days left", "fingerprint")
 
 Host = Annotated[
     list[str] | None,
@@ -51,7 +50,8 @@ def renew(*, host: Host = None, days: Days = None, data_dir: DataDir = None) -> 
 @app.command("list")
 def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output.TABLE) -> None:
     """List the certificates of the data directory: names, expiry and fingerprints."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
     from manager.tls.certificates import CertificateError, days_left  # noqa: PLC0415 -- cryptography takes a while to load
     from schemas.model import iso  # noqa: PLC0415 -- the same
 
@@ -79,8 +79,9 @@ def list_certificates(*, data_dir: DataDir = None, output: OutputOption = Output
     if output is Output.JSON:
         print_json(records)
     else:
-        members = ("certificate", "subject", "names", "expiresAt", "daysLeft", "fingerprint")
-        print_table(_COLUMNS, [[record[member] for member in members] for record in records])
+        members = ("file", "subject", "names", "expiresAt", "daysLeft", "fingerprint")
+        for record in records:
+            print_details(f"certificate {record['certificate']}", [(name, record[name]) for name in members])
 
 
 def _directory(data_dir: Path | None) -> "TlsDirectory":

@@ -35,17 +35,16 @@ _PATH = "/api/policies/groups"
 @with_manager_client
 def list_groups(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the groups in the order in which they apply; a later one takes precedence."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records(_PATH)
     if output is Output.JSON:
         print_json(found)
         return
     ordered = sorted(found, key=lambda each: (each["organization"] or "", each["priority"]))
-    print_table(
-        ("group", "organization", "priority", "agents", "in protection", "selects", "sets"),
-        [_row(each) for each in ordered],
-    )
+    columns = ("group", "in protection", "priority", "selects", "sets", "organization")
+    print_fitted(columns, [_row(each) for each in ordered], kept=2)
 
 
 @app.command("show")
@@ -168,7 +167,7 @@ def _row(group: "Record") -> tuple[object, ...]:
     sets = [
         name if isinstance(value, dict | list) else f"{name} {value}" for name, value in sorted(group["policy"].items())
     ]
-    return group["name"], organization, group["priority"], group["agents"], protection_text(group), selects, sets
+    return group["name"], protection_text(group), group["priority"], selects, sets, organization
 
 
 def protection_text(group: "Record") -> str:

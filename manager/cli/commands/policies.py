@@ -46,14 +46,16 @@ File = Annotated[Path | None, typer.Option("--file", help="a document to try on 
 @with_manager_client
 def list_policies(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     """List the scopes that have a document of their own."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/policies")
     if output is Output.JSON:
         print_json(found)
         return
-    columns = ("scope", "of", "revision", "when", "by", "sections", "message")
-    print_table(columns, [(each["scope"], each["target"], *_change(each)) for each in found], whole=2)
+    now = datetime.now(UTC)
+    rows = [(each["scope"], each["target"], *_change(each, now)) for each in found]
+    print_fitted(("scope", "of", "revision", "when", "by", "sections", "message"), rows, kept=2)
 
 
 @app.command("get")
@@ -144,18 +146,17 @@ def history(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the changes of the fleet's policies, newest first."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     found = client.records("/api/policies/history", most=limit)
     if output is Output.JSON:
         print_json(found)
         return
-    columns = ("revision", "scope", "of", "when", "by", "sections", "message")
-    print_table(
-        columns,
-        [(number, each["scope"], each["target"], *rest) for each in found for number, *rest in [_change(each)]],
-        whole=3,
-    )
+    now = datetime.now(UTC)
+    changes = [(each["scope"], each["target"], _change(each, now)) for each in found]
+    rows = [(change[0], scope, target, *change[1:]) for scope, target, change in changes]
+    print_fitted(("revision", "scope", "of", "when", "by", "sections", "message"), rows, kept=3)
 
 
 @app.command("diff")
@@ -246,15 +247,17 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
         print_json(found)
     elif found:
         now = datetime.now(UTC)
-        columns = ("agent id", "hostname", "should have", "has", "state", "mode", "error", "since", "blocklist")
+        columns = (
+            "agent id", "hostname", "differs", "should have", "has", "mode", "blocklist", "state", "error", "since",
+        )  # fmt: skip
         print_fitted(columns, [_drift(each, now) for each in found], kept=2)
     else:
         print_lines("every agent has its effective policy in force, in the mode that it sets")
 
 
-def _change(change: "Record") -> tuple[object, ...]:
+def _change(change: "Record", now: datetime) -> tuple[object, ...]:
     sections = "removed" if change["document"] is None else sorted(change["document"])
-    return change["revision"], change["updatedAt"], change["author"], sections, change["message"]
+    return change["revision"], ago(change["updatedAt"], now), change["author"], sections, change["message"]
 
 
 def _print_differences(found: list["Record"], output: Output) -> None:
@@ -283,14 +286,19 @@ def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
     same = record["version"] == record["versionInForce"] and record["digest"] != record["digestInForce"]
     should, have = record["blocklistSequence"], record["blocklistInForce"]
     has = f"{record['versionInForce']}, other content" if same else record["versionInForce"]
+    other_mode = wanted is not None and mode not in {None, wanted}
+    differs = [name for name, is_so in (("mode", other_mode), ("blocklist", have < should)) if is_so]
+    if record["digest"] != record["digestInForce"] or record["state"] != "applied" or not differs:
+        differs.insert(0, "policy")
     return (
         record["agentId"],
         record["hostname"],
+        differs,
         record["version"],
         has,
+        f"{mode} → {wanted}" if other_mode else mode,
+        f"{have} → {should}" if have < should else should or None,
         record["state"],
-        f"{mode} → {wanted}" if wanted is not None and mode not in {None, wanted} else mode,
         record["error"],
         ago(record["since"], now),
-        f"{have} → {should}" if have < should else should or None,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import parse_timedelta
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import data_directory
@@ -138,10 +139,11 @@ def _print(result: Record) -> None:
     from manager.cli.support.printing import print_lines, print_table  # noqa: PLC0415 -- rich takes a while to load
 
     difference = result["difference"]
+    blocked = counted(len(result["wouldBlock"]), "address or hash", "addresses and hashes")
     print_lines(
         f"Threats replayed  {result['threats']}, judged since {result['since']}",
-        f"Would open        {len(result['wouldOpen'])} incidents; really {result['opened']}",
-        f"Would block       {len(result['wouldBlock'])} addresses and hashes; really {result['blocked']}",
+        f"Would open        {counted(len(result['wouldOpen']), 'incident')}; really {result['opened']}",
+        f"Would block       {blocked}; really {result['blocked']}",
         f"Same              {difference['same']}",
     )
     for title, records in (

@@ -146,7 +146,7 @@ def _documents_at(context: Context, wanted: int) -> dict[Scope, Sections]:
     first = min((each.revision for each in history), default=None)
     if first is None or wanted < first:
         begins = "is empty" if first is None else f"begins with revision {first}"
-        raise NotFound(f"Revision {wanted} not found: the history of policies {begins}")
+        raise NotFound(f"Revision {wanted} not found: the history of policies {begins}; remove the documents set since")
     return documents_at(history, wanted)
 
 

@@ -16,6 +16,11 @@ _LISTS = {
     ("tokens", "list"): ("tokenId",),
     ("access", "list"): ("name",),
     ("audit", "list"): ("target",),
+    ("groups", "list"): ("name",),
+    ("policies", "list"): ("target",),
+    ("policies", "history"): ("target",),
+    ("policies", "drift"): ("agentId", "hostname"),
+    ("allowlist", "list"): ("value",),
 }
 """The members of each list's records that a table prints whole."""
 
@@ -33,6 +38,10 @@ def test_ids_and_addresses_stay_whole_at_any_width(
     terminal.ok("blocks", "add", "198.51.100.200", "--agent", CLOUD_HOSTS[0])
     terminal.ok("access", "create", "--name", "prometheus", "--role", "metrics")
     terminal.ok("tokens", "create", "--name", "web-servers", "--uses", "5")
+    terminal.ok(
+        "groups", "set", "web-servers", "--tag", "web", "--priority", "10", "--mode", "protection", "-m", "a " * 99
+    )
+    terminal.ok("allowlist", "add", "2001:db8:1234:5678:9abc:def0:1234:0/112")
     for command, members in _LISTS.items():
         records = terminal.records(*command)
         assert records

@@ -54,7 +54,7 @@ def test_a_rollback_before_the_history_is_refused(served: Served, admin: httpx2.
     refused = admin.post("/api/policies/rollback", json={"revision": 1})
     assert (refused.status_code, refused.json()["error"]) == (
         404,
-        "Revision 1 not found: the history of policies begins with revision 2",
+        "Revision 1 not found: the history of policies begins with revision 2; remove the documents set since",
     )
     assert len(admin.get("/api/policies").json()["data"]) == 1
 

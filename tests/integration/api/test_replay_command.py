@@ -32,7 +32,7 @@ def test_it_tells_what_would_have_opened_and_been_blocked(served: Served, tmp_pa
     assert "replayed threats: 2 of 2" in same.stderr
     other = replay(tmp_path, {"correlator": {"sourceIpAgents": 3}, "allowlist": {"ips": ["192.0.2.1"]}})
     assert other.exit_code == ExitCode.OK, other.output
-    assert "Would open        1 incidents; really 2" in other.stdout
+    assert "Would open        1 incident; really 2" in other.stdout
     assert "Opened, but would not: 1" in other.stdout
     assert ATTACKER in other.stdout
 
