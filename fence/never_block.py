@@ -17,6 +17,9 @@ EXEMPT_REASONS = (
 )
 """The reasons by which the blocklist's `never` and the policy's allowlist exempt a target."""
 
+CONTACTED = "this host itself connected to it within 24 h; it can be throttled"
+"""The reason why the guard's own decision does not block a target that the kernel's record names."""
+
 _LOGIN_PROTECTS = 7 * 86_400.0
 _GRACE = 120.0
 """sshd's default LoginGraceTime in seconds: an older connection has logged in."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fence.addresses import Address, IntervalSet, address_of
+from fence.addresses import Address, IntervalSet, Network, address_of, is_single, single
 
 TABLE = "panguard"
 _NETLINK_NETFILTER = 12
@@ -23,7 +23,7 @@ _METER_MASK = {4: "", 6: " & ffff:ffff:ffff:ffff::"}
 _RANGE_METER_MASK = {4: " & 255.255.255.0", 6: " & ffff:ffff:ffff:ffff::"}
 """The sources that share one meter: a /64, and for a throttled IPv4 network its /24."""
 
-_SETS = ("never", "block", "blockrange", "throttle", "throttlerange", "meter")
+_SETS = ("never", "block", "blockrange", "throttle", "throttlerange", "meter", "contacted")
 
 
 class KernelError(Exception):
@@ -90,6 +90,7 @@ class Kernel:
                 rules += [f"{word} saddr @{name} drop", f"{word} daddr @{name} drop"]
             rules += [f"{word} saddr @throttle{each}{version} " for each in ("", "range") if self._ports]
             rules += [f" @seen{version}_{port} {{" for port in self._ports]
+            rules += [f" @contacted{version} {{"]
         return rules
 
     def apply(
@@ -160,13 +161,27 @@ class Kernel:
         Raises:
             KernelError: the kernel cannot be asked.
         """
+        return self._has(f"seen{address.version}_{port}", address)
+
+    def _has(self, name: str, address: Address) -> bool:
         try:
-            self._run("", "get", "element", "inet", TABLE, f"seen{address.version}_{port}", "{", str(address), "}")
+            self._run("", "get", "element", "inet", TABLE, name, "{", str(address), "}")
         except KernelError as error:
             if "No such file or directory" in str(error) and self.is_there():
                 return False
             raise
         return True
+
+    def has_contacted(self, network: Network) -> bool:
+        """Return whether this host itself connected to an address of a network, or asked it for time or names, in 24 h.
+
+        Raises:
+            KernelError: the kernel cannot be asked.
+        """
+        name = f"contacted{network.version}"
+        if is_single(network):
+            return self._has(name, network.network_address)
+        return any(single(element.value) in network for element in self.elements(name))
 
     def changes(self) -> socket.socket:
         """Return a socket that becomes readable when the kernel's tables change.
@@ -202,6 +217,11 @@ class Kernel:
                 f"set throttlerange{version} {{ type {kind}; flags interval,timeout; counter; }}",
                 f"set throttle{version} {{ type {kind}; flags timeout; size 65536; counter; }}",
                 f"set meter{version} {{ type {kind}; flags dynamic,timeout; timeout 2m; size 65536; }}",
+                f"set contacted{version} {{ type {kind}; flags dynamic,timeout; timeout 1d; size 65536; }}",
+            ]
+            seen += [
+                f"{asked} fib saddr type local update @contacted{version} {{ {word} daddr timeout 1d }}"
+                for asked in ("tcp flags & (syn | ack) == syn", "udp dport { 53, 123 }")
             ]
             incoming += [f"{word} saddr @never{version} accept"]
             outgoing += [f"{word} daddr @never{version} accept"]

@@ -15,7 +15,7 @@ from fence.host import Host
 from fence.managed_measures import RELEASED, ManagedMeasures
 from fence.manifest import Manifest, ManifestEntry, ManifestError, Measure, Origin
 from fence.measure_list import listed, own_blocks_digest
-from fence.never_block import NeverBlockRules
+from fence.never_block import CONTACTED, NeverBlockRules
 from fence.nft import Kernel, KernelError
 from fence.trial import Trial
 
@@ -147,6 +147,8 @@ class Fence:
         self._check_possible(port)
         self._check_target(network, measure, origin)
         known = self._same(network, measure, origin)
+        if origin == "own" and measure == "block" and known is None and self._kernel.has_contacted(network):
+            raise Refused(CONTACTED, instead=self._weaker(network, measure, origin))
         now = self._clocks.boot()
         if origin == "own" and (known is None or known.port != port):  # a witness of another port proves nothing
             capped = self._caps.refusal(network, port, now)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from fence.addresses import Address, IntervalSet, address_of
+from fence.addresses import Address, IntervalSet, Network, address_of, single
 from fence.nft import Element, Kernel, KernelError
 
 
@@ -16,6 +16,7 @@ class KernelTwin(Kernel):
 
     Attributes:
         refuses: Every change fails.
+        contacted: The addresses that this host has connected to.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class KernelTwin(Kernel):
         self.sets: dict[str, dict[str, float]] = {}
         self.never = IntervalSet()
         self.seen = seen
+        self.contacted: set[str] = set()
 
     def addresses(self, measure: str) -> list[str]:
         """Return the single addresses of a measure, of IPv4 before IPv6."""
@@ -75,6 +77,9 @@ class KernelTwin(Kernel):
 
     def has_seen(self, port: int, address: Address) -> bool:
         return bool(int(address) & 1) if self.seen is None else (port, str(address)) in self.seen
+
+    def has_contacted(self, network: Network) -> bool:
+        return any(single(each) in network for each in self.contacted)
 
     def _check(self) -> None:
         if self.refuses:

@@ -66,11 +66,12 @@ def test_an_established_connection_is_cut(world: World) -> None:
 def test_the_host_reaches_a_blocked_address_no_more(world: World) -> None:
     """Outbound: a reverse shell has nowhere to go."""
     with EchoService(world.client, 4444):
-        assert world.server.reaches(ATTACKER, 4444)
         assert world.reaches(ATTACKER)
         assert world.block(ATTACKER)["outcome"] == "taken"
         assert not world.server.reaches(ATTACKER, 4444)
         assert world.server.reaches(NEIGHBOUR, 4444)
+        assert world.fence.as_guard(request="lift", value=ATTACKER)["outcome"] == "lifted"
+        assert world.server.reaches(ATTACKER, 4444)
 
 
 def test_an_address_that_never_spoke_to_the_port_is_refused(world: World) -> None:

@@ -123,3 +123,52 @@ def test_where_nothing_listens_nothing_is_claimed(hosts: tuple[NetworkHost, Netw
         outcome, reason = _block(fence, ATTACKER)
     assert outcome == "impossible"
     assert "nothing listens on port 22 in this network namespace" in reason
+
+
+@pytest.mark.parametrize("port", [22, None])
+def test_whom_this_host_connected_to_is_throttled_and_not_blocked_by_own_decision(
+    fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost], port: int | None
+) -> None:
+    """A database, a mirror, a mail relay; who only came is blocked, and an operator's block holds for all."""
+    server, client = hosts
+    assert client.reaches(SERVER, 22, ATTACKER)
+    assert client.reaches(SERVER, 22, CUSTOMER)
+    with EchoService(client, 5432):
+        assert server.reaches(CUSTOMER, 5432)
+    told = "this host itself connected to it within 24 h; it can be throttled"
+    assert _block(fence, CUSTOMER, port) == ("refused", told)
+    beside = {} if port is None else {"port": port}
+    request = {"value": CUSTOMER, "seconds": 60, "own": True, **beside}
+    assert fence.ask(request="block", **request)["instead"] == "throttle"
+    assert fence.ask(request="throttle", **request)["outcome"] == "taken"
+    assert _block(fence, ATTACKER, port) == ("taken", "")
+    assert fence.ask(request="block", value=CUSTOMER, seconds=60)["outcome"] == "taken"
+
+
+@pytest.mark.parametrize(("port", "counts"), [(123, True), (53, True), (514, False)])
+def test_time_and_name_servers_that_this_host_asked_are_not_blocked_by_own_decision(
+    fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost], port: int, counts: bool
+) -> None:
+    """By the packets that it sent, whatever its configuration says; UDP to other ports counts for nothing."""
+    server, client = hosts
+    assert client.reaches(SERVER, 22, ATTACKER)
+
+    def ask() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+            query.sendto(b"?", (ATTACKER, port))
+
+    server.within(ask)
+    assert _block(fence, ATTACKER)[0] == ("refused" if counts else "taken")
+
+
+def test_a_fence_that_was_restarted_knows_whom_this_host_connected_to(
+    fence: FenceProcess, hosts: tuple[NetworkHost, NetworkHost]
+) -> None:
+    """The record is the kernel's."""
+    server, client = hosts
+    assert client.reaches(SERVER, 22, ATTACKER)
+    with EchoService(client, 5432):
+        assert server.reaches(ATTACKER, 5432)
+    fence.kill()
+    fence.start()
+    assert _block(fence, ATTACKER)[0] == "refused"

@@ -50,6 +50,27 @@ def test_root_is_refused_its_own_address_as_its_process_shows(bench: Bench) -> N
     assert bench.ask("throttle", pid=4242, value=TARGET, seconds=60, operatorAt=[TARGET])["outcome"] == "taken"
 
 
+@pytest.mark.parametrize("value", ["2001:db8::7", "2001:db8::/64"])
+def test_only_the_guards_own_decision_spares_whom_this_host_connected_to(bench: Bench, value: str) -> None:
+    """What malware on this host talks to can be blocked by policy and by hand; a /64 is spared for one address."""
+    bench.kernel.contacted = {"2001:db8::7"}
+    answer = bench.as_guard("block", value=value, seconds=60, port=22)
+    assert (answer["outcome"], answer["instead"]) == ("refused", "throttle")
+    assert "connected to it within 24 h" in answer["reason"]
+    assert bench.take(1, value)["set"] == 1
+    assert bench.ask("block", value=value, seconds=60)["outcome"] == "taken"
+
+
+def test_a_refusal_of_whom_this_host_connected_to_costs_no_cap(bench: Bench) -> None:
+    """And a block that stands may be prolonged."""
+    assert bench.as_guard("block", value=TARGET, seconds=60)["outcome"] == "taken"
+    bench.kernel.contacted = {TARGET, OTHER}
+    for _ in range(30):
+        assert bench.as_guard("block", value=OTHER, seconds=60)["outcome"] == "refused"
+    assert bench.as_guard("block", value=TARGET, seconds=90)["outcome"] == "taken"
+    assert bench.as_guard("block", value="198.51.100.9", seconds=60)["outcome"] == "taken"
+
+
 def test_without_what_blocking_needs_everything_is_impossible(bench: Bench) -> None:
     """Decisions and signed messages are not answered as taken, and nothing is kept of them."""
     bench.fence.enforcement.missing = lambda: "nft is not installed"  # type: ignore[method-assign] -- no other host
