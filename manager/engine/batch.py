@@ -211,11 +211,13 @@ class Undo(NamedTuple):
         member: The member of `Changes` that has the change.
         subject: The id or scope that the change is about: its key, or the id of its first row.
         revert: Called with a context; what its batch gets corrects what the store has of the command's effects.
+        events: The command's events, which are neither stored nor published then.
     """
 
     member: str
     subject: str
     revert: Callable[[Any], None]
+    events: tuple[EventRow, ...] = ()
 
 
 @dataclass(slots=True)

@@ -296,7 +296,8 @@ class Engine:
     def _handle_command(self, context: Context, command: Command) -> None:
         value: Any = None
         error: Exception | None = None
-        context.origin = command.origin
+        context.origin, batch = command.origin, context.batch
+        undone, told, passing = len(batch.undo), len(batch.changes.events), len(batch.passing_events)
         try:
             value = execute(context, command.request)
         except ManagerError as refused:
@@ -306,7 +307,9 @@ class Engine:
             self.fleet.counters["commands_failed"] += 1
             error = failure
         context.origin = MANAGER
-        context.batch.answers.append(CommandAnswer(command.request, command.reply, value, error))
+        events = (*batch.changes.events[told:], *batch.passing_events[passing:])
+        batch.undo[undone:] = [each._replace(events=events) for each in batch.undo[undone:]]
+        batch.answers.append(CommandAnswer(command.request, command.reply, value, error))
 
     def _correlate(self, context: Context, received: ReceivedReport, row: ThreatRow) -> None:
         """Correlate a new report; a report on which the rules fail is stored without correlation."""

@@ -129,7 +129,7 @@ class PiecewiseCommit:
     def _revert(self, piece: Piece) -> None:
         """Take a dropped change back in memory, and commit what corrects its effects after everything else.
 
-        The audit log gets no entry of it.
+        The audit log gets no entry of it, and its events are not told.
         """
         context, batch = self._context, self._context.batch
         undone = [each for each in batch.undo if each.subject == piece.subject and getattr(piece.changes, each.member)]
@@ -141,8 +141,11 @@ class PiecewiseCommit:
             with isolated(context.fleet.counters, "undo of a rejected change"):
                 each.revert(corrections)
         batch.publications += corrections.batch.publications
+        untold = {id(event) for each in undone for event in each.events}
+        for events in (batch.changes.events, batch.passing_events):
+            events[:] = [event for event in events if id(event) not in untold]
         targets = {piece.subject, *(block.id for block in piece.changes.manual_added)}
-        self._groups = [[each for each in group if not _audits(each, targets)] for group in self._groups]
+        self._groups = [[each for each in group if not _tells(each, targets, untold)] for group in self._groups]
         self._groups.insert(0, list(_other_pieces(corrections.batch)))
         self._groups = [group for group in self._groups if group]
 
@@ -227,9 +230,10 @@ def _adds_blocks(answer: CommandAnswer) -> bool:
     return isinstance(answer.value, BlocksAdded)
 
 
-def _audits(piece: Piece, targets: set[str]) -> bool:
-    """Return whether a piece is an audit entry about one of some targets."""
-    return any(entry.target in targets for entry in piece.changes.audit)
+def _tells(piece: Piece, targets: set[str], events: set[int]) -> bool:
+    """Return whether a piece is an audit entry about one of some targets, or one of some events."""
+    audits = any(entry.target in targets for entry in piece.changes.audit)
+    return audits or any(id(event) in events for event in piece.changes.events)
 
 
 def _keyed_pieces(member: str, values: Mapping[str, Any]) -> Iterator[Piece]:

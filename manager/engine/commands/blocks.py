@@ -1,6 +1,7 @@
 """Block commands: add manual blocks, remove one block, lift every block of an address."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 
 from manager.domain.agents.agent import Agent, Door, State
 from manager.domain.correlation.indicators import Indicator, normal_address
@@ -12,6 +13,7 @@ from manager.domain.response.manual_block_rules import ManualBlockRules
 from manager.domain.response.manual_blocks import FLEET, ManualBlock, ManualHolder, manual_value, written
 from manager.domain.response.never_block import WIDEST, unblockable
 from manager.domain.response.never_list import LIFT_TIME
+from manager.engine.batch import Undo
 from manager.engine.commands import audit
 from manager.engine.commands.block_requests import (
     AddBlocks,
@@ -225,14 +227,29 @@ def _refusal(refused: list[RefusedBlock], asked: int) -> Conflict:
     return Conflict(f"nothing is blocked, {len(refused)} of {asked} are refused: {named}{more}")
 
 
-def _end_lifts(context: Context, request: AddBlocks, blocks: Iterable[str]) -> None:
+def _end_lifts(context: Context, request: AddBlocks, blocks: Mapping[str, ManualBlock]) -> None:
     """End lifts of the addresses before they are blocked: fences refuse what the never list has."""
     lifted = context.fleet.responder.never_block.lifted
     networks = [network for value in blocks if (network := network_of(value)) is not None]
+    before: dict[str, dict[Network, float]] = {}
     for organization_id in manual_response.organizations_of(context, request.holder):
+        known = lifted.of_organization(organization_id)
         ended = [network for network in networks if lifted.end(organization_id, network)]
         if ended:
+            before[organization_id] = known
             publish_never_list(context, organization_id)
+    if before:
+        subject = next(iter(blocks.values())).id
+        context.batch.undo.append(Undo("manual_added", subject, partial(_lift_again, before=before)))
+
+
+def _lift_again(context: Context, before: Mapping[str, Mapping[Network, float]]) -> None:
+    """Restore the lifts that ended for blocks that the store rejected."""
+    lifted = context.fleet.responder.never_block.lifted
+    for organization_id, networks in before.items():
+        for network, until in networks.items():
+            lifted.add(organization_id, network, until)
+        publish_never_list(context, organization_id)
 
 
 def _refuse_if_covered(context: Context, network: Network, organization_id: str | None) -> None:

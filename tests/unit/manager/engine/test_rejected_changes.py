@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from manager.domain.access import Role
+from manager.domain.networks import network_of
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.engine.batch import Changes
-from manager.engine.commands.block_requests import AddBlocks, NewBlock
+from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
 from manager.engine.commands.requests import (
     ChangeAgent,
     CreateAccess,
@@ -75,6 +76,8 @@ def test_manual_blocks_that_the_store_rejects_are_in_force_nowhere(bench: Bench,
     assert bench.rows("SELECT value FROM emergency_entry") == [(FAR,)]
     kept = bench.rows("SELECT id FROM emergency_entry")
     assert bench.rows("SELECT target FROM audit_entry WHERE action LIKE 'block.%'") == kept
+    assert len(bench.publisher.take(topics.FLEET.address("blocks_added"))) == 1
+    assert len(bench.rows("SELECT 1 FROM event WHERE name = 'blocks_added'")) == 1
     sequence = bench.fleet.blocklists.sequences["default"]
     bench.crash()
     assert (blocked(bench), bench.fleet.blocklists.sequences["default"]) == ([FAR], sequence)
@@ -98,6 +101,19 @@ def test_a_block_that_another_one_did_not_replace_holds_on(bench: Bench, refused
         bench.crash()
     bench.pass_time(601)
     assert bench.rows("SELECT value FROM emergency_entry") == [(FAR,)]
+
+
+def test_a_lift_goes_on_where_the_block_that_ended_it_is_rejected(bench: Bench, refused: Refused) -> None:
+    """The never list has the address, so that fences end their guards' own blocks."""
+    bench.enroll("a")
+    bench.ask(LiftAddress(ADDRESS, "ann"))
+    refused(AddBlocks(FLEET, (NewBlock(ADDRESS, 60.0, "seen"),), "alice"), has_block(ADDRESS))
+    for _ in range(2):
+        assert ADDRESS in bench.fleet.blocklists.never["default"]
+        network = network_of(ADDRESS)
+        assert network is not None
+        assert bench.fleet.responder.never_block.lifted.holds("default", network, bench.wall)
+        bench.crash()
 
 
 @pytest.mark.parametrize("change", ["rotate", "revoke"])
