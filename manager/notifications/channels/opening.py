@@ -58,7 +58,7 @@ def open_channel(kind: str, url: str, identity: ChannelIdentity, options: Channe
     timeout = options.timeout
     match kind:
         case "apprise":
-            from manager.notifications.channels.apprise import AppriseChannel  # noqa: PLC0415 -- 1 s and 30 MB
+            from manager.notifications.channels.apprise import AppriseChannel  # noqa: PLC0415 -- 2 s and 20 MB
 
             return AppriseChannel(url, identity, timeout, options.ca_file)
         case "webhook":
