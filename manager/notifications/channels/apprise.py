@@ -1,4 +1,4 @@
-"""Chat, push and mail services through Apprise. Importing it takes up to 2 s and 20 MB: only where a channel uses it."""
+"""Chat, push and mail services through Apprise. Its import takes up to 2 s and 20 MB: only where a channel uses it."""
 
 import logging
 import re
