@@ -45,42 +45,31 @@ def test_a_clean_stop_leaves_everything_in_the_stores_file(tmp_path: Path) -> No
         assert manager.agent("web-1")["agentId"] == told["agentId"]
 
 
-@pytest.mark.parametrize("key", [None, "no key"])
-def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path, key: str | None) -> None:
-    """The manager does not start, says that the key must be put back, and writes nothing; with the key it starts."""
+BACKUP, BELONGS = "put manager.key back from a backup", "put the manager.key back that belongs to this store"
+
+
+def test_a_lost_key_is_never_replaced_beside_a_store_with_agents(tmp_path: Path) -> None:
+    """Without a key, with a damaged or another manager's, nothing starts or is written; with the key it starts."""
     with ManagerProcess(tmp_path) as manager, manager.client() as admin:
         told = admin.post("/api/agents/register", json=HOST).json()
         assert manager.stop() == 0
         path, store = manager.data / KEY, (manager.data / STORE).read_bytes()
         good = path.read_bytes()
-        path.unlink()
-        if key is not None:
-            path.write_text(key)
-        said = refused(manager)
-        assert "put manager.key back from a backup" in said
-        assert "Traceback" not in said
-        assert "remove" not in said
-        assert path.exists() == (key is not None)
-        assert (manager.data / STORE).read_bytes() == store
+        cases = ((None, BACKUP, "remove"), ("no key", BACKUP, "remove"), ("ab" * 32, BELONGS, "damaged"))
+        for key, sentence, wrong in cases:
+            path.unlink()
+            if key is not None:
+                path.write_text(key)
+            said = refused(manager)
+            assert sentence in said
+            assert wrong not in said
+            assert "Traceback" not in said
+            assert path.exists() == (key is not None)
+            assert (manager.data / STORE).read_bytes() == store
+            path.touch()
         path.write_bytes(good)
         manager.start()
         assert manager.agent("web-1")["agentId"] == told["agentId"]
-
-
-def test_another_managers_key_is_named_as_the_fault(tmp_path: Path) -> None:
-    """A key that opens no secret of the store is said to be the wrong one; the store is not called damaged."""
-    with ManagerProcess(tmp_path) as manager, manager.client() as admin:
-        admin.post("/api/agents/register", json=HOST)
-        assert manager.stop() == 0
-        path = manager.data / KEY
-        good = path.read_bytes()
-        path.write_text("ab" * 32)
-        said = refused(manager)
-        assert "put the manager.key back that belongs to this store" in said
-        assert "damaged" not in said
-        assert "Traceback" not in said
-        path.write_bytes(good)
-        manager.start()
 
 
 def test_a_damaged_store_ends_the_start_in_one_sentence(tmp_path: Path) -> None:
