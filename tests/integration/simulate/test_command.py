@@ -89,7 +89,8 @@ def test_a_loss(tmp_path: Path) -> None:
         with ManagerProcess(tmp_path, broker.url, environment) as manager:
             words = ("--threats", "240", "--rate", "60", "--patience", "1", "-o", "json")
             process = _started(_environment(manager), "--manager", broker.url, *words)
-            eventually(lambda: len(manager.get("/api/threats")) > 30)
+            with manager.client() as admin:
+                eventually(lambda: len(admin.get("/api/threats").json()["data"]) > 30, what="the first reports")
             broker.kill()
             output, errors = process.communicate(timeout=60)
     found = json.loads(output)
@@ -104,8 +105,12 @@ def test_an_interrupt_ends_the_schedule(manager: ManagerProcess) -> None:
     """The first Ctrl-C sends nothing more; what was sent is waited for and checked."""
     words = ("--agents", "3", "--threats", "100000", "--rate", "50", "--seed", "13", "-o", "json")
     process = _started(_environment(manager), "--manager", manager.mqtt, *words)
-    sent = "sim-13-"
-    eventually(lambda: sum(each["hostname"].startswith(sent) for each in manager.get("/api/threats")) > 20)
+    with manager.client() as admin:
+
+        def newest() -> list[str]:
+            return [each["hostname"] for each in admin.get("/api/threats").json()["data"]]
+
+        eventually(lambda: sum(name.startswith("sim-13-") for name in newest()) > 20, what="twenty of its reports")
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     found = json.loads(output)
