@@ -7,6 +7,7 @@ it ends with its connection, and reports wait in the outbox.
 import queue
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -30,6 +31,32 @@ _REFUSED = 128
 _UNAUTHORIZED = ("Bad user name or password", "Not authorized")
 
 
+class _Client(Client):
+    """Paho's client, whose thread has a pair of Unix sockets to be woken by, and says when it has ended.
+
+    Paho wakes its thread by a pair of TCP sockets, for which it listens on loopback a moment: whoever connects first
+    has one end, and a publish fails. And it ends the thread without a callback where `select` fails.
+    """
+
+    on_end: Callable[[], None]
+
+    def loop_start(self) -> MQTTErrorCode:
+        """Start the thread."""
+        self._sockpairR, self._sockpairW = socket.socketpair()
+        for end in (self._sockpairR, self._sockpairW):
+            end.setblocking(False)
+        self._thread_terminate = False
+        self._thread = threading.Thread(target=self._thread_main, name="link-mqtt", daemon=True)
+        self._thread.start()
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _thread_main(self) -> None:
+        try:
+            super()._thread_main()
+        finally:
+            self.on_end()
+
+
 class MqttDialer:
     """Dials one broker.
 
@@ -46,7 +73,7 @@ class MqttDialer:
 
     def __call__(self, account: Account, will: Will | None, post: Post) -> "MqttLink":
         """Start connecting; see `agent.link.link.Dialer`."""
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=account.client_id,
             clean_session=True,
@@ -67,7 +94,7 @@ class MqttDialer:
 class MqttLink:
     """One connection; see `agent.link.link.Link`."""
 
-    def __init__(self, client: Client, account: Account, post: Post, address: ManagerAddress) -> None:
+    def __init__(self, client: _Client, account: Account, post: Post, address: ManagerAddress) -> None:
         self._client = client
         self._address = address
         self._answered = False
@@ -82,6 +109,7 @@ class MqttLink:
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_end = self._on_end
 
     def topic(self, row: Topic) -> str:
         """Return the topic of a row with this link's own ids."""
@@ -139,6 +167,7 @@ class MqttLink:
         """Break the reference cycle of client and link, so that the client's sockets close without the cyclic GC."""
         self._client.on_connect = self._client.on_disconnect = self._client.on_subscribe = None
         self._client.on_publish = self._client.on_message = None
+        self._client.on_end = _nothing
 
     def _on_connect(
         self, _client: Client, _data: Any, _flags: ConnectFlags, code: ReasonCode, _properties: Properties | None
@@ -157,6 +186,13 @@ class MqttLink:
         self._gone.set()
         self._tell(Closed(str(code) if self._answered else no_answer(str(self._address))))
         self._let_go()
+
+    def _on_end(self) -> None:
+        """Close a connection whose thread has ended without a disconnect."""
+        if not self._gone.is_set():
+            self._gone.set()
+            self._tell(Closed("the connection's thread has ended: too many files may be open"))
+            self._let_go()
 
     def _on_subscribe(
         self, _client: Client, _data: Any, number: int, codes: list[ReasonCode], _properties: Properties | None
@@ -182,6 +218,10 @@ class MqttLink:
             _log.warning("message_too_large", row=row.name, bytes=len(message.payload), limit=row.limit)
             return
         self._tell(MessageReceived(row, bytes(message.payload)))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _peer(client: Client) -> str | None:

@@ -1,12 +1,16 @@
 """The events of a link over MQTT, between paho's thread and the guard's loop; with a real Mosquitto."""
 
+import os
+import resource
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import psutil
 import pytest
 
 from agent.link.address import ManagerAddress
-from agent.link.link import Account, Delivered, Event, Link, Opened
+from agent.link.link import Account, Closed, Delivered, Event, Link, Opened
 from agent.link.mqtt import MqttDialer, MqttLink
 from agent.loop import LinkEventQueue
 from schemas import topics
@@ -58,3 +62,34 @@ def test_acknowledgements_beyond_the_queue_do_not_lock_the_loop_out_of_publish(
     publishing.start()
     eventually(lambda: not publishing.is_alive(), "the publish to return", 50)
     eventually(lambda: events.delivered == _MORE_THAN_IT_HOLDS + 1, "all acknowledgements", 50)
+
+
+def test_a_link_has_no_tcp_socket_but_the_brokers(broker: Mosquitto, events: _Counted) -> None:
+    """A socket that another user of the host can connect to could be taken by them."""
+    before = set(_tcp_sockets())
+    link = MqttDialer(ManagerAddress.parse(broker.url), 30)(_ACCOUNT, None, events.post)
+    eventually(lambda: list(events.take(1.0)), "the opening")
+    assert [remote for _, remote in set(_tcp_sockets()) - before] == [("127.0.0.1", broker.port)]
+    link.close(1.0)
+
+
+def test_a_link_whose_thread_ends_by_itself_is_closed(broker: Mosquitto, events: _Counted) -> None:
+    """The kernel's `select` takes no file above 1,023: without a word the guard would wait for ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1_200 if hard == resource.RLIM_INFINITY else min(hard, 1_200)
+    if wanted < 1_200:
+        pytest.skip("this user may not open 1,200 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    try:
+        link = MqttDialer(ManagerAddress.parse(broker.url), 30)(_ACCOUNT, None, events.post)
+        told = eventually(lambda: list(events.take(1.0)), "an event")
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert told == [(link, Closed("the connection's thread has ended: too many files may be open"))]
+
+
+def _tcp_sockets() -> list[tuple[Any, Any]]:
+    return [(each.laddr, tuple(each.raddr)) for each in psutil.Process().net_connections(kind="tcp")]
