@@ -1,7 +1,6 @@
 """The help of every command: both names of the option, and examples that parse."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -9,16 +8,12 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-import panguard
 from agent.cli.examples import EXAMPLES as GUARD_EXAMPLES
 from fence.cli import command_line
 from manager.cli import app as manager
 from manager.cli.examples import EXAMPLES as MANAGER_EXAMPLES
 from manager.cli.support.help_pages import CONNECTION
-
-for _add in panguard._PARTS.values():
-    _add()
-ROOT = get_command(panguard.app)
+from tests.support.command_lines import ROOT, parse
 
 
 def _commands(command: Any, context: Any) -> Iterator[tuple[str, Any]]:
@@ -38,20 +33,6 @@ def _examples(text: str) -> list[str]:
     return [line.strip() for line in section.split("\n\n")[0].splitlines()]
 
 
-def _parse(line: str) -> str:
-    """Parse a command line, run nothing, and return the path of its command."""
-    program, *words = shlex.split(line)
-    assert program == "panguard"
-    if words[:1] == ["fence"]:
-        command_line().parse_args(words[1:])
-        return f"panguard fence {words[1]}"
-    context = ROOT.make_context(program, words)
-    while hasattr(context.command, "commands"):
-        name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
-        context = command.make_context(name, rest, parent=context)
-    return str(context.command_path)
-
-
 def test_the_walk_finds_the_commands() -> None:
     """Of all parts, and of groups within groups."""
     assert {"panguard", "panguard demo", "panguard manager agents list", "panguard guard outbox retry"} <= set(HELPS)
@@ -59,12 +40,12 @@ def test_the_walk_finds_the_commands() -> None:
 
 
 @pytest.mark.parametrize("path", HELPS)
-def test_every_help_has_examples_that_parse(path: str) -> None:
+def test_every_help_has_examples_thatparse(path: str) -> None:
     """Of the command itself, or in a group's help of one of its commands."""
     examples = _examples(HELPS[path]) if path != "panguard fence" else ["panguard fence check-config"]
     assert examples
     for example in examples:
-        parsed = _parse(example)
+        parsed = parse(example)
         group = hasattr(CONTEXTS[path].command, "commands")
         assert parsed.startswith(f"{path} ") if group else parsed.startswith(path)
 
@@ -91,7 +72,7 @@ def test_the_fences_own_help_has_an_example_that_parses(words: list[str], capsys
     with pytest.raises(SystemExit):
         command_line().parse_args([*words, "-h"])
     example = capsys.readouterr().out.partition("\nExample: ")[2]
-    assert _parse(" ".join(example.split())).startswith(" ".join(["panguard", "fence", *words]))
+    assert parse(" ".join(example.split())).startswith(" ".join(["panguard", "fence", *words]))
 
 
 @pytest.mark.parametrize("path", ["panguard manager agents list", "panguard manager blocks add"])
