@@ -88,7 +88,10 @@ def verify(topic: str, payload: bytes, keys: Sequence[bytes], agent_id: str, org
     covered, tail = payload[:-_SIGNATURE_TAIL], payload[-_SIGNATURE_TAIL:]
     key = _signer(topic, covered, tail, keys)
     if key is None:
-        raise UntrustedRequest("the signature is not the manager's")
+        raise UntrustedRequest(
+            "the signature is not the manager's, by sign_keys in fence.conf: after an enrollment at another manager run"
+            " `panguard guard install` with its token"
+        )
     try:
         document = json.loads(payload)
         managed = _policy(document, agent_id) if kind == "policy" else _blocklist(document, kind, organization_id)
