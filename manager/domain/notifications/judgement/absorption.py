@@ -89,14 +89,16 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
     event, now = arrival.event, arrival.now
     kind, cause = BEGINNINGS[event.name]
     site = event.site if kind is GroupKind.BLIND else None
-    key = group_key(kind, event.organization_id, site)
-    group = state.standing.get(key)
+    place = group_key(kind, event.organization_id, site)
+    group = state.standing.get(place)
     if group is None:
         thread = Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site)
-        group = state.standing[key] = StandingGroup(thread)
+        group = state.standing[place] = StandingGroup(thread)
     member, quiet_before = describe_member(event, cause), group.thread.quiet
     member.causes = {cause: min(member.since, now)}
-    is_new = group.begin(member_of(event), member, now, arrival.quiet)
+    key = member_of(event)
+    is_new = group.begin(key, member, now, arrival.quiet)
+    member = group.members.get(key, member)
     times = [group.ripe_at(member)]
     if group.thread.quiet != quiet_before:  # what was held back may be due
         times.append(now)
@@ -108,7 +110,7 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
         words = [quoted(event.hostname), plain(f" fell {FALLS} times in {WINDOW / 3600:.0f} h")]
         item = Item(words, event.at, event.severity, event.hostname)
         times.append(_occur(state, arrival, GroupKind.FLAPPING, event.agent_id, item))
-    return min(times) if is_new else now
+    return min(times)
 
 
 def _end(state: JudgementState, arrival: _Arrival) -> float:

@@ -58,8 +58,8 @@ class Flapping:
         self.changed.pop(agent_id, None)
 
     def _forget(self, now: float) -> None:
-        """Make room: drop what is over, and if that is not enough the agent that fell first."""
+        """Make room for a tenth: drop what is over, and if that is not enough the agents that fell first."""
         self.falls = {agent_id: times for agent_id, times in self.falls.items() if now - times[-1] < WINDOW}
         self.changed = {agent_id: at for agent_id, at in self.changed.items() if now - at < STABLE}
-        while len(self.falls) >= _MOST:
+        while len(self.falls) > _MOST * 9 // 10:
             del self.falls[next(iter(self.falls))]

@@ -363,3 +363,26 @@ def test_a_broker_that_is_not_reached_is_told_after_ten_minutes() -> None:
     channel.pass_until(START + 2 * HOUR)
     assert channel.titles() == ["The manager has trouble in acme", "The manager's trouble is over in acme"]
     assert channel.told[0][0] == START + HOUR + 600
+
+
+def test_a_site_whose_line_flaps_is_one_message() -> None:
+    """All its agents fall and come back four times within two hours, never silent for ten minutes."""
+    events, channel = Events(), JudgedChannel()
+    for turn in range(4):
+        for name, later in (("agent_stale", 0), ("agent_online", 300)):
+            for number in range(100):
+                at = START + turn * 1800 + later + number % 90
+                channel.take(events.make(name, at, f"srv-{number}", site="here"), at=max(at, channel.now))
+    channel.pass_until(START + 6 * HOUR)
+    assert channel.titles() == ["100 agents become silent or degraded again and again in acme at here"]
+
+
+def test_an_outage_of_more_hosts_than_are_remembered_is_counted_and_ends() -> None:
+    """Beyond 20,000 agents of a site only their number is known."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(20_500):
+        channel.take(events.make("agent_stale", START, f"srv-{number}"))
+    for number in range(20_500):
+        channel.take(events.make("agent_online", START + HOUR, f"srv-{number}"))
+    channel.pass_until(START + 2 * HOUR)
+    assert channel.titles() == ["20500 agents are blind in acme", "No longer blind in acme"]
