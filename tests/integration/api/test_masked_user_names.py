@@ -2,9 +2,14 @@
 
 import httpx2
 import pytest
+from pydantic import JsonValue
+from uuid_utils import uuid7
 
 from schemas import topics
+from schemas.model import utc
+from schemas.threats import Severity, Threat, ThreatReport
 from tests.integration.api.served import Served
+from tests.integration.api.test_event_stream import Events
 from tests.support.attacks import ATTACKER, attack, trusted
 
 PASSWORD = "Xk7hunter2pass"
@@ -84,3 +89,22 @@ def test_who_acts_sees_the_names(served: Served, admin: httpx2.Client, known: di
         assert PASSWORD in client.get(f"/api/threats/{known['threat_id']}").text
         assert PASSWORD in client.get(f"/api/incidents/{known['incident_id']}").text
         assert PASSWORD in client.get("/api/dead-letters").text
+
+
+@pytest.mark.parametrize("role", ["viewer", "admin"])
+def test_events_hold_masks_for_everybody(served: Served, admin: httpx2.Client, role: str) -> None:
+    """An event that is told at once has the mask of the name, in the stream as in notifications, whoever reads it."""
+    with served.client(_token(admin, role)) as client, client.stream("GET", "/api/events/stream", timeout=60) as answer:
+        events = Events(answer)
+        assert events.next()[0] == "connected"
+        with served.bench() as bench:
+            (agent,) = trusted(bench, "a")
+            evidence: dict[str, JsonValue] = {"user": PASSWORD, "process": f"login {PASSWORD}"}
+            threat = Threat(type="malware", confidence=90, severity=Severity.CRITICAL, evidence=evidence)
+            report = ThreatReport(id=str(uuid7()), agent_id=agent.agent_id, threat=threat, timestamp=utc(bench.wall))
+            bench.receive(topics.THREATS, agent.agent_id, agent.coded(topics.THREATS, report.body()))
+            mask = bench.fleet.user_names.masked(PASSWORD)
+        name, told = events.next()
+        while name != "critical_threat":
+            name, told = events.next()
+    assert (told["data"]["user"], told["data"]["process"]) == (mask, f"login {mask}")
