@@ -16,7 +16,7 @@ from apprise.plugins.email.base import NotifyEmail
 from manager.domain.notifications.message import Change, Message
 from manager.errors import SetupError
 from manager.notifications.channels.channel import TIMEOUT, Channel, ChannelError, Deadline
-from manager.notifications.channels.mail import MailSender
+from manager.notifications.channels.mail import MailSender, check_recipients
 from manager.notifications.rendering.dialects import CARD, HTML, MARKDOWN, PLAIN, Dialect
 from manager.notifications.rendering.identity import ChannelIdentity
 from schemas.threats import Severity
@@ -86,16 +86,20 @@ class AppriseChannel(Channel):
         self, url: str, identity: ChannelIdentity, timeout: float = TIMEOUT, ca_file: Path | None = None
     ) -> None:
         _silence_libraries()
-        with _captured():
+        with _captured() as records:
             service = apprise.Apprise.instantiate(url.strip(), asset=_asset())
         if not isinstance(service, NotifyBase):
             raise SetupError(
                 "Apprise does not take the url: see https://appriseit.com/services/ for the form of each service"
             )
+        if records.dropped:
+            raise SetupError("Apprise drops a part of the url, such as a recipient that is no address: correct it")
         if "overflow" not in url:
             service.overflow_mode = apprise.OverflowMode.SPLIT
         self._service = service
         self._mail = None
+        if isinstance(service, NotifyEmail):
+            check_recipients(url, service)
         if type(service) is NotifyEmail and service.pgp_mode == "no":
             self._mail = MailSender(service, identity, timeout, ca_file)
         self._deadline = Deadline(timeout)
@@ -123,7 +127,7 @@ class AppriseChannel(Channel):
         shown = form.dialect.render(message)
         has_title = form is _TEXT_FORM and shown.body != ""
         kind = apprise.NotifyType.SUCCESS if message.change is Change.CLOSED else _TYPES[message.severity]
-        with _captured() as statuses:
+        with _captured() as records:
             try:
                 sent = self._service.notify(
                     body=shown.body if has_title else shown.whole,
@@ -135,8 +139,9 @@ class AppriseChannel(Channel):
                 raise ChannelError("the service's plugin failed", retry=True) from error
         if sent:
             return
-        if statuses:
-            raise ChannelError(f"the service answers {statuses[-1]}", retry=statuses[-1] not in _REFUSED)
+        if records.statuses:
+            status = records.statuses[-1]
+            raise ChannelError(f"the service answers {status}", retry=status not in _REFUSED)
         raise ChannelError("the service cannot be reached, or refuses the message", retry=True)
 
 
@@ -155,26 +160,34 @@ def _asset() -> apprise.AppriseAsset:
     )
 
 
-class _Statuses(logging.Handler):
-    """Collects the HTTP statuses in the records of one thread; Apprise says them nowhere else."""
+class _Records(logging.Handler):
+    """Reads the log records of Apprise in one thread: it says these things nowhere else.
+
+    Attributes:
+        statuses: The HTTP statuses of services.
+        dropped: Whether a part of a URL was dropped.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.found: list[int] = []
+        self.statuses: list[int] = []
+        self.dropped = False
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread:
-            self.found += [int(status) for status in _STATUS.findall(record.getMessage())]
+            text = record.getMessage()
+            self.statuses += [int(status) for status in _STATUS.findall(text)]
+            self.dropped = self.dropped or text.startswith(("Dropped", "Dropping", "Ignored invalid"))
 
 
 @contextmanager
-def _captured() -> Iterator[list[int]]:
-    """Yield the statuses that services answer within the block, in this thread."""
-    handler = _Statuses()
+def _captured() -> Iterator[_Records]:
+    """Yield what Apprise logs within the block, in this thread."""
+    handler = _Records()
     _LOGGER.addHandler(handler)
     try:
-        yield handler.found
+        yield handler
     finally:
         _LOGGER.removeHandler(handler)
 

@@ -10,6 +10,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from apprise.plugins.email.base import NotifyEmail
 from apprise.plugins.email.common import SecureMailMode
@@ -26,6 +27,7 @@ from schemas.loopback import is_loopback
 
 _ATOM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9_-]{1,64}){0,3}")
 _PERMANENT = 500
+_LIST = re.compile(r"[,;]")
 
 
 class MailSender:
@@ -137,6 +139,19 @@ class MailSender:
         atom = name if _ATOM.fullmatch(name) else hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
         domain = re.sub(r"[^A-Za-z0-9-]", "-", self._identity.manager_id)
         return f"<{atom}@{domain}.panguard>"
+
+
+def check_recipients(url: str, service: NotifyEmail) -> None:
+    """Check that Apprise has taken all recipients of a URL: it silently leaves those out that are no addresses.
+
+    Raises:
+        SetupError: one was left out.
+    """
+    taken = {address.lower() for _, address in service.targets} | {each.lower() for each in service.cc | service.bcc}
+    query = parse_qs(url.partition("?")[2])
+    given = [each.lower() for name in ("to", "cc", "bcc") for text in query.get(name, []) for each in _LIST.split(text)]
+    if any(each.strip() and not any(address in each for address in taken) for each in given):
+        raise SetupError("one of the mail's recipients in the url is no address: correct it")
 
 
 def _address(name: object, address: str) -> Address:

@@ -92,6 +92,22 @@ def test_tls_and_login(tmp_path: Path) -> None:
     assert len(mailbox.mails) == 1
 
 
+def test_a_recipient_that_is_no_address() -> None:
+    """A mistyped recipient beside a right one is an error at the start: Apprise alone would leave it out silently."""
+    url = "mailto://127.0.0.1:25?from=panguard@example.org&to=ops@example.org"
+    for wrong in (",night@@example.org", ",night", ";night@.org", "&cc=night", "&bcc=night@@example.org"):
+        with pytest.raises(SetupError, match="no address") as refused:
+            AppriseChannel(url + wrong, IDENTITY)
+        assert "night" not in str(refused.value)
+    for right in (
+        ",night@example.org",
+        "&cc=Night%20<night@example.org>",
+        "&bcc=night@example.org",
+        ",Ops@example.org",
+    ):
+        AppriseChannel(url + right, IDENTITY)
+
+
 def test_no_password_in_plain_text() -> None:
     """A password is not sent without TLS beyond this machine."""
     with pytest.raises(SetupError, match="plain text") as refused:
