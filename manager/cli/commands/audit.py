@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Audit log of all changes.", no_args_is_help=True)
 
-_COLUMNS = ("when", "who", "what", "to what", "from", "after", "before")
-_MEMBERS = ("id", "at", "actor", "role", "address", "requestId", "action", "target", "before", "after")
+_COLUMNS = ("when", "who", "what", "to what", "hostname", "from", "after", "before")
+_MEMBERS = ("id", "at", "actor", "role", "address", "requestId", "action", "target", "hostname", "before", "after")
 _STATE_SHOWN = 100
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters of spreadsheet formulas; hostnames and targets come from outside."""
@@ -73,6 +73,7 @@ def list_audit(
                 _who(entry),
                 entry["action"],
                 entry["target"],
+                entry["hostname"],
                 entry["address"],
                 _shown(entry["after"]),
                 _shown(entry["before"]),

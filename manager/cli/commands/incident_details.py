@@ -44,6 +44,8 @@ def show_incident(
     _print_part("newest threats", columns, [_threat(each, now) for each in found["threats"]], wide=wide)
     print_lines("", "timeline")
     print_wrapped(_event(each) for each in found["timeline"])
+    if found["response"] == "pending_approval":
+        print_lines("", f"to approve it: panguard manager incidents approve {found['id']}")
     if found["entries"]:
         columns = ("block", "for", "enforced", "accepted", "expires", "kind")
         _print_part("blocks", columns, [_block(each, now) for each in found["entries"]], kept=2, wide=wide)

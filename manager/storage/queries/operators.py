@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from peewee import Expression
 
+from manager.storage.queries import agents
 from manager.storage.queries.reader import Page, Reader, Record, keyset_page, moment
 from manager.storage.tables import AccessTokenTable, AuditEntryTable, DeadLetterTable, TokenTable
 
@@ -32,12 +33,15 @@ class AuditFilter(NamedTuple):
 
 
 def audit_page(reader: Reader, wanted: AuditFilter, limit: int, cursor: str | None) -> Page:
-    """Return audit entries, newest first."""
+    """Return audit entries, newest first, each about an agent with its hostname."""
     query = AuditEntryTable.select()
     conditions = wanted.conditions()
     if conditions:
         query = query.where(*conditions)
-    return reader.page(query, AuditEntryTable.id, _audit_record, limit, cursor)
+    records, following = reader.page(query, AuditEntryTable.id, _audit_record, limit, cursor)
+    hosts = {record["target"] for record in records if record["target"].startswith("ag-")}
+    names = agents.hostnames(reader, sorted(hosts), None) if hosts else {}
+    return [{**record, "hostname": names.get(record["target"])} for record in records], following
 
 
 def tokens_page(reader: Reader, limit: int, cursor: str | None) -> Page:

@@ -226,7 +226,7 @@ ROWS = (
     Row("DELETE /api/access/{name}", data=("name", "revoked")),
     Row("POST /api/session", {"token": ADMIN_TOKEN}, status=201,
         data=("name", "role", "organizations", "csrfToken", "endsAt", "idleSeconds"), answered=("Set-Cookie",)),
-    Row("GET /api/audit", data=("0.at", "0.actor", "0.role", "0.action", "0.target"), top=LISTED),
+    Row("GET /api/audit", data=("0.at", "0.actor", "0.role", "0.action", "0.target", "0.hostname"), top=LISTED),
     Row("GET /api/dead-letters", data=("0.topic", "0.reason", "0.payload"), top=LISTED),
     Row("GET /docs", text=True),
     Row("GET /openapi.json", text=True),

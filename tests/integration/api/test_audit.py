@@ -111,6 +111,7 @@ def test_agents_come_change_and_go(served: Served) -> None:
     for client in (agent.client, again.client):
         client.close()
     removed = _one(served, lambda client: client.delete(f"/api/agents/{agent.agent_id}", params={"purge": "true"}))
+    assert {entry["hostname"] for entry in _log(served, target=agent.agent_id)} == {"srv-01"}
     assert removed["before"]["hostname"] == "srv-01"
     assert _said(removed)[3] is None
 

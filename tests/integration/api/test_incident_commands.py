@@ -133,6 +133,7 @@ def test_now_shows_what_needs_a_person(attacked: Served, terminal: Terminal) -> 
     assert [agent["hostname"] for agent in situation["silence"]["hamburg"]] == ["lost"]
     (waiting,) = situation["approvals"]
     assert waiting["approve"] == f"panguard manager incidents approve {waiting['id']}"
+    assert f"to approve it: {waiting['approve']}" in terminal.ok("incidents", "show", waiting["id"])
     block = next(each for each in situation["blocks"] if each["value"] == ATTACKER)
     assert block["organizationWide"] is True
     assert block["undo"] == f"panguard manager incidents undo {address['id']}"
