@@ -3,7 +3,7 @@
 import hashlib
 
 from manager.domain.access import Role
-from manager.engine.commands.requests import CreateAccess, NewAccess, RecordOperatorAddress
+from manager.engine.commands.access_requests import CreateAccess, NewAccess, RecordOperatorAddress
 from tests.support.engine import Bench
 
 

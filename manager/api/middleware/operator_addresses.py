@@ -8,7 +8,7 @@ from contextlib import suppress
 from manager.api.authentication import Caller
 from manager.api.ports import DISCARD, CommandGateway
 from manager.domain.access import Role
-from manager.engine.commands.requests import RecordOperatorAddress
+from manager.engine.commands.access_requests import RecordOperatorAddress
 from manager.errors import StoreUnavailable
 
 _INTERVAL = 600.0

@@ -12,7 +12,7 @@ from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
 from manager.domain.access import Role
-from manager.engine.commands.requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
+from manager.engine.commands.access_requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
 from manager.errors import Invalid
 from schemas.identifiers import OrganizationId
 from schemas.limits import MESSAGE_LIMIT

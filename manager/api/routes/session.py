@@ -18,7 +18,7 @@ from manager.api.services import Services, WithServices
 from manager.api.sessions import CookieSessions
 from manager.domain.access import Role
 from manager.domain.console_sessions import SESSION_IDLE
-from manager.engine.commands.requests import CloseSession, OpenSession, RecordRefusedSignIns
+from manager.engine.commands.access_requests import CloseSession, OpenSession, RecordRefusedSignIns
 from schemas.limits import MESSAGE_LIMIT
 from schemas.model import WireModel, iso
 

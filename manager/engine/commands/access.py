@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from manager.domain.access import LIVE_TOKENS, AccessToken, is_reserved
 from manager.engine.batch import Undo
-from manager.engine.commands.requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
+from manager.engine.commands.access_requests import CreateAccess, NewAccess, RevokeAccess, RotateAccess
 from manager.engine.context import Context
 from manager.errors import Conflict, NotFound
 

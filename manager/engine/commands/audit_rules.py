@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from manager.domain.policies.fleet_policies import Scope
+from manager.engine.commands.access_requests import CreateAccess, RevokeAccess, RotateAccess
 from manager.engine.commands.audit import (
     AuditState,
     add_entry,
@@ -26,16 +27,13 @@ from manager.engine.commands.requests import (
     Broadcast,
     ChangeAgent,
     ChangeAllowlist,
-    CreateAccess,
     CreateToken,
     DeregisterAgent,
     FreezeResponses,
     RemoveAgent,
     RemoveBlock,
-    RevokeAccess,
     RevokeToken,
     RollBack,
-    RotateAccess,
     RotateToken,
     SetOrganizationResponse,
     SetPolicy,

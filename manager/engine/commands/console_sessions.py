@@ -1,8 +1,8 @@
 """Session commands: a person signs in at the console, and out; only the SHA-256 of the cookie is kept."""
 
 from manager.domain.console_sessions import ConsoleSession
+from manager.engine.commands.access_requests import CloseSession, OpenSession, RecordRefusedSignIns
 from manager.engine.commands.audit import add_entry
-from manager.engine.commands.requests import CloseSession, OpenSession, RecordRefusedSignIns
 from manager.engine.context import Context
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from manager.domain.instant import Instant
 from manager.domain.networks import embedded_ipv4, network_of, overlap
 from manager.domain.response.emergency_entry import Subject
-from manager.engine.commands.requests import RecordOperatorAddress
+from manager.engine.commands.access_requests import RecordOperatorAddress
 from manager.engine.context import Context
 from manager.engine.response import emergency_response, manual_response
 

@@ -9,8 +9,9 @@ from manager.domain.access import Role
 from manager.domain.agents.agent import Host
 from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Changes
+from manager.engine.commands.access_requests import CreateAccess
 from manager.engine.commands.http_agent_requests import RegisterAgent, StoreReports
-from manager.engine.commands.requests import CreateAccess, CreateToken, DeregisterAgent, SetPolicy
+from manager.engine.commands.requests import CreateToken, DeregisterAgent, SetPolicy
 from manager.errors import StoreRejected, StoreUnavailable
 from schemas import topics
 from tests.support.engine import Bench, prepared_reports

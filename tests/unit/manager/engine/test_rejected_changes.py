@@ -10,16 +10,9 @@ from manager.domain.networks import network_of
 from manager.domain.policies.fleet_policies import GLOBAL, Scope
 from manager.domain.response.manual_blocks import FLEET, ManualHolder
 from manager.engine.batch import Changes
+from manager.engine.commands.access_requests import CreateAccess, RevokeAccess, RotateAccess
 from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
-from manager.engine.commands.requests import (
-    ChangeAgent,
-    CreateAccess,
-    RevokeAccess,
-    RevokeToken,
-    RotateAccess,
-    RotateToken,
-    SetPolicy,
-)
+from manager.engine.commands.requests import ChangeAgent, RevokeToken, RotateToken, SetPolicy
 from manager.errors import StoreRejected
 from schemas import topics
 from tests.support.blocks import add, blocked, changes

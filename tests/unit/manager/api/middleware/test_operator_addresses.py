@@ -5,7 +5,7 @@ from typing import Any
 from manager.api.authentication import Caller
 from manager.api.middleware.operator_addresses import OperatorAddressRecorder
 from manager.domain.access import Role
-from manager.engine.commands.requests import RecordOperatorAddress
+from manager.engine.commands.access_requests import RecordOperatorAddress
 from manager.errors import StoreUnavailable
 
 ANN = Caller("ann", role=Role.ADMIN, digest=b"a" * 32)

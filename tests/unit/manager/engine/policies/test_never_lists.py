@@ -11,8 +11,9 @@ import pytest
 from manager.domain.agents.registry import Takeover
 from manager.domain.response.manual_blocks import FLEET
 from manager.domain.response.operator_addresses import MOST
+from manager.engine.commands.access_requests import RecordOperatorAddress, RevokeAccess, RotateAccess
 from manager.engine.commands.block_requests import AddBlocks, LiftAddress, NewBlock
-from manager.engine.commands.requests import ReadPolicy, RecordOperatorAddress, RevokeAccess, RotateAccess
+from manager.engine.commands.requests import ReadPolicy
 from manager.engine.settings import EngineSettings
 from manager.errors import Conflict
 from schemas.topics import BLOCKLIST, BLOCKLIST_CHANGES
