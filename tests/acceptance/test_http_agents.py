@@ -121,6 +121,30 @@ def test_curl_watches_the_fleet(manager: HttpManager) -> None:
         assert [_until(lines, "event: ") for _ in range(2)] == ["connected", "agent_registered"]
 
 
+def test_a_stream_is_resumed_at_the_next_manager_after_sigkill(manager: HttpManager) -> None:
+    """What was committed while nobody listened comes after the last event heard, once and in order."""
+    with _curl(manager) as lines:
+        assert _until(lines, "event: ") == "connected"
+        _register(manager, "srv-01")
+        assert _until(lines, "event: ") == "agent_registered"
+        last = _until(lines, "id: ")
+    _register(manager, "srv-02")
+    _register(manager, "srv-03")
+    manager.kill()
+    manager.start()
+    with _curl(manager, "-H", f"Last-Event-ID: {last}") as lines:
+        assert _until(lines, "event: ") == "connected"
+        assert json.loads(_until(lines, "data: "))["resumed"] is True
+        _register(manager, "srv-04")
+        hosts, ids = [], [int(last)]
+        while "srv-04" not in hosts:
+            name, data = _until(lines, "event: "), json.loads(_until(lines, "data: "))
+            ids.append(int(_until(lines, "id: ")))
+            hosts += [data["hostname"]] if name == "agent_registered" else []
+    assert hosts == ["srv-02", "srv-03", "srv-04"]
+    assert ids == [*range(ids[0], ids[0] + len(ids))]
+
+
 @contextlib.contextmanager
 def _curl(manager: HttpManager, *words: str) -> Iterator[Iterator[str]]:
     token = (manager.data / "admin.token").read_text().strip()

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from tests.support.receivers import (
     HttpReceiver,
     SyslogReceiver,
     certificates,
+    closed_port,
     http_receiver,
     syslog_datagrams,
     syslog_stream,
@@ -122,3 +125,59 @@ def test_killed_ten_times_a_manager_tells_every_event_at_least_once(tmp_path: Pa
         assert sum(of_tests.values()) - len(of_tests) <= KILLS
         behind = [each for each in manager.get("/api/notifications") if each["behind"] or each["pending"]]
         assert behind == []
+
+
+def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitStack) -> None:
+    """Each command says what it did; a channel that fails is named by `test`, `list` and `now`."""
+    mails, gone = stack.enter_context(mail_server()), closed_port()
+    manager = ManagerProcess(tmp_path / "home")
+    manager.data.mkdir(mode=0o700)
+    (manager.data / "manager.toml").write_text(
+        f"""
+        [notifications.ops]
+        type = "apprise"
+        url = "mailto://127.0.0.1:{mails.port}?from=panguard@example.org&to=ops@example.org"
+        [notifications.hook]
+        type = "webhook"
+        url = "http://127.0.0.1:{gone}/hook?token=s3cret"
+        """
+    )
+    with manager:
+
+        def command(*words: str) -> tuple[int, str]:
+            line = [sys.executable, "-m", "panguard", "manager", *words, "--data-dir", str(manager.data)]
+            done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+            return done.returncode, done.stdout + done.stderr
+
+        code, text = command("now")
+        assert "the channel ops is told nothing" in text
+        manager.request("PUT", "/api/policies/global", {"alerting": {"channels": ["ops", "hook"]}})
+        assert command("notifications", "test", "ops") == (0, "delivered to ops\n")
+        code, text = command("notifications", "test", "hook")
+        assert (code, "not delivered to hook: " in text) == (1, True)
+        code, text = command("notifications", "test", "hok")
+        assert (code, "the manager has hook, ops" in text) == (5, True)
+        code, text = command("notifications", "list")
+        assert code == 0
+        assert "failing" in text
+        assert "webhook-hook.key" in text
+        assert "hook fail since" in command("now")[1]
+        code, text = command("notifications", "history", "--channel", "ops", "-o", "json")
+        assert [each["title"] for each in json.loads(text)] == ["Test: notifications to this channel work"]
+        code, text = command("notifications", "pause", "ops", "--for", "2h")
+        assert text.startswith("ops is paused until ")
+        code, text = command("notifications", "test", "ops")
+        assert (code, "the channel is paused until" in text) == (1, True)
+        assert command("notifications", "continue", "ops") == (0, "ops continues\n")
+        eventually(lambda: len(mails.mails) == 2, what="the test that waited for the end of the pause")
+        assert command("notifications", "mute", "--site", "vienna", "--for", "2h")[1].startswith("muted until ")
+        assert command("notifications", "mute", "--site", "vienna", "--for", "0s") == (0, "the mute has ended\n")
+        assert command("notifications", "acknowledge", "approvals") == (0, "acknowledged approvals\n")
+        audited = {entry["action"] for entry in manager.get("/api/audit")}
+        assert {"notifications.test", "notifications.pause", "notifications.mute"} <= audited
+        everything = str(manager.get("/api/notifications")) + str(manager.get("/api/audit"))
+        assert "s3cret" not in everything + (manager.home / "manager.log").read_text()
+        with manager.client() as client:
+            metrics = client.get("/metrics").text
+        assert 'panguard_notifications_failing{channel="hook"} 1.0' in metrics
+        assert 'panguard_notifications_sent_total{channel="ops"} 2.0' in metrics
