@@ -16,13 +16,17 @@ class SystemEvents:
     def __init__(self) -> None:
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque(maxlen=_MOST)
         self._broker_lost = False
+        self.store_problem: tuple[str, float] | None = None
+        """Why the store cannot commit, and since when, in seconds since 1970; None while it can."""
 
     def store_failed(self, reason: str, now: Instant) -> None:
         """Tell, once it is over, that the store could not commit, and since when."""
+        self.store_problem = reason, now.wall
         self._waiting.append(("store_unavailable", {"reason": reason, "since": iso(now.wall)}))
 
     def store_works(self) -> None:
         """Tell that the store commits again."""
+        self.store_problem = None
         self._waiting.append(("store_available", {}))
 
     def broker_lost(self) -> None:

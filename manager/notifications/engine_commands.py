@@ -29,8 +29,12 @@ class EngineCommands:
         """Fail all commands that wait, and all later ones."""
         self._stopping.set()
 
-    def run(self, request: Any) -> Any:
+    def run(self, request: Any, meanwhile: Callable[[], None] = lambda: None) -> Any:
         """Return the engine's answer, after the commit.
+
+        Args:
+            request: the command.
+            meanwhile: called again and again while the store cannot commit.
 
         Raises:
             StoppedError: the manager is stopping.
@@ -48,6 +52,7 @@ class EngineCommands:
         while not answered.wait(0.5):
             if self._stopping.is_set():
                 raise StoppedError("the manager is stopping")
+            meanwhile()
         value, error = answers[0]
         if error is not None:
             raise error

@@ -18,9 +18,13 @@ from manager.notifications.ports import NotificationQueries
 from manager.notifications.rendering.identity import ChannelIdentity
 from manager.notifications.selection import EachEvent, Judged, Selection
 from manager.notifications.settings import ChannelSettings, read_secret
+from manager.notifications.told_events import store_message
 from manager.notifications.watchdog import CALL_TIMEOUT, Watchdog
 from manager.notifications.worker import ChannelWorker
 from schemas.model import iso
+
+STORE_GRACE = 60.0
+"""Seconds for which the store may be unable to commit before people are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Notifier:
         self._engine = engine
         self._clock = clock
         self._highest = queries.event_bounds()[1]
+        self._store_told = False
         self._destinations: dict[str, str] = {}
         self._keys: dict[str, Path] = {}
         self._workers = {name: self._worker(name, settings, sender, queries) for name, settings in channels.items()}
@@ -101,6 +106,24 @@ class Notifier:
             self._highest = row.sequence
             for worker in self._workers.values():
                 worker.wake()
+
+    def watch_store(self, problem: tuple[str, float] | None, channels: Callable[[], Collection[str]]) -> None:
+        """Tell people at once of a store that cannot commit for a minute; called again and again by the loop.
+
+        Args:
+            problem: the reason and the begin, in seconds since 1970; None while the store commits.
+            channels: returns the channels that are told of the manager's own trouble.
+        """
+        if problem is None:
+            self._store_told = False
+            return
+        reason, since = problem
+        if self._store_told or self._clock() - since < STORE_GRACE:
+            return
+        self._store_told = True
+        for name in channels():
+            if name in self._workers and self._channels[name].is_judged:
+                self._workers[name].add_urgent(store_message(reason, since))
 
     def records(self) -> list[dict[str, Any]]:
         """Return the channels with their state as API records; safe from any thread."""

@@ -8,8 +8,9 @@ import structlog
 
 from manager.domain.notifications.event import Event
 from manager.domain.notifications.judgement import QuietHours
-from manager.domain.notifications.message import Change, Message, Plain
+from manager.domain.notifications.message import Change, Message, Plain, Quoted
 from manager.engine.notifications import ToldEvent
+from schemas.model import iso
 from schemas.threats import Severity
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,23 @@ def dropped_message(event: Event, after: int, *, for_machines: bool) -> Message:
         lines=((Plain("They were deleted before this channel had read them: it was gone for too long."),),),
         at=event.at,
         event=event if for_machines else None,
+    )
+
+
+def store_message(reason: str, since: float) -> Message:
+    """Return the message to people on a store that cannot commit: it cannot pass through the event table."""
+    return Message(
+        id=f"store-{round(since * 1000):x}",
+        group="store",
+        change=Change.OPENED,
+        severity=Severity.CRITICAL,
+        title=(Plain("The manager's store cannot commit"),),
+        lines=(
+            (Plain(f"Since {iso(since)}: "), Quoted(reason)),
+            (Plain("Guards keep their reports and go on; nothing new is recorded, and no other message is sent."),),
+        ),
+        at=since,
+        command="panguard manager now",
     )
 
 

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -33,6 +34,10 @@ _SHORTEST = 0.5
 
 _SAVE_EVERY = 60.0
 """Seconds between two writings of a cursor that moved without a message."""
+
+_MOST_URGENT = 4
+_URGENT_AGAIN = 60.0
+"""Seconds between two tries of an urgent message."""
 
 _REPAIR = 5.0
 """Seconds to wait after an unexpected error."""
@@ -98,6 +103,8 @@ class ChannelWorker(threading.Thread):
         self._stopping = False
         self._queue = DeliveryQueue()
         self._handed: deque[NotificationRow] = deque()
+        self._urgent: deque[Message] = deque(maxlen=_MOST_URGENT)
+        self._urgent_at = 0.0
         self._cursor: ChannelCursor | None = None
         self._selection: Selection | None = None
         self._saved = 0.0
@@ -128,6 +135,11 @@ class ChannelWorker(threading.Thread):
         self._handed.append(row)
         self.wake()
 
+    def add_urgent(self, message: Message) -> None:
+        """Deliver a message past the event table and the store, which cannot commit; safe from any thread."""
+        self._urgent.append(message)
+        self.wake()
+
     def stop(self) -> None:
         """End after the current try; safe from any thread."""
         self._stopping = True
@@ -153,6 +165,7 @@ class ChannelWorker(threading.Thread):
 
     def _step(self) -> float:
         """Do the next piece of work; return the seconds to wait for the one after it."""
+        self._deliver_urgent()
         now = self._clock()
         if self._cursor is None:
             self._start_at(now)
@@ -165,7 +178,7 @@ class ChannelWorker(threading.Thread):
         outgoing = self._queue.first()
         if outgoing is None:
             if self._watchdog is not None and self._watchdog.is_due(now):
-                self._engine.run(SendTest(self.channel_name, self._watchdog.begin(now)))
+                self._run(SendTest(self.channel_name, self._watchdog.begin(now)))
             return self._take_events(now)
         if now < self._queue.retry_at:
             return min(_IDLE, self._queue.retry_at - now)
@@ -227,7 +240,7 @@ class ChannelWorker(threading.Thread):
     def _store(self, selected: list[Selected], cursor: ChannelCursor, now: float) -> None:
         """Store the messages of a judgement together with its state, and queue them."""
         rows = tuple(deliveries.new_row(each.second or self.channel_name, each.message, now) for each in selected)
-        self._engine.run(RecordNotifications(cursor, rows))
+        self._run(RecordNotifications(cursor, rows))
         self._cursor, self._saved = cursor, now
         for each, row in zip(selected, rows, strict=True):
             if each.second is None:
@@ -260,6 +273,18 @@ class ChannelWorker(threading.Thread):
             if self._watchdog is not None:
                 self._watchdog.delivered(test_id)
 
+    def _run(self, request: Any) -> None:
+        """Let the engine carry out a command; while the store cannot commit, urgent messages are delivered."""
+        self._engine.run(request, self._deliver_urgent)
+
+    def _deliver_urgent(self) -> None:
+        """Try the first urgent message, which nothing records."""
+        if self._urgent and self._clock() >= self._urgent_at:
+            self._urgent_at = self._clock() + _URGENT_AGAIN
+            if self._try(self._urgent[0]) is None:
+                self._urgent.popleft()
+                self._urgent_at = 0.0
+
     def _try(self, message: Message) -> ChannelError | None:
         """Deliver a message; return the error, None if it was delivered."""
         try:
@@ -277,7 +302,7 @@ class ChannelWorker(threading.Thread):
         self._queue.settle(outcome)
         if outcome.is_done or outcome.rows:
             try:
-                self._engine.run(RecordNotifications(outcome.cursor, outcome.rows))
+                self._run(RecordNotifications(outcome.cursor, outcome.rows))
             except StoppedError:
                 raise
             except ManagerError as error:
@@ -287,7 +312,7 @@ class ChannelWorker(threading.Thread):
     def _save(self, now: float) -> None:
         cursor, selection = self._state()
         self._cursor = cursor._replace(judgement=selection.state())
-        self._engine.run(RecordNotifications(self._cursor))
+        self._run(RecordNotifications(self._cursor))
         self._saved = now
 
     def _not_told(self, last: int, now: float) -> list[Selected]:
@@ -325,7 +350,7 @@ class ChannelWorker(threading.Thread):
     def _tell_state(self, reason: str | None) -> None:
         """Let the other channels be told."""
         try:
-            self._engine.run(TellChannelState(self.channel_name, reason))
+            self._run(TellChannelState(self.channel_name, reason))
         except StoppedError:
             raise
         except ManagerError as error:

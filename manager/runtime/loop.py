@@ -115,6 +115,8 @@ class ManagerLoop:
         engine.step(now)
         with self._isolated("MQTT door"):
             manager.mqtt_door.tick()
+        with self._isolated("notifier"):
+            manager.notifier.watch_store(engine.system_events.store_problem, manager.global_channels)
         with self._isolated("certificates"):
             manager.certificates.check(now.wall, now.monotonic)
 

@@ -16,7 +16,7 @@ from manager.api.services import Services
 from manager.api.serving.server import ApiServer
 from manager.data_directory import DataDirectory
 from manager.domain.budget import Budget
-from manager.domain.policies.alerting import channels_named
+from manager.domain.policies.alerting import alerting_of, channels_named
 from manager.domain.response.organization_step import ORGANIZATION_RESPONSE
 from manager.domain.response.response_record import REMEMBERED
 from manager.engine.clock_monitor import pending_step
@@ -107,6 +107,10 @@ class Manager:
         if not self.engine.can_commit:
             return "the store cannot commit just now"
         return self.mqtt_door.problem
+
+    def global_channels(self) -> list[str]:
+        """Return the channels that the global policy names."""
+        return list(alerting_of(self._fleet.policies.documents, None)["channels"])
 
     def _warnings(self) -> list[str]:
         """Return the warnings for operators."""

@@ -17,9 +17,11 @@ from manager.engine.commands.requests import SetPolicy
 from manager.engine.inbox import Command
 from manager.engine.notifications import NotificationRow, PauseNotifications, SendTest
 from manager.engine.settings import EngineSettings
+from manager.errors import StoreUnavailable
 from manager.notifications.channels.channel import Channel, ChannelError
 from manager.notifications.engine_commands import EngineCommands
 from manager.notifications.selection import EachEvent, Judged, Selection
+from manager.notifications.told_events import store_message
 from manager.notifications.watchdog import Watchdog
 from manager.notifications.worker import ChannelWorker
 from manager.storage.connection import open_reader
@@ -125,6 +127,21 @@ class Stage:
             bench.engine._uncommitted.batch = batch
             bench.engine.step(bench.now)
         self.wake()
+
+    @contextmanager
+    def broken_store(self) -> Iterator[None]:
+        """Let the store commit nothing."""
+        commit = self.bench.store.commit
+
+        def failing(_changes: object) -> None:
+            raise StoreUnavailable("the disk is full")
+
+        self.bench.store.commit = failing  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self.bench.store.commit = commit  # type: ignore[method-assign]
+            self._woken.set()
 
     def wake(self) -> None:
         for worker in self._workers:
@@ -294,7 +311,7 @@ def test_a_judged_channel_keeps_its_judgement_over_a_restart(stage: Stage) -> No
     stage.worker("one", channel, judged=True)
     eventually(lambda: len(channel.got) == 1, what="the message")
     assert channel.got[0].id == stored.message_id
-    assert stage.queries.pending_notifications("one") == []
+    eventually(lambda: not stage.queries.pending_notifications("one"), what="the record of the delivery")
 
 
 def test_the_watchdog_is_called_only_after_a_test_was_delivered(stage: Stage) -> None:
@@ -310,3 +327,21 @@ def test_the_watchdog_is_called_only_after_a_test_was_delivered(stage: Stage) ->
     assert not called.acquire(blocking=False)
     stage.pass_time(301)
     assert called.acquire(timeout=60)
+
+
+def test_a_store_that_cannot_commit_is_told_past_the_table(stage: Stage) -> None:
+    """A worker that waits for a commit delivers the message meanwhile, once; and goes on when the store works again."""
+    channel = Recorder()
+    channel.free.clear()
+    worker = stage.worker("one", channel)
+    stage.say("a")
+    with stage.broken_store():
+        channel.free.set()
+        eventually(lambda: channel.texts == ["a"], what="the event, whose delivery cannot be recorded")
+        worker.add_urgent(store_message("the disk is full", stage.bench.wall))
+        eventually(lambda: len(channel.got) == 2, what="the urgent message")
+    assert channel.got[1].group == "store"
+    eventually(lambda: stage.queries.notification_cursors()["one"].cursor.sent == 1, what="the record of the delivery")
+    stage.say("b")
+    eventually(lambda: "b" in channel.texts, what="the next event")
+    assert [each.group for each in channel.got].count("store") == 1
