@@ -96,6 +96,7 @@ class AppriseChannel(Channel):
             raise SetupError("Apprise drops a part of the url, such as a recipient that is no address: correct it")
         if "overflow" not in url:
             service.overflow_mode = apprise.OverflowMode.SPLIT
+        service.request_rate_per_sec = 0.0  # it sleeps seconds between two requests, within the limit of time
         self._service = service
         self._mail = None
         if isinstance(service, NotifyEmail):

@@ -43,8 +43,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpReceiver]:
         monkeypatch.setattr(NotifySlack, "webhook_url", url)
         monkeypatch.setattr(NotifyDiscord, "notify_url", url)
         monkeypatch.setattr(NotifyTelegram, "notify_url", url + "bot")
-        for service in (NotifySlack, NotifyDiscord, NotifyTelegram):
-            monkeypatch.setattr(service, "request_rate_per_sec", 0)
         running.answer, running.text = lambda _: (200, {}), b"ok"
         yield running
 
@@ -187,6 +185,15 @@ def test_nothing_of_the_address_or_the_answer_is_logged(receiver: HttpReceiver, 
     assert "other: seen" in log.text
     assert "apprise" not in log.text
     assert not re.search("T1JJ3T3L2|TIiajkdn", log.text + repr(failed.value.__cause__))
+
+
+def test_several_targets_within_the_limit_of_time() -> None:
+    """A channel with a dozen targets reaches all of them, with no sleep of seconds between two of them."""
+    with http_receiver() as receiver:
+        receiver.answer, receiver.text = lambda _: (200, {}), b"{}"
+        topics = "/".join(f"topic{number}" for number in range(12))
+        AppriseChannel(f"ntfy://127.0.0.1:{receiver.port}/{topics}", IDENTITY, 60).deliver(about("alice"))
+    assert len(receiver.requests) == 12
 
 
 def test_redirects_are_not_followed(receiver: HttpReceiver) -> None:
