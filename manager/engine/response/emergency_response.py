@@ -131,6 +131,7 @@ def _announce_approval(context: Context, response: Response, organization_id: st
         data={
             "incidentId": incident_id,
             "reason": response.reason,
+            "agentsBlocked": response.awaits_organization,
             "agents": None if incident is None else len(incident.members),
             "kind": None if incident is None else incident.kind,
             "value": None if incident is None else incident.value,

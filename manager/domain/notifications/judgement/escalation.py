@@ -29,7 +29,7 @@ def escalate(state: JudgementState, settings: JudgementSettings, now: float) -> 
             messages.append(escalation_message(occurrences.thread, now, title, lines, severity))
     for standing in state.standing.values():
         at = standing.thread.escalation_at(settings.escalate_after)
-        if at is not None and at <= now and standing.low_since is None:
+        if at is not None and at <= now and standing.low_since is None and standing.is_urgent:
             standing.thread.escalated = True
             members = [each for each in standing.members.values() if each.told]
             severity = most_severe([each.severity for each in members])
@@ -41,6 +41,6 @@ def escalate(state: JudgementState, settings: JudgementSettings, now: float) -> 
 def escalation_due(state: JudgementState, settings: JudgementSettings) -> float:
     """Return when the next group is to be escalated; infinity if none is."""
     threads = [group.thread for group in state.occurrences.values()]
-    threads += [group.thread for group in state.standing.values() if group.low_since is None]
+    threads += [group.thread for group in state.standing.values() if group.low_since is None and group.is_urgent]
     times = (thread.escalation_at(settings.escalate_after) for thread in threads)
     return min((at for at in times if at is not None), default=inf)

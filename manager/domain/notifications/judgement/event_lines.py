@@ -64,7 +64,15 @@ def describe_member(event: Event, cause: str) -> Member:
             words = [plain(f"the {cause} is not available: "), quoted(data.get("reason") or "no reason is known")]
     since = _seconds(data.get("since")) if event.name == "store_unavailable" else None
     causes = {cause: event.at if since is None else since}
-    return Member(words, event.severity, causes, agent_id=event.agent_id, ends_at=ends_at, command=command)
+    return Member(
+        words,
+        event.severity,
+        causes,
+        agent_id=event.agent_id,
+        ends_at=ends_at,
+        command=command,
+        minor=data.get("agentsBlocked") is True,
+    )
 
 
 def _suspicious_login(event: Event) -> tuple[Words, tuple[str, ...], str | None]:

@@ -23,7 +23,7 @@ _OCCURRED = {
     ),
     GroupKind.NOTICE: ("1 notice", "{} notices"),
 }
-_STAND = {
+STAND = {
     GroupKind.WAITS: ("1 response waits for approval", "{} responses wait for approval"),
     GroupKind.BLIND: ("1 agent is blind", "{} agents are blind"),
     GroupKind.SYSTEM: ("The manager has trouble", "The manager has {} troubles"),
@@ -82,12 +82,12 @@ def occurrence_message(group: OccurrenceGroup, now: float) -> Message:
 
 def standing_title(group: StandingGroup) -> Words:
     """Return the title for what stands in a group."""
-    return [plain(counted(_STAND[group.thread.kind], group.count)), *place(group.thread)]
+    return [plain(counted(STAND[group.thread.kind], group.count)), *place(group.thread)]
 
 
 def standing_message(group: StandingGroup, members: Sequence[Member], now: float) -> Message:
     """Return the message on what stands in a group, with the members that it names."""
-    title = [plain(counted(_STAND[group.thread.kind], len(members) + group.overflow)), *place(group.thread)]
+    title = [plain(counted(STAND[group.thread.kind], len(members) + group.overflow)), *place(group.thread)]
     lines = [_overview(group, members, now)]
     lines += member_lines(members, now, ROOM - 1)
     command = next((each.command for each in members if each.command is not None), None)

@@ -46,6 +46,7 @@ class Member:
         agent_id: the agent that it is about, if it is about one.
         ends_at: when it ends by itself.
         command: the command that acts.
+        minor: whether it waits for the next message of its group: an approval that only widens a block.
     """
 
     words: Words
@@ -55,6 +56,7 @@ class Member:
     agent_id: str | None = None
     ends_at: float | None = None
     command: str | None = None
+    minor: bool = False
 
     @property
     def since(self) -> float:
@@ -94,6 +96,11 @@ class StandingGroup:
         """Whether a message has told of it."""
         return self.thread.last_told is not None
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it holds anything that is not minor."""
+        return self.overflow > 0 or any(not each.minor for each in self.members.values())
+
     def begin(self, key: str, member: Member, now: float, quiet: QuietHours | None) -> bool:
         """Add a condition, or a further cause to it; return whether it is new."""
         known = self.members.get(key)
@@ -106,6 +113,7 @@ class StandingGroup:
             return False
         self.thread.note_quiet(quiet)
         self.members[key] = member
+        member.told = member.minor and self.is_told
         self._settle(now)
         return True
 
@@ -192,6 +200,6 @@ class StandingGroup:
         times = (
             max(each.ends_at - REMINDER, deferred(key, each))
             for key, each in self.members.items()
-            if each.told and each.ends_at is not None and each.ends_at > self.reminded_until
+            if each.told and not each.minor and each.ends_at is not None and each.ends_at > self.reminded_until
         )
         return min(times, default=inf)

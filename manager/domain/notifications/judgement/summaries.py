@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from manager.domain.notifications.judgement.backlog import Backlog
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.group_messages import counted, duration, item_lines
+from manager.domain.notifications.judgement.group_messages import STAND, counted, duration, item_lines
 from manager.domain.notifications.judgement.items import ROOM, Item, Words, by_weight, line_of, most_severe, plain
 from manager.domain.notifications.message import Change, Message
 from schemas.threats import Severity
@@ -39,15 +39,16 @@ _PASSED: Mapping[GroupKind, tuple[str, str]] = {
 }
 
 
-def digest_message(counts: Mapping[str, int], since: float, now: float, sequence: int, blind: int) -> Message:
-    """Return the digest of the numbers since a time; `blind` agents are blind now."""
+def digest_message(
+    counts: Mapping[str, int], since: float, now: float, sequence: int, standing: Mapping[GroupKind, int]
+) -> Message:
+    """Return the digest of the numbers since a time, with the numbers of what stands now."""
     group = f"digest-{datetime.fromtimestamp(now, UTC).date().isoformat()}-{sequence}"
     lines: list[Words] = [
         [plain(f"{counts.get('taken', 0)} of {counts.get('threats', 0)} reported threats were blocked by the hosts")]
     ]
     named = [counted(forms, counts[name]) for name, forms in _NUMBERS.items() if counts.get(name)]
-    if blind:
-        named.append(f"{blind} agents are blind now")
+    named += [f"now: {counted(STAND[kind], number)}" for kind, number in standing.items() if number]
     lines += [[plain(each)] for each in named]
     if len(lines) > ROOM:
         lines = [*lines[: ROOM - 1], [plain(", ".join(named[ROOM - 2 :]))]]

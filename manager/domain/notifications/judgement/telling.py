@@ -173,11 +173,13 @@ def _summary(state: JudgementState, settings: JudgementSettings, now: float) -> 
 def _digest(state: JudgementState, now: float) -> list[Message]:
     since = state.digest.since or now
     counts = state.digest.take(now)
-    told = [each for group in state.standing.values() for each in group.members.values() if each.told]
-    blind = sum(each.agent_id is not None for each in told)
-    if not counts and not blind:
+    standing = dict.fromkeys((GroupKind.WAITS, GroupKind.BLIND), 0)
+    for group in state.standing.values():
+        if group.thread.kind in standing:
+            standing[group.thread.kind] += sum(each.told for each in group.members.values()) + group.overflow
+    if not counts and not any(standing.values()):
         return []
-    return [digest_message(counts, since, now, state.digest.last, blind)]
+    return [digest_message(counts, since, now, state.digest.last, standing)]
 
 
 def _end_what_is_over(state: JudgementState, settings: JudgementSettings, now: float) -> None:

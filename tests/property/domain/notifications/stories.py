@@ -71,6 +71,7 @@ def event_of(step: Step, events: Events, at: float) -> Event:
         "state": "applied", "expiresAt": at + 3600.0 * step.number, "author": "anna", "action": "acknowledge",
         "group": f"got_in-{step.number}", "until": at + 1800.0 * step.number,
     }  # fmt: skip
+    data["agentsBlocked"] = step.number == 2
     of_agent = step.name in _AGENT_EVENTS
     if step.name.startswith("notifications_"):
         data = {key: data[key] for key in ("until", "author")}

@@ -386,3 +386,28 @@ def test_an_outage_of_more_hosts_than_are_remembered_is_counted_and_ends() -> No
         channel.take(events.make("agent_online", START + HOUR, f"srv-{number}"))
     channel.pass_until(START + 2 * HOUR)
     assert channel.titles() == ["20500 agents are blind in acme", "No longer blind in acme"]
+
+
+def test_approvals_that_only_widen_a_block_are_told_once_and_then_in_the_digest() -> None:
+    """The agents that see the address have their blocks: a new fleet's first day of scans is three messages."""
+    events, channel = Events(), JudgedChannel(JudgementSettings(escalate_after=1800.0))
+    for number in range(150):
+        at = START + 60 + number * 500
+        members = {"incidentId": f"inc-{number}", "value": "198.51.100.1", "agents": 3, "agentsBlocked": True}
+        channel.take(events.make("approval_waiting", at, **members, expiresAt=at + DAY))
+    channel.pass_until(START + 2 * DAY - 1)
+    assert [message.change for _, message in channel.told] == [Change.OPENED, Change.DIGEST, Change.CLOSED]
+    assert "now: 150 responses wait for approval" in channel.texts()[1]
+    assert channel.escalated == []
+
+
+def test_an_approval_without_any_block_is_told_beside_those_that_only_widen_one() -> None:
+    """It is told as soon as the group may have another message."""
+    events, channel = Events(), JudgedChannel()
+    for number, blocked in enumerate((True, True, False)):
+        at = START + 60 + number * 60
+        members = {"incidentId": f"inc-{number}", "value": f"198.51.100.{number}", "agentsBlocked": blocked}
+        channel.take(events.make("approval_waiting", at, **members, expiresAt=at + DAY))
+    channel.pass_until(START + 2 * HOUR)
+    assert [at - START for at, _ in channel.told] == [90, 990]
+    assert "198.51.100.2" in channel.texts()[1]
