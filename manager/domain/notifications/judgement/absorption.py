@@ -13,16 +13,16 @@ from manager.domain.notifications.judgement.classification import (
     member_of,
     occurrence,
 )
-from manager.domain.notifications.judgement.event_lines import describe, describe_member
 from manager.domain.notifications.judgement.flapping import FALLS, WINDOW
-from manager.domain.notifications.judgement.group_messages import duration
-from manager.domain.notifications.judgement.items import Item, plain, quoted
+from manager.domain.notifications.judgement.groups.items import Item, plain, quoted
+from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
+from manager.domain.notifications.judgement.groups.standing import REMINDER, StandingGroup
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.mutes import Subject, mute_of
-from manager.domain.notifications.judgement.occurrences import OccurrenceGroup
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
-from manager.domain.notifications.judgement.standing import REMINDER, StandingGroup
 from manager.domain.notifications.judgement.state import JudgementState, group_key
-from manager.domain.notifications.judgement.thread import Thread
+from manager.domain.notifications.judgement.wording.event_lines import describe, describe_member
+from manager.domain.notifications.judgement.wording.group_messages import duration
 
 _OUTCOMES = {"agent_offline": "signed off", "agent_removed": "removed", "approval_over": "over"}
 

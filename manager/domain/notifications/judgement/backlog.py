@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.items import Item
+from manager.domain.notifications.judgement.groups.items import Item
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
-from manager.domain.notifications.judgement.thread import Thread
 
 OLD = 1800.0
 """The age in seconds from which an event belongs to the backlog."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.state import JudgementState
-from manager.domain.notifications.judgement.thread import Thread
 
 
 def step_back(state: JudgementState, now: float) -> None:

@@ -2,16 +2,16 @@
 
 from math import inf
 
-from manager.domain.notifications.judgement.group_messages import (
+from manager.domain.notifications.judgement.groups.items import ROOM, most_severe
+from manager.domain.notifications.judgement.settings import JudgementSettings
+from manager.domain.notifications.judgement.state import JudgementState
+from manager.domain.notifications.judgement.wording.group_messages import (
     escalation_message,
     item_lines,
     member_lines,
     occurrence_title,
     standing_title,
 )
-from manager.domain.notifications.judgement.items import ROOM, most_severe
-from manager.domain.notifications.judgement.settings import JudgementSettings
-from manager.domain.notifications.judgement.state import JudgementState
 from manager.domain.notifications.message import Message
 
 

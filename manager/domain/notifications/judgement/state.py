@@ -9,10 +9,10 @@ from manager.domain.notifications.judgement.backlog import Backlog
 from manager.domain.notifications.judgement.classification import GroupKind
 from manager.domain.notifications.judgement.digest import Digest
 from manager.domain.notifications.judgement.flapping import Flapping
+from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
+from manager.domain.notifications.judgement.groups.standing import StandingGroup
 from manager.domain.notifications.judgement.limits import MessageLimit
 from manager.domain.notifications.judgement.mutes import Mutes
-from manager.domain.notifications.judgement.occurrences import OccurrenceGroup
-from manager.domain.notifications.judgement.standing import StandingGroup
 
 
 @dataclass(slots=True)

@@ -6,21 +6,21 @@ from typing import NamedTuple
 
 from manager.domain.notifications.judgement.backlog import DRAINED
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.group_messages import (
+from manager.domain.notifications.judgement.groups.items import Words
+from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
+from manager.domain.notifications.judgement.groups.standing import Deferral, Member, StandingGroup
+from manager.domain.notifications.judgement.groups.thread import Thread
+from manager.domain.notifications.judgement.limits import MessageLimit
+from manager.domain.notifications.judgement.mutes import Subject
+from manager.domain.notifications.judgement.settings import JudgementSettings
+from manager.domain.notifications.judgement.state import JudgementState
+from manager.domain.notifications.judgement.wording.group_messages import (
     closing_message,
     occurrence_message,
     shared_message,
     standing_message,
 )
-from manager.domain.notifications.judgement.items import Words
-from manager.domain.notifications.judgement.limits import MessageLimit
-from manager.domain.notifications.judgement.mutes import Subject
-from manager.domain.notifications.judgement.occurrences import OccurrenceGroup
-from manager.domain.notifications.judgement.settings import JudgementSettings
-from manager.domain.notifications.judgement.standing import Deferral, Member, StandingGroup
-from manager.domain.notifications.judgement.state import JudgementState
-from manager.domain.notifications.judgement.summaries import backlog_message, digest_message
-from manager.domain.notifications.judgement.thread import Thread
+from manager.domain.notifications.judgement.wording.summaries import backlog_message, digest_message
 from manager.domain.notifications.message import Message, Quoted
 
 _RANK = {kind: rank for rank, kind in enumerate(GroupKind)}

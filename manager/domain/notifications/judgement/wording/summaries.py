@@ -5,8 +5,16 @@ from datetime import UTC, datetime
 
 from manager.domain.notifications.judgement.backlog import Backlog
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.group_messages import STAND, counted, duration, item_lines
-from manager.domain.notifications.judgement.items import ROOM, Item, Words, by_weight, line_of, most_severe, plain
+from manager.domain.notifications.judgement.groups.items import (
+    ROOM,
+    Item,
+    Words,
+    by_weight,
+    line_of,
+    most_severe,
+    plain,
+)
+from manager.domain.notifications.judgement.wording.group_messages import STAND, counted, duration, item_lines
 from manager.domain.notifications.message import Change, Message
 from schemas.threats import Severity
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.items import ROOM, Item, Words, line_of, most_severe, plain, quoted
-from manager.domain.notifications.judgement.occurrences import OccurrenceGroup
-from manager.domain.notifications.judgement.standing import Member, StandingGroup
-from manager.domain.notifications.judgement.thread import Thread
+from manager.domain.notifications.judgement.groups.items import ROOM, Item, Words, line_of, most_severe, plain, quoted
+from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
+from manager.domain.notifications.judgement.groups.standing import Member, StandingGroup
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.message import Change, Message
 from schemas.threats import Severity
 

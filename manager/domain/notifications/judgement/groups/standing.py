@@ -11,9 +11,9 @@ from math import inf
 from typing import TypeAlias
 
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.items import Words
+from manager.domain.notifications.judgement.groups.items import Words
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
-from manager.domain.notifications.judgement.thread import Thread
 from schemas.threats import Severity
 
 PATIENCE = 600.0

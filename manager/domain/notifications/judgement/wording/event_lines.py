@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from manager.domain.notifications.event import Event
-from manager.domain.notifications.judgement.items import Item, Words, plain, quoted
-from manager.domain.notifications.judgement.standing import Member
+from manager.domain.notifications.judgement.groups.items import Item, Words, plain, quoted
+from manager.domain.notifications.judgement.groups.standing import Member
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DONE = {

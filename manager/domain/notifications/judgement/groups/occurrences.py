@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from manager.domain.notifications.judgement.items import Item, by_weight
+from manager.domain.notifications.judgement.groups.items import Item, by_weight
+from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
-from manager.domain.notifications.judgement.thread import Thread
 
 _MOST_UNTOLD = 500
 _REMEMBERED = 20

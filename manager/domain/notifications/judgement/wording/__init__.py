@@ -1,0 +1,1 @@
+"""Titles, lines and commands of messages to people."""
