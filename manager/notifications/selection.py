@@ -43,8 +43,13 @@ class Selection(Protocol):
         """When `tick` has something to do next; infinity for never."""
         ...
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether its messages come of a state, with which they must be stored before they are delivered."""
+        ...
+
     def state(self) -> str | None:
-        """Return what must be stored with the cursor, as JSON."""
+        """Return what must be stored with the cursor, as JSON; None for nothing."""
         ...
 
 
@@ -56,6 +61,7 @@ class EachEvent:
     """
 
     due = float("inf")
+    is_judged = False
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
@@ -87,6 +93,8 @@ class Judged:
         second: the channel of escalations.
         state: the stored state; None for a new channel.
     """
+
+    is_judged = True
 
     def __init__(
         self, channel: str, settings: JudgementSettings, second: str | None = None, state: str | None = None

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,7 @@ class ChannelWorker(threading.Thread):
         self._cursor: ChannelCursor | None = None
         self._selection: Selection | None = None
         self._saved = 0.0
+        self._moved = False  # whether the cursor moved since it was stored
         self._testing: dict[str, str] = {}
 
     @property
@@ -161,6 +163,9 @@ class ChannelWorker(threading.Thread):
             if wait > 0:
                 self._wake.wait(wait)
             self._wake.clear()
+        if self._moved:
+            with suppress(ManagerError):
+                self._save(self._clock())
         self._channel.close()
 
     def _step(self) -> float:
@@ -221,18 +226,17 @@ class ChannelWorker(threading.Thread):
         reached = rows[-1].sequence if rows else cursor.sequence
         if len(rows) < _PAGE:
             selected += selection.tick(reached, now)
-        state = selection.state()
-        if state is None:
+        if not selected:
+            self._cursor = cursor._replace(sequence=reached)
+        elif selection.is_judged:
+            self._store(selected, cursor._replace(sequence=reached, judgement=selection.state()), now)
+        else:
             for each in selected:
                 self._queue.add(Outgoing(each.message, each.sequence))
-            if not selected:
-                self._cursor = cursor._replace(sequence=reached)
-        elif selected:
-            self._store(selected, cursor._replace(sequence=reached, judgement=state), now)
-        else:
-            self._cursor = cursor._replace(sequence=reached)
-        if not selected and now - self._saved > _SAVE_EVERY and cursor.sequence != reached:
-            self._save(now)
+        if not selected:
+            self._moved = self._moved or cursor.sequence != reached
+            if self._moved and now - self._saved > _SAVE_EVERY:
+                self._save(now)
         if selected or len(rows) == _PAGE:
             return 0.0
         return max(_SHORTEST, min(_IDLE, selection.due - now))
@@ -241,7 +245,7 @@ class ChannelWorker(threading.Thread):
         """Store the messages of a judgement together with its state, and queue them."""
         rows = tuple(deliveries.new_row(each.second or self.channel_name, each.message, now) for each in selected)
         self._run(RecordNotifications(cursor, rows))
-        self._cursor, self._saved = cursor, now
+        self._cursor, self._saved, self._moved = cursor, now, False
         for each, row in zip(selected, rows, strict=True):
             if each.second is None:
                 self._queue_stored(row)
@@ -307,13 +311,13 @@ class ChannelWorker(threading.Thread):
                 raise
             except ManagerError as error:
                 log.warning("notification_not_recorded", channel=self.channel_name, reason=str(error))
-            self._saved = self._clock()
+            self._saved, self._moved = self._clock(), False
 
     def _save(self, now: float) -> None:
         cursor, selection = self._state()
         self._cursor = cursor._replace(judgement=selection.state())
         self._run(RecordNotifications(self._cursor))
-        self._saved = now
+        self._saved, self._moved = now, False
 
     def _not_told(self, last: int, now: float) -> list[Selected]:
         """Count the events up to a sequence that were deleted before they were read; return the message on them."""
@@ -322,7 +326,7 @@ class ChannelWorker(threading.Thread):
         event = Event(last, now, "events_dropped", Severity.HIGH, data={"channel": self.channel_name, "count": count})
         log.warning("events_not_told", channel=self.channel_name, count=count)
         self._cursor = cursor._replace(sequence=last, not_told=cursor.not_told + count)
-        message = dropped_message(event, cursor.sequence, for_machines=selection.state() is None)
+        message = dropped_message(event, cursor.sequence, for_machines=not selection.is_judged)
         return [Selected(message, last)]
 
     def _note_test(self, event: Event, found: list[Selected]) -> None:

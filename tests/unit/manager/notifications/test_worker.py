@@ -114,6 +114,7 @@ class Stage:
         )
         self._workers.append(worker)
         worker.start()
+        eventually(lambda: name in self.queries.notification_cursors(), what="the worker has stored its cursor")
         eventually(lambda: worker.cursor is not None, what="the worker has read its cursor")
         return worker
 
@@ -312,6 +313,30 @@ def test_a_judged_channel_keeps_its_judgement_over_a_restart(stage: Stage) -> No
     eventually(lambda: len(channel.got) == 1, what="the message")
     assert channel.got[0].id == stored.message_id
     eventually(lambda: not stage.queries.pending_notifications("one"), what="the record of the delivery")
+
+
+def test_a_position_among_events_that_nobody_is_told_of_is_stored(stage: Stage) -> None:
+    """After a minute, and at a clean end: later these events would look like a backlog."""
+    worker = stage.worker("one", Recorder(), judged=True)
+
+    def stored() -> int:
+        return stage.queries.notification_cursors()["one"].cursor.sequence
+
+    def taken() -> bool:
+        return worker.cursor is not None and worker.cursor.sequence == stage.queries.event_bounds()[1]
+
+    stage.say("a")
+    eventually(
+        lambda: worker.cursor is not None and worker.cursor.sequence == stage.queries.event_bounds()[1], what="a"
+    )
+    stage.pass_time(61)
+    eventually(lambda: stored() == stage.queries.event_bounds()[1], what="the record of the position")
+    stage.say("b")
+    eventually(
+        lambda: worker.cursor is not None and worker.cursor.sequence == stage.queries.event_bounds()[1], what="b"
+    )
+    stage.end(worker)
+    assert stored() == stage.queries.event_bounds()[1]
 
 
 def test_the_watchdog_is_called_only_after_a_test_was_delivered(stage: Stage) -> None:
