@@ -6,7 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 import typer
 
-from agent.cli.start import start
+from agent.cli.start import _token, start
 from agent.configuration import NO_VARIABLE, StartOptions, environment_variable, read_configuration
 from agent.errors import ConfigurationError
 from agent.settings import GuardSettings
@@ -116,3 +116,26 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, path: str) -> Non
     """One that is named has to be there."""
     with pytest.raises(ConfigurationError, match=r"the settings file .* cannot be read: "):
         read_configuration({}, {}, tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    ("places", "text", "typed", "token"),
+    [
+        ({}, None, False, "in the file"),
+        ({}, "of the environment", False, "of the environment"),
+        ({}, "of the option", True, "of the option"),
+        ({"environment": "other"}, "of the option", True, "of the option"),
+        ({"option": "other"}, "of the environment", False, "in the other file"),
+    ],
+)
+def test_the_enrollment_token_has_the_same_order(
+    tmp_path: Path, places: dict[str, str], text: str | None, *, typed: bool, token: str
+) -> None:
+    """A file that the settings file names counts last; one that is named on the command line counts first."""
+    (tmp_path / "token").write_text("in the file\n")
+    (tmp_path / "other").write_text("in the other file\n")
+    file = written(tmp_path, 'enroll_token_file = "token"\n')
+    options = {"enroll_token_file": tmp_path / places["option"]} if "option" in places else {}
+    other = str(tmp_path / places.get("environment", ""))
+    environment = {"PANGUARD_ENROLL_TOKEN_FILE": other} if "environment" in places else {}
+    assert _token(read_configuration(options, environment, file), text, typed=typed) == token
