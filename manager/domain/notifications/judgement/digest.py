@@ -51,7 +51,8 @@ class Digest:
             case "blocks_added" | "policy_created":
                 self.count(event.name)
         if event.topic is Topic.GOT_IN:
-            self.count("suspicious" if at_once else "mistyped")
+            mistyped = event.data.get("type") == "login_after_failures"
+            self.count("suspicious" if at_once else "mistyped" if mistyped else "unusual")
 
     def take(self, now: float) -> dict[str, int]:
         """Return the numbers and start the next day."""

@@ -24,8 +24,9 @@ _GOT_IN_LINES = 4
 _NUMBERS: Mapping[str, tuple[str, str]] = {
     "suspicious": ("1 suspicious event, told apart from this", "{} suspicious events, told apart from this"),
     "mistyped": ("1 login after a few mistakes", "{} logins after a few mistakes"),
+    "unusual": ("1 other login of low severity", "{} other logins of low severity"),
     "incident_opened": ("1 incident on several hosts", "{} incidents on several hosts"),
-    "answered": ("1 response of the fleet", "{} responses of the fleet"),
+    "answered": ("1 decision to respond", "{} decisions to respond"),
     "muted": ("1 event of muted groups", "{} events of muted groups"),
     "unseen": ("1 outage that began and ended untold", "{} outages that began and ended untold"),
     "agent_offline": ("1 sign-off of an agent", "{} sign-offs of agents"),
@@ -52,28 +53,27 @@ def digest_message(
 ) -> Message:
     """Return the digest of the numbers since a time, with the numbers of what stands now."""
     group = f"digest-{datetime.fromtimestamp(now, UTC).date().isoformat()}-{sequence}"
-    lines: list[Words] = [
-        [plain(f"{counts.get('taken', 0)} of {counts.get('threats', 0)} reported threats were blocked by the hosts")]
-    ]
-    named = [counted(forms, counts[name]) for name, forms in _NUMBERS.items() if counts.get(name)]
-    named += [f"now: {counted(STAND[kind], number)}" for kind, number in standing.items() if number]
-    lines += [[plain(each)] for each in named]
-    if len(lines) > ROOM:
-        lines = [*lines[: ROOM - 1], [plain(", ".join(named[ROOM - 2 :]))]]
+    texts = []
+    if counts.get("threats"):
+        texts.append(f"{counts.get('taken', 0)} of {counts['threats']} reported threats were blocked by the hosts")
+    texts += [f"now: {counted(STAND[kind], number)}" for kind, number in standing.items() if number]
+    texts += [counted(forms, counts[name]) for name, forms in _NUMBERS.items() if counts.get(name)]
+    if len(texts) > ROOM:
+        texts = [*texts[: ROOM - 1], ", ".join(texts[ROOM - 1 :])]
     return Message(
         id=f"{group}.1",
         group=group,
         change=Change.DIGEST,
         severity=Severity.LOW,
         title=line_of([plain(f"Digest of {duration(now - since)}: {numbers_of(counts)}")]),
-        lines=tuple(line_of(each) for each in lines),
+        lines=tuple(line_of([plain(each)]) for each in texts),
         at=now,
     )
 
 
 def numbers_of(counts: Mapping[str, int]) -> str:
     """Return the number that stands for what was blocked and did not get in."""
-    return f"{counts.get('taken', 0)} attacks blocked"
+    return f"{counts.get('taken', 0)} threats blocked"
 
 
 def backlog_message(

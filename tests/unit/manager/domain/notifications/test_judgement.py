@@ -144,7 +144,7 @@ def test_a_thousand_blocked_incidents_are_one_number_in_the_digest() -> None:
     channel.pass_until(START + DAY - 1)
     assert channel.told == []
     channel.pass_until(START + DAY)
-    assert channel.titles() == ["Digest of 1 d 0 h: 4000 attacks blocked"]
+    assert channel.titles() == ["Digest of 1 d 0 h: 4000 threats blocked"]
     assert "4000 of 5000 reported threats were blocked by the hosts" in channel.texts()[0]
 
 
@@ -195,7 +195,7 @@ def test_a_person_who_mistyped_is_a_number_in_the_digest() -> None:
     events, channel = Events(), JudgedChannel()
     channel.take(events.login(START + 60, "srv-2", severity=Severity.LOW))
     channel.pass_until(START + DAY)
-    assert channel.titles() == ["Digest of 1 d 0 h: 0 attacks blocked"]
+    assert channel.titles() == ["Digest of 1 d 0 h: 0 threats blocked"]
     assert "1 login after a few mistakes" in channel.texts()[0]
 
 
@@ -411,3 +411,39 @@ def test_an_approval_without_any_block_is_told_beside_those_that_only_widen_one(
     channel.pass_until(START + 2 * HOUR)
     assert [at - START for at, _ in channel.told] == [90, 990]
     assert "198.51.100.2" in channel.texts()[1]
+
+
+def test_a_login_from_a_new_address_is_no_login_after_mistakes_in_the_digest() -> None:
+    """Each number says what was counted."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.login(START + 60, "srv-1", severity=Severity.LOW, type="new_source"))
+    channel.pass_until(START + DAY)
+    assert channel.texts() == ["Digest of 1 d 0 h: 0 threats blocked\n1 other login of low severity"]
+
+
+def test_a_digest_with_every_number_says_all_of_them_in_seven_lines() -> None:
+    """Seven leave room for title, command and link in ten; the last of them has the rest."""
+    events, channel = Events(), JudgedChannel()
+    at = START + 60
+    channel.take(events.make("threats_reported", at, count=3, taken=2))
+    channel.take(events.make("notifications_muted", at, topic="notice", until=at + HOUR))
+    channel.take(events.make("agent_cloned", at, "srv-1"))
+    channel.take(events.make("agent_stale", at, "srv-2"))
+    channel.take(events.make("approval_waiting", at, incidentId="inc-1", value="203.0.113.9", expiresAt=at + 2 * DAY))
+    channel.take(events.make("incident_response", at, state="applied"))
+    channel.take(events.make("incident_opened", at, kind="source_ip"))
+    for name in ("agent_offline", "agent_registered", "agent_removed", "blocks_added", "policy_created", "signed_in"):
+        channel.take(events.make(name, at, "srv-3"))
+    for kind in ("login_after_failures", "new_source"):
+        channel.take(events.login(at, "srv-4", severity=Severity.LOW, type=kind))
+    channel.pass_until(START + DAY)
+    ((_, digest),) = [each for each in channel.told if each[1].change is Change.DIGEST]
+    text = whole_text(digest)
+    assert len(digest.lines) == 7
+    for expected in (
+        "Digest of 1 d 0 h: 2 threats blocked", "2 of 3 reported threats", "now: 1 response waits for approval",
+        "now: 1 agent is blind", "1 login after a few mistakes", "1 other login of low severity",
+        "1 incident on several hosts", "1 decision to respond", "1 event of muted groups", "1 sign-off of an agent",
+        "1 agent registered", "1 agent removed", "1 block by hand", "1 change of policies", "1 sign-in",
+    ):  # fmt: skip
+        assert expected in text
