@@ -47,7 +47,7 @@ def test_what_a_real_daemon_writes_is_read_and_the_operator_vouches_for_it(
         scene.attack(address)
         scene.wait_until_found(address)
         (report,) = [each for each in scene.fleet.threats(address) if each["threat"]["ruleId"] == BRUTE[0]]
-        assert report["threat"]["vouched"] == ["sourceIp", "targetService", "user"]
+        assert report["threat"]["vouched"] == ["sourceIp", "targetService", "user", "userExists"]
         assert report["response"]["outcome"].startswith("impossible: no fence on this host")
         (read,) = scene.fleet.status()["sources"]
         assert read["records"] - read["understood"] <= 1  # BusyBox's first line has no program and process id

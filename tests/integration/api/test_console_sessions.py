@@ -17,7 +17,7 @@ SAME = {"Sec-Fetch-Site": "same-origin"}
 @pytest.fixture
 def browser(served: Served) -> Iterator[httpx2.Client]:
     """A client without a token that keeps cookies, as a page of this origin sends requests."""
-    with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False) as client:
+    with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False, verify=False, timeout=60) as client:
         yield client
 
 
@@ -80,7 +80,9 @@ def test_the_cookie_opens_nothing_for_another_origin(
     """Without the browser's word that a page of this origin asks, a request has no token: not even its stream opens."""
     _sign_in(browser)
     given = {name: value.format(url=served.url) for name, value in headers.items()}
-    with httpx2.Client(base_url=served.url, cookies=dict(browser.cookies), headers=given, trust_env=False) as page:
+    with httpx2.Client(
+        base_url=served.url, cookies=dict(browser.cookies), headers=given, trust_env=False, verify=False, timeout=60
+    ) as page:
         assert page.get("/api/agents").status_code == 401
         assert page.get("/api/session").status_code == 401
         with page.stream("GET", "/api/events/stream") as answer:
@@ -223,7 +225,9 @@ def test_a_sign_out_ends_the_session_for_every_copy_of_the_cookie(served: Served
     gone = browser.delete("/api/session", headers={"X-Panguard-CSRF": csrf})
     assert gone.status_code == 200
     assert "Max-Age=0" in gone.headers["set-cookie"]
-    with httpx2.Client(base_url=served.url, cookies=kept, headers=SAME, trust_env=False) as page:
+    with httpx2.Client(
+        base_url=served.url, cookies=kept, headers=SAME, trust_env=False, verify=False, timeout=60
+    ) as page:
         assert page.get("/api/agents").status_code == 401
 
 
@@ -242,14 +246,14 @@ def test_two_cookies_of_the_name_count_as_none(served: Served, browser: httpx2.C
     _sign_in(browser)
     value = browser.cookies["panguard_session"]
     headers = {**SAME, "Cookie": f"panguard_session=other; panguard_session={value}"}
-    with httpx2.Client(base_url=served.url, headers=headers, trust_env=False) as page:
+    with httpx2.Client(base_url=served.url, headers=headers, trust_env=False, verify=False, timeout=60) as page:
         assert page.get("/api/agents").status_code == 401
 
 
 def test_sessions_survive_a_restart_and_are_audited_by_name(served: Served, admin: httpx2.Client) -> None:
     """The store has them; the audit log says who signed in, from where."""
     token = _token(admin, "viewer")
-    with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False) as browser:
+    with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False, verify=False, timeout=60) as browser:
         _sign_in(browser, token)
     with served.bench() as bench:
         bench.crash()
@@ -265,11 +269,13 @@ def test_a_token_has_a_bounded_number_of_sessions(served: Served, admin: httpx2.
     kept = []
     for _ in range(SESSIONS_OF_TOKEN + 1):
         _wait(served, 1)
-        with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False) as browser:
+        with httpx2.Client(base_url=served.url, headers=SAME, trust_env=False, verify=False, timeout=60) as browser:
             _sign_in(browser, token)
             kept.append(dict(browser.cookies))
     with served.bench() as bench:
         assert len(bench.rows("SELECT * FROM console_session")) == SESSIONS_OF_TOKEN
     for cookies, status in ((kept[0], 401), (kept[1], 200), (kept[-1], 200)):
-        with httpx2.Client(base_url=served.url, cookies=cookies, headers=SAME, trust_env=False) as page:
+        with httpx2.Client(
+            base_url=served.url, cookies=cookies, headers=SAME, trust_env=False, verify=False, timeout=60
+        ) as page:
             assert page.get("/api/agents").status_code == status

@@ -133,7 +133,9 @@ def test_a_manager_starts_with_its_settings_file(tmp_path: Path) -> None:
             assert process.stdout.readline().startswith("ready http=")
             ready = json.loads((tmp_path / "data" / "manager.ready").read_text())
             headers = {"Authorization": "Bearer the-token-of-the-file"}
-            assert httpx2.get(f"{ready['http']}/api/agents", headers=headers).status_code == httpx2.codes.OK
+            assert (
+                httpx2.get(f"{ready['http']}/api/agents", headers=headers, verify=False, timeout=60).status_code == 200
+            )
         finally:
             process.terminate()
             assert process.wait(60) == 0
@@ -169,7 +171,7 @@ def test_a_manager_in_the_background_is_ready_when_the_command_returns(tmp_path:
             f" data-dir={directory} log={log}\n"
         )
         headers = {"Authorization": "Bearer the-token-of-the-option"}
-        assert httpx2.get(f"{ready['http']}/api/agents", headers=headers).status_code == httpx2.codes.OK
+        assert httpx2.get(f"{ready['http']}/api/agents", headers=headers, verify=False, timeout=60).status_code == 200
         arguments = Path(f"/proc/{ready['pid']}/cmdline").read_text()
         assert "192.0.2.0/24" in arguments
         assert "the-token-of-the-option" not in arguments
