@@ -58,9 +58,10 @@ class _Broker:
                 start_new_session=True,
             )
         try:
-            eventually(self._looks_ready, what="the broker's readiness")
+            eventually(self._looks_ready, 180, "the broker's readiness")  # RabbitMQ takes half a minute of CPU
         except AssertionError:
             self.stop()
+            self._kept.cleanup()
             raise
         return self
 

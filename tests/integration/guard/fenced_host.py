@@ -30,8 +30,12 @@ class Fenced:
 
     def outcome(self, count: int = 1) -> str:
         """Return the outcome of the response in a report, after so many have come."""
-        eventually(lambda: len(self.manager.reports()) >= count, f"report {count}")
-        response: Any = self.manager.reports()[count - 1].response
+
+        def reports() -> list[Any]:
+            return list({each.id: each for each in self.manager.reports()}.values())  # a report may be sent again
+
+        eventually(lambda: len(reports()) >= count, f"report {count}")
+        response: Any = reports()[count - 1].response
         return str(response.outcome)
 
     def enforced(self) -> Enforced:
