@@ -92,7 +92,7 @@ class Pruner:
         last = self._last_expired(table, before, order.now, order.rows)
         if last is None:
             return 0
-        deleted = self._statements.execute(f"pruning.{table}", (last,))
+        deleted = self._statements.execute(f"pruning.delete_{table}", (last,))
         self._forget_checkpoint_if_empty(table)
         return deleted
 

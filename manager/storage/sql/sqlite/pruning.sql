@@ -28,7 +28,7 @@ SELECT sequence, received_at FROM reported_measure ORDER BY sequence LIMIT ?;
 -- name: highest_reported_measure
 SELECT max(sequence) FROM reported_measure;
 
--- name: reported_measure
+-- name: delete_reported_measure
 DELETE FROM reported_measure WHERE sequence <= ?;
 
 -- name: oldest_block_lift
@@ -37,7 +37,7 @@ SELECT id, at FROM block_lift ORDER BY id LIMIT ?;
 -- name: highest_block_lift
 SELECT max(id) FROM block_lift;
 
--- name: block_lift
+-- name: delete_block_lift
 DELETE FROM block_lift WHERE id <= ?;
 
 -- name: oldest_agent_history
@@ -46,7 +46,7 @@ SELECT id, at FROM agent_history ORDER BY id LIMIT ?;
 -- name: highest_agent_history
 SELECT max(id) FROM agent_history;
 
--- name: agent_history
+-- name: delete_agent_history
 DELETE FROM agent_history WHERE id <= ?;
 
 -- name: audit
