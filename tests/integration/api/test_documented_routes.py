@@ -23,6 +23,23 @@ _FOUND = {
 """Ids that fill the placeholders of a row."""
 
 
+class Channel:
+    """One notification channel that delivers every test at once."""
+
+    def records(self) -> list[dict[str, Any]]:
+        state = {"name": "ops", "state": "ok", "destination": "mailtos://…", "sent": 1, "notTold": 0}
+        return [state | {"pausedUntil": None, "failingSince": None, "reason": None}]
+
+    def pause(self, channel: str, until: float | None) -> None:
+        assert channel == "ops"
+        assert until is None or until > 0
+
+    def test_result(self, channel: str, test_id: str) -> tuple[bool, str | None]:
+        assert channel == "ops"
+        assert test_id
+        return True, None
+
+
 class Fleet:
     """A manager that has one of everything that a row may ask for."""
 
@@ -87,7 +104,8 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("manager")
-    with Served(directory, client_addresses=LOOPBACK, rate_limit=0) as served, served.client() as admin:
+    options: dict[str, Any] = {"channels": frozenset({"ops"}), "notifications": Channel()}
+    with Served(directory, client_addresses=LOOPBACK, rate_limit=0, **options) as served, served.client() as admin:
         yield Fleet(served, admin)
 
 
@@ -130,6 +148,7 @@ def test_every_route_is_a_row_and_every_row_a_route(fleet: Fleet) -> None:
     described = fleet.admin.get("/openapi.json").json()["paths"]
     served = {f"{method.upper()} {path}" for path, known in described.items() for method in known}
     rows = {row.operation.replace("{waiting_id}", "{incident_id}").replace("{group}", "{name}") for row in ROWS}
+    rows = {row.replace("/api/notifications/ops/", "/api/notifications/{name}/") for row in rows}
     assert rows == (served - BY_COOKIE) | {"GET /docs", "GET /openapi.json"}
 
 
