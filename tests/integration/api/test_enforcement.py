@@ -202,7 +202,7 @@ def test_a_degraded_agent_stands_in_lists_now_and_metrics(
     with served.bench() as bench:
         (agent,) = trusted(bench, "srv-01")
         events: list[str] = []
-        bench.engine.listeners.append(lambda event: events.append(event.event))
+        bench.engine.listeners.append(lambda row: events.append(row.event.event))
         beat(bench, agent, health="degraded", sources=[SILENT], enforcement="impossible")
         bench.pass_time(10)
         metrics = exposed(bench)
@@ -224,7 +224,7 @@ def test_a_protection_that_fell_back_is_told(served: Served, admin: httpx2.Clien
     with served.bench() as bench:
         (agent,) = trusted(bench, "srv-01")
         events: list[str] = []
-        bench.engine.listeners.append(lambda event: events.append(event.event))
+        bench.engine.listeners.append(lambda row: events.append(row.event.event))
         beat(bench, agent, mode=Mode.PROTECTION, mode_wanted=Mode.PROTECTION, trial_seconds_left=600.0)
         bench.pass_time(10)
     assert "trial, 600 s left" in terminal.ok("now")

@@ -26,6 +26,12 @@ OWN = {
 ANY_AGENT = {"POST /api/agents/register", "GET /api/rules/latest"}
 """For the admin and every agent: what they answer is the asking agent's own."""
 
+SIGN_IN = "POST /api/session"
+"""For everybody: the token is in the body."""
+
+OF_COOKIE = {"GET /api/session", "DELETE /api/session"}
+"""For the console's session alone: any other request is 401."""
+
 _OTHERS = {
     "organization_id": "default",
     "incident_id": "inc-0000000000000000",
@@ -81,7 +87,7 @@ def _not(status: int, client: httpx2.Client, routes: list[str], agent_id: str) -
 @pytest.mark.parametrize("token", [None, "wrong", "pg1.tok-0000000000000000.AAAA.BBBB", "x" * 5000])
 def test_nobody_is_told_anything_but_that(served: Served, routes: list[str], other: str, token: str | None) -> None:
     """Without a token, and with one that is nobody's: every route but health is 401 in the same words."""
-    closed = [route for route in routes if route not in OPEN]
+    closed = [route for route in routes if route not in {*OPEN, SIGN_IN}]
     assert len(closed) > 40
     with served.client(token) as anybody:
         assert _not(401, anybody, closed, other) == {}
@@ -92,7 +98,7 @@ def test_nobody_is_told_anything_but_that(served: Served, routes: list[str], oth
 
 def test_an_agent_opens_its_own_paths_alone(routes: list[str], agent: HttpAgent, other: str) -> None:
     """Every admin path, every path of another agent and of one that does not exist is 403 in the same words."""
-    closed = [route for route in routes if route not in OPEN | ANY_AGENT]
+    closed = [route for route in routes if route not in {*OPEN, *ANY_AGENT, *OF_COOKIE, SIGN_IN}]
     assert set(closed) >= OWN
     for agent_id in (other, "ag-0000000000000000"):
         assert _not(403, agent.client, closed, agent_id) == {}
@@ -132,5 +138,5 @@ def test_a_removed_agents_token_is_refused_at_once(served: Served, routes: list[
     with agent.client, served.client() as admin:
         assert agent.heartbeat().status_code == 200
         assert admin.delete(f"/api/agents/{agent.agent_id}", params={"purge": "true"}).status_code == 200
-        closed = [route for route in routes if route not in OPEN]
+        closed = [route for route in routes if route not in {*OPEN, SIGN_IN}]
         assert _not(401, agent.client, closed, agent.agent_id) == {}
