@@ -1,6 +1,6 @@
 """Absorption: takes an event into groups, digest, backlog and mutes, without telling anything."""
 
-from math import inf
+from math import ceil, inf
 from typing import NamedTuple
 
 from manager.domain.notifications.event import Event
@@ -99,8 +99,8 @@ def _begin(state: JudgementState, arrival: _Arrival) -> float:
     key = member_of(event)
     is_new = group.begin(key, member, now, arrival.quiet)
     member = group.members.get(key, member)
-    times = [group.ripe_at(member)]
-    if group.thread.quiet != quiet_before:  # what was held back may be due
+    times = [float(ceil(group.ripe_at(member)))]  # as `Thread.next_at` has it
+    if quiet_before and group.thread.quiet != quiet_before:  # what was held back may be due
         times.append(now)
     if member.ends_at is not None:
         times += [member.ends_at, member.ends_at - REMINDER]

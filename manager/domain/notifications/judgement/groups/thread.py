@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import NamedTuple
 
 from manager.domain.notifications.judgement.classification import GroupKind
@@ -96,12 +97,15 @@ class Thread:
             self.incidents = [*self.incidents, incident_id][-most:]
 
     def next_at(self, ready: float, now: float) -> float:
-        """Return when the next message may be sent, if there is something to tell from `ready` on; not before `now`."""
-        at = max(ready, now)
+        """Return when the next message may be sent, if there is something to tell from `ready` on; not before `now`.
+
+        Times to come are whole seconds, so that groups that open in one second are looked at once.
+        """
+        at = ready
         if self.last_told is not None:
             gaps = self.rule.gaps
             at = max(at, self.last_told + gaps[min(self.messages, len(gaps)) - 1])
-        return self.after_quiet(at)
+        return self.after_quiet(max(float(ceil(at)), now))
 
     def after_quiet(self, at: float) -> float:
         """Return the first time from `at` on that quiet hours do not hold back: those of all untold events do."""
