@@ -122,7 +122,7 @@ function draw(agent, explained, blocks) {
         agent.trialSecondsLeft ? `, in trial for ${Math.round(agent.trialSecondsLeft)} s more` : ""]],
       ["Enforcement", enforcement(agent)],
       ["Policy", `version ${agent.policyVersion} of ${agent.activePolicyVersion}${agent.policyCurrent ? "" : ", not the one that is meant"}${agent.policyError ? ": " + shown(agent.policyError) : ""}`],
-      ["Site", agent.site ? quoted(agent.site) : "\u2013"], ["Tags", agent.tags.map((tag) => el("span", { class: "tag" }, quoted(tag)))],
+      ["Site", [agent.site ? quoted(agent.site) : "\u2013", agent.reportedSite && agent.reportedSite !== agent.site ? [", the guard says ", quoted(agent.reportedSite)] : ""]], ["Tags", agent.tags.map((tag) => el("span", { class: "tag" }, quoted(tag)))],
       ["System", quoted(`${agent.os} ${agent.arch}, release ${agent.version}`)], ["Last heard", time(agent.lastHeartbeat)],
       ["Vitals", `CPU ${agent.cpu ?? "\u2013"} %, memory ${agent.memory ?? "\u2013"} %, outbox ${agent.outboxSize ?? "\u2013"}`],
     ]),
