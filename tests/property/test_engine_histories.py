@@ -57,7 +57,7 @@ from schemas.limits import MESSAGE_LIMIT
 from tests.support.engine import Bench, prepared_reports
 from tests.support.simulated import SimulatedAgent
 
-HISTORIES = int(os.environ.get("PANGUARD_HISTORIES", "200"))
+HISTORIES = int(os.environ.get("PANGUARD_HISTORIES", "100"))
 """Histories of one run; `make fuzz` asks for more."""
 
 HOSTS = [f"host-{number}" for number in range(4)]

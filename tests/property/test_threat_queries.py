@@ -127,7 +127,7 @@ def run(steps: list[tuple[str, Any]], check: Any) -> None:
             bench.database.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_filter_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     """Each combination of filters returns, page by page, the kept threats, newest first, without gap or repetition."""
@@ -167,7 +167,7 @@ def every_filter(bench: Bench, queries: StoreQueries) -> None:
             assert found == expected
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_search_agrees_with_a_plain_list(steps: list[tuple[str, Any]]) -> None:
     """A source address, a technique with its sub-techniques, or both, with any filter: the newest event first."""
@@ -212,7 +212,7 @@ def every_search(bench: Bench, queries: StoreQueries) -> None:
             assert found == expected
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, min_size=1, max_size=20))
 def test_every_summary_counts_pruned_threats_too(steps: list[tuple[str, Any]]) -> None:
     """Agents and sources are exact, pruned threats included; counts are off by no more than the first bucket."""
