@@ -7,7 +7,8 @@ const CHECK = 1_000;
 const NAMES = [
   "agent_registered", "agent_reconnected", "agent_online", "agent_stale", "agent_offline", "agent_removed", "agent_changed",
   "agent_degraded", "agent_recovered", "agent_cloned", "agent_clone_gone", "agent_suspended", "threats_reported",
-  "suspicious_login", "critical_threat", "block_cut_connections", "block_ineffective", "block_withdrawn",
+  "suspicious_login", "critical_threat", "alerts_limited", "block_cut_connections", "block_ineffective",
+  "block_withdrawn",
   "approval_waiting", "approval_over", "incident_opened", "incident_grew", "incident_merged", "incident_closed",
   "incident_chronic", "incident_response", "incident_work", "policy_created", "blocks_added", "responses_frozen",
   "responses_thawed", "mode_reverted", "reports_held_back", "reports_arrive_again", "channel_failing", "channel_recovered",

@@ -1,25 +1,57 @@
 """Limit on the events that the reports of one agent make, so that a hijacked agent does not flood the event table."""
 
 from collections import Counter
+from enum import Enum
+from typing import NamedTuple
+
+from schemas.threats import Severity
 
 MOST_IN_MINUTE = 30
-"""The number of events a minute of one agent; further reports of it are only counted."""
+"""The number of events a minute of one agent and class; further reports of it are only counted."""
 
 _MINUTE = 60.0
 
 
+class AlertClass(NamedTuple):
+    """Reports that share a limit: what is cheap to cause or to forge does not use up the limit of the rest.
+
+    Attributes:
+        name: the name of a block's event; None for a login or a threat.
+        severity: the severity that the report states; None for a block.
+        vouched: whether the guard proves who wrote what the report says.
+    """
+
+    name: str | None = None
+    severity: Severity | None = None
+    vouched: bool = False
+
+
+class Admission(Enum):
+    """Decision on the event of a report."""
+
+    TOLD = "told"
+    """It is told by itself."""
+    FIRST_BEYOND = "first beyond"
+    """It is the first beyond the limit: that there are more is told."""
+    COUNTED = "counted"
+    """It is only counted."""
+
+
 class AlertLimit:
-    """Counts the events of each agent in the current minute."""
+    """Counts the events of each agent and class in the current minute."""
 
     def __init__(self) -> None:
         self._minute = 0.0
-        self._told: Counter[int] = Counter()
+        self._told: Counter[tuple[int, AlertClass]] = Counter()
 
-    def admit(self, agent_number: int, monotonic: float) -> bool:
+    def admit(self, agent_number: int, alert: AlertClass, monotonic: float) -> Admission:
         """Return whether another report of an agent is told, and count it."""
         minute = monotonic // _MINUTE
         if minute != self._minute:
             self._minute = minute
             self._told.clear()
-        self._told[agent_number] += 1
-        return self._told[agent_number] <= MOST_IN_MINUTE
+        self._told[agent_number, alert] += 1
+        number = self._told[agent_number, alert]
+        if number <= MOST_IN_MINUTE:
+            return Admission.TOLD
+        return Admission.FIRST_BEYOND if number == MOST_IN_MINUTE + 1 else Admission.COUNTED

@@ -33,6 +33,7 @@ def _kinds(topic: Topic, severity: Severity, *names: str) -> dict[str, EventKind
 
 KINDS: Mapping[str, EventKind] = {
     **_kinds(Topic.GOT_IN, Severity.CRITICAL, "suspicious_login", "critical_threat"),
+    **_kinds(Topic.GOT_IN, Severity.HIGH, "alerts_limited"),
     **_kinds(Topic.WE_HURT, Severity.HIGH, "block_cut_connections", "block_ineffective", "block_withdrawn"),
     **_kinds(Topic.WAITS, Severity.HIGH, "approval_waiting"),
     **_kinds(Topic.WAITS, Severity.LOW, "approval_over"),

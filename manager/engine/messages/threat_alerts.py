@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from manager.domain.notifications.alert_limit import MOST_IN_MINUTE, Admission, AlertClass
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
 from schemas.model import iso
@@ -16,24 +17,36 @@ _LONGEST = 256
 def announce(context: Context, received: ReceivedReport, row: ThreatRow) -> None:
     """Add the events on a new report to the batch; most reports have none."""
     threat, response = received.report.threat, received.report.response
-    suspicious = threat.type in SUSPICIOUS_LOGINS
-    if (suspicious or threat.severity is Severity.CRITICAL) and _admitted(context, row):
-        name = "suspicious_login" if suspicious else "critical_threat"
-        context.batch.event(name, received.agent, _data(context, received, row), severity=threat.severity)
+    if threat.type in SUSPICIOUS_LOGINS or threat.severity is Severity.CRITICAL:
+        _announce_threat(context, received, row)
     if not isinstance(response, ResponseTaken) or response.outcome is None:
         return
     harm: dict[str, Any] = {"value": response.target, "threatId": row.threat_id}
     outcome, _, reason = response.outcome.partition(":")
-    if outcome == "taken" and response.connections and _admitted(context, row):
+    if outcome == "taken" and response.connections:
         harm["connections"] = response.connections
-        context.batch.event("block_cut_connections", received.agent, harm)
-    elif outcome == "ineffective" and _admitted(context, row):
-        context.batch.event("block_ineffective", received.agent, harm | {"reason": reason.strip()[:_LONGEST] or None})
+        _announce_harm(context, received, row, "block_cut_connections", harm)
+    elif outcome == "ineffective":
+        harm["reason"] = reason.strip()[:_LONGEST] or None
+        _announce_harm(context, received, row, "block_ineffective", harm)
 
 
-def _admitted(context: Context, row: ThreatRow) -> bool:
-    """Return whether the agent may make another event in this minute; its reports beyond are only counted."""
-    return context.fleet.alert_limit.admit(row.agent_number, context.batch.now.monotonic)
+def _announce_threat(context: Context, received: ReceivedReport, row: ThreatRow) -> None:
+    threat, batch = received.report.threat, context.batch
+    name = "suspicious_login" if threat.type in SUSPICIOUS_LOGINS else "critical_threat"
+    alert = AlertClass(severity=threat.severity, vouched=bool(threat.vouched))
+    match context.fleet.alert_limit.admit(row.agent_number, alert, batch.now.monotonic):
+        case Admission.TOLD:
+            batch.event(name, received.agent, _data(context, received, row), severity=threat.severity)
+        case Admission.FIRST_BEYOND if threat.severity is not Severity.LOW:
+            data = {"limit": MOST_IN_MINUTE, "vouched": alert.vouched}
+            batch.event("alerts_limited", received.agent, data, severity=threat.severity)
+
+
+def _announce_harm(context: Context, received: ReceivedReport, row: ThreatRow, name: str, harm: dict[str, Any]) -> None:
+    limit, now = context.fleet.alert_limit, context.batch.now.monotonic
+    if limit.admit(row.agent_number, AlertClass(name), now) is Admission.TOLD:
+        context.batch.event(name, received.agent, harm)
 
 
 def _data(context: Context, received: ReceivedReport, row: ThreatRow) -> dict[str, Any]:

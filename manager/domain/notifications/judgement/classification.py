@@ -29,6 +29,7 @@ class GroupKind(StrEnum):
 OCCURRENCES: Mapping[str, GroupKind] = {
     "suspicious_login": GroupKind.GOT_IN,
     "critical_threat": GroupKind.GOT_IN,
+    "alerts_limited": GroupKind.GOT_IN,
     "block_cut_connections": GroupKind.WE_HURT,
     "block_ineffective": GroupKind.WE_HURT,
     "block_withdrawn": GroupKind.WE_HURT,

@@ -15,7 +15,8 @@ NIGHT = QuietHours(start=8 * 60, end=12 * 60)
 _AGENT_EVENTS = (
     "agent_stale", "agent_stale", "agent_stale", "agent_online", "agent_online", "agent_online", "agent_offline",
     "agent_removed", "agent_degraded", "agent_recovered", "reports_held_back", "reports_arrive_again", "agent_cloned",
-    "suspicious_login", "suspicious_login", "critical_threat", "block_cut_connections", "block_ineffective",
+    "suspicious_login", "suspicious_login", "critical_threat", "alerts_limited", "block_cut_connections",
+    "block_ineffective",
     "mode_reverted",
 )  # fmt: skip
 _OTHER_EVENTS = (

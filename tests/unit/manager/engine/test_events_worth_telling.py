@@ -116,6 +116,38 @@ def test_an_agent_cannot_flood_the_event_table(bench: Bench) -> None:
     assert len(_told(bench, "critical_threat")) == MOST_IN_MINUTE + 2
 
 
+@pytest.mark.parametrize("flood", ["new_source", "root_login", "ineffective"])
+def test_a_flood_of_what_is_cheap_to_forge_does_not_hide_a_login_that_is_proven(bench: Bench, flood: str) -> None:
+    """Low, unproven and ineffective ones have limits of their own."""
+    agent = bench.enroll("web-1")
+    for number in range(MOST_IN_MINUTE + 20):
+        evidence = {"sourceIp": f"203.0.113.{number}", "user": "root", "userExists": True}
+        if flood == "ineffective":
+            response = ResponseTaken(action="block_ip", target=f"203.0.113.{number}", outcome="ineffective")
+            _report(bench, agent, number, evidence=evidence, response=response)
+        else:
+            severity = Severity.LOW if flood == "new_source" else Severity.MEDIUM
+            _report(bench, agent, number, type=flood, severity=severity, evidence=evidence)
+    login = {"sourceIp": "198.51.100.9", "user": "root", "userExists": True}
+    kind, vouched = "login_after_failures", ["user", "sourceIp"]
+    _report(bench, agent, 999, type=kind, severity=Severity.CRITICAL, vouched=vouched, evidence=login)
+    severity, data = _told(bench, "suspicious_login")[-1]
+    assert (severity, data["sourceIp"], data["vouched"]) == ("critical", "198.51.100.9", True)
+
+
+def test_that_an_agent_has_more_to_tell_than_the_limit_is_told_once_a_minute(bench: Bench) -> None:
+    """Of each class apart, with its severity; of low severity it is not."""
+    agent = bench.enroll("web-1")
+    for severity in (Severity.LOW, Severity.MEDIUM):
+        for number in range(MOST_IN_MINUTE + 20):
+            _report(bench, agent, number + 100 * (severity is Severity.LOW), type="root_login", severity=severity)
+    assert _told(bench, "alerts_limited") == [("medium", {"limit": MOST_IN_MINUTE, "vouched": False})]
+    bench.pass_time(60, step=10)
+    for number in range(MOST_IN_MINUTE + 20):
+        _report(bench, agent, 1000 + number, type="root_login", severity=Severity.MEDIUM)
+    assert len(_told(bench, "alerts_limited")) == 2
+
+
 def test_ineffective_measures_in_heartbeats_are_told_when_they_grow(bench: Bench) -> None:
     """Each heartbeat repeats them; only a higher number is news."""
     agent = bench.enroll("web-1")

@@ -134,6 +134,13 @@ def _mode_reverted(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
     return words, (), "panguard guard confirm"
 
 
+def _alerts_limited(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
+    limit, vouched = _number(event.data.get("limit")), event.data.get("vouched") is True
+    words = [quoted(event.hostname), plain(f": more than {limit} suspicious events in a minute, severity ")]
+    words.append(plain(f"{event.severity}{'' if vouched else ', not proven'}; the others of it are not named"))
+    return words, (event.severity, str(vouched)), "panguard manager threats list"
+
+
 def _other(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
     data = event.data
     named = [quoted(event.hostname), plain(": ")] if event.hostname else []
@@ -147,7 +154,8 @@ def _other(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
             state = "frozen" if event.name == "responses_frozen" else "running again"
             words = [plain(f"automatic response is {state}, by "), quoted(data.get("author"))]
         case "sign_in_refused":
-            words = [plain("sign-in refused: "), quoted(data.get("name")), plain(" from "), quoted(data.get("address"))]
+            words = [plain(f"sign-in refused: {_number(data.get('count'))} wrong tokens from ")]
+            words.append(quoted(data.get("address")))
         case "events_dropped":
             words = [plain(f"{_number(data.get('count'))} events not told: they were dropped before this channel")]
             words.append(plain(" had read them"))
@@ -160,6 +168,7 @@ def _other(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
 _OCCURRENCES: Mapping[str, Callable[[Event], tuple[Words, tuple[str, ...], str | None]]] = {
     "suspicious_login": _suspicious_login,
     "critical_threat": _critical_threat,
+    "alerts_limited": _alerts_limited,
     "incident_opened": _malware,
     "block_cut_connections": _harmful_block,
     "block_ineffective": _harmful_block,

@@ -447,3 +447,20 @@ def test_a_digest_with_every_number_says_all_of_them_in_seven_lines() -> None:
         "1 agent registered", "1 agent removed", "1 block by hand", "1 change of policies", "1 sign-in",
     ):  # fmt: skip
         assert expected in text
+
+
+def test_more_logins_than_are_told_by_themselves_are_told_as_such() -> None:
+    """The line names the host and that there are more, and what they are."""
+    events, channel = Events(), JudgedChannel()
+    members = {"severity": Severity.CRITICAL, "limit": 30, "vouched": False}
+    channel.take(events.make("alerts_limited", START, "srv-1", **members))
+    channel.pass_until(START + 10)
+    assert "srv-1: more than 30 suspicious events in a minute, severity critical, not proven" in channel.texts()[0]
+
+
+def test_a_refused_sign_in_is_told_by_address_and_number_of_tokens() -> None:
+    """It has no name: nobody is known by a wrong token."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("sign_in_refused", START, address="192.0.2.1", count=5))
+    channel.pass_until(START + 60)
+    assert "sign-in refused: 5 wrong tokens from 192.0.2.1" in channel.texts()[0]
