@@ -16,6 +16,9 @@ from manager.api.errors import OtherOrigin
 from manager.api.middleware.client_address import ClientAddresses, Headers
 
 SESSION_PATH = "/api/session"
+_NO_USE = frozenset({SESSION_PATH, "/api/events/stream"})
+"""What an open page asks by itself: it does not count as use, whoever is in front of it."""
+
 CSRF_HEADER = b"x-panguard-csrf"
 BACKGROUND_HEADER = b"x-panguard-background"
 """Marks a request that a page makes by itself: it does not count as use, so an open page does not keep a session."""
@@ -95,7 +98,7 @@ class CookieSessions:
         if secret is None or not self.is_same_origin(scope, headers):
             return None
         caller = self._credentials.identify_session(
-            session_id(secret), is_use=BACKGROUND_HEADER not in headers and scope["path"] != SESSION_PATH
+            session_id(secret), is_use=BACKGROUND_HEADER not in headers and scope["path"] not in _NO_USE
         )
         if caller is None or scope["method"] in _SAFE:
             return caller

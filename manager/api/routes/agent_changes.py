@@ -152,6 +152,6 @@ async def _require_all(services: Services, caller: Caller, wanted: AgentsChange)
 
 @router.get("/api/organizations", responses=page_of("Organizations, by name, each with the number of its agents."))
 async def list_organizations(services: WithServices, caller: ScopedViewer) -> Response:
-    """The organizations that an agent, a token or a policy names; all in one page."""
+    """The organizations that an agent, a token, a policy or a live block names; all in one page."""
     found: dict[str, int] = await services.engine.submit(ReadOrganizations())
     return page([{"organization": name, "agents": number} for name, number in found.items() if caller.sees(name)], None)

@@ -10,10 +10,11 @@ from manager.api.authentication import Caller
 from manager.api.authorization import Feed
 from manager.api.envelope import ok
 from manager.api.parameters import Organization
-from manager.api.services import WithServices
+from manager.api.services import Services, WithServices
 from manager.domain.response.feed import FeedFormat, merged_entries, render
 from manager.domain.response.manual_blocks import written
 from manager.engine.commands.block_requests import FeedContent, ReadFeed
+from manager.engine.commands.requests import ReadOrganizations
 from manager.errors import NotFound
 from schemas.model import iso
 
@@ -48,19 +49,21 @@ async def blocklist_feed(
 
     The token is a bearer token, or the password of basic authentication.
     """
-    content: FeedContent = await services.engine.submit(ReadFeed(_organizations(caller, organization_id)))
+    organizations = await _organizations(services, caller, organization_id)
+    content: FeedContent = await services.engine.submit(ReadFeed(organizations))
     return await services.read(_answer, content, services.clock(), format_, if_none_match)
 
 
-def _organizations(caller: Caller, organization_id: str | None) -> frozenset[str] | None:
+async def _organizations(services: Services, caller: Caller, organization_id: str | None) -> frozenset[str] | None:
     """Return the organizations of a feed; None for all.
 
     Raises:
-        NotFound: the token is not good for the organization.
+        NotFound: the token is not good for the organization, or nothing names it: an empty feed for a
+            misspelled name would empty the firewall that reads it.
     """
     if organization_id is None:
         return caller.organizations
-    if not caller.sees(organization_id):
+    if not caller.sees(organization_id) or organization_id not in await services.engine.submit(ReadOrganizations()):
         raise NotFound(f"Organization {organization_id} not found")
     return frozenset({organization_id})
 

@@ -57,6 +57,7 @@ async def sign_in(request: Request, services: WithServices) -> Response:
     address = services.client_addresses.address(request.scope["client"], headers)
     _refuse_guesses(services, address)
     wanted = await read_body(request, SignIn, MESSAGE_LIMIT)
+    _refuse_guesses(services, address)  # others of this address may have been refused while the body came
     caller = services.credentials.identify(wanted.token)
     if caller is None or caller.role is None:
         _count_guess(services, address)

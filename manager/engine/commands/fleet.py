@@ -56,11 +56,12 @@ def _remove_document(context: Context, scope: Scope, author: str) -> None:
 
 
 def read_organizations(context: Context, _request: ReadOrganizations) -> dict[str, int]:
-    """Return the number of agents of each organization that an agent, a token or a policy names."""
+    """Return the number of agents of each organization that an agent, a token, a policy or a live block names."""
     fleet = context.fleet
     named = {token.organization_id for token in fleet.tokens.values() if token.revoked_at is None}
     named |= {scope.target for scope in fleet.policies.documents if scope.kind == "organization"}
     named |= fleet.access.organizations() | fleet.policies.groups.organizations | {DEFAULT_ORGANIZATION}
+    named |= {each.target for each in fleet.responder.entries.manual.holders() if each.scope == "organization"}
     found = {organization_id: 0 for organization_id in named if organization_id is not None}
     for agent in fleet.registry.agents.values():
         found[agent.organization_id] = found.get(agent.organization_id, 0) + 1

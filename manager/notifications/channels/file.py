@@ -44,7 +44,7 @@ def _append(path: Path, line: bytes) -> None:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise ChannelError("the path is no file", retry=False)
+            raise ChannelError("the path is no file", retry=True)  # events wait until it is one again
         if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
             line = b"\n" + line
         while line:

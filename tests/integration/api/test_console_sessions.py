@@ -1,5 +1,6 @@
 """The console's session: the cookie, its CSRF token, its ends, and what a page of another origin can do with it."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,6 +141,27 @@ def test_five_wrong_tokens_a_minute_are_taken_and_no_more(
     assert [each.data["name"] for each in told if each.event == "signed_in"] == ["alice"] * 6
 
 
+def test_wrong_tokens_whose_bodies_come_together_are_counted_one_by_one(served: Served) -> None:
+    """Forty requests that wait with half a body each, and then send the rest: five are judged, the others wait."""
+    body = b'{"token": "guess"}'
+    head = (
+        b"POST /api/session HTTP/1.1\r\nHost: manager\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    waiting = [socket.create_connection(("127.0.0.1", served.server.port), 60) for _ in range(40)]
+    for each in waiting:
+        each.sendall(head + body[:5])
+    with served.client(None) as anybody:  # the server has taken what was sent before
+        assert anybody.get("/health/live").status_code == 200
+    for each in waiting:
+        each.sendall(body[5:])
+    statuses = []
+    for each in waiting:
+        with each, each.makefile("rb") as answer:
+            statuses.append(int(answer.readline().split()[1]))
+    assert sorted(statuses) == [401] * 5 + [429] * 35
+
+
 @pytest.mark.parametrize("role", ["feed", "metrics"])
 def test_roles_without_a_view_cannot_sign_in(admin: httpx2.Client, browser: httpx2.Client, role: str) -> None:
     """The answer says which role is needed; an agent's token is as wrong as an unknown one."""
@@ -195,6 +217,8 @@ def test_a_session_ends_when_it_is_idle(served: Served, browser: httpx2.Client) 
     background = {"X-Panguard-Background": "1"}
     assert browser.get("/api/agents", headers=background).status_code == 200
     assert browser.get("/api/session").status_code == 200
+    with browser.stream("GET", "/api/events/stream") as stream:
+        assert stream.status_code == 200
     _wait(served, SESSION_IDLE / 2)
     assert browser.get("/api/agents", headers=background).status_code == 401
     assert browser.get("/api/agents").status_code == 401

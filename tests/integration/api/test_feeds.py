@@ -97,6 +97,17 @@ def test_the_feed_has_what_documents_of_the_fleet_and_its_organizations_block(
         assert "203.0.113.20" in feed.get(FEED, params={"format": format_}).text
 
 
+def test_a_misspelled_organization_has_no_feed(served: Served, admin: httpx2.Client, feed: httpx2.Client) -> None:
+    """404, not an empty list, by which a firewall would let everybody in; one without a block has an empty list."""
+    served.enroll("srv-01", organization_id="acme")
+    block(admin, "203.0.113.16", organization="acme")
+    assert admin.put("/api/policies/organizations/quiet", json={"thresholds": {"autoRespond": 90}}).status_code == 200
+    assert feed.get(f"{FEED}?org_id=acme").text.splitlines() == ["203.0.113.16"]
+    assert feed.get(f"{FEED}?org_id=quiet").text == ""
+    answer = feed.get(f"{FEED}?org_id=acne")
+    assert (answer.status_code, answer.json()["error"]) == (404, "Organization acne not found")
+
+
 def test_an_unchanged_feed_is_304_and_a_changed_one_is_not(admin: httpx2.Client, feed: httpx2.Client) -> None:
     """In each format, also after the block was replaced by the same for another duration."""
     block(admin, "198.51.100.1")
