@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.groups.items import Item
+from manager.domain.notifications.judgement.groups.items import Item, drop_lightest
 from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
 
@@ -55,10 +55,10 @@ class Backlog:
         known = items.get(subject)
         if known is not None:
             known.repeat(item)
-        elif len(items) < _MOST_ITEMS:
-            items[subject] = item
-        else:
-            self.more[kind] = self.more.get(kind, 0) + item.count
+            return
+        items[subject] = item
+        if len(items) > _MOST_ITEMS:
+            self.more[kind] = self.more.get(kind, 0) + drop_lightest(items).count
 
     def add_over(self, kind: GroupKind) -> None:
         """Count a condition that is over."""

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from manager.domain.notifications.judgement.groups.items import ROOM, most_severe
+from manager.domain.notifications.judgement.groups.items import ROOM, by_weight, most_severe
 from manager.domain.notifications.judgement.settings import JudgementSettings
 from manager.domain.notifications.judgement.state import JudgementState
 from manager.domain.notifications.judgement.wording.group_messages import (
@@ -22,7 +22,7 @@ def escalate(state: JudgementState, settings: JudgementSettings, now: float) -> 
         at = occurrences.thread.escalation_at(settings.escalate_after)
         if at is not None and at <= now:
             occurrences.thread.escalated = True
-            items = [*occurrences.untold.values(), *occurrences.told]
+            items = [*by_weight(list(occurrences.untold.values())), *occurrences.told]
             lines = item_lines(items, 0, ROOM)
             severity = most_severe([item.severity for item in items])
             title = occurrence_title(occurrences)

@@ -1,5 +1,6 @@
 """Items: the lines of events in groups, in a form that goes through JSON."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -69,5 +70,22 @@ def most_severe(severities: list[Severity]) -> Severity:
 
 
 def by_weight(items: list[Item]) -> list[Item]:
-    """Return items in the order in which they are told: proven ones first, severe ones first, then by time."""
-    return sorted(items, key=lambda item: (not item.proven, -_RANK[item.severity], item.at))
+    """Return items in the order in which they are told: of each host in turn, the proven and severe ones first."""
+    turns, ordered = Counter[str | None](), list[tuple[int, Item]]()
+    for item in sorted(items, key=_weight):
+        ordered.append((turns[item.hostname], item))
+        turns[item.hostname] += 1
+    return [item for _, item in sorted(ordered, key=lambda each: (each[0], _weight(each[1])))]
+
+
+def drop_lightest(items: dict[str, Item]) -> Item:
+    """Remove the lightest item of the host with the most items and return it: no host crowds out another one."""
+    hosts = Counter(item.hostname for item in items.values())
+    most = max(hosts.values())
+    crowded = (subject for subject, item in items.items() if hosts[item.hostname] == most)
+    return items.pop(max(crowded, key=lambda subject: _weight(items[subject])))
+
+
+def _weight(item: Item) -> tuple[bool, int, float]:
+    """Return a key that sorts proven items first, then severe ones, then by time."""
+    return not item.proven, -_RANK[item.severity], item.at

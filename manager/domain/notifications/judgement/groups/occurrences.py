@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from manager.domain.notifications.judgement.groups.items import Item, by_weight
+from manager.domain.notifications.judgement.groups.items import Item, by_weight, drop_lightest
 from manager.domain.notifications.judgement.groups.thread import Thread
 from manager.domain.notifications.judgement.quiet_hours import QuietHours
 
 _MOST_UNTOLD = 500
+_MOST_HOSTS = 100
 _REMEMBERED = 20
 
 
@@ -18,6 +19,7 @@ class OccurrenceGroup:
         thread: its messages.
         untold: what no message has told, by subject; the same again is counted with the first.
         untold_more: the number of untold occurrences beyond those that `untold` has room for.
+        untold_hosts: the hosts of those, 100 at most.
         waiting_since: when the first untold one was taken.
         newest: when the last one was taken.
         total: the number of occurrences.
@@ -27,6 +29,7 @@ class OccurrenceGroup:
     thread: Thread
     untold: dict[str, Item] = field(default_factory=dict)
     untold_more: int = 0
+    untold_hosts: list[str] = field(default_factory=list)
     waiting_since: float | None = None
     newest: float = 0.0
     total: int = 0
@@ -42,10 +45,13 @@ class OccurrenceGroup:
         known = self.untold.get(subject)
         if known is not None:
             known.repeat(item)
-        elif len(self.untold) < _MOST_UNTOLD:
-            self.untold[subject] = item
-        else:
-            self.untold_more += item.count
+            return
+        self.untold[subject] = item
+        if len(self.untold) > _MOST_UNTOLD:
+            dropped = drop_lightest(self.untold)
+            self.untold_more += dropped.count
+            if dropped.hostname and dropped.hostname not in self.untold_hosts:
+                self.untold_hosts = [*self.untold_hosts, dropped.hostname][:_MOST_HOSTS]
 
     def due(self, now: float) -> float | None:
         """Return when its next message is due, not before `now`; None if all is told."""
@@ -65,5 +71,5 @@ class OccurrenceGroup:
         """Return the untold items, in the order in which they are told; they are told with this."""
         items = by_weight(list(self.untold.values()))
         self.told = [*items, *self.told][:_REMEMBERED]
-        self.untold, self.untold_more, self.waiting_since = {}, 0, None
+        self.untold, self.untold_more, self.untold_hosts, self.waiting_since = {}, 0, [], None
         return items

@@ -73,10 +73,10 @@ def occurrence_title(group: OccurrenceGroup) -> Words:
 
 def occurrence_message(group: OccurrenceGroup, now: float) -> Message:
     """Return the message on what is untold in a group; it is told with this."""
-    title, more = occurrence_title(group), group.untold_more
+    title, more, hosts = occurrence_title(group), group.untold_more, group.untold_hosts
     items = group.tell()
     command = next((item.command for item in items if item.command is not None), None)
-    lines = item_lines(items, more, ROOM)
+    lines = item_lines(items, more, ROOM, hosts)
     return _message(group.thread, now, _change(group.thread), title, lines, [i.severity for i in items], command)
 
 
@@ -146,13 +146,22 @@ def shared_message(
     )
 
 
-def item_lines(items: Sequence[Item], more: int, room: int) -> list[Words]:
-    """Return a line for each item; where there is no room for all, the last line names the hosts of the rest."""
+def item_lines(items: Sequence[Item], more: int, room: int, more_hosts: Sequence[str] = ()) -> list[Words]:
+    """Return a line for each item; where there is no room for all, the last line names the hosts of the rest.
+
+    Args:
+        items: the items.
+        more: the number of those that are not among them.
+        room: the maximum number of lines.
+        more_hosts: hosts of those that are not among them.
+    """
     if len(items) + (more > 0) <= room:
         lines = [_item_line(item) for item in items]
         return [*lines, [plain(f"and {more} more")]] if more else lines
     shown, rest = items[: room - 1], items[room - 1 :]
-    hosts = list(dict.fromkeys(item.hostname for item in rest if item.hostname))
+    named = {item.hostname for item in shown}
+    hosts = list(dict.fromkeys([*(item.hostname for item in rest if item.hostname), *more_hosts]))
+    hosts.sort(key=named.__contains__)  # those that no line names come first
     words: Words = [plain(f"and {sum(item.count for item in rest) + more} more")]
     if hosts:
         words.append(plain(" on "))

@@ -464,3 +464,33 @@ def test_a_refused_sign_in_is_told_by_address_and_number_of_tokens() -> None:
     channel.take(events.make("sign_in_refused", START, address="192.0.2.1", count=5))
     channel.pass_until(START + 60)
     assert "sign-in refused: 5 wrong tokens from 192.0.2.1" in channel.texts()[0]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["told in time", "in a summary"])
+@pytest.mark.parametrize("claimed", [False, True], ids=["not proven", "proven, a hostile guard says"])
+def test_a_flood_of_two_hosts_does_not_hide_the_login_on_another_one(claimed: bool, late: bool) -> None:
+    """The host with the most gives way: the login after more than are remembered is in a line of its own."""
+    events, channel = Events(), JudgedChannel()
+    forged = {"severity": Severity.CRITICAL if claimed else Severity.MEDIUM, "vouched": claimed}
+    flood = [
+        events.login(START + 1, f"noisy-{number % 2}", f"10.0.{number // 250}.{number % 250}", **forged)
+        for number in range(1100)
+    ]
+    login = events.login(START + 2, "victim-db", severity=Severity.CRITICAL)
+    for event in [*flood, login]:
+        channel.take(event, at=START + HOUR if late else START + 2)
+    channel.pass_until(START + HOUR + 60 if late else START + 60)
+    (text,) = channel.texts()
+    assert "victim-db: login after failures, user dave" in text
+    assert "Got in: 1101 suspicious events" in text
+    assert channel.told[0][1].severity is Severity.CRITICAL
+
+
+def test_a_host_whose_only_login_gave_way_is_named() -> None:
+    """With one login on each of more hosts than are remembered, the hosts of those dropped are in the last line."""
+    events, channel = Events(), JudgedChannel()
+    for number in range(501):
+        kind = {"vouched": number != 250}
+        channel.take(events.login(START, f"srv-{number}", **kind))
+    group = channel.judgement.state()["occurrences"]
+    assert [each["untold_hosts"] for each in group.values()] == [["srv-250"]]
