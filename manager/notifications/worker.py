@@ -306,17 +306,18 @@ class ChannelWorker(threading.Thread):
         self._queue.settle(outcome)
         if outcome.is_done or outcome.rows:
             try:
-                self._run(RecordNotifications(outcome.cursor, outcome.rows))
+                self._save(self._clock(), outcome.rows)
             except StoppedError:
                 raise
             except ManagerError as error:
+                self._moved = True
                 log.warning("notification_not_recorded", channel=self.channel_name, reason=str(error))
-            self._saved, self._moved = self._clock(), False
 
-    def _save(self, now: float) -> None:
+    def _save(self, now: float, rows: tuple[NotificationRow, ...] = ()) -> None:
+        """Store messages and the cursor, with the state that the events up to the cursor have led to."""
         cursor, selection = self._state()
         self._cursor = cursor._replace(judgement=selection.state())
-        self._run(RecordNotifications(self._cursor))
+        self._run(RecordNotifications(self._cursor, rows))
         self._saved, self._moved = now, False
 
     def _not_told(self, last: int, now: float) -> list[Selected]:

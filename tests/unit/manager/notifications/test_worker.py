@@ -18,6 +18,7 @@ from manager.engine.inbox import Command
 from manager.engine.notifications import NotificationRow, PauseNotifications, SendTest
 from manager.engine.settings import EngineSettings
 from manager.errors import StoreUnavailable
+from manager.notifications import deliveries
 from manager.notifications.channels.channel import Channel, ChannelError
 from manager.notifications.engine_commands import EngineCommands
 from manager.notifications.selection import EachEvent, Judged, Selection
@@ -118,12 +119,12 @@ class Stage:
         eventually(lambda: worker.cursor is not None, what="the worker has read its cursor")
         return worker
 
-    def say(self, *texts: str) -> None:
+    def say(self, *texts: str, name: str = "incident_work") -> None:
         """Let the engine commit one event for each text, and wake the workers."""
         with self.turn() as bench:
             batch = Batch(bench.now)
             for text in texts:
-                batch.event("incident_work", data={"text": text})
+                batch.event(name, data={"text": text})
             bench.engine._uncommitted = bench.engine._new_context(bench.now)
             bench.engine._uncommitted.batch = batch
             bench.engine.step(bench.now)
@@ -313,6 +314,25 @@ def test_a_judged_channel_keeps_its_judgement_over_a_restart(stage: Stage) -> No
     eventually(lambda: len(channel.got) == 1, what="the message")
     assert channel.got[0].id == stored.message_id
     eventually(lambda: not stage.queries.pending_notifications("one"), what="the record of the delivery")
+
+
+@pytest.mark.parametrize("errors", [[], [ChannelError("gone", retry=True)], [ChannelError("no", retry=False)]])
+def test_a_message_of_another_channel_costs_no_event_of_its_own(stage: Stage, errors: list[ChannelError]) -> None:
+    """Delivered, failed or refused in the seconds before a login is told: the login is told after a restart."""
+    channel = Recorder(errors=errors)
+    worker = stage.worker("two", channel, judged=True)
+    stage.say("root", name="suspicious_login")
+    eventually(
+        lambda: worker.cursor is not None and worker.cursor.sequence == stage.queries.event_bounds()[1], what="it"
+    )
+    assert channel.got == []
+    worker.add(deliveries.new_row("two", store_message("the disk is full", stage.bench.wall), stage.bench.wall))
+    eventually(lambda: channel.tried == 1, what="the message of another channel")
+    stage.end(worker)
+    worker = stage.worker("two", channel, judged=True)
+    for _ in range(6):
+        stage.pass_time(10)
+    eventually(lambda: any(each.group.startswith("got_in") for each in channel.got), what="the login")
 
 
 def test_a_position_among_events_that_nobody_is_told_of_is_stored(stage: Stage) -> None:
