@@ -28,6 +28,7 @@ KEEPALIVE = 30.0
 _RING_SIZE = 1000
 _MAX_LAG = 500
 _MAX_SUBSCRIBERS = 1000
+_MAX_OF_TOKEN = 50
 _LONGEST_NUMBER = 20
 _CHUNK = 100
 _KEEPALIVE_COMMENT = format_sse_event(comment="keepalive")
@@ -38,10 +39,12 @@ class Subscriber:
 
     Args:
         organizations: the only organizations whose events it is sent; None for all events.
+        token: identifies the token that opened it; None for the admin token.
     """
 
-    def __init__(self, organizations: Collection[str] | None = None) -> None:
+    def __init__(self, organizations: Collection[str] | None = None, token: bytes | None = None) -> None:
         self._organizations = organizations
+        self.token = token
         self.queue: deque[bytes] = deque()
         self.last: int | None = None
         """The sequence of the last event that it was sent or may not see; None before it has joined."""
@@ -76,6 +79,7 @@ class EventStream:
         ring_size: number of stored events that are kept in memory.
         max_lag: number of unsent events after which a subscriber is dropped.
         max_subscribers: number of subscribers at once.
+        max_of_token: number of subscribers of one token at once.
         keepalive: seconds of silence after which a subscriber is sent a comment.
     """
 
@@ -84,6 +88,7 @@ class EventStream:
         ring_size: int = _RING_SIZE,
         max_lag: int = _MAX_LAG,
         max_subscribers: int = _MAX_SUBSCRIBERS,
+        max_of_token: int = _MAX_OF_TOKEN,
         keepalive: float = KEEPALIVE,
     ) -> None:
         self.keepalive = keepalive
@@ -91,6 +96,7 @@ class EventStream:
         self._ring: deque[_Entry] = deque(maxlen=ring_size)
         self._max_lag = max_lag
         self._max_subscribers = max_subscribers
+        self.max_of_token = max_of_token
         self._incoming: deque[EventRow] = deque(maxlen=ring_size)
         self._drain_scheduled = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,6 +112,10 @@ class EventStream:
     def full(self) -> bool:
         """Whether the maximum of subscribers is reached."""
         return len(self._subscribers) >= self._max_subscribers
+
+    def is_full_for(self, token: bytes | None) -> bool:
+        """Return whether one token has the maximum of subscribers; None is the admin token."""
+        return sum(each.token == token for each in self._subscribers) >= self.max_of_token
 
     def open(self) -> None:
         """Start to deliver events, in the running loop."""
@@ -128,12 +138,12 @@ class EventStream:
             with suppress(RuntimeError):  # the loop is closed: there are no subscribers
                 loop.call_soon_threadsafe(self._drain)
 
-    def subscribe(self, organizations: Collection[str] | None = None) -> Subscriber:
+    def subscribe(self, organizations: Collection[str] | None = None, token: bytes | None = None) -> Subscriber:
         """Return a new subscriber, which counts from now on and gets events once it has joined.
 
-        Only events of `organizations` are sent; None for all.
+        Only events of `organizations` are sent; None for all. `token` identifies the token; None is the admin token.
         """
-        subscriber = Subscriber(organizations)
+        subscriber = Subscriber(organizations, token)
         self._subscribers.add(subscriber)
         return subscriber
 
@@ -208,6 +218,7 @@ class StreamResponse(Response):
         stored: reads the stored events that the client has missed.
         last_id: id of the last event that the client has received before; None for a new client.
         organizations: the only organizations whose events are sent; None for all events.
+        token: identifies the client's token; None for the admin token.
         is_allowed: returns whether the client's token is still accepted; the stream ends when it is not.
         alive: seconds of silence after which an `alive` event is sent; None for a comment after the stream's own.
     """
@@ -221,6 +232,7 @@ class StreamResponse(Response):
         last_id: str | None,
         organizations: Collection[str] | None = None,
         *,
+        token: bytes | None = None,
         is_allowed: Callable[[], bool] = lambda: True,
         alive: float | None = None,
     ) -> None:
@@ -230,6 +242,7 @@ class StreamResponse(Response):
         self._stored = stored
         self._last_id = last_id
         self._organizations = organizations
+        self._token = token
         self._is_allowed = is_allowed
         self._silence = stream.keepalive if alive is None else alive
         self._sign = _KEEPALIVE_COMMENT if alive is None else event_frame(None, "alive", "{}")
@@ -243,7 +256,7 @@ class StreamResponse(Response):
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
-        subscriber = self._stream.subscribe(self._organizations)
+        subscriber = self._stream.subscribe(self._organizations, self._token)
         subscriber.task = asyncio.current_task()
         watch = asyncio.create_task(_end_on_disconnect(receive, subscriber), name="event-stream-disconnect")
         try:

@@ -66,11 +66,17 @@ async def stream(
         return fail(
             503, "the event stream has its maximum of clients; try again in a few seconds", {"Retry-After": "5"}
         )
+    if services.stream.is_full_for(caller.digest):
+        most = services.stream.max_of_token
+        return fail(
+            503, f"this token has {most} event streams open, the most of one token: close one", {"Retry-After": "5"}
+        )
     return StreamResponse(
         services.stream,
         StoredEvents(services.queries, services.read, caller.organizations),
         last_event_id or resume_after or None,
         organizations=caller.organizations,
+        token=caller.digest,
         is_allowed=lambda: services.credentials.is_current(caller),
         alive=alive,
     )

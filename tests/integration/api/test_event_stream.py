@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     with Served(
-        tmp_path, client_addresses=LOOPBACK, rate_limit=0, stream=EventStream(ring_size=5, max_lag=5)
+        tmp_path, client_addresses=LOOPBACK, rate_limit=0, stream=EventStream(ring_size=5, max_lag=5, max_of_token=300)
     ) as running:
         yield running
 
@@ -237,6 +237,27 @@ def _silent_reader(served: Served) -> Iterator[None]:
         request = f"GET /api/events/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
         connection.sendall(request.encode())
         yield
+
+
+def test_the_streams_of_one_token_leave_room_for_others(tmp_path: Path) -> None:
+    """Beyond its maximum a token gets 503 with the reason; another one gets in, and the first again once one closed."""
+    stream = EventStream(max_of_token=2)
+    assert EventStream().max_of_token == 50
+    with Served(tmp_path, client_addresses=LOOPBACK, rate_limit=0, stream=stream) as served, served.client() as admin:
+        wanted = {"name": "wall", "role": "viewer"}
+        token = admin.post("/api/access", json=wanted).json()["data"]["token"]
+        with served.client(token) as viewer:
+            ticket = viewer.post("/api/events/ticket").json()["data"]["ticket"]
+            with _watching(viewer), served.client(None) as browser:
+                with _watching(browser, ticket=ticket):
+                    refused = viewer.get("/api/events/stream")
+                    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+                    assert "this token has 2 event streams open" in refused.json()["error"]
+                    with _watching(admin) as events:
+                        assert events.next()[0] == "connected"
+                eventually(lambda: len(stream) == 1, what="the closed streams have ended")
+                with _watching(viewer) as events:
+                    assert events.next()[0] == "connected"
 
 
 def test_the_server_stops_while_readers_watch(tmp_path: Path) -> None:
