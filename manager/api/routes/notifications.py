@@ -10,8 +10,10 @@ from pydantic import Field, StringConstraints
 from manager.api.authorization import Admin, Responder, Viewer
 from manager.api.bodies import read_body
 from manager.api.envelope import ANY_LIST, answer, body_of, ok, page, page_of, record
+from manager.api.errors import RoleRefused
 from manager.api.parameters import Cursor, Limit
 from manager.api.services import Services, WithServices
+from manager.domain.access import Role
 from manager.engine.notifications import (
     AcknowledgeNotifications,
     MuteNotifications,
@@ -131,8 +133,13 @@ async def acknowledge(request: Request, services: WithServices, caller: Responde
     openapi_extra=body_of("MuteBody"),
 )
 async def mute(request: Request, services: WithServices, caller: Responder) -> Response:
-    """Tell people nothing of a site, an organization, an agent or a topic for a time: maintenance."""
+    """Tell people nothing of a site, an organization, an agent or a topic for a time: maintenance.
+
+    A mute of `got_in` needs the role admin.
+    """
     wanted = await read_body(request, MuteBody, MESSAGE_LIMIT)
+    if wanted.topic == "got_in" and wanted.seconds and not caller.has(Role.ADMIN):
+        raise RoleRefused(f"the access token {caller.name} has the role {caller.role}; to mute got_in needs admin")
     until = services.clock() + wanted.seconds if wanted.seconds else None
     await services.engine.submit(
         MuteNotifications(

@@ -67,6 +67,7 @@ COMMANDS: dict[str, Role] = {
     "notifications continue ops": Role.ADMIN,
     "notifications acknowledge approvals": Role.RESPONDER,
     "notifications mute --for 1h": Role.RESPONDER,
+    "notifications mute --for 1h --topic got_in": Role.ADMIN,
     "policies explain {agent}": Role.VIEWER,
     "policies list": Role.VIEWER,
     "policies get --global": Role.VIEWER,

@@ -23,6 +23,7 @@ from manager.domain.notifications.judgement.quiet_hours import QuietHours
 from manager.domain.notifications.judgement.state import JudgementState, group_key
 from manager.domain.notifications.judgement.wording.event_lines import describe, describe_member
 from manager.domain.notifications.judgement.wording.group_messages import duration
+from schemas.threats import Severity
 
 _OUTCOMES = {"agent_offline": "signed off", "agent_removed": "removed", "approval_over": "over"}
 
@@ -47,11 +48,12 @@ def absorb(state: JudgementState, event: Event, now: float, quiet: QuietHours | 
         A time before which the event alone has no effect; infinity if it has none.
     """
     kind, arrival = occurrence(event), _Arrival(event, now, quiet)
-    state.digest.record(event, at_once=kind is GroupKind.GOT_IN)
+    is_muted = kind is not None and state.mutes.until(kind, _place(event), now) is not None
+    state.digest.record(event, at_once=kind is GroupKind.GOT_IN, is_muted=is_muted)
     if arrival.is_old and state.backlog is not None:
         state.backlog.taken = now  # it is not read to its end
     if event.name in CONTROLS:
-        _control(state, event, now)
+        _control(state, arrival)
         return now
     if kind is not None:
         subject, item = describe(event)
@@ -63,21 +65,31 @@ def absorb(state: JudgementState, event: Event, now: float, quiet: QuietHours | 
     return inf
 
 
+def _place(event: Event) -> Subject:
+    return Subject(event.organization_id, event.site, event.agent_id)
+
+
 def _occur(state: JudgementState, arrival: _Arrival, kind: GroupKind, subject: str, item: Item) -> float:
-    event, now = arrival.event, arrival.now
-    place = Subject(event.organization_id, event.site, event.agent_id)
-    if state.mutes.until(kind, place, now) is not None:
+    event = arrival.event
+    if state.mutes.until(kind, _place(event), arrival.now) is not None:
         state.digest.count("muted")
         return inf
+    site = event.site if kind is GroupKind.FLAPPING else None
+    return _gather(state, arrival, Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site), subject, item)
+
+
+def _gather(
+    state: JudgementState, arrival: _Arrival, thread: Thread, subject: str, item: Item, *, part: str | None = None
+) -> float:
+    """Add an occurrence to its group, which has the thread if there is none yet; groups of a kind may be parted."""
+    event, now, kind = arrival.event, arrival.now, thread.kind
     if arrival.is_old:
         backlog = _backlog(state, arrival)
         backlog.add(kind, subject, item)
         return backlog.due(now)
-    site = event.site if kind is GroupKind.FLAPPING else None
-    key = group_key(kind, event.organization_id, site)
+    key = group_key(kind, thread.organization_id, part or thread.site)
     group = state.occurrences.get(key)
     if group is None:
-        thread = Thread(f"{kind}-{event.sequence}", kind, event.organization_id, site)
         group = state.occurrences[key] = OccurrenceGroup(thread)
     group.add(subject, item, now, arrival.quiet)
     group.thread.note_incident(event.data.get("incidentId"))
@@ -165,12 +177,18 @@ def _backlog(state: JudgementState, arrival: _Arrival) -> Backlog:
     return state.backlog
 
 
-def _control(state: JudgementState, event: Event, now: float) -> None:
-    data = event.data
+def _control(state: JudgementState, arrival: _Arrival) -> None:
+    event, now, data = arrival.event, arrival.now, arrival.event.data
     author = str(data.get("author"))
     match event.name:
         case "notifications_muted":
-            state.mutes.add(mute_of(event), now)
+            mute = mute_of(event)
+            state.mutes.add(mute, now)
+            if mute.is_grave:
+                thread = Thread(f"{GroupKind.NOTICE}-{event.sequence}", GroupKind.NOTICE, event.organization_id)
+                subject, item = describe(event)
+                item.severity = Severity.HIGH
+                _gather(state, arrival._replace(quiet=None), thread, subject, item, part="mutes")
         case "notifications_unmuted":
             state.mutes.remove(mute_of(event))
         case "notification_acknowledged":

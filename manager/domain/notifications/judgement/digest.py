@@ -37,8 +37,8 @@ class Digest:
         if number:
             self.counts[name] = self.counts.get(name, 0) + number
 
-    def record(self, event: Event, *, at_once: bool) -> None:
-        """Count an event; `at_once` if people are told of it apart from the digest."""
+    def record(self, event: Event, *, at_once: bool, is_muted: bool) -> None:
+        """Count an event; `at_once` if people are told of it apart from the digest, unless it is muted."""
         self.last = event.sequence
         match event.name:
             case "threats_reported":
@@ -50,7 +50,7 @@ class Digest:
                 self.count(event.name)
             case "blocks_added" | "policy_created":
                 self.count(event.name)
-        if event.topic is Topic.GOT_IN:
+        if event.topic is Topic.GOT_IN and not is_muted:
             mistyped = event.data.get("type") == "login_after_failures"
             self.count("suspicious" if at_once else "mistyped" if mistyped else "unusual")
 

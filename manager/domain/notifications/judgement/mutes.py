@@ -46,6 +46,11 @@ class Mute:
             and self.agent_id in {None, subject.agent_id}
         )
 
+    @property
+    def is_grave(self) -> bool:
+        """Whether people are told of it: it holds for suspicious logins, or for the whole fleet."""
+        return self.topic == GroupKind.GOT_IN or (self.organization_id, self.site, self.agent_id) == (None, None, None)
+
     def same_scope(self, other: "Mute") -> bool:
         """Return whether two mutes are for the same scope."""
         mine = (self.organization_id, self.site, self.agent_id, self.topic)

@@ -141,6 +141,19 @@ def _alerts_limited(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
     return words, (event.severity, str(vouched)), "panguard manager threats list"
 
 
+def _muted(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
+    data = event.data
+    hours = max(0.0, (_seconds(data.get("until")) or 0.0) - event.at) / 3600
+    topic = "everything but got in" if data.get("topic") is None else str(data["topic"]).replace("_", " ")
+    words = [plain("people are told nothing of "), quoted(topic), plain(f" for {hours:.1f} h: muted by ")]
+    words.append(quoted(data.get("author")))
+    scope = [str(data[key]) for key in ("site", "agentId") if data.get(key)]
+    for each in scope:
+        words += [plain(", for "), quoted(each)]
+    words += [plain("; "), quoted(data["reason"])] if data.get("reason") else []
+    return words, (topic, str(data.get("author")), *scope), None
+
+
 def _other(event: Event) -> tuple[Words, tuple[str, ...], str | None]:
     data = event.data
     named = [quoted(event.hostname), plain(": ")] if event.hostname else []
@@ -174,6 +187,7 @@ _OCCURRENCES: Mapping[str, Callable[[Event], tuple[Words, tuple[str, ...], str |
     "block_ineffective": _harmful_block,
     "block_withdrawn": _harmful_block,
     "mode_reverted": _mode_reverted,
+    "notifications_muted": _muted,
 }
 
 

@@ -1,5 +1,6 @@
 """People are told at once of what got in, hurts, waits or is blind; in few messages; the rest is a number."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -290,8 +291,8 @@ def test_an_unmuted_group_is_told_again() -> None:
     channel.take(events.make("notifications_unmuted", START + 120, topic="got_in"))
     channel.take(events.login(START + 180, "srv-2"))
     channel.pass_until(START + HOUR)
-    assert len(channel.told) == 1
-    assert "srv-2" in channel.texts()[0]
+    assert channel.titles() == ["1 notice in acme", "Got in: 1 suspicious event in acme"]
+    assert "srv-2" in channel.texts()[1]
 
 
 def test_further_logins_of_a_group_are_told_together_after_five_minutes_with_every_host() -> None:
@@ -494,3 +495,29 @@ def test_a_host_whose_only_login_gave_way_is_named() -> None:
         channel.take(events.login(START, f"srv-{number}", **kind))
     group = channel.judgement.state()["occurrences"]
     assert [each["untold_hosts"] for each in group.values()] == [["srv-250"]]
+
+
+@pytest.mark.parametrize("scope", [{"topic": "got_in"}, {"topic": "got_in", "site": "here"}, {"organization_id": None}])
+def test_a_mute_that_could_hide_an_intrusion_is_told_at_once(scope: dict[str, str | None]) -> None:
+    """In quiet hours too, beside other notices, and whatever else is muted."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("sign_in_refused", START, address="192.0.2.1", count=5), quiet=None)
+    channel.pass_until(START + 60)
+    members = {"until": START + 30 * DAY, "author": "mallory", **scope}
+    event = events.make("notifications_muted", START + 60, **members)
+    channel.take(replace(event, organization_id=scope.get("organization_id", "acme")), quiet=NIGHT)
+    channel.pass_until(START + 120)
+    assert "720.0 h: muted by " in channel.texts()[-1]
+    assert "mallory" in channel.texts()[-1]
+    assert channel.told[-1][1].severity is Severity.HIGH
+
+
+def test_a_login_that_is_muted_is_no_login_that_was_told() -> None:
+    """The digest counts it once: among what was muted."""
+    events, channel = Events(), JudgedChannel()
+    channel.take(events.make("notifications_muted", START, topic="got_in", until=START + HOUR, author="anna"))
+    channel.take(events.login(START + 60, "srv-1"))
+    channel.pass_until(START + DAY)
+    (digest,) = [text for text in channel.texts() if text.startswith("Digest")]
+    assert "1 event of muted groups" in digest
+    assert "suspicious" not in digest
