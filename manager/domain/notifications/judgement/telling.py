@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from manager.domain.notifications.judgement.backlog import DRAINED
 from manager.domain.notifications.judgement.classification import GroupKind
-from manager.domain.notifications.judgement.groups.items import Words
+from manager.domain.notifications.judgement.groups.items import Words, weight
 from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
 from manager.domain.notifications.judgement.groups.standing import Deferral, Member, StandingGroup
 from manager.domain.notifications.judgement.groups.thread import Thread
@@ -22,6 +22,9 @@ from manager.domain.notifications.judgement.wording.group_messages import (
 )
 from manager.domain.notifications.judgement.wording.summaries import backlog_message, digest_message
 from manager.domain.notifications.message import Message, Quoted
+
+_OPENING_SPACING, _URGENT_SPACING = 60.0, 300.0
+"""Seconds between messages on suspicious logins beyond the limit: with a group that none has told, and without."""
 
 _RANK = {kind: rank for rank, kind in enumerate(GroupKind)}
 
@@ -60,7 +63,8 @@ def next_due(state: JudgementState, settings: JudgementSettings, now: float) -> 
         times += [state.backlog.due(now), drained if drained > now else inf]
     for each in _waiting(state, now):
         limit = state.urgent_limit if each.group.thread.rule.urgent else state.limit
-        times.append(max(each.at, limit.next_at(now, settings.most_messages, settings.limit_window)))
+        room_at = limit.next_at(now, settings.most_messages, settings.limit_window, _spacing([each]))
+        times.append(max(each.at, room_at))
     for occurrences in state.occurrences.values():
         ends = occurrences.ends_at(settings.escalate_after)
         times.append(inf if ends is None else ends)
@@ -101,13 +105,21 @@ def _within_limit(
 ) -> list[Message]:
     if not due:
         return []
-    room = limit.room(len(due), now, settings.most_messages, settings.limit_window)
+    room = limit.room(len(due), now, settings.most_messages, settings.limit_window, _spacing(due))
     messages = [_message(state, each, now) for each in due[: room.single]]
     rest = due[room.single :]
     if room.shared and rest:
         messages.append(_shared(state, rest, now))
     limit.count(len(messages), now)
     return messages
+
+
+def _spacing(due: list[_Due]) -> float:
+    """Return the spacing of messages beyond the limit; what is not urgent waits for the limit."""
+    threads = [each.group.thread for each in due]
+    if not all(thread.rule.urgent for thread in threads):
+        return inf
+    return _URGENT_SPACING if all(thread.messages for thread in threads) else _OPENING_SPACING
 
 
 def _message(state: JudgementState, due: _Due, now: float) -> Message:
@@ -120,16 +132,18 @@ def _message(state: JudgementState, due: _Due, now: float) -> Message:
 
 
 def _shared(state: JudgementState, due: list[_Due], now: float) -> Message:
-    group_id = state.new_id("shared")
-    titles: list[Words] = []
-    severities = []
-    for each in due:
-        thread = each.group.thread
-        message = _message(state, each, now)
-        thread.shared = group_id
-        titles.append([(isinstance(part, Quoted), part.text) for part in message.title])
-        severities.append(message.severity)
-    return shared_message(group_id, now, titles, severities, urgent=due[0].group.thread.rule.urgent)
+    group_id, urgent = state.new_id("shared"), due[0].group.thread.rule.urgent
+    messages = []
+    for each in sorted(due, key=_gravity) if urgent else due:
+        messages.append(_message(state, each, now))
+        each.group.thread.shared = group_id
+    return shared_message(group_id, now, messages, urgent=urgent)
+
+
+def _gravity(due: _Due) -> tuple[bool, tuple[bool, int, float]]:
+    """Return a key that sorts groups that no message has told first, then those with a heavier item."""
+    items = due.group.untold.values() if isinstance(due.group, OccurrenceGroup) else ()
+    return due.group.thread.messages > 0, min((weight(item) for item in items), default=(True, 0, inf))
 
 
 def _close(state: JudgementState, group: StandingGroup, now: float) -> Message:

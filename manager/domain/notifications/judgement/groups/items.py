@@ -72,10 +72,10 @@ def most_severe(severities: list[Severity]) -> Severity:
 def by_weight(items: list[Item]) -> list[Item]:
     """Return items in the order in which they are told: of each host in turn, the proven and severe ones first."""
     turns, ordered = Counter[str | None](), list[tuple[int, Item]]()
-    for item in sorted(items, key=_weight):
+    for item in sorted(items, key=weight):
         ordered.append((turns[item.hostname], item))
         turns[item.hostname] += 1
-    return [item for _, item in sorted(ordered, key=lambda each: (each[0], _weight(each[1])))]
+    return [item for _, item in sorted(ordered, key=lambda each: (each[0], weight(each[1])))]
 
 
 def drop_lightest(items: dict[str, Item]) -> Item:
@@ -83,9 +83,9 @@ def drop_lightest(items: dict[str, Item]) -> Item:
     hosts = Counter(item.hostname for item in items.values())
     most = max(hosts.values())
     crowded = (subject for subject, item in items.items() if hosts[item.hostname] == most)
-    return items.pop(max(crowded, key=lambda subject: _weight(items[subject])))
+    return items.pop(max(crowded, key=lambda subject: weight(items[subject])))
 
 
-def _weight(item: Item) -> tuple[bool, int, float]:
+def weight(item: Item) -> tuple[bool, int, float]:
     """Return a key that sorts proven items first, then severe ones, then by time."""
     return not item.proven, -_RANK[item.severity], item.at

@@ -8,7 +8,7 @@ from manager.domain.notifications.judgement.groups.items import ROOM, Item, Word
 from manager.domain.notifications.judgement.groups.occurrences import OccurrenceGroup
 from manager.domain.notifications.judgement.groups.standing import Member, StandingGroup
 from manager.domain.notifications.judgement.groups.thread import Thread
-from manager.domain.notifications.message import Change, Message
+from manager.domain.notifications.message import Change, Line, Message, Plain
 from schemas.threats import Severity
 
 _NAMED = 40
@@ -125,22 +125,30 @@ def escalation_message(thread: Thread, now: float, title: Words, lines: list[Wor
     )
 
 
-def shared_message(
-    group_id: str, now: float, titles: Sequence[Words], severities: list[Severity], *, urgent: bool
-) -> Message:
-    """Return the one message of several groups, for which the limit on messages leaves no message each."""
-    head = f"{len(titles)} groups of {'suspicious events' if urgent else 'events'} in one message: there are many"
-    room = ROOM
-    shown = (
-        list(titles) if len(titles) <= room else [*titles[: room - 1], [plain(f"and {len(titles) - room + 1} more")]]
-    )
+def shared_message(group_id: str, now: float, messages: Sequence[Message], *, urgent: bool) -> Message:
+    """Return the one message in place of several, for which the limit leaves no room.
+
+    It has the title of each; of urgent ones also the first line, and the organizations of those that have no line.
+    """
+    head = f"{len(messages)} groups of {'suspicious events' if urgent else 'events'} in one message: there are many"
+    shown = list(messages) if len(messages) <= ROOM else list(messages[: ROOM - 1])
+    lines: list[Line] = [
+        (*each.title, Plain(": "), *each.lines[0]) if urgent and each.lines else each.title for each in shown
+    ]
+    rest = messages[len(shown) :]
+    if rest:
+        words: Words = [plain(f"and {len(rest)} more")]
+        organizations = list(dict.fromkeys(each.organization_id for each in rest if each.organization_id is not None))
+        if urgent and organizations:
+            words += [plain(" in "), *_names(organizations, "organizations")]
+        lines.append(line_of(words))
     return Message(
         id=f"{group_id}.1",
         group=group_id,
         change=Change.UPDATED,
-        severity=most_severe(severities),
+        severity=most_severe([each.severity for each in messages]),
         title=line_of([plain(head)]),
-        lines=tuple(line_of(each) for each in shown),
+        lines=tuple(lines),
         at=now,
         command="panguard manager now",
     )
@@ -199,12 +207,12 @@ def _member_line(member: Member, now: float) -> Words:
     return [*member.words, plain(f" ({causes + ' ' if causes else ''}for {duration(now - member.since)})")]
 
 
-def _names(hosts: Sequence[str]) -> Words:
+def _names(names: Sequence[str], kind: str = "hosts") -> Words:
     words: Words = []
-    for host in hosts[:_NAMED]:
-        words += [plain(", " if words else ""), quoted(host)]
-    if len(hosts) > _NAMED:
-        words.append(plain(f" and {len(hosts) - _NAMED} further hosts"))
+    for name in names[:_NAMED]:
+        words += [plain(", " if words else ""), quoted(name)]
+    if len(names) > _NAMED:
+        words.append(plain(f" and {len(names) - _NAMED} further {kind}"))
     return words
 
 

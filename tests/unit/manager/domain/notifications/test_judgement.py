@@ -521,3 +521,23 @@ def test_a_login_that_is_muted_is_no_login_that_was_told() -> None:
     (digest,) = [text for text in channel.texts() if text.startswith("Digest")]
     assert "1 event of muted groups" in digest
     assert "suspicious" not in digest
+
+
+def test_organizations_that_use_up_the_limit_do_not_delay_a_login_in_another_one() -> None:
+    """It is told within 66 seconds, with its host, user and address, although two others have a login a minute."""
+    events, channel = Events(), JudgedChannel()
+    forged = {"severity": Severity.MEDIUM, "vouched": False}
+    for minute in range(22):
+        for organization in ("a", "b"):
+            source = f"198.51.100.{minute}"
+            channel.take(
+                events.login(START + minute * 60, "noisy", source, organization_id=organization, **forged),
+            )
+    at = START + 22 * 60
+    for organization in ("c", "d"):
+        login = events.login(at, f"db-{organization}", severity=Severity.CRITICAL, organization_id=organization)
+        channel.take(login)
+    channel.pass_until(at + 66)
+    text = "\n".join(channel.texts())
+    for organization in ("c", "d"):
+        assert f"db-{organization}: login after failures, user dave from 203.0.113.7" in text
