@@ -33,6 +33,10 @@ class Condition:
     mode_wanted: str | None = None
     trial_seconds_left: float | None = None
     enforced: Enforced | None = None
+    degradation_untold: bool = False
+    """Whether it is degraded and the limit on events has kept that from being announced."""
+    ineffective_untold: int = 0
+    """The number of ineffective measures that the limit on events has kept from being announced."""
 
     def update(
         self,
@@ -59,16 +63,26 @@ class Condition:
         self.enforcement = enforcement
         self.mode_wanted, self.trial_seconds_left = mode_wanted, trial_seconds_left
         changes = []
-        if health == "degraded" and before != "degraded":
+        if health == "degraded" and (before != "degraded" or self.degradation_untold):
             unwell = [{"name": each.name, "state": each.state, "reason": each.reason} for each in reports]
             changes.append(
                 ConditionChange("agent_degraded", {"sources": [each for each in unwell if each["state"] != "ok"]})
             )
         elif health == "ok" and before == "degraded":
-            changes.append(ConditionChange("agent_recovered", {}))
+            if not self.degradation_untold:
+                changes.append(ConditionChange("agent_recovered", {}))
+            self.degradation_untold = False
         if mode == (Mode.PROTECTION, Mode.LEARNING) and mode_wanted == Mode.PROTECTION:
             changes.append(ConditionChange("mode_reverted", {"mode": Mode.LEARNING, "modeWanted": Mode.PROTECTION}))
         return changes
+
+    def enforce(self, enforced: Enforced | None) -> bool:
+        """Take over the measures that the host enforces; return whether more are ineffective than were announced."""
+        before = 0 if self.enforced is None else self.enforced.ineffective
+        now = 0 if enforced is None else enforced.ineffective
+        self.enforced = enforced
+        self.ineffective_untold = max(0, now - before + self.ineffective_untold)
+        return self.ineffective_untold > 0
 
     def enforces(self) -> bool:
         """Return whether the host enforces measures at all: not where they are simulated or impossible."""

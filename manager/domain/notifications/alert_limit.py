@@ -1,4 +1,4 @@
-"""Limit on the events that the reports of one agent make, so that a hijacked agent does not flood the event table."""
+"""Limit on the events that reports and heartbeats of one agent make, so that none floods the event table."""
 
 from collections import Counter
 from enum import Enum
@@ -9,6 +9,9 @@ from schemas.threats import Severity
 MOST_IN_MINUTE = 30
 """The number of events a minute of one agent and class; further reports of it are only counted."""
 
+MOST_OF_HEARTBEATS = 3
+"""The number of events a minute of one agent and name that its heartbeats make; usual guards send two a minute."""
+
 _MINUTE = 60.0
 
 
@@ -16,18 +19,25 @@ class AlertClass(NamedTuple):
     """Reports that share a limit: what is cheap to cause or to forge does not use up the limit of the rest.
 
     Attributes:
-        name: the name of a block's event; None for a login or a threat.
-        severity: the severity that the report states; None for a block.
+        name: the name of an event on a block or by a heartbeat; None for a login or a threat.
+        severity: the severity that the report states; None for an event with a name.
         vouched: whether the guard proves who wrote what the report says.
+        by_heartbeat: whether a heartbeat makes the event, and not a report.
     """
 
     name: str | None = None
     severity: Severity | None = None
     vouched: bool = False
+    by_heartbeat: bool = False
+
+    @property
+    def most(self) -> int:
+        """The number of events a minute of one agent."""
+        return MOST_OF_HEARTBEATS if self.by_heartbeat else MOST_IN_MINUTE
 
 
 class Admission(Enum):
-    """Decision on the event of a report."""
+    """Decision on an event."""
 
     TOLD = "told"
     """It is told by itself."""
@@ -45,13 +55,13 @@ class AlertLimit:
         self._told: Counter[tuple[int, AlertClass]] = Counter()
 
     def admit(self, agent_number: int, alert: AlertClass, monotonic: float) -> Admission:
-        """Return whether another report of an agent is told, and count it."""
+        """Return whether another event of an agent is told, and count it."""
         minute = monotonic // _MINUTE
         if minute != self._minute:
             self._minute = minute
             self._told.clear()
         self._told[agent_number, alert] += 1
         number = self._told[agent_number, alert]
-        if number <= MOST_IN_MINUTE:
+        if number <= alert.most:
             return Admission.TOLD
-        return Admission.FIRST_BEYOND if number == MOST_IN_MINUTE + 1 else Admission.COUNTED
+        return Admission.FIRST_BEYOND if number == alert.most + 1 else Admission.COUNTED

@@ -2,6 +2,7 @@
 
 from manager.domain.agents.agent import Agent, Door
 from manager.domain.agents.condition import unenforced_values
+from manager.domain.notifications.alert_limit import Admission, AlertClass
 from manager.engine.context import Context
 from manager.engine.response import emergency_response
 from schemas.http_agents import HttpHeartbeat
@@ -28,6 +29,11 @@ def record(
         trial_seconds_left=message.trial_seconds_left,
     )
     for change in changes:
+        is_told = _is_told(context, agent, change.event)
+        if change.event == "agent_degraded":
+            agent.condition.degradation_untold = not is_told
+        if not is_told:
+            continue
         context.fleet.counters[change.event] += 1
         context.batch.event(change.event, agent, change.data)
     record_enforced(context, agent, message.enforced)
@@ -35,8 +41,9 @@ def record(
 
 def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -> None:
     """Record the measures that an agent's host enforces, and the responses that are so enforced."""
-    before, agent.condition.enforced = agent.condition.enforced, enforced
-    if enforced is not None and enforced.ineffective > (0 if before is None else before.ineffective):
+    has_more = agent.condition.enforce(enforced)
+    if enforced is not None and has_more and _is_told(context, agent, "block_ineffective"):
+        agent.condition.ineffective_untold = 0
         reasons = [{"value": each.value, "reason": each.reason} for each in enforced.reasons]
         data = {"count": enforced.ineffective, "reasons": reasons, **(reasons[0] if reasons else {})}
         context.batch.event("block_ineffective", agent, data)
@@ -48,3 +55,11 @@ def record_enforced(context: Context, agent: Agent, enforced: Enforced | None) -
     sequence = enforced.policy_version if agent.door is Door.HTTP else enforced.blocklist_sequence
     emergency_response.record_enforced(context, agent.agent_id, "policy", enforced.policy_version or 0, unenforced)
     emergency_response.record_enforced(context, agent.agent_id, "blocklist", sequence or 0, unenforced)
+
+
+def _is_told(context: Context, agent: Agent, event: str) -> bool:
+    """Return whether an event is within the agent's limit; a recovery follows a degradation that was, and is told."""
+    if event == "agent_recovered":
+        return True
+    alert = AlertClass(event, by_heartbeat=True)
+    return context.fleet.alert_limit.admit(agent.number, alert, context.batch.now.monotonic) is Admission.TOLD

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from manager.domain.agents.registry import Takeover
-from manager.domain.notifications.alert_limit import MOST_IN_MINUTE
+from manager.domain.notifications.alert_limit import MOST_IN_MINUTE, MOST_OF_HEARTBEATS
 from manager.domain.response import ResponderSettings
 from manager.engine.commands.requests import ApproveIncident
 from manager.engine.settings import EngineSettings
 from manager.errors import StoreUnavailable
 from schemas import topics
 from schemas.model import utc
-from schemas.presence import Enforced, Unenforced
+from schemas.presence import Enforced, Mode, SourceReport, Unenforced
 from schemas.threats import ResponseTaken, Severity, Threat, ThreatReport
 from tests.support.engine import Bench
 from tests.support.simulated import SimulatedAgent
@@ -159,6 +159,48 @@ def test_ineffective_measures_in_heartbeats_are_told_when_they_grow(bench: Bench
         bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
     counts = [(data["count"], data["value"]) for _, data in _told(bench, "block_ineffective")]
     assert counts == [(1, "203.0.113.9"), (2, "203.0.113.9")]
+
+
+def _heartbeat(bench: Bench, agent: SimulatedAgent, health: str, ineffective: int, mode: Mode = Mode.LEARNING) -> None:
+    heartbeat = agent.heartbeat(
+        bench.wall,
+        health=health,
+        sources=[SourceReport(name="sshd", state="ok" if health == "ok" else "failed")],
+        enforcement="nftables",
+        enforced=Enforced(set=3, ineffective=ineffective),
+        mode=mode,
+        mode_wanted=Mode.PROTECTION,
+    )
+    bench.receive(topics.HEARTBEAT, agent.agent_id, heartbeat)
+
+
+def test_heartbeats_cannot_flood_the_event_table(bench: Bench) -> None:
+    """Each kind of event has a few a minute, whatever an agent states; another agent's are not affected."""
+    one, two = bench.enroll("web-1"), bench.enroll("web-2")
+    for number in range(80):
+        is_odd = bool(number % 2)
+        mode = Mode.LEARNING if is_odd else Mode.PROTECTION
+        _heartbeat(bench, one, "degraded" if is_odd else "ok", int(is_odd), mode)
+    for name in ("agent_degraded", "agent_recovered", "block_ineffective", "mode_reverted"):
+        assert len(_told(bench, name)) == MOST_OF_HEARTBEATS, name
+    _heartbeat(bench, two, "degraded", 1)
+    for name in ("agent_degraded", "block_ineffective"):
+        assert len(_told(bench, name)) == MOST_OF_HEARTBEATS + 1, name
+
+
+def test_what_the_limit_held_back_of_a_heartbeat_is_told_when_it_still_holds(bench: Bench) -> None:
+    """An agent that stays degraded, and a measure that stays ineffective, are told in a later minute, and once."""
+    agent = bench.enroll("web-1")
+    for number in range(2 * MOST_OF_HEARTBEATS + 2):
+        _heartbeat(bench, agent, "degraded" if number % 2 else "ok", number % 2)
+    assert (len(_told(bench, "agent_degraded")), len(_told(bench, "agent_recovered"))) == (3, 3)
+    for _ in range(3):
+        bench.pass_time(60, step=10)
+        _heartbeat(bench, agent, "degraded", 1)
+    assert len(_told(bench, "agent_degraded")) == MOST_OF_HEARTBEATS + 1
+    assert len(_told(bench, "block_ineffective")) == MOST_OF_HEARTBEATS + 1
+    _heartbeat(bench, agent, "ok", 0)
+    assert len(_told(bench, "agent_recovered")) == MOST_OF_HEARTBEATS + 1
 
 
 def test_the_store_is_told_of_once_it_works_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
