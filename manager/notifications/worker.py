@@ -180,15 +180,25 @@ class ChannelWorker(threading.Thread):
             self.paused_until = None
         while self._handed:
             self._queue_stored(self._handed.popleft())
-        outgoing = self._queue.first()
+        outgoing = self._queue.first(now)
         if outgoing is None:
             if self._watchdog is not None and self._watchdog.is_due(now):
                 self._run(SendTest(self.channel_name, self._watchdog.begin(now)))
-            return self._take_events(now)
+            return min(self._take_events(now), max(0.0, self._queue.due - now))
         if now < self._queue.retry_at:
             return min(_IDLE, self._queue.retry_at - now)
-        self._deliver(outgoing)
+        if outgoing.attempts and self._is_deleted(outgoing):
+            self._queue.forget_unstored()
+        else:
+            self._deliver(outgoing)
         return 0.0
+
+    def _is_deleted(self, outgoing: Outgoing) -> bool:
+        """Return whether a message's event is not kept any more: what is left is taken again, and the rest counted."""
+        cursor, _ = self._state()
+        if outgoing.row is not None or outgoing.sequence <= cursor.sequence:
+            return False
+        return outgoing.sequence < self._queries.event_bounds()[0]
 
     def _reset(self) -> float:
         """Begin again from the stored state, because the one in memory is in doubt; return the seconds to wait."""
@@ -264,12 +274,12 @@ class ChannelWorker(threading.Thread):
         test_id = self._testing.get(outgoing.message.id)
         error = self._try(outgoing.message)
         if error is not None:
-            self._record(deliveries.failed(cursor, outgoing, error, self._clock()))
+            self._record(outgoing, deliveries.failed(cursor, outgoing, error, self._clock(), self._queue))
             self._note_failure(error.reason)
             if test_id is not None:
                 self.tests[test_id] = error.reason
             return
-        self._record(deliveries.delivered(cursor, outgoing, self._clock()))
+        self._record(outgoing, deliveries.delivered(cursor, outgoing, self._clock()))
         self._note_success()
         if test_id is not None:
             del self._testing[outgoing.message.id]
@@ -300,10 +310,10 @@ class ChannelWorker(threading.Thread):
             return ChannelError(f"the channel failed on it ({type(error).__name__})", retry=True)
         return None
 
-    def _record(self, outcome: Outcome) -> None:
+    def _record(self, outgoing: Outgoing, outcome: Outcome) -> None:
         """Store the outcome of a try before the next one; what the store rejects is not delivered again in this run."""
         self._cursor = outcome.cursor
-        self._queue.settle(outcome)
+        self._queue.settle(outgoing, outcome)
         if outcome.is_done or outcome.rows:
             try:
                 self._save(self._clock(), outcome.rows)

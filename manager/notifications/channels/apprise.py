@@ -137,13 +137,14 @@ class AppriseChannel(Channel):
                     body_format=form.declared,
                 )
             except Exception as error:  # a service's plugin may fail in any way, and its text may hold the URL
-                raise ChannelError("the service's plugin failed", retry=True) from error
+                raise ChannelError("the service's plugin failed", retry=True, answered=True) from error
         if sent:
             return
         if records.statuses:
             status = records.statuses[-1]
-            raise ChannelError(f"the service answers {status}", retry=status not in _REFUSED)
-        raise ChannelError("the service cannot be reached, or refuses the message", retry=True)
+            raise ChannelError(f"the service answers {status}", retry=status not in _REFUSED, answered=True)
+        reason = "the service cannot be reached, or refuses the message"
+        raise ChannelError(reason, retry=True, answered=not records.unreached)
 
 
 def _asset() -> apprise.AppriseAsset:
@@ -167,18 +168,21 @@ class _Records(logging.Handler):
     Attributes:
         statuses: The HTTP statuses of services.
         dropped: Whether a part of a URL was dropped.
+        unreached: Whether a service could not be reached.
     """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.statuses: list[int] = []
         self.dropped = False
+        self.unreached = False
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread:
             text = record.getMessage()
             self.statuses += [int(status) for status in _STATUS.findall(text)]
+            self.unreached = self.unreached or "onnection error" in text
             self.dropped = self.dropped or text.startswith(("Dropped", "Dropping", "Ignored invalid"))
 
 

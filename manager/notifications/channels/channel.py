@@ -21,12 +21,14 @@ class ChannelError(ManagerError):
     Attributes:
         reason: One sentence for operators, without addresses, secrets or text from outside.
         retry: Whether another try may succeed; False if the receiver refuses the message for good.
+        answered: Whether the receiver answered to this message, so that it may take others.
     """
 
-    def __init__(self, reason: str, *, retry: bool) -> None:
+    def __init__(self, reason: str, *, retry: bool, answered: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry = retry
+        self.answered = answered
 
 
 class Channel(ABC):

@@ -167,7 +167,7 @@ def _failure(error: smtplib.SMTPException) -> ChannelError:
         return ChannelError(f"the mail server refuses recipients ({', '.join(map(str, codes))})", retry=True)
     if isinstance(error, smtplib.SMTPResponseException):
         for_good = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= _PERMANENT
-        return ChannelError(f"the mail server answers {error.smtp_code}", retry=not for_good)
+        return ChannelError(f"the mail server answers {error.smtp_code}", retry=not for_good, answered=True)
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return ChannelError("the mail server does not support TLS or a login, as the url asks for", retry=True)
     return ChannelError("the mail server closed the connection", retry=True)

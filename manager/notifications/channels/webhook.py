@@ -146,5 +146,6 @@ def _check(status: int) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        raise ChannelError(f"the receiver redirects ({status}), which is not followed: name its new URL", retry=True)
-    raise ChannelError(f"the receiver answers {status}", retry=status not in _REFUSED_FOR_GOOD)
+        reason = f"the receiver redirects ({status}), which is not followed: name its new URL"
+        raise ChannelError(reason, retry=True, answered=True)
+    raise ChannelError(f"the receiver answers {status}", retry=status not in _REFUSED_FOR_GOOD, answered=True)

@@ -180,6 +180,7 @@ def test_nothing_of_the_address_or_the_answer_is_logged(receiver: HttpReceiver, 
     with pytest.raises(ChannelError) as failed:
         AppriseChannel(SLACK, IDENTITY, 20).deliver(about("alice"))
     assert failed.value.retry
+    assert failed.value.answered
     assert failed.value.reason == "the service answers 403"
     logging.getLogger("other").debug("seen")
     assert "other: seen" in log.text
@@ -212,6 +213,7 @@ def test_a_service_that_hangs_is_slow_or_gone() -> None:
             with pytest.raises(ChannelError) as failed:
                 AppriseChannel(f"json://127.0.0.1:{port}/", IDENTITY, 0.5).deliver(about("alice"))
             assert failed.value.retry
+            assert not failed.value.answered
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_refusals(status: int, retry: bool) -> None:
         with pytest.raises(ChannelError, match=str(status)) as failed:
             channel(receiver.port).deliver(message(event()))
     assert failed.value.retry is retry
+    assert failed.value.answered
 
 
 def test_a_certificate_is_verified(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_receiver_that_is_silent_slow_or_gone() -> None:
             with pytest.raises(ChannelError) as failed:
                 channel(port, timeout=0.5).deliver(message(event()))
             errors.append(failed.value)
-    assert all(error.retry for error in errors)
+    assert all(error.retry and not error.answered for error in errors)
     assert errors[-1].reason == "the receiver refuses connections"
 
 
