@@ -2,17 +2,21 @@
 
 import csv
 import json
+import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from manager.cli.support.agent_lookup import find_agent
+from manager.cli.support.counting import counted
 from manager.cli.support.durations import ago, parse_time
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.manager_connection import with_manager_client
@@ -98,15 +102,19 @@ def export(
         Path | None, typer.Option("--file", "--output", help="file to write [default: standard output]")
     ] = None,
 ) -> None:
-    """Export all changes, newest first, for another tool."""
+    """Export all changes, newest first, for another tool; says on standard error how many."""
+    if file is not None and file.name in {*Format, *Output}:
+        raise CommandFailed(ExitCode.USAGE, f"--file names a file; for the format {file.name} write --format")
     found = _entries(client, None, target, since=_since(since), actor=actor, action=action)
     with _opened(file) as opened:
         if format_ is Format.JSONL:
             opened.writelines(json.dumps(entry) + "\n" for entry in found)
-            return
-        table = csv.writer(opened)
-        table.writerow(_MEMBERS)
-        table.writerows([_cell(entry[member]) for member in _MEMBERS] for entry in found)
+        else:
+            table = csv.writer(opened)
+            table.writerow(_MEMBERS)
+            table.writerows([_cell(entry[member]) for member in _MEMBERS] for entry in found)
+    if file is not None:
+        typer.echo(f"{counted(len(found), 'entry', 'entries')} in {file}", err=True)
 
 
 def _who(entry: "Record") -> str:
@@ -121,7 +129,8 @@ def _entries(client: "ManagerClient", most: int | None, target: str | None, **qu
     Raises:
         CommandFailed: the target is no target, and a short hostname of several agents.
     """
-    found = client.records("/api/audit", most=most, target=target, **query)
+    read: Callable[..., list[Record]] = client.records if most is None else partial(client.first_records, limit=most)
+    found = read("/api/audit", target=target, **query)
     if found or target is None:
         return found
     try:
@@ -130,7 +139,7 @@ def _entries(client: "ManagerClient", most: int | None, target: str | None, **qu
         if failure.code is ExitCode.CONFLICT:
             raise
         return found
-    return client.records("/api/audit", most=most, target=agent["agentId"], **query)
+    return read("/api/audit", target=agent["agentId"], **query)
 
 
 def _since(text: str | None) -> str | None:
@@ -153,8 +162,15 @@ def _opened(path: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            path.chmod(0o600)
+        with open(path, "w", encoding="utf-8", newline="", opener=_open_private) as file:
             yield file
     except OSError as error:
         raise CommandFailed(ExitCode.FAILURE, f"{path} cannot be written: {error.strerror}") from error
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, also one that others could read before."""
+    descriptor = os.open(path, flags, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fchmod(descriptor, 0o600)
+    return descriptor

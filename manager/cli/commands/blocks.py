@@ -43,12 +43,15 @@ def list_blocks(
     limit: Annotated[int, typer.Option(min=1, help="maximum number of rows")] = 200,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List the blocks in force, newest first."""
+    """List the blocks of addresses and file hashes in force, newest first; --kind lists others."""
     from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
     from manager.cli.support.printing import print_json, print_lines  # noqa: PLC0415 -- the same
     from manager.cli.support.wrapping import print_details  # noqa: PLC0415 -- the same
 
-    found = client.records("/api/blocks", most=limit, kind=kind, org_id=organization, value=value)
+    if value is None and kind is None:
+        found = _newest(client, limit, organization)
+    else:
+        found = client.first_records("/api/blocks", limit, kind=kind, org_id=organization, value=value)
     now = datetime.now(UTC)
     if output is Output.JSON:
         print_json(found)
@@ -60,6 +63,17 @@ def list_blocks(
     else:
         columns = ("block", "value", "enforced", "expires", "for", "accepted", "by", "set", "kind", "reason")
         print_fitted(columns, [_row(each, now) for each in found], kept=2)
+
+
+def _newest(client: "ManagerClient", limit: int, organization: str | None) -> list["Record"]:
+    """Return the newest blocks; raised sensitivity for a technique blocks nothing, and is not among them."""
+    found: list[Record] = []
+    for kind in ("ip", "file_hash"):
+        found += client.records("/api/blocks", limit + 1, kind=kind, org_id=organization)
+    found.sort(key=lambda each: str(each["createdAt"]), reverse=True)
+    if len(found) > limit:
+        typer.echo(f"only the first {limit} are listed: --limit lists more", err=True)
+    return found[:limit]
 
 
 @app.command("add")

@@ -50,9 +50,9 @@ def list_incidents(
     from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     now = datetime.now(UTC)
-    found = client.records(
+    found = client.first_records(
         "/api/incidents",
-        most=limit,
+        limit,
         open=None if is_open is None else str(is_open).lower(),
         value=value,
         kind=kind,

@@ -48,9 +48,9 @@ def list_threats(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List threats, newest first."""
-    found = client.records(
+    found = client.first_records(
         "/api/threats",
-        most=limit,
+        limit,
         since=None if since is None else parse_time(since, datetime.now(UTC)),
         severity=severity,
         type=type_,

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+import typer
 
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.tls_trust import certificate_failure, handshake_failed
@@ -81,6 +82,17 @@ class ManagerClient:
             cursor = page.get("nextCursor")
             if cursor is None or (most is not None and len(found) >= most):
                 return found
+
+    def first_records(self, path: str, limit: int, **query: Any) -> list[Record]:
+        """GET the first records of a list, and say on standard error if there are more than `limit`.
+
+        Raises:
+            CommandFailed: as `records` raises it.
+        """
+        found = self.records(path, most=limit + 1, **query)
+        if len(found) > limit:
+            typer.echo(f"only the first {limit} are listed: --limit lists more", err=True)
+        return found[:limit]
 
     def answer(self, method: str, path: str, query: Record | None = None, body: Any = None) -> Record:
         """Send a request and return the envelope of a successful answer.

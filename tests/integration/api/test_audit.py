@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from manager.cli.support.failures import ExitCode
 from tests.integration.api.served import ADMIN_TOKEN, HOST, Served
 from tests.integration.api.terminal import Terminal
 from tests.support.attacks import ATTACKER, attack, trusted
@@ -215,7 +216,9 @@ def test_commands_show_and_export_it(served: Served, terminal: Terminal, tmp_pat
     lines = terminal.ok("audit", "export").splitlines()
     assert [json.loads(line)["action"] for line in lines] == ["policy.set"]
     target = tmp_path / "audit.csv"
-    terminal.ok("audit", "export", "--format", "csv", "--output", str(target))
+    exported = terminal.run("audit", "export", "--format", "csv", "--output", str(target))
+    assert "1 entry in" in exported.stderr
+    assert terminal.run("audit", "export", "--output", "json").exit_code == ExitCode.USAGE
     (row,) = csv.DictReader(io.StringIO(target.read_text()))
     assert (row["action"], json.loads(row["after"])["thresholds"]["autoRespond"]) == ("policy.set", 80)
     assert target.stat().st_mode & 0o077 == 0

@@ -1,5 +1,7 @@
 """Lists on terminals of 80 and 140 columns, with a fleet of 322 cloud hostnames."""
 
+import json
+
 import pytest
 
 from schemas import topics
@@ -135,3 +137,20 @@ def test_mode_and_enforcement_are_shown_at_80_columns(
     heading = terminal.ok("agents", "list").splitlines()[0]
     assert "mode" in heading
     assert "enforcement" in heading
+
+
+def test_a_list_that_is_cut_says_so(served: Served, terminal: Terminal) -> None:
+    """On standard error, so that scripts read the same; a list that has room for all says nothing.
+
+    Raised attention to a technique blocks nothing, and is listed only where it is asked for.
+    """
+    with served.bench() as bench:
+        attack(bench, *trusted(bench, *CLOUD_HOSTS[:3]))
+    for words in (("blocks", "list"), ("threats", "list"), ("incidents", "list"), ("audit", "list")):
+        cut = terminal.run(*words, "--limit", "1", "-o", "json")
+        assert (cut.exit_code, len(json.loads(cut.stdout))) == (0, 1)
+        assert "only the first 1 are listed: --limit lists more" in cut.stderr
+        assert terminal.run(*words, "--limit", "100000", "-o", "json").stderr == ""
+    assert {each["kind"] for each in terminal.records("blocks", "list", "--limit", "100000")} == {"ip"}
+    kinds = {each["kind"] for each in terminal.records("blocks", "list", "--kind", "sensitivity")}
+    assert kinds == {"sensitivity"}
