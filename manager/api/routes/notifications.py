@@ -58,7 +58,7 @@ class MuteBody(WireModel, extra="forbid"):
     organization: OrganizationId | None = None
     site: _Name | None = None
     agent_id: AgentId | None = None
-    topic: Literal["got_in", "we_hurt", "waits", "blind", "blocked", "fleet", "system"] | None = None
+    topic: Literal["got_in", "we_hurt", "waits", "blind", "system", "flapping", "notice"] | None = None
     reason: _Text | None = None
 
 

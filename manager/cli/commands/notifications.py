@@ -18,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-TopicWord = Literal["got_in", "we_hurt", "waits", "blind", "blocked", "fleet", "system"]
+TopicWord = Literal["got_in", "we_hurt", "waits", "blind", "system", "flapping", "notice"]
 
 _COLUMNS = ("name", "type", "state", "sent", "last sent", "waiting", "given up", "not told", "destination")
 _HISTORY = ("at", "channel", "state", "severity", "message", "reason")

@@ -55,7 +55,8 @@ class Item:
 
     def repeat(self, later: "Item") -> None:
         """Count the same thing once more."""
-        self.words, self.command, self.severity = later.words, later.command, later.severity
+        self.words, self.command = later.words, later.command
+        self.severity = most_severe([self.severity, later.severity])
         self.at = max(self.at, later.at)
         self.proven |= later.proven
         self.count += later.count

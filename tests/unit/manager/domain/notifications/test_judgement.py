@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
+from manager.api.routes.notifications import MuteBody
+from manager.cli.commands.notifications import TopicWord
 from manager.domain.notifications.judgement import JudgementSettings, QuietHours
+from manager.domain.notifications.judgement.classification import GroupKind
 from manager.domain.notifications.message import Change, Plain, Quoted
 from schemas.threats import Severity
 from tests.support.judged import START, Events, JudgedChannel, whole_text
@@ -541,3 +545,20 @@ def test_organizations_that_use_up_the_limit_do_not_delay_a_login_in_another_one
     text = "\n".join(channel.texts())
     for organization in ("c", "d"):
         assert f"db-{organization}: login after failures, user dave from 203.0.113.7" in text
+
+
+def test_the_same_login_again_with_a_lower_severity_is_as_severe_as_before() -> None:
+    """What is told together has the highest severity of all."""
+    events, channel = Events(), JudgedChannel()
+    for severity in (Severity.MEDIUM, Severity.CRITICAL, Severity.MEDIUM):
+        channel.take(events.login(START, "srv-1", severity=severity))
+    channel.pass_until(START + 10)
+    assert channel.told[0][1].severity is Severity.CRITICAL
+
+
+def test_every_topic_that_a_mute_may_have_mutes_a_kind_of_group() -> None:
+    """The API and the command take the kinds of groups, all of them."""
+    kinds = {kind.value for kind in GroupKind}
+    topic = MuteBody.model_json_schema()["properties"]["topic"]
+    assert set(topic["anyOf"][0]["enum"]) == kinds
+    assert set(get_args(TopicWord)) == kinds
