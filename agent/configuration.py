@@ -1,6 +1,7 @@
 """Reads the start options and settings of a guard from command line, environment and settings file."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,13 +149,20 @@ def _read_default(directory: Path | None) -> ConfigFile | None:
 def _read(path: Path) -> ConfigFile:
     path = path.absolute()
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigurationError(f"the settings file {path} cannot be read: it is no regular file")
             content = file.read(LIMIT + 1)
     except OSError as error:
         raise ConfigurationError(f"the settings file {path} cannot be read: {error.strerror}") from error
     config = ConfigFile.parse(os.fspath(path), content)
     config.check((*StartOptions.model_fields, *GuardSettings.model_fields), _SECRETS, _LISTING)
     return config.resolved(_PATHS, _FLAGS)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the writer of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _validated(

@@ -1,5 +1,7 @@
 """Reads a manager's settings from options, environment and settings file, and tells where each one came from."""
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +44,13 @@ class Configuration:
         settings: The settings.
         origins: Where each setting came from, by its name.
         file: The settings file that was read; None if there is none.
+        warnings: Sentences on what an operator should change.
     """
 
     settings: Settings
     origins: Mapping[str, Origin]
     file: Path | None
+    warnings: tuple[str, ...] = ()
 
 
 def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> Configuration:
@@ -72,7 +76,9 @@ def read_configuration(options: Mapping[str, Any], file: Path | None = None) -> 
             values[secret] = _secret(named, values[named])
     settings = _validated(values, origins, config)
     everything = {name: origins.get(name, Origin.DEFAULT) for name in Settings.model_fields}
-    return Configuration(settings, everything, None if config is None else Path(config.name))
+    if config is None:
+        return Configuration(settings, everything, None)
+    return Configuration(settings, everything, Path(config.name), _warnings(config))
 
 
 def environment_variable(name: str) -> str:
@@ -107,7 +113,9 @@ def _read_default(options: Mapping[str, Any], environment: Mapping[str, Any]) ->
 def _read(path: Path) -> ConfigFile:
     path = path.absolute()
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise WrongSetting(f"the settings file {path} cannot be read: it is no regular file")
             content = file.read(LIMIT + 1)
     except OSError as error:
         raise WrongSetting(f"the settings file {path} cannot be read: {error.strerror}") from error
@@ -121,6 +129,11 @@ def _read(path: Path) -> ConfigFile:
     return config
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the writer of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _check_channels(config: ConfigFile, tables: Any) -> None:
     """Refuse notifications that are no tables with names; their content is checked by the notifier.
 
@@ -131,6 +144,28 @@ def _check_channels(config: ConfigFile, tables: Any) -> None:
     if faults or not isinstance(tables, dict):
         sentence = "a channel is a table with a name: write [notifications.NAME]"
         raise WrongSetting(str(config.error(sentence, "notifications", *faults[:1])))
+
+
+def _warnings(config: ConfigFile) -> tuple[str, ...]:
+    """Return a warning if every user of the machine may read the file, and an address in it may hold a secret."""
+    tables = config.values.get("notifications", {})
+    names = [name for name, table in tables.items() if _may_hold_secret(table.get("type"), table.get("url"))]
+    try:
+        mode = stat.S_IMODE(Path(config.name).stat().st_mode)
+    except OSError:
+        return ()
+    if not names or not mode & stat.S_IROTH:
+        return ()
+    sentence = (
+        f"{config.name} can be read by every user of this machine (mode {mode:04o}), and the url of"
+        f" [notifications.{names[0]}] may hold a password or token: run `chmod o-r {config.name}`, or give url_file"
+    )
+    return (sentence,)
+
+
+def _may_hold_secret(kind: object, url: object) -> bool:
+    """Return whether a channel's address may hold a secret: those of Apprise, and any with user or query."""
+    return isinstance(url, str) and (kind == "apprise" or "@" in url or "?" in url) and kind != "file"
 
 
 def _secret(named: str, path: Any) -> SecretStr:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from manager.cli.support.escaping import printable
 from manager.cli.support.failures import CommandFailed, ExitCode
 from manager.cli.support.options import ConfigOption, DataDir, Output, OutputOption
 
@@ -71,7 +72,7 @@ def _plain(value: Any) -> Any:
 
 
 def configuration(options: Mapping[str, Any], file: Path | None) -> "Configuration":
-    """Return the settings of options, environment and settings file.
+    """Return the settings of options, environment and settings file; print warnings on them to standard error.
 
     Raises:
         CommandFailed: a setting or the file is invalid; the error names it and never quotes the value.
@@ -79,6 +80,9 @@ def configuration(options: Mapping[str, Any], file: Path | None) -> "Configurati
     from manager.configuration import WrongSetting, read_configuration  # noqa: PLC0415 -- settings take a while to load
 
     try:
-        return read_configuration(options, file)
+        found = read_configuration(options, file)
     except WrongSetting as error:
         raise CommandFailed(ExitCode.USAGE, str(error)) from error
+    for sentence in found.warnings:
+        typer.echo(f"warning: {printable(sentence)}", err=True)
+    return found

@@ -1,5 +1,6 @@
 """Start options and settings of a guard from command line, environment and settings file."""
 
+import os
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -109,6 +110,19 @@ def test_errors_name_the_place_that_gave_the_value(tmp_path: Path) -> None:
     assert str(read_configuration({}, {}, file).error("hostname", "is long")) == f"{file}, line 2: hostname: is long"
     with pytest.raises(ConfigurationError, match=r"^PANGUARD_MODE: Input should be"):
         read_configuration({}, {"PANGUARD_MODE": "x"}, file)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_pipe_or_device_is_no_settings_file(tmp_path: Path, *, is_named: bool) -> None:
+    """It is refused, and no command waits for a writer; nor does one read a device."""
+    file = tmp_path / "guard.toml"
+    os.mkfifo(file)
+    with pytest.raises(ConfigurationError, match=r"the settings file .* cannot be read: it is no regular file"):
+        read_configuration({"data_dir": tmp_path}, {}, file if is_named else None)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError, match=r"the settings file .* cannot be read: it is no regular file"):
+        read_configuration({"data_dir": tmp_path}, {}, file if is_named else None)
 
 
 @pytest.mark.parametrize("path", ["none.toml", "."])

@@ -1,5 +1,6 @@
 """Settings of a manager from options, environment and settings file."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_a_wrong_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_configuration({}, written(tmp_path, "port = 1\n"))
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_pipe_or_device_is_no_settings_file(tmp_path: Path, *, is_named: bool) -> None:
+    """It is refused, and no command waits for a writer; nor does one read a device."""
+    file = tmp_path / "manager.toml"
+    os.mkfifo(file)
+    with pytest.raises(WrongSetting, match=r"the settings file .* cannot be read: it is no regular file"):
+        read_configuration({"data_dir": tmp_path}, file if is_named else None)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(WrongSetting, match=r"the settings file .* cannot be read: it is no regular file"):
+        read_configuration({"data_dir": tmp_path}, file if is_named else None)
+
+
 @pytest.mark.parametrize("path", ["none.toml", "."])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, path: str) -> None:
     """One that is named has to be there."""
@@ -160,3 +174,30 @@ def test_channels_of_notifications_are_handed_on(tmp_path: Path) -> None:
     file = written(tmp_path, '[notifications.siem]\ntype = "file"\nurl = "x"\n[notifications.pager]\n')
     assert read_configuration({}, file).settings.notifications == {"siem": {"type": "file", "url": "x"}, "pager": {}}
     assert read_configuration({"data_dir": tmp_path / "none"}).settings.notifications == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "channel", "is_warned"),
+    [
+        (0o644, 'type = "apprise"\nurl = "mailtos://me:s3cret@mail.example"', True),
+        (0o644, 'type = "webhook"\nurl = "https://me:s3cret@soar.example/x"', True),
+        (0o604, 'type = "webhook"\nurl = "https://soar.example/x?token=s3cret"', True),
+        (0o640, 'type = "apprise"\nurl = "mailtos://me:s3cret@mail.example"', False),
+        (0o644, 'type = "apprise"\nurl_file = "/etc/panguard/night.url"', False),
+        (0o644, 'type = "syslog"\nurl = "udp://siem.example:514"', False),
+        (0o644, 'type = "file"\nurl = "/var/log/a@b?.json"', False),
+    ],
+)
+def test_a_settings_file_with_a_secret_that_everybody_may_read_is_warned_of(
+    tmp_path: Path, mode: int, channel: str, *, is_warned: bool
+) -> None:
+    """The warning names file, mode, channel and remedy, and no secret."""
+    file = written(tmp_path, f"[notifications.night]\n{channel}\n")
+    file.chmod(mode)
+    found = read_configuration({}, file)
+    assert len(found.warnings) == is_warned
+    for sentence in found.warnings:
+        assert sentence.startswith(f"{file} can be read by every user of this machine (mode {mode:04o})")
+        assert "[notifications.night]" in sentence
+        assert "chmod o-r" in sentence
+        assert "s3cret" not in sentence
