@@ -22,6 +22,7 @@ def step_back(state: JudgementState, now: float) -> None:
     flapping = state.flapping
     flapping.falls = {agent_id: [min(at, now) for at in times] for agent_id, times in flapping.falls.items()}
     flapping.changed = {agent_id: min(at, now) for agent_id, at in flapping.changed.items()}
+    flapping.begun = {agent_id: min(at, now) for agent_id, at in flapping.begun.items()}
     for limit in (state.limit, state.urgent_limit):
         limit.sent = [min(at, now) for at in limit.sent]
     state.digest.since = _earlier(state.digest.since, now)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.domain.notifications.judgement.flapping import FALLS, STABLE, WINDOW, Flapping
+from manager.domain.notifications.judgement.flapping import AGAIN, FALLS, STABLE, WINDOW, Flapping
 
 HOUR = 3600.0
 STEPS = st.lists(
@@ -14,6 +14,8 @@ STEPS = st.lists(
     ),
     max_size=30,
 )
+REPEATS = st.sampled_from([1, 1, 4])
+"""The times that the steps are taken, so that some agents flap for more than a day."""
 
 
 def oracle(history: list[tuple[float, str]]) -> tuple[list[float], float | None]:
@@ -24,6 +26,8 @@ def oracle(history: list[tuple[float, str]]) -> tuple[list[float], float | None]
     for at, change in history:
         if until is not None and at < until:
             until = at + STABLE
+            if change == "fell" and at - began[-1] >= AGAIN:
+                began.append(at)
             continue
         if until is not None:
             until, counted = None, []
@@ -35,15 +39,15 @@ def oracle(history: list[tuple[float, str]]) -> tuple[list[float], float | None]
     return began, until
 
 
-@given(STEPS)
+@given(STEPS, REPEATS)
 def test_an_agent_flaps_from_its_third_fall_in_six_hours_until_an_hour_without_a_change(
-    steps: list[tuple[float, str, str]],
+    steps: list[tuple[float, str, str]], repeats: int
 ) -> None:
-    """It is said once to begin to flap; agents do not mix."""
+    """It is said once to begin to flap, and again after a day of it; agents do not mix."""
     flapping, now = Flapping(), 1000.0
     histories: dict[str, list[tuple[float, str]]] = {"a": [], "b": []}
     began: dict[str, list[float]] = {"a": [], "b": []}
-    for pause, agent, change in steps:
+    for pause, agent, change in steps * repeats:
         now += pause
         histories[agent].append((now, change))
         if change == "rose":

@@ -562,3 +562,13 @@ def test_every_topic_that_a_mute_may_have_mutes_a_kind_of_group() -> None:
     topic = MuteBody.model_json_schema()["properties"]["topic"]
     assert set(topic["anyOf"][0]["enum"]) == kinds
     assert set(get_args(TopicWord)) == kinds
+
+
+def test_an_agent_that_flaps_for_days_is_told_once_a_day() -> None:
+    """Flips are no way to be blind for half of each hour without people being told again."""
+    events, channel = Events(), JudgedChannel()
+    for half_hour in range(3 * 48):
+        channel.take(events.make("agent_degraded", START + half_hour * 1800, "srv-1"))
+        channel.take(events.make("agent_recovered", START + half_hour * 1800 + 900, "srv-1"))
+    flapping = [at for at, message in channel.told if "again and again" in whole_text(message)]
+    assert [round((at - START) / HOUR) for at in flapping] == [1, 25, 49]
