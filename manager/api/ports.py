@@ -291,6 +291,10 @@ class Queries(Protocol):
         """Return the number of stored events after a sequence."""
         ...
 
+    def notification_group_is_stored(self, group: str) -> bool:
+        """Return whether a stored message is of a group."""
+        ...
+
     def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
         """Return messages to channels, newest first."""
         ...

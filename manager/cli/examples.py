@@ -117,7 +117,7 @@ panguard manager incidents show inc-0123456789abcdef
         "notifications history": "panguard manager notifications history --channel ops",
         "notifications pause": "panguard manager notifications pause ops --for 2h",
         "notifications continue": "panguard manager notifications continue ops",
-        "notifications acknowledge": "panguard manager notifications acknowledge approvals",
+        "notifications acknowledge": "panguard manager notifications acknowledge waits-12",
         "notifications mute": "panguard manager notifications mute --site vienna --for 2h --reason maintenance",
         "policies": """
 panguard manager policies set --global --file examples/policy.json --dry-run

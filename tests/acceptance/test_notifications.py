@@ -172,7 +172,11 @@ def test_an_operator_lists_tests_pauses_and_mutes(tmp_path: Path, stack: ExitSta
         eventually(lambda: len(mails.mails) >= 2, what="the test that waited for the end of the pause")
         assert command("notifications", "mute", "--site", "vienna", "--for", "2h")[1].startswith("muted until ")
         assert command("notifications", "mute", "--site", "vienna", "--for", "0s") == (0, "the mute has ended\n")
-        assert command("notifications", "acknowledge", "approvals") == (0, "acknowledged approvals\n")
+        code, text = command("notifications", "acknowledge", "no-such-group")
+        assert (code, "no message is of the group 'no-such-group'" in text) == (5, True)
+        group = next(row["group"] for row in manager.get("/api/notifications/history"))
+        assert group in command("notifications", "history")[1]
+        assert command("notifications", "acknowledge", group) == (0, f"acknowledged {group}\n")
         audited = {entry["action"] for entry in manager.get("/api/audit")}
         assert {"notifications.test", "notifications.pause", "notifications.mute"} <= audited
         everything = str(manager.get("/api/notifications")) + str(manager.get("/api/audit"))

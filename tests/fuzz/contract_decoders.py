@@ -68,7 +68,7 @@ BODIES = {
     ),
     WorkBody: _json({"note": "seen"}, {}),
     NoteBody: _json({"note": "seen"}),
-    AcknowledgementBody: _json({"group": "approvals"}),
+    AcknowledgementBody: _json({"group": "waits-12"}),
     MuteBody: _json({"seconds": 60, "site": "vienna", "topic": "blind"}),
     PauseBody: _json({"seconds": 60}),
     RollbackBody: _json({"revision": 3}),

@@ -121,8 +121,11 @@ async def continue_channel(name: str, services: WithServices, caller: Admin) -> 
     openapi_extra=body_of("AcknowledgementBody"),
 )
 async def acknowledge(request: Request, services: WithServices, caller: Responder) -> Response:
-    """Acknowledge a group of messages: it is not escalated."""
+    """Acknowledge a group of messages, by the id in the history: it is not escalated. 404 for an unknown group."""
     wanted = await read_body(request, AcknowledgementBody, MESSAGE_LIMIT)
+    if not await services.read(services.queries.notification_group_is_stored, wanted.group):
+        told = f"no message is of the group {wanted.group[:64]!r}"
+        raise NotFound(f"{told}; `panguard manager notifications history` lists messages with their groups")
     await services.engine.submit(AcknowledgeNotifications(wanted.group, caller.name))
     return ok({"group": wanted.group})
 

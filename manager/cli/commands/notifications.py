@@ -21,7 +21,7 @@ app = typer.Typer(
 TopicWord = Literal["got_in", "we_hurt", "waits", "blind", "system", "flapping", "notice"]
 
 _COLUMNS = ("name", "type", "state", "sent", "last sent", "waiting", "given up", "not told", "destination")
-_HISTORY = ("at", "channel", "state", "severity", "message", "reason")
+_HISTORY = ("at", "channel", "group", "state", "severity", "message", "reason")
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="the channel's name")]
 _For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
 
@@ -84,9 +84,9 @@ def list_messages(
         print_json(found)
         return
     now = datetime.now(UTC)
-    members = ("channel", "state", "severity", "title", "reason")
+    members = ("channel", "group", "state", "severity", "title", "reason")
     rows = [(relative(each["createdAt"], now), *(each[member] for member in members)) for each in found]
-    print_table(_HISTORY, rows, whole=3)
+    print_table(_HISTORY, rows, whole=4)
 
 
 @app.command("pause")
@@ -113,7 +113,8 @@ def continue_channel(client: "ManagerClient", name: _Name) -> None:
 @app.command("acknowledge")
 @with_manager_client
 def acknowledge(
-    client: "ManagerClient", group: Annotated[str, typer.Argument(metavar="GROUP", help="as the message names it")]
+    client: "ManagerClient",
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="a group's id in `history`")],
 ) -> None:
     """Acknowledge a group of messages: it is not escalated."""
     from manager.cli.support.printing import print_lines  # noqa: PLC0415 -- rich takes a while to load

@@ -36,8 +36,8 @@ export function open(place) {
   };
   const history = pagedList({
     address: (cursor) => "/api/notifications/history" + query({ limit: 50, cursor }),
-    heads: ["When", "Channel", "Message", "State"],
-    row: (each) => [time(each.createdAt), quoted(each.channel), [el("strong", {}, quoted(each.title, 300)), each.lines.map((line) => [el("br"), quoted(line, 300)])],
+    heads: ["When", "Channel", "Group", "Message", "State"],
+    row: (each) => [time(each.createdAt), quoted(each.channel), quoted(each.group), [el("strong", {}, quoted(each.title, 300)), each.lines.map((line) => [el("br"), quoted(line, 300)])],
       [each.state.replaceAll("_", " "), each.reason ? [": ", quoted(each.reason, 300)] : ""]],
     caption: "What people were told, newest first; what machines took is only counted",
     empty: "Nobody was told of anything yet.",

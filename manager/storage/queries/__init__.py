@@ -273,6 +273,10 @@ class StoreQueries:
         """Return the messages of a channel that are not delivered, in the order in which they were made."""
         return notifications.pending(self._reader, channel)
 
+    def notification_group_is_stored(self, group: str) -> bool:
+        """Return whether a stored message is of a group."""
+        return notifications.group_is_stored(self._reader, group)
+
     def events_to_tell(self, *, after: int, limit: int) -> list[ToldEvent]:
         """Return the first events after a sequence, with the channels that were chosen for each."""
         return notifications.events_to_tell(self._reader, after, limit)

@@ -19,6 +19,12 @@ def pending(reader: Reader, channel: str) -> list[NotificationRow]:
     return [row._replace(state=Delivery(row.state)) for row in rows]
 
 
+def group_is_stored(reader: Reader, group: str) -> bool:
+    """Return whether a stored message is of a group."""
+    ((is_stored,),) = reader.select("notifications.group_is_stored", (group,))
+    return bool(is_stored)
+
+
 def events_to_tell(reader: Reader, sequence: int, limit: int) -> list[ToldEvent]:
     """Return the first events after a sequence."""
     return [ToldEvent(*row) for row in reader.select("notifications.to_tell", (sequence, limit))]

@@ -229,7 +229,7 @@ ROWS = (
     Row("POST /api/notifications/ops/test", {}, data=("channel", "delivered", "reason")),
     Row("POST /api/notifications/ops/pause", {"seconds": 60}, data=("channel", "pausedUntil")),
     Row("DELETE /api/notifications/ops/pause", data=("channel", "pausedUntil")),
-    Row("POST /api/notifications/acknowledge", {"group": "approvals"}, data=("group",)),
+    Row("POST /api/notifications/acknowledge", {"group": "waits-12"}, data=("group",)),
     Row("POST /api/notifications/mute", {"seconds": 60, "site": "vienna"}, data=("mutedUntil",)),
     Row("POST /api/session", {"token": ADMIN_TOKEN}, status=201,
         data=("name", "role", "organizations", "csrfToken", "endsAt", "idleSeconds"), answered=("Set-Cookie",)),

@@ -7,7 +7,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from manager.domain.notifications.message import Change, Message
+from manager.engine.notifications import ChannelCursor, Delivery, NotificationRow, RecordNotifications
+from manager.notifications.stored_message import dump_message
 from schemas import topics
+from schemas.threats import Severity
 from tests.integration.api.documented import DOCUMENT, GROUP, HEADERS, REPORT, ROWS, Row, filled
 from tests.integration.api.served import LOOPBACK, HttpAgent, Served
 from tests.support.attacks import attack, trusted
@@ -55,6 +59,13 @@ class Fleet:
             for number in range(11):
                 attack(bench, *liars, sourceIp=f"203.0.113.{number + 1}")
             bench.receive(topics.HEARTBEAT, liars[0].agent_id, b"no heartbeat")
+            message = Message("waits-12.1", "waits-12", Change.OPENED, Severity.HIGH, ())
+            row = NotificationRow(
+                "ops", message.id, message.group, Delivery.SENT, 1, bench.wall, bench.wall, bench.wall, None,
+                dump_message(message),
+            )  # fmt: skip
+            bench.submit(RecordNotifications(ChannelCursor("ops", 0), (row,)))
+            bench.engine.step(bench.now)
 
     def join(self) -> HttpAgent:
         self._joined += 1
@@ -107,6 +118,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     options: dict[str, Any] = {"channels": frozenset({"ops"}), "notifications": Channel()}
     with Served(directory, client_addresses=LOOPBACK, rate_limit=0, **options) as served, served.client() as admin:
         yield Fleet(served, admin)
+
+
+def test_a_group_that_no_message_has_is_not_acknowledged(fleet: Fleet) -> None:
+    """404, and neither an event nor an audit entry; a group that was told is acknowledged."""
+    before = fleet.admin.get("/api/audit").json()["data"]
+    refused = fleet.admin.post("/api/notifications/acknowledge", json={"group": "no-such-group"})
+    assert (refused.status_code, "notifications history" in refused.text) == (404, True)
+    assert fleet.admin.get("/api/audit").json()["data"] == before
+    assert fleet.admin.post("/api/notifications/acknowledge", json={"group": "waits-12"}).status_code == 200
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ COMMANDS: dict[str, Role] = {
     "notifications test ops": Role.ADMIN,
     "notifications pause ops --for 1h": Role.ADMIN,
     "notifications continue ops": Role.ADMIN,
-    "notifications acknowledge approvals": Role.RESPONDER,
+    "notifications acknowledge waits-12": Role.RESPONDER,
     "notifications mute --for 1h": Role.RESPONDER,
     "notifications mute --for 1h --topic got_in": Role.ADMIN,
     "policies explain {agent}": Role.VIEWER,

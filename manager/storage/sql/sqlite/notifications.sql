@@ -32,6 +32,9 @@ SELECT channel, sequence, judgement, sent, given_up, not_told, last_sent_at, pau
 SELECT channel, message_id, group_id, state, attempts, created_at, next_at, sent_at, reason, content
 FROM notification WHERE channel = ? AND state = 'pending' ORDER BY sequence;
 
+-- name: group_is_stored
+SELECT EXISTS (SELECT 1 FROM notification WHERE group_id = ?);
+
 -- name: to_tell
 -- Events after a sequence with what the notifier needs of them.
 SELECT sequence, at, name, severity, organization_id, site, alerting, document FROM event
