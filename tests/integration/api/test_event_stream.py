@@ -250,9 +250,9 @@ def test_the_streams_of_one_token_leave_room_for_others(tmp_path: Path) -> None:
             ticket = viewer.post("/api/events/ticket").json()["data"]["ticket"]
             with _watching(viewer), served.client(None) as browser:
                 with _watching(browser, ticket=ticket):
-                    refused = viewer.get("/api/events/stream")
-                    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-                    assert "this token has 2 event streams open" in refused.json()["error"]
+                    with viewer.stream("GET", "/api/events/stream") as refused:
+                        assert (refused.status_code, refused.headers.get("Retry-After")) == (503, "5")
+                        assert "this token has 2 event streams open" in json.loads(refused.read())["error"]
                     with _watching(admin) as events:
                         assert events.next()[0] == "connected"
                 eventually(lambda: len(stream) == 1, what="the closed streams have ended")
