@@ -101,8 +101,8 @@ def set_policy(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Set the document of the fleet, an organization or an agent; every affected agent gets it at once."""
-    check_organization(client, organization, allow_unknown=allow_unknown)
     scope, target = scope_of(client, everybody=everybody, organization=organization, group=group, agent=agent)
+    check_organization(client, organization, allow_unknown=allow_unknown)
     path = path_of(scope, target)
     document = with_policy(client, scope, path, read_document(file))
     put_document(

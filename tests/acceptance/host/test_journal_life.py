@@ -46,6 +46,9 @@ def test_a_journald_that_stops_is_told_and_its_return_too(scene: Scene) -> None:
 
 def test_a_rotation_and_a_vacuum_lose_nothing_that_was_read(scene: Scene) -> None:
     """The guard goes on in the new file; the removal of old files is no gap."""
+    scene.attack("203.0.113.78")
+    scene.wait_until_found("203.0.113.78")  # so all before it was read
+    scene.wait_until_well()
     before = scene.fleet.log().count("records_lost")
     scene.host.run("journalctl", "--rotate")
     scene.host.run("journalctl", "--vacuum-files=1", "--vacuum-time=1s")

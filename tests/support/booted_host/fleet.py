@@ -54,6 +54,7 @@ class HostFleet:
         words = ["manager", "start", "--data-dir", MANAGER, "--host", self._address]
         self.host.service("manager", *words, environment={**PACE, **(environment or {})}, properties=properties)
         eventually(self._ready, what="the manager", pause=0.2)
+        eventually(self.host.path(f"{MANAGER}/enroll.token").exists, what="the first enrollment token", pause=0.2)
         self._token = self.host.path(f"{MANAGER}/admin.token").read_text().strip()
 
     def _ready(self) -> bool:

@@ -41,6 +41,8 @@ def loop_of(bench: Bench, directory: DataDirectory | None, **parts: Callable[...
         mqtt=SimpleNamespace(poll=parts.get("poll", _nothing), flush=parts.get("flush", _nothing), wake=_nothing),
         mqtt_door=SimpleNamespace(tick=parts.get("tick", _nothing)),
         certificates=SimpleNamespace(check=parts.get("check", _nothing)),
+        notifier=SimpleNamespace(watch_store=parts.get("watch", _nothing)),
+        global_channels=list,
         batches=SimpleNamespace(observe=_nothing),
         settings=SimpleNamespace(batch_limit=500),
         transport=SimpleNamespace(ca_fingerprint=None),
@@ -49,9 +51,9 @@ def loop_of(bench: Bench, directory: DataDirectory | None, **parts: Callable[...
     return ManagerLoop(cast("Manager", manager), ExitStack())
 
 
-@pytest.mark.parametrize("broken", ["poll", "flush", "tick", "check"])
+@pytest.mark.parametrize("broken", ["poll", "flush", "tick", "check", "watch"])
 def test_a_part_that_raises_does_not_end_the_loop(bench: Bench, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    """Link, door and certificates may raise in every step; a waiting report is stored and acknowledged all the same."""
+    """Link, door, certificates and notifier may raise in every step; a report is stored all the same."""
     monkeypatch.setattr("manager.runtime.loop.clock.read", lambda: bench.now)
     agent = bench.enroll("web-1")
     monkeypatch.setattr(bench.engine, "suspend_flooding", lambda _now: True)
