@@ -49,3 +49,26 @@ def test_the_tokens_of_the_new_organization_see_and_lift_the_block(
         assert former.delete(f"/api/blocks?value={ADDRESS}").json()["data"]["blocks"] == []
         assert new.delete(f"/api/blocks?value={ADDRESS}").json()["data"]["blocks"] == [block["id"]]
         assert (listed(new), admin.get("/api/blocks?value=" + ADDRESS).json()["data"]) == ([], [])
+
+
+def test_the_new_organization_sees_all_threats_that_a_moved_host_has_reported(
+    served: Served, admin: httpx2.Client
+) -> None:
+    """The former one sees none of them, in lists, with filters and by id; the incident stays with the former one."""
+    with served.bench() as bench:
+        agent, other = trusted(bench, "a", "b", organization_id=OWN)
+        attack(bench, agent, other)
+    (threat,) = admin.get(f"/api/threats?agentId={agent.agent_id}").json()["data"]
+    queries = ("", f"?agentId={agent.agent_id}", f"?type={threat['type']}", f"?severity={threat['severity']}")
+
+    def seen(holder: httpx2.Client) -> list[bool]:
+        lists = [holder.get(f"/api/threats{query}") for query in queries]
+        found = [agent.agent_id in {each["agentId"] for each in one.json().get("data") or ()} for one in lists]
+        return [*found, holder.get(f"/api/threats/{threat['id']}?agentId={agent.agent_id}").status_code == 200]
+
+    with client(served, admin, OWN) as former, client(served, admin, OTHER) as new:
+        assert (set(seen(former)), set(seen(new))) == ({True}, {False})
+        assert admin.patch(f"/api/agents/{agent.agent_id}", json={"organization": OTHER}).status_code == 200
+        assert (set(seen(former)), set(seen(new))) == ({False}, {True})
+        assert len(former.get("/api/incidents").json()["data"]) > 0
+        assert new.get("/api/incidents").json()["data"] == []
