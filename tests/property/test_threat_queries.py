@@ -260,3 +260,30 @@ def test_an_agents_threats_are_found_in_its_slice(numbers: list[int], wanted: in
     """The bits of an agent are the positions of its number."""
     bits = bits_of_agent(wanted, *packed_agents(numbers))
     assert sorted(positions(bits)) == [place for place, number in enumerate(numbers) if number == wanted]
+
+
+def test_threats_of_the_index_follow_the_present_organization_of_an_agent() -> None:
+    """After a move the former organization sees none, also of those indexed before; the new one those after it."""
+
+    def moved(bench: Bench, queries: StoreQueries) -> None:
+        former, new = AGENTS[1], "new"
+        agent = agent_of(1)
+        agent.organization_id = new
+        bench.store.commit(Changes(agents={agent.agent_id: agent}))
+        bench.do("store", [(1, "low", "x", None, 0, 0)] * 12 + [(2, "low", "x", None, 0, 0)] * 3)
+        for _ in range(20):
+            bench.do("pass", 1)
+
+        def seen(organization: str) -> list[tuple[str, int]]:
+            found, cursor = list[tuple[str, int]](), None
+            while True:
+                rows, cursor = queries.threats(organizations=[organization], limit=2, cursor=cursor)
+                found += [(row["agentId"], int(row["id"].removeprefix("t-"))) for row in rows]
+                if cursor is None:
+                    return found
+
+        assert seen(former) == [(agent_of(2).agent_id, number) for number in (26, 25, 24)]
+        assert {each for each, _ in seen(new)} == {agent.agent_id}
+        assert {number for _, number in seen(new)} >= set(range(12, 24))
+
+    run([("store", [(1, "low", "x", None, 0, 0)] * 12), *[("pass", 1)] * 20], moved)

@@ -26,6 +26,7 @@ _CORRELATED = {"source_ip": "threats.correlated_by_source_ip", "file_hash": "thr
 _CONCLUSIONS = {Severity.LOW.value: "suspicious", Severity.MEDIUM.value: "suspicious"}
 _DIGITS = 300
 _HIGHEST = 2**63 - 1
+_MATCHES = 1000
 
 
 class ThreatFilter(NamedTuple):
@@ -105,8 +106,12 @@ def find(
 def _indexed(reader: Reader, wanted: Search, limit: int, below: int) -> list[Record]:
     """Return threats of the index below a sequence."""
     if any(each is not None for each in wanted[1:]):
-        found = list(islice(_matching(reader, wanted, below), limit))
-        return reader.rows(selection().where(ThreatTable.sequence.in_(found)).order_by(ThreatTable.sequence.desc()))
+        sequences, rows = _matching(reader, wanted, below), list[Record]()
+        current = conditions_of(wanted, ThreatTable.received_at)  # an agent may have moved since the slice was written
+        while len(rows) < limit and (found := list(islice(sequences, max(limit, _MATCHES) if rows else limit))):
+            query = selection().where(ThreatTable.sequence.in_(found), *current)
+            rows += reader.rows(query.order_by(ThreatTable.sequence.desc()))
+        return rows[:limit]
     lowest = 0 if wanted.since is None else search.first_since(reader, wanted.since)
     return [] if lowest is None else _scan(reader, wanted, limit, lowest - 1, below)
 

@@ -21,7 +21,6 @@ class ThreatIndexer:
 
     def __init__(self, statements: Statements) -> None:
         self._statements = statements
-        self._organizations: dict[int, str] = {}
 
     def add(self, first: int, last: int) -> None:
         """Write the slice of the threats from one sequence to another; none if there are no threats."""
@@ -30,12 +29,13 @@ class ThreatIndexer:
             return
         agents = [0] * (last - first + 1)
         positions: dict[tuple[str, str, str], list[int]] = {}
-        organizations = self._organizations
+        organizations: dict[int, str] = {}  # of this slice alone: agents move
         for sequence, agent_number, type_, severity, _ in rows:
             position = sequence - first
             agents[position] = agent_number
-            organization_id = organizations.get(agent_number) or self._organization(agent_number)
-            key = (organization_id, type_, severity)
+            if agent_number not in organizations:
+                organizations[agent_number] = self._organization(agent_number)
+            key = (organizations[agent_number], type_, severity)
             if key in positions:
                 positions[key].append(position)
             else:
@@ -57,7 +57,6 @@ class ThreatIndexer:
         self._statements.execute("threat_index.prune_slices", {"sequence": last})
 
     def _organization(self, agent_number: int) -> str:
-        """Return an agent's organization, cached because it never changes."""
+        """Return the organization that an agent is in now."""
         found: str = self._statements.rows("agents.organization", (agent_number,))[0][0]
-        self._organizations[agent_number] = found
         return found
