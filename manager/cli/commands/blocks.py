@@ -183,14 +183,14 @@ def _row(block: "Record", now: datetime) -> tuple[object, ...]:
 
 def _details(block: "Record", now: datetime) -> list[tuple[str, object]]:
     """Return the rows of one block: why, since when, by whom, on whom accepted and enforced, and how to lift it."""
-    by = f"by hand: {block['addedBy']}" if block["addedBy"] else f"incident {block['incidentId']}"
+    by = f"by hand: {block['addedBy']}" if block["addedBy"] else f"incident {block['incidentId']} (incidents show)"
     rows: list[tuple[str, object]] = [
         ("value", block["value"]),
         ("why", block["reason"]),
         ("made by", by),
         ("for", holder_text(block)),
         ("since", f"{block['createdAt']} ({ago(block['createdAt'], now)})"),
-        ("until", block["expiresAt"]),
+        ("until", f"{block['expiresAt']} ({relative(block['expiresAt'], now)})"),
         ("accepted", _hosts(block["acceptedCount"], block["targetCount"], block["acceptedBy"])),
         ("enforced", _hosts(block["enforcedCount"], block["targetCount"], block["enforcedBy"])),
     ]
@@ -215,6 +215,8 @@ def _lifted(done: "Record") -> list[str]:
     responds = "responds" if stopped == 1 else "respond"
     incidents = f", {counted(stopped, 'incident')} {responds} no more" if stopped else ""
     lines = [f"lifted {done['value']}: {counted(len(done['blocks']), 'block')} of the manager{incidents}"]
+    if not done["blocks"]:
+        lines = [f"no block of the manager was within {done['value']}: look whether it is the address that you meant"]
     ends = f"until {done['until']} the manager does not block it, and guards with a fence end blocks of their own"
     if not done["notReached"]:
         return [*lines, ends]

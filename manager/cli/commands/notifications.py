@@ -76,17 +76,18 @@ def list_messages(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List messages to people, and messages that failed, newest first."""
-    from manager.cli.support.printing import print_json, print_table  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.fitted_table import print_fitted  # noqa: PLC0415 -- rich takes a while to load
+    from manager.cli.support.printing import print_json  # noqa: PLC0415 -- the same
 
     query = {} if channel is None else {"channel": channel}
-    found = client.records("/api/notifications/history", most=limit, **query)
+    found = client.first_records("/api/notifications/history", limit, **query)
     if output is Output.JSON:
         print_json(found)
         return
     now = datetime.now(UTC)
     members = ("channel", "group", "state", "severity", "title", "reason")
     rows = [(relative(each["createdAt"], now), *(each[member] for member in members)) for each in found]
-    print_table(_HISTORY, rows, whole=4)
+    print_fitted(_HISTORY, rows, kept=4)
 
 
 @app.command("pause")

@@ -208,7 +208,9 @@ def rollback(
         tried = client.answer("POST", "/api/policies/rollback", body={"revision": revision, "dryRun": True})["data"]
         if dry_run:
             _print_differences(changes, output)
-            if output is Output.TABLE:
+            if output is Output.TABLE and not changes:
+                print_lines(_NO_CHANGE)
+            elif output is Output.TABLE:
                 print_lines(f"it would change the policy of {counted(tried['agents'], 'host')}")
             return
         if changes:
@@ -248,11 +250,14 @@ def drift(client: "ManagerClient", output: OutputOption = Output.TABLE) -> None:
     elif found:
         now = datetime.now(UTC)
         columns = (
-            "agent id", "hostname", "differs", "should have", "has", "mode", "blocklist", "state", "error", "since",
+            "agent id", "hostname", "differs", "policy", "mode", "blocklist", "state", "error", "since",
         )  # fmt: skip
         print_fitted(columns, [_drift(each, now) for each in found], kept=2)
     else:
         print_lines("every agent has its effective policy in force, in the mode that it sets")
+
+
+_NO_CHANGE = "to take back a change, name the revision before it: a rollback restores the state after the one named"
 
 
 def _change(change: "Record", now: datetime) -> tuple[object, ...]:
@@ -285,17 +290,17 @@ def _drift(record: "Record", now: datetime) -> tuple[object, ...]:
     mode, wanted = record["mode"], record["policyMode"]
     same = record["version"] == record["versionInForce"] and record["digest"] != record["digestInForce"]
     should, have = record["blocklistSequence"], record["blocklistInForce"]
-    has = f"{record['versionInForce']}, other content" if same else record["versionInForce"]
+    other_policy = record["digest"] != record["digestInForce"]
+    policy = f"{record['versionInForce']} → {record['version']}" if other_policy else record["version"]
     other_mode = wanted is not None and mode not in {None, wanted}
     differs = [name for name, is_so in (("mode", other_mode), ("blocklist", have < should)) if is_so]
-    if record["digest"] != record["digestInForce"] or record["state"] != "applied" or not differs:
+    if other_policy or record["state"] != "applied" or not differs:
         differs.insert(0, "policy")
     return (
         record["agentId"],
         record["hostname"],
         differs,
-        record["version"],
-        has,
+        f"{record['version']}, other content" if same else policy,
         f"{mode} → {wanted}" if other_mode else mode,
         f"{have} → {should}" if have < should else should or None,
         record["state"],
