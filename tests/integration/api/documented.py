@@ -198,7 +198,7 @@ ROWS = (
         data=("value", "blocks", "incidents", "until", "agents", "notReached")),
     *(Row("GET /api/feeds/blocklist", query=f"format={each}", text=True, answered=("ETag",))
       for each in ("plain", "nft", "nginx")),
-    Row("GET /api/feeds/blocklist", query="format=json&org_id=acme", data=("0.value", "0.expiresAt"),
+    Row("GET /api/feeds/blocklist", query="format=json&org_id=default", data=("0.value", "0.expiresAt"),
         answered=("ETag",)),
     Row("GET /api/feeds/blocklist", headers={"If-None-Match": "*"}, status=304, answered=("ETag",)),
     Row("DELETE /api/blocks/{entry_id}", data=("id", "removed")),

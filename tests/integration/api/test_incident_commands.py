@@ -26,7 +26,7 @@ def attacked(served: Served) -> Served:
     ("arguments", "path"),
     [
         (["incidents", "list"], "/api/incidents"),
-        (["blocks", "list"], "/api/blocks"),
+        (["blocks", "list"], "/api/blocks?kind=ip"),
         (["allowlist", "list"], "/api/allowlist"),
         (["policies", "list"], "/api/policies"),
         (["policies", "drift"], "/api/policies/drift"),
