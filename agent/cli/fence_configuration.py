@@ -20,7 +20,7 @@ _BY_MESSAGES = "# Without it the signed policy decides, and the host follows its
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentNames:
-    """What an enrollment says of a host.
+    """The names and keys that an enrollment gives to a host.
 
     Attributes:
         sign_key: The manager's key, from the token, which root gives; empty without a token.

@@ -17,7 +17,7 @@ from manager.api.middleware.client_address import ClientAddresses, Headers
 
 SESSION_PATH = "/api/session"
 _NO_USE = frozenset({SESSION_PATH, "/api/events/stream"})
-"""What an open page asks by itself: it does not count as use, whoever is in front of it."""
+"""Paths that an open page requests by itself; such a request does not count as use."""
 
 CSRF_HEADER = b"x-panguard-csrf"
 BACKGROUND_HEADER = b"x-panguard-background"

@@ -53,7 +53,7 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Outcome:
-    """What is to be stored after a try, and what becomes of the message.
+    """The result of one try: the rows to store, and the further course of the message.
 
     Attributes:
         cursor: The channel's position after it.

@@ -65,5 +65,6 @@ def mail_server(port: int = 0, **options: Any) -> Iterator[Mailbox]:
         server.close()
         for task in asyncio.all_tasks(loop):
             task.cancel()
+        # waits for no time: the cancelled tasks end in the loop's next turn
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()

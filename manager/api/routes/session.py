@@ -78,7 +78,7 @@ async def sign_in(request: Request, services: WithServices) -> Response:
     dependencies=[OPEN],
 )
 async def read_session(request: Request, services: WithServices) -> Response:
-    """Who is signed in by the cookie, and the CSRF token; 401 without a session. It does not count as use."""
+    """The holder of the cookie's session, and the CSRF token; 401 without a session. It does not count as use."""
     secret, caller = _signed_in(request, services)
     return ok(_members(caller, secret, services.credentials.session_end(caller) or services.clock()))
 

@@ -45,7 +45,7 @@ _SORTED_BY: dict[str, str] = {
 _WITHOUT_EFFECT = {
     "impossible": "blocks nothing", "simulated": "blocks nothing", "unknown": "not known to block",
 }  # fmt: skip
-"""What an agent's word about enforcement says of its mode protection."""
+"""The effect of mode protection on an agent, by its enforcement; one that is not listed blocks."""
 
 SortWord = Literal["hostname", "status", "heartbeat", "mode", "health", "version", "organization", "site", "registered"]
 

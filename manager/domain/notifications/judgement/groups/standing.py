@@ -36,7 +36,7 @@ Deferral: TypeAlias = Callable[[str, "Member"], float]
 
 @dataclass(slots=True)
 class Member:
-    """What stands: one condition, or several of one agent.
+    """A standing condition, or several of one agent.
 
     Attributes:
         words: its description in a message.
