@@ -296,7 +296,8 @@ def test_every_action_is_reached_by_the_keyboard(served: Served, browser: Browse
         assert browser.run(script) == []
     browser.run("location.hash = '#/blocks'")
     _click(browser, "Lift", "table")
-    assert browser.run("return document.querySelector('dialog').contains(document.activeElement)")
+    script = "return !!document.querySelector('dialog')?.contains(document.activeElement)"
+    eventually(lambda: browser.run(script), what="the second step has the focus")
 
 
 def test_the_second_step_says_what_has_changed_since_the_page_was_read(served: Served, browser: Browser) -> None:

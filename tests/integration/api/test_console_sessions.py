@@ -135,6 +135,7 @@ def test_five_wrong_tokens_a_minute_are_taken_and_no_more(
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 60
     assert admin.get("/api/agents").status_code == 200
+    eventually(lambda: any(each.event == "sign_in_refused" for each in told), what="the address is told")
     assert [(each.event, each.data["address"]) for each in told if each.event == "sign_in_refused"] == [
         ("sign_in_refused", "127.0.0.1")
     ]
