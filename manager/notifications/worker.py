@@ -104,6 +104,8 @@ class ChannelWorker(threading.Thread):
         self._stopping = False
         self._queue = DeliveryQueue()
         self._handed: deque[NotificationRow] = deque()
+        self._read: set[str] = set()
+        """The ids of the stored messages that a start has read: they may be handed over as well, then or later."""
         self._urgent: deque[Message] = deque(maxlen=_MOST_URGENT)
         self._urgent_at = 0.0
         self._cursor: ChannelCursor | None = None
@@ -179,7 +181,9 @@ class ChannelWorker(threading.Thread):
                 return min(_IDLE, self.paused_until - now)
             self.paused_until = None
         while self._handed:
-            self._queue_stored(self._handed.popleft())
+            row = self._handed.popleft()
+            if row.message_id not in self._read:
+                self._queue_stored(row)
         outgoing = self._queue.first(now)
         if outgoing is None:
             if self._watchdog is not None and self._watchdog.is_due(now):
@@ -214,6 +218,7 @@ class ChannelWorker(threading.Thread):
         if stored is not None:
             self.paused_until = stored.paused_until
         for row in self._queries.pending_notifications(self.channel_name):
+            self._read.add(row.message_id)
             self._queue_stored(row)
         self._selection = self._make_selection(cursor.judgement)
         self._cursor = cursor._replace(sequence=min(cursor.sequence, highest))  # a store restored from an older copy

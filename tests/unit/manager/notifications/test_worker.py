@@ -15,7 +15,13 @@ from manager.domain.policies.fleet_policies import GLOBAL
 from manager.engine.batch import Batch
 from manager.engine.commands.requests import SetPolicy
 from manager.engine.inbox import Command
-from manager.engine.notifications import NotificationRow, PauseNotifications, SendTest
+from manager.engine.notifications import (
+    ChannelCursor,
+    NotificationRow,
+    PauseNotifications,
+    RecordNotifications,
+    SendTest,
+)
 from manager.engine.settings import EngineSettings
 from manager.errors import StoreUnavailable
 from manager.notifications import deliveries
@@ -96,9 +102,15 @@ class Stage:
             yield self.bench
 
     def worker(
-        self, name: str, channel: Channel, *, judged: bool = False, watchdog: Watchdog | None = None
+        self,
+        name: str,
+        channel: Channel,
+        *,
+        judged: bool = False,
+        watchdog: Watchdog | None = None,
+        handed: tuple[NotificationRow, ...] = (),
     ) -> ChannelWorker:
-        """Start the worker of a channel."""
+        """Start the worker of a channel; other workers have handed messages over before."""
 
         def selection(state: str | None) -> Selection:
             return Judged(name, JudgementSettings(), None, state) if judged else EachEvent(name)
@@ -114,6 +126,8 @@ class Stage:
             watchdog=watchdog,
         )
         self._workers.append(worker)
+        for row in handed:
+            worker.add(row)
         worker.start()
         eventually(lambda: name in self.queries.notification_cursors(), what="the worker has stored its cursor")
         eventually(lambda: worker.cursor is not None, what="the worker has read its cursor")
@@ -333,6 +347,26 @@ def test_a_message_of_another_channel_costs_no_event_of_its_own(stage: Stage, er
     for _ in range(6):
         stage.pass_time(10)
     eventually(lambda: any(each.group.startswith("got_in") for each in channel.got), what="the login")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_message_is_delivered_once_that_is_handed_over_while_its_channel_starts(
+    stage: Stage, *, is_late: bool
+) -> None:
+    """The start reads it from the store, too: whether the other worker hands it over before, or after the delivery."""
+    ended = stage.worker("two", Recorder())
+    eventually(lambda: ended.cursor is not None, what="the start")
+    stage.end(ended)
+    row = deliveries.new_row("two", store_message("the disk is full", stage.bench.wall), stage.bench.wall)
+    stage.engine.run(RecordNotifications(ChannelCursor("one", 0), (row,)))
+    channel = Recorder()
+    worker = stage.worker("two", channel, handed=() if is_late else (row,))
+    eventually(lambda: not stage.queries.pending_notifications("two"), what="the record of the delivery")
+    if is_late:
+        worker.add(row)
+    stage.say("the end")
+    eventually(lambda: "the end" in channel.texts, what="the event behind it")
+    assert [each.id for each in channel.got].count(row.message_id) == 1
 
 
 def test_a_position_among_events_that_nobody_is_told_of_is_stored(stage: Stage) -> None:
