@@ -20,6 +20,10 @@ class NotificationQueries(Protocol):
         """Return the first events after a sequence."""
         ...
 
+    def untold_events(self, *, after: int, last: int) -> list[ToldEvent]:
+        """Return the events on an intrusion after a sequence, up to the last one of a gap among the stored events."""
+        ...
+
     def notification_cursors(self) -> dict[str, StoredCursor]:
         """Return the stored cursors by channel."""
         ...

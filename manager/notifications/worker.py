@@ -229,10 +229,10 @@ class ChannelWorker(threading.Thread):
         """Take the next events; return the seconds to wait."""
         cursor, selection = self._state()
         rows = self._queries.events_to_tell(after=cursor.sequence, limit=_PAGE)
-        selected: list[Selected] = []
         if rows and rows[0].sequence > cursor.sequence + 1:
-            selected += self._not_told(rows[0].sequence - 1, now)
-            cursor, _ = self._state()
+            self._take_gap(rows[0].sequence - 1, now)
+            return 0.0
+        selected: list[Selected] = []
         for row in rows:
             chosen = chosen_event(row)
             found = selection.take(chosen, now)
@@ -335,15 +335,22 @@ class ChannelWorker(threading.Thread):
         self._run(RecordNotifications(self._cursor, rows))
         self._saved, self._moved = now, False
 
-    def _not_told(self, last: int, now: float) -> list[Selected]:
-        """Count the events up to a sequence that were deleted before they were read; return the message on them."""
+    def _take_gap(self, last: int, now: float) -> None:
+        """Pass the events up to a sequence, which were deleted: count them, and take those on an intrusion."""
         cursor, selection = self._state()
-        count = last - cursor.sequence
-        event = Event(last, now, "events_dropped", Severity.HIGH, data={"channel": self.channel_name, "count": count})
-        log.warning("events_not_told", channel=self.channel_name, count=count)
-        self._cursor = cursor._replace(sequence=last, not_told=cursor.not_told + count)
-        message = dropped_message(event, cursor.sequence, for_machines=not selection.is_judged)
-        return [Selected(message, last)]
+        kept = self._queries.untold_events(after=cursor.sequence, last=last)
+        count = last - cursor.sequence - len(kept)
+        selected: list[Selected] = []
+        if count:
+            data = {"channel": self.channel_name, "count": count}
+            event = Event(last, now, "events_dropped", Severity.HIGH, data=data)
+            log.warning("events_not_told", channel=self.channel_name, count=count)
+            message = dropped_message(event, cursor.sequence, for_machines=not selection.is_judged)
+            selected.append(Selected(message, last))
+        for row in kept:
+            selected += selection.take(chosen_event(row), now)
+        passed = cursor._replace(sequence=last, not_told=cursor.not_told + count, judgement=selection.state())
+        self._store(selected, passed, now)
 
     def _note_test(self, event: Event, found: list[Selected]) -> None:
         if event.name == "notification_test" and found:

@@ -1,13 +1,20 @@
 """Stores events in the writer's transaction, each with the next sequence, and bounds their number."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from manager.domain.notifications.event import KINDS, Topic
 from manager.engine.events import EventRow
 from manager.storage.statements import Statements
 
 EVENTS_KEPT = 100_000
 """The number of events that are kept; the oldest goes first."""
+
+UNTOLD_KEPT = 10_000
+"""The number of events on an intrusion that are kept beyond, until their channels have taken them."""
+
+_INTRUSIONS = json.dumps(sorted(name for name, kind in KINDS.items() if kind.topic is Topic.GOT_IN))
 
 
 class StoredEvents:
@@ -43,7 +50,16 @@ class StoredEvents:
                 for sequence, row in enumerate(rows, self._highest + 1)
             ],
         )
-        self._statements.execute("events.bound", (self._highest + len(rows) - self._kept,))
+        self._bound(self._highest + len(rows) - self._kept)
+
+    def _bound(self, last: int) -> None:
+        """Delete the events up to a sequence, but keep those on an intrusion that a channel has not taken."""
+        if last <= 0:
+            return
+        self._statements.execute("events.keep_untold", {"last": last, "names": _INTRUSIONS})
+        self._statements.execute("events.bound", (last,))
+        self._statements.execute("events.delete_told")
+        self._statements.execute("events.bound_untold", (UNTOLD_KEPT,))
 
     @contextmanager
     def numbered(self, rows: Sequence[EventRow]) -> Iterator[None]:

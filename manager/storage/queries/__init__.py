@@ -281,6 +281,10 @@ class StoreQueries:
         """Return the first events after a sequence, with the channels that were chosen for each."""
         return notifications.events_to_tell(self._reader, after, limit)
 
+    def untold_events(self, *, after: int, last: int) -> list[ToldEvent]:
+        """Return the events on an intrusion in a range of sequences that were deleted before a channel took them."""
+        return notifications.untold_events(self._reader, after, last)
+
     def notifications(self, *, channel: str | None = None, limit: int, cursor: str | None = None) -> Page:
         """Return messages to channels, newest first."""
         return notifications.page(self._reader, channel, limit, cursor)

@@ -30,6 +30,11 @@ def events_to_tell(reader: Reader, sequence: int, limit: int) -> list[ToldEvent]
     return [ToldEvent(*row) for row in reader.select("notifications.to_tell", (sequence, limit))]
 
 
+def untold_events(reader: Reader, sequence: int, last: int) -> list[ToldEvent]:
+    """Return the events on an intrusion after a sequence and up to another that the event table has deleted."""
+    return [ToldEvent(*row) for row in reader.select("notifications.untold", (sequence, last))]
+
+
 def page(reader: Reader, channel: str | None, limit: int, cursor: str | None) -> Page:
     """Return messages, of one channel or of all, newest first."""
     table = NotificationTable

@@ -9,7 +9,12 @@ from manager.storage.tables.incidents import (
     IncidentWorkTable,
     IndicatorEvidenceTable,
 )
-from manager.storage.tables.notifications import EventTable, NotificationCursorTable, NotificationTable
+from manager.storage.tables.notifications import (
+    EventTable,
+    NotificationCursorTable,
+    NotificationTable,
+    UntoldEventTable,
+)
 from manager.storage.tables.operators import (
     AccessTokenTable,
     AuditEntryTable,
@@ -67,6 +72,7 @@ ALL = (
     ConsoleSessionTable,
     DeadLetterTable,
     EventTable,
+    UntoldEventTable,
     NotificationCursorTable,
     NotificationTable,
     MetaTable,
@@ -107,5 +113,6 @@ __all__ = [
     "ThreatSourceTable",
     "ThreatTable",
     "TokenTable",
+    "UntoldEventTable",
     "database",
 ]

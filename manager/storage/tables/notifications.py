@@ -28,6 +28,24 @@ class EventTable(Table):
         indexes = ((("organization_id", "sequence"), False),)
 
 
+class UntoldEventTable(Table):
+    """Table of events on an intrusion that the event table has deleted, and that a channel has not taken yet."""
+
+    sequence = BigIntegerField(primary_key=True)
+    at = DoubleField()
+    name = TextField()
+    severity = TextField()
+    organization_id = TextField(null=True)
+    site = TextField(null=True)
+    alerting = TextField()
+    document = TextField()
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "untold_event"
+
+
 class NotificationCursorTable(Table):
     """Table of channels: the sequence of the last event that each has taken, and what became of its messages.
 

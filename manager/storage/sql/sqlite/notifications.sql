@@ -39,3 +39,8 @@ SELECT EXISTS (SELECT 1 FROM notification WHERE group_id = ?);
 -- Events after a sequence with what the notifier needs of them.
 SELECT sequence, at, name, severity, organization_id, site, alerting, document FROM event
 WHERE sequence > ? ORDER BY sequence LIMIT ?;
+
+-- name: untold
+-- Events on an intrusion after a sequence, up to another one, that the event table has deleted.
+SELECT sequence, at, name, severity, organization_id, site, alerting, document FROM untold_event
+WHERE sequence > ? AND sequence <= ? ORDER BY sequence;

@@ -9,6 +9,7 @@ import pytest
 from manager.domain.notifications.event import KINDS
 from manager.engine.batch import Batch
 from manager.engine.events import EventRow
+from manager.engine.notifications import ChannelCursor, RecordNotifications
 from manager.errors import StoreUnavailable
 from manager.storage.store import PeeweeStore
 from schemas import topics
@@ -129,3 +130,22 @@ def test_the_oldest_events_make_room(bench: Bench, batches: tuple[int, ...]) -> 
         highest += size
         kept = [sequence for (sequence,) in bench.rows("SELECT sequence FROM event ORDER BY sequence")]
         assert kept == [*range(max(1, highest - 4), highest + 1)]
+
+
+def test_events_on_an_intrusion_have_a_bound_of_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the others' bound they stay while a chosen channel has not taken them: the newest three here."""
+    monkeypatch.setattr("manager.storage.events.UNTOLD_KEPT", 3)
+    store = PeeweeStore(bench.database, bench.keyring.store_key, events_kept=2)
+    batch = Batch(bench.now)
+    batch.changes.notifications = [
+        RecordNotifications(ChannelCursor("night", 4)),
+        RecordNotifications(ChannelCursor("day", 99)),
+    ]
+    for number in range(1, 11):
+        batch.event("suspicious_login" if number != 8 else "incident_work")
+        batch.changes.events[-1].alerting = '{"channels":["%s"]}' % ("night" if number != 5 else "day")
+    store.commit(batch.changes)
+    assert bench.rows("SELECT sequence FROM event ORDER BY sequence") == [(9,), (10,)]
+    assert bench.rows("SELECT sequence FROM untold_event ORDER BY sequence") == [(6,), (7,)]
+    store.commit(batch.changes)
+    assert bench.rows("SELECT sequence FROM untold_event ORDER BY sequence") == [(14,), (16,), (17,)]

@@ -307,6 +307,37 @@ def test_a_channel_is_told_how_many_events_it_was_not_told(tmp_path: Path) -> No
         eventually(lambda: worker.cursor is not None and worker.cursor.not_told == 6, what="the count")
 
 
+@pytest.mark.parametrize("judged", [False, True])
+def test_an_intrusion_outlives_the_bound_until_every_channel_has_taken_it(tmp_path: Path, *, judged: bool) -> None:
+    """A channel that was gone is told of the login among the events that were deleted, and of their number."""
+    with ExitStack() as stack:
+        stage = Stage(tmp_path, stack, events_kept=4)
+        stage.worker("one", Recorder())
+        stage.end(stage.worker("two", Recorder(), judged=judged))
+        stage.say("root", name="suspicious_login")
+        stage.say(*"abcdef")
+        eventually(lambda: _position(stage, "one") == stage.queries.event_bounds()[1], what="the other channel has all")
+        stage.say("g")
+        channel = Recorder()
+        gone = stage.worker("two", channel, judged=judged)
+        eventually(lambda: _position(stage, "two") >= stage.queries.event_bounds()[0] - 1, what="the deleted ones")
+        for _ in range(6):
+            stage.pass_time(10)
+        if judged:
+            eventually(lambda: any(each.group.startswith("got_in") for each in channel.got), what="the login")
+        else:
+            eventually(lambda: channel.texts == ["events_dropped", "root", "d", "e", "f", "g"], what="the login")
+        assert gone.cursor is not None
+        assert gone.cursor.not_told == 3
+        stage.say("h")
+        assert stage.bench.rows("SELECT count(*) FROM untold_event") == [(0,)]
+
+
+def _position(stage: Stage, channel: str) -> int:
+    """Return the stored position of a channel."""
+    return stage.queries.notification_cursors()[channel].cursor.sequence
+
+
 def test_a_judged_channel_keeps_its_judgement_over_a_restart(stage: Stage) -> None:
     """State and messages are stored together: a message that was not delivered comes by the same id, and only once."""
     channel = Recorder(errors=[ChannelError("gone", retry=True)])
