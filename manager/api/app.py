@@ -65,7 +65,7 @@ _ROUTERS = (
 _BODIES = (
     PolicyDocument, PolicyGroup, agent_changes.AgentChange, agent_changes.AgentsChange, agent_changes.PruneBody,
     blocks.NewBlockBody, blocks.BlockImportBody,
-    incidents.WorkBody, incidents.NoteBody,
+    incidents.WorkBody, incidents.NoteBody, threats.RecognitionBody,
     allowlist.NewAllowance, policy_revisions.ComparisonBody, policy_revisions.RollbackBody, tokens.NewToken,
     access.NewAccessToken, access.Rotation, notifications.PauseBody, notifications.AcknowledgementBody,
     notifications.MuteBody, session.SignIn, responses.ResponseChoiceBody, rule_policies.NewPolicy,

@@ -150,6 +150,7 @@ class Queries(Protocol):
         technique: str | None = None,
         organizations: Organizations = None,
         agent_id: str | None = None,
+        recognized: bool | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:

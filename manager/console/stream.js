@@ -10,7 +10,7 @@ const NAMES = [
   "suspicious_login", "critical_threat", "alerts_limited", "block_cut_connections", "block_ineffective",
   "block_withdrawn",
   "approval_waiting", "approval_over", "incident_opened", "incident_grew", "incident_merged", "incident_closed",
-  "incident_chronic", "incident_response", "incident_work", "policy_created", "blocks_added", "responses_frozen",
+  "incident_chronic", "incident_response", "incident_work", "threat_recognized", "policy_created", "blocks_added", "responses_frozen",
   "responses_thawed", "mode_reverted", "reports_held_back", "reports_arrive_again", "channel_failing", "channel_recovered",
 ];
 

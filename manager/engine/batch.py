@@ -87,6 +87,14 @@ class IncidentWork(NamedTuple):
     note: str | None
 
 
+class Recognition(NamedTuple):
+    """A person's word that a threat is their own doing, at a time in seconds since 1970."""
+
+    at: float
+    author: str
+    note: str | None
+
+
 class HistoryLine(NamedTuple):
     """One line of an agent's history."""
 
@@ -126,6 +134,8 @@ class Changes:
     entries_moved: list[EmergencyEntry] = field(default_factory=list)
     """Stored entries that a merge of incidents assigned to another incident."""
     work: list[IncidentWork] = field(default_factory=list)
+    recognitions: dict[tuple[str, str], Recognition | None] = field(default_factory=dict)
+    """Recognized threats by threat id and agent id; None where a recognition was taken back."""
     manual_added: list[ManualBlock] = field(default_factory=list)
     manual_moved: list[ManualBlock] = field(default_factory=list)
     """Manual blocks whose holder is in another organization now."""
@@ -168,6 +178,7 @@ class Changes:
             or self.entries_removed
             or self.entries_moved
             or self.work
+            or self.recognitions
             or self.manual_added
             or self.manual_moved
             or self.manual_removed

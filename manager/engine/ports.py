@@ -14,7 +14,7 @@ from manager.domain.policies.fleet_policies import Revision, Scope, Sections
 from manager.domain.response import EmergencyEntry, Response
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.manual_blocks import ManualBlock
-from manager.engine.batch import Changes, Publication
+from manager.engine.batch import Changes, Publication, Recognition
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,10 @@ class Archive(History, Protocol):
         Raises:
             StoreUnavailable: the store cannot be read just now.
         """
+        ...
+
+    def recognition(self, threat_id: str, agent_id: str) -> Recognition | None:
+        """Return who recognized a threat of an agent, and when."""
         ...
 
     def work_counts(self, incident_id: str) -> tuple[int, int]:

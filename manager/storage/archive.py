@@ -11,7 +11,7 @@ from manager.domain.correlation.indicators import SITELESS, bit_of
 from manager.domain.policies.fleet_policies import Revision, Scope
 from manager.domain.response.evidence_index import Observed
 from manager.domain.response.response_changes import Response
-from manager.engine.batch import Changes
+from manager.engine.batch import Changes, Recognition
 from manager.storage.health import StoreHealth
 from manager.storage.responses import response_of_row
 from manager.storage.statements import Params, Statements
@@ -44,6 +44,11 @@ class StoredArchive:
             self._statements.execute_many("incidents.upsert_member", changes.members)
         if changes.evidence:
             self._write_evidence(changes)
+        for key, recognition in changes.recognitions.items():
+            if recognition is None:
+                self._statements.execute("threats.delete_recognition", key)
+            else:
+                self._statements.execute("threats.upsert_recognition", (*key, *recognition))
 
     def follow_clock(self, seconds: float) -> tuple[str, str]:
         """Read all stored threats as from before a step of the clock; return the key and the value to store.
@@ -99,6 +104,15 @@ class StoredArchive:
         """
         entries, notes = self._rows("incidents.work_counts", (incident_id,))[0]
         return int(entries), int(notes)
+
+    def recognition(self, threat_id: str, agent_id: str) -> Recognition | None:
+        """Return who recognized a threat of an agent, and when.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+        found = self._rows("threats.recognition", (threat_id, agent_id))
+        return Recognition(*found[0]) if found else None
 
     def revisions(self) -> Iterator[Revision]:
         """Yield every policy revision, oldest first.

@@ -138,11 +138,12 @@ class Pruner:
         return sum(each.prune(newest[0][0], limit) for each in self._counts)
 
     def _prune_incidents(self, order: PruneOrder) -> int:
-        """Delete closed incidents and what belongs to them; keep those with an entry in force, for undo."""
+        """Delete closed incidents and what people did about them; keep those with an entry in force, for undo."""
         expired = {"before": order.threats_before, "limit": order.rows}
         self._statements.execute("pruning.incident_members", expired)
         self._statements.execute("pruning.incident_responses", expired)
         self._statements.execute("pruning.incident_work", expired)
+        self._statements.execute("pruning.recognized_threats", expired)
         return self._statements.execute("pruning.incidents", expired)
 
     def _prune_removed_agents(self, order: PruneOrder) -> int:

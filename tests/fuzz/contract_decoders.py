@@ -16,6 +16,7 @@ from manager.api.routes.policy_revisions import ComparisonBody, RollbackBody
 from manager.api.routes.responses import ResponseChoiceBody
 from manager.api.routes.rule_policies import NewPolicy
 from manager.api.routes.session import SignIn
+from manager.api.routes.threats import RecognitionBody
 from manager.api.routes.tokens import NewToken
 from manager.cli.support.replay_settings import ReplaySettings
 from schemas import message_codes, topics
@@ -67,6 +68,7 @@ BODIES = {
         {"selector": {"tagsAll": ["web"], "sites": ["bonn"]}, "priority": 1, "organization": "a", "policy": {}}
     ),
     WorkBody: _json({"note": "seen"}, {}),
+    RecognitionBody: _json({"note": "mistyped"}, {}),
     NoteBody: _json({"note": "seen"}),
     AcknowledgementBody: _json({"group": "waits-12"}),
     MuteBody: _json({"seconds": 60, "site": "vienna", "topic": "blind"}),

@@ -109,7 +109,8 @@ def _read_back(place: Place, body: bytes) -> None:
     for (document,) in bench.rows("SELECT document FROM threat ORDER BY sequence DESC LIMIT 1"):
         evidence_of(document)
         row = {"document": document, "threat_id": "t", "agent_id": AGENT, "hostname": "h", "organization_id": "o"}
-        json.dumps(record_of({**row, "event_time": NOW, "received_at": NOW, "time_known": 1}), allow_nan=False)
+        row |= {"event_time": NOW, "received_at": NOW, "time_known": 1, "recognized_at": None}
+        json.dumps(record_of(row), allow_nan=False)
     bench.database.execute_sql("DELETE FROM threat")
 
 

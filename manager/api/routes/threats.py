@@ -2,16 +2,23 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
-from manager.api.authorization import ScopedViewer
-from manager.api.envelope import answer, ok, page, page_of, record
+from manager.api.authentication import Caller
+from manager.api.authorization import ScopedResponder, ScopedViewer
+from manager.api.bodies import read_body
+from manager.api.envelope import answer, body_of, ok, page, page_of, record
 from manager.api.parameters import Cursor, Limit, Organization, QueryTime, epoch
-from manager.api.services import WithServices
+from manager.api.ports import Record
+from manager.api.services import Services, WithServices
 from manager.api.user_names import threat_for
 from manager.domain.correlation.indicators import normal_address
+from manager.engine.commands.requests import RecognizeThreat
 from manager.errors import Conflict, Invalid, NotFound
 from schemas.identifiers import AgentId
+from schemas.limits import MESSAGE_LIMIT
+from schemas.model import WireModel
 from schemas.threats import Severity
 
 router = APIRouter(tags=["threats"])
@@ -20,6 +27,7 @@ _Since = Annotated[QueryTime | None, Query(description="only threats received at
 _Type = Annotated[str | None, Query(alias="type", max_length=128)]
 _AgentId = Annotated[AgentId | None, Query(alias="agentId")]
 _Source = Annotated[str | None, Query(max_length=64, description="only threats from this address")]
+_Recognized = Annotated[bool | None, Query(description="only those that a person recognized as their own, or others")]
 _Technique = Annotated[
     str | None,
     Query(pattern=r"^[Tt][0-9]{4}(\.[0-9]{3})?$", description="only this ATT&CK technique, with its sub-techniques"),
@@ -38,6 +46,7 @@ async def list_threats(
     technique: _Technique = None,
     organization_id: Organization = None,
     agent_id: _AgentId = None,
+    recognized: _Recognized = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
@@ -54,6 +63,7 @@ async def list_threats(
         technique=None if technique is None else technique.upper(),
         organizations=caller.limit(organization_id),
         agent_id=agent_id,
+        recognized=recognized,
         limit=limit,
         cursor=cursor,
     )
@@ -88,13 +98,69 @@ async def show_threat(
     threat_id: str, services: WithServices, caller: ScopedViewer, agent_id: _AgentId = None
 ) -> Response:
     """One threat by its id; 409 if several agents gave it to a report, and `agentId` names none of them."""
+    return ok(threat_for(caller, services.user_names, await _one(services, caller, threat_id, agent_id)))
+
+
+class RecognitionBody(WireModel):
+    """Body of a recognition; without a note it may be missing."""
+
+    note: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+
+_RECOGNIZED = answer("The threat, with `recognized`: who recognized it, when, and the note; null if nobody did.")
+
+
+@router.post(
+    "/api/threats/{threat_id}/recognize",
+    responses=_RECOGNIZED,
+    openapi_extra=body_of("RecognitionBody", required=False),
+)
+async def recognize_threat(
+    request: Request, threat_id: str, services: WithServices, caller: ScopedResponder, agent_id: _AgentId = None
+) -> Response:
+    """Say that a threat, such as a login after failures, is a person's own doing; blocks and incidents stay."""
+    note = (await read_body(request, RecognitionBody, MESSAGE_LIMIT)).note if await request.body() else None
+    return await _recognize(services, caller, threat_id, agent_id, recognized=True, note=note)
+
+
+@router.delete("/api/threats/{threat_id}/recognize", responses=_RECOGNIZED)
+async def unrecognize_threat(
+    threat_id: str, services: WithServices, caller: ScopedResponder, agent_id: _AgentId = None
+) -> Response:
+    """Take back that a threat is a person's own doing."""
+    return await _recognize(services, caller, threat_id, agent_id, recognized=False)
+
+
+async def _recognize(
+    services: Services,
+    caller: Caller,
+    threat_id: str,
+    agent_id: str | None,
+    *,
+    recognized: bool,
+    note: str | None = None,
+) -> Response:
+    found = await _one(services, caller, threat_id, agent_id)
+    agent_id, organization_id = found["agentId"], found["organizationId"]
+    change = RecognizeThreat(threat_id, agent_id, organization_id, caller.name, recognized, note)
+    await services.engine.submit(change)
+    return ok(threat_for(caller, services.user_names, await _one(services, caller, threat_id, agent_id)))
+
+
+async def _one(services: Services, caller: Caller, threat_id: str, agent_id: str | None) -> Record:
+    """Return the threat with an id.
+
+    Raises:
+        NotFound: there is none in the caller's organizations.
+        Conflict: several agents gave the id to a report.
+    """
     found = await services.read(services.queries.threats_of_id, threat_id, agent_id, caller.limit(None))
     if not found:
         raise NotFound(f"Threat {threat_id} not found")
     if len(found) > 1:
         named = ", ".join(f"{each['hostname']} ({each['agentId']})" for each in found)
         raise Conflict(f"{threat_id} is the id of a threat of several agents; name one by agentId: {named}")
-    return ok(threat_for(caller, services.user_names, found[0]))
+    return dict(found[0])
 
 
 def _address(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import { get, list, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
+import { recognizeButton } from "../recognize.js";
 import { distance, time } from "../time.js";
 import { seldom } from "../view.js";
 
@@ -16,7 +17,7 @@ export function open(place) {
     const found = await situation(background);
     if (ended) return;
     at = found.at;
-    fill(place, draw(found));
+    fill(place, draw(found, read));
   };
   const again = seldom(2_000, () => read(true).catch(() => {}));
   const timer = setInterval(again, 30_000);
@@ -32,7 +33,7 @@ async function situation(background) {
   const since = new Date(Date.now() - DAY).toISOString();
   const asked = { background };
   const [logins, waiting, overview, degraded, unenforced, unconfirmed, blocks] = await Promise.all([
-    list("/api/threats" + query({ type: "login_after_failures", severity: "critical", since, limit: 20 }), asked),
+    list("/api/threats" + query({ type: "login_after_failures", severity: "critical", recognized: false, since, limit: 20 }), asked),
     list("/api/incidents" + query({ response: "pending_approval", merged: false, limit: 50 }), asked),
     get("/api/overview", asked),
     list("/api/agents" + query({ health: "degraded", limit: MOST }), asked),
@@ -43,12 +44,12 @@ async function situation(background) {
   return { at: new Date(), logins, waiting, overview, degraded, unenforced, unconfirmed, blocks };
 }
 
-function draw({ at, logins, waiting, overview, degraded, unenforced, unconfirmed, blocks }) {
+function draw({ at, logins, waiting, overview, degraded, unenforced, unconfirmed, blocks }, reread) {
   const stale = overview.staleAgents;
   const blind = stale + degraded.records.length + unconfirmed.records.length + overview.heldBack.length + overview.warnings.length;
   return [
     el("h1", { class: "faint" }, "Now"),
-    verdict(logins, overview),
+    verdict(logins, overview, reread),
     el("ul", { class: "four" },
       line("got in", logins, logins.records.map((each) => el("li", {}, who(each), ", ", link(path("threats", each.id), "open")))),
       line("we hurt", unenforced, unenforced.records.map((agent) => el("li", {},
@@ -69,14 +70,14 @@ function draw({ at, logins, waiting, overview, degraded, unenforced, unconfirmed
   ];
 }
 
-function verdict(logins, overview) {
+function verdict(logins, overview, reread) {
   if (overview.totalAgents === 0) return el("p", { class: "verdict unknown" }, "No agent has registered yet.");
   const [newest] = logins.records;
   if (newest === undefined) {
     return el("p", { class: "verdict", "data-verdict": "nobody" }, "Nobody got in, by what the guards have seen within 24 h.");
   }
   return el("p", { class: "verdict bad", "data-verdict": "somebody" }, "Somebody may be in: ", who(newest), ". ",
-    link(path("threats", newest.id), "open"));
+    link(path("threats", newest.id), "open"), " ", recognizeButton(newest, reread));
 }
 
 /** Return host, user, source and time of a login. */

@@ -3,9 +3,10 @@
 import { get, query } from "../api.js";
 import { el, fill, link, path, quoted } from "../dom.js";
 import { time } from "../time.js";
+import { recognition, recognizeButton } from "../recognize.js";
 import { facts, pagedList, seldom } from "../view.js";
 
-const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"]];
+const FILTERS = [["source", "Source address"], ["technique", "Technique"], ["type", "Type"], ["severity", "Severity"], ["agentId", "Agent id"], ["recognized", "Own doing (true, false)"]];
 
 export function open(place, [id], given) {
   return id ? one(place, id) : search(place, given);
@@ -16,10 +17,11 @@ function search(place, given) {
   const values = () => Object.fromEntries(FILTERS.map(([name]) => [name, inputs[name].value.trim()]));
   const found = pagedList({
     address: (cursor) => "/api/threats" + query({ ...values(), limit: 100, cursor }),
-    heads: ["When", "Host", "Threat", "Severity", "Source", "What the guard did"],
+    heads: ["When", "Host", "Threat", "Severity", "Source", "What the guard did", "Own doing"],
     row: (each) => [
       time(each.eventTime), link(path("agents", each.agentId), quoted(each.hostname)),
-      link(path("threats", each.id), quoted(each.type)), each.severity, source(each), quoted(each.response ?? "\u2013"),
+      link(path("threats", each.id), quoted(each.type)), each.severity, source(each), response(each),
+      each.recognized ? ["of ", quoted(each.recognized.by)] : "\u2013",
     ],
     caption: "Threats, newest first",
     empty: "No threat matches.",
@@ -44,13 +46,21 @@ function one(place, id) {
       facts([
         ["When", time(each.eventTime)], ["Received", time(each.receivedAt)], ["Severity", each.severity],
         ["Confidence", `${each.confidence} %`], ["Technique", quoted(each.threat.technique ?? "\u2013")],
-        ["What the guard did", quoted(each.response ?? "\u2013")],
+        ["What the guard did", response(each)],
         ...Object.entries(each.threat.evidence ?? {}).map(([name, value]) => [quoted(name, 60), evidence(name, value)]),
         ["Proven by the guard", (each.threat.vouched ?? []).join(", ") || "nothing"],
+        ["Own doing", recognition(each)],
       ]),
+      recognizeButton(each, read),
     ]));
   };
-  return { ready: read(), event: () => {} };
+  return { ready: read(), event: (name, event) => { if (name === "threat_recognized" && event.data?.threatId === id) read().catch(() => {}); } };
+}
+
+/** Return the action of the guard, and its outcome where the guard says it. */
+function response({ response: taken }) {
+  if (taken === null || typeof taken !== "object") return quoted(taken ?? "\u2013");
+  return [quoted(taken.action ?? "\u2013"), taken.outcome ? [", ", quoted(taken.outcome.replaceAll("_", " "))] : ""];
 }
 
 function source(threat) {

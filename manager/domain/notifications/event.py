@@ -45,7 +45,7 @@ KINDS: Mapping[str, EventKind] = {
     **_kinds(Topic.BLOCKED, Severity.LOW, "incident_chronic", "incident_closed", "incident_response"),
     **_kinds(Topic.BLOCKED, Severity.LOW, "threats_reported"),
     **_kinds(Topic.FLEET, Severity.LOW, "agent_registered", "agent_reconnected", "agent_removed", "agent_changed"),
-    **_kinds(Topic.FLEET, Severity.LOW, "policy_created", "blocks_added", "incident_work"),
+    **_kinds(Topic.FLEET, Severity.LOW, "policy_created", "blocks_added", "incident_work", "threat_recognized"),
     **_kinds(Topic.FLEET, Severity.MEDIUM, "responses_frozen", "responses_thawed"),
     **_kinds(Topic.SYSTEM, Severity.HIGH, "store_unavailable", "broker_unavailable", "certificate_expiring"),
     **_kinds(Topic.SYSTEM, Severity.LOW, "store_available", "broker_available", "certificate_renewed"),

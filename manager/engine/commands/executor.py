@@ -22,6 +22,7 @@ from manager.engine.commands import (
     policies,
     policy_explanation,
     requests,
+    threats,
 )
 from manager.engine.commands.audit_rules import audited
 from manager.engine.context import Context
@@ -56,6 +57,7 @@ _COMMANDS: dict[type, Callable[[Context, Any], Any]] = {
     requests.UndoIncident: incidents.undo_incident,
     requests.ApproveIncident: incidents.approve_incident,
     requests.WorkOnIncident: incidents.work_on_incident,
+    requests.RecognizeThreat: threats.recognize_threat,
     requests.RemoveBlock: blocks.remove_block,
     block_requests.AddBlocks: blocks.add_blocks,
     block_requests.LiftAddress: blocks.lift_address,

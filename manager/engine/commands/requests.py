@@ -119,6 +119,21 @@ class PrunedAgents:
 
 
 @dataclass(frozen=True, slots=True)
+class RecognizeThreat:
+    """Record that a threat is a person's own doing, or take that back. Answered by whether it changed something.
+
+    `organization_id` is that of the agent, for the event.
+    """
+
+    threat_id: str
+    agent_id: str
+    organization_id: str
+    author: str
+    recognized: bool
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CreateToken:
     """Create an enrollment token. Answered by the `EnrollmentToken`; its secret is never shown again.
 

@@ -110,6 +110,7 @@ class StoreQueries:
         technique: str | None = None,
         organizations: Organizations = None,
         agent_id: str | None = None,
+        recognized: bool | None = None,
         limit: int,
         cursor: str | None = None,
     ) -> Page:
@@ -117,7 +118,7 @@ class StoreQueries:
 
         With a source address or a technique: the newest event first, and `since` is the time of the event.
         """
-        wanted = threats.ThreatFilter(since, severity, type_, organizations, agent_id)
+        wanted = threats.ThreatFilter(since, severity, type_, organizations, agent_id, recognized)
         if source_ip is None and technique is None:
             return threats.page(self._reader, wanted, limit, cursor)
         return threat_search.page(self._reader, threat_search.SearchKey(source_ip, technique), wanted, limit, cursor)

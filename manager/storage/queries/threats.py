@@ -7,12 +7,12 @@ from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from peewee import Expression, Field, fn
+from peewee import JOIN, Expression, Field, fn
 
 from manager.domain.correlation.indicators import indicators_of
 from manager.domain.correlation.reports import WINDOW
 from manager.storage.queries.reader import Page, Query, Reader, Record, cursor_after, moment, read_cursor
-from manager.storage.tables import AgentTable, ThreatTable
+from manager.storage.tables import AgentTable, RecognizedThreatTable, ThreatTable
 from manager.storage.threat_index import search
 from manager.storage.threat_index.search import ThreatIndexSearch
 from schemas.threats import Severity
@@ -30,13 +30,17 @@ _MATCHES = 1000
 
 
 class ThreatFilter(NamedTuple):
-    """Filters of threats; None matches any. `since` is the time of receipt by the manager, in seconds since 1970."""
+    """Filters of threats; None matches any. `since` is the time of receipt by the manager, in seconds since 1970.
+
+    `recognized` is whether a person recognized the threat as their own doing.
+    """
 
     since: float | None = None
     severity: str | None = None
     type: str | None = None
     organizations: Collection[str] | None = None
     agent_id: str | None = None
+    recognized: bool | None = None
 
 
 class Search(NamedTuple):
@@ -47,6 +51,7 @@ class Search(NamedTuple):
     type: str | None
     organizations: Collection[str] | None
     agent_number: int | None = None
+    recognized: bool | None = None
 
 
 def page(reader: Reader, wanted: ThreatFilter, limit: int, cursor: str | None) -> Page:
@@ -77,9 +82,9 @@ def recent(reader: Reader, agent_id: str) -> list[Record]:
 def search_of(reader: Reader, wanted: ThreatFilter) -> Search | None:
     """Return the filters with the agent's number; None if no threat can match."""
     if wanted.agent_id is None:
-        return Search(wanted.since, wanted.severity, wanted.type, wanted.organizations)
+        return Search(*wanted[:4], recognized=wanted.recognized)
     number = agent_number(reader, wanted.agent_id, wanted.organizations)
-    return None if number is None else Search(wanted.since, wanted.severity, wanted.type, None, number)
+    return None if number is None else Search(*wanted[:3], None, number, wanted.recognized)
 
 
 def agent_number(reader: Reader, agent_id: str, organizations: Collection[str] | None) -> int | None:
@@ -118,7 +123,7 @@ def _indexed(reader: Reader, wanted: Search, limit: int, below: int) -> list[Rec
 
 def _matching(reader: Reader, wanted: Search, below: int) -> Iterator[int]:
     """Yield the matching sequences, newest first; a threat belongs to one organization, so their lists are disjoint."""
-    since, severity, type_, organizations, agent_number = wanted
+    since, severity, type_, organizations, agent_number, _ = wanted
     each = [None] if organizations is None else sorted(set(organizations))
     searches = (ThreatIndexSearch(since, severity, type_, organization, agent_number) for organization in each)
     return merge(*(search.matching(reader, one, below) for one in searches), reverse=True)
@@ -145,17 +150,22 @@ def conditions_of(wanted: Search, time: Field) -> list[Expression]:
         conditions.append(AgentTable.organization_id.in_(list(wanted.organizations)))
     if wanted.agent_number is not None:
         conditions.append(threat.agent == wanted.agent_number)
+    if wanted.recognized is not None:
+        conditions.append(RecognizedThreatTable.at.is_null(not wanted.recognized))
     return conditions
 
 
 def selection() -> Query:
     """Return the query of threats with the members of their agents that records need."""
-    threat, agent = ThreatTable, AgentTable
-    return threat.select(
+    threat, agent, recognized = ThreatTable, AgentTable, RecognizedThreatTable
+    same = (recognized.threat_id == threat.threat_id) & (recognized.agent_id == agent.agent_id)
+    query = threat.select(
         threat.sequence, threat.threat_id, threat.event_time, threat.received_at, threat.time_known, threat.document,
         threat.source_ip, threat.file_hash, agent.number, agent.agent_id, agent.hostname, agent.organization_id,
-        fn.COALESCE(agent.site, agent.reported_site).alias("site"),
+        fn.COALESCE(agent.site, agent.reported_site).alias("site"), recognized.at.alias("recognized_at"),
+        recognized.author.alias("recognized_by"), recognized.note.alias("recognized_note"),
     ).join(agent, on=(threat.agent == agent.number))  # fmt: skip
+    return query.join_from(threat, recognized, JOIN.LEFT_OUTER, on=same)
 
 
 def correlated(reader: Reader, row: Record) -> list[str]:
@@ -204,7 +214,15 @@ def record_of(row: Record, correlated_ids: Sequence[str] = ()) -> Record:
         "eventTime": moment(row["event_time"]),
         "receivedAt": moment(row["received_at"]),
         "timeKnown": bool(row["time_known"]),
+        "recognized": _recognition(row),
     }
+
+
+def _recognition(row: Record) -> Record | None:
+    """Return who recognized a threat as their own doing, when, and with which note; None if nobody did."""
+    if row["recognized_at"] is None:
+        return None
+    return {"at": moment(row["recognized_at"]), "by": row["recognized_by"], "note": row["recognized_note"]}
 
 
 def _event_and_verdict(row: Record, report: Record, evidence: Record, severity: str) -> Record:

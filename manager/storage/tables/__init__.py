@@ -40,12 +40,13 @@ from manager.storage.tables.protection import (
     ReportedMeasureTable,
 )
 from manager.storage.tables.table import Table, database
-from manager.storage.tables.threats import StoredIdTable, ThreatTable
+from manager.storage.tables.threats import RecognizedThreatTable, StoredIdTable, ThreatTable
 
 ALL = (
     AgentTable,
     AgentHistoryTable,
     ThreatTable,
+    RecognizedThreatTable,
     ThreatKindCountTable,
     ThreatAgentCountTable,
     ThreatSourceTable,
@@ -102,6 +103,7 @@ __all__ = [
     "NotificationTable",
     "PolicyRevisionTable",
     "ProjectionProgressTable",
+    "RecognizedThreatTable",
     "ReportedMeasureTable",
     "StoredIdTable",
     "Table",

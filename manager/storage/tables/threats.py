@@ -1,6 +1,16 @@
 """Tables of threats, and of the ids of pruned threats."""
 
-from peewee import SQL, BigAutoField, BlobField, BooleanField, DoubleField, ForeignKeyField, IntegerField, TextField
+from peewee import (
+    SQL,
+    BigAutoField,
+    BlobField,
+    BooleanField,
+    CompositeKey,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    TextField,
+)
 
 from manager.storage.tables.agents import AgentTable
 from manager.storage.tables.table import Table
@@ -77,3 +87,19 @@ class StoredIdTable(Table):
         table_name = "stored_id"
         indexes = ((("threat_id", "agent"), True),)
         primary_key = False
+
+
+class RecognizedThreatTable(Table):
+    """Table of threats that a person recognized as their own doing: who, when, and a note."""
+
+    threat_id = TextField()
+    agent_id = TextField()
+    at = DoubleField(index=True)
+    author = TextField()
+    note = TextField(null=True)
+
+    class Meta:
+        """Peewee options: table name and primary key."""
+
+        table_name = "recognized_threat"
+        primary_key = CompositeKey("threat_id", "agent_id")

@@ -140,6 +140,8 @@ ROWS = (
               "0.threat.evidence", "0.response", "0.timestamp"), top=LISTED),
     Row("GET /api/threats", query="source=198.51.100.7&since=2027-01-15T07:00:00Z", data=("0.id", "0.threat"),
         top=LISTED),
+    Row("POST /api/threats/{threat_id}/recognize", {"note": "mine"}, data=("id", "recognized.by", "recognized.at")),
+    Row("DELETE /api/threats/{threat_id}/recognize", data=("id",)),
     Row("GET /api/threats/{threat_id}", data=("id", "agentId", "threat", "eventTime", "correlatedWith")),
     *(Row("GET /api/threats/summary", query=f"period={period}",
           data=("total", "bySeverity", "byType", "topAgents.0", "topSourceIps.0", *FLAT_COUNTS))

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
 
 from schemas import topics
+from tests.integration.api.console_steps import click, faults, give, go, page_text, second_step, set_field, sign_in
 from tests.integration.api.served import ADMIN_TOKEN, LOOPBACK, Served
 from tests.support.attacks import attack, trusted
 from tests.support.browser import Browser
@@ -18,7 +18,6 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.chromium
 
-AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 PAGES = ("now", "agents", "incidents", "threats", "blocks", "policies", "notifications", "access", "audit")
 ADDRESS = "203.0.113.7"
 HOSTILE = '<img src=x onerror="window.ran=true"><script>window.ran=true</script>\u202egnp.exe ' + "A" * 10_000
@@ -36,42 +35,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def _text(browser: Browser) -> str:
-    return str(browser.run("return document.getElementById('main').innerText"))
-
-
-def _sign_in(served: Served, browser: Browser, token: str = ADMIN_TOKEN, at: str | None = None) -> None:
-    browser.open(f"{at or served.url}/")
-    eventually(lambda: browser.run("return !!document.getElementById('token')"), what="the sign-in")
-    _give(browser, token)
-    eventually(lambda: browser.run("return document.body.dataset.live") == "live", what="a live page")
-
-
-def _give(browser: Browser, token: str) -> None:
-    script = "const i = document.getElementById('token'); i.value = arguments[0]; i.form.requestSubmit()"
-    browser.run(script, token)
-
-
-def _go(browser: Browser, page: str, expected: str) -> str:
-    browser.run("location.hash = arguments[0]", f"#/{page}")
-    eventually(lambda: expected in _text(browser), what=f"{expected} on {page}")
-    return _text(browser)
-
-
-def _click(browser: Browser, text: str, within: str = "body") -> None:
-    """Click the first button whose text begins so."""
-    script = """
-        const found = [...document.querySelectorAll(arguments[1] + " button")].find(
-            (each) => each.checkVisibility() && each.textContent.startsWith(arguments[0]));
-        if (found) found.click();
-        return !!found;
-    """
-    eventually(lambda: browser.run(script, text, within), what=f"a button {text}")
-
-
-def _token(served: Served, role: str) -> str:
+def _token(served: Served, role: str, name: str | None = None) -> str:
     with served.client() as admin:
-        return str(admin.post("/api/access", json={"name": role, "role": role}).json()["data"]["token"])
+        return str(admin.post("/api/access", json={"name": name or role, "role": role}).json()["data"]["token"])
 
 
 def _attacked(served: Served) -> list[SimulatedAgent]:
@@ -96,13 +62,13 @@ def test_a_wrong_token_is_told_and_a_right_one_opens_every_page(served: Served, 
     """From this manager alone, without one violation of the page's policy."""
     _attacked(served)
     browser.open(f"{served.url}/")
-    eventually(lambda: "Sign in" in _text(browser), what="the sign-in")
-    _give(browser, "wrong")
-    eventually(lambda: "Unauthorized" in _text(browser), what="an error")
+    eventually(lambda: "Sign in" in page_text(browser), what="the sign-in")
+    give(browser, "wrong")
+    eventually(lambda: "Unauthorized" in page_text(browser), what="an error")
     browser.complaints()  # Chromium names the 401 of the sign-in
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     for page in PAGES:
-        text = _go(browser, page, page.capitalize())
+        text = go(browser, page, page.capitalize())
         eventually(lambda: browser.run("return document.querySelectorAll('.error').length") == 0, what=page)
         assert not any(each in text for each in ("[object", "undefined", "NaN"))
     refused = [each for each in browser.complaints() if "401" not in each]
@@ -113,37 +79,67 @@ def test_a_wrong_token_is_told_and_a_right_one_opens_every_page(served: Served, 
 def test_the_first_screen_says_who_may_be_in(served: Served, browser: Browser) -> None:
     """At once, with host, user, source and time; before that it says that nobody got in."""
     agents = _attacked(served)
-    _sign_in(served, browser)
-    _go(browser, "now", "Nobody got in")
+    sign_in(browser, served.url)
+    go(browser, "now", "Nobody got in")
     evidence = {"sourceIp": "203.0.113.9", "user": "deploy"}
     _report(served, agents[0], type="login_after_failures", severity="critical", evidence=evidence)
-    text = eventually(lambda: "Somebody may be in" in _text(browser) and _text(browser), what="a verdict")
+    text = eventually(lambda: "Somebody may be in" in page_text(browser) and page_text(browser), what="a verdict")
     sentence = next(line for line in text.splitlines() if line.startswith("Somebody"))
     assert "web-1, user deploy, from 203.0.113.9" in sentence
     assert "UTC" in sentence or "GMT" in sentence
 
 
+def test_it_was_me_is_said_by_a_second_step_and_taken_back(served: Served, browser: Browser) -> None:
+    """The first screen says that nobody got in, the threat who said so; the block is lifted if that is asked."""
+    agents = _attacked(served)
+    evidence = {"sourceIp": ADDRESS, "user": "deploy"}
+    _report(served, agents[0], type="login_after_failures", severity="critical", evidence=evidence)
+    sign_in(browser, served.url, _token(served, "responder", "oncall"))
+    go(browser, "now", "Somebody may be in")
+    click(browser, "It was me", "main")
+    asked = second_step(browser)
+    assert "login_after_failures on web-1, user deploy, from 203.0.113.7" in asked
+    assert "No host is touched" in asked
+    assert "Also lift 3 blocks of 203.0.113.7 in acme (3 hosts)" in asked
+    assert "To undo it" in asked
+    set_field(browser, "lift", value=True, within="dialog")
+    set_field(browser, "note", "mistyped", "dialog")
+    click(browser, "It was me", "dialog")
+    eventually(lambda: "Nobody got in" in page_text(browser), what="the sentence")
+    with served.bench() as bench:
+        assert bench.rows("SELECT count(*) FROM emergency_entry WHERE value = '203.0.113.7'") == [(0,)]
+        actions = "SELECT actor, action FROM audit_entry WHERE action IN ('block.lift', 'threat.recognize') ORDER BY id"
+        assert bench.rows(actions) == [("oncall", "block.lift"), ("oncall", "threat.recognize")]
+    go(browser, "threats?recognized=true", "of oncall")
+    browser.run("document.querySelector('main a[href^=\"#/threats/\"]').click()")
+    eventually(lambda: "says that it was their own doing" in page_text(browser), what="who said so")
+    assert "mistyped" in page_text(browser)
+    click(browser, "It was not me", "main")
+    click(browser, "It was not me", "dialog")
+    eventually(lambda: "Own doing\tnobody" in page_text(browser), what="taken back")
+    go(browser, "now", "Somebody may be in")
+
+
 def test_an_incident_appears_and_is_undone_by_a_second_step(served: Served, browser: Browser) -> None:
     """The list says how many are new and moves nothing; the first click changes nothing, the second withdraws."""
-    _sign_in(served, browser)
-    _go(browser, "incidents", "No incident matches")
+    sign_in(browser, served.url)
+    go(browser, "incidents", "No incident matches")
     _attacked(served)
-    eventually(lambda: "new: show" in _text(browser), what="new incidents")
-    assert ADDRESS not in _text(browser)
-    _click(browser, "2 new")
-    eventually(lambda: ADDRESS in _text(browser), what="the incident")
+    eventually(lambda: "new: show" in page_text(browser), what="new incidents")
+    assert ADDRESS not in page_text(browser)
+    click(browser, "2 new")
+    eventually(lambda: ADDRESS in page_text(browser), what="the incident")
     script = "[...document.querySelectorAll('main a')].find((each) => each.textContent.includes(arguments[0])).click()"
     browser.run(script, ADDRESS)
-    eventually(lambda: "How the response spread" in _text(browser), what="the incident's page")
-    _click(browser, "Undo the response")
-    dialog = "return document.querySelector('dialog')?.innerText ?? ''"
-    text = eventually(lambda: browser.run(dialog), what="a second step")
+    eventually(lambda: "How the response spread" in page_text(browser), what="the incident's page")
+    click(browser, "Undo the response")
+    text = second_step(browser)
     assert "3 hosts" in text
     assert "To undo it" in text
     assert "It rests on: brute_force on web-" in text
     with served.bench() as bench:
         assert bench.rows("SELECT count(*) FROM emergency_entry WHERE value = '203.0.113.7'") != [(0,)]
-    _click(browser, "Withdraw on 3 hosts", "dialog")
+    click(browser, "Withdraw on 3 hosts", "dialog")
 
     def withdrawn() -> bool:
         with served.bench() as bench:
@@ -158,18 +154,18 @@ def test_an_address_is_blocked_and_lifted_by_hand(served: Served, browser: Brows
     """Each with its number of hosts first; what may not be blocked is refused with the manager's own sentence."""
     with served.bench() as bench:
         trusted(bench, "web-1")
-    _sign_in(served, browser)
-    _go(browser, "blocks", "No address is blocked")
+    sign_in(browser, served.url)
+    go(browser, "blocks", "No address is blocked")
     fill = "const i = document.querySelector('input[name=new]'); i.value = arguments[0]; i.form.requestSubmit()"
     browser.run(fill, "127.0.0.1")
     eventually(lambda: browser.run("return document.querySelector('main .error')?.innerText"), what="a refusal")
     browser.run(fill, "203.0.113.9")
-    _click(browser, "Block 203.0.113.9", "dialog")
-    eventually(lambda: "enforced by 0 of 1" in _text(browser), what="the block")
-    _click(browser, "Lift", "table")
-    assert "1 hosts" in eventually(lambda: browser.run("return document.querySelector('dialog')?.innerText"), what="it")
-    _click(browser, "Lift 203.0.113.9", "dialog")
-    eventually(lambda: "No address is blocked" in _text(browser), what="no block")
+    click(browser, "Block 203.0.113.9", "dialog")
+    eventually(lambda: "enforced by 0 of 1" in page_text(browser), what="the block")
+    click(browser, "Lift", "table")
+    assert "1 hosts" in second_step(browser)
+    click(browser, "Lift 203.0.113.9", "dialog")
+    eventually(lambda: "No address is blocked" in page_text(browser), what="no block")
 
 
 def test_what_an_attacker_writes_is_text_everywhere(served: Served, browser: Browser) -> None:
@@ -177,15 +173,15 @@ def test_what_an_attacker_writes_is_text_everywhere(served: Served, browser: Bro
     agents = _attacked(served)
     evidence = {"sourceIp": ADDRESS, "user": HOSTILE[:1000], "note": HOSTILE}
     _report(served, agents[0], type="login_after_failures", severity="critical", evidence=evidence)
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     threat = ""
     for page, expected in (("now", "Somebody may be in"), ("threats", "login_after_failures"), ("incidents", ADDRESS)):
-        _go(browser, page, expected)
+        go(browser, page, expected)
         threat = threat or str(browser.run("return document.querySelector('main a[href^=\"#/threats/\"]')?.hash ?? ''"))
-    assert "<img src=x" in _go(browser, threat.removeprefix("#/"), "note")
+    assert "<img src=x" in go(browser, threat.removeprefix("#/"), "note")
     assert browser.run("return document.querySelectorAll('main img, main script').length") == 0
     assert browser.run("return window.ran === undefined")
-    assert "\u202e" not in _text(browser)
+    assert "\u202e" not in page_text(browser)
     assert [each for each in browser.complaints() if "401" not in each] == []
 
 
@@ -193,8 +189,8 @@ def test_a_page_that_hears_nothing_says_so_and_comes_back(served: Served, browse
     """Grey, with the time since when; live again it has what happened meanwhile."""
     agents = _attacked(served)
     with TcpProxy(served.server.port) as proxy:
-        _sign_in(served, browser, at=f"http://127.0.0.1:{proxy.port}")
-        _go(browser, "now", "Nobody got in")
+        sign_in(browser, f"http://127.0.0.1:{proxy.port}")
+        go(browser, "now", "Nobody got in")
         with proxy.holding(to_server=True, to_client=True):
             eventually(lambda: browser.run("return document.body.dataset.live") == "lost", what="not live")
             assert "not live since" in browser.run("return document.getElementById('live').innerText")
@@ -202,15 +198,15 @@ def test_a_page_that_hears_nothing_says_so_and_comes_back(served: Served, browse
         proxy.cut()
         _report(served, agents[0], type="login_after_failures", severity="critical")
         eventually(lambda: browser.run("return document.body.dataset.live") == "live", what="live again")
-        eventually(lambda: "Somebody may be in" in _text(browser), what="what happened meanwhile")
+        eventually(lambda: "Somebody may be in" in page_text(browser), what="what happened meanwhile")
 
 
 def test_roles_hide_what_they_forbid(served: Served, browser: Browser) -> None:
     """A viewer sees the same pages without a button that changes anything; the API refuses it all the same."""
     _attacked(served)
-    _sign_in(served, browser, _token(served, "viewer"))
+    sign_in(browser, served.url, _token(served, "viewer"))
     for page, expected in (("blocks", ADDRESS), ("policies", "Policies"), ("access", "Access")):
-        _go(browser, page, expected)
+        go(browser, page, expected)
         assert browser.run("return document.querySelectorAll('main .danger').length") == 0
     status = browser.run(
         "return fetch('/api/blocks?value=203.0.113.7', {method: 'DELETE'}).then((answer) => answer.status)"
@@ -220,7 +216,7 @@ def test_roles_hide_what_they_forbid(served: Served, browser: Browser) -> None:
 
 def test_the_session_cannot_be_read_by_a_script(served: Served, browser: Browser) -> None:
     """Neither the cookie nor the token is anywhere in the page or its storage."""
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     assert browser.run("return document.cookie") == ""
     assert browser.run("return JSON.stringify([localStorage, sessionStorage])") == "[{},{}]"
     assert ADMIN_TOKEN not in browser.run("return document.documentElement.outerHTML")
@@ -228,10 +224,10 @@ def test_the_session_cannot_be_read_by_a_script(served: Served, browser: Browser
 
 def test_a_revoked_token_ends_the_page(served: Served, browser: Browser) -> None:
     """The page leads back to the sign-in, though nobody touches it."""
-    _sign_in(served, browser, _token(served, "viewer"))
+    sign_in(browser, served.url, _token(served, "viewer"))
     with served.client() as admin:
         admin.delete("/api/access/viewer")
-    eventually(lambda: "The session has ended" in _text(browser), what="the sign-in")
+    eventually(lambda: "The session has ended" in page_text(browser), what="the sign-in")
 
 
 def test_the_console_is_small_and_all_of_it_is_served(served: Served) -> None:
@@ -260,30 +256,23 @@ def test_no_page_has_a_fault_that_keeps_people_out(served: Served, browser: Brow
         incident = admin.get("/api/incidents").json()["data"][0]["id"]
         threat = admin.get("/api/threats").json()["data"][0]["id"]
     browser.open(f"{served.url}/")
-    eventually(lambda: "Sign in" in _text(browser), what="the sign-in")
-    found = {"sign-in": _faults(browser)}
-    _sign_in(served, browser)
+    eventually(lambda: "Sign in" in page_text(browser), what="the sign-in")
+    found = {"sign-in": faults(browser)}
+    sign_in(browser, served.url)
     inner = (f"agents/{agents[0].agent_id}", f"incidents/{incident}", f"threats/{threat}")
     for page in (*PAGES, *inner):
         browser.run("location.hash = arguments[0]", f"#/{page}")
         eventually(lambda: browser.run("return document.querySelectorAll('main h1').length") == 1, what=page)
         for width, scheme in ((1400, "light"), (400, "dark")):
             browser.emulate(width, scheme)
-            found[f"{page} {width} {scheme}"] = _faults(browser)
+            found[f"{page} {width} {scheme}"] = faults(browser)
     assert {page: faults for page, faults in found.items() if faults} == {}
-
-
-def _faults(browser: Browser) -> list[str]:
-    """Return the rules that the page breaks, each with the first element that does."""
-    browser.run(f"{AXE.read_text()}; window.axe = axe")
-    script = "return axe.run().then((found) => found.violations.map((each) => each.id + ' ' + each.nodes[0].html))"
-    return list(browser.run(script))
 
 
 def test_every_action_is_reached_by_the_keyboard(served: Served, browser: Browser) -> None:
     """Whatever can be clicked is a link, a button or a field, and none is taken out of the order of the tab key."""
     _attacked(served)
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     script = """
         const fields = "a[href], button, input, select, textarea";
         return [...document.querySelectorAll("body *")]
@@ -292,10 +281,10 @@ def test_every_action_is_reached_by_the_keyboard(served: Served, browser: Browse
             .map((each) => each.outerHTML);
     """
     for page in PAGES:
-        _go(browser, page, page.capitalize())
+        go(browser, page, page.capitalize())
         assert browser.run(script) == []
     browser.run("location.hash = '#/blocks'")
-    _click(browser, "Lift", "table")
+    click(browser, "Lift", "table")
     script = "return !!document.querySelector('dialog')?.contains(document.activeElement)"
     eventually(lambda: browser.run(script), what="the second step has the focus")
 
@@ -306,21 +295,21 @@ def test_the_second_step_says_what_has_changed_since_the_page_was_read(served: S
         trusted(bench, "web-1")
     with served.client() as admin:
         admin.post("/api/blocks", json={"value": "203.0.113.9"})
-        _sign_in(served, browser)
-        _go(browser, "blocks", "203.0.113.9")
+        sign_in(browser, served.url)
+        go(browser, "blocks", "203.0.113.9")
         assert admin.delete("/api/blocks?value=203.0.113.9").status_code == 200
-    _click(browser, "Lift", "table")
-    text = eventually(lambda: browser.run("return document.querySelector('dialog')?.innerText"), what="a second step")
+    click(browser, "Lift", "table")
+    text = second_step(browser)
     assert "changed since you looked: this block is not in force any more" in text
 
 
 def test_no_time_stands_without_its_zone(served: Served, browser: Browser) -> None:
     """Each is in the reader's zone, which is named, and has the UTC time on hover."""
     _attacked(served)
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     script = "return [...document.querySelectorAll('time')].map((each) => [each.textContent, each.title])"
     for page, expected in (("incidents", ADDRESS), ("threats", "brute_force"), ("blocks", ADDRESS), ("audit", "admin")):
-        _go(browser, page, expected)
+        go(browser, page, expected)
         times = browser.run(script)
         assert times
         assert [each for each in times if "(UTC)" not in each[1] or not ("UTC" in each[0] or "GMT" in each[0])] == []
@@ -332,7 +321,7 @@ def test_a_page_of_another_origin_can_do_nothing_with_the_session(
     """Neither read, nor change, nor follow the stream, though the browser of a signed-in operator shows the page."""
     with served.bench() as bench:
         trusted(bench, "web-1")
-    _sign_in(served, browser)
+    sign_in(browser, served.url)
     tries = """
         const manager = arguments[0];
         const outcome = (promise) => promise.then((answer) => String(answer.status), () => "unreadable");

@@ -25,6 +25,8 @@ RESPONDS = {
     "DELETE /api/blocks",
     "POST /api/allowlist",
     "DELETE /api/allowlist",
+    "POST /api/threats/{threat_id}/recognize",
+    "DELETE /api/threats/{threat_id}/recognize",
     "POST /api/notifications/acknowledge",
     "POST /api/notifications/mute",
 }

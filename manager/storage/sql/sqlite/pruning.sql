@@ -110,3 +110,8 @@ PRAGMA foreign_keys = OFF;
 
 -- name: references_on
 PRAGMA foreign_keys = ON;
+
+-- name: recognized_threats
+-- A threat is older than its recognition, so it is deleted no later.
+DELETE FROM recognized_threat
+WHERE rowid IN (SELECT rowid FROM recognized_threat WHERE at < :before ORDER BY at LIMIT :limit);

@@ -109,3 +109,13 @@ WITH RECURSIVE stored(technique) AS (
     FROM stored WHERE stored.technique IS NOT NULL
 )
 SELECT technique FROM stored WHERE technique IS NOT NULL;
+
+-- name: recognition
+SELECT at, author, note FROM recognized_threat WHERE threat_id = ? AND agent_id = ?;
+
+-- name: upsert_recognition
+INSERT INTO recognized_threat (threat_id, agent_id, at, author, note) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (threat_id, agent_id) DO UPDATE SET at = excluded.at, author = excluded.author, note = excluded.note;
+
+-- name: delete_recognition
+DELETE FROM recognized_threat WHERE threat_id = ? AND agent_id = ?;
