@@ -1,7 +1,7 @@
 """Threat reports and their receipts."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import Field, JsonValue, StringConstraints
 
@@ -61,7 +61,21 @@ _PASSIVE = frozenset({"none", "notify", "log", "alert", "monitor"})
 _NOT_TAKEN = ("not blocked", "would have been taken", "would_be_taken", "refused", "impossible", "failed")
 
 
-def is_executed(response: str | ResponseTaken | None) -> bool:
+class TakenAction(Protocol):
+    """The members of a response that tell whether it was carried out."""
+
+    @property
+    def action(self) -> str:
+        """The action."""
+        ...
+
+    @property
+    def outcome(self) -> str | None:
+        """Its outcome, if it is stated."""
+        ...
+
+
+def is_executed(response: str | TakenAction | None) -> bool:
     """Return whether a report's response is an action that was carried out on the host."""
     if response is None:
         return False

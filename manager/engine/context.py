@@ -12,7 +12,7 @@ from manager.engine.policies.blocklist_messages import BlocklistMessages
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Archive
-from schemas.threats import ThreatReport
+from schemas.fast_threats import AnyReport
 
 _PAYLOAD_KEPT = 512
 
@@ -29,7 +29,7 @@ class ReceivedReport:
     """
 
     agent: Agent
-    report: ThreatReport
+    report: AnyReport
     digest: bytes
     document: str
     clock: ClockOffset | None = None

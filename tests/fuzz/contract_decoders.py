@@ -22,12 +22,14 @@ from manager.cli.support.replay_settings import ReplaySettings
 from schemas import message_codes, topics
 from schemas.decoding import DecodeError, decode, validate
 from schemas.errors import KeyMaterialError, TokenError, TopicError
+from schemas.fast_threats import fast_report
 from schemas.http_agents import HttpEvents, HttpHeartbeat, HttpRegistration
 from schemas.keys import EnrollmentToken, has_version_proof, public_sign_key, seal
 from schemas.limits import MIB
 from schemas.loopback import is_loopback
 from schemas.policy import PolicyDocument, PolicyGroup, PolicySections, canonical, digest_of
 from schemas.presence import Enforced
+from schemas.threats import ThreatReport
 from tests import strategies as wire
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.http_bodies import EVENTS, HEARTBEATS, REGISTRATIONS
@@ -103,6 +105,13 @@ def _decoded(model: Any) -> Decoder:
     )
 
 
+def _fast_report(_place: Place, payload: bytes) -> None:
+    """What the fast decoder takes the contract takes, with the same time."""
+    report = fast_report(payload, AGENT)
+    if report is not None:
+        assert report.timestamp == decode(ThreatReport, payload, _AMPLE).timestamp
+
+
 def _codes(_place: Place, payload: bytes) -> None:
     key = KEYRING.sign_key.public_key()
     assert not message_codes.has_mac(b"k" * 32, f"agents/{AGENT}/threats", payload)
@@ -139,6 +148,14 @@ _SIGNED = message_codes.with_signature(KEYRING.sign_key, f"agents/{AGENT}/receip
 
 CONTRACT = (
     *(_decoded(model) for model in (*_MESSAGES, *BODIES)),
+    Decoder(
+        "fast_report",
+        "network",
+        hostile_json(
+            wire.MESSAGES[ThreatReport].map(lambda report: report.model_copy(update={"agent_id": AGENT}).body())
+        ),
+        _fast_report,
+    ),
     Decoder("policy digest", "network", hostile_json(_DOCUMENTS), _digest, (DecodeError,)),
     Decoder(
         "codes", "network", hostile(st.just(_SIGNED) | st.just(message_codes.with_mac(b"x", "t", b'{"a":1}'))), _codes

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, cast
 
 from manager.domain.correlation.indicators import SITELESS, Address, normal_address
 from manager.domain.networks import network_of
-from schemas.threats import ResponseTaken, ThreatReport
+from schemas.fast_threats import AnyReport
 
 MEASURES_KEPT_FOR = 30 * 86_400.0
 """Seconds for which reported measures, and what followed them, are kept."""
@@ -77,7 +77,7 @@ def _prefix(text: str) -> Address | None:
 
 
 def reported_measure(
-    report: ThreatReport, *, agent_number: int, organization_id: str, site: str | None, at: float
+    report: AnyReport, *, agent_number: int, organization_id: str, site: str | None, at: float
 ) -> ReportedMeasure | None:
     """Return the measure that a report states as taken, or as one that would be taken; None for any other report.
 
@@ -89,7 +89,7 @@ def reported_measure(
         at: the report's event time, in seconds since 1970.
     """
     response = report.response
-    if not isinstance(response, ResponseTaken) or response.target is None:
+    if response is None or isinstance(response, str) or response.target is None:
         return None
     kind, outcome = _KINDS.get(response.action), (response.outcome or "").partition(":")[0]
     if kind is None or outcome not in _OUTCOMES:

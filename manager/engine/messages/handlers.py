@@ -8,15 +8,17 @@ from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, logins
 from manager.engine.messages.registration import register
-from manager.engine.messages.verification import InvalidMessage, verify
+from manager.engine.messages.verification import DecodedReport, InvalidMessage, verify
 from manager.engine.policies import restored_store
 from manager.engine.response import emergency_response
-from schemas import message_codes
 from schemas.keys import has_version_proof
+from schemas.message_codes import content_digest
 from schemas.policy import PolicyApplied
 from schemas.presence import Heartbeat, PolicyState, Presence
-from schemas.threats import ThreatReport
 from schemas.topics import HEARTBEAT, POLICY_APPLIED, PRESENCE, REGISTRATION, THREATS, Topic
+
+OTHER_AGENT = "agentId is not the one of its topic"
+"""Reason of a refusal: a report names another agent than its sender."""
 
 
 def on_presence(context: Context, agent: Agent, message: Presence, _payload: bytes) -> None:
@@ -81,14 +83,14 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
     context.batch.event("policy_applied", agent, {"version": message.version, "state": message.state})
 
 
-def on_threat(context: Context, agent: Agent, message: ThreatReport, payload: bytes) -> None:
+def on_threat(context: Context, agent: Agent, decoded: DecodedReport, _payload: bytes) -> None:
     """Collect a threat report; all reports of the batch are looked up in the store together."""
-    if message.agent_id != agent.agent_id:
-        context.dead_letter(THREATS.below_root(agent.agent_id), "agentId is not the one of its topic", payload)
-        context.refused.append((agent.agent_id, message.id, "agentId is not the one of its topic"))
+    report, body = decoded
+    if report.agent_id != agent.agent_id:
+        context.dead_letter(THREATS.below_root(agent.agent_id), OTHER_AGENT, body)
+        context.refused.append((agent.agent_id, report.id, OTHER_AGENT))
         return
-    body = message_codes.without_mac(payload)
-    context.reports.append(ReceivedReport(agent, message, message_codes.content_digest(body), body.decode()))
+    context.reports.append(ReceivedReport(agent, report, content_digest(body), body.decode()))
 
 
 def _compare_blocklist_sequence(context: Context, agent: Agent, sequence: int, version: int) -> None:

@@ -6,7 +6,7 @@ from manager.domain.notifications.alert_limit import MOST_IN_MINUTE, Admission, 
 from manager.engine.batch import ThreatRow
 from manager.engine.context import Context, ReceivedReport
 from schemas.model import iso
-from schemas.threats import ResponseTaken, Severity
+from schemas.threats import Severity
 
 SUSPICIOUS_LOGINS = frozenset({"login_after_failures", "root_login", "new_source", "privilege_misuse"})
 """Types of threats that are about somebody who is on the host."""
@@ -19,7 +19,7 @@ def announce(context: Context, received: ReceivedReport, row: ThreatRow) -> None
     threat, response = received.report.threat, received.report.response
     if threat.type in SUSPICIOUS_LOGINS or threat.severity is Severity.CRITICAL:
         _announce_threat(context, received, row)
-    if not isinstance(response, ResponseTaken) or response.outcome is None:
+    if response is None or isinstance(response, str) or response.outcome is None:
         return
     harm: dict[str, Any] = {"value": response.target, "threatId": row.threat_id}
     outcome, _, reason = response.outcome.partition(":")
@@ -52,7 +52,10 @@ def _announce_harm(context: Context, received: ReceivedReport, row: ThreatRow, n
 def _data(context: Context, received: ReceivedReport, row: ThreatRow) -> dict[str, Any]:
     threat, response = received.report.threat, received.report.response
     evidence = context.fleet.user_names.shown(threat.evidence)
-    action, outcome = (response.action, response.outcome) if isinstance(response, ResponseTaken) else (response, None)
+    if response is None or isinstance(response, str):
+        action, outcome = response, None
+    else:
+        action, outcome = response.action, response.outcome
     data = {
         "threatId": row.threat_id,
         "type": threat.type,
