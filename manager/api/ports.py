@@ -132,6 +132,10 @@ class Queries(Protocol):
         """Return one agent with its newest threats; None if it is unknown."""
         ...
 
+    def agent_vitals(self, agent_id: str, now: float) -> Record | None:
+        """Return an agent's vitals over the last 24 hours; None if it is unknown."""
+        ...
+
     def agent_counts(self) -> dict[str, int]:
         """Return the number of agents in each state, and of all as `total`."""
         ...

@@ -48,6 +48,7 @@ panguard manager agents list --status stale --sort heartbeat
 panguard manager agents list --tag web --site berlin -o wide
 """,
         "agents show": "panguard manager agents show web-1",
+        "agents vitals": "panguard manager agents vitals web-1",
         "agents set": """
 panguard manager agents set web-1 web-2 --tag web --untag test
 panguard manager agents set --where-site berlin --tag eu --dry-run

@@ -23,6 +23,32 @@ export function bars(title, counts) {
   return el("figure", {}, el("figcaption", {}, title), drawing, table(["State", "Number"], entries, title));
 }
 
+/**
+ * Return percentages over time as lines, with their numbers as a table that opens on demand; a gap ends a line.
+ * @param {string} title
+ * @param {{names: string[], rows: {at: string, values: (number|null)[], cells: Node[]|string[]}[], step: number, heads: string[]}} given
+ *     `step` is the distance of two rows in seconds.
+ */
+export function percentages(title, { names, rows, step, heads }) {
+  const first = Date.parse(rows[0].at);
+  const span = Math.max(step * 1000, Date.parse(rows[rows.length - 1].at) - first);
+  const lines = names.flatMap((name, column) => pieces(rows, step).map((piece) => svg("polyline", {
+    class: `curve ${name}`, points: piece.map(({ at, values }) => `${(WIDTH * (Date.parse(at) - first)) / span},${HEIGHT - (HEIGHT * (values[column] ?? 0)) / 100}`).join(" ") })));
+  return el("figure", {}, el("figcaption", {}, title),
+    svg("svg", { viewBox: `-2 -2 ${WIDTH + 4} ${HEIGHT + 4}`, role: "img", "aria-label": title }, ...lines),
+    el("details", {}, el("summary", {}, "The numbers"), table(heads, rows.map(({ cells }) => cells), title)));
+}
+
+/** Return rows in pieces without a gap. */
+function pieces(rows, step) {
+  const found = [[]];
+  rows.forEach((row, index) => {
+    if (index && Date.parse(row.at) - Date.parse(rows[index - 1].at) > step * 1500) found.push([]);
+    found[found.length - 1].push(row);
+  });
+  return found.map((piece) => (piece.length === 1 ? [piece[0], piece[0]] : piece));
+}
+
 /** Return the curves of acceptance and enforcement of an incident's response over time, apart. */
 export function curve(incident) {
   const points = ["50", "95", "100"].map((percent) => ({

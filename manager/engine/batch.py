@@ -8,6 +8,7 @@ from manager.domain.access import AccessToken
 from manager.domain.agents.agent import Agent
 from manager.domain.agents.liveness import Transition
 from manager.domain.agents.tokens import Token
+from manager.domain.agents.vitals_history import VitalsSample
 from manager.domain.console_sessions import ConsoleSession
 from manager.domain.correlation import Incident, Indicator
 from manager.domain.instant import Instant
@@ -109,6 +110,10 @@ class Changes:
     """Everything that one transaction writes."""
 
     agents: dict[str, Agent] = field(default_factory=dict)
+    """Agents whose whole records are written, by id."""
+    vitals: dict[str, Agent] = field(default_factory=dict)
+    """Agents of which only the values that every heartbeat changes are written, by id."""
+    vitals_history: list[VitalsSample] = field(default_factory=list)
     removed: list[Agent] = field(default_factory=list)
     threats: list[ThreatRow] = field(default_factory=list)
     measures: dict[tuple[int, str], tuple[ReportedMeasure, float]] = field(default_factory=dict)
@@ -157,6 +162,8 @@ class Changes:
         return bool(
             self.threats
             or self.agents
+            or self.vitals
+            or self.vitals_history
             or self.history
             or self.events
             or self.notifications
@@ -251,6 +258,10 @@ class Batch:
     def save(self, agent: Agent) -> None:
         """Write an agent's record in this transaction."""
         self.changes.agents[agent.agent_id] = agent
+
+    def save_vitals(self, agent: Agent) -> None:
+        """Write the values of an agent that every heartbeat changes in this transaction."""
+        self.changes.vitals[agent.agent_id] = agent
 
     def save_policy(self, policy: EffectivePolicy) -> None:
         """Write an agent's effective policy in this transaction."""

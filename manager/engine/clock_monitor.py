@@ -82,7 +82,7 @@ class ClockMonitor:
         for agent in self._fleet.registry.agents.values():
             agent.clock.shift(step)
             agent.in_force.shift(step)
-            context.batch.save(agent)
+            context.batch.save_vitals(agent)
         # Also those that are only in the store: which are in memory depends on restarts.
         context.batch.changes.incident_shift = step
         for incident in self._correlator.shift(step):

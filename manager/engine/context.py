@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from manager.domain.agents.agent import Agent
+from manager.domain.agents.agent import Agent, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.engine.batch import Batch, DeadLetter, ThreatRow
 from manager.engine.fleet import Fleet
@@ -57,10 +57,30 @@ class Submission:
 
 
 @dataclass(slots=True)
+class Unwritten:
+    """Agents whose changes are written some seconds later, by number."""
+
+    records: dict[int, Agent] = field(default_factory=dict)
+    """Those of which any value may have changed."""
+    heartbeats: dict[int, Agent] = field(default_factory=dict)
+    """Those that sent a heartbeat."""
+
+    def record(self, agent: Agent) -> None:
+        """Have an agent's whole record written."""
+        self.records[agent.number] = agent
+
+    def heartbeat(self, agent: Agent, before: tuple[object, ...]) -> None:
+        """Have a heartbeat's values written, the whole record only if one of the `lasting_values` before changed."""
+        self.heartbeats[agent.number] = agent
+        if lasting_values(agent) != before:
+            self.records[agent.number] = agent
+
+
+@dataclass(slots=True)
 class Context:
     """The state that handlers read and write while a batch is decided.
 
-    `write_behind` holds the ids of agents whose records are written some seconds later; it outlives the batch.
+    `unwritten` outlives the batch.
     `origin` is the source of the current command.
     """
 
@@ -70,7 +90,7 @@ class Context:
     policy_queue: PolicyQueue
     blocklist_messages: BlocklistMessages
     archive: Archive
-    write_behind: set[str]
+    unwritten: Unwritten
     origin: Origin = MANAGER
     new_agents: set[str] = field(default_factory=set)
     """Ids of the agents that the store does not have yet."""

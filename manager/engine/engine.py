@@ -45,11 +45,11 @@ from manager.engine.ticks import (
     Housekeeping,
     Periodic,
     Tick,
-    WriteBehind,
     record_access,
     settle_wills,
     sweep,
 )
+from manager.engine.write_behind import WriteBehind
 from manager.errors import ManagerError, StoreRejected, StoreUnavailable
 from schemas import message_codes
 from schemas.model import utc
@@ -115,7 +115,6 @@ class Engine:
             fleet, store, (self.inbox.forget_idle, self._after_commit.receipts.forget_idle)
         )
         self._sweep = Periodic(settings.sweep_interval, sweep)
-        self._flush = Periodic(settings.write_behind, self._write_behind.tick)
         self._ticks: tuple[Tick, ...] = (
             self._suspensions.tick,
             self.system_events.tick,
@@ -129,7 +128,7 @@ class Engine:
             Periodic(EXPIRY_INTERVAL, agent_changes.remove_expired),
             settle_wills,
             self._sweep,
-            self._flush,
+            self._write_behind.tick,
             Periodic(ACCESS_INTERVAL, record_access),
             Periodic(EPHEMERAL_INTERVAL, agent_changes.remove_ephemeral),
         )
@@ -167,7 +166,7 @@ class Engine:
     def has_work(self) -> bool:
         """Whether a step has work to do now."""
         held = self.inbox.registrations if self._registration_throttle.is_held else 0
-        return len(self.inbox) > held or self._policies.has_work
+        return len(self.inbox) > held or self._policies.has_work or self._write_behind.has_work
 
     @property
     def can_commit(self) -> bool:
@@ -220,7 +219,7 @@ class Engine:
 
     def stop(self, now: Instant) -> bool:
         """Commit the pending write-behind records; return whether they were committed."""
-        self._flush.run_next()
+        self._ticks = (*self._ticks, self._write_behind.write_all)
         return self.step(now)
 
     def _new_context(self, now: Instant) -> Context:
@@ -231,7 +230,7 @@ class Engine:
             self._policies.queue,
             self._blocklist_messages,
             self._store.archive,
-            self._write_behind.agents,
+            self._write_behind.unwritten,
         )
 
     def _decide(self, now: Instant) -> Context | None:

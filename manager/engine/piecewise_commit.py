@@ -156,6 +156,7 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     for agent in changes.removed:
         yield Piece(Changes(removed=[agent]), agent.agent_id)
     yield from _keyed_pieces("agents", changes.agents)
+    yield from _keyed_pieces("vitals", changes.vitals)
     yield from _keyed_pieces("tokens", changes.tokens)
     yield from _keyed_pieces("access", changes.access)
     yield from _keyed_pieces("sessions", changes.sessions)
@@ -172,6 +173,8 @@ def _other_pieces(batch: Batch) -> Iterator[Piece]:
     for indicator, observed in changes.evidence.items():
         yield Piece(Changes(evidence={indicator: observed}), indicator.value)
     yield from _followup_pieces(changes)
+    for sample in changes.vitals_history:
+        yield Piece(Changes(vitals_history=[sample]), str(sample.agent_number))
     yield from _record_pieces(changes)
 
 

@@ -78,6 +78,7 @@ class PruneOrder:
         threats: The maximum number of threats.
         ids: The maximum number of ids.
         rows: The maximum number of rows of each other table.
+        vitals_before: Vitals over time before this time.
     """
 
     now: float
@@ -90,6 +91,7 @@ class PruneOrder:
     threats: int
     ids: int
     rows: int
+    vitals_before: float = 0.0
 
 
 class Archive(History, Protocol):

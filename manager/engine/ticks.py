@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
+from manager.domain.agents.vitals_history import KEPT_FOR as VITALS_KEPT_FOR
 from manager.domain.instant import Instant
-from manager.domain.policies.fleet_policies import EffectivePolicy
 from manager.domain.protection.measures import MEASURES_KEPT_FOR
 from manager.domain.retention import DeletionBudget
 from manager.engine.context import Context
@@ -90,47 +90,6 @@ def record_access(context: Context, now: Instant) -> None:
             changed[session.id] = None
 
 
-class WriteBehind:
-    """Writes agents' records and published policies some seconds after they changed.
-
-    Args:
-        fleet: the agents and policies that are written.
-    """
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self.agents: set[str] = set()
-        """Ids of the agents whose records changed."""
-        self._policies: dict[str, EffectivePolicy] = {}
-        self._revision_changed = False
-
-    def add_policy(self, policy: EffectivePolicy) -> None:
-        """Add a policy of which only `published` changed."""
-        self._policies[policy.agent_id] = policy
-
-    def add_restored_policies(self, policies: Iterable[EffectivePolicy]) -> None:
-        """Write effective policies that this release resolves differently, and the fleet's revision."""
-        for policy in policies:
-            self.add_policy(policy)
-            self._revision_changed = True
-
-    def tick(self, context: Context, _now: Instant) -> None:
-        """Add all pending records and policies to the batch."""
-        for agent_id in self.agents:
-            agent = self._fleet.registry.find(agent_id)
-            if agent is not None:
-                context.batch.save(agent)
-        self.agents.clear()
-        for policy in self._policies.values():
-            if policy.agent_id in self._fleet.policies.effective:
-                context.batch.save_policy(policy)
-        self._policies.clear()
-        context.batch.changes.meta.update(self._fleet.retained_clearing.changed_value())
-        if self._revision_changed:
-            self._revision_changed = False
-            context.batch.changes.fleet_revision = self._fleet.policies.revision
-
-
 class Housekeeping:
     """Prunes the store, and drops state of agents that are idle.
 
@@ -190,6 +149,7 @@ class Housekeeping:
                 ids_before=now.wall - settings.id_retention,
                 history_before=now.wall - settings.history_retention,
                 audit_before=now.wall - settings.audit_retention,
+                vitals_before=now.wall - VITALS_KEPT_FOR,
                 measures_before=now.wall - MEASURES_KEPT_FOR,
                 removed_before=now.wall - _REMOVED_AGENT_RETENTION,
                 threats=min(_PRUNE_LIMIT, self._threats.left(sizes.threats, now.monotonic)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from peewee import Database
 
+from manager.domain.agents.vitals_history import period_of
 from manager.domain.retention import EARLIEST, last_expired
 from manager.engine.ports import Pruned, PruneOrder, StoreSizes
 from manager.storage.projections.projections import Projections
@@ -59,6 +60,7 @@ class Pruner:
             ids = self._prune_ids(order)
             other = self._prune_counts(order.rows)
             other += self._prune_incidents(order)
+            other += self._statements.execute("pruning.vitals_history", (period_of(order.vitals_before), order.rows))
             other += self._prune_rows("agent_history", order.history_before, order)
             other += self._statements.execute("pruning.audit", (order.audit_before, order.rows))
             for table in ("reported_measure", "block_lift"):

@@ -59,22 +59,17 @@ class AgentRows:
 
     def to_row(self, agent: Agent) -> tuple[Any, ...]:
         """Return an agent's row."""
-        host, credential, clock, vitals, force = (
-            agent.host, agent.credential, agent.clock, agent.vitals, agent.in_force,
-        )  # fmt: skip
+        host, credential, force = agent.host, agent.credential, agent.in_force
         stamp, condition = agent.stamp, agent.condition
         return (
             agent.number, agent.agent_id, agent.organization_id, host.hostname, host.os, host.arch, host.version,
             host.site, json.dumps(host.tags), json.dumps(host.addresses), json.dumps(host.gateways), host.ip,
             agent.door, agent.token_id, self._encrypted_keys(agent), credential.mqtt_digest, credential.http_digest,
             agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
-            agent.heartbeat_sequence, agent.last_heartbeat, clock.seconds, clock.origin, clock.session,
             stamp.sent_at if stamp else None, stamp.digest if stamp else None, stamp.reply if stamp else None,
-            vitals.cpu, vitals.memory, vitals.uptime, vitals.mode, vitals.events_processed, vitals.events_total,
-            vitals.threats_detected, vitals.actions_executed, vitals.outbox_size, vitals.outbox_dropped,
-            force.version, force.digest, force.state, force.error, force.applied_at, force.blocklist_sequence,
-            condition.health, condition.sources, condition.enforcement, condition.mode_wanted,
-            condition.trial_seconds_left, None if condition.enforced is None else condition.enforced.body().decode(),
+            agent.vitals.mode, force.version, force.digest, force.state, force.error, force.applied_at,
+            force.blocklist_sequence, condition.health, condition.enforcement, condition.mode_wanted,
+            None if condition.enforced is None else condition.enforced.body().decode(),
             json.dumps(host.reported_tags), json.dumps(sorted(agent.operator_set)), agent.registered_in,
             host.reported_site,
         )  # fmt: skip
@@ -144,6 +139,17 @@ class AgentRows:
         encrypted = self._cipher.encrypt(plain, agent.agent_id)
         self._encrypted[agent.agent_id] = (agent.credential, encrypted)
         return encrypted
+
+
+def vitals_row(agent: Agent) -> tuple[Any, ...]:
+    """Return an agent's row in the column order of `agents.upsert_vitals`."""
+    clock, vitals, condition = agent.clock, agent.vitals, agent.condition
+    return (
+        agent.number, agent.heartbeat_sequence, agent.last_heartbeat, clock.seconds, clock.origin, clock.session,
+        vitals.cpu, vitals.memory, vitals.uptime, vitals.events_processed, vitals.events_total,
+        vitals.threats_detected, vitals.actions_executed, vitals.outbox_size, vitals.outbox_dropped,
+        condition.sources, condition.trial_seconds_left,
+    )  # fmt: skip
 
 
 @lru_cache(1024)

@@ -25,7 +25,7 @@ from manager.storage.projections.threat_counts import AGENTS, KINDS, SOURCES, Th
 from manager.storage.protection import StoredProtection
 from manager.storage.pruning import Pruner
 from manager.storage.responses import StoredResponses
-from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token
+from manager.storage.rows import AgentRows, SecretCipher, TokenRows, access_row, access_token, vitals_row
 from manager.storage.statements import Statements
 from manager.storage.threat_index import indexer
 from manager.storage.threat_index.bitmaps import SLICE
@@ -236,6 +236,12 @@ class PeeweeStore:
             self._write_removed(changes)
         if changes.agents:
             write("agents.upsert", [self._agents.to_row(agent) for agent in changes.agents.values()])
+        if changes.agents or changes.vitals:
+            changed = {**changes.vitals, **changes.agents}
+            write("agents.upsert_vitals", [vitals_row(agent) for agent in changed.values()])
+        if changes.vitals_history:
+            samples = [(*each[:3], each.cpu, *each[3:]) for each in changes.vitals_history]
+            write("agents.add_to_vitals_history", samples)
         if changes.threats:
             write("threats.insert", changes.threats)
         self._archive.write(changes)
@@ -291,6 +297,7 @@ class PeeweeStore:
             self._agents.forget(agent.agent_id)
             self._statements.execute("agents.remove", (agent.state_since, agent.number))
             self._statements.execute("policies.delete_effective", (agent.number,))
+            self._statements.execute("agents.delete_vitals", (agent.number,))
 
     def _documents(self) -> dict[Scope, Sections]:
         rows = self._statements.rows("policies.current_documents")

@@ -101,6 +101,19 @@ async def show_agent(agent_id: str, services: WithServices, caller: ScopedViewer
     return ok(services.with_clone(found))
 
 
+_VITALS = record(agentId="string", periodSeconds="integer", periods="array")
+
+
+@router.get("/api/agents/{agent_id}/vitals", responses=answer("CPU, memory and events of each 900 s.", _VITALS))
+async def show_vitals(agent_id: str, services: WithServices, caller: ScopedViewerOrSelf) -> Response:
+    """Return an agent's vitals over the last 24 hours, the oldest period first; one without a heartbeat is left out."""
+    await require_agent(services, caller, agent_id)
+    found = await services.read(services.queries.agent_vitals, agent_id, services.clock())
+    if found is None:
+        raise NotFound(f"Agent {agent_id} not found")
+    return ok(found)
+
+
 _REMOVED = record(agentId="string", removed="boolean", message="string")
 
 

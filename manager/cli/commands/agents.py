@@ -140,6 +140,31 @@ def show_agent(
         print_threats(recent)
 
 
+@app.command("vitals")
+@with_manager_client
+def show_vitals(
+    client: "ManagerClient",
+    machine_id: Annotated[str, typer.Argument(help="an agent's id or hostname", autocompletion=complete_agents)],
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show an agent's CPU, memory and events over the last 24 hours, in periods of 15 minutes."""
+    from manager.cli.support.printing import percent, print_json, print_table  # noqa: PLC0415 -- rich loads slowly
+
+    found = client.get(f"/api/agents/{find_agent(client, machine_id)['agentId']}/vitals")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    columns = ("from", "heartbeats", "cpu", "highest cpu", "memory", "events")
+    rows = [
+        (
+            each["at"], each["heartbeats"], percent(each["cpu"]), percent(each["cpuHighest"]), percent(each["memory"]),
+            each["events"],
+        )
+        for each in found["periods"]
+    ]  # fmt: skip
+    print_table(columns, rows)
+
+
 @app.command("remove")
 @with_manager_client
 def remove_agent(

@@ -1,7 +1,7 @@
 /** Agents: all of them in one scrolling list with filters, and one with its vitals, sources, policy, threats and blocks. */
 
 import { get, list, query } from "../api.js";
-import { bars } from "../chart.js";
+import { bars, percentages } from "../chart.js";
 import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { distance, time } from "../time.js";
 import { facts, table } from "../view.js";
@@ -102,16 +102,17 @@ function rowOf(agent, index) {
 function one(place, id) {
   const read = async () => {
     const agent = await get("/api/agents/" + encodeURIComponent(id));
-    const [explained, blocks] = await Promise.all([
+    const [explained, blocks, vitals] = await Promise.all([
       get(`/api/policies/agent/${encodeURIComponent(id)}/explain`).catch(() => null),
       list("/api/blocks" + query({ target: id, limit: 50 })),
+      get(`/api/agents/${encodeURIComponent(id)}/vitals`),
     ]);
-    fill(place, draw(agent, explained, blocks));
+    fill(place, draw(agent, explained, blocks, vitals));
   };
   return { ready: read(), event: () => {} };
 }
 
-function draw(agent, explained, blocks) {
+function draw(agent, explained, blocks, vitals) {
   return [
     el("h1", {}, quoted(agent.hostname)),
     facts([
@@ -126,6 +127,8 @@ function draw(agent, explained, blocks) {
       ["System", quoted(`${agent.os} ${agent.arch}, release ${agent.version}`)], ["Last heard", time(agent.lastHeartbeat)],
       ["Vitals", `CPU ${agent.cpu ?? "\u2013"} %, memory ${agent.memory ?? "\u2013"} %, outbox ${agent.outboxSize ?? "\u2013"}`],
     ]),
+    el("h2", {}, "Vitals of the last 24 hours"),
+    overTime(vitals),
     el("h2", {}, "Sources"),
     agent.sources.length ? table(["Source", "State", "Records", "Last", "Reason"], agent.sources.map((each) => [
       quoted(each.name), each.state, each.records ?? "\u2013", time(each.lastAt), quoted(each.reason ?? "")]), "What the guard reads") : el("p", {}, "It says none."),
@@ -139,6 +142,15 @@ function draw(agent, explained, blocks) {
     el("h2", {}, "Where its policy comes from"),
     explained ? origins(explained) : el("p", {}, "Not to be read with this token."),
   ];
+}
+
+/** Return CPU and memory as lines; one point for each period of which heartbeats came. */
+function overTime({ periods, periodSeconds }) {
+  if (!periods.length) return el("p", {}, "No heartbeat has stated CPU and memory.");
+  return percentages(`CPU (solid) and memory (dashed) in percent, means of ${periodSeconds / 60} minutes`, {
+    names: ["enforced", "accepted"], step: periodSeconds, heads: ["From", "CPU", "Highest CPU", "Memory", "Events", "Heartbeats"],
+    rows: periods.map((each) => ({ at: each.at, values: [each.cpu, each.memory],
+      cells: [time(each.at), `${each.cpu} %`, `${each.cpuHighest} %`, `${each.memory} %`, each.events ?? "\u2013", each.heartbeats] })) });
 }
 
 /** Return the values of a policy that are no defaults, each with the scope that set it. */

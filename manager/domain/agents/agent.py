@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Literal
 
 from manager.domain.agents.clock_offset import ClockOffset, Untimely
@@ -194,6 +195,13 @@ class Agent:
     def hostname(self) -> str:
         """The host's name."""
         return self.host.hostname
+
+
+lasting_values = attrgetter(
+    "host", "vitals.mode", "condition.health", "condition.enforcement", "condition.mode_wanted", "condition.enforced",
+    "in_force.version", "in_force.digest", "in_force.state", "in_force.error", "in_force.blocklist_sequence",
+)  # fmt: skip
+"""Returns those values of an agent that a heartbeat states and seldom changes."""
 
 
 def credential_of(secret: bytes) -> Credential:

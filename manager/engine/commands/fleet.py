@@ -35,7 +35,7 @@ def remove_agent(context: Context, request: RemoveAgent) -> str:
     agent.state_since = batch.now.wall
     batch.changes.agents.pop(agent.agent_id, None)
     batch.changes.policies.pop(agent.agent_id, None)
-    context.write_behind.discard(agent.agent_id)
+    batch.changes.vitals.pop(agent.agent_id, None)
     batch.changes.removed.append(agent)
     batch.changes.history.append(HistoryLine(agent.agent_id, batch.now.wall, "agent_removed", request.author))
     batch.publications += fleet.retained_clearing.add(agent.agent_id)

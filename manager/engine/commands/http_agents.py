@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import structlog
 
-from manager.domain.agents.agent import Agent, Credential, Door, credential_of
+from manager.domain.agents.agent import Agent, Credential, Door, credential_of, lasting_values
 from manager.domain.agents.clock_offset import ClockOffset
 from manager.domain.agents.registry import (
     AcceptedRegistration,
@@ -185,7 +185,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     if request.dropped:
         context.fleet.counters["heartbeat_values_dropped"] += len(request.dropped)
         log.info("heartbeat_values_dropped", agent_id=agent.agent_id, values="; ".join(request.dropped)[:_LOGGED])
-    now = context.batch.now
+    now, lasting = context.batch.now, lasting_values(agent)
     agent.last_heartbeat = now.wall
     _observe_clock(agent, heartbeat, now.wall)
     if heartbeat.sent_at is not None:
@@ -198,7 +198,7 @@ def record_heartbeat(context: Context, request: RecordHeartbeat) -> HeartbeatRec
     if stated is not None:
         _record_policy_in_force(context, agent, stated, heartbeat)
     _record_acceptance(context, agent)
-    context.write_behind.add(agent.agent_id)
+    context.unwritten.heartbeat(agent, lasting)
     policy = context.fleet.policies.effective[agent.agent_id]
     clone = context.fleet.clones.known.get(agent.agent_id)
     return HeartbeatRecorded(agent_record(agent, policy, clone), _pending(context, agent, stated))
@@ -263,7 +263,7 @@ def poll_policy(context: Context, request: PollPolicy) -> AgentPolicy:
     if len(request.versions) == 1:
         _record_policy_in_force(context, agent, request.versions[0], None)
         _record_acceptance(context, agent)
-        context.write_behind.add(agent.agent_id)
+        context.unwritten.record(agent)
     version = merged_version(context, agent)
     if version in request.versions:
         digest = context.fleet.policies.effective[agent.agent_id].resolved.digest

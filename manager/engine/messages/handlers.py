@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from manager.domain.agents.agent import Agent
+from manager.domain.agents.agent import Agent, lasting_values
 from manager.engine.context import Context, ReceivedReport
 from manager.engine.inbox import Inbound
 from manager.engine.messages import clone_events, condition, logins
@@ -50,6 +50,7 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     context.batch.transition(transition)
     if agent.session != session_before:
         context.batch.save(agent)
+    lasting = lasting_values(agent)
     sent_at = message.sent_at.timestamp()
     agent.clock.observe(now.wall, sent_at, message.uptime, message.session, fresh=True)
     context.fleet.clock_trust.observe(agent.agent_id, sent_at, now)
@@ -64,9 +65,9 @@ def on_heartbeat(context: Context, agent: Agent, message: Heartbeat, _payload: b
     logins.record(context, agent, message.logins)
     context.fleet.held_back.record_outbox(agent.agent_id, message.session, message.outbox_size or 0, now)
     _compare_blocklist_sequence(context, agent, message.blocklist_sequence or 0, message.policy_version or 0)
-    context.write_behind.add(agent.agent_id)
     if message.policy_version is not None:
         _compare_policy(context, agent, message, sent_at)
+    context.unwritten.heartbeat(agent, lasting)
 
 
 def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _payload: bytes) -> None:
@@ -74,7 +75,7 @@ def on_policy_applied(context: Context, agent: Agent, message: PolicyApplied, _p
     at, _ = agent.clock.event_time(message.sent_at.timestamp(), context.batch.now.wall)
     if message.enforced is not None and at >= agent.in_force.reported_at:
         condition.record_enforced(context, agent, message.enforced)
-        context.write_behind.add(agent.agent_id)
+        context.unwritten.record(agent)
     if not agent.in_force.update_if_newer(message.version, message.digest, message.state, message.error, at):
         context.fleet.counters["policy_words_ignored"] += 1
         return

@@ -169,7 +169,7 @@ def _count_for_agent(context: Context, received: ReceivedReport) -> None:
     if not vitals.counts_stated:
         vitals.threats_detected += 1
         vitals.actions_executed += is_executed(received.report.response)
-        context.write_behind.add(received.agent.agent_id)
+        context.unwritten.record(received.agent)
 
 
 def _decide_one(intake: ReportIntake, report: ReceivedReport, known: dict[ReportKey, bytes], now: float) -> None:

@@ -7,7 +7,7 @@ from manager.engine.fleet import Fleet
 from manager.engine.policies.queue import PolicyQueue
 from manager.engine.policies.signed_policy import PolicySerializer
 from manager.engine.ports import Publisher
-from manager.engine.ticks import WriteBehind
+from manager.engine.write_behind import WriteBehind
 from schemas.topics import POLICY
 
 

@@ -92,6 +92,10 @@ class StoreQueries:
             record["history"] = agents.history(self._reader, agent_id)
         return record
 
+    def agent_vitals(self, agent_id: str, now: float) -> Record | None:
+        """Return a registered agent's vitals over the last 24 hours, or None; `now` is in seconds since 1970."""
+        return agents.vitals(self._reader, agent_id, now)
+
     def agent_counts(self) -> dict[str, int]:
         """Return the number of agents in each state and in all."""
         return agents.counts(self._reader)

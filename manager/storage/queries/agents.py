@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from peewee import JOIN, OP, Expression, fn
 
 from manager.domain.agents.agent import State
+from manager.domain.agents.vitals_history import KEPT_FOR, PERIOD, period_of
 from manager.domain.policies.fleet_policies import Scope
 from manager.domain.policies.groups import PolicyGroup
 from manager.errors import NotFound
 from manager.storage.queries import policies
 from manager.storage.queries.enforcement import condition_of
 from manager.storage.queries.reader import Page, Query, Reader, Record, moment
-from manager.storage.tables import AgentPolicyTable, AgentTable
+from manager.storage.tables import AgentPolicyTable, AgentTable, AgentVitalsTable
 
 HISTORY_SHOWN = 20
 """The maximum number of changes of state in an agent's own record."""
@@ -65,7 +66,7 @@ class AgentFilter(NamedTuple):
             wanted.append(says if self.unenforced else ~says)
         if self.unconfirmed is not None:
             other = AgentTable.mode_wanted.is_null(False) & (AgentTable.mode_wanted != AgentTable.mode)
-            differs = AgentTable.trial_seconds_left.is_null(False) | other
+            differs = AgentVitalsTable.trial_seconds_left.is_null(False) | other
             wanted.append(differs if self.unconfirmed else ~differs)
         if self.hostnames is not None:
             wanted.append(AgentTable.hostname.in_(self.hostnames))
@@ -130,6 +131,38 @@ def history(reader: Reader, agent_id: str) -> list[Record]:
     return [{"at": moment(at), "event": event, "detail": detail} for at, event, detail in rows]
 
 
+def vitals(reader: Reader, agent_id: str, now: float) -> Record | None:
+    """Return a registered agent's vitals over time, oldest period first; None for no such agent.
+
+    `cpu` and `memory` are means over the heartbeats of a period, in percent. `events` is the difference to the count at
+    the end of the period before; None where no heartbeat came in that one, or the agent's count went back.
+    """
+    found = reader.row(AgentTable.select(AgentTable.number).where(_LIVING, AgentTable.agent_id == agent_id))
+    if found is None:
+        return None
+    first = period_of(now - KEPT_FOR)
+    params = {"agent_number": found["number"], "first": first - 1, "last": period_of(now)}
+    rows = reader.select("agents.vitals_history", params)
+    totals = {period: total for period, *_, total in rows}
+    return {
+        "agentId": agent_id,
+        "periodSeconds": PERIOD,
+        "periods": [_vitals_period(row, totals.get(row[0] - 1)) for row in rows if row[0] >= first],
+    }
+
+
+def _vitals_period(row: Sequence[int], total_before: int | None) -> Record:
+    period, heartbeats, cpu, cpu_highest, memory, total = row
+    return {
+        "at": moment(period * PERIOD),
+        "heartbeats": heartbeats,
+        "cpu": round(cpu / heartbeats / 10, 1),
+        "cpuHighest": cpu_highest / 10,
+        "memory": round(memory / heartbeats / 10, 1),
+        "events": None if total_before is None or total < total_before else total - total_before,
+    }
+
+
 def organization_of(reader: Reader, agent_id: str) -> str | None:
     """Return the organization of a registered agent, or None."""
     row = reader.row(AgentTable.select(AgentTable.organization_id).where(_LIVING, AgentTable.agent_id == agent_id))
@@ -154,20 +187,21 @@ def counts(reader: Reader) -> dict[str, int]:
 
 def selection() -> Query:
     """Return the query for the rows of `record_of`; it selects no credentials."""
-    agent, policy = AgentTable, AgentPolicyTable
+    agent, policy, vitals = AgentTable, AgentPolicyTable, AgentVitalsTable
     return agent.select(
         agent.number, agent.agent_id, agent.organization_id, agent.hostname, agent.os, agent.arch, agent.version,
         agent.site, agent.tags, agent.reported_tags, agent.reported_site, agent.addresses, agent.ip, agent.door,
-        agent.token_id, agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session,
-        agent.clock_offset,
-        agent.last_heartbeat, agent.cpu, agent.memory, agent.uptime, agent.mode, agent.events_processed,
-        agent.events_total, agent.threats_detected, agent.actions_executed, agent.outbox_size, agent.outbox_dropped,
+        agent.token_id, agent.registered_at, agent.state, agent.state_since, agent.reason, agent.session, agent.mode,
+        vitals.clock_offset, vitals.last_heartbeat, vitals.cpu, vitals.memory, vitals.uptime, vitals.events_processed,
+        vitals.events_total, vitals.threats_detected, vitals.actions_executed, vitals.outbox_size,
+        vitals.outbox_dropped, vitals.sources, vitals.trial_seconds_left,
         agent.policy_version, agent.policy_digest, agent.policy_state, agent.policy_error, agent.policy_applied_at,
-        agent.blocklist_sequence,
-        agent.health, agent.sources, agent.enforcement, agent.mode_wanted, agent.trial_seconds_left, agent.enforced,
+        agent.blocklist_sequence, agent.health, agent.enforcement, agent.mode_wanted, agent.enforced,
         policy.version.alias("active_version"), policy.digest.alias("active_digest"),
         policy.published.alias("active_published"),
-    ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number))  # fmt: skip
+    ).join(policy, JOIN.LEFT_OUTER, on=(policy.agent == agent.number)).switch(agent).join(
+        vitals, on=(vitals.agent == agent.number)
+    )  # fmt: skip
 
 
 def record_of(row: Record) -> Record:

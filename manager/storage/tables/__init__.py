@@ -1,6 +1,12 @@
 """The tables, as peewee models. Times are seconds since 1970 (UTC); JSON is text."""
 
-from manager.storage.tables.agents import AgentHistoryTable, AgentPolicyTable, AgentTable
+from manager.storage.tables.agents import (
+    AgentHistoryTable,
+    AgentPolicyTable,
+    AgentTable,
+    AgentVitalsHistoryTable,
+    AgentVitalsTable,
+)
 from manager.storage.tables.incidents import (
     EmergencyEntryTable,
     IncidentMemberTable,
@@ -44,6 +50,8 @@ from manager.storage.tables.threats import RecognizedThreatTable, StoredIdTable,
 
 ALL = (
     AgentTable,
+    AgentVitalsTable,
+    AgentVitalsHistoryTable,
     AgentHistoryTable,
     ThreatTable,
     RecognizedThreatTable,
@@ -85,6 +93,8 @@ __all__ = [
     "AgentHistoryTable",
     "AgentPolicyTable",
     "AgentTable",
+    "AgentVitalsHistoryTable",
+    "AgentVitalsTable",
     "AuditEntryTable",
     "BlockLiftTable",
     "ConsoleSessionTable",

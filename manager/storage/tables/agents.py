@@ -6,6 +6,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    CompositeKey,
     DoubleField,
     ForeignKeyField,
     IntegerField,
@@ -45,24 +46,10 @@ class AgentTable(Table):
     state_since = DoubleField()
     reason = TextField()
     session = BigIntegerField()
-    heartbeat_sequence = BigIntegerField()
-    last_heartbeat = DoubleField(null=True)
-    clock_offset = DoubleField(null=True)
-    clock_origin = DoubleField(null=True)
-    clock_session = BigIntegerField()
     stamp_sent_at = DoubleField(null=True)
     stamp_digest = BlobField(null=True)
     stamp_reply = BlobField(null=True)
-    cpu = DoubleField(null=True)
-    memory = DoubleField(null=True)
-    uptime = DoubleField(null=True)
     mode = TextField(null=True)
-    events_processed = BigIntegerField(default=0)
-    events_total = BigIntegerField(default=0)
-    threats_detected = BigIntegerField(default=0)
-    actions_executed = BigIntegerField(default=0)
-    outbox_size = BigIntegerField(null=True)
-    outbox_dropped = BigIntegerField(null=True)
     policy_version = BigIntegerField(default=0)
     policy_digest = TextField(null=True)
     policy_state = TextField(null=True)
@@ -71,10 +58,8 @@ class AgentTable(Table):
     blocklist_sequence = BigIntegerField(default=0)
     last_sequence = BigIntegerField(null=True)
     health = TextField(null=True)
-    sources = TextField(constraints=[SQL("DEFAULT '[]'")])
     enforcement = TextField(null=True)
     mode_wanted = TextField(null=True)
-    trial_seconds_left = DoubleField(null=True)
     enforced = TextField(null=True)
     reported_tags = TextField(constraints=[SQL("DEFAULT '[]'")])
     operator_set = TextField(constraints=[SQL("DEFAULT '[]'")])
@@ -97,6 +82,55 @@ AgentTable.add_index(AgentTable.index(AgentTable.http_digest, where=_living, nam
 AgentTable.add_index(
     AgentTable.index(AgentTable.state, AgentTable.state_since, AgentTable.os, where=_living, name="agent_at_a_glance")
 )
+
+
+class AgentVitalsTable(Table):
+    """Table of the values that every heartbeat changes; narrow, because it is written the most often."""
+
+    agent = ForeignKeyField(AgentTable, column_name="agent_number", primary_key=True)
+    heartbeat_sequence = BigIntegerField()
+    last_heartbeat = DoubleField(null=True)
+    clock_offset = DoubleField(null=True)
+    clock_origin = DoubleField(null=True)
+    clock_session = BigIntegerField()
+    cpu = DoubleField(null=True)
+    memory = DoubleField(null=True)
+    uptime = DoubleField(null=True)
+    events_processed = BigIntegerField()
+    events_total = BigIntegerField()
+    threats_detected = BigIntegerField()
+    actions_executed = BigIntegerField()
+    outbox_size = BigIntegerField(null=True)
+    outbox_dropped = BigIntegerField(null=True)
+    sources = TextField()
+    trial_seconds_left = DoubleField(null=True)
+
+    class Meta:
+        """Peewee options: table name."""
+
+        table_name = "agent_vitals"
+
+
+class AgentVitalsHistoryTable(Table):
+    """Table of agents' vitals over time: one row for each agent and period of 900 s, numbered since 1970.
+
+    `cpu` and `memory` are sums over the heartbeats, in tenths of a percent; `events_total` is that of the last one. In
+    SQLite it is a WITHOUT ROWID table in the order of time: written at its end, deleted at its beginning.
+    """
+
+    period = IntegerField()
+    agent_number = IntegerField()
+    heartbeats = IntegerField()
+    cpu = IntegerField()
+    cpu_highest = IntegerField()
+    memory = IntegerField()
+    events_total = BigIntegerField()
+
+    class Meta:
+        """Peewee options: table name and primary key."""
+
+        table_name = "agent_vitals_history"
+        primary_key = CompositeKey("period", "agent_number")
 
 
 class AgentHistoryTable(Table):

@@ -130,6 +130,7 @@ ROWS = (
     Row("GET /api/agents/{agent_id}", own=True, data=(
         *AGENT, "cpu", "memory", "uptime", "recentThreats", "history.0.at", "history.0.event",
         "history.0.detail", "activePolicyVersion")),
+    Row("GET /api/agents/{agent_id}/vitals", own=True, data=("agentId", "periodSeconds", "periods")),
     Row("GET /api/overview", data=(
         "totalAgents", "onlineAgents", "staleAgents", "offlineAgents", "agents.0.agentId", "activePolicyVersion",
         "topThreats", "agentsByOs", "uptimeMs", "updatedAt",

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Role] = {
     "access revoke {name}": Role.ADMIN,
     "agents list": Role.VIEWER,
     "agents show {agent}": Role.VIEWER,
+    "agents vitals {agent}": Role.VIEWER,
     "agents set {agent} --tag web": Role.ADMIN,
     "agents prune --older-than 1h": Role.ADMIN,
     "agents remove --machine-id {agent}": Role.ADMIN,

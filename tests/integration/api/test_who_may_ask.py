@@ -18,6 +18,7 @@ OWN = {
     "POST /api/agents/{agent_id}/heartbeat",
     "POST /api/agents/{agent_id}/events",
     "GET /api/agents/{agent_id}",
+    "GET /api/agents/{agent_id}/vitals",
     "DELETE /api/agents/{agent_id}",
     "GET /api/policy/agent/{agent_id}",
 }

@@ -131,12 +131,13 @@ def _store_of(path: Path, release: str) -> SqliteDatabase:
     database = open_store(path)
     Runner(database, str(MIGRATIONS)).up(release)
     tables.database.initialize(database)
-    agent = tables.AgentTable.insert(
-        number=1, agent_id="ag-1", organization_id="acme", hostname="a", os="o", arch="x", version="1", door="mqtt",
-        registered_at=0, state="online", state_since=0, reason="birth", session=1, heartbeat_sequence=0,
-        clock_session=1,
-    )  # fmt: skip
-    agent.execute(database)
+    database.execute_sql(
+        "INSERT INTO agent (number, agent_id, organization_id, hostname, os, arch, version, tags, addresses, "
+        "gateways, door, registered_at, state, state_since, reason, session, heartbeat_sequence, clock_session, "
+        "events_processed, events_total, threats_detected, actions_executed, policy_version, blocklist_sequence) "
+        "VALUES (1, 'ag-1', 'acme', 'a', 'o', 'x', '1', '[]', '[]', '[]', 'mqtt', 0, 'online', 0, 'birth', 1, 7, 1, "
+        "0, 5, 0, 0, 0, 0)"
+    )
     return database
 
 

@@ -1,16 +1,17 @@
 -- Agents: the registry, and one history row for each change of state.
 
 -- name: load
--- Every registered agent, in the column order of `upsert`.
+-- Every registered agent, in the order that `AgentRows.to_agent` reads.
 SELECT
     number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
     token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
-    heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
-    stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
+    coalesce(heartbeat_sequence, -1), last_heartbeat, clock_offset, clock_origin, coalesce(clock_session, -1),
+    stamp_sent_at, stamp_digest, stamp_reply, cpu, memory, uptime, mode, coalesce(events_processed, 0),
+    coalesce(events_total, 0), coalesce(threats_detected, 0), coalesce(actions_executed, 0),
     outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
+    blocklist_sequence, health, coalesce(sources, '[]'), enforcement, mode_wanted, trial_seconds_left, enforced,
     reported_tags, operator_set, registered_in, reported_site
-FROM agent
+FROM agent LEFT JOIN agent_vitals ON agent_number = number
 WHERE removed_at IS NULL
 ORDER BY number;
 
@@ -27,15 +28,13 @@ ORDER BY removed_at;
 -- name: upsert
 INSERT INTO agent (
     number, agent_id, organization_id, hostname, os, arch, version, site, tags, addresses, gateways, ip, door,
-    token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session,
-    heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, stamp_sent_at, stamp_digest,
-    stamp_reply, cpu, memory, uptime, mode, events_processed, events_total, threats_detected, actions_executed,
-    outbox_size, outbox_dropped, policy_version, policy_digest, policy_state, policy_error, policy_applied_at,
-    blocklist_sequence, health, sources, enforcement, mode_wanted, trial_seconds_left, enforced,
-    reported_tags, operator_set, registered_in, reported_site
+    token_id, keys, mqtt_digest, http_digest, registered_at, state, state_since, reason, session, stamp_sent_at,
+    stamp_digest, stamp_reply, mode, policy_version, policy_digest, policy_state, policy_error,
+    policy_applied_at, blocklist_sequence, health, enforcement, mode_wanted, enforced, reported_tags,
+    operator_set, registered_in, reported_site
 ) VALUES (
     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ?, ?, ?, ?
 )
 ON CONFLICT (number) DO UPDATE SET
     agent_id = excluded.agent_id,
@@ -59,24 +58,10 @@ ON CONFLICT (number) DO UPDATE SET
     state_since = excluded.state_since,
     reason = excluded.reason,
     session = excluded.session,
-    heartbeat_sequence = excluded.heartbeat_sequence,
-    last_heartbeat = excluded.last_heartbeat,
-    clock_offset = excluded.clock_offset,
-    clock_origin = excluded.clock_origin,
-    clock_session = excluded.clock_session,
     stamp_sent_at = excluded.stamp_sent_at,
     stamp_digest = excluded.stamp_digest,
     stamp_reply = excluded.stamp_reply,
-    cpu = excluded.cpu,
-    memory = excluded.memory,
-    uptime = excluded.uptime,
     mode = excluded.mode,
-    events_processed = excluded.events_processed,
-    events_total = excluded.events_total,
-    threats_detected = excluded.threats_detected,
-    actions_executed = excluded.actions_executed,
-    outbox_size = excluded.outbox_size,
-    outbox_dropped = excluded.outbox_dropped,
     policy_version = excluded.policy_version,
     policy_digest = excluded.policy_digest,
     policy_state = excluded.policy_state,
@@ -84,15 +69,64 @@ ON CONFLICT (number) DO UPDATE SET
     policy_applied_at = excluded.policy_applied_at,
     blocklist_sequence = excluded.blocklist_sequence,
     health = excluded.health,
-    sources = excluded.sources,
     enforcement = excluded.enforcement,
     mode_wanted = excluded.mode_wanted,
-    trial_seconds_left = excluded.trial_seconds_left,
     enforced = excluded.enforced,
     reported_tags = excluded.reported_tags,
     operator_set = excluded.operator_set,
     registered_in = excluded.registered_in,
     reported_site = excluded.reported_site;
+
+-- name: upsert_vitals
+-- The values that every heartbeat changes, in a narrow row.
+INSERT INTO agent_vitals (
+    agent_number, heartbeat_sequence, last_heartbeat, clock_offset, clock_origin, clock_session, cpu, memory,
+    uptime, events_processed, events_total, threats_detected, actions_executed, outbox_size, outbox_dropped,
+    sources, trial_seconds_left
+) VALUES (
+    ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+)
+ON CONFLICT (agent_number) DO UPDATE SET
+    heartbeat_sequence = excluded.heartbeat_sequence,
+    last_heartbeat = excluded.last_heartbeat,
+    clock_offset = excluded.clock_offset,
+    clock_origin = excluded.clock_origin,
+    clock_session = excluded.clock_session,
+    cpu = excluded.cpu,
+    memory = excluded.memory,
+    uptime = excluded.uptime,
+    events_processed = excluded.events_processed,
+    events_total = excluded.events_total,
+    threats_detected = excluded.threats_detected,
+    actions_executed = excluded.actions_executed,
+    outbox_size = excluded.outbox_size,
+    outbox_dropped = excluded.outbox_dropped,
+    sources = excluded.sources,
+    trial_seconds_left = excluded.trial_seconds_left;
+
+-- name: add_to_vitals_history
+-- Adds a heartbeat to its period.
+INSERT INTO agent_vitals_history (period, agent_number, heartbeats, cpu, cpu_highest, memory, events_total)
+VALUES (?, ?, 1, ?, ?, ?, ?)
+ON CONFLICT (period, agent_number) DO UPDATE SET
+    heartbeats = heartbeats + 1,
+    cpu = cpu + excluded.cpu,
+    cpu_highest = max(cpu_highest, excluded.cpu_highest),
+    memory = memory + excluded.memory,
+    events_total = excluded.events_total;
+
+-- name: vitals_history
+-- An agent's periods from the first to the last one, found one by one, because the table is in the order of time.
+WITH RECURSIVE wanted (period) AS (
+    SELECT :first UNION ALL SELECT period + 1 FROM wanted WHERE period < :last
+)
+SELECT period, heartbeats, cpu, cpu_highest, memory, events_total
+FROM wanted CROSS JOIN agent_vitals_history USING (period)
+WHERE agent_number = :agent_number
+ORDER BY period;
+
+-- name: delete_vitals
+DELETE FROM agent_vitals WHERE agent_number = ?;
 
 -- name: remove
 -- Parameters: time of removal, agent number. The row stays as the name of the agent's threats, without credentials.

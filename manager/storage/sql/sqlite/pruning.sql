@@ -49,6 +49,11 @@ SELECT max(id) FROM agent_history;
 -- name: delete_agent_history
 DELETE FROM agent_history WHERE id <= ?;
 
+-- name: vitals_history
+-- Parameters: period, limit. Rows of periods before this one, the oldest first.
+DELETE FROM agent_vitals_history
+WHERE (period, agent_number) IN (SELECT period, agent_number FROM agent_vitals_history WHERE period < ? LIMIT ?);
+
 -- name: audit
 -- Parameters: time, limit. A trigger refuses to delete the last 90 days before the newest entry.
 DELETE FROM audit_entry

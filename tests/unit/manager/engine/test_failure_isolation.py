@@ -27,11 +27,11 @@ def test_counts_of_events_add_up_to_the_largest_number_of_the_contract(bench: Be
     for _ in range(1053):
         bench.put(topics.HEARTBEAT, agent.agent_id, agent.heartbeat(bench.wall, events_processed=MOST))
     bench.pass_time(10)
-    assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
+    assert bench.rows("SELECT events_total FROM agent_vitals") == [(MOST,)]
     assert bench.failures() == {}
     bench.crash()
     bench.pass_time(10)
-    assert bench.rows("SELECT events_total FROM agent") == [(MOST,)]
+    assert bench.rows("SELECT events_total FROM agent_vitals") == [(MOST,)]
 
 
 def test_removal_and_registration_of_one_host_fit_in_one_batch(bench: Bench) -> None:

@@ -204,8 +204,9 @@ def test_reports_of_an_agent_that_was_dropped_are_not_their_own_fault(scene: Sce
 
     reject(bench, culprit)
     scene.fill()
-    bench.engine._write_behind.agents.add(two.agent_id)
-    bench.engine._flush.run_next()
+    behind = bench.engine._write_behind
+    behind.unwritten.record(bench.fleet.registry.agents[two.agent_id])
+    behind._next = 0.0
     bench.engine.step(bench.now)
     bench.pass_time(2)
     assert bench.receipts(two) == {"stored": [], "refused": [], "deferred": []}
