@@ -76,6 +76,10 @@ class Browser:
         self._command("goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
         self._command("goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=media)
 
+    def forget_cookies(self) -> None:
+        """Drop all cookies, as a browser does that is signed in nowhere."""
+        self._command("goog/cdp/execute", cmd="Network.clearBrowserCookies", params={})
+
     def requests(self) -> list[str]:
         """Return the addresses of all requests that pages made since this was last asked."""
         told = [json.loads(entry["message"])["message"] for entry in self._command("se/log", type="performance")]

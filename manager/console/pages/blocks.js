@@ -1,9 +1,11 @@
 /** Blocks: search by address with why, since when and on whom; block by hand, and lift one address. */
 
 import { change, list, may, query } from "../api.js";
+import { scopeFields } from "../block_scope.js";
 import { el, fill, link, path, quoted, shown } from "../dom.js";
 import { time } from "../time.js";
 import { confirmed, pagedList, tell } from "../view.js";
+import { importForm } from "./block_import.js";
 
 const DURATIONS = [["1 hour", 3600], ["4 hours", 14_400], ["1 day", 86_400], ["7 days", 604_800]];
 
@@ -53,16 +55,16 @@ function scope(block) {
 function byHand(found, said, given) {
   const value = el("input", { name: "new", required: true, value: given ?? "" });
   const reason = el("input", { name: "reason", maxlength: 100 });
-  const organization = el("input", { name: "organization", placeholder: "the whole fleet" });
+  const scope = scopeFields();
   const seconds = el("select", { name: "seconds" }, DURATIONS.map(([text, number]) => el("option", { value: number, selected: number === 14_400 }, text)));
   const add = async (event) => {
     event.preventDefault();
     const body = { value: value.value.trim(), seconds: Number(seconds.value) };
     if (reason.value.trim()) body.reason = reason.value.trim();
-    if (organization.value.trim()) body.organization = organization.value.trim();
-    const { organization: named, ...block } = body;
+    let where;
     try {
-      const check = await change("POST", "/api/blocks/import", { blocks: [block], dryRun: true, ...(named ? { organization: named } : {}) });
+      where = await scope.read();
+      const check = await change("POST", "/api/blocks/import", { ...where.members, blocks: [body], dryRun: true });
       if (check.refused.length) throw new Error(check.refused[0].reason);
     } catch (error) {
       tell(said, error);
@@ -70,9 +72,9 @@ function byHand(found, said, given) {
     }
     const done = await confirmed({
       title: "Block by hand?",
-      touches: [quoted(body.value), " is blocked ", named ? ["in ", quoted(named)] : "in the whole fleet", ` for ${seconds.selectedOptions[0].textContent}.`],
+      touches: [quoted(body.value), " is blocked ", where.words, `, for ${seconds.selectedOptions[0].textContent}.`],
       undo: "Lift, in its row on this page", action: `Block ${shown(body.value, 64)}`,
-      make: () => change("POST", "/api/blocks", body),
+      make: () => change("POST", "/api/blocks", { ...where.members, ...body }),
     });
     if (!done) return;
     said.className = "notice";
@@ -80,6 +82,7 @@ function byHand(found, said, given) {
     await found.read();
   };
   return [el("h2", {}, "Block by hand"), el("form", { class: "line", onsubmit: add },
-    el("label", {}, "Address or network", value), el("label", {}, "For", seconds), el("label", {}, "Organization", organization),
-    el("label", {}, "Reason", reason), el("button", { type: "submit", class: "danger" }, "Block\u2026"))];
+    el("label", {}, "Address or network", value), el("label", {}, "For", seconds), scope.elements,
+    el("label", {}, "Reason", reason), el("button", { type: "submit", class: "danger" }, "Block\u2026")),
+  el("h2", {}, "Import"), importForm(DURATIONS, async (sentence) => { said.className = "notice"; fill(said, sentence); await found.read(); })];
 }
